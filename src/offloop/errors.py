@@ -1,0 +1,158 @@
+"""Every error that offloop raises, one tree, branched by who has to act.
+
+The caller: `InvalidTask`. Whoever sends the load: `QueueFull`, `QueueTimeout`, `TaskTimeout`. Whoever owns the source or the
+plugin: `TaskFailed`, `WorkerDied`, `PluginError`. Whoever sizes the machine: `MemoryLimitExceeded`. Nobody but us: `InternalError`.
+
+An error is built from its arguments and writes its own sentence: what was asked, what there was, what to do.
+"""
+
+from __future__ import annotations
+
+import signal as signals
+
+__all__ = [
+    "InternalError",
+    "InvalidTask",
+    "MemoryLimitExceeded",
+    "OffloopError",
+    "PluginError",
+    "PoolClosed",
+    "QueueFull",
+    "QueueTimeout",
+    "SourceTooLarge",
+    "TaskFailed",
+    "TaskTimeout",
+    "WorkerDied",
+]
+
+
+class OffloopError(Exception):
+    """The root: `except OffloopError` catches all that this library raises on purpose."""
+
+
+class InvalidTask(OffloopError, ValueError):
+    """The task cannot be carried out as it was written; submitting it again will not help. Nothing was started."""
+
+
+class QueueFull(OffloopError):
+    """The pool refuses a task at once because as many as `max_queue` already wait. Try later, or elsewhere."""
+
+    def __init__(self, queued: int, max_queue: int) -> None:
+        self.queued = queued  # tasks that wait now
+        self.max_queue = max_queue  # the limit that the pool was made with
+        super().__init__(f"{queued} tasks already wait and the limit is max_queue={max_queue}: try again later")
+
+
+class QueueTimeout(OffloopError, TimeoutError):
+    """The task waited for longer than its `queue_timeout` and was never started."""
+
+    def __init__(self, queue_timeout_s: float, waiting_for: str) -> None:
+        self.queue_timeout_s = queue_timeout_s
+        self.waiting_for = waiting_for  # "a worker" or "memory"
+        super().__init__(f"the task waited {queue_timeout_s:g} s for {waiting_for} and was not started")
+
+
+class TaskTimeout(OffloopError, TimeoutError):
+    """The task ran for longer than its `timeout`. It was told to stop and, if it did not, its worker was killed."""
+
+    def __init__(self, timeout_s: float, *, obeyed: bool, running: str | None = None) -> None:
+        self.timeout_s = timeout_s
+        self.obeyed = obeyed  # True: it stopped when told to; False: its worker had to be killed
+        self.running = running  # the operation that was under way, where known
+        how = "stopped when told to" if obeyed else "did not stop when told to, so its worker was killed"
+        super().__init__(f"the task exceeded its {timeout_s:g} s{_during(running)} and {how}")
+
+
+class TaskFailed(OffloopError):
+    """A processor refused or failed to carry the task out. The worker is well and goes on.
+
+    Processors raise it themselves, with a `code` that callers can branch on. Any other exception of theirs reaches the caller
+    as a `TaskFailed` whose code is "exception".
+    """
+
+    def __init__(self, code: str, message: str, *, remote_traceback: str | None = None) -> None:
+        self.code = code  # a stable word: "unsupported_format", "corrupt_source", "exception", ...
+        self.message = message
+        self.remote_traceback = remote_traceback  # the worker's traceback as text, or None where it adds nothing
+        super().__init__(code, message)
+
+    def __str__(self) -> str:
+        return f"[{self.code}] {self.message}"
+
+
+class WorkerDied(OffloopError):
+    """The worker process ended while it held the task, by itself or because it broke the protocol and was killed."""
+
+    def __init__(
+        self,
+        exit_code: int | None,
+        *,
+        reason: str | None = None,
+        running: str | None = None,
+        stderr_tail: str = "",
+    ) -> None:
+        self.exit_code = exit_code if exit_code is None or exit_code >= 0 else None  # set if it exited
+        self.signal = _signal_of(exit_code)  # set if a signal ended it
+        self.reason = reason  # why offloop killed it, or None where it died by itself
+        self.running = running  # the operation that was under way, where known
+        self.stderr_tail = stderr_tail  # the last that it wrote to stderr
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        if self.reason is not None:
+            what = f"was killed: {self.reason}"
+        elif self.signal is not None:
+            what = f"was ended by {self.signal.name}"
+        else:
+            what = f"exited with code {self.exit_code}"
+        tail = f"; its stderr ended with:\n{self.stderr_tail}" if self.stderr_tail else ""
+        return f"the worker {what}{_during(self.running)}{tail}"
+
+
+class MemoryLimitExceeded(OffloopError, MemoryError):
+    """More shared memory was asked for than the pool may ever use, or than the system would give."""
+
+    def __init__(self, asked_bytes: int, limit_bytes: int, *, limited_by: str = "the pool's memory_limit") -> None:
+        self.asked_bytes = asked_bytes
+        self.limit_bytes = limit_bytes
+        self.limited_by = limited_by
+        super().__init__(f"{asked_bytes:,} bytes of shared memory were needed, but {limited_by} is {limit_bytes:,} bytes")
+
+
+class SourceTooLarge(MemoryLimitExceeded):
+    """A source that was received piece by piece went past the `max_bytes` that its receiver allowed."""
+
+    def __init__(self, asked_bytes: int, limit_bytes: int) -> None:
+        super().__init__(asked_bytes, limit_bytes, limited_by="the limit for this source (max_bytes)")
+
+
+class PluginError(OffloopError):
+    """A plugin cannot be used: it is broken, missing, or was refused when it was registered."""
+
+    def __init__(self, plugin: str, reason: str, *, distribution: str | None = None) -> None:
+        self.plugin = plugin
+        self.distribution = distribution  # name and version, where it came from an installed distribution
+        self.reason = reason
+        origin = f" (from {distribution})" if distribution else ""
+        super().__init__(f"plugin {plugin!r}{origin}: {reason}")
+
+
+class PoolClosed(OffloopError):
+    """The pool is not open: not yet entered, closing, or closed. Tasks that it still held end with this too."""
+
+    def __init__(self, what: str = "the pool is closed") -> None:
+        super().__init__(f"{what}: use it inside `async with Pool() as pool`")
+
+
+class InternalError(OffloopError):
+    """A defect in offloop itself. Please report it with the traceback."""
+
+
+def _during(running: str | None) -> str:
+    return f" during {running}" if running else ""
+
+
+def _signal_of(exit_code: int | None) -> signals.Signals | None:
+    if exit_code is None or exit_code >= 0:
+        return None
+    return signals.Signals(-exit_code)

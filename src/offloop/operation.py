@@ -1,0 +1,105 @@
+"""What a task consists of: operations, and the plugins that bring them.
+
+This is the light half of a plugin, imported by the server. It says what can be asked for and checks that each request makes
+sense, but it cannot carry anything out: that is the processor (`offloop.processor`), which only workers import.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, ClassVar, Literal, get_args, get_origin
+
+import msgspec
+
+from .errors import InvalidTask
+
+__all__ = ["Header", "Operation", "Plugin"]
+
+
+class Operation(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_unknown_fields=True):
+    """Typed, frozen parameters of one step. Subclass it, annotate the fields, and every instance is checked when it is made.
+
+    Types and `msgspec.Meta` constraints are both enforced, values are converted where that loses nothing (a list to a
+    tuple), and what does not fit raises `InvalidTask` naming the operation, the field and the value. A check that spans
+    fields goes into `check`.
+    """
+
+    def __post_init__(self) -> None:
+        """Convert and check every field.
+
+        Raises:
+            InvalidTask: a value has the wrong type or is out of range; the operation does not come into being.
+        """
+        for name, type_ in _fields(type(self)):
+            value = getattr(self, name)
+            try:
+                converted = msgspec.convert(value, type_)
+            except msgspec.ValidationError as error:
+                raise InvalidTask(f"{type(self).__name__}({name}={value!r}): {error}{_choices(type_)}") from None
+            if converted is not value:
+                msgspec.structs.force_setattr(self, name, converted)
+        self.check()
+
+    def check(self) -> None:
+        """Override to refuse combinations of fields; raise `InvalidTask`."""
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """What a source's first bytes declare. Nobody has decoded anything yet, so none of it is proven."""
+
+    media_type: str  # "image/jpeg"
+    width: int  # pixels, before any orientation tag is applied
+    height: int  # pixels
+    bands: int | None = None  # channels, where the header tells
+    orientation: int | None = None  # EXIF orientation 1 to 8, where the header tells
+
+
+class Plugin:
+    """The base of a plugin's light half. An entry point in the group `offloop.processors` names a subclass or an instance."""
+
+    name: ClassVar[str]
+    """A short word, unique in a pool: "vips"."""
+
+    operations: ClassVar[tuple[type[Operation], ...]]
+    """Every operation that the processor understands."""
+
+    processor: ClassVar[str]
+    """The processor as "module:Class". It stays text here: only a worker imports it."""
+
+    probe_nbytes: ClassVar[int] = 256 * 1024
+    """How many of a source's first bytes `probe` wants to see."""
+
+    def probe(self, data: memoryview) -> Header | None:  # noqa: ARG002 (the signature is the contract)
+        """Read a header from a source's first bytes, in the server: pure Python, bounded, no native decoder.
+
+        Args:
+            data: up to `probe_nbytes` bytes from the start of the source, read-only.
+
+        Returns:
+            What the header declares, or None if this is no format of this plugin. Must not raise.
+        """
+        return None
+
+
+def describe(operation: Operation) -> str:
+    """The operation as its author would write it, for messages."""
+    values = ", ".join(f"{field}={getattr(operation, field)!r}" for field in operation.__struct_fields__)
+    return f"{type(operation).__name__}({values})"
+
+
+def tag_of(operation: type[Operation]) -> str:
+    """The name under which an operation travels."""
+    config: Any = operation.__struct_config__
+    return str(config.tag)
+
+
+@cache  # resolving annotations costs ten times what a check costs
+def _fields(operation: type[Operation]) -> tuple[tuple[str, Any], ...]:
+    return tuple((field.name, field.type) for field in msgspec.structs.fields(operation))
+
+
+def _choices(type_: Any) -> str:
+    """msgspec names the wrong word only; a person wants to read the right ones."""
+    if get_origin(type_) is not Literal:
+        return ""
+    return f"; one of {', '.join(map(repr, get_args(type_)))}"

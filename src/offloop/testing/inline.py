@@ -1,0 +1,82 @@
+"""Run a processor in this process, without a pool: for the unit tests of a plugin.
+
+`InlineTask` keeps every promise of `offloop.processor.Task`; the contract tests run on it and on the worker's own task alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from ..operation import Operation
+from ..processor import Payload, Processor, TaskCancelled
+
+__all__ = ["InlineTask", "run_inline"]
+
+
+class InlineOutput:
+    """Growing memory in a bytearray."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def write(self, chunk: memoryview | bytes | bytearray) -> int:
+        self._buffer += chunk
+        return len(chunk)
+
+    @property
+    def view(self) -> memoryview:
+        return memoryview(bytes(self._buffer))
+
+
+class InlineTask:
+    """A task without a pool. `cancel()` does what a deadline would do."""
+
+    def __init__(self) -> None:
+        self.fraction = 0.0  # the last progress noted
+        self._cancelled = False
+        self._callbacks: list[Callable[[], object]] = []
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Tell the task to stop; may be called from any thread."""
+        self._cancelled = True
+        for callback in tuple(self._callbacks):
+            callback()
+
+    def checkpoint(self) -> None:
+        if self._cancelled:
+            raise TaskCancelled
+
+    @contextmanager
+    def on_cancel(self, callback: Callable[[], object]) -> Iterator[None]:
+        self._callbacks.append(callback)
+        if self._cancelled:
+            callback()
+        try:
+            yield
+        finally:
+            self._callbacks.remove(callback)
+
+    def allocate(self, nbytes: int) -> memoryview:
+        self.checkpoint()
+        return memoryview(bytearray(nbytes))
+
+    def output(self, expected_nbytes: int = 0) -> InlineOutput:  # noqa: ARG002 (a hint, of no use here)
+        return InlineOutput()
+
+    def progress(self, fraction: float) -> None:
+        self.fraction = fraction
+
+
+class _InlineWorker:
+    slot = 0
+
+
+def run_inline(processor: Processor, payload: Payload, operations: Sequence[Operation]) -> Payload:
+    """Open the processor, run the operations on the payload in this process and return what came out."""
+    processor.open(_InlineWorker())
+    return processor.run(payload, operations, InlineTask())
