@@ -16,27 +16,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
+
+import msgspec
 
 from .operation import Operation
 
 __all__ = ["Encoded", "Output", "Payload", "Processor", "Raster", "Task", "TaskCancelled", "WorkerContext"]
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(msgspec.Struct, frozen=True):
     """Bytes in a file format (or in none: any bytes)."""
 
     data: memoryview | bytes | bytearray
     """Read-only when it comes in; when it goes out, memory of `Task.allocate` or `Task.output` is not copied again."""
 
-    info: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    info: Mapping[str, Any] = {}
     """What the user finds in `result.info`: JSON-like values. Only the last stage's info reaches the user."""
 
 
-@dataclass(frozen=True, slots=True)
-class Raster:
+class Raster(msgspec.Struct, frozen=True):
     """Samples in memory: C-contiguous, rows from the top, bands interleaved."""
 
     data: memoryview | bytes | bytearray
@@ -48,7 +47,7 @@ class Raster:
     dtype: str
     """A numpy type string with its byte order, as in the array interface: "|u1", "<u2", "<f4"."""
 
-    info: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    info: Mapping[str, Any] = {}
     """As in `Encoded`."""
 
 

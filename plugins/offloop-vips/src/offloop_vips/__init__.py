@@ -1,0 +1,46 @@
+"""Image operations for offloop, carried out by libvips in worker processes.
+
+Importing this package is cheap and safe in a server: it brings the operations and the plugin, and neither pyvips nor numpy.
+
+    formats, colours, fitting    pure: file formats, CSS colours, the arithmetic of sizes
+    operations/                  one file each: the parameters and, as a function of a picture, how they are carried out
+    pipeline                     pure: which operation may stand where
+    plugin                       what offloop registers; reads headers without a decoder
+    picture, evaluation          the image under way, and how its computation is watched and stopped
+    opening, saving, faults      libvips: bytes to picture, picture to bytes, its errors to ours
+    processor                    what offloop opens in a worker
+"""
+
+from .operations import (
+    AutoOrient,
+    Avif,
+    Blur,
+    Decode,
+    Grayscale,
+    Jpeg,
+    Png,
+    Raw,
+    Resize,
+    Rotate,
+    Sharpen,
+    Tint,
+    Webp,
+)
+from .plugin import VipsPlugin
+
+__all__ = [
+    "AutoOrient",
+    "Avif",
+    "Blur",
+    "Decode",
+    "Grayscale",
+    "Jpeg",
+    "Png",
+    "Raw",
+    "Resize",
+    "Rotate",
+    "Sharpen",
+    "Tint",
+    "VipsPlugin",
+    "Webp",
+]

@@ -1,0 +1,56 @@
+"""Make an AVIF file."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta
+from offloop.errors import InvalidTask
+
+from ..formats import FormatName
+from ..picture import Image
+from .encoder import Encoder
+
+__all__ = ["Avif"]
+
+
+class Avif(Encoder, frozen=True):
+    """Make an AVIF file: one page, with or without alpha. Slow, and its encoder cannot be interrupted."""
+
+    format: ClassVar[FormatName] = "avif"
+    typical_ratio: ClassVar[float] = 0.06
+
+    quality: Annotated[int, Meta(ge=1, le=100)] = 50
+
+    lossless: bool = False
+    """Keep every pixel as it is, which takes 8 bits and full colour resolution."""
+
+    effort: Annotated[int, Meta(ge=0, le=9)] = 4
+    """How much time to spend on a smaller file."""
+
+    chroma_subsampling: Literal["4:4:4", "4:2:0"] = "4:4:4"
+    """Whether colour is kept at half the resolution of lightness."""
+
+    bitdepth: Literal[8, 10, 12] = 8
+    """Bits of each sample in the file; more make smoother gradients after lossy compression."""
+
+    def check(self) -> None:
+        if self.lossless and self.chroma_subsampling != "4:4:4":
+            raise InvalidTask("Avif(lossless=True, chroma_subsampling='4:2:0'): subsampling loses colour")
+
+
+def prepare(image: Image, _avif: Avif) -> Image:
+    return image
+
+
+def save(image: Image, avif: Avif, target: object) -> None:
+    image.heifsave_target(
+        target,
+        keep="none",
+        compression="av1",
+        Q=avif.quality,
+        lossless=avif.lossless,
+        effort=avif.effort,
+        subsample_mode="on" if avif.chroma_subsampling == "4:2:0" else "off",
+        bitdepth=avif.bitdepth,
+    )

@@ -1,0 +1,68 @@
+"""Make a JPEG file."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta
+from offloop.errors import InvalidTask
+
+from ..colours import Colour, check_colour, rgba
+from ..formats import FormatName
+from ..picture import Image
+from .encoder import Encoder
+
+__all__ = ["Jpeg"]
+
+
+class Jpeg(Encoder, frozen=True):
+    """Make a JPEG file: one page, no alpha."""
+
+    format: ClassVar[FormatName] = "jpeg"
+    typical_ratio: ClassVar[float] = 0.15
+
+    quality: Annotated[int, Meta(ge=1, le=100)] = 80
+
+    progressive: bool = False
+    """Order the data so that a viewer can show a coarse picture first; needs the whole image in memory, here and there."""
+
+    chroma_subsampling: Literal["4:2:0", "4:4:4"] = "4:2:0"
+    """Whether colour is kept at half the resolution of lightness."""
+
+    optimise_coding: bool = True
+    """Compute the Huffman tables for this picture instead of taking standard ones."""
+
+    mozjpeg: bool = False
+    """Spend several times as long on a smaller file, which is always progressive."""
+
+    background: Colour = "black"
+    """What shows where the picture was transparent; opaque itself."""
+
+    def check(self) -> None:
+        check_colour(self, "background")
+        if rgba(self.background).alpha != 1:
+            raise InvalidTask(f"Jpeg(background={self.background!r}): JPEG has no transparency; give an opaque colour")
+
+
+def prepare(image: Image, jpeg: Jpeg) -> Image:
+    if not image.hasalpha():
+        return image
+    ground = rgba(jpeg.background)
+    if image.bands < 3 and not ground.is_grey:  # noqa: PLR2004 (grey and alpha)
+        image = image.colourspace("srgb")
+    return image.flatten(background=list(ground[: image.bands - 1]))
+
+
+def save(image: Image, jpeg: Jpeg, target: object) -> None:
+    image.jpegsave_target(
+        target,
+        keep="none",
+        Q=jpeg.quality,
+        interlace=jpeg.progressive or jpeg.mozjpeg,
+        subsample_mode="on" if jpeg.chroma_subsampling == "4:2:0" else "off",
+        optimize_coding=jpeg.optimise_coding,
+        trellis_quant=jpeg.mozjpeg,
+        overshoot_deringing=jpeg.mozjpeg,
+        optimize_scans=jpeg.mozjpeg,
+        quant_table=3 if jpeg.mozjpeg else 0,
+    )

@@ -1,0 +1,44 @@
+"""Tint."""
+
+from __future__ import annotations
+
+from offloop.errors import InvalidTask
+from offloop.operation import Operation
+
+from ..colours import Colour, check_colour, rgba
+from ..picture import Image, Picture
+
+__all__ = ["Tint"]
+
+
+class Tint(Operation, frozen=True):
+    """Colour the picture in shades of one hue; lightness and alpha stay as they are."""
+
+    color: Colour
+    """Whose hue and saturation are taken. It has no alpha: there is nothing for it to act on."""
+
+    def check(self) -> None:
+        check_colour(self, "color")
+        if rgba(self.color).alpha != 1:
+            raise InvalidTask(f"Tint(color={self.color!r}): a tint has no transparency; give an opaque colour")
+
+
+def apply(picture: Picture, tint: Tint) -> Picture:
+    shades = _shades(type(picture.image), tint.color)
+    return picture.with_image(_tinted(picture.image, shades))
+
+
+def _tinted(image: Image, shades: Image) -> Image:
+    lightness = image.colourspace("b-w")
+    coloured = lightness[0].maplut(shades).copy(interpretation="srgb")
+    return coloured.bandjoin(lightness[1]) if image.hasalpha() else coloured
+
+
+def _shades(images: type[Image], color: Colour) -> Image:
+    """The 256 greys with the tint's hue, fading to none towards black and white, which have no room for any."""
+    band = [[component] for component in rgba(color)[:3]]
+    target = images.bandjoin([images.new_from_array([value]) for value in band]).copy(interpretation="srgb").colourspace("lab")
+    lightness = images.identity().copy(interpretation="b-w").colourspace("lab")[0]
+    strength = (lightness * (100 - lightness)) / 2500  # 1 at middle grey, 0 at either end
+    _, a, b = target(0, 0)
+    return lightness.bandjoin([strength * a, strength * b]).copy(interpretation="lab").colourspace("srgb")

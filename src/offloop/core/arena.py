@@ -1,0 +1,211 @@
+"""All shared memory of a pool as numbers: segments, the blocks cut from them, and who holds each block until when.
+
+A block lives as long as somebody has a lease on it. Nobody frees a block; the last lease that goes frees it. A worker's lease goes
+only with its answer or with its confirmed death, so no block is reused while somebody might still write to it.
+
+The budget counts pages, not blocks: pages stay when a block goes, and are taken from wherever they lie unused when another
+segment needs them. The arena plans such moves; the host carries them out strictly in the order planned, which is what keeps
+plan and memory the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import Enum
+from typing import NamedTuple
+
+import msgspec
+
+from .allocator import SegmentAllocator, pages
+
+__all__ = ["INBOX_ID", "Arena", "Block", "Holder", "Lease", "Reservation"]
+
+INBOX_ID = 0  # outboxes are numbered from 1, one number per incarnation of a worker
+
+
+class Holder(Enum):
+    CALLER = "caller"  # a source on its way in, a `Buffer`, or a view of a result
+    TASK = "task"  # a task that is queued or runs
+    WORKER = "worker"  # granted: the worker may write there
+    RESERVATION = "reservation"  # the host is fetching pages for it
+
+
+class Lease(NamedTuple):
+    """One holder's claim on one block."""
+
+    holder: Holder
+    owner: int  # the task's id, or the block's own generation where the holder needs no telling apart
+
+
+class Block(msgspec.Struct, eq=False):
+    """A piece of a segment that somebody holds."""
+
+    generation: int
+    segment_id: int
+    offset: int
+    nbytes: int  # whole pages
+    leases: set[Lease]
+
+
+class Span(NamedTuple):
+    """A range of a segment."""
+
+    segment_id: int
+    start: int
+    end: int
+
+
+class Reservation(msgspec.Struct, frozen=True):
+    """A plan to move pages: first give those back, then fetch these, for this block."""
+
+    block: Block
+    give_back: tuple[Span, ...]
+    fetch: tuple[Span, ...]
+
+
+class Arena:
+    """The tables. Every method either succeeds whole or changes nothing."""
+
+    def __init__(self, limit_bytes: int, inbox_nbytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.leases: Counter[Holder] = Counter()  # how many, for statistics
+        self._segments: dict[int, SegmentAllocator] = {INBOX_ID: SegmentAllocator(inbox_nbytes)}
+        self._blocks: dict[int, Block] = {}  # by generation
+        self._generation = 0
+        self._system_limit_bytes = limit_bytes  # less than the limit once the system refused pages
+        self._orphan_nbytes = 0  # blocks of dropped segments that somebody still looks at
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Pages that the pool has now, in use or kept for reuse."""
+        return self._orphan_nbytes + sum(segment.reserved.total for segment in self._segments.values())
+
+    @property
+    def used_bytes(self) -> int:
+        """Pages that belong to a block."""
+        return sum(block.nbytes for block in self._blocks.values())
+
+    def add_segment(self, segment_id: int, nbytes: int, *, keep: int) -> None:
+        """A worker's outbox came into being; its first `keep` bytes are not for blocks."""
+        self._segments[segment_id] = SegmentAllocator(nbytes, keep=keep)
+
+    def drop_segment(self, segment_id: int) -> tuple[Span, ...]:
+        """Forget an outbox whose worker is dead. Returns the spans whose pages can go; blocks that are still held stay."""
+        segment = self._segments.pop(segment_id)
+        live = [block for block in self._blocks.values() if block.segment_id == segment_id]
+        for block in live:
+            self._orphan_nbytes += block.nbytes
+            segment.reserved.remove(block.offset, block.offset + block.nbytes)
+        return tuple(Span(segment_id, start, end) for start, end in segment.reserved)
+
+    def get(self, generation: int) -> Block | None:
+        """The block of that generation while anybody holds it."""
+        return self._blocks.get(generation)
+
+    def segment_nbytes(self, segment_id: int) -> int:
+        """The largest block that this segment could ever hold."""
+        return self._segments[segment_id].nbytes
+
+    def allocate(
+        self, segment_id: int, nbytes: int, holder: Holder, owner: int | None = None
+    ) -> tuple[Block, Reservation | None] | None:
+        """Cut a block for `nbytes`, held by that holder (its owner is the block's own generation unless told otherwise).
+
+        Returns:
+            The block, and the reservation that must be carried out before it is touched, if one must; the block is then also
+            held by the reservation. None if there is no room now.
+        """
+        segment = self._segments[segment_id]
+        offset = segment.allocate(pages(nbytes))
+        if offset is None:
+            return None
+        gaps = segment.reserved.gaps(offset, offset + pages(nbytes))
+        give_back = self._make_room(sum(end - start for start, end in gaps)) if gaps else ()
+        if give_back is None:
+            segment.free(offset, pages(nbytes))
+            return None
+        block = self._enter(segment_id, offset, pages(nbytes), holder, owner)
+        return block, self._reserve(segment, block, give_back, gaps) if gaps else None
+
+    def maybe_allocate_reserved(self, segment_id: int, nbytes: int, holder: Holder, owner: int | None = None) -> Block | None:
+        """As `allocate`, but only where the pages are there already."""
+        segment = self._segments[segment_id]
+        offset = segment.allocate(pages(nbytes))
+        if offset is None:
+            return None
+        if segment.reserved.gaps(offset, offset + pages(nbytes)):
+            segment.free(offset, pages(nbytes))
+            return None
+        return self._enter(segment_id, offset, pages(nbytes), holder, owner)
+
+    def shrink(self, block: Block, nbytes: int) -> None:
+        """Keep only the pages of a block's first `nbytes`; the rest is free again."""
+        kept = pages(nbytes)
+        segment = self._segments.get(block.segment_id)
+        if segment is not None and kept < block.nbytes:
+            segment.free(block.offset + kept, block.nbytes - kept)
+            block.nbytes = kept
+
+    def take(self, block: Block, lease: Lease) -> None:
+        """Hold a block, too."""
+        if lease in block.leases:
+            raise ValueError(f"{lease} is held on block {block.generation} already")
+        block.leases.add(lease)
+        self.leases[lease.holder] += 1
+
+    def release(self, block: Block, lease: Lease) -> bool:
+        """Let go of a block. Returns whether that freed it."""
+        block.leases.remove(lease)
+        self.leases[lease.holder] -= 1
+        if block.leases:
+            return False
+        del self._blocks[block.generation]
+        segment = self._segments.get(block.segment_id)
+        if segment is None:
+            self._orphan_nbytes -= block.nbytes
+        else:
+            segment.free(block.offset, block.nbytes)
+        return True
+
+    def undo(self, reservation: Reservation, free_bytes: int) -> None:
+        """The system refused the pages: they are not there, and what was given back stays given back.
+
+        What it has left bounds the arena from now on, until no block is in use.
+        """
+        for span in reservation.fetch:
+            segment = self._segments.get(span.segment_id)
+            if segment is not None:
+                segment.reserved.remove(span.start, span.end)
+        self._system_limit_bytes = self.reserved_bytes + free_bytes
+
+    def _enter(self, segment_id: int, offset: int, nbytes: int, holder: Holder, owner: int | None) -> Block:
+        self._generation += 1
+        block = Block(self._generation, segment_id, offset, nbytes, set())
+        self._blocks[block.generation] = block
+        self.take(block, Lease(holder, block.generation if owner is None else owner))
+        return block
+
+    def _reserve(
+        self, segment: SegmentAllocator, block: Block, give_back: tuple[Span, ...], gaps: list[tuple[int, int]]
+    ) -> Reservation:
+        for span in give_back:
+            self._segments[span.segment_id].reserved.remove(span.start, span.end)
+        for start, end in gaps:
+            segment.reserved.add(start, end)
+        self.take(block, Lease(Holder.RESERVATION, block.generation))
+        return Reservation(block, give_back, tuple(Span(block.segment_id, start, end) for start, end in gaps))
+
+    def _make_room(self, nbytes: int) -> tuple[Span, ...] | None:
+        """What to give back so that `nbytes` of new pages stay within the limit; None if that cannot be."""
+        if not self._blocks:
+            self._system_limit_bytes = self.limit_bytes
+        excess = self.reserved_bytes + nbytes - min(self.limit_bytes, self._system_limit_bytes)
+        spans: list[Span] = []
+        for segment_id, segment in self._segments.items():
+            for start, end in segment.spare_pages():
+                if excess <= 0:
+                    return tuple(spans)
+                end = min(end, start + pages(excess))  # noqa: PLW2901 (only as much as is missing)
+                spans.append(Span(segment_id, start, end))
+                excess -= end - start
+        return tuple(spans) if excess <= 0 else None

@@ -1,0 +1,91 @@
+"""What is to be done: imperatives, in the order in which the host must carry them out."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..errors import OffloopError
+from ..wire.messages import FromSupervisor
+from .arena import Block, Reservation, Span
+from .tasks import Completed
+
+__all__ = [
+    "AnnounceOpening",
+    "Command",
+    "DropOutbox",
+    "FetchPages",
+    "KillWorker",
+    "ProvideInput",
+    "RefuseInput",
+    "Send",
+    "SettleTask",
+    "StartWorker",
+]
+
+
+class _Command(msgspec.Struct, frozen=True):
+    pass
+
+
+class StartWorker(_Command):
+    """Start a process for the slot, with a new outbox; it ends with `WorkerReaped`, whatever happens."""
+
+    slot: int
+    outbox_id: int
+    outbox_nbytes: int
+
+
+class Send(_Command):
+    """Send the message to the worker in the slot."""
+
+    slot: int
+    message: FromSupervisor
+
+
+class KillWorker(_Command):
+    """SIGKILL, now. A no-op if it is dead already."""
+
+    slot: int
+
+
+class DropOutbox(_Command):
+    """A dead worker's outbox is not used again: give these spans' pages back and forget the segment."""
+
+    outbox_id: int
+    spans: tuple[Span, ...]
+
+
+class FetchPages(_Command):
+    """Carry out the reservation, in the order in which such commands came; answer PagesReserved or PagesRefused."""
+
+    reservation: Reservation
+
+
+class ProvideInput(_Command):
+    """The block is the requester's, and its pages are there."""
+
+    input_id: int
+    block: Block
+
+
+class RefuseInput(_Command):
+    """There will be no such block."""
+
+    input_id: int
+    error: OffloopError
+
+
+class SettleTask(_Command):
+    """This is the task's one outcome."""
+
+    task_id: int
+    outcome: Completed | OffloopError | None  # None: cancelled by its caller
+
+
+class AnnounceOpening(_Command):
+    """Every worker has had its first start; with an error if none came of it."""
+
+    error: OffloopError | None
+
+
+Command = StartWorker | Send | KillWorker | DropOutbox | FetchPages | ProvideInput | RefuseInput | SettleTask | AnnounceOpening

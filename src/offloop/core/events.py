@@ -1,0 +1,155 @@
+"""What happened: facts, in the past tense, that the host tells the core."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..errors import OffloopError
+from ..wire.messages import FromWorker
+from ..wire.status import Status
+from .arena import Reservation
+from .tasks import TaskSpec
+
+__all__ = [
+    "BlocksReturned",
+    "CloseRequested",
+    "Event",
+    "InputAbandoned",
+    "InputRequested",
+    "PagesRefused",
+    "PagesReserved",
+    "PoolStarted",
+    "TaskCancelled",
+    "TaskPrepared",
+    "TaskRefused",
+    "TaskSubmitted",
+    "TimePassed",
+    "WorkerExited",
+    "WorkerMisbehaved",
+    "WorkerReaped",
+    "WorkerReported",
+]
+
+
+class _Event(msgspec.Struct, frozen=True):
+    pass
+
+
+class PoolStarted(_Event):
+    """The pool was entered."""
+
+
+class CloseRequested(_Event):
+    """The pool is being left: nothing new is taken, what is held ends."""
+
+
+class TimePassed(_Event):
+    """It is at least as late as the core wanted to be woken."""
+
+
+class TaskSubmitted(_Event):
+    """A caller has a task; its source is not in the inbox yet."""
+
+    task_id: int
+
+
+class TaskPrepared(_Event):
+    """The task's source lies where a worker can read it."""
+
+    task_id: int
+    spec: TaskSpec
+
+
+class TaskRefused(_Event):
+    """The task's source could not be prepared."""
+
+    task_id: int
+    error: OffloopError
+
+
+class TaskCancelled(_Event):
+    """Its caller does not want it any more."""
+
+    task_id: int
+
+
+class InputRequested(_Event):
+    """Somebody wants memory of the inbox."""
+
+    input_id: int
+    nbytes: int
+
+
+class InputAbandoned(_Event):
+    """Whoever wanted memory of the inbox has left before getting it."""
+
+    input_id: int
+
+
+class BlocksReturned(_Event):
+    """The last views of these blocks are gone, or their caller has no more use for them."""
+
+    generations: tuple[int, ...]
+
+
+class PagesReserved(_Event):
+    """A reservation was carried out."""
+
+    reservation: Reservation
+
+
+class PagesRefused(_Event):
+    """The system did not give the pages of a reservation; none of them is there."""
+
+    reservation: Reservation
+    free_bytes: int  # what the file system behind shared memory has left
+
+
+class WorkerReported(_Event):
+    """A message came from a worker, and it decoded."""
+
+    slot: int
+    message: FromWorker
+
+
+class WorkerMisbehaved(_Event):
+    """A worker broke the protocol."""
+
+    slot: int
+    reason: str
+
+
+class WorkerExited(_Event):
+    """A worker's channel is at its end."""
+
+    slot: int
+
+
+class WorkerReaped(_Event):
+    """A worker is dead by waitid's word, or could never be started."""
+
+    slot: int
+    exit_code: int | None  # negative: the signal; None: there was no process
+    reason: str | None = None  # why there was no process
+    status: Status | None = None  # the last that it noted of its work
+    stderr_tail: str = ""
+
+
+Event = (
+    PoolStarted
+    | CloseRequested
+    | TimePassed
+    | TaskSubmitted
+    | TaskPrepared
+    | TaskRefused
+    | TaskCancelled
+    | InputRequested
+    | InputAbandoned
+    | BlocksReturned
+    | PagesReserved
+    | PagesRefused
+    | WorkerReported
+    | WorkerMisbehaved
+    | WorkerExited
+    | WorkerReaped
+)

@@ -1,0 +1,86 @@
+"""From how a task ended to what its caller gets, and the count of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ..errors import InvalidTask, MemoryLimitExceeded, OffloopError, PoolClosed, TaskFailed, TaskTimeout, WorkerDied
+from ..wire.messages import Failed
+from ..wire.status import Status
+from .tasks import Completed, Stop, TaskRecord
+
+__all__ = ["Outcome", "Tally", "of_death", "of_failure", "of_stop"]
+
+Outcome = Completed | OffloopError | None  # None: the caller cancelled, and hears nothing more
+
+_TEXT_LIMIT = 16 * 1024  # characters of a worker's text that reach a caller
+
+
+class Tally:
+    """How many tasks came, and how each ended."""
+
+    def __init__(self) -> None:
+        self.submitted = 0
+        self.ended: Counter[str] = Counter()
+
+    def count(self, outcome: Outcome) -> None:
+        """Enter one task's outcome."""
+        self.ended[_kind(outcome)] += 1
+
+
+def _kind(outcome: Outcome) -> str:
+    if outcome is None:
+        return "cancelled"
+    if isinstance(outcome, Completed):
+        return "completed"
+    if isinstance(outcome, TaskTimeout):
+        return "timed_out"
+    if isinstance(outcome, WorkerDied):
+        return "worker_died"
+    return "failed" if isinstance(outcome, TaskFailed) else "refused"
+
+
+def of_stop(task: TaskRecord, *, obeyed: bool, running: str | None = None) -> Outcome:
+    """The outcome of a task that was told to stop."""
+    assert task.spec is not None
+    match task.stop:
+        case Stop.DEADLINE:
+            assert task.spec.timeout_s is not None
+            return TaskTimeout(task.spec.timeout_s, obeyed=obeyed, running=running)
+        case Stop.CLOSING:
+            return PoolClosed("the pool was closed while the task ran")
+        case _:
+            return None
+
+
+def of_failure(failed: Failed, limit_bytes: int) -> OffloopError:
+    """The outcome of a task that its processor refused or failed to carry out."""
+    message = _clean(failed.message)
+    if failed.code == "invalid_task":
+        return InvalidTask(message)
+    if failed.code == "memory_limit":
+        asked = int(message) if message.isdecimal() and len(message) < 20 else 0  # noqa: PLR2004 (digits of a 64-bit number)
+        return MemoryLimitExceeded(asked, limit_bytes)
+    return TaskFailed(_clean(failed.code)[:64], message, remote_traceback=failed.traceback and _clean(failed.traceback))
+
+
+def of_death(task: TaskRecord, exit_code: int | None, reason: str | None, status: Status | None, stderr_tail: str) -> Outcome:
+    """The outcome of a task whose worker is dead."""
+    running = _running(task, status)
+    if task.stop is not None and reason is None:
+        return of_stop(task, obeyed=False, running=running)
+    return WorkerDied(exit_code, reason=reason, running=running, stderr_tail=stderr_tail)
+
+
+def _running(task: TaskRecord, status: Status | None) -> str | None:
+    """The plugin whose operations ran, by the dead worker's own hint; nothing of it is believed without a check."""
+    if status is None or status.task_id != task.task_id or task.spec is None or status.stage >= len(task.spec.stages):
+        return None
+    progress = f" at {status.progress:.0%}" if 0.0 < status.progress <= 1.0 else ""
+    return f"{task.spec.stages[status.stage].plugin}{progress}"
+
+
+def _clean(text: str) -> str:
+    """A worker's text, capped and made safe to print: control characters are escaped."""
+    capped = text if len(text) <= _TEXT_LIMIT else text[:_TEXT_LIMIT] + " [cut]"
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in capped)

@@ -1,0 +1,406 @@
+"""The pool's decisions: `PoolState.handle(event, now)` returns the commands that follow.
+
+This file is the switchboard: what each event means for the workers (`crew`), the memory (`arena`, `supply`), the order
+(`queue`) and the outcomes (`outcomes`). `Hiring` keeps the slots filled.
+
+What holds after every event, and is tested as such: a task has at most one worker and gets one outcome; a worker that might
+still write to a block holds a lease on it; every slot in a state that can last too long has a timer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ..errors import PoolClosed, QueueFull, QueueTimeout
+from ..wire.handles import OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
+from ..wire.messages import Cancel, Done, Failed, Need, Ready, Run
+from .arena import Arena, Block, Holder, Lease
+from .commands import Command, DropOutbox, KillWorker, Send, SettleTask
+from .crew import TIMER_EVENTS, Crew, Slot
+from .events import (
+    BlocksReturned,
+    CloseRequested,
+    Event,
+    InputAbandoned,
+    InputRequested,
+    PagesRefused,
+    PagesReserved,
+    PoolStarted,
+    TaskCancelled,
+    TaskPrepared,
+    TaskRefused,
+    TaskSubmitted,
+    TimePassed,
+    WorkerExited,
+    WorkerMisbehaved,
+    WorkerReaped,
+    WorkerReported,
+)
+from .hiring import Hiring
+from .outcomes import Outcome, Tally, of_death, of_failure, of_stop
+from .queue import TaskQueue
+from .supply import Supply, caller_lease, worker_lease
+from .tasks import Completed, Stop, TaskRecord
+from .worker_state import WorkerEvent, WorkerState
+
+__all__ = ["FIRST_GRANT_NBYTES", "CoreSettings", "PoolState"]
+
+FIRST_GRANT_NBYTES = 256 * 1024  # result memory sent along with a task: most thumbnails need no more
+
+
+class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the decisions depend on."""
+
+    workers: int
+    limit_bytes: int  # pages of shared memory, all segments together
+    inbox_nbytes: int  # the part of it that sources may fill
+    max_queue: int | None  # tasks that may wait; None: any number
+    grace_s: float  # between telling a task to stop and SIGKILL
+    start_timeout_s: float  # from starting a process to its Ready
+
+
+class PoolState:
+    """All of a pool's state but the descriptors."""
+
+    def __init__(self, settings: CoreSettings) -> None:
+        self.settings = settings
+        self.arena = Arena(settings.limit_bytes, settings.inbox_nbytes)
+        self.crew = Crew(settings.workers)
+        self.queue = TaskQueue()
+        self.tally = Tally()
+        self.supply = Supply(self.arena)
+        self.hiring = Hiring(self.crew, self.arena, settings)
+        self._tasks: dict[int, TaskRecord] = {}
+        self._closing = False
+        self._now = 0.0
+        self._commands: list[Command] = []
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            PoolStarted: self._on_started,
+            CloseRequested: self._on_close,
+            TimePassed: self._on_time,
+            TaskSubmitted: self._on_submitted,
+            TaskPrepared: self._on_prepared,
+            TaskRefused: self._on_refused,
+            TaskCancelled: self._on_cancelled,
+            InputRequested: self._on_input_requested,
+            InputAbandoned: self._on_input_abandoned,
+            BlocksReturned: self._on_returned,
+            PagesReserved: self._on_pages_reserved,
+            PagesRefused: self._on_pages_refused,
+            WorkerReported: self._on_reported,
+            WorkerMisbehaved: self._on_misbehaved,
+            WorkerExited: self._on_exited,
+            WorkerReaped: self._on_reaped,
+        }
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Take in one fact; return what is to be done about it, in order. `now` is in seconds and never goes back."""
+        self._now = now
+        self._handlers[type(event)](event)
+        commands, self._commands = self._commands, []
+        return commands
+
+    @property
+    def wake_at(self) -> float | None:
+        """When `TimePassed` is wanted, at the latest."""
+        candidates = (self.crew.next_timer, self.queue.next_deadline)
+        return min((when for when in candidates if when is not None), default=None)
+
+    @property
+    def gone(self) -> bool:
+        """No process is left and none will come."""
+        return self.crew.count(WorkerState.GONE) == len(self.crew.slots)
+
+    @property
+    def closing(self) -> bool:
+        return self._closing
+
+    @property
+    def preparing(self) -> int:
+        """Tasks whose source is still on its way."""
+        return len(self._tasks) - len(self.queue) - self.crew.running
+
+    def can_run_in(self, outbox_id: int) -> bool:
+        """Whether a task whose source lies in that outbox could start this moment, with its source where it lies."""
+        return self.crew.maybe_idle(outbox_id) is not None
+
+    # The pool's own life
+
+    def _on_started(self, _: PoolStarted) -> None:
+        for slot in self.crew.slots:
+            self._commands += self.hiring.start(slot, self._now)
+
+    def _on_close(self, _: CloseRequested) -> None:
+        self._closing = True
+        for task in tuple(self._tasks.values()):
+            slot = self._slot_of(task)
+            if slot is None:
+                self.queue.remove(task.task_id)
+                self._settle(task, PoolClosed("the pool was closed while the task waited"))
+            elif slot.state is WorkerState.BUSY:
+                self._stop(slot, task, Stop.CLOSING, WorkerEvent.CANCEL_REQUESTED)
+        for slot in self.crew.slots:
+            self._retire_if_possible(slot)
+
+    def _on_time(self, _: TimePassed) -> None:
+        for task in self.queue.expired(self._now):
+            assert task.spec is not None
+            self._settle(task, QueueTimeout(task.spec.queue_timeout_s or 0.0, "a worker"))
+        for slot in self.crew.due(self._now):
+            self._on_timer(slot)
+
+    def _on_timer(self, slot: Slot) -> None:
+        if slot.state is WorkerState.RESTARTING and slot.outbox_id is None:
+            self._commands += self.hiring.start(slot, self._now)
+            return
+        event = TIMER_EVENTS[slot.state]
+        if event is WorkerEvent.DEADLINE_EXPIRED:
+            assert slot.task is not None
+            self._stop(slot, slot.task, Stop.DEADLINE, event)
+            return
+        if event is WorkerEvent.START_EXPIRED:
+            slot.verdict = f"it was not ready within {self.settings.start_timeout_s:g} s"
+        self.crew.apply(slot, event)
+        self._commands.append(KillWorker(slot.index))
+
+    # Tasks
+
+    def _on_submitted(self, event: TaskSubmitted) -> None:
+        task = TaskRecord(event.task_id)
+        waiting = len(self.queue) + self.preparing - self.crew.idle
+        self._tasks[task.task_id] = task
+        self.tally.submitted += 1
+        if self._closing:
+            self._settle(task, PoolClosed())
+        elif self.settings.max_queue is not None and waiting >= self.settings.max_queue:
+            self._settle(task, QueueFull(max(waiting, 0), self.settings.max_queue))
+
+    def _on_prepared(self, event: TaskPrepared) -> None:
+        task = self._tasks.get(event.task_id)
+        if task is None:
+            return  # it has its outcome already: the pool was closed meanwhile
+        task.spec = event.spec
+        source = event.spec.source.block
+        if source is not None:
+            task.source_block = self.arena.get(source.generation)
+            assert task.source_block is not None, "a source's block is held by its caller"
+            self.arena.take(task.source_block, Lease(Holder.TASK, task.task_id))
+        slot = self.crew.maybe_idle(event.spec.outbox_id)
+        if slot is not None:
+            self._dispatch(slot, task)
+        else:
+            assert event.spec.outbox_id is None, "the host asked can_run_in before"
+            timeout = event.spec.queue_timeout_s
+            self.queue.push(task, None if timeout is None else self._now + timeout)
+
+    def _on_refused(self, event: TaskRefused) -> None:
+        task = self._tasks.get(event.task_id)
+        if task is not None:
+            self._settle(task, event.error)
+
+    def _on_cancelled(self, event: TaskCancelled) -> None:
+        task = self._tasks.get(event.task_id)
+        if task is None:
+            return
+        slot = self._slot_of(task)
+        if slot is None:
+            self.queue.remove(task.task_id)
+            self._settle(task, None)
+        elif slot.state is WorkerState.BUSY:
+            self._stop(slot, task, Stop.CALLER, WorkerEvent.CANCEL_REQUESTED)
+        elif task.stop is None or task.stop is Stop.DEADLINE:
+            task.stop = Stop.CALLER  # its end is under way; only the outcome changes
+
+    def _dispatch(self, slot: Slot, task: TaskRecord) -> None:
+        spec = task.spec
+        assert spec is not None
+        assert slot.outbox_id is not None
+        timer = None if spec.timeout_s is None else self._now + spec.timeout_s
+        self.crew.apply(slot, WorkerEvent.DISPATCHED, timer)
+        slot.task = task
+        grant = self.supply.maybe_grant(slot.outbox_id, task, FIRST_GRANT_NBYTES)
+        run = Run(task.task_id, spec.source, spec.stages, grant, spec.destination, spec.temporary)
+        self._commands.append(Send(slot.index, run))
+
+    def _stop(self, slot: Slot, task: TaskRecord, stop: Stop, event: WorkerEvent) -> None:
+        task.stop = stop
+        self.crew.apply(slot, event, self._now + self.settings.grace_s)
+        self._commands.append(Send(slot.index, Cancel(task.task_id)))
+
+    def _slot_of(self, task: TaskRecord) -> Slot | None:
+        return next((slot for slot in self.crew.slots if slot.task is task), None)
+
+    def _settle(self, task: TaskRecord, outcome: Outcome) -> None:
+        """Give a task its outcome; every lease that it or its worker has on its behalf goes with it."""
+        del self._tasks[task.task_id]
+        self.supply.withdraw(task)
+        if task.source_block is not None:
+            self.arena.release(task.source_block, Lease(Holder.TASK, task.task_id))
+        for block in task.granted:
+            self.arena.release(block, worker_lease(task))
+        task.granted = []
+        self.tally.count(outcome)
+        self._commands.append(SettleTask(task.task_id, outcome))
+        self._commands += self.supply.serve()
+
+    # Workers
+
+    def _on_reported(self, event: WorkerReported) -> None:
+        slot = self.crew.slots[event.slot]
+        match event.message:
+            case Done() | Failed() as answer:
+                self._on_answer(slot, answer)
+            case Need() as need:
+                self._on_need(slot, need)
+            case Ready():
+                self._on_ready(slot)
+
+    def _on_ready(self, slot: Slot) -> None:
+        if not slot.life.can(WorkerEvent.READY):
+            self._condemn(slot, "it said Ready twice")
+            return
+        if slot.state is WorkerState.RETIRING:
+            slot.life.apply(WorkerEvent.READY)
+            return
+        self.crew.apply(slot, WorkerEvent.READY)
+        self._commands += self.hiring.succeeded(slot, self._now)
+        assert slot.outbox_id is not None
+        self._commands += self.supply.prime(slot.outbox_id, FIRST_GRANT_NBYTES)
+        self._feed(slot)
+
+    def _on_answer(self, slot: Slot, answer: Done | Failed) -> None:
+        task = slot.task
+        if task is None or task.task_id != answer.task_id or not slot.life.can(WorkerEvent.SETTLED):
+            if slot.state not in (WorkerState.FAILED, WorkerState.RETIRING):
+                self._condemn(slot, f"it answered for task {answer.task_id}, which it does not have")
+            return
+        if isinstance(answer, Done):
+            block = self._output_block(task, answer)
+            if block is False:
+                self._condemn(slot, "it named a block that it does not hold")
+                return
+        else:
+            block = None
+        self.crew.apply(slot, WorkerEvent.SETTLED)
+        slot.task = None
+        self._settle(task, self._outcome_of(task, answer, block))
+        self._feed(slot)
+
+    def _outcome_of(self, task: TaskRecord, answer: Done | Failed, block: Block | None) -> Outcome:
+        if task.stop is not None:
+            return of_stop(task, obeyed=True)
+        if isinstance(answer, Failed):
+            return of_failure(answer, self.arena.limit_bytes)
+        if block is not None:
+            self.arena.take(block, caller_lease(block))
+            self.arena.shrink(block, _nbytes(answer.output))
+        return Completed(answer.output, block, answer.info, answer.started_ns, answer.finished_ns)
+
+    @staticmethod
+    def _output_block(task: TaskRecord, done: Done) -> Block | bool | None:
+        """The granted block that the output lies in; False if it is not one of this task's, or not wholly inside."""
+        assert task.spec is not None
+        if isinstance(done.output, WrittenTo):
+            return None if task.spec.destination is not None else False
+        handle = done.output.block
+        if handle is None:
+            return None
+        for block in task.granted:
+            if block.generation == handle.generation:
+                return block if _lies_in(handle, block) else False
+        return False
+
+    def _on_need(self, slot: Slot, need: Need) -> None:
+        task = slot.task
+        if task is None or task.task_id != need.task_id or task.needed_bytes is not None or need.nbytes < 1:
+            if slot.state not in (WorkerState.FAILED, WorkerState.RETIRING):
+                self._condemn(slot, f"it asked for {need.nbytes} bytes for task {need.task_id} out of turn")
+            return
+        if slot.state is not WorkerState.BUSY:
+            return  # it is being stopped, and its grace runs
+        assert slot.outbox_id is not None
+        self._commands += self.supply.request_grant(slot.index, slot.outbox_id, task, need.nbytes)
+        self._commands += self.supply.refuse_deadlocked(self.crew.running)
+
+    def _feed(self, slot: Slot) -> None:
+        """An idle worker: the next task, or the way out."""
+        if self.queue and not self._closing:
+            self._dispatch(slot, self.queue.pop())
+        else:
+            self._retire_if_possible(slot)
+
+    def _retire_if_possible(self, slot: Slot) -> None:
+        if self._closing and slot.life.can(WorkerEvent.RETIREMENT_REQUESTED):
+            self._commands += self.hiring.retire(slot, self._now)
+
+    def _condemn(self, slot: Slot, reason: str) -> None:
+        slot.verdict = f"it broke the protocol: {reason}"
+        if slot.life.can(WorkerEvent.MISBEHAVED):
+            self.crew.apply(slot, WorkerEvent.MISBEHAVED, None)
+        self._commands.append(KillWorker(slot.index))
+
+    def _on_misbehaved(self, event: WorkerMisbehaved) -> None:
+        self._condemn(self.crew.slots[event.slot], event.reason)
+
+    def _on_exited(self, event: WorkerExited) -> None:
+        slot = self.crew.slots[event.slot]
+        if slot.life.can(WorkerEvent.EXITED):
+            self.crew.apply(slot, WorkerEvent.EXITED, slot.timer if slot.state is WorkerState.RETIRING else None)
+        if slot.state is WorkerState.FAILED:
+            self._commands.append(KillWorker(slot.index))  # it closed its channel: alive or not, it is of no use
+
+    def _on_reaped(self, event: WorkerReaped) -> None:
+        slot = self.crew.slots[event.slot]
+        if not slot.life.can(WorkerEvent.REAPED):
+            self.crew.apply(slot, WorkerEvent.EXITED)
+        assert slot.outbox_id is not None
+        outbox_id, slot.outbox_id = slot.outbox_id, None
+        task, slot.task = slot.task, None
+        reason = slot.verdict or event.reason
+        if task is not None:
+            self._settle(task, of_death(task, event.exit_code, reason, event.status, event.stderr_tail))
+        self._commands.append(DropOutbox(outbox_id, self.arena.drop_segment(outbox_id)))
+        self._commands += self.supply.serve()
+        self._commands += self.hiring.replace(slot, self._now, event.exit_code, reason, event.stderr_tail)
+        if self.hiring.hopeless is not None:
+            while self.queue:
+                self._settle(self.queue.pop(), self.hiring.hopeless)
+        self._retire_if_possible(slot)
+
+    # Memory
+
+    def _on_input_requested(self, event: InputRequested) -> None:
+        self._commands += self.supply.request_input(event.input_id, event.nbytes)
+
+    def _on_input_abandoned(self, event: InputAbandoned) -> None:
+        self._commands += self.supply.abandon_input(event.input_id)
+
+    def _on_returned(self, event: BlocksReturned) -> None:
+        for generation in event.generations:
+            block = self.arena.get(generation)
+            assert block is not None, "a block is known while its caller holds it"
+            self.arena.release(block, caller_lease(block))
+        self._commands += self.supply.serve()
+
+    def _on_pages_reserved(self, event: PagesReserved) -> None:
+        self._commands += self.supply.pages_reserved(event.reservation)
+
+    def _on_pages_refused(self, event: PagesRefused) -> None:
+        self._commands += self.supply.pages_refused(event.reservation, event.free_bytes)
+
+
+def _lies_in(handle: Handle, block: Block) -> bool:
+    return (
+        handle.segment == OUTBOX
+        and block.offset == handle.offset  # a result starts where its block does
+        and 0 <= handle.nbytes <= block.nbytes
+    )
+
+
+def _nbytes(output: EncodedAt | RasterAt | WrittenTo) -> int:
+    if isinstance(output, WrittenTo):
+        return output.nbytes
+    return output.block.nbytes if output.block else 0

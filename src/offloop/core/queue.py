@@ -1,0 +1,57 @@
+"""Who is next. First come, first served, for now: this file is the place of the scheduler.
+
+The rest of the core asks a queue only what is asked here, so an order by cost, class or tenant replaces this class and nothing
+else.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from heapq import heapify, heappop, heappush
+
+from .tasks import TaskRecord
+
+__all__ = ["TaskQueue"]
+
+
+class TaskQueue:
+    """Tasks that wait for a worker, oldest first, some with a time after which they do not want to start any more."""
+
+    def __init__(self) -> None:
+        self._tasks: OrderedDict[int, TaskRecord] = OrderedDict()
+        self._deadlines: list[tuple[float, int]] = []  # a heap; entries of tasks that have left stay until they surface
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def push(self, task: TaskRecord, deadline: float | None = None) -> None:
+        """Let a task wait; past its deadline `expired` gives it up."""
+        self._tasks[task.task_id] = task
+        if deadline is not None:
+            heappush(self._deadlines, (deadline, task.task_id))
+
+    def pop(self) -> TaskRecord:
+        """Take the task that is next."""
+        return self._tasks.popitem(last=False)[1]
+
+    def remove(self, task_id: int) -> TaskRecord | None:
+        """Take that task out, if it waits here."""
+        task = self._tasks.pop(task_id, None)
+        if len(self._deadlines) > 2 * len(self._tasks) + 64:  # more left than stayed: do not let them pile up
+            self._deadlines = [entry for entry in self._deadlines if entry[1] in self._tasks]
+            heapify(self._deadlines)
+        return task
+
+    def expired(self, now: float) -> list[TaskRecord]:
+        """Take out every task whose deadline has come."""
+        late: list[TaskRecord] = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            task = self._tasks.pop(heappop(self._deadlines)[1], None)
+            if task is not None:
+                late.append(task)
+        return late
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When to look again; may be early, never late."""
+        return self._deadlines[0][0] if self._deadlines else None

@@ -1,0 +1,55 @@
+"""One submission, from the core's side: what was asked, where it stands, and how it ended."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from ..wire.handles import EncodedAt, RasterAt, WrittenTo
+from ..wire.messages import Stage
+from .arena import Block
+
+__all__ = ["Completed", "Stop", "TaskRecord", "TaskSpec"]
+
+
+class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task asks for."""
+
+    source: EncodedAt | RasterAt
+    stages: list[Stage]
+    timeout_s: float | None  # from its dispatch on
+    queue_timeout_s: float | None = None  # from now on
+    destination: bytes | None = None
+    temporary: bytes | None = None
+    outbox_id: int | None = None  # the source lies in this outbox: only its worker can run the task
+
+
+class Stop(Enum):
+    """Why a running task was told to stop."""
+
+    DEADLINE = "deadline"
+    CALLER = "caller"
+    CLOSING = "closing"
+
+
+class TaskRecord(msgspec.Struct, eq=False):
+    """One task that has no outcome yet. No spec: its source is still being prepared."""
+
+    task_id: int
+    spec: TaskSpec | None = None
+    source_block: Block | None = None  # held with the task's lease
+    granted: list[Block] = []  # held with the worker's lease
+    stop: Stop | None = None
+    needed_bytes: int | None = None  # it waits for a grant of so many bytes
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """A task's success. A block in the output is held for the caller, under the block's own generation."""
+
+    output: EncodedAt | RasterAt | WrittenTo
+    block: Block | None
+    info: dict[str, Any]
+    started_ns: int
+    finished_ns: int

@@ -1,0 +1,123 @@
+"""The life of a worker, as a table.
+
+Rows are states, keys are events, an absent key is an illegal event. `WorkerLife.apply` looks everything up before it changes
+anything; an illegal event leaves the life as it was and raises with the worker's recent story. The diagram in `docs/design.md`
+is drawn from this table, and every (state, event) pair is tested.
+
+One state, one meaning:
+
+- STARTING, RESTARTING: a process is being started, for the first time or after a death (RESTARTING includes the back-off).
+- IDLE, BUSY: it waits for a task, it has one.
+- TIMED_OUT: its task was told to stop (deadline or caller's cancellation) and its grace runs.
+- FAILED: it is dead or condemned to die; only waitid's word leads on.
+- RETIRING: asked to leave, nothing will replace it.
+- GONE: no process, and there will be none.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+__all__ = ["TABLE", "IllegalTransition", "WorkerEvent", "WorkerLife", "WorkerState"]
+
+
+class WorkerState(Enum):
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    TIMED_OUT = "timed-out"
+    FAILED = "failed"
+    RESTARTING = "restarting"
+    RETIRING = "retiring"
+    GONE = "gone"
+
+
+class WorkerEvent(Enum):
+    READY = "Ready"  # it said that it is configured
+    DISPATCHED = "Dispatched"  # it was sent a task
+    SETTLED = "Settled"  # it answered for its task
+    DEADLINE_EXPIRED = "DeadlineExpired"  # its task ran too long
+    CANCEL_REQUESTED = "CancelRequested"  # nobody wants its task any more
+    GRACE_EXPIRED = "GraceExpired"  # it was told to stop, or to leave, and did not
+    START_EXPIRED = "StartExpired"  # it was not ready in time
+    MISBEHAVED = "Misbehaved"  # it broke the protocol
+    EXITED = "Exited"  # the first news of its end: EOF, or waitid
+    REAPED = "Reaped"  # waitid's word: it is dead, its memory is nobody's
+    RETIREMENT_REQUESTED = "RetirementRequested"  # the slot is to be empty
+
+
+_S, _E = WorkerState, WorkerEvent
+
+_DOWNFALL = {_E.MISBEHAVED: _S.FAILED, _E.EXITED: _S.FAILED}
+_ARRIVAL = {_E.READY: _S.IDLE, _E.START_EXPIRED: _S.FAILED, _E.RETIREMENT_REQUESTED: _S.RETIRING, **_DOWNFALL}
+
+TABLE: Final = MappingProxyType(
+    {
+        _S.STARTING: _ARRIVAL,
+        _S.IDLE: {_E.DISPATCHED: _S.BUSY, _E.RETIREMENT_REQUESTED: _S.RETIRING, **_DOWNFALL},
+        _S.BUSY: {
+            _E.SETTLED: _S.IDLE,
+            _E.DEADLINE_EXPIRED: _S.TIMED_OUT,
+            _E.CANCEL_REQUESTED: _S.TIMED_OUT,
+            **_DOWNFALL,
+        },
+        _S.TIMED_OUT: {_E.SETTLED: _S.IDLE, _E.GRACE_EXPIRED: _S.FAILED, **_DOWNFALL},
+        _S.FAILED: {_E.REAPED: _S.RESTARTING, _E.RETIREMENT_REQUESTED: _S.RETIRING},
+        _S.RESTARTING: _ARRIVAL,
+        _S.RETIRING: {
+            _E.READY: _S.RETIRING,  # it was starting when it was asked to leave
+            _E.EXITED: _S.RETIRING,
+            _E.MISBEHAVED: _S.RETIRING,
+            _E.GRACE_EXPIRED: _S.RETIRING,  # it is killed; only waitid ends it
+            _E.REAPED: _S.GONE,
+        },
+        _S.GONE: {},
+    }
+)
+
+_STORY_LENGTH = 16  # events kept for the error message and for reports
+
+
+class IllegalTransition(Exception):
+    """An event that the table has no entry for: a defect of the caller, not of the worker."""
+
+    def __init__(self, state: WorkerState, event: WorkerEvent, story: tuple[str, ...]) -> None:
+        self.state = state
+        self.event = event
+        self.story = story
+        super().__init__(f"{event.value} is illegal in state {state.value}; its story: {', '.join(story) or '(none)'}")
+
+
+class WorkerLife:
+    """Where one worker slot stands in the table, and how it came there."""
+
+    __slots__ = ("_story", "state")
+
+    def __init__(self) -> None:
+        self.state = WorkerState.STARTING
+        self._story: deque[WorkerEvent] = deque(maxlen=_STORY_LENGTH)
+
+    @property
+    def story(self) -> tuple[str, ...]:
+        """The last events, oldest first."""
+        return tuple(event.value for event in self._story)
+
+    def can(self, event: WorkerEvent) -> bool:
+        """Whether the table has an entry for this event in the present state."""
+        return event in TABLE[self.state]
+
+    def apply(self, event: WorkerEvent) -> WorkerState:
+        """Follow the table and return the new state.
+
+        Raises:
+            IllegalTransition: there is no such entry; nothing has changed.
+        """
+        successor = TABLE[self.state].get(event)
+        if successor is None:
+            raise IllegalTransition(self.state, event, self.story)
+        self.state = successor
+        self._story.append(event)
+        return successor

@@ -1,0 +1,68 @@
+"""Frames on a byte stream: four bytes of length, little-endian, then that many bytes.
+
+The reader is fed whatever a read returned, in any split, and gives back every frame that is complete. It decides from the
+header alone whether a frame is too large, so a liar costs four bytes and not the memory that it claims.
+"""
+
+from __future__ import annotations
+
+import struct
+
+__all__ = [
+    "HEADER_NBYTES",
+    "MAX_FROM_SUPERVISOR_NBYTES",
+    "MAX_FROM_WORKER_NBYTES",
+    "FrameReader",
+    "ProtocolError",
+    "write_header",
+]
+
+MAX_FROM_SUPERVISOR_NBYTES = 16 * 1024 * 1024  # a long pipeline with tables in it; bytes travel elsewhere
+MAX_FROM_WORKER_NBYTES = 1024 * 1024  # the supervisor's memory at a worker's mercy
+
+_header = struct.Struct("<I")
+HEADER_NBYTES = _header.size
+
+
+class ProtocolError(Exception):
+    """The peer sent what it must not send. There is no way to go on with it."""
+
+
+class FrameReader:
+    """Cuts a stream into frames."""
+
+    def __init__(self, max_nbytes: int) -> None:
+        self._max_nbytes = max_nbytes
+        self._pending = bytearray()
+
+    @property
+    def mid_frame(self) -> bool:
+        """Whether the stream, if it ended here, would end inside a frame."""
+        return bool(self._pending)
+
+    def feed(self, data: bytes) -> list[bytearray]:
+        """Take the next bytes of the stream and return the frames that they complete, oldest first.
+
+        Raises:
+            ProtocolError: a frame announces more than the limit. The frames before it are lost with it.
+        """
+        pending = self._pending
+        pending += data
+        frames: list[bytearray] = []
+        position = 0
+        while len(pending) - position >= HEADER_NBYTES:
+            (nbytes,) = _header.unpack_from(pending, position)
+            if nbytes > self._max_nbytes:
+                raise ProtocolError(f"a frame of {nbytes:,} bytes was announced; the limit is {self._max_nbytes:,}")
+            end = position + HEADER_NBYTES + nbytes
+            if end > len(pending):
+                break
+            frames.append(pending[position + HEADER_NBYTES : end])
+            position = end
+        del pending[:position]
+        return frames
+
+
+def write_header(frame: bytearray) -> None:
+    """Fill in the length of a frame whose first `HEADER_NBYTES` were left free."""
+    _header.pack_into(frame, 0, len(frame) - HEADER_NBYTES)

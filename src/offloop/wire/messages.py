@@ -1,0 +1,156 @@
+"""All that supervisor and worker ever say to each other: MessagePack arrays, each with a tag.
+
+Adding a message means adding it here, to the union of its direction, and to the receiving end; nothing else knows the list.
+Decoding is strict in both directions. Anything that does not decode is a `ProtocolError`, and whoever sent it is not
+listened to any more.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .framing import HEADER_NBYTES, ProtocolError, write_header
+from .handles import EncodedAt, Handle, RasterAt, WrittenTo
+
+__all__ = [
+    "Cancel",
+    "Configure",
+    "Done",
+    "Failed",
+    "FromSupervisor",
+    "FromWorker",
+    "Grant",
+    "Need",
+    "Ready",
+    "Retire",
+    "Run",
+    "Stage",
+    "decode_from_supervisor",
+    "decode_from_worker",
+    "encode_frame",
+]
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    pass
+
+
+class Stage(_Message):
+    """Consecutive operations of one plugin."""
+
+    plugin: str
+    operations: msgspec.Raw  # an array of operations, still encoded: only the plugin's own types can decode it
+
+
+# Supervisor to worker
+
+
+class Configure(_Message, tag="configure"):
+    """The first message, once."""
+
+    slot: int
+    inbox_nbytes: int
+    outbox_nbytes: int
+    plugins: dict[str, str]  # name -> "module:attribute" of the light half
+    import_path: list[str]  # the server's sys.path: what it could import, the worker can
+
+
+class Run(_Message, tag="run"):
+    """Carry out one task. Sent to an idle worker only."""
+
+    task_id: int
+    source: EncodedAt | RasterAt
+    stages: list[Stage]
+    grant: Handle | None  # result memory to begin with
+    destination: bytes | None = None  # write the result to this file...
+    temporary: bytes | None = None  # ...under this name first
+
+
+class Grant(_Message, tag="grant"):
+    """The answer to `Need`. No block: there will never be that much."""
+
+    task_id: int
+    block: Handle | None
+    limit_bytes: int  # what the arena may hold, for the error's sake
+
+
+class Cancel(_Message, tag="cancel"):
+    """Stop that task and answer for it. Ignored when it is not the one that runs."""
+
+    task_id: int
+
+
+class Retire(_Message, tag="retire"):
+    """Exit with code 0 as soon as nothing runs."""
+
+
+# Worker to supervisor
+
+
+class Ready(_Message, tag="ready"):
+    """Configured and waiting, once."""
+
+    pid: int
+
+
+class Need(_Message, tag="need"):
+    """The running task wants another block of result memory, and waits for it."""
+
+    task_id: int
+    nbytes: int
+
+
+class Done(_Message, tag="done"):
+    """The task succeeded; whatever else it was granted is free."""
+
+    task_id: int
+    output: EncodedAt | RasterAt | WrittenTo
+    info: dict[str, Any]
+    started_ns: int  # on the system's monotonic clock
+    finished_ns: int
+
+
+class Failed(_Message, tag="failed"):
+    """The task did not succeed; the worker is well."""
+
+    task_id: int
+    code: str
+    message: str
+    traceback: str | None
+    started_ns: int
+    finished_ns: int
+
+
+FromSupervisor = Configure | Run | Grant | Cancel | Retire
+FromWorker = Ready | Need | Done | Failed
+
+_encoder = msgspec.msgpack.Encoder()
+_from_supervisor: msgspec.msgpack.Decoder[FromSupervisor] = msgspec.msgpack.Decoder(FromSupervisor)
+_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+
+
+def encode_frame(message: FromSupervisor | FromWorker) -> bytearray:
+    """The message, ready to be sent: its length and its bytes."""
+    frame = bytearray(HEADER_NBYTES)
+    _encoder.encode_into(message, frame, HEADER_NBYTES)
+    write_header(frame)
+    return frame
+
+
+def decode_from_supervisor(frame: bytes | bytearray) -> FromSupervisor:
+    """Raises `ProtocolError` for anything that is not exactly one message of the supervisor."""
+    return _decode(_from_supervisor, frame)
+
+
+def decode_from_worker(frame: bytes | bytearray) -> FromWorker:
+    """Raises `ProtocolError` for anything that is not exactly one message of a worker."""
+    return _decode(_from_worker, frame)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[Any], frame: bytes | bytearray) -> Any:
+    try:
+        return decoder.decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"undecodable message of {len(frame)} bytes: {error}") from None
