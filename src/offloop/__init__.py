@@ -1,0 +1,95 @@
+"""offloop: heavy work beside an async server, in supervised worker processes, over shared memory.
+
+The layers, each of which imports only those below it:
+
+    pool, settings, sources, buffers, results, statistics    what users import
+    plugins                                                  which plugins there are, and whether they are sound
+    host                                                     carries out: processes, pipes, segments, timers (anyio)
+    core                                                     decides: events in, commands out (pure)
+    wire                                                     the language between both ends (pure)
+
+    worker                                                   the child: imports wire and the contracts below, nothing else
+    operation, processor, errors                             the contracts: what plugin authors import
+
+Names are loaded when they are used, so that a worker, which imports this package too, never loads the server's half.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .buffers import Buffer
+    from .errors import (
+        InternalError,
+        InvalidTask,
+        MemoryLimitExceeded,
+        OffloopError,
+        PluginError,
+        PoolClosed,
+        QueueFull,
+        QueueTimeout,
+        SourceTooLarge,
+        TaskFailed,
+        TaskTimeout,
+        WorkerDied,
+    )
+    from .operation import Header, Operation, Plugin
+    from .pool import Pool
+    from .processor import Encoded, Output, Payload, Processor, Raster, Task, TaskCancelled, WorkerContext
+    from .results import Info, Result, Timings
+    from .statistics import Statistics
+
+__all__ = [
+    "Buffer",
+    "Encoded",
+    "Header",
+    "Info",
+    "InternalError",
+    "InvalidTask",
+    "MemoryLimitExceeded",
+    "OffloopError",
+    "Operation",
+    "Output",
+    "Payload",
+    "Plugin",
+    "PluginError",
+    "Pool",
+    "PoolClosed",
+    "Processor",
+    "QueueFull",
+    "QueueTimeout",
+    "Raster",
+    "Result",
+    "SourceTooLarge",
+    "Statistics",
+    "Task",
+    "TaskCancelled",
+    "TaskFailed",
+    "TaskTimeout",
+    "Timings",
+    "WorkerContext",
+    "WorkerDied",
+]
+
+_HOMES = {
+    "buffers": ("Buffer",),
+    "operation": ("Header", "Operation", "Plugin"),
+    "pool": ("Pool",),
+    "processor": ("Encoded", "Output", "Payload", "Processor", "Raster", "Task", "TaskCancelled", "WorkerContext"),
+    "results": ("Info", "Result", "Timings"),
+    "statistics": ("Statistics",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_HOME_OF.get(name, 'errors')}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -133,6 +133,7 @@ class WorkerReaped(_Event):
     reason: str | None = None  # why there was no process
     status: Status | None = None  # the last that it noted of its work
     stderr_tail: str = ""
+    last_words: tuple[FromWorker, ...] = ()  # messages that it had sent and nobody had read when it died
 
 
 Event = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ..errors import InvalidTask, MemoryLimitExceeded, OffloopError, PoolClosed, TaskFailed, TaskTimeout, WorkerDied
+from ..errors import InvalidTask, MemoryLimitExceeded, OffloopError, PluginError, PoolClosed, TaskFailed, TaskTimeout, WorkerDied
 from ..wire.messages import Failed
 from ..wire.status import Status
 from .tasks import Completed, Stop, TaskRecord
@@ -53,15 +53,17 @@ def of_stop(task: TaskRecord, *, obeyed: bool, running: str | None = None) -> Ou
             return None
 
 
-def of_failure(failed: Failed, limit_bytes: int) -> OffloopError:
+def of_failure(task: TaskRecord, failed: Failed) -> OffloopError:
     """The outcome of a task that its processor refused or failed to carry out."""
-    message = _clean(failed.message)
-    if failed.code == "invalid_task":
+    code, message = _clean(failed.code)[:64], _clean(failed.message)
+    if code == "invalid_task":
         return InvalidTask(message)
-    if failed.code == "memory_limit":
-        asked = int(message) if message.isdecimal() and len(message) < 20 else 0  # noqa: PLR2004 (digits of a 64-bit number)
-        return MemoryLimitExceeded(asked, limit_bytes)
-    return TaskFailed(_clean(failed.code)[:64], message, remote_traceback=failed.traceback and _clean(failed.traceback))
+    if code == "memory_limit" and task.refused is not None:
+        return MemoryLimitExceeded(*task.refused)
+    kind, _, plugin = code.partition(":")
+    if kind == "plugin_error":
+        return PluginError(plugin, message)
+    return TaskFailed(code, message, remote_traceback=failed.traceback and _clean(failed.traceback))
 
 
 def of_death(task: TaskRecord, exit_code: int | None, reason: str | None, status: Status | None, stderr_tail: str) -> Outcome:

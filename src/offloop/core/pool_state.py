@@ -221,6 +221,7 @@ class PoolState:
         timer = None if spec.timeout_s is None else self._now + spec.timeout_s
         self.crew.apply(slot, WorkerEvent.DISPATCHED, timer)
         slot.task = task
+        task.dispatches += 1
         grant = self.supply.maybe_grant(slot.outbox_id, task, FIRST_GRANT_NBYTES)
         run = Run(task.task_id, spec.source, spec.stages, grant, spec.destination, spec.temporary)
         self._commands.append(Send(slot.index, run))
@@ -236,12 +237,9 @@ class PoolState:
     def _settle(self, task: TaskRecord, outcome: Outcome) -> None:
         """Give a task its outcome; every lease that it or its worker has on its behalf goes with it."""
         del self._tasks[task.task_id]
-        self.supply.withdraw(task)
+        self._ungrant(task)
         if task.source_block is not None:
             self.arena.release(task.source_block, Lease(Holder.TASK, task.task_id))
-        for block in task.granted:
-            self.arena.release(block, worker_lease(task))
-        task.granted = []
         self.tally.count(outcome)
         self._commands.append(SettleTask(task.task_id, outcome))
         self._commands += self.supply.serve()
@@ -293,7 +291,7 @@ class PoolState:
         if task.stop is not None:
             return of_stop(task, obeyed=True)
         if isinstance(answer, Failed):
-            return of_failure(answer, self.arena.limit_bytes)
+            return of_failure(task, answer)
         if block is not None:
             self.arena.take(block, caller_lease(block))
             self.arena.shrink(block, _nbytes(answer.output))
@@ -361,7 +359,7 @@ class PoolState:
         task, slot.task = slot.task, None
         reason = slot.verdict or event.reason
         if task is not None:
-            self._settle(task, of_death(task, event.exit_code, reason, event.status, event.stderr_tail))
+            self._bury(task, event, reason)
         self._commands.append(DropOutbox(outbox_id, self.arena.drop_segment(outbox_id)))
         self._commands += self.supply.serve()
         self._commands += self.hiring.replace(slot, self._now, event.exit_code, reason, event.stderr_tail)
@@ -369,6 +367,29 @@ class PoolState:
             while self.queue:
                 self._settle(self.queue.pop(), self.hiring.hopeless)
         self._retire_if_possible(slot)
+
+    def _bury(self, task: TaskRecord, event: WorkerReaped, reason: str | None) -> None:
+        """Settle the task that a dead worker had: by its last words, or by its death, unless it had never begun."""
+        for message in event.last_words:
+            if isinstance(message, Done | Failed) and message.task_id == task.task_id and reason is None:
+                block = self._output_block(task, message) if isinstance(message, Done) else None
+                if block is not False:
+                    self._settle(task, self._outcome_of(task, message, block))
+                    return
+        assert task.spec is not None
+        begun = event.status is None or event.status.task_id == task.task_id
+        if begun or reason or task.stop or task.dispatches > 1 or task.spec.outbox_id is not None:
+            self._settle(task, of_death(task, event.exit_code, reason, event.status, event.stderr_tail))
+            return
+        self._ungrant(task)
+        self.queue.push_front(task)
+
+    def _ungrant(self, task: TaskRecord) -> None:
+        """The worker's leases end: it has answered, or it is dead."""
+        self.supply.withdraw(task)
+        for block in task.granted:
+            self.arena.release(block, worker_lease(task))
+        task.granted = []
 
     # Memory
 

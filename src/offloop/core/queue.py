@@ -30,6 +30,11 @@ class TaskQueue:
         if deadline is not None:
             heappush(self._deadlines, (deadline, task.task_id))
 
+    def push_front(self, task: TaskRecord) -> None:
+        """Let a task wait that was next already: its worker died before it began. Its queue deadline was kept then."""
+        self._tasks[task.task_id] = task
+        self._tasks.move_to_end(task.task_id, last=False)
+
     def pop(self) -> TaskRecord:
         """Take the task that is next."""
         return self._tasks.popitem(last=False)[1]

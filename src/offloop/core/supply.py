@@ -70,7 +70,7 @@ class Supply:
     def request_grant(self, slot: int, outbox_id: int, task: TaskRecord, nbytes: int) -> list[Command]:
         """A running task wants a block of its worker's outbox."""
         if nbytes > self._arena.limit_bytes:
-            return [self._refusal(slot, task)]
+            return [self._refusal(slot, task, nbytes, self._arena.limit_bytes)]
         task.needed_bytes = nbytes
         self._needs[task.task_id] = (slot, outbox_id, task)
         return self._serve_needs()
@@ -127,7 +127,7 @@ class Supply:
             slot, task = granted
             task.granted.remove(block)
             self._arena.release(block, worker_lease(task))
-            return [self._refusal(slot, task, free_bytes)]
+            return [self._refusal(slot, task, block.nbytes, free_bytes)]
         return []
 
     def serve(self) -> list[Command]:
@@ -139,7 +139,8 @@ class Supply:
         if len(self._needs) < running or not self._needs or self._granting or self._arena.leases[Holder.CALLER]:
             return []
         slot, _, task = self._needs.popitem()[1]
-        return [self._refusal(slot, task)]
+        assert task.needed_bytes is not None
+        return [self._refusal(slot, task, task.needed_bytes, self._arena.limit_bytes)]
 
     def _serve_inputs(self) -> list[Command]:
         commands: list[Command] = []
@@ -183,9 +184,9 @@ class Supply:
             return []  # the task ended while its pages were fetched
         nbytes, task.needed_bytes = task.needed_bytes, None
         handle = Handle(OUTBOX, block.offset, nbytes, block.generation)
-        return [Send(slot, Grant(task.task_id, handle, self._arena.limit_bytes))]
+        return [Send(slot, Grant(task.task_id, handle))]
 
-    def _refusal(self, slot: int, task: TaskRecord, limit_bytes: int | None = None) -> Command:
+    def _refusal(self, slot: int, task: TaskRecord, nbytes: int, limit_bytes: int) -> Command:
         task.needed_bytes = None
-        limit = self._arena.limit_bytes if limit_bytes is None else limit_bytes
-        return Send(slot, Grant(task.task_id, None, limit))
+        task.refused = (nbytes, limit_bytes)
+        return Send(slot, Grant(task.task_id, None))

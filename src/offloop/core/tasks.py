@@ -42,7 +42,9 @@ class TaskRecord(msgspec.Struct, eq=False):
     source_block: Block | None = None  # held with the task's lease
     granted: list[Block] = []  # held with the worker's lease
     stop: Stop | None = None
+    dispatches: int = 0  # how often it was sent to a worker
     needed_bytes: int | None = None  # it waits for a grant of so many bytes
+    refused: tuple[int, int] | None = None  # the bytes that it was refused, and the limit that forbade them
 
 
 class Completed(msgspec.Struct, frozen=True):

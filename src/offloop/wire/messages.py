@@ -73,7 +73,6 @@ class Grant(_Message, tag="grant"):
 
     task_id: int
     block: Handle | None
-    limit_bytes: int  # what the arena may hold, for the error's sake
 
 
 class Cancel(_Message, tag="cancel"):

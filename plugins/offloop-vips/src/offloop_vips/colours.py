@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
+from tinycss2 import color4
+
 from offloop.errors import InvalidTask
 from offloop.operation import Operation
-from tinycss2 import color4
 
 __all__ = ["Colour", "Rgba", "check_colour", "rgba"]
 

@@ -50,7 +50,7 @@ _SIGNATURES: tuple[tuple[bytes, FormatName], ...] = (
 
 
 def sniff(start: bytes) -> FormatName | None:
-    """The format whose signature the first `SNIFF_NBYTES` bytes of a source carry, or None. It proves nothing about the rest."""
+    """The format whose signature a source's first `SNIFF_NBYTES` bytes carry, or None. It proves nothing about the rest."""
     for signature, name in _SIGNATURES:
         if start.startswith(signature):
             return name

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from offloop.errors import TaskFailed
 
@@ -16,7 +16,7 @@ from .colours import Rgba
 from .evaluation import Evaluation
 from .fitting import Size
 
-__all__ = ["Image", "Picture", "check_pixels", "over", "premultiplied"]
+__all__ = ["Image", "Picture", "check_pixels", "class_of", "over", "premultiplied"]
 
 Image: TypeAlias = Any  # pyvips.Image: it has no types, and this module is imported where there is no pyvips
 
@@ -74,7 +74,7 @@ class Picture:
             return self.with_image(work(self.image))
         width, height = self.page_size
         pages = [work(self.image.crop(0, page * height, width, height)) for page in range(self.pages)]
-        return self.with_image(type(self.image).arrayjoin(pages, across=1))
+        return self.with_image(class_of(self.image).arrayjoin(pages, across=1))
 
     def settled(self) -> Picture:
         """The picture with pixels that can be read in any order; a decoder gives them from the top down, once."""
@@ -87,6 +87,11 @@ class Picture:
         if not self.auto_orient or self.orientation == 1:
             return self
         return self.settled().each_page(lambda page: page.autorot())
+
+
+def class_of(image: Image) -> Any:
+    """`pyvips.Image`, for making an image without importing pyvips."""
+    return cast("Any", type(image))
 
 
 def check_pixels(size: Size, pages: int, max_pixels: int) -> None:

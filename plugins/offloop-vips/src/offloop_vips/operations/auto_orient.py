@@ -16,4 +16,4 @@ class AutoOrient(Operation, frozen=True):
 
 
 def apply(picture: Picture, _auto_orient: AutoOrient) -> Picture:
-    return replace(picture, auto_orient=True)  # the next step that cares has it done; a resize does it when there is less to turn
+    return replace(picture, auto_orient=True)  # done when the next step looks: a resize does it when there is less to turn

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
+
 from offloop.errors import InvalidTask
 
 from ..formats import FormatName

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from msgspec import Meta
+
 from offloop.operation import Operation
 
 from ..picture import Image, Picture, premultiplied
@@ -30,5 +31,5 @@ def apply(picture: Picture, blur: Blur) -> Picture:
 
 def _blurred(image: Image, sigma: float | None) -> Image:
     if sigma is None:
-        return image.conv(type(image).new_from_array(_BOX, scale=9))
+        return image.conv(image.new_from_array(_BOX, scale=9))
     return image.gaussblur(sigma)

@@ -19,3 +19,6 @@ class Encoder(Operation, frozen=True):
 
     typical_ratio: ClassVar[float]
     """Bytes of the file to bytes of its samples, for a photograph: what result memory is asked for first."""
+
+    holds_pages: ClassVar[bool] = False
+    """Whether it can make one file of several pages."""

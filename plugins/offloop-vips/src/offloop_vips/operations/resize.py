@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta
+
 from offloop.errors import InvalidTask
 from offloop.operation import Operation
 
@@ -36,7 +37,7 @@ class Resize(Operation, frozen=True):
     or "attention" (what an eye would go to)."""
 
     kernel: Literal["nearest", "linear", "cubic", "mitchell", "lanczos2", "lanczos3"] = "lanczos3"
-    """How pixels are mixed when there are to be fewer of them; enlarging uses nearest, linear or cubic, whichever is closest."""
+    """How pixels are mixed when there are to be fewer of them; enlarging uses nearest, linear or cubic, the closest."""
 
     background: Colour = "black"
     """What contain puts around the picture; a colour with alpha gives the picture an alpha band."""

@@ -6,6 +6,7 @@ import math
 from typing import Annotated
 
 from msgspec import Meta
+
 from offloop.operation import Operation
 
 from ..colours import Colour, check_colour, rgba

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, TypeAlias
 
 from msgspec import Meta
+
 from offloop.errors import InvalidTask
 from offloop.operation import Operation
 
@@ -50,6 +51,6 @@ def apply(picture: Picture, sharpen: Sharpen) -> Picture:
 
 def _sharpened(image: Image, sharpen: Sharpen) -> Image:
     if sharpen.sigma is None:
-        return image.conv(type(image).new_from_array(_MILD, scale=24))
+        return image.conv(image.new_from_array(_MILD, scale=24))
     levels = {"m1": sharpen.m1, "m2": sharpen.m2, "x1": sharpen.x1, "y2": sharpen.y2, "y3": sharpen.y3}
     return image.sharpen(sigma=sharpen.sigma, **levels).colourspace(image.interpretation)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from offloop.errors import InvalidTask
 from offloop.operation import Operation
 
 from ..colours import Colour, check_colour, rgba
-from ..picture import Image, Picture
+from ..picture import Image, Picture, class_of
 
 __all__ = ["Tint"]
 
@@ -24,8 +26,7 @@ class Tint(Operation, frozen=True):
 
 
 def apply(picture: Picture, tint: Tint) -> Picture:
-    shades = _shades(type(picture.image), tint.color)
-    return picture.with_image(_tinted(picture.image, shades))
+    return picture.with_image(_tinted(picture.image, _shades(class_of(picture.image), tint.color)))
 
 
 def _tinted(image: Image, shades: Image) -> Image:
@@ -34,11 +35,9 @@ def _tinted(image: Image, shades: Image) -> Image:
     return coloured.bandjoin(lightness[1]) if image.hasalpha() else coloured
 
 
-def _shades(images: type[Image], color: Colour) -> Image:
+def _shades(images: Any, color: Colour) -> Image:
     """The 256 greys with the tint's hue, fading to none towards black and white, which have no room for any."""
-    band = [[component] for component in rgba(color)[:3]]
-    target = images.bandjoin([images.new_from_array([value]) for value in band]).copy(interpretation="srgb").colourspace("lab")
+    _, a, b = images.black(1, 1).linear([1, 1, 1], list(rgba(color)[:3])).copy(interpretation="srgb").colourspace("lab")(0, 0)
     lightness = images.identity().copy(interpretation="b-w").colourspace("lab")[0]
-    strength = (lightness * (100 - lightness)) / 2500  # 1 at middle grey, 0 at either end
-    _, a, b = target(0, 0)
+    strength = lightness * (100 - lightness) / 2500  # 1 at middle grey, 0 at either end
     return lightness.bandjoin([strength * a, strength * b]).copy(interpretation="lab").colourspace("srgb")

@@ -18,6 +18,7 @@ class Webp(Encoder, frozen=True):
 
     format: ClassVar[FormatName] = "webp"
     typical_ratio: ClassVar[float] = 0.1
+    holds_pages: ClassVar[bool] = True
 
     quality: Annotated[int, Meta(ge=1, le=100)] = 80
 

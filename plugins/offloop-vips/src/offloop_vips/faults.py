@@ -1,0 +1,54 @@
+"""What libvips complains of, as errors that a caller can branch on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyvips
+
+from offloop.errors import TaskFailed
+
+from .formats import FORMATS, FormatName
+
+__all__ = ["corrupt_source", "explain"]
+
+MAX_LINES = 2  # libvips adds a line for every layer that gave up; the first ones say what happened
+MAX_LINE_LENGTH = 200  # characters; a file can put its own text into a decoder's message
+_SAVING = ("save", "encod")
+_NOISE = "source: bad seek"  # once for every place that a parser looked at in vain
+
+
+def corrupt_source(source: FormatName, error: pyvips.Error | None = None) -> TaskFailed:
+    """The failure of a source that carries a format's signature and cannot be read as that format."""
+    said = _said(error) if error is not None else ""
+    return TaskFailed("corrupt_source", f"the source is no readable {source} file" + (f": {said}" if said else ""))
+
+
+def explain(error: pyvips.Error, source: FormatName | None) -> TaskFailed:
+    """The failure that an error during evaluation amounts to.
+
+    Pixels are decoded while they are processed, so that only the wording tells a broken source from anything else.
+    """
+    if source is not None and any(_is_decoder(line, source) for line in _lines(error)):
+        return corrupt_source(source, error)
+    return TaskFailed("processing_failed", _said(error) or str(error.message)[:MAX_LINE_LENGTH])
+
+
+def _is_decoder(line: str, source: FormatName) -> bool:
+    domain, _, complaint = line.partition(":")
+    if any(word in domain.lower() or word in complaint.lower() for word in _SAVING):
+        return False
+    return domain.startswith(FORMATS[source].error_domains)
+
+
+def _said(error: pyvips.Error) -> str:
+    return "; ".join(_distinct(line[:MAX_LINE_LENGTH] for line in _lines(error)))
+
+
+def _lines(error: pyvips.Error) -> list[str]:
+    lines = ["".join(filter(str.isprintable, line)).strip() for line in str(error.detail).splitlines()]
+    return [line for line in lines if line and not line.startswith(_NOISE)]
+
+
+def _distinct(lines: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(lines))[:MAX_LINES]

@@ -1,0 +1,180 @@
+"""From a payload to a picture: what is let in, checked by its header before any of its pixels is decoded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import pyvips
+
+from offloop.errors import InvalidTask, TaskFailed
+from offloop.processor import Encoded, Raster
+
+from .evaluation import Evaluation
+from .faults import corrupt_source
+from .fitting import Size
+from .formats import FORMAT_NAMES, FORMATS, SNIFF_NBYTES, FormatName, sniff
+from .operations import Decode
+from .operations.resize import fitting
+from .picture import Image, Picture, check_pixels
+from .pipeline import Pipeline
+
+__all__ = ["open_encoded", "open_raster", "recognise"]
+
+MAX_BANDS = 5  # cyan, magenta, yellow, black and alpha
+SHRINKS = (8, 4, 2)  # what a JPEG decoder can leave out while it decodes, at next to no cost in quality
+_PAGE_FIELDS = ("n-pages", "page-height", "delay", "loop", "gif-delay", "gif-loop")
+
+_Options: TypeAlias = dict[str, Any]
+
+
+def recognise(encoded: Encoded, decode: Decode) -> FormatName:
+    """The source's format, by its first bytes.
+
+    Raises:
+        TaskFailed: "corrupt_source" where there are none; "unsupported_format" where they are not let in.
+    """
+    start = bytes(memoryview(encoded.data)[:SNIFF_NBYTES])
+    if not start:
+        raise TaskFailed("corrupt_source", "the source is empty: 0 bytes")
+    source = sniff(start)
+    allowed = ", ".join(decode.formats)
+    if source is None:
+        known = ", ".join(FORMAT_NAMES)
+        raise TaskFailed("unsupported_format", f"the source is none of {known}: it begins with {start[:12].hex(' ')}")
+    if source not in decode.formats:
+        raise TaskFailed("unsupported_format", f"the source is {source}, and what is allowed is {allowed} (Decode.formats)")
+    return source
+
+
+def open_encoded(encoded: Encoded, source: FormatName, pipeline: Pipeline, evaluation: Evaluation) -> Picture:
+    """A picture over encoded bytes, which are read in place and must stay until it is gone.
+
+    Raises:
+        TaskFailed: "corrupt_source", "unsupported_format" or "too_many_pixels", all from the header.
+        InvalidTask: `Decode` asks for pages that the source has not.
+    """
+    decode = pipeline.decode
+    header = _load(encoded, source, {"fail_on": decode.fail_on})
+    check_pixels(Size(header.width, header.height), 1, decode.max_pixels)
+    _check_bands(header)
+    pages = _count_pages(header, decode, source)
+    options = _options(Picture(header, evaluation, decode.max_pixels), pages, source, pipeline)
+    image = _load(encoded, source, {"fail_on": decode.fail_on, **options}) if options else header
+    check_pixels(Size(image.width, image.height // pages), pages, decode.max_pixels)
+    picture = Picture(
+        _in_srgb(evaluation.watch(_with_pages(image, decode.page, pages)), source),
+        evaluation,
+        decode.max_pixels,
+        pages=pages,
+        auto_orient=decode.auto_orient,
+        loaded_from=Size(header.width, header.height) if {"shrink", "scale"} & options.keys() else None,
+    )
+    return picture.settled() if pages > 1 else picture  # pages are cut out one by one, and not in the order of their rows
+
+
+def open_raster(raster: Raster, evaluation: Evaluation) -> Picture:
+    """A picture over samples, which are read in place and must stay until it is gone.
+
+    Raises:
+        InvalidTask: they are no 8-bit picture of one to four bands.
+    """
+    height, width, bands = raster.shape
+    if raster.dtype not in ("|u1", "u1", "<u1", ">u1", "uint8"):
+        raise InvalidTask(f"a raster of {raster.dtype}: image operations take 8-bit samples, '|u1'")
+    if not (1 <= bands <= 4 and width >= 1 and height >= 1):  # noqa: PLR2004 (red, green, blue and alpha)
+        raise InvalidTask(f"a raster of shape {raster.shape}: expected (height, width, bands) with 1 to 4 bands")
+    if memoryview(raster.data).nbytes != height * width * bands:
+        nbytes = memoryview(raster.data).nbytes
+        raise InvalidTask(f"a raster of shape {raster.shape} is {height * width * bands} bytes, but there are {nbytes}")
+    image: Image = pyvips.Image.new_from_memory(raster.data, width, height, bands, "uchar")
+    image = image.copy(interpretation="srgb" if bands >= 3 else "b-w")  # noqa: PLR2004 (colour)
+    return Picture(evaluation.watch(image), evaluation, max(Decode().max_pixels, width * height))
+
+
+def _load(encoded: Encoded, source: FormatName, options: _Options) -> Image:
+    data = memoryview(encoded.data)[:]  # a slice: it keeps a shared segment from being unmapped while libvips points into it
+    loader = getattr(pyvips.Image, FORMATS[source].loader)
+    try:
+        return loader(pyvips.Source.new_from_memory(data), access="sequential", **options)
+    except pyvips.Error as error:
+        failure = corrupt_source(source, error)
+    raise failure  # outside of the handler: an error that has the other as its context keeps frames, and images, alive
+
+
+def _check_bands(header: Image) -> None:
+    if header.bands > MAX_BANDS:
+        raise TaskFailed("unsupported_format", f"the source has {header.bands} bands, and a picture has {MAX_BANDS} at most")
+
+
+def _count_pages(header: Image, decode: Decode, source: FormatName) -> int:
+    there = int(header.get("n-pages")) if header.get_typeof("n-pages") else 1
+    wanted = max(there - decode.page, 1) if decode.pages == -1 else decode.pages
+    if decode.page + wanted > there:
+        raise InvalidTask(f"Decode(page={decode.page}, pages={decode.pages}): the {source} source has pages 0 to {there - 1}")
+    return wanted
+
+
+def _with_pages(image: Image, first: int, pages: int) -> Image:
+    """The image with no fields about the pages of the source that are not in it: an encoder would cut it up by them."""
+    image = image.copy()
+    durations = list(image.get("delay"))[first : first + pages] if image.get_typeof("delay") else []
+    for field in _PAGE_FIELDS if pages == 1 else ("n-pages", "page-height", "delay"):
+        if image.get_typeof(field):
+            image.remove(field)
+    if pages > 1 and durations:
+        image.set_type(pyvips.GValue.array_int_type, "delay", durations)
+    return image
+
+
+def _options(header: Picture, pages: int, source: FormatName, pipeline: Pipeline) -> _Options:
+    """What else the decoder is told once the header is known."""
+    if pages > 1 or pipeline.decode.page > 0:
+        return {"page": pipeline.decode.page, "n": pages}
+    shrink = _shrink(header, pipeline) if source in ("jpeg", "webp") else 1
+    if shrink == 1:
+        return {}
+    return {"shrink": shrink} if source == "jpeg" else {"scale": 1 / shrink}
+
+
+def _shrink(header: Picture, pipeline: Pipeline) -> int:
+    """The most that decoding can shrink by and still leave the resize at least as many pixels as it is to make.
+
+    libvips' own `thumbnail` leaves it twice as many, which takes twice as long at a reduction of 3.8.
+    """
+    if pipeline.first_resize is None:
+        return 1
+    resize, auto_orient = pipeline.first_resize
+    if resize.kernel == "nearest":  # picks pixels of the original, and nothing else will do
+        return 1
+    seen = replace(header, auto_orient=auto_orient)
+    least = fitting(resize, seen.size).scaled
+    fits = (by for by in SHRINKS if seen.size.width // by >= least.width and seen.size.height // by >= least.height)
+    return next(fits, 1)
+
+
+def _in_srgb(image: Image, source: FormatName) -> Image:
+    """8-bit sRGB or grey, by the colour profile in the file where there is one and it makes sense."""
+    try:
+        return _to_8_bits(_by_profile(image))
+    except pyvips.Error:
+        pass
+    raise TaskFailed("unsupported_format", f"a {source} file in the colour space {image.interpretation!r} cannot be converted")
+
+
+def _by_profile(image: Image) -> Image:
+    has_profile = image.get_typeof("icc-profile-data") != 0
+    if image.interpretation == "cmyk":
+        return image.icc_transform("srgb", input_profile="cmyk", embedded=has_profile, intent="perceptual")
+    if not has_profile or image.interpretation in ("labs", "grey16"):
+        return image
+    depth = 16 if image.interpretation == "rgb16" else 8
+    try:
+        return image.icc_transform("srgb", embedded=True, depth=depth, intent="perceptual")
+    except pyvips.Error:  # a broken profile: what everybody does is to show the picture without it
+        return image
+
+
+def _to_8_bits(image: Image) -> Image:
+    space = "b-w" if image.bands < 3 else "srgb"  # noqa: PLR2004 (grey, with alpha or not)
+    return image.colourspace(space).cast("uchar")

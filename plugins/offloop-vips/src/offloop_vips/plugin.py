@@ -1,0 +1,74 @@
+"""The light half of the plugin: imported by the server, where it must not bring in a decoder."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any, ClassVar, cast
+
+import imagesize as _imagesize
+
+from offloop.operation import Header, Operation, Plugin
+
+from . import operations
+from .formats import FORMATS, SNIFF_NBYTES, FormatName, sniff
+
+__all__ = ["VipsPlugin"]
+
+
+imagesize = cast("Any", _imagesize)  # its types leave gaps that a strict checker reports
+
+
+class VipsPlugin(Plugin):
+    """Image operations by libvips."""
+
+    name: ClassVar[str] = "vips"
+    operations: ClassVar[tuple[type[Operation], ...]] = (
+        operations.Decode,
+        operations.AutoOrient,
+        operations.Resize,
+        operations.Rotate,
+        operations.Blur,
+        operations.Sharpen,
+        operations.Grayscale,
+        operations.Tint,
+        operations.Jpeg,
+        operations.Png,
+        operations.Webp,
+        operations.Avif,
+        operations.Raw,
+    )
+    processor: ClassVar[str] = "offloop_vips.processor:VipsProcessor"
+
+    def probe(self, data: memoryview) -> Header | None:
+        """Read a header in pure Python: the format by its signature, the size as it is stored, the orientation if it is told.
+
+        Returns:
+            None where the format is not one of ours, or the header is broken or longer than what was given.
+        """
+        source = sniff(bytes(data[:SNIFF_NBYTES]))
+        if source is None:
+            return None
+        try:
+            return _header(source, bytes(data))
+        except Exception:  # it parses what strangers send, and whatever it stumbles over is the worker's to name
+            return None
+
+
+def _header(source: FormatName, data: bytes) -> Header | None:
+    # always a BytesIO: imagesize would open a path or fetch a URL
+    if source in ("jpeg", "tiff"):
+        info = imagesize.get_info(BytesIO(data), dpi=False, colors=False, exif_rotation=False)
+        width, height, bands, orientation = info.width, info.height, info.channels, info.rotation
+    else:
+        # sizes only: its search for an AVIF's orientation can be made to take hours with a few kilobytes of empty extents
+        width, height = imagesize.get(BytesIO(data), exif_rotation=False)
+        bands = orientation = 0
+    if width < 1 or height < 1:
+        return None
+    return Header(
+        media_type=FORMATS[source].media_type,
+        width=int(width),
+        height=int(height),
+        bands=bands if bands > 0 else None,
+        orientation=orientation if 1 <= orientation <= 8 else None,  # noqa: PLR2004 (the EXIF orientations)
+    )

@@ -1,0 +1,91 @@
+"""The supervisor's end of a worker's pipe: a socket that never blocks the loop.
+
+What can be sent at once is sent in the caller's own turn, without waking a task for it; only what a full pipe refuses waits for
+the writer task. What arrives is read in one go and decoded frame by frame.
+"""
+
+from __future__ import annotations
+
+import socket
+
+import anyio
+
+from ..wire.framing import MAX_FROM_WORKER_NBYTES, FrameReader
+from ..wire.messages import FromSupervisor, FromWorker, decode_from_worker, encode_frame
+
+__all__ = ["Channel"]
+
+_READ_NBYTES = 256 * 1024
+
+
+class Channel:
+    """One worker's messages. Belongs to the task that serves the worker; `send` may be called from any task of the loop."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self._socket = end
+        self._frames = FrameReader(MAX_FROM_WORKER_NBYTES)
+        self._unsent = bytearray()
+        self._unsent_grew = anyio.Event()
+
+    def send(self, message: FromSupervisor) -> None:
+        """Send now, or let `write_unsent` do it. A peer that is gone is noticed by `receive`, not here."""
+        frame = encode_frame(message)
+        sent = 0 if self._unsent else self._send_nowait(frame)
+        if sent < len(frame):
+            self._unsent += memoryview(frame)[sent:]
+            self._unsent_grew.set()
+
+    async def write_unsent(self) -> None:
+        """Keep writing what `send` could not. Runs until it is cancelled."""
+        while True:
+            await self._unsent_grew.wait()
+            while self._unsent:
+                await anyio.wait_writable(self._socket)
+                del self._unsent[: self._send_nowait(self._unsent)]
+            self._unsent_grew = anyio.Event()
+
+    async def receive(self) -> list[FromWorker] | None:
+        """Wait for the next messages; None at the end of the stream.
+
+        Raises:
+            ProtocolError: the worker sent something else than messages.
+        """
+        while True:
+            await anyio.wait_readable(self._socket)
+            data = self._receive_nowait()
+            if data:
+                return self._decode(data)
+            if data == b"":
+                return None
+
+    def receive_rest(self) -> list[FromWorker]:
+        """What a dead worker had sent and nobody has read yet."""
+        messages: list[FromWorker] = []
+        while data := self._receive_nowait():
+            messages += self._decode(data)
+        return messages
+
+    def _receive_nowait(self) -> bytes | None:
+        """Empty at the end of the stream, None when there is nothing yet."""
+        try:
+            return self._socket.recv(_READ_NBYTES)
+        except BlockingIOError:
+            return None
+        except ConnectionResetError:
+            return b""
+
+    def _decode(self, data: bytes) -> list[FromWorker]:
+        return [decode_from_worker(frame) for frame in self._frames.feed(data)]
+
+    def close(self) -> None:
+        """Hang up: the worker hears of it as the end of its stream."""
+        self._socket.close()
+
+    def _send_nowait(self, data: bytearray) -> int:
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return len(data)  # the worker is gone; `receive` will say so

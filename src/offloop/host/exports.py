@@ -1,0 +1,83 @@
+"""Views of blocks that users hold, and the news of their end.
+
+A block that a user looks at goes back when the last view of it is gone: slices, numpy arrays and all. The news comes from the
+garbage collector, in any thread and between any two lines, so it is only put into a deque; the supervisor collects it before each
+decision, and is woken through a pipe when somebody waits for memory.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections import deque
+
+from ..core.arena import Block
+from .segments import Segment
+from .tickets import InputTicket
+
+__all__ = ["Exports"]
+
+
+class Exports:
+    """Makes views, and remembers which blocks came back."""
+
+    def __init__(self) -> None:
+        self._returned: deque[int] = deque()
+        self._forgotten: deque[InputTicket] = deque()
+        self.wake_fd, self._wake_writer = os.pipe()  # closed on exec
+        os.set_blocking(self.wake_fd, False)
+        os.set_blocking(self._wake_writer, False)
+        self.wake_wanted = False  # somebody waits for memory: a block that comes back is news
+
+    def view(self, segment: Segment, block: Block, nbytes: int) -> memoryview:
+        """A writable view of a block's first `nbytes`; the block is returned when every object that refers to it is gone."""
+        array = segment.export(block.offset, block.nbytes)  # whole pages: few different lengths, so few ctypes types
+        weakref.finalize(array, self.return_block, block.generation).atexit = False
+        return memoryview(array).cast("B")[:nbytes]
+
+    def return_block(self, generation: int) -> None:
+        """Say that nobody uses the block any more. From any thread, at any time."""
+        self._returned.append(generation)
+        if self.wake_wanted:
+            self._wake()
+
+    def forget_input(self, ticket: InputTicket) -> None:
+        """Say that nobody will use what was asked for with this ticket. From any thread, at any time."""
+        self._forgotten.append(ticket)
+        if self.wake_wanted:
+            self._wake()
+
+    def collect_forgotten(self) -> list[InputTicket]:
+        """The tickets that nobody will use."""
+        forgotten: list[InputTicket] = []
+        while self._forgotten:
+            forgotten.append(self._forgotten.popleft())
+        return forgotten
+
+    def collect(self) -> tuple[int, ...]:
+        """The generations of the blocks that came back since the last call."""
+        returned: list[int] = []
+        while self._returned:
+            returned.append(self._returned.popleft())
+        return tuple(returned)
+
+    def drain_wake(self) -> None:
+        """Empty the pipe after it woke somebody."""
+        try:
+            while os.read(self.wake_fd, 4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        """Nobody listens any more; views may still come back, unheard."""
+        self.wake_wanted = False
+        writer, self._wake_writer = self._wake_writer, -1
+        os.close(writer)
+        os.close(self.wake_fd)
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_writer, b"w")
+        except OSError:
+            pass  # full: it is awake already; closed: nobody listens

@@ -1,0 +1,185 @@
+"""How a source gets into shared memory, whatever it is: copied once, or not at all.
+
+A copy goes through the segment's descriptor, in a thread when it is large, so the loop goes on and the GIL is free meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import AsyncIterable
+
+import anyio.to_thread
+import msgspec
+
+from ..core.arena import INBOX_ID, Block
+from ..errors import InvalidTask, SourceTooLarge
+from ..wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt
+from .pager import INLINE_NBYTES
+from .segments import Segment
+from .supervisor import Supervisor
+from .tickets import InputTicket
+
+__all__ = ["Intake", "Placed", "in_inbox", "in_outbox"]
+
+_FIRST_CHUNKS_NBYTES = 256 * 1024  # received data of unknown length starts here and doubles
+
+
+class Placed(msgspec.Struct, eq=False):
+    """A source where a worker can read it, held until `Intake.release`."""
+
+    source: EncodedAt | RasterAt
+    block: Block | None  # returned by `release`; None: somebody else holds it
+    outbox_id: int | None = None  # only this outbox's worker can read it
+
+
+class Intake:
+    """Puts bytes into the inbox."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    async def place(self, data: memoryview) -> Placed:
+        """Copy bytes in. One-dimensional and contiguous; they must not change until this returns."""
+        if not data.nbytes:
+            return Placed(EncodedAt(None), None)
+        block = await self.allocate(data.nbytes)
+        try:
+            await self._write(block, 0, data)
+        except BaseException:
+            self._supervisor.exports.return_block(block.generation)
+            raise
+        return Placed(EncodedAt(in_inbox(block, data.nbytes)), block)
+
+    async def place_raster(self, data: memoryview, shape: tuple[int, int, int], dtype: str) -> Placed:
+        """Copy samples in: (height, width, bands), C-contiguous."""
+        placed = await self.place(data)
+        placed.source = RasterAt(placed.source.block, shape, dtype)
+        return placed
+
+    async def place_file(self, path: str) -> Placed:
+        """Read a file in, in a thread.
+
+        Raises:
+            InvalidTask: it cannot be read, or is no regular file.
+        """
+        descriptor, nbytes = await anyio.to_thread.run_sync(_open_file, path)
+        try:
+            if not nbytes:
+                return Placed(EncodedAt(None), None)
+            block = await self.allocate(nbytes)
+            try:
+                read = await anyio.to_thread.run_sync(_read_file, descriptor, self._inbox, block.offset, nbytes)
+            except BaseException:
+                self._supervisor.exports.return_block(block.generation)
+                raise
+            return Placed(EncodedAt(in_inbox(block, read) if read else None), block)
+        finally:
+            os.close(descriptor)
+
+    async def receive(
+        self, chunks: AsyncIterable[bytes], max_bytes: int, expected_bytes: int | None
+    ) -> tuple[InputTicket, int]:
+        """Write chunks in as they come; returns the settled ticket of their block and how many bytes there are.
+
+        Raises:
+            SourceTooLarge: there are more than `max_bytes`.
+        """
+        first = min(expected_bytes or _FIRST_CHUNKS_NBYTES, max_bytes)
+        ticket = await self._ticket(max(first, 1))
+        received = 0
+        try:
+            async for chunk in chunks:
+                data = memoryview(chunk).cast("B") if len(chunk) else memoryview(b"")
+                if received + data.nbytes > max_bytes:
+                    raise SourceTooLarge(received + data.nbytes, max_bytes)
+                if received + data.nbytes > ticket.nbytes:
+                    ticket = await self._moved_to_larger(ticket, received, max(received + data.nbytes, 2 * ticket.nbytes))
+                assert ticket.block is not None
+                await self._write(ticket.block, received, data)
+                received += data.nbytes
+        except BaseException:
+            self._supervisor.abandon_input(ticket)
+            raise
+        return ticket, received
+
+    def release(self, placed: Placed) -> None:
+        """The task holds its source itself now, or there will be no task."""
+        if placed.block is not None:
+            self._supervisor.exports.return_block(placed.block.generation)
+            placed.block = None
+
+    async def allocate(self, nbytes: int) -> Block:
+        """A block of the inbox with pages, held until it is returned.
+
+        Raises:
+            MemoryLimitExceeded: there will never be that much.
+        """
+        ticket = await self._ticket(nbytes)
+        assert ticket.block is not None
+        return ticket.block
+
+    async def _ticket(self, nbytes: int) -> InputTicket:
+        ticket = self._supervisor.request_input(nbytes)
+        if not ticket.settled:
+            try:
+                await ticket.wait()
+            except BaseException:
+                self._supervisor.abandon_input(ticket)
+                raise
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket
+
+    async def _moved_to_larger(self, ticket: InputTicket, received: int, nbytes: int) -> InputTicket:
+        larger = await self._ticket(nbytes)
+        try:
+            assert ticket.block is not None
+            assert larger.block is not None
+            with memoryview(self._inbox.export(ticket.block.offset, ticket.block.nbytes)).cast("B") as old:
+                await self._write(larger.block, 0, old[:received])
+        except BaseException:
+            self._supervisor.abandon_input(larger)
+            raise
+        self._supervisor.abandon_input(ticket)
+        return larger
+
+    async def _write(self, block: Block, position: int, data: memoryview) -> None:
+        if data.nbytes <= INLINE_NBYTES:
+            self._inbox.write(block.offset + position, data)
+        else:
+            await anyio.to_thread.run_sync(self._inbox.write, block.offset + position, data)
+
+    @property
+    def _inbox(self) -> Segment:
+        return self._supervisor.segments[INBOX_ID]
+
+
+def in_outbox(block: Block, nbytes: int) -> Handle:
+    """The handle under which its own worker knows a result."""
+    return Handle(OUTBOX, block.offset, nbytes, block.generation)
+
+
+def in_inbox(block: Block, nbytes: int) -> Handle:
+    """The handle of a block of the inbox."""
+    return Handle(INBOX, block.offset, nbytes, block.generation)
+
+
+def _open_file(path: str) -> tuple[int, int]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not hold the thread
+    except (OSError, ValueError) as error:
+        raise InvalidTask(f"the source {path!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise InvalidTask(f"the source {path!r} is not a regular file")
+    return descriptor, status.st_size
+
+
+def _read_file(descriptor: int, inbox: Segment, offset: int, nbytes: int) -> int:
+    """Read up to `nbytes`; fewer if the file has shrunk since it was opened."""
+    try:
+        return inbox.read_in(descriptor, offset, nbytes)
+    except OSError as error:
+        raise InvalidTask(f"the source cannot be read: {error.strerror}") from error

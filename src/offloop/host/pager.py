@@ -1,0 +1,89 @@
+"""Moving pages, strictly in the order in which the core planned it.
+
+The core's plan says which range has pages at which point. It comes true only if no two moves are swapped: giving a range back
+after somebody else fetched it would pull the pages from under a live block. So there is one queue, and whoever works on it holds
+its lock: a thread for large moves, the loop itself for small ones.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from ..core.commands import DropOutbox, FetchPages
+from ..core.events import PagesRefused, PagesReserved
+from .segments import NoPages, Segment
+
+__all__ = ["INLINE_NBYTES", "Pager"]
+
+INLINE_NBYTES = 512 * 1024  # what is moved or copied on the loop itself: well under a millisecond
+
+
+class Pager:
+    """The queue of moves, and their results."""
+
+    def __init__(self, segments: dict[int, Segment]) -> None:
+        self._segments = segments
+        self._moves: deque[FetchPages | DropOutbox] = deque()
+        self._queued_nbytes = 0
+        self._at_work = threading.Lock()
+        self.results: deque[PagesReserved | PagesRefused] = deque()  # to be told to the core
+
+    def put(self, move: FetchPages | DropOutbox) -> None:
+        """Queue a move."""
+        self._moves.append(move)
+        self._queued_nbytes += _nbytes(move)
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._moves)
+
+    @property
+    def small(self) -> bool:
+        """Whether all that is queued takes the loop less than a millisecond, and no thread is at it."""
+        return self._queued_nbytes <= INLINE_NBYTES and not self._at_work.locked()
+
+    def work(self) -> None:
+        """Carry out everything queued. Blocks; from any thread."""
+        with self._at_work:
+            while self._moves:
+                move = self._moves[0]
+                if isinstance(move, DropOutbox):
+                    self._drop(move)
+                else:
+                    self._fetch(move)
+                self._moves.popleft()
+                self._queued_nbytes -= _nbytes(move)
+
+    def _fetch(self, move: FetchPages) -> None:
+        reservation = move.reservation
+        for span in reservation.give_back:
+            segment = self._segments.get(span.segment_id)
+            if segment is not None:
+                segment.give_back(span.start, span.end)
+        fetched: list[tuple[Segment, int, int]] = []
+        try:
+            for span in reservation.fetch:
+                segment = self._segments.get(span.segment_id)
+                if segment is not None:
+                    segment.fetch(span.start, span.end)
+                    fetched.append((segment, span.start, span.end))
+        except NoPages as error:
+            for segment, start, end in fetched:
+                segment.give_back(start, end)
+            self.results.append(PagesRefused(reservation, error.free_bytes))
+        else:
+            self.results.append(PagesReserved(reservation))
+
+    def _drop(self, move: DropOutbox) -> None:
+        segment = self._segments.pop(move.outbox_id, None)
+        if segment is None:
+            return  # it could never be made
+        for span in move.spans:
+            segment.give_back(span.start, span.end)
+        segment.close()
+
+
+def _nbytes(move: FetchPages | DropOutbox) -> int:
+    spans = move.spans if isinstance(move, DropOutbox) else move.reservation.give_back + move.reservation.fetch
+    return sum(span.end - span.start for span in spans)

@@ -1,0 +1,105 @@
+"""Shared memory as the server sees it.
+
+A segment has a name for microseconds only: it is made by `multiprocessing.shared_memory` (which picks the name and tells the
+resource tracker), opened by descriptor, and unlinked at once. Workers inherit a descriptor. So there is no entry in /dev/shm to
+leave behind, whatever kills the server, and nothing to sweep at the next start.
+
+Pages are fetched before they are touched: a full file system is an error here and SIGBUS there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+from multiprocessing.shared_memory import SharedMemory
+
+import _posixshmem  # what `multiprocessing.shared_memory` itself opens with; the only way to a read-only descriptor
+
+__all__ = ["NoPages", "Segment"]
+
+
+class NoPages(Exception):
+    """The file system behind shared memory is full."""
+
+    def __init__(self, free_bytes: int) -> None:
+        self.free_bytes = free_bytes
+        super().__init__(f"{free_bytes:,} bytes are free")
+
+
+class Segment:
+    """One nameless piece of shared memory, mapped here, with descriptors for others to map it.
+
+    The mapping goes when the last view of it is gone, not when the segment is closed.
+    """
+
+    def __init__(self, nbytes: int, *, workers_write: bool) -> None:
+        """Make a sparse segment; it has addresses, but no pages yet.
+
+        Raises:
+            OSError: the system has no descriptor, no address space or no shared memory to give.
+        """
+        self.nbytes = nbytes
+        named = SharedMemory(create=True, size=nbytes)
+        try:
+            self._fd: int = _posixshmem.shm_open("/" + named.name.lstrip("/"), os.O_RDWR, mode=0o600)
+            try:
+                self.worker_fd: int = (
+                    os.dup(self._fd)
+                    if workers_write
+                    else _posixshmem.shm_open("/" + named.name.lstrip("/"), os.O_RDONLY, mode=0o400)
+                )
+            except BaseException:
+                os.close(self._fd)
+                raise
+        finally:
+            named.unlink()
+            named.close()
+        self._memory = mmap.mmap(self._fd, nbytes)
+
+    def fetch(self, start: int, end: int) -> None:
+        """Reserve the pages of [start, end). Blocks: about 1 ms for 4 MiB.
+
+        Raises:
+            NoPages: there are not as many; none was taken.
+        """
+        try:
+            os.posix_fallocate(self._fd, start, end - start)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.ENOMEM):
+                raise
+            free = os.fstatvfs(self._fd)
+            raise NoPages(free.f_bavail * free.f_bsize) from None
+
+    def give_back(self, start: int, end: int) -> None:
+        """Return the pages of [start, end) to the system; reading there gives zeros and takes a page again."""
+        self._memory.madvise(mmap.MADV_REMOVE, start, end - start)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Copy bytes in through the descriptor: no page fault here, and no GIL while it lasts."""
+        while data:
+            written = os.pwrite(self._fd, data, offset)
+            data = data[written:]
+            offset += written
+
+    def read_in(self, descriptor: int, offset: int, nbytes: int) -> int:
+        """Read a file from its start straight into the segment, without the GIL; returns how many bytes there were."""
+        done = 0
+        with memoryview(self._memory) as memory, memory[offset : offset + nbytes] as target:
+            while done < nbytes and (count := os.preadv(descriptor, [target[done:]], done)):
+                done += count
+        return done
+
+    def export(self, offset: int, nbytes: int) -> ctypes.Array[ctypes.c_char]:
+        """An object whose lifetime is that of all views of it; `memoryview(it)` is writable."""
+        return (ctypes.c_char * nbytes).from_buffer(self._memory, offset)
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """A copy of a few bytes."""
+        return self._memory[offset : offset + nbytes]
+
+    def close(self) -> None:
+        """Give up the descriptors. Views that exist stay valid."""
+        os.close(self._fd)
+        os.close(self.worker_fd)

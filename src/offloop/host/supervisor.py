@@ -1,0 +1,317 @@
+"""The async side that owns the worker slots: tells the core what happened and carries out what it commands.
+
+Everything happens in one turn of the loop: an event goes in, its commands are carried out, and events that this causes follow at
+once. Nothing here awaits between an event and its last command, so no cancellation can come between them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from itertools import count
+from math import inf
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from ..core.arena import INBOX_ID, Block
+from ..core.commands import (
+    AnnounceOpening,
+    Command,
+    DropOutbox,
+    FetchPages,
+    KillWorker,
+    ProvideInput,
+    RefuseInput,
+    Send,
+    SettleTask,
+    StartWorker,
+)
+from ..core.events import (
+    BlocksReturned,
+    CloseRequested,
+    Event,
+    InputAbandoned,
+    InputRequested,
+    PoolStarted,
+    TaskCancelled,
+    TaskSubmitted,
+    TimePassed,
+)
+from ..core.pool_state import CoreSettings, PoolState
+from ..core.tasks import Completed
+from ..errors import InternalError, MemoryLimitExceeded, OffloopError
+from ..wire.handles import WrittenTo
+from .exports import Exports
+from .pager import Pager
+from .segments import Segment
+from .tickets import InputTicket, TaskTicket
+from .worker_host import WorkerHost
+
+__all__ = ["Supervisor"]
+
+
+class Supervisor:
+    """One pool's processes, memory and tickets. Made when the pool is entered, in the loop that it will live in."""
+
+    def __init__(self, settings: CoreSettings, plugins: dict[str, str]) -> None:
+        self.core = PoolState(settings)
+        self.plugins = plugins
+        self.segments: dict[int, Segment] = {}
+        self.exports = Exports()
+        self._pager = Pager(self.segments)
+        self._workers: dict[int, WorkerHost] = {}
+        self._tasks: dict[int, TaskTicket] = {}
+        self._inputs: dict[int, InputTicket] = {}
+        self._numbers = count(1)
+        self._events: deque[Event] = deque()
+        self._applying = False
+        self._armed_for = inf  # when the timer task will wake by itself
+        self._rearm = anyio.Event()
+        self._opened = anyio.Event()
+        self._opening_error: OffloopError | None = None
+        self._gone = anyio.Event()
+        self._defect: BaseException | None = None
+        self._task_group: TaskGroup | None = None
+        self._carry_out: dict[type, Callable[[Any], None]] = {
+            StartWorker: self._start_worker,
+            Send: self._send,
+            KillWorker: self._kill_worker,
+            DropOutbox: self._move_pages,
+            FetchPages: self._move_pages,
+            ProvideInput: self._provide_input,
+            RefuseInput: self._refuse_input,
+            SettleTask: self._settle_task,
+            AnnounceOpening: self._announce_opening,
+        }
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Workers are up inside, and dead, reaped and forgotten afterwards, however the block ends.
+
+        Raises:
+            WorkerDied: no worker could be started.
+            InternalError: a defect of ours; the block was cancelled because of it.
+        """
+        body_error: BaseException | None = None
+        try:
+            self.segments[INBOX_ID] = await anyio.to_thread.run_sync(self._make_inbox)
+            async with anyio.create_task_group() as self._task_group:
+                try:
+                    self._task_group.start_soon(self._keep_time)
+                    self._task_group.start_soon(self._hear_of_returns)
+                    self.apply(PoolStarted())
+                    await self._opened.wait()
+                    if self._opening_error is not None:
+                        raise self._opening_error  # noqa: TRY301 (the same way out as the body's)
+                    yield
+                except anyio.get_cancelled_exc_class():
+                    raise
+                except BaseException as error:
+                    body_error = error  # kept out of the group, which would wrap it
+                finally:
+                    await self._close()
+                    self._task_group.cancel_scope.cancel()
+        finally:
+            self._release_memory()
+        if self._defect is not None:
+            raise InternalError(f"{type(self._defect).__name__}: {self._defect}") from self._defect
+        if body_error is not None:
+            raise body_error
+
+    def apply(self, event: Event) -> None:
+        """Tell the core, and do what it says, and so on until nothing follows."""
+        self._events.append(event)
+        if self._applying:
+            return
+        self._applying = True
+        try:
+            self._apply_all()
+        except BaseException as error:
+            self._fail(error)
+            raise InternalError(f"{type(error).__name__}: {error}") from error
+        finally:
+            self._applying = False
+
+    def collect_returns(self) -> None:
+        """Take back what views and forgotten buffers have returned since the last event."""
+        forgotten = self.exports.collect_forgotten()
+        for ticket in forgotten:
+            self.abandon_input(ticket)
+        returned = self.exports.collect()
+        if returned:
+            self.apply(BlocksReturned(returned))
+
+    # Tickets: what callers wait on
+
+    def submit(self) -> tuple[int, TaskTicket]:
+        """Enter a task whose source is still to be prepared. It may be settled at once."""
+        task_id = next(self._numbers)
+        ticket = self._tasks[task_id] = TaskTicket()
+        self.apply(TaskSubmitted(task_id))
+        return task_id, ticket
+
+    async def withdraw(self, task_id: int, ticket: TaskTicket) -> None:
+        """Leave a task: when this returns it has its outcome, and its memory is back. Not cancellable."""
+        if not ticket.settled:
+            self.apply(TaskCancelled(task_id))
+            with anyio.CancelScope(shield=True):
+                await ticket.wait()
+
+    def request_input(self, nbytes: int) -> InputTicket:
+        """Ask for memory of the inbox."""
+        ticket = InputTicket(next(self._numbers), nbytes)
+        self._inputs[ticket.input_id] = ticket
+        self.apply(InputRequested(ticket.input_id, nbytes))
+        return ticket
+
+    def fetch_now(self, ticket: InputTicket) -> None:
+        """Have a requested block at once, on this thread, or not at all.
+
+        Raises:
+            MemoryLimitExceeded: there is no room at this moment, or never.
+        """
+        if not ticket.settled:
+            self._pager.work()
+            self._tell_results()
+        if not ticket.settled:
+            self.abandon_input(ticket)
+            used = self.core.arena.used_bytes
+            raise MemoryLimitExceeded(ticket.nbytes, max(self.core.settings.inbox_nbytes - used, 0), limited_by="what is free now")
+        if ticket.error is not None:
+            raise ticket.error
+
+    def abandon_input(self, ticket: InputTicket) -> None:
+        """Give up a request, or the block that came of it."""
+        if self._inputs.pop(ticket.input_id, None) is None:
+            if ticket.block is not None:
+                self.exports.return_block(ticket.block.generation)
+        else:
+            self.apply(InputAbandoned(ticket.input_id))
+
+    # The loop's own tasks
+
+    async def _keep_time(self) -> None:
+        while True:
+            self._rearm = anyio.Event()
+            wake_at = self.core.wake_at
+            self._armed_for = inf if wake_at is None else wake_at
+            with anyio.CancelScope(deadline=self._armed_for):
+                await self._rearm.wait()
+            if anyio.current_time() >= self._armed_for:
+                self.apply(TimePassed())
+
+    async def _hear_of_returns(self) -> None:
+        while True:
+            await anyio.wait_readable(self.exports.wake_fd)
+            self.exports.drain_wake()
+            self.collect_returns()
+
+    async def _close(self) -> None:
+        with anyio.CancelScope(shield=True):
+            if self._defect is None:
+                self.apply(CloseRequested())
+            await self._gone.wait()
+
+    def _make_inbox(self) -> Segment:
+        return Segment(self.core.settings.inbox_nbytes, workers_write=False)
+
+    def _release_memory(self) -> None:
+        for segment in self.segments.values():
+            segment.close()
+        self.segments.clear()
+        self.exports.close()
+
+    # From event to commands
+
+    def _apply_all(self) -> None:
+        for ticket in self.exports.collect_forgotten():
+            self.abandon_input(ticket)
+        returned = self.exports.collect()
+        if returned:
+            self._events.appendleft(BlocksReturned(returned))
+        now = anyio.current_time()
+        while self._events:
+            for command in self.core.handle(self._events.popleft(), now):
+                self._carry_out[type(command)](command)
+            if self._pager.waiting and self._pager.small:
+                self._pager.work()
+            while self._pager.results:
+                self._events.append(self._pager.results.popleft())
+        self.exports.wake_wanted = self.core.supply.anyone_waits
+        wake_at = self.core.wake_at
+        if wake_at is not None and wake_at < self._armed_for:
+            self._armed_for = wake_at
+            self._rearm.set()
+        if self.core.gone:
+            self._gone.set()
+
+    def _tell_results(self) -> None:
+        while self._pager.results:
+            self.apply(self._pager.results.popleft())
+
+    def _fail(self, error: BaseException) -> None:
+        """A defect of ours: no decision can be trusted any more. Everybody is told and everything ends."""
+        self._defect = error
+        for ticket in self._tasks.values():
+            if not ticket.settled:
+                ticket.settle(InternalError(str(error)), None)
+        for worker in self._workers.values():
+            worker.kill()
+        self._gone.set()
+        assert self._task_group is not None
+        self._task_group.cancel_scope.cancel()
+
+    # Commands
+
+    def _start_worker(self, command: StartWorker) -> None:
+        worker = self._workers[command.slot] = WorkerHost(command, self)
+        assert self._task_group is not None
+        self._task_group.start_soon(worker.serve)
+
+    def _send(self, command: Send) -> None:
+        self._workers[command.slot].send(command.message)
+
+    def _kill_worker(self, command: KillWorker) -> None:
+        self._workers[command.slot].kill()
+
+    def _move_pages(self, command: FetchPages | DropOutbox) -> None:
+        idle = not self._pager.waiting
+        self._pager.put(command)
+        if idle and not self._pager.small:
+            assert self._task_group is not None
+            self._task_group.start_soon(self._move_pages_in_thread)
+
+    async def _move_pages_in_thread(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._pager.work)
+        self._tell_results()
+
+    def _provide_input(self, command: ProvideInput) -> None:
+        self._inputs.pop(command.input_id).provide(command.block)
+
+    def _refuse_input(self, command: RefuseInput) -> None:
+        self._inputs.pop(command.input_id).refuse(command.error)
+
+    def _settle_task(self, command: SettleTask) -> None:
+        outcome = command.outcome
+        view: memoryview | None = None
+        if isinstance(outcome, Completed) and outcome.block is not None:
+            view = self._result_view(outcome, outcome.block)
+        ticket = self._tasks.pop(command.task_id)
+        ticket.settle(outcome, view)
+
+    def _result_view(self, outcome: Completed, block: Block) -> memoryview:
+        assert not isinstance(outcome.output, WrittenTo)
+        assert outcome.output.block is not None
+        return self.exports.view(self.segments[block.segment_id], block, outcome.output.block.nbytes).toreadonly()
+
+    def _announce_opening(self, command: AnnounceOpening) -> None:
+        self._opening_error = command.error
+        self._opened.set()
+
+

@@ -1,0 +1,124 @@
+"""One worker process from its start to its burial: spawned, configured, listened to, reaped."""
+
+from __future__ import annotations
+
+import sys
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+
+from ..core.arena import INBOX_ID
+from ..core.commands import StartWorker
+from ..core.events import Event, WorkerExited, WorkerMisbehaved, WorkerReaped, WorkerReported
+from ..wire.framing import ProtocolError
+from ..wire.messages import Configure, FromSupervisor, FromWorker
+from ..wire.status import STATUS_NBYTES, Status, read_status
+from .channel import Channel
+from .process import WorkerProcess, spawn
+from .segments import NoPages, Segment
+from .worker_log import WorkerLog
+
+__all__ = ["WorkerHost"]
+
+
+class _Host(Protocol):
+    """What a worker's host needs of the supervisor."""
+
+    segments: dict[int, Segment]
+    plugins: dict[str, str]
+
+    def apply(self, event: Event) -> None: ...
+
+
+class WorkerHost:
+    """Owns the descriptors of one process. Messages that are sent before it runs are kept for it."""
+
+    def __init__(self, command: StartWorker, supervisor: _Host) -> None:
+        self._slot = command.slot
+        self._outbox_id = command.outbox_id
+        self._outbox_nbytes = command.outbox_nbytes
+        self._supervisor = supervisor
+        self._unsent: list[FromSupervisor] = []
+        self._process: WorkerProcess | None = None
+        self._channel: Channel | None = None
+        self._condemned = False  # killed before there was a process to kill
+
+    def send(self, message: FromSupervisor) -> None:
+        """Send to the worker, now or as soon as it runs."""
+        if self._channel is None:
+            self._unsent.append(message)
+        else:
+            self._channel.send(message)
+
+    def kill(self) -> None:
+        """SIGKILL, now or as soon as there is a process."""
+        self._condemned = True
+        if self._process is not None:
+            self._process.kill()
+
+    async def serve(self) -> None:
+        """Run the worker and report what happens to it; `WorkerReaped` is the last event, whatever happens.
+
+        Not cancellable: it ends when the process does, and the supervisor can always see to that.
+        """
+        with anyio.CancelScope(shield=True):
+            try:
+                self._process = await anyio.to_thread.run_sync(self._start)
+            except (OSError, NoPages, ValueError) as error:
+                reason = f"it could not be started: {type(error).__name__}: {error}"
+                self._supervisor.apply(WorkerReaped(self._slot, None, reason=reason))
+                return
+            await self._attend(self._process)
+
+    def _start(self) -> WorkerProcess:
+        """In a thread: make the outbox, fetch its first page, start the process."""
+        outbox = Segment(self._outbox_nbytes, workers_write=True)
+        self._supervisor.segments[self._outbox_id] = outbox  # owned, before anything can fail
+        outbox.fetch(0, STATUS_NBYTES)
+        return spawn(self._supervisor.segments[INBOX_ID].worker_fd, outbox.worker_fd)
+
+    async def _attend(self, process: WorkerProcess) -> None:
+        channel = self._channel = Channel(process.channel)
+        log = WorkerLog(self._slot, process.log_fd)
+        channel.send(self._configuration())
+        for message in self._unsent:
+            channel.send(message)
+        if self._condemned:
+            process.kill()
+        async with anyio.create_task_group() as task_group:
+            task_group.start_soon(channel.write_unsent)
+            task_group.start_soon(self._listen, channel)
+            task_group.start_soon(log.drain)
+            exit_code = await process.wait()
+            task_group.cancel_scope.cancel()
+        log.drain_rest()
+        last_words = _last_words(channel)
+        status = self._last_status()
+        process.close()
+        self._supervisor.apply(
+            WorkerReaped(self._slot, exit_code, status=status, stderr_tail=log.tail, last_words=last_words)
+        )
+
+    async def _listen(self, channel: Channel) -> None:
+        try:
+            while (messages := await channel.receive()) is not None:
+                for message in messages:
+                    self._supervisor.apply(WorkerReported(self._slot, message))
+            self._supervisor.apply(WorkerExited(self._slot))
+        except ProtocolError as error:
+            self._supervisor.apply(WorkerMisbehaved(self._slot, str(error)))
+
+    def _configuration(self) -> Configure:
+        inbox = self._supervisor.segments[INBOX_ID]
+        return Configure(self._slot, inbox.nbytes, self._outbox_nbytes, self._supervisor.plugins, list(sys.path))
+
+    def _last_status(self) -> Status:
+        return read_status(self._supervisor.segments[self._outbox_id].read(0, STATUS_NBYTES))
+
+
+def _last_words(channel: Channel) -> tuple[FromWorker, ...]:
+    try:
+        return tuple(channel.receive_rest())
+    except ProtocolError:
+        return ()

@@ -1,0 +1,84 @@
+"""What this process may use of the machine: processors, memory, shared memory. Read from the kernel's files, never guessed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["Amount", "available_cpus", "available_memory", "free_shared_memory"]
+
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory lives on Linux)
+_UNLIMITED = 1 << 60  # cgroup v1 writes a huge number for "no limit"
+
+
+class Amount(NamedTuple):
+    """A number and the reason for it."""
+
+    value: int
+    source: str
+
+
+def available_cpus() -> Amount:
+    """How many processors this process may use at once: the smaller of its affinity and its cgroup's quota, at least 1."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    candidates = [Amount(affinity, "affinity")]
+    for directory in _cgroups("cpu"):
+        quota = _cpu_quota(directory)
+        if quota is not None:
+            candidates.append(Amount(max(int(quota), 1), f"cgroup quota of {quota:.2g} ({directory})"))
+    return min(candidates)
+
+
+def available_memory() -> Amount:
+    """Bytes of memory that this process may use: the smallest of the host's memory and its cgroups' limits."""
+    candidates = [Amount(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "the host's memory")]
+    for directory in _cgroups("memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            limit = _read_number(directory / name)
+            if limit is not None and limit < _UNLIMITED:
+                candidates.append(Amount(limit, f"cgroup limit ({directory / name})"))
+    return min(candidates)
+
+
+def free_shared_memory() -> Amount | None:
+    """Bytes that shared memory could still take; None where the system does not say."""
+    try:
+        status = os.statvfs(_SHARED_MEMORY)
+    except OSError:
+        return None
+    return Amount(status.f_bavail * status.f_frsize, f"free in {_SHARED_MEMORY}")
+
+
+def _cgroups(controller: str) -> list[Path]:
+    """The directories of this process's cgroup for a controller and of all above it: every one of them limits."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    directories: list[Path] = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        root = Path("/sys/fs/cgroup", controller) if controllers else Path("/sys/fs/cgroup")
+        leaf = root / path.lstrip("/")
+        directories += [leaf, *(parent for parent in leaf.parents if parent.is_relative_to(root))]
+    return directories
+
+
+def _cpu_quota(directory: Path) -> float | None:
+    try:
+        quota, period = (directory / "cpu.max").read_text().split()  # v2: "max 100000" or "150000 100000"
+    except (OSError, ValueError):
+        quota_us = _read_number(directory / "cpu.cfs_quota_us")  # v1
+        period_us = _read_number(directory / "cpu.cfs_period_us")
+        return quota_us / period_us if quota_us and period_us and quota_us > 0 else None
+    return None if quota == "max" else int(quota) / int(period)
+
+
+def _read_number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # not there, or "max"
+        return None

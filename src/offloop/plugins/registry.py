@@ -1,0 +1,182 @@
+"""The plugins of one pool: imported, checked, and refused by name where something is wrong with them.
+
+A broken plugin costs itself and nothing else. It is refused with its name, its distribution and the reason; a pool that did not ask
+for it by name goes on without it, one that did is told at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from importlib import import_module
+from itertools import groupby
+from typing import Any
+
+import msgspec
+
+from ..errors import InvalidTask, PluginError
+from ..operation import Header, Operation, Plugin, tag_of
+from ..wire.messages import Stage
+from .discovery import Candidate, installed_plugins
+
+__all__ = ["Registered", "Registry"]
+
+_log = logging.getLogger("offloop.plugins")
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """A plugin that passed the checks."""
+
+    candidate: Candidate
+    plugin: Plugin
+
+
+class Registry:
+    """Which plugins a pool has, and which it was refused."""
+
+    def __init__(self, requested: Sequence[str | Plugin | type[Plugin]] | None = None) -> None:
+        """Import and check plugins.
+
+        Args:
+            requested: names of installed plugins, references as "module:attribute", or plugins themselves (module-level
+                objects: workers must be able to import them). None: every installed one.
+
+        Raises:
+            PluginError: one that was requested is missing or was refused.
+        """
+        self.plugins: dict[str, Registered] = {}
+        self.refused: list[PluginError] = []
+        self._by_operation: dict[type[Operation], str] = {}
+        self._encoder = msgspec.msgpack.Encoder()
+        for candidate in installed_plugins() if requested is None else map(_candidate_for, requested):
+            try:
+                self._register(candidate)
+            except PluginError as error:
+                if requested is not None:
+                    raise
+                self.refused.append(error)
+                _log.warning("%s", error)
+
+    @property
+    def references(self) -> dict[str, str]:
+        """Name to "module:attribute": what a worker needs in order to load them."""
+        return {name: registered.candidate.reference for name, registered in self.plugins.items()}
+
+    def stages(self, pipeline: Iterable[Operation]) -> list[Stage]:
+        """Group a pipeline's operations by plugin and encode them.
+
+        Raises:
+            InvalidTask: it is empty, or contains what is no operation of a plugin of this pool.
+        """
+        if isinstance(pipeline, Operation):
+            raise InvalidTask(f"the pipeline is a single {type(pipeline).__name__}; write it as a list: [{pipeline!r}]")
+        operations = list(pipeline)
+        if not operations:
+            raise InvalidTask("the pipeline is empty; give at least one operation")
+        return [
+            Stage(name, msgspec.Raw(self._encoder.encode(list(group))))
+            for name, group in groupby(operations, self._plugin_of)
+        ]
+
+    def probe(self, data: memoryview) -> Header | None:
+        """The first header that any plugin recognizes in a source's first bytes.
+
+        Raises:
+            PluginError: a plugin's probe raised, which it must not.
+        """
+        for name, registered in self.plugins.items():
+            try:
+                header = registered.plugin.probe(data[: registered.plugin.probe_nbytes])
+            except Exception as error:
+                raise PluginError(name, f"its probe raised {type(error).__name__}: {error}") from error
+            if header is not None:
+                return header
+        return None
+
+    @property
+    def probe_nbytes(self) -> int:
+        """How many of a source's first bytes the probes want."""
+        return max((registered.plugin.probe_nbytes for registered in self.plugins.values()), default=0)
+
+    def _plugin_of(self, operation: Operation) -> str:
+        name = self._by_operation.get(type(operation))
+        if name is not None:
+            return name
+        if not isinstance(operation, Operation):  # pyright: ignore[reportUnnecessaryIsInstance] (callers are not all typed)
+            raise InvalidTask(f"{operation!r} is not an operation; use instances such as Resize(800)")
+        refusals = "".join(f"; refused: {error}" for error in self.refused)
+        known = ", ".join(self.plugins) or "none"
+        raise InvalidTask(f"{type(operation).__name__} belongs to no plugin of this pool (it has: {known}{refusals})")
+
+    def _register(self, candidate: Candidate) -> None:
+        try:
+            plugin = _load(candidate.reference)
+        except Exception as error:
+            reason = f"cannot be imported: {type(error).__name__}: {error}"
+            raise PluginError(candidate.name, reason, distribution=candidate.distribution) from error
+        reason = _objection(plugin, candidate) or self._clash(plugin)
+        if reason is not None:
+            raise PluginError(candidate.name, reason, distribution=candidate.distribution)
+        self.plugins[plugin.name] = Registered(msgspec.structs.replace(candidate, name=plugin.name), plugin)
+        self._by_operation |= dict.fromkeys(plugin.operations, plugin.name)
+
+    def _clash(self, plugin: Plugin) -> str | None:
+        other = self.plugins.get(plugin.name)
+        if other is not None:
+            return f"its name is taken by {other.candidate.reference} ({other.candidate.distribution or 'not installed'})"
+        return None
+
+
+def _candidate_for(requested: str | Plugin | type[Plugin]) -> Candidate:
+    if not isinstance(requested, str):
+        kind = requested if isinstance(requested, type) else type(requested)
+        return Candidate(str(getattr(requested, "name", kind.__name__)), f"{kind.__module__}:{kind.__qualname__}", None)
+    if ":" in requested:
+        return Candidate(requested, requested, None)
+    for candidate in installed_plugins():
+        if candidate.name == requested:
+            return candidate
+    names = ", ".join(candidate.name for candidate in installed_plugins()) or "none"
+    raise PluginError(requested, f"no such plugin is installed (there are: {names})")
+
+
+def _load(reference: str) -> Any:
+    module, _, attribute = reference.partition(":")
+    named = reduce(getattr, attribute.split("."), import_module(module))
+    return named() if isinstance(named, type) else named
+
+
+def _objection(plugin: Any, candidate: Candidate) -> str | None:
+    """Why a plugin cannot be registered; None if it can."""
+    name, operations, processor = (getattr(plugin, attribute, None) for attribute in ("name", "operations", "processor"))
+    if not isinstance(name, str) or not name.isidentifier():
+        return f"its name must be an identifier, not {name!r}"
+    if candidate.name not in (name, candidate.reference):
+        return f"it calls itself {name!r}"
+    if not isinstance(operations, tuple) or not operations or not all(map(_is_operation, operations)):  # pyright: ignore[reportUnknownArgumentType]
+        return f"operations must be a tuple of Operation subclasses, not {operations!r}"
+    tags = [tag_of(operation) for operation in operations]  # pyright: ignore[reportUnknownVariableType]
+    if len(set(tags)) < len(tags):
+        return f"two of its operations have the same name: {sorted(tags)}"
+    if not isinstance(processor, str) or not all(part.isidentifier() for part in processor.replace(":", ".").split(".")):
+        return f"processor must be text as in 'module:Class', not {processor!r}"
+    if ":" not in processor:
+        return f"processor {processor!r} names no class; write it as in 'module:Class'"
+    return _objection_to_probe(getattr(plugin, "probe", None))
+
+
+def _objection_to_probe(probe: Any) -> str | None:
+    if not callable(probe):
+        return "it has no probe(data)"
+    signature = inspect.signature(probe)
+    try:
+        signature.bind(memoryview(b""))
+    except TypeError:
+        return f"probe{signature} cannot be called as probe(data)"
+    return None
+
+
+def _is_operation(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Operation) and kind is not Operation

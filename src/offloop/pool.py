@@ -1,0 +1,339 @@
+"""What users hold: `async with Pool() as pool`, then `await pool.run(source, pipeline)`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from time import monotonic
+from types import EllipsisType, TracebackType
+from typing import Self
+
+import anyio
+import anyio.to_thread
+
+from .buffers import Buffer
+from .core.tasks import Completed, TaskSpec
+from .core.events import TaskPrepared, TaskRefused
+from .errors import InvalidTask, OffloopError, PoolClosed, QueueTimeout, TaskFailed
+from .host.intake import Intake, Placed, in_inbox, in_outbox
+from .host.supervisor import Supervisor
+from .host.tickets import TaskTicket
+from .operation import Header, Operation, Plugin
+from .plugins import Registry
+from .results import Result
+from .settings import PoolSettings, check_seconds
+from .sources import Bytes, File, Samples, Source, classify
+from .statistics import Statistics, snapshot
+from .wire.handles import EncodedAt, RasterAt
+from .wire.messages import Stage
+
+__all__ = ["Pool"]
+
+
+class Pool:
+    """Worker processes and shared memory beside an async server.
+
+        async with Pool() as pool:
+            result = await pool.run(data, [Resize(720, 588), Webp()])
+
+    Enter it once, for instance in the server's lifespan, and share it between requests. Leaving the block ends every task that it
+    still holds with `PoolClosed`, and ends and reaps every worker, also when the block is left by an exception or a cancellation.
+    Results that are still referred to stay valid.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        memory_limit: int | str | None = None,
+        timeout: float | None = 30.0,
+        max_queue: int | None = None,
+        plugins: Sequence[str | Plugin | type[Plugin]] | None = None,
+        grace: float = 0.25,
+        start_timeout: float = 30.0,
+    ) -> None:
+        """Check the settings; nothing is started before the pool is entered.
+
+        Args:
+            workers: processes. Default: the processors that this process may use (affinity, cgroup quota).
+            memory_limit: bytes of shared memory that sources and results may take together, as a number or as "2GiB". Default: half of
+                the memory that the process may use, or nine tenths of what is free in /dev/shm, if that is less.
+            timeout: seconds that a task may run, unless `run` says otherwise. None: for ever.
+            max_queue: tasks that may wait; one more is refused with `QueueFull`. None: any number.
+            plugins: names of installed plugins, "module:attribute" references, or plugins. Default: every installed one.
+            grace: seconds between telling a task or a worker to stop and SIGKILL.
+            start_timeout: seconds from starting a worker to its being ready.
+
+        Raises:
+            ValueError, TypeError: a setting is out of its range.
+        """
+        self._settings = PoolSettings(
+            workers=workers,
+            memory_limit=memory_limit,
+            timeout=timeout,
+            max_queue=max_queue,
+            plugins=plugins,
+            grace=grace,
+            start_timeout=start_timeout,
+        )
+        self._stack = AsyncExitStack()
+        self._supervisor: Supervisor | None = None
+        self._intake: Intake
+        self._registry: Registry
+
+    async def __aenter__(self) -> Self:
+        """Load the plugins and start the workers; returns when each has had its start.
+
+        Raises:
+            PluginError: a plugin that was asked for by name cannot be used.
+            WorkerDied: no worker could be started; its last words are in the error.
+            PoolClosed: the pool was entered before.
+        """
+        if self._supervisor is not None:
+            raise PoolClosed("a pool can be entered only once")
+        self._registry = Registry(self._settings.plugins)
+        supervisor = Supervisor(self._settings.resolved(), self._registry.references)
+        self._supervisor = supervisor
+        self._intake = Intake(supervisor)
+        await self._stack.enter_async_context(supervisor.running())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        """End everything; takes the grace at most, plus the time that the system needs to kill and reap."""
+        return await self._stack.__aexit__(kind, error, traceback)
+
+    async def run(
+        self,
+        source: Source,
+        pipeline: Iterable[Operation],
+        *,
+        timeout: float | EllipsisType | None = ...,
+        queue_timeout: float | None = None,
+        to: str | os.PathLike[str] | None = None,
+    ) -> Result:
+        """Carry out a pipeline on a source in a worker, and return the result in shared memory.
+
+        Args:
+            source: bytes-like (copied once), a path (read in a thread), a `Buffer` (moved: its view is released), a `Result` (in place
+                where its own worker is free, else copied once), or an array of (height, width[, bands]) samples (copied once).
+            pipeline: operations in the order in which they are applied.
+            timeout: seconds that the task may run, from its start in a worker; None: for ever. Default: the pool's.
+            queue_timeout: seconds that it may wait for memory and for a worker; None: for ever.
+            to: a file that the worker writes instead of returning bytes: whole or not at all, replacing what is there.
+
+        Raises:
+            InvalidTask: the source or the pipeline makes no sense, or a file cannot be read.
+            QueueFull, QueueTimeout: too many wait already; it waited too long.
+            TaskTimeout: it ran too long; it was told to stop, and after the grace its worker was killed.
+            TaskFailed: a processor refused or failed to carry it out.
+            WorkerDied: its worker crashed or was killed.
+            MemoryLimitExceeded: source or result can never fit.
+            PluginError: a plugin's processor cannot be loaded.
+            PoolClosed: the pool is not open, or was closed meanwhile.
+
+        Cancelling the call takes the task out of the queue, or stops it as a timeout would; the call ends when the task's fate is settled and
+        its memory is back.
+        """
+        queued = monotonic()
+        supervisor = self._open()
+        stages = self._registry.stages(pipeline)
+        seconds = self._settings.timeout if isinstance(timeout, EllipsisType) else timeout
+        for name, value in (("timeout", seconds), ("queue_timeout", queue_timeout)):
+            if value is not None:
+                check_seconds(name, value)
+        material = classify(source)
+        destination = None if to is None else Path(os.path.abspath(to))
+        task_id, ticket = supervisor.submit()
+        temporary = None if destination is None else destination.with_name(f".{destination.name}.{os.getpid()}-{task_id}.tmp")
+        try:
+            if not ticket.settled:
+                await self._prepare(task_id, material, stages, seconds, queue_timeout, destination, temporary)
+            await ticket.wait()
+        finally:
+            await supervisor.withdraw(task_id, ticket)
+            if temporary is not None and not isinstance(ticket.outcome, Completed):
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(_remove_if_there, temporary)
+        return _result_of(ticket, queued, destination)
+
+    async def probe(self, source: Source) -> Header:
+        """What a source's first bytes declare, without decoding it: media type, width, height.
+
+        Reads no more than the plugins ask for (256 KiB by default), in a thread, in pure Python. The source is not used up.
+
+        Raises:
+            TaskFailed: with the code "unsupported_format", if no plugin knows it.
+            InvalidTask: a file cannot be read, or the source is samples, which have no header.
+        """
+        supervisor = self._open()
+        material = classify(source)
+        nbytes = self._registry.probe_nbytes
+        match material:
+            case Bytes(data):
+                head = data[:nbytes]
+            case File(path):
+                head = memoryview(await anyio.to_thread.run_sync(_read_head, path, nbytes))
+            case Buffer():
+                head = material.view[:nbytes]
+            case Result() if material.raster is None:
+                head = material.data[:nbytes]
+            case _:
+                raise InvalidTask("samples have no header to probe; their shape says it all")
+        header = await anyio.to_thread.run_sync(self._registry.probe, head.toreadonly())
+        if header is None:
+            raise TaskFailed("unsupported_format", "no plugin of this pool knows the format of this source")
+        assert supervisor is self._supervisor
+        return header
+
+    def buffer(self, nbytes: int) -> Buffer:
+        """A piece of the inbox for the caller to fill, and then to pass as a source without a copy.
+
+        Raises:
+            ValueError: `nbytes` is not at least 1.
+            MemoryLimitExceeded: a source can never be that large.
+        """
+        if nbytes < 1:
+            raise ValueError(f"buffer({nbytes}): must be at least 1 byte")
+        supervisor = self._open()
+        ticket = supervisor.request_input(nbytes)
+        if ticket.error is not None:
+            raise ticket.error
+        return Buffer(supervisor, ticket)
+
+    async def receive(
+        self, byte_stream: AsyncIterable[bytes], *, max_bytes: int | None = None, expected_bytes: int | None = None
+    ) -> Buffer:
+        """Write a stream's chunks into the inbox as they come, and return them as one `Buffer`.
+
+        Args:
+            byte_stream: an async iterable of bytes-like chunks: `request.stream()`, an anyio byte stream, ...
+            max_bytes: refuse more than this. Default: what the inbox can hold.
+            expected_bytes: a hint, such as the Content-Length; when it is right, nothing is moved while the stream grows.
+
+        Raises:
+            SourceTooLarge: more than `max_bytes` came.
+            MemoryLimitExceeded: more came than the inbox can ever hold.
+
+        Cancelling it, or an error in the stream, gives the memory back.
+        """
+        supervisor = self._open()
+        limit = supervisor.core.settings.inbox_nbytes if max_bytes is None else max_bytes
+        ticket, received = await self._intake.receive(byte_stream, limit, expected_bytes)
+        buffer = Buffer(supervisor, ticket)
+        buffer.trim(received)
+        return buffer
+
+    def statistics(self) -> Statistics:
+        """The pool in numbers, at this moment. Also after it was closed: the last numbers."""
+        if self._supervisor is None:
+            raise PoolClosed("the pool was never entered")
+        if not self._supervisor.core.gone:
+            self._supervisor.collect_returns()
+        return snapshot(self._supervisor.core)
+
+    def _open(self) -> Supervisor:
+        if self._supervisor is None or self._supervisor.core.closing:
+            raise PoolClosed
+        return self._supervisor
+
+    async def _prepare(
+        self,
+        task_id: int,
+        material: Bytes | File | Samples | Buffer | Result,
+        stages: list[Stage],
+        timeout: float | None,
+        queue_timeout: float | None,
+        destination: Path | None,
+        temporary: Path | None,
+    ) -> None:
+        """Bring the source to where a worker can read it, and queue the task."""
+        supervisor = self._open()
+        prepared_by = None if queue_timeout is None else anyio.current_time() + queue_timeout
+        held: memoryview | None = None
+        placed: Placed | None = None
+        try:
+            with anyio.CancelScope(deadline=float("inf") if prepared_by is None else prepared_by):
+                placed, held = await self._place(material)
+            if placed is None:
+                assert queue_timeout is not None
+                raise QueueTimeout(queue_timeout, "memory")
+        except OffloopError as error:
+            supervisor.apply(TaskRefused(task_id, error))
+            return
+        spec = TaskSpec(
+            source=placed.source,
+            stages=stages,
+            timeout_s=timeout,
+            queue_timeout_s=None if prepared_by is None else max(prepared_by - anyio.current_time(), 0.0),
+            destination=None if destination is None else os.fsencode(destination),
+            temporary=None if temporary is None else os.fsencode(temporary),
+            outbox_id=placed.outbox_id,
+        )
+        supervisor.apply(TaskPrepared(task_id, spec))
+        self._intake.release(placed)
+        del held  # a moved buffer's last view of ours: the task holds the block itself now
+
+    async def _place(self, material: Bytes | File | Samples | Buffer | Result) -> tuple[Placed, memoryview | None]:
+        """The placed source, and a view that must live until the task holds the block."""
+        match material:
+            case Bytes(data):
+                return await self._intake.place(data), None
+            case File(path):
+                return await self._intake.place_file(path), None
+            case Samples(data, shape, dtype):
+                return await self._intake.place_raster(data, shape, dtype), None
+            case Buffer():
+                return self._move(material)
+            case Result():
+                return await self._place_result(material)
+
+    def _move(self, buffer: Buffer) -> tuple[Placed, memoryview | None]:
+        if not buffer.belongs_to(self._open()):
+            raise InvalidTask("this buffer belongs to another pool")
+        if buffer.nbytes == 0:
+            return Placed(EncodedAt(None), None), None
+        block, view = buffer.move()
+        return Placed(EncodedAt(in_inbox(block, view.nbytes)), None), view
+
+    async def _place_result(self, result: Result) -> tuple[Placed, memoryview | None]:
+        try:
+            data = result.data[:]
+        except ValueError:
+            raise InvalidTask("this result's data was released") from None
+        if result.path is not None:
+            return await self._intake.place_file(str(result.path)), None
+        block, raster = result.block, result.raster
+        if block is None:
+            return await self._intake.place(data), None
+        supervisor = self._open()
+        if supervisor.core.arena.get(block.generation) is block and supervisor.core.can_run_in(block.segment_id):
+            handle = in_outbox(block, data.nbytes)
+            source = EncodedAt(handle) if raster is None else RasterAt(handle, raster.shape, raster.dtype)
+            return Placed(source, None, block.segment_id), data
+        if raster is None:
+            return await self._intake.place(data), None
+        return await self._intake.place_raster(data, raster.shape, raster.dtype), None
+
+
+def _result_of(ticket: TaskTicket, queued: float, destination: Path | None) -> Result:
+    outcome = ticket.outcome
+    if isinstance(outcome, Completed):
+        return Result(outcome, ticket.view, queued, destination)
+    assert outcome is not None, "a cancelled task's caller is not here any more"
+    raise outcome
+
+
+def _read_head(path: str, nbytes: int) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (the path is text already)
+            return file.read(nbytes)
+    except (OSError, ValueError) as error:
+        raise InvalidTask(f"the source {path!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _remove_if_there(path: Path) -> None:
+    path.unlink(missing_ok=True)

@@ -1,0 +1,89 @@
+"""What a user may pass as a source, told apart once.
+
+Bytes-like objects are a file's contents, or any bytes; arrays are samples. An array is known by the array interface, so numpy, Pillow
+and others need not be imported here.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeAlias
+
+import msgspec
+
+from .buffers import Buffer
+from .errors import InvalidTask
+from .results import Result
+from .wire.handles import itemsize_of
+
+__all__ = ["Bytes", "File", "Samples", "Source", "classify"]
+
+Source: TypeAlias = "bytes | bytearray | memoryview | str | os.PathLike[str] | Buffer | Result | Any"
+"""Bytes-like, a path, a `Buffer`, a `Result`, or anything with the array interface."""
+
+_MAX_BANDS_DIMENSIONS = 3
+
+
+class Bytes(msgspec.Struct, frozen=True):
+    """Bytes in the caller's memory."""
+
+    data: memoryview  # one-dimensional, contiguous
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file to be read."""
+
+    path: str  # absolute
+
+
+class Samples(msgspec.Struct, frozen=True):
+    """An array in the caller's memory."""
+
+    data: memoryview  # one-dimensional, contiguous bytes
+    shape: tuple[int, int, int]  # height, width, bands
+    dtype: str
+
+
+def classify(source: Source) -> Bytes | File | Samples | Buffer | Result:
+    """Say what a source is.
+
+    Raises:
+        InvalidTask: it is nothing that can be a source.
+    """
+    if isinstance(source, Buffer | Result):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return File(os.path.abspath(os.fsdecode(source)))
+    if hasattr(source, "__array_interface__"):
+        return _samples(source)
+    try:
+        view = memoryview(source)
+    except TypeError:
+        kinds = "bytes-like, a path, a Buffer, a Result, or an array"
+        raise InvalidTask(f"a {type(source).__name__} is no source; give something {kinds}") from None
+    return Bytes(_flat(view))
+
+
+def _samples(source: Any) -> Samples:
+    interface = source.__array_interface__
+    shape, dtype = tuple(interface["shape"]), str(interface["typestr"])
+    if len(shape) == 2:  # noqa: PLR2004 (height and width)
+        shape = (*shape, 1)
+    if len(shape) != _MAX_BANDS_DIMENSIONS or min(shape) < 1:
+        raise InvalidTask(f"an array of shape {interface['shape']} is no picture; give (height, width) or (height, width, bands)")
+    try:
+        itemsize_of(dtype)
+    except ValueError as error:
+        raise InvalidTask(f"an array of that dtype is no picture: {error}") from None
+    try:
+        data = memoryview(source)
+    except TypeError:  # Pillow: bytes come with the interface instead
+        data = memoryview(interface["data"])
+    return Samples(_flat(data), shape, dtype)
+
+
+def _flat(view: memoryview) -> memoryview:
+    """The same bytes in one dimension; copied only if they are not contiguous."""
+    if not view.nbytes:
+        return memoryview(b"")
+    return view.cast("B") if view.c_contiguous else memoryview(view.tobytes())

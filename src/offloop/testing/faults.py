@@ -1,0 +1,121 @@
+"""A plugin whose operations go wrong in every way that a processor can: for tests of what a pool, or a service, makes of it.
+
+    async with Pool(1, plugins=[FaultsPlugin]) as pool:
+        with pytest.raises(WorkerDied):
+            await pool.run(b"", [Exit(3)])
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from ..operation import Header, Operation, Plugin
+
+__all__ = [
+    "Allocate",
+    "Echo",
+    "Exit",
+    "FaultsPlugin",
+    "Hang",
+    "Inspect",
+    "Kill",
+    "Noop",
+    "PrintText",
+    "Raise",
+    "ReturnNonsense",
+    "Wait",
+    "WriteStderr",
+]
+
+
+class Noop(Operation):
+    """Return nothing: the shortest task there is."""
+
+
+class Echo(Operation):
+    """Return the source as it came, through result memory."""
+
+
+class Allocate(Operation):
+    """Return so many bytes of value 1, from `allocate` in one piece or through a growing `output` in chunks."""
+
+    nbytes: Annotated[int, Meta(ge=0)]
+    chunk_nbytes: Annotated[int, Meta(ge=1)] | None = None
+
+
+class Inspect(Operation):
+    """Return, in the info, what the worker's interpreter looks like: pid, imported modules, descriptors."""
+
+
+class PrintText(Operation):
+    """Print to stdout, by Python and by descriptor 1."""
+
+    text: str
+
+
+class WriteStderr(Operation):
+    """Write so many bytes to stderr."""
+
+    nbytes: Annotated[int, Meta(ge=0)]
+
+
+class Raise(Operation):
+    """Raise something: an ordinary exception, one that cannot be pickled, one whose text raises, SystemExit, MemoryError, or a
+    `TaskFailed` with the code "refused"."""
+
+    kind: Literal["ordinary", "unpicklable", "textless", "system_exit", "memory", "task_failed"] = "ordinary"
+
+
+class ReturnNonsense(Operation):
+    """Return what is no payload."""
+
+
+class Exit(Operation):
+    """End the process at once, without unwinding."""
+
+    code: int = 1
+
+
+class Kill(Operation):
+    """Send itself a signal."""
+
+    signal: int
+
+
+class Wait(Operation):
+    """Wait so long, and stop when told to."""
+
+    seconds: float
+
+
+class Hang(Operation):
+    """Never return, and do not stop when told to: asleep, spinning in Python, or spinning in C with the GIL held."""
+
+    how: Literal["sleep", "spin", "hold_gil"] = "sleep"
+
+
+class FaultsPlugin(Plugin):
+    """The plugin; give it to a pool as `plugins=[FaultsPlugin]`."""
+
+    name = "faults"
+    operations = (
+        Noop,
+        Echo,
+        Allocate,
+        Inspect,
+        PrintText,
+        WriteStderr,
+        Raise,
+        ReturnNonsense,
+        Exit,
+        Kill,
+        Wait,
+        Hang,
+    )
+    processor = "offloop.testing.faults_processor:FaultsProcessor"
+
+    def probe(self, data: memoryview) -> Header | None:
+        """Know one format: eight bytes "FAULTS!\\n"."""
+        return Header(media_type="application/x-faults", width=1, height=1) if data[:8] == b"FAULTS!\n" else None

@@ -1,0 +1,151 @@
+"""The half of the faults plugin that runs in a worker."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..errors import TaskFailed
+from ..operation import Operation
+from ..processor import Encoded, Payload, Task, WorkerContext
+from . import faults
+
+__all__ = ["FaultsProcessor"]
+
+
+class _Unpicklable(Exception):
+    def __init__(self, lock: object) -> None:
+        super().__init__("holds a lock", lock)
+
+
+class _Textless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text either")
+
+
+class FaultsProcessor:
+    """Does what each operation says, in order."""
+
+    def open(self, worker: WorkerContext) -> None:
+        self._slot = worker.slot
+
+    def run(self, payload: Payload, operations: Sequence[Operation], task: Task) -> Payload:
+        for operation in operations:
+            payload = _ACTIONS[type(operation)](operation, payload, task)
+        return payload
+
+
+def _noop(_operation: faults.Noop, _payload: Payload, _task: Task) -> Payload:
+    return Encoded(b"")
+
+
+def _echo(_operation: faults.Echo, payload: Payload, task: Task) -> Payload:
+    block = task.allocate(memoryview(payload.data).nbytes)
+    block[:] = payload.data
+    return Encoded(block, {"media_type": "application/octet-stream"})
+
+
+def _allocate(operation: faults.Allocate, _payload: Payload, task: Task) -> Payload:
+    if operation.chunk_nbytes is None:
+        block = task.allocate(operation.nbytes)
+        block[:] = b"\x01" * operation.nbytes
+        return Encoded(block)
+    output = task.output()
+    left = operation.nbytes
+    while left:
+        left -= output.write(b"\x01" * min(operation.chunk_nbytes, left))
+    return Encoded(output.view)
+
+
+def _inspect(_operation: faults.Inspect, _payload: Payload, _task: Task) -> Payload:
+    descriptors: dict[str, str] = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            descriptors[name] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue  # the listing's own
+    info: dict[str, Any] = {"pid": os.getpid(), "modules": sorted(sys.modules), "descriptors": descriptors}
+    return Encoded(b"", info)
+
+
+def _print_text(operation: faults.PrintText, payload: Payload, _task: Task) -> Payload:
+    print(operation.text)  # noqa: T201 (it is the point)
+    os.write(1, operation.text.encode())
+    return payload
+
+
+def _write_stderr(operation: faults.WriteStderr, payload: Payload, _task: Task) -> Payload:
+    left = operation.nbytes
+    while left:
+        left -= os.write(2, b"e" * min(left, 65536))
+    return payload
+
+
+def _raise(operation: faults.Raise, _payload: Payload, _task: Task) -> Payload:
+    match operation.kind:
+        case "unpicklable":
+            raise _Unpicklable(threading.Lock())
+        case "textless":
+            raise _Textless
+        case "system_exit":
+            raise SystemExit(7)
+        case "memory":
+            raise MemoryError
+        case "task_failed":
+            raise TaskFailed("refused", "as ordered")
+        case _:
+            raise ValueError("as ordered")
+
+
+def _return_nonsense(_operation: faults.ReturnNonsense, _payload: Payload, _task: Task) -> Any:
+    return 42
+
+
+def _exit(operation: faults.Exit, _payload: Payload, _task: Task) -> Payload:
+    os._exit(operation.code)
+
+
+def _kill(operation: faults.Kill, _payload: Payload, _task: Task) -> Payload:
+    os.kill(os.getpid(), operation.signal)
+    time.sleep(60)  # a signal to the process may be delivered a moment later
+    return _payload
+
+
+def _wait(operation: faults.Wait, payload: Payload, task: Task) -> Payload:
+    told = threading.Event()
+    with task.on_cancel(told.set):
+        told.wait(operation.seconds)
+    task.checkpoint()
+    return payload
+
+
+def _hang(operation: faults.Hang, _payload: Payload, _task: Task) -> Payload:
+    while True:
+        match operation.how:
+            case "sleep":
+                time.sleep(3600)
+            case "hold_gil":
+                ctypes.PyDLL(None).sleep(3600)  # PyDLL keeps the GIL during the call
+            case _:
+                pass
+
+
+_ACTIONS: dict[type[Operation], Callable[[Any, Payload, Task], Payload]] = {
+    faults.Noop: _noop,
+    faults.Echo: _echo,
+    faults.Allocate: _allocate,
+    faults.Inspect: _inspect,
+    faults.PrintText: _print_text,
+    faults.WriteStderr: _write_stderr,
+    faults.Raise: _raise,
+    faults.ReturnNonsense: _return_nonsense,
+    faults.Exit: _exit,
+    faults.Kill: _kill,
+    faults.Wait: _wait,
+    faults.Hang: _hang,
+}

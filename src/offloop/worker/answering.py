@@ -1,0 +1,128 @@
+"""One task, one answer: whatever a processor does short of ending the process, the supervisor hears exactly once of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from ..errors import InvalidTask, PluginError, TaskFailed
+from ..processor import Encoded, Payload, TaskCancelled
+from ..wire.handles import EncodedAt, Handle, RasterAt, WrittenTo
+from ..wire.messages import Done, Failed, Run
+from ..wire.status import write_stage
+from .channel import Channel
+from .segments import Segment
+from .stages import Stages
+from .task import RunningTask
+
+__all__ = ["Answering"]
+
+_TEXT_LIMIT = 32 * 1024  # characters of an error's text and of its traceback
+
+
+class Answering:
+    """Runs tasks and reports on them."""
+
+    def __init__(self, channel: Channel, outbox: Segment, stages: Stages) -> None:
+        self._channel = channel
+        self._outbox = outbox
+        self._stages = stages
+
+    def answer(self, run: Run, source: Payload) -> None:
+        """Carry a task out and send its answer."""
+        started_ns = time.monotonic_ns()
+        write_stage(self._outbox.first_page, run.task_id, 0)  # begun: from here on it is not given to another worker
+        task = RunningTask(run, self._channel, self._outbox)
+        self._channel.watch(task)
+        try:
+            payload = self._carry_out(run, source, task)
+            output = _write_file(run, payload) if run.destination is not None else _deliver(payload, task)
+            answer = Done(run.task_id, output, dict(payload.info), started_ns, time.monotonic_ns())
+            self._channel.unwatch()
+            self._channel.send(answer)
+        except BaseException as error:  # SystemExit too: a processor does not end the worker by raising
+            self._channel.unwatch()
+            self._channel.send(_failure(run, error, started_ns))
+        finally:
+            _flush_prints()
+
+    def _carry_out(self, run: Run, payload: Payload, task: RunningTask) -> Payload:
+        for index, stage in enumerate(run.stages):
+            write_stage(self._outbox.first_page, run.task_id, index)
+            task.checkpoint()
+            payload = self._stages.carry_out(stage, payload, task)
+        task.checkpoint()
+        return payload
+
+
+def _deliver(payload: Payload, task: RunningTask) -> EncodedAt | RasterAt:
+    """Where the result lies; memory that is not the task's own result memory is copied there."""
+    data = _flat(payload)
+    block: Handle | None = None
+    if data.nbytes:
+        block = task.handle_of(data)
+        if block is None:
+            place = task.allocate(data.nbytes)
+            place[:] = data
+            block = task.handle_of(place)
+    if isinstance(payload, Encoded):
+        return EncodedAt(block)
+    return RasterAt(block, payload.shape, payload.dtype)
+
+
+def _flat(payload: Payload) -> memoryview:
+    data = memoryview(payload.data)
+    return data.cast("B") if data.nbytes else memoryview(b"")
+
+
+def _write_file(run: Run, payload: Payload) -> WrittenTo:
+    """Write the result next to where it belongs, then rename: the destination is never half a file."""
+    assert run.destination is not None
+    assert run.temporary is not None
+    try:
+        descriptor = os.open(run.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        with open(descriptor, "wb", buffering=0) as file:
+            rest = _flat(payload)
+            nbytes = rest.nbytes
+            while rest:
+                rest = rest[file.write(rest) :]
+        os.replace(run.temporary, run.destination)
+    except OSError as error:
+        raise TaskFailed("cannot_write", f"{os.fsdecode(run.destination)!r}: {error.strerror}") from None
+    return WrittenTo(nbytes)
+
+
+def _failure(run: Run, error: BaseException, started_ns: int) -> Failed:
+    code, message, traceback = "exception", "", None
+    if isinstance(error, TaskCancelled):
+        code = "cancelled"
+    elif isinstance(error, TaskFailed):
+        code, message = error.code, error.message
+    elif isinstance(error, InvalidTask):
+        code, message = "invalid_task", str(error)
+    elif isinstance(error, PluginError):
+        code, message, traceback = f"plugin_error:{error.plugin}", error.reason, _traceback_of(error)
+    else:
+        message, traceback = _text_of(error), _traceback_of(error)
+    return Failed(run.task_id, code[:64], message[:_TEXT_LIMIT], traceback, started_ns, time.monotonic_ns())
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException:
+        return f"{type(error).__name__} (and its text cannot be had)"
+
+
+def _traceback_of(error: BaseException) -> str:
+    from traceback import format_exception  # noqa: PLC0415 (only failures pay for it)
+
+    return "".join(format_exception(error))[-_TEXT_LIMIT:]
+
+
+def _flush_prints() -> None:
+    try:
+        sys.stdout.flush()
+    except Exception:  # noqa: S110 (a processor replaced or closed it: its own affair)
+        pass

@@ -1,0 +1,60 @@
+"""From an inherited set of descriptors to the loop that answers one task after another.
+
+The order matters: secluded first, so that nothing loaded later finds a descriptor of the protocol; the lifeline second, so that
+there is no moment in which a dead supervisor leaves a worker behind; then the first message, which says all the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from ..wire.handles import INBOX, EncodedAt, Handle
+from ..wire.messages import Configure, Ready, Retire, Run
+from ..processor import Encoded, Payload, Raster
+from .answering import Answering
+from .channel import Channel
+from .descriptors import seclude
+from .lifeline import hold_lifeline
+from .segments import Segment
+from .stages import Stages
+
+__all__ = ["main"]
+
+
+def main(descriptors: list[int]) -> None:
+    """Serve until told to retire or until the supervisor is gone. Descriptors: channel, lifeline, inbox, outbox."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the server's business
+    channel_fd, lifeline_fd, inbox_fd, outbox_fd = (seclude(fd) for fd in descriptors)
+    hold_lifeline(lifeline_fd)
+    sys.stdout.reconfigure(line_buffering=True)  # pyright: ignore[reportAttributeAccessIssue] (it is a TextIOWrapper)
+    channel = Channel(channel_fd)
+    configure = channel.next_message()
+    assert isinstance(configure, Configure), "the first message configures"
+    sys.path[:] = configure.import_path
+    inbox = Segment(inbox_fd, configure.inbox_nbytes, writable=False)
+    outbox = Segment(outbox_fd, configure.outbox_nbytes, writable=True)
+    answering = Answering(channel, outbox, Stages(configure.slot, configure.plugins))
+    channel.send(Ready(os.getpid()))
+    while True:
+        match channel.next_message():
+            case Run() as run:
+                answering.answer(run, _payload_of(run, inbox, outbox))
+            case Retire():
+                return
+            case _:
+                pass  # a Grant or Cancel for a task that has ended
+
+
+def _payload_of(run: Run, inbox: Segment, outbox: Segment) -> Payload:
+    source = run.source
+    data = _view_of(source.block, inbox, outbox)
+    return Encoded(data) if isinstance(source, EncodedAt) else Raster(data, source.shape, source.dtype)
+
+
+def _view_of(handle: Handle | None, inbox: Segment, outbox: Segment) -> memoryview:
+    if handle is None:
+        return memoryview(b"")
+    segment = inbox if handle.segment == INBOX else outbox
+    return segment.view(handle).toreadonly()

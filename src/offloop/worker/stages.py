@@ -1,0 +1,66 @@
+"""The plugins in a worker: loaded on first use, opened once, then kept."""
+
+from __future__ import annotations
+
+from functools import reduce
+from importlib import import_module
+from operator import getitem, or_
+from typing import Any
+
+import msgspec
+
+from ..errors import PluginError
+from ..operation import Operation
+from ..processor import Encoded, Payload, Processor, Raster, Task
+from ..wire.messages import Stage
+
+__all__ = ["Stages"]
+
+
+class _Loaded(msgspec.Struct, frozen=True):
+    processor: Processor
+    operations: msgspec.msgpack.Decoder[list[Operation]]
+
+
+class _Worker(msgspec.Struct, frozen=True):
+    slot: int
+
+
+class Stages:
+    """Carries out stages; knows which plugins there are and loads those that are asked for."""
+
+    def __init__(self, slot: int, plugins: dict[str, str]) -> None:
+        self._worker = _Worker(slot)
+        self._references = plugins
+        self._loaded: dict[str, _Loaded] = {}
+
+    def carry_out(self, stage: Stage, payload: Payload, task: Task) -> Payload:
+        """Run one plugin's operations on a payload.
+
+        Raises:
+            PluginError: the plugin could not be loaded or opened, or returned what is no payload.
+            Exception: whatever the processor raised.
+        """
+        loaded = self._loaded.get(stage.plugin) or self._load(stage.plugin)
+        result = loaded.processor.run(payload, loaded.operations.decode(stage.operations), task)
+        if not isinstance(result, Encoded | Raster):
+            raise PluginError(stage.plugin, f"its processor returned {type(result).__name__}, not Encoded or Raster")
+        return result
+
+    def _load(self, name: str) -> _Loaded:
+        try:
+            plugin = _named(self._references[name])
+            types: tuple[Any, ...] = tuple(plugin.operations)
+            decoder: msgspec.msgpack.Decoder[list[Operation]] = msgspec.msgpack.Decoder(getitem(list, reduce(or_, types)))
+            processor: Processor = _named(plugin.processor)()
+            processor.open(self._worker)
+        except Exception as error:
+            raise PluginError(name, f"its processor cannot be loaded: {type(error).__name__}: {error}") from error
+        loaded = self._loaded[name] = _Loaded(processor, decoder)
+        return loaded
+
+
+def _named(reference: str) -> Any:
+    """The object that "module:attribute" names."""
+    module, _, attribute = reference.partition(":")
+    return reduce(getattr, attribute.split("."), import_module(module))
