@@ -256,8 +256,11 @@ class Pool:
         held: memoryview | None = None
         placed: Placed | None = None
         try:
-            with anyio.CancelScope(deadline=float("inf") if prepared_by is None else prepared_by):
+            if prepared_by is None:
                 placed, held = await self._place(material)
+            else:
+                with anyio.CancelScope(deadline=prepared_by):
+                    placed, held = await self._place(material)
             if placed is None:
                 assert queue_timeout is not None
                 raise QueueTimeout(queue_timeout, "memory")

@@ -70,7 +70,9 @@ def _samples(source: Any) -> Samples:
     if len(shape) == 2:  # noqa: PLR2004 (height and width)
         shape = (*shape, 1)
     if len(shape) != _MAX_BANDS_DIMENSIONS or min(shape) < 1:
-        raise InvalidTask(f"an array of shape {interface['shape']} is no picture; give (height, width) or (height, width, bands)")
+        raise InvalidTask(
+            f"an array of shape {interface['shape']} is no picture; give (height, width) or (height, width, bands)"
+        )
     try:
         itemsize_of(dtype)
     except ValueError as error:

@@ -28,7 +28,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     memory_limit_bytes: int  # of shared memory
     memory_reserved_bytes: int  # pages that the pool has now, in use or kept for reuse
     memory_used_bytes: int  # pages that belong to a source or a result
-    leases: dict[str, int]  # who holds blocks: "caller", "task", "worker", "reservation"
+    leases: dict[str, int]  # who holds blocks: "caller", "task", "worker", "standing", "reservation"
 
 
 def snapshot(core: PoolState) -> Statistics:

@@ -24,9 +24,12 @@ INBOX_ID = 0  # outboxes are numbered from 1, one number per incarnation of a wo
 
 
 class Holder(Enum):
+    __hash__ = object.__hash__  # as in `worker_state`
+
     CALLER = "caller"  # a source on its way in, a `Buffer`, or a view of a result
     TASK = "task"  # a task that is queued or runs
     WORKER = "worker"  # granted: the worker may write there
+    STANDING = "standing"  # granted ahead: an idle worker's memory to begin the next task with
     RESERVATION = "reservation"  # the host is fetching pages for it
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import msgspec
 
+from .arena import Block
 from .tasks import TaskRecord
 from .worker_state import WorkerEvent, WorkerLife, WorkerState
 
@@ -28,6 +31,7 @@ class Slot(msgspec.Struct, eq=False):
     task: TaskRecord | None = None
     ready_since: float | None = None  # when the present process became ready; None: it has not
     timer: float | None = None  # when the present state has lasted too long; in RESTARTING without a process: when to start
+    standing: Block | None = None  # result memory that the worker may begin any task with; held under the outbox's number
     verdict: str | None = None  # why we kill it, where its own fault
 
     @property
@@ -42,6 +46,7 @@ class Crew:
         self.slots = [Slot(index, WorkerLife()) for index in range(workers)]
         self._idle: list[Slot] = []  # last in, first out: the worker with the warmest caches
         self._outbox_id = 0
+        self.earliest = inf  # no timer runs out before; timers that were taken back may leave it too early
 
     def new_outbox_id(self) -> int:
         """A number for an incarnation's outbox, never used twice."""
@@ -52,12 +57,18 @@ class Crew:
         """Follow the table, and let the new state's timer run."""
         before = slot.state
         state = slot.life.apply(event)
-        slot.timer = timer
+        self.set_timer(slot, timer)
         if before is WorkerState.IDLE:
             self._idle.remove(slot)
         if state is WorkerState.IDLE:
             self._idle.append(slot)
         return state
+
+    def set_timer(self, slot: Slot, timer: float | None) -> None:
+        """Let a slot's timer run until then, or stop it."""
+        slot.timer = timer
+        if timer is not None and timer < self.earliest:
+            self.earliest = timer
 
     def maybe_idle(self, outbox_id: int | None = None) -> Slot | None:
         """A worker that could take a task now; with an outbox's number, only that outbox's worker."""
@@ -80,8 +91,6 @@ class Crew:
 
     def due(self, now: float) -> list[Slot]:
         """The slots whose timer has run out."""
-        return [slot for slot in self.slots if slot.timer is not None and slot.timer <= now]
-
-    @property
-    def next_timer(self) -> float | None:
-        return min((slot.timer for slot in self.slots if slot.timer is not None), default=None)
+        late = [slot for slot in self.slots if slot.timer is not None and slot.timer <= now]
+        self.earliest = min((slot.timer for slot in self.slots if slot.timer is not None and slot.timer > now), default=inf)
+        return late

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ..errors import InvalidTask, MemoryLimitExceeded, OffloopError, PluginError, PoolClosed, TaskFailed, TaskTimeout, WorkerDied
+from ..errors import (
+    InvalidTask,
+    MemoryLimitExceeded,
+    OffloopError,
+    PluginError,
+    PoolClosed,
+    TaskFailed,
+    TaskTimeout,
+    WorkerDied,
+)
 from ..wire.messages import Failed
 from ..wire.status import Status
 from .tasks import Completed, Stop, TaskRecord

@@ -104,10 +104,9 @@ class PoolState:
         return commands
 
     @property
-    def wake_at(self) -> float | None:
-        """When `TimePassed` is wanted, at the latest."""
-        candidates = (self.crew.next_timer, self.queue.next_deadline)
-        return min((when for when in candidates if when is not None), default=None)
+    def wake_at(self) -> float:
+        """When `TimePassed` is wanted, at the latest; infinity if there is nothing to wait for."""
+        return min(self.crew.earliest, self.queue.earliest)
 
     @property
     def gone(self) -> bool:
@@ -170,13 +169,14 @@ class PoolState:
 
     def _on_submitted(self, event: TaskSubmitted) -> None:
         task = TaskRecord(event.task_id)
-        waiting = len(self.queue) + self.preparing - self.crew.idle
+        limit = self.settings.max_queue
+        waiting = 0 if limit is None else len(self.queue) + self.preparing - self.crew.idle
         self._tasks[task.task_id] = task
         self.tally.submitted += 1
         if self._closing:
             self._settle(task, PoolClosed())
-        elif self.settings.max_queue is not None and waiting >= self.settings.max_queue:
-            self._settle(task, QueueFull(max(waiting, 0), self.settings.max_queue))
+        elif limit is not None and waiting >= limit:
+            self._settle(task, QueueFull(max(waiting, 0), limit))
 
     def _on_prepared(self, event: TaskPrepared) -> None:
         task = self._tasks.get(event.task_id)
@@ -222,7 +222,11 @@ class PoolState:
         self.crew.apply(slot, WorkerEvent.DISPATCHED, timer)
         slot.task = task
         task.dispatches += 1
-        grant = self.supply.maybe_grant(slot.outbox_id, task, FIRST_GRANT_NBYTES)
+        grant: Handle | None = None  # what it was granted before and has not used is still the worker's
+        if slot.standing is None:
+            slot.standing = self.supply.maybe_grant_standing(slot.outbox_id, FIRST_GRANT_NBYTES)
+            if slot.standing is not None:
+                grant = Handle(OUTBOX, slot.standing.offset, FIRST_GRANT_NBYTES, slot.standing.generation)
         run = Run(task.task_id, spec.source, spec.stages, grant, spec.destination, spec.temporary)
         self._commands.append(Send(slot.index, run))
 
@@ -276,7 +280,7 @@ class PoolState:
                 self._condemn(slot, f"it answered for task {answer.task_id}, which it does not have")
             return
         if isinstance(answer, Done):
-            block = self._output_block(task, answer)
+            block = _output_block(slot, task, answer)
             if block is False:
                 self._condemn(slot, "it named a block that it does not hold")
                 return
@@ -284,32 +288,32 @@ class PoolState:
             block = None
         self.crew.apply(slot, WorkerEvent.SETTLED)
         slot.task = None
-        self._settle(task, self._outcome_of(task, answer, block))
+        self._settle_by_answer(slot, task, answer, block)
         self._feed(slot)
 
-    def _outcome_of(self, task: TaskRecord, answer: Done | Failed, block: Block | None) -> Outcome:
-        if task.stop is not None:
-            return of_stop(task, obeyed=True)
-        if isinstance(answer, Failed):
-            return of_failure(task, answer)
+    def _settle_by_answer(self, slot: Slot, task: TaskRecord, answer: Done | Failed, block: Block | None) -> None:
         if block is not None:
             self.arena.take(block, caller_lease(block))
-            self.arena.shrink(block, _nbytes(answer.output))
-        return Completed(answer.output, block, answer.info, answer.started_ns, answer.finished_ns)
+            if block is slot.standing:
+                self._take_back_standing(slot)
+        if task.stop is not None:
+            outcome = of_stop(task, obeyed=True)
+        elif isinstance(answer, Failed):
+            outcome = of_failure(task, answer)
+        else:
+            outcome = Completed(answer.output, block, answer.info, answer.started_ns, answer.finished_ns)
+        self._settle(task, outcome)
+        if block is None:
+            return
+        if isinstance(outcome, Completed):
+            self.arena.shrink(block, _nbytes(outcome.output))
+        else:
+            self.arena.release(block, caller_lease(block))  # nobody gets it: it came too late
 
-    @staticmethod
-    def _output_block(task: TaskRecord, done: Done) -> Block | bool | None:
-        """The granted block that the output lies in; False if it is not one of this task's, or not wholly inside."""
-        assert task.spec is not None
-        if isinstance(done.output, WrittenTo):
-            return None if task.spec.destination is not None else False
-        handle = done.output.block
-        if handle is None:
-            return None
-        for block in task.granted:
-            if block.generation == handle.generation:
-                return block if _lies_in(handle, block) else False
-        return False
+    def _take_back_standing(self, slot: Slot) -> None:
+        if slot.standing is not None:
+            self.arena.release(slot.standing, Lease(Holder.STANDING, slot.standing.segment_id))
+            slot.standing = None
 
     def _on_need(self, slot: Slot, need: Need) -> None:
         task = slot.task
@@ -359,7 +363,8 @@ class PoolState:
         task, slot.task = slot.task, None
         reason = slot.verdict or event.reason
         if task is not None:
-            self._bury(task, event, reason)
+            self._bury(slot, task, event, reason)
+        self._take_back_standing(slot)
         self._commands.append(DropOutbox(outbox_id, self.arena.drop_segment(outbox_id)))
         self._commands += self.supply.serve()
         self._commands += self.hiring.replace(slot, self._now, event.exit_code, reason, event.stderr_tail)
@@ -368,13 +373,13 @@ class PoolState:
                 self._settle(self.queue.pop(), self.hiring.hopeless)
         self._retire_if_possible(slot)
 
-    def _bury(self, task: TaskRecord, event: WorkerReaped, reason: str | None) -> None:
+    def _bury(self, slot: Slot, task: TaskRecord, event: WorkerReaped, reason: str | None) -> None:
         """Settle the task that a dead worker had: by its last words, or by its death, unless it had never begun."""
         for message in event.last_words:
             if isinstance(message, Done | Failed) and message.task_id == task.task_id and reason is None:
-                block = self._output_block(task, message) if isinstance(message, Done) else None
+                block = _output_block(slot, task, message) if isinstance(message, Done) else None
                 if block is not False:
-                    self._settle(task, self._outcome_of(task, message, block))
+                    self._settle_by_answer(slot, task, message, block)
                     return
         assert task.spec is not None
         begun = event.status is None or event.status.task_id == task.task_id
@@ -411,6 +416,20 @@ class PoolState:
 
     def _on_pages_refused(self, event: PagesRefused) -> None:
         self._commands += self.supply.pages_refused(event.reservation, event.free_bytes)
+
+
+def _output_block(slot: Slot, task: TaskRecord, done: Done) -> Block | bool | None:
+    """The granted block that the output lies in; False if it is not one that the worker holds, or not wholly inside."""
+    assert task.spec is not None
+    if isinstance(done.output, WrittenTo):
+        return None if task.spec.destination is not None else False
+    handle = done.output.block
+    if handle is None:
+        return None
+    for block in (slot.standing, *task.granted):
+        if block is not None and block.generation == handle.generation:
+            return block if _lies_in(handle, block) else False
+    return False
 
 
 def _lies_in(handle: Handle, block: Block) -> bool:

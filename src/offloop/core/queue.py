@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from heapq import heapify, heappop, heappush
+from math import inf
 
 from .tasks import TaskRecord
 
@@ -57,6 +58,6 @@ class TaskQueue:
         return late
 
     @property
-    def next_deadline(self) -> float | None:
-        """When to look again; may be early, never late."""
-        return self._deadlines[0][0] if self._deadlines else None
+    def earliest(self) -> float:
+        """No deadline comes before; may be early, never late."""
+        return self._deadlines[0][0] if self._deadlines else inf

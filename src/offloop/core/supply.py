@@ -75,13 +75,9 @@ class Supply:
         self._needs[task.task_id] = (slot, outbox_id, task)
         return self._serve_needs()
 
-    def maybe_grant(self, outbox_id: int, task: TaskRecord, nbytes: int) -> Handle | None:
-        """A first grant for a task that is about to be sent: only from pages that are there, else nothing."""
-        block = self._arena.maybe_allocate_reserved(outbox_id, nbytes, Holder.WORKER, task.task_id)
-        if block is None:
-            return None
-        task.granted.append(block)
-        return Handle(OUTBOX, block.offset, nbytes, block.generation)
+    def maybe_grant_standing(self, outbox_id: int, nbytes: int) -> Block | None:
+        """Memory that a worker may begin any task with: only from pages that are there, else nothing."""
+        return self._arena.maybe_allocate_reserved(outbox_id, nbytes, Holder.STANDING, outbox_id)
 
     def prime(self, outbox_id: int, nbytes: int) -> list[Command]:
         """Fetch pages for a new outbox's first grants, if there is room."""

@@ -25,6 +25,8 @@ __all__ = ["TABLE", "IllegalTransition", "WorkerEvent", "WorkerLife", "WorkerSta
 
 
 class WorkerState(Enum):
+    __hash__ = object.__hash__  # members are singletons; Enum's own hash runs in Python, a dozen times per task
+
     STARTING = "starting"
     IDLE = "idle"
     BUSY = "busy"
@@ -36,6 +38,8 @@ class WorkerState(Enum):
 
 
 class WorkerEvent(Enum):
+    __hash__ = object.__hash__
+
     READY = "Ready"  # it said that it is configured
     DISPATCHED = "Dispatched"  # it was sent a task
     SETTLED = "Settled"  # it answered for its task

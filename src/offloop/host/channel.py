@@ -7,11 +7,13 @@ the writer task. What arrives is read in one go and decoded frame by frame.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 import anyio
 
 from ..wire.framing import MAX_FROM_WORKER_NBYTES, FrameReader
 from ..wire.messages import FromSupervisor, FromWorker, decode_from_worker, encode_frame
+from .readiness import when_readable
 
 __all__ = ["Channel"]
 
@@ -45,19 +47,21 @@ class Channel:
                 del self._unsent[: self._send_nowait(self._unsent)]
             self._unsent_grew = anyio.Event()
 
-    async def receive(self) -> list[FromWorker] | None:
-        """Wait for the next messages; None at the end of the stream.
+    async def receive(self, handle: Callable[[FromWorker], None]) -> None:
+        """Hand over every message as it comes, in the loop's own turn; returns at the end of the stream.
 
         Raises:
             ProtocolError: the worker sent something else than messages.
         """
-        while True:
-            await anyio.wait_readable(self._socket)
+
+        def read() -> bool:
             data = self._receive_nowait()
             if data:
-                return self._decode(data)
-            if data == b"":
-                return None
+                for message in self._decode(data):
+                    handle(message)
+            return data != b""
+
+        await when_readable(self._socket.fileno(), read)
 
     def receive_rest(self) -> list[FromWorker]:
         """What a dead worker had sent and nobody has read yet."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections import deque
+from contextlib import suppress
 
 from ..core.arena import Block
 from .segments import Segment
@@ -63,11 +64,8 @@ class Exports:
 
     def drain_wake(self) -> None:
         """Empty the pipe after it woke somebody."""
-        try:
-            while os.read(self.wake_fd, 4096):
-                pass
-        except BlockingIOError:
-            pass
+        with suppress(BlockingIOError):
+            os.read(self.wake_fd, 64 * 1024)  # as much as it holds
 
     def close(self) -> None:
         """Nobody listens any more; views may still come back, unheard."""

@@ -48,6 +48,7 @@ from ..errors import InternalError, MemoryLimitExceeded, OffloopError
 from ..wire.handles import WrittenTo
 from .exports import Exports
 from .pager import Pager
+from .readiness import clock, when_readable
 from .segments import Segment
 from .tickets import InputTicket, TaskTicket
 from .worker_host import WorkerHost
@@ -70,6 +71,7 @@ class Supervisor:
         self._numbers = count(1)
         self._events: deque[Event] = deque()
         self._applying = False
+        self._clock = clock()
         self._armed_for = inf  # when the timer task will wake by itself
         self._rearm = anyio.Event()
         self._opened = anyio.Event()
@@ -102,12 +104,7 @@ class Supervisor:
             self.segments[INBOX_ID] = await anyio.to_thread.run_sync(self._make_inbox)
             async with anyio.create_task_group() as self._task_group:
                 try:
-                    self._task_group.start_soon(self._keep_time)
-                    self._task_group.start_soon(self._hear_of_returns)
-                    self.apply(PoolStarted())
-                    await self._opened.wait()
-                    if self._opening_error is not None:
-                        raise self._opening_error  # noqa: TRY301 (the same way out as the body's)
+                    await self._open(self._task_group)
                     yield
                 except anyio.get_cancelled_exc_class():
                     raise
@@ -116,6 +113,8 @@ class Supervisor:
                 finally:
                     await self._close()
                     self._task_group.cancel_scope.cancel()
+        except* Exception as defects:  # not the body's: only our own tasks' can come here
+            self._defect = self._defect or defects
         finally:
             self._release_memory()
         if self._defect is not None:
@@ -181,7 +180,9 @@ class Supervisor:
         if not ticket.settled:
             self.abandon_input(ticket)
             used = self.core.arena.used_bytes
-            raise MemoryLimitExceeded(ticket.nbytes, max(self.core.settings.inbox_nbytes - used, 0), limited_by="what is free now")
+            raise MemoryLimitExceeded(
+                ticket.nbytes, max(self.core.settings.inbox_nbytes - used, 0), limited_by="what is free now"
+            )
         if ticket.error is not None:
             raise ticket.error
 
@@ -195,21 +196,30 @@ class Supervisor:
 
     # The loop's own tasks
 
+    async def _open(self, task_group: TaskGroup) -> None:
+        task_group.start_soon(self._keep_time)
+        task_group.start_soon(self._hear_of_returns)
+        self.apply(PoolStarted())
+        await self._opened.wait()
+        if self._opening_error is not None:
+            raise self._opening_error
+
     async def _keep_time(self) -> None:
         while True:
             self._rearm = anyio.Event()
-            wake_at = self.core.wake_at
-            self._armed_for = inf if wake_at is None else wake_at
+            self._armed_for = self.core.wake_at
             with anyio.CancelScope(deadline=self._armed_for):
                 await self._rearm.wait()
-            if anyio.current_time() >= self._armed_for:
+            if self._clock() >= self._armed_for:
                 self.apply(TimePassed())
 
     async def _hear_of_returns(self) -> None:
-        while True:
-            await anyio.wait_readable(self.exports.wake_fd)
+        def hear() -> bool:
             self.exports.drain_wake()
             self.collect_returns()
+            return True
+
+        await when_readable(self.exports.wake_fd, hear)
 
     async def _close(self) -> None:
         with anyio.CancelScope(shield=True):
@@ -234,7 +244,7 @@ class Supervisor:
         returned = self.exports.collect()
         if returned:
             self._events.appendleft(BlocksReturned(returned))
-        now = anyio.current_time()
+        now = self._clock()
         while self._events:
             for command in self.core.handle(self._events.popleft(), now):
                 self._carry_out[type(command)](command)
@@ -244,10 +254,10 @@ class Supervisor:
                 self._events.append(self._pager.results.popleft())
         self.exports.wake_wanted = self.core.supply.anyone_waits
         wake_at = self.core.wake_at
-        if wake_at is not None and wake_at < self._armed_for:
+        if wake_at < self._armed_for:
             self._armed_for = wake_at
             self._rearm.set()
-        if self.core.gone:
+        if self.core.closing and self.core.gone:
             self._gone.set()
 
     def _tell_results(self) -> None:
@@ -313,5 +323,3 @@ class Supervisor:
     def _announce_opening(self, command: AnnounceOpening) -> None:
         self._opening_error = command.error
         self._opened.set()
-
-

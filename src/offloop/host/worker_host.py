@@ -96,15 +96,11 @@ class WorkerHost:
         last_words = _last_words(channel)
         status = self._last_status()
         process.close()
-        self._supervisor.apply(
-            WorkerReaped(self._slot, exit_code, status=status, stderr_tail=log.tail, last_words=last_words)
-        )
+        self._supervisor.apply(WorkerReaped(self._slot, exit_code, status=status, stderr_tail=log.tail, last_words=last_words))
 
     async def _listen(self, channel: Channel) -> None:
         try:
-            while (messages := await channel.receive()) is not None:
-                for message in messages:
-                    self._supervisor.apply(WorkerReported(self._slot, message))
+            await channel.receive(lambda message: self._supervisor.apply(WorkerReported(self._slot, message)))
             self._supervisor.apply(WorkerExited(self._slot))
         except ProtocolError as error:
             self._supervisor.apply(WorkerMisbehaved(self._slot, str(error)))

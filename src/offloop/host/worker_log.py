@@ -10,7 +10,7 @@ import logging
 import os
 from time import monotonic
 
-import anyio
+from .readiness import when_readable
 
 __all__ = ["WorkerLog"]
 
@@ -43,10 +43,7 @@ class WorkerLog:
 
     async def drain(self) -> None:
         """Read until the worker and all that inherited its output have closed it."""
-        while True:
-            await anyio.wait_readable(self._fd)
-            if not self.drain_nowait():
-                return
+        await when_readable(self._fd, self.drain_nowait)
 
     def drain_rest(self) -> None:
         """Read what a dead worker left behind; its own children may keep the pipe open, so there may be no end."""

@@ -76,8 +76,7 @@ class Registry:
         if not operations:
             raise InvalidTask("the pipeline is empty; give at least one operation")
         return [
-            Stage(name, msgspec.Raw(self._encoder.encode(list(group))))
-            for name, group in groupby(operations, self._plugin_of)
+            Stage(name, msgspec.Raw(self._encoder.encode(list(group)))) for name, group in groupby(operations, self._plugin_of)
         ]
 
     def probe(self, data: memoryview) -> Header | None:

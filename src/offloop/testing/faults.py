@@ -1,8 +1,8 @@
 """A plugin whose operations go wrong in every way that a processor can: for tests of what a pool, or a service, makes of it.
 
-    async with Pool(1, plugins=[FaultsPlugin]) as pool:
-        with pytest.raises(WorkerDied):
-            await pool.run(b"", [Exit(3)])
+async with Pool(1, plugins=[FaultsPlugin]) as pool:
+    with pytest.raises(WorkerDied):
+        await pool.run(b"", [Exit(3)])
 """
 
 from __future__ import annotations

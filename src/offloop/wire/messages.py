@@ -63,7 +63,7 @@ class Run(_Message, tag="run"):
     task_id: int
     source: EncodedAt | RasterAt
     stages: list[Stage]
-    grant: Handle | None  # result memory to begin with
+    grant: Handle | None  # result memory to begin with; None: what it was given so before and has not used
     destination: bytes | None = None  # write the result to this file...
     temporary: bytes | None = None  # ...under this name first
 

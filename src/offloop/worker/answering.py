@@ -28,12 +28,15 @@ class Answering:
         self._channel = channel
         self._outbox = outbox
         self._stages = stages
+        self._standing: Handle | None = None  # result memory to begin a task with, until a result lies in it
 
     def answer(self, run: Run, source: Payload) -> None:
         """Carry a task out and send its answer."""
         started_ns = time.monotonic_ns()
         write_stage(self._outbox.first_page, run.task_id, 0)  # begun: from here on it is not given to another worker
-        task = RunningTask(run, self._channel, self._outbox)
+        if run.grant is not None:
+            self._standing = run.grant
+        task = RunningTask(run.task_id, self._standing, self._channel, self._outbox)
         self._channel.watch(task)
         try:
             payload = self._carry_out(run, source, task)
@@ -41,11 +44,18 @@ class Answering:
             answer = Done(run.task_id, output, dict(payload.info), started_ns, time.monotonic_ns())
             self._channel.unwatch()
             self._channel.send(answer)
+            self._part_with(output)
         except BaseException as error:  # SystemExit too: a processor does not end the worker by raising
             self._channel.unwatch()
             self._channel.send(_failure(run, error, started_ns))
         finally:
             _flush_prints()
+
+    def _part_with(self, output: EncodedAt | RasterAt | WrittenTo) -> None:
+        """The block of a result belongs to whoever gets the result."""
+        if not isinstance(output, WrittenTo) and output.block is not None and self._standing is not None:
+            if output.block.generation == self._standing.generation:
+                self._standing = None
 
     def _carry_out(self, run: Run, payload: Payload, task: RunningTask) -> Payload:
         for index, stage in enumerate(run.stages):

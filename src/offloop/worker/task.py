@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from ..errors import TaskFailed
 from ..processor import TaskCancelled
 from ..wire.handles import Handle
-from ..wire.messages import Grant, Need, Run
+from ..wire.messages import Grant, Need
 from ..wire.status import write_progress
 from .channel import Channel
 from .segments import Segment, address_of
@@ -20,12 +20,12 @@ __all__ = ["RunningTask"]
 class RunningTask:
     """One task from its `Run` to its answer."""
 
-    def __init__(self, run: Run, channel: Channel, outbox: Segment) -> None:
-        self.task_id = run.task_id
+    def __init__(self, task_id: int, standing: Handle | None, channel: Channel, outbox: Segment) -> None:
+        self.task_id = task_id
         self._channel = channel
         self._outbox = outbox
-        self._grant = run.grant  # memory that is there and not yet given to the processor
-        self._granted: list[Handle] = [run.grant] if run.grant else []
+        self._grant = standing  # memory that is there and not yet given to the processor
+        self._granted: list[Handle] = [standing] if standing else []
         self._cancelled = False
         self._callbacks: list[Callable[[], object]] = []
         self._callbacks_lock = threading.Lock()

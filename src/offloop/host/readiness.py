@@ -1,0 +1,55 @@
+"""Calling back whenever a descriptor is readable.
+
+anyio's `wait_readable` registers and unregisters the descriptor and wakes a task for each read; that is a fifth of a small task's round
+trip. Where the loop is asyncio's (or uvloop) the callback is registered once and runs in the loop's own turn; elsewhere a task waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import anyio
+import sniffio
+
+__all__ = ["clock", "when_readable"]
+
+
+def clock() -> Callable[[], float]:
+    """The running loop's monotonic clock, found once: `anyio.current_time` looks for the loop at every call."""
+    if sniffio.current_async_library() == "asyncio":
+        return asyncio.get_running_loop().time
+    return anyio.current_time
+
+
+async def when_readable(descriptor: int, callback: Callable[[], bool]) -> None:
+    """Call `callback` each time the descriptor is readable, until it returns False or raises, which is raised here."""
+    if sniffio.current_async_library() == "asyncio":
+        await _when_readable_asyncio(descriptor, callback)
+        return
+    while True:
+        await anyio.wait_readable(descriptor)
+        if not callback():
+            return
+
+
+async def _when_readable_asyncio(descriptor: int, callback: Callable[[], bool]) -> None:
+    loop = asyncio.get_running_loop()
+    over: asyncio.Future[None] = loop.create_future()
+
+    def call() -> None:
+        try:
+            if callback() or over.done():
+                return
+        except BaseException as error:
+            if not over.done():
+                over.set_exception(error)
+        else:
+            over.set_result(None)
+        loop.remove_reader(descriptor)
+
+    loop.add_reader(descriptor, call)
+    try:
+        await over
+    finally:
+        loop.remove_reader(descriptor)
