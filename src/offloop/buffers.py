@@ -18,9 +18,9 @@ __all__ = ["Buffer"]
 class Buffer:
     """A piece of the pool's inbox, made by `pool.buffer(nbytes)` or `pool.receive(...)`.
 
-    Fill `view`, then pass the buffer as a task's source. That moves it: afterwards `view` is released and using it raises
-    `ValueError`, as with a transferred ArrayBuffer in a browser. A buffer that is never used gives its memory back when it and all its
-    views are gone.
+    Fill `view`, then pass the buffer as a task's source. That moves it: afterwards `view` is released and using it
+    raises `ValueError`, as with a transferred ArrayBuffer in a browser. A buffer that is never used gives its memory
+    back when it and all its views are gone.
     """
 
     def __init__(self, supervisor: Supervisor, ticket: InputTicket) -> None:
@@ -52,8 +52,8 @@ class Buffer:
     def view(self) -> memoryview:
         """The memory: writable, one-dimensional, `nbytes` long; contents undefined until you write.
 
-        Pages are fetched in a thread from the moment the buffer is made. Taking the view before they are there waits for them on the
-        caller's own thread, about 10 ms for 36 MB; `await buffer.ready()` first avoids that.
+        Pages are fetched in a thread from the moment the buffer is made. Taking the view before they are there waits
+        for them on the caller's own thread, about 10 ms for 36 MB; `await buffer.ready()` first avoids that.
 
         Raises:
             MemoryLimitExceeded: there is no room at this moment (`await buffer.ready()` would wait for it), or never.
@@ -71,7 +71,8 @@ class Buffer:
         return self._view
 
     def trim(self, nbytes: int) -> None:
-        """Keep only the first `nbytes`: what was made for the largest case and filled with less. A view taken before is released.
+        """Keep only the first `nbytes`: what was made for the largest case and filled with less. A view taken before is
+        released.
 
         Raises:
             ValueError: that is more than there is, or negative.

@@ -1,7 +1,8 @@
 """Every error that offloop raises, one tree, branched by who has to act.
 
-The caller: `InvalidTask`. Whoever sends the load: `QueueFull`, `QueueTimeout`, `TaskTimeout`. Whoever owns the source or the
-plugin: `TaskFailed`, `WorkerDied`, `PluginError`. Whoever sizes the machine: `MemoryLimitExceeded`. Nobody but us: `InternalError`.
+The caller: `InvalidTask`. Whoever sends the load: `QueueFull`, `QueueTimeout`, `TaskTimeout`. Whoever owns the source
+or the plugin: `TaskFailed`, `WorkerDied`, `PluginError`. Whoever sizes the machine: `MemoryLimitExceeded`. Nobody but
+us: `InternalError`.
 
 An error is built from its arguments and writes its own sentence: what was asked, what there was, what to do.
 """

@@ -6,7 +6,6 @@ import os
 from collections.abc import AsyncIterable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from time import monotonic
 from types import EllipsisType, TracebackType
 from typing import Self
 
@@ -14,20 +13,16 @@ import anyio
 import anyio.to_thread
 
 from .buffers import Buffer
-from .core.tasks import Completed, TaskSpec
-from .core.events import TaskPrepared, TaskRefused
-from .errors import InvalidTask, OffloopError, PoolClosed, QueueTimeout, TaskFailed
-from .host.intake import Intake, Placed, in_inbox, in_outbox
+from .errors import InvalidTask, PoolClosed, TaskFailed
+from .host.intake import Intake
 from .host.supervisor import Supervisor
-from .host.tickets import TaskTicket
 from .operation import Header, Operation, Plugin
 from .plugins import Registry
 from .results import Result
 from .settings import PoolSettings, check_seconds
-from .sources import Bytes, File, Samples, Source, classify
+from .sources import Bytes, File, Source, classify
 from .statistics import Statistics, snapshot
-from .wire.handles import EncodedAt, RasterAt
-from .wire.messages import Stage
+from .submission import Request, Submission
 
 __all__ = ["Pool"]
 
@@ -38,9 +33,9 @@ class Pool:
         async with Pool() as pool:
             result = await pool.run(data, [Resize(720, 588), Webp()])
 
-    Enter it once, for instance in the server's lifespan, and share it between requests. Leaving the block ends every task that it
-    still holds with `PoolClosed`, and ends and reaps every worker, also when the block is left by an exception or a cancellation.
-    Results that are still referred to stay valid.
+    Enter it once, for instance in the server's lifespan, and share it between requests. Leaving the block ends every
+    task that it still holds with `PoolClosed`, and ends and reaps every worker, also when the block is left by an
+    exception or a cancellation. Results that are still referred to stay valid.
     """
 
     def __init__(
@@ -58,7 +53,8 @@ class Pool:
 
         Args:
             workers: processes. Default: the processors that this process may use (affinity, cgroup quota).
-            memory_limit: bytes of shared memory that sources and results may take together, as a number or as "2GiB". Default: half of
+            memory_limit: bytes of shared memory that sources and results may take together, as a number or as "2GiB".
+            Default: half of
                 the memory that the process may use, or nine tenths of what is free in /dev/shm, if that is less.
             timeout: seconds that a task may run, unless `run` says otherwise. None: for ever.
             max_queue: tasks that may wait; one more is refused with `QueueFull`. None: any number.
@@ -118,7 +114,8 @@ class Pool:
         """Carry out a pipeline on a source in a worker, and return the result in shared memory.
 
         Args:
-            source: bytes-like (copied once), a path (read in a thread), a `Buffer` (moved: its view is released), a `Result` (in place
+            source: bytes-like (copied once), a path (read in a thread), a `Buffer` (moved: its view is released), a
+            `Result` (in place
                 where its own worker is free, else copied once), or an array of (height, width[, bands]) samples (copied once).
             pipeline: operations in the order in which they are applied.
             timeout: seconds that the task may run, from its start in a worker; None: for ever. Default: the pool's.
@@ -135,30 +132,22 @@ class Pool:
             PluginError: a plugin's processor cannot be loaded.
             PoolClosed: the pool is not open, or was closed meanwhile.
 
-        Cancelling the call takes the task out of the queue, or stops it as a timeout would; the call ends when the task's fate is settled and
-        its memory is back.
+        Cancelling the call takes the task out of the queue, or stops it as a timeout would; the call ends when the
+        task's fate is settled and its memory is back.
         """
-        queued = monotonic()
         supervisor = self._open()
-        stages = self._registry.stages(pipeline)
         seconds = self._settings.timeout if isinstance(timeout, EllipsisType) else timeout
         for name, value in (("timeout", seconds), ("queue_timeout", queue_timeout)):
             if value is not None:
                 check_seconds(name, value)
         material = classify(source)
-        destination = None if to is None else Path(os.path.abspath(to))
-        task_id, ticket = supervisor.submit()
-        temporary = None if destination is None else destination.with_name(f".{destination.name}.{os.getpid()}-{task_id}.tmp")
-        try:
-            if not ticket.settled:
-                await self._prepare(task_id, material, stages, seconds, queue_timeout, destination, temporary)
-            await ticket.wait()
-        finally:
-            await supervisor.withdraw(task_id, ticket)
-            if temporary is not None and not isinstance(ticket.outcome, Completed):
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(_remove_if_there, temporary)
-        return _result_of(ticket, queued, destination)
+        request = Request(
+            stages=self._registry.stages(pipeline),
+            timeout_s=seconds,
+            queue_timeout_s=queue_timeout,
+            destination=_destination(to),
+        )
+        return await Submission(supervisor, self._intake, request).carry_out(material)
 
     async def probe(self, source: Source) -> Header:
         """What a source's first bytes declare, without decoding it: media type, width, height.
@@ -169,7 +158,7 @@ class Pool:
             TaskFailed: with the code "unsupported_format", if no plugin knows it.
             InvalidTask: a file cannot be read, or the source is samples, which have no header.
         """
-        supervisor = self._open()
+        self._open()
         material = classify(source)
         nbytes = self._registry.probe_nbytes
         match material:
@@ -186,7 +175,6 @@ class Pool:
         header = await anyio.to_thread.run_sync(self._registry.probe, head.toreadonly())
         if header is None:
             raise TaskFailed("unsupported_format", "no plugin of this pool knows the format of this source")
-        assert supervisor is self._supervisor
         return header
 
     def buffer(self, nbytes: int) -> Buffer:
@@ -240,103 +228,14 @@ class Pool:
             raise PoolClosed
         return self._supervisor
 
-    async def _prepare(
-        self,
-        task_id: int,
-        material: Bytes | File | Samples | Buffer | Result,
-        stages: list[Stage],
-        timeout: float | None,
-        queue_timeout: float | None,
-        destination: Path | None,
-        temporary: Path | None,
-    ) -> None:
-        """Bring the source to where a worker can read it, and queue the task."""
-        supervisor = self._open()
-        prepared_by = None if queue_timeout is None else anyio.current_time() + queue_timeout
-        held: memoryview | None = None
-        placed: Placed | None = None
-        try:
-            if prepared_by is None:
-                placed, held = await self._place(material)
-            else:
-                with anyio.CancelScope(deadline=prepared_by):
-                    placed, held = await self._place(material)
-            if placed is None:
-                assert queue_timeout is not None
-                raise QueueTimeout(queue_timeout, "memory")
-        except OffloopError as error:
-            supervisor.apply(TaskRefused(task_id, error))
-            return
-        spec = TaskSpec(
-            source=placed.source,
-            stages=stages,
-            timeout_s=timeout,
-            queue_timeout_s=None if prepared_by is None else max(prepared_by - anyio.current_time(), 0.0),
-            destination=None if destination is None else os.fsencode(destination),
-            temporary=None if temporary is None else os.fsencode(temporary),
-            outbox_id=placed.outbox_id,
-        )
-        supervisor.apply(TaskPrepared(task_id, spec))
-        self._intake.release(placed)
-        del held  # a moved buffer's last view of ours: the task holds the block itself now
 
-    async def _place(self, material: Bytes | File | Samples | Buffer | Result) -> tuple[Placed, memoryview | None]:
-        """The placed source, and a view that must live until the task holds the block."""
-        match material:
-            case Bytes(data):
-                return await self._intake.place(data), None
-            case File(path):
-                return await self._intake.place_file(path), None
-            case Samples(data, shape, dtype):
-                return await self._intake.place_raster(data, shape, dtype), None
-            case Buffer():
-                return self._move(material)
-            case Result():
-                return await self._place_result(material)
-
-    def _move(self, buffer: Buffer) -> tuple[Placed, memoryview | None]:
-        if not buffer.belongs_to(self._open()):
-            raise InvalidTask("this buffer belongs to another pool")
-        if buffer.nbytes == 0:
-            return Placed(EncodedAt(None), None), None
-        block, view = buffer.move()
-        return Placed(EncodedAt(in_inbox(block, view.nbytes)), None), view
-
-    async def _place_result(self, result: Result) -> tuple[Placed, memoryview | None]:
-        try:
-            data = result.data[:]
-        except ValueError:
-            raise InvalidTask("this result's data was released") from None
-        if result.path is not None:
-            return await self._intake.place_file(str(result.path)), None
-        block, raster = result.block, result.raster
-        if block is None:
-            return await self._intake.place(data), None
-        supervisor = self._open()
-        if supervisor.core.arena.get(block.generation) is block and supervisor.core.can_run_in(block.segment_id):
-            handle = in_outbox(block, data.nbytes)
-            source = EncodedAt(handle) if raster is None else RasterAt(handle, raster.shape, raster.dtype)
-            return Placed(source, None, block.segment_id), data
-        if raster is None:
-            return await self._intake.place(data), None
-        return await self._intake.place_raster(data, raster.shape, raster.dtype), None
-
-
-def _result_of(ticket: TaskTicket, queued: float, destination: Path | None) -> Result:
-    outcome = ticket.outcome
-    if isinstance(outcome, Completed):
-        return Result(outcome, ticket.view, queued, destination)
-    assert outcome is not None, "a cancelled task's caller is not here any more"
-    raise outcome
+def _destination(to: str | os.PathLike[str] | None) -> Path | None:
+    return None if to is None else Path(os.path.abspath(to))  # the worker's directory may be another
 
 
 def _read_head(path: str, nbytes: int) -> bytes:
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (the path is text already)
+        with open(path, "rb", buffering=0) as file:
             return file.read(nbytes)
     except (OSError, ValueError) as error:
         raise InvalidTask(f"the source {path!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _remove_if_there(path: Path) -> None:
-    path.unlink(missing_ok=True)

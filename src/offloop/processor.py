@@ -54,7 +54,7 @@ class Raster(msgspec.Struct, frozen=True):
 Payload: TypeAlias = Encoded | Raster
 
 
-class TaskCancelled(Exception):  # noqa: N818 (a fact about the task, not an error of it)
+class TaskCancelled(Exception):
     """Raised in a processor by `Task.checkpoint` (and `allocate`) once the task is to stop. Let it pass."""
 
 

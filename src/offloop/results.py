@@ -74,8 +74,9 @@ class Info(Mapping[str, Any]):
 class Result:
     """One task's success.
 
-    Its memory is shared memory of the pool. It stays valid as long as anything refers to it, also after the pool was closed, and goes
-    back to the pool when the last view of it (a slice, a numpy array) is gone. `bytes(result)` makes a copy that costs the pool nothing.
+    Its memory is shared memory of the pool. It stays valid as long as anything refers to it, also after the pool was
+    closed, and goes back to the pool when the last view of it (a slice, a numpy array) is gone. `bytes(result)` makes a
+    copy that costs the pool nothing.
     """
 
     __slots__ = ("_completed", "data", "info", "path", "timings")

@@ -109,7 +109,7 @@ def check_seconds(name: str, value: float) -> None:
         raise ValueError(f"{name}={value!r}: must be finite; None means no limit where there may be none")
 
 
-def check_range(name: str, value: float, low: float, high: float, *, whole: bool) -> None:
+def check_range(name: str, value: object, low: float, high: float, *, whole: bool) -> None:
     """Refuse a number that is out of range or of the wrong kind."""
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         raise TypeError(f"{name}={value!r}: must be a{' whole' if whole else ''} number")

@@ -1,13 +1,13 @@
 """What a user may pass as a source, told apart once.
 
-Bytes-like objects are a file's contents, or any bytes; arrays are samples. An array is known by the array interface, so numpy, Pillow
-and others need not be imported here.
+Bytes-like objects are a file's contents, or any bytes; arrays are samples. An array is known by the array interface, so
+numpy, Pillow and others need not be imported here.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import msgspec
 
@@ -53,7 +53,8 @@ def classify(source: Source) -> Bytes | File | Samples | Buffer | Result:
     if isinstance(source, Buffer | Result):
         return source
     if isinstance(source, str | os.PathLike):
-        return File(os.path.abspath(os.fsdecode(source)))
+        path = cast("str | os.PathLike[str]", source)
+        return File(os.path.abspath(os.fsdecode(path)))
     if hasattr(source, "__array_interface__"):
         return _samples(source)
     try:

@@ -1,7 +1,8 @@
 """All shared memory of a pool as numbers: segments, the blocks cut from them, and who holds each block until when.
 
-A block lives as long as somebody has a lease on it. Nobody frees a block; the last lease that goes frees it. A worker's lease goes
-only with its answer or with its confirmed death, so no block is reused while somebody might still write to it.
+A block lives as long as somebody has a lease on it. Nobody frees a block; the last lease that goes frees it. A worker's
+lease goes only with its answer or with its confirmed death, so no block is reused while somebody might still write to
+it.
 
 The budget counts pages, not blocks: pages stay when a block goes, and are taken from wherever they lie unused when another
 segment needs them. The arena plans such moves; the host carries them out strictly in the order planned, which is what keeps

@@ -27,7 +27,7 @@ class _Command(msgspec.Struct, frozen=True):
     pass
 
 
-class StartWorker(_Command):
+class StartWorker(_Command, frozen=True):
     """Start a process for the slot, with a new outbox; it ends with `WorkerReaped`, whatever happens."""
 
     slot: int
@@ -35,54 +35,54 @@ class StartWorker(_Command):
     outbox_nbytes: int
 
 
-class Send(_Command):
+class Send(_Command, frozen=True):
     """Send the message to the worker in the slot."""
 
     slot: int
     message: FromSupervisor
 
 
-class KillWorker(_Command):
+class KillWorker(_Command, frozen=True):
     """SIGKILL, now. A no-op if it is dead already."""
 
     slot: int
 
 
-class DropOutbox(_Command):
+class DropOutbox(_Command, frozen=True):
     """A dead worker's outbox is not used again: give these spans' pages back and forget the segment."""
 
     outbox_id: int
     spans: tuple[Span, ...]
 
 
-class FetchPages(_Command):
+class FetchPages(_Command, frozen=True):
     """Carry out the reservation, in the order in which such commands came; answer PagesReserved or PagesRefused."""
 
     reservation: Reservation
 
 
-class ProvideInput(_Command):
+class ProvideInput(_Command, frozen=True):
     """The block is the requester's, and its pages are there."""
 
     input_id: int
     block: Block
 
 
-class RefuseInput(_Command):
+class RefuseInput(_Command, frozen=True):
     """There will be no such block."""
 
     input_id: int
     error: OffloopError
 
 
-class SettleTask(_Command):
+class SettleTask(_Command, frozen=True):
     """This is the task's one outcome."""
 
     task_id: int
     outcome: Completed | OffloopError | None  # None: cancelled by its caller
 
 
-class AnnounceOpening(_Command):
+class AnnounceOpening(_Command, frozen=True):
     """Every worker has had its first start; with an error if none came of it."""
 
     error: OffloopError | None

@@ -35,97 +35,97 @@ class _Event(msgspec.Struct, frozen=True):
     pass
 
 
-class PoolStarted(_Event):
+class PoolStarted(_Event, frozen=True):
     """The pool was entered."""
 
 
-class CloseRequested(_Event):
+class CloseRequested(_Event, frozen=True):
     """The pool is being left: nothing new is taken, what is held ends."""
 
 
-class TimePassed(_Event):
+class TimePassed(_Event, frozen=True):
     """It is at least as late as the core wanted to be woken."""
 
 
-class TaskSubmitted(_Event):
+class TaskSubmitted(_Event, frozen=True):
     """A caller has a task; its source is not in the inbox yet."""
 
     task_id: int
 
 
-class TaskPrepared(_Event):
+class TaskPrepared(_Event, frozen=True):
     """The task's source lies where a worker can read it."""
 
     task_id: int
     spec: TaskSpec
 
 
-class TaskRefused(_Event):
+class TaskRefused(_Event, frozen=True):
     """The task's source could not be prepared."""
 
     task_id: int
     error: OffloopError
 
 
-class TaskCancelled(_Event):
+class TaskCancelled(_Event, frozen=True):
     """Its caller does not want it any more."""
 
     task_id: int
 
 
-class InputRequested(_Event):
+class InputRequested(_Event, frozen=True):
     """Somebody wants memory of the inbox."""
 
     input_id: int
     nbytes: int
 
 
-class InputAbandoned(_Event):
+class InputAbandoned(_Event, frozen=True):
     """Whoever wanted memory of the inbox has left before getting it."""
 
     input_id: int
 
 
-class BlocksReturned(_Event):
+class BlocksReturned(_Event, frozen=True):
     """The last views of these blocks are gone, or their caller has no more use for them."""
 
     generations: tuple[int, ...]
 
 
-class PagesReserved(_Event):
+class PagesReserved(_Event, frozen=True):
     """A reservation was carried out."""
 
     reservation: Reservation
 
 
-class PagesRefused(_Event):
+class PagesRefused(_Event, frozen=True):
     """The system did not give the pages of a reservation; none of them is there."""
 
     reservation: Reservation
     free_bytes: int  # what the file system behind shared memory has left
 
 
-class WorkerReported(_Event):
+class WorkerReported(_Event, frozen=True):
     """A message came from a worker, and it decoded."""
 
     slot: int
     message: FromWorker
 
 
-class WorkerMisbehaved(_Event):
+class WorkerMisbehaved(_Event, frozen=True):
     """A worker broke the protocol."""
 
     slot: int
     reason: str
 
 
-class WorkerExited(_Event):
+class WorkerExited(_Event, frozen=True):
     """A worker's channel is at its end."""
 
     slot: int
 
 
-class WorkerReaped(_Event):
+class WorkerReaped(_Event, frozen=True):
     """A worker is dead by waitid's word, or could never be started."""
 
     slot: int

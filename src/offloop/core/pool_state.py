@@ -10,14 +10,16 @@ still write to a block holds a lease on it; every slot in a state that can last 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from ..errors import PoolClosed, QueueFull, QueueTimeout
-from ..wire.handles import OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
+from ..wire.handles import OUTBOX, Handle
 from ..wire.messages import Cancel, Done, Failed, Need, Ready, Run
 from .arena import Arena, Block, Holder, Lease
+from .claims import ForgedClaim, block_nbytes, claimed_block
 from .commands import Command, DropOutbox, KillWorker, Send, SettleTask
 from .crew import TIMER_EVENTS, Crew, Slot
 from .events import (
@@ -279,13 +281,11 @@ class PoolState:
             if slot.state not in (WorkerState.FAILED, WorkerState.RETIRING):
                 self._condemn(slot, f"it answered for task {answer.task_id}, which it does not have")
             return
-        if isinstance(answer, Done):
-            block = _output_block(slot, task, answer)
-            if block is False:
-                self._condemn(slot, "it named a block that it does not hold")
-                return
-        else:
-            block = None
+        try:
+            block = claimed_block(slot, task, answer)
+        except ForgedClaim as forged:
+            self._condemn(slot, str(forged))
+            return
         self.crew.apply(slot, WorkerEvent.SETTLED)
         slot.task = None
         self._settle_by_answer(slot, task, answer, block)
@@ -306,7 +306,7 @@ class PoolState:
         if block is None:
             return
         if isinstance(outcome, Completed):
-            self.arena.shrink(block, _nbytes(outcome.output))
+            self.arena.shrink(block, block_nbytes(outcome.output))
         else:
             self.arena.release(block, caller_lease(block))  # nobody gets it: it came too late
 
@@ -375,11 +375,10 @@ class PoolState:
 
     def _bury(self, slot: Slot, task: TaskRecord, event: WorkerReaped, reason: str | None) -> None:
         """Settle the task that a dead worker had: by its last words, or by its death, unless it had never begun."""
-        for message in event.last_words:
-            if isinstance(message, Done | Failed) and message.task_id == task.task_id and reason is None:
-                block = _output_block(slot, task, message) if isinstance(message, Done) else None
-                if block is not False:
-                    self._settle_by_answer(slot, task, message, block)
+        for message in event.last_words if reason is None else ():
+            if isinstance(message, Done | Failed) and message.task_id == task.task_id:
+                with suppress(ForgedClaim):
+                    self._settle_by_answer(slot, task, message, claimed_block(slot, task, message))
                     return
         assert task.spec is not None
         begun = event.status is None or event.status.task_id == task.task_id
@@ -416,31 +415,3 @@ class PoolState:
 
     def _on_pages_refused(self, event: PagesRefused) -> None:
         self._commands += self.supply.pages_refused(event.reservation, event.free_bytes)
-
-
-def _output_block(slot: Slot, task: TaskRecord, done: Done) -> Block | bool | None:
-    """The granted block that the output lies in; False if it is not one that the worker holds, or not wholly inside."""
-    assert task.spec is not None
-    if isinstance(done.output, WrittenTo):
-        return None if task.spec.destination is not None else False
-    handle = done.output.block
-    if handle is None:
-        return None
-    for block in (slot.standing, *task.granted):
-        if block is not None and block.generation == handle.generation:
-            return block if _lies_in(handle, block) else False
-    return False
-
-
-def _lies_in(handle: Handle, block: Block) -> bool:
-    return (
-        handle.segment == OUTBOX
-        and block.offset == handle.offset  # a result starts where its block does
-        and 0 <= handle.nbytes <= block.nbytes
-    )
-
-
-def _nbytes(output: EncodedAt | RasterAt | WrittenTo) -> int:
-    if isinstance(output, WrittenTo):
-        return output.nbytes
-    return output.block.nbytes if output.block else 0

@@ -1,8 +1,8 @@
 """Views of blocks that users hold, and the news of their end.
 
-A block that a user looks at goes back when the last view of it is gone: slices, numpy arrays and all. The news comes from the
-garbage collector, in any thread and between any two lines, so it is only put into a deque; the supervisor collects it before each
-decision, and is woken through a pipe when somebody waits for memory.
+A block that a user looks at goes back when the last view of it is gone: slices, numpy arrays and all. The news comes
+from the garbage collector, in any thread and between any two lines, so it is only put into a deque; the supervisor
+collects it before each decision, and is woken through a pipe when somebody waits for memory.
 """
 
 from __future__ import annotations
@@ -75,7 +75,5 @@ class Exports:
         os.close(self.wake_fd)
 
     def _wake(self) -> None:
-        try:
+        with suppress(OSError):  # full: it is awake already; closed: nobody listens
             os.write(self._wake_writer, b"w")
-        except OSError:
-            pass  # full: it is awake already; closed: nobody listens

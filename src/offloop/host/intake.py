@@ -91,13 +91,12 @@ class Intake:
         try:
             async for chunk in chunks:
                 data = memoryview(chunk).cast("B") if len(chunk) else memoryview(b"")
-                if received + data.nbytes > max_bytes:
-                    raise SourceTooLarge(received + data.nbytes, max_bytes)
-                if received + data.nbytes > ticket.nbytes:
-                    ticket = await self._moved_to_larger(ticket, received, max(received + data.nbytes, 2 * ticket.nbytes))
+                end = _end(received, data, max_bytes)
+                if end > ticket.nbytes:
+                    ticket = await self._moved_to_larger(ticket, received, max(end, min(2 * ticket.nbytes, max_bytes)))
                 assert ticket.block is not None
                 await self._write(ticket.block, received, data)
-                received += data.nbytes
+                received = end
         except BaseException:
             self._supervisor.abandon_input(ticket)
             raise
@@ -153,6 +152,13 @@ class Intake:
     @property
     def _inbox(self) -> Segment:
         return self._supervisor.segments[INBOX_ID]
+
+
+def _end(received: int, data: memoryview, max_bytes: int) -> int:
+    end = received + data.nbytes
+    if end > max_bytes:
+        raise SourceTooLarge(end, max_bytes)
+    return end
 
 
 def in_outbox(block: Block, nbytes: int) -> Handle:

@@ -1,8 +1,8 @@
 """Moving pages, strictly in the order in which the core planned it.
 
-The core's plan says which range has pages at which point. It comes true only if no two moves are swapped: giving a range back
-after somebody else fetched it would pull the pages from under a live block. So there is one queue, and whoever works on it holds
-its lock: a thread for large moves, the loop itself for small ones.
+The core's plan says which range has pages at which point. It comes true only if no two moves are swapped: giving a
+range back after somebody else fetched it would pull the pages from under a live block. So there is one queue, and
+whoever works on it holds its lock: a thread for large moves, the loop itself for small ones.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Starting a worker process and hearing of its death.
 
-`subprocess.Popen` runs in a thread, on every loop alike: it waits for the child's exec. The child is reaped through its pidfd by us
-and nobody else, so a pid is never signalled after it could have been given to another process.
+`subprocess.Popen` runs in a thread, on every loop alike: it waits for the child's exec. The child is reaped through its
+pidfd by us and nobody else, so a pid is never signalled after it could have been given to another process.
 """
 
 from __future__ import annotations

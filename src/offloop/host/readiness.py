@@ -1,7 +1,8 @@
 """Calling back whenever a descriptor is readable.
 
-anyio's `wait_readable` registers and unregisters the descriptor and wakes a task for each read; that is a fifth of a small task's round
-trip. Where the loop is asyncio's (or uvloop) the callback is registered once and runs in the loop's own turn; elsewhere a task waits.
+anyio's `wait_readable` registers and unregisters the descriptor and wakes a task for each read; that is a fifth of a
+small task's round trip. Where the loop is asyncio's (or uvloop) the callback is registered once and runs in the loop's
+own turn; elsewhere a task waits.
 """
 
 from __future__ import annotations

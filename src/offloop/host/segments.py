@@ -9,13 +9,12 @@ Pages are fetched before they are touched: a full file system is an error here a
 
 from __future__ import annotations
 
+import _posixshmem  # pyright: ignore[reportMissingModuleSource] (what SharedMemory itself opens with)
 import ctypes
 import errno
 import mmap
 import os
 from multiprocessing.shared_memory import SharedMemory
-
-import _posixshmem  # what `multiprocessing.shared_memory` itself opens with; the only way to a read-only descriptor
 
 __all__ = ["NoPages", "Segment"]
 
@@ -43,13 +42,9 @@ class Segment:
         self.nbytes = nbytes
         named = SharedMemory(create=True, size=nbytes)
         try:
-            self._fd: int = _posixshmem.shm_open("/" + named.name.lstrip("/"), os.O_RDWR, mode=0o600)
+            self._fd = _open(named.name, os.O_RDWR)
             try:
-                self.worker_fd: int = (
-                    os.dup(self._fd)
-                    if workers_write
-                    else _posixshmem.shm_open("/" + named.name.lstrip("/"), os.O_RDONLY, mode=0o400)
-                )
+                self.worker_fd = os.dup(self._fd) if workers_write else _open(named.name, os.O_RDONLY)
             except BaseException:
                 os.close(self._fd)
                 raise
@@ -103,3 +98,9 @@ class Segment:
         """Give up the descriptors. Views that exist stay valid."""
         os.close(self._fd)
         os.close(self.worker_fd)
+
+
+def _open(name: str, flags: int) -> int:
+    """A descriptor, closed on exec; `SharedMemory` keeps its own to itself, and would not open one read-only."""
+    path = "/" + name.lstrip("/")
+    return _posixshmem.shm_open(path, flags, mode=0o600)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]

@@ -1,12 +1,11 @@
 """The async side that owns the worker slots: tells the core what happened and carries out what it commands.
 
-Everything happens in one turn of the loop: an event goes in, its commands are carried out, and events that this causes follow at
-once. Nothing here awaits between an event and its last command, so no cancellation can come between them.
+Everything happens in one turn of the loop: an event goes in, its commands are carried out, and events that this causes
+follow at once. Nothing here awaits between an event and its last command, so no cancellation can come between them.
 """
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -21,7 +20,6 @@ from anyio.abc import TaskGroup
 from ..core.arena import INBOX_ID, Block
 from ..core.commands import (
     AnnounceOpening,
-    Command,
     DropOutbox,
     FetchPages,
     KillWorker,
@@ -144,6 +142,10 @@ class Supervisor:
         returned = self.exports.collect()
         if returned:
             self.apply(BlocksReturned(returned))
+
+    def can_run_in_place(self, block: Block) -> bool:
+        """Whether a task whose source is this block of an outbox could start this moment, with its source where it lies."""
+        return self.core.arena.get(block.generation) is block and self.core.can_run_in(block.segment_id)
 
     # Tickets: what callers wait on
 

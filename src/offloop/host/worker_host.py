@@ -86,6 +86,7 @@ class WorkerHost:
             channel.send(message)
         if self._condemned:
             process.kill()
+        exit_code: int | None = None
         async with anyio.create_task_group() as task_group:
             task_group.start_soon(channel.write_unsent)
             task_group.start_soon(self._listen, channel)

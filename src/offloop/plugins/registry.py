@@ -1,18 +1,19 @@
 """The plugins of one pool: imported, checked, and refused by name where something is wrong with them.
 
-A broken plugin costs itself and nothing else. It is refused with its name, its distribution and the reason; a pool that did not ask
-for it by name goes on without it, one that did is told at once.
+A broken plugin costs itself and nothing else. It is refused with its name, its distribution and the reason; a pool that
+did not ask for it by name goes on without it, one that did is told at once.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from importlib import import_module
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -22,6 +23,8 @@ from ..wire.messages import Stage
 from .discovery import Candidate, installed_plugins
 
 __all__ = ["Registered", "Registry"]
+
+_REFERENCE = re.compile(r"[\w.]+:[\w.]+")
 
 _log = logging.getLogger("offloop.plugins")
 
@@ -149,21 +152,25 @@ def _load(reference: str) -> Any:
 
 def _objection(plugin: Any, candidate: Candidate) -> str | None:
     """Why a plugin cannot be registered; None if it can."""
-    name, operations, processor = (getattr(plugin, attribute, None) for attribute in ("name", "operations", "processor"))
+    name, processor = getattr(plugin, "name", None), getattr(plugin, "processor", None)
     if not isinstance(name, str) or not name.isidentifier():
         return f"its name must be an identifier, not {name!r}"
     if candidate.name not in (name, candidate.reference):
         return f"it calls itself {name!r}"
-    if not isinstance(operations, tuple) or not operations or not all(map(_is_operation, operations)):  # pyright: ignore[reportUnknownArgumentType]
-        return f"operations must be a tuple of Operation subclasses, not {operations!r}"
-    tags = [tag_of(operation) for operation in operations]  # pyright: ignore[reportUnknownVariableType]
-    if len(set(tags)) < len(tags):
-        return f"two of its operations have the same name: {sorted(tags)}"
-    if not isinstance(processor, str) or not all(part.isidentifier() for part in processor.replace(":", ".").split(".")):
+    if not isinstance(processor, str) or not _REFERENCE.fullmatch(processor):
         return f"processor must be text as in 'module:Class', not {processor!r}"
-    if ":" not in processor:
-        return f"processor {processor!r} names no class; write it as in 'module:Class'"
-    return _objection_to_probe(getattr(plugin, "probe", None))
+    return _objection_to_operations(getattr(plugin, "operations", None)) or _objection_to_probe(getattr(plugin, "probe", None))
+
+
+def _objection_to_operations(operations: Any) -> str | None:
+    if not isinstance(operations, tuple) or not operations:
+        return f"operations must be a tuple of Operation subclasses, not {operations!r}"
+    kinds = cast("tuple[Any, ...]", operations)
+    strangers = [kind for kind in kinds if not _is_operation(kind)]
+    if strangers:
+        return f"operations must be a tuple of Operation subclasses, and {strangers[0]!r} is none"
+    tags = [tag_of(kind) for kind in kinds]
+    return f"two of its operations have the same name: {sorted(tags)}" if len(set(tags)) < len(tags) else None
 
 
 def _objection_to_probe(probe: Any) -> str | None:

@@ -30,67 +30,67 @@ __all__ = [
 ]
 
 
-class Noop(Operation):
+class Noop(Operation, frozen=True):
     """Return nothing: the shortest task there is."""
 
 
-class Echo(Operation):
+class Echo(Operation, frozen=True):
     """Return the source as it came, through result memory."""
 
 
-class Allocate(Operation):
+class Allocate(Operation, frozen=True):
     """Return so many bytes of value 1, from `allocate` in one piece or through a growing `output` in chunks."""
 
     nbytes: Annotated[int, Meta(ge=0)]
     chunk_nbytes: Annotated[int, Meta(ge=1)] | None = None
 
 
-class Inspect(Operation):
+class Inspect(Operation, frozen=True):
     """Return, in the info, what the worker's interpreter looks like: pid, imported modules, descriptors."""
 
 
-class PrintText(Operation):
+class PrintText(Operation, frozen=True):
     """Print to stdout, by Python and by descriptor 1."""
 
     text: str
 
 
-class WriteStderr(Operation):
+class WriteStderr(Operation, frozen=True):
     """Write so many bytes to stderr."""
 
     nbytes: Annotated[int, Meta(ge=0)]
 
 
-class Raise(Operation):
+class Raise(Operation, frozen=True):
     """Raise something: an ordinary exception, one that cannot be pickled, one whose text raises, SystemExit, MemoryError, or a
     `TaskFailed` with the code "refused"."""
 
     kind: Literal["ordinary", "unpicklable", "textless", "system_exit", "memory", "task_failed"] = "ordinary"
 
 
-class ReturnNonsense(Operation):
+class ReturnNonsense(Operation, frozen=True):
     """Return what is no payload."""
 
 
-class Exit(Operation):
+class Exit(Operation, frozen=True):
     """End the process at once, without unwinding."""
 
     code: int = 1
 
 
-class Kill(Operation):
+class Kill(Operation, frozen=True):
     """Send itself a signal."""
 
     signal: int
 
 
-class Wait(Operation):
+class Wait(Operation, frozen=True):
     """Wait so long, and stop when told to."""
 
     seconds: float
 
 
-class Hang(Operation):
+class Hang(Operation, frozen=True):
     """Never return, and do not stop when told to: asleep, spinning in Python, or spinning in C with the GIL held."""
 
     how: Literal["sleep", "spin", "hold_gil"] = "sleep"
@@ -118,4 +118,4 @@ class FaultsPlugin(Plugin):
 
     def probe(self, data: memoryview) -> Header | None:
         """Know one format: eight bytes "FAULTS!\\n"."""
-        return Header(media_type="application/x-faults", width=1, height=1) if data[:8] == b"FAULTS!\n" else None
+        return Header(media_type="application/x-faults", width=1, height=1) if bytes(data[:8]) == b"FAULTS!\n" else None

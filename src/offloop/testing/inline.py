@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 from ..operation import Operation
@@ -52,7 +52,7 @@ class InlineTask:
             raise TaskCancelled
 
     @contextmanager
-    def on_cancel(self, callback: Callable[[], object]) -> Iterator[None]:
+    def on_cancel(self, callback: Callable[[], object]) -> Generator[None]:
         self._callbacks.append(callback)
         if self._cancelled:
             callback()

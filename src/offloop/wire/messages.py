@@ -37,7 +37,7 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     pass
 
 
-class Stage(_Message):
+class Stage(_Message, frozen=True):
     """Consecutive operations of one plugin."""
 
     plugin: str
@@ -47,7 +47,7 @@ class Stage(_Message):
 # Supervisor to worker
 
 
-class Configure(_Message, tag="configure"):
+class Configure(_Message, frozen=True, tag="configure"):
     """The first message, once."""
 
     slot: int
@@ -57,7 +57,7 @@ class Configure(_Message, tag="configure"):
     import_path: list[str]  # the server's sys.path: what it could import, the worker can
 
 
-class Run(_Message, tag="run"):
+class Run(_Message, frozen=True, tag="run"):
     """Carry out one task. Sent to an idle worker only."""
 
     task_id: int
@@ -68,40 +68,40 @@ class Run(_Message, tag="run"):
     temporary: bytes | None = None  # ...under this name first
 
 
-class Grant(_Message, tag="grant"):
+class Grant(_Message, frozen=True, tag="grant"):
     """The answer to `Need`. No block: there will never be that much."""
 
     task_id: int
     block: Handle | None
 
 
-class Cancel(_Message, tag="cancel"):
+class Cancel(_Message, frozen=True, tag="cancel"):
     """Stop that task and answer for it. Ignored when it is not the one that runs."""
 
     task_id: int
 
 
-class Retire(_Message, tag="retire"):
+class Retire(_Message, frozen=True, tag="retire"):
     """Exit with code 0 as soon as nothing runs."""
 
 
 # Worker to supervisor
 
 
-class Ready(_Message, tag="ready"):
+class Ready(_Message, frozen=True, tag="ready"):
     """Configured and waiting, once."""
 
     pid: int
 
 
-class Need(_Message, tag="need"):
+class Need(_Message, frozen=True, tag="need"):
     """The running task wants another block of result memory, and waits for it."""
 
     task_id: int
     nbytes: int
 
 
-class Done(_Message, tag="done"):
+class Done(_Message, frozen=True, tag="done"):
     """The task succeeded; whatever else it was granted is free."""
 
     task_id: int
@@ -111,7 +111,7 @@ class Done(_Message, tag="done"):
     finished_ns: int
 
 
-class Failed(_Message, tag="failed"):
+class Failed(_Message, frozen=True, tag="failed"):
     """The task did not succeed; the worker is well."""
 
     task_id: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 
 from ..errors import InvalidTask, PluginError, TaskFailed
 from ..processor import Encoded, Payload, TaskCancelled
@@ -53,9 +54,9 @@ class Answering:
 
     def _part_with(self, output: EncodedAt | RasterAt | WrittenTo) -> None:
         """The block of a result belongs to whoever gets the result."""
-        if not isinstance(output, WrittenTo) and output.block is not None and self._standing is not None:
-            if output.block.generation == self._standing.generation:
-                self._standing = None
+        block = None if isinstance(output, WrittenTo) else output.block
+        if block is not None and self._standing is not None and block.generation == self._standing.generation:
+            self._standing = None
 
     def _carry_out(self, run: Run, payload: Payload, task: RunningTask) -> Payload:
         for index, stage in enumerate(run.stages):
@@ -132,7 +133,5 @@ def _traceback_of(error: BaseException) -> str:
 
 
 def _flush_prints() -> None:
-    try:
+    with suppress(Exception):  # a processor replaced or closed it: its own affair
         sys.stdout.flush()
-    except Exception:  # noqa: S110 (a processor replaced or closed it: its own affair)
-        pass

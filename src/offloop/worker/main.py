@@ -10,9 +10,9 @@ import os
 import signal
 import sys
 
+from ..processor import Encoded, Payload, Raster
 from ..wire.handles import INBOX, EncodedAt, Handle
 from ..wire.messages import Configure, Ready, Retire, Run
-from ..processor import Encoded, Payload, Raster
 from .answering import Answering
 from .channel import Channel
 from .descriptors import seclude
@@ -28,7 +28,7 @@ def main(descriptors: list[int]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the server's business
     channel_fd, lifeline_fd, inbox_fd, outbox_fd = (seclude(fd) for fd in descriptors)
     hold_lifeline(lifeline_fd)
-    sys.stdout.reconfigure(line_buffering=True)  # pyright: ignore[reportAttributeAccessIssue] (it is a TextIOWrapper)
+    sys.stdout = open(1, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115 (for good)
     channel = Channel(channel_fd)
     configure = channel.next_message()
     assert isinstance(configure, Configure), "the first message configures"

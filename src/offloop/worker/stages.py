@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import reduce
 from importlib import import_module
-from operator import getitem, or_
 from typing import Any
 
 import msgspec
@@ -43,21 +42,28 @@ class Stages:
         """
         loaded = self._loaded.get(stage.plugin) or self._load(stage.plugin)
         result = loaded.processor.run(payload, loaded.operations.decode(stage.operations), task)
-        if not isinstance(result, Encoded | Raster):
+        if not isinstance(result, Encoded | Raster):  # pyright: ignore[reportUnnecessaryIsInstance] (not all are typed)
             raise PluginError(stage.plugin, f"its processor returned {type(result).__name__}, not Encoded or Raster")
         return result
 
     def _load(self, name: str) -> _Loaded:
         try:
             plugin = _named(self._references[name])
-            types: tuple[Any, ...] = tuple(plugin.operations)
-            decoder: msgspec.msgpack.Decoder[list[Operation]] = msgspec.msgpack.Decoder(getitem(list, reduce(or_, types)))
+            decoder = _decoder_for(plugin.operations)
             processor: Processor = _named(plugin.processor)()
             processor.open(self._worker)
         except Exception as error:
             raise PluginError(name, f"its processor cannot be loaded: {type(error).__name__}: {error}") from error
         loaded = self._loaded[name] = _Loaded(processor, decoder)
         return loaded
+
+
+def _decoder_for(operations: tuple[type[Operation], ...]) -> msgspec.msgpack.Decoder[list[Operation]]:
+    """It makes these operations and no other type."""
+    union: Any = operations[0]
+    for operation in operations[1:]:
+        union |= operation
+    return msgspec.msgpack.Decoder(list[union])
 
 
 def _named(reference: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from ..errors import TaskFailed
@@ -46,7 +46,7 @@ class RunningTask:
             raise TaskCancelled
 
     @contextmanager
-    def on_cancel(self, callback: Callable[[], object]) -> Iterator[None]:
+    def on_cancel(self, callback: Callable[[], object]) -> Generator[None]:
         with self._callbacks_lock:
             self._callbacks.append(callback)
         if self._cancelled:
