@@ -102,7 +102,7 @@ class Buffer:
         try:
             self._view.release()
         except BufferError:
-            raise InvalidTask("an object made over the buffer's view (a numpy array?) is still in use; drop it first") from None
+            raise InvalidTask("an object made over the buffer's view is still in use; release it first") from None
         self._view = None
         self._moved = True
         return block, kept

@@ -93,7 +93,7 @@ class WorkerDied(OffloopError):
         stderr_tail: str = "",
     ) -> None:
         self.exit_code = exit_code if exit_code is None or exit_code >= 0 else None  # set if it exited
-        self.signal = _signal_of(exit_code)  # set if a signal ended it
+        self.signal = _signal_of(exit_code)  # set if a signal ended it: `signal.Signals`, or a number that has no name there
         self.reason = reason  # why offloop killed it, or None where it died by itself
         self.running = running  # the operation that was under way, where known
         self.stderr_tail = stderr_tail  # the last that it wrote to stderr
@@ -103,7 +103,7 @@ class WorkerDied(OffloopError):
         if self.reason is not None:
             what = f"was killed: {self.reason}"
         elif self.signal is not None:
-            what = f"was ended by {self.signal.name}"
+            what = f"was ended by {getattr(self.signal, 'name', f'signal {self.signal}')}"
         else:
             what = f"exited with code {self.exit_code}"
         tail = f"; its stderr ended with:\n{self.stderr_tail}" if self.stderr_tail else ""
@@ -153,7 +153,10 @@ def _during(running: str | None) -> str:
     return f" during {running}" if running else ""
 
 
-def _signal_of(exit_code: int | None) -> signals.Signals | None:
+def _signal_of(exit_code: int | None) -> signals.Signals | int | None:
     if exit_code is None or exit_code >= 0:
         return None
-    return signals.Signals(-exit_code)
+    try:
+        return signals.Signals(-exit_code)
+    except ValueError:  # a real-time signal
+        return -exit_code

@@ -50,10 +50,10 @@ def free_shared_memory() -> Amount | None:
     return Amount(status.f_bavail * status.f_frsize, f"free in {_SHARED_MEMORY}")
 
 
-def _cgroups(controller: str) -> list[Path]:
+def _cgroups(controller: str, *, listing: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")) -> list[Path]:
     """The directories of this process's cgroup for a controller and of all above it: every one of them limits."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = listing.read_text().splitlines()
     except OSError:
         return []
     directories: list[Path] = []
@@ -61,7 +61,7 @@ def _cgroups(controller: str) -> list[Path]:
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
-        root = Path("/sys/fs/cgroup", controller) if controllers else Path("/sys/fs/cgroup")
+        root = mount / controller if controllers else mount
         leaf = root / path.lstrip("/")
         directories += [leaf, *(parent for parent in leaf.parents if parent.is_relative_to(root))]
     return directories

@@ -20,8 +20,11 @@ _SHARED_MEMORY_SHARE = 0.9  # of what is free in /dev/shm: others use it too
 _INBOX_SHARE = 0.75  # of the arena: sources never take the room that results need to be finished
 _MIN_MEMORY_LIMIT = 1024 * 1024
 _MAX_WORKERS = 1024
+_MAX_BYTES = 1 << 46  # 64 TiB: a process has not more addresses than twice that
+_MAX_SECONDS = 1e9  # thirty years; None is for ever
+_SIZE_LENGTH = 32  # characters of a size in text
 
-_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<prefix>[KMGT]?)(?P<binary>i?)B?", re.IGNORECASE)
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?:(?P<prefix>[KMGT])(?P<binary>i?))?B?", re.IGNORECASE)
 
 
 class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,9 +55,11 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
         check_seconds("grace", self.grace)
         check_seconds("start_timeout", self.start_timeout)
         if self.memory_limit is not None:
-            check_range("memory_limit", parse_size(self.memory_limit), _MIN_MEMORY_LIMIT, math.inf, whole=True)
-        if isinstance(self.plugins, str):
-            raise TypeError(f"plugins={self.plugins!r}: give a list of plugins, not a string")
+            nbytes = _named_size("memory_limit", self.memory_limit)
+            check_range("memory_limit", nbytes, _MIN_MEMORY_LIMIT, _MAX_BYTES, whole=True)
+        given: object = self.plugins
+        if isinstance(given, str | bytes) or not isinstance(given, Sequence | None):
+            raise TypeError(f"plugins={self.plugins!r}: give a list of plugins")
 
     def resolved(self) -> CoreSettings:
         """What the core needs, with the machine's answers filled in."""
@@ -91,11 +96,20 @@ def parse_size(size: int | str) -> int:
     """
     if isinstance(size, int):
         return size
+    if not isinstance(size, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers are not all typed)
+        raise TypeError(f"{size!r} is not a size; write bytes as a whole number, or as in '512MB' or '2GiB'")
     match = _SIZE.fullmatch(size.strip())
-    if match is None:
+    if match is None or len(size) > _SIZE_LENGTH:
         raise ValueError(f"{size!r} is not a size; write bytes as a number, or as in '512MB' or '2GiB'")
-    exponent = " KMGT".index(match["prefix"].upper() or " ")
+    exponent = " KMGT".index((match["prefix"] or " ").upper())
     return int(float(match["number"]) * (1024 if match["binary"] else 1000) ** exponent)
+
+
+def _named_size(name: str, size: int | str) -> int:
+    try:
+        return parse_size(size)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{name}={size!r}: {error}") from None
 
 
 def check_seconds(name: str, value: float) -> None:
@@ -104,9 +118,7 @@ def check_seconds(name: str, value: float) -> None:
     Raises:
         ValueError, TypeError: naming the setting, the value and the range.
     """
-    check_range(name, value, 0, math.inf, whole=False)
-    if not math.isfinite(value):
-        raise ValueError(f"{name}={value!r}: must be finite; None means no limit where there may be none")
+    check_range(name, value, 0, _MAX_SECONDS, whole=False)
 
 
 def check_range(name: str, value: object, low: float, high: float, *, whole: bool) -> None:

@@ -7,6 +7,7 @@ numpy, Pillow and others need not be imported here.
 from __future__ import annotations
 
 import os
+from math import prod
 from typing import Any, TypeAlias, cast
 
 import msgspec
@@ -62,12 +63,17 @@ def classify(source: Source) -> Bytes | File | Samples | Buffer | Result:
     except TypeError:
         kinds = "bytes-like, a path, a Buffer, a Result, or an array"
         raise InvalidTask(f"a {type(source).__name__} is no source; give something {kinds}") from None
+    except ValueError as error:
+        raise InvalidTask(f"the source cannot be read: {error}") from None  # a released memoryview
     return Bytes(_flat(view))
 
 
 def _samples(source: Any) -> Samples:
-    interface = source.__array_interface__
-    shape, dtype = tuple(interface["shape"]), str(interface["typestr"])
+    try:
+        interface = dict(source.__array_interface__)
+        shape, dtype = tuple(map(int, interface["shape"])), str(interface["typestr"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidTask(f"a {type(source).__name__} has a broken array interface: {error!r}") from None
     if len(shape) == 2:  # noqa: PLR2004 (height and width)
         shape = (*shape, 1)
     if len(shape) != _MAX_BANDS_DIMENSIONS or min(shape) < 1:
@@ -75,14 +81,23 @@ def _samples(source: Any) -> Samples:
             f"an array of shape {interface['shape']} is no picture; give (height, width) or (height, width, bands)"
         )
     try:
-        itemsize_of(dtype)
+        nbytes = itemsize_of(dtype) * prod(shape)
     except ValueError as error:
         raise InvalidTask(f"an array of that dtype is no picture: {error}") from None
+    data = _memory_of(source, interface)
+    if data.nbytes != nbytes:
+        raise InvalidTask(f"an array of shape {shape} and dtype {dtype!r} has {nbytes} bytes, but there are {data.nbytes}")
+    return Samples(data, shape, dtype)
+
+
+def _memory_of(source: Any, interface: dict[str, Any]) -> memoryview:
     try:
-        data = memoryview(source)
-    except TypeError:  # Pillow: bytes come with the interface instead
-        data = memoryview(interface["data"])
-    return Samples(_flat(data), shape, dtype)
+        return _flat(memoryview(source))
+    except (TypeError, ValueError, BufferError):  # Pillow: bytes come with the interface instead
+        data = interface.get("data")
+    if not isinstance(data, bytes):
+        raise InvalidTask(f"a {type(source).__name__} does not give its memory: neither as a buffer nor as bytes")
+    return memoryview(data)
 
 
 def _flat(view: memoryview) -> memoryview:

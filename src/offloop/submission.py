@@ -7,7 +7,6 @@ task has its outcome.
 from __future__ import annotations
 
 import os
-from math import inf
 from pathlib import Path
 from time import monotonic
 
@@ -68,36 +67,34 @@ class Submission:
     async def _prepare(self, material: Bytes | File | Samples | Buffer | Result) -> None:
         """Bring the source to where a worker can read it, and queue the task."""
         queue_timeout = self._request.queue_timeout_s
-        start_by = inf if queue_timeout is None else anyio.current_time() + queue_timeout
         try:
             if queue_timeout is None:  # no scope to pay for
                 placed, held = await self._place(material)
             else:
-                placed, held = await self._place_by(start_by, queue_timeout, material)
+                placed, held = await self._place_in_time(queue_timeout, material)
         except OffloopError as error:
             self._supervisor.apply(TaskRefused(self._task_id, error))
             return
-        left = None if queue_timeout is None else max(start_by - anyio.current_time(), 0.0)
-        self._supervisor.apply(TaskPrepared(self._task_id, self._spec(placed, left)))
+        self._supervisor.apply(TaskPrepared(self._task_id, self._spec(placed)))
         self._intake.release(placed)
         del held  # the task holds the block itself now
 
-    def _spec(self, placed: Placed, queue_timeout_left_s: float | None) -> TaskSpec:
+    def _spec(self, placed: Placed) -> TaskSpec:
         request = self._request
         return TaskSpec(
             source=placed.source,
             stages=request.stages,
             timeout_s=request.timeout_s,
-            queue_timeout_s=queue_timeout_left_s,
+            queue_timeout_s=request.queue_timeout_s,
             destination=request.destination and os.fsencode(request.destination),
             temporary=self._temporary and os.fsencode(self._temporary),
             outbox_id=placed.outbox_id,
         )
 
-    async def _place_by(
-        self, start_by: float, queue_timeout: float, material: Bytes | File | Samples | Buffer | Result
+    async def _place_in_time(
+        self, queue_timeout: float, material: Bytes | File | Samples | Buffer | Result
     ) -> tuple[Placed, memoryview | None]:
-        with anyio.CancelScope(deadline=start_by):
+        with anyio.move_on_after(queue_timeout):
             return await self._place(material)
         raise QueueTimeout(queue_timeout, "memory")
 

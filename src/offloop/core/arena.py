@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ..errors import MemoryLimitExceeded
 from .allocator import SegmentAllocator, pages
 
 __all__ = ["INBOX_ID", "Arena", "Block", "Holder", "Lease", "Reservation"]
@@ -88,6 +89,22 @@ class Arena:
     def used_bytes(self) -> int:
         """Pages that belong to a block."""
         return sum(block.nbytes for block in self._blocks.values())
+
+    @property
+    def busy_bytes(self) -> int:
+        """Pages of blocks that somebody will give back one day; a standing grant stays as long as its worker."""
+        return sum(
+            block.nbytes
+            for block in self._blocks.values()
+            if any(lease.holder is not Holder.STANDING for lease in block.leases)
+        )
+
+    def shortage(self, nbytes: int) -> MemoryLimitExceeded:
+        """The error for somebody who cannot get so many bytes beside what others hold."""
+        limit = min(self.limit_bytes, self._system_limit_bytes)
+        bound = "memory_limit" if limit == self.limit_bytes else "what /dev/shm has"
+        free = max(limit - self.used_bytes, 0)
+        return MemoryLimitExceeded(nbytes, free, limited_by=f"what is free of it, within {bound},")
 
     def add_segment(self, segment_id: int, nbytes: int, *, keep: int) -> None:
         """A worker's outbox came into being; its first `keep` bytes are not for blocks."""
@@ -174,7 +191,7 @@ class Arena:
     def undo(self, reservation: Reservation, free_bytes: int) -> None:
         """The system refused the pages: they are not there, and what was given back stays given back.
 
-        What it has left bounds the arena from now on, until no block is in use.
+        What it has left bounds the arena from now on, until no block is in use any more.
         """
         for span in reservation.fetch:
             segment = self._segments.get(span.segment_id)
@@ -201,7 +218,7 @@ class Arena:
 
     def _make_room(self, nbytes: int) -> tuple[Span, ...] | None:
         """What to give back so that `nbytes` of new pages stay within the limit; None if that cannot be."""
-        if not self._blocks:
+        if not self.busy_bytes:
             self._system_limit_bytes = self.limit_bytes
         excess = self.reserved_bytes + nbytes - min(self.limit_bytes, self._system_limit_bytes)
         spans: list[Span] = []

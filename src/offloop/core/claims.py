@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..wire.handles import OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
 from ..wire.messages import Done, Failed
-from .arena import Block
+from .arena import Block, Holder
 from .crew import Slot
 from .tasks import TaskRecord
 
@@ -34,7 +34,7 @@ def claimed_block(slot: Slot, task: TaskRecord, answer: Done | Failed) -> Block 
         return None
     handle = answer.output.block
     for block in (slot.standing, *task.granted):
-        if block is not None and block.generation == handle.generation and _lies_in(handle, block):
+        if block is not None and block.generation == handle.generation and _was_given(block) and _lies_in(handle, block):
             return block
     raise ForgedClaim("it named a block that it does not hold")
 
@@ -42,6 +42,11 @@ def claimed_block(slot: Slot, task: TaskRecord, answer: Done | Failed) -> Block 
 def block_nbytes(output: EncodedAt | RasterAt | WrittenTo) -> int:
     """How many bytes of its block an output takes."""
     return 0 if isinstance(output, WrittenTo) or output.block is None else output.block.nbytes
+
+
+def _was_given(block: Block) -> bool:
+    """Its pages are there, and the worker was told of it; before that it could only have guessed the handle."""
+    return all(lease.holder is not Holder.RESERVATION for lease in block.leases)
 
 
 def _lies_in(handle: Handle, block: Block) -> bool:

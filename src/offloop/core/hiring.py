@@ -71,7 +71,7 @@ class Hiring:
         if slot.ready_since is not None:
             return self.start(slot, now)
         self._start_deaths += 1
-        self._crew.set_timer(slot, now + min(_BACK_OFF_S * 2 ** (self._start_deaths - 1), _MAX_BACK_OFF_S))
+        self._crew.set_timer(slot, now + min(_BACK_OFF_S * 2 ** min(self._start_deaths - 1, 10), _MAX_BACK_OFF_S))
         at_work = self._crew.count(WorkerState.IDLE, WorkerState.BUSY, WorkerState.TIMED_OUT)
         if self._start_deaths >= _HOPELESS_AFTER and not at_work:
             self.hopeless = WorkerDied(exit_code, reason=reason, running="its start", stderr_tail=stderr_tail)

@@ -6,7 +6,6 @@ from collections import Counter
 
 from ..errors import (
     InvalidTask,
-    MemoryLimitExceeded,
     OffloopError,
     PluginError,
     PoolClosed,
@@ -68,7 +67,7 @@ def of_failure(task: TaskRecord, failed: Failed) -> OffloopError:
     if code == "invalid_task":
         return InvalidTask(message)
     if code == "memory_limit" and task.refused is not None:
-        return MemoryLimitExceeded(*task.refused)
+        return task.refused
     kind, _, plugin = code.partition(":")
     if kind == "plugin_error":
         return PluginError(plugin, message)

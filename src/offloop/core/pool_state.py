@@ -20,7 +20,7 @@ from ..wire.handles import OUTBOX, Handle
 from ..wire.messages import Cancel, Done, Failed, Need, Ready, Run
 from .arena import Arena, Block, Holder, Lease
 from .claims import ForgedClaim, block_nbytes, claimed_block
-from .commands import Command, DropOutbox, KillWorker, Send, SettleTask
+from .commands import Command, DropOutbox, KillWorker, RefuseInput, Send, SettleTask
 from .crew import TIMER_EVENTS, Crew, Slot
 from .events import (
     BlocksReturned,
@@ -102,6 +102,8 @@ class PoolState:
         """Take in one fact; return what is to be done about it, in order. `now` is in seconds and never goes back."""
         self._now = now
         self._handlers[type(event)](event)
+        if self.supply.anyone_waits:
+            self._commands += self.supply.serve(self.crew.running)
         commands, self._commands = self._commands, []
         return commands
 
@@ -136,6 +138,7 @@ class PoolState:
 
     def _on_close(self, _: CloseRequested) -> None:
         self._closing = True
+        self._commands += self.supply.close()
         for task in tuple(self._tasks.values()):
             slot = self._slot_of(task)
             if slot is None:
@@ -170,7 +173,7 @@ class PoolState:
     # Tasks
 
     def _on_submitted(self, event: TaskSubmitted) -> None:
-        task = TaskRecord(event.task_id)
+        task = TaskRecord(event.task_id, self._now)
         limit = self.settings.max_queue
         waiting = 0 if limit is None else len(self.queue) + self.preparing - self.crew.idle
         self._tasks[task.task_id] = task
@@ -196,7 +199,7 @@ class PoolState:
         else:
             assert event.spec.outbox_id is None, "the host asked can_run_in before"
             timeout = event.spec.queue_timeout_s
-            self.queue.push(task, None if timeout is None else self._now + timeout)
+            self.queue.push(task, None if timeout is None else task.submitted_at + timeout)
 
     def _on_refused(self, event: TaskRefused) -> None:
         task = self._tasks.get(event.task_id)
@@ -234,6 +237,7 @@ class PoolState:
 
     def _stop(self, slot: Slot, task: TaskRecord, stop: Stop, event: WorkerEvent) -> None:
         task.stop = stop
+        self.supply.withdraw(task)
         self.crew.apply(slot, event, self._now + self.settings.grace_s)
         self._commands.append(Send(slot.index, Cancel(task.task_id)))
 
@@ -248,7 +252,6 @@ class PoolState:
             self.arena.release(task.source_block, Lease(Holder.TASK, task.task_id))
         self.tally.count(outcome)
         self._commands.append(SettleTask(task.task_id, outcome))
-        self._commands += self.supply.serve()
 
     # Workers
 
@@ -278,8 +281,7 @@ class PoolState:
     def _on_answer(self, slot: Slot, answer: Done | Failed) -> None:
         task = slot.task
         if task is None or task.task_id != answer.task_id or not slot.life.can(WorkerEvent.SETTLED):
-            if slot.state not in (WorkerState.FAILED, WorkerState.RETIRING):
-                self._condemn(slot, f"it answered for task {answer.task_id}, which it does not have")
+            self._condemn(slot, f"it answered for task {answer.task_id}, which it does not have")
             return
         try:
             block = claimed_block(slot, task, answer)
@@ -302,13 +304,11 @@ class PoolState:
             outcome = of_failure(task, answer)
         else:
             outcome = Completed(answer.output, block, answer.info, answer.started_ns, answer.finished_ns)
-        self._settle(task, outcome)
-        if block is None:
-            return
-        if isinstance(outcome, Completed):
+        if block is not None and isinstance(outcome, Completed):
             self.arena.shrink(block, block_nbytes(outcome.output))
-        else:
+        elif block is not None:
             self.arena.release(block, caller_lease(block))  # nobody gets it: it came too late
+        self._settle(task, outcome)
 
     def _take_back_standing(self, slot: Slot) -> None:
         if slot.standing is not None:
@@ -318,14 +318,12 @@ class PoolState:
     def _on_need(self, slot: Slot, need: Need) -> None:
         task = slot.task
         if task is None or task.task_id != need.task_id or task.needed_bytes is not None or need.nbytes < 1:
-            if slot.state not in (WorkerState.FAILED, WorkerState.RETIRING):
-                self._condemn(slot, f"it asked for {need.nbytes} bytes for task {need.task_id} out of turn")
+            self._condemn(slot, f"it asked for {need.nbytes} bytes for task {need.task_id} out of turn")
             return
         if slot.state is not WorkerState.BUSY:
             return  # it is being stopped, and its grace runs
         assert slot.outbox_id is not None
         self._commands += self.supply.request_grant(slot.index, slot.outbox_id, task, need.nbytes)
-        self._commands += self.supply.refuse_deadlocked(self.crew.running)
 
     def _feed(self, slot: Slot) -> None:
         """An idle worker: the next task, or the way out."""
@@ -339,9 +337,10 @@ class PoolState:
             self._commands += self.hiring.retire(slot, self._now)
 
     def _condemn(self, slot: Slot, reason: str) -> None:
+        if slot.state in (WorkerState.FAILED, WorkerState.RETIRING):
+            return  # it is condemned or leaving already, and what it says is of no account
         slot.verdict = f"it broke the protocol: {reason}"
-        if slot.life.can(WorkerEvent.MISBEHAVED):
-            self.crew.apply(slot, WorkerEvent.MISBEHAVED, None)
+        self.crew.apply(slot, WorkerEvent.MISBEHAVED)
         self._commands.append(KillWorker(slot.index))
 
     def _on_misbehaved(self, event: WorkerMisbehaved) -> None:
@@ -366,12 +365,12 @@ class PoolState:
             self._bury(slot, task, event, reason)
         self._take_back_standing(slot)
         self._commands.append(DropOutbox(outbox_id, self.arena.drop_segment(outbox_id)))
-        self._commands += self.supply.serve()
+        if self._closing and slot.life.can(WorkerEvent.RETIREMENT_REQUESTED):
+            self.crew.apply(slot, WorkerEvent.RETIREMENT_REQUESTED)
         self._commands += self.hiring.replace(slot, self._now, event.exit_code, reason, event.stderr_tail)
         if self.hiring.hopeless is not None:
             while self.queue:
                 self._settle(self.queue.pop(), self.hiring.hopeless)
-        self._retire_if_possible(slot)
 
     def _bury(self, slot: Slot, task: TaskRecord, event: WorkerReaped, reason: str | None) -> None:
         """Settle the task that a dead worker had: by its last words, or by its death, unless it had never begun."""
@@ -386,7 +385,13 @@ class PoolState:
             self._settle(task, of_death(task, event.exit_code, reason, event.status, event.stderr_tail))
             return
         self._ungrant(task)
-        self.queue.push_front(task)
+        idle = self.crew.maybe_idle()
+        if self._closing:
+            self._settle(task, PoolClosed("the pool was closed while the task waited"))
+        elif idle is not None:
+            self._dispatch(idle, task)
+        else:
+            self.queue.push_front(task)
 
     def _ungrant(self, task: TaskRecord) -> None:
         """The worker's leases end: it has answered, or it is dead."""
@@ -398,20 +403,22 @@ class PoolState:
     # Memory
 
     def _on_input_requested(self, event: InputRequested) -> None:
-        self._commands += self.supply.request_input(event.input_id, event.nbytes)
+        if self._closing:
+            self._commands.append(RefuseInput(event.input_id, PoolClosed()))
+        else:
+            self._commands += self.supply.request_input(event.input_id, event.nbytes)
 
     def _on_input_abandoned(self, event: InputAbandoned) -> None:
-        self._commands += self.supply.abandon_input(event.input_id)
+        self.supply.abandon_input(event.input_id)
 
     def _on_returned(self, event: BlocksReturned) -> None:
         for generation in event.generations:
             block = self.arena.get(generation)
             assert block is not None, "a block is known while its caller holds it"
             self.arena.release(block, caller_lease(block))
-        self._commands += self.supply.serve()
 
     def _on_pages_reserved(self, event: PagesReserved) -> None:
         self._commands += self.supply.pages_reserved(event.reservation)
 
     def _on_pages_refused(self, event: PagesRefused) -> None:
-        self._commands += self.supply.pages_refused(event.reservation, event.free_bytes)
+        self.supply.pages_refused(event.reservation, event.free_bytes)

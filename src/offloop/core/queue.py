@@ -38,14 +38,14 @@ class TaskQueue:
 
     def pop(self) -> TaskRecord:
         """Take the task that is next."""
-        return self._tasks.popitem(last=False)[1]
+        task = self._tasks.popitem(last=False)[1]
+        self._forget_left_deadlines()
+        return task
 
     def remove(self, task_id: int) -> TaskRecord | None:
         """Take that task out, if it waits here."""
         task = self._tasks.pop(task_id, None)
-        if len(self._deadlines) > 2 * len(self._tasks) + 64:  # more left than stayed: do not let them pile up
-            self._deadlines = [entry for entry in self._deadlines if entry[1] in self._tasks]
-            heapify(self._deadlines)
+        self._forget_left_deadlines()
         return task
 
     def expired(self, now: float) -> list[TaskRecord]:
@@ -56,6 +56,12 @@ class TaskQueue:
             if task is not None:
                 late.append(task)
         return late
+
+    def _forget_left_deadlines(self) -> None:
+        """When more tasks have left than stayed, do not let their deadlines pile up."""
+        if len(self._deadlines) > 2 * len(self._tasks) + 64:
+            self._deadlines = [entry for entry in self._deadlines if entry[1] in self._tasks]
+            heapify(self._deadlines)
 
     @property
     def earliest(self) -> float:

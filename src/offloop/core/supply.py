@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from ..errors import MemoryLimitExceeded
+from ..errors import MemoryLimitExceeded, PoolClosed
 from ..wire.handles import OUTBOX, Handle
 from ..wire.messages import Grant
 from .arena import INBOX_ID, Arena, Block, Holder, Lease, Reservation
@@ -34,13 +34,9 @@ class Supply:
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
         self._inputs: OrderedDict[int, int] = OrderedDict()  # input id -> bytes: waiting for room
-        self._fetching: dict[int, int] = {}  # generation -> input id: waiting for pages
+        self._fetching: dict[int, tuple[int, int]] = {}  # generation -> input id, bytes: waiting for pages
         self._needs: OrderedDict[int, tuple[int, int, TaskRecord]] = OrderedDict()  # task id -> slot, outbox, task
-        self._granting: dict[int, tuple[int, TaskRecord]] = {}  # generation -> slot, task
-
-    @property
-    def waiting_inputs(self) -> int:
-        return len(self._inputs)
+        self._granting: dict[int, tuple[int, int, TaskRecord]] = {}  # generation -> slot, outbox, task
 
     @property
     def anyone_waits(self) -> bool:
@@ -48,35 +44,47 @@ class Supply:
         return bool(self._inputs or self._needs)
 
     def request_input(self, input_id: int, nbytes: int) -> list[Command]:
-        """Somebody wants a block of the inbox."""
+        """Somebody wants a block of the inbox; `serve` gives it."""
         limit = self._arena.segment_nbytes(INBOX_ID)
         if nbytes > limit:
             error = MemoryLimitExceeded(nbytes, limit, limited_by="the inbox's share of memory_limit")
             return [RefuseInput(input_id, error)]
         self._inputs[input_id] = nbytes
-        return self._serve_inputs() if len(self._inputs) == 1 else []
+        return []
 
-    def abandon_input(self, input_id: int) -> list[Command]:
+    def abandon_input(self, input_id: int) -> None:
         """Whoever wanted that block does not want it any more."""
         self._inputs.pop(input_id, None)
-        for generation, waiting in tuple(self._fetching.items()):
+        for generation, (waiting, _) in tuple(self._fetching.items()):
             if waiting == input_id:
                 del self._fetching[generation]
                 block = self._arena.get(generation)
                 assert block is not None, "a block under reservation is held"
                 self._arena.release(block, caller_lease(block))
-        return self.serve()
+
+    def close(self) -> list[Command]:
+        """Nobody gets anything any more: those who wait are told."""
+        waiting = [*self._inputs, *(input_id for input_id, _ in self._fetching.values())]
+        for input_id in waiting:
+            self.abandon_input(input_id)
+        return [
+            RefuseInput(input_id, PoolClosed("the pool was closed while a source waited for memory")) for input_id in waiting
+        ]
 
     def request_grant(self, slot: int, outbox_id: int, task: TaskRecord, nbytes: int) -> list[Command]:
-        """A running task wants a block of its worker's outbox."""
-        if nbytes > self._arena.limit_bytes:
-            return [self._refusal(slot, task, nbytes, self._arena.limit_bytes)]
+        """A running task wants a block of its worker's outbox; `serve` gives it."""
         task.needed_bytes = nbytes
+        if nbytes > self._arena.limit_bytes:
+            error = MemoryLimitExceeded(nbytes, self._arena.limit_bytes)
+            return [self._refusal(slot, task, error)]
         self._needs[task.task_id] = (slot, outbox_id, task)
-        return self._serve_needs()
+        return []
 
     def maybe_grant_standing(self, outbox_id: int, nbytes: int) -> Block | None:
-        """Memory that a worker may begin any task with: only from pages that are there, else nothing."""
+        """Memory that a worker may begin any task with: only from pages that are there, and only what sources never need."""
+        standing = self._arena.leases[Holder.STANDING] * nbytes
+        if standing + nbytes > self._arena.limit_bytes - self._arena.segment_nbytes(INBOX_ID):
+            return None
         return self._arena.maybe_allocate_reserved(outbox_id, nbytes, Holder.STANDING, outbox_id)
 
     def prime(self, outbox_id: int, nbytes: int) -> list[Command]:
@@ -89,7 +97,7 @@ class Supply:
         return [FetchPages(reservation)] if reservation else []
 
     def withdraw(self, task: TaskRecord) -> None:
-        """The task has ended or its worker is dead: it waits for nothing any more."""
+        """The task is being stopped, has ended, or its worker is dead: it waits for nothing any more."""
         self._needs.pop(task.task_id, None)
         task.needed_bytes = None
 
@@ -97,46 +105,42 @@ class Supply:
         """The pages are there: whoever waited for them gets the block."""
         block = reservation.block
         commands: list[Command] = []
-        input_id = self._fetching.pop(block.generation, None)
-        if input_id is not None:
-            commands.append(ProvideInput(input_id, block))
+        wanted = self._fetching.pop(block.generation, None)
+        if wanted is not None:
+            commands.append(ProvideInput(wanted[0], block))
         granted = self._granting.pop(block.generation, None)
         if granted is not None:
-            commands += self._hand_over(block, *granted)
-        if self._arena.release(block, Lease(Holder.RESERVATION, block.generation)):
-            commands += self.serve()
+            commands += self._hand_over(block, granted[0], granted[2])
+        self._arena.release(block, Lease(Holder.RESERVATION, block.generation))
         return commands
 
-    def pages_refused(self, reservation: Reservation, free_bytes: int) -> list[Command]:
-        """The system has no pages: a source waits until a block of ours comes back, a running task is refused."""
+    def pages_refused(self, reservation: Reservation, free_bytes: int) -> None:
+        """The system has no pages: whoever waited for them waits again, now within what the system has."""
         block = reservation.block
-        self._arena.undo(reservation, free_bytes)
-        self._arena.release(block, Lease(Holder.RESERVATION, block.generation))
-        input_id = self._fetching.pop(block.generation, None)
-        if input_id is not None:
+        wanted = self._fetching.pop(block.generation, None)
+        if wanted is not None:
             self._arena.release(block, caller_lease(block))
-            self._inputs[input_id] = block.nbytes
-            self._inputs.move_to_end(input_id, last=False)
-            return [] if self._arena.used_bytes else [self._refuse_first_input(free_bytes)]
+            self._inputs = OrderedDict(sorted([*self._inputs.items(), wanted]))  # in the order in which they came
         granted = self._granting.pop(block.generation, None)
-        if granted is not None and block in granted[1].granted:
-            slot, task = granted
+        if granted is not None and block in granted[2].granted:
+            task = granted[2]
             task.granted.remove(block)
             self._arena.release(block, worker_lease(task))
-            return [self._refusal(slot, task, block.nbytes, free_bytes)]
-        return []
+            if task.needed_bytes is not None:
+                self._needs[task.task_id] = granted
+        self._arena.release(block, Lease(Holder.RESERVATION, block.generation))
+        self._arena.undo(reservation, free_bytes)
 
-    def serve(self) -> list[Command]:
-        """Memory came back: give it to those who wait."""
-        return (self._serve_needs() + self._serve_inputs()) if self.anyone_waits else []
+    def serve(self, running: int) -> list[Command]:
+        """Give what there is to those who wait; tell those who could wait for ever that they will not get it.
 
-    def refuse_deadlocked(self, running: int) -> list[Command]:
-        """If every running task waits for memory and no caller could give any back, refuse the youngest of them."""
-        if len(self._needs) < running or not self._needs or self._granting or self._arena.leases[Holder.CALLER]:
-            return []
-        slot, _, task = self._needs.popitem()[1]
-        assert task.needed_bytes is not None
-        return [self._refusal(slot, task, task.needed_bytes, self._arena.limit_bytes)]
+        Args:
+            running: how many tasks workers have. Only they, and callers who hold blocks, can give memory back.
+        """
+        commands = self._serve_needs() + self._serve_inputs()
+        while (refusal := self._maybe_refuse(running)) is not None:
+            commands += [refusal, *self._serve_inputs()]
+        return commands
 
     def _serve_inputs(self) -> list[Command]:
         commands: list[Command] = []
@@ -150,13 +154,9 @@ class Supply:
             if reservation is None:
                 commands.append(ProvideInput(input_id, block))
             else:
-                self._fetching[block.generation] = input_id
+                self._fetching[block.generation] = (input_id, nbytes)
                 commands.append(FetchPages(reservation))
         return commands
-
-    def _refuse_first_input(self, free_bytes: int) -> Command:
-        input_id, nbytes = self._inputs.popitem(last=False)
-        return RefuseInput(input_id, MemoryLimitExceeded(nbytes, free_bytes, limited_by="the free space of /dev/shm"))
 
     def _serve_needs(self) -> list[Command]:
         commands: list[Command] = []
@@ -171,9 +171,21 @@ class Supply:
             if reservation is None:
                 commands += self._hand_over(block, slot, task)
             else:
-                self._granting[block.generation] = (slot, task)
+                self._granting[block.generation] = (slot, outbox_id, task)
                 commands.append(FetchPages(reservation))
         return commands
+
+    def _maybe_refuse(self, running: int) -> Command | None:
+        """Refuse one who waits, if nothing that anybody holds could ever come back for it."""
+        if self._inputs and not self._arena.busy_bytes:
+            input_id, nbytes = self._inputs.popitem(last=False)
+            return RefuseInput(input_id, self._arena.shortage(nbytes))
+        deadlocked = self._needs and len(self._needs) >= running and not self._granting
+        if deadlocked and not self._arena.leases[Holder.CALLER]:
+            slot, _, task = self._needs.popitem()[1]  # the one that waits least long
+            assert task.needed_bytes is not None
+            return self._refusal(slot, task, self._arena.shortage(task.needed_bytes))
+        return None
 
     def _hand_over(self, block: Block, slot: int, task: TaskRecord) -> list[Command]:
         if task.needed_bytes is None or block not in task.granted:
@@ -182,7 +194,8 @@ class Supply:
         handle = Handle(OUTBOX, block.offset, nbytes, block.generation)
         return [Send(slot, Grant(task.task_id, handle))]
 
-    def _refusal(self, slot: int, task: TaskRecord, nbytes: int, limit_bytes: int) -> Command:
+    @staticmethod
+    def _refusal(slot: int, task: TaskRecord, error: MemoryLimitExceeded) -> Command:
         task.needed_bytes = None
-        task.refused = (nbytes, limit_bytes)
+        task.refused = error
         return Send(slot, Grant(task.task_id, None))

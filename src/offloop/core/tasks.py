@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
 import msgspec
 
+from ..errors import MemoryLimitExceeded
 from ..wire.handles import EncodedAt, RasterAt, WrittenTo
 from ..wire.messages import Stage
 from .arena import Block
@@ -20,7 +22,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     source: EncodedAt | RasterAt
     stages: list[Stage]
     timeout_s: float | None  # from its dispatch on
-    queue_timeout_s: float | None = None  # from now on
+    queue_timeout_s: float | None = None  # from its submission to its dispatch
     destination: bytes | None = None
     temporary: bytes | None = None
     outbox_id: int | None = None  # the source lies in this outbox: only its worker can run the task
@@ -38,13 +40,14 @@ class TaskRecord(msgspec.Struct, eq=False):
     """One task that has no outcome yet. No spec: its source is still being prepared."""
 
     task_id: int
+    submitted_at: float
     spec: TaskSpec | None = None
     source_block: Block | None = None  # held with the task's lease
     granted: list[Block] = []  # held with the worker's lease
     stop: Stop | None = None
     dispatches: int = 0  # how often it was sent to a worker
     needed_bytes: int | None = None  # it waits for a grant of so many bytes
-    refused: tuple[int, int] | None = None  # the bytes that it was refused, and the limit that forbade them
+    refused: MemoryLimitExceeded | None = None  # the memory that it was refused
 
 
 class Completed(msgspec.Struct, frozen=True):
@@ -52,6 +55,6 @@ class Completed(msgspec.Struct, frozen=True):
 
     output: EncodedAt | RasterAt | WrittenTo
     block: Block | None
-    info: dict[str, Any]
+    info: Mapping[str, Any]
     started_ns: int
     finished_ns: int

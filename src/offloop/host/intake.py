@@ -100,6 +100,10 @@ class Intake:
         except BaseException:
             self._supervisor.abandon_input(ticket)
             raise
+        finally:
+            close = getattr(chunks, "aclose", None)  # a generator that is left half-way would be closed who knows when
+            if close is not None:
+                await close()
         return ticket, received
 
     def release(self, placed: Placed) -> None:

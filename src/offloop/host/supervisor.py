@@ -237,6 +237,7 @@ class Supervisor:
             segment.close()
         self.segments.clear()
         self.exports.close()
+        self.core.arena.drop_segment(INBOX_ID)
 
     # From event to commands
 

@@ -115,7 +115,7 @@ class Registry:
     def _register(self, candidate: Candidate) -> None:
         try:
             plugin = _load(candidate.reference)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = f"cannot be imported: {type(error).__name__}: {error}"
             raise PluginError(candidate.name, reason, distribution=candidate.distribution) from error
         reason = _objection(plugin, candidate) or self._clash(plugin)
@@ -128,6 +128,9 @@ class Registry:
         other = self.plugins.get(plugin.name)
         if other is not None:
             return f"its name is taken by {other.candidate.reference} ({other.candidate.distribution or 'not installed'})"
+        taken = [kind for kind in plugin.operations if kind in self._by_operation]
+        if taken:
+            return f"its {taken[0].__name__} is an operation of {self._by_operation[taken[0]]!r} already"
         return None
 
 
@@ -176,7 +179,10 @@ def _objection_to_operations(operations: Any) -> str | None:
 def _objection_to_probe(probe: Any) -> str | None:
     if not callable(probe):
         return "it has no probe(data)"
-    signature = inspect.signature(probe)
+    try:
+        signature = inspect.signature(probe)
+    except (ValueError, TypeError):
+        return f"its probe is {probe!r}, whose signature cannot be read"
     try:
         signature.bind(memoryview(b""))
     except TypeError:

@@ -7,16 +7,25 @@ generation tells a block from an earlier one at the same place.
 from __future__ import annotations
 
 from math import prod
+from typing import Annotated
 
 import msgspec
 
 __all__ = ["INBOX", "OUTBOX", "EncodedAt", "Handle", "RasterAt", "WrittenTo", "itemsize_of"]
 
+_SIZES = {  # bytes per sample, by the letter of the kind
+    "b": ("1",),
+    "u": ("1", "2", "4", "8"),
+    "i": ("1", "2", "4", "8"),
+    "f": ("2", "4", "8", "16"),
+    "c": ("8", "16"),
+}
+
 INBOX = 0  # the pool's inbox: the supervisor writes, every worker reads
 OUTBOX = 1  # the worker's own outbox: it writes, the supervisor reads
 
 
-class Handle(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Handle(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """A piece of a segment that both ends have mapped."""
 
     segment: int  # INBOX or OUTBOX
@@ -25,13 +34,13 @@ class Handle(msgspec.Struct, frozen=True, array_like=True, gc=False):
     generation: int  # the block's number, never used twice in a pool
 
 
-class EncodedAt(msgspec.Struct, frozen=True, array_like=True, tag="e", gc=False):
+class EncodedAt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="e", gc=False):
     """Bytes of a file format, or any bytes. No handle: there are none."""
 
     block: Handle | None
 
 
-class RasterAt(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False):
+class RasterAt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="r", gc=False):
     """Samples: C-contiguous, (height, width, bands)."""
 
     block: Handle | None
@@ -45,10 +54,10 @@ class RasterAt(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False):
             raise ValueError(f"shape {self.shape} of {self.dtype!r} does not fill {nbytes} bytes")
 
 
-class WrittenTo(msgspec.Struct, frozen=True, array_like=True, tag="w", gc=False):
+class WrittenTo(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="w", gc=False):
     """The worker wrote the file that the task named."""
 
-    nbytes: int
+    nbytes: Annotated[int, msgspec.Meta(ge=0)]
 
 
 def itemsize_of(dtype: str) -> int:
@@ -58,6 +67,6 @@ def itemsize_of(dtype: str) -> int:
         ValueError: it is something else (objects, structures, strings).
     """
     order, kind, size = dtype[:1], dtype[1:2], dtype[2:]
-    if order in "<>|=" and kind in "buifc" and size in ("1", "2", "4", "8", "16"):
+    if order in ("<", ">", "|", "=") and size in _SIZES.get(kind, ()):
         return int(size)
     raise ValueError(f"{dtype!r} is not a plain numeric type such as '|u1' or '<f4'")

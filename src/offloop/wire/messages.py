@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+_Scalar = None | bool | int | float | str
+InfoValue = _Scalar | list[_Scalar] | dict[str, _Scalar]  # what a plugin may say of a result
+
+
 class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     pass
 
@@ -106,7 +110,7 @@ class Done(_Message, frozen=True, tag="done"):
 
     task_id: int
     output: EncodedAt | RasterAt | WrittenTo
-    info: dict[str, Any]
+    info: dict[str, InfoValue]
     started_ns: int  # on the system's monotonic clock
     finished_ns: int
 

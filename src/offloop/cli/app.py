@@ -1,0 +1,36 @@
+"""The commands under one name, and what the process says when it ends."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from importlib.metadata import version
+
+import click
+
+from .convert import convert
+from .doctor import doctor
+
+__all__ = ["run"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("offloop"), message="offloop %(version)s")
+def offloop() -> None:
+    """Heavy work in supervised worker processes, over shared memory."""
+
+
+offloop.add_command(convert)
+offloop.add_command(doctor)
+
+
+def run() -> int:
+    """Carry out this process's arguments; returns the exit code: 2 for bad usage, 130 for Ctrl-C, else the command's own."""
+    logging.getLogger("offloop").addHandler(logging.NullHandler())  # every command tells what matters itself, once
+    try:
+        return int(offloop.main(prog_name="offloop", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:  # Ctrl-C before the command had anything to clean up
+        return 128 + signal.SIGINT

@@ -1,0 +1,100 @@
+"""`offloop doctor`: what a pool would use here, and whether it works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+import msgspec
+
+from .examination import Examination, examine
+from .trial import Trial, try_pool
+from .wording import size
+
+__all__ = ["doctor"]
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What `--json` writes."""
+
+    usable: bool  # a worker starts, the trial went well, and no installed plugin was refused
+    problems: list[str]
+    examination: Examination
+    trial: Trial
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For machines: one JSON object.")
+@click.pass_context
+def doctor(ctx: click.Context, *, as_json: bool) -> None:
+    """Show what a pool would use here, and try one conversion.
+
+    Exits with 0 if all is well, with 1 if a worker cannot be started, the conversion fails, or an installed plugin is refused.
+    """
+    examination = examine()
+    trial = try_pool([plugin.name for plugin in examination.plugins])
+    problems = list(_problems(examination, trial))
+    report = Report(not problems, problems, examination, trial)
+    click.echo(msgspec.json.format(msgspec.json.encode(report)) if as_json else "\n".join(_lines(report)))
+    ctx.exit(0 if report.usable else 1)
+
+
+def _problems(examination: Examination, trial: Trial) -> Iterator[str]:
+    for refused in examination.refused:
+        yield f"plugin {refused.name!r} ({refused.distribution or 'not installed'}) was refused: {refused.reason}"
+    if examination.libvips_error is not None:
+        yield f"libvips cannot be loaded: {examination.libvips_error}"
+    if trial.error is not None:
+        what = "a task failed" if trial.worker_started else "no worker could be started"
+        yield f"{what}: {trial.error}"
+
+
+def _lines(report: Report) -> Iterator[str]:
+    for name, value in (*_facts(report.examination), *_plugins(report.examination), ("trial", _tried(report.trial))):
+        yield f"{name:<14} {value}"
+    yield ""
+    yield from (f"problem: {problem}" for problem in report.problems)
+    yield "usable" if report.usable else "not usable as it is"
+
+
+def _facts(examination: Examination) -> Iterator[tuple[str, str]]:
+    cpus, memory, shared = examination.cpus, examination.memory, examination.shared_memory
+    yield "offloop", examination.offloop
+    yield "python", f"{examination.python} on {examination.platform}"
+    yield "event loop", examination.event_loop
+    allowed = "" if cpus.affinity is None else f", {cpus.affinity} by affinity"
+    yield "processors", f"{cpus.usable}, bound by {cpus.bound_by} ({cpus.host or 'an unknown number'} in the host{allowed})"
+    yield "memory", f"{size(memory.available_bytes)}, by {memory.available_from}"
+    yield "memory limit", f"{size(memory.pool_limit_bytes)} for sources and results: {memory.pool_limit_from}"
+    yield "shared memory", "no /dev/shm" if shared is None else f"{size(shared.free_bytes)} free of {size(shared.size_bytes)}"
+    yield "pidfd", "yes" if examination.processes.pidfd else "no: a thread waits for each worker"
+    yield (
+        "lifeline",
+        (
+            "the kernel's (F_SETSIG): a worker dies with its server at once"
+            if examination.processes.lifeline_signal
+            else "the channel's end: a worker that holds the GIL outlives its server until it lets go"
+        ),
+    )
+
+
+def _plugins(examination: Examination) -> Iterator[tuple[str, str]]:
+    for plugin in examination.plugins:
+        yield "plugin", f"{plugin.name} ({plugin.distribution or 'not installed'}): {', '.join(plugin.operations)}"
+    for refused in examination.refused:
+        yield "plugin", f"{refused.name} ({refused.distribution or 'not installed'}): refused"
+    if not examination.plugins and not examination.refused:
+        yield "plugin", 'none is installed; for pictures: pip install "offloop-vips"'
+    if examination.libvips is not None:
+        yield "libvips", examination.libvips
+
+
+def _tried(trial: Trial) -> str:
+    if trial.start_s is None:
+        return "no worker"
+    started = f"a worker in {trial.start_s:.2f} s"
+    if trial.converted is None:
+        return f"{started}; nothing was converted, no plugin here does that"
+    if trial.task_s is None:
+        return f"{started}; the conversion failed"
+    return f"{started}, a picture converted in {trial.task_s:.2f} s"

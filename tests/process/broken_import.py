@@ -1,0 +1,3 @@
+"""A plugin whose light half cannot even be imported."""
+
+raise RuntimeError("as ordered")
