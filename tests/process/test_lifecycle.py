@@ -88,7 +88,7 @@ async def test_a_pool_whose_workers_cannot_start_says_why(
 ) -> None:
     (tmp_path / "msgspec.py").write_text("raise ImportError('as ordered')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(WorkerDied, match=r"exited with code 1 during its start.*as ordered") as caught:
+    with pytest.raises(WorkerDied, match=r"(?s)exited with code 1 during its start.*as ordered") as caught:
         async with Pool(2, plugins=[FaultsPlugin]):
             pytest.fail("the pool was opened")
     assert caught.value.exit_code == 1

@@ -20,6 +20,7 @@ class Evaluation:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._images: list[Any] = []
+        self._memory: list[memoryview] = []
 
     def stop(self) -> None:
         """Have every image that is under way fail at its next pixels. May be called from any thread."""
@@ -30,6 +31,11 @@ class Evaluation:
         """Have `stop` reach this image, and return it."""
         self._images.append(image)
         return image
+
+    def keep(self, memory: memoryview) -> memoryview:
+        """Hold on to memory that images look at until they are released, and return it."""
+        self._memory.append(memory)
+        return memory
 
     def in_memory(self, image: Any) -> Any:
         """Compute all of an image now, so that its pixels can be read in any order.
@@ -60,3 +66,4 @@ class Evaluation:
     def release(self) -> None:
         """Let go of every image: they look at memory that is not ours after the task."""
         self._images.clear()
+        self._memory.clear()

@@ -23,8 +23,6 @@ __all__ = ["open_encoded", "open_raster", "recognise"]
 
 MAX_BANDS = 5  # cyan, magenta, yellow, black and alpha
 SHRINKS = (8, 4, 2)  # what a JPEG decoder can leave out while it decodes, at next to no cost in quality
-_PAGE_FIELDS = ("n-pages", "page-height", "delay", "loop", "gif-delay", "gif-loop")
-
 _Options: TypeAlias = dict[str, Any]
 
 
@@ -55,15 +53,15 @@ def open_encoded(encoded: Encoded, source: FormatName, pipeline: Pipeline, evalu
         InvalidTask: `Decode` asks for pages that the source has not.
     """
     decode = pipeline.decode
-    header = _load(encoded, source, {"fail_on": decode.fail_on})
+    header = _load(encoded, source, evaluation, {"fail_on": decode.fail_on})
     check_pixels(Size(header.width, header.height), 1, decode.max_pixels)
     _check_bands(header)
     pages = _count_pages(header, decode, source)
     options = _options(Picture(header, evaluation, decode.max_pixels), pages, source, pipeline)
-    image = _load(encoded, source, {"fail_on": decode.fail_on, **options}) if options else header
+    image = _load(encoded, source, evaluation, {"fail_on": decode.fail_on, **options}) if options else header
     check_pixels(Size(image.width, image.height // pages), pages, decode.max_pixels)
     picture = Picture(
-        _in_srgb(evaluation.watch(_with_pages(image, decode.page, pages)), source),
+        _in_srgb(evaluation.watch(_with_durations(image, decode.page, pages)), source),
         evaluation,
         decode.max_pixels,
         pages=pages,
@@ -92,8 +90,9 @@ def open_raster(raster: Raster, evaluation: Evaluation) -> Picture:
     return Picture(evaluation.watch(image), evaluation, max(Decode().max_pixels, width * height))
 
 
-def _load(encoded: Encoded, source: FormatName, options: _Options) -> Image:
-    data = memoryview(encoded.data)[:]  # a slice: it keeps a shared segment from being unmapped while libvips points into it
+def _load(encoded: Encoded, source: FormatName, evaluation: Evaluation, options: _Options) -> Image:
+    # a slice keeps a shared segment from being unmapped while libvips points into it, and nobody else keeps the slice
+    data = evaluation.keep(memoryview(encoded.data)[:])
     loader = getattr(pyvips.Image, FORMATS[source].loader)
     try:
         return loader(pyvips.Source.new_from_memory(data), access="sequential", **options)
@@ -115,15 +114,12 @@ def _count_pages(header: Image, decode: Decode, source: FormatName) -> int:
     return wanted
 
 
-def _with_pages(image: Image, first: int, pages: int) -> Image:
-    """The image with no fields about the pages of the source that are not in it: an encoder would cut it up by them."""
+def _with_durations(image: Image, first: int, pages: int) -> Image:
+    """The pages with their own durations: libvips hands out those of the whole animation, from its first frame on."""
+    if pages == 1 or not image.get_typeof("delay"):
+        return image
     image = image.copy()
-    durations = list(image.get("delay"))[first : first + pages] if image.get_typeof("delay") else []
-    for field in _PAGE_FIELDS if pages == 1 else ("n-pages", "page-height", "delay"):
-        if image.get_typeof(field):
-            image.remove(field)
-    if pages > 1 and durations:
-        image.set_type(pyvips.GValue.array_int_type, "delay", durations)
+    image.set_type(pyvips.GValue.array_int_type, "delay", list(image.get("delay"))[first : first + pages])
     return image
 
 

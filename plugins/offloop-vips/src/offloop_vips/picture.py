@@ -77,7 +77,12 @@ class Picture:
         return self.with_image(class_of(self.image).arrayjoin(pages, across=1))
 
     def settled(self) -> Picture:
-        """The picture with pixels that can be read in any order; a decoder gives them from the top down, once."""
+        """The picture with pixels that can be read in any order; a decoder gives them from the top down, once.
+
+        Raises:
+            TaskFailed: "too_many_pixels", as all of them may have to be computed at once.
+        """
+        check_pixels(self.page_size, self.pages, self.max_pixels)
         if self.image.get_typeof("vips-sequential") == 0:
             return self
         return self.with_image(self.evaluation.in_memory(self.image))

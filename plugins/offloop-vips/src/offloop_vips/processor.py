@@ -79,7 +79,6 @@ class VipsProcessor:
             with task.on_cancel(evaluation.stop):
                 return _carry_out(payload, source, pipeline, evaluation, task)
         except pyvips.Error as error:
-            _forget_frames(error)
             failure = explain(error, source)
         except BaseException as error:
             _forget_frames(error)
@@ -92,7 +91,7 @@ class VipsProcessor:
 
 def _carry_out(payload: Payload, source: FormatName | None, pipeline: Pipeline, evaluation: Evaluation, task: Task) -> Payload:
     if isinstance(payload, Encoded):
-        assert source is not None  # noqa: S101 (recognised just above)
+        assert source is not None
         picture = open_encoded(payload, source, pipeline, evaluation)
     else:
         picture = open_raster(payload, evaluation)

@@ -36,9 +36,10 @@ def save_encoded(picture: Picture, encoder: Encoder, task: Task) -> Encoded:
         image.set_type(pyvips.GValue.gint_type, "page-height", picture.page_size.height)
     picture.evaluation.report(image)
     expected = int(image.width * image.height * image.bands * encoder.typical_ratio)
-    sink = _Sink(task.output(expected))
+    sink, target = _Sink(task.output(expected)), pyvips.TargetCustom()
+    target.on_write(sink.write)  # the sink must not hold the target in turn, or result memory waits for a garbage collection
     try:
-        _ENCODERS[encoder.format].save(image, encoder, sink.target)
+        _ENCODERS[encoder.format].save(image, encoder, target)
     except pyvips.Error:
         if sink.error is None:
             raise
@@ -60,22 +61,29 @@ def save_raster(picture: Picture, raw: Raw, task: Task) -> Raster:
 
 
 class _Sink:
-    """A libvips target that appends to result memory. libvips knows no exceptions, so the first one is kept for later."""
+    """Appends to result memory. libvips, which calls it, knows no exceptions, so the first one is kept for later."""
 
     def __init__(self, output: Output) -> None:
         self.output = output
         self.error: BaseException | None = None
-        self.target: Any = pyvips.TargetCustom()
-        self.target.on_write(self._write)
 
-    def _write(self, chunk: Any) -> int:
+    def write(self, chunk: Any) -> int:
         if self.error is not None:
             return -1
         try:
             return self.output.write(memoryview(chunk))
         except BaseException as error:  # whatever it is, it is raised again as soon as libvips has returned
-            self.error = error
+            self.error = _without_frames(error)
             return -1
+
+
+def _without_frames(error: BaseException) -> BaseException:
+    """The error, cut off from where it happened: inside of libvips' call, whose frames would hold the image as long."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__context__
+    return error
 
 
 def _check_format(picture: Picture, encoder: Encoder) -> None:

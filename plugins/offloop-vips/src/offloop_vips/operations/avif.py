@@ -24,7 +24,7 @@ class Avif(Encoder, frozen=True):
     quality: Annotated[int, Meta(ge=1, le=100)] = 50
 
     lossless: bool = False
-    """Keep every pixel as it is, which takes 8 bits and full colour resolution."""
+    """Keep every pixel as it is; colour then has to have its full resolution."""
 
     effort: Annotated[int, Meta(ge=0, le=9)] = 4
     """How much time to spend on a smaller file."""
@@ -41,7 +41,7 @@ class Avif(Encoder, frozen=True):
 
 
 def prepare(image: Image, _avif: Avif) -> Image:
-    return image
+    return image.colourspace("srgb")  # decoders give three bands whatever the file was made from
 
 
 def save(image: Image, avif: Avif, target: object) -> None:

@@ -23,9 +23,6 @@ class Blur(Operation, frozen=True):
 
 
 def apply(picture: Picture, blur: Blur) -> Picture:
-    if blur.sigma is not None:
-        # a wide Gaussian goes back further than the lines that are kept of a picture read from the top down
-        picture = picture.settled()
     return picture.each_page(lambda page: premultiplied(page, lambda image: _blurred(image, blur.sigma)))
 
 

@@ -14,7 +14,7 @@ from .encoder import Encoder
 
 __all__ = ["Png"]
 
-_DEFAULTS = (100, 7, 256, 1.0)
+_DEFAULTS = (7, 256, 1.0)
 
 
 class Png(Encoder, frozen=True):
@@ -35,9 +35,6 @@ class Png(Encoder, frozen=True):
     palette: bool = False
     """Reduce the picture to a palette, alpha included; the fields below apply to this."""
 
-    quality: Annotated[int, Meta(ge=0, le=100)] = 100
-    """Use as few colours as give this quality."""
-
     effort: Annotated[int, Meta(ge=1, le=10)] = 7
     """How hard to look for a good palette."""
 
@@ -48,8 +45,8 @@ class Png(Encoder, frozen=True):
     """How much of the error is passed on to neighbouring pixels."""
 
     def check(self) -> None:
-        if not self.palette and (self.quality, self.effort, self.colours, self.dither) != _DEFAULTS:
-            raise InvalidTask("Png: quality, effort, colours and dither do nothing without palette=True")
+        if not self.palette and (self.effort, self.colours, self.dither) != _DEFAULTS:
+            raise InvalidTask("Png: effort, colours and dither do nothing without palette=True")
 
 
 def prepare(image: Image, _png: Png) -> Image:
@@ -57,7 +54,7 @@ def prepare(image: Image, _png: Png) -> Image:
 
 
 def save(image: Image, png: Png, target: object) -> None:
-    palette = {"Q": png.quality, "effort": png.effort, "bitdepth": _bitdepth(png.colours), "dither": png.dither}
+    palette = {"effort": png.effort, "bitdepth": _bitdepth(png.colours), "dither": png.dither}
     image.pngsave_target(
         target,
         keep="none",

@@ -72,8 +72,7 @@ def apply(picture: Picture, resize: Resize) -> Picture:
     if is_strategy(resize.position) and picture.pages > 1:
         raise InvalidTask(f"Resize(position={resize.position!r}): every page would be cropped elsewhere; choose a gravity")
     scaled, canvas = fitting(resize, picture.size)
-    for size in (scaled, canvas):
-        check_pixels(size, picture.pages, picture.max_pixels)
+    check_pixels(canvas, picture.pages, picture.max_pixels)  # of what is scaled, only the part that is kept is ever computed
     picture = _scale(picture, scaled, resize.kernel).upright()
     if canvas == scaled:
         return picture

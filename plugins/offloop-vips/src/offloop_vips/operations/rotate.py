@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 from msgspec import Meta
@@ -10,8 +9,7 @@ from msgspec import Meta
 from offloop.operation import Operation
 
 from ..colours import Colour, check_colour, rgba
-from ..fitting import Size
-from ..picture import Image, Picture, check_pixels, over
+from ..picture import Image, Picture, over
 
 __all__ = ["Rotate"]
 
@@ -35,15 +33,12 @@ def apply(picture: Picture, rotate: Rotate) -> Picture:
         return picture
     if angle % 90 == 0:
         return picture.settled().each_page(lambda page: page.rot(f"d{angle:.0f}"))
-    check_pixels(_bounding(picture.size, angle), picture.pages, picture.max_pixels)
     return picture.settled().each_page(lambda page: _rotated(page, angle, rotate.background))
 
 
-def _bounding(size: Size, angle: float) -> Size:
-    cosine, sine = abs(math.cos(math.radians(angle))), abs(math.sin(math.radians(angle)))
-    return Size(int(size.width * cosine + size.height * sine), int(size.width * sine + size.height * cosine))
-
-
 def _rotated(image: Image, angle: float, background: Colour) -> Image:
-    image, ground = over(image, rgba(background))
+    colour = rgba(background)
+    image, ground = over(image, colour)
+    if image.hasalpha():  # libvips premultiplies such an image by itself, but not the background
+        ground = [band * colour.alpha for band in ground[:-1]] + ground[-1:]
     return image.rotate(angle, background=ground)

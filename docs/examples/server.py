@@ -1,0 +1,122 @@
+"""Thumbnails over HTTP: the picture goes from the socket into shared memory, and the thumbnail back from there.
+
+uvicorn server:app
+curl --data-binary @photo.jpg 'http://127.0.0.1:8000/thumbnail?width=320&format=webp' > thumbnail.webp
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import anyio
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+import offloop
+from offloop import Buffer, InvalidTask, OffloopError, Operation, Pool, Result, SourceTooLarge, TaskFailed
+from offloop_vips import Avif, Jpeg, Png, Resize, Webp
+
+MAX_SOURCE_BYTES = 50_000_000
+SLICE_NBYTES = 64 * 1024  # what is copied at a time on the way out; a slow client never has more of it waiting
+ENCODERS = {"webp": Webp, "jpeg": Jpeg, "png": Png, "avif": Avif}
+STATUS_OF_ERROR: dict[type, int] = {
+    offloop.MemoryLimitExceeded: 413,  # SourceTooLarge too
+    offloop.InvalidTask: 422,
+    offloop.TaskFailed: 422,
+    offloop.QueueFull: 429,
+    offloop.PoolClosed: 503,
+    offloop.WorkerDied: 503,
+    offloop.QueueTimeout: 503,
+    offloop.TaskTimeout: 504,
+    ClientDisconnect: 499,  # nobody is there to read it
+}
+STATUS_OF_CODE = {"too_many_pixels": 413, "unsupported_format": 415}
+
+
+class Wish(msgspec.Struct):
+    """What the query asks for."""
+
+    width: int | None = None
+    height: int | None = None
+    format: str = "webp"
+
+    def pipeline(self) -> list[Operation]:
+        if self.format not in ENCODERS:
+            raise InvalidTask(f"format={self.format!r}: one of {', '.join(ENCODERS)}")
+        return [Resize(self.width, self.height, fit="inside"), ENCODERS[self.format]()]
+
+
+async def thumbnail(request: Request) -> Response:
+    try:
+        pipeline = msgspec.convert(dict(request.query_params), Wish, strict=False).pipeline()
+    except msgspec.ValidationError as error:
+        raise InvalidTask(str(error)) from None
+    result = await run_while_connected(request, await receive(request), pipeline)
+    return StreamingResponse(slices(result), 200, {"content-length": str(len(result))}, result.info.media_type)
+
+
+async def health(request: Request) -> Response:
+    return Response(msgspec.json.encode(request.state.pool.statistics()), media_type="application/json")
+
+
+async def receive(request: Request) -> Buffer:
+    """The body, written into shared memory as it comes."""
+    announced = int(request.headers.get("content-length", 0))
+    if announced > MAX_SOURCE_BYTES:
+        raise SourceTooLarge(announced, MAX_SOURCE_BYTES)
+    pool: Pool = request.state.pool
+    return await pool.receive(request.stream(), max_bytes=MAX_SOURCE_BYTES, expected_bytes=announced)
+
+
+async def run_while_connected(request: Request, source: Buffer, pipeline: list[Operation]) -> Result:
+    """The task's result; the task is cancelled if the client leaves."""
+    outcome: Result | Exception = ClientDisconnect()
+
+    async def cancel_when_disconnected() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        either.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as either:
+        either.start_soon(cancel_when_disconnected)
+        try:
+            outcome = await request.state.pool.run(source, pipeline)
+        except OffloopError as error:  # kept out of the group, which would wrap it
+            outcome = error
+        either.cancel_scope.cancel()
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+async def slices(result: Result) -> AsyncIterator[memoryview]:
+    """The result's memory, in place; it goes back to the pool when the last slice is sent."""
+    for start in range(0, len(result), SLICE_NBYTES):
+        yield result.data[start : start + SLICE_NBYTES]
+
+
+async def refuse(_request: Request, error: Exception) -> Response:
+    status = next((STATUS_OF_ERROR[kind] for kind in type(error).__mro__ if kind in STATUS_OF_ERROR), 500)
+    if isinstance(error, TaskFailed):
+        status = STATUS_OF_CODE.get(error.code, status)
+    headers = {"retry-after": "1"} if status == 429 else {}  # noqa: PLR2004 (a status)
+    return JSONResponse({"error": type(error).__name__, "detail": str(error)}, status, headers)
+
+
+def make_app(**settings: Any) -> Starlette:
+    """The application, whose pool has these settings."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncGenerator[dict[str, Pool]]:
+        async with Pool(**settings) as pool:
+            yield {"pool": pool}
+
+    routes = [Route("/thumbnail", thumbnail, methods=["POST"]), Route("/health", health)]
+    handlers = cast("Any", {OffloopError: refuse, ClientDisconnect: refuse})
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+
+
+app = make_app(timeout=10, max_queue=100)

@@ -1,0 +1,83 @@
+"""What the tests of every operation need: small pictures, files made of them, and the processor without a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import pytest
+import pyvips
+
+from offloop.operation import Operation
+from offloop.processor import Encoded, Payload, Raster
+from offloop.testing import run_inline
+from offloop_vips.processor import VipsProcessor
+
+Array: TypeAlias = Any  # a numpy array; which one, the assertions tell
+
+
+class Bench:
+    """Pictures in, pictures out."""
+
+    def image(self, array: Array) -> Any:
+        return pyvips.Image.new_from_array(array).copy(interpretation="srgb" if array.shape[2] >= 3 else "b-w")
+
+    def file(self, array: Array, suffix: str, orientation: int | None = None, **options: Any) -> bytes:
+        image = self.image(array)
+        if orientation is not None:
+            image.set_type(pyvips.GValue.gint_type, "orientation", orientation)
+        return image.write_to_buffer(suffix, **options)
+
+    def run(self, source: Any, *operations: Operation) -> Any:
+        payload: Payload
+        if isinstance(source, np.ndarray):
+            raster: Any = np.ascontiguousarray(cast("Any", source))
+            payload = Raster(memoryview(raster).cast("B"), raster.shape, raster.dtype.str)
+        else:
+            payload = Encoded(memoryview(source))
+        return run_inline(VipsProcessor(), payload, operations)
+
+    def read(self, payload: Any) -> Array:
+        """What a payload shows: samples of a raster, or of a file as libvips decodes it; wide integers, fit to subtract."""
+        if isinstance(payload, Raster):
+            array = np.frombuffer(payload.data, payload.dtype).reshape(payload.shape)
+            return array.astype(int) if array.dtype.kind == "u" else array
+        array = pyvips.Image.new_from_buffer(bytes(payload.data), "").numpy().astype(int)
+        return array if array.ndim == 3 else array[:, :, np.newaxis]
+
+    def show(self, source: Any, *operations: Operation) -> Array:
+        return self.read(self.run(source, *operations))
+
+    def animation(self, frames: list[Array], suffix: str, durations: list[int]) -> bytes:
+        roll = self.image(np.concatenate(frames))
+        roll.set_type(pyvips.GValue.gint_type, "page-height", frames[0].shape[0])
+        roll.set_type(pyvips.GValue.array_int_type, "delay", durations)
+        roll.set_type(pyvips.GValue.gint_type, "loop", 3)
+        return roll.write_to_buffer(suffix, **({"lossless": True} if suffix == ".webp" else {}))
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def quarters() -> Array:
+    """60 wide, 40 high: red, green over blue, white. No two of its eight orientations look alike."""
+    array = np.zeros((40, 60, 3), "u1")
+    array[:20, :30], array[:20, 30:], array[20:, :30], array[20:, 30:] = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+    return array
+
+
+@pytest.fixture
+def smooth() -> Callable[..., Array]:
+    """Pictures of a given size without fine detail, which survive lossy formats and scaling."""
+
+    def make(width: int, height: int, bands: int = 3) -> Array:
+        y, x = np.mgrid[0:height, 0:width]
+        slopes: Any = [x / width, y / height, (x + y) / (width + height), 1 - x / width / 2]
+        samples: Any = [np.round(slope * 255) for slope in slopes[:bands]]
+        return np.stack(samples, axis=-1).astype("u1")
+
+    return make

@@ -1,0 +1,250 @@
+"""A pool's core on a table: tell it what happened and when, look at what it commands. No loop, no process, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from offloop.core.arena import Block, Reservation
+from offloop.core.commands import Command, FetchPages, ProvideInput, Send, SettleTask, StartWorker
+from offloop.core.events import (
+    BlocksReturned,
+    CloseRequested,
+    Event,
+    InputRequested,
+    PagesRefused,
+    PagesReserved,
+    PoolStarted,
+    TaskCancelled,
+    TaskPrepared,
+    TaskSubmitted,
+    TimePassed,
+    WorkerReaped,
+    WorkerReported,
+)
+from offloop.core.pool_state import CoreSettings, PoolState
+from offloop.core.tasks import TaskSpec
+from offloop.core.worker_state import WorkerState
+from offloop.statistics import Statistics, snapshot
+from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
+from offloop.wire.messages import Done, Failed, FromWorker, Need, Ready, Run, Stage
+from offloop.wire.status import Status
+
+__all__ = [
+    "GRACE_S",
+    "KIB",
+    "MIB",
+    "PAGE",
+    "PLENTY",
+    "STAGES",
+    "START_TIMEOUT_S",
+    "PoolScript",
+    "done",
+    "in_outbox",
+    "of_type",
+    "only",
+    "outcome_of",
+    "reservations",
+    "sent_run",
+    "started",
+]
+
+KIB, MIB, PAGE = 1024, 1024 * 1024, 4096
+PLENTY = 1 << 40  # free bytes that bound nothing
+GRACE_S, START_TIMEOUT_S = 1.0, 10.0
+STAGES = [Stage("faults", msgspec.Raw(msgspec.msgpack.encode([["Noop"]])))]
+
+
+class PoolScript:
+    """A `PoolState` and the time. Every method tells it one thing and returns the commands."""
+
+    def __init__(
+        self,
+        workers: int = 1,
+        *,
+        limit_bytes: int = 4 * MIB,
+        inbox_nbytes: int = 3 * MIB,
+        max_queue: int | None = None,
+    ) -> None:
+        settings = CoreSettings(
+            workers=workers,
+            limit_bytes=limit_bytes,
+            inbox_nbytes=inbox_nbytes,
+            max_queue=max_queue,
+            grace_s=GRACE_S,
+            start_timeout_s=START_TIMEOUT_S,
+        )
+        self.core = PoolState(settings)
+        self.now = 0.0
+
+    def tell(self, *events: Event) -> list[Command]:
+        """All these at the present moment."""
+        return [command for event in events for command in self.core.handle(event, self.now)]
+
+    def at(self, now: float) -> list[Command]:
+        """Time passes until then."""
+        self.now = now
+        return self.tell(TimePassed())
+
+    # Workers
+
+    def start(self) -> list[Command]:
+        """Enter the pool."""
+        return self.tell(PoolStarted())
+
+    def ready(self, slot: int = 0, *, pages: bool = False) -> list[Command]:
+        """That worker reports. The pages that its first grants would lie in are fetched, or (the default) refused."""
+        commands = self.tell_ready(slot)
+        for reservation in reservations(commands):
+            commands += self.tell(PagesReserved(reservation) if pages else PagesRefused(reservation, PLENTY))
+        return commands
+
+    def opened(self, *, pages: bool = False) -> PoolScript:
+        """Entered, with every worker ready; unless told otherwise, tasks go out without a first grant."""
+        self.start()
+        for slot in range(len(self.core.crew.slots)):
+            self.ready(slot, pages=pages)
+        return self
+
+    def report(self, slot: int, message: FromWorker) -> list[Command]:
+        return self.tell(WorkerReported(slot, message))
+
+    def tell_ready(self, slot: int = 0) -> list[Command]:
+        """That worker reports; whether its first pages are there is left open."""
+        return self.tell(WorkerReported(slot, Ready(pid=1000 + slot)))
+
+    def done(self, task_id: int, slot: int = 0, *, output: EncodedAt | RasterAt | WrittenTo | None = None) -> list[Command]:
+        """The worker succeeded; unless told otherwise, with nothing in hand."""
+        return self.report(slot, done(task_id, output))
+
+    def failed(self, task_id: int, slot: int = 0, *, code: str = "refused", message: str = "no") -> list[Command]:
+        return self.report(slot, Failed(task_id, code, message, None, 1, 2))
+
+    def need(self, task_id: int, nbytes: int, slot: int = 0) -> list[Command]:
+        return self.report(slot, Need(task_id, nbytes))
+
+    def reaped(self, slot: int = 0, exit_code: int | None = -9, **more: Any) -> list[Command]:
+        """That worker is dead; its status block says that it was at the task it has, unless told otherwise."""
+        task = self.core.crew.slots[slot].task
+        more.setdefault("status", Status(task.task_id if task else 0, 0, 0.0))
+        return self.tell(WorkerReaped(slot, exit_code, **more))
+
+    def state(self, slot: int = 0) -> WorkerState:
+        return self.core.crew.slots[slot].state
+
+    # Tasks
+
+    def submit(self, task_id: int) -> list[Command]:
+        return self.tell(TaskSubmitted(task_id))
+
+    def prepare(
+        self,
+        task_id: int,
+        block: Block | None = None,
+        *,
+        nbytes: int | None = None,
+        segment: int = INBOX,
+        timeout_s: float | None = None,
+        queue_timeout_s: float | None = None,
+        destination: bytes | None = None,
+        outbox_id: int | None = None,
+    ) -> list[Command]:
+        """Its source is in place: nothing, or a block of the inbox."""
+        handle = None if block is None else Handle(segment, block.offset, nbytes or block.nbytes, block.generation)
+        spec = TaskSpec(
+            source=EncodedAt(handle),
+            stages=STAGES,
+            timeout_s=timeout_s,
+            queue_timeout_s=queue_timeout_s,
+            destination=destination,
+            temporary=None if destination is None else destination + b".tmp",
+            outbox_id=outbox_id,
+        )
+        return self.tell(TaskPrepared(task_id, spec))
+
+    def run(self, task_id: int, block: Block | None = None, **more: Any) -> list[Command]:
+        """Submit and prepare at once."""
+        return self.submit(task_id) + self.prepare(task_id, block, **more)
+
+    def cancel(self, task_id: int) -> list[Command]:
+        return self.tell(TaskCancelled(task_id))
+
+    def close(self) -> list[Command]:
+        return self.tell(CloseRequested())
+
+    # Memory
+
+    def request(self, input_id: int, nbytes: int) -> list[Command]:
+        return self.tell(InputRequested(input_id, nbytes))
+
+    def input(self, input_id: int, nbytes: int) -> Block:
+        """A block of the inbox, with its pages, held by the caller."""
+        commands = self.request(input_id, nbytes)
+        for reservation in reservations(commands):
+            commands += self.tell(PagesReserved(reservation))
+        return only(of_type(commands, ProvideInput)).block
+
+    def granted(self, task_id: int, nbytes: int, slot: int = 0) -> Block:
+        """The worker needs so much, and gets it."""
+        commands = self.need(task_id, nbytes, slot)
+        for reservation in reservations(commands):
+            commands += self.tell(PagesReserved(reservation))
+        grant: Any = only(of_type(commands, Send)).message
+        block = self.core.arena.get(grant.block.generation)
+        assert block is not None
+        return block
+
+    def reserved(self, reservation: Reservation) -> list[Command]:
+        return self.tell(PagesReserved(reservation))
+
+    def refused(self, reservation: Reservation, free_bytes: int = 0) -> list[Command]:
+        return self.tell(PagesRefused(reservation, free_bytes))
+
+    def give_back(self, *blocks: Block) -> list[Command]:
+        """The caller's last views of these are gone."""
+        return self.tell(BlocksReturned(tuple(block.generation for block in blocks)))
+
+    @property
+    def statistics(self) -> Statistics:
+        return snapshot(self.core)
+
+
+def done(task_id: int, output: EncodedAt | RasterAt | WrittenTo | None = None) -> Done:
+    """A success."""
+    return Done(task_id, EncodedAt(None) if output is None else output, {}, 1, 2)
+
+
+def in_outbox(block: Block, nbytes: int) -> EncodedAt:
+    """An output at the start of a block."""
+    return EncodedAt(Handle(OUTBOX, block.offset, nbytes, block.generation))
+
+
+def sent_run(task_id: int, slot: int = 0, *, grant: Handle | None = None) -> Send:
+    """The command that dispatches a task without a source."""
+    return Send(slot, Run(task_id, EncodedAt(None), STAGES, grant))
+
+
+def reservations(commands: Iterable[Command]) -> list[Reservation]:
+    return [command.reservation for command in of_type(commands, FetchPages)]
+
+
+def of_type(commands: Iterable[Command], kind: type[Any]) -> list[Any]:
+    return [command for command in commands if isinstance(command, kind)]
+
+
+def only(items: list[Any]) -> Any:
+    """The one item of a list that has no other."""
+    assert len(items) == 1, items
+    return items[0]
+
+
+def outcome_of(commands: Iterable[Command], task_id: int) -> Any:
+    """What that task ended with, here and exactly once."""
+    return only([command for command in of_type(commands, SettleTask) if command.task_id == task_id]).outcome
+
+
+def started(slot: int, outbox_id: int) -> StartWorker:
+    """The command that starts a slot's process, in the pool of a default `PoolScript`."""
+    return StartWorker(slot, outbox_id, 4 * MIB + PAGE)

@@ -1,0 +1,409 @@
+"""The common road of a task, its queue, its time: events in, exact commands out."""
+
+from __future__ import annotations
+
+import pytest
+
+from offloop.core.commands import AnnounceOpening, KillWorker, Send, SettleTask
+from offloop.core.events import TaskRefused
+from offloop.core.pool_state import FIRST_GRANT_NBYTES
+from offloop.core.tasks import Completed
+from offloop.core.worker_state import WorkerState
+from offloop.errors import MemoryLimitExceeded, QueueFull, QueueTimeout, TaskFailed, TaskTimeout
+from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, WrittenTo
+from offloop.wire.messages import Cancel, Run
+from offloop.wire.status import Status
+
+from .pool_script import GRACE_S, MIB, STAGES, PoolScript, in_outbox, of_type, only, outcome_of, sent_run, started
+
+
+def test_entering_starts_every_worker_and_opens_when_the_last_is_ready() -> None:
+    pool = PoolScript(2)
+    assert pool.start() == [started(0, 1), started(1, 2)]
+    assert of_type(pool.ready(1), AnnounceOpening) == []
+    assert of_type(pool.ready(0), AnnounceOpening) == [AnnounceOpening(None)]
+    assert pool.statistics.workers == {"idle": 2}
+
+
+def test_a_task_is_sent_to_an_idle_worker_and_settled_by_its_answer() -> None:
+    pool = PoolScript().opened()
+    assert pool.submit(1) == []
+    assert (pool.core.preparing, pool.statistics.waiting, pool.statistics.running) == (1, 1, 0)
+    assert pool.prepare(1) == [sent_run(1)]
+    assert pool.state() is WorkerState.BUSY
+    assert pool.done(1) == [SettleTask(1, Completed(EncodedAt(None), None, {}, 1, 2))]
+    assert pool.state() is WorkerState.IDLE
+    assert pool.statistics.completed == 1
+
+
+def test_a_source_is_held_until_its_task_has_its_outcome() -> None:
+    pool = PoolScript().opened()
+    source = pool.input(10, 100)
+    (command,) = pool.run(1, source, nbytes=100)
+    assert command == Send(0, Run(1, EncodedAt(Handle(INBOX, 0, 100, source.generation)), STAGES, None))
+    pool.give_back(source)
+    assert pool.core.arena.get(source.generation) is source, "the worker reads it"
+    pool.done(1)
+    assert pool.core.arena.get(source.generation) is None
+
+
+def test_tasks_wait_their_turn_and_the_freed_worker_takes_the_oldest() -> None:
+    pool = PoolScript().opened()
+    assert pool.run(1) == [sent_run(1)]
+    assert pool.run(2) == pool.run(3) == []
+    assert pool.statistics.waiting == 2
+    assert pool.done(1)[1:] == [sent_run(2)]
+    assert pool.failed(2)[1:] == [sent_run(3)]
+    assert pool.done(3)[1:] == []
+
+
+def test_tasks_that_came_before_a_worker_was_ready_are_given_to_it() -> None:
+    pool = PoolScript()
+    pool.start()
+    assert pool.run(1) == []
+    assert pool.ready()[:1] == [AnnounceOpening(None)]
+    assert pool.core.crew.slots[0].task is not None
+
+
+def test_every_idle_worker_gets_one_task_and_no_more() -> None:
+    pool = PoolScript(2).opened()
+    sends = pool.run(1) + pool.run(2) + pool.run(3)
+    assert {command.slot for command in of_type(sends, Send)} == {0, 1}
+    assert (pool.statistics.running, pool.statistics.waiting) == (2, 1)
+
+
+def test_a_failure_reaches_the_caller_and_the_worker_goes_on() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    (settled,) = pool.failed(1, code="corrupt_source", message="bad")
+    assert isinstance(settled, SettleTask)
+    assert isinstance(settled.outcome, TaskFailed)
+    assert (settled.outcome.code, pool.state(), pool.statistics.failed) == ("corrupt_source", WorkerState.IDLE, 1)
+
+
+def test_a_source_that_could_not_be_prepared_settles_the_task() -> None:
+    pool = PoolScript().opened()
+    pool.submit(1)
+    error = MemoryLimitExceeded(2, 1)
+    assert pool.tell(TaskRefused(1, error)) == [SettleTask(1, error)]
+    assert pool.tell(TaskRefused(1, error)) == []
+    assert pool.statistics.refused == 1
+
+
+def test_a_file_that_the_worker_wrote_is_the_result() -> None:
+    pool = PoolScript().opened()
+    (command,) = pool.run(1, destination=b"/tmp/out")
+    assert command == Send(0, Run(1, EncodedAt(None), STAGES, None, b"/tmp/out", b"/tmp/out.tmp"))
+    outcome = outcome_of(pool.done(1, output=WrittenTo(99)), 1)
+    assert outcome == Completed(WrittenTo(99), None, {}, 1, 2)
+
+
+# Standing grants
+
+
+def test_a_task_goes_out_with_memory_to_begin_with_where_pages_are_there() -> None:
+    pool = PoolScript().opened(pages=True)
+    (command,) = pool.run(1)
+    standing = pool.core.crew.slots[0].standing
+    assert standing is not None
+    assert command == sent_run(1, grant=Handle(OUTBOX, standing.offset, FIRST_GRANT_NBYTES, standing.generation))
+    assert pool.statistics.leases["standing"] == 1
+
+
+def test_memory_that_was_not_used_is_still_the_workers_and_is_not_sent_again() -> None:
+    pool = PoolScript().opened(pages=True)
+    pool.run(1)
+    standing = pool.core.crew.slots[0].standing
+    pool.done(1)
+    assert pool.run(2) == [sent_run(2)]
+    assert pool.core.crew.slots[0].standing is standing
+    assert pool.statistics.leases["standing"] == 1
+
+
+def test_a_result_in_standing_memory_becomes_the_callers_and_the_next_task_gets_new_memory() -> None:
+    pool = PoolScript().opened(pages=True)
+    pool.run(1)
+    standing = pool.core.crew.slots[0].standing
+    assert standing is not None
+    outcome = outcome_of(pool.done(1, output=in_outbox(standing, 5000)), 1)
+    assert outcome.block is standing
+    assert standing.nbytes == 8192, "the rest of it is free again"
+    assert pool.statistics.leases == {"caller": 1, "task": 0, "worker": 0, "standing": 0, "reservation": 0}
+    (command,) = pool.run(2)
+    assert isinstance(command, Send)
+    assert isinstance(command.message, Run)
+    assert command.message.grant is None, "256 KiB with pages are not there any more, and nobody waits for them"
+    pool.done(2)
+    pool.give_back(standing)
+    assert pool.statistics.memory_used_bytes == 0
+    (command,) = pool.run(3)
+    assert isinstance(command, Send)
+    assert isinstance(command.message, Run)
+    assert command.message.grant is not None
+
+
+# How many may wait
+
+
+def test_with_no_queue_a_task_is_refused_when_every_worker_has_one() -> None:
+    pool = PoolScript(2, max_queue=0).opened()
+    assert pool.run(1)
+    assert pool.run(2)
+    error = outcome_of(pool.submit(3), 3)
+    assert isinstance(error, QueueFull)
+    assert (error.queued, error.max_queue) == (0, 0)
+    pool.done(1, slot=pool_slot(pool, 1))
+    assert of_type(pool.run(4), Send)
+
+
+def pool_slot(pool: PoolScript, task_id: int) -> int:
+    """Where that task runs."""
+    return only([slot.index for slot in pool.core.crew.slots if slot.task and slot.task.task_id == task_id])
+
+
+def test_a_queue_of_one_takes_one_and_refuses_the_next() -> None:
+    pool = PoolScript(max_queue=1).opened()
+    assert of_type(pool.run(1), Send)
+    assert pool.run(2) == []
+    error = outcome_of(pool.submit(3), 3)
+    assert isinstance(error, QueueFull)
+    assert (error.queued, error.max_queue) == (1, 1)
+    pool.cancel(2)
+    assert pool.run(4) == []
+
+
+def test_tasks_whose_source_is_on_its_way_count_as_waiting() -> None:
+    pool = PoolScript(max_queue=0).opened()
+    assert pool.submit(1) == []
+    assert isinstance(outcome_of(pool.submit(2), 2), QueueFull)
+
+
+def test_without_a_limit_any_number_waits() -> None:
+    pool = PoolScript().opened()
+    assert [command for n in range(1, 200) for command in of_type(pool.run(n), SettleTask)] == []
+    assert pool.statistics.waiting == 198
+
+
+def test_a_refused_task_leaves_nothing_behind() -> None:
+    pool = PoolScript(max_queue=0).opened()
+    pool.run(1)
+    pool.submit(2)
+    assert pool.prepare(2) == []
+    assert pool.cancel(2) == []
+    assert (pool.statistics.refused, pool.statistics.waiting) == (1, 0)
+
+
+# How long a task may wait
+
+
+def test_a_task_that_waited_too_long_is_refused_and_never_runs() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    pool.run(2, queue_timeout_s=2.0)
+    assert pool.core.wake_at == 2.0
+    assert pool.at(1.9) == []
+    error = outcome_of(pool.at(2.0), 2)
+    assert isinstance(error, QueueTimeout)
+    assert (error.queue_timeout_s, error.waiting_for) == (2.0, "a worker")
+    assert of_type(pool.done(1), Send) == []
+    assert pool.statistics.refused == 1
+
+
+def test_a_task_that_ran_in_time_has_no_queue_deadline_any_more() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    pool.run(2, queue_timeout_s=2.0)
+    assert of_type(pool.done(1), Send) == [sent_run(2)]
+    assert pool.at(50.0) == []
+
+
+def test_the_queue_deadline_counts_from_the_submission() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    pool.submit(2)
+    pool.now = 1.5
+    pool.prepare(2, queue_timeout_s=2.0)
+    assert isinstance(outcome_of(pool.at(2.0), 2), QueueTimeout)
+
+
+# How long a task may run
+
+
+def test_a_task_without_a_timeout_has_no_timer() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    assert pool.core.crew.slots[0].timer is None
+
+
+def test_a_task_past_its_deadline_is_told_to_stop_and_obeys() -> None:
+    pool = PoolScript().opened()
+    pool.run(1, timeout_s=5.0)
+    assert pool.core.wake_at <= 5.0
+    assert pool.at(4.9) == []
+    assert pool.at(5.0) == [Send(0, Cancel(1))]
+    assert pool.state() is WorkerState.TIMED_OUT
+    assert pool.core.wake_at <= 5.0 + GRACE_S
+    pool.now = 5.5
+    outcome = outcome_of(pool.failed(1, code="cancelled"), 1)
+    assert isinstance(outcome, TaskTimeout)
+    assert (outcome.timeout_s, outcome.obeyed) == (5.0, True)
+    assert (pool.state(), pool.statistics.worker_starts, pool.statistics.timed_out) == (WorkerState.IDLE, 1, 1)
+    assert pool.at(50.0) == []
+
+
+def test_a_result_that_comes_after_the_deadline_is_nobodys() -> None:
+    pool = PoolScript().opened()
+    pool.run(1, timeout_s=5.0)
+    block = pool.granted(1, 5000)
+    pool.at(5.0)
+    assert isinstance(outcome_of(pool.done(1, output=in_outbox(block, 5000)), 1), TaskTimeout)
+    assert pool.statistics.memory_used_bytes == 0
+
+
+def test_a_task_that_does_not_stop_costs_its_worker_and_another_takes_the_slot() -> None:
+    pool = PoolScript().opened()
+    pool.run(1, timeout_s=5.0)
+    pool.at(5.0)
+    assert pool.at(5.0 + GRACE_S - 0.1) == []
+    assert pool.at(5.0 + GRACE_S) == [KillWorker(0)]
+    assert pool.state() is WorkerState.FAILED
+    assert pool.statistics.running == 1, "it may still write"
+    settled, dropped, start = pool.reaped(status=Status(1, 0, 0.5))
+    outcome = outcome_of([settled], 1)
+    assert isinstance(outcome, TaskTimeout)
+    assert (outcome.obeyed, outcome.running) == (False, "faults at 50%")
+    assert type(dropped).__name__ == "DropOutbox"
+    assert start == started(0, 2)
+    assert (pool.state(), pool.statistics.timed_out, pool.statistics.worker_died) == (WorkerState.RESTARTING, 1, 0)
+
+
+def test_a_deadline_counts_from_the_dispatch() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    pool.run(2, timeout_s=5.0)
+    pool.now = 100.0
+    pool.done(1)
+    assert pool.at(104.9) == []
+    assert pool.at(105.0) == [Send(0, Cancel(2))]
+
+
+def test_one_workers_deadline_leaves_the_others_alone() -> None:
+    pool = PoolScript(2).opened()
+    pool.run(1, timeout_s=1.0)
+    pool.run(2, timeout_s=9.0)
+    slow = pool_slot(pool, 1)
+    assert pool.at(1.0) == [Send(slow, Cancel(1))]
+    assert pool.state(1 - slow) is WorkerState.BUSY
+
+
+# Callers that leave
+
+
+def test_cancelling_a_task_that_is_being_prepared_settles_it() -> None:
+    pool = PoolScript().opened()
+    pool.submit(1)
+    assert pool.cancel(1) == [SettleTask(1, None)]
+    assert pool.prepare(1) == []
+    assert (pool.statistics.cancelled, pool.statistics.waiting) == (1, 0)
+
+
+def test_cancelling_a_task_that_waits_takes_it_out_of_the_queue() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    source = pool.input(10, 100)
+    pool.run(2, source)
+    pool.give_back(source)
+    assert pool.cancel(2) == [SettleTask(2, None)]
+    assert pool.statistics.memory_used_bytes == 0
+    assert of_type(pool.done(1), Send) == []
+
+
+def test_cancelling_a_task_that_runs_tells_its_worker_to_stop() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    assert pool.cancel(1) == [Send(0, Cancel(1))]
+    assert pool.state() is WorkerState.TIMED_OUT
+    assert pool.cancel(1) == [], "once is enough"
+    assert outcome_of(pool.failed(1, code="cancelled"), 1) is None
+    assert (pool.state(), pool.statistics.cancelled) == (WorkerState.IDLE, 1)
+
+
+def test_cancelling_a_task_that_does_not_stop_kills_its_worker() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    pool.cancel(1)
+    assert pool.at(GRACE_S) == [KillWorker(0)]
+    assert outcome_of(pool.reaped(), 1) is None
+    assert pool.statistics.cancelled == 1
+
+
+def test_cancelling_a_task_that_has_timed_out_changes_its_outcome_only() -> None:
+    pool = PoolScript().opened()
+    pool.run(1, timeout_s=5.0)
+    pool.at(5.0)
+    assert pool.cancel(1) == []
+    assert outcome_of(pool.done(1), 1) is None
+
+
+def test_a_result_that_was_cancelled_is_nobodys_and_its_memory_is_free() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    block = pool.granted(1, MIB)
+    pool.cancel(1)
+    assert outcome_of(pool.done(1, output=in_outbox(block, MIB)), 1) is None
+    assert pool.statistics.memory_used_bytes == 0
+
+
+def test_cancelling_what_has_its_outcome_does_nothing() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    pool.done(1)
+    assert pool.cancel(1) == []
+    assert pool.statistics.cancelled == 0
+
+
+def test_cancelling_a_task_leaves_the_others_alone() -> None:
+    pool = PoolScript(2).opened()
+    pool.run(1)
+    pool.run(2)
+    slot = pool_slot(pool, 1)
+    pool.cancel(1)
+    pool.at(GRACE_S)
+    pool.reaped(slot)
+    assert outcome_of(pool.done(2, slot=1 - slot), 2) is not None
+
+
+# Results that are sources
+
+
+def test_a_result_is_a_source_in_place_for_the_worker_that_made_it() -> None:
+    pool = PoolScript(2).opened()
+    pool.run(1)
+    maker = pool_slot(pool, 1)
+    block = pool.granted(1, 5000, maker)
+    pool.done(1, maker, output=in_outbox(block, 5000))
+    assert pool.core.can_run_in(block.segment_id)
+    (command,) = pool.run(2, block, nbytes=5000, segment=OUTBOX, outbox_id=block.segment_id)
+    assert isinstance(command, Send)
+    assert command.slot == maker
+    assert not pool.core.can_run_in(block.segment_id)
+
+
+def test_no_worker_of_a_past_outbox_can_run_anything() -> None:
+    pool = PoolScript().opened()
+    pool.reaped()
+    pool.ready()
+    assert not pool.core.can_run_in(1)
+    assert pool.core.can_run_in(2)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_came_is_what_waits_runs_or_has_ended(workers: int) -> None:
+    pool = PoolScript(workers, max_queue=4).opened()
+    for task_id in range(1, 11):
+        pool.run(task_id, timeout_s=1.0)
+    pool.cancel(2)
+    pool.at(1.0)
+    s = pool.statistics
+    ended = s.completed + s.failed + s.timed_out + s.cancelled + s.worker_died + s.refused
+    assert s.submitted == 10 == s.waiting + s.running + ended

@@ -1,0 +1,253 @@
+"""Leaving the pool, from whatever state its worker is in: every task has its outcome and nobody is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from offloop.core.commands import Command, KillWorker, RefuseInput, Send, SettleTask, StartWorker
+from offloop.core.events import WorkerExited
+from offloop.core.tasks import Completed
+from offloop.core.worker_state import WorkerState
+from offloop.errors import PoolClosed, WorkerDied
+from offloop.wire.messages import Cancel, Retire
+from offloop.wire.status import Status
+
+from .pool_script import GRACE_S, MIB, PoolScript, done, of_type, only, outcome_of, reservations
+
+
+def starting() -> PoolScript:
+    pool = PoolScript()
+    pool.start()
+    return pool
+
+
+def idle() -> PoolScript:
+    return PoolScript().opened(pages=True)
+
+
+def busy() -> PoolScript:
+    pool = idle()
+    pool.run(1, timeout_s=5.0)
+    return pool
+
+
+def waiting_for_memory() -> PoolScript:
+    pool = busy()
+    pool.need(1, MIB)
+    return pool
+
+
+def timed_out() -> PoolScript:
+    pool = busy()
+    pool.at(5.0)
+    return pool
+
+
+def failed_with_a_task() -> PoolScript:
+    pool = busy()
+    pool.tell(WorkerExited(0))
+    return pool
+
+
+def failed_while_idle() -> PoolScript:
+    pool = idle()
+    pool.tell(WorkerExited(0))
+    return pool
+
+
+def restarting() -> PoolScript:
+    pool = idle()
+    pool.reaped()
+    return pool
+
+
+def restarting_after_a_pause() -> PoolScript:
+    pool = starting()
+    pool.reaped(exit_code=1)
+    return pool
+
+
+STATES: dict[str, tuple[Callable[[], PoolScript], WorkerState]] = {
+    "starting": (starting, WorkerState.STARTING),
+    "idle": (idle, WorkerState.IDLE),
+    "busy": (busy, WorkerState.BUSY),
+    "busy, waiting for memory": (waiting_for_memory, WorkerState.BUSY),
+    "timed out": (timed_out, WorkerState.TIMED_OUT),
+    "failed with a task": (failed_with_a_task, WorkerState.FAILED),
+    "failed while idle": (failed_while_idle, WorkerState.FAILED),
+    "restarting": (restarting, WorkerState.RESTARTING),
+    "restarting after a pause": (restarting_after_a_pause, WorkerState.RESTARTING),
+}
+
+
+def bury(pool: PoolScript, *, obeys: bool) -> list[Command]:
+    """Go on until nobody is left: workers leave when asked, or have to be killed. Returns all that was commanded."""
+    commands: list[Command] = []
+    for _ in range(20):
+        if pool.core.gone:
+            return commands
+        slot = pool.core.crew.slots[0]
+        if obeys and slot.task is not None and slot.state in {WorkerState.BUSY, WorkerState.TIMED_OUT}:
+            commands += pool.done(slot.task.task_id)
+        elif slot.outbox_id is not None and (obeys or slot.timer is None):
+            commands += pool.reaped(exit_code=0 if obeys else -9)
+        else:
+            assert slot.timer is not None, "somebody must be waiting for something"
+            commands += pool.at(slot.timer)
+    raise AssertionError("it never ended")
+
+
+@pytest.mark.parametrize("obeys", [True, False], ids=["obeys", "must be killed"])
+@pytest.mark.parametrize("name", STATES)
+def test_closing_in_every_state_ends_with_nobody_left_and_every_task_settled(name: str, obeys: bool) -> None:
+    make, state = STATES[name]
+    pool = make()
+    assert pool.state() is state
+    pool.run(50)
+    pool.submit(51)
+    commands = pool.close() + bury(pool, obeys=obeys)
+    assert isinstance(outcome_of(commands, 50), PoolClosed)
+    assert isinstance(outcome_of(commands, 51), PoolClosed)
+    s = pool.statistics
+    assert s.workers == {"gone": 1}
+    assert (s.waiting, s.running) == (0, 0)
+    assert s.submitted == s.completed + s.failed + s.timed_out + s.cancelled + s.worker_died + s.refused
+    assert {holder: n for holder, n in s.leases.items() if n and holder != "reservation"} == {}
+
+
+def test_an_idle_worker_is_asked_to_leave_and_goes() -> None:
+    pool = idle()
+    assert pool.close() == [Send(0, Retire())]
+    assert pool.state() is WorkerState.RETIRING
+    assert of_type(pool.reaped(exit_code=0), StartWorker) == []
+    assert pool.core.gone
+
+
+def test_a_worker_that_does_not_leave_is_killed() -> None:
+    pool = idle()
+    pool.close()
+    assert pool.at(GRACE_S) == [KillWorker(0)]
+    assert not pool.core.gone
+    pool.reaped()
+    assert pool.core.gone
+
+
+def test_a_worker_that_becomes_ready_while_it_is_asked_to_leave_gets_no_task_and_keeps_its_timer() -> None:
+    pool = starting()
+    pool.close()
+    assert pool.ready() == []
+    assert pool.state() is WorkerState.RETIRING
+    assert pool.at(GRACE_S) == [KillWorker(0)]
+
+
+def test_a_running_task_is_told_to_stop_and_its_worker_leaves_after_it() -> None:
+    pool = busy()
+    assert pool.close() == [Send(0, Cancel(1))]
+    commands = pool.failed(1, code="cancelled")
+    assert isinstance(outcome_of(commands, 1), PoolClosed)
+    assert commands[-1] == Send(0, Retire())
+
+
+def test_a_task_that_had_timed_out_before_the_close_still_says_so() -> None:
+    pool = timed_out()
+    assert pool.close() == []
+    assert pool.done(1)[-1] == Send(0, Retire())
+    assert pool.statistics.timed_out == 1
+
+
+def test_a_task_whose_worker_was_dead_before_the_close_says_so() -> None:
+    pool = failed_with_a_task()
+    pool.close()
+    assert isinstance(outcome_of(pool.reaped(), 1), WorkerDied)
+    assert pool.core.gone
+
+
+def test_a_task_that_was_never_begun_is_not_requeued_by_a_pool_that_is_closing() -> None:
+    pool = failed_with_a_task()
+    pool.close()
+    assert outcome_of(pool.reaped(status=Status(0, 0, 0.0)), 1) is not None
+    assert (pool.core.gone, pool.statistics.waiting) == (True, 0)
+
+
+@pytest.mark.parametrize("make", [busy, timed_out], ids=["busy", "timed out"])
+def test_a_pool_that_is_closing_starts_no_process(make: Callable[[], PoolScript]) -> None:
+    pool = make()
+    pool.close()
+    pool.at(pool.now + GRACE_S)
+    assert of_type(pool.reaped(), StartWorker) == []
+    assert pool.core.gone
+
+
+def test_a_slot_whose_process_is_yet_to_come_is_gone_at_once() -> None:
+    pool = restarting_after_a_pause()
+    assert pool.close() == []
+    assert pool.core.gone
+    assert pool.at(100.0) == []
+
+
+def test_nothing_new_is_taken_after_the_close() -> None:
+    pool = idle()
+    pool.close()
+    assert isinstance(outcome_of(pool.run(9), 9), PoolClosed)
+
+
+def test_a_source_that_arrives_after_the_close_is_not_waited_for() -> None:
+    pool = idle()
+    pool.submit(1)
+    pool.close()
+    assert pool.prepare(1) == []
+    assert pool.cancel(1) == []
+
+
+def test_closing_twice_is_closing_once() -> None:
+    pool = busy()
+    pool.close()
+    assert pool.close() == []
+
+
+def test_last_words_count_in_a_pool_that_is_closing() -> None:
+    pool = failed_with_a_task()
+    pool.close()
+    outcome = outcome_of(pool.reaped(last_words=(done(1),)), 1)
+    assert isinstance(outcome, Completed)
+
+
+def test_a_caller_may_still_hold_a_result_and_a_source_after_the_end() -> None:
+    pool = idle()
+    source = pool.input(10, 5000)
+    pool.close()
+    pool.reaped(exit_code=0)
+    assert pool.core.gone
+    assert pool.statistics.leases["caller"] == 1
+    pool.give_back(source)
+    assert pool.statistics.memory_used_bytes == 0
+
+
+def test_whoever_waits_for_memory_is_told_of_the_close() -> None:
+    pool = idle()
+    pool.input(10, 3 * MIB)
+    assert pool.request(11, MIB) == []
+    refusal = only(of_type(pool.close(), RefuseInput))
+    assert (refusal.input_id, type(refusal.error)) == (11, PoolClosed)
+
+
+def test_whoever_asks_for_memory_after_the_close_is_told() -> None:
+    pool = idle()
+    pool.input(10, 3 * MIB)
+    pool.close()
+    refusal = only(of_type(pool.request(12, MIB), RefuseInput))
+    assert isinstance(refusal.error, PoolClosed)
+
+
+def test_memory_that_arrives_after_the_close_is_still_accounted_for() -> None:
+    pool = idle()
+    pool.run(1)
+    found = reservations(pool.need(1, MIB))
+    pool.close()
+    pool.at(GRACE_S)
+    assert of_type(pool.reaped(), SettleTask)
+    for reservation in found:
+        pool.reserved(reservation)
+    assert pool.statistics.memory_used_bytes == 0

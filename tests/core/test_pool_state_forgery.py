@@ -1,0 +1,175 @@
+"""A worker that lies is killed, its task fails once, and nobody else notices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from offloop.core.commands import Command, KillWorker, Send, SettleTask
+from offloop.core.events import WorkerMisbehaved
+from offloop.core.tasks import Completed
+from offloop.core.worker_state import WorkerState
+from offloop.errors import WorkerDied
+from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
+from offloop.wire.messages import Failed, FromWorker, Need, Ready
+
+from .pool_script import MIB, PoolScript, done, in_outbox, of_type, only, outcome_of, reservations
+
+LIAR_TASK, OTHER_TASK = 1, 2
+
+
+class Scene:
+    """Two workers with a task each; both tasks were granted memory, and a caller holds a source."""
+
+    def __init__(self) -> None:
+        self.pool = PoolScript(2).opened(pages=True)
+        self.source = self.pool.input(10, 5000)
+        self.pool.run(LIAR_TASK, self.source)
+        self.pool.run(OTHER_TASK)
+        self.liar, self.other = (self.slot_of(task_id) for task_id in (LIAR_TASK, OTHER_TASK))
+        self.own = self.pool.granted(LIAR_TASK, 9000, self.liar)
+        self.foreign = self.pool.granted(OTHER_TASK, 9000, self.other)
+
+    def slot_of(self, task_id: int) -> int:
+        return only([slot.index for slot in self.pool.core.crew.slots if slot.task and slot.task.task_id == task_id])
+
+    def lie(self, message: FromWorker) -> list[Command]:
+        return self.pool.report(self.liar, message)
+
+
+def encoded(segment: int, offset: int, nbytes: int, generation: int) -> EncodedAt:
+    return EncodedAt(Handle(segment, offset, nbytes, generation))
+
+
+OUTPUTS: dict[str, Callable[[Scene], EncodedAt | RasterAt | WrittenTo]] = {
+    "a wrong generation": lambda s: encoded(OUTBOX, s.own.offset, 100, s.own.generation + 50),
+    "a wrong offset": lambda s: encoded(OUTBOX, s.own.offset + 4096, 100, s.own.generation),
+    "a byte too long": lambda s: encoded(OUTBOX, s.own.offset, s.own.nbytes + 1, s.own.generation),
+    "the inbox segment": lambda s: encoded(INBOX, s.own.offset, 100, s.own.generation),
+    "the task's own source": lambda s: encoded(INBOX, s.source.offset, 100, s.source.generation),
+    "another task's block": lambda s: encoded(OUTBOX, s.foreign.offset, 100, s.foreign.generation),
+    "samples too long": lambda s: RasterAt(
+        Handle(OUTBOX, s.own.offset, 4096 * 4, s.own.generation), (64, 64, 4), "|u1"
+    ),
+    "a file that nobody asked for": lambda _: WrittenTo(5),
+}
+
+MESSAGES: dict[str, Callable[[Scene], FromWorker]] = {
+    **{name: lambda s, made=made: done(LIAR_TASK, made(s)) for name, made in OUTPUTS.items()},
+    "done with another's task": lambda _: done(OTHER_TASK),
+    "done with a task that is none": lambda _: done(99),
+    "failed with another's task": lambda _: Failed(OTHER_TASK, "refused", "no", None, 1, 2),
+    "need for another's task": lambda _: Need(OTHER_TASK, 100),
+    "need of nothing": lambda _: Need(LIAR_TASK, 0),
+    "need of less than nothing": lambda _: Need(LIAR_TASK, -5),
+    "ready twice": lambda _: Ready(1),
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_a_lie_is_answered_with_a_kill_and_costs_one_task(name: str) -> None:
+    scene = Scene()
+    assert scene.lie(MESSAGES[name](scene)) == [KillWorker(scene.liar)]
+    assert scene.pool.state(scene.liar) is WorkerState.FAILED
+    assert scene.pool.statistics.running == 2, "it may still write: its task and its memory wait for waitid"
+    assert scene.pool.core.arena.get(scene.own.generation) is scene.own
+
+    outcome = outcome_of(scene.pool.reaped(scene.liar), LIAR_TASK)
+    assert isinstance(outcome, WorkerDied)
+    assert outcome.reason is not None
+    assert outcome.reason.startswith("it broke the protocol: ")
+    assert scene.pool.core.arena.get(scene.own.generation) is None
+
+    settled = outcome_of(scene.pool.done(OTHER_TASK, scene.other, output=in_outbox(scene.foreign, 100)), OTHER_TASK)
+    assert isinstance(settled, Completed)
+    statistics = scene.pool.statistics
+    assert (statistics.worker_died, statistics.completed, statistics.running, statistics.waiting) == (1, 1, 0, 0)
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_what_a_condemned_worker_says_is_not_listened_to(name: str) -> None:
+    scene = Scene()
+    scene.pool.tell(WorkerMisbehaved(scene.liar, "nonsense"))
+    assert of_type(scene.lie(MESSAGES[name](scene)), SettleTask) == []
+    assert of_type(scene.lie(done(LIAR_TASK, in_outbox(scene.own, 100))), SettleTask) == []
+    assert isinstance(outcome_of(scene.pool.reaped(scene.liar), LIAR_TASK), WorkerDied)
+
+
+def test_the_same_answer_twice_condemns_the_worker_and_changes_no_outcome() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    block = pool.granted(1, 5000)
+    answer = done(1, in_outbox(block, 5000))
+    assert isinstance(outcome_of(pool.report(0, answer), 1), Completed)
+    assert pool.report(0, answer) == [KillWorker(0)]
+    assert of_type(pool.reaped(), SettleTask) == []
+    assert pool.core.arena.get(block.generation) is block, "the caller still looks at it"
+    assert (pool.statistics.completed, pool.statistics.worker_died) == (1, 0)
+
+
+def test_an_answer_of_an_idle_worker_condemns_it() -> None:
+    pool = PoolScript().opened()
+    assert pool.done(1) == [KillWorker(0)]
+    assert pool.state() is WorkerState.FAILED
+
+
+@pytest.mark.parametrize("message", [done(1), Need(1, 5), Failed(1, "a", "b", None, 1, 2)], ids=["done", "need", "failed"])
+def test_whatever_a_worker_says_before_it_is_ready_condemns_it(message: FromWorker) -> None:
+    pool = PoolScript()
+    pool.start()
+    assert pool.report(0, message) == [KillWorker(0)]
+    assert pool.state() is WorkerState.FAILED
+
+
+def test_a_second_need_before_the_first_was_answered_condemns_the_worker() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    (reservation,) = reservations(pool.need(1, MIB))
+    assert pool.need(1, 5) == [KillWorker(0)]
+    assert isinstance(outcome_of(pool.reaped(), 1), WorkerDied)
+    assert pool.reserved(reservation) == []
+    assert pool.statistics.memory_used_bytes == 0
+
+
+def test_a_need_after_the_first_was_answered_is_in_order() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    first, second = pool.granted(1, 5000), pool.granted(1, 6000)
+    assert first is not second
+    assert isinstance(outcome_of(pool.done(1, output=in_outbox(second, 6000)), 1), Completed)
+    assert pool.core.arena.get(first.generation) is None
+
+
+def test_a_need_of_a_task_that_is_being_stopped_is_no_lie() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    pool.cancel(1)
+    assert pool.need(1, 5000) == []
+    assert pool.state() is WorkerState.TIMED_OUT
+
+
+def test_a_block_that_was_not_handed_over_yet_cannot_be_an_answer() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    (reservation,) = reservations(pool.need(1, MIB))
+    assert pool.done(1, output=in_outbox(reservation.block, 100)) == [KillWorker(0)]
+
+
+def test_a_block_of_an_earlier_task_cannot_be_an_answer() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    block = pool.granted(1, 5000)
+    pool.done(1, output=in_outbox(block, 5000))
+    pool.run(2)
+    assert pool.done(2, output=in_outbox(block, 5000)) == [KillWorker(0)]
+    pool.reaped()
+    assert pool.core.arena.get(block.generation) is block
+
+
+def test_no_message_is_sent_to_a_condemned_worker() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    pool.tell(WorkerMisbehaved(0, "nonsense"))
+    assert of_type(pool.run(2), Send) == []
+    assert of_type(pool.cancel(1), Send) == []

@@ -1,0 +1,268 @@
+"""Memory that is waited for, refused, and given back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from offloop.core.commands import Command, FetchPages, ProvideInput, RefuseInput, Send
+from offloop.core.events import InputAbandoned
+from offloop.core.tasks import Completed
+from offloop.errors import MemoryLimitExceeded
+from offloop.wire.handles import OUTBOX, Handle
+from offloop.wire.messages import Grant
+
+from .pool_script import KIB, MIB, PLENTY, PoolScript, in_outbox, of_type, only, outcome_of, reservations
+
+
+def small(workers: int = 1, *, pages: bool = False) -> PoolScript:
+    """One MiB in all, three quarters of it for sources."""
+    return PoolScript(workers, limit_bytes=MIB, inbox_nbytes=768 * KIB).opened(pages=pages)
+
+
+def starved(pool: PoolScript, commands: list[Command], free_bytes: int = 12 * KIB) -> list[Command]:
+    """The system has no pages, however often it is asked; what is left once nobody asks any more."""
+    answers: list[Command] = []
+    for _ in range(10):
+        answers += [command for command in commands if not isinstance(command, FetchPages)]
+        wanted = reservations(commands)
+        if not wanted:
+            return answers
+        commands = [command for reservation in wanted for command in pool.refused(reservation, free_bytes)]
+    raise AssertionError("the same pages are asked for again and again")
+
+
+def test_a_running_task_gets_the_memory_that_it_needs() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    (reservation,) = reservations(pool.need(1, 5000))
+    block = reservation.block
+    assert pool.reserved(reservation) == [Send(0, Grant(1, Handle(OUTBOX, block.offset, 5000, block.generation)))]
+    assert pool.statistics.leases["worker"] == 1
+
+
+def test_what_a_task_was_granted_and_did_not_use_is_free_with_its_answer() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    first, second = pool.granted(1, 5000), pool.granted(1, 9000)
+    outcome = outcome_of(pool.done(1, output=in_outbox(first, 10)), 1)
+    assert isinstance(outcome, Completed)
+    assert (outcome.block, first.nbytes) == (first, 4096)
+    assert pool.core.arena.get(second.generation) is None
+
+
+def test_a_need_beyond_the_limit_is_refused_and_the_caller_gets_both_numbers() -> None:
+    pool = small()
+    pool.run(1)
+    assert pool.need(1, 2 * MIB) == [Send(0, Grant(1, None))]
+    error = outcome_of(pool.failed(1, code="memory_limit"), 1)
+    assert isinstance(error, MemoryLimitExceeded)
+    assert (error.asked_bytes, error.limit_bytes) == (2 * MIB, MIB)
+
+
+def test_an_input_beyond_the_inbox_is_refused_with_both_numbers() -> None:
+    (refusal,) = small().request(10, MIB)
+    assert isinstance(refusal, RefuseInput)
+    error: Any = refusal.error
+    assert (error.asked_bytes, error.limit_bytes) == (MIB, 768 * KIB)
+
+
+def test_inputs_wait_in_order_and_are_served_when_a_block_comes_back() -> None:
+    pool = small()
+    held = pool.input(10, 700 * KIB)
+    assert pool.request(11, 600 * KIB) == []
+    assert pool.request(12, 4 * KIB) == []
+    commands = pool.give_back(held)
+    assert [provided.input_id for provided in of_type(commands, ProvideInput)] == [11, 12]
+
+
+def test_a_running_task_is_served_before_a_source_that_came_earlier() -> None:
+    pool = small()
+    held = pool.input(10, 700 * KIB)
+    pool.run(1)
+    assert pool.request(11, 700 * KIB) == []
+    assert pool.need(1, 500 * KIB) == []
+    commands = pool.give_back(held)
+    assert [reservation.block.segment_id for reservation in reservations(commands)] == [1], "the worker's outbox"
+    assert pool.core.supply.anyone_waits
+
+
+def test_the_outcome_of_a_task_serves_those_who_wait() -> None:
+    pool = small()
+    source = pool.input(10, 700 * KIB)
+    pool.run(1, source)
+    pool.give_back(source)
+    assert pool.request(11, 700 * KIB) == []
+    assert of_type(pool.done(1), ProvideInput) == [ProvideInput(11, only(list(pool.core.arena._blocks.values())))]
+
+
+def test_a_death_serves_those_who_wait() -> None:
+    pool = small()
+    pool.run(1)
+    pool.granted(1, 900 * KIB)
+    assert pool.request(11, 700 * KIB) == []
+    assert reservations(pool.reaped())
+
+
+def test_a_late_result_that_nobody_gets_serves_those_who_wait() -> None:
+    pool = small()
+    pool.run(1)
+    block = pool.granted(1, 900 * KIB)
+    assert pool.request(11, 700 * KIB) == []
+    pool.cancel(1)
+    assert reservations(pool.done(1, output=in_outbox(block, 900 * KIB)))
+
+
+def test_a_result_that_is_shorter_than_its_block_serves_those_who_wait() -> None:
+    pool = small()
+    pool.run(1)
+    block = pool.granted(1, 900 * KIB)
+    assert pool.request(11, 700 * KIB) == []
+    assert reservations(pool.done(1, output=in_outbox(block, 10)))
+
+
+def test_an_input_that_nobody_waits_for_any_more_lets_the_next_one_in() -> None:
+    pool = small()
+    held = pool.input(10, 300 * KIB)
+    pool.request(11, 700 * KIB)
+    pool.request(12, 100 * KIB)
+    assert [r.block.nbytes for r in reservations(pool.tell(InputAbandoned(11)))] == [100 * KIB]
+    assert held.nbytes == 300 * KIB
+
+
+def test_if_all_that_run_wait_for_memory_the_youngest_is_refused_and_the_other_goes_on() -> None:
+    pool = small(2)
+    source = pool.input(10, 700 * KIB)
+    pool.run(1)
+    pool.run(2)
+    pool.run(3, source)
+    pool.give_back(source)
+    first, second = pool.core.crew.slots
+    assert first.task is not None
+    assert second.task is not None
+    assert pool.need(first.task.task_id, 900 * KIB, 0) == []
+    refusal = pool.need(second.task.task_id, 901 * KIB, 1)
+    assert refusal == [Send(1, Grant(second.task.task_id, None))]
+
+
+def test_a_deadlock_that_arises_when_a_caller_lets_go_is_refused_too() -> None:
+    pool = small()
+    source, held = pool.input(10, 512 * KIB), pool.input(11, 128 * KIB)
+    pool.run(1)
+    pool.run(2, source)
+    pool.give_back(source)
+    assert pool.need(1, 900 * KIB) == [], "the caller may give its block back"
+    assert pool.give_back(held) == [Send(0, Grant(1, None))]
+
+
+def test_a_source_waits_while_the_system_has_no_pages_and_a_block_of_ours_may_come_back() -> None:
+    pool = small()
+    held = pool.input(10, 100 * KIB)
+    assert starved(pool, pool.request(11, 200 * KIB)) == []
+    assert pool.core.supply.anyone_waits
+    assert reservations(pool.give_back(held))
+
+
+def test_a_source_is_refused_with_numbers_when_the_system_has_no_pages_and_nothing_will_come_back() -> None:
+    pool = small()
+    (refusal,) = starved(pool, pool.request(11, 200 * KIB + 1))
+    assert isinstance(refusal, RefuseInput)
+    error: Any = refusal.error
+    assert (error.asked_bytes, error.limit_bytes) == (200 * KIB + 1, 12 * KIB)
+    assert "/dev/shm" in str(error)
+    assert not pool.core.supply.anyone_waits
+
+
+def test_sources_that_the_system_has_no_pages_for_are_refused_in_their_order() -> None:
+    pool = small()
+    answers = starved(pool, pool.request(11, 200 * KIB) + pool.request(12, 100 * KIB))
+    assert [refusal.input_id for refusal in of_type(answers, RefuseInput)] == [11, 12]
+    assert (pool.core.supply.anyone_waits, pool.statistics.memory_used_bytes) == (False, 0)
+
+
+def test_after_a_refusal_the_system_is_asked_again() -> None:
+    pool = small()
+    starved(pool, pool.request(11, 200 * KIB), 0)
+    (reservation,) = reservations(pool.request(12, 200 * KIB))
+    assert of_type(pool.reserved(reservation), ProvideInput)
+
+
+def test_an_idle_workers_standing_memory_is_nothing_to_wait_for() -> None:
+    pool = PoolScript().opened(pages=True)
+    pool.run(1)
+    pool.done(1)
+    assert pool.statistics.leases["standing"] == 1
+    assert of_type(starved(pool, pool.request(11, MIB)), RefuseInput)
+
+
+def test_an_input_that_the_inbox_could_hold_does_not_wait_for_ever_for_idle_workers() -> None:
+    pool = small(4, pages=True)
+    for task_id in range(1, 5):
+        pool.run(task_id)
+    for slot in pool.core.crew.slots:
+        assert slot.task is not None
+        pool.done(slot.task.task_id, slot.index)
+    assert pool.request(11, 768 * KIB) != []
+
+
+def test_a_shortage_that_is_over_is_forgotten_although_a_worker_has_standing_memory() -> None:
+    pool = PoolScript().opened(pages=True)
+    pool.run(1)
+    pool.done(1)
+    held = pool.input(10, 4096)
+    (reservation,) = reservations(pool.request(11, 2 * MIB))
+    pool.refused(reservation, 0)
+    pool.tell(InputAbandoned(11))
+    pool.give_back(held)
+    assert reservations(pool.request(12, 2 * MIB))
+
+
+def test_a_running_task_that_the_system_has_no_pages_for_is_refused_and_the_worker_lives() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    assert starved(pool, pool.need(1, MIB + 1)) == [Send(0, Grant(1, None))]
+    error = outcome_of(pool.failed(1, code="memory_limit"), 1)
+    assert isinstance(error, MemoryLimitExceeded)
+    assert (error.asked_bytes, error.limit_bytes) == (MIB + 1, 12 * KIB)
+    assert "/dev/shm" in str(error)
+    assert pool.statistics.memory_reserved_bytes == 0
+
+
+def test_pages_that_come_after_their_task_has_ended_are_kept_for_others() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    (reservation,) = reservations(pool.need(1, MIB))
+    pool.cancel(1)
+    pool.failed(1)
+    assert pool.statistics.memory_used_bytes == MIB, "they are on their way"
+    assert pool.reserved(reservation) == []
+    assert (pool.statistics.memory_used_bytes, pool.statistics.memory_reserved_bytes) == (0, MIB)
+
+
+def test_a_refusal_for_a_task_that_has_ended_serves_those_who_wait() -> None:
+    pool = small()
+    pool.run(1)
+    (reservation,) = reservations(pool.need(1, 900 * KIB))
+    assert pool.request(11, 700 * KIB) == []
+    pool.cancel(1)
+    pool.failed(1)
+    assert reservations(pool.refused(reservation, PLENTY))
+
+
+def test_a_new_worker_is_primed_with_the_pages_of_its_first_grant() -> None:
+    pool = PoolScript()
+    pool.start()
+    (reservation,) = reservations(pool.tell_ready())
+    assert reservation.block.nbytes == 256 * KIB
+    assert pool.reserved(reservation) == []
+    assert (pool.statistics.memory_used_bytes, pool.statistics.memory_reserved_bytes) == (0, 256 * KIB)
+
+
+def test_pages_move_from_the_inbox_to_an_outbox_within_the_limit() -> None:
+    pool = small()
+    pool.give_back(pool.input(10, 768 * KIB))
+    pool.run(1)
+    (reservation,) = reservations(pool.need(1, 900 * KIB))
+    assert sum(span.end - span.start for span in reservation.give_back) == 644 * KIB
+    assert pool.statistics.memory_reserved_bytes == MIB

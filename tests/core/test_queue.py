@@ -1,0 +1,87 @@
+"""Who is next, and who has waited too long."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+
+from offloop.core.queue import TaskQueue
+from offloop.core.tasks import TaskRecord
+
+
+def queue_of(*entries: tuple[int, float | None]) -> TaskQueue:
+    queue = TaskQueue()
+    for task_id, deadline in entries:
+        queue.push(TaskRecord(task_id, 0.0), deadline)
+    return queue
+
+
+def drained(queue: TaskQueue) -> list[int]:
+    return [queue.pop().task_id for _ in range(len(queue))]
+
+
+def test_first_come_is_first_served() -> None:
+    assert drained(queue_of((3, None), (1, None), (2, 5.0))) == [3, 1, 2]
+
+
+def test_an_empty_queue_is_false_and_has_nothing_to_wait_for() -> None:
+    queue = TaskQueue()
+    assert not queue
+    assert queue.earliest == inf
+    assert queue.expired(1e9) == []
+    with pytest.raises(KeyError):
+        queue.pop()
+
+
+def test_a_task_that_was_next_already_goes_to_the_front() -> None:
+    queue = queue_of((1, None), (2, None))
+    queue.push_front(TaskRecord(9, 0.0))
+    assert drained(queue) == [9, 1, 2]
+
+
+def test_removing_takes_that_task_out_and_no_other() -> None:
+    queue = queue_of((1, None), (2, None), (3, None))
+    removed = queue.remove(2)
+    assert removed is not None
+    assert removed.task_id == 2
+    assert queue.remove(2) is None
+    assert drained(queue) == [1, 3]
+
+
+def test_those_whose_time_has_come_are_taken_out_earliest_first() -> None:
+    queue = queue_of((1, 5.0), (2, None), (3, 2.0), (4, 7.0))
+    assert queue.earliest == 2.0
+    assert queue.expired(1.9) == []
+    assert [task.task_id for task in queue.expired(5.0)] == [3, 1]
+    assert queue.earliest == 7.0
+    assert drained(queue) == [2, 4]
+
+
+def test_a_task_that_left_does_not_expire() -> None:
+    queue = queue_of((1, 5.0), (2, 5.0))
+    queue.pop()
+    queue.remove(2)
+    assert queue.expired(6.0) == []
+    assert queue.earliest == inf
+
+
+def deadlines_kept(queue: TaskQueue) -> int:
+    return len(queue._deadlines)
+
+
+def test_the_deadlines_of_tasks_that_were_removed_do_not_pile_up() -> None:
+    queue = queue_of((0, 1e6))
+    for task_id in range(1, 1000):
+        queue.push(TaskRecord(task_id, 0.0), 1e6)
+        queue.remove(task_id)
+    assert deadlines_kept(queue) < 100
+    assert [task.task_id for task in queue.expired(1e6)] == [0]
+
+
+def test_the_deadlines_of_tasks_that_were_dispatched_do_not_pile_up() -> None:
+    queue = TaskQueue()
+    for task_id in range(1000):
+        queue.push(TaskRecord(task_id, 0.0), 1e6)
+        queue.pop()
+    assert deadlines_kept(queue) < 100

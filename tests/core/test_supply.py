@@ -1,0 +1,348 @@
+"""Memory for those who ask: at once, in turn, or never."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from offloop.core.arena import INBOX_ID, Arena, Block, Holder, Lease, Reservation
+from offloop.core.commands import Command, FetchPages, ProvideInput, RefuseInput, Send
+from offloop.core.supply import Supply, caller_lease, worker_lease
+from offloop.core.tasks import TaskRecord
+from offloop.errors import MemoryLimitExceeded
+from offloop.wire.handles import OUTBOX, Handle
+from offloop.wire.messages import Grant
+
+P = 4096
+OUTBOX_ID, SLOT = 1, 0
+PLENTY = 1 << 40
+
+
+class Scene:
+    """Ten pages in all, eight of them for the inbox, and one worker. After everything, those who wait are served."""
+
+    def __init__(self) -> None:
+        self.arena = Arena(10 * P, 8 * P)
+        self.arena.add_segment(OUTBOX_ID, 11 * P, keep=P)
+        self.supply = Supply(self.arena)
+        self.running = 99  # tasks that workers have: enough for one of them to go on
+
+    def serve(self) -> list[Command]:
+        return self.supply.serve(self.running)
+
+    def hold(self, npages: int, segment_id: int = INBOX_ID) -> Block:
+        """Somebody holds so much; its pages are there."""
+        found = self.arena.allocate(segment_id, npages * P, Holder.CALLER)
+        assert found is not None
+        block, reservation = found
+        if reservation is not None:
+            self.arena.release(block, Lease(Holder.RESERVATION, block.generation))
+        return block
+
+    def let_go(self, block: Block) -> list[Command]:
+        self.arena.release(block, caller_lease(block))
+        return self.serve()
+
+    def warm(self, npages: int, segment_id: int) -> None:
+        """Fetch pages and leave them unused."""
+        self.let_go(self.hold(npages, segment_id))
+
+    def ask(self, input_id: int, nbytes: int) -> list[Command]:
+        return self.supply.request_input(input_id, nbytes) + self.serve()
+
+    def abandon(self, input_id: int) -> list[Command]:
+        self.supply.abandon_input(input_id)
+        return self.serve()
+
+    def need(self, task: TaskRecord, npages: float) -> list[Command]:
+        return self.supply.request_grant(SLOT, OUTBOX_ID, task, int(npages * P)) + self.serve()
+
+    def reserved(self, reservation: Reservation) -> list[Command]:
+        return self.supply.pages_reserved(reservation) + self.serve()
+
+    def refused(self, reservation: Reservation, free_bytes: int) -> list[Command]:
+        self.supply.pages_refused(reservation, free_bytes)
+        return self.serve()
+
+    def starved(self, commands: list[Command], free_bytes: int = 0) -> list[Command]:
+        """The system has no pages, however often it is asked; what is left once nobody asks any more."""
+        answers: list[Command] = []
+        for _ in range(10):
+            answers += [command for command in commands if not isinstance(command, FetchPages)]
+            wanted = [command.reservation for command in commands if isinstance(command, FetchPages)]
+            if not wanted:
+                return answers
+            commands = [command for reservation in wanted for command in self.refused(reservation, free_bytes)]
+        raise AssertionError("the same pages are asked for again and again")
+
+
+def fetch(commands: list[Command]) -> Reservation:
+    assert [type(command) for command in commands] == [FetchPages]
+    command: Any = commands[0]
+    return command.reservation
+
+
+def test_an_input_whose_pages_are_there_is_provided_at_once() -> None:
+    scene = Scene()
+    scene.warm(2, INBOX_ID)
+    commands = scene.ask(1, 2 * P)
+    block = scene.arena.get(2)
+    assert block is not None
+    assert commands == [ProvideInput(1, block)]
+    assert block.leases == {caller_lease(block)}
+
+
+def test_an_input_is_provided_when_its_pages_have_come() -> None:
+    scene = Scene()
+    reservation = fetch(scene.ask(1, 2 * P))
+    assert not scene.supply.anyone_waits
+    assert scene.reserved(reservation) == [ProvideInput(1, reservation.block)]
+    assert reservation.block.leases == {caller_lease(reservation.block)}
+
+
+def test_inputs_are_served_strictly_in_order() -> None:
+    scene = Scene()
+    held = scene.hold(6)
+    assert scene.ask(1, 4 * P) == []
+    assert scene.ask(2, P) == [], "a small one does not overtake a large one"
+    assert scene.supply.anyone_waits
+    commands = scene.let_go(held)
+    assert [getattr(command, "input_id", None) for command in commands] == [1, 2]
+    assert not scene.supply.anyone_waits
+
+
+def test_an_input_that_can_never_be_is_refused_with_both_numbers() -> None:
+    scene = Scene()
+    (refusal,) = scene.ask(1, 8 * P + 1)
+    assert isinstance(refusal, RefuseInput)
+    error: Any = refusal.error
+    assert isinstance(error, MemoryLimitExceeded)
+    assert (refusal.input_id, error.asked_bytes, error.limit_bytes) == (1, 8 * P + 1, 8 * P)
+    assert "inbox" in str(error)
+    assert not scene.supply.anyone_waits
+
+
+def test_the_largest_input_that_can_be_is_served() -> None:
+    scene = Scene()
+    assert fetch(scene.ask(1, 8 * P)).block.nbytes == 8 * P
+
+
+def test_an_input_that_nobody_wants_any_more_makes_way() -> None:
+    scene = Scene()
+    held = scene.hold(6)
+    scene.ask(1, 4 * P)
+    scene.ask(2, 2 * P)
+    assert [type(command) for command in scene.abandon(1)] == [FetchPages]
+    assert held.nbytes == 6 * P
+
+
+def test_an_input_that_nobody_wants_any_more_is_freed_when_its_pages_have_come() -> None:
+    scene = Scene()
+    reservation = fetch(scene.ask(1, 2 * P))
+    assert scene.abandon(1) == []
+    assert scene.arena.get(reservation.block.generation) is reservation.block, "its pages are still on their way"
+    assert scene.reserved(reservation) == []
+    assert scene.arena.used_bytes == 0
+
+
+def test_abandoning_what_was_never_asked_for_does_nothing() -> None:
+    assert Scene().abandon(99) == []
+
+
+def test_a_grant_whose_pages_are_there_is_sent_at_once() -> None:
+    scene, task = Scene(), TaskRecord(7, 0.0)
+    scene.warm(2, OUTBOX_ID)
+    commands = scene.need(task, 2 - 1 / P)
+    (block,) = task.granted
+    assert commands == [Send(SLOT, Grant(7, Handle(OUTBOX, block.offset, 2 * P - 1, block.generation)))]
+    assert block.leases == {worker_lease(task)}
+    assert task.needed_bytes is None
+
+
+def test_a_grant_is_sent_when_its_pages_have_come() -> None:
+    scene, task = Scene(), TaskRecord(7, 0.0)
+    reservation = fetch(scene.need(task, 2))
+    assert task.needed_bytes == 2 * P
+    (command,) = scene.reserved(reservation)
+    assert command == Send(SLOT, Grant(7, Handle(OUTBOX, P, 2 * P, reservation.block.generation)))
+    assert task.needed_bytes is None
+
+
+def test_a_grant_beyond_the_limit_is_refused_at_once_with_both_numbers() -> None:
+    scene, task = Scene(), TaskRecord(7, 0.0)
+    assert scene.need(task, 11) == [Send(SLOT, Grant(7, None))]
+    assert task.refused is not None
+    assert (task.refused.asked_bytes, task.refused.limit_bytes) == (11 * P, 10 * P)
+    assert task.needed_bytes is None
+
+
+def test_running_tasks_come_before_new_sources() -> None:
+    scene, task = Scene(), TaskRecord(7, 0.0)
+    held = scene.hold(8)
+    scene.ask(1, P)
+    assert scene.need(task, 3) == []
+    kinds = [type(command) for command in scene.let_go(held)]
+    assert kinds == [FetchPages, FetchPages]
+    assert [block.nbytes for block in task.granted] == [3 * P]
+
+
+def test_a_small_need_may_be_met_while_a_large_one_waits() -> None:
+    scene, large, small = Scene(), TaskRecord(7, 0.0), TaskRecord(8, 0.0)
+    scene.hold(8)
+    assert scene.need(large, 5) == []
+    assert [type(command) for command in scene.need(small, 2)] == [FetchPages]
+
+
+def test_a_task_that_has_ended_waits_for_nothing() -> None:
+    scene, task = Scene(), TaskRecord(7, 0.0)
+    held = scene.hold(8)
+    scene.need(task, 5)
+    scene.supply.withdraw(task)
+    assert not scene.supply.anyone_waits
+    assert scene.let_go(held) == []
+
+
+def test_a_task_that_ended_while_its_pages_were_fetched_is_sent_nothing() -> None:
+    scene, task = Scene(), TaskRecord(7, 0.0)
+    reservation = fetch(scene.need(task, 2))
+    scene.supply.withdraw(task)
+    task.granted.clear()
+    scene.arena.release(reservation.block, worker_lease(task))
+    assert scene.reserved(reservation) == []
+    assert scene.arena.used_bytes == 0
+
+
+def test_a_grant_that_the_system_has_no_pages_for_is_refused_with_what_was_asked_for_and_what_is_there() -> None:
+    scene, task = Scene(), TaskRecord(7, 0.0)
+    scene.running = 1
+    assert scene.starved(scene.need(task, 2 + 1 / P), 5) == [Send(SLOT, Grant(7, None))]
+    assert task.refused is not None
+    assert (task.refused.asked_bytes, task.refused.limit_bytes) == (2 * P + 1, 5)
+    assert (task.granted, scene.arena.used_bytes, scene.arena.reserved_bytes) == ([], 0, 0)
+
+
+def test_a_grant_that_the_system_has_no_pages_for_waits_while_another_task_goes_on() -> None:
+    scene, task = Scene(), TaskRecord(7, 0.0)
+    held = scene.hold(2)
+    assert scene.starved(scene.need(task, 2)) == []
+    assert task.needed_bytes == 2 * P
+    assert fetch(scene.let_go(held)).block.nbytes == 2 * P
+
+
+def test_a_source_that_the_system_has_no_pages_for_waits_for_a_block_of_ours() -> None:
+    scene = Scene()
+    held = scene.hold(2)
+    assert scene.starved(scene.ask(1, 4 * P)) == []
+    assert scene.supply.anyone_waits
+    again = fetch(scene.let_go(held))
+    assert scene.reserved(again) == [ProvideInput(1, again.block)]
+
+
+def test_a_source_that_was_refused_pages_is_still_first() -> None:
+    scene = Scene()
+    held = scene.hold(2)
+    reservation = fetch(scene.ask(1, 4 * P))
+    scene.ask(2, 3 * P)
+    scene.refused(reservation, 0)
+    assert fetch(scene.let_go(held)[:1]).block.nbytes == 4 * P
+
+
+def test_a_source_that_the_system_has_no_pages_for_is_refused_when_nothing_will_come_back() -> None:
+    scene = Scene()
+    (refusal,) = scene.starved(scene.ask(1, 3 * P + 1), P)
+    assert isinstance(refusal, RefuseInput)
+    error: Any = refusal.error
+    assert (error.asked_bytes, error.limit_bytes) == (3 * P + 1, P)
+    assert "/dev/shm" in str(error)
+    assert (scene.arena.used_bytes, scene.supply.anyone_waits) == (0, False)
+
+
+def test_two_sources_that_were_refused_pages_both_hear_of_it_in_their_order() -> None:
+    scene = Scene()
+    answers = scene.starved(scene.ask(1, 2 * P) + scene.ask(2, 2 * P))
+    assert [command.input_id for command in answers if isinstance(command, RefuseInput)] == [1, 2]
+    assert not scene.supply.anyone_waits
+
+
+def test_a_refused_reservation_that_nobody_wants_makes_way() -> None:
+    scene = Scene()
+    first = fetch(scene.ask(1, 7 * P))
+    assert scene.ask(2, 7 * P) == []
+    scene.abandon(1)
+    assert [type(command) for command in scene.refused(first, PLENTY)] == [FetchPages]
+
+
+def test_when_the_pool_closes_all_that_wait_are_told() -> None:
+    scene = Scene()
+    reservation = fetch(scene.ask(1, 7 * P))
+    scene.ask(2, 7 * P)
+    refusals = scene.supply.close()
+    assert {refusal.input_id for refusal in refusals if isinstance(refusal, RefuseInput)} == {1, 2}
+    assert scene.reserved(reservation) == []
+    assert scene.arena.used_bytes == 0
+
+
+def test_standing_memory_is_cut_from_pages_that_are_there_or_not_at_all() -> None:
+    scene = Scene()
+    assert scene.supply.maybe_grant_standing(OUTBOX_ID, 2 * P) is None
+    scene.warm(2, OUTBOX_ID)
+    block = scene.supply.maybe_grant_standing(OUTBOX_ID, 2 * P)
+    assert block is not None
+    assert block.leases == {Lease(Holder.STANDING, OUTBOX_ID)}
+
+
+def test_standing_memory_never_takes_what_sources_may_need() -> None:
+    scene = Scene()
+    scene.warm(6, OUTBOX_ID)
+    assert scene.supply.maybe_grant_standing(OUTBOX_ID, 2 * P) is not None
+    assert scene.supply.maybe_grant_standing(OUTBOX_ID, 2 * P) is None
+    assert fetch(scene.ask(1, 8 * P)).block.nbytes == 8 * P
+
+
+def test_priming_fetches_pages_that_nobody_holds_afterwards() -> None:
+    scene = Scene()
+    reservation = fetch(scene.supply.prime(OUTBOX_ID, 2 * P))
+    assert scene.reserved(reservation) == []
+    assert (scene.arena.used_bytes, scene.arena.reserved_bytes) == (0, 2 * P)
+    assert scene.supply.prime(OUTBOX_ID, 2 * P) == [], "they are there already"
+
+
+def test_priming_is_left_out_where_there_is_no_room() -> None:
+    scene = Scene()
+    scene.hold(8)
+    scene.hold(2, OUTBOX_ID)
+    assert scene.supply.prime(OUTBOX_ID, P) == []
+
+
+def test_those_who_wait_get_what_a_refused_priming_leaves() -> None:
+    scene = Scene()
+    reservation = fetch(scene.supply.prime(OUTBOX_ID, 3 * P))
+    scene.refused(reservation, PLENTY)
+    assert (scene.arena.used_bytes, scene.arena.reserved_bytes) == (0, 0)
+
+
+def test_if_every_running_task_waits_for_memory_the_youngest_is_refused() -> None:
+    scene, old, young = Scene(), TaskRecord(7, 0.0), TaskRecord(8, 0.0)
+    held = scene.hold(8)
+    scene.arena.take(held, Lease(Holder.TASK, 9))
+    scene.arena.release(held, caller_lease(held))
+    scene.running = 2
+    assert scene.need(old, 5) == [], "the other one goes on"
+    assert scene.need(young, 6) == [Send(SLOT, Grant(8, None))]
+    assert young.refused is not None
+    assert young.refused.asked_bytes == 6 * P
+    assert young.refused.limit_bytes == 2 * P, "what is left beside the rest"
+    assert old.needed_bytes == 5 * P
+
+
+def test_nobody_is_refused_while_a_caller_could_give_memory_back() -> None:
+    scene, task = Scene(), TaskRecord(7, 0.0)
+    scene.hold(8)
+    scene.running = 1
+    assert scene.need(task, 5) == []
+
+
+def test_nobody_is_refused_while_a_grant_is_on_its_way() -> None:
+    scene, lucky, waiting = Scene(), TaskRecord(7, 0.0), TaskRecord(8, 0.0)
+    scene.running = 2
+    fetch(scene.need(lucky, 6))
+    assert scene.need(waiting, 6) == []

@@ -1,0 +1,149 @@
+"""The table, pair by pair, against a second one written out by hand."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from offloop.core.worker_state import TABLE, IllegalTransition, WorkerEvent, WorkerLife, WorkerState
+
+S, E = WorkerState, WorkerEvent
+
+LEGAL = {
+    (S.STARTING, E.READY): S.IDLE,
+    (S.STARTING, E.START_EXPIRED): S.FAILED,
+    (S.STARTING, E.MISBEHAVED): S.FAILED,
+    (S.STARTING, E.EXITED): S.FAILED,
+    (S.STARTING, E.RETIREMENT_REQUESTED): S.RETIRING,
+    (S.IDLE, E.DISPATCHED): S.BUSY,
+    (S.IDLE, E.MISBEHAVED): S.FAILED,
+    (S.IDLE, E.EXITED): S.FAILED,
+    (S.IDLE, E.RETIREMENT_REQUESTED): S.RETIRING,
+    (S.BUSY, E.SETTLED): S.IDLE,
+    (S.BUSY, E.DEADLINE_EXPIRED): S.TIMED_OUT,
+    (S.BUSY, E.CANCEL_REQUESTED): S.TIMED_OUT,
+    (S.BUSY, E.MISBEHAVED): S.FAILED,
+    (S.BUSY, E.EXITED): S.FAILED,
+    (S.TIMED_OUT, E.SETTLED): S.IDLE,
+    (S.TIMED_OUT, E.GRACE_EXPIRED): S.FAILED,
+    (S.TIMED_OUT, E.MISBEHAVED): S.FAILED,
+    (S.TIMED_OUT, E.EXITED): S.FAILED,
+    (S.FAILED, E.REAPED): S.RESTARTING,
+    (S.FAILED, E.RETIREMENT_REQUESTED): S.RETIRING,
+    (S.RESTARTING, E.READY): S.IDLE,
+    (S.RESTARTING, E.START_EXPIRED): S.FAILED,
+    (S.RESTARTING, E.MISBEHAVED): S.FAILED,
+    (S.RESTARTING, E.EXITED): S.FAILED,
+    (S.RESTARTING, E.RETIREMENT_REQUESTED): S.RETIRING,
+    (S.RETIRING, E.READY): S.RETIRING,
+    (S.RETIRING, E.EXITED): S.RETIRING,
+    (S.RETIRING, E.MISBEHAVED): S.RETIRING,
+    (S.RETIRING, E.GRACE_EXPIRED): S.RETIRING,
+    (S.RETIRING, E.REAPED): S.GONE,
+}
+
+ROADS: dict[WorkerState, tuple[WorkerEvent, ...]] = {
+    S.STARTING: (),
+    S.IDLE: (E.READY,),
+    S.BUSY: (E.READY, E.DISPATCHED),
+    S.TIMED_OUT: (E.READY, E.DISPATCHED, E.DEADLINE_EXPIRED),
+    S.FAILED: (E.READY, E.EXITED),
+    S.RESTARTING: (E.READY, E.EXITED, E.REAPED),
+    S.RETIRING: (E.READY, E.RETIREMENT_REQUESTED),
+    S.GONE: (E.READY, E.RETIREMENT_REQUESTED, E.REAPED),
+}
+
+PAIRS = [pytest.param(state, event, id=f"{state.value}-{event.value}") for state, event in product(S, E)]
+
+
+def life_in(state: WorkerState) -> WorkerLife:
+    """A life that came to that state by the hand-written road."""
+    life = WorkerLife()
+    for event in ROADS[state]:
+        life.apply(event)
+    return life
+
+
+@pytest.mark.parametrize("state", S)
+def test_the_hand_written_road_leads_to_each_state(state: WorkerState) -> None:
+    assert life_in(state).state is state
+
+
+@pytest.mark.parametrize(("state", "event"), PAIRS)
+def test_every_pair_does_what_the_hand_written_table_says(state: WorkerState, event: WorkerEvent) -> None:
+    life = life_in(state)
+    story = life.story
+    successor = LEGAL.get((state, event))
+    assert life.can(event) is (successor is not None)
+    if successor is not None:
+        assert life.apply(event) is successor
+        assert life.state is successor
+        assert life.story == (*story, event.value)
+        return
+    with pytest.raises(IllegalTransition) as caught:
+        life.apply(event)
+    assert (caught.value.state, caught.value.event, caught.value.story) == (state, event, story)
+    assert life.state is state
+    assert life.story == story
+
+
+def test_the_table_has_a_row_for_every_state_and_no_other() -> None:
+    assert set(TABLE) == set(S)
+
+
+def test_the_terminal_row_is_empty_and_is_the_only_one() -> None:
+    assert [state for state in S if not TABLE[state]] == [S.GONE]
+
+
+def test_every_event_leads_somewhere() -> None:
+    assert {event for row in TABLE.values() for event in row} == set(E)
+
+
+def reachable(start: WorkerState) -> set[WorkerState]:
+    """Every state that some events lead to from there, itself among them."""
+    found, fresh = {start}, [start]
+    while fresh:
+        new = set(TABLE[fresh.pop()].values()) - found
+        found |= new
+        fresh += new
+    return found
+
+
+def test_every_state_can_be_reached_from_the_first() -> None:
+    assert reachable(S.STARTING) == set(S)
+
+
+@pytest.mark.parametrize("state", [state for state in S if state is not S.GONE])
+def test_from_every_state_there_is_a_way_out(state: WorkerState) -> None:
+    assert S.GONE in reachable(state)
+
+
+@pytest.mark.parametrize("state", [state for state in S if state not in {S.RETIRING, S.GONE}])
+def test_only_waitid_ends_a_worker(state: WorkerState) -> None:
+    assert S.GONE not in TABLE[state].values()
+    assert TABLE[S.RETIRING][E.REAPED] is S.GONE
+
+
+def test_an_illegal_transition_tells_the_recent_story() -> None:
+    life = life_in(S.BUSY)
+    with pytest.raises(IllegalTransition, match=r"Ready is illegal in state busy; its story: Ready, Dispatched"):
+        life.apply(E.READY)
+
+
+def test_a_life_without_a_past_says_so() -> None:
+    with pytest.raises(IllegalTransition, match=r"Settled is illegal in state starting; its story: \(none\)"):
+        WorkerLife().apply(E.SETTLED)
+
+
+def test_the_story_keeps_the_last_sixteen_events_only() -> None:
+    life = life_in(S.IDLE)
+    for _ in range(20):
+        life.apply(E.DISPATCHED)
+        life.apply(E.SETTLED)
+    assert life.story == ("Dispatched", "Settled") * 8
+
+
+def test_the_table_cannot_be_written_to() -> None:
+    table: object = TABLE
+    assert not hasattr(table, "__setitem__")

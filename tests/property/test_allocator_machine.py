@@ -1,0 +1,239 @@
+"""The arena against a naive model: sets of pages, a list of moves that are carried out strictly in order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, precondition, rule
+
+from offloop.core.arena import INBOX_ID, Arena, Block, Holder, Lease, Reservation, Span
+
+P = 4096
+LIMIT_PAGES, INBOX_PAGES, OUTBOX_PAGES = 12, 8, 13
+Page = tuple[int, int]  # segment, index
+
+
+def pages_of(block: Block) -> set[Page]:
+    return pages_in(Span(block.segment_id, block.offset, block.offset + block.nbytes))
+
+
+def pages_in(span: Span) -> set[Page]:
+    assert span.start % P == span.end % P == 0
+    assert span.start < span.end
+    return {(span.segment_id, index) for index in range(span.start // P, span.end // P)}
+
+
+class ArenaMachine(RuleBasedStateMachine):
+    """Cuts, holds, lets go, shrinks and drops; the host's half, the moving of pages, is played by hand."""
+
+    segments = Bundle("segments")
+    blocks = Bundle("blocks")
+
+    @initialize(target=segments)
+    def make(self) -> int:
+        self.arena = Arena(LIMIT_PAGES * P, INBOX_PAGES * P)
+        self.memory: set[Page] = set()  # the pages that are there
+        self.moves: list[Reservation | tuple[int, tuple[Span, ...]]] = []  # planned, not carried out
+        self.live: dict[int, Block] = {}
+        self.leases: dict[int, set[Lease]] = {}
+        self.outboxes: dict[int, int] = {}  # segment -> pages, of those that were not dropped
+        self.orphans: set[int] = set()  # generations in dropped segments
+        self.numbers = 0
+        return INBOX_ID
+
+    # What the core does
+
+    @precondition(lambda self: len(self.outboxes) < 3)
+    @rule(target=segments)
+    def add_outbox(self) -> int:
+        self.numbers += 1
+        self.arena.add_segment(self.numbers, OUTBOX_PAGES * P, keep=P)
+        self.outboxes[self.numbers] = OUTBOX_PAGES
+        return self.numbers
+
+    @rule(target=blocks, segment=segments, npages=st.integers(1, 9), odd=st.integers(0, P - 1))
+    def allocate(self, segment: int, npages: int, odd: int) -> Any:
+        if segment != INBOX_ID and segment not in self.outboxes:
+            return multiple()
+        before = (self.arena.reserved_bytes, self.arena.used_bytes, Counter(self.arena.leases))
+        found = self.arena.allocate(segment, npages * P - odd, Holder.CALLER)
+        if found is None:
+            assert (self.arena.reserved_bytes, self.arena.used_bytes, Counter(self.arena.leases)) == before
+            return multiple()
+        block, reservation = found
+        self.enter(block, Lease(Holder.CALLER, block.generation))
+        assert block.nbytes == npages * P
+        if reservation is not None:
+            self.leases[block.generation].add(Lease(Holder.RESERVATION, block.generation))
+            self.moves.append(reservation)
+        return block
+
+    @rule(target=blocks, segment=segments, npages=st.integers(1, 4))
+    def allocate_reserved(self, segment: int, npages: int) -> Any:
+        if segment != INBOX_ID and segment not in self.outboxes:
+            return multiple()
+        block = self.arena.maybe_allocate_reserved(segment, npages * P, Holder.STANDING, segment)
+        if block is None:
+            return multiple()
+        self.enter(block, Lease(Holder.STANDING, segment))
+        return block
+
+    @rule(block=blocks)
+    def take(self, block: Block) -> None:
+        if self.settled(block):
+            self.numbers += 1
+            lease = Lease(Holder.TASK, self.numbers)
+            self.arena.take(block, lease)
+            self.leases[block.generation].add(lease)
+
+    @rule(block=blocks, which=st.integers(0, 5))
+    def release(self, block: Block, which: int) -> None:
+        held = sorted(
+            (lease for lease in self.leases.get(block.generation, ()) if lease.holder is not Holder.RESERVATION),
+            key=lambda lease: (lease.holder.value, lease.owner),
+        )
+        if held:
+            self.let_go(block, held[which % len(held)])
+
+    @rule(block=blocks, npages=st.integers(0, 6), odd=st.integers(0, P - 1))
+    def shrink(self, block: Block, npages: int, odd: int) -> None:
+        if self.settled(block):
+            before = block.nbytes
+            self.arena.shrink(block, max(npages * P - odd, 0))
+            if block.generation in self.orphans:
+                assert block.nbytes == before
+            else:
+                assert block.nbytes == min(before, max(npages, 1) * P)
+
+    @rule(segment=consumes(segments))
+    def drop(self, segment: int) -> Any:
+        if segment not in self.outboxes:
+            return
+        spans = self.arena.drop_segment(segment)
+        del self.outboxes[segment]
+        self.orphans |= {block.generation for block in self.live.values() if block.segment_id == segment}
+        self.moves.append((segment, spans))
+
+    # What the host does
+
+    @precondition(lambda self: self.moves)
+    @rule(refused=st.sampled_from([False, False, False, True]), free=st.integers(0, 20))
+    def carry_out_next(self, refused: bool, free: int) -> None:
+        move = self.moves.pop(0)
+        if not isinstance(move, Reservation):
+            for span in move[1]:
+                self.memory -= pages_in(span)
+            return
+        for span in move.give_back:
+            self.memory -= pages_in(span)
+        block = move.block
+        if not refused:
+            for span in move.fetch:
+                self.memory |= pages_in(span)
+        for lease in sorted(self.leases[block.generation], key=lambda lease: lease.holder is Holder.RESERVATION):
+            if refused or lease.holder is Holder.RESERVATION:
+                self.let_go(block, lease)
+        if refused:
+            self.arena.undo(move, free * P)
+
+    # The model
+
+    def enter(self, block: Block, lease: Lease) -> None:
+        assert block.generation not in self.live, "a generation is never used twice"
+        self.live[block.generation] = block
+        self.leases[block.generation] = {lease}
+
+    def let_go(self, block: Block, lease: Lease) -> None:
+        held = self.leases[block.generation]
+        held.remove(lease)
+        assert self.arena.release(block, lease) is (not held)
+        if not held:
+            del self.live[block.generation], self.leases[block.generation]
+            if block.generation in self.orphans:
+                self.memory -= pages_of(block)
+
+    def settled(self, block: Block) -> bool:
+        """Whether it is held, and its pages are there."""
+        held = self.leases.get(block.generation)
+        return held is not None and all(lease.holder is not Holder.RESERVATION for lease in held)
+
+    # What must hold
+
+    @invariant()
+    def no_two_blocks_share_a_page(self) -> None:
+        counted = Counter(page for block in self.live.values() for page in pages_of(block))
+        assert max(counted.values(), default=1) == 1
+
+    @invariant()
+    def every_block_lies_inside_its_segment(self) -> None:
+        for block in self.live.values():
+            first, last = (0, INBOX_PAGES) if block.segment_id == INBOX_ID else (1, OUTBOX_PAGES)
+            assert first * P <= block.offset <= block.offset + block.nbytes <= last * P
+
+    @invariant()
+    def free_and_used_is_the_whole(self) -> None:
+        for segment_id, npages in {INBOX_ID: INBOX_PAGES, **self.outboxes}.items():
+            used = sum(block.nbytes for block in self.live.values() if block.segment_id == segment_id)
+            free = self.arena._segments[segment_id].free_nbytes
+            assert free + used == (npages - (segment_id != INBOX_ID)) * P
+
+    @invariant()
+    def the_books_agree(self) -> None:
+        assert self.arena.used_bytes == sum(block.nbytes for block in self.live.values())
+        counted = Counter(lease.holder for held in self.leases.values() for lease in held)
+        assert {holder: self.arena.leases[holder] for holder in Holder} == {holder: counted[holder] for holder in Holder}
+        for generation, block in self.live.items():
+            assert self.arena.get(generation) is block
+            assert block.leases == self.leases[generation]
+
+    @invariant()
+    def the_budget_is_never_exceeded(self) -> None:
+        assert self.arena.used_bytes <= self.arena.reserved_bytes <= LIMIT_PAGES * P
+        assert len(self.memory) <= LIMIT_PAGES, "nor are there ever more pages than planned"
+
+    @invariant()
+    def every_block_that_may_be_touched_has_all_its_pages(self) -> None:
+        for block in self.live.values():
+            if self.settled(block):
+                assert pages_of(block) <= self.memory
+
+    @invariant()
+    def plan_and_memory_agree_when_nothing_is_on_its_way(self) -> None:
+        if not self.moves:
+            assert len(self.memory) * P == self.arena.reserved_bytes
+
+    def teardown(self) -> None:
+        if not hasattr(self, "arena"):
+            return
+        while self.moves:
+            self.carry_out_next(refused=False, free=0)
+        for block in list(self.live.values()):
+            for lease in list(self.leases[block.generation]):
+                self.let_go(block, lease)
+        assert self.arena.used_bytes == 0
+        assert not any(self.arena.leases.values())
+        for segment_id, npages in {INBOX_ID: INBOX_PAGES, **self.outboxes}.items():
+            usable = min(npages - (segment_id != INBOX_ID), LIMIT_PAGES)
+            found = self.arena.allocate(segment_id, usable * P, Holder.CALLER)
+            assert found is not None, "everything came back: the whole segment can be had"
+            self.enter(found[0], Lease(Holder.CALLER, found[0].generation))
+            if found[1] is not None:
+                self.leases[found[0].generation].add(Lease(Holder.RESERVATION, found[0].generation))
+                self.moves.append(found[1])
+                self.carry_out_next(refused=False, free=0)
+            self.every_block_that_may_be_touched_has_all_its_pages()
+            self.let_go(found[0], Lease(Holder.CALLER, found[0].generation))
+
+
+TestArena = pytest.mark.timeout(120)(ArenaMachine.TestCase)
+TestArena.settings = settings(
+    max_examples=80,
+    stateful_step_count=40,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)

@@ -1,0 +1,88 @@
+"""Frames on a byte stream, in any split."""
+
+from __future__ import annotations
+
+import pytest
+
+from offloop.wire.framing import HEADER_NBYTES, MAX_FROM_SUPERVISOR_NBYTES, MAX_FROM_WORKER_NBYTES, FrameReader, ProtocolError
+from offloop.wire.framing import write_header as fill_in
+
+
+def framed(*payloads: bytes) -> bytes:
+    return b"".join(len(payload).to_bytes(4, "little") + payload for payload in payloads)
+
+
+def test_a_frame_is_four_bytes_of_length_little_endian_and_its_bytes() -> None:
+    assert HEADER_NBYTES == 4
+    assert FrameReader(100).feed(b"\x03\x00\x00\x00abc") == [b"abc"]
+
+
+def test_frames_come_out_in_order_however_many_one_read_brought() -> None:
+    assert FrameReader(100).feed(framed(b"one", b"", b"three")) == [b"one", b"", b"three"]
+
+
+def test_every_split_in_two_gives_the_same_frames() -> None:
+    stream = framed(b"one", b"", b"three")
+    for cut in range(len(stream) + 1):
+        reader = FrameReader(100)
+        assert reader.feed(stream[:cut]) + reader.feed(stream[cut:]) == [b"one", b"", b"three"], cut
+        assert not reader.mid_frame
+
+
+def test_one_byte_at_a_time_gives_the_same_frames() -> None:
+    reader = FrameReader(100)
+    frames = [frame for byte in framed(b"one", b"", b"three") for frame in reader.feed(bytes([byte]))]
+    assert frames == [b"one", b"", b"three"]
+
+
+def test_no_bytes_are_no_frames() -> None:
+    assert FrameReader(100).feed(b"") == []
+
+
+@pytest.mark.parametrize("part", [b"\x03", b"\x03\x00\x00\x00", b"\x03\x00\x00\x00ab"])
+def test_the_reader_knows_when_it_is_inside_a_frame(part: bytes) -> None:
+    reader = FrameReader(100)
+    assert not reader.mid_frame
+    assert reader.feed(part) == []
+    assert reader.mid_frame
+
+
+def test_a_frame_as_long_as_the_limit_passes() -> None:
+    assert FrameReader(5).feed(framed(b"12345")) == [b"12345"]
+
+
+@pytest.mark.parametrize("announced", [6, 1 << 31, (1 << 32) - 1])
+def test_a_frame_over_the_limit_is_refused_by_its_header_alone(announced: int) -> None:
+    with pytest.raises(ProtocolError, match="the limit is 5"):
+        FrameReader(5).feed(announced.to_bytes(4, "little"))
+
+
+def test_a_frame_over_the_limit_is_refused_after_good_ones_too() -> None:
+    reader = FrameReader(5)
+    assert reader.feed(framed(b"good")) == [b"good"]
+    with pytest.raises(ProtocolError):
+        reader.feed(framed(b"too long"))
+
+
+def test_what_was_given_out_is_not_kept() -> None:
+    reader = FrameReader(1000)
+    for _ in range(100):
+        reader.feed(framed(b"x" * 900))
+    assert not reader.mid_frame
+
+
+def test_a_frame_belongs_to_its_receiver() -> None:
+    reader = FrameReader(100)
+    (frame,) = reader.feed(framed(b"one") + b"\x03\x00")
+    frame[:] = b"two"
+    assert reader.feed(b"\x00\x00abc") == [b"abc"]
+
+
+def test_the_header_is_filled_in_for_what_follows_it() -> None:
+    frame = bytearray(HEADER_NBYTES) + b"abc"
+    fill_in(frame)
+    assert frame == framed(b"abc")
+
+
+def test_a_worker_may_say_less_than_the_supervisor() -> None:
+    assert (MAX_FROM_WORKER_NBYTES, MAX_FROM_SUPERVISOR_NBYTES) == (1 << 20, 1 << 24)
