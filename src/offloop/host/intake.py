@@ -151,7 +151,7 @@ class Intake:
         if data.nbytes <= INLINE_NBYTES:
             self._inbox.write(block.offset + position, data)
         else:
-            await anyio.to_thread.run_sync(self._inbox.write, block.offset + position, data)
+            await anyio.to_thread.run_sync(self._inbox.write_large, block.offset + position, data)
 
     @property
     def _inbox(self) -> Segment:

@@ -14,7 +14,10 @@ import ctypes
 import errno
 import mmap
 import os
+import threading
 from multiprocessing.shared_memory import SharedMemory
+
+from ..core.ranges import RangeSet
 
 __all__ = ["NoPages", "Segment"]
 
@@ -52,6 +55,8 @@ class Segment:
             named.unlink()
             named.close()
         self._memory = mmap.mmap(self._fd, nbytes)
+        self._seen = RangeSet()  # pages that large writes have filled before: it pays to copy through the mapping
+        self._seen_lock = threading.Lock()
 
     def fetch(self, start: int, end: int) -> None:
         """Reserve the pages of [start, end). Blocks: about 1 ms for 4 MiB.
@@ -69,6 +74,8 @@ class Segment:
 
     def give_back(self, start: int, end: int) -> None:
         """Return the pages of [start, end) to the system; reading there gives zeros and takes a page again."""
+        with self._seen_lock:
+            self._seen.remove(start, end)
         self._memory.madvise(mmap.MADV_REMOVE, start, end - start)
 
     def write(self, offset: int, data: memoryview) -> None:
@@ -77,6 +84,23 @@ class Segment:
             written = os.pwrite(self._fd, data, offset)
             data = data[written:]
             offset += written
+
+    def write_large(self, offset: int, data: memoryview) -> None:
+        """Copy bytes in, the way that is fastest for these pages; without the GIL, in a thread.
+
+        Measured for 128 MiB (memcpy: 12 ms): onto fresh pages 29 ms through the descriptor and 70 through the mapping;
+        onto pages that were mapped before 32 and 12. So the first time goes through the descriptor, and later ones
+        through the mapping.
+        """
+        end = offset + data.nbytes
+        with self._seen_lock:
+            seen = not self._seen.gaps(offset, end)
+            self._seen.add(offset, end)
+        source = _pointer_to(data) if seen else None
+        if source is None:
+            self.write(offset, data)
+        else:
+            ctypes.memmove(self.export(offset, data.nbytes), source, data.nbytes)  # ctypes releases the GIL
 
     def read_in(self, descriptor: int, offset: int, nbytes: int) -> int:
         """Read a file from its start straight into the segment, without the GIL; returns how many bytes there were."""
@@ -98,6 +122,13 @@ class Segment:
         """Give up the descriptors. Views that exist stay valid."""
         os.close(self._fd)
         os.close(self.worker_fd)
+
+
+def _pointer_to(data: memoryview) -> bytes | ctypes.c_char | None:
+    """What ctypes takes for the address of these bytes; None for read-only memory that is not a whole `bytes`."""
+    if isinstance(data.obj, bytes) and len(data.obj) == data.nbytes:
+        return data.obj
+    return None if data.readonly else ctypes.c_char.from_buffer(data)
 
 
 def _open(name: str, flags: int) -> int:

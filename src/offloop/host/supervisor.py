@@ -7,7 +7,7 @@ follow at once. Nothing here awaits between an event and its last command, so no
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from math import inf
@@ -77,6 +77,7 @@ class Supervisor:
         self._gone = anyio.Event()
         self._defect: BaseException | None = None
         self._task_group: TaskGroup | None = None
+        self._housekeeping: list[anyio.CancelScope] = []
         self._carry_out: dict[type, Callable[[Any], None]] = {
             StartWorker: self._start_worker,
             Send: self._send,
@@ -110,7 +111,6 @@ class Supervisor:
                     body_error = error  # kept out of the group, which would wrap it
                 finally:
                     await self._close()
-                    self._task_group.cancel_scope.cancel()
         except* Exception as defects:  # not the body's: only our own tasks' can come here
             self._defect = self._defect or defects
         finally:
@@ -199,8 +199,8 @@ class Supervisor:
     # The loop's own tasks
 
     async def _open(self, task_group: TaskGroup) -> None:
-        task_group.start_soon(self._keep_time)
-        task_group.start_soon(self._hear_of_returns)
+        for housekeeping in (self._keep_time, self._hear_of_returns):
+            task_group.start_soon(self._until_closed, housekeeping)
         self.apply(PoolStarted())
         await self._opened.wait()
         if self._opening_error is not None:
@@ -228,6 +228,14 @@ class Supervisor:
             if self._defect is None:
                 self.apply(CloseRequested())
             await self._gone.wait()
+        for scope in self._housekeeping:
+            scope.cancel()
+
+    async def _until_closed(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run our own work to the end of the pool: a cancellation of the block is when timers are needed most."""
+        with anyio.CancelScope(shield=True) as scope:
+            self._housekeeping.append(scope)
+            await work()
 
     def _make_inbox(self) -> Segment:
         return Segment(self.core.settings.inbox_nbytes, workers_write=False)

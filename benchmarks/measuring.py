@@ -1,0 +1,38 @@
+"""How every benchmark here measures: contenders take turns in one run, so that a noisy machine is noisy for all of them."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
+
+__all__ = ["Samples", "arguments", "percentile", "take_turns"]
+
+Samples = dict[str, list[float]]  # contender -> seconds
+
+
+def arguments(question: str | None) -> argparse.Namespace:
+    """`--smoke`: run everything once, to see that it runs; `--rounds`: how many turns each contender gets."""
+    parser = argparse.ArgumentParser(description=question, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="a few repetitions, for CI: the numbers mean nothing")
+    parser.add_argument("--rounds", type=int, default=20, help="turns of each contender (default: %(default)s)")
+    return parser.parse_args()
+
+
+async def take_turns(contenders: Mapping[str, Callable[[], Awaitable[object]]], rounds: int, repetitions: int) -> Samples:
+    """Time every call of each contender, in turn, `repetitions` at a time; the first of each turn is not counted."""
+    samples: Samples = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, call in contenders.items():
+            await call()
+            for _ in range(repetitions):
+                started = perf_counter()
+                await call()
+                samples[name].append(perf_counter() - started)
+    return samples
+
+
+def percentile(values: list[float], percent: int) -> float:
+    """The value that so many percent of the values do not exceed."""
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1] if len(values) > 1 else values[0]
