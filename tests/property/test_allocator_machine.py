@@ -231,7 +231,7 @@ class ArenaMachine(RuleBasedStateMachine):
 
 TestArena = pytest.mark.timeout(120)(ArenaMachine.TestCase)
 TestArena.settings = settings(
-    max_examples=80,
+    max_examples=400,
     stateful_step_count=40,
     deadline=None,
     print_blob=True,

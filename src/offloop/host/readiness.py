@@ -11,22 +11,21 @@ import asyncio
 from collections.abc import Callable
 
 import anyio
-import sniffio
 
 __all__ = ["clock", "when_readable"]
 
 
 def clock() -> Callable[[], float]:
     """The running loop's monotonic clock, found once: `anyio.current_time` looks for the loop at every call."""
-    if sniffio.current_async_library() == "asyncio":
-        return asyncio.get_running_loop().time
-    return anyio.current_time
+    loop = _asyncio_loop()
+    return anyio.current_time if loop is None else loop.time
 
 
 async def when_readable(descriptor: int, callback: Callable[[], bool]) -> None:
     """Call `callback` each time the descriptor is readable, until it returns False or raises, which is raised here."""
-    if sniffio.current_async_library() == "asyncio":
-        await _when_readable_asyncio(descriptor, callback)
+    loop = _asyncio_loop()
+    if loop is not None:
+        await _when_readable_asyncio(loop, descriptor, callback)
         return
     while True:
         await anyio.wait_readable(descriptor)
@@ -34,8 +33,16 @@ async def when_readable(descriptor: int, callback: Callable[[], bool]) -> None:
             return
 
 
-async def _when_readable_asyncio(descriptor: int, callback: Callable[[], bool]) -> None:
-    loop = asyncio.get_running_loop()
+def _asyncio_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None  # trio
+
+
+async def _when_readable_asyncio(
+    loop: asyncio.AbstractEventLoop, descriptor: int, callback: Callable[[], bool]
+) -> None:
     over: asyncio.Future[None] = loop.create_future()
 
     def call() -> None:
