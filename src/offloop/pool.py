@@ -136,14 +136,16 @@ class Pool:
         task's fate is settled and its memory is back.
         """
         supervisor = self._open()
-        seconds = self._settings.timeout if isinstance(timeout, EllipsisType) else timeout
-        for name, value in (("timeout", seconds), ("queue_timeout", queue_timeout)):
-            if value is not None:
-                check_seconds(name, value)
+        if isinstance(timeout, EllipsisType):
+            timeout = self._settings.timeout
+        elif timeout is not None:
+            check_seconds("timeout", timeout)
+        if queue_timeout is not None:
+            check_seconds("queue_timeout", queue_timeout)
         material = classify(source)
         request = Request(
             stages=self._registry.stages(pipeline),
-            timeout_s=seconds,
+            timeout_s=timeout,
             queue_timeout_s=queue_timeout,
             destination=_destination(to),
         )

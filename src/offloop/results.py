@@ -48,7 +48,7 @@ class Info(Mapping[str, Any]):
     __slots__ = ("_values",)
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = dict(values)
+        self._values = values
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]
@@ -79,18 +79,25 @@ class Result:
     copy that costs the pool nothing.
     """
 
-    __slots__ = ("_completed", "data", "info", "path", "timings")
+    __slots__ = ("_completed", "_queued", "data", "path")
 
     def __init__(self, completed: Completed, view: memoryview | None, queued: float, path: Path | None) -> None:
         self._completed = completed
+        self._queued = queued
         self.data: memoryview = memoryview(b"") if view is None else view
         """The result's bytes, read-only, in place. Empty when the result was written to a file."""
-        self.info = Info(completed.info)
-        """What the plugin says of the result: media_type, width, height, ..."""
         self.path = path
         """The file that the worker wrote, if the task had a `to`."""
-        self.timings = Timings(queued, completed.started_ns / 1e9, completed.finished_ns / 1e9)
+
+    @property
+    def info(self) -> Info:
+        """What the plugin says of the result: media_type, width, height, ..."""
+        return Info(self._completed.info)
+
+    @property
+    def timings(self) -> Timings:
         """When it was submitted, started and finished."""
+        return Timings(self._queued, self._completed.started_ns / 1e9, self._completed.finished_ns / 1e9)
 
     @property
     def nbytes(self) -> int:

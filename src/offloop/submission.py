@@ -56,8 +56,10 @@ class Submission:
                 await self._prepare(material)
             await self._ticket.wait()
         finally:
-            await self._supervisor.withdraw(self._task_id, self._ticket)
-            await self._remove_leftover()
+            if not self._ticket.settled:
+                await self._supervisor.withdraw(self._task_id, self._ticket)
+            if self._temporary is not None:
+                await self._remove_leftover(self._temporary)
         outcome = self._ticket.outcome
         if isinstance(outcome, Completed):
             return Result(outcome, self._ticket.view, self._queued, self._request.destination)
@@ -136,11 +138,11 @@ class Submission:
             return await self._intake.place(data), None
         return await self._intake.place_raster(data, raster.shape, raster.dtype), None
 
-    async def _remove_leftover(self) -> None:
+    async def _remove_leftover(self, temporary: Path) -> None:
         """A worker that was killed while it wrote a file leaves its temporary name behind."""
-        if self._temporary is not None and not isinstance(self._ticket.outcome, Completed):
+        if not isinstance(self._ticket.outcome, Completed):
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(_remove_if_there, self._temporary)
+                await anyio.to_thread.run_sync(_remove_if_there, temporary)
 
 
 def _remove_if_there(path: Path) -> None:

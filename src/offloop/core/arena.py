@@ -186,18 +186,24 @@ class Arena:
             self._orphan_nbytes -= block.nbytes
         else:
             segment.free(block.offset, block.nbytes)
+        if self._system_limit_bytes < self.limit_bytes and not self.busy_bytes:
+            self.ask_system_again()
         return True
 
     def undo(self, reservation: Reservation, free_bytes: int) -> None:
         """The system refused the pages: they are not there, and what was given back stays given back.
 
-        What it has left bounds the arena from now on, until no block is in use any more.
+        What it has left bounds the arena from now on, until no block is in use any more, or `ask_system_again`.
         """
         for span in reservation.fetch:
             segment = self._segments.get(span.segment_id)
             if segment is not None:
                 segment.reserved.remove(span.start, span.end)
         self._system_limit_bytes = self.reserved_bytes + free_bytes
+
+    def ask_system_again(self) -> None:
+        """Forget that the system once refused pages: it may have some by now."""
+        self._system_limit_bytes = self.limit_bytes
 
     def _enter(self, segment_id: int, offset: int, nbytes: int, holder: Holder, owner: int | None) -> Block:
         self._generation += 1
@@ -218,8 +224,6 @@ class Arena:
 
     def _make_room(self, nbytes: int) -> tuple[Span, ...] | None:
         """What to give back so that `nbytes` of new pages stay within the limit; None if that cannot be."""
-        if not self.busy_bytes:
-            self._system_limit_bytes = self.limit_bytes
         excess = self.reserved_bytes + nbytes - min(self.limit_bytes, self._system_limit_bytes)
         spans: list[Span] = []
         for segment_id, segment in self._segments.items():

@@ -179,13 +179,19 @@ class Supply:
         """Refuse one who waits, if nothing that anybody holds could ever come back for it."""
         if self._inputs and not self._arena.busy_bytes:
             input_id, nbytes = self._inputs.popitem(last=False)
-            return RefuseInput(input_id, self._arena.shortage(nbytes))
+            return RefuseInput(input_id, self._shortage(nbytes))
         deadlocked = self._needs and len(self._needs) >= running and not self._granting
         if deadlocked and not self._arena.leases[Holder.CALLER]:
             slot, _, task = self._needs.popitem()[1]  # the one that waits least long
             assert task.needed_bytes is not None
-            return self._refusal(slot, task, self._arena.shortage(task.needed_bytes))
+            return self._refusal(slot, task, self._shortage(task.needed_bytes))
         return None
+
+    def _shortage(self, nbytes: int) -> MemoryLimitExceeded:
+        """The error, once per refusal of the system: who comes next asks it again, so this ends."""
+        error = self._arena.shortage(nbytes)
+        self._arena.ask_system_again()
+        return error
 
     def _hand_over(self, block: Block, slot: int, task: TaskRecord) -> list[Command]:
         if task.needed_bytes is None or block not in task.granted:

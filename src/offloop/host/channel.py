@@ -17,7 +17,7 @@ from .readiness import when_readable
 
 __all__ = ["Channel"]
 
-_READ_NBYTES = 256 * 1024
+_READ_NBYTES = 32 * 1024  # a larger buffer is mapped and unmapped for each read, which costs more than all the rest
 
 
 class Channel:

@@ -48,6 +48,11 @@ class Exports:
         if self.wake_wanted:
             self._wake()
 
+    @property
+    def news(self) -> bool:
+        """Whether there is anything to collect."""
+        return bool(self._returned or self._forgotten)
+
     def collect_forgotten(self) -> list[InputTicket]:
         """The tickets that nobody will use."""
         forgotten: list[InputTicket] = []

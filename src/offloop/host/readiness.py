@@ -1,8 +1,9 @@
-"""Calling back whenever a descriptor is readable.
+"""What the host needs of the loop underneath, at the loop's own price.
 
-anyio's `wait_readable` registers and unregisters the descriptor and wakes a task for each read; that is a fifth of a
-small task's round trip. Where the loop is asyncio's (or uvloop) the callback is registered once and runs in the loop's
-own turn; elsewhere a task waits.
+anyio's `wait_readable` registers and unregisters the descriptor and wakes a task for each read, and its `Event` finds
+the loop anew each time; together that is a quarter of a small task's round trip. Where the loop is asyncio's (or
+uvloop), a callback is registered once and runs in the loop's own turn, and a future is awaited; elsewhere anyio does
+both.
 """
 
 from __future__ import annotations
@@ -12,13 +13,47 @@ from collections.abc import Callable
 
 import anyio
 
-__all__ = ["clock", "when_readable"]
+__all__ = ["Signal", "clock", "when_readable"]
 
 
 def clock() -> Callable[[], float]:
     """The running loop's monotonic clock, found once: `anyio.current_time` looks for the loop at every call."""
     loop = _asyncio_loop()
     return anyio.current_time if loop is None else loop.time
+
+
+class Signal:
+    """What `anyio.Event` is, for one loop and one thread."""
+
+    __slots__ = ("_event", "_futures", "is_set")
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._futures: list[asyncio.Future[None]] = []
+        self._event: anyio.Event | None = None
+
+    def set(self) -> None:
+        """Let everybody who waits go on."""
+        self.is_set = True
+        for future in self._futures:
+            if not future.done():  # else its waiter was cancelled
+                future.set_result(None)
+        if self._event is not None:
+            self._event.set()
+
+    async def wait(self) -> None:
+        """Return once it is set."""
+        if self.is_set:
+            return
+        loop = _asyncio_loop()
+        if loop is not None:
+            future: asyncio.Future[None] = loop.create_future()
+            self._futures.append(future)
+            await future
+            return
+        if self._event is None:
+            self._event = anyio.Event()
+        await self._event.wait()
 
 
 async def when_readable(descriptor: int, callback: Callable[[], bool]) -> None:
@@ -40,9 +75,7 @@ def _asyncio_loop() -> asyncio.AbstractEventLoop | None:
         return None  # trio
 
 
-async def _when_readable_asyncio(
-    loop: asyncio.AbstractEventLoop, descriptor: int, callback: Callable[[], bool]
-) -> None:
+async def _when_readable_asyncio(loop: asyncio.AbstractEventLoop, descriptor: int, callback: Callable[[], bool]) -> None:
     over: asyncio.Future[None] = loop.create_future()
 
     def call() -> None:

@@ -157,11 +157,10 @@ class Supervisor:
         return task_id, ticket
 
     async def withdraw(self, task_id: int, ticket: TaskTicket) -> None:
-        """Leave a task: when this returns it has its outcome, and its memory is back. Not cancellable."""
-        if not ticket.settled:
-            self.apply(TaskCancelled(task_id))
-            with anyio.CancelScope(shield=True):
-                await ticket.wait()
+        """Leave an unsettled task: when this returns it has its outcome, and its memory is back. Not cancellable."""
+        self.apply(TaskCancelled(task_id))
+        with anyio.CancelScope(shield=True):
+            await ticket.wait()
 
     def request_input(self, nbytes: int) -> InputTicket:
         """Ask for memory of the inbox."""
@@ -250,11 +249,8 @@ class Supervisor:
     # From event to commands
 
     def _apply_all(self) -> None:
-        for ticket in self.exports.collect_forgotten():
-            self.abandon_input(ticket)
-        returned = self.exports.collect()
-        if returned:
-            self._events.appendleft(BlocksReturned(returned))
+        if self.exports.news:
+            self._collect_news()
         now = self._clock()
         while self._events:
             for command in self.core.handle(self._events.popleft(), now):
@@ -270,6 +266,13 @@ class Supervisor:
             self._rearm.set()
         if self.core.closing and self.core.gone:
             self._gone.set()
+
+    def _collect_news(self) -> None:
+        for ticket in self.exports.collect_forgotten():
+            self.abandon_input(ticket)
+        returned = self.exports.collect()
+        if returned:
+            self._events.appendleft(BlocksReturned(returned))
 
     def _tell_results(self) -> None:
         while self._pager.results:

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import anyio
-
 from ..core.arena import Block
 from ..core.tasks import Completed
 from ..errors import OffloopError
+from .readiness import Signal
 
 __all__ = ["InputTicket", "TaskTicket"]
 
 
-class _Ticket:
-    """Something that will be settled once. The event is made only if somebody has to wait: often nobody does."""
+class _Ticket(Signal):
+    """Something that will be settled once."""
 
-    __slots__ = ("_event", "settled")
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        self.settled = False
-        self._event: anyio.Event | None = None
-
-    async def wait(self) -> None:
-        """Return when it is settled."""
-        if not self.settled:
-            if self._event is None:
-                self._event = anyio.Event()
-            await self._event.wait()
-
-    def _settle(self) -> None:
-        self.settled = True
-        if self._event is not None:
-            self._event.set()
+    @property
+    def settled(self) -> bool:
+        return self.is_set
 
 
 class TaskTicket(_Ticket):
@@ -45,7 +32,7 @@ class TaskTicket(_Ticket):
 
     def settle(self, outcome: Completed | OffloopError | None, view: memoryview | None) -> None:
         self.outcome, self.view = outcome, view
-        self._settle()
+        self.set()
 
 
 class InputTicket(_Ticket):
@@ -62,8 +49,8 @@ class InputTicket(_Ticket):
 
     def provide(self, block: Block) -> None:
         self.block = block
-        self._settle()
+        self.set()
 
     def refuse(self, error: OffloopError) -> None:
         self.error = error
-        self._settle()
+        self.set()

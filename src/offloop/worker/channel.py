@@ -25,7 +25,7 @@ __all__ = ["Cancellable", "Channel", "MessageTooLarge"]
 
 _TICK_S = 0.004  # how long a task runs before the control thread watches; and how often a cancel is repeated
 _QUIET_TICKS = 250  # without a task before the control thread sleeps for good
-_READ_NBYTES = 64 * 1024
+_READ_NBYTES = 32 * 1024
 _EXIT_SUPERVISOR_GONE = 70  # EX_SOFTWARE's number; nobody is left to read it
 
 
