@@ -6,6 +6,7 @@ sense, but it cannot carry anything out: that is the processor (`offloop.process
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
@@ -68,6 +69,16 @@ class Plugin:
 
     probe_nbytes: ClassVar[int] = 256 * 1024
     """How many of a source's first bytes `probe` wants to see."""
+
+    def check(self, operations: Sequence[Operation]) -> None:
+        """Refuse operations that cannot follow each other, before anything is started.
+
+        Args:
+            operations: consecutive operations of this plugin, in the order of the pipeline; the source may be of any kind.
+
+        Raises:
+            InvalidTask: naming the operation and the reason.
+        """
 
     def probe(self, data: memoryview) -> Header | None:  # noqa: ARG002 (the signature is the contract)
         """Read a header from a source's first bytes, in the server: pure Python, bounded, no native decoder.

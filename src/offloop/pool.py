@@ -53,9 +53,9 @@ class Pool:
 
         Args:
             workers: processes. Default: the processors that this process may use (affinity, cgroup quota).
-            memory_limit: bytes of shared memory that sources and results may take together, as a number or as "2GiB".
-            Default: half of
-                the memory that the process may use, or nine tenths of what is free in /dev/shm, if that is less.
+            memory_limit: bytes of shared memory that sources and results may take together, as a number or as "2GiB"; if
+                /dev/shm has less free, nine tenths of that, with a warning in the log. Default: half of the memory that the
+                process may use, bounded by /dev/shm likewise.
             timeout: seconds that a task may run, unless `run` says otherwise. None: for ever.
             max_queue: tasks that may wait; one more is refused with `QueueFull`. None: any number.
             plugins: names of installed plugins, "module:attribute" references, or plugins. Default: every installed one.
@@ -114,9 +114,9 @@ class Pool:
         """Carry out a pipeline on a source in a worker, and return the result in shared memory.
 
         Args:
-            source: bytes-like (copied once), a path (read in a thread), a `Buffer` (moved: its view is released), a
-            `Result` (in place
-                where its own worker is free, else copied once), or an array of (height, width[, bands]) samples (copied once).
+            source: bytes-like (copied once), a path (read in a thread), a `Buffer` (moved: its view is released), a `Result`
+                (in place where its own worker is free, else copied once), or an array of (height, width[, bands]) samples
+                (copied once).
             pipeline: operations in the order in which they are applied.
             timeout: seconds that the task may run, from its start in a worker; None: for ever. Default: the pool's.
             queue_timeout: seconds that it may wait for memory and for a worker; None: for ever.

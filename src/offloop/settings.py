@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from .machine import Amount, available_cpus, available_memory, free_shared_memor
 from .operation import Plugin
 
 __all__ = ["PoolSettings", "default_memory_limit", "parse_size"]
+
+_log = logging.getLogger("offloop.settings")
 
 _MEMORY_SHARE = 0.5  # of what the process may use: the rest is for the server, and for what workers need beside the arena
 _SHARED_MEMORY_SHARE = 0.9  # of what is free in /dev/shm: others use it too
@@ -57,14 +60,13 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
         if self.memory_limit is not None:
             nbytes = _named_size("memory_limit", self.memory_limit)
             check_range("memory_limit", nbytes, _MIN_MEMORY_LIMIT, _MAX_BYTES, whole=True)
-        given: object = self.plugins
-        if isinstance(given, str | bytes) or not isinstance(given, Sequence | None):
+        if isinstance(self.plugins, str | bytes) or not isinstance(self.plugins, Sequence | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"plugins={self.plugins!r}: give a list of plugins")
 
     def resolved(self) -> CoreSettings:
         """What the core needs, with the machine's answers filled in."""
         workers = available_cpus().value if self.workers is None else self.workers
-        limit = default_memory_limit().value if self.memory_limit is None else parse_size(self.memory_limit)
+        limit = default_memory_limit().value if self.memory_limit is None else _what_there_is(parse_size(self.memory_limit))
         limit = limit // PAGE_NBYTES * PAGE_NBYTES
         return CoreSettings(
             workers=workers,
@@ -86,6 +88,15 @@ def default_memory_limit() -> Amount:
         candidates.append(Amount(int(shared.value * _SHARED_MEMORY_SHARE), f"nine tenths of what is {shared.source}"))
     smallest = min(candidates)
     return smallest._replace(value=max(smallest.value, _MIN_MEMORY_LIMIT))
+
+
+def _what_there_is(asked: int) -> int:
+    """As much of the memory that was asked for as /dev/shm has: a plan on more would end with tasks that are refused half-way."""
+    shared = free_shared_memory()
+    there_is = asked if shared is None else max(int(shared.value * _SHARED_MEMORY_SHARE), _MIN_MEMORY_LIMIT)
+    if there_is < asked:
+        _log.warning("memory_limit is %d bytes, but /dev/shm has only %d for it: the pool uses those", asked, there_is)
+    return min(asked, there_is)
 
 
 def parse_size(size: int | str) -> int:

@@ -16,7 +16,15 @@ from offloop.testing.faults import Allocate, Echo, Exit, FaultsPlugin, Hang, Ins
 
 pytestmark = pytest.mark.anyio
 
-SIZES = [0, 1, 4095, 4096, 4097, 300_000, 3_000_000]  # empty, around a page, beyond the first grant, beyond what the loop copies
+SIZES = [
+    0,
+    1,
+    4095,
+    4096,
+    4097,
+    300_000,
+    3_000_000,
+]  # empty, around a page, beyond the first grant, beyond what the loop copies
 
 
 def pattern(nbytes: int) -> bytes:

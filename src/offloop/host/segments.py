@@ -124,11 +124,11 @@ class Segment:
         os.close(self.worker_fd)
 
 
-def _pointer_to(data: memoryview) -> bytes | ctypes.c_char | None:
-    """What ctypes takes for the address of these bytes; None for read-only memory that is not a whole `bytes`."""
+def _pointer_to(data: memoryview) -> bytes | int | None:
+    """What ctypes takes for the address of these bytes, while they are held; None for read-only memory that is not a whole `bytes`."""
     if isinstance(data.obj, bytes) and len(data.obj) == data.nbytes:
         return data.obj
-    return None if data.readonly else ctypes.c_char.from_buffer(data)
+    return None if data.readonly else ctypes.addressof(ctypes.c_char.from_buffer(data))
 
 
 def _open(name: str, flags: int) -> int:

@@ -71,16 +71,14 @@ class Registry:
         """Group a pipeline's operations by plugin and encode them.
 
         Raises:
-            InvalidTask: it is empty, or contains what is no operation of a plugin of this pool.
+            InvalidTask: it is empty, contains what is no operation of a plugin of this pool, or a plugin refuses the order.
         """
         if isinstance(pipeline, Operation):
             raise InvalidTask(f"the pipeline is a single {type(pipeline).__name__}; write it as a list: [{pipeline!r}]")
         operations = list(pipeline)
         if not operations:
             raise InvalidTask("the pipeline is empty; give at least one operation")
-        return [
-            Stage(name, msgspec.Raw(self._encoder.encode(list(group)))) for name, group in groupby(operations, self._plugin_of)
-        ]
+        return [self._stage(name, list(group)) for name, group in groupby(operations, self._plugin_of)]
 
     def probe(self, data: memoryview) -> Header | None:
         """The first header that any plugin recognizes in a source's first bytes.
@@ -96,6 +94,10 @@ class Registry:
             if header is not None:
                 return header
         return None
+
+    def _stage(self, name: str, operations: list[Operation]) -> Stage:
+        self.plugins[name].plugin.check(operations)
+        return Stage(name, msgspec.Raw(self._encoder.encode(operations)))
 
     @property
     def probe_nbytes(self) -> int:
@@ -162,7 +164,11 @@ def _objection(plugin: Any, candidate: Candidate) -> str | None:
         return f"it calls itself {name!r}"
     if not isinstance(processor, str) or not _REFERENCE.fullmatch(processor):
         return f"processor must be text as in 'module:Class', not {processor!r}"
-    return _objection_to_operations(getattr(plugin, "operations", None)) or _objection_to_probe(getattr(plugin, "probe", None))
+    return (
+        _objection_to_operations(getattr(plugin, "operations", None))
+        or _objection_to_method(plugin, "probe", memoryview(b""))
+        or _objection_to_method(plugin, "check", [])
+    )
 
 
 def _objection_to_operations(operations: Any) -> str | None:
@@ -176,17 +182,18 @@ def _objection_to_operations(operations: Any) -> str | None:
     return f"two of its operations have the same name: {sorted(tags)}" if len(set(tags)) < len(tags) else None
 
 
-def _objection_to_probe(probe: Any) -> str | None:
-    if not callable(probe):
-        return "it has no probe(data)"
+def _objection_to_method(plugin: Any, name: str, argument: object) -> str | None:
+    method = getattr(plugin, name, None)
+    if not callable(method):
+        return f"it has no method {name}"
     try:
-        signature = inspect.signature(probe)
+        signature = inspect.signature(method)
     except (ValueError, TypeError):
-        return f"its probe is {probe!r}, whose signature cannot be read"
+        return f"its {name} is {method!r}, whose signature cannot be read"
     try:
-        signature.bind(memoryview(b""))
+        signature.bind(argument)
     except TypeError:
-        return f"probe{signature} cannot be called as probe(data)"
+        return f"{name}{signature} cannot be called with one argument"
     return None
 
 

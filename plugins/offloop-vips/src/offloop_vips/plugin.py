@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any, ClassVar, cast
 
@@ -11,6 +12,7 @@ from offloop.operation import Header, Operation, Plugin
 
 from . import operations
 from .formats import FORMATS, SNIFF_NBYTES, FormatName, sniff
+from .pipeline import Pipeline
 
 __all__ = ["VipsPlugin"]
 
@@ -38,6 +40,16 @@ class VipsPlugin(Plugin):
         operations.Raw,
     )
     processor: ClassVar[str] = "offloop_vips.processor:VipsProcessor"
+
+    def check(self, operations: Sequence[Operation]) -> None:
+        """Refuse an encoder that is not last and a Decode that is not first.
+
+        Whether the source needs decoding is not known here; a Decode for samples is refused in the worker.
+
+        Raises:
+            InvalidTask: naming the operation that stands where it cannot.
+        """
+        Pipeline.of(operations, encoded=True)
 
     def probe(self, data: memoryview) -> Header | None:
         """Read a header in pure Python: the format by its signature, the size as it is stored, the orientation if it is told.

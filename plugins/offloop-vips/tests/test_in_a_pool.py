@@ -1,0 +1,146 @@
+"""The plugin in a real pool: every road of a picture through worker processes, and strangers' files."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pyvips
+
+from offloop import InvalidTask, Pool, TaskFailed, TaskTimeout
+from offloop_vips import Avif, Decode, Grayscale, Jpeg, Png, Raw, Resize, Sharpen, Webp
+
+pytestmark = pytest.mark.anyio
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """One chunk of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+HUGE = (  # 30,000 x 30,000 pixels, by its header
+    b"\x89PNG\r\n\x1a\n"
+    + chunk(b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0))
+    + chunk(b"IDAT", zlib.compress(bytes(1000)))
+    + chunk(b"IEND", b"")
+)
+
+
+@pytest.fixture
+async def pool(anyio_backend: object) -> AsyncIterator[Pool]:
+    async with Pool(2, plugins=["vips"], memory_limit="512MiB") as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def photo() -> bytes:
+    """A JPEG of 640 x 480 with something to see in it."""
+    gradient = pyvips.Image.xyz(640, 480)
+    picture = gradient[0].bandjoin([gradient[1], gradient[0] + gradient[1]]).linear(0.3, 20).cast("uchar")
+    return picture.copy(interpretation="srgb").jpegsave_buffer(Q=90)
+
+
+async def test_a_picture_is_resized_sharpened_and_encoded(pool: Pool, photo: bytes) -> None:
+    result = await pool.run(photo, [Resize(72, 58, fit="cover"), Sharpen(), Webp(quality=80)], timeout=10)
+    assert (result.info.media_type, result.info.width, result.info.height, result.info.bands) == ("image/webp", 72, 58, 3)
+    decoded = pyvips.Image.new_from_buffer(bytes(result), "")
+    assert (decoded.width, decoded.height) == (72, 58)
+
+
+@pytest.mark.parametrize("encoder", [Jpeg(), Png(), Webp(), Avif()], ids=lambda encoder: type(encoder).__name__)
+async def test_every_encoder_writes_straight_into_shared_memory_or_a_file(
+    pool: Pool, photo: bytes, encoder: Jpeg | Png | Webp | Avif, tmp_path: Path
+) -> None:
+    result = await pool.run(photo, [Resize(64), encoder])
+    written = await pool.run(photo, [Resize(64), encoder], to=tmp_path / "out")
+    assert bytes(result) == (tmp_path / "out").read_bytes()
+    assert pyvips.Image.new_from_buffer(bytes(result), "").width == written.info.width == 64
+
+
+async def test_samples_come_out_as_an_array_and_go_in_again(pool: Pool, photo: bytes) -> None:
+    result = await pool.run(photo, [Resize(40, 30, fit="fill"), Raw()])
+    array = result.array()
+    assert (array.shape, array.dtype, array.flags.writeable) == ((30, 40, 3), np.uint8, False)
+    grey = (await pool.run(array, [Grayscale(), Raw()])).array()
+    again = (await pool.run(result, [Grayscale(), Raw()])).array()
+    assert grey.shape == (30, 40, 1)
+    assert np.array_equal(grey, again)
+
+
+async def test_a_buffer_a_path_and_bytes_give_the_same(pool: Pool, photo: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(photo)
+    buffer = pool.buffer(len(photo))
+    buffer.view[:] = photo
+    results = [bytes(await pool.run(source, [Resize(50), Png()])) for source in (photo, path, buffer)]
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        (b"", "corrupt_source"),
+        (b"This is a text, whatever its name says.\n", "unsupported_format"),
+        (HUGE, "too_many_pixels"),
+    ],
+    ids=["empty", "text", "30,000 x 30,000"],
+)
+async def test_bad_files_are_refused_with_a_code(pool: Pool, source: bytes, code: str) -> None:
+    with pytest.raises(TaskFailed) as caught:
+        await pool.run(source, [Resize(10)])
+    assert caught.value.code == code
+
+
+async def test_a_truncated_picture_is_corrupt(pool: Pool, photo: bytes) -> None:
+    with pytest.raises(TaskFailed) as caught:
+        await pool.run(photo[: len(photo) // 2], [Resize(10)])
+    assert caught.value.code == "corrupt_source"
+
+
+async def test_an_order_that_cannot_be_is_refused_before_anything_starts(pool: Pool, photo: bytes) -> None:
+    with pytest.raises(InvalidTask, match="ends a pipeline"):
+        await pool.run(photo, [Webp(), Resize(10)])
+    with pytest.raises(InvalidTask, match="can only be the first step"):
+        await pool.run(photo, [Resize(10), Decode()])
+    with pytest.raises(InvalidTask, match=r"Resize\(width=-1\)"):
+        await pool.run(photo, [Resize(-1)])
+    assert pool.statistics().submitted == 0
+
+
+async def test_an_avif_encode_that_does_not_stop_is_killed_in_time(pool: Pool) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (3000, 4000, 3), dtype=np.uint8)
+    with pytest.raises(TaskTimeout):
+        await pool.run(noise, [Avif(effort=9)], timeout=0.3)
+    assert (await pool.run(noise, [Resize(10), Png()])).info.width == 10
+
+
+async def test_a_probe_reads_the_header_in_the_server(pool: Pool, photo: bytes) -> None:
+    header = await pool.probe(photo)
+    assert (header.media_type, header.width, header.height) == ("image/jpeg", 640, 480)
+
+
+def test_the_server_never_imports_an_image_library() -> None:
+    script = """
+import sys, anyio
+from offloop import Pool
+from offloop_vips import Resize, Webp
+
+async def main():
+    async with Pool(1) as pool:
+        await pool.probe(open(sys.argv[1], "rb").read())
+        print((await pool.run(sys.argv[1], [Resize(10), Webp()])).info.width)
+
+anyio.run(main)
+print(sorted(name for name in sys.modules if name.split(".")[0] in ("pyvips", "numpy", "PIL", "_libvips", "cffi")))
+"""
+    photos = Path(__file__).parents[3] / "docs" / "photos"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(photos / "rocket.jpg")], capture_output=True, text=True, check=True, timeout=50
+    )
+    assert done.stdout.splitlines() == ["10", "[]"]
