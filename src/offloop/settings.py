@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from .core.allocator import PAGE_NBYTES, pages
-from .core.pool_state import CoreSettings
+from .core.core_settings import CoreSettings
 from .machine import Amount, available_cpus, available_memory, free_shared_memory
 from .operation import Plugin
 
@@ -91,7 +91,7 @@ def default_memory_limit() -> Amount:
 
 
 def _what_there_is(asked: int) -> int:
-    """As much of the memory that was asked for as /dev/shm has: a plan on more would end with tasks that are refused half-way."""
+    """As much of the memory that was asked for as /dev/shm has: a plan on more would refuse tasks half-way."""
     shared = free_shared_memory()
     there_is = asked if shared is None else max(int(shared.value * _SHARED_MEMORY_SHARE), _MIN_MEMORY_LIMIT)
     if there_is < asked:

@@ -33,10 +33,10 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
 
 def snapshot(core: PoolState) -> Statistics:
     """The numbers of this moment."""
-    ended = core.tally.ended
+    ended = core.ledger.tally.ended
     running = core.crew.running
     return Statistics(
-        submitted=core.tally.submitted,
+        submitted=core.ledger.tally.submitted,
         waiting=len(core.queue) + core.preparing,
         running=running,
         completed=ended["completed"],

@@ -7,14 +7,13 @@ waiting tasks are told so instead of waiting for ever.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from ..errors import WorkerDied
 from ..wire.messages import Retire
 from ..wire.status import STATUS_NBYTES
 from .allocator import pages
 from .arena import Arena
 from .commands import AnnounceOpening, Command, Send, StartWorker
+from .core_settings import CoreSettings
 from .crew import Crew, Slot
 from .worker_state import WorkerEvent, WorkerState
 
@@ -25,19 +24,10 @@ _MAX_BACK_OFF_S = 5.0
 _HOPELESS_AFTER = 3  # start-up deaths in a row
 
 
-class _Settings(Protocol):
-    @property
-    def limit_bytes(self) -> int: ...
-    @property
-    def start_timeout_s(self) -> float: ...
-    @property
-    def grace_s(self) -> float: ...
-
-
 class Hiring:
     """Starts, replacements and farewells."""
 
-    def __init__(self, crew: Crew, arena: Arena, settings: _Settings) -> None:
+    def __init__(self, crew: Crew, arena: Arena, settings: CoreSettings) -> None:
         self._crew = crew
         self._arena = arena
         self._settings = settings

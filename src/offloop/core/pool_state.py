@@ -13,14 +13,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import msgspec
-
 from ..errors import PoolClosed, QueueFull, QueueTimeout
 from ..wire.handles import OUTBOX, Handle
 from ..wire.messages import Cancel, Done, Failed, Need, Ready, Run
 from .arena import Arena, Block, Holder, Lease
 from .claims import ForgedClaim, block_nbytes, claimed_block
-from .commands import Command, DropOutbox, KillWorker, RefuseInput, Send, SettleTask
+from .commands import Command, DropOutbox, KillWorker, RefuseInput, Send
+from .core_settings import FIRST_GRANT_NBYTES, CoreSettings
 from .crew import TIMER_EVENTS, Crew, Slot
 from .events import (
     BlocksReturned,
@@ -42,26 +41,14 @@ from .events import (
     WorkerReported,
 )
 from .hiring import Hiring
-from .outcomes import Outcome, Tally, of_death, of_failure, of_stop
+from .ledger import Ledger
+from .outcomes import Outcome, of_death, of_failure, of_stop
 from .queue import TaskQueue
-from .supply import Supply, caller_lease, worker_lease
+from .supply import Supply, caller_lease
 from .tasks import Completed, Stop, TaskRecord
 from .worker_state import WorkerEvent, WorkerState
 
-__all__ = ["FIRST_GRANT_NBYTES", "CoreSettings", "PoolState"]
-
-FIRST_GRANT_NBYTES = 256 * 1024  # result memory sent along with a task: most thumbnails need no more
-
-
-class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the decisions depend on."""
-
-    workers: int
-    limit_bytes: int  # pages of shared memory, all segments together
-    inbox_nbytes: int  # the part of it that sources may fill
-    max_queue: int | None  # tasks that may wait; None: any number
-    grace_s: float  # between telling a task to stop and SIGKILL
-    start_timeout_s: float  # from starting a process to its Ready
+__all__ = ["PoolState"]
 
 
 class PoolState:
@@ -72,10 +59,9 @@ class PoolState:
         self.arena = Arena(settings.limit_bytes, settings.inbox_nbytes)
         self.crew = Crew(settings.workers)
         self.queue = TaskQueue()
-        self.tally = Tally()
         self.supply = Supply(self.arena)
+        self.ledger = Ledger(self.arena, self.supply)
         self.hiring = Hiring(self.crew, self.arena, settings)
-        self._tasks: dict[int, TaskRecord] = {}
         self._closing = False
         self._now = 0.0
         self._commands: list[Command] = []
@@ -124,7 +110,7 @@ class PoolState:
     @property
     def preparing(self) -> int:
         """Tasks whose source is still on its way."""
-        return len(self._tasks) - len(self.queue) - self.crew.running
+        return len(self.ledger) - len(self.queue) - self.crew.running
 
     def can_run_in(self, outbox_id: int) -> bool:
         """Whether a task whose source lies in that outbox could start this moment, with its source where it lies."""
@@ -139,7 +125,7 @@ class PoolState:
     def _on_close(self, _: CloseRequested) -> None:
         self._closing = True
         self._commands += self.supply.close()
-        for task in tuple(self._tasks.values()):
+        for task in self.ledger:
             slot = self._slot_of(task)
             if slot is None:
                 self.queue.remove(task.task_id)
@@ -173,18 +159,16 @@ class PoolState:
     # Tasks
 
     def _on_submitted(self, event: TaskSubmitted) -> None:
-        task = TaskRecord(event.task_id, self._now)
         limit = self.settings.max_queue
         waiting = 0 if limit is None else len(self.queue) + self.preparing - self.crew.idle
-        self._tasks[task.task_id] = task
-        self.tally.submitted += 1
+        task = self.ledger.enter(event.task_id, self._now)
         if self._closing:
             self._settle(task, PoolClosed())
         elif limit is not None and waiting >= limit:
             self._settle(task, QueueFull(max(waiting, 0), limit))
 
     def _on_prepared(self, event: TaskPrepared) -> None:
-        task = self._tasks.get(event.task_id)
+        task = self.ledger.get(event.task_id)
         if task is None:
             return  # it has its outcome already: the pool was closed meanwhile
         task.spec = event.spec
@@ -202,12 +186,12 @@ class PoolState:
             self.queue.push(task, None if timeout is None else task.submitted_at + timeout)
 
     def _on_refused(self, event: TaskRefused) -> None:
-        task = self._tasks.get(event.task_id)
+        task = self.ledger.get(event.task_id)
         if task is not None:
             self._settle(task, event.error)
 
     def _on_cancelled(self, event: TaskCancelled) -> None:
-        task = self._tasks.get(event.task_id)
+        task = self.ledger.get(event.task_id)
         if task is None:
             return
         slot = self._slot_of(task)
@@ -245,13 +229,7 @@ class PoolState:
         return next((slot for slot in self.crew.slots if slot.task is task), None)
 
     def _settle(self, task: TaskRecord, outcome: Outcome) -> None:
-        """Give a task its outcome; every lease that it or its worker has on its behalf goes with it."""
-        del self._tasks[task.task_id]
-        self._ungrant(task)
-        if task.source_block is not None:
-            self.arena.release(task.source_block, Lease(Holder.TASK, task.task_id))
-        self.tally.count(outcome)
-        self._commands.append(SettleTask(task.task_id, outcome))
+        self._commands += self.ledger.settle(task, outcome)
 
     # Workers
 
@@ -384,7 +362,7 @@ class PoolState:
         if begun or reason or task.stop or task.dispatches > 1 or task.spec.outbox_id is not None:
             self._settle(task, of_death(task, event.exit_code, reason, event.status, event.stderr_tail))
             return
-        self._ungrant(task)
+        self.ledger.end_grants(task)
         idle = self.crew.maybe_idle()
         if self._closing:
             self._settle(task, PoolClosed("the pool was closed while the task waited"))
@@ -392,13 +370,6 @@ class PoolState:
             self._dispatch(idle, task)
         else:
             self.queue.push_front(task)
-
-    def _ungrant(self, task: TaskRecord) -> None:
-        """The worker's leases end: it has answered, or it is dead."""
-        self.supply.withdraw(task)
-        for block in task.granted:
-            self.arena.release(block, worker_lease(task))
-        task.granted = []
 
     # Memory
 

@@ -125,7 +125,7 @@ class Segment:
 
 
 def _pointer_to(data: memoryview) -> bytes | int | None:
-    """What ctypes takes for the address of these bytes, while they are held; None for read-only memory that is not a whole `bytes`."""
+    """What ctypes takes for the address of bytes that are held; None for read-only memory that is not a whole `bytes`."""
     if isinstance(data.obj, bytes) and len(data.obj) == data.nbytes:
         return data.obj
     return None if data.readonly else ctypes.addressof(ctypes.c_char.from_buffer(data))

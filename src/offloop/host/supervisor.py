@@ -29,6 +29,7 @@ from ..core.commands import (
     SettleTask,
     StartWorker,
 )
+from ..core.core_settings import CoreSettings
 from ..core.events import (
     BlocksReturned,
     CloseRequested,
@@ -40,7 +41,7 @@ from ..core.events import (
     TaskSubmitted,
     TimePassed,
 )
-from ..core.pool_state import CoreSettings, PoolState
+from ..core.pool_state import PoolState
 from ..core.tasks import Completed
 from ..errors import InternalError, MemoryLimitExceeded, OffloopError
 from ..wire.handles import WrittenTo
