@@ -6,6 +6,7 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -52,4 +53,8 @@ def nothing_is_left_behind() -> Iterator[None]:
     yield
     gc.collect()
     assert children() - children_before == set()
-    assert shared_memory() - names_before == set()
+    names = shared_memory() - names_before
+    deadline = monotonic() + 1.0
+    while names and monotonic() < deadline:  # a name that another process of the machine makes and unlinks is none of ours
+        names &= shared_memory()
+    assert names == set()

@@ -9,6 +9,7 @@ import msgspec
 
 from offloop.core.arena import Block, Reservation
 from offloop.core.commands import Command, FetchPages, ProvideInput, Send, SettleTask, StartWorker
+from offloop.core.core_settings import CoreSettings
 from offloop.core.events import (
     BlocksReturned,
     CloseRequested,
@@ -24,7 +25,7 @@ from offloop.core.events import (
     WorkerReaped,
     WorkerReported,
 )
-from offloop.core.pool_state import CoreSettings, PoolState
+from offloop.core.pool_state import PoolState
 from offloop.core.tasks import TaskSpec
 from offloop.core.worker_state import WorkerState
 from offloop.statistics import Statistics, snapshot

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from offloop.core.arena import Arena, Block, Holder
@@ -67,7 +69,7 @@ def test_a_failure_claims_nothing() -> None:
     assert claimed_block(scene.slot, scene.task, Failed(TASK_ID, "code", "text", None, 1, 2)) is None
 
 
-FORGERIES = {
+FORGERIES: dict[str, Callable[[Block], tuple[int, int, int, int]]] = {
     "the generation before": lambda b: (OUTBOX, b.offset, 1, b.generation - 1),
     "a generation to come": lambda b: (OUTBOX, b.offset, 1, b.generation + 100),
     "a generation below zero": lambda b: (OUTBOX, b.offset, 1, -1),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import msgspec
 import pytest
 
 from offloop.core.allocator import pages
 from offloop.core.arena import Arena
 from offloop.core.commands import AnnounceOpening, Command, Send, StartWorker
+from offloop.core.core_settings import CoreSettings
 from offloop.core.crew import Crew, Slot
 from offloop.core.hiring import Hiring
 from offloop.core.worker_state import WorkerEvent, WorkerState
@@ -17,12 +17,9 @@ from offloop.wire.messages import Retire
 from offloop.wire.status import STATUS_NBYTES
 
 E, S = WorkerEvent, WorkerState
-
-
-class Settings(msgspec.Struct, frozen=True):
-    limit_bytes: int = 1_000_000
-    start_timeout_s: float = 10.0
-    grace_s: float = 1.0
+SETTINGS = CoreSettings(
+    workers=1, limit_bytes=1_000_000, inbox_nbytes=500_000, max_queue=None, grace_s=1.0, start_timeout_s=10.0
+)
 
 
 class Firm:
@@ -31,7 +28,7 @@ class Firm:
     def __init__(self, workers: int = 1) -> None:
         self.crew = Crew(workers)
         self.arena = Arena(1_000_000, 500_000)
-        self.hiring = Hiring(self.crew, self.arena, Settings())
+        self.hiring = Hiring(self.crew, self.arena, SETTINGS)
 
     @property
     def slot(self) -> Slot:

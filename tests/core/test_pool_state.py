@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from offloop.core.commands import AnnounceOpening, KillWorker, Send, SettleTask
+from offloop.core.core_settings import FIRST_GRANT_NBYTES
 from offloop.core.events import TaskRefused
-from offloop.core.pool_state import FIRST_GRANT_NBYTES
 from offloop.core.tasks import Completed
 from offloop.core.worker_state import WorkerState
 from offloop.errors import MemoryLimitExceeded, QueueFull, QueueTimeout, TaskFailed, TaskTimeout

@@ -49,9 +49,7 @@ OUTPUTS: dict[str, Callable[[Scene], EncodedAt | RasterAt | WrittenTo]] = {
     "the inbox segment": lambda s: encoded(INBOX, s.own.offset, 100, s.own.generation),
     "the task's own source": lambda s: encoded(INBOX, s.source.offset, 100, s.source.generation),
     "another task's block": lambda s: encoded(OUTBOX, s.foreign.offset, 100, s.foreign.generation),
-    "samples too long": lambda s: RasterAt(
-        Handle(OUTBOX, s.own.offset, 4096 * 4, s.own.generation), (64, 64, 4), "|u1"
-    ),
+    "samples too long": lambda s: RasterAt(Handle(OUTBOX, s.own.offset, 4096 * 4, s.own.generation), (64, 64, 4), "|u1"),
     "a file that nobody asked for": lambda _: WrittenTo(5),
 }
 

@@ -188,6 +188,15 @@ def test_after_a_refusal_the_system_is_asked_again() -> None:
     assert of_type(pool.reserved(reservation), ProvideInput)
 
 
+@pytest.mark.xfail(strict=True, reason="defect 30: a refusal that concerned nobody is held against the next who asks")
+def test_a_refusal_that_concerned_nobody_is_forgotten() -> None:
+    pool = PoolScript()
+    pool.start()
+    (priming,) = reservations(pool.tell_ready())
+    pool.refused(priming, 0)
+    assert reservations(pool.request(11, MIB))
+
+
 def test_an_idle_workers_standing_memory_is_nothing_to_wait_for() -> None:
     pool = PoolScript().opened(pages=True)
     pool.run(1)

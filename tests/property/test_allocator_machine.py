@@ -14,6 +14,7 @@ from offloop.core.arena import INBOX_ID, Arena, Block, Holder, Lease, Reservatio
 
 P = 4096
 LIMIT_PAGES, INBOX_PAGES, OUTBOX_PAGES = 12, 8, 13
+NOTHING: Any = multiple()  # pyright: ignore[reportUnknownVariableType]
 Page = tuple[int, int]  # segment, index
 
 
@@ -58,12 +59,12 @@ class ArenaMachine(RuleBasedStateMachine):
     @rule(target=blocks, segment=segments, npages=st.integers(1, 9), odd=st.integers(0, P - 1))
     def allocate(self, segment: int, npages: int, odd: int) -> Any:
         if segment != INBOX_ID and segment not in self.outboxes:
-            return multiple()
+            return NOTHING
         before = (self.arena.reserved_bytes, self.arena.used_bytes, Counter(self.arena.leases))
         found = self.arena.allocate(segment, npages * P - odd, Holder.CALLER)
         if found is None:
             assert (self.arena.reserved_bytes, self.arena.used_bytes, Counter(self.arena.leases)) == before
-            return multiple()
+            return NOTHING
         block, reservation = found
         self.enter(block, Lease(Holder.CALLER, block.generation))
         assert block.nbytes == npages * P
@@ -75,10 +76,10 @@ class ArenaMachine(RuleBasedStateMachine):
     @rule(target=blocks, segment=segments, npages=st.integers(1, 4))
     def allocate_reserved(self, segment: int, npages: int) -> Any:
         if segment != INBOX_ID and segment not in self.outboxes:
-            return multiple()
+            return NOTHING
         block = self.arena.maybe_allocate_reserved(segment, npages * P, Holder.STANDING, segment)
         if block is None:
-            return multiple()
+            return NOTHING
         self.enter(block, Lease(Holder.STANDING, segment))
         return block
 
@@ -117,6 +118,10 @@ class ArenaMachine(RuleBasedStateMachine):
         del self.outboxes[segment]
         self.orphans |= {block.generation for block in self.live.values() if block.segment_id == segment}
         self.moves.append((segment, spans))
+
+    @rule()
+    def ask_system_again(self) -> None:
+        self.arena.ask_system_again()
 
     # What the host does
 
@@ -216,6 +221,7 @@ class ArenaMachine(RuleBasedStateMachine):
                 self.let_go(block, lease)
         assert self.arena.used_bytes == 0
         assert not any(self.arena.leases.values())
+        self.arena.ask_system_again()
         for segment_id, npages in {INBOX_ID: INBOX_PAGES, **self.outboxes}.items():
             usable = min(npages - (segment_id != INBOX_ID), LIMIT_PAGES)
             found = self.arena.allocate(segment_id, usable * P, Holder.CALLER)

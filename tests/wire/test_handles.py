@@ -35,9 +35,7 @@ def test_samples_that_fill_their_block_are_accepted(shape: tuple[int, int, int],
         ((1 << 32, 1 << 32, 1), "|u1", 0),
     ],
 )
-def test_samples_that_do_not_fill_their_block_exactly_are_refused(
-    shape: tuple[int, int, int], dtype: str, nbytes: int
-) -> None:
+def test_samples_that_do_not_fill_their_block_exactly_are_refused(shape: tuple[int, int, int], dtype: str, nbytes: int) -> None:
     with pytest.raises(ValueError, match="does not fill"):
         RasterAt(block_of(nbytes), shape, dtype)
 

@@ -5,9 +5,8 @@ Lines about files that were written go to stdout, for whoever reads on; all the 
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from time import monotonic
 
 import click
@@ -72,19 +71,10 @@ class Display:
         if self._bar is not None and sys.stdout.isatty():  # one screen: only the bar knows how to write above itself
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
             return
-        try:
+        with suppress(BrokenPipeError):  # nobody reads the lines any more; the files are still wanted
             click.echo(line)
-        except BrokenPipeError:  # nobody reads the lines any more; the files are still wanted
-            _discard_stdout()
 
 
 def _bar() -> Progress:
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[tally]}", style="red"), TimeElapsedColumn())
     return Progress(*columns, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False)
-
-
-def _discard_stdout() -> None:
-    """Also what is still buffered: the interpreter would complain of it at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)

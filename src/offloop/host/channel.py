@@ -13,7 +13,7 @@ import anyio
 
 from ..wire.framing import MAX_FROM_WORKER_NBYTES, FrameReader
 from ..wire.messages import FromSupervisor, FromWorker, decode_from_worker, encode_frame
-from .readiness import when_readable
+from .readiness import Signal, when_readable
 
 __all__ = ["Channel"]
 
@@ -28,7 +28,7 @@ class Channel:
         self._socket = end
         self._frames = FrameReader(MAX_FROM_WORKER_NBYTES)
         self._unsent = bytearray()
-        self._unsent_grew = anyio.Event()
+        self._unsent_grew = Signal()
 
     def send(self, message: FromSupervisor) -> None:
         """Send now, or let `write_unsent` do it. A peer that is gone is noticed by `receive`, not here."""
@@ -45,7 +45,7 @@ class Channel:
             while self._unsent:
                 await anyio.wait_writable(self._socket)
                 del self._unsent[: self._send_nowait(self._unsent)]
-            self._unsent_grew = anyio.Event()
+            self._unsent_grew = Signal()
 
     async def receive(self, handle: Callable[[FromWorker], None]) -> None:
         """Hand over every message as it comes, in the loop's own turn; returns at the end of the stream.

@@ -47,7 +47,7 @@ from ..errors import InternalError, MemoryLimitExceeded, OffloopError
 from ..wire.handles import WrittenTo
 from .exports import Exports
 from .pager import Pager
-from .readiness import clock, when_readable
+from .readiness import Signal, clock, when_readable
 from .segments import Segment
 from .tickets import InputTicket, TaskTicket
 from .worker_host import WorkerHost
@@ -72,12 +72,14 @@ class Supervisor:
         self._applying = False
         self._clock = clock()
         self._armed_for = inf  # when the timer task will wake by itself
-        self._rearm = anyio.Event()
-        self._opened = anyio.Event()
+        self._rearm = Signal()
+        self._opened = Signal()
         self._opening_error: OffloopError | None = None
-        self._gone = anyio.Event()
+        self._gone = Signal()
         self._defect: BaseException | None = None
         self._task_group: TaskGroup | None = None
+        self._errands: deque[Callable[[], Awaitable[None]]] = deque()  # tasks to be started
+        self._errand_came = Signal()
         self._housekeeping: list[anyio.CancelScope] = []
         self._carry_out: dict[type, Callable[[Any], None]] = {
             StartWorker: self._start_worker,
@@ -199,16 +201,31 @@ class Supervisor:
     # The loop's own tasks
 
     async def _open(self, task_group: TaskGroup) -> None:
-        for housekeeping in (self._keep_time, self._hear_of_returns):
+        for housekeeping in (self._run_errands, self._keep_time, self._hear_of_returns):
             task_group.start_soon(self._until_closed, housekeeping)
         self.apply(PoolStarted())
         await self._opened.wait()
         if self._opening_error is not None:
             raise self._opening_error
 
+    def _run(self, errand: Callable[[], Awaitable[None]]) -> None:
+        self._errands.append(errand)
+        self._errand_came.set()
+
+    async def _run_errands(self) -> None:
+        """Start tasks for decisions made in a callback of the loop: that is no task, and anyio wants to be called in one."""
+        assert self._task_group is not None
+        while True:
+            await self._errand_came.wait()
+            self._errand_came = Signal()
+            while self._errands:
+                self._task_group.start_soon(self._errands.popleft())
+            if self._defect is not None:
+                self._task_group.cancel_scope.cancel()
+
     async def _keep_time(self) -> None:
         while True:
-            self._rearm = anyio.Event()
+            self._rearm = Signal()
             self._armed_for = self.core.wake_at
             with anyio.CancelScope(deadline=self._armed_for):
                 await self._rearm.wait()
@@ -288,15 +305,13 @@ class Supervisor:
         for worker in self._workers.values():
             worker.kill()
         self._gone.set()
-        assert self._task_group is not None
-        self._task_group.cancel_scope.cancel()
+        self._errand_came.set()
 
     # Commands
 
     def _start_worker(self, command: StartWorker) -> None:
         worker = self._workers[command.slot] = WorkerHost(command, self)
-        assert self._task_group is not None
-        self._task_group.start_soon(worker.serve)
+        self._run(worker.serve)
 
     def _send(self, command: Send) -> None:
         self._workers[command.slot].send(command.message)
@@ -308,8 +323,7 @@ class Supervisor:
         idle = not self._pager.waiting
         self._pager.put(command)
         if idle and not self._pager.small:
-            assert self._task_group is not None
-            self._task_group.start_soon(self._move_pages_in_thread)
+            self._run(self._move_pages_in_thread)
 
     async def _move_pages_in_thread(self) -> None:
         with anyio.CancelScope(shield=True):

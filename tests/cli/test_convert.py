@@ -1,0 +1,304 @@
+"""`offloop convert`: what is written, what is refused, and how it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self, TypeAlias
+
+import anyio
+import pytest
+
+from offloop import Pool
+from offloop.cli.batch import Outcome, convert_all
+from offloop.cli.recipe import Recipe
+from offloop.cli.selection import Picked, Selected
+
+CommandLine: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
+Drawing: TypeAlias = Callable[..., Path]
+Measure: TypeAlias = Callable[[Path], tuple[str, int, int]]
+
+CONVERT = [sys.executable, "-m", "offloop.cli", "convert"]
+
+# Popen cannot make a terminal a child's own without forking Python: the child does that itself, then becomes the command.
+IN_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def files(directory: Path) -> set[str]:
+    return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+
+
+def test_a_tree_is_converted_and_its_structure_is_kept(
+    command_line: CommandLine, draw: Drawing, measure: Measure, tmp_path: Path
+):
+    draw("in/a.jpg")
+    draw("in/2024/b.PNG", suffix=".png")
+    (tmp_path / "in/readme.txt").write_text("not a picture")
+    ended = command_line("convert", "in", "--out", "out", "--to", "webp", "--workers", "1")
+    assert (ended.returncode, "2 converted, 0 failed" in ended.stderr) == (0, True), ended.stderr
+    assert files(tmp_path / "out") == {"a.webp", "2024/b.webp"}
+    assert measure(tmp_path / "out/2024/b.webp") == ("webp", 60, 40)
+    assert sorted(line.split(" (")[0] for line in ended.stdout.splitlines()) == [
+        "in/2024/b.PNG -> out/2024/b.webp",
+        "in/a.jpg -> out/a.webp",
+    ]
+
+
+def test_without_a_format_each_file_keeps_its_own(command_line: CommandLine, draw: Drawing, measure: Measure, tmp_path: Path):
+    draw("a.JPEG", suffix=".jpg")
+    draw("b.png")
+    draw("c.gif")
+    draw("nameless", suffix=".webp")
+    ended = command_line("convert", "a.JPEG", "b.png", "c.gif", "nameless", "--out", "out", "--workers", "1")
+    assert ended.returncode == 0, ended.stderr
+    formats = {name: measure(tmp_path / "out" / name)[0] for name in files(tmp_path / "out")}
+    assert formats == {"a.JPEG": "jpeg", "b.png": "png", "c.png": "png", "nameless": "webp"}
+
+
+def test_pictures_are_made_smaller_and_never_larger(command_line: CommandLine, draw: Drawing, measure: Measure, tmp_path: Path):
+    draw("in/large.png", 60, 40)
+    draw("in/small.png", 20, 10)
+    assert command_line("convert", "in", "--out", "out", "--resize", "30", "--workers", "1").returncode == 0
+    assert measure(tmp_path / "out/large.png") == ("png", 30, 20)
+    assert measure(tmp_path / "out/small.png") == ("png", 20, 10)
+
+
+def test_quality_reaches_the_encoder(command_line: CommandLine, draw: Drawing, tmp_path: Path):
+    source = draw("a.png", 200, 200)
+    for quality in ("5", "95"):
+        assert command_line("convert", source, "--out", quality, "--to", "jpeg", "--quality", quality).returncode == 0
+    assert (tmp_path / "5/a.jpg").stat().st_size * 2 < (tmp_path / "95/a.jpg").stat().st_size
+
+
+def test_each_failure_is_told_by_name_and_the_others_are_written(command_line: CommandLine, draw: Drawing, tmp_path: Path):
+    draw("in/good.jpg")
+    (tmp_path / "in/bad.jpg").write_bytes(b"no picture at all")
+    ended = command_line("convert", "in", "missing.jpg", "--out", "out", "--workers", "1")
+    assert ended.returncode == 1
+    assert files(tmp_path / "out") == {"good.jpg"}
+    told = [line for line in ended.stderr.splitlines() if line.startswith("failed: ")]
+    assert sorted(line.split(": ")[1] for line in told) == ["in/bad.jpg", "missing.jpg"]
+    assert "[unsupported_format]" in ended.stderr
+    assert "No such file or directory" in ended.stderr
+    assert "1 converted, 2 failed" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_second_source_of_one_output_is_refused(command_line: CommandLine, draw: Drawing, measure: Measure, tmp_path: Path):
+    draw("in/a.jpg", 60, 40)
+    draw("in/a.png", 30, 20)
+    ended = command_line("convert", "in", "--out", "out", "--to", "webp", "--workers", "1")
+    assert ended.returncode == 1
+    assert "failed: in/a.png: its output out/a.webp is another source's already" in ended.stderr
+    assert measure(tmp_path / "out/a.webp") == ("webp", 60, 40)
+
+
+def test_no_output_replaces_a_source(command_line: CommandLine, draw: Drawing, tmp_path: Path):
+    jpeg, webp = draw("a.jpg").read_bytes(), draw("a.webp").read_bytes()
+    ended = command_line("convert", "a.jpg", "a.webp", "--out", ".", "--to", "webp", "--workers", "1")
+    assert (ended.returncode, ended.stderr.count("would replace a source")) == (1, 2)
+    ended = command_line("convert", "a.jpg", "--out", ".", "--workers", "1")
+    assert (ended.returncode, ended.stderr.count("would replace a source")) == (1, 1)
+    assert ((tmp_path / "a.jpg").read_bytes(), (tmp_path / "a.webp").read_bytes()) == (jpeg, webp)
+
+
+def test_outputs_below_a_source_are_not_converted_again(command_line: CommandLine, draw: Drawing, tmp_path: Path):
+    draw("a.jpg")
+    for _ in range(2):
+        assert command_line("convert", ".", "--out", "out", "--to", "webp", "--workers", "1").returncode == 0
+    assert files(tmp_path / "out") == {"a.webp"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["in", "--out", "out", "--resize", "0"], "0 is not in the range"),
+        (["in", "--out", "out", "--to", "bmp"], "'bmp' is not one of 'webp', 'jpeg', 'png', 'avif'"),
+        (["in", "--out", "out", "--quality", "101"], "101 is not in the range"),
+        (["in", "--out", "out", "--quality", "5", "--to", "png"], "--quality says nothing about PNG"),
+        (["in", "--out", "out", "--memory-limit", "much"], "'much' is not a size"),
+        (["in", "--out", "out", "--timeout", "0"], "0.0 is not in the range"),
+        (["in", "--out", "in"], "is the source in itself"),
+        (["empty", "--out", "out"], "no pictures were found"),
+        (["in"], "Missing option '--out'"),
+        (["--out", "out"], "Missing argument 'SOURCES...'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",  # pyright: ignore[reportUnknownArgumentType, reportUnknownLambdaType]
+)
+def test_bad_usage_is_explained_and_starts_nothing(
+    command_line: CommandLine, draw: Drawing, tmp_path: Path, arguments: list[str], message: str
+):
+    draw("in/a.jpg")
+    (tmp_path / "empty").mkdir()
+    ended = command_line("convert", *arguments)
+    assert (ended.returncode, message in ended.stderr) == (2, True), ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_cannot_write_to_the_terminal(command_line: CommandLine, draw: Drawing, tmp_path: Path):
+    draw("in/\x1b[31mred\n.jpg")
+    undecodable = os.path.join(os.fsencode(tmp_path), b"in/\xff.jpg")
+    Path(os.fsdecode(undecodable)).write_bytes(b"no picture")
+    ended = command_line("convert", "in", "--out", "out", "--workers", "1")
+    assert (ended.returncode, ended.stderr.count("failed: ")) == (1, 1)
+    assert "in/\\x1b[31mred\\n.jpg -> " in ended.stdout
+    assert "failed: in/\\udcff.jpg: " in ended.stderr
+    assert "\x1b" not in ended.stdout + ended.stderr
+
+
+def test_the_files_are_written_when_nobody_reads_the_lines(draw: Drawing, tmp_path: Path):
+    for number in range(5):
+        draw(f"in/{number}.png")
+    with started("in", "--out", "out", "--workers", "1", directory=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.wait(timeout=20) == 0  # the summary fits into the pipe
+        said = process.stderr.read()
+    assert "5 converted, 0 failed" in said
+    assert "Error" not in said
+    assert len(files(tmp_path / "out")) == 5
+
+
+def test_files_are_taken_as_they_are_converted_and_not_all_at_once(draw: Drawing, tmp_path: Path):
+    source = draw("a.png")
+    taken = reported = most_ahead = 0
+
+    def many() -> Iterator[Selected]:
+        nonlocal taken, most_ahead
+        for number in range(40):
+            taken += 1
+            most_ahead = max(most_ahead, taken - reported)
+            yield Picked(str(source), 1, "png", tmp_path / "out" / f"{number}.png")
+
+    def count(_outcome: Outcome) -> None:
+        nonlocal reported
+        reported += 1
+
+    async def main() -> None:
+        async with Pool(1, plugins=["vips"], memory_limit="64MiB") as pool:
+            recipe = Recipe(to=None, longest_side=None, quality=None)
+            await convert_all(pool, many(), recipe, in_flight=3, report=count)
+
+    anyio.run(main)
+    assert (reported, len(files(tmp_path / "out"))) == (40, 40)
+    assert most_ahead <= 3
+
+
+@pytest.mark.parametrize(("signum", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_without_a_trace_or_half_a_file(draw: Drawing, tmp_path: Path, signum: int, exit_code: int):
+    slow(draw)
+    with started("in", "--out", "out", "--to", "avif", "--workers", "1", directory=tmp_path) as process:
+        assert process.stdout is not None
+        assert "in/0.png" in process.stdout.readline()
+        process.send_signal(signum)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == exit_code, said
+    assert "interrupted: 1 converted, 0 failed" in said
+    assert "Traceback" not in said
+    assert files(tmp_path / "out") == {"0.avif"}
+
+
+def test_ctrl_c_in_a_terminal_ends_it(draw: Drawing, tmp_path: Path):
+    slow(draw)
+    with Terminal([*CONVERT, "in", "--out", "out", "--to", "avif", "--workers", "1"], tmp_path) as terminal:
+        terminal.read_until("0.avif")
+        terminal.type(b"\x03\x03")
+        terminal.read_until("interrupted: 1 converted")
+        assert terminal.wait() == 130
+    assert "Traceback" not in terminal.text
+    assert files(tmp_path / "out") == {"0.avif"}
+
+
+def test_a_terminal_shows_a_bar_and_the_lines_above_it(draw: Drawing, tmp_path: Path):
+    draw("in/a.png")
+    draw("in/b.png")
+    with Terminal([*CONVERT, "in", "--out", "out", "--workers", "1"], tmp_path) as terminal:
+        terminal.read_until("2 converted, 0 failed")
+        assert terminal.wait() == 0
+    assert "━" in terminal.text
+    assert "2/2" in terminal.text
+    assert "in/a.png -> out/a.png" in terminal.text
+
+
+def test_without_offloop_vips_it_says_what_to_install(command_line: CommandLine, bare: dict[str, str], tmp_path: Path):
+    command = [sys.executable, "-S", "-m", "offloop.cli", "convert", "a.jpg", "--out", "out"]
+    ended = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == "Error: convert needs the plugin offloop-vips: pip install offloop-vips\n"
+
+
+@contextmanager
+def started(*arguments: str, directory: Path) -> Generator[subprocess.Popen[str]]:
+    """The command, under way; it does not outlive the block, not even where it hangs."""
+    command = [*CONVERT, *arguments]
+    with subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def slow(draw: Drawing) -> None:
+    """A picture that is done at once, and then one whose encoder is busy for many seconds and does not listen."""
+    draw("in/0.png")
+    draw("in/1.png", 2000, 1500)
+
+
+class Terminal:
+    """A command that runs in a terminal of its own."""
+
+    def __init__(self, command: list[str], directory: Path) -> None:
+        self.text = ""
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
+        environment = {**os.environ, "TERM": "xterm"}
+        starter = [sys.executable, "-c", IN_TERMINAL, *command]
+        self._process = subprocess.Popen(
+            starter, cwd=directory, env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+        )
+        os.close(slave)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._master)
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._master, keys)
+
+    def read_until(self, text: str) -> None:
+        deadline = time.monotonic() + 20
+        while text not in self.text:
+            readable, _, _ = select.select([self._master], [], [], max(deadline - time.monotonic(), 0))
+            assert readable, f"{text!r} was not shown: {self.text}"
+            self.text += self._read()
+
+    def wait(self) -> int:
+        return self._process.wait(timeout=20)
+
+    def _read(self) -> str:
+        try:
+            data = os.read(self._master, 65_536)
+        except OSError:  # how a terminal without a process says that there is no more
+            data = b""
+        assert data, f"it ended: {self.text}"
+        return data.decode(errors="replace")

@@ -1,0 +1,221 @@
+"""A pool's settings: nonsense is refused by name, and the machine fills in the rest."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from offloop import machine
+from offloop.machine import Amount, available_cpus, available_memory, free_shared_memory
+from offloop.settings import PoolSettings, default_memory_limit, parse_size
+
+MIB = 1 << 20
+
+REFUSED: list[tuple[str, Any, type[Exception], str]] = [
+    ("workers", 0, ValueError, "from 1 to 1,024"),
+    ("workers", -1, ValueError, "from 1 to 1,024"),
+    ("workers", 1025, ValueError, "from 1 to 1,024"),
+    ("workers", 2.0, TypeError, "whole number"),
+    ("workers", "2", TypeError, "whole number"),
+    ("workers", True, TypeError, "whole number"),
+    ("max_queue", -1, ValueError, "at least 0"),
+    ("max_queue", 1.0, TypeError, "whole number"),
+    ("max_queue", False, TypeError, "whole number"),
+    ("memory_limit", MIB - 1, ValueError, "from 1,048,576"),
+    ("memory_limit", 0, ValueError, "from 1,048,576"),
+    ("memory_limit", -MIB, ValueError, "from 1,048,576"),
+    ("memory_limit", 10**40, ValueError, "from 1,048,576"),
+    ("memory_limit", "512", ValueError, "from 1,048,576"),
+    ("memory_limit", "much", ValueError, "'512MB' or '2GiB'"),
+    ("memory_limit", "", ValueError, "'512MB' or '2GiB'"),
+    ("memory_limit", "-2GiB", ValueError, "'512MB' or '2GiB'"),
+    ("memory_limit", "9" * 400, ValueError, "'512MB' or '2GiB'"),
+    ("memory_limit", 1.5 * MIB, TypeError, "whole number"),
+    ("memory_limit", [MIB], TypeError, "whole number"),
+    ("memory_limit", True, TypeError, "whole number"),
+    *(
+        (name, value, error, text)
+        for name in ("timeout", "grace", "start_timeout")
+        for value, error, text in (
+            (-1, ValueError, "from 0"),
+            (-0.001, ValueError, "from 0"),
+            (math.nan, ValueError, "from 0"),
+            (math.inf, ValueError, "from 0"),
+            (10**400, ValueError, "from 0"),
+            ("1", TypeError, "number"),
+            (True, TypeError, "number"),
+            (object, TypeError, "number"),
+        )
+    ),
+    ("grace", None, TypeError, "number"),
+    ("start_timeout", None, TypeError, "number"),
+    ("plugins", "vips", TypeError, "list of plugins"),
+    ("plugins", b"vips", TypeError, "list of plugins"),
+    ("plugins", 5, TypeError, "list of plugins"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "range_"), REFUSED, ids=[f"{name}={str(value)[:20]}" for name, value, *_ in REFUSED]
+)
+def test_nonsense_is_refused_with_its_name_its_value_and_the_range(
+    name: str, value: Any, error: type[Exception], range_: str
+) -> None:
+    with pytest.raises(error) as caught:
+        PoolSettings(**{name: value})
+    text = str(caught.value)
+    assert text.startswith(f"{name}=")
+    assert range_ in text
+    assert repr(value)[:10] in text or str(parse_size(value)) in text
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"workers": 1},
+        {"workers": 1024},
+        {"max_queue": 0},
+        {"timeout": None},
+        {"timeout": 0},
+        {"grace": 0},
+        {"memory_limit": MIB},
+        {"memory_limit": "1MiB"},
+        {"plugins": []},
+        {"plugins": ("vips",)},
+    ],
+    ids=str,
+)
+def test_sense_is_accepted(settings: dict[str, Any]) -> None:
+    PoolSettings(**settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "nbytes"),
+    [
+        (12345, 12345),
+        ("12345", 12345),
+        ("12345B", 12345),
+        ("1k", 1000),
+        ("1KB", 1000),
+        ("1KiB", 1024),
+        ("512MB", 512 * 10**6),
+        ("2GiB", 2 << 30),
+        ("1.5 GiB", 3 << 29),
+        (" 1 tib ", 1 << 40),
+        ("0.5MiB", MIB // 2),
+    ],
+)
+def test_a_size_is_a_number_or_text_with_a_unit(text: int | str, nbytes: int) -> None:
+    assert parse_size(text) == nbytes
+
+
+@pytest.mark.parametrize(
+    "text", ["", "B", "GiB", "1.", ".5", "1e9", "1,5MB", "0x10", "1 M B", "1PB", "5i", "5iB", "-1", "1MB/s", "nan"]
+)
+def test_what_is_no_size_is_refused_and_the_message_shows_how_to_write_one(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a size; write bytes as .*'2GiB'"):
+        parse_size(text)
+
+
+def test_settings_that_were_given_reach_the_core() -> None:
+    core = PoolSettings(workers=3, memory_limit="4MiB", max_queue=7, grace=0.5, start_timeout=9).resolved()
+    assert (core.workers, core.limit_bytes, core.max_queue, core.grace_s, core.start_timeout_s) == (3, 4 * MIB, 7, 0.5, 9)
+    assert core.inbox_nbytes == 3 * MIB
+
+
+def test_a_limit_is_whole_pages() -> None:
+    core = PoolSettings(workers=1, memory_limit=2 * MIB + 5000).resolved()
+    assert core.limit_bytes == 2 * MIB + 4096
+    assert core.inbox_nbytes % 4096 == 0
+
+
+def test_what_was_not_given_comes_from_the_machine() -> None:
+    core = PoolSettings().resolved()
+    assert core.workers == available_cpus().value
+    assert MIB <= core.limit_bytes <= available_memory().value
+    assert core.max_queue is None
+
+
+def test_the_default_limit_says_where_it_comes_from() -> None:
+    limit = default_memory_limit()
+    assert limit.value >= MIB
+    assert limit.source.startswith(("half of ", "nine tenths of "))
+
+
+def test_the_machine_gives_each_number_with_its_reason() -> None:
+    for amount in (available_cpus(), available_memory(), free_shared_memory()):
+        assert isinstance(amount, Amount)
+        assert amount.value >= 0
+        assert amount.source
+
+
+# cgroups, from a tree of files
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def cgroups(tmp_path: Path, listing: str, controller: str) -> list[str]:
+    """The directories that limit, relative to the mount."""
+    write(tmp_path / "cgroup", listing)
+    found = machine._cgroups(controller, listing=tmp_path / "cgroup", mount=tmp_path / "fs")
+    return [str(directory.relative_to(tmp_path / "fs")) for directory in found]
+
+
+def test_version_two_has_one_tree_and_every_level_of_it_limits(tmp_path: Path) -> None:
+    assert cgroups(tmp_path, "0::/system.slice/app.service\n", "memory") == ["system.slice/app.service", "system.slice", "."]
+
+
+def test_the_root_of_a_container_is_the_whole_tree(tmp_path: Path) -> None:
+    assert cgroups(tmp_path, "0::/\n", "cpu") == ["."]
+
+
+def test_version_one_has_a_tree_for_each_controller(tmp_path: Path) -> None:
+    listing = "12:cpu,cpuacct:/docker/abc\n9:memory:/docker/abc\n5:name=systemd:/x\n"
+    assert cgroups(tmp_path, listing, "memory") == ["memory/docker/abc", "memory/docker", "memory"]
+    assert cgroups(tmp_path, listing, "cpu") == ["cpu/docker/abc", "cpu/docker", "cpu"]
+
+
+def test_both_versions_at_once_are_both_asked(tmp_path: Path) -> None:
+    assert cgroups(tmp_path, "9:memory:/a\n0::/b\n", "memory") == ["memory/a", "memory", "b", "."]
+
+
+def test_a_path_with_colons_in_it_is_one_path(tmp_path: Path) -> None:
+    assert cgroups(tmp_path, "0::/a:b:c\n", "cpu")[0] == "a:b:c"
+
+
+def test_a_system_without_cgroups_has_none(tmp_path: Path) -> None:
+    assert machine._cgroups("cpu", listing=tmp_path / "nothing", mount=tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "50000 100000\n"}, 0.5),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu.cfs_quota_us": "300000\n", "cpu.cfs_period_us": "100000\n"}, 3.0),
+        ({"cpu.cfs_quota_us": "-1\n", "cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu.cfs_quota_us": "300000\n"}, None),
+        ({"cpu.max": "nonsense\n"}, None),
+        ({}, None),
+    ],
+    ids=str,
+)
+def test_a_quota_is_read_in_both_versions(tmp_path: Path, files: dict[str, str], quota: float | None) -> None:
+    for name, text in files.items():
+        write(tmp_path / name, text)
+    assert machine._cpu_quota(tmp_path) == quota
+
+
+@pytest.mark.parametrize(("text", "number"), [("1073741824\n", 1 << 30), ("max\n", None), ("", None), ("1.5", None)])
+def test_a_limit_is_a_number_or_none(tmp_path: Path, text: str, number: int | None) -> None:
+    write(tmp_path / "memory.max", text)
+    assert machine._read_number(tmp_path / "memory.max") == number
+    assert machine._read_number(tmp_path / "not there") is None

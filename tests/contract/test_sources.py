@@ -1,0 +1,188 @@
+"""What a user may pass as a source, told apart once."""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import mmap
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from offloop.errors import InvalidTask
+from offloop.sources import Bytes, File, Samples, classify
+
+
+class WithInterface:
+    """As Pillow: no buffer, but bytes with the array interface."""
+
+    def __init__(self, **interface: Any) -> None:
+        self.__array_interface__ = interface
+
+
+def picture(**changes: Any) -> WithInterface:
+    return WithInterface(**{"shape": (1, 2, 3), "typestr": "|u1", "data": b"123456", "version": 3, **changes})
+
+
+def flat(source: Any) -> tuple[memoryview, bytes]:
+    classified = classify(source)
+    assert isinstance(classified, Bytes)
+    view = classified.data
+    assert (view.ndim, view.format, view.contiguous) == (1, "B", True)
+    return view, bytes(view)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        b"abcd",
+        bytearray(b"abcd"),
+        memoryview(b"abcd"),
+        memoryview(b"abcdefgh")[:4],
+        array.array("B", b"abcd"),
+        (ctypes.c_ubyte * 4)(*b"abcd"),
+        memoryview(b"abcd").cast("B", (2, 2)),
+    ],
+    ids=lambda source: type(source).__name__,
+)
+def test_bytes_like_objects_are_bytes_in_place(source: Any) -> None:
+    view, data = flat(source)
+    assert data == b"abcd"
+    assert view.nbytes == 4
+
+
+def test_nothing_is_copied_that_is_contiguous() -> None:
+    data = bytearray(b"abcd")
+    view, _ = flat(data)
+    data[0] = ord("x")
+    assert bytes(view) == b"xbcd"
+
+
+def test_wider_items_count_in_bytes() -> None:
+    assert flat(array.array("d", [1.0, 2.0]))[0].nbytes == 16
+
+
+def test_a_view_with_gaps_is_copied_without_them() -> None:
+    assert flat(memoryview(b"abcdef")[::2])[1] == b"ace"
+    assert flat(memoryview(b"abc")[::-1])[1] == b"cba"
+
+
+@pytest.mark.parametrize("empty", [b"", bytearray(), memoryview(b""), memoryview(b"abc")[:0]], ids=repr)
+def test_no_bytes_are_bytes_too(empty: Any) -> None:
+    assert flat(empty)[0].nbytes == 0
+
+
+def test_a_mapped_file_is_bytes() -> None:
+    with mmap.mmap(-1, 10) as mapped:
+        view, data = flat(mapped)
+        assert data == bytes(10)
+        view.release()
+
+
+@pytest.mark.parametrize("path", ["a/b.jpg", Path("a/b.jpg")], ids=repr)
+def test_paths_are_files_and_become_absolute(path: str | Path) -> None:
+    assert classify(path) == File(os.path.join(os.getcwd(), "a/b.jpg"))
+
+
+def test_any_path_like_object_is_a_file() -> None:
+    class Where:
+        def __fspath__(self) -> bytes:
+            return b"/x/\xff"
+
+    assert classify(Where()) == File(os.fsdecode(b"/x/\xff"))
+
+
+@pytest.mark.parametrize("dtype", ["|u1", "|i1", "<u2", ">u2", "<f2", "<f4", ">f4", "<f8", "|b1", "<c8"])
+def test_arrays_of_numbers_are_samples(dtype: str) -> None:
+    samples = np.arange(24).reshape(2, 4, 3).astype(dtype)
+    classified = classify(samples)
+    assert isinstance(classified, Samples)
+    assert (classified.shape, classified.dtype) == ((2, 4, 3), samples.dtype.str)
+    assert (classified.data.ndim, classified.data.format) == (1, "B")
+    assert bytes(classified.data) == samples.tobytes()
+
+
+def test_an_array_of_height_and_width_has_one_band() -> None:
+    classified = classify(np.zeros((2, 5), "u1"))
+    assert isinstance(classified, Samples)
+    assert classified.shape == (2, 5, 1)
+
+
+@pytest.mark.parametrize("view", ["transposed", "fortran", "strided", "flipped"])
+def test_an_array_in_another_order_is_copied_into_rows(view: str) -> None:
+    whole = np.arange(48, dtype="u2").reshape(4, 4, 3)
+    views = {
+        "transposed": whole.transpose(1, 0, 2),
+        "fortran": np.asfortranarray(whole),
+        "strided": whole[::2, 1:],
+        "flipped": whole[::-1],
+    }
+    classified = classify(views[view])
+    assert isinstance(classified, Samples)
+    assert bytes(classified.data) == views[view].tobytes()
+
+
+def test_an_array_is_not_copied_where_it_lies_in_rows() -> None:
+    samples = np.zeros((2, 2, 3), "u1")
+    classified = classify(samples)
+    assert isinstance(classified, Samples)
+    samples[0, 0, 0] = 9
+    assert classified.data[0] == 9
+
+
+@pytest.mark.parametrize("dtype", ["O", "S4", "U4", "M8[s]", "m8[s]", [("a", "u1")], "V3"], ids=str)
+def test_an_array_of_anything_else_is_refused(dtype: Any) -> None:
+    with pytest.raises(InvalidTask, match="is no picture"):
+        classify(np.zeros((2, 2), dtype))
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (2, 2, 3, 1), (0, 4), (4, 0, 3), (2, 2, 0)], ids=str)
+def test_an_array_that_is_no_picture_is_refused_with_its_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidTask, match="is no picture; give"):
+        classify(np.zeros(shape, "u1"))
+
+
+def test_bytes_with_the_array_interface_are_samples() -> None:
+    classified = classify(picture())
+    assert isinstance(classified, Samples)
+    assert (classified.shape, classified.dtype, bytes(classified.data)) == ((1, 2, 3), "|u1", b"123456")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        picture(data=b"12345"),
+        picture(data=b"1234567"),
+        picture(data=(1234, True)),
+        picture(data=None),
+        picture(shape=None),
+        picture(shape=("a", 2, 3)),
+        picture(shape=(-1, -2, 3)),
+        picture(shape=5),
+        picture(typestr="|O8"),
+        picture(typestr=None),
+        WithInterface(),
+        WithInterface(shape=(1, 2, 3), typestr="|u1"),
+        WithInterface(shape=(1, 2, 3), data=b"123456"),
+    ],
+    ids=lambda source: str(source.__array_interface__),
+)
+def test_a_broken_array_interface_is_refused(source: Any) -> None:
+    with pytest.raises(InvalidTask):
+        classify(source)
+
+
+@pytest.mark.parametrize("nonsense", [None, 5, 1.5, [1, 2], {"a": 1}, object(), iter(b"abc")], ids=lambda n: type(n).__name__)
+def test_what_is_no_source_is_refused_and_the_message_says_what_is(nonsense: Any) -> None:
+    with pytest.raises(InvalidTask, match=rf"a {type(nonsense).__name__} is no source; give something bytes-like, a path"):
+        classify(nonsense)
+
+
+def test_a_released_view_is_refused() -> None:
+    view = memoryview(b"abc")
+    view.release()
+    with pytest.raises(InvalidTask, match="released"):
+        classify(view)

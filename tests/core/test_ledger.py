@@ -1,0 +1,104 @@
+"""A task is entered once, and leaves with its one outcome and with every lease that was held for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from offloop.core.arena import INBOX_ID, Arena, Block, Holder, Lease
+from offloop.core.commands import SettleTask
+from offloop.core.ledger import Ledger
+from offloop.core.supply import Supply, worker_lease
+from offloop.core.tasks import TaskRecord
+from offloop.errors import PoolClosed
+
+P = 4096
+
+
+class Scene:
+    """A ledger, and the memory that its tasks hold."""
+
+    def __init__(self) -> None:
+        self.arena = Arena(32 * P, 16 * P)
+        self.arena.add_segment(1, 33 * P, keep=P)
+        self.supply = Supply(self.arena)
+        self.ledger = Ledger(self.arena, self.supply)
+
+    def block(self, segment_id: int, holder: Holder, owner: int) -> Block:
+        found = self.arena.allocate(segment_id, P, holder, owner)
+        assert found is not None
+        block, reservation = found
+        if reservation is not None:
+            self.arena.release(block, Lease(Holder.RESERVATION, block.generation))
+        return block
+
+    def task_with_memory(self, task_id: int) -> TaskRecord:
+        """A task with a source and two granted blocks."""
+        task = self.ledger.enter(task_id, 0.0)
+        task.source_block = self.block(INBOX_ID, Holder.TASK, task_id)
+        task.granted = [self.block(1, Holder.WORKER, task_id) for _ in range(2)]
+        return task
+
+
+def test_a_task_that_came_is_counted_and_can_be_found() -> None:
+    ledger = Scene().ledger
+    task = ledger.enter(7, 2.5)
+    assert (task.task_id, task.submitted_at) == (7, 2.5)
+    assert ledger.get(7) is task
+    assert (len(ledger), list(ledger), ledger.tally.submitted) == (1, [task], 1)
+    assert ledger.get(8) is None
+
+
+def test_settling_takes_it_out_and_counts_its_outcome() -> None:
+    ledger = Scene().ledger
+    error = PoolClosed()
+    assert ledger.settle(ledger.enter(7, 0.0), error) == [SettleTask(7, error)]
+    assert (len(ledger), ledger.get(7), dict(ledger.tally.ended)) == (0, None, {"refused": 1})
+
+
+def test_a_task_cannot_be_settled_twice() -> None:
+    ledger = Scene().ledger
+    task = ledger.enter(7, 0.0)
+    ledger.settle(task, None)
+    with pytest.raises(KeyError):
+        ledger.settle(task, None)
+    assert dict(ledger.tally.ended) == {"cancelled": 1}
+
+
+def test_settling_lets_go_of_the_source_and_of_every_grant() -> None:
+    scene = Scene()
+    other = scene.task_with_memory(8)
+    scene.ledger.settle(scene.task_with_memory(7), None)
+    assert scene.arena.used_bytes == 3 * P, "the other task's"
+    assert scene.arena.leases[Holder.WORKER] == len(other.granted) == 2
+
+
+def test_a_source_that_somebody_else_holds_too_stays() -> None:
+    scene = Scene()
+    task = scene.task_with_memory(7)
+    source = task.source_block
+    assert source is not None
+    scene.arena.take(source, Lease(Holder.CALLER, source.generation))
+    scene.ledger.settle(task, None)
+    assert scene.arena.get(source.generation) is source
+
+
+def test_when_grants_end_the_task_keeps_its_source_and_waits_for_nothing() -> None:
+    scene = Scene()
+    task = scene.task_with_memory(7)
+    scene.supply.request_grant(0, 1, task, 1000 * P)
+    scene.supply.request_grant(0, 1, task, P)
+    scene.ledger.end_grants(task)
+    assert (task.granted, task.needed_bytes, scene.supply.anyone_waits) == ([], None, False)
+    assert scene.arena.leases[Holder.WORKER] == 0
+    assert scene.ledger.get(7) is task
+    assert task.source_block is not None
+    assert worker_lease(task) not in task.source_block.leases
+
+
+def test_the_ledger_may_change_while_it_is_walked() -> None:
+    ledger = Scene().ledger
+    for task_id in range(3):
+        ledger.enter(task_id, 0.0)
+    for task in ledger:
+        ledger.settle(task, None)
+    assert len(ledger) == 0

@@ -1,0 +1,708 @@
+"""The pool's core against a naive host: workers that obey, lie, stall and die, callers that come and go.
+
+The host here carries out every command at once, but for the moves of pages, which it keeps in order and carries out when the
+machine says so. It believes nothing: each command is checked against what it knows before it is carried out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from offloop.core.arena import INBOX_ID, Block, Holder, Reservation
+from offloop.core.commands import (
+    AnnounceOpening,
+    Command,
+    DropOutbox,
+    FetchPages,
+    KillWorker,
+    ProvideInput,
+    RefuseInput,
+    Send,
+    SettleTask,
+    StartWorker,
+)
+from offloop.core.core_settings import FIRST_GRANT_NBYTES, CoreSettings
+from offloop.core.events import (
+    BlocksReturned,
+    CloseRequested,
+    Event,
+    InputAbandoned,
+    InputRequested,
+    PagesRefused,
+    PagesReserved,
+    PoolStarted,
+    TaskCancelled,
+    TaskPrepared,
+    TaskRefused,
+    TaskSubmitted,
+    TimePassed,
+    WorkerExited,
+    WorkerMisbehaved,
+    WorkerReaped,
+    WorkerReported,
+)
+from offloop.core.pool_state import PoolState
+from offloop.core.tasks import Completed, TaskSpec
+from offloop.core.worker_state import WorkerState
+from offloop.errors import InvalidTask
+from offloop.statistics import snapshot
+from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, WrittenTo
+from offloop.wire.messages import Cancel, Done, Failed, FromWorker, Grant, Need, Ready, Run, Stage
+from offloop.wire.status import STATUS_NBYTES, Status
+
+P, KIB, MIB = 4096, 1024, 1024 * 1024
+LIMIT, INBOX_NBYTES = 2 * MIB, 1536 * KIB
+GRACE_S, START_TIMEOUT_S = 1.0, 10.0
+STAGES = [Stage("faults", msgspec.Raw(b"\x91\x91\xa4Noop"))]
+SIZES = [1, 4096, 100 * KIB, FIRST_GRANT_NBYTES, 700 * KIB, 1400 * KIB, INBOX_NBYTES, LIMIT, LIMIT + 1]
+PLENTY = 1 << 40
+
+Page = tuple[int, int]
+
+
+def pages_of(block: Block) -> set[Page]:
+    return pages_in(block.segment_id, block.offset, block.offset + block.nbytes)
+
+
+def pages_in(segment_id: int, start: int, end: int) -> set[Page]:
+    return {(segment_id, index) for index in range(start // P, end // P)}
+
+
+class Process:
+    """A worker as it sees itself. It is honest unless a rule makes it lie."""
+
+    def __init__(self, outbox_id: int) -> None:
+        self.outbox_id = outbox_id
+        self.said_ready = False
+        self.killed = False
+        self.channel_open = True
+        self.task_id: int | None = None  # what it works on
+        self.begun = False  # whether its status block says so
+        self.waits = False  # for a grant
+        self.stopping = False  # it was told to, and waits for nothing
+        self.standing: Handle | None = None
+        self.granted: list[Handle] = []
+        self.last: FromWorker | None = None
+
+    @property
+    def memory(self) -> list[Handle]:
+        """Where it may write."""
+        return [*self.granted, *([self.standing] if self.standing else [])]
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """Rules are what may happen; every command that follows is checked and carried out."""
+
+    @initialize(
+        workers=st.integers(1, 3),
+        max_queue=st.sampled_from([None, None, None, None, 3, 0]),
+        close_after=st.sampled_from([1000, 1000, 60, 40, 20]),
+        opened=st.sampled_from([True, True, True, False]),
+    )
+    def enter(self, workers: int, max_queue: int | None, close_after: int, opened: bool) -> None:
+        self.core = PoolState(
+            CoreSettings(
+                workers=workers,
+                limit_bytes=LIMIT,
+                inbox_nbytes=INBOX_NBYTES,
+                max_queue=max_queue,
+                grace_s=GRACE_S,
+                start_timeout_s=START_TIMEOUT_S,
+            )
+        )
+        self.now = 0.0
+        self.told = 0  # events
+        self.close_after = close_after
+        self.numbers = 0
+        self.closed = False
+        self.announced = 0
+        self.processes: dict[int, Process] = {}
+        self.preparing: dict[int, None] = {}
+        self.open_tasks: dict[int, None] = {}
+        self.settled: Counter[int] = Counter()
+        self.outcomes: Counter[str] = Counter()
+        self.inputs: dict[int, int] = {}  # asked for, not answered
+        self.held: list[tuple[Block, int]] = []  # by callers, and how many bytes of it
+        self.memory: set[Page] = set()
+        self.moves: list[Reservation | DropOutbox] = []
+        self.capacity = PLENTY  # pages that the system has for us
+        self.refusals = 0
+        self.tell(PoolStarted())
+        if opened:
+            self.all_goes_well()
+
+    # The host
+
+    def tell(self, event: Event) -> None:
+        self.told += 1
+        note(f"{self.now:g} {event}")
+        commands = self.core.handle(event, self.now)
+        for command in commands:
+            note(f"    {command}")
+            self.carry_out(command)
+
+    def carry_out(self, command: Command) -> None:
+        match command:
+            case StartWorker(slot, outbox_id, nbytes):
+                assert slot not in self.processes, "a slot has one process at a time"
+                assert nbytes >= LIMIT + STATUS_NBYTES
+                assert not self.closed, "a pool that is closing starts nothing"
+                self.processes[slot] = Process(outbox_id)
+            case Send(slot, message):
+                self.deliver(self.processes[slot], message)
+            case KillWorker(slot):
+                self.processes[slot].killed = True
+            case DropOutbox():
+                self.moves.append(command)
+            case FetchPages(reservation):
+                self.moves.append(reservation)
+            case ProvideInput(input_id, block):
+                nbytes = self.inputs.pop(input_id)
+                assert block.nbytes >= nbytes
+                assert pages_of(block) <= self.memory
+                self.held.append((block, nbytes))
+            case RefuseInput(input_id):
+                del self.inputs[input_id]
+            case SettleTask(task_id, outcome):
+                self.settle(task_id, outcome)
+            case AnnounceOpening():
+                self.announced += 1
+
+    def deliver(self, process: Process, message: Any) -> None:
+        if isinstance(message, Run):
+            assert process.task_id is None, "one task at a time"
+            assert process.said_ready
+            process.task_id = message.task_id
+            process.begun = process.waits = process.stopping = False
+            if message.grant is not None:
+                assert process.standing is None
+                process.standing = self.checked(process, message.grant)
+            if message.source.block is not None:
+                source = self.core.arena.get(message.source.block.generation)
+                assert source is not None
+                assert pages_of(source) <= self.memory
+        elif isinstance(message, Cancel) and message.task_id == process.task_id:
+            process.stopping, process.waits = True, False
+        elif isinstance(message, Grant) and message.task_id == process.task_id:
+            process.waits = False
+            if message.block is not None:
+                process.granted.append(self.checked(process, message.block))
+
+    def checked(self, process: Process, handle: Handle) -> Handle:
+        """Memory that is given to a worker: alive, in its own outbox, and with its pages."""
+        block = self.core.arena.get(handle.generation)
+        assert block is not None
+        assert (block.segment_id, block.offset, handle.segment) == (process.outbox_id, handle.offset, OUTBOX)
+        assert handle.nbytes <= block.nbytes
+        assert pages_of(block) <= self.memory
+        return handle
+
+    def settle(self, task_id: int, outcome: Any) -> None:
+        self.settled[task_id] += 1
+        assert self.settled[task_id] == 1, "one outcome"
+        del self.open_tasks[task_id]
+        self.preparing.pop(task_id, None)
+        if isinstance(outcome, Completed) and outcome.block is not None:
+            assert not isinstance(outcome.output, WrittenTo)
+            assert outcome.output.block is not None
+            assert pages_of(outcome.block) <= self.memory
+            assert outcome.output.block.nbytes <= outcome.block.nbytes
+            self.held.append((outcome.block, outcome.output.block.nbytes))
+
+    def number(self) -> int:
+        self.numbers += 1
+        return self.numbers
+
+    def pick(self, items: list[Any], which: int) -> Any:
+        return items[which % len(items)] if items else None
+
+    # Callers
+
+    @rule()
+    def submit(self) -> None:
+        task_id = self.number()
+        self.open_tasks[task_id] = None
+        self.preparing[task_id] = None
+        self.tell(TaskSubmitted(task_id))
+
+    @precondition(lambda self: self.preparing)
+    @rule(
+        which=st.integers(0, 9),
+        source=st.integers(0, 9),
+        timeout_s=st.sampled_from([None, 0.5, 5.0]),
+        queue_timeout_s=st.sampled_from([None, None, 2.0]),
+        keep=st.booleans(),
+    )
+    def prepare(self, which: int, source: int, timeout_s: float | None, queue_timeout_s: float | None, keep: bool) -> None:
+        task_id = self.pick(list(self.preparing), which)
+        del self.preparing[task_id]
+        held = self.held[source] if 0 <= source < len(self.held) else None
+        if held is not None and held[0].segment_id != INBOX_ID and not self.core.can_run_in(held[0].segment_id):
+            held = None
+        in_outbox = held is not None and held[0].segment_id != INBOX_ID
+        place = EncodedAt(None)
+        if held is not None:
+            place = EncodedAt(Handle(OUTBOX if in_outbox else INBOX, held[0].offset, held[1], held[0].generation))
+        spec = TaskSpec(
+            source=place,
+            stages=STAGES,
+            timeout_s=timeout_s,
+            queue_timeout_s=queue_timeout_s,
+            outbox_id=held[0].segment_id if in_outbox and held is not None else None,
+        )
+        self.tell(TaskPrepared(task_id, spec))
+        if held is not None and not keep:
+            self.held.remove(held)
+            self.tell(BlocksReturned((held[0].generation,)))
+
+    @rule(
+        source=st.integers(0, 9),
+        timeout_s=st.sampled_from([None, 0.5, 5.0]),
+        queue_timeout_s=st.sampled_from([None, None, 2.0]),
+        keep=st.booleans(),
+    )
+    def submit_and_prepare(self, source: int, timeout_s: float | None, queue_timeout_s: float | None, keep: bool) -> None:
+        self.submit()
+        if self.numbers in self.preparing:
+            self.prepare(len(self.preparing) - 1, source, timeout_s, queue_timeout_s, keep)
+
+    @precondition(lambda self: self.preparing)
+    @rule(which=st.integers(0, 9))
+    def refuse(self, which: int) -> None:
+        task_id = self.pick(list(self.preparing), which)
+        self.tell(TaskRefused(task_id, InvalidTask("no such file")))
+
+    @precondition(lambda self: self.open_tasks)
+    @rule(which=st.integers(0, 9))
+    def cancel(self, which: int) -> None:
+        self.tell(TaskCancelled(self.pick(list(self.open_tasks), which)))
+
+    @rule(nbytes=st.sampled_from(SIZES))
+    def ask_for_input(self, nbytes: int) -> None:
+        input_id = self.number()
+        self.inputs[input_id] = nbytes
+        self.tell(InputRequested(input_id, nbytes))
+
+    @precondition(lambda self: self.inputs)
+    @rule(which=st.integers(0, 9))
+    def abandon_input(self, which: int) -> None:
+        input_id = self.pick(list(self.inputs), which)
+        del self.inputs[input_id]
+        self.tell(InputAbandoned(input_id))
+
+    @precondition(lambda self: self.held)
+    @rule(which=st.integers(0, 9))
+    def give_back(self, which: int) -> None:
+        block, _ = held = self.pick(self.held, which)
+        self.held.remove(held)
+        self.tell(BlocksReturned((block.generation,)))
+
+    # Time
+
+    @rule(obeys=st.booleans(), output=st.integers(0, 3), nbytes=st.sampled_from(SIZES))
+    def a_task_runs_too_long(self, obeys: bool, output: int, nbytes: int) -> None:
+        self.submit_and_prepare(1 << 30, 0.5, None, keep=True)
+        slots = self.talking(with_task=True)
+        if slots:
+            self.need_and_get(0, nbytes)
+            self.let_time_pass(0.5)
+            if obeys and self.processes[slots[0]].task_id is not None:
+                self.done(0, output, 0)
+
+    @rule(seconds=st.sampled_from([0.05, 0.5, 1.0, 5.0, 10.0]))
+    def let_time_pass(self, seconds: float) -> None:
+        self.now += seconds
+        if self.now >= self.core.wake_at:
+            self.tell(TimePassed())
+
+    # Workers
+
+    def talking(self, *, with_task: bool | None = None) -> list[int]:
+        """The slots whose worker can be heard."""
+        return [
+            slot
+            for slot, process in sorted(self.processes.items())
+            if process.channel_open and (with_task is None or (process.task_id is not None) is with_task)
+        ]
+
+    def say(self, slot: int, message: FromWorker) -> None:
+        self.processes[slot].last = message
+        self.tell(WorkerReported(slot, message))
+
+    @precondition(lambda self: any(not process.said_ready for process in self.processes.values()))
+    @rule(which=st.integers(0, 2))
+    def ready(self, which: int) -> None:
+        slot = self.pick([slot for slot in self.talking() if not self.processes[slot].said_ready], which)
+        if slot is not None:
+            self.processes[slot].said_ready = True
+            self.say(slot, Ready(1))
+
+    def finish(self, process: Process) -> int:
+        """The worker is through with its task; its memory is the supervisor's again, but for what stands."""
+        assert process.task_id is not None
+        task_id, process.task_id = process.task_id, None
+        process.granted = []
+        process.begun = process.waits = False
+        return task_id
+
+    def output_of(self, process: Process, which: int, odd: int) -> EncodedAt:
+        """One of its blocks, as a result; the standing one is used up by that."""
+        handle = self.pick([None, *process.memory], which)
+        if handle is None:
+            return EncodedAt(None)
+        if handle is process.standing:
+            process.standing = None
+        return EncodedAt(Handle(OUTBOX, handle.offset, max(handle.nbytes - odd, 1), handle.generation))
+
+    @precondition(lambda self: self.talking(with_task=True))
+    @rule(which=st.integers(0, 2), output=st.integers(0, 3), odd=st.sampled_from([0, 1, 5000, 1 << 30]))
+    def done(self, which: int, output: int, odd: int) -> None:
+        slot = self.pick(self.talking(with_task=True), which)
+        process = self.processes[slot]
+        if not process.waits:
+            place = self.output_of(process, output, odd)
+            self.say(slot, Done(self.finish(process), place, {}, 1, 2))
+
+    @precondition(lambda self: self.talking(with_task=True))
+    @rule(which=st.integers(0, 2), code=st.sampled_from(["refused", "memory_limit", "invalid_task"]))
+    def failed(self, which: int, code: str) -> None:
+        slot = self.pick(self.talking(with_task=True), which)
+        self.say(slot, Failed(self.finish(self.processes[slot]), code, "text", None, 1, 2))
+
+    @precondition(lambda self: self.talking(with_task=True))
+    @rule(which=st.integers(0, 2), nbytes=st.sampled_from(SIZES))
+    def need(self, which: int, nbytes: int) -> None:
+        slot = self.pick(self.talking(with_task=True), which)
+        process = self.processes[slot]
+        if not process.waits:
+            assert process.task_id is not None
+            process.begun, process.waits = True, not process.stopping
+            self.say(slot, Need(process.task_id, nbytes))
+
+    @precondition(lambda self: self.processes)
+    @rule(which=st.integers(0, 2))
+    def begin(self, which: int) -> None:
+        process = self.pick(list(self.processes.values()), which)
+        process.begun = process.task_id is not None
+
+    @precondition(lambda self: self.talking())
+    @rule(
+        which=st.integers(0, 2),
+        kind=st.sampled_from(["again", "ready", "foreign task", "generation", "offset", "length", "segment", "file", "need"]),
+        foreign=st.integers(0, 9),
+    )
+    def lie(self, which: int, kind: str, foreign: int) -> None:
+        slot = self.pick(self.talking(), which)
+        process = self.processes[slot]
+        task_id = process.task_id or 0
+        known = self.pick([*process.memory, *(handle for p in self.processes.values() for handle in p.memory)], foreign)
+        handle = known or Handle(OUTBOX, P, 1, foreign)
+        lies: dict[str, FromWorker | None] = {
+            "again": process.last,
+            "ready": Ready(1) if process.said_ready else Need(task_id, 0),
+            "foreign task": Failed(task_id + 1 + foreign, "a", "b", None, 1, 2),
+            "generation": done_with(task_id, Handle(OUTBOX, handle.offset, 1, handle.generation + 1000)),
+            "offset": done_with(task_id, Handle(OUTBOX, handle.offset + P, 1, handle.generation)),
+            "length": done_with(task_id, Handle(OUTBOX, handle.offset, LIMIT * 2, handle.generation)),
+            "segment": done_with(task_id, Handle(INBOX, handle.offset, 1, handle.generation)),
+            "file": Done(task_id, WrittenTo(5), {}, 1, 2),
+            "need": Need(task_id, 0),
+        }
+        message = lies[kind]
+        answers_own = isinstance(message, Failed | Done) and message.task_id == process.task_id and kind == "again"
+        if message is not None and not answers_own and not (kind == "again" and isinstance(message, Need)):
+            self.tell(WorkerReported(slot, message))
+
+    @precondition(lambda self: self.talking(with_task=True))
+    @rule(which=st.integers(0, 2), foreign=st.integers(0, 9))
+    def guess_a_handle(self, which: int, foreign: int) -> None:
+        """Name a block that was never handed over: another's, a caller's, or one whose pages are on their way."""
+        slot = self.pick(self.talking(with_task=True), which)
+        process = self.processes[slot]
+        assert process.task_id is not None
+        block = self.pick(list(self.core.arena._blocks.values()), foreign)
+        if block is not None and block.generation not in {handle.generation for handle in process.memory}:
+            self.tell(WorkerReported(slot, done_with(process.task_id, Handle(OUTBOX, block.offset, 1, block.generation))))
+            assert process.killed, "it cannot have been told of that block"
+
+    @precondition(lambda self: self.processes)
+    @rule(
+        which=st.integers(0, 2),
+        how=st.sampled_from(["dies", "dies", "dies", "misbehaves", "closes its channel", "never started"]),
+        exit_code=st.sampled_from([0, 1, -9, -11, -40]),
+        words=st.integers(0, 3),
+        odd=st.sampled_from([0, 5000]),
+    )
+    def a_worker_fails(self, which: int, how: str, exit_code: int, words: int, odd: int) -> None:
+        slot = self.pick(sorted(self.processes), which)
+        process = self.processes[slot]
+        if how == "never started" and not process.said_ready:
+            del self.processes[slot]
+            self.tell(WorkerReaped(slot, None, reason="it could not be started"))
+        elif how == "misbehaves" and process.channel_open:
+            process.channel_open = False
+            self.tell(WorkerMisbehaved(slot, "nonsense"))
+        elif how == "closes its channel" and process.channel_open:
+            process.channel_open = False
+            self.tell(WorkerExited(slot))
+        else:
+            self.die(slot, exit_code, words, odd)
+
+    @precondition(lambda self: any(process.killed for process in self.processes.values()))
+    @rule(words=st.integers(0, 3))
+    def the_killed_are_dead(self, words: int) -> None:
+        for slot, process in sorted(self.processes.items()):
+            if process.killed:
+                self.die(slot, -9, words, 0)
+
+    def die(self, slot: int, exit_code: int = -9, words: int = 0, odd: int = 0) -> None:
+        """Waitid's word; perhaps the worker had sent an answer that nobody has read."""
+        process = self.processes.pop(slot)
+        status = Status(process.task_id if process.begun and process.task_id else 0, 0, 0.5)
+        last_words: tuple[FromWorker, ...] = ()
+        if words and process.task_id is not None and not process.waits and process.channel_open:
+            last_words = (Done(process.task_id, self.output_of(process, words - 1, odd), {}, 1, 2),)
+        self.tell(WorkerReaped(slot, exit_code, status=status, last_words=last_words))
+
+    # Pages
+
+    @precondition(lambda self: self.moves)
+    @rule()
+    def move_pages(self) -> None:
+        """The next move in order, as far as the system has pages."""
+        move = self.moves.pop(0)
+        if isinstance(move, DropOutbox):
+            for segment_id, start, end in move.spans:
+                self.memory -= pages_in(segment_id, start, end)
+            return
+        for segment_id, start, end in move.give_back:
+            self.memory -= pages_in(segment_id, start, end)
+        wanted = {page for segment_id, start, end in move.fetch for page in pages_in(segment_id, start, end)}
+        free = self.capacity - len(self.memory)
+        if len(wanted) > free:
+            self.refusals += 1
+            self.tell(PagesRefused(move, max(free, 0) * P))
+        else:
+            self.memory |= wanted
+            self.tell(PagesReserved(move))
+
+    def move_all_pages(self) -> None:
+        for _ in range(100):
+            if not self.moves:
+                return
+            self.move_pages()
+        raise AssertionError("the same pages are asked for again and again")
+
+    @rule(npages=st.sampled_from([PLENTY, PLENTY, 300, 100, 0]))
+    def others_use_shared_memory(self, npages: int) -> None:
+        """From now on the system has only so many pages for us; what we have it cannot take."""
+        self.capacity = max(npages, len(self.memory))
+
+    @rule()
+    def all_goes_well(self) -> None:
+        """Pages come, workers start, tasks that need memory get it."""
+        self.move_all_pages()
+        for slot in self.talking():
+            if not self.processes[slot].said_ready and not self.processes[slot].killed:
+                self.processes[slot].said_ready = True
+                self.say(slot, Ready(1))
+        self.move_all_pages()
+
+    @precondition(lambda self: self.talking(with_task=True))
+    @rule(which=st.integers(0, 2), nbytes=st.sampled_from(SIZES))
+    def need_and_get(self, which: int, nbytes: int) -> None:
+        self.need(which, nbytes)
+        self.move_all_pages()
+
+    @rule(which=st.integers(0, 9), nbytes=st.sampled_from(SIZES))
+    def run_with_a_new_source(self, which: int, nbytes: int) -> None:
+        self.ask_for_input(nbytes)
+        self.move_all_pages()
+        self.submit_and_prepare(len(self.held) - 1, None, None, keep=bool(which % 2))
+
+    @precondition(lambda self: self.told >= self.close_after)
+    @rule()
+    def close(self) -> None:
+        self.closed = True
+        self.tell(CloseRequested())
+
+    # What must hold
+
+    @invariant()
+    def what_came_is_what_waits_runs_or_has_ended(self) -> None:
+        s = snapshot(self.core)
+        ended = s.completed + s.failed + s.timed_out + s.cancelled + s.worker_died + s.refused
+        assert s.submitted == s.waiting + s.running + ended
+        assert s.waiting + s.running == len(self.open_tasks)
+        assert ended == len(self.settled)
+        assert min(s.waiting, s.running) >= 0
+        assert sum(s.workers.values()) == len(self.core.crew.slots)
+
+    @invariant()
+    def a_worker_has_one_task_and_a_task_one_worker(self) -> None:
+        held = [slot.task.task_id for slot in self.core.crew.slots if slot.task is not None]
+        assert len(held) == len(set(held))
+        assert set(held) <= set(self.open_tasks)
+        for slot in self.core.crew.slots:
+            if slot.task is not None:
+                assert slot.index in self.processes
+
+    @invariant()
+    def nobody_is_idle_while_a_task_waits(self) -> None:
+        if self.core.queue and not self.closed:
+            assert self.core.crew.maybe_idle() is None
+
+    @invariant()
+    def every_state_that_can_last_too_long_has_a_timer(self) -> None:
+        for slot in self.core.crew.slots:
+            process = self.processes.get(slot.index)
+            match slot.state:
+                case WorkerState.STARTING | WorkerState.RESTARTING | WorkerState.TIMED_OUT:
+                    assert slot.timer is not None
+                case WorkerState.BUSY:
+                    assert slot.task is not None
+                    assert slot.task.spec is not None
+                    assert (slot.timer is not None) is (slot.task.spec.timeout_s is not None)
+                case WorkerState.RETIRING:
+                    assert process is not None
+                    assert slot.timer is not None or process.killed
+                case WorkerState.FAILED:
+                    assert process is not None
+                    assert process.killed
+                case WorkerState.IDLE:
+                    assert process is not None
+                    assert not process.killed
+                    assert slot.timer is None
+                case WorkerState.GONE:
+                    assert process is None
+                    assert slot.timer is None
+            if slot.timer is not None:
+                assert self.core.wake_at <= slot.timer
+
+    @invariant()
+    def what_a_living_worker_may_write_to_is_its_own(self) -> None:
+        for process in self.processes.values():
+            for handle in process.memory:
+                block = self.core.arena.get(handle.generation)
+                assert block is not None, "it may still write there"
+                assert (block.segment_id, block.offset) == (process.outbox_id, handle.offset)
+                assert handle.nbytes <= block.nbytes
+
+    @invariant()
+    def no_two_blocks_share_a_page(self) -> None:
+        counted = Counter(page for block in self.core.arena._blocks.values() for page in pages_of(block))
+        assert max(counted.values(), default=1) == 1
+
+    @invariant()
+    def every_block_that_may_be_touched_has_all_its_pages(self) -> None:
+        for block in self.core.arena._blocks.values():
+            if all(lease.holder is not Holder.RESERVATION for lease in block.leases):
+                assert pages_of(block) <= self.memory
+
+    @invariant()
+    def what_callers_hold_stays(self) -> None:
+        for block, _ in self.held:
+            assert self.core.arena.get(block.generation) is block
+
+    @invariant()
+    def the_budget_is_never_exceeded(self) -> None:
+        s = snapshot(self.core)
+        assert s.memory_used_bytes <= s.memory_reserved_bytes <= LIMIT
+
+    @invariant()
+    def the_opening_is_announced_at_most_once(self) -> None:
+        assert self.announced <= 1
+
+    # The end
+
+    def settle_down(self) -> None:
+        """Everybody does what they should: nobody may wait for ever then."""
+        for _ in range(400):
+            if not self.take_a_step():
+                break
+        else:
+            raise AssertionError("it never comes to rest")
+        assert self.inputs == {}, "every source got memory or was told"
+        s = snapshot(self.core)
+        assert (s.waiting, s.running) == (0, 0)
+        assert self.open_tasks == {}
+
+    def take_a_step(self) -> bool:  # noqa: PLR0911 (one road out for each thing that may be due)
+        """One thing that is due is done; whether there was one."""
+        if self.moves:
+            self.move_pages()
+            return True
+        for slot, process in sorted(self.processes.items()):
+            if process.killed or not process.channel_open:
+                self.die(slot)
+                return True
+            if not process.said_ready:
+                process.said_ready = True
+                self.say(slot, Ready(1))
+                return True
+            if process.task_id is not None and not process.waits:
+                self.say(slot, Failed(self.finish(process), "refused", "no", None, 1, 2))
+                return True
+        if self.preparing:
+            self.prepare(0, 1 << 30, None, None, keep=True)
+            return True
+        if self.held:
+            self.give_back(0)
+            return True
+        if any(slot.state is WorkerState.RESTARTING and slot.outbox_id is None for slot in self.core.crew.slots):
+            self.let_time_pass(5.0)
+            return True
+        return False
+
+    def leave(self) -> None:
+        """Close; whoever does not leave is killed, and whoever is killed is reaped."""
+        if not self.closed:
+            self.closed = True
+            self.tell(CloseRequested())
+        for _ in range(50):
+            if self.core.gone:
+                break
+            for slot, process in sorted(self.processes.items()):
+                if process.killed:
+                    self.die(slot)
+            self.let_time_pass(1.0)
+        assert self.core.gone
+        assert self.processes == {}
+        assert self.open_tasks == {}, "every task has its outcome"
+        assert self.inputs == {}, "and whoever waited for memory was told"
+
+    def teardown(self) -> None:
+        if not hasattr(self, "core"):
+            return
+        if not self.closed:
+            self.settle_down()
+        self.leave()
+        self.move_all_pages()
+        leases = snapshot(self.core).leases
+        assert leases == {**dict.fromkeys(leases, 0), "caller": len(self.held)}
+        while self.held:
+            self.give_back(0)
+        assert snapshot(self.core).memory_used_bytes == 0
+        assert self.core.arena._blocks == {}
+
+
+def done_with(task_id: int, handle: Handle) -> Done:
+    return Done(task_id, EncodedAt(handle), {}, 1, 2)
+
+
+TestPool = pytest.mark.timeout(120)(PoolMachine.TestCase)
+TestPool.settings = settings(
+    max_examples=300,
+    stateful_step_count=50,
+    deadline=None,
+    print_blob=True,
+    report_multiple_bugs=False,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
