@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -26,6 +27,28 @@ async def test_an_exception_inside_the_block_comes_out_as_it_is(anyio_backend: o
     with pytest.raises(Ordered):
         async with Pool(1, plugins=[FaultsPlugin]):
             raise Ordered
+
+
+@pytest.mark.parametrize(
+    "operation", [Noop(), Wait(60), Hang("hold_gil"), Exit(1)], ids=lambda operation: type(operation).__name__
+)
+async def test_an_exception_while_tasks_run_and_wait_comes_out_and_they_end(anyio_backend: object, operation: Noop) -> None:
+    ended = 0
+
+    async def submit(pool: Pool) -> None:
+        nonlocal ended
+        with contextlib.suppress(PoolClosed, WorkerDied):
+            await pool.run(bytes(1000), [operation])
+        ended += 1
+
+    async with anyio.create_task_group() as task_group:
+        with pytest.raises(Ordered):
+            async with Pool(2, plugins=[FaultsPlugin], grace=0.1) as pool:
+                for _ in range(6):
+                    task_group.start_soon(submit, pool)
+                await anyio.wait_all_tasks_blocked()
+                raise Ordered
+    assert ended == 6
 
 
 async def test_a_cancelled_block_is_left_clean(anyio_backend: object) -> None:

@@ -37,4 +37,3 @@ def test_a_task_that_is_cancelled_by_asyncio_leaves_nothing(runner) -> None:
             return pool.statistics().cancelled
 
     assert runner(leave()) == 1
-

@@ -130,6 +130,8 @@ class Supply:
                 self._needs[task.task_id] = granted
         self._arena.release(block, Lease(Holder.RESERVATION, block.generation))
         self._arena.undo(reservation, free_bytes)
+        if not self.anyone_waits:
+            self._arena.ask_system_again()  # nobody is to be held to an answer that nobody waited for
 
     def serve(self, running: int) -> list[Command]:
         """Give what there is to those who wait; tell those who could wait for ever that they will not get it.

@@ -27,7 +27,7 @@ class WorkerProcess:
         self.log_fd = log_fd  # what it writes to stdout and stderr comes out here
         self._process = process
         self._lifeline_fd = lifeline_fd  # closing it kills the child
-        self._pidfd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
+        self._pidfd = _maybe_pidfd(process.pid)
 
     @property
     def pid(self) -> int:
@@ -42,7 +42,7 @@ class WorkerProcess:
         if self._pidfd is not None:
             await anyio.wait_readable(self._pidfd)
             return self._process.wait()  # returns at once: the pidfd said so
-        return await anyio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True)  # macOS
+        return await anyio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True)
 
     def close(self) -> None:
         """Close our descriptors, after it was reaped."""
@@ -50,6 +50,14 @@ class WorkerProcess:
             if descriptor is not None:
                 os.close(descriptor)
         self.channel.close()
+
+
+def _maybe_pidfd(pid: int) -> int | None:
+    """None where there is no such thing: macOS, and containers whose seccomp filter does not know it. A thread waits there."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
 
 
 def spawn(inbox_fd: int, outbox_fd: int) -> WorkerProcess:

@@ -139,6 +139,9 @@ class Registry:
 def _candidate_for(requested: str | Plugin | type[Plugin]) -> Candidate:
     if not isinstance(requested, str):
         kind = requested if isinstance(requested, type) else type(requested)
+        if kind.__module__ == "__main__" or "<locals>" in kind.__qualname__:
+            reason = f"{kind.__qualname__} is defined in {kind.__module__}, where no worker can import it; put it into a module"
+            raise PluginError(kind.__name__, reason)
         return Candidate(str(getattr(requested, "name", kind.__name__)), f"{kind.__module__}:{kind.__qualname__}", None)
     if ":" in requested:
         return Candidate(requested, requested, None)
