@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from offloop.core.commands import Command, FetchPages, ProvideInput, RefuseInput, Send
 from offloop.core.events import InputAbandoned
 from offloop.core.tasks import Completed
 from offloop.errors import MemoryLimitExceeded
 from offloop.wire.handles import OUTBOX, Handle
-from offloop.wire.messages import Grant
+from offloop.wire.messages import Cancel, Grant
 
 from .pool_script import KIB, MIB, PLENTY, PoolScript, in_outbox, of_type, only, outcome_of, reservations
 
@@ -86,6 +84,16 @@ def test_a_running_task_is_served_before_a_source_that_came_earlier() -> None:
     commands = pool.give_back(held)
     assert [reservation.block.segment_id for reservation in reservations(commands)] == [1], "the worker's outbox"
     assert pool.core.supply.anyone_waits
+
+
+def test_a_task_that_is_being_stopped_waits_for_no_memory() -> None:
+    pool = small()
+    held = pool.input(10, 700 * KIB)
+    pool.run(1)
+    assert pool.need(1, 500 * KIB) == []
+    assert pool.cancel(1) == [Send(0, Cancel(1))]
+    assert pool.give_back(held) == []
+    assert pool.statistics.memory_used_bytes == 0
 
 
 def test_the_outcome_of_a_task_serves_those_who_wait() -> None:
@@ -188,7 +196,6 @@ def test_after_a_refusal_the_system_is_asked_again() -> None:
     assert of_type(pool.reserved(reservation), ProvideInput)
 
 
-@pytest.mark.xfail(strict=True, reason="defect 30: a refusal that concerned nobody is held against the next who asks")
 def test_a_refusal_that_concerned_nobody_is_forgotten() -> None:
     pool = PoolScript()
     pool.start()

@@ -236,6 +236,14 @@ def test_nasty_bytes_are_a_protocol_error_and_nothing_else(info: bytes) -> None:
         decode_from_worker(done_with(info))
 
 
+def test_operations_that_are_nested_too_deep_are_a_protocol_error() -> None:
+    pack = msgspec.msgpack.encode
+    stage = b"\x92" + pack("vips") + b"\x91" * 100_000 + b"\x01"
+    run = b"\x97" + pack("run") + pack(1) + pack(["e", None]) + b"\x91" + stage + b"\xc0\xc0\xc0"
+    with pytest.raises(ProtocolError, match="recursion"):
+        decode_from_supervisor(run)
+
+
 @pytest.mark.parametrize("info", [{}, {"a": [1, 2.5, None, True, "x"], "b": {"c": -1, "d": None}, "e": 1 << 63}], ids=repr)
 def test_info_is_plain_values_and_flat_collections_of_them(info: dict[str, Any]) -> None:
     message = decode_from_worker(done_with(msgspec.msgpack.encode(info)))
