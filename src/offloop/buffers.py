@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
-from .core.arena import INBOX_ID, Block
+from .core.arena import Block
 from .errors import InvalidTask
 from .host.tickets import InputTicket
 
@@ -58,6 +58,7 @@ class Buffer:
         Raises:
             MemoryLimitExceeded: there is no room at this moment (`await buffer.ready()` would wait for it), or never.
             InvalidTask: the buffer was moved into a task.
+            PoolClosed: the pool is closed, and the view was not taken before.
         """
         if self._moved:
             raise InvalidTask("this buffer was moved into a task; make a new one with pool.buffer(nbytes)")
@@ -66,8 +67,7 @@ class Buffer:
             assert self._ticket.block is not None
             if self._unclaimed.detach() is None:
                 raise InvalidTask("this buffer was given up")
-            segment = self._supervisor.segments[INBOX_ID]
-            self._view = self._supervisor.exports.view(segment, self._ticket.block, self._nbytes)
+            self._view = self._supervisor.exports.view(self._supervisor.inbox, self._ticket.block, self._nbytes)
         return self._view
 
     def trim(self, nbytes: int) -> None:

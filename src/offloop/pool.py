@@ -160,21 +160,21 @@ class Pool:
             TaskFailed: with the code "unsupported_format", if no plugin knows it.
             InvalidTask: a file cannot be read, or the source is samples, which have no header.
         """
-        self._open()
+        supervisor = self._open()
         material = classify(source)
         nbytes = self._registry.probe_nbytes
         match material:
             case Bytes(data):
                 head = data[:nbytes]
             case File(path):
-                head = memoryview(await anyio.to_thread.run_sync(_read_head, path, nbytes))
+                head = memoryview(await anyio.to_thread.run_sync(_read_head, path, nbytes, limiter=supervisor.source_threads))
             case Buffer():
                 head = material.view[:nbytes]
             case Result() if material.raster is None:
                 head = material.data[:nbytes]
             case _:
                 raise InvalidTask("samples have no header to probe; their shape says it all")
-        header = await anyio.to_thread.run_sync(self._registry.probe, head.toreadonly())
+        header = await anyio.to_thread.run_sync(self._registry.probe, head.toreadonly(), limiter=supervisor.source_threads)
         if header is None:
             raise TaskFailed("unsupported_format", "no plugin of this pool knows the format of this source")
         return header
@@ -232,7 +232,12 @@ class Pool:
 
 
 def _destination(to: str | os.PathLike[str] | None) -> Path | None:
-    return None if to is None else Path(os.path.abspath(to))  # the worker's directory may be another
+    if to is None:
+        return None
+    path = os.path.abspath(to)  # the worker's directory may be another
+    if "\0" in path:
+        raise InvalidTask(f"to={to!r}: a file's name cannot have a NUL in it")
+    return Path(path)
 
 
 def _read_head(path: str, nbytes: int) -> bytes:

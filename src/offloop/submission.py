@@ -7,6 +7,7 @@ task has its outcome.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
@@ -47,7 +48,7 @@ class Submission:
         self._queued = monotonic()
         self._task_id, self._ticket = supervisor.submit()
         destination = request.destination
-        self._temporary = destination and destination.with_name(f".{destination.name}.{os.getpid()}-{self._task_id}.tmp")
+        self._temporary = destination and destination.with_name(f".offloop-{os.getpid()}-{id(supervisor):x}-{self._task_id}")
 
     async def carry_out(self, material: Bytes | File | Samples | Buffer | Result) -> Result:
         """Bring the source in, wait for the outcome, and return or raise it."""
@@ -142,8 +143,9 @@ class Submission:
         """A worker that was killed while it wrote a file leaves its temporary name behind."""
         if not isinstance(self._ticket.outcome, Completed):
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(_remove_if_there, temporary)
+                await anyio.to_thread.run_sync(_remove_if_there, temporary, limiter=self._supervisor.source_threads)
 
 
 def _remove_if_there(path: Path) -> None:
-    path.unlink(missing_ok=True)
+    with suppress(OSError):  # its directory is gone too, or was never there
+        path.unlink()

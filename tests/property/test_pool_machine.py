@@ -427,6 +427,8 @@ class PoolMachine(RuleBasedStateMachine):
         slot = self.pick(self.talking(with_task=True), which)
         process = self.processes[slot]
         assert process.task_id is not None
+        if process.stopping:
+            return  # whatever it answers now, nobody gets it
         block = self.pick(list(self.core.arena._blocks.values()), foreign)
         if block is not None and block.generation not in {handle.generation for handle in process.memory}:
             self.tell(WorkerReported(slot, done_with(process.task_id, Handle(OUTBOX, block.offset, 1, block.generation))))

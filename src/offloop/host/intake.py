@@ -12,7 +12,7 @@ from collections.abc import AsyncIterable
 import anyio.to_thread
 import msgspec
 
-from ..core.arena import INBOX_ID, Block
+from ..core.arena import Block
 from ..errors import InvalidTask, SourceTooLarge
 from ..wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt
 from .pager import INLINE_NBYTES
@@ -38,6 +38,7 @@ class Intake:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
+        self._threads = supervisor.source_threads
 
     async def place(self, data: memoryview) -> Placed:
         """Copy bytes in. One-dimensional and contiguous; they must not change until this returns."""
@@ -63,13 +64,15 @@ class Intake:
         Raises:
             InvalidTask: it cannot be read, or is no regular file.
         """
-        descriptor, nbytes = await anyio.to_thread.run_sync(_open_file, path)
+        descriptor, nbytes = await anyio.to_thread.run_sync(_open_file, path, limiter=self._threads)
         try:
             if not nbytes:
                 return Placed(EncodedAt(None), None)
             block = await self.allocate(nbytes)
             try:
-                read = await anyio.to_thread.run_sync(_read_file, descriptor, self._inbox, block.offset, nbytes)
+                read = await anyio.to_thread.run_sync(
+                    _read_file, descriptor, self._inbox, block.offset, nbytes, limiter=self._threads
+                )
             except BaseException:
                 self._supervisor.exports.return_block(block.generation)
                 raise
@@ -151,11 +154,11 @@ class Intake:
         if data.nbytes <= INLINE_NBYTES:
             self._inbox.write(block.offset + position, data)
         else:
-            await anyio.to_thread.run_sync(self._inbox.write_large, block.offset + position, data)
+            await anyio.to_thread.run_sync(self._inbox.write_large, block.offset + position, data, limiter=self._threads)
 
     @property
     def _inbox(self) -> Segment:
-        return self._supervisor.segments[INBOX_ID]
+        return self._supervisor.inbox
 
 
 def _end(received: int, data: memoryview, max_bytes: int) -> int:

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import anyio
 import anyio.to_thread
@@ -34,15 +35,21 @@ class WorkerProcess:
         return self._process.pid
 
     def kill(self) -> None:
-        """SIGKILL; a no-op once it was reaped."""
-        self._process.send_signal(signal.SIGKILL)
+        """SIGKILL; a no-op once it is dead."""
+        if self._pidfd is None:
+            self._process.send_signal(signal.SIGKILL)
+        else:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
-    async def wait(self) -> int:
-        """Its exit code, negative for a signal, once it is dead and reaped."""
-        if self._pidfd is not None:
-            await anyio.wait_readable(self._pidfd)
-            return self._process.wait()  # returns at once: the pidfd said so
-        return await anyio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True)
+    async def wait(self, threads: anyio.CapacityLimiter) -> int:
+        """Its exit code, negative for a signal, once it is dead and reaped; what it started itself is killed with it."""
+        if self._pidfd is None:
+            return await anyio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True, limiter=threads)
+        await anyio.wait_readable(self._pidfd)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)  # not reaped yet: the number is still its own
+        return self._process.wait()  # returns at once: the pidfd said so
 
     def close(self) -> None:
         """Close our descriptors, after it was reaped."""

@@ -55,6 +55,18 @@ class Signal:
             self._event = anyio.Event()
         await self._event.wait()
 
+    async def wait_whatever_happens(self) -> None:
+        """Return once it is set; a cancellation meanwhile is raised then. asyncio's own `Task.cancel` goes through shields."""
+        held: BaseException | None = None
+        with anyio.CancelScope(shield=True):
+            while not self.is_set:
+                try:
+                    await self.wait()
+                except anyio.get_cancelled_exc_class() as cancellation:
+                    held = cancellation
+        if held is not None:
+            raise held
+
 
 async def when_readable(descriptor: int, callback: Callable[[], bool]) -> None:
     """Call `callback` each time the descriptor is readable, until it returns False or raises, which is raised here."""

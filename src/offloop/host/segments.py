@@ -15,9 +15,12 @@ import errno
 import mmap
 import os
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from multiprocessing.shared_memory import SharedMemory
 
 from ..core.ranges import RangeSet
+from ..errors import PoolClosed
 
 __all__ = ["NoPages", "Segment"]
 
@@ -55,6 +58,9 @@ class Segment:
             named.unlink()
             named.close()
         self._memory = mmap.mmap(self._fd, nbytes)
+        self._users = 0  # threads that use a descriptor right now
+        self._closed = False
+        self._users_lock = threading.Lock()
         self._seen = RangeSet()  # pages that large writes have filled before: it pays to copy through the mapping
         self._seen_lock = threading.Lock()
 
@@ -65,7 +71,8 @@ class Segment:
             NoPages: there are not as many; none was taken.
         """
         try:
-            os.posix_fallocate(self._fd, start, end - start)
+            with self._in_use():
+                os.posix_fallocate(self._fd, start, end - start)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.ENOMEM):
                 raise
@@ -80,10 +87,11 @@ class Segment:
 
     def write(self, offset: int, data: memoryview) -> None:
         """Copy bytes in through the descriptor: no page fault here, and no GIL while it lasts."""
-        while data:
-            written = os.pwrite(self._fd, data, offset)
-            data = data[written:]
-            offset += written
+        with self._in_use():
+            while data:
+                written = os.pwrite(self._fd, data, offset)
+                data = data[written:]
+                offset += written
 
     def write_large(self, offset: int, data: memoryview) -> None:
         """Copy bytes in, the way that is fastest for these pages; without the GIL, in a thread.
@@ -119,7 +127,32 @@ class Segment:
         return self._memory[offset : offset + nbytes]
 
     def close(self) -> None:
-        """Give up the descriptors. Views that exist stay valid."""
+        """Give up the descriptors, or have the last thread that uses them do it. Views that exist stay valid."""
+        with self._users_lock:
+            self._closed = True
+            if not self._users:
+                self._close_descriptors()
+
+    @contextmanager
+    def _in_use(self) -> Generator[None]:
+        """Keep the descriptors open: a thread must not write to a number that is another file by now.
+
+        Raises:
+            PoolClosed: they are closed.
+        """
+        with self._users_lock:
+            if self._closed:
+                raise PoolClosed("the pool was closed while a source was copied")
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._users_lock:
+                self._users -= 1
+                if self._closed and not self._users:
+                    self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
         os.close(self._fd)
         os.close(self.worker_fd)
 

@@ -7,7 +7,7 @@ follow at once. Nothing here awaits between an event and its last command, so no
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from itertools import count
 from math import inf
@@ -43,7 +43,7 @@ from ..core.events import (
 )
 from ..core.pool_state import PoolState
 from ..core.tasks import Completed
-from ..errors import InternalError, MemoryLimitExceeded, OffloopError
+from ..errors import InternalError, MemoryLimitExceeded, OffloopError, PoolClosed
 from ..wire.handles import WrittenTo
 from .exports import Exports
 from .pager import Pager
@@ -55,6 +55,9 @@ from .worker_host import WorkerHost
 __all__ = ["Supervisor"]
 
 
+_SOURCE_THREADS = 8  # files that are read and sources that are copied at once
+
+
 class Supervisor:
     """One pool's processes, memory and tickets. Made when the pool is entered, in the loop that it will live in."""
 
@@ -64,10 +67,14 @@ class Supervisor:
         self.segments: dict[int, Segment] = {}
         self.exports = Exports()
         self._pager = Pager(self.segments)
+        self._pager_has_a_thread = False
         self._workers: dict[int, WorkerHost] = {}
         self._tasks: dict[int, TaskTicket] = {}
         self._inputs: dict[int, InputTicket] = {}
         self._numbers = count(1)
+        # not anyio's common threads: a server whose callers hold all of those while they wait for us would wait for ever
+        self._own_threads = anyio.CapacityLimiter(inf)  # few by nature: starts, page moves
+        self.source_threads = anyio.CapacityLimiter(_SOURCE_THREADS)
         self._events: deque[Event] = deque()
         self._applying = False
         self._clock = clock()
@@ -78,7 +85,7 @@ class Supervisor:
         self._gone = Signal()
         self._defect: BaseException | None = None
         self._task_group: TaskGroup | None = None
-        self._errands: deque[Callable[[], Awaitable[None]]] = deque()  # tasks to be started
+        self._errands: deque[Callable[[], Coroutine[Any, Any, None]]] = deque()  # tasks to be started
         self._errand_came = Signal()
         self._housekeeping: list[anyio.CancelScope] = []
         self._carry_out: dict[type, Callable[[Any], None]] = {
@@ -103,7 +110,7 @@ class Supervisor:
         """
         body_error: BaseException | None = None
         try:
-            self.segments[INBOX_ID] = await anyio.to_thread.run_sync(self._make_inbox)
+            self.segments[INBOX_ID] = await anyio.to_thread.run_sync(self._make_inbox, limiter=self._own_threads)
             async with anyio.create_task_group() as self._task_group:
                 try:
                     await self._open(self._task_group)
@@ -146,6 +153,18 @@ class Supervisor:
         if returned:
             self.apply(BlocksReturned(returned))
 
+    @property
+    def inbox(self) -> Segment:
+        """The segment that sources go to.
+
+        Raises:
+            PoolClosed: it is gone.
+        """
+        segment = self.segments.get(INBOX_ID)
+        if segment is None:
+            raise PoolClosed
+        return segment
+
     def can_run_in_place(self, block: Block) -> bool:
         """Whether a task whose source is this block of an outbox could start this moment, with its source where it lies."""
         return self.core.arena.get(block.generation) is block and self.core.can_run_in(block.segment_id)
@@ -162,8 +181,7 @@ class Supervisor:
     async def withdraw(self, task_id: int, ticket: TaskTicket) -> None:
         """Leave an unsettled task: when this returns it has its outcome, and its memory is back. Not cancellable."""
         self.apply(TaskCancelled(task_id))
-        with anyio.CancelScope(shield=True):
-            await ticket.wait()
+        await ticket.wait_whatever_happens()
 
     def request_input(self, nbytes: int) -> InputTicket:
         """Ask for memory of the inbox."""
@@ -208,7 +226,7 @@ class Supervisor:
         if self._opening_error is not None:
             raise self._opening_error
 
-    def _run(self, errand: Callable[[], Awaitable[None]]) -> None:
+    def _run(self, errand: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._errands.append(errand)
         self._errand_came.set()
 
@@ -241,14 +259,15 @@ class Supervisor:
         await when_readable(self.exports.wake_fd, hear)
 
     async def _close(self) -> None:
-        with anyio.CancelScope(shield=True):
+        try:
             if self._defect is None:
                 self.apply(CloseRequested())
-            await self._gone.wait()
-        for scope in self._housekeeping:
-            scope.cancel()
+            await self._gone.wait_whatever_happens()
+        finally:
+            for scope in self._housekeeping:
+                scope.cancel()
 
-    async def _until_closed(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _until_closed(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run our own work to the end of the pool: a cancellation of the block is when timers are needed most."""
         with anyio.CancelScope(shield=True) as scope:
             self._housekeeping.append(scope)
@@ -273,8 +292,8 @@ class Supervisor:
         while self._events:
             for command in self.core.handle(self._events.popleft(), now):
                 self._carry_out[type(command)](command)
-            if self._pager.waiting and self._pager.small:
-                self._pager.work()
+            if self._pager.waiting:
+                self._see_to_the_pager()
             while self._pager.results:
                 self._events.append(self._pager.results.popleft())
         self.exports.wake_wanted = self.core.supply.anyone_waits
@@ -310,7 +329,7 @@ class Supervisor:
     # Commands
 
     def _start_worker(self, command: StartWorker) -> None:
-        worker = self._workers[command.slot] = WorkerHost(command, self)
+        worker = self._workers[command.slot] = WorkerHost(command, self, self._own_threads)
         self._run(worker.serve)
 
     def _send(self, command: Send) -> None:
@@ -320,14 +339,21 @@ class Supervisor:
         self._workers[command.slot].kill()
 
     def _move_pages(self, command: FetchPages | DropOutbox) -> None:
-        idle = not self._pager.waiting
         self._pager.put(command)
-        if idle and not self._pager.small:
+
+    def _see_to_the_pager(self) -> None:
+        """Moves that were planned in this turn: carry them out here if they are small, else in the thread for it."""
+        if self._pager.small:
+            self._pager.work()
+        elif not self._pager_has_a_thread:
+            self._pager_has_a_thread = True
             self._run(self._move_pages_in_thread)
 
     async def _move_pages_in_thread(self) -> None:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._pager.work)
+            while self._pager.waiting:
+                await anyio.to_thread.run_sync(self._pager.work, limiter=self._own_threads)
+        self._pager_has_a_thread = False
         self._tell_results()
 
     def _provide_input(self, command: ProvideInput) -> None:

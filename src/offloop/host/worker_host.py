@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Protocol
 
@@ -34,11 +35,12 @@ class _Host(Protocol):
 class WorkerHost:
     """Owns the descriptors of one process. Messages that are sent before it runs are kept for it."""
 
-    def __init__(self, command: StartWorker, supervisor: _Host) -> None:
+    def __init__(self, command: StartWorker, supervisor: _Host, threads: anyio.CapacityLimiter) -> None:
         self._slot = command.slot
         self._outbox_id = command.outbox_id
         self._outbox_nbytes = command.outbox_nbytes
         self._supervisor = supervisor
+        self._threads = threads
         self._unsent: list[FromSupervisor] = []
         self._process: WorkerProcess | None = None
         self._channel: Channel | None = None
@@ -64,7 +66,7 @@ class WorkerHost:
         """
         with anyio.CancelScope(shield=True):
             try:
-                self._process = await anyio.to_thread.run_sync(self._start)
+                self._process = await anyio.to_thread.run_sync(self._start, limiter=self._threads)
             except (OSError, NoPages, ValueError) as error:
                 reason = f"it could not be started: {type(error).__name__}: {error}"
                 self._supervisor.apply(WorkerReaped(self._slot, None, reason=reason))
@@ -91,7 +93,7 @@ class WorkerHost:
             task_group.start_soon(channel.write_unsent)
             task_group.start_soon(self._listen, channel)
             task_group.start_soon(log.drain)
-            exit_code = await process.wait()
+            exit_code = await process.wait(self._threads)
             task_group.cancel_scope.cancel()
         log.drain_rest()
         last_words = _last_words(channel)
@@ -108,7 +110,9 @@ class WorkerHost:
 
     def _configuration(self) -> Configure:
         inbox = self._supervisor.segments[INBOX_ID]
-        return Configure(self._slot, inbox.nbytes, self._outbox_nbytes, self._supervisor.plugins, list(sys.path))
+        given: list[object] = list(sys.path)  # people put other things there, and the import system passes them over
+        import_path = [os.fsencode(entry) for entry in given if isinstance(entry, str)]
+        return Configure(self._slot, inbox.nbytes, self._outbox_nbytes, self._supervisor.plugins, import_path)
 
     def _last_status(self) -> Status:
         return read_status(self._supervisor.segments[self._outbox_id].read(0, STATUS_NBYTES))

@@ -26,6 +26,8 @@ __all__ = ["Registered", "Registry"]
 
 _REFERENCE = re.compile(r"[\w.]+:[\w.]+")
 
+_MAX_OPERATIONS_NBYTES = 1024 * 1024  # of one stage, encoded; a frame holds sixteen times that
+
 _log = logging.getLogger("offloop.plugins")
 
 
@@ -97,7 +99,14 @@ class Registry:
 
     def _stage(self, name: str, operations: list[Operation]) -> Stage:
         self.plugins[name].plugin.check(operations)
-        return Stage(name, msgspec.Raw(self._encoder.encode(operations)))
+        try:
+            encoded = self._encoder.encode(operations)
+        except (UnicodeEncodeError, TypeError, OverflowError) as error:
+            raise InvalidTask(f"the operations of {name!r} cannot be sent to a worker: {error}") from None
+        if len(encoded) > _MAX_OPERATIONS_NBYTES:
+            limit = f"{_MAX_OPERATIONS_NBYTES:,}"
+            raise InvalidTask(f"the operations of {name!r} take {len(encoded):,} bytes, and {limit} is the limit; use a source")
+        return Stage(name, msgspec.Raw(encoded))
 
     @property
     def probe_nbytes(self) -> int:

@@ -15,16 +15,19 @@ from ..operation import Header, Operation, Plugin
 
 __all__ = [
     "Allocate",
+    "CallBackBadly",
     "Echo",
     "Exit",
     "FaultsPlugin",
     "Hang",
     "Inspect",
     "Kill",
+    "LeaveChild",
     "Noop",
     "PrintText",
     "Raise",
     "ReturnNonsense",
+    "Say",
     "Wait",
     "WriteStderr",
 ]
@@ -96,6 +99,20 @@ class Hang(Operation, frozen=True):
     how: Literal["sleep", "spin", "hold_gil"] = "sleep"
 
 
+class Say(Operation, frozen=True):
+    """Say what cannot be sent: in an error's text, in nested info, or in info with text that is none."""
+
+    what: Literal["error", "nested info", "surrogate info"]
+
+
+class CallBackBadly(Operation, frozen=True):
+    """Register a callback that raises, and stop when told to all the same."""
+
+
+class LeaveChild(Operation, frozen=True):
+    """Start a process that sleeps and holds on to the worker's output; its pid is in the info."""
+
+
 class FaultsPlugin(Plugin):
     """The plugin; give it to a pool as `plugins=[FaultsPlugin]`."""
 
@@ -113,6 +130,9 @@ class FaultsPlugin(Plugin):
         Kill,
         Wait,
         Hang,
+        Say,
+        CallBackBadly,
+        LeaveChild,
     )
     processor = "offloop.testing.faults_processor:FaultsProcessor"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -135,6 +136,32 @@ def _hang(operation: faults.Hang, _payload: Payload, _task: Task) -> Payload:
                 pass
 
 
+def _say(operation: faults.Say, _payload: Payload, _task: Task) -> Payload:
+    no_text = os.fsdecode(b"file-\xff")
+    match operation.what:
+        case "error":
+            raise TaskFailed("refused", no_text)
+        case "nested info":
+            return Encoded(b"", {"deep": {"er": {"and": "deeper"}}})
+        case _:
+            return Encoded(b"", {"name": no_text})
+
+
+def _call_back_badly(_operation: faults.CallBackBadly, payload: Payload, task: Task) -> Payload:
+    def callback() -> None:
+        raise RuntimeError("as ordered")
+
+    with task.on_cancel(callback):
+        while not task.cancelled:
+            time.sleep(0.01)
+    task.checkpoint()
+    return payload
+
+
+def _leave_child(_operation: faults.LeaveChild, _payload: Payload, _task: Task) -> Payload:
+    return Encoded(b"", {"pid": subprocess.Popen(["sleep", "3600"]).pid})  # noqa: S607 (whichever sleep there is)
+
+
 _ACTIONS: dict[type[Operation], Callable[[Any, Payload, Task], Payload]] = {
     faults.Noop: _noop,
     faults.Echo: _echo,
@@ -148,4 +175,7 @@ _ACTIONS: dict[type[Operation], Callable[[Any, Payload, Task], Payload]] = {
     faults.Kill: _kill,
     faults.Wait: _wait,
     faults.Hang: _hang,
+    faults.Say: _say,
+    faults.CallBackBadly: _call_back_badly,
+    faults.LeaveChild: _leave_child,
 }

@@ -22,6 +22,7 @@ __all__ = [
     "FromSupervisor",
     "FromWorker",
     "Grant",
+    "InfoValue",
     "Need",
     "Ready",
     "Retire",
@@ -58,7 +59,7 @@ class Configure(_Message, frozen=True, tag="configure"):
     inbox_nbytes: int
     outbox_nbytes: int
     plugins: dict[str, str]  # name -> "module:attribute" of the light half
-    import_path: list[str]  # the server's sys.path: what it could import, the worker can
+    import_path: list[bytes]  # the server's sys.path: what it could import, the worker can
 
 
 class Run(_Message, frozen=True, tag="run"):

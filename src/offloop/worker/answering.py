@@ -7,10 +7,12 @@ import sys
 import time
 from contextlib import suppress
 
+import msgspec
+
 from ..errors import InvalidTask, PluginError, TaskFailed
 from ..processor import Encoded, Payload, TaskCancelled
 from ..wire.handles import EncodedAt, Handle, RasterAt, WrittenTo
-from ..wire.messages import Done, Failed, Run
+from ..wire.messages import Done, Failed, InfoValue, Run
 from ..wire.status import write_stage
 from .channel import Channel
 from .segments import Segment
@@ -42,7 +44,8 @@ class Answering:
         try:
             payload = self._carry_out(run, source, task)
             output = _write_file(run, payload) if run.destination is not None else _deliver(payload, task)
-            answer = Done(run.task_id, output, dict(payload.info), started_ns, time.monotonic_ns())
+            info = _checked_info(payload, run)
+            answer = Done(run.task_id, output, info, started_ns, time.monotonic_ns())
             self._channel.unwatch()
             self._channel.send(answer)
             self._part_with(output)
@@ -116,7 +119,19 @@ def _failure(run: Run, error: BaseException, started_ns: int) -> Failed:
         code, message, traceback = f"plugin_error:{error.plugin}", error.reason, _traceback_of(error)
     else:
         message, traceback = _text_of(error), _traceback_of(error)
-    return Failed(run.task_id, code[:64], message[:_TEXT_LIMIT], traceback, started_ns, time.monotonic_ns())
+    return Failed(run.task_id, _sendable(code)[:64], _sendable(message), traceback, started_ns, time.monotonic_ns())
+
+
+def _sendable(text: object) -> str:
+    """Text that can be encoded, whatever a processor made of it: names of files may have bytes in them that are no text."""
+    return str(text)[:_TEXT_LIMIT].encode("utf-8", "backslashreplace").decode()
+
+
+def _checked_info(payload: Payload, run: Run) -> dict[str, InfoValue]:
+    try:
+        return msgspec.convert(dict(payload.info), dict[str, InfoValue])
+    except (msgspec.ValidationError, TypeError, ValueError) as error:
+        raise PluginError(run.stages[-1].plugin, f"the info of its result is not what can be sent: {error}") from None
 
 
 def _text_of(error: BaseException) -> str:
@@ -129,7 +144,7 @@ def _text_of(error: BaseException) -> str:
 def _traceback_of(error: BaseException) -> str:
     from traceback import format_exception  # noqa: PLC0415 (only failures pay for it)
 
-    return "".join(format_exception(error))[-_TEXT_LIMIT:]
+    return _sendable("".join(format_exception(error))[-_TEXT_LIMIT:])
 
 
 def _flush_prints() -> None:

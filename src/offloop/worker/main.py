@@ -32,7 +32,7 @@ def main(descriptors: list[int]) -> None:
     channel = Channel(channel_fd)
     configure = channel.next_message()
     assert isinstance(configure, Configure), "the first message configures"
-    sys.path[:] = configure.import_path
+    sys.path[:] = map(os.fsdecode, configure.import_path)
     inbox = Segment(inbox_fd, configure.inbox_nbytes, writable=False)
     outbox = Segment(outbox_fd, configure.outbox_nbytes, writable=True)
     answering = Answering(channel, outbox, Stages(configure.slot, configure.plugins))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -39,7 +40,10 @@ class RunningTask:
         self._cancelled = True
         with self._callbacks_lock:
             for callback in self._callbacks:
-                callback()
+                try:
+                    callback()
+                except Exception:  # a processor's defect; the thread that brings the next cancel must live
+                    sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType] (there is one)
 
     def checkpoint(self) -> None:
         if self._cancelled:
