@@ -2,9 +2,9 @@
 
 A no-op travels to one worker process and back, one at a time. Beside it, in the same run and in turns:
 
-- the physical floor: a byte through a pair of blocking pipes to a child that echoes it;
-- the floor of any supervisor on this loop: the same through anyio's process pipes on uvloop;
-- what others take for a no-op in one worker: `concurrent.futures.ProcessPoolExecutor` and `anyio.to_process`, and loky where installed.
+- the physical floor: a byte through a pair of blocking pipes to a child that echoes it; - the floor of any supervisor
+on this loop: the same through anyio's process pipes on uvloop; - what others take for a no-op in one worker:
+`concurrent.futures.ProcessPoolExecutor` and `anyio.to_process`, and loky where installed.
 
     python benchmarks/bench_dispatch.py
 

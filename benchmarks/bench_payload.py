@@ -2,15 +2,16 @@
 
 A worker is given 4 KiB to 128 MiB and does nothing with them. In turns, in the same run:
 
-- `bytes`: offloop copies them once, into the inbox;
-- `Buffer`: the caller filled shared memory before, and moves it; what is timed is the move and the round trip, after a no-op that
+- `bytes`: offloop copies them once, into the inbox; - `Buffer`: the caller filled shared memory before, and moves it;
+what is timed is the move and the round trip, after a no-op that
   brings the processor's caches back to the same state for each size;
 - memcpy: the same bytes copied once within this process, into memory that has its pages. The physical floor of a copy;
 - `ProcessPoolExecutor`: the same bytes pickled through a pipe.
 
     python benchmarks/bench_payload.py
 
-Expected: a moved Buffer of 128 MiB takes at most 1.5 times the 4 KiB round trip; bytes at most 1.3 times a memcpy once they are large.
+Expected: a moved Buffer of 128 MiB takes at most 1.5 times the 4 KiB round trip; bytes at most 1.3 times a memcpy once
+they are large.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ async def main() -> None:
     sizes = SIZES[:3] if options.smoke else SIZES
     print(f"nothing is done with the bytes; medians of {rounds} turns; microseconds (spread: interquartile range)")
     print(
-        f"{'size':>10}{'bytes':>12}{'Buffer':>12}{'memcpy':>12}{'pickle':>12}{'bytes/memcpy':>15}{'Buffer/4 KiB':>15}   spread of bytes"
+        f"{'size':>10}{'bytes':>12}{'Buffer':>12}{'memcpy':>12}{'pickle':>12}{'bytes/memcpy':>15}{'Buffer/4 KiB':>15}"
+        "   spread of bytes"
     )
     smallest: float | None = None
     with ProcessPoolExecutor(1) as executor:

@@ -12,7 +12,6 @@ from pathlib import Path
 from time import monotonic
 
 import anyio
-import anyio.to_thread
 import msgspec
 
 from .buffers import Buffer
@@ -142,8 +141,7 @@ class Submission:
     async def _remove_leftover(self, temporary: Path) -> None:
         """A worker that was killed while it wrote a file leaves its temporary name behind."""
         if not isinstance(self._ticket.outcome, Completed):
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(_remove_if_there, temporary, limiter=self._supervisor.source_threads)
+            await self._supervisor.in_thread(_remove_if_there, temporary, limiter=self._supervisor.source_threads)
 
 
 def _remove_if_there(path: Path) -> None:

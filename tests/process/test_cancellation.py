@@ -65,7 +65,7 @@ async def test_cancelled_at_each_turn_of_the_loop_nothing_is_lost(anyio_backend:
         for source in (b"", bytes(100), bytes(2_000_000), Path(__file__), pool.buffer(3_000_000)):
             scopes: list[anyio.CancelScope] = []
 
-            async def submit(source: object) -> None:
+            async def submit(source: object, scopes: list[anyio.CancelScope] = scopes) -> None:
                 with anyio.CancelScope() as scope:
                     scopes.append(scope)
                     await pool.run(source, [Wait(0.001), Allocate(600_000)])

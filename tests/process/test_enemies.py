@@ -159,3 +159,42 @@ async def test_five_thousand_at_once_all_have_their_outcome(anyio_backend: objec
             for _ in range(5000):
                 task_group.start_soon(pool.run, b"abc", [Noop()])
         assert pool.statistics().completed == 5000
+
+
+def test_a_run_that_asyncio_cancels_while_its_source_is_copied_keeps_its_block_until_the_copy_ends() -> None:
+    async def main() -> None:
+        mine, other = b"\xaa" * 24_000_000, b"\xbb" * 24_000_000
+        async with Pool(1, plugins=[FaultsPlugin], memory_limit="64MiB") as pool:
+            for turn in range(12):
+                task = asyncio.create_task(pool.run(mine, [Noop()]))
+                for _ in range(turn):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.sleep(0)
+                task.cancel()  # once more, to go through every shield
+                result = await pool.run(other, [Echo()])
+                assert bytes(result) == other, "nobody else's bytes"
+                del result
+                await asyncio.wait([task])
+
+    asyncio.run(asyncio.wait_for(main(), 50))
+
+
+async def test_memory_that_comes_back_from_another_thread_reaches_who_waits(anyio_backend: object) -> None:
+    async with Pool(1, plugins=[FaultsPlugin], memory_limit="8MiB") as pool:
+        for _ in range(30):
+            held = [await pool.run(bytes(2_500_000), [Echo()]) for _ in range(2)]
+            async with anyio.create_task_group() as task_group:
+                task_group.start_soon(pool.run, bytes(3_500_000), [Noop()])
+                task_group.start_soon(anyio.to_thread.run_sync, held.clear)
+                with anyio.fail_after(10):
+                    await anyio.wait_all_tasks_blocked()
+
+
+async def test_a_pool_of_little_memory_serves_thousands_without_stopping_the_loop(anyio_backend: object) -> None:
+    async with Pool(2, plugins=[FaultsPlugin], memory_limit="8MiB") as pool:
+        with anyio.fail_after(50):
+            async with anyio.create_task_group() as task_group:
+                for _ in range(3000):
+                    task_group.start_soon(pool.run, bytes(5000), [Noop()])
+        assert pool.statistics().completed == 3000

@@ -1,7 +1,7 @@
 """Law 1: the event loop never waits for work, and no copy or page reservation runs on it for long.
 
-A clock that ticks on the loop measures the longest pause. It is held against what the same copy would have paused the loop for had it
-run there, measured in the same test, so the machine's speed does not matter.
+A clock that ticks on the loop measures the longest pause. It is held against what the same copy would have paused the
+loop for had it run there, measured in the same test, so the machine's speed does not matter.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from offloop.testing.faults import Allocate, Echo, FaultsPlugin
 
 async def main():
     async with Pool(2, plugins=[FaultsPlugin], memory_limit="256MiB") as pool:
-        for source, operation in ((bytes(20_000_000), Echo()), (b"", Allocate(20_000_000)), (b"", Allocate(20_000_000, 100_000))):
+        for source, operation in ((bytes(20_000_000), Echo()), (b"", Allocate(20_000_000)), (b"", Allocate(20_000_000,
+        100_000))):
             try:
                 await pool.run(source, [operation])
             except MemoryLimitExceeded as error:

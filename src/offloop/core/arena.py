@@ -50,6 +50,7 @@ class Block(msgspec.Struct, eq=False):
     offset: int
     nbytes: int  # whole pages
     leases: set[Lease]
+    busy_leases: int = 0  # all but a standing grant
 
 
 class Span(NamedTuple):
@@ -78,6 +79,7 @@ class Arena:
         self._blocks: dict[int, Block] = {}  # by generation
         self._generation = 0
         self._system_limit_bytes = limit_bytes  # less than the limit once the system refused pages
+        self._busy_nbytes = 0
         self._orphan_nbytes = 0  # blocks of dropped segments that somebody still looks at
 
     @property
@@ -93,11 +95,7 @@ class Arena:
     @property
     def busy_bytes(self) -> int:
         """Pages of blocks that somebody will give back one day; a standing grant stays as long as its worker."""
-        return sum(
-            block.nbytes
-            for block in self._blocks.values()
-            if any(lease.holder is not Holder.STANDING for lease in block.leases)
-        )
+        return self._busy_nbytes
 
     def shortage(self, nbytes: int) -> MemoryLimitExceeded:
         """The error for somebody who cannot get so many bytes beside what others hold."""
@@ -165,12 +163,18 @@ class Arena:
         segment = self._segments.get(block.segment_id)
         if segment is not None and kept < block.nbytes:
             segment.free(block.offset + kept, block.nbytes - kept)
+            if block.busy_leases:
+                self._busy_nbytes -= block.nbytes - kept
             block.nbytes = kept
 
     def take(self, block: Block, lease: Lease) -> None:
         """Hold a block, too."""
         if lease in block.leases:
             raise ValueError(f"{lease} is held on block {block.generation} already")
+        if lease.holder is not Holder.STANDING:
+            if not block.busy_leases:
+                self._busy_nbytes += block.nbytes
+            block.busy_leases += 1
         block.leases.add(lease)
         self.leases[lease.holder] += 1
 
@@ -178,6 +182,10 @@ class Arena:
         """Let go of a block. Returns whether that freed it."""
         block.leases.remove(lease)
         self.leases[lease.holder] -= 1
+        if lease.holder is not Holder.STANDING:
+            block.busy_leases -= 1
+            if not block.busy_leases:
+                self._busy_nbytes -= block.nbytes
         if block.leases:
             return False
         del self._blocks[block.generation]

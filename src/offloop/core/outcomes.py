@@ -21,7 +21,7 @@ __all__ = ["Outcome", "Tally", "of_death", "of_failure", "of_stop"]
 
 Outcome = Completed | OffloopError | None  # None: the caller cancelled, and hears nothing more
 
-_TEXT_LIMIT = 16 * 1024  # characters of a worker's text that reach a caller
+_TEXT_LIMIT = 32 * 1024  # characters of a worker's text that reach a caller
 
 
 class Tally:

@@ -19,6 +19,8 @@ __all__ = ["Channel"]
 
 _READ_NBYTES = 32 * 1024  # a larger buffer is mapped and unmapped for each read, which costs more than all the rest
 
+_REST_NBYTES = 512 * 1024  # more than a socket holds
+
 
 class Channel:
     """One worker's messages. Belongs to the task that serves the worker; `send` may be called from any task of the loop."""
@@ -66,7 +68,10 @@ class Channel:
     def receive_rest(self) -> list[FromWorker]:
         """What a dead worker had sent and nobody has read yet."""
         messages: list[FromWorker] = []
-        while data := self._receive_nowait():
+        for _ in range(_REST_NBYTES // _READ_NBYTES):  # its own children may hold the other end, and go on sending
+            data = self._receive_nowait()
+            if not data:
+                break
             messages += self._decode(data)
         return messages
 

@@ -8,6 +8,7 @@ collects it before each decision, and is woken through a pipe when somebody wait
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections import deque
 from contextlib import suppress
@@ -28,6 +29,7 @@ class Exports:
         self.wake_fd, self._wake_writer = os.pipe()  # closed on exec
         os.set_blocking(self.wake_fd, False)
         os.set_blocking(self._wake_writer, False)
+        self._wake_lock = threading.RLock()  # a finalizer may strike while this thread is waking already
         self.wake_wanted = False  # somebody waits for memory: a block that comes back is news
 
     def view(self, segment: Segment, block: Block, nbytes: int) -> memoryview:
@@ -40,13 +42,13 @@ class Exports:
         """Say that nobody uses the block any more. From any thread, at any time."""
         self._returned.append(generation)
         if self.wake_wanted:
-            self._wake()
+            self.wake()
 
     def forget_input(self, ticket: InputTicket) -> None:
         """Say that nobody will use what was asked for with this ticket. From any thread, at any time."""
         self._forgotten.append(ticket)
         if self.wake_wanted:
-            self._wake()
+            self.wake()
 
     @property
     def news(self) -> bool:
@@ -74,11 +76,13 @@ class Exports:
 
     def close(self) -> None:
         """Nobody listens any more; views may still come back, unheard."""
-        self.wake_wanted = False
-        writer, self._wake_writer = self._wake_writer, -1
-        os.close(writer)
+        with self._wake_lock:
+            self.wake_wanted = False
+            os.close(self._wake_writer)
+            self._wake_writer = -1
         os.close(self.wake_fd)
 
-    def _wake(self) -> None:
-        with suppress(OSError):  # full: it is awake already; closed: nobody listens
+    def wake(self) -> None:
+        """Have the supervisor collect what came back."""
+        with self._wake_lock, suppress(OSError):  # full: it is awake already; closed: nobody listens
             os.write(self._wake_writer, b"w")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
+from typing import TypeVar, TypeVarTuple, Unpack
 
-import anyio.to_thread
 import msgspec
 
 from ..core.arena import Block
@@ -19,6 +19,9 @@ from .pager import INLINE_NBYTES
 from .segments import Segment
 from .supervisor import Supervisor
 from .tickets import InputTicket
+
+Value = TypeVar("Value")
+Arguments = TypeVarTuple("Arguments")
 
 __all__ = ["Intake", "Placed", "in_inbox", "in_outbox"]
 
@@ -38,7 +41,6 @@ class Intake:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._threads = supervisor.source_threads
 
     async def place(self, data: memoryview) -> Placed:
         """Copy bytes in. One-dimensional and contiguous; they must not change until this returns."""
@@ -64,21 +66,16 @@ class Intake:
         Raises:
             InvalidTask: it cannot be read, or is no regular file.
         """
-        descriptor, nbytes = await anyio.to_thread.run_sync(_open_file, path, limiter=self._threads)
+        nbytes = await self._in_thread(_size_of, path)
+        if not nbytes:
+            return Placed(EncodedAt(None), None)
+        block = await self.allocate(nbytes)
         try:
-            if not nbytes:
-                return Placed(EncodedAt(None), None)
-            block = await self.allocate(nbytes)
-            try:
-                read = await anyio.to_thread.run_sync(
-                    _read_file, descriptor, self._inbox, block.offset, nbytes, limiter=self._threads
-                )
-            except BaseException:
-                self._supervisor.exports.return_block(block.generation)
-                raise
-            return Placed(EncodedAt(in_inbox(block, read) if read else None), block)
-        finally:
-            os.close(descriptor)
+            await self._in_thread(_read_file, path, self._inbox, block.offset, nbytes)
+        except BaseException:
+            self._supervisor.exports.return_block(block.generation)
+            raise
+        return Placed(EncodedAt(in_inbox(block, nbytes)), block)
 
     async def receive(
         self, chunks: AsyncIterable[bytes], max_bytes: int, expected_bytes: int | None
@@ -154,7 +151,10 @@ class Intake:
         if data.nbytes <= INLINE_NBYTES:
             self._inbox.write(block.offset + position, data)
         else:
-            await anyio.to_thread.run_sync(self._inbox.write_large, block.offset + position, data, limiter=self._threads)
+            await self._in_thread(self._inbox.write_large, block.offset + position, data)
+
+    async def _in_thread(self, function: Callable[[Unpack[Arguments]], Value], *arguments: *Arguments) -> Value:
+        return await self._supervisor.in_thread(function, *arguments, limiter=self._supervisor.source_threads)
 
     @property
     def _inbox(self) -> Segment:
@@ -178,21 +178,28 @@ def in_inbox(block: Block, nbytes: int) -> Handle:
     return Handle(INBOX, block.offset, nbytes, block.generation)
 
 
-def _open_file(path: str) -> tuple[int, int]:
+def _size_of(path: str) -> int:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not hold the thread
+        status = os.stat(path)
     except (OSError, ValueError) as error:
-        raise InvalidTask(f"the source {path!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    status = os.fstat(descriptor)
+        raise _unreadable(path, error) from error
     if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
         raise InvalidTask(f"the source {path!r} is not a regular file")
-    return descriptor, status.st_size
+    return status.st_size
 
 
-def _read_file(descriptor: int, inbox: Segment, offset: int, nbytes: int) -> int:
-    """Read up to `nbytes`; fewer if the file has shrunk since it was opened."""
+def _read_file(path: str, inbox: Segment, offset: int, nbytes: int) -> None:
+    """Read the whole file, which had that size a moment ago."""
     try:
-        return inbox.read_in(descriptor, offset, nbytes)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO by now must not hold the thread
+        try:
+            if os.fstat(descriptor).st_size != nbytes or inbox.read_in(descriptor, offset, nbytes) != nbytes:
+                raise InvalidTask(f"the source {path!r} was changed while it was read")
+        finally:
+            os.close(descriptor)
     except OSError as error:
-        raise InvalidTask(f"the source cannot be read: {error.strerror}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> InvalidTask:
+    return InvalidTask(f"the source {path!r} cannot be read: {getattr(error, 'strerror', None) or error}")

@@ -24,6 +24,9 @@ from ..errors import PoolClosed
 
 __all__ = ["NoPages", "Segment"]
 
+_WRITE_NBYTES = 1024 * 1024  # about 0.3 ms
+_FETCH_NBYTES = 4 * 1024 * 1024  # about 0.5 ms
+
 
 class NoPages(Exception):
     """The file system behind shared memory is full."""
@@ -57,7 +60,11 @@ class Segment:
         finally:
             named.unlink()
             named.close()
-        self._memory = mmap.mmap(self._fd, nbytes)
+        try:
+            self._memory = mmap.mmap(self._fd, nbytes)
+        except BaseException:
+            self._close_descriptors()
+            raise
         self._users = 0  # threads that use a descriptor right now
         self._closed = False
         self._users_lock = threading.Lock()
@@ -70,10 +77,15 @@ class Segment:
         Raises:
             NoPages: there are not as many; none was taken.
         """
+        position = start
         try:
             with self._in_use():
-                os.posix_fallocate(self._fd, start, end - start)
+                while position < end:  # in pieces, as in `write`
+                    os.posix_fallocate(self._fd, position, min(_FETCH_NBYTES, end - position))
+                    position += _FETCH_NBYTES
         except OSError as error:
+            if position > start:
+                self.give_back(start, position)
             if error.errno not in (errno.ENOSPC, errno.ENOMEM):
                 raise
             free = os.fstatvfs(self._fd)
@@ -88,8 +100,8 @@ class Segment:
     def write(self, offset: int, data: memoryview) -> None:
         """Copy bytes in through the descriptor: no page fault here, and no GIL while it lasts."""
         with self._in_use():
-            while data:
-                written = os.pwrite(self._fd, data, offset)
+            while data:  # in pieces: a write locks the whole segment, and the loop may want to write a few bytes meanwhile
+                written = os.pwrite(self._fd, data[:_WRITE_NBYTES], offset)
                 data = data[written:]
                 offset += written
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from itertools import count
 from math import inf
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 import anyio.to_thread
@@ -55,6 +55,9 @@ from .worker_host import WorkerHost
 __all__ = ["Supervisor"]
 
 
+Value = TypeVar("Value")
+Arguments = TypeVarTuple("Arguments")
+
 _SOURCE_THREADS = 8  # files that are read and sources that are copied at once
 
 
@@ -87,6 +90,7 @@ class Supervisor:
         self._task_group: TaskGroup | None = None
         self._errands: deque[Callable[[], Coroutine[Any, Any, None]]] = deque()  # tasks to be started
         self._errand_came = Signal()
+        self._closed = False  # our own tasks have ended: nobody runs errands any more
         self._housekeeping: list[anyio.CancelScope] = []
         self._carry_out: dict[type, Callable[[Any], None]] = {
             StartWorker: self._start_worker,
@@ -110,7 +114,6 @@ class Supervisor:
         """
         body_error: BaseException | None = None
         try:
-            self.segments[INBOX_ID] = await anyio.to_thread.run_sync(self._make_inbox, limiter=self._own_threads)
             async with anyio.create_task_group() as self._task_group:
                 try:
                     await self._open(self._task_group)
@@ -171,6 +174,35 @@ class Supervisor:
 
     # Tickets: what callers wait on
 
+    async def in_thread(
+        self, function: Callable[[Unpack[Arguments]], Value], *arguments: *Arguments, limiter: anyio.CapacityLimiter
+    ) -> Value:
+        """Run a function in a thread, and return only when it has ended, whatever happens to the caller.
+
+        asyncio's own `Task.cancel` goes through anyio's shields and would leave a thread behind that still writes to a block.
+        So a task of ours, which nobody cancels, waits for the thread; a caller's cancellation is raised afterwards.
+        """
+        if self._closed:
+            return await anyio.to_thread.run_sync(function, *arguments, limiter=limiter)
+        ended = Signal()
+        outcome: list[Value] = []
+        errors: list[BaseException] = []
+
+        async def errand() -> None:
+            try:
+                with anyio.CancelScope(shield=True):
+                    outcome.append(await anyio.to_thread.run_sync(function, *arguments, limiter=limiter))
+            except Exception as error:  # the caller's
+                errors.append(error)
+            finally:
+                ended.set()
+
+        self._run(errand)
+        await ended.wait_whatever_happens()
+        if errors:
+            raise errors[0]
+        return outcome[0]
+
     def submit(self) -> tuple[int, TaskTicket]:
         """Enter a task whose source is still to be prepared. It may be settled at once."""
         task_id = next(self._numbers)
@@ -221,6 +253,7 @@ class Supervisor:
     async def _open(self, task_group: TaskGroup) -> None:
         for housekeeping in (self._run_errands, self._keep_time, self._hear_of_returns):
             task_group.start_soon(self._until_closed, housekeeping)
+        await self.in_thread(self._make_inbox, limiter=self._own_threads)
         self.apply(PoolStarted())
         await self._opened.wait()
         if self._opening_error is not None:
@@ -260,10 +293,14 @@ class Supervisor:
 
     async def _close(self) -> None:
         try:
-            if self._defect is None:
+            if self._defect is None and INBOX_ID in self.segments:
                 self.apply(CloseRequested())
-            await self._gone.wait_whatever_happens()
+                await self._gone.wait_whatever_happens()
         finally:
+            self._closed = True
+            assert self._task_group is not None
+            while self._errands:
+                self._task_group.start_soon(self._errands.popleft())
             for scope in self._housekeeping:
                 scope.cancel()
 
@@ -273,8 +310,8 @@ class Supervisor:
             self._housekeeping.append(scope)
             await work()
 
-    def _make_inbox(self) -> Segment:
-        return Segment(self.core.settings.inbox_nbytes, workers_write=False)
+    def _make_inbox(self) -> None:
+        self.segments[INBOX_ID] = Segment(self.core.settings.inbox_nbytes, workers_write=False)
 
     def _release_memory(self) -> None:
         for segment in self.segments.values():
@@ -297,6 +334,8 @@ class Supervisor:
             while self._pager.results:
                 self._events.append(self._pager.results.popleft())
         self.exports.wake_wanted = self.core.supply.anyone_waits
+        if self.exports.wake_wanted and self.exports.news:
+            self.exports.wake()  # it came before the flag was up
         wake_at = self.core.wake_at
         if wake_at < self._armed_for:
             self._armed_for = wake_at
@@ -352,7 +391,10 @@ class Supervisor:
     async def _move_pages_in_thread(self) -> None:
         with anyio.CancelScope(shield=True):
             while self._pager.waiting:
-                await anyio.to_thread.run_sync(self._pager.work, limiter=self._own_threads)
+                try:
+                    await anyio.to_thread.run_sync(self._pager.work, limiter=self._own_threads)
+                except RuntimeError:  # the system has no thread to give: better late than never
+                    self._pager.work()
         self._pager_has_a_thread = False
         self._tell_results()
 

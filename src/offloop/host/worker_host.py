@@ -17,7 +17,7 @@ from ..wire.messages import Configure, FromSupervisor, FromWorker
 from ..wire.status import STATUS_NBYTES, Status, read_status
 from .channel import Channel
 from .process import WorkerProcess, spawn
-from .segments import NoPages, Segment
+from .segments import Segment
 from .worker_log import WorkerLog
 
 __all__ = ["WorkerHost"]
@@ -67,7 +67,7 @@ class WorkerHost:
         with anyio.CancelScope(shield=True):
             try:
                 self._process = await anyio.to_thread.run_sync(self._start, limiter=self._threads)
-            except (OSError, NoPages, ValueError) as error:
+            except Exception as error:  # no memory, no descriptor, no thread, no interpreter: the slot must hear of it
                 reason = f"it could not be started: {type(error).__name__}: {error}"
                 self._supervisor.apply(WorkerReaped(self._slot, None, reason=reason))
                 return
