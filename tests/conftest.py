@@ -7,15 +7,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
 
 SHARED_MEMORY = Path("/dev/shm")
 
-BACKENDS = [
+BACKENDS: list[Any] = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
     pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
-    pytest.param(("trio", {}), id="trio"),
+    pytest.param(("trio", dict[str, Any]()), id="trio"),
 ]
 
 

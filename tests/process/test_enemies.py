@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import anyio
 import anyio.to_thread
@@ -48,8 +49,10 @@ async def test_a_pool_that_closes_while_sources_wait_for_a_thread_writes_to_nobo
         except PoolClosed:
             refused += 1
 
+    pool = Pool(1, plugins=[FaultsPlugin])
+    victims: list[BinaryIO] = []
     async with anyio.create_task_group() as task_group:
-        async with Pool(1, plugins=[FaultsPlugin]) as pool:
+        async with pool:
             for _ in range(40):
                 task_group.start_soon(submit, pool)
             await anyio.lowlevel.checkpoint()

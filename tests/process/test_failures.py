@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from typing import Any
 
 import anyio
 import pytest
@@ -60,7 +61,7 @@ async def assert_echoes(pool: Pool, data: bytes) -> None:
         ("memory", "MemoryError"),
     ],
 )
-async def test_whatever_a_processor_raises_comes_back_as_text(pool: Pool, kind: str, text: str) -> None:
+async def test_whatever_a_processor_raises_comes_back_as_text(pool: Pool, kind: Any, text: str) -> None:
     worker = (await pool.run(b"", [Inspect()])).info.pid
     with pytest.raises(TaskFailed) as caught:
         await pool.run(b"", [Raise(kind)])
@@ -105,7 +106,7 @@ async def test_a_crash_report_carries_the_fault_handlers_traceback(pool: Pool) -
 
 
 @pytest.mark.parametrize("how", ["sleep", "spin", "hold_gil"])
-async def test_a_processor_that_never_returns_is_killed_after_its_timeout_and_grace(pool: Pool, how: str) -> None:
+async def test_a_processor_that_never_returns_is_killed_after_its_timeout_and_grace(pool: Pool, how: Any) -> None:
     started = anyio.current_time()
     with pytest.raises(TaskTimeout) as caught:
         await pool.run(b"", [Hang(how)], timeout=0.1)
@@ -198,7 +199,7 @@ async def test_a_path_that_cannot_be_read_is_the_callers_fault(pool: Pool, sourc
 
 
 @pytest.mark.parametrize("limits", [{"timeout": -1}, {"timeout": float("nan")}, {"queue_timeout": -0.5}, {"timeout": "1"}])
-async def test_nonsense_limits_are_refused_by_name(pool: Pool, limits: dict[str, float]) -> None:
+async def test_nonsense_limits_are_refused_by_name(pool: Pool, limits: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError), match=next(iter(limits))):
         await pool.run(b"", [Noop()], **limits)
     assert pool.statistics().submitted == 0

@@ -4,6 +4,8 @@ anyio of the loop."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 import uvloop
@@ -24,12 +26,12 @@ async def live() -> int:
 
 
 @pytest.mark.parametrize("runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
-def test_a_pool_lives_in_a_loop_that_anyio_did_not_start(runner) -> None:
+def test_a_pool_lives_in_a_loop_that_anyio_did_not_start(runner: Callable[[Coroutine[Any, Any, int]], int]) -> None:
     assert runner(live()) == 8_000_000
 
 
 @pytest.mark.parametrize("runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
-def test_a_task_that_is_cancelled_by_asyncio_leaves_nothing(runner) -> None:
+def test_a_task_that_is_cancelled_by_asyncio_leaves_nothing(runner: Callable[[Coroutine[Any, Any, int]], int]) -> None:
     async def leave() -> int:
         async with Pool(1, plugins=[FaultsPlugin], grace=0.1) as pool:
             with pytest.raises(TimeoutError):

@@ -42,7 +42,7 @@ async def pool(anyio_backend: object) -> AsyncIterator[Pool]:
 def photo() -> bytes:
     """A JPEG of 640 x 480 with something to see in it."""
     gradient = pyvips.Image.xyz(640, 480)
-    picture = gradient[0].bandjoin([gradient[1], gradient[0] + gradient[1]]).linear(0.3, 20).cast("uchar")
+    picture = gradient[0].bandjoin([gradient[1], gradient[0] + gradient[1]]).linear([0.3], [20]).cast("uchar")
     return picture.copy(interpretation="srgb").jpegsave_buffer(Q=90)
 
 
