@@ -38,9 +38,7 @@ async def test_a_running_task_that_obeys_keeps_its_worker(anyio_backend: object)
 
 
 @pytest.mark.parametrize("how", ["sleep", "hold_gil"])
-async def test_a_running_task_that_does_not_obey_loses_its_worker(
-    anyio_backend: object, how: Literal["sleep", "hold_gil"]
-) -> None:
+async def test_a_running_task_that_does_not_obey_loses_its_worker(anyio_backend: object, how: Any) -> None:
     async with Pool(1, plugins=[FaultsPlugin], grace=0.1) as pool:
         with anyio.move_on_after(0.05) as scope:
             await pool.run(b"abc" * 10_000, [Hang(how)])

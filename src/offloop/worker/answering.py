@@ -23,6 +23,9 @@ __all__ = ["Answering"]
 
 _TEXT_LIMIT = 32 * 1024  # characters of an error's text and of its traceback
 
+_info_encoder = msgspec.msgpack.Encoder()
+_info_decoder: msgspec.msgpack.Decoder[dict[str, InfoValue]] = msgspec.msgpack.Decoder(dict[str, InfoValue])
+
 
 class Answering:
     """Runs tasks and reports on them."""
@@ -129,8 +132,8 @@ def _sendable(text: object) -> str:
 
 def _checked_info(payload: Payload, run: Run) -> dict[str, InfoValue]:
     try:
-        return msgspec.convert(dict(payload.info), dict[str, InfoValue])
-    except (msgspec.ValidationError, TypeError, ValueError) as error:
+        return _info_decoder.decode(_info_encoder.encode(payload.info)) if payload.info else {}
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise PluginError(run.stages[-1].plugin, f"the info of its result is not what can be sent: {error}") from None
 
 
