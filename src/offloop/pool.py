@@ -160,21 +160,21 @@ class Pool:
             TaskFailed: with the code "unsupported_format", if no plugin knows it.
             InvalidTask: a file cannot be read, or the source is samples, which have no header.
         """
-        supervisor = self._open()
+        threads = self._open().errands.source_threads
         material = classify(source)
         nbytes = self._registry.probe_nbytes
         match material:
             case Bytes(data):
                 head = data[:nbytes]
             case File(path):
-                head = memoryview(await anyio.to_thread.run_sync(_read_head, path, nbytes, limiter=supervisor.source_threads))
+                head = memoryview(await anyio.to_thread.run_sync(_read_head, path, nbytes, limiter=threads))
             case Buffer():
                 head = material.view[:nbytes]
             case Result() if material.raster is None:
                 head = material.data[:nbytes]
             case _:
                 raise InvalidTask("samples have no header to probe; their shape says it all")
-        header = await anyio.to_thread.run_sync(self._registry.probe, head.toreadonly(), limiter=supervisor.source_threads)
+        header = await anyio.to_thread.run_sync(self._registry.probe, head.toreadonly(), limiter=threads)
         if header is None:
             raise TaskFailed("unsupported_format", "no plugin of this pool knows the format of this source")
         return header

@@ -141,7 +141,8 @@ class Submission:
     async def _remove_leftover(self, temporary: Path) -> None:
         """A worker that was killed while it wrote a file leaves its temporary name behind."""
         if not isinstance(self._ticket.outcome, Completed):
-            await self._supervisor.in_thread(_remove_if_there, temporary, limiter=self._supervisor.source_threads)
+            errands = self._supervisor.errands
+            await errands.in_thread(_remove_if_there, temporary, limiter=errands.source_threads)
 
 
 def _remove_if_there(path: Path) -> None:

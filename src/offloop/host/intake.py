@@ -154,7 +154,7 @@ class Intake:
             await self._in_thread(self._inbox.write_large, block.offset + position, data)
 
     async def _in_thread(self, function: Callable[[Unpack[Arguments]], Value], *arguments: *Arguments) -> Value:
-        return await self._supervisor.in_thread(function, *arguments, limiter=self._supervisor.source_threads)
+        return await self._supervisor.errands.in_thread(function, *arguments, limiter=self._supervisor.errands.source_threads)
 
     @property
     def _inbox(self) -> Segment:

@@ -7,15 +7,14 @@ follow at once. Nothing here awaits between an event and its last command, so no
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from math import inf
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import Any
 
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskGroup
 
 from ..core.arena import INBOX_ID, Block
 from ..core.commands import (
@@ -45,6 +44,7 @@ from ..core.pool_state import PoolState
 from ..core.tasks import Completed
 from ..errors import InternalError, MemoryLimitExceeded, OffloopError, PoolClosed
 from ..wire.handles import WrittenTo
+from .errands import Errands
 from .exports import Exports
 from .pager import Pager
 from .readiness import Signal, clock, when_readable
@@ -55,12 +55,6 @@ from .worker_host import WorkerHost
 __all__ = ["Supervisor"]
 
 
-Value = TypeVar("Value")
-Arguments = TypeVarTuple("Arguments")
-
-_SOURCE_THREADS = 8  # files that are read and sources that are copied at once
-
-
 class Supervisor:
     """One pool's processes, memory and tickets. Made when the pool is entered, in the loop that it will live in."""
 
@@ -69,15 +63,13 @@ class Supervisor:
         self.plugins = plugins
         self.segments: dict[int, Segment] = {}
         self.exports = Exports()
+        self.errands = Errands()
         self._pager = Pager(self.segments)
         self._pager_has_a_thread = False
         self._workers: dict[int, WorkerHost] = {}
         self._tasks: dict[int, TaskTicket] = {}
         self._inputs: dict[int, InputTicket] = {}
         self._numbers = count(1)
-        # not anyio's common threads: a server whose callers hold all of those while they wait for us would wait for ever
-        self._own_threads = anyio.CapacityLimiter(inf)  # few by nature: starts, page moves
-        self.source_threads = anyio.CapacityLimiter(_SOURCE_THREADS)
         self._events: deque[Event] = deque()
         self._applying = False
         self._clock = clock()
@@ -87,11 +79,6 @@ class Supervisor:
         self._opening_error: OffloopError | None = None
         self._gone = Signal()
         self._defect: BaseException | None = None
-        self._task_group: TaskGroup | None = None
-        self._errands: deque[Callable[[], Coroutine[Any, Any, None]]] = deque()  # tasks to be started
-        self._errand_came = Signal()
-        self._closed = False  # our own tasks have ended: nobody runs errands any more
-        self._housekeeping: list[anyio.CancelScope] = []
         self._carry_out: dict[type, Callable[[Any], None]] = {
             StartWorker: self._start_worker,
             Send: self._send,
@@ -114,9 +101,10 @@ class Supervisor:
         """
         body_error: BaseException | None = None
         try:
-            async with anyio.create_task_group() as self._task_group:
+            async with anyio.create_task_group() as task_group:
+                self.errands.open(task_group, self._keep_time, self._hear_of_returns)
                 try:
-                    await self._open(self._task_group)
+                    await self._open()
                     yield
                 except anyio.get_cancelled_exc_class():
                     raise
@@ -174,35 +162,6 @@ class Supervisor:
 
     # Tickets: what callers wait on
 
-    async def in_thread(
-        self, function: Callable[[Unpack[Arguments]], Value], *arguments: *Arguments, limiter: anyio.CapacityLimiter
-    ) -> Value:
-        """Run a function in a thread, and return only when it has ended, whatever happens to the caller.
-
-        asyncio's own `Task.cancel` goes through anyio's shields and would leave a thread behind that still writes to a block.
-        So a task of ours, which nobody cancels, waits for the thread; a caller's cancellation is raised afterwards.
-        """
-        if self._closed:
-            return await anyio.to_thread.run_sync(function, *arguments, limiter=limiter)
-        ended = Signal()
-        outcome: list[Value] = []
-        errors: list[BaseException] = []
-
-        async def errand() -> None:
-            try:
-                with anyio.CancelScope(shield=True):
-                    outcome.append(await anyio.to_thread.run_sync(function, *arguments, limiter=limiter))
-            except Exception as error:  # the caller's
-                errors.append(error)
-            finally:
-                ended.set()
-
-        self._run(errand)
-        await ended.wait_whatever_happens()
-        if errors:
-            raise errors[0]
-        return outcome[0]
-
     def submit(self) -> tuple[int, TaskTicket]:
         """Enter a task whose source is still to be prepared. It may be settled at once."""
         task_id = next(self._numbers)
@@ -250,29 +209,12 @@ class Supervisor:
 
     # The loop's own tasks
 
-    async def _open(self, task_group: TaskGroup) -> None:
-        for housekeeping in (self._run_errands, self._keep_time, self._hear_of_returns):
-            task_group.start_soon(self._until_closed, housekeeping)
-        await self.in_thread(self._make_inbox, limiter=self._own_threads)
+    async def _open(self) -> None:
+        await self.errands.in_thread(self._make_inbox, limiter=self.errands.own_threads)
         self.apply(PoolStarted())
         await self._opened.wait()
         if self._opening_error is not None:
             raise self._opening_error
-
-    def _run(self, errand: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._errands.append(errand)
-        self._errand_came.set()
-
-    async def _run_errands(self) -> None:
-        """Start tasks for decisions made in a callback of the loop: that is no task, and anyio wants to be called in one."""
-        assert self._task_group is not None
-        while True:
-            await self._errand_came.wait()
-            self._errand_came = Signal()
-            while self._errands:
-                self._task_group.start_soon(self._errands.popleft())
-            if self._defect is not None:
-                self._task_group.cancel_scope.cancel()
 
     async def _keep_time(self) -> None:
         while True:
@@ -297,18 +239,7 @@ class Supervisor:
                 self.apply(CloseRequested())
                 await self._gone.wait_whatever_happens()
         finally:
-            self._closed = True
-            assert self._task_group is not None
-            while self._errands:
-                self._task_group.start_soon(self._errands.popleft())
-            for scope in self._housekeeping:
-                scope.cancel()
-
-    async def _until_closed(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run our own work to the end of the pool: a cancellation of the block is when timers are needed most."""
-        with anyio.CancelScope(shield=True) as scope:
-            self._housekeeping.append(scope)
-            await work()
+            self.errands.close()
 
     def _make_inbox(self) -> None:
         self.segments[INBOX_ID] = Segment(self.core.settings.inbox_nbytes, workers_write=False)
@@ -363,13 +294,13 @@ class Supervisor:
         for worker in self._workers.values():
             worker.kill()
         self._gone.set()
-        self._errand_came.set()
+        self.errands.cancel_all()
 
     # Commands
 
     def _start_worker(self, command: StartWorker) -> None:
-        worker = self._workers[command.slot] = WorkerHost(command, self, self._own_threads)
-        self._run(worker.serve)
+        worker = self._workers[command.slot] = WorkerHost(command, self, self.errands.own_threads)
+        self.errands.run(worker.serve)
 
     def _send(self, command: Send) -> None:
         self._workers[command.slot].send(command.message)
@@ -386,13 +317,13 @@ class Supervisor:
             self._pager.work()
         elif not self._pager_has_a_thread:
             self._pager_has_a_thread = True
-            self._run(self._move_pages_in_thread)
+            self.errands.run(self._move_pages_in_thread)
 
     async def _move_pages_in_thread(self) -> None:
         with anyio.CancelScope(shield=True):
             while self._pager.waiting:
                 try:
-                    await anyio.to_thread.run_sync(self._pager.work, limiter=self._own_threads)
+                    await anyio.to_thread.run_sync(self._pager.work, limiter=self.errands.own_threads)
                 except RuntimeError:  # the system has no thread to give: better late than never
                     self._pager.work()
         self._pager_has_a_thread = False
