@@ -53,7 +53,7 @@ class Buffer:
         """The memory: writable, one-dimensional, `nbytes` long; contents undefined until you write.
 
         Pages are fetched in a thread from the moment the buffer is made. Taking the view before they are there waits
-        for them on the caller's own thread, about 10 ms for 36 MB; `await buffer.ready()` first avoids that.
+        for them on the caller's own thread, about 14 ms for 128 MiB; `await buffer.ready()` first avoids that.
 
         Raises:
             MemoryLimitExceeded: there is no room at this moment (`await buffer.ready()` would wait for it), or never.

@@ -1,7 +1,7 @@
 """What the host needs of the loop underneath, at the loop's own price.
 
 anyio's `wait_readable` registers and unregisters the descriptor and wakes a task for each read, and its `Event` finds
-the loop anew each time; together that is a quarter of a small task's round trip. Where the loop is asyncio's (or
+the loop anew each time; together that is a noticeable part of a small task's round trip. Where the loop is asyncio's (or
 uvloop), a callback is registered once and runs in the loop's own turn, and a future is awaited; elsewhere anyio does
 both.
 """

@@ -72,7 +72,7 @@ class Segment:
         self._seen_lock = threading.Lock()
 
     def fetch(self, start: int, end: int) -> None:
-        """Reserve the pages of [start, end). Blocks: about 1 ms for 4 MiB.
+        """Reserve the pages of [start, end). Blocks: about 14 ms for 128 MiB.
 
         Raises:
             NoPages: there are not as many; none was taken.
