@@ -273,7 +273,7 @@ def test_a_single_operation_is_refused_with_how_to_write_it(good: Good) -> None:
         good[0].stages(good[1]())  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize("nonsense", [5, "Turn", None, object()], ids=repr)
+@pytest.mark.parametrize("nonsense", [5, "Turn", None, object()], ids=["a number", "a name", "None", "an object"])
 def test_what_is_no_operation_is_refused(good: Good, nonsense: object) -> None:
     with pytest.raises(InvalidTask, match="is not an operation"):
         good[0].stages([good[1](), nonsense])  # pyright: ignore[reportArgumentType]
