@@ -9,7 +9,7 @@ The layers, each of which imports only those below it:
     wire                                                     the language between both ends (pure)
 
     worker                                                   the child: imports wire and the contracts below, nothing else
-    operation, processor, errors                             the contracts: what plugin authors import
+    operation, processor, errors, history                    the contracts: what plugin authors import
 
 Names are loaded when they are used, so that a worker, which imports this package too, never loads the server's half.
 """
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .buffers import Buffer
     from .errors import (
+        CrashReport,
         InternalError,
         InvalidTask,
         MemoryLimitExceeded,
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
         QueueTimeout,
         SourceTooLarge,
         TaskFailed,
+        TaskQuarantined,
         TaskTimeout,
         WorkerDied,
     )
+    from .history import BreakerMoved, PoolEvent, TaskRetried, WorkerCrashed, WorkerMoved
     from .operation import Header, Operation, Plugin
     from .pool import Pool
     from .processor import Encoded, Output, Payload, Processor, Raster, Task, TaskCancelled, WorkerContext
@@ -42,7 +45,9 @@ if TYPE_CHECKING:
     from .statistics import Statistics
 
 __all__ = [
+    "BreakerMoved",
     "Buffer",
+    "CrashReport",
     "Encoded",
     "Header",
     "Info",
@@ -57,6 +62,7 @@ __all__ = [
     "PluginError",
     "Pool",
     "PoolClosed",
+    "PoolEvent",
     "Processor",
     "QueueFull",
     "QueueTimeout",
@@ -67,14 +73,19 @@ __all__ = [
     "Task",
     "TaskCancelled",
     "TaskFailed",
+    "TaskQuarantined",
+    "TaskRetried",
     "TaskTimeout",
     "Timings",
     "WorkerContext",
+    "WorkerCrashed",
     "WorkerDied",
+    "WorkerMoved",
 ]
 
 _HOMES = {
     "buffers": ("Buffer",),
+    "history": ("BreakerMoved", "PoolEvent", "TaskRetried", "WorkerCrashed", "WorkerMoved"),
     "operation": ("Header", "Operation", "Plugin"),
     "pool": ("Pool",),
     "processor": ("Encoded", "Output", "Payload", "Processor", "Raster", "Task", "TaskCancelled", "WorkerContext"),

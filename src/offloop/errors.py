@@ -1,8 +1,8 @@
 """Every error that offloop raises, one tree, branched by who has to act.
 
 The caller: `InvalidTask`. Whoever sends the load: `QueueFull`, `QueueTimeout`, `TaskTimeout`. Whoever owns the source
-or the plugin: `TaskFailed`, `WorkerDied`, `PluginError`. Whoever sizes the machine: `MemoryLimitExceeded`. Nobody but
-us: `InternalError`.
+or the plugin: `TaskFailed`, `WorkerDied`, `TaskQuarantined`, `PluginError`. Whoever sizes the machine:
+`MemoryLimitExceeded`. Nobody but us: `InternalError`.
 
 An error is built from its arguments and writes its own sentence: what was asked, what there was, what to do.
 """
@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import signal as signals
 
+import msgspec
+
 __all__ = [
+    "CrashReport",
     "InternalError",
     "InvalidTask",
     "MemoryLimitExceeded",
@@ -22,6 +25,7 @@ __all__ = [
     "QueueTimeout",
     "SourceTooLarge",
     "TaskFailed",
+    "TaskQuarantined",
     "TaskTimeout",
     "WorkerDied",
 ]
@@ -81,6 +85,33 @@ class TaskFailed(OffloopError):
         return f"[{self.code}] {self.message}"
 
 
+class CrashReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a worker process that died, by its exit and by what it had noted: hints, as it was not trusted."""
+
+    pid: int | None  # None: there never was a process
+    exit_code: int | None  # as from `subprocess`: negative is a signal; None: there was no process, or nobody knows
+    reason: str | None  # why offloop killed it, or could not start it; None: it died by itself
+    task_id: int | None  # that it had
+    running: str | None  # the plugin whose operations were under way, their names, and how far they were
+    progress: float | None  # of that, from 0 to 1
+    memory_bytes: int | None  # its private memory when it last looked
+    traceback: str  # the fault handler's, of every thread; empty where it wrote none
+    stderr_tail: str  # the last that it wrote to stdout and stderr
+    story: tuple[str, ...]  # its last steps through the table of states, oldest first
+    tasks: int  # that it was given
+    age_s: float | None  # since it was ready; None: it never was
+
+    @property
+    def signal(self) -> signals.Signals | int | None:
+        """The signal that ended it, if one did."""
+        return _signal_of(self.exit_code)
+
+    @property
+    def cause(self) -> str:
+        """One line: how it ended, and what it was doing."""
+        return f"{_end_of(self.exit_code, self.reason)}{_during(self.running)}"
+
+
 class WorkerDied(OffloopError):
     """The worker process ended while it held the task, by itself or because it broke the protocol and was killed."""
 
@@ -91,23 +122,31 @@ class WorkerDied(OffloopError):
         reason: str | None = None,
         running: str | None = None,
         stderr_tail: str = "",
+        report: CrashReport | None = None,
     ) -> None:
+        self._code = exit_code
         self.exit_code = exit_code if exit_code is None or exit_code >= 0 else None  # set if it exited
         self.signal = _signal_of(exit_code)  # set if a signal ended it: `signal.Signals`, or a number that has no name there
         self.reason = reason  # why offloop killed it, or None where it died by itself
         self.running = running  # the operation that was under way, where known
         self.stderr_tail = stderr_tail  # the last that it wrote to stderr
+        self.report = report  # all that is known of its end
         super().__init__(self._sentence())
 
     def _sentence(self) -> str:
-        if self.reason is not None:
-            what = f"was killed: {self.reason}"
-        elif self.signal is not None:
-            what = f"was ended by {getattr(self.signal, 'name', f'signal {self.signal}')}"
-        else:
-            what = f"exited with code {self.exit_code}"
         tail = f"; its stderr ended with:\n{self.stderr_tail}" if self.stderr_tail else ""
-        return f"the worker {what}{_during(self.running)}{tail}"
+        return f"the worker {_end_of(self._code, self.reason)}{_during(self.running)}{tail}"
+
+
+class TaskQuarantined(OffloopError):
+    """The same source with the same pipeline has killed workers before; it is refused until a cool-down has passed."""
+
+    def __init__(self, deaths: int, seconds_left: float) -> None:
+        self.deaths = deaths  # workers that died of it
+        self.seconds_left = seconds_left  # until it is let in again
+        super().__init__(
+            f"this source with this pipeline has killed {deaths} workers; it is refused for another {seconds_left:.0f} s"
+        )
 
 
 class MemoryLimitExceeded(OffloopError, MemoryError):
@@ -147,6 +186,15 @@ class PoolClosed(OffloopError):
 
 class InternalError(OffloopError):
     """A defect in offloop itself. Please report it with the traceback."""
+
+
+def _end_of(exit_code: int | None, reason: str | None) -> str:
+    signal = _signal_of(exit_code)
+    if reason is not None:
+        return f"was killed: {reason}" if exit_code is not None else reason
+    if signal is not None:
+        return f"was ended by {getattr(signal, 'name', f'signal {signal}')}"
+    return "ended, nobody knows how" if exit_code is None else f"exited with code {exit_code}"
 
 
 def _during(running: str | None) -> str:

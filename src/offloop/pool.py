@@ -13,13 +13,15 @@ import anyio
 import anyio.to_thread
 
 from .buffers import Buffer
+from .core.pool_state import Phase
 from .errors import InvalidTask, PoolClosed, TaskFailed
+from .host.chronicle import Reader
 from .host.intake import Intake
 from .host.supervisor import Supervisor
 from .operation import Header, Operation, Plugin
 from .plugins import Registry
 from .results import Result
-from .settings import PoolSettings, check_seconds
+from .settings import PoolSettings, check_retries, check_seconds, check_workers
 from .sources import Bytes, File, Source, classify
 from .statistics import Statistics, snapshot
 from .submission import Request, Submission
@@ -45,22 +47,43 @@ class Pool:
         memory_limit: int | str | None = None,
         timeout: float | None = 30.0,
         max_queue: int | None = None,
+        spares: int = 0,
         plugins: Sequence[str | Plugin | type[Plugin]] | None = None,
         grace: float = 0.25,
         start_timeout: float = 30.0,
+        retries: int = 0,
+        restart_intensity: int | None = None,
+        restart_period: float = 10.0,
+        quarantine_after: int | None = 3,
+        quarantine_time: float = 300.0,
+        max_tasks_per_worker: int | None = None,
+        max_worker_age: float | None = None,
+        max_worker_memory: int | str | None = None,
     ) -> None:
         """Check the settings; nothing is started before the pool is entered.
 
         Args:
-            workers: processes. Default: the processors that this process may use (affinity, cgroup quota).
+            workers: tasks that may run at once, each in a process of its own. Default: the processors that this process may
+                use (affinity, cgroup quota).
             memory_limit: bytes of shared memory that sources and results may take together, as a number or as "2GiB"; if
                 /dev/shm has less free, nine tenths of that, with a warning in the log. Default: half of the memory that the
                 process may use, bounded by /dev/shm likewise.
             timeout: seconds that a task may run, unless `run` says otherwise. None: for ever.
             max_queue: tasks that may wait; one more is refused with `QueueFull`. None: any number.
+            spares: ready workers beyond that. When a worker dies, a spare takes its place at once, without the tenth of a
+                second that a start takes. Each costs the memory of an idle process, and 256 KiB of `memory_limit`.
             plugins: names of installed plugins, "module:attribute" references, or plugins. Default: every installed one.
             grace: seconds between telling a task or a worker to stop and SIGKILL.
             start_timeout: seconds from starting a worker to its being ready.
+            retries: how often a task whose worker died of it is run again, each time on a worker that has had no task before.
+                For pipelines that may be run twice. A time-out is not a death.
+            restart_intensity: crashes within `restart_period` seconds that are answered with a new worker at once; beyond
+                them starts are spaced out, and one worker at a time is tried until it has done a task. Default: 5 a worker.
+            quarantine_after: workers that the same source with the same pipeline may kill before it is refused with
+                `TaskQuarantined`, for `quarantine_time` seconds. None: any number.
+            max_tasks_per_worker, max_worker_age, max_worker_memory: a worker that has done so many tasks, is so many seconds
+                old, or has so much private memory between two tasks (bytes, or as in "500MiB"), is replaced: its replacement
+                is ready before it leaves. The first two vary by a fifth, so that not all go at once. None: never.
 
         Raises:
             ValueError, TypeError: a setting is out of its range.
@@ -73,6 +96,15 @@ class Pool:
             plugins=plugins,
             grace=grace,
             start_timeout=start_timeout,
+            spares=spares,
+            retries=retries,
+            restart_intensity=restart_intensity,
+            restart_period=restart_period,
+            quarantine_after=quarantine_after,
+            quarantine_time=quarantine_time,
+            max_tasks_per_worker=max_tasks_per_worker,
+            max_worker_age=max_worker_age,
+            max_worker_memory=max_worker_memory,
         )
         self._stack = AsyncExitStack()
         self._supervisor: Supervisor | None = None
@@ -109,6 +141,7 @@ class Pool:
         *,
         timeout: float | EllipsisType | None = ...,
         queue_timeout: float | None = None,
+        retries: int | None = None,
         to: str | os.PathLike[str] | None = None,
     ) -> Result:
         """Carry out a pipeline on a source in a worker, and return the result in shared memory.
@@ -120,6 +153,7 @@ class Pool:
             pipeline: operations in the order in which they are applied.
             timeout: seconds that the task may run, from its start in a worker; None: for ever. Default: the pool's.
             queue_timeout: seconds that it may wait for memory and for a worker; None: for ever.
+            retries: how often it is run again if its worker dies of it. Default: the pool's.
             to: a file that the worker writes instead of returning bytes: whole or not at all, replacing what is there.
 
         Raises:
@@ -127,7 +161,8 @@ class Pool:
             QueueFull, QueueTimeout: too many wait already; it waited too long.
             TaskTimeout: it ran too long; it was told to stop, and after the grace its worker was killed.
             TaskFailed: a processor refused or failed to carry it out.
-            WorkerDied: its worker crashed or was killed.
+            WorkerDied: its worker crashed or was killed; `report` has all that is known of it.
+            TaskQuarantined: this source with this pipeline has killed too many workers.
             MemoryLimitExceeded: source or result can never fit.
             PluginError: a plugin's processor cannot be loaded.
             PoolClosed: the pool is not open, or was closed meanwhile.
@@ -147,6 +182,7 @@ class Pool:
             stages=self._registry.stages(pipeline),
             timeout_s=timeout,
             queue_timeout_s=queue_timeout,
+            retries=self._settings.retries if retries is None else check_retries(retries),
             destination=_destination(to),
         )
         return await Submission(supervisor, self._intake, request).carry_out(material)
@@ -225,8 +261,48 @@ class Pool:
             self._supervisor.collect_returns()
         return snapshot(self._supervisor.core)
 
+    def events(self) -> Reader:
+        """Watch the pool: an async iterator of what happens from this call on, until the pool is closed.
+
+        Yields `WorkerMoved` for each step of each worker, with its cause, `WorkerCrashed` with a report, `TaskRetried`, and
+        `BreakerMoved`. A reader that is 10,000 events behind loses the oldest, counted in its `missed`. Close it with
+        `close()`, or with `contextlib.aclosing`, when it has seen enough. Without a reader nothing is recorded.
+        """
+        return self._open().chronicle.watch()
+
+    async def resize(self, workers: int) -> None:
+        """Let so many tasks run at once from now on; returns when the workers for it are ready and the superfluous ones gone.
+
+        Those leave between two tasks, so this waits for their present ones. Cancelling it does not undo it.
+
+        Raises:
+            ValueError, TypeError: `workers` is not at least 1.
+            WorkerDied: no worker can be started.
+            PoolClosed: the pool is not open, or was closed meanwhile.
+        """
+        check_workers(workers)
+        supervisor = self._open()
+        await supervisor.milestones.resize(supervisor.apply, workers)
+
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Take nothing new, let what is held end, and close the pool: for the moments before a server stops.
+
+        Args:
+            timeout: seconds after which what is still there is stopped as by leaving the block; None: never.
+
+        Returns:
+            Whether everything ended by itself.
+
+        Calls that come meanwhile get `PoolClosed`. Cancelling it leaves the pool open for what it holds, and closed for others.
+        """
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        if self._supervisor is None:
+            raise PoolClosed
+        return await self._supervisor.milestones.drain(self._supervisor.apply, timeout)
+
     def _open(self) -> Supervisor:
-        if self._supervisor is None or self._supervisor.core.closing:
+        if self._supervisor is None or self._supervisor.core.phase is not Phase.OPEN:
             raise PoolClosed
         return self._supervisor
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import re
+import secrets
 from collections.abc import Sequence
 
 import msgspec
 
 from .core.allocator import PAGE_NBYTES, pages
-from .core.core_settings import CoreSettings
+from .core.core_settings import FIRST_GRANT_NBYTES, CoreSettings
 from .machine import Amount, available_cpus, available_memory, free_shared_memory
 from .operation import Plugin
 
@@ -23,6 +24,10 @@ _SHARED_MEMORY_SHARE = 0.9  # of what is free in /dev/shm: others use it too
 _INBOX_SHARE = 0.75  # of the arena: sources never take the room that results need to be finished
 _MIN_MEMORY_LIMIT = 1024 * 1024
 _MAX_WORKERS = 1024
+_MAX_RETRIES = 100
+_CRASHES_PER_WORKER = 5  # within the period: a start costs a tenth of a second of a processor
+_MIN_WORKER_AGE_S = 1.0  # several times what a start takes
+_MIN_WORKER_MEMORY = 32 * 1024 * 1024  # about what a worker has when it has just loaded its plugins
 _MAX_BYTES = 1 << 46  # 64 TiB: a process has not more addresses than twice that
 _MAX_SECONDS = 1e9  # thirty years; None is for ever
 _SIZE_LENGTH = 32  # characters of a size in text
@@ -40,6 +45,17 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_queue: int | None = None  # tasks that may wait; None: any number
     grace: float = 0.25  # seconds between telling a task or a worker to stop and SIGKILL
     start_timeout: float = 30.0  # seconds from starting a worker to its being ready
+    spares: int = 0  # ready workers beyond `workers`, to take over from one that dies
+    retries: int = 0  # how often a task whose worker died of it is run again
+    restart_intensity: int | None = None  # crashes within the period before workers are replaced more slowly; None: 5 a worker
+    restart_period: float = 10.0  # seconds
+    quarantine_after: int | None = (
+        3  # workers that the same content may kill before it is refused; None: any number
+    )
+    quarantine_time: float = 300.0  # seconds that it is refused for
+    max_tasks_per_worker: int | None = None  # a worker is replaced after so many tasks; None: never
+    max_worker_age: float | None = None  # or after so many seconds
+    max_worker_memory: int | str | None = None  # or when it has so much private memory between two tasks
     plugins: Sequence[str | Plugin | type[Plugin]] | None = None  # None: every installed plugin
 
     def __post_init__(self) -> None:
@@ -50,32 +66,77 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
             TypeError: a value is of the wrong type.
         """
         if self.workers is not None:
-            check_range("workers", self.workers, 1, _MAX_WORKERS, whole=True)
+            check_workers(self.workers)
         if self.max_queue is not None:
             check_range("max_queue", self.max_queue, 0, math.inf, whole=True)
         if self.timeout is not None:
             check_seconds("timeout", self.timeout)
         check_seconds("grace", self.grace)
         check_seconds("start_timeout", self.start_timeout)
+        self._check_restarts()
+        self._check_recycling()
         if self.memory_limit is not None:
             nbytes = _named_size("memory_limit", self.memory_limit)
             check_range("memory_limit", nbytes, _MIN_MEMORY_LIMIT, _MAX_BYTES, whole=True)
         if isinstance(self.plugins, str | bytes) or not isinstance(self.plugins, Sequence | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"plugins={self.plugins!r}: give a list of plugins")
 
+    def _check_restarts(self) -> None:
+        check_range("spares", self.spares, 0, _MAX_WORKERS, whole=True)
+        check_retries(self.retries)
+        if self.restart_intensity is not None:
+            check_range("restart_intensity", self.restart_intensity, 0, math.inf, whole=True)
+        check_seconds("restart_period", self.restart_period)
+        if self.quarantine_after is not None:
+            check_range("quarantine_after", self.quarantine_after, 1, math.inf, whole=True)
+        check_seconds("quarantine_time", self.quarantine_time)
+
+    def _check_recycling(self) -> None:
+        if self.max_tasks_per_worker is not None:
+            check_range("max_tasks_per_worker", self.max_tasks_per_worker, 1, math.inf, whole=True)
+        if self.max_worker_age is not None:
+            check_range("max_worker_age", self.max_worker_age, _MIN_WORKER_AGE_S, _MAX_SECONDS, whole=False)
+        if self.max_worker_memory is not None:
+            nbytes = _named_size("max_worker_memory", self.max_worker_memory)
+            check_range("max_worker_memory", nbytes, _MIN_WORKER_MEMORY, _MAX_BYTES, whole=True)
+
     def resolved(self) -> CoreSettings:
         """What the core needs, with the machine's answers filled in."""
         workers = available_cpus().value if self.workers is None else self.workers
         limit = default_memory_limit().value if self.memory_limit is None else _what_there_is(parse_size(self.memory_limit))
         limit = limit // PAGE_NBYTES * PAGE_NBYTES
+        inbox_nbytes = pages(int(limit * _INBOX_SHARE))
+        self._check_spares(limit - inbox_nbytes)
+        intensity = _CRASHES_PER_WORKER * (workers + self.spares) if self.restart_intensity is None else self.restart_intensity
+        memory = self.max_worker_memory
         return CoreSettings(
             workers=workers,
             limit_bytes=limit,
-            inbox_nbytes=pages(int(limit * _INBOX_SHARE)),
+            inbox_nbytes=inbox_nbytes,
+            spares=self.spares,
+            max_starts=max(available_cpus().value, 2),
+            restart_intensity=intensity,
+            restart_period_s=self.restart_period,
+            quarantine_after=self.quarantine_after,
+            quarantine_s=self.quarantine_time,
+            max_tasks_per_worker=self.max_tasks_per_worker,
+            max_worker_age_s=self.max_worker_age,
+            max_worker_bytes=None if memory is None else parse_size(memory),
+            seed=secrets.randbits(32),
             max_queue=self.max_queue,
             grace_s=self.grace,
             start_timeout_s=self.start_timeout,
         )
+
+    def _check_spares(self, results_nbytes: int) -> None:
+        """Refuse more spares than there is memory for: each has its first result's memory ready."""
+        most = results_nbytes // FIRST_GRANT_NBYTES
+        if self.spares > most:
+            needed = self.spares * FIRST_GRANT_NBYTES
+            raise ValueError(
+                f"spares={self.spares!r}: they need {needed:,} bytes of the {results_nbytes:,} that memory_limit leaves for "
+                f"results; at most {most} fit"
+            )
 
 
 def default_memory_limit() -> Amount:
@@ -121,6 +182,17 @@ def _named_size(name: str, size: int | str) -> int:
         return parse_size(size)
     except (ValueError, TypeError) as error:
         raise type(error)(f"{name}={size!r}: {error}") from None
+
+
+def check_workers(workers: int) -> None:
+    """Refuse a number of workers that makes no sense."""
+    check_range("workers", workers, 1, _MAX_WORKERS, whole=True)
+
+
+def check_retries(retries: int) -> int:
+    """The number, if it makes sense."""
+    check_range("retries", retries, 0, _MAX_RETRIES, whole=True)
+    return retries
 
 
 def check_seconds(name: str, value: float) -> None:

@@ -23,8 +23,17 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     cancelled: int  # the caller left
     worker_died: int  # `WorkerDied`
     refused: int  # never run: `QueueFull`, `QueueTimeout`, `MemoryLimitExceeded`, `InvalidTask`, `PoolClosed`
-    workers: dict[str, int]  # slots by state: "idle", "busy", ...
+    retried: int  # tasks that were given to another worker after theirs had died
+    quarantined: int  # sources that are remembered for having killed a worker
+    concurrency: int  # tasks that may run at once
+    spares: int  # workers wanted beyond that
+    workers: dict[str, int]  # worker slots by state: "idle", "busy", ...; empty before the pool is entered and after it
     worker_starts: int  # processes started since the pool was entered
+    worker_crashes: int  # workers that died by themselves, or for their own fault, after they had been ready
+    worker_recycled: int  # workers that were replaced for their age, their memory, or their number of tasks
+    breaker: str  # whether dead workers are replaced: "closed" is yes, "open" is not now, "half-open" is one on probation
+    start_failures: int  # in a row: starts that came to nothing since the last that did not
+    last_start_failure: str | None  # why the last start that failed did
     memory_limit_bytes: int  # of shared memory
     memory_reserved_bytes: int  # pages that the pool has now, in use or kept for reuse
     memory_used_bytes: int  # pages that belong to a source or a result
@@ -35,6 +44,7 @@ def snapshot(core: PoolState) -> Statistics:
     """The numbers of this moment."""
     ended = core.ledger.tally.ended
     running = core.crew.running
+    failure = core.hiring.last_failure
     return Statistics(
         submitted=core.ledger.tally.submitted,
         waiting=len(core.queue) + core.preparing,
@@ -45,8 +55,17 @@ def snapshot(core: PoolState) -> Statistics:
         cancelled=ended["cancelled"],
         worker_died=ended["worker_died"],
         refused=ended["refused"],
+        retried=core.deaths.retries,
+        quarantined=len(core.quarantine),
+        concurrency=core.crew.limit,
+        spares=core.hiring.spares,
         workers={state.value: n for state in WorkerState if (n := core.crew.count(state))},
         worker_starts=core.hiring.starts,
+        worker_crashes=core.hiring.policy.crashes,
+        worker_recycled=core.hiring.recycled,
+        breaker=core.hiring.policy.breaker.value,
+        start_failures=core.hiring.policy.start_deaths,
+        last_start_failure=None if failure is None else failure.cause,
         memory_limit_bytes=core.arena.limit_bytes,
         memory_reserved_bytes=core.arena.reserved_bytes,
         memory_used_bytes=core.arena.used_bytes,

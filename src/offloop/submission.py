@@ -34,6 +34,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     stages: list[Stage]
     timeout_s: float | None
     queue_timeout_s: float | None
+    retries: int
     destination: Path | None  # absolute
 
 
@@ -91,6 +92,7 @@ class Submission:
             destination=request.destination and os.fsencode(request.destination),
             temporary=self._temporary and os.fsencode(self._temporary),
             outbox_id=placed.outbox_id,
+            retries=request.retries,
         )
 
     async def _place_in_time(

@@ -105,7 +105,7 @@ class PoolScript:
     def opened(self, *, pages: bool = False) -> PoolScript:
         """Entered, with every worker ready; unless told otherwise, tasks go out without a first grant."""
         self.start()
-        for slot in range(len(self.core.crew.slots)):
+        for slot in range(len(self.core.crew)):
             self.ready(slot, pages=pages)
         return self
 
@@ -128,12 +128,12 @@ class PoolScript:
 
     def reaped(self, slot: int = 0, exit_code: int | None = -9, **more: Any) -> list[Command]:
         """That worker is dead; its status block says that it was at the task it has, unless told otherwise."""
-        task = self.core.crew.slots[slot].task
+        task = self.core.crew[slot].task
         more.setdefault("status", Status(task.task_id if task else 0, 0, 0.0))
         return self.tell(WorkerReaped(slot, exit_code, **more))
 
     def state(self, slot: int = 0) -> WorkerState:
-        return self.core.crew.slots[slot].state
+        return self.core.crew[slot].state
 
     # Tasks
 

@@ -16,16 +16,16 @@ E, S = WorkerEvent, WorkerState
 def crew_of(workers: int, *, idle: int = 0) -> Crew:
     """So many slots, the first few of which are ready."""
     crew = Crew(workers)
-    for slot in crew.slots:
+    for slot in crew:
         slot.outbox_id = crew.new_outbox_id()
-    for slot in crew.slots[:idle]:
+    for slot in crew[:idle]:
         crew.apply(slot, E.READY)
     return crew
 
 
 def test_a_new_crew_is_starting_and_idle_nowhere() -> None:
     crew = Crew(3)
-    assert [(slot.index, slot.state, slot.outbox_id) for slot in crew.slots] == [(n, S.STARTING, None) for n in range(3)]
+    assert [(slot.index, slot.state, slot.outbox_id) for slot in crew] == [(n, S.STARTING, None) for n in range(3)]
     assert (crew.idle, crew.running, crew.earliest, crew.maybe_idle()) == (0, 0, inf, None)
 
 
@@ -36,7 +36,7 @@ def test_outbox_numbers_start_after_the_inbox_and_never_repeat() -> None:
 
 def test_the_worker_that_was_busy_last_is_taken_first() -> None:
     crew = crew_of(3, idle=3)
-    first = crew.slots[0]
+    first = crew[0]
     crew.apply(first, E.DISPATCHED)
     crew.apply(first, E.SETTLED)
     assert crew.maybe_idle() is first
@@ -46,21 +46,21 @@ def test_the_worker_that_was_busy_last_is_taken_first() -> None:
 def test_a_worker_that_leaves_idle_is_not_taken(event: WorkerEvent) -> None:
     crew = crew_of(1, idle=1)
     assert crew.idle == 1
-    crew.apply(crew.slots[0], event)
+    crew.apply(crew[0], event)
     assert (crew.idle, crew.maybe_idle()) == (0, None)
 
 
 def test_a_worker_can_be_asked_for_by_its_outbox() -> None:
     crew = crew_of(3, idle=2)
-    assert crew.maybe_idle(1) is crew.slots[0]
-    assert crew.maybe_idle(2) is crew.slots[1]
+    assert crew.maybe_idle(1) is crew[0]
+    assert crew.maybe_idle(2) is crew[1]
     assert crew.maybe_idle(3) is None
     assert crew.maybe_idle(99) is None
 
 
 def test_an_illegal_event_changes_neither_state_nor_timer_nor_who_is_idle() -> None:
     crew = crew_of(1, idle=1)
-    slot = crew.slots[0]
+    slot = crew[0]
     crew.set_timer(slot, 5.0)
     with pytest.raises(IllegalTransition):
         crew.apply(slot, E.SETTLED, 9.0)
@@ -69,7 +69,7 @@ def test_an_illegal_event_changes_neither_state_nor_timer_nor_who_is_idle() -> N
 
 def test_a_new_state_lets_its_own_timer_run_or_none() -> None:
     crew = crew_of(1, idle=1)
-    slot = crew.slots[0]
+    slot = crew[0]
     crew.apply(slot, E.DISPATCHED, 7.0)
     assert (slot.timer, crew.earliest) == (7.0, 7.0)
     crew.apply(slot, E.SETTLED)
@@ -79,7 +79,7 @@ def test_a_new_state_lets_its_own_timer_run_or_none() -> None:
 
 def test_those_whose_timer_has_run_out_are_due_and_the_next_one_is_known() -> None:
     crew = crew_of(4)
-    for slot, timer in zip(crew.slots, (3.0, 1.0, None, 2.0), strict=True):
+    for slot, timer in zip(crew, (3.0, 1.0, None, 2.0), strict=True):
         crew.set_timer(slot, timer)
     assert crew.earliest == 1.0
     assert [slot.index for slot in crew.due(2.0)] == [1, 3]
@@ -88,15 +88,15 @@ def test_those_whose_timer_has_run_out_are_due_and_the_next_one_is_known() -> No
 
 def test_with_no_timer_left_there_is_nothing_to_wait_for() -> None:
     crew = crew_of(1)
-    crew.set_timer(crew.slots[0], 1.0)
-    crew.set_timer(crew.slots[0], None)
+    crew.set_timer(crew[0], 1.0)
+    crew.set_timer(crew[0], None)
     assert crew.due(5.0) == []
     assert crew.earliest == inf
 
 
 def test_slots_with_a_task_are_running() -> None:
     crew = crew_of(2, idle=2)
-    crew.slots[1].task = TaskRecord(1, 0.0)
+    crew[1].task = TaskRecord(1, 0.0)
     assert crew.running == 1
 
 

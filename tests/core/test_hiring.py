@@ -32,7 +32,7 @@ class Firm:
 
     @property
     def slot(self) -> Slot:
-        return self.crew.slots[0]
+        return self.crew[0]
 
     def ready(self, slot: Slot, now: float = 0.0) -> list[Command]:
         self.crew.apply(slot, E.READY)
@@ -111,14 +111,14 @@ def test_three_start_up_deaths_in_a_row_are_hopeless_and_say_why() -> None:
 
 def test_start_up_deaths_are_counted_over_all_slots() -> None:
     firm = Firm(3)
-    for slot in firm.crew.slots:
+    for slot in firm.crew:
         firm.fail_to_start(slot)
     assert firm.hiring.hopeless is not None
 
 
 def test_it_is_not_hopeless_while_somebody_is_at_work() -> None:
     firm = Firm(2)
-    worker, slot = firm.crew.slots
+    worker, slot = firm.crew
     firm.hiring.start(worker, 0.0)
     firm.ready(worker)
     for _ in range(5):
@@ -128,9 +128,9 @@ def test_it_is_not_hopeless_while_somebody_is_at_work() -> None:
 
 def test_the_opening_is_announced_once_every_worker_had_its_first_start() -> None:
     firm = Firm(2)
-    for slot in firm.crew.slots:
+    for slot in firm.crew:
         firm.hiring.start(slot, 0.0)
-    first, second = firm.crew.slots
+    first, second = firm.crew
     assert firm.ready(first) == []
     assert firm.ready(second) == [AnnounceOpening(None)]
     firm.die(first)
@@ -139,10 +139,10 @@ def test_the_opening_is_announced_once_every_worker_had_its_first_start() -> Non
 
 def test_the_opening_is_announced_when_the_last_one_fails_to_start_and_another_is_at_work() -> None:
     firm = Firm(2)
-    for slot in firm.crew.slots:
+    for slot in firm.crew:
         firm.hiring.start(slot, 0.0)
-    firm.ready(firm.crew.slots[0])
-    assert firm.die(firm.crew.slots[1]) == [AnnounceOpening(None)]
+    firm.ready(firm.crew[0])
+    assert firm.die(firm.crew[1]) == [AnnounceOpening(None)]
 
 
 def test_the_opening_waits_while_nobody_is_at_work_and_there_is_hope() -> None:

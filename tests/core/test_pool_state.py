@@ -62,7 +62,7 @@ def test_tasks_that_came_before_a_worker_was_ready_are_given_to_it() -> None:
     pool.start()
     assert pool.run(1) == []
     assert pool.ready()[:1] == [AnnounceOpening(None)]
-    assert pool.core.crew.slots[0].task is not None
+    assert pool.core.crew[0].task is not None
 
 
 def test_every_idle_worker_gets_one_task_and_no_more() -> None:
@@ -104,7 +104,7 @@ def test_a_file_that_the_worker_wrote_is_the_result() -> None:
 def test_a_task_goes_out_with_memory_to_begin_with_where_pages_are_there() -> None:
     pool = PoolScript().opened(pages=True)
     (command,) = pool.run(1)
-    standing = pool.core.crew.slots[0].standing
+    standing = pool.core.crew[0].standing
     assert standing is not None
     assert command == sent_run(1, grant=Handle(OUTBOX, standing.offset, FIRST_GRANT_NBYTES, standing.generation))
     assert pool.statistics.leases["standing"] == 1
@@ -113,17 +113,17 @@ def test_a_task_goes_out_with_memory_to_begin_with_where_pages_are_there() -> No
 def test_memory_that_was_not_used_is_still_the_workers_and_is_not_sent_again() -> None:
     pool = PoolScript().opened(pages=True)
     pool.run(1)
-    standing = pool.core.crew.slots[0].standing
+    standing = pool.core.crew[0].standing
     pool.done(1)
     assert pool.run(2) == [sent_run(2)]
-    assert pool.core.crew.slots[0].standing is standing
+    assert pool.core.crew[0].standing is standing
     assert pool.statistics.leases["standing"] == 1
 
 
 def test_a_result_in_standing_memory_becomes_the_callers_and_the_next_task_gets_new_memory() -> None:
     pool = PoolScript().opened(pages=True)
     pool.run(1)
-    standing = pool.core.crew.slots[0].standing
+    standing = pool.core.crew[0].standing
     assert standing is not None
     outcome = outcome_of(pool.done(1, output=in_outbox(standing, 5000)), 1)
     assert outcome.block is standing
@@ -158,7 +158,7 @@ def test_with_no_queue_a_task_is_refused_when_every_worker_has_one() -> None:
 
 def pool_slot(pool: PoolScript, task_id: int) -> int:
     """Where that task runs."""
-    return only([slot.index for slot in pool.core.crew.slots if slot.task and slot.task.task_id == task_id])
+    return only([slot.index for slot in pool.core.crew if slot.task and slot.task.task_id == task_id])
 
 
 def test_a_queue_of_one_takes_one_and_refuses_the_next() -> None:
@@ -232,7 +232,7 @@ def test_the_queue_deadline_counts_from_the_submission() -> None:
 def test_a_task_without_a_timeout_has_no_timer() -> None:
     pool = PoolScript().opened()
     pool.run(1)
-    assert pool.core.crew.slots[0].timer is None
+    assert pool.core.crew[0].timer is None
 
 
 def test_a_task_past_its_deadline_is_told_to_stop_and_obeys() -> None:
@@ -271,7 +271,7 @@ def test_a_task_that_does_not_stop_costs_its_worker_and_another_takes_the_slot()
     settled, dropped, start = pool.reaped(status=Status(1, 0, 0.5))
     outcome = outcome_of([settled], 1)
     assert isinstance(outcome, TaskTimeout)
-    assert (outcome.obeyed, outcome.running) == (False, "faults at 50%")
+    assert (outcome.obeyed, outcome.running) == (False, "faults (Noop) at 50%")
     assert type(dropped).__name__ == "DropOutbox"
     assert start == started(0, 2)
     assert (pool.state(), pool.statistics.timed_out, pool.statistics.worker_died) == (WorkerState.RESTARTING, 1, 0)

@@ -32,7 +32,7 @@ NOT_BEGUN = Status(0, 0, 0.0)
 
 
 def slot_of(pool: PoolScript, task_id: int) -> int:
-    return only([slot.index for slot in pool.core.crew.slots if slot.task and slot.task.task_id == task_id])
+    return only([slot.index for slot in pool.core.crew if slot.task and slot.task.task_id == task_id])
 
 
 def test_a_crash_costs_its_own_task_and_no_other() -> None:
@@ -43,7 +43,7 @@ def test_a_crash_costs_its_own_task_and_no_other() -> None:
     settled, dropped, start = pool.reaped(victim, -11, status=Status(2, 0, 0.0), stderr_tail="boom")
     outcome = outcome_of([settled], 2)
     assert isinstance(outcome, WorkerDied)
-    assert (outcome.signal, outcome.stderr_tail, outcome.running) == (signal.SIGSEGV, "boom", "faults")
+    assert (outcome.signal, outcome.stderr_tail, outcome.running) == (signal.SIGSEGV, "boom", "faults (Noop)")
     assert isinstance(dropped, DropOutbox)
     assert start == started(victim, 4)
     for task_id in (1, 3):
@@ -99,7 +99,7 @@ def test_standing_memory_dies_with_its_worker() -> None:
     assert pool.statistics.leases["standing"] == 1
     pool.reaped()
     assert pool.statistics.leases["standing"] == 0
-    assert pool.core.crew.slots[0].standing is None
+    assert pool.core.crew[0].standing is None
 
 
 # Before it began
@@ -242,7 +242,7 @@ def test_start_up_deaths_are_spaced_out_up_to_a_cap() -> None:
     pauses: list[float] = []
     for _ in range(9):
         assert of_type(pool.reaped(exit_code=1), StartWorker) == []
-        timer = pool.core.crew.slots[0].timer
+        timer = pool.core.crew[0].timer
         assert timer is not None
         pauses.append(timer - pool.now)
         assert pool.at(timer - 0.01) == []
@@ -255,8 +255,8 @@ def fail_to_start(pool: PoolScript, times: int, slot: int = 0) -> list[Command]:
     """So many processes die at their start; what that commands."""
     commands: list[Command] = []
     for _ in range(times):
-        if pool.core.crew.slots[slot].outbox_id is None:
-            pool.at(pool.core.crew.slots[slot].timer or 0.0)
+        if pool.core.crew[slot].outbox_id is None:
+            pool.at(pool.core.crew[slot].timer or 0.0)
         commands += pool.reaped(slot, 3, stderr_tail="no libvips")
     return commands
 
@@ -280,7 +280,7 @@ def test_a_pool_without_hope_goes_on_trying_and_recovers() -> None:
     pool = PoolScript()
     pool.start()
     fail_to_start(pool, 3)
-    timer = pool.core.crew.slots[0].timer
+    timer = pool.core.crew[0].timer
     assert timer is not None
     assert of_type(pool.at(timer), StartWorker)
     pool.ready()
@@ -315,7 +315,7 @@ def test_a_ready_that_comes_after_the_start_timer_does_not_change_the_reason() -
     pool.ready()
     for _ in range(3):
         pool.reaped()
-        timer = pool.core.crew.slots[0].timer
+        timer = pool.core.crew[0].timer
         if pool.core.hiring.hopeless is None and timer is not None:
             pool.at(timer)
             pool.at(pool.now + START_TIMEOUT_S)
@@ -337,7 +337,7 @@ def test_a_process_that_could_never_be_started_is_a_start_up_death_with_its_reas
     pool = PoolScript()
     pool.start()
     for _ in range(3):
-        if pool.core.crew.slots[0].outbox_id is None:
-            pool.at(pool.core.crew.slots[0].timer or 0.0)
+        if pool.core.crew[0].outbox_id is None:
+            pool.at(pool.core.crew[0].timer or 0.0)
         pool.reaped(exit_code=None, reason="it could not be started: no memory", status=None)
     assert "no memory" in str(pool.core.hiring.hopeless)

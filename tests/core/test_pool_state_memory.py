@@ -146,7 +146,7 @@ def test_if_all_that_run_wait_for_memory_the_youngest_is_refused_and_the_other_g
     pool.run(2)
     pool.run(3, source)
     pool.give_back(source)
-    first, second = pool.core.crew.slots
+    first, second = pool.core.crew
     assert first.task is not None
     assert second.task is not None
     assert pool.need(first.task.task_id, 900 * KIB, 0) == []
@@ -216,7 +216,7 @@ def test_an_input_that_the_inbox_could_hold_does_not_wait_for_ever_for_idle_work
     pool = small(4, pages=True)
     for task_id in range(1, 5):
         pool.run(task_id)
-    for slot in pool.core.crew.slots:
+    for slot in pool.core.crew:
         assert slot.task is not None
         pool.done(slot.task.task_id, slot.index)
     assert pool.request(11, 768 * KIB) != []

@@ -32,7 +32,7 @@ def assert_settled(statistics: Statistics) -> None:
     )
     assert statistics.submitted == outcomes
     assert (statistics.waiting, statistics.running) == (0, 0)
-    assert set(statistics.workers) == {"gone"}
+    assert set(statistics.workers) == set[str]()
     assert sum(statistics.leases.values()) == 0
     assert statistics.memory_used_bytes == 0
     assert statistics.memory_reserved_bytes == 0

@@ -545,14 +545,14 @@ class PoolMachine(RuleBasedStateMachine):
         assert s.waiting + s.running == len(self.open_tasks)
         assert ended == len(self.settled)
         assert min(s.waiting, s.running) >= 0
-        assert sum(s.workers.values()) == len(self.core.crew.slots)
+        assert sum(s.workers.values()) == len(self.core.crew)
 
     @invariant()
     def a_worker_has_one_task_and_a_task_one_worker(self) -> None:
-        held = [slot.task.task_id for slot in self.core.crew.slots if slot.task is not None]
+        held = [slot.task.task_id for slot in self.core.crew if slot.task is not None]
         assert len(held) == len(set(held))
         assert set(held) <= set(self.open_tasks)
-        for slot in self.core.crew.slots:
+        for slot in self.core.crew:
             if slot.task is not None:
                 assert slot.index in self.processes
 
@@ -563,7 +563,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_state_that_can_last_too_long_has_a_timer(self) -> None:
-        for slot in self.core.crew.slots:
+        for slot in self.core.crew:
             process = self.processes.get(slot.index)
             match slot.state:
                 case WorkerState.STARTING | WorkerState.RESTARTING | WorkerState.TIMED_OUT:
@@ -658,7 +658,7 @@ class PoolMachine(RuleBasedStateMachine):
         if self.held:
             self.give_back(0)
             return True
-        if any(slot.state is WorkerState.RESTARTING and slot.outbox_id is None for slot in self.core.crew.slots):
+        if any(slot.state is WorkerState.RESTARTING and slot.outbox_id is None for slot in self.core.crew):
             self.let_time_pass(5.0)
             return True
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ..errors import OffloopError
+from ..wire.handles import Handle
 from ..wire.messages import FromSupervisor
 from .arena import Block, Reservation, Span
 from .tasks import Completed
@@ -14,6 +15,7 @@ __all__ = [
     "Command",
     "DropOutbox",
     "FetchPages",
+    "IdentifySource",
     "KillWorker",
     "ProvideInput",
     "RefuseInput",
@@ -61,6 +63,13 @@ class FetchPages(_Command, frozen=True):
     reservation: Reservation
 
 
+class IdentifySource(_Command, frozen=True):
+    """Read the task's source in the inbox and answer with its digest: `SourceIdentified`."""
+
+    task_id: int
+    source: Handle
+
+
 class ProvideInput(_Command, frozen=True):
     """The block is the requester's, and its pages are there."""
 
@@ -88,4 +97,15 @@ class AnnounceOpening(_Command, frozen=True):
     error: OffloopError | None
 
 
-Command = StartWorker | Send | KillWorker | DropOutbox | FetchPages | ProvideInput | RefuseInput | SettleTask | AnnounceOpening
+Command = (
+    StartWorker
+    | Send
+    | KillWorker
+    | DropOutbox
+    | FetchPages
+    | IdentifySource
+    | ProvideInput
+    | RefuseInput
+    | SettleTask
+    | AnnounceOpening
+)

@@ -12,9 +12,19 @@ FIRST_GRANT_NBYTES = 256 * 1024  # result memory sent along with a task: most th
 class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the decisions depend on."""
 
-    workers: int
+    workers: int  # tasks at once
     limit_bytes: int  # pages of shared memory, all segments together
     inbox_nbytes: int  # the part of it that sources may fill
     max_queue: int | None  # tasks that may wait; None: any number
     grace_s: float  # between telling a task to stop and SIGKILL
     start_timeout_s: float  # from starting a process to its Ready
+    spares: int = 0  # ready workers beyond that
+    max_starts: int = 1024  # processes that may be starting at the same moment
+    restart_intensity: int = 1_000_000  # crashes within the period that are borne
+    restart_period_s: float = 10.0
+    quarantine_after: int | None = None  # deaths that content may cause before it is refused; None: any number
+    quarantine_s: float = 300.0  # for how long it is
+    max_tasks_per_worker: int | None = None  # a worker is replaced after so many, give or take a fifth; None: never
+    max_worker_age_s: float | None = None  # and after so long
+    max_worker_bytes: int | None = None  # and when it has so much private memory between two tasks
+    seed: int = 0  # of the jitter

@@ -1,12 +1,20 @@
-"""The worker slots: each one's life, its present task, and the one timer that its state asks for."""
+"""The worker slots: each one's life, its present process and task, and the one timer that its state asks for.
+
+There may be more ready workers than tasks at once (`limit`): spares, and replacements that wait for the one they replace. None
+of them is marked as such. Whoever is idle may take a task as long as fewer than `limit` are at work, so when a worker
+dies, the next task goes to another one in the same turn.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import inf
 
 import msgspec
 
+from ..history import WorkerMoved
 from .arena import Block
+from .journal import Journal
 from .tasks import TaskRecord
 from .worker_state import WorkerEvent, WorkerLife, WorkerState
 
@@ -19,49 +27,94 @@ TIMER_EVENTS = {
     WorkerState.TIMED_OUT: WorkerEvent.GRACE_EXPIRED,
     WorkerState.RETIRING: WorkerEvent.GRACE_EXPIRED,
 }
-"""What a timer means is what the state says: a slot never needs two."""
+"""What a timer means is what the state says: a slot never needs two. An idle worker's says that it has grown old, which is no
+event of the table; that of an empty slot, when to start."""
+
+_AT_WORK = (WorkerState.BUSY, WorkerState.TIMED_OUT)
 
 
 class Slot(msgspec.Struct, eq=False):
-    """One place for a worker; processes come and go in it."""
+    """One place for a worker; processes come and go in it. All but the first two are of the present process."""
 
     index: int
     life: WorkerLife
-    outbox_id: int | None = None  # the present process's outbox; None: there is no process
+    outbox_id: int | None = None  # None: there is no process
+    pid: int | None = None  # once it is known
     task: TaskRecord | None = None
-    ready_since: float | None = None  # when the present process became ready; None: it has not
-    timer: float | None = None  # when the present state has lasted too long; in RESTARTING without a process: when to start
+    ready_since: float | None = None  # None: it is not ready yet
+    timer: float | None = None  # when the present state has lasted too long, or an empty slot is to be started
     standing: Block | None = None  # result memory that the worker may begin any task with; held under the outbox's number
     verdict: str | None = None  # why we kill it, where its own fault
+    tasks: int = 0  # that it was given
+    worn: str | None = None  # why it is to be replaced
+    tasks_left: float = inf  # until it is
+    old_at: float | None = None  # when it is old
 
     @property
     def state(self) -> WorkerState:
         return self.life.state
 
+    @property
+    def fresh(self) -> bool:
+        """Whether it has not had a task yet."""
+        return not self.tasks
+
+    def clear(self) -> None:
+        """The process is dead; what was its own is forgotten."""
+        self.outbox_id = self.pid = self.task = self.ready_since = self.timer = self.standing = None
+        self.verdict = self.worn = self.old_at = None
+        self.tasks, self.tasks_left = 0, inf
+
 
 class Crew:
     """All slots of a pool."""
 
-    def __init__(self, workers: int) -> None:
-        self.slots = [Slot(index, WorkerLife()) for index in range(workers)]
-        self._idle: list[Slot] = []  # last in, first out: the worker with the warmest caches
-        self._outbox_id = 0
+    def __init__(self, limit: int, journal: Journal | None = None) -> None:
+        self.limit = limit  # tasks at once
+        self.journal = Journal() if journal is None else journal
         self.earliest = inf  # no timer runs out before; timers that were taken back may leave it too early
+        self._slots: dict[int, Slot] = {}
+        self._idle: list[Slot] = []  # last in, first out: the worker with the warmest caches
+        self._at_work = 0
+        self._outbox_id = 0
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(tuple(self._slots.values()))
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __getitem__(self, index: int) -> Slot:
+        return self._slots[index]
+
+    def add(self) -> Slot:
+        """A new place, under the lowest number that is free."""
+        index = next(n for n in range(len(self._slots) + 1) if n not in self._slots)
+        slot = self._slots[index] = Slot(index, WorkerLife())
+        return slot
+
+    def remove(self, slot: Slot) -> None:
+        """A place that is gone is forgotten."""
+        del self._slots[slot.index]
 
     def new_outbox_id(self) -> int:
         """A number for an incarnation's outbox, never used twice."""
         self._outbox_id += 1
         return self._outbox_id
 
-    def apply(self, slot: Slot, event: WorkerEvent, timer: float | None = None) -> WorkerState:
+    def apply(self, slot: Slot, event: WorkerEvent, timer: float | None = None, *, cause: str = "") -> WorkerState:
         """Follow the table, and let the new state's timer run."""
         before = slot.state
         state = slot.life.apply(event)
         self.set_timer(slot, timer)
+        self._at_work += (state in _AT_WORK) - (before in _AT_WORK)
         if before is WorkerState.IDLE:
             self._idle.remove(slot)
         if state is WorkerState.IDLE:
-            self._idle.append(slot)
+            # one that has never worked goes to the far end: spares stay fresh
+            self._idle.insert(len(self._idle) if slot.tasks else 0, slot)
+        if self.journal.watched:
+            self._write_down(slot, before, event, cause)
         return state
 
     def set_timer(self, slot: Slot, timer: float | None) -> None:
@@ -70,27 +123,50 @@ class Crew:
         if timer is not None and timer < self.earliest:
             self.earliest = timer
 
-    def maybe_idle(self, outbox_id: int | None = None) -> Slot | None:
-        """A worker that could take a task now; with an outbox's number, only that outbox's worker."""
-        if outbox_id is None:
-            return self._idle[-1] if self._idle else None
-        return next((slot for slot in self._idle if slot.outbox_id == outbox_id), None)
+    def maybe_idle(self, outbox_id: int | None = None, *, fresh: bool = False) -> Slot | None:
+        """A worker that may take a task now; only that outbox's, or only one that has had no task yet, if so asked."""
+        if self._at_work >= self.limit or not self._idle:
+            return None
+        if outbox_id is not None:
+            return next((slot for slot in self._idle if slot.outbox_id == outbox_id), None)
+        if fresh:
+            return next((slot for slot in self._idle if slot.fresh), None)
+        return self._idle[-1]
+
+    def maybe_with(self, task: TaskRecord) -> Slot | None:
+        """The slot whose worker has the task."""
+        return next((slot for slot in self._slots.values() if slot.task is task), None)
 
     @property
     def idle(self) -> int:
-        return len(self._idle)
+        """How many more tasks could begin at once."""
+        return max(min(len(self._idle), self.limit - self._at_work), 0)
 
     @property
     def running(self) -> int:
         """How many slots hold a task."""
-        return sum(slot.task is not None for slot in self.slots)
+        return sum(slot.task is not None for slot in self._slots.values())
 
     def count(self, *states: WorkerState) -> int:
         """How many slots are in one of these states."""
-        return sum(slot.state in states for slot in self.slots)
+        return sum(slot.state in states for slot in self._slots.values())
 
     def due(self, now: float) -> list[Slot]:
         """The slots whose timer has run out."""
-        late = [slot for slot in self.slots if slot.timer is not None and slot.timer <= now]
-        self.earliest = min((slot.timer for slot in self.slots if slot.timer is not None and slot.timer > now), default=inf)
-        return late
+        timers = [(slot.timer, slot) for slot in self._slots.values() if slot.timer is not None]
+        self.earliest = min((timer for timer, _ in timers if timer > now), default=inf)
+        return [slot for timer, slot in timers if timer <= now]
+
+    def _write_down(self, slot: Slot, before: WorkerState, event: WorkerEvent, cause: str) -> None:
+        self.journal.enter(
+            WorkerMoved(
+                at=self.journal.now,
+                slot=slot.index,
+                pid=slot.pid,
+                before=before.value,
+                event=event.value,
+                after=slot.state.value,
+                cause=cause,
+                task_id=None if slot.task is None else slot.task.task_id,
+            )
+        )

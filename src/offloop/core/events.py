@@ -13,12 +13,15 @@ from .tasks import TaskSpec
 __all__ = [
     "BlocksReturned",
     "CloseRequested",
+    "DrainRequested",
     "Event",
     "InputAbandoned",
     "InputRequested",
     "PagesRefused",
     "PagesReserved",
     "PoolStarted",
+    "ResizeRequested",
+    "SourceIdentified",
     "TaskCancelled",
     "TaskPrepared",
     "TaskRefused",
@@ -28,6 +31,7 @@ __all__ = [
     "WorkerMisbehaved",
     "WorkerReaped",
     "WorkerReported",
+    "WorkerSpawned",
 ]
 
 
@@ -41,6 +45,16 @@ class PoolStarted(_Event, frozen=True):
 
 class CloseRequested(_Event, frozen=True):
     """The pool is being left: nothing new is taken, what is held ends."""
+
+
+class DrainRequested(_Event, frozen=True):
+    """Nothing new is to be taken; what is held goes on."""
+
+
+class ResizeRequested(_Event, frozen=True):
+    """From now on so many tasks may run at once."""
+
+    workers: int
 
 
 class TimePassed(_Event, frozen=True):
@@ -65,6 +79,13 @@ class TaskRefused(_Event, frozen=True):
 
     task_id: int
     error: OffloopError
+
+
+class SourceIdentified(_Event, frozen=True):
+    """Its source was read, and this is its digest; None if it could not be."""
+
+    task_id: int
+    digest: bytes | None
 
 
 class TaskCancelled(_Event, frozen=True):
@@ -105,6 +126,13 @@ class PagesRefused(_Event, frozen=True):
     free_bytes: int  # what the file system behind shared memory has left
 
 
+class WorkerSpawned(_Event, frozen=True):
+    """There is a process in the slot now."""
+
+    slot: int
+    pid: int
+
+
 class WorkerReported(_Event, frozen=True):
     """A message came from a worker, and it decoded."""
 
@@ -139,16 +167,20 @@ class WorkerReaped(_Event, frozen=True):
 Event = (
     PoolStarted
     | CloseRequested
+    | DrainRequested
+    | ResizeRequested
     | TimePassed
     | TaskSubmitted
     | TaskPrepared
     | TaskRefused
+    | SourceIdentified
     | TaskCancelled
     | InputRequested
     | InputAbandoned
     | BlocksReturned
     | PagesReserved
     | PagesRefused
+    | WorkerSpawned
     | WorkerReported
     | WorkerMisbehaved
     | WorkerExited

@@ -1,13 +1,18 @@
-"""Keeping the slots filled: when a process is started, replaced, or asked to leave.
+"""Keeping the pool staffed: who is started, replaced, recycled, or asked to leave.
 
-A death is followed by a new start at once. Processes that die before they are ever ready mean that something is wrong with the
-installation, not with a task: those starts are spaced out, and when several in a row have failed and nobody is at work, the
+Everything comes down to one comparison, made after each event that could change it: so many workers there should be (tasks at
+once, and spares), so many there are. Whoever is missing is hired, whoever is too many leaves between two tasks. A worker that
+is worn (too many tasks, too old, too much memory) counts for nothing in that sum, so its replacement is hired at once, and it
+leaves when that one is ready.
+
+When a start may happen is the restart policy's to say. When several starts in a row have failed and nobody is at work, the
 waiting tasks are told so instead of waiting for ever.
 """
 
 from __future__ import annotations
 
-from ..errors import WorkerDied
+from ..errors import CrashReport, WorkerDied
+from ..history import BreakerMoved, WorkerCrashed
 from ..wire.messages import Retire
 from ..wire.status import STATUS_NBYTES
 from .allocator import pages
@@ -15,73 +20,188 @@ from .arena import Arena
 from .commands import AnnounceOpening, Command, Send, StartWorker
 from .core_settings import CoreSettings
 from .crew import Crew, Slot
+from .restarts import Breaker, RestartPolicy
 from .worker_state import WorkerEvent, WorkerState
 
 __all__ = ["Hiring"]
 
-_BACK_OFF_S = 0.1  # after the first start-up death; doubles with each
-_MAX_BACK_OFF_S = 5.0
 _HOPELESS_AFTER = 3  # start-up deaths in a row
+
+_S = WorkerState
+_AT_WORK = (_S.IDLE, _S.BUSY, _S.TIMED_OUT)
+_ON_THE_WAY = (_S.STARTING, _S.RESTARTING)
 
 
 class Hiring:
     """Starts, replacements and farewells."""
 
     def __init__(self, crew: Crew, arena: Arena, settings: CoreSettings) -> None:
+        self.policy = RestartPolicy(settings.restart_intensity, settings.restart_period_s, settings.seed)
+        self.spares = settings.spares
+        self.starts = 0  # processes started, for statistics
+        self.recycled = 0  # workers replaced because they were worn, for statistics
+        self.last_failure: CrashReport | None = None  # of a start
+        self.hopeless: WorkerDied | None = None  # set while no worker can be brought up
         self._crew = crew
         self._arena = arena
         self._settings = settings
-        self._start_deaths = 0  # in a row, over all slots
         self._announced = False
-        self.starts = 0  # processes started, for statistics
-        self.hopeless: WorkerDied | None = None  # set while no worker can be brought up
+        self._breaker = Breaker.CLOSED  # as it was last told
 
-    def start(self, slot: Slot, now: float) -> list[Command]:
-        """Start a process for an empty slot that is STARTING or RESTARTING."""
+    @property
+    def wanted(self) -> int:
+        """How many workers there should be."""
+        return self._crew.limit + self.spares
+
+    @property
+    def complete(self) -> bool:
+        """Whether so many are at work, and nobody else is there."""
+        return self._crew.count(*_AT_WORK) == len(self._crew) == self.wanted
+
+    def reconcile(self, now: float) -> list[Command]:
+        """Hire whoever is missing, let go whoever is too many, start whom the policy allows."""
+        commands: list[Command] = []
+        sound = [slot for slot in self._crew if slot.worn is None and slot.state is not _S.RETIRING]
+        for _ in range(self.wanted - len(sound)):
+            self._crew.add()
+        for slot in self._surplus(sound):
+            commands += self._retire(slot, now, slot.worn or "there are more workers than wanted")
+        commands += self._start_who_may(now)
+        self._note_breaker(now)
+        return commands
+
+    def succeeded(self, slot: Slot, now: float) -> list[Command]:
+        """A slot's worker is ready."""
+        settings = self._settings
+        slot.ready_since = now
+        if settings.max_tasks_per_worker is not None:
+            slot.tasks_left = max(round(self.policy.jittered(settings.max_tasks_per_worker)), 1)
+        if settings.max_worker_age_s is not None:
+            slot.old_at = now + self.policy.jittered(settings.max_worker_age_s)
+            self._crew.set_timer(slot, slot.old_at)
+        self.policy.became_ready()
+        self.hopeless = None
+        return self._maybe_announce() + self.reconcile(now)
+
+    def answered(self, slot: Slot, private_bytes: int, now: float) -> bool:
+        """A worker is through with a task. Returns whether that changes who is wanted."""
+        self.policy.accepted(slot.index)
+        slot.tasks_left -= 1
+        limit = self._settings.max_worker_bytes
+        if slot.tasks_left <= 0:
+            self._wear(slot, f"it has done {slot.tasks} tasks")
+        elif limit is not None and private_bytes > limit:
+            self._wear(slot, f"it has {private_bytes:,} bytes of private memory, and {limit:,} are allowed")
+        elif slot.old_at is not None and slot.old_at <= now:
+            self.grown_old(slot, now)
+        return slot.worn is not None or self.policy.breaker is not self._breaker or len(self._crew) > self.wanted
+
+    def grown_old(self, slot: Slot, now: float) -> None:
+        """A worker has been there for as long as one may."""
+        assert slot.ready_since is not None
+        self._wear(slot, f"it is {now - slot.ready_since:.0f} s old")
+
+    def replace(self, slot: Slot, now: float, report: CrashReport, *, crashed: bool, accepted: bool) -> list[Command]:
+        """A slot's process is dead and reaped: start the next one, now or after a pause.
+
+        Args:
+            crashed: it was not us who ended it, or we did for its own fault.
+            accepted: it had begun at least one task.
+        """
+        was_ready, worn = slot.ready_since is not None, slot.worn is not None
+        state = self._crew.apply(slot, WorkerEvent.REAPED)
+        slot.clear()
+        if state is _S.GONE:
+            self.recycled += worn
+            self.policy.left(slot.index)
+            self._crew.remove(slot)
+        elif not was_ready:
+            self._start_failed(slot, report, now)
+        elif crashed:
+            self._crew.journal.report(WorkerCrashed(at=now, slot=slot.index, report=report))
+            self._crew.set_timer(slot, self.policy.crashed(now, accepted=accepted))
+        else:
+            self.policy.left(slot.index)
+        return self._maybe_announce() + self.reconcile(now)
+
+    def _start_failed(self, slot: Slot, report: CrashReport, now: float) -> None:
+        self.last_failure = report
+        self._crew.journal.report(WorkerCrashed(at=now, slot=slot.index, report=report))
+        self._crew.set_timer(slot, self.policy.died_at_start(slot.index, now))
+        if self.policy.start_deaths >= _HOPELESS_AFTER and not self._crew.count(*_AT_WORK):
+            self.hopeless = WorkerDied(
+                report.exit_code, reason=report.reason, running="its start", stderr_tail=report.stderr_tail, report=report
+            )
+
+    def make_room_for_a_fresh_one(self) -> None:
+        """A task waits for a worker that has had none: if none is on its way, an idle one is to be replaced."""
+        coming = any(slot.fresh or slot.worn is not None or slot.state is _S.FAILED for slot in self._crew)
+        idle = None if coming else next((slot for slot in self._crew if slot.state is _S.IDLE), None)
+        if idle is not None:
+            self._wear(idle, "a task wants a worker that has had none")
+
+    def _maybe_announce(self) -> list[Command]:
+        """Say that the pool is open, once every worker has had its first start; with an error if none came of it."""
+        if self._announced or (self._crew.count(_S.STARTING) and self.hopeless is None):
+            return []
+        if not self._crew.count(*_AT_WORK) and self.hopeless is None:
+            return []
+        self._announced = True
+        return [AnnounceOpening(self.hopeless)]
+
+    def _surplus(self, sound: list[Slot]) -> list[Slot]:
+        """Who leaves now: whoever is on the way and not needed, and of the idle the worn ones first."""
+        on_the_way = [slot for slot in sound if slot.state in _ON_THE_WAY]
+        leaving = on_the_way[: max(len(sound) - self.wanted, 0)]
+        idle = [slot for slot in self._crew if slot.state is _S.IDLE]
+        at_work = self._crew.count(*_AT_WORK)
+        worn = sum(slot.worn is not None for slot in self._crew if slot.state in _AT_WORK)
+        leaving += [slot for slot in idle if slot.worn is not None][: max(at_work - self.wanted, 0)]
+        leaving += [slot for slot in idle if slot.worn is None][: max(at_work - worn - self.wanted, 0)]
+        return leaving
+
+    def _retire(self, slot: Slot, now: float, cause: str) -> list[Command]:
+        """Ask the slot's process to leave; an empty slot is gone at once."""
+        if slot.outbox_id is None:
+            self._crew.apply(slot, WorkerEvent.RETIREMENT_REQUESTED, cause=cause)
+            self._crew.apply(slot, WorkerEvent.REAPED)
+            self._crew.remove(slot)
+            return []
+        self._crew.apply(slot, WorkerEvent.RETIREMENT_REQUESTED, now + self._settings.grace_s, cause=cause)
+        return [Send(slot.index, Retire())]
+
+    def _wear(self, slot: Slot, reason: str) -> None:
+        slot.worn = slot.worn or reason
+        slot.old_at = None
+        if slot.state is _S.IDLE:
+            self._crew.set_timer(slot, None)
+
+    def _note_breaker(self, now: float) -> None:
+        breaker = self.policy.breaker
+        if breaker is not self._breaker:
+            self._crew.journal.report(BreakerMoved(at=now, before=self._breaker.value, after=breaker.value))
+            self._breaker = breaker
+
+    def _start_who_may(self, now: float) -> list[Command]:
+        commands: list[Command] = []
+        on_the_way = [slot for slot in self._crew if slot.state in _ON_THE_WAY]
+        starting = sum(slot.outbox_id is not None for slot in on_the_way)
+        for slot in on_the_way:
+            if slot.outbox_id is not None or (slot.timer is not None and slot.timer > now):
+                continue
+            if starting >= self._settings.max_starts:
+                self._crew.set_timer(slot, None)  # it is its turn when one of those has ended
+            elif self.policy.may_start(slot.index, now):
+                commands.append(self._start(slot, now))
+                starting += 1
+            else:
+                self._crew.set_timer(slot, self.policy.ask_again_at(now))
+        return commands
+
+    def _start(self, slot: Slot, now: float) -> StartWorker:
         slot.outbox_id = self._crew.new_outbox_id()
-        slot.verdict = None
-        slot.ready_since = None
         self._crew.set_timer(slot, now + self._settings.start_timeout_s)
         self.starts += 1
         nbytes = pages(self._settings.limit_bytes) + STATUS_NBYTES
         self._arena.add_segment(slot.outbox_id, nbytes, keep=STATUS_NBYTES)
-        return [StartWorker(slot.index, slot.outbox_id, nbytes)]
-
-    def succeeded(self, slot: Slot, now: float) -> list[Command]:
-        """A slot's worker is ready."""
-        slot.ready_since = now
-        self._start_deaths = 0
-        self.hopeless = None
-        return self._maybe_announce()
-
-    def replace(self, slot: Slot, now: float, exit_code: int | None, reason: str | None, stderr_tail: str) -> list[Command]:
-        """A slot's process is dead: start the next one, now or after a pause."""
-        if self._crew.apply(slot, WorkerEvent.REAPED) is WorkerState.GONE:
-            return []
-        if slot.ready_since is not None:
-            return self.start(slot, now)
-        self._start_deaths += 1
-        self._crew.set_timer(slot, now + min(_BACK_OFF_S * 2 ** min(self._start_deaths - 1, 10), _MAX_BACK_OFF_S))
-        at_work = self._crew.count(WorkerState.IDLE, WorkerState.BUSY, WorkerState.TIMED_OUT)
-        if self._start_deaths >= _HOPELESS_AFTER and not at_work:
-            self.hopeless = WorkerDied(exit_code, reason=reason, running="its start", stderr_tail=stderr_tail)
-        return self._maybe_announce()
-
-    def retire(self, slot: Slot, now: float) -> list[Command]:
-        """Ask the slot's process to leave; an empty slot is gone at once."""
-        if slot.outbox_id is None:
-            self._crew.apply(slot, WorkerEvent.RETIREMENT_REQUESTED)
-            self._crew.apply(slot, WorkerEvent.REAPED)
-            return []
-        condemned = slot.state is WorkerState.FAILED
-        self._crew.apply(slot, WorkerEvent.RETIREMENT_REQUESTED, now + self._settings.grace_s)
-        return [] if condemned else [Send(slot.index, Retire())]
-
-    def _maybe_announce(self) -> list[Command]:
-        if self._announced or (self._crew.count(WorkerState.STARTING) and self.hopeless is None):
-            return []
-        at_work = self._crew.count(WorkerState.IDLE, WorkerState.BUSY, WorkerState.TIMED_OUT)
-        if not at_work and self.hopeless is None:
-            return []
-        self._announced = True
-        return [AnnounceOpening(self.hopeless)]
+        return StartWorker(slot.index, slot.outbox_id, nbytes)

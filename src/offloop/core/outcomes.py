@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from ..errors import (
+    CrashReport,
     InvalidTask,
     OffloopError,
     PluginError,
@@ -14,7 +15,6 @@ from ..errors import (
     WorkerDied,
 )
 from ..wire.messages import Failed
-from ..wire.status import Status
 from .tasks import Completed, Stop, TaskRecord
 
 __all__ = ["Outcome", "Tally", "of_death", "of_failure", "of_stop"]
@@ -74,20 +74,15 @@ def of_failure(task: TaskRecord, failed: Failed) -> OffloopError:
     return TaskFailed(code, message, remote_traceback=failed.traceback and _clean(failed.traceback))
 
 
-def of_death(task: TaskRecord, exit_code: int | None, reason: str | None, status: Status | None, stderr_tail: str) -> Outcome:
+def of_death(report: CrashReport) -> WorkerDied:
     """The outcome of a task whose worker is dead."""
-    running = _running(task, status)
-    if task.stop is not None and reason is None:
-        return of_stop(task, obeyed=False, running=running)
-    return WorkerDied(exit_code, reason=reason, running=running, stderr_tail=stderr_tail)
-
-
-def _running(task: TaskRecord, status: Status | None) -> str | None:
-    """The plugin whose operations ran, by the dead worker's own hint; nothing of it is believed without a check."""
-    if status is None or status.task_id != task.task_id or task.spec is None or status.stage >= len(task.spec.stages):
-        return None
-    progress = f" at {status.progress:.0%}" if 0.0 < status.progress <= 1.0 else ""
-    return f"{task.spec.stages[status.stage].plugin}{progress}"
+    return WorkerDied(
+        report.exit_code,
+        reason=report.reason,
+        running=report.running,
+        stderr_tail=report.stderr_tail,
+        report=report,
+    )
 
 
 def _clean(text: str) -> str:

@@ -1,35 +1,41 @@
 """The pool's decisions: `PoolState.handle(event, now)` returns the commands that follow.
 
-This file is the switchboard: what each event means for the workers (`crew`), the memory (`arena`, `supply`), the order
-(`queue`) and the outcomes (`outcomes`). `Hiring` keeps the slots filled.
+This file is the switchboard: what each event means for the workers (`crew`, `hiring`), the memory (`arena`, `supply`), the
+order (`queue`, `dispatch`) and the outcomes (`answers`, `deaths`, `ledger`).
 
 What holds after every event, and is tested as such: a task has at most one worker and gets one outcome; a worker that might
-still write to a block holds a lease on it; every slot in a state that can last too long has a timer.
+still write to a block holds a lease on it; every slot in a state that can last too long has a timer; nobody is idle while a
+task that it may have waits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from enum import Enum
 from typing import Any
 
 from ..errors import PoolClosed, QueueFull, QueueTimeout
-from ..wire.handles import OUTBOX, Handle
-from ..wire.messages import Cancel, Done, Failed, Need, Ready, Run
-from .arena import Arena, Block, Holder, Lease
-from .claims import ForgedClaim, block_nbytes, claimed_block
-from .commands import Command, DropOutbox, KillWorker, RefuseInput, Send
+from ..wire.messages import Cancel, Done, Failed, Need, Ready
+from .answers import Answers
+from .arena import Arena, Holder, Lease
+from .claims import ForgedClaim, claimed_block
+from .commands import Command, DropOutbox, IdentifySource, KillWorker, RefuseInput, Send
 from .core_settings import FIRST_GRANT_NBYTES, CoreSettings
 from .crew import TIMER_EVENTS, Crew, Slot
+from .deaths import Deaths
+from .dispatch import Dispatch
 from .events import (
     BlocksReturned,
     CloseRequested,
+    DrainRequested,
     Event,
     InputAbandoned,
     InputRequested,
     PagesRefused,
     PagesReserved,
     PoolStarted,
+    ResizeRequested,
+    SourceIdentified,
     TaskCancelled,
     TaskPrepared,
     TaskRefused,
@@ -39,16 +45,28 @@ from .events import (
     WorkerMisbehaved,
     WorkerReaped,
     WorkerReported,
+    WorkerSpawned,
 )
 from .hiring import Hiring
+from .journal import Journal
 from .ledger import Ledger
-from .outcomes import Outcome, of_death, of_failure, of_stop
+from .outcomes import Outcome
+from .postmortem import report_on
+from .quarantine import Quarantine
 from .queue import TaskQueue
 from .supply import Supply, caller_lease
-from .tasks import Completed, Stop, TaskRecord
+from .tasks import Stop, TaskRecord
 from .worker_state import WorkerEvent, WorkerState
 
-__all__ = ["PoolState"]
+__all__ = ["Phase", "PoolState"]
+
+
+class Phase(Enum):
+    """The pool's own life; it only goes forward."""
+
+    OPEN = "open"
+    DRAINING = "draining"  # nothing new is taken
+    CLOSING = "closing"  # and what is held ends
 
 
 class PoolState:
@@ -56,28 +74,37 @@ class PoolState:
 
     def __init__(self, settings: CoreSettings) -> None:
         self.settings = settings
+        self.phase = Phase.OPEN
+        self.journal = Journal()
         self.arena = Arena(settings.limit_bytes, settings.inbox_nbytes)
-        self.crew = Crew(settings.workers)
+        self.crew = Crew(settings.workers, self.journal)
         self.queue = TaskQueue()
         self.supply = Supply(self.arena)
         self.ledger = Ledger(self.arena, self.supply)
         self.hiring = Hiring(self.crew, self.arena, settings)
-        self._closing = False
+        self.quarantine = Quarantine(settings.quarantine_after, settings.quarantine_s)
+        self.dispatch = Dispatch(self.crew, self.queue, self.supply)
+        self.answers = Answers(self.arena, self.ledger, self.quarantine)
+        self.deaths = Deaths(self.ledger, self.queue, self.answers, self.quarantine, self.journal)
         self._now = 0.0
         self._commands: list[Command] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
             PoolStarted: self._on_started,
+            DrainRequested: self._on_drain,
             CloseRequested: self._on_close,
+            ResizeRequested: self._on_resize,
             TimePassed: self._on_time,
             TaskSubmitted: self._on_submitted,
             TaskPrepared: self._on_prepared,
             TaskRefused: self._on_refused,
+            SourceIdentified: self._on_identified,
             TaskCancelled: self._on_cancelled,
             InputRequested: self._on_input_requested,
             InputAbandoned: self._on_input_abandoned,
             BlocksReturned: self._on_returned,
             PagesReserved: self._on_pages_reserved,
             PagesRefused: self._on_pages_refused,
+            WorkerSpawned: self._on_spawned,
             WorkerReported: self._on_reported,
             WorkerMisbehaved: self._on_misbehaved,
             WorkerExited: self._on_exited,
@@ -86,8 +113,10 @@ class PoolState:
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take in one fact; return what is to be done about it, in order. `now` is in seconds and never goes back."""
-        self._now = now
+        self._now = self.journal.now = now
         self._handlers[type(event)](event)
+        if self.queue:
+            self._commands += self.dispatch.feed(now)
         if self.supply.anyone_waits:
             self._commands += self.supply.serve(self.crew.running)
         commands, self._commands = self._commands, []
@@ -100,16 +129,17 @@ class PoolState:
 
     @property
     def gone(self) -> bool:
-        """No process is left and none will come."""
-        return self.crew.count(WorkerState.GONE) == len(self.crew.slots)
+        """The pool is closed: no process is left, none will come, and every task has its outcome."""
+        return self.phase is Phase.CLOSING and not self.crew and not self.ledger
 
     @property
-    def closing(self) -> bool:
-        return self._closing
+    def drained(self) -> bool:
+        """Nothing new is taken, and nothing is held."""
+        return self.phase is not Phase.OPEN and not self.ledger
 
     @property
     def preparing(self) -> int:
-        """Tasks whose source is still on its way."""
+        """Tasks whose source is still on its way, or being looked at."""
         return len(self.ledger) - len(self.queue) - self.crew.running
 
     def can_run_in(self, outbox_id: int) -> bool:
@@ -119,21 +149,29 @@ class PoolState:
     # The pool's own life
 
     def _on_started(self, _: PoolStarted) -> None:
-        for slot in self.crew.slots:
-            self._commands += self.hiring.start(slot, self._now)
+        self._commands += self.hiring.reconcile(self._now)
+
+    def _on_drain(self, _: DrainRequested) -> None:
+        if self.phase is Phase.OPEN:
+            self.phase = Phase.DRAINING
 
     def _on_close(self, _: CloseRequested) -> None:
-        self._closing = True
+        self.phase = Phase.CLOSING
         self._commands += self.supply.close()
         for task in self.ledger:
-            slot = self._slot_of(task)
+            slot = self.crew.maybe_with(task)
             if slot is None:
                 self.queue.remove(task.task_id)
-                self._settle(task, PoolClosed("the pool was closed while the task waited"))
+                self._settle(task, task.fate or PoolClosed("the pool was closed while the task waited"))
             elif slot.state is WorkerState.BUSY:
                 self._stop(slot, task, Stop.CLOSING, WorkerEvent.CANCEL_REQUESTED)
-        for slot in self.crew.slots:
-            self._retire_if_possible(slot)
+        self.crew.limit = self.hiring.spares = 0
+        self._commands += self.hiring.reconcile(self._now)
+
+    def _on_resize(self, event: ResizeRequested) -> None:
+        if self.phase is not Phase.CLOSING:
+            self.crew.limit = event.workers
+            self._commands += self.hiring.reconcile(self._now)
 
     def _on_time(self, _: TimePassed) -> None:
         for task in self.queue.expired(self._now):
@@ -141,10 +179,13 @@ class PoolState:
             self._settle(task, QueueTimeout(task.spec.queue_timeout_s or 0.0, "a worker"))
         for slot in self.crew.due(self._now):
             self._on_timer(slot)
+        self._commands += self.hiring.reconcile(self._now)
 
     def _on_timer(self, slot: Slot) -> None:
-        if slot.state is WorkerState.RESTARTING and slot.outbox_id is None:
-            self._commands += self.hiring.start(slot, self._now)
+        if slot.outbox_id is None:
+            return  # its pause is over, and `reconcile` starts it
+        if slot.state is WorkerState.IDLE:
+            self.hiring.grown_old(slot, self._now)
             return
         event = TIMER_EVENTS[slot.state]
         if event is WorkerEvent.DEADLINE_EXPIRED:
@@ -153,7 +194,7 @@ class PoolState:
             return
         if event is WorkerEvent.START_EXPIRED:
             slot.verdict = f"it was not ready within {self.settings.start_timeout_s:g} s"
-        self.crew.apply(slot, event)
+        self.crew.apply(slot, event, cause=slot.verdict or "")
         self._commands.append(KillWorker(slot.index))
 
     # Tasks
@@ -162,8 +203,8 @@ class PoolState:
         limit = self.settings.max_queue
         waiting = 0 if limit is None else len(self.queue) + self.preparing - self.crew.idle
         task = self.ledger.enter(event.task_id, self._now)
-        if self._closing:
-            self._settle(task, PoolClosed())
+        if self.phase is not Phase.OPEN:
+            self._settle(task, PoolClosed(f"the pool is {self.phase.value}"))
         elif limit is not None and waiting >= limit:
             self._settle(task, QueueFull(max(waiting, 0), limit))
 
@@ -171,19 +212,39 @@ class PoolState:
         task = self.ledger.get(event.task_id)
         if task is None:
             return  # it has its outcome already: the pool was closed meanwhile
-        task.spec = event.spec
-        source = event.spec.source.block
+        spec = task.spec = event.spec
+        source = spec.source.block
         if source is not None:
             task.source_block = self.arena.get(source.generation)
             assert task.source_block is not None, "a source's block is held by its caller"
             self.arena.take(task.source_block, Lease(Holder.TASK, task.task_id))
-        slot = self.crew.maybe_idle(event.spec.outbox_id)
-        if slot is not None:
-            self._dispatch(slot, task)
+        if spec.outbox_id is None and self.quarantine.suspects(spec):
+            if source is None:
+                self._admit(task, b"")
+            else:
+                self._commands.append(IdentifySource(task.task_id, source))
         else:
-            assert event.spec.outbox_id is None, "the host asked can_run_in before"
-            timeout = event.spec.queue_timeout_s
-            self.queue.push(task, None if timeout is None else task.submitted_at + timeout)
+            self._commands += self.dispatch.enter(task, self._now)
+
+    def _on_identified(self, event: SourceIdentified) -> None:
+        task = self.ledger.get(event.task_id)
+        if task is None:
+            return  # its caller left, or the pool was closed
+        if task.fate is None:
+            self._admit(task, event.digest)
+        else:
+            self._commands += self.deaths.identified(task, event.digest)
+            self._see_to_the_retried()
+
+    def _admit(self, task: TaskRecord, digest: bytes | None) -> None:
+        """A task that looks like one that killed a worker may run, unless it is the same."""
+        assert task.spec is not None
+        task.digest = digest
+        refusal = None if digest is None else self.quarantine.refusal(task.spec, digest, self._now)
+        if refusal is not None:
+            self._settle(task, refusal)
+        else:
+            self._commands += self.dispatch.enter(task, self._now)
 
     def _on_refused(self, event: TaskRefused) -> None:
         task = self.ledger.get(event.task_id)
@@ -194,7 +255,7 @@ class PoolState:
         task = self.ledger.get(event.task_id)
         if task is None:
             return
-        slot = self._slot_of(task)
+        slot = self.crew.maybe_with(task)
         if slot is None:
             self.queue.remove(task.task_id)
             self._settle(task, None)
@@ -203,38 +264,31 @@ class PoolState:
         elif task.stop is None or task.stop is Stop.DEADLINE:
             task.stop = Stop.CALLER  # its end is under way; only the outcome changes
 
-    def _dispatch(self, slot: Slot, task: TaskRecord) -> None:
-        spec = task.spec
-        assert spec is not None
-        assert slot.outbox_id is not None
-        timer = None if spec.timeout_s is None else self._now + spec.timeout_s
-        self.crew.apply(slot, WorkerEvent.DISPATCHED, timer)
-        slot.task = task
-        task.dispatches += 1
-        grant: Handle | None = None  # what it was granted before and has not used is still the worker's
-        if slot.standing is None:
-            slot.standing = self.supply.maybe_grant_standing(slot.outbox_id, FIRST_GRANT_NBYTES)
-            if slot.standing is not None:
-                grant = Handle(OUTBOX, slot.standing.offset, FIRST_GRANT_NBYTES, slot.standing.generation)
-        run = Run(task.task_id, spec.source, spec.stages, grant, spec.destination, spec.temporary)
-        self._commands.append(Send(slot.index, run))
-
     def _stop(self, slot: Slot, task: TaskRecord, stop: Stop, event: WorkerEvent) -> None:
         task.stop = stop
         self.supply.withdraw(task)
-        self.crew.apply(slot, event, self._now + self.settings.grace_s)
+        self.crew.apply(slot, event, self._now + self.settings.grace_s, cause=f"its task is to stop: {stop.value}")
         self._commands.append(Send(slot.index, Cancel(task.task_id)))
-
-    def _slot_of(self, task: TaskRecord) -> Slot | None:
-        return next((slot for slot in self.crew.slots if slot.task is task), None)
 
     def _settle(self, task: TaskRecord, outcome: Outcome) -> None:
         self._commands += self.ledger.settle(task, outcome)
 
+    def _see_to_the_retried(self) -> None:
+        """Tasks that wait for a fresh worker get one; in a pool that closes, none will come."""
+        if self.phase is Phase.CLOSING:
+            for task in self.queue.pop_all():
+                self._settle(task, PoolClosed("the pool was closed while the task waited"))
+        elif self.queue.wants_fresh:
+            self.hiring.make_room_for_a_fresh_one()
+            self._commands += self.hiring.reconcile(self._now)
+
     # Workers
 
+    def _on_spawned(self, event: WorkerSpawned) -> None:
+        self.crew[event.slot].pid = event.pid
+
     def _on_reported(self, event: WorkerReported) -> None:
-        slot = self.crew.slots[event.slot]
+        slot = self.crew[event.slot]
         match event.message:
             case Done() | Failed() as answer:
                 self._on_answer(slot, answer)
@@ -254,7 +308,6 @@ class PoolState:
         self._commands += self.hiring.succeeded(slot, self._now)
         assert slot.outbox_id is not None
         self._commands += self.supply.prime(slot.outbox_id, FIRST_GRANT_NBYTES)
-        self._feed(slot)
 
     def _on_answer(self, slot: Slot, answer: Done | Failed) -> None:
         task = slot.task
@@ -266,32 +319,13 @@ class PoolState:
         except ForgedClaim as forged:
             self._condemn(slot, str(forged))
             return
-        self.crew.apply(slot, WorkerEvent.SETTLED)
+        self.crew.apply(slot, WorkerEvent.SETTLED, slot.old_at)
         slot.task = None
-        self._settle_by_answer(slot, task, answer, block)
-        self._feed(slot)
-
-    def _settle_by_answer(self, slot: Slot, task: TaskRecord, answer: Done | Failed, block: Block | None) -> None:
-        if block is not None:
-            self.arena.take(block, caller_lease(block))
-            if block is slot.standing:
-                self._take_back_standing(slot)
-        if task.stop is not None:
-            outcome = of_stop(task, obeyed=True)
-        elif isinstance(answer, Failed):
-            outcome = of_failure(task, answer)
-        else:
-            outcome = Completed(answer.output, block, answer.info, answer.started_ns, answer.finished_ns)
-        if block is not None and isinstance(outcome, Completed):
-            self.arena.shrink(block, block_nbytes(outcome.output))
-        elif block is not None:
-            self.arena.release(block, caller_lease(block))  # nobody gets it: it came too late
-        self._settle(task, outcome)
-
-    def _take_back_standing(self, slot: Slot) -> None:
-        if slot.standing is not None:
-            self.arena.release(slot.standing, Lease(Holder.STANDING, slot.standing.segment_id))
-            slot.standing = None
+        self._commands += self.answers.settle(slot, task, answer, block)
+        if self.hiring.answered(slot, answer.private_bytes, self._now):
+            self._commands += self.hiring.reconcile(self._now)
+        if self.queue.wants_fresh:
+            self._see_to_the_retried()
 
     def _on_need(self, slot: Slot, need: Need) -> None:
         task = slot.task
@@ -303,78 +337,49 @@ class PoolState:
         assert slot.outbox_id is not None
         self._commands += self.supply.request_grant(slot.index, slot.outbox_id, task, need.nbytes)
 
-    def _feed(self, slot: Slot) -> None:
-        """An idle worker: the next task, or the way out."""
-        if self.queue and not self._closing:
-            self._dispatch(slot, self.queue.pop())
-        else:
-            self._retire_if_possible(slot)
-
-    def _retire_if_possible(self, slot: Slot) -> None:
-        if self._closing and slot.life.can(WorkerEvent.RETIREMENT_REQUESTED):
-            self._commands += self.hiring.retire(slot, self._now)
-
     def _condemn(self, slot: Slot, reason: str) -> None:
         if slot.state in (WorkerState.FAILED, WorkerState.RETIRING):
             return  # it is condemned or leaving already, and what it says is of no account
         slot.verdict = f"it broke the protocol: {reason}"
-        self.crew.apply(slot, WorkerEvent.MISBEHAVED)
+        self.crew.apply(slot, WorkerEvent.MISBEHAVED, cause=reason)
         self._commands.append(KillWorker(slot.index))
 
     def _on_misbehaved(self, event: WorkerMisbehaved) -> None:
-        self._condemn(self.crew.slots[event.slot], event.reason)
+        self._condemn(self.crew[event.slot], event.reason)
 
     def _on_exited(self, event: WorkerExited) -> None:
-        slot = self.crew.slots[event.slot]
+        slot = self.crew[event.slot]
         if slot.life.can(WorkerEvent.EXITED):
-            self.crew.apply(slot, WorkerEvent.EXITED, slot.timer if slot.state is WorkerState.RETIRING else None)
+            timer = slot.timer if slot.state is WorkerState.RETIRING else None
+            self.crew.apply(slot, WorkerEvent.EXITED, timer, cause="its channel is at its end")
         if slot.state is WorkerState.FAILED:
             self._commands.append(KillWorker(slot.index))  # it closed its channel: alive or not, it is of no use
 
     def _on_reaped(self, event: WorkerReaped) -> None:
-        slot = self.crew.slots[event.slot]
+        slot = self.crew[event.slot]
         if not slot.life.can(WorkerEvent.REAPED):
             self.crew.apply(slot, WorkerEvent.EXITED)
-        assert slot.outbox_id is not None
-        outbox_id, slot.outbox_id = slot.outbox_id, None
-        task, slot.task = slot.task, None
-        reason = slot.verdict or event.reason
+        report = report_on(slot, event, self._now)
+        task, outbox_id = slot.task, slot.outbox_id
+        assert outbox_id is not None
+        begun = task is not None and event.status is not None and event.status.task_id == task.task_id
+        crashed = report.reason is not None or task is None or task.stop is None
         if task is not None:
-            self._bury(slot, task, event, reason)
-        self._take_back_standing(slot)
+            slot.task = None
+            self._commands += self.deaths.bury(slot, task, event, report)
+        self.answers.take_back_standing(slot)
         self._commands.append(DropOutbox(outbox_id, self.arena.drop_segment(outbox_id)))
-        if self._closing and slot.life.can(WorkerEvent.RETIREMENT_REQUESTED):
-            self.crew.apply(slot, WorkerEvent.RETIREMENT_REQUESTED)
-        self._commands += self.hiring.replace(slot, self._now, event.exit_code, reason, event.stderr_tail)
+        accepted = begun or slot.tasks > (task is not None)
+        self._commands += self.hiring.replace(slot, self._now, report, crashed=crashed, accepted=accepted)
         if self.hiring.hopeless is not None:
-            while self.queue:
-                self._settle(self.queue.pop(), self.hiring.hopeless)
-
-    def _bury(self, slot: Slot, task: TaskRecord, event: WorkerReaped, reason: str | None) -> None:
-        """Settle the task that a dead worker had: by its last words, or by its death, unless it had never begun."""
-        for message in event.last_words if reason is None else ():
-            if isinstance(message, Done | Failed) and message.task_id == task.task_id:
-                with suppress(ForgedClaim):
-                    self._settle_by_answer(slot, task, message, claimed_block(slot, task, message))
-                    return
-        assert task.spec is not None
-        begun = event.status is None or event.status.task_id == task.task_id
-        if begun or reason or task.stop or task.dispatches > 1 or task.spec.outbox_id is not None:
-            self._settle(task, of_death(task, event.exit_code, reason, event.status, event.stderr_tail))
-            return
-        self.ledger.end_grants(task)
-        idle = self.crew.maybe_idle()
-        if self._closing:
-            self._settle(task, PoolClosed("the pool was closed while the task waited"))
-        elif idle is not None:
-            self._dispatch(idle, task)
-        else:
-            self.queue.push_front(task)
+            for waiting in self.queue.pop_all():
+                self._settle(waiting, self.hiring.hopeless)
+        self._see_to_the_retried()
 
     # Memory
 
     def _on_input_requested(self, event: InputRequested) -> None:
-        if self._closing:
+        if self.phase is Phase.CLOSING:
             self._commands.append(RefuseInput(event.input_id, PoolClosed()))
         else:
             self._commands += self.supply.request_input(event.input_id, event.nbytes)

@@ -20,10 +20,21 @@ class TaskQueue:
 
     def __init__(self) -> None:
         self._tasks: OrderedDict[int, TaskRecord] = OrderedDict()
+        self._for_fresh: OrderedDict[int, TaskRecord] = OrderedDict()  # for a worker that has had no task yet
         self._deadlines: list[tuple[float, int]] = []  # a heap; entries of tasks that have left stay until they surface
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._tasks) + len(self._for_fresh)
+
+    @property
+    def wants_fresh(self) -> bool:
+        """Whether a task waits for a worker that has had none yet."""
+        return bool(self._for_fresh)
+
+    @property
+    def wants_any(self) -> bool:
+        """Whether a task waits for any worker."""
+        return bool(self._tasks)
 
     def push(self, task: TaskRecord, deadline: float | None = None) -> None:
         """Let a task wait; past its deadline `expired` gives it up."""
@@ -36,15 +47,31 @@ class TaskQueue:
         self._tasks[task.task_id] = task
         self._tasks.move_to_end(task.task_id, last=False)
 
+    def push_for_fresh(self, task: TaskRecord) -> None:
+        """Let a task wait for a worker that has had none yet: others have died of it."""
+        self._for_fresh[task.task_id] = task
+
     def pop(self) -> TaskRecord:
-        """Take the task that is next."""
+        """Take the task that is next for any worker."""
         task = self._tasks.popitem(last=False)[1]
         self._forget_left_deadlines()
         return task
 
+    def pop_for_fresh(self) -> TaskRecord:
+        """Take the task that is next for a fresh worker."""
+        return self._for_fresh.popitem(last=False)[1]
+
+    def pop_all(self) -> list[TaskRecord]:
+        """Take every task."""
+        tasks = [*self._for_fresh.values(), *self._tasks.values()]
+        self._for_fresh.clear()
+        self._tasks.clear()
+        self._deadlines.clear()
+        return tasks
+
     def remove(self, task_id: int) -> TaskRecord | None:
         """Take that task out, if it waits here."""
-        task = self._tasks.pop(task_id, None)
+        task = self._tasks.pop(task_id, None) or self._for_fresh.pop(task_id, None)
         self._forget_left_deadlines()
         return task
 

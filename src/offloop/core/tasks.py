@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import MemoryLimitExceeded
+from ..errors import MemoryLimitExceeded, OffloopError
 from ..wire.handles import EncodedAt, RasterAt, WrittenTo
 from ..wire.messages import Stage
 from .arena import Block
@@ -26,6 +26,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     destination: bytes | None = None
     temporary: bytes | None = None
     outbox_id: int | None = None  # the source lies in this outbox: only its worker can run the task
+    retries: int = 0  # how often it is run again after its worker died of it
 
 
 class Stop(Enum):
@@ -46,6 +47,9 @@ class TaskRecord(msgspec.Struct, eq=False):
     granted: list[Block] = []  # held with the worker's lease
     stop: Stop | None = None
     dispatches: int = 0  # how often it was sent to a worker
+    deaths: int = 0  # workers that have died of it; more than none, and only a fresh worker gets it
+    digest: bytes | None = None  # of its source, once there was a reason to ask
+    fate: OffloopError | None = None  # how it ends, once its source is identified, unless it is run again
     needed_bytes: int | None = None  # it waits for a grant of so many bytes
     refused: MemoryLimitExceeded | None = None  # the memory that it was refused
 

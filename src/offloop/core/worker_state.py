@@ -10,7 +10,7 @@ One state, one meaning:
 - IDLE, BUSY: it waits for a task, it has one.
 - TIMED_OUT: its task was told to stop (deadline or caller's cancellation) and its grace runs.
 - FAILED: it is dead or condemned to die; only waitid's word leads on.
-- RETIRING: asked to leave, nothing will replace it.
+- RETIRING: asked to leave; if it is to be replaced, its replacement is in another slot.
 - GONE: no process, and there will be none.
 """
 
@@ -69,7 +69,7 @@ TABLE: Final = MappingProxyType(
             **_DOWNFALL,
         },
         _S.TIMED_OUT: {_E.SETTLED: _S.IDLE, _E.GRACE_EXPIRED: _S.FAILED, **_DOWNFALL},
-        _S.FAILED: {_E.REAPED: _S.RESTARTING, _E.RETIREMENT_REQUESTED: _S.RETIRING},
+        _S.FAILED: {_E.REAPED: _S.RESTARTING},
         _S.RESTARTING: _ARRIVAL,
         _S.RETIRING: {
             _E.READY: _S.RETIRING,  # it was starting when it was asked to leave

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from hashlib import blake2b
 from itertools import count
 from math import inf
 from typing import Any
@@ -21,6 +22,7 @@ from ..core.commands import (
     AnnounceOpening,
     DropOutbox,
     FetchPages,
+    IdentifySource,
     KillWorker,
     ProvideInput,
     RefuseInput,
@@ -36,6 +38,7 @@ from ..core.events import (
     InputAbandoned,
     InputRequested,
     PoolStarted,
+    SourceIdentified,
     TaskCancelled,
     TaskSubmitted,
     TimePassed,
@@ -44,8 +47,10 @@ from ..core.pool_state import PoolState
 from ..core.tasks import Completed
 from ..errors import InternalError, MemoryLimitExceeded, OffloopError, PoolClosed
 from ..wire.handles import WrittenTo
+from .chronicle import Chronicle
 from .errands import Errands
 from .exports import Exports
+from .milestones import Milestones
 from .pager import Pager
 from .readiness import Signal, clock, when_readable
 from .segments import Segment
@@ -64,6 +69,8 @@ class Supervisor:
         self.segments: dict[int, Segment] = {}
         self.exports = Exports()
         self.errands = Errands()
+        self.milestones = Milestones(self.core)
+        self.chronicle = Chronicle(self.core.journal)
         self._pager = Pager(self.segments)
         self._pager_has_a_thread = False
         self._workers: dict[int, WorkerHost] = {}
@@ -75,9 +82,7 @@ class Supervisor:
         self._clock = clock()
         self._armed_for = inf  # when the timer task will wake by itself
         self._rearm = Signal()
-        self._opened = Signal()
         self._opening_error: OffloopError | None = None
-        self._gone = Signal()
         self._defect: BaseException | None = None
         self._carry_out: dict[type, Callable[[Any], None]] = {
             StartWorker: self._start_worker,
@@ -85,6 +90,7 @@ class Supervisor:
             KillWorker: self._kill_worker,
             DropOutbox: self._move_pages,
             FetchPages: self._move_pages,
+            IdentifySource: self._identify_source,
             ProvideInput: self._provide_input,
             RefuseInput: self._refuse_input,
             SettleTask: self._settle_task,
@@ -116,6 +122,7 @@ class Supervisor:
             self._defect = self._defect or defects
         finally:
             self._release_memory()
+            self.chronicle.close()
         if self._defect is not None:
             raise InternalError(f"{type(self._defect).__name__}: {self._defect}") from self._defect
         if body_error is not None:
@@ -212,7 +219,7 @@ class Supervisor:
     async def _open(self) -> None:
         await self.errands.in_thread(self._make_inbox, limiter=self.errands.own_threads)
         self.apply(PoolStarted())
-        await self._opened.wait()
+        await self.milestones.opened.wait()
         if self._opening_error is not None:
             raise self._opening_error
 
@@ -237,7 +244,7 @@ class Supervisor:
         try:
             if self._defect is None and INBOX_ID in self.segments:
                 self.apply(CloseRequested())
-                await self._gone.wait_whatever_happens()
+                await self.milestones.gone.wait_whatever_happens()
         finally:
             self.errands.close()
 
@@ -271,8 +278,9 @@ class Supervisor:
         if wake_at < self._armed_for:
             self._armed_for = wake_at
             self._rearm.set()
-        if self.core.closing and self.core.gone:
-            self._gone.set()
+        if self.core.journal.entries:
+            self.chronicle.publish(self.core.journal.take())
+        self.milestones.look()
 
     def _collect_news(self) -> None:
         for ticket in self.exports.collect_forgotten():
@@ -293,7 +301,7 @@ class Supervisor:
                 ticket.settle(InternalError(str(error)), None)
         for worker in self._workers.values():
             worker.kill()
-        self._gone.set()
+        self.milestones.gone.set()
         self.errands.cancel_all()
 
     # Commands
@@ -329,6 +337,18 @@ class Supervisor:
         self._pager_has_a_thread = False
         self._tell_results()
 
+    def _identify_source(self, command: IdentifySource) -> None:
+        source = command.source
+        data = memoryview(self.inbox.export(source.offset, source.nbytes)).cast("B")
+
+        async def identify() -> None:
+            digest: bytes | None = None
+            with anyio.CancelScope(shield=True), suppress(RuntimeError):  # the system has no thread to give: unknown, then
+                digest = await anyio.to_thread.run_sync(_digest_of, data, limiter=self.errands.own_threads)
+            self.apply(SourceIdentified(command.task_id, digest))
+
+        self.errands.run(identify)
+
     def _provide_input(self, command: ProvideInput) -> None:
         self._inputs.pop(command.input_id).provide(command.block)
 
@@ -350,4 +370,8 @@ class Supervisor:
 
     def _announce_opening(self, command: AnnounceOpening) -> None:
         self._opening_error = command.error
-        self._opened.set()
+        self.milestones.opened.set()
+
+
+def _digest_of(data: memoryview) -> bytes:
+    return blake2b(data, digest_size=16).digest()  # releases the GIL; about a gigabyte a second

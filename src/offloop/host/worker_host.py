@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from ..core.arena import INBOX_ID
 from ..core.commands import StartWorker
-from ..core.events import Event, WorkerExited, WorkerMisbehaved, WorkerReaped, WorkerReported
+from ..core.events import Event, WorkerExited, WorkerMisbehaved, WorkerReaped, WorkerReported, WorkerSpawned
 from ..wire.framing import ProtocolError
 from ..wire.messages import Configure, FromSupervisor, FromWorker
 from ..wire.status import STATUS_NBYTES, Status, read_status
@@ -83,6 +83,7 @@ class WorkerHost:
     async def _attend(self, process: WorkerProcess) -> None:
         channel = self._channel = Channel(process.channel)
         log = WorkerLog(self._slot, process.log_fd)
+        self._supervisor.apply(WorkerSpawned(self._slot, process.pid))
         channel.send(self._configuration())
         for message in self._unsent:
             channel.send(message)

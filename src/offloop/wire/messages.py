@@ -114,6 +114,7 @@ class Done(_Message, frozen=True, tag="done"):
     info: dict[str, InfoValue]
     started_ns: int  # on the system's monotonic clock
     finished_ns: int
+    private_bytes: int = 0  # memory of the process that nobody shares, between two tasks, when it last looked
 
 
 class Failed(_Message, frozen=True, tag="failed"):
@@ -125,6 +126,7 @@ class Failed(_Message, frozen=True, tag="failed"):
     traceback: str | None
     started_ns: int
     finished_ns: int
+    private_bytes: int = 0
 
 
 FromSupervisor = Configure | Run | Grant | Cancel | Retire

@@ -10,13 +10,15 @@ import struct
 
 import msgspec
 
-__all__ = ["STATUS_NBYTES", "Status", "read_status", "write_progress", "write_stage"]
+__all__ = ["STATUS_NBYTES", "Status", "read_status", "write_memory", "write_progress", "write_stage"]
 
 STATUS_NBYTES = 4096  # one page, so that no block shares it
 
 _stage = struct.Struct("<QI")  # task id, index of the stage
 _progress = struct.Struct("<d")  # 0 to 1
+_memory = struct.Struct("<Q")  # bytes
 _PROGRESS_OFFSET = 16
+_MEMORY_OFFSET = 24
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -25,6 +27,7 @@ class Status(msgspec.Struct, frozen=True):
     task_id: int
     stage: int
     progress: float
+    memory_bytes: int = 0  # private memory of the process when it last looked; 0: it has not
 
 
 def write_stage(page: memoryview, task_id: int, stage: int) -> None:
@@ -38,8 +41,14 @@ def write_progress(page: memoryview, fraction: float) -> None:
     _progress.pack_into(page, _PROGRESS_OFFSET, fraction)
 
 
+def write_memory(page: memoryview, nbytes: int) -> None:
+    """Note how much private memory the process has."""
+    _memory.pack_into(page, _MEMORY_OFFSET, nbytes)
+
+
 def read_status(page: memoryview | bytes) -> Status:
     """Whatever stands there now."""
     task_id, stage = _stage.unpack_from(page, 0)
     (progress,) = _progress.unpack_from(page, _PROGRESS_OFFSET)
-    return Status(task_id, stage, progress)
+    (memory_bytes,) = _memory.unpack_from(page, _MEMORY_OFFSET)
+    return Status(task_id, stage, progress, memory_bytes)

@@ -13,8 +13,9 @@ from ..errors import InvalidTask, PluginError, TaskFailed
 from ..processor import Encoded, Payload, TaskCancelled
 from ..wire.handles import EncodedAt, Handle, RasterAt, WrittenTo
 from ..wire.messages import Done, Failed, InfoValue, Run
-from ..wire.status import write_stage
+from ..wire.status import write_memory, write_stage
 from .channel import Channel
+from .memory import PrivateMemory
 from .segments import Segment
 from .stages import Stages
 from .task import RunningTask
@@ -34,27 +35,30 @@ class Answering:
         self._channel = channel
         self._outbox = outbox
         self._stages = stages
+        self._memory = PrivateMemory()
         self._standing: Handle | None = None  # result memory to begin a task with, until a result lies in it
 
     def answer(self, run: Run, source: Payload) -> None:
         """Carry a task out and send its answer."""
         started_ns = time.monotonic_ns()
         write_stage(self._outbox.first_page, run.task_id, 0)  # begun: from here on it is not given to another worker
+        private_bytes = self._memory.look()  # the last task has let go of everything, and this one has nothing yet
+        write_memory(self._outbox.first_page, private_bytes)
         if run.grant is not None:
             self._standing = run.grant
-        task = RunningTask(run.task_id, self._standing, self._channel, self._outbox)
+        task = RunningTask(run.task_id, self._standing, self._channel, self._outbox, self._memory)
         self._channel.watch(task)
         try:
             payload = self._carry_out(run, source, task)
             output = _write_file(run, payload) if run.destination is not None else _deliver(payload, task)
             info = _checked_info(payload, run)
-            answer = Done(run.task_id, output, info, started_ns, time.monotonic_ns())
+            answer = Done(run.task_id, output, info, started_ns, time.monotonic_ns(), private_bytes)
             self._channel.unwatch()
             self._channel.send(answer)
             self._part_with(output)
         except BaseException as error:  # SystemExit too: a processor does not end the worker by raising
             self._channel.unwatch()
-            self._channel.send(_failure(run, error, started_ns))
+            self._channel.send(_failure(run, error, started_ns, private_bytes))
         finally:
             _flush_prints()
 
@@ -98,6 +102,8 @@ def _write_file(run: Run, payload: Payload) -> WrittenTo:
     assert run.destination is not None
     assert run.temporary is not None
     try:
+        with suppress(FileNotFoundError):
+            os.unlink(run.temporary)  # left by a worker that died of this task
         descriptor = os.open(run.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with open(descriptor, "wb", buffering=0) as file:
             rest = _flat(payload)
@@ -110,7 +116,7 @@ def _write_file(run: Run, payload: Payload) -> WrittenTo:
     return WrittenTo(nbytes)
 
 
-def _failure(run: Run, error: BaseException, started_ns: int) -> Failed:
+def _failure(run: Run, error: BaseException, started_ns: int, private_bytes: int) -> Failed:
     code, message, traceback = "exception", "", None
     if isinstance(error, TaskCancelled):
         code = "cancelled"
@@ -122,7 +128,9 @@ def _failure(run: Run, error: BaseException, started_ns: int) -> Failed:
         code, message, traceback = f"plugin_error:{error.plugin}", error.reason, _traceback_of(error)
     else:
         message, traceback = _text_of(error), _traceback_of(error)
-    return Failed(run.task_id, _sendable(code)[:64], _sendable(message), traceback, started_ns, time.monotonic_ns())
+    return Failed(
+        run.task_id, _sendable(code)[:64], _sendable(message), traceback, started_ns, time.monotonic_ns(), private_bytes
+    )
 
 
 def _sendable(text: object) -> str:

@@ -24,6 +24,7 @@ from ..wire.messages import Cancel, FromSupervisor, FromWorker, decode_from_supe
 __all__ = ["Cancellable", "Channel", "MessageTooLarge"]
 
 _TICK_S = 0.004  # how long a task runs before the control thread watches; and how often a cancel is repeated
+_NOTE_S = 0.2  # how often a long task's memory is noted
 _QUIET_TICKS = 250  # without a task before the control thread sleeps for good
 _READ_NBYTES = 32 * 1024
 _EXIT_SUPERVISOR_GONE = 70  # EX_SOFTWARE's number; nobody is left to read it
@@ -40,6 +41,10 @@ class Cancellable(Protocol):
 
     def cancel(self) -> None:
         """Tell the task to stop; called again and again until it does."""
+        ...
+
+    def note(self) -> None:
+        """Write down what a report on the worker's end should say; called now and then while it runs."""
         ...
 
 
@@ -145,7 +150,7 @@ class Channel:
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
         while self._watched is task:
-            readable = poller.poll(_TICK_S * 1000 if task.cancelled else None)
+            readable = poller.poll((_TICK_S if task.cancelled else _NOTE_S) * 1000)
             with self._right_to_read:
                 if self._watched is not task:
                     return
@@ -153,6 +158,8 @@ class Channel:
                     self._take_in_nowait(task)
                 elif task.cancelled:
                     task.cancel()
+                else:
+                    task.note()
 
     def _take_in_nowait(self, task: Cancellable) -> None:
         try:

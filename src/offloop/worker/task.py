@@ -11,8 +11,9 @@ from ..errors import TaskFailed
 from ..processor import TaskCancelled
 from ..wire.handles import Handle
 from ..wire.messages import Grant, Need
-from ..wire.status import write_progress
+from ..wire.status import write_memory, write_progress
 from .channel import Channel
+from .memory import PrivateMemory
 from .segments import Segment, address_of
 
 __all__ = ["RunningTask"]
@@ -21,10 +22,11 @@ __all__ = ["RunningTask"]
 class RunningTask:
     """One task from its `Run` to its answer."""
 
-    def __init__(self, task_id: int, standing: Handle | None, channel: Channel, outbox: Segment) -> None:
+    def __init__(self, task_id: int, standing: Handle | None, channel: Channel, outbox: Segment, memory: PrivateMemory) -> None:
         self.task_id = task_id
         self._channel = channel
         self._outbox = outbox
+        self._memory = memory
         self._grant = standing  # memory that is there and not yet given to the processor
         self._granted: list[Handle] = [standing] if standing else []
         self._cancelled = False
@@ -44,6 +46,10 @@ class RunningTask:
                     callback()
                 except Exception:  # a processor's defect; the thread that brings the next cancel must live
                     sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType] (there is one)
+
+    def note(self) -> None:
+        """Write down how much memory the process has now. Comes from the control thread, several times a second."""
+        write_memory(self._outbox.first_page, self._memory.look())
 
     def checkpoint(self) -> None:
         if self._cancelled:

@@ -1,0 +1,106 @@
+"""What becomes of the task that a dead worker had.
+
+It may have an answer in the worker's last words. It may never have been begun: then another worker gets it, once, because
+nothing has happened. Else it has killed its worker, or was killed with it, and nobody can say which: it fails, unless its
+caller wants it tried again, and then on a worker that no other task can have harmed before. Before it ends, its source is identified,
+so that content that kills again and again is known by its digest.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from ..errors import CrashReport
+from ..history import TaskRetried
+from ..wire.handles import INBOX
+from ..wire.messages import Done, Failed
+from .answers import Answers
+from .claims import ForgedClaim, claimed_block
+from .commands import Command, IdentifySource
+from .crew import Slot
+from .events import WorkerReaped
+from .journal import Journal
+from .ledger import Ledger
+from .outcomes import of_death, of_stop
+from .quarantine import Quarantine
+from .queue import TaskQueue
+from .tasks import TaskRecord
+
+__all__ = ["Deaths"]
+
+
+class Deaths:
+    """Settles, retries and remembers."""
+
+    def __init__(self, ledger: Ledger, queue: TaskQueue, answers: Answers, quarantine: Quarantine, journal: Journal) -> None:
+        self.retries = 0  # tasks that were given to another worker, for statistics
+        self._ledger = ledger
+        self._queue = queue
+        self._answers = answers
+        self._quarantine = quarantine
+        self._journal = journal
+
+    def bury(self, slot: Slot, task: TaskRecord, event: WorkerReaped, report: CrashReport) -> list[Command]:
+        """Settle a dead worker's task, or let it wait for another worker."""
+        assert task.spec is not None
+        for message in event.last_words if report.reason is None else ():
+            if isinstance(message, Done | Failed) and message.task_id == task.task_id:
+                with suppress(ForgedClaim):
+                    return self._answers.settle(slot, task, message, claimed_block(slot, task, message))
+        if task.stop is not None and report.reason is None:
+            return self._ledger.settle(task, of_stop(task, obeyed=False, running=report.running))
+        self._ledger.end_grants(task)
+        error = of_death(report)
+        if task.stop is not None or task.spec.outbox_id is not None:
+            return self._ledger.settle(task, error)  # its source, if it lay with the dead worker, has gone with it
+        begun = event.status is None or event.status.task_id == task.task_id
+        if not begun and report.reason is None:
+            if task.dispatches > 1:
+                return self._ledger.settle(task, error)
+            return self._again(task)
+        task.deaths += 1
+        task.fate = error
+        return self.identify(task) if self._quarantine.watches else self._end(task)
+
+    def identify(self, task: TaskRecord) -> list[Command]:
+        """Have the task's source read; an empty one needs no reading."""
+        assert task.spec is not None
+        source = task.spec.source.block
+        if source is None:
+            task.digest = b""
+        if task.digest is not None:
+            return self._struck(task, task.digest)
+        assert source is not None
+        assert source.segment == INBOX
+        return [IdentifySource(task.task_id, source)]
+
+    def identified(self, task: TaskRecord, digest: bytes | None) -> list[Command]:
+        """The task's source was read, after its worker had died of it."""
+        task.digest = digest
+        return self._end(task) if digest is None else self._struck(task, digest)
+
+    def _struck(self, task: TaskRecord, digest: bytes) -> list[Command]:
+        assert task.spec is not None
+        self._quarantine.strike(task.spec, digest, self._journal.now)
+        return self._end(task)
+
+    def _end(self, task: TaskRecord) -> list[Command]:
+        """It fails, or it is tried again."""
+        assert task.spec is not None
+        error, task.fate = task.fate, None
+        if task.deaths > task.spec.retries or self._is_quarantined(task):
+            return self._ledger.settle(task, error)
+        return self._again(task)
+
+    def _is_quarantined(self, task: TaskRecord) -> bool:
+        assert task.spec is not None
+        return task.digest is not None and self._quarantine.refusal(task.spec, task.digest, self._journal.now) is not None
+
+    def _again(self, task: TaskRecord) -> list[Command]:
+        self.retries += 1
+        self._journal.enter(TaskRetried(at=self._journal.now, task_id=task.task_id, deaths=task.deaths))
+        if task.deaths:
+            self._queue.push_for_fresh(task)
+        else:
+            self._queue.push_front(task)
+        return []

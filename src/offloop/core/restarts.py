@@ -1,0 +1,114 @@
+"""When a dead worker is replaced: at once, after a pause, or not before the storm is over.
+
+Three things are told apart. A worker that crashed is replaced at once; if its replacement dies without ever having accepted a
+task, after a pause that doubles. Workers that die before they are ready (start-up deaths) are spaced out by a count of their
+own: something is wrong with the installation and not with a task. And when more crash within a period than the intensity allows
+(the terms are those of Erlang's supervisors), a circuit breaker opens: nothing is started for a while, then one worker is, on
+probation, and only when that one has answered for a task do the others follow. No state lasts for ever.
+
+Workers that we kill because their task ran too long, or that we retire, have not crashed, and are not reported here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from random import Random
+
+__all__ = ["Breaker", "RestartPolicy"]
+
+_PAUSE_S = 0.1  # after the second death in a row; doubles with each
+_MAX_PAUSE_S = 5.0
+_COOL_DOWN_S = 1.0  # that an opened breaker stays open; doubles with each failed probe
+_MAX_COOL_DOWN_S = 30.0
+_JITTER = 0.2  # of every pause: the pools of a hundred servers do not start their workers in step
+
+
+class Breaker(Enum):
+    """Whether dead workers are replaced."""
+
+    CLOSED = "closed"  # yes
+    OPEN = "open"  # not now
+    HALF_OPEN = "half-open"  # one, to see how it fares
+
+
+class RestartPolicy:
+    """Counts deaths and says when the next start may be. `intensity` crashes within `period_s` are borne; one more is not."""
+
+    def __init__(self, intensity: int, period_s: float, seed: int) -> None:
+        self.breaker = Breaker.CLOSED
+        self.crashes = 0  # in all, for statistics
+        self.start_deaths = 0  # in a row
+        self._intensity = intensity
+        self._period_s = period_s
+        self._random = Random(seed)  # noqa: S311 (nobody gains by guessing a pause)
+        self._recent: deque[float] = deque()  # when workers crashed, within the period
+        self._unaccepted = 0  # deaths in a row of workers that had accepted no task
+        self._openings = 0  # of the breaker since it was last closed
+        self._opened_until = 0.0
+        self._probe: int | None = None  # the slot of the worker on probation
+
+    def crashed(self, now: float, *, accepted: bool) -> float:
+        """A worker that had been ready died. Returns when its replacement may be started."""
+        self.crashes += 1
+        self._unaccepted = 0 if accepted else self._unaccepted + 1
+        self._recent.append(now)
+        while self._recent[0] < now - self._period_s:
+            self._recent.popleft()
+        if self.breaker is Breaker.HALF_OPEN or (self.breaker is Breaker.CLOSED and len(self._recent) > self._intensity):
+            self._open(now)
+        return now + self._pause(self._unaccepted - 1)
+
+    def died_at_start(self, slot: int, now: float) -> float:
+        """A worker died before it was ready. Returns when the next may be started."""
+        self.start_deaths += 1
+        if slot == self._probe:
+            self._open(now)
+        return now + self._pause(self.start_deaths)
+
+    def became_ready(self) -> None:
+        """A worker could be brought up."""
+        self.start_deaths = 0
+
+    def accepted(self, slot: int) -> None:
+        """A worker has answered for a task, so it can be started, spoken to, and do its work."""
+        self._unaccepted = 0
+        if slot == self._probe:
+            self.breaker = Breaker.CLOSED
+            self._probe = None
+            self._openings = 0
+            self._recent.clear()
+
+    def left(self, slot: int) -> None:
+        """The slot's worker is gone for another reason than a crash: if it was on probation, the next one is."""
+        if slot == self._probe:
+            self._probe = None
+
+    def may_start(self, slot: int, now: float) -> bool:
+        """Whether a worker may be started in that slot now; if so, it counts as started."""
+        if self.breaker is Breaker.OPEN and now >= self._opened_until:
+            self.breaker = Breaker.HALF_OPEN
+        if self.breaker is Breaker.HALF_OPEN and self._probe is None:
+            self._probe = slot
+            return True
+        return self.breaker is Breaker.CLOSED
+
+    def ask_again_at(self, now: float) -> float:
+        """When `may_start` is worth asking again, after it said no; what the probe does is heard of before."""
+        return self._opened_until if self.breaker is Breaker.OPEN else now + _MAX_PAUSE_S
+
+    def jittered(self, amount: float) -> float:
+        """The amount, give or take a fifth: what is done to every worker is not to be done to all at once."""
+        return amount * self._random.uniform(1 - _JITTER, 1 + _JITTER)
+
+    def _open(self, now: float) -> None:
+        self.breaker = Breaker.OPEN
+        self._probe = None
+        self._opened_until = now + self.jittered(min(_COOL_DOWN_S * 2 ** min(self._openings, 10), _MAX_COOL_DOWN_S))
+        self._openings += 1
+
+    def _pause(self, deaths: int) -> float:
+        """None for the first, then doubling."""
+        if deaths < 1:
+            return 0.0
+        return self.jittered(min(_PAUSE_S * 2 ** min(deaths - 1, 10), _MAX_PAUSE_S))

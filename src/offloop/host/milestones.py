@@ -1,0 +1,67 @@
+"""The moments in a pool's life that somebody may wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+
+from ..core.events import CloseRequested, DrainRequested, Event, ResizeRequested
+from ..core.pool_state import Phase, PoolState
+from ..errors import PoolClosed
+from .readiness import Signal
+
+__all__ = ["Milestones"]
+
+Applying = Callable[[Event], None]
+
+
+class Milestones:
+    """Looked at after every turn; nothing is looked for in a pool that is open and has its size."""
+
+    def __init__(self, core: PoolState) -> None:
+        self.opened = Signal()
+        self.gone = Signal()
+        self._core = core
+        self._drained = Signal()
+        self._resized: Signal | None = None  # somebody waits for it
+
+    def look(self) -> None:
+        """Tell those whose moment has come."""
+        core = self._core
+        if core.phase is not Phase.OPEN:
+            if core.drained:
+                self._drained.set()
+            if core.gone:
+                self.gone.set()
+        if self._resized is not None and (core.hiring.complete or core.hiring.hopeless or core.phase is Phase.CLOSING):
+            self._resized.set()
+            self._resized = None
+
+    async def drain(self, apply: Applying, timeout_s: float | None) -> bool:
+        """Take nothing new, wait for what is held, and end what is still there after the time-out; then the pool is closed.
+
+        Returns whether everything ended by itself.
+        """
+        apply(DrainRequested())
+        with anyio.move_on_after(timeout_s):
+            await self._drained.wait()
+        in_time = self._core.drained
+        apply(CloseRequested())
+        await self.gone.wait_whatever_happens()
+        return in_time
+
+    async def resize(self, apply: Applying, workers: int) -> None:
+        """Have so many tasks run at once; returns when as many workers as are wanted are there, and no more.
+
+        Raises:
+            WorkerDied: no worker can be started.
+            PoolClosed: the pool was closed meanwhile.
+        """
+        resized = self._resized = self._resized or Signal()
+        apply(ResizeRequested(workers))
+        await resized.wait()
+        if self._core.phase is Phase.CLOSING:
+            raise PoolClosed("the pool was closed while it was resized")
+        if self._core.hiring.hopeless is not None:
+            raise self._core.hiring.hopeless
