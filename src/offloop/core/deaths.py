@@ -2,8 +2,8 @@
 
 It may have an answer in the worker's last words. It may never have been begun: then another worker gets it, once, because
 nothing has happened. Else it has killed its worker, or was killed with it, and nobody can say which: it fails, unless its
-caller wants it tried again, and then on a worker that no other task can have harmed before. Before it ends, its source is identified,
-so that content that kills again and again is known by its digest.
+caller wants it tried again, and then on a worker that no other task can have harmed before. Before it ends, its source is
+identified, so that content that kills again and again is known by its digest.
 """
 
 from __future__ import annotations
