@@ -19,12 +19,15 @@ __all__ = [
     "Echo",
     "Exit",
     "FaultsPlugin",
+    "Grow",
     "Hang",
     "Inspect",
     "Kill",
+    "KillOnce",
     "LeaveChild",
     "Noop",
     "PrintText",
+    "Progress",
     "Raise",
     "ReturnNonsense",
     "Say",
@@ -87,6 +90,24 @@ class Kill(Operation, frozen=True):
     signal: int
 
 
+class KillOnce(Operation, frozen=True):
+    """Make an empty file of that name and kill the process; do nothing where the file is there already."""
+
+    mark: str
+
+
+class Progress(Operation, frozen=True):
+    """Note how far it is, from 0 to 1."""
+
+    fraction: float
+
+
+class Grow(Operation, frozen=True):
+    """Take so many mebibytes of private memory, and keep them."""
+
+    mebibytes: Annotated[int, Meta(ge=1)]
+
+
 class Wait(Operation, frozen=True):
     """Wait so long, and stop when told to."""
 
@@ -128,6 +149,9 @@ class FaultsPlugin(Plugin):
         ReturnNonsense,
         Exit,
         Kill,
+        KillOnce,
+        Progress,
+        Grow,
         Wait,
         Hang,
         Say,

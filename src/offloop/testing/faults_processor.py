@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -117,6 +118,27 @@ def _kill(operation: faults.Kill, _payload: Payload, _task: Task) -> Payload:
     return _payload
 
 
+def _kill_once(operation: faults.KillOnce, payload: Payload, task: Task) -> Payload:
+    try:
+        os.close(os.open(operation.mark, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return payload
+    return _kill(faults.Kill(signal.SIGKILL), payload, task)
+
+
+def _progress(operation: faults.Progress, payload: Payload, task: Task) -> Payload:
+    task.progress(operation.fraction)
+    return payload
+
+
+_kept: list[bytearray] = []
+
+
+def _grow(operation: faults.Grow, payload: Payload, _task: Task) -> Payload:
+    _kept.append(bytearray(b"\x01") * (operation.mebibytes << 20))
+    return payload
+
+
 def _wait(operation: faults.Wait, payload: Payload, task: Task) -> Payload:
     told = threading.Event()
     with task.on_cancel(told.set):
@@ -173,6 +195,9 @@ _ACTIONS: dict[type[Operation], Callable[[Any, Payload, Task], Payload]] = {
     faults.ReturnNonsense: _return_nonsense,
     faults.Exit: _exit,
     faults.Kill: _kill,
+    faults.KillOnce: _kill_once,
+    faults.Progress: _progress,
+    faults.Grow: _grow,
     faults.Wait: _wait,
     faults.Hang: _hang,
     faults.Say: _say,
