@@ -28,6 +28,7 @@ __all__ = [
     "Retire",
     "Run",
     "Stage",
+    "Warm",
     "decode_from_supervisor",
     "decode_from_worker",
     "encode_frame",
@@ -86,6 +87,12 @@ class Cancel(_Message, frozen=True, tag="cancel"):
     task_id: int
 
 
+class Warm(_Message, frozen=True, tag="warm"):
+    """Load these plugins' processors ahead of the first task. Sent to a worker that has had none."""
+
+    plugins: list[str]
+
+
 class Retire(_Message, frozen=True, tag="retire"):
     """Exit with code 0 as soon as nothing runs."""
 
@@ -129,7 +136,7 @@ class Failed(_Message, frozen=True, tag="failed"):
     private_bytes: int = 0
 
 
-FromSupervisor = Configure | Run | Grant | Cancel | Retire
+FromSupervisor = Configure | Run | Grant | Cancel | Warm | Retire
 FromWorker = Ready | Need | Done | Failed
 
 _encoder = msgspec.msgpack.Encoder()

@@ -12,7 +12,7 @@ import sys
 
 from ..processor import Encoded, Payload, Raster
 from ..wire.handles import INBOX, EncodedAt, Handle
-from ..wire.messages import Configure, Ready, Retire, Run
+from ..wire.messages import Configure, Ready, Retire, Run, Warm
 from .answering import Answering
 from .channel import Channel
 from .descriptors import seclude
@@ -35,12 +35,15 @@ def main(descriptors: list[int]) -> None:
     sys.path[:] = map(os.fsdecode, configure.import_path)
     inbox = Segment(inbox_fd, configure.inbox_nbytes, writable=False)
     outbox = Segment(outbox_fd, configure.outbox_nbytes, writable=True)
-    answering = Answering(channel, outbox, Stages(configure.slot, configure.plugins))
+    stages = Stages(configure.slot, configure.plugins)
+    answering = Answering(channel, outbox, stages)
     channel.send(Ready(os.getpid()))
     while True:
         match channel.next_message():
             case Run() as run:
                 answering.answer(run, _payload_of(run, inbox, outbox))
+            case Warm(plugins):
+                stages.warm(plugins)
             case Retire():
                 return
             case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import reduce
 from importlib import import_module
 from typing import Any
@@ -45,6 +46,12 @@ class Stages:
         if not isinstance(result, Encoded | Raster):  # pyright: ignore[reportUnnecessaryIsInstance] (not all are typed)
             raise PluginError(stage.plugin, f"its processor returned {type(result).__name__}, not Encoded or Raster")
         return result
+
+    def warm(self, plugins: list[str]) -> None:
+        """Load these ahead of a task. Whatever goes wrong will go wrong again with the task, and be told then."""
+        for name in plugins:
+            with suppress(BaseException):  # SystemExit too, as in a task
+                self._loaded.get(name) or self._load(name)
 
     def _load(self, name: str) -> _Loaded:
         try:
