@@ -29,6 +29,7 @@ STATUS_OF_ERROR: dict[type, int] = {
     offloop.QueueFull: 429,
     offloop.PoolClosed: 503,
     offloop.WorkerDied: 503,
+    offloop.TaskQuarantined: 422,
     offloop.QueueTimeout: 503,
     offloop.TaskTimeout: 504,
     ClientDisconnect: 499,  # nobody is there to read it
