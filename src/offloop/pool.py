@@ -22,7 +22,7 @@ from .results import Result
 from .settings import PoolSettings, check_seconds
 from .sources import Bytes, File, Source, classify
 from .statistics import Statistics, snapshot
-from .submission import Request, Submission
+from .submission import Submission
 
 __all__ = ["Pool"]
 
@@ -143,13 +143,9 @@ class Pool:
         if queue_timeout is not None:
             check_seconds("queue_timeout", queue_timeout)
         material = classify(source)
-        request = Request(
-            stages=self._registry.stages(pipeline),
-            timeout_s=timeout,
-            queue_timeout_s=queue_timeout,
-            destination=_destination(to),
-        )
-        return await Submission(supervisor, self._intake, request).carry_out(material)
+        stages = self._registry.stages(pipeline)
+        submission = Submission(supervisor, self._intake, stages, timeout, queue_timeout, _destination(to))
+        return await submission.carry_out(material)
 
     async def probe(self, source: Source) -> Header:
         """What a source's first bytes declare, without decoding it: media type, width, height.

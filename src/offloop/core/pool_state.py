@@ -45,7 +45,7 @@ from .ledger import Ledger
 from .outcomes import Outcome, of_death, of_failure, of_stop
 from .queue import TaskQueue
 from .supply import Supply, caller_lease
-from .tasks import Completed, Stop, TaskRecord
+from .tasks import Completed, Stop, TaskRecord, TaskSpec
 from .worker_state import WorkerEvent, WorkerState
 
 __all__ = ["PoolState"]
@@ -166,23 +166,27 @@ class PoolState:
             self._settle(task, PoolClosed())
         elif limit is not None and waiting >= limit:
             self._settle(task, QueueFull(max(waiting, 0), limit))
+        elif event.spec is not None:
+            self._dispatch_or_queue(task, event.spec)
 
     def _on_prepared(self, event: TaskPrepared) -> None:
         task = self.ledger.get(event.task_id)
-        if task is None:
-            return  # it has its outcome already: the pool was closed meanwhile
-        task.spec = event.spec
-        source = event.spec.source.block
+        if task is not None:  # else it has its outcome already: the pool was closed meanwhile
+            self._dispatch_or_queue(task, event.spec)
+
+    def _dispatch_or_queue(self, task: TaskRecord, spec: TaskSpec) -> None:
+        task.spec = spec
+        source = spec.source.block
         if source is not None:
             task.source_block = self.arena.get(source.generation)
             assert task.source_block is not None, "a source's block is held by its caller"
             self.arena.take(task.source_block, Lease(Holder.TASK, task.task_id))
-        slot = self.crew.maybe_idle(event.spec.outbox_id)
+        slot = self.crew.maybe_idle(spec.outbox_id)
         if slot is not None:
             self._dispatch(slot, task)
         else:
-            assert event.spec.outbox_id is None, "the host asked can_run_in before"
-            timeout = event.spec.queue_timeout_s
+            assert spec.outbox_id is None, "the host asked can_run_in before"
+            timeout = spec.queue_timeout_s
             self.queue.push(task, None if timeout is None else task.submitted_at + timeout)
 
     def _on_refused(self, event: TaskRefused) -> None:

@@ -41,7 +41,7 @@ from ..core.events import (
     TimePassed,
 )
 from ..core.pool_state import PoolState
-from ..core.tasks import Completed
+from ..core.tasks import Completed, TaskSpec
 from ..errors import InternalError, MemoryLimitExceeded, OffloopError, PoolClosed
 from ..wire.handles import WrittenTo
 from .errands import Errands
@@ -162,12 +162,15 @@ class Supervisor:
 
     # Tickets: what callers wait on
 
-    def submit(self) -> tuple[int, TaskTicket]:
-        """Enter a task whose source is still to be prepared. It may be settled at once."""
-        task_id = next(self._numbers)
+    def new_task_id(self) -> int:
+        """A number for `submit`, never used twice."""
+        return next(self._numbers)
+
+    def submit(self, task_id: int, spec: TaskSpec | None) -> TaskTicket:
+        """Enter a task; no spec: its source is still to be prepared. It may be settled at once."""
         ticket = self._tasks[task_id] = TaskTicket()
-        self.apply(TaskSubmitted(task_id))
-        return task_id, ticket
+        self.apply(TaskSubmitted(task_id, spec))
+        return ticket
 
     async def withdraw(self, task_id: int, ticket: TaskTicket) -> None:
         """Leave an unsettled task: when this returns it has its outcome, and its memory is back. Not cancellable."""
