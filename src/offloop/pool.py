@@ -136,7 +136,7 @@ class Pool:
         task's fate is settled and its memory is back.
         """
         supervisor = self._open()
-        if isinstance(timeout, EllipsisType):
+        if timeout is ...:
             timeout = self._settings.timeout
         elif timeout is not None:
             check_seconds("timeout", timeout)

@@ -55,7 +55,7 @@ class Crew:
 
     def apply(self, slot: Slot, event: WorkerEvent, timer: float | None = None) -> WorkerState:
         """Follow the table, and let the new state's timer run."""
-        before = slot.state
+        before = slot.life.state
         state = slot.life.apply(event)
         self.set_timer(slot, timer)
         if before is WorkerState.IDLE:

@@ -126,7 +126,7 @@ class Intake:
 
     async def _ticket(self, nbytes: int) -> InputTicket:
         ticket = self._supervisor.request_input(nbytes)
-        if not ticket.settled:
+        if not ticket.is_set:
             try:
                 await ticket.wait()
             except BaseException:

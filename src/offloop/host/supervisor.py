@@ -190,10 +190,10 @@ class Supervisor:
         Raises:
             MemoryLimitExceeded: there is no room at this moment, or never.
         """
-        if not ticket.settled:
+        if not ticket.is_set:
             self._pager.work()
             self._tell_results()
-        if not ticket.settled:
+        if not ticket.is_set:
             self.abandon_input(ticket)
             used = self.core.arena.used_bytes
             raise MemoryLimitExceeded(
@@ -292,7 +292,7 @@ class Supervisor:
         """A defect of ours: no decision can be trusted any more. Everybody is told and everything ends."""
         self._defect = error
         for ticket in self._tasks.values():
-            if not ticket.settled:
+            if not ticket.is_set:
                 ticket.settle(InternalError(str(error)), None)
         for worker in self._workers.values():
             worker.kill()
@@ -343,8 +343,7 @@ class Supervisor:
         view: memoryview | None = None
         if isinstance(outcome, Completed) and outcome.block is not None:
             view = self._result_view(outcome, outcome.block)
-        ticket = self._tasks.pop(command.task_id)
-        ticket.settle(outcome, view)
+        self._tasks.pop(command.task_id).settle(outcome, view)
 
     def _result_view(self, outcome: Completed, block: Block) -> memoryview:
         assert not isinstance(outcome.output, WrittenTo)
