@@ -259,22 +259,23 @@ class Supervisor:
     def _apply_all(self) -> None:
         if self.exports.news:
             self._collect_news()
+        core, events, pager = self.core, self._events, self._pager
         now = self._clock()
-        while self._events:
-            for command in self.core.handle(self._events.popleft(), now):
+        while events:
+            for command in core.handle(events.popleft(), now):
                 self._carry_out[type(command)](command)
-            if self._pager.waiting:
+            if pager.waiting:
                 self._see_to_the_pager()
-            while self._pager.results:
-                self._events.append(self._pager.results.popleft())
-        self.exports.wake_wanted = self.core.supply.anyone_waits
+            while pager.results:
+                events.append(pager.results.popleft())
+        self.exports.wake_wanted = core.supply.anyone_waits
         if self.exports.wake_wanted and self.exports.news:
             self.exports.wake()  # it came before the flag was up
-        wake_at = self.core.wake_at
+        wake_at = core.wake_at
         if wake_at < self._armed_for:
             self._armed_for = wake_at
             self._rearm.set()
-        if self.core.closing and self.core.gone:
+        if core.closing and core.gone:
             self._gone.set()
 
     def _collect_news(self) -> None:
