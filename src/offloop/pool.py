@@ -24,7 +24,7 @@ from .results import Result
 from .settings import PoolSettings, check_retries, check_seconds, check_workers
 from .sources import Bytes, File, Source, classify
 from .statistics import Statistics, snapshot
-from .submission import Request, Submission
+from .submission import Submission
 
 __all__ = ["Pool"]
 
@@ -171,21 +171,17 @@ class Pool:
         task's fate is settled and its memory is back.
         """
         supervisor = self._open()
-        if isinstance(timeout, EllipsisType):
+        if timeout is ...:
             timeout = self._settings.timeout
         elif timeout is not None:
             check_seconds("timeout", timeout)
         if queue_timeout is not None:
             check_seconds("queue_timeout", queue_timeout)
         material = classify(source)
-        request = Request(
-            stages=self._registry.stages(pipeline),
-            timeout_s=timeout,
-            queue_timeout_s=queue_timeout,
-            retries=self._settings.retries if retries is None else check_retries(retries),
-            destination=_destination(to),
-        )
-        return await Submission(supervisor, self._intake, request).carry_out(material)
+        stages = self._registry.stages(pipeline)
+        retries = self._settings.retries if retries is None else check_retries(retries)
+        submission = Submission(supervisor, self._intake, stages, timeout, queue_timeout, retries, _destination(to))
+        return await submission.carry_out(material)
 
     async def probe(self, source: Source) -> Header:
         """What a source's first bytes declare, without decoding it: media type, width, height.

@@ -51,6 +51,8 @@ def classify(source: Source) -> Bytes | File | Samples | Buffer | Result:
     Raises:
         InvalidTask: it is nothing that can be a source.
     """
+    if isinstance(source, bytes):  # nearly always, and nothing can be wrong with it
+        return Bytes(memoryview(source))
     if isinstance(source, Buffer | Result):
         return source
     if isinstance(source, str | os.PathLike):

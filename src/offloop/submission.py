@@ -12,7 +12,6 @@ from pathlib import Path
 from time import monotonic
 
 import anyio
-import msgspec
 
 from .buffers import Buffer
 from .core.events import TaskPrepared, TaskRefused
@@ -20,129 +19,150 @@ from .core.tasks import Completed, TaskSpec
 from .errors import InvalidTask, OffloopError, QueueTimeout
 from .host.intake import Intake, Placed, in_inbox, in_outbox
 from .host.supervisor import Supervisor
+from .host.tickets import TaskTicket
 from .results import Result
 from .sources import Bytes, File, Samples
 from .wire.handles import EncodedAt, RasterAt
 from .wire.messages import Stage
 
-__all__ = ["Request", "Submission"]
-
-
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked of a task, beside its source."""
-
-    stages: list[Stage]
-    timeout_s: float | None
-    queue_timeout_s: float | None
-    retries: int
-    destination: Path | None  # absolute
+__all__ = ["Submission"]
 
 
 class Submission:
     """One task's way through the pool, from its caller's side."""
 
-    def __init__(self, supervisor: Supervisor, intake: Intake, request: Request) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        intake: Intake,
+        stages: list[Stage],
+        timeout_s: float | None,
+        queue_timeout_s: float | None,
+        retries: int,
+        destination: Path | None,  # absolute
+    ) -> None:
         self._supervisor = supervisor
         self._intake = intake
-        self._request = request
-        self._queued = monotonic()
-        self._task_id, self._ticket = supervisor.submit()
-        destination = request.destination
-        self._temporary = destination and destination.with_name(f".offloop-{os.getpid()}-{id(supervisor):x}-{self._task_id}")
+        self._stages = stages
+        self._timeout_s = timeout_s
+        self._queue_timeout_s = queue_timeout_s
+        self._retries = retries
+        self._destination = destination
+        self._task_id = task_id = supervisor.new_task_id()
+        self._temporary = destination and destination.with_name(f".offloop-{os.getpid()}-{id(supervisor):x}-{task_id}")
 
     async def carry_out(self, material: Bytes | File | Samples | Buffer | Result) -> Result:
         """Bring the source in, wait for the outcome, and return or raise it."""
+        queued = monotonic()
+        ticket = self._submit_in_place(material)
+        in_place = ticket is not None
+        if ticket is None:
+            ticket = self._supervisor.submit(self._task_id, None)
         try:
-            if not self._ticket.settled:
+            if not in_place and not ticket.is_set:
                 await self._prepare(material)
-            await self._ticket.wait()
+            await ticket.wait()
         finally:
-            if not self._ticket.settled:
-                await self._supervisor.withdraw(self._task_id, self._ticket)
+            if not ticket.is_set:
+                await self._supervisor.withdraw(self._task_id, ticket)
             if self._temporary is not None:
-                await self._remove_leftover(self._temporary)
-        outcome = self._ticket.outcome
+                await self._remove_leftover(self._temporary, ticket)
+        outcome = ticket.outcome
         if isinstance(outcome, Completed):
-            return Result(outcome, self._ticket.view, self._queued, self._request.destination)
+            return Result(outcome, ticket.view, queued, self._destination)
         assert outcome is not None, "a cancelled task's caller is not here any more"
         raise outcome
 
+    def _submit_in_place(self, material: Bytes | File | Samples | Buffer | Result) -> TaskTicket | None:
+        """Enter the task with its source, if a worker can read it where it is; None if it must be brought in."""
+        placed: Placed | None = None
+        match material:
+            case Bytes(data) if not data.nbytes:
+                placed = Placed(EncodedAt(None))
+            case Result():
+                placed = self._maybe_in_place(material)
+            case _:
+                pass
+        return placed and self._supervisor.submit(self._task_id, self._spec(placed))
+
     async def _prepare(self, material: Bytes | File | Samples | Buffer | Result) -> None:
         """Bring the source to where a worker can read it, and queue the task."""
-        queue_timeout = self._request.queue_timeout_s
+        queue_timeout = self._queue_timeout_s
         try:
             if queue_timeout is None:  # no scope to pay for
-                placed, held = await self._place(material)
+                placed = await self._place(material)
             else:
-                placed, held = await self._place_in_time(queue_timeout, material)
+                placed = await self._place_in_time(queue_timeout, material)
         except OffloopError as error:
             self._supervisor.apply(TaskRefused(self._task_id, error))
             return
         self._supervisor.apply(TaskPrepared(self._task_id, self._spec(placed)))
         self._intake.release(placed)
-        del held  # the task holds the block itself now
 
     def _spec(self, placed: Placed) -> TaskSpec:
-        request = self._request
         return TaskSpec(
             source=placed.source,
-            stages=request.stages,
-            timeout_s=request.timeout_s,
-            queue_timeout_s=request.queue_timeout_s,
-            destination=request.destination and os.fsencode(request.destination),
+            stages=self._stages,
+            timeout_s=self._timeout_s,
+            queue_timeout_s=self._queue_timeout_s,
+            destination=self._destination and os.fsencode(self._destination),
             temporary=self._temporary and os.fsencode(self._temporary),
             outbox_id=placed.outbox_id,
-            retries=request.retries,
+            retries=self._retries,
         )
 
-    async def _place_in_time(
-        self, queue_timeout: float, material: Bytes | File | Samples | Buffer | Result
-    ) -> tuple[Placed, memoryview | None]:
+    async def _place_in_time(self, queue_timeout: float, material: Bytes | File | Samples | Buffer | Result) -> Placed:
         with anyio.move_on_after(queue_timeout):
             return await self._place(material)
         raise QueueTimeout(queue_timeout, "memory")
 
-    async def _place(self, material: Bytes | File | Samples | Buffer | Result) -> tuple[Placed, memoryview | None]:
-        """The placed source, and a view that must live until the task holds the block."""
+    async def _place(self, material: Bytes | File | Samples | Buffer | Result) -> Placed:
         match material:
             case Bytes(data):
-                return await self._intake.place(data), None
+                return await self._intake.place(data)
             case File(path):
-                return await self._intake.place_file(path), None
+                return await self._intake.place_file(path)
             case Samples(data, shape, dtype):
-                return await self._intake.place_raster(data, shape, dtype), None
+                return await self._intake.place_raster(data, shape, dtype)
             case Buffer():
                 return self._move(material)
             case Result():
-                return await self._place_result(material)
+                return await self._copy_result(material)
 
-    def _move(self, buffer: Buffer) -> tuple[Placed, memoryview | None]:
+    def _move(self, buffer: Buffer) -> Placed:
         if not buffer.belongs_to(self._supervisor):
             raise InvalidTask("this buffer belongs to another pool")
         block, view = buffer.move()
-        source = EncodedAt(in_inbox(block, view.nbytes) if view.nbytes else None)
-        return Placed(source, None), view
+        return Placed(EncodedAt(in_inbox(block, view.nbytes) if view.nbytes else None), view=view)
 
-    async def _place_result(self, result: Result) -> tuple[Placed, memoryview | None]:
-        """In place where the worker that made it is free this moment, else one copy."""
+    def _maybe_in_place(self, result: Result) -> Placed | None:
+        """The result where it lies, if the worker that made it is free this moment."""
+        block, raster = result.block, result.raster
+        if block is None or not self._supervisor.can_run_in_place(block):
+            return None
+        try:
+            view = result.data[:]
+        except ValueError:
+            return None  # it was released; whoever tries to copy it says so
+        handle = in_outbox(block, view.nbytes)
+        source = EncodedAt(handle) if raster is None else RasterAt(handle, raster.shape, raster.dtype)
+        return Placed(source, view=view, outbox_id=block.segment_id)
+
+    async def _copy_result(self, result: Result) -> Placed:
         try:
             data = result.data[:]
         except ValueError:
             raise InvalidTask("this result's data was released; nothing is left to be a source") from None
         if result.path is not None:
-            return await self._intake.place_file(str(result.path)), None
-        block, raster = result.block, result.raster
-        if block is not None and self._supervisor.can_run_in_place(block):
-            handle = in_outbox(block, data.nbytes)
-            source = EncodedAt(handle) if raster is None else RasterAt(handle, raster.shape, raster.dtype)
-            return Placed(source, None, block.segment_id), data
+            return await self._intake.place_file(str(result.path))
+        raster = result.raster
         if raster is None:
-            return await self._intake.place(data), None
-        return await self._intake.place_raster(data, raster.shape, raster.dtype), None
+            return await self._intake.place(data)
+        return await self._intake.place_raster(data, raster.shape, raster.dtype)
 
-    async def _remove_leftover(self, temporary: Path) -> None:
+    async def _remove_leftover(self, temporary: Path, ticket: TaskTicket) -> None:
         """A worker that was killed while it wrote a file leaves its temporary name behind."""
-        if not isinstance(self._ticket.outcome, Completed):
+        if not isinstance(ticket.outcome, Completed):
             errands = self._supervisor.errands
             await errands.in_thread(_remove_if_there, temporary, limiter=errands.source_threads)
 

@@ -140,10 +140,17 @@ class PoolScript:
     def submit(self, task_id: int) -> list[Command]:
         return self.tell(TaskSubmitted(task_id))
 
-    def prepare(
+    def prepare(self, task_id: int, block: Block | None = None, **more: Any) -> list[Command]:
+        """Its source is in place: nothing, or a block of the inbox."""
+        return self.tell(TaskPrepared(task_id, self._spec(block, **more)))
+
+    def run(self, task_id: int, block: Block | None = None, **more: Any) -> list[Command]:
+        """Submit a task whose source is in place already."""
+        return self.tell(TaskSubmitted(task_id, self._spec(block, **more)))
+
+    def _spec(
         self,
-        task_id: int,
-        block: Block | None = None,
+        block: Block | None,
         *,
         nbytes: int | None = None,
         segment: int = INBOX,
@@ -151,10 +158,9 @@ class PoolScript:
         queue_timeout_s: float | None = None,
         destination: bytes | None = None,
         outbox_id: int | None = None,
-    ) -> list[Command]:
-        """Its source is in place: nothing, or a block of the inbox."""
+    ) -> TaskSpec:
         handle = None if block is None else Handle(segment, block.offset, nbytes or block.nbytes, block.generation)
-        spec = TaskSpec(
+        return TaskSpec(
             source=EncodedAt(handle),
             stages=STAGES,
             timeout_s=timeout_s,
@@ -163,11 +169,6 @@ class PoolScript:
             temporary=None if destination is None else destination + b".tmp",
             outbox_id=outbox_id,
         )
-        return self.tell(TaskPrepared(task_id, spec))
-
-    def run(self, task_id: int, block: Block | None = None, **more: Any) -> list[Command]:
-        """Submit and prepare at once."""
-        return self.submit(task_id) + self.prepare(task_id, block, **more)
 
     def cancel(self, task_id: int) -> list[Command]:
         return self.tell(TaskCancelled(task_id))

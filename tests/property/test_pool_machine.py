@@ -7,6 +7,8 @@ machine says so. It believes nothing: each command is checked against what it kn
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -243,6 +245,27 @@ class PoolMachine(RuleBasedStateMachine):
     def prepare(self, which: int, source: int, timeout_s: float | None, queue_timeout_s: float | None, keep: bool) -> None:
         task_id = self.pick(list(self.preparing), which)
         del self.preparing[task_id]
+        self.tell_with_source(partial(TaskPrepared, task_id), source, timeout_s, queue_timeout_s, keep)
+
+    @rule(
+        source=st.integers(0, 9),
+        timeout_s=st.sampled_from([None, 0.5, 5.0]),
+        queue_timeout_s=st.sampled_from([None, None, 2.0]),
+        keep=st.booleans(),
+    )
+    def submit_prepared(self, source: int, timeout_s: float | None, queue_timeout_s: float | None, keep: bool) -> None:
+        task_id = self.number()
+        self.open_tasks[task_id] = None
+        self.tell_with_source(partial(TaskSubmitted, task_id), source, timeout_s, queue_timeout_s, keep)
+
+    def tell_with_source(
+        self,
+        event: Callable[[TaskSpec], Event],
+        source: int,
+        timeout_s: float | None,
+        queue_timeout_s: float | None,
+        keep: bool,
+    ) -> None:
         held = self.held[source] if 0 <= source < len(self.held) else None
         if held is not None and held[0].segment_id != INBOX_ID and not self.core.can_run_in(held[0].segment_id):
             held = None
@@ -257,7 +280,7 @@ class PoolMachine(RuleBasedStateMachine):
             queue_timeout_s=queue_timeout_s,
             outbox_id=held[0].segment_id if in_outbox and held is not None else None,
         )
-        self.tell(TaskPrepared(task_id, spec))
+        self.tell(event(spec))
         if held is not None and not keep:
             self.held.remove(held)
             self.tell(BlocksReturned((held[0].generation,)))

@@ -104,7 +104,7 @@ class Crew:
 
     def apply(self, slot: Slot, event: WorkerEvent, timer: float | None = None, *, cause: str = "") -> WorkerState:
         """Follow the table, and let the new state's timer run."""
-        before = slot.state
+        before = slot.life.state
         state = slot.life.apply(event)
         self.set_timer(slot, timer)
         self._at_work += (state in _AT_WORK) - (before in _AT_WORK)

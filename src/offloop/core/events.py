@@ -62,9 +62,10 @@ class TimePassed(_Event, frozen=True):
 
 
 class TaskSubmitted(_Event, frozen=True):
-    """A caller has a task; its source is not in the inbox yet."""
+    """A caller has a task."""
 
     task_id: int
+    spec: TaskSpec | None = None  # None: its source is still on its way; `TaskPrepared` follows
 
 
 class TaskPrepared(_Event, frozen=True):

@@ -55,7 +55,7 @@ from .postmortem import report_on
 from .quarantine import Quarantine
 from .queue import TaskQueue
 from .supply import Supply, caller_lease
-from .tasks import Stop, TaskRecord
+from .tasks import Stop, TaskRecord, TaskSpec
 from .worker_state import WorkerEvent, WorkerState
 
 __all__ = ["Phase", "PoolState"]
@@ -207,12 +207,16 @@ class PoolState:
             self._settle(task, PoolClosed(f"the pool is {self.phase.value}"))
         elif limit is not None and waiting >= limit:
             self._settle(task, QueueFull(max(waiting, 0), limit))
+        elif event.spec is not None:
+            self._take_in(task, event.spec)
 
     def _on_prepared(self, event: TaskPrepared) -> None:
         task = self.ledger.get(event.task_id)
-        if task is None:
-            return  # it has its outcome already: the pool was closed meanwhile
-        spec = task.spec = event.spec
+        if task is not None:  # else it has its outcome already: the pool was closed meanwhile
+            self._take_in(task, event.spec)
+
+    def _take_in(self, task: TaskRecord, spec: TaskSpec) -> None:
+        task.spec = spec
         source = spec.source.block
         if source is not None:
             task.source_block = self.arena.get(source.generation)

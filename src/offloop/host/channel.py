@@ -59,8 +59,8 @@ class Channel:
         def read() -> bool:
             data = self._receive_nowait()
             if data:
-                for message in self._decode(data):
-                    handle(message)
+                for frame in self._frames.feed(data):
+                    handle(decode_from_worker(frame))
             return data != b""
 
         await when_readable(self._socket.fileno(), read)
@@ -72,7 +72,7 @@ class Channel:
             data = self._receive_nowait()
             if not data:
                 break
-            messages += self._decode(data)
+            messages += map(decode_from_worker, self._frames.feed(data))
         return messages
 
     def _receive_nowait(self) -> bytes | None:
@@ -83,9 +83,6 @@ class Channel:
             return None
         except ConnectionResetError:
             return b""
-
-    def _decode(self, data: bytes) -> list[FromWorker]:
-        return [decode_from_worker(frame) for frame in self._frames.feed(data)]
 
     def close(self) -> None:
         """Hang up: the worker hears of it as the end of its stream."""

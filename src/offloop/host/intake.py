@@ -32,7 +32,8 @@ class Placed(msgspec.Struct, eq=False):
     """A source where a worker can read it, held until `Intake.release`."""
 
     source: EncodedAt | RasterAt
-    block: Block | None  # returned by `release`; None: somebody else holds it
+    block: Block | None = None  # ours: returned by `release`
+    view: memoryview | None = None  # what holds a block that is somebody else's
     outbox_id: int | None = None  # only this outbox's worker can read it
 
 
@@ -45,7 +46,7 @@ class Intake:
     async def place(self, data: memoryview) -> Placed:
         """Copy bytes in. One-dimensional and contiguous; they must not change until this returns."""
         if not data.nbytes:
-            return Placed(EncodedAt(None), None)
+            return Placed(EncodedAt(None))
         block = await self.allocate(data.nbytes)
         try:
             await self._write(block, 0, data)
@@ -68,7 +69,7 @@ class Intake:
         """
         nbytes = await self._in_thread(_size_of, path)
         if not nbytes:
-            return Placed(EncodedAt(None), None)
+            return Placed(EncodedAt(None))
         block = await self.allocate(nbytes)
         try:
             await self._in_thread(_read_file, path, self._inbox, block.offset, nbytes)
@@ -108,6 +109,7 @@ class Intake:
 
     def release(self, placed: Placed) -> None:
         """The task holds its source itself now, or there will be no task."""
+        placed.view = None
         if placed.block is not None:
             self._supervisor.exports.return_block(placed.block.generation)
             placed.block = None
@@ -124,7 +126,7 @@ class Intake:
 
     async def _ticket(self, nbytes: int) -> InputTicket:
         ticket = self._supervisor.request_input(nbytes)
-        if not ticket.settled:
+        if not ticket.is_set:
             try:
                 await ticket.wait()
             except BaseException:

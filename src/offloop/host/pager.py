@@ -24,19 +24,15 @@ class Pager:
 
     def __init__(self, segments: dict[int, Segment]) -> None:
         self._segments = segments
-        self._moves: deque[FetchPages | DropOutbox] = deque()
+        self.waiting: deque[FetchPages | DropOutbox] = deque()
         self._queued_nbytes = 0
         self._at_work = threading.Lock()
         self.results: deque[PagesReserved | PagesRefused] = deque()  # to be told to the core
 
     def put(self, move: FetchPages | DropOutbox) -> None:
         """Queue a move."""
-        self._moves.append(move)
+        self.waiting.append(move)
         self._queued_nbytes += _nbytes(move)
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self._moves)
 
     @property
     def small(self) -> bool:
@@ -46,13 +42,13 @@ class Pager:
     def work(self) -> None:
         """Carry out everything queued. Blocks; from any thread."""
         with self._at_work:
-            while self._moves:
-                move = self._moves[0]
+            while self.waiting:
+                move = self.waiting[0]
                 if isinstance(move, DropOutbox):
                     self._drop(move)
                 else:
                     self._fetch(move)
-                self._moves.popleft()
+                self.waiting.popleft()
                 self._queued_nbytes -= _nbytes(move)
 
     def _fetch(self, move: FetchPages) -> None:

@@ -44,7 +44,7 @@ from ..core.events import (
     TimePassed,
 )
 from ..core.pool_state import PoolState
-from ..core.tasks import Completed
+from ..core.tasks import Completed, TaskSpec
 from ..errors import InternalError, MemoryLimitExceeded, OffloopError, PoolClosed
 from ..wire.handles import WrittenTo
 from .chronicle import Chronicle
@@ -169,12 +169,15 @@ class Supervisor:
 
     # Tickets: what callers wait on
 
-    def submit(self) -> tuple[int, TaskTicket]:
-        """Enter a task whose source is still to be prepared. It may be settled at once."""
-        task_id = next(self._numbers)
+    def new_task_id(self) -> int:
+        """A number for `submit`, never used twice."""
+        return next(self._numbers)
+
+    def submit(self, task_id: int, spec: TaskSpec | None) -> TaskTicket:
+        """Enter a task; no spec: its source is still to be prepared. It may be settled at once."""
         ticket = self._tasks[task_id] = TaskTicket()
-        self.apply(TaskSubmitted(task_id))
-        return task_id, ticket
+        self.apply(TaskSubmitted(task_id, spec))
+        return ticket
 
     async def withdraw(self, task_id: int, ticket: TaskTicket) -> None:
         """Leave an unsettled task: when this returns it has its outcome, and its memory is back. Not cancellable."""
@@ -194,10 +197,10 @@ class Supervisor:
         Raises:
             MemoryLimitExceeded: there is no room at this moment, or never.
         """
-        if not ticket.settled:
+        if not ticket.is_set:
             self._pager.work()
             self._tell_results()
-        if not ticket.settled:
+        if not ticket.is_set:
             self.abandon_input(ticket)
             used = self.core.arena.used_bytes
             raise MemoryLimitExceeded(
@@ -263,23 +266,24 @@ class Supervisor:
     def _apply_all(self) -> None:
         if self.exports.news:
             self._collect_news()
+        core, events, pager = self.core, self._events, self._pager
         now = self._clock()
-        while self._events:
-            for command in self.core.handle(self._events.popleft(), now):
+        while events:
+            for command in core.handle(events.popleft(), now):
                 self._carry_out[type(command)](command)
-            if self._pager.waiting:
+            if pager.waiting:
                 self._see_to_the_pager()
-            while self._pager.results:
-                self._events.append(self._pager.results.popleft())
-        self.exports.wake_wanted = self.core.supply.anyone_waits
+            while pager.results:
+                events.append(pager.results.popleft())
+        self.exports.wake_wanted = core.supply.anyone_waits
         if self.exports.wake_wanted and self.exports.news:
             self.exports.wake()  # it came before the flag was up
-        wake_at = self.core.wake_at
+        wake_at = core.wake_at
         if wake_at < self._armed_for:
             self._armed_for = wake_at
             self._rearm.set()
-        if self.core.journal.entries:
-            self.chronicle.publish(self.core.journal.take())
+        if core.journal.entries:
+            self.chronicle.publish(core.journal.take())
         self.milestones.look()
 
     def _collect_news(self) -> None:
@@ -297,7 +301,7 @@ class Supervisor:
         """A defect of ours: no decision can be trusted any more. Everybody is told and everything ends."""
         self._defect = error
         for ticket in self._tasks.values():
-            if not ticket.settled:
+            if not ticket.is_set:
                 ticket.settle(InternalError(str(error)), None)
         for worker in self._workers.values():
             worker.kill()
@@ -360,8 +364,7 @@ class Supervisor:
         view: memoryview | None = None
         if isinstance(outcome, Completed) and outcome.block is not None:
             view = self._result_view(outcome, outcome.block)
-        ticket = self._tasks.pop(command.task_id)
-        ticket.settle(outcome, view)
+        self._tasks.pop(command.task_id).settle(outcome, view)
 
     def _result_view(self, outcome: Completed, block: Block) -> memoryview:
         assert not isinstance(outcome.output, WrittenTo)

@@ -10,18 +10,8 @@ from .readiness import Signal
 __all__ = ["InputTicket", "TaskTicket"]
 
 
-class _Ticket(Signal):
-    """Something that will be settled once."""
-
-    __slots__ = ()
-
-    @property
-    def settled(self) -> bool:
-        return self.is_set
-
-
-class TaskTicket(_Ticket):
-    """One task's outcome, once there is one."""
+class TaskTicket(Signal):
+    """One task's outcome; set once there is one."""
 
     __slots__ = ("outcome", "view")
 
@@ -35,8 +25,8 @@ class TaskTicket(_Ticket):
         self.set()
 
 
-class InputTicket(_Ticket):
-    """A block of the inbox, once there is room and pages for it."""
+class InputTicket(Signal):
+    """A block of the inbox; set once there is room and pages for it, or never will be."""
 
     __slots__ = ("__weakref__", "block", "error", "input_id", "nbytes")
 

@@ -80,6 +80,8 @@ class Registry:
         operations = list(pipeline)
         if not operations:
             raise InvalidTask("the pipeline is empty; give at least one operation")
+        if len(operations) == 1:
+            return [self._stage(self._plugin_of(operations[0]), operations)]
         return [self._stage(name, list(group)) for name, group in groupby(operations, self._plugin_of)]
 
     def probe(self, data: memoryview) -> Header | None:

@@ -7,8 +7,6 @@ listened to any more.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from .framing import HEADER_NBYTES, ProtocolError, write_header
@@ -139,6 +137,8 @@ class Failed(_Message, frozen=True, tag="failed"):
 FromSupervisor = Configure | Run | Grant | Cancel | Warm | Retire
 FromWorker = Ready | Need | Done | Failed
 
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _encoder = msgspec.msgpack.Encoder()
 _from_supervisor: msgspec.msgpack.Decoder[FromSupervisor] = msgspec.msgpack.Decoder(FromSupervisor)
 _from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
@@ -154,16 +154,19 @@ def encode_frame(message: FromSupervisor | FromWorker) -> bytearray:
 
 def decode_from_supervisor(frame: bytes | bytearray) -> FromSupervisor:
     """Raises `ProtocolError` for anything that is not exactly one message of the supervisor."""
-    return _decode(_from_supervisor, frame)
+    try:
+        return _from_supervisor.decode(frame)
+    except _UNDECODABLE as error:
+        raise _protocol_error(frame, error) from None
 
 
 def decode_from_worker(frame: bytes | bytearray) -> FromWorker:
     """Raises `ProtocolError` for anything that is not exactly one message of a worker."""
-    return _decode(_from_worker, frame)
-
-
-def _decode(decoder: msgspec.msgpack.Decoder[Any], frame: bytes | bytearray) -> Any:
     try:
-        return decoder.decode(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"undecodable message of {len(frame)} bytes: {error}") from None
+        return _from_worker.decode(frame)
+    except _UNDECODABLE as error:
+        raise _protocol_error(frame, error) from None
+
+
+def _protocol_error(frame: bytes | bytearray, error: Exception) -> ProtocolError:
+    return ProtocolError(f"undecodable message of {len(frame)} bytes: {error}")

@@ -41,7 +41,6 @@ class Answering:
     def answer(self, run: Run, source: Payload) -> None:
         """Carry a task out and send its answer."""
         started_ns = time.monotonic_ns()
-        write_stage(self._outbox.first_page, run.task_id, 0)  # begun: from here on it is not given to another worker
         private_bytes = self._memory.look()  # the last task has let go of everything, and this one has nothing yet
         write_memory(self._outbox.first_page, private_bytes)
         if run.grant is not None:
@@ -70,7 +69,7 @@ class Answering:
 
     def _carry_out(self, run: Run, payload: Payload, task: RunningTask) -> Payload:
         for index, stage in enumerate(run.stages):
-            write_stage(self._outbox.first_page, run.task_id, index)
+            write_stage(self._outbox.first_page, run.task_id, index)  # begun: from now on it is given to no other worker
             task.checkpoint()
             payload = self._stages.carry_out(stage, payload, task)
         task.checkpoint()
@@ -159,5 +158,7 @@ def _traceback_of(error: BaseException) -> str:
 
 
 def _flush_prints() -> None:
-    with suppress(Exception):  # a processor replaced or closed it: its own affair
+    try:  # noqa: SIM105 (`suppress` costs each task more than the flush)
         sys.stdout.flush()
+    except Exception:  # noqa: S110 (a processor replaced or closed it: its own affair)
+        pass

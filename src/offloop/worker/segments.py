@@ -41,15 +41,11 @@ class Segment:
         self.address: int = address
         whole = memoryview((ctypes.c_char * nbytes).from_address(address)).cast("B")
         self._memory = whole if writable else whole.toreadonly()
+        self.first_page = self._memory[: mmap.PAGESIZE]  # of an outbox: the status block
 
     def view(self, handle: Handle) -> memoryview:
         """The bytes that a handle names, in place."""
         return self._memory[handle.offset : handle.offset + handle.nbytes]
-
-    @property
-    def first_page(self) -> memoryview:
-        """The status block's page."""
-        return self._memory[: mmap.PAGESIZE]
 
 
 def address_of(memory: memoryview) -> int | None:

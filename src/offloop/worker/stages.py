@@ -51,7 +51,8 @@ class Stages:
         """Load these ahead of a task. Whatever goes wrong will go wrong again with the task, and be told then."""
         for name in plugins:
             with suppress(BaseException):  # SystemExit too, as in a task
-                self._loaded.get(name) or self._load(name)
+                if name not in self._loaded:
+                    self._load(name)
 
     def _load(self, name: str) -> _Loaded:
         try:
