@@ -15,6 +15,8 @@ import anyio.to_thread
 from .buffers import Buffer
 from .errors import InvalidTask, PoolClosed, TaskFailed
 from .host.intake import Intake
+from .host.launcher import Launcher
+from .host.process import spawn
 from .host.supervisor import Supervisor
 from .operation import Header, Operation, Plugin
 from .plugins import Registry
@@ -74,6 +76,7 @@ class Pool:
             grace=grace,
             start_timeout=start_timeout,
         )
+        self._launcher: Launcher = spawn  # offloop.testing puts others here
         self._stack = AsyncExitStack()
         self._supervisor: Supervisor | None = None
         self._intake: Intake
@@ -90,7 +93,7 @@ class Pool:
         if self._supervisor is not None:
             raise PoolClosed("a pool can be entered only once")
         self._registry = Registry(self._settings.plugins)
-        supervisor = Supervisor(self._settings.resolved(), self._registry.references)
+        supervisor = Supervisor(self._settings.resolved(), self._registry.references, self._launcher)
         self._supervisor = supervisor
         self._intake = Intake(supervisor)
         await self._stack.enter_async_context(supervisor.running())
