@@ -9,21 +9,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .clock import FakeClock
     from .inline import InlineTask, run_inline
     from .leftovers import Surroundings, assert_books_balance, assert_nothing_left
+    from .pools import pool_with, scripted_pool
+    from .scripted import ScriptedTask, ScriptedWorker
+    from .steps import Answer, Die, Refuse, Send, Stall
+    from .transport import Traffic, Transport
 
 _HOMES = {
+    "clock": ("FakeClock",),
     "inline": ("InlineTask", "run_inline"),
     "leftovers": ("Surroundings", "assert_books_balance", "assert_nothing_left"),
+    "pools": ("pool_with", "scripted_pool"),
+    "scripted": ("ScriptedTask", "ScriptedWorker"),
+    "steps": ("Answer", "Die", "Refuse", "Send", "Stall"),
+    "transport": ("Traffic", "Transport"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Answer",
+    "Die",
+    "FakeClock",
     "InlineTask",
+    "Refuse",
+    "ScriptedTask",
+    "ScriptedWorker",
+    "Send",
+    "Stall",
     "Surroundings",
+    "Traffic",
+    "Transport",
     "assert_books_balance",
     "assert_nothing_left",
+    "pool_with",
     "run_inline",
+    "scripted_pool",
 ]
 
 
