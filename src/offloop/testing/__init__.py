@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from .clock import FakeClock
     from .inline import InlineTask, run_inline
     from .leftovers import Surroundings, assert_books_balance, assert_nothing_left
+    from .orders import Fault, Order, OrderError, Point
     from .pools import pool_with, scripted_pool
     from .scripted import ScriptedTask, ScriptedWorker
+    from .starts import FaultyStarts
     from .steps import Answer, Die, Refuse, Send, Stall
     from .transport import Traffic, Transport
 
@@ -21,8 +23,10 @@ _HOMES = {
     "clock": ("FakeClock",),
     "inline": ("InlineTask", "run_inline"),
     "leftovers": ("Surroundings", "assert_books_balance", "assert_nothing_left"),
+    "orders": ("Fault", "Order", "OrderError", "Point"),
     "pools": ("pool_with", "scripted_pool"),
     "scripted": ("ScriptedTask", "ScriptedWorker"),
+    "starts": ("FaultyStarts",),
     "steps": ("Answer", "Die", "Refuse", "Send", "Stall"),
     "transport": ("Traffic", "Transport"),
 }
@@ -32,7 +36,12 @@ __all__ = [
     "Answer",
     "Die",
     "FakeClock",
+    "Fault",
+    "FaultyStarts",
     "InlineTask",
+    "Order",
+    "OrderError",
+    "Point",
     "Refuse",
     "ScriptedTask",
     "ScriptedWorker",
