@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Iterator
-from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import pytest
 
-SHARED_MEMORY = Path("/dev/shm")
+from offloop.testing import Surroundings
 
 BACKENDS: list[Any] = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
@@ -26,27 +23,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
 
 
-def children() -> set[str]:
-    """The living or unreaped children of this process, but for the resource tracker, which the standard library keeps."""
-    found: set[str] = set()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (entry / "cmdline").read_text().replace("\0", " ")
-        except (OSError, ValueError):
-            continue  # it ended while we looked
-        if parent == os.getpid() and "resource_tracker" not in command:
-            found.add(f"{entry.name} {command}")
-    return found
-
-
-def shared_memory() -> set[str]:
-    """The names in /dev/shm."""
-    return {entry.name for entry in SHARED_MEMORY.iterdir()}
-
-
 PURE = {"core", "wire", "property", "gates", "contract"}  # folders whose tests start nothing: looking costs more than they do
 
 
@@ -56,12 +32,7 @@ def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     if PURE & set(request.path.parts):
         yield
         return
-    children_before, names_before = children(), shared_memory()
+    before = Surroundings.now()
     yield
     gc.collect()
-    assert children() - children_before == set()
-    names = shared_memory() - names_before
-    deadline = monotonic() + 1.0
-    while names and monotonic() < deadline:  # a name that another process of the machine makes and unlinks is none of ours
-        names &= shared_memory()
-    assert names == set()
+    before.assert_nothing_new()

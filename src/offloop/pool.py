@@ -17,6 +17,8 @@ from .core.pool_state import Phase
 from .errors import InvalidTask, PoolClosed, TaskFailed
 from .host.chronicle import Reader
 from .host.intake import Intake
+from .host.launcher import Launcher
+from .host.process import spawn
 from .host.supervisor import Supervisor
 from .operation import Header, Operation, Plugin
 from .plugins import Registry
@@ -106,6 +108,7 @@ class Pool:
             max_worker_age=max_worker_age,
             max_worker_memory=max_worker_memory,
         )
+        self._launcher: Launcher = spawn  # offloop.testing puts others here
         self._stack = AsyncExitStack()
         self._supervisor: Supervisor | None = None
         self._intake: Intake
@@ -122,7 +125,7 @@ class Pool:
         if self._supervisor is not None:
             raise PoolClosed("a pool can be entered only once")
         self._registry = Registry(self._settings.plugins)
-        supervisor = Supervisor(self._settings.resolved(), self._registry.references)
+        supervisor = Supervisor(self._settings.resolved(), self._registry.references, self._launcher)
         self._supervisor = supervisor
         self._intake = Intake(supervisor)
         await self._stack.enter_async_context(supervisor.running())

@@ -29,6 +29,7 @@ from offloop.core.pool_state import PoolState
 from offloop.core.tasks import TaskSpec
 from offloop.core.worker_state import WorkerState
 from offloop.statistics import Statistics, snapshot
+from offloop.testing import FakeClock
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
 from offloop.wire.messages import Done, Failed, FromWorker, Need, Ready, Run, Stage
 from offloop.wire.status import Status
@@ -78,15 +79,15 @@ class PoolScript:
             start_timeout_s=START_TIMEOUT_S,
         )
         self.core = PoolState(settings)
-        self.now = 0.0
+        self.clock = FakeClock()
 
     def tell(self, *events: Event) -> list[Command]:
         """All these at the present moment."""
-        return [command for event in events for command in self.core.handle(event, self.now)]
+        return [command for event in events for command in self.core.handle(event, self.clock())]
 
     def at(self, now: float) -> list[Command]:
         """Time passes until then."""
-        self.now = now
+        self.clock.advance_to(now)
         return self.tell(TimePassed())
 
     # Workers

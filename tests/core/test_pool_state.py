@@ -221,7 +221,7 @@ def test_the_queue_deadline_counts_from_the_submission() -> None:
     pool = PoolScript().opened()
     pool.run(1)
     pool.submit(2)
-    pool.now = 1.5
+    pool.clock.advance_to(1.5)
     pool.prepare(2, queue_timeout_s=2.0)
     assert isinstance(outcome_of(pool.at(2.0), 2), QueueTimeout)
 
@@ -243,7 +243,7 @@ def test_a_task_past_its_deadline_is_told_to_stop_and_obeys() -> None:
     assert pool.at(5.0) == [Send(0, Cancel(1))]
     assert pool.state() is WorkerState.TIMED_OUT
     assert pool.core.wake_at <= 5.0 + GRACE_S
-    pool.now = 5.5
+    pool.clock.advance_to(5.5)
     outcome = outcome_of(pool.failed(1, code="cancelled"), 1)
     assert isinstance(outcome, TaskTimeout)
     assert (outcome.timeout_s, outcome.obeyed) == (5.0, True)
@@ -281,7 +281,7 @@ def test_a_deadline_counts_from_the_dispatch() -> None:
     pool = PoolScript().opened()
     pool.run(1)
     pool.run(2, timeout_s=5.0)
-    pool.now = 100.0
+    pool.clock.advance_to(100.0)
     pool.done(1)
     assert pool.at(104.9) == []
     assert pool.at(105.0) == [Send(0, Cancel(2))]

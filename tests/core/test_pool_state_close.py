@@ -175,7 +175,7 @@ def test_a_task_that_was_never_begun_is_not_requeued_by_a_pool_that_is_closing()
 def test_a_pool_that_is_closing_starts_no_process(make: Callable[[], PoolScript]) -> None:
     pool = make()
     pool.close()
-    pool.at(pool.now + GRACE_S)
+    pool.at(pool.clock.now + GRACE_S)
     assert of_type(pool.reaped(), StartWorker) == []
     assert pool.core.gone
 

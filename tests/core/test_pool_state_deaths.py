@@ -244,7 +244,7 @@ def test_start_up_deaths_are_spaced_out_up_to_a_cap() -> None:
         assert of_type(pool.reaped(exit_code=1), StartWorker) == []
         timer = pool.core.crew[0].timer
         assert timer is not None
-        pauses.append(timer - pool.now)
+        pauses.append(timer - pool.clock.now)
         assert pool.at(timer - 0.01) == []
         (start,) = pool.at(timer)
         assert isinstance(start, StartWorker)
@@ -318,7 +318,7 @@ def test_a_ready_that_comes_after_the_start_timer_does_not_change_the_reason() -
         timer = pool.core.crew[0].timer
         if pool.core.hiring.hopeless is None and timer is not None:
             pool.at(timer)
-            pool.at(pool.now + START_TIMEOUT_S)
+            pool.at(pool.clock.now + START_TIMEOUT_S)
             pool.ready()
     assert pool.core.hiring.hopeless is not None
     assert "not ready within 10 s" in str(pool.core.hiring.hopeless)

@@ -27,7 +27,14 @@ ALLOWED: dict[str, set[str]] = {
     **{name: {"host", "core", "wire", "plugins", *CONTRACTS, *POOL} for name in POOL},
     "machine": set(),
     "testing": CONTRACTS,
-    "testing.fixtures": {*CONTRACTS, "pool"},
+    "testing.leftovers": {"pool", "statistics"},
+    "testing.pools": {"host.launcher", "pool", "testing.scripted", "testing.steps"},
+    "testing.pytest_plugin": {"", "pool", "testing.leftovers"},
+    "testing.sabotage": {"wire", "worker", "testing.orders", *CONTRACTS},  # runs in a worker
+    "testing.scripted": {"host.launcher", "wire", "worker.stages", "testing.steps", *CONTRACTS},
+    "testing.starts": {"host.process", "testing.orders"},
+    "testing.steps": {"wire"},
+    "testing.transport": {"host.launcher", "host.process"},
     "cli": {"", "pool", "plugins", "testing", *CONTRACTS, *POOL},
     "": CONTRACTS | POOL | {"history"},  # the package itself: names, loaded lazily
 }
@@ -181,6 +188,8 @@ WRONG = [
     ("plugins.registry", "from ..wire.handles import Handle", "offloop.plugins.registry:1 imports offloop.wire.handles"),
     ("machine", "from .settings import parse_size", "offloop.machine:1 imports offloop.settings"),
     ("testing.faults", "from ..pool import Pool", "offloop.testing.faults:1 imports offloop.pool"),
+    ("testing.sabotage", "from ..pool import Pool", "offloop.testing.sabotage:1 imports offloop.pool"),
+    ("testing.scripted", "from ..pool import Pool", "offloop.testing.scripted:1 imports offloop.pool"),
     ("cli.app", "from ..core.arena import Arena", "offloop.cli.app:1 imports offloop.core.arena"),
     ("cli.app", "from ..host.supervisor import Supervisor", "offloop.cli.app:1 imports offloop.host.supervisor"),
     ("novelty", "from .errors import OffloopError", "offloop.novelty:1 belongs to no layer: add it to the table"),

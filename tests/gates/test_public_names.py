@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import offloop
+import offloop.testing
 
 SOURCE = Path(__file__).parents[2] / "src" / "offloop"
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -77,6 +78,41 @@ def test_a_worker_loads_neither_an_event_loop_nor_the_server() -> None:
     loaded = loaded_by("import offloop.worker.main")
     assert {name for name in loaded if name.partition(".")[0] in {"anyio", "asyncio", "sniffio", "uvloop"}} == set()
     assert not any(name.startswith(("offloop.host", "offloop.core", "offloop.pool")) for name in loaded)
+
+
+@pytest.mark.parametrize("name", offloop.testing.__all__)
+def test_every_public_testing_name_resolves_and_says_what_it_is(name: str) -> None:
+    value = getattr(offloop.testing, name)
+    assert value.__doc__
+    assert value.__module__.startswith("offloop.testing.")
+    assert name in dir(offloop.testing)
+
+
+def test_the_testing_names_that_type_checkers_see_are_the_public_ones() -> None:
+    tree = ast.parse((SOURCE / "testing" / "__init__.py").read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    named = [alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert sorted(named) == sorted(offloop.testing.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
+        _ = offloop.testing.Nonsense
+
+
+def test_the_faults_that_a_worker_loads_bring_no_server() -> None:
+    loaded = loaded_by("import offloop.testing.faults_processor")
+    assert {name for name in loaded if name.partition(".")[0] in {"anyio", "asyncio", "sniffio", "uvloop"}} == set()
+    assert not any(name.startswith(("offloop.host", "offloop.core", "offloop.pool")) for name in loaded)
+
+
+def test_the_pytest_plugin_loads_nothing_but_itself() -> None:
+    loaded = loaded_by("import offloop.testing.pytest_plugin")
+    assert {name for name in loaded if name.partition(".")[0] in {"anyio", "msgspec", "asyncio", "uvloop"}} <= loaded_by(
+        "import pytest"
+    )
+    assert {name for name in loaded if name.startswith("offloop")} == {
+        "offloop",
+        "offloop.testing",
+        "offloop.testing.pytest_plugin",
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))

@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from offloop import Pool, PoolClosed, WorkerDied
+from offloop.testing import Surroundings
 from offloop.testing.faults import Echo, Exit, FaultsPlugin, Hang, Inspect, Noop, Wait
 
 pytestmark = pytest.mark.anyio
@@ -194,7 +195,7 @@ def is_alive(pid: int) -> bool:
 @pytest.mark.parametrize("work", WORK)
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
 def test_no_worker_outlives_a_server_that_was_killed(work: str, stopped: bool) -> None:
-    names = set(os.listdir("/dev/shm"))
+    before = Surroundings.now()
     script = SERVER.replace("OPERATIONS", WORK[work])
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -207,7 +208,7 @@ def test_no_worker_outlives_a_server_that_was_killed(work: str, stopped: bool) -
     deadline = time.monotonic() + 1.0
     while any(map(is_alive, pids)):
         assert time.monotonic() < deadline, "a worker lives on one second after its server's death"
-    assert set(os.listdir("/dev/shm")) - names == set()
+    before.assert_nothing_new()
 
 
 def test_an_interrupted_server_ends_its_workers() -> None:

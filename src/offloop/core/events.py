@@ -128,10 +128,10 @@ class PagesRefused(_Event, frozen=True):
 
 
 class WorkerSpawned(_Event, frozen=True):
-    """There is a process in the slot now."""
+    """There is a worker in the slot now."""
 
     slot: int
-    pid: int
+    pid: int | None  # None: it is no process, but something that plays one
 
 
 class WorkerReported(_Event, frozen=True):

@@ -50,8 +50,10 @@ from ..wire.handles import WrittenTo
 from .chronicle import Chronicle
 from .errands import Errands
 from .exports import Exports
+from .launcher import Launcher
 from .milestones import Milestones
 from .pager import Pager
+from .process import spawn
 from .readiness import Signal, clock, when_readable
 from .segments import Segment
 from .tickets import InputTicket, TaskTicket
@@ -63,9 +65,10 @@ __all__ = ["Supervisor"]
 class Supervisor:
     """One pool's processes, memory and tickets. Made when the pool is entered, in the loop that it will live in."""
 
-    def __init__(self, settings: CoreSettings, plugins: dict[str, str]) -> None:
+    def __init__(self, settings: CoreSettings, plugins: dict[str, str], launch: Launcher = spawn) -> None:
         self.core = PoolState(settings)
         self.plugins = plugins
+        self.launch = launch
         self.segments: dict[int, Segment] = {}
         self.exports = Exports()
         self.errands = Errands()

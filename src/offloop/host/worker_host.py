@@ -16,7 +16,7 @@ from ..wire.framing import ProtocolError
 from ..wire.messages import Configure, FromSupervisor, FromWorker
 from ..wire.status import STATUS_NBYTES, Status, read_status
 from .channel import Channel
-from .process import WorkerProcess, spawn
+from .launcher import LaunchedWorker, Launcher
 from .segments import Segment
 from .worker_log import WorkerLog
 
@@ -28,6 +28,7 @@ class _Host(Protocol):
 
     segments: dict[int, Segment]
     plugins: dict[str, str]
+    launch: Launcher
 
     def apply(self, event: Event) -> None: ...
 
@@ -42,7 +43,7 @@ class WorkerHost:
         self._supervisor = supervisor
         self._threads = threads
         self._unsent: list[FromSupervisor] = []
-        self._process: WorkerProcess | None = None
+        self._process: LaunchedWorker | None = None
         self._channel: Channel | None = None
         self._condemned = False  # killed before there was a process to kill
 
@@ -73,14 +74,14 @@ class WorkerHost:
                 return
             await self._attend(self._process)
 
-    def _start(self) -> WorkerProcess:
+    def _start(self) -> LaunchedWorker:
         """In a thread: make the outbox, fetch its first page, start the process."""
         outbox = Segment(self._outbox_nbytes, workers_write=True)
         self._supervisor.segments[self._outbox_id] = outbox  # owned, before anything can fail
         outbox.fetch(0, STATUS_NBYTES)
-        return spawn(self._supervisor.segments[INBOX_ID].worker_fd, outbox.worker_fd)
+        return self._supervisor.launch(self._supervisor.segments[INBOX_ID].worker_fd, outbox.worker_fd)
 
-    async def _attend(self, process: WorkerProcess) -> None:
+    async def _attend(self, process: LaunchedWorker) -> None:
         channel = self._channel = Channel(process.channel)
         log = WorkerLog(self._slot, process.log_fd)
         self._supervisor.apply(WorkerSpawned(self._slot, process.pid))

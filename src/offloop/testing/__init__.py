@@ -1,5 +1,69 @@
-"""Tools for those who write plugins and for those who test services that use a pool."""
+"""Tools for those who write plugins and for those who test services that use a pool.
 
-from .inline import InlineTask, run_inline
+The names are loaded when they are first used: the faults plugin is imported in workers, which must not load a server.
+"""
 
-__all__ = ["InlineTask", "run_inline"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .clock import FakeClock
+    from .inline import InlineTask, run_inline
+    from .leftovers import Surroundings, assert_books_balance, assert_nothing_left
+    from .orders import Fault, Order, OrderError, Point
+    from .pools import pool_with, scripted_pool
+    from .scripted import ScriptedTask, ScriptedWorker
+    from .starts import FaultyStarts
+    from .steps import Answer, Die, Refuse, Send, Stall
+    from .transport import Traffic, Transport
+
+_HOMES = {
+    "clock": ("FakeClock",),
+    "inline": ("InlineTask", "run_inline"),
+    "leftovers": ("Surroundings", "assert_books_balance", "assert_nothing_left"),
+    "orders": ("Fault", "Order", "OrderError", "Point"),
+    "pools": ("pool_with", "scripted_pool"),
+    "scripted": ("ScriptedTask", "ScriptedWorker"),
+    "starts": ("FaultyStarts",),
+    "steps": ("Answer", "Die", "Refuse", "Send", "Stall"),
+    "transport": ("Traffic", "Transport"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Answer",
+    "Die",
+    "FakeClock",
+    "Fault",
+    "FaultyStarts",
+    "InlineTask",
+    "Order",
+    "OrderError",
+    "Point",
+    "Refuse",
+    "ScriptedTask",
+    "ScriptedWorker",
+    "Send",
+    "Stall",
+    "Surroundings",
+    "Traffic",
+    "Transport",
+    "assert_books_balance",
+    "assert_nothing_left",
+    "pool_with",
+    "run_inline",
+    "scripted_pool",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

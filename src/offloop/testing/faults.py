@@ -3,6 +3,8 @@
 async with Pool(1, plugins=[FaultsPlugin]) as pool:
     with pytest.raises(WorkerDied):
         await pool.run(b"", [Exit(3)])
+    with pytest.raises(WorkerDied):
+        await pool.run(b"SIGKILL at reply byte 1", [Obey()])
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ __all__ = [
     "FaultsPlugin",
     "Grow",
     "Hang",
+    "HoldOn",
     "Inspect",
     "Kill",
     "KillOnce",
     "LeaveChild",
     "Noop",
+    "Obey",
     "PrintText",
     "Progress",
     "Raise",
@@ -120,6 +124,17 @@ class Hang(Operation, frozen=True):
     how: Literal["sleep", "spin", "hold_gil"] = "sleep"
 
 
+class HoldOn(Operation, frozen=True):
+    """Keep the worker until there is a file of that name, or until told to stop; then return the source as it came."""
+
+    until: str
+
+
+class Obey(Operation, frozen=True):
+    """Carry out the order in the source's first line (see `offloop.testing.Order`), such as b"exit 42 at mid-pixels", and
+    return the whole source as it came, if it comes to that."""
+
+
 class Say(Operation, frozen=True):
     """Say what cannot be sent: in an error's text, in nested info, or in info with text that is none."""
 
@@ -154,6 +169,8 @@ class FaultsPlugin(Plugin):
         Grow,
         Wait,
         Hang,
+        HoldOn,
+        Obey,
         Say,
         CallBackBadly,
         LeaveChild,

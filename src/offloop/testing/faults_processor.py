@@ -16,6 +16,7 @@ from ..errors import TaskFailed
 from ..operation import Operation
 from ..processor import Encoded, Payload, Task, WorkerContext
 from . import faults
+from .sabotage import obey
 
 __all__ = ["FaultsProcessor"]
 
@@ -147,6 +148,13 @@ def _wait(operation: faults.Wait, payload: Payload, task: Task) -> Payload:
     return payload
 
 
+def _hold_on(operation: faults.HoldOn, payload: Payload, task: Task) -> Payload:
+    while not os.path.exists(operation.until):
+        time.sleep(0.002)
+        task.checkpoint()
+    return payload
+
+
 def _hang(operation: faults.Hang, _payload: Payload, _task: Task) -> Payload:
     while True:
         match operation.how:
@@ -200,6 +208,8 @@ _ACTIONS: dict[type[Operation], Callable[[Any, Payload, Task], Payload]] = {
     faults.Grow: _grow,
     faults.Wait: _wait,
     faults.Hang: _hang,
+    faults.HoldOn: _hold_on,
+    faults.Obey: obey,
     faults.Say: _say,
     faults.CallBackBadly: _call_back_badly,
     faults.LeaveChild: _leave_child,

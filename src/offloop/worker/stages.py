@@ -14,7 +14,7 @@ from ..operation import Operation
 from ..processor import Encoded, Payload, Processor, Raster, Task
 from ..wire.messages import Stage
 
-__all__ = ["Stages"]
+__all__ = ["Stages", "decoder_for", "named"]
 
 
 class _Loaded(msgspec.Struct, frozen=True):
@@ -56,9 +56,9 @@ class Stages:
 
     def _load(self, name: str) -> _Loaded:
         try:
-            plugin = _named(self._references[name])
-            decoder = _decoder_for(plugin.operations)
-            processor: Processor = _named(plugin.processor)()
+            plugin = named(self._references[name])
+            decoder = decoder_for(plugin.operations)
+            processor: Processor = named(plugin.processor)()
             processor.open(self._worker)
         except Exception as error:
             raise PluginError(name, f"its processor cannot be loaded: {type(error).__name__}: {error}") from error
@@ -66,7 +66,7 @@ class Stages:
         return loaded
 
 
-def _decoder_for(operations: tuple[type[Operation], ...]) -> msgspec.msgpack.Decoder[list[Operation]]:
+def decoder_for(operations: tuple[type[Operation], ...]) -> msgspec.msgpack.Decoder[list[Operation]]:
     """It makes these operations and no other type."""
     union: Any = operations[0]
     for operation in operations[1:]:
@@ -74,7 +74,7 @@ def _decoder_for(operations: tuple[type[Operation], ...]) -> msgspec.msgpack.Dec
     return msgspec.msgpack.Decoder(list[union])
 
 
-def _named(reference: str) -> Any:
+def named(reference: str) -> Any:
     """The object that "module:attribute" names."""
     module, _, attribute = reference.partition(":")
     return reduce(getattr, attribute.split("."), import_module(module))

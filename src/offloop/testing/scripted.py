@@ -1,0 +1,325 @@
+"""A worker without a process: a thread that speaks the worker's language, and does with each task what a script says.
+
+To the supervisor it is a worker like any other: it has a channel, it reads and writes shared memory, it asks for memory and
+gets it, it can be killed. The same contract test runs on it and on real processes. What it cannot be is interrupted: a script
+function has to return.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from traceback import format_exc
+from typing import TypeAlias
+
+import anyio
+import msgspec
+
+from ..host.launcher import LaunchedWorker
+from ..operation import Operation
+from ..wire.framing import MAX_FROM_SUPERVISOR_NBYTES, FrameReader
+from ..wire.handles import INBOX, EncodedAt, Handle, RasterAt, WrittenTo
+from ..wire.messages import (
+    Cancel,
+    Configure,
+    Done,
+    Failed,
+    FromSupervisor,
+    FromWorker,
+    Grant,
+    Need,
+    Ready,
+    Retire,
+    Run,
+    decode_from_supervisor,
+    encode_frame,
+)
+from ..wire.status import write_stage
+from ..worker.stages import decoder_for, named
+from .steps import Answer, Die, Refuse, Send, Stall, Step
+
+__all__ = ["Script", "ScriptLauncher", "ScriptedTask", "ScriptedWorker"]
+
+_EXIT_SUPERVISOR_GONE = 70  # as a real worker's
+
+
+class ScriptedTask(msgspec.Struct, frozen=True):
+    """A task, as a script function sees it."""
+
+    task_id: int
+    slot: int
+    """The worker's place in the pool, from 0."""
+
+    source: bytes
+    operations: list[Operation]
+
+
+Script: TypeAlias = Sequence[Step] | Callable[[ScriptedTask], Step]
+"""One step for each task, in the order in which workers take them up; or a function, asked for each in a worker's thread."""
+
+
+class ScriptLauncher:
+    """Starts workers that share one script."""
+
+    def __init__(self, script: Script, starts: Sequence[Step | None] = ()) -> None:
+        self._script = script
+        self._steps: Iterator[Step] = iter(()) if callable(script) else iter(script)
+        self._starts = iter(starts)
+        self._lock = threading.Lock()
+
+    def __call__(self, inbox_fd: int, outbox_fd: int, /) -> LaunchedWorker:
+        with self._lock:
+            start = next(self._starts, None)
+        return ScriptedWorker(self._next, inbox_fd, outbox_fd, start=start)
+
+    def _next(self, task: ScriptedTask) -> Step:
+        if callable(self._script):
+            return self._script(task)
+        with self._lock:
+            return next(self._steps, Refuse("script_over", f"the script has no step for task {task.task_id}"))
+
+
+class _Gone(Exception):
+    """The supervisor has hung up, or has killed us."""
+
+
+class ScriptedWorker:
+    """One worker: what `offloop.host.launcher.LaunchedWorker` asks for, and the thread behind it."""
+
+    def __init__(
+        self, play: Callable[[ScriptedTask], Step], inbox_fd: int, outbox_fd: int, *, start: Step | None = None
+    ) -> None:
+        """Begin.
+
+        Args:
+            play: what to do with a task.
+            inbox_fd, outbox_fd: the segments; mapped at once, and not needed afterwards.
+            start: what to do instead of becoming ready.
+        """
+        self._play = play
+        self._start = start
+        self._frames = FrameReader(MAX_FROM_SUPERVISOR_NBYTES)
+        self._received: list[FromSupervisor] = []
+        self._standing: Handle | None = None
+        self._operations: dict[str, msgspec.msgpack.Decoder[list[Operation]]] = {}
+        self._slot = 0
+        self._ended = False
+        self._exit_code = 0
+        self._killed = False
+        self._life = threading.Lock()
+        with ExitStack() as opened:  # closed again if anything fails
+            self._inbox = opened.enter_context(mmap.mmap(inbox_fd, 0, prot=mmap.PROT_READ))
+            self._outbox = opened.enter_context(mmap.mmap(outbox_fd, 0))
+            self.channel, self._end = map(opened.enter_context, socket.socketpair())
+            self.log_fd, self._stderr = _pipe(opened)
+            os.set_blocking(self.log_fd, False)
+            self._ended_fd, self._ending = _pipe(opened)  # readable when the thread has ended
+            threading.Thread(target=self._live, name="offloop-scripted-worker", daemon=True).start()
+            opened.pop_all()
+
+    # What the supervisor sees
+
+    pid = None  # a thread
+
+    def kill(self) -> None:
+        with self._life:
+            if not self._ended:
+                self._killed = True
+                with suppress(OSError):
+                    self._end.shutdown(socket.SHUT_RDWR)
+
+    async def wait(self, threads: anyio.CapacityLimiter) -> int:  # noqa: ARG002 (real processes may need one)
+        await anyio.wait_readable(self._ended_fd)
+        return self._exit_code
+
+    def close(self) -> None:
+        os.close(self.log_fd)
+        os.close(self._ended_fd)
+        self.channel.close()
+
+    # The thread
+
+    def _live(self) -> None:
+        try:
+            code = self._serve()
+        except _Gone:
+            code = _EXIT_SUPERVISOR_GONE
+        except Exception:  # the script's own: as a worker that dies of one
+            self._print(format_exc())
+            code = 1
+        self._inbox.close()
+        self._outbox.close()
+        with self._life:
+            self._ended = True
+            self._exit_code = -signal.SIGKILL if self._killed else code
+            self._end.close()
+        os.close(self._stderr)
+        os.close(self._ending)
+
+    def _serve(self) -> int:
+        configure = self._receive()
+        assert isinstance(configure, Configure), "the first message configures"
+        self._slot = configure.slot
+        for name, reference in configure.plugins.items():
+            self._operations[name] = decoder_for(named(reference).operations)
+        if self._start is not None:
+            code = self._begin_badly(self._start)
+            if code is not None:
+                return code
+        else:
+            self._send(Ready(threading.get_native_id()))
+        while True:
+            match self._receive():
+                case Run() as run:
+                    code = self._attend(run)
+                    if code is not None:
+                        return code
+                case Retire():
+                    return 0
+                case _:
+                    pass  # for a task that has ended
+
+    def _begin_badly(self, step: Step) -> int | None:
+        match step:
+            case Die():
+                self._print(step.stderr)
+                return step.exit_code
+            case Send():
+                self._send_all(step)
+                return None
+            case Stall():
+                while not (isinstance(self._receive(), Retire) and step.obey):
+                    pass
+                return 0
+            case _:
+                raise TypeError(f"{step!r} is for a task, and no start")
+
+    def _attend(self, run: Run) -> int | None:
+        """Do what the script says; the exit code, if that is an end."""
+        step = self._play(ScriptedTask(run.task_id, self._slot, self._source_of(run), self._operations_of(run)))
+        if isinstance(step, Die):
+            if step.begun:
+                self._note_begin(run)
+            self._print(step.stderr)
+            return step.exit_code
+        self._note_begin(run)
+        if run.grant is not None:
+            self._standing = run.grant
+        match step:
+            case Answer():
+                self._answer(run, step)
+            case Refuse():
+                self._send(self._failure(run, step.code, step.message))
+            case Send():
+                self._send_all(step)
+            case Stall():
+                while not (self._wait_for_cancel(run) and step.obey):
+                    pass
+                self._send(self._failure(run, "cancelled"))
+        return None
+
+    def _answer(self, run: Run, answer: Answer) -> None:
+        started_ns = time.monotonic_ns()
+        if run.destination is not None:
+            assert run.temporary is not None
+            with open(run.temporary, "xb") as file:
+                file.write(answer.data)
+            os.replace(run.temporary, run.destination)
+            output: EncodedAt | RasterAt | WrittenTo = WrittenTo(len(answer.data))
+        else:
+            try:
+                block = self._place(run, answer.data) if answer.data else None
+            except _Refused as refused:
+                self._send(self._failure(run, refused.code))
+                return
+            output = EncodedAt(block) if answer.shape is None else RasterAt(block, answer.shape, answer.dtype)
+        self._send(Done(run.task_id, output, dict(answer.info), started_ns, time.monotonic_ns()))
+
+    def _place(self, run: Run, data: bytes) -> Handle:
+        """Write a result to where it may lie, and say where that is."""
+        if self._standing is not None and self._standing.nbytes >= len(data):
+            place, self._standing = self._standing, None  # it goes to whoever gets the result
+        else:
+            self._send(Need(run.task_id, len(data)))
+            place = self._grant_for(run)
+        self._outbox[place.offset : place.offset + len(data)] = data
+        return Handle(place.segment, place.offset, len(data), place.generation)
+
+    def _grant_for(self, run: Run) -> Handle:
+        while True:
+            match self._receive():
+                case Grant(task_id=run.task_id, block=block):
+                    if block is None:
+                        raise _Refused("memory_limit")
+                    return block
+                case Cancel(task_id=run.task_id):
+                    raise _Refused("cancelled")
+                case _:
+                    pass
+
+    def _wait_for_cancel(self, run: Run) -> bool:
+        message = self._receive()
+        return isinstance(message, Cancel) and message.task_id == run.task_id
+
+    def _source_of(self, run: Run) -> bytes:
+        handle = run.source.block
+        if handle is None:
+            return b""
+        segment = self._inbox if handle.segment == INBOX else self._outbox
+        return segment[handle.offset : handle.offset + handle.nbytes]
+
+    def _operations_of(self, run: Run) -> list[Operation]:
+        return [operation for stage in run.stages for operation in self._operations[stage.plugin].decode(stage.operations)]
+
+    def _note_begin(self, run: Run) -> None:
+        with memoryview(self._outbox) as page:
+            write_stage(page, run.task_id, 0)
+
+    @staticmethod
+    def _failure(run: Run, code: str, message: str = "") -> Failed:
+        now_ns = time.monotonic_ns()
+        return Failed(run.task_id, code, message, None, now_ns, now_ns)
+
+    def _print(self, text: str) -> None:
+        os.write(self._stderr, text.encode()[-4096:])  # less than a pipe holds
+
+    def _send_all(self, step: Send) -> None:
+        for message in step.messages:
+            self._send(message)
+
+    def _send(self, message: FromWorker | bytes) -> None:
+        try:
+            self._end.sendall(message if isinstance(message, bytes) else encode_frame(message))
+        except OSError:
+            raise _Gone from None
+
+    def _receive(self) -> FromSupervisor:
+        while not self._received:
+            try:
+                data = self._end.recv(32 * 1024)
+            except OSError:
+                data = b""
+            if not data:
+                raise _Gone
+            self._received += map(decode_from_supervisor, self._frames.feed(data))
+        return self._received.pop(0)
+
+
+def _pipe(opened: ExitStack) -> tuple[int, int]:
+    reader, writer = os.pipe()
+    opened.callback(os.close, reader)
+    opened.callback(os.close, writer)
+    return reader, writer
+
+
+class _Refused(Exception):
+    """No memory for a result."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code

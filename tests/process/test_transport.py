@@ -1,0 +1,106 @@
+"""A line that breaks or holds up, between a pool and real workers."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from offloop import Pool, TaskTimeout, WorkerDied
+from offloop.testing import FaultyStarts, Traffic, Transport, pool_with
+from offloop.testing.faults import Echo, FaultsPlugin, Noop, Obey
+from offloop.wire.handles import EncodedAt
+from offloop.wire.messages import Done, Ready, encode_frame
+
+pytestmark = pytest.mark.anyio
+
+READY_NBYTES = len(encode_frame(Ready(1 << 20)))
+
+
+async def test_a_line_that_breaks_in_mid_answer_costs_one_task(anyio_backend: object) -> None:
+    line = Transport(from_worker=Traffic(cut_after_nbytes=READY_NBYTES + 12), starts=1)
+    async with pool_with(line, 1, plugins=[FaultsPlugin]) as pool:
+        with pytest.raises(WorkerDied):
+            await pool.run(b"abc", [Echo()])
+        assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
+        assert pool.statistics().worker_starts == 2
+
+
+@pytest.mark.parametrize("nbytes", [1, 5, READY_NBYTES - 4])
+async def test_a_line_that_breaks_before_a_worker_is_ready_is_a_start_that_failed(anyio_backend: object, nbytes: int) -> None:
+    line = Transport(from_worker=Traffic(cut_after_nbytes=nbytes), starts=1)
+    async with pool_with(line, 1, plugins=[FaultsPlugin]) as pool:
+        assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
+        assert pool.statistics().worker_starts == 2
+
+
+async def test_a_task_that_never_reached_its_worker_is_given_to_another(anyio_backend: object) -> None:
+    async with pool_with(Transport(to_worker=Traffic(cut_after_nbytes=20_000), starts=1), 1, plugins=[FaultsPlugin]) as pool:
+        sent = 0
+        while pool.statistics().worker_starts == 1:  # each comes through: the last of them in the second worker
+            await pool.run(b"abc", [Noop()] * 200)
+            sent += 1
+        assert pool.statistics().completed == sent
+
+
+async def test_a_slow_line_is_only_slow(anyio_backend: object) -> None:
+    line = Transport(to_worker=Traffic(delay_s=0.02), from_worker=Traffic(delay_s=0.02))
+    async with pool_with(line, 1, plugins=[FaultsPlugin]) as pool:
+        result = await pool.run(b"abc" * 100_000, [Echo()])
+        assert bytes(result) == b"abc" * 100_000
+        assert result.timings.waited >= 0.02
+
+
+async def test_what_is_held_up_too_long_is_a_timeout(anyio_backend: object) -> None:
+    line = Transport(from_worker=Traffic(delay_s=0.3))
+    async with pool_with(line, 1, plugins=[FaultsPlugin], grace=30.0) as pool:
+        with pytest.raises(TaskTimeout) as timeout:
+            await pool.run(b"abc", [Echo()], timeout=0.01)
+        assert timeout.value.obeyed, "the answer came within the grace"
+
+
+async def test_an_answer_that_a_dead_worker_left_on_the_line_counts(anyio_backend: object) -> None:
+    async with pool_with(Transport(from_worker=Traffic(delay_s=0.2)), 1, plugins=[FaultsPlugin]) as pool:
+        source = b"SIGKILL at after-reply"
+        assert bytes(await pool.run(source, [Obey()])) == source
+        assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
+
+
+@pytest.mark.parametrize("order", ["SIGKILL", "SIGSEGV", "stop", "close"])
+async def test_a_start_that_is_struck_is_followed_by_another(anyio_backend: object, order: str) -> None:
+    starts = FaultyStarts(f"{order} at starting")
+    async with pool_with(starts, 1, plugins=[FaultsPlugin], start_timeout=0.5 if order == "stop" else 30.0) as pool:
+        assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
+        assert starts.started == pool.statistics().worker_starts >= 2
+
+
+async def test_starts_that_are_all_struck_are_no_pool(anyio_backend: object) -> None:
+    with pytest.raises(WorkerDied, match=r"SIGSEGV during its start"):
+        async with pool_with(FaultyStarts(*["SIGSEGV at starting"] * 3), 1, plugins=[FaultsPlugin]):
+            pytest.fail("the pool was opened")
+
+
+async def test_one_workers_bad_line_is_its_own(anyio_backend: object) -> None:
+    assert len(encode_frame(Done(1, EncodedAt(None), {}, 1, 2))) > 12, "the cut lies in the answer"
+    line = Transport(from_worker=Traffic(cut_after_nbytes=READY_NBYTES + 12), starts=1)
+    async with pool_with(line, 2, plugins=[FaultsPlugin]) as pool:
+        await _until_one_dies(pool)
+        for _ in range(4):
+            assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
+        statistics = pool.statistics()
+        assert (statistics.worker_died, statistics.worker_starts) == (1, 3)
+
+
+async def _until_one_dies(pool: Pool) -> None:
+    died = 0
+
+    async def run() -> None:
+        nonlocal died
+        try:
+            await pool.run(b"abc", [Echo()])
+        except WorkerDied:
+            died += 1
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(run)
+    assert died == 1
