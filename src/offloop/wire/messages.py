@@ -13,8 +13,10 @@ import msgspec
 
 from .framing import HEADER_NBYTES, ProtocolError, write_header
 from .handles import EncodedAt, Handle, RasterAt, WrittenTo
+from .text import printable
 
 __all__ = [
+    "MAX_UNLESS_FAILED_NBYTES",
     "Cancel",
     "Configure",
     "Done",
@@ -33,6 +35,13 @@ __all__ = [
     "encode_frame",
 ]
 
+
+MAX_UNLESS_FAILED_NBYTES = 64 * 1024
+"""What a worker may say at once, but for the texts of a failure: the info of a result is made of many small objects, and a
+mebibyte of it takes the decoder, and so the event loop, up to 42 ms."""
+
+_FAILED = b"\x97\xa6failed"  # how every encoder begins it: an array of 7, a text of 6
+_REASON_LIMIT = 200  # characters: a decoder's complaint may quote what it was given
 
 _Scalar = None | bool | int | float | str
 InfoValue = _Scalar | list[_Scalar] | dict[str, _Scalar]  # what a plugin may say of a result
@@ -150,6 +159,8 @@ def decode_from_supervisor(frame: bytes | bytearray) -> FromSupervisor:
 
 def decode_from_worker(frame: bytes | bytearray) -> FromWorker:
     """Raises `ProtocolError` for anything that is not exactly one message of a worker."""
+    if len(frame) > MAX_UNLESS_FAILED_NBYTES and not frame.startswith(_FAILED):
+        raise ProtocolError(f"a message of {len(frame):,} bytes that is no failure; the limit is {MAX_UNLESS_FAILED_NBYTES:,}")
     return _decode(_from_worker, frame)
 
 
@@ -157,4 +168,4 @@ def _decode(decoder: msgspec.msgpack.Decoder[Any], frame: bytes | bytearray) -> 
     try:
         return decoder.decode(frame)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"undecodable message of {len(frame)} bytes: {error}") from None
+        raise ProtocolError(f"undecodable message of {len(frame)} bytes: {printable(str(error), _REASON_LIMIT)}") from None
