@@ -19,7 +19,7 @@ from ..wire.messages import Cancel, Done, Failed, Need, Ready, Run
 from .arena import Arena, Block, Holder, Lease
 from .claims import ForgedClaim, block_nbytes, claimed_block
 from .commands import Command, DropOutbox, KillWorker, RefuseInput, Send
-from .core_settings import FIRST_GRANT_NBYTES, CoreSettings
+from .core_settings import FIRST_GRANT_NBYTES, MAX_NEEDS, CoreSettings
 from .crew import TIMER_EVENTS, Crew, Slot
 from .events import (
     BlocksReturned,
@@ -297,6 +297,10 @@ class PoolState:
         task = slot.task
         if task is None or task.task_id != need.task_id or task.needed_bytes is not None or need.nbytes < 1:
             self._condemn(slot, f"it asked for {need.nbytes} bytes for task {need.task_id} out of turn")
+            return
+        task.needs += 1
+        if task.needs > MAX_NEEDS:
+            self._condemn(slot, f"it asked for memory more than {MAX_NEEDS:,} times for one task")
             return
         if slot.state is not WorkerState.BUSY:
             return  # it is being stopped, and its grace runs

@@ -46,6 +46,7 @@ class TaskRecord(msgspec.Struct, eq=False):
     granted: list[Block] = []  # held with the worker's lease
     stop: Stop | None = None
     dispatches: int = 0  # how often it was sent to a worker
+    needs: int = 0  # how often it asked for memory
     needed_bytes: int | None = None  # it waits for a grant of so many bytes
     refused: MemoryLimitExceeded | None = None  # the memory that it was refused
 
