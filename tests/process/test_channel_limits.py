@@ -91,8 +91,7 @@ async def test_the_clock_stops_with_the_frame_and_starts_anew_for_the_next(ends:
 
     async def converse() -> None:
         for _ in range(4):  # each frame takes most of the limit, and the stream is inside a frame at all times
-            await ends.say(frame[100:])
-            await ends.say(frame[:100])
+            await ends.say(frame[100:] + frame[:100])
             await anyio.sleep(LIMIT_S * 0.4)
         await ends.say(frame[100:])
         await anyio.sleep(LIMIT_S * 2)  # silence between frames may last
