@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
+import signal
 import socket
 import struct
 import time
@@ -130,7 +132,10 @@ class Task:
 class Worker:
     """The honest part."""
 
-    def __init__(self, channel: int, _lifeline: int, inbox: int, outbox: int) -> None:
+    def __init__(self, channel: int, lifeline: int, inbox: int, outbox: int) -> None:
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())  # an enemy too ends with a test run that was killed
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
         self.socket = socket.socket(fileno=channel)
         _, _slot, inbox_nbytes, outbox_nbytes, *_ = self.receive()
         self.inbox = mmap.mmap(inbox, inbox_nbytes, prot=mmap.PROT_READ)
