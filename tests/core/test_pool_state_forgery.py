@@ -7,14 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from offloop.core.commands import Command, KillWorker, Send, SettleTask
-from offloop.core.events import WorkerMisbehaved
+from offloop.core.core_settings import MAX_NEEDS
+from offloop.core.events import TaskCancelled, WorkerMisbehaved
 from offloop.core.tasks import Completed
 from offloop.core.worker_state import WorkerState
 from offloop.errors import WorkerDied
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
 from offloop.wire.messages import Failed, FromWorker, Need, Ready
 
-from .pool_script import MIB, PoolScript, done, in_outbox, of_type, only, outcome_of, reservations
+from .pool_script import MIB, PLENTY, PoolScript, done, in_outbox, of_type, only, outcome_of, reservations
 
 LIAR_TASK, OTHER_TASK = 1, 2
 
@@ -171,3 +172,17 @@ def test_no_message_is_sent_to_a_condemned_worker() -> None:
     pool.tell(WorkerMisbehaved(0, "nonsense"))
     assert of_type(pool.run(2), Send) == []
     assert of_type(pool.cancel(1), Send) == []
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_asking_for_memory_without_end_condemns_the_worker(stopped: bool) -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    if stopped:
+        pool.tell(TaskCancelled(1))
+    for _ in range(MAX_NEEDS):
+        assert of_type(pool.need(1, PLENTY * 1024), KillWorker) == []
+    assert pool.need(1, PLENTY * 1024) == [KillWorker(0)]
+    outcome = outcome_of(pool.reaped(), 1)
+    assert isinstance(outcome, WorkerDied)
+    assert "more than 10,000 times" in str(outcome.reason)

@@ -107,6 +107,8 @@ async def test_text_that_is_no_text_is_a_failure_and_not_a_death(pool: Pool) -> 
         await pool.run(b"", [Say("error")])
     with pytest.raises(PluginError, match="info of its result"):
         await pool.run(b"", [Say("nested info")])
+    with pytest.raises(PluginError, match=r"info of its result takes 65,0\d\d bytes"):
+        await pool.run(b"", [Say("long info")])
     with pytest.raises(PluginError, match="surrogates"):
         await pool.run(b"", [Say("surrogate info")])
     assert pool.statistics().worker_starts == 2

@@ -70,3 +70,9 @@ def test_what_numpy_does_not_know_is_refused(dtype: str) -> None:
 def test_bytes_need_no_shape() -> None:
     assert EncodedAt(None).block is None
     assert EncodedAt(block_of(3)).block == block_of(3)
+
+
+def test_an_empty_shape_that_no_array_can_have_is_refused() -> None:
+    assert RasterAt(None, (0, 1 << 24, 1 << 24), "<c16").shape[0] == 0
+    with pytest.raises(ValueError, match="no array can have it"):
+        RasterAt(None, (0, (1 << 24) + 1, 3), "|u1")

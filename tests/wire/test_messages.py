@@ -18,6 +18,7 @@ from offloop.wire.messages import (
     FromSupervisor,
     FromWorker,
     Grant,
+    InfoValue,
     Need,
     Ready,
     Retire,
@@ -254,3 +255,25 @@ def test_info_is_plain_values_and_flat_collections_of_them(info: dict[str, Any])
 def test_the_error_says_how_long_the_message_was() -> None:
     with pytest.raises(ProtocolError, match="undecodable message of 3 bytes"):
         decode_from_worker(b"\xc1\xc1\xc1")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [["\x1b[31m" * 10_000], ["done", 1, ["r", None, [1, 1, 1], "\x1b" * 50_000], {}, 0, 0]],
+    ids=["tag", "dtype"],
+)
+def test_what_a_decoder_complains_of_is_quoted_briefly_and_safe_to_print(payload: list[object]) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        decode_from_worker(msgspec.msgpack.encode(payload))
+    assert len(str(caught.value)) < 1000
+    assert str(caught.value).isprintable()
+
+
+def test_only_a_failure_may_be_long() -> None:
+    info: dict[str, InfoValue] = {"text": "x" * 70_000}
+    with pytest.raises(ProtocolError, match=r"70,0\d\d bytes that is no failure; the limit is 65,536"):
+        decode_from_worker(encode_frame(Done(1, EncodedAt(None), info, 1, 2))[HEADER_NBYTES:])
+    failed = Failed(1, "code", "x" * 70_000, "y" * 900_000, 1, 2)
+    assert decode_from_worker(encode_frame(failed)[HEADER_NBYTES:]) == failed
+    with pytest.raises(ProtocolError, match="undecodable"):
+        decode_from_worker(b"\x97\xa6failed" + b"\xc0" * 70_000)

@@ -7,16 +7,17 @@ its start and within its length; the supervisor maps nothing else.
 from __future__ import annotations
 
 from ..wire.handles import OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
-from ..wire.messages import Done, Failed
+from ..wire.messages import Done, Failed, Need
 from .arena import Block, Holder
+from .core_settings import MAX_NEEDS
 from .crew import Slot
 from .tasks import TaskRecord
 
-__all__ = ["ForgedClaim", "block_nbytes", "claimed_block"]
+__all__ = ["ForgedClaim", "block_nbytes", "checked_need", "claimed_block"]
 
 
 class ForgedClaim(Exception):
-    """The worker named memory that is not its own, or a file that nobody asked for."""
+    """The worker named memory that is not its own, a file that nobody asked for, or a need that it may not have."""
 
 
 def claimed_block(slot: Slot, task: TaskRecord, answer: Done | Failed) -> Block | None:
@@ -37,6 +38,21 @@ def claimed_block(slot: Slot, task: TaskRecord, answer: Done | Failed) -> Block 
         if block is not None and block.generation == handle.generation and _was_given(block) and _lies_in(handle, block):
             return block
     raise ForgedClaim("it named a block that it does not hold")
+
+
+def checked_need(slot: Slot, need: Need) -> TaskRecord:
+    """The task that wants memory.
+
+    Raises:
+        ForgedClaim: it is not the worker's, it waits for some already, or it has asked too often.
+    """
+    task = slot.task
+    if task is None or task.task_id != need.task_id or task.needed_bytes is not None or need.nbytes < 1:
+        raise ForgedClaim(f"it asked for {need.nbytes} bytes for task {need.task_id} out of turn")
+    task.needs += 1
+    if task.needs > MAX_NEEDS:
+        raise ForgedClaim(f"it asked for memory more than {MAX_NEEDS:,} times for one task")
+    return task
 
 
 def block_nbytes(output: EncodedAt | RasterAt | WrittenTo) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["FIRST_GRANT_NBYTES", "CoreSettings"]
+__all__ = ["FIRST_GRANT_NBYTES", "MAX_NEEDS", "CoreSettings"]
 
 FIRST_GRANT_NBYTES = 256 * 1024  # result memory sent along with a task: most thumbnails need no more
+MAX_NEEDS = 10_000  # of one task: each costs the loop an answer, and an enemy asks for as long as its task may run
 
 
 class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from ..errors import (
     WorkerDied,
 )
 from ..wire.messages import Failed
+from ..wire.text import printable
 from .tasks import Completed, Stop, TaskRecord
 
 __all__ = ["Outcome", "Tally", "of_death", "of_failure", "of_stop"]
@@ -86,6 +87,4 @@ def of_death(report: CrashReport) -> WorkerDied:
 
 
 def _clean(text: str) -> str:
-    """A worker's text, capped and made safe to print: control characters are escaped."""
-    capped = text if len(text) <= _TEXT_LIMIT else text[:_TEXT_LIMIT] + " [cut]"
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in capped)
+    return printable(text, _TEXT_LIMIT)

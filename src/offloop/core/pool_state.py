@@ -18,7 +18,7 @@ from ..errors import PoolClosed, QueueFull, QueueTimeout
 from ..wire.messages import Cancel, Done, Failed, Need, Ready
 from .answers import Answers
 from .arena import Arena, Holder, Lease
-from .claims import ForgedClaim, claimed_block
+from .claims import ForgedClaim, checked_need, claimed_block
 from .commands import Command, DropOutbox, IdentifySource, KillWorker, RefuseInput, Send
 from .core_settings import FIRST_GRANT_NBYTES, CoreSettings
 from .crew import TIMER_EVENTS, Crew, Slot
@@ -332,14 +332,14 @@ class PoolState:
             self._see_to_the_retried()
 
     def _on_need(self, slot: Slot, need: Need) -> None:
-        task = slot.task
-        if task is None or task.task_id != need.task_id or task.needed_bytes is not None or need.nbytes < 1:
-            self._condemn(slot, f"it asked for {need.nbytes} bytes for task {need.task_id} out of turn")
+        try:
+            task = checked_need(slot, need)
+        except ForgedClaim as forged:
+            self._condemn(slot, str(forged))
             return
-        if slot.state is not WorkerState.BUSY:
-            return  # it is being stopped, and its grace runs
-        assert slot.outbox_id is not None
-        self._commands += self.supply.request_grant(slot.index, slot.outbox_id, task, need.nbytes)
+        if slot.state is WorkerState.BUSY:  # else it is being stopped, and its grace runs
+            assert slot.outbox_id is not None
+            self._commands += self.supply.request_grant(slot.index, slot.outbox_id, task, need.nbytes)
 
     def _condemn(self, slot: Slot, reason: str) -> None:
         if slot.state in (WorkerState.FAILED, WorkerState.RETIRING):

@@ -50,6 +50,7 @@ class TaskRecord(msgspec.Struct, eq=False):
     deaths: int = 0  # workers that have died of it; more than none, and only a fresh worker gets it
     digest: bytes | None = None  # of its source, once there was a reason to ask
     fate: OffloopError | None = None  # how it ends, once its source is identified, unless it is run again
+    needs: int = 0  # how often it asked for memory
     needed_bytes: int | None = None  # it waits for a grant of so many bytes
     refused: MemoryLimitExceeded | None = None  # the memory that it was refused
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -15,7 +17,7 @@ from ..core.events import Event, WorkerExited, WorkerMisbehaved, WorkerReaped, W
 from ..wire.framing import ProtocolError
 from ..wire.messages import Configure, FromSupervisor, FromWorker
 from ..wire.status import STATUS_NBYTES, Status, read_status
-from .channel import Channel
+from .channel import STALL_LIMIT_S, Channel
 from .launcher import LaunchedWorker, Launcher
 from .segments import Segment
 from .worker_log import WorkerLog
@@ -82,7 +84,7 @@ class WorkerHost:
         return self._supervisor.launch(self._supervisor.segments[INBOX_ID].worker_fd, outbox.worker_fd)
 
     async def _attend(self, process: LaunchedWorker) -> None:
-        channel = self._channel = Channel(process.channel)
+        channel = self._channel = Channel(process.channel, STALL_LIMIT_S)
         log = WorkerLog(self._slot, process.log_fd)
         self._supervisor.apply(WorkerSpawned(self._slot, process.pid))
         channel.send(self._configuration())
@@ -92,8 +94,8 @@ class WorkerHost:
             process.kill()
         exit_code: int | None = None
         async with anyio.create_task_group() as task_group:
-            task_group.start_soon(channel.write_unsent)
-            task_group.start_soon(self._listen, channel)
+            for work in (channel.write_unsent, channel.time_frames, partial(self._listen, channel)):
+                task_group.start_soon(self._hold_to_account, work)
             task_group.start_soon(log.drain)
             exit_code = await process.wait(self._threads)
             task_group.cancel_scope.cancel()
@@ -104,9 +106,12 @@ class WorkerHost:
         self._supervisor.apply(WorkerReaped(self._slot, exit_code, status=status, stderr_tail=log.tail, last_words=last_words))
 
     async def _listen(self, channel: Channel) -> None:
+        await channel.receive(lambda message: self._supervisor.apply(WorkerReported(self._slot, message)))
+        self._supervisor.apply(WorkerExited(self._slot))
+
+    async def _hold_to_account(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await channel.receive(lambda message: self._supervisor.apply(WorkerReported(self._slot, message)))
-            self._supervisor.apply(WorkerExited(self._slot))
+            await work()
         except ProtocolError as error:
             self._supervisor.apply(WorkerMisbehaved(self._slot, str(error)))
 

@@ -1,7 +1,8 @@
 """What a worker prints, and where it goes: to logging, bounded, and its end into the report of a death.
 
-The pipe is always drained, so a worker that floods it never blocks on it; what exceeds a line's length or a second's share is
-counted and dropped.
+The pipe is always drained, so a worker never waits on it for long; what exceeds a line's length or a second's share is counted
+and dropped. A flood must not take the loop from everybody else: after so much was read there is a pause, in which the pipe is
+full and the worker that floods it waits.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import logging
 import os
 from time import monotonic
 
+import anyio
+
+from ..wire.text import printable
 from .readiness import when_readable
 
 __all__ = ["WorkerLog"]
@@ -21,6 +25,9 @@ _PIPE_NBYTES = 1024 * 1024  # the most that a pipe can hold
 _TAIL_NBYTES = 4096  # kept for the report of a crash
 _LINE_NBYTES = 2048
 _LINES_PER_SECOND = 50  # a traceback is shorter
+_BURST_NBYTES = 1024 * 1024  # read without a pause: some 0.5 ms of the loop
+_LEAST_CHARGE_NBYTES = 16 * 1024  # a read of one byte costs the loop nearly as much as one of thousands
+_PAUSE_S = 0.025  # between bursts, which makes it 40 MiB a second and 2 % of the loop
 
 
 class WorkerLog:
@@ -31,19 +38,28 @@ class WorkerLog:
         self._fd = descriptor
         self._tail = b""
         self._line = b""
-        self._second = 0
+        self._second: int = 0
         self._lines_left = _LINES_PER_SECOND
         self._dropped = 0
+        self._ended = False
+        self._burst_left = 0
 
     @property
     def tail(self) -> str:
         """The last that it wrote, made safe to print."""
-        text = self._tail.decode("utf-8", "backslashreplace").strip()
-        return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+        return printable(self._tail.decode("utf-8", "backslashreplace").strip(), _TAIL_NBYTES * 4)  # an escaped byte is 4
 
     async def drain(self) -> None:
         """Read until the worker and all that inherited its output have closed it."""
-        await when_readable(self._fd, self.drain_nowait)
+        while True:
+            self._burst_left = _BURST_NBYTES
+            await when_readable(self._fd, self._drain_burst)
+            if self._ended:
+                return
+            await anyio.sleep(_PAUSE_S)
+
+    def _drain_burst(self) -> bool:
+        return self.drain_nowait() and self._burst_left > 0
 
     def drain_rest(self) -> None:
         """Read what a dead worker left behind; its own children may keep the pipe open, so there may be no end."""
@@ -58,22 +74,30 @@ class WorkerLog:
         except BlockingIOError:
             return True
         if not data:
-            self._emit([self._line])
+            self._renew_share()
+            self._emit([self._line][: self._lines_left])
+            self._line = b""
+            self._ended = True
             return False
+        self._burst_left -= max(len(data), _LEAST_CHARGE_NBYTES)
         self._tail = (self._tail + data)[-_TAIL_NBYTES:]
-        *lines, rest = (self._line + data).split(b"\n")
+        self._renew_share()
+        *lines, rest = (self._line + data).split(b"\n", self._lines_left)
         self._emit(lines)
+        self._dropped += rest.count(b"\n")  # never cut into lines: a flood may be nothing but line ends
+        rest = rest[rest.rfind(b"\n") + 1 :]
         self._line = rest[:_LINE_NBYTES]  # a longer line loses its end
         return True
 
-    def _emit(self, lines: list[bytes]) -> None:
+    def _renew_share(self) -> None:
         second = int(monotonic())
         if second != self._second:
             if self._dropped:
                 _log.warning("worker %d: %d lines were dropped", self._slot, self._dropped)
             self._second, self._lines_left, self._dropped = second, _LINES_PER_SECOND, 0
-        taken = [line for line in lines[: self._lines_left] if line]
+
+    def _emit(self, lines: list[bytes]) -> None:
+        taken = [line for line in lines if line]
         self._lines_left -= len(taken)
-        self._dropped += max(len(lines) - len(taken), 0)
         for line in taken:
             _log.info("worker %d: %s", self._slot, ascii(line[:_LINE_NBYTES].decode("utf-8", "backslashreplace"))[1:-1])

@@ -136,9 +136,9 @@ class Obey(Operation, frozen=True):
 
 
 class Say(Operation, frozen=True):
-    """Say what cannot be sent: in an error's text, in nested info, or in info with text that is none."""
+    """Say what cannot be sent: in an error's text, in nested info, in info with text that is none, or in too much info."""
 
-    what: Literal["error", "nested info", "surrogate info"]
+    what: Literal["error", "nested info", "surrogate info", "long info"]
 
 
 class CallBackBadly(Operation, frozen=True):

@@ -171,6 +171,8 @@ def _say(operation: faults.Say, _payload: Payload, _task: Task) -> Payload:
     match operation.what:
         case "error":
             raise TaskFailed("refused", no_text)
+        case "long info":
+            return Encoded(b"", {"text": "x" * 65_000})
         case "nested info":
             return Encoded(b"", {"deep": {"er": {"and": "deeper"}}})
         case _:

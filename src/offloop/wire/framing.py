@@ -40,6 +40,11 @@ class FrameReader:
         """Whether the stream, if it ended here, would end inside a frame."""
         return bool(self._pending)
 
+    @property
+    def pending_nbytes(self) -> int:
+        """How much of the unfinished frame is here, its header included."""
+        return len(self._pending)
+
     def feed(self, data: bytes) -> list[bytearray]:
         """Take the next bytes of the stream and return the frames that they complete, oldest first.
 

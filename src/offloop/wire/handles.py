@@ -21,6 +21,8 @@ _SIZES = {  # bytes per sample, by the letter of the kind
     "c": ("8", "16"),
 }
 
+_MAX_EMPTY_SIDE = 1 << 24  # numpy multiplies the sides that are not 0, and three of these with the largest sample still fit
+
 INBOX = 0  # the pool's inbox: the supervisor writes, every worker reads
 OUTBOX = 1  # the worker's own outbox: it writes, the supervisor reads
 
@@ -52,6 +54,8 @@ class RasterAt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
         nbytes = self.block.nbytes if self.block else 0
         if min(self.shape) < 0 or prod(self.shape) * itemsize_of(self.dtype) != nbytes:
             raise ValueError(f"shape {self.shape} of {self.dtype!r} does not fill {nbytes} bytes")
+        if nbytes == 0 and max(self.shape) > _MAX_EMPTY_SIDE:
+            raise ValueError(f"shape {self.shape} holds no samples, and no array can have it")
 
 
 class WrittenTo(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="w", gc=False):

@@ -11,8 +11,10 @@ import msgspec
 
 from .framing import HEADER_NBYTES, ProtocolError, write_header
 from .handles import EncodedAt, Handle, RasterAt, WrittenTo
+from .text import printable
 
 __all__ = [
+    "MAX_UNLESS_FAILED_NBYTES",
     "Cancel",
     "Configure",
     "Done",
@@ -32,6 +34,13 @@ __all__ = [
     "encode_frame",
 ]
 
+
+MAX_UNLESS_FAILED_NBYTES = 64 * 1024
+"""What a worker may say at once, but for the texts of a failure: the info of a result is made of many small objects, and a
+mebibyte of it takes the decoder, and so the event loop, up to 42 ms."""
+
+_FAILED = (b"\x98\xa6failed", b"\x97\xa6failed")  # how every encoder begins it: an array of 8, or 7, and a text of 6
+_REASON_LIMIT = 200  # characters: a decoder's complaint may quote what it was given
 
 _Scalar = None | bool | int | float | str
 InfoValue = _Scalar | list[_Scalar] | dict[str, _Scalar]  # what a plugin may say of a result
@@ -162,6 +171,8 @@ def decode_from_supervisor(frame: bytes | bytearray) -> FromSupervisor:
 
 def decode_from_worker(frame: bytes | bytearray) -> FromWorker:
     """Raises `ProtocolError` for anything that is not exactly one message of a worker."""
+    if len(frame) > MAX_UNLESS_FAILED_NBYTES and not frame.startswith(_FAILED):
+        raise ProtocolError(f"a message of {len(frame):,} bytes that is no failure; the limit is {MAX_UNLESS_FAILED_NBYTES:,}")
     try:
         return _from_worker.decode(frame)
     except _UNDECODABLE as error:
@@ -169,4 +180,4 @@ def decode_from_worker(frame: bytes | bytearray) -> FromWorker:
 
 
 def _protocol_error(frame: bytes | bytearray, error: Exception) -> ProtocolError:
-    return ProtocolError(f"undecodable message of {len(frame)} bytes: {error}")
+    return ProtocolError(f"undecodable message of {len(frame)} bytes: {printable(str(error), _REASON_LIMIT)}")

@@ -12,7 +12,7 @@ import msgspec
 from ..errors import InvalidTask, PluginError, TaskFailed
 from ..processor import Encoded, Payload, TaskCancelled
 from ..wire.handles import EncodedAt, Handle, RasterAt, WrittenTo
-from ..wire.messages import Done, Failed, InfoValue, Run
+from ..wire.messages import MAX_UNLESS_FAILED_NBYTES, Done, Failed, InfoValue, Run
 from ..wire.status import write_memory, write_stage
 from .channel import Channel
 from .memory import PrivateMemory
@@ -23,6 +23,8 @@ from .task import RunningTask
 __all__ = ["Answering"]
 
 _TEXT_LIMIT = 32 * 1024  # characters of an error's text and of its traceback
+
+_MAX_INFO_NBYTES = MAX_UNLESS_FAILED_NBYTES - 1024  # the rest of a `Done` is short
 
 _info_encoder = msgspec.msgpack.Encoder()
 _info_decoder: msgspec.msgpack.Decoder[dict[str, InfoValue]] = msgspec.msgpack.Decoder(dict[str, InfoValue])
@@ -138,10 +140,17 @@ def _sendable(text: object) -> str:
 
 
 def _checked_info(payload: Payload, run: Run) -> dict[str, InfoValue]:
+    if not payload.info:
+        return {}
     try:
-        return _info_decoder.decode(_info_encoder.encode(payload.info)) if payload.info else {}
+        encoded = _info_encoder.encode(payload.info)
+        info = _info_decoder.decode(encoded)
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise PluginError(run.stages[-1].plugin, f"the info of its result is not what can be sent: {error}") from None
+    if len(encoded) > _MAX_INFO_NBYTES:
+        reason = f"the info of its result takes {len(encoded):,} bytes, and the limit is {_MAX_INFO_NBYTES:,}"
+        raise PluginError(run.stages[-1].plugin, reason)
+    return info
 
 
 def _text_of(error: BaseException) -> str:

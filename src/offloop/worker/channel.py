@@ -19,7 +19,15 @@ from collections import deque
 from typing import Protocol
 
 from ..wire.framing import MAX_FROM_SUPERVISOR_NBYTES, MAX_FROM_WORKER_NBYTES, FrameReader, ProtocolError
-from ..wire.messages import Cancel, FromSupervisor, FromWorker, decode_from_supervisor, encode_frame
+from ..wire.messages import (
+    MAX_UNLESS_FAILED_NBYTES,
+    Cancel,
+    Failed,
+    FromSupervisor,
+    FromWorker,
+    decode_from_supervisor,
+    encode_frame,
+)
 
 __all__ = ["Cancellable", "Channel", "MessageTooLarge"]
 
@@ -73,8 +81,9 @@ class Channel:
             MessageTooLarge: nothing was sent.
         """
         frame = encode_frame(message)
-        if len(frame) > MAX_FROM_WORKER_NBYTES:
-            raise MessageTooLarge(f"{len(frame):,} bytes; the limit is {MAX_FROM_WORKER_NBYTES:,}")
+        limit = MAX_FROM_WORKER_NBYTES if isinstance(message, Failed) else MAX_UNLESS_FAILED_NBYTES
+        if len(frame) > limit:
+            raise MessageTooLarge(f"{len(frame):,} bytes; the limit is {limit:,}")
         try:
             self._socket.sendall(frame)
         except OSError:

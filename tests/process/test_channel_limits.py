@@ -1,0 +1,204 @@
+"""What the other end of a worker's channel may do with the supervisor's time: limits on frames, writes and floods.
+
+The other end is a bare socket. Limits are short here; the time that passes is the loop's own.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+
+import anyio
+import msgspec
+import pytest
+
+from offloop.host.channel import Channel
+from offloop.wire.framing import ProtocolError
+from offloop.wire.handles import EncodedAt
+from offloop.wire.messages import Failed, FromWorker, Need, Ready, Retire, Run, Stage, encode_frame
+
+pytestmark = pytest.mark.anyio
+
+LIMIT_S = 0.2
+LONG = Failed(1, "exception", "x" * 500_000, None, 1, 2)
+
+
+class Ends:
+    """A channel and the socket of its worker."""
+
+    def __init__(self) -> None:
+        ours, self.worker = socket.socketpair()
+        self.worker.setblocking(False)
+        self.channel = Channel(ours, LIMIT_S)
+        self.received: list[FromWorker] = []
+
+    async def serve(self) -> None:
+        """What a worker's host does; raises what ends it."""
+        try:
+            async with anyio.create_task_group() as task_group:
+                task_group.start_soon(self.channel.write_unsent)
+                task_group.start_soon(self.channel.time_frames)
+                await self.channel.receive(self.received.append)
+                task_group.cancel_scope.cancel()
+        except* ProtocolError as errors:
+            raise errors.exceptions[0] from None
+
+    async def say(self, data: bytes | bytearray) -> None:
+        """Send as fast as the other end reads."""
+        rest = memoryview(data)
+        while rest:
+            await anyio.wait_writable(self.worker)
+            rest = rest[self.worker.send(rest) :]
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    ends = Ends()
+    yield ends
+    ends.channel.close()
+    ends.worker.close()
+
+
+def run_of(nbytes: int) -> Run:
+    """A task so large that no socket takes it at once."""
+    return Run(1, EncodedAt(None), [Stage("plugin", msgspec.Raw(msgspec.msgpack.encode("x" * nbytes)))], None)
+
+
+async def test_half_a_frame_is_waited_for_no_longer_than_the_limit(ends: Ends, anyio_backend: object) -> None:
+    ends.worker.send(encode_frame(LONG)[:1000])
+    with anyio.fail_after(20):
+        with pytest.raises(ProtocolError, match=r"began a frame, and after 0.2 s only 1,000 bytes of it had come"):
+            await ends.serve()
+
+
+async def test_a_frame_that_comes_byte_by_byte_gains_no_time(ends: Ends, anyio_backend: object) -> None:
+    async def trickle() -> None:
+        for byte in encode_frame(LONG):
+            await ends.say(bytes([byte]))
+            await anyio.sleep(LIMIT_S / 20)
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as task_group:
+            task_group.start_soon(trickle)
+            with pytest.raises(ProtocolError, match="began a frame"):
+                await ends.serve()
+            task_group.cancel_scope.cancel()
+
+
+async def test_the_clock_stops_with_the_frame_and_starts_anew_for_the_next(ends: Ends, anyio_backend: object) -> None:
+    frame = encode_frame(LONG)
+
+    async def converse() -> None:
+        for _ in range(4):  # each frame takes most of the limit, and the stream is inside a frame at all times
+            await ends.say(frame[100:] + frame[:100])
+            await anyio.sleep(LIMIT_S * 0.4)
+        await ends.say(frame[100:])
+        await anyio.sleep(LIMIT_S * 2)  # silence between frames may last
+        await ends.say(encode_frame(Ready(1)))
+        ends.worker.close()
+
+    await ends.say(frame[:100])
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as task_group:
+            task_group.start_soon(converse)
+            await ends.serve()
+    assert ends.received == [LONG] * 5 + [Ready(1)]
+
+
+async def test_a_pause_of_the_loop_is_not_held_against_a_worker_that_sent_everything(ends: Ends, anyio_backend: object) -> None:
+    message = Failed(1, "exception", "x" * 100_000, None, 1, 2)  # more than one read, and the socket takes it at once
+    frame = encode_frame(message)
+    ends.worker.send(frame[:10])
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as task_group:
+            task_group.start_soon(ends.serve)
+            while not ends.channel._frames.mid_frame:
+                await anyio.sleep(0)
+            await anyio.sleep(LIMIT_S / 100)  # the clock runs
+            assert ends.worker.send(frame[10:]) == len(frame) - 10
+            ends.worker.close()
+            time.sleep(LIMIT_S * 3)
+    assert ends.received == [message]
+
+
+async def test_a_pause_of_the_loop_is_not_held_against_a_worker_that_would_have_read(ends: Ends, anyio_backend: object) -> None:
+    ends.channel.send(run_of(1_000_000))
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as task_group:
+            task_group.start_soon(ends.serve)
+            await anyio.sleep(LIMIT_S / 100)  # the clock runs
+            time.sleep(LIMIT_S * 3)
+            left = len(encode_frame(run_of(1_000_000)))
+            while left:
+                await anyio.wait_readable(ends.worker)
+                left -= len(ends.worker.recv(100_000))
+            ends.worker.close()
+
+
+async def test_a_worker_that_does_not_read_is_found_out_within_the_limit(ends: Ends, anyio_backend: object) -> None:
+    ends.channel.send(run_of(1_000_000))
+    with anyio.fail_after(20):
+        with pytest.raises(ProtocolError, match=r"it does not read: after 0.2 s [\d,]{7} bytes for it are unsent"):
+            await ends.serve()
+
+
+async def test_a_worker_that_reads_a_little_at_a_time_gains_no_time(ends: Ends, anyio_backend: object) -> None:
+    async def sip() -> None:
+        while True:
+            await anyio.wait_readable(ends.worker)
+            ends.worker.recv(10_000)
+            await anyio.sleep(LIMIT_S / 20)
+
+    ends.channel.send(run_of(5_000_000))
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as task_group:
+            task_group.start_soon(sip)
+            with pytest.raises(ProtocolError, match="it does not read"):
+                await ends.serve()
+            task_group.cancel_scope.cancel()
+
+
+async def test_what_a_full_pipe_refused_arrives_whole_and_in_order(ends: Ends, anyio_backend: object) -> None:
+    expected = bytearray()
+    for message in (run_of(1_000_000), Retire(), run_of(100)):
+        ends.channel.send(message)
+        expected += encode_frame(message)
+    got = bytearray()
+
+    async def read() -> None:
+        while len(got) < len(expected):
+            await anyio.wait_readable(ends.worker)
+            got.extend(ends.worker.recv(100_000))
+        ends.worker.close()
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as task_group:
+            task_group.start_soon(read)
+            await ends.serve()
+    assert got == expected
+
+
+async def test_many_messages_at_once_are_a_flood(ends: Ends, anyio_backend: object) -> None:
+    ends.worker.send(encode_frame(Need(1, 1)) * 64)
+    ends.worker.send(encode_frame(Need(1, 1)) * 65)
+    with pytest.raises(ProtocolError, match="without waiting for an answer; the limit is 64"):
+        await ends.serve()
+    assert len(ends.received) <= 64
+
+
+async def test_a_frame_in_thousands_of_pieces_is_refused(ends: Ends, anyio_backend: object) -> None:
+    channel = ends.channel
+    with pytest.raises(ProtocolError, match="more than 4,096 pieces"):
+        for byte in encode_frame(LONG):
+            channel._decode(bytes([byte]))
+
+
+async def test_of_what_a_dead_worker_left_behind_only_so_much_is_looked_at(ends: Ends, anyio_backend: object) -> None:
+    for number in range(30):
+        ends.worker.send(encode_frame(Failed(number, "exception", "x" * 4000, None, 1, 2)))
+    assert len(ends.channel.receive_rest()) == 30
+    for _ in range(10):
+        ends.worker.send(encode_frame(Need(1, 1)) * 100)
+    with pytest.raises(ProtocolError, match="without waiting"):
+        ends.channel.receive_rest()
