@@ -1,8 +1,8 @@
 """Every error that offloop raises, one tree, branched by who has to act.
 
-The caller: `InvalidTask`. Whoever sends the load: `QueueFull`, `QueueTimeout`, `TaskTimeout`. Whoever owns the source
-or the plugin: `TaskFailed`, `WorkerDied`, `PluginError`. Whoever sizes the machine: `MemoryLimitExceeded`. Nobody but
-us: `InternalError`.
+The caller: `InvalidTask`, `PoolClosed`, `PoolMisused`. Whoever sends the load: `QueueFull`, `QueueTimeout`, `TaskTimeout`.
+Whoever owns the source or the plugin: `TaskFailed`, `WorkerDied`, `PluginError`. Whoever sizes the machine:
+`MemoryLimitExceeded`. Nobody but us: `InternalError`.
 
 An error is built from its arguments and writes its own sentence: what was asked, what there was, what to do.
 """
@@ -10,6 +10,7 @@ An error is built from its arguments and writes its own sentence: what was asked
 from __future__ import annotations
 
 import signal as signals
+from typing import Literal
 
 __all__ = [
     "InternalError",
@@ -18,6 +19,7 @@ __all__ = [
     "OffloopError",
     "PluginError",
     "PoolClosed",
+    "PoolMisused",
     "QueueFull",
     "QueueTimeout",
     "SourceTooLarge",
@@ -104,6 +106,10 @@ class WorkerDied(OffloopError):
             what = f"was killed: {self.reason}"
         elif self.signal is not None:
             what = f"was ended by {getattr(self.signal, 'name', f'signal {self.signal}')}"
+        elif self.exit_code is None:
+            what = (
+                "died, and something else in the server took its exit code (by waiting for any child, or by ignoring SIGCHLD)"
+            )
         else:
             what = f"exited with code {self.exit_code}"
         tail = f"; its stderr ended with:\n{self.stderr_tail}" if self.stderr_tail else ""
@@ -143,6 +149,23 @@ class PoolClosed(OffloopError):
 
     def __init__(self, what: str = "the pool is closed") -> None:
         super().__init__(f"{what}: use it inside `async with Pool() as pool`")
+
+
+class PoolMisused(OffloopError, RuntimeError):
+    """The pool was used outside the process, the thread or the event loop that it was entered in. Nothing was done."""
+
+    def __init__(self, what: Literal["process", "thread", "event loop"], home: str, here: str) -> None:
+        self.what = what  # in which respect the caller was somewhere else
+        self.home = home  # where the pool lives: a pid, a thread's name, a loop
+        self.here = here  # where the call came from
+        super().__init__(f"the pool belongs to {what} {home}, and this call comes from {what} {here}: {_REMEDIES[what]}")
+
+
+_REMEDIES = {
+    "process": "a forked child can neither use nor end its parent's pool; make one of its own after the fork",
+    "thread": "use anyio.from_thread.run or asyncio.run_coroutine_threadsafe to call it where it lives, or make one here",
+    "event loop": "call it in the loop that entered it, or make one here",
+}
 
 
 class InternalError(OffloopError):

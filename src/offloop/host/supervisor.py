@@ -44,8 +44,10 @@ from ..core.pool_state import PoolState
 from ..core.tasks import Completed
 from ..errors import InternalError, MemoryLimitExceeded, OffloopError, PoolClosed
 from ..wire.handles import WrittenTo
+from . import forks
 from .errands import Errands
 from .exports import Exports
+from .home import Home
 from .pager import Pager
 from .readiness import Signal, clock, when_readable
 from .segments import Segment
@@ -59,6 +61,7 @@ class Supervisor:
     """One pool's processes, memory and tickets. Made when the pool is entered, in the loop that it will live in."""
 
     def __init__(self, settings: CoreSettings, plugins: dict[str, str]) -> None:
+        self.home = Home()
         self.core = PoolState(settings)
         self.plugins = plugins
         self.segments: dict[int, Segment] = {}
@@ -90,6 +93,7 @@ class Supervisor:
             SettleTask: self._settle_task,
             AnnounceOpening: self._announce_opening,
         }
+        forks.watch(self)
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -113,7 +117,8 @@ class Supervisor:
                 finally:
                     await self._close()
         except* Exception as defects:  # not the body's: only our own tasks' can come here
-            self._defect = self._defect or defects
+            if not self.home.forked:  # there they come of tasks that are half the parent's
+                self._defect = self._defect or defects
         finally:
             self._release_memory()
         if self._defect is not None:
@@ -186,7 +191,10 @@ class Supervisor:
 
         Raises:
             MemoryLimitExceeded: there is no room at this moment, or never.
+            PoolMisused: it has not come yet, and this is another thread or loop than the pool's; or another process.
         """
+        if not ticket.settled or self.home.forked:
+            self.home.check()
         if not ticket.settled:
             self._pager.work()
             self._tell_results()
@@ -206,6 +214,17 @@ class Supervisor:
                 self.exports.return_block(ticket.block.generation)
         else:
             self.apply(InputAbandoned(ticket.input_id))
+
+    def forked(self) -> None:
+        """In a forked child: the pool is the parent's. Nothing is decided here any more, and who waits here is told so."""
+        self.home.forked = True
+        self._applying = True  # for good: events are put aside
+        self.exports.forked()
+        if self.home.in_thread:  # else their loop is not here
+            for ticket in self._tasks.values():
+                ticket.settle(self.home.error(), None)
+            for ticket in self._inputs.values():
+                ticket.refuse(self.home.error())
 
     # The loop's own tasks
 
@@ -235,7 +254,7 @@ class Supervisor:
 
     async def _close(self) -> None:
         try:
-            if self._defect is None and INBOX_ID in self.segments:
+            if not self.home.forked and self._defect is None and INBOX_ID in self.segments:
                 self.apply(CloseRequested())
                 await self._gone.wait_whatever_happens()
         finally:
