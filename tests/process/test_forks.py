@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,7 @@ FORKS = {
 
 
 @contextmanager
-def server(loop: str, body: str) -> Iterator[subprocess.Popen[str]]:
+def server(loop: str, body: str) -> Generator[subprocess.Popen[str]]:
     """A server in a session of its own, on that loop, whose body gets the pool."""
     command = [sys.executable, "-c", SERVER.replace("BODY", body), loop]
     with subprocess.Popen(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import anyio
 import anyio.from_thread
@@ -25,7 +24,7 @@ CALLS: dict[str, Callable[[Pool], Awaitable[object]]] = {
 }
 
 
-async def chunks() -> Any:
+async def chunks() -> AsyncIterator[bytes]:
     yield b"abc"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -20,7 +21,7 @@ import anyio.to_thread
 
 from . import forks
 
-__all__ = ["WorkerProcess", "spawn"]
+__all__ = ["WorkerProcess", "spawn", "why_not_started"]
 
 _SIGNAL_PROCESS_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, since Linux 6.9
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -148,6 +149,20 @@ def spawn(inbox_fd: int, outbox_fd: int) -> WorkerProcess:
     finally:
         ends.close_theirs()
     return worker
+
+
+def why_not_started(error: Exception) -> str:
+    """The error, and what limit it ran into, where that can be told."""
+    limits = {
+        errno.EMFILE: ("this process may have {:,} descriptors (RLIMIT_NOFILE)", resource.RLIMIT_NOFILE),
+        errno.EAGAIN: ("this user may have {:,} processes and threads (RLIMIT_NPROC)", resource.RLIMIT_NPROC),
+    }
+    text = f"{type(error).__name__}: {error}"
+    number = error.errno if isinstance(error, OSError) else None
+    if number not in limits:
+        return text
+    said, limit = limits[number]
+    return f"{text}; {said.format(resource.getrlimit(limit)[0])}"
 
 
 class _Ends:

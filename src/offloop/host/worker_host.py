@@ -16,7 +16,7 @@ from ..wire.framing import ProtocolError
 from ..wire.messages import Configure, FromSupervisor, FromWorker
 from ..wire.status import STATUS_NBYTES, Status, read_status
 from .channel import Channel
-from .process import WorkerProcess, spawn
+from .process import WorkerProcess, spawn, why_not_started
 from .segments import Segment
 from .worker_log import WorkerLog
 
@@ -68,7 +68,7 @@ class WorkerHost:
             try:
                 self._process = await anyio.to_thread.run_sync(self._start, limiter=self._threads)
             except Exception as error:  # no memory, no descriptor, no thread, no interpreter: the slot must hear of it
-                reason = f"it could not be started: {type(error).__name__}: {error}"
+                reason = f"it could not be started: {why_not_started(error)}"
                 self._supervisor.apply(WorkerReaped(self._slot, None, reason=reason))
                 return
             await self._attend(self._process)
