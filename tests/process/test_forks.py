@@ -122,6 +122,25 @@ async def body(pool):
     say(completed=True)
 """
 
+HAS_ITS_OWN = """
+async def body(pool):
+    before = await pids(pool)
+    pid = os.fork()
+    if not pid:
+        async def live():
+            async with Pool(2, plugins=[FaultsPlugin], memory_limit="128MiB") as own:
+                assert not set(await pids(own)) & set(before)
+                await works(own)
+            say(own=True)
+        thread = threading.Thread(target=anyio.run, args=[live], kwargs={"backend": backend})
+        thread.start()
+        thread.join()
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(await anyio.to_thread.run_sync(lambda: os.waitpid(pid, 0)[1])) == 7
+    assert await pids(pool) == before
+    await works(pool)
+"""
+
 LIVES_ON = """
 async def body(pool):
     found = await pids(pool)
@@ -187,6 +206,12 @@ def test_a_forked_child_is_told_that_the_pool_is_not_its_own_and_the_parent_work
 def test_a_forked_child_that_leaves_the_block_does_the_parent_no_harm(loop: str, end: str) -> None:
     said, errors = told(loop, ENDS_ITS_BLOCK.replace("END", end))
     assert said == [{"completed": True}], errors
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_forked_child_can_have_a_pool_of_its_own(loop: str) -> None:
+    said, errors = told(loop, HAS_ITS_OWN)
+    assert said == [{"own": True}], errors
 
 
 @pytest.mark.parametrize("way", FORKS)

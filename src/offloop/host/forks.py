@@ -75,10 +75,12 @@ def _in_child() -> None:
     for poller in _pollers():
         _replace_poller(poller)
     _replace_kept()
-    for object_ in list(_watched):
-        object_.forked()
-    _watched.clear()
-    undisturbed.release()
+    try:
+        for object_ in list(_watched):
+            object_.forked()
+    finally:
+        _watched.clear()
+        undisturbed.release()
 
 
 def _replace_kept() -> None:
