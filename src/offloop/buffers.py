@@ -42,7 +42,9 @@ class Buffer:
 
         Raises:
             MemoryLimitExceeded: there will never be that much.
+            PoolMisused: this is another process, thread or loop than the pool's.
         """
+        self._supervisor.home.check()
         await self._ticket.wait()
         if self._ticket.error is not None:
             raise self._ticket.error
@@ -59,6 +61,7 @@ class Buffer:
             MemoryLimitExceeded: there is no room at this moment (`await buffer.ready()` would wait for it), or never.
             InvalidTask: the buffer was moved into a task.
             PoolClosed: the pool is closed, and the view was not taken before.
+            PoolMisused: the pages are not there yet, and this is another thread than the pool's; `await buffer.ready()` there.
         """
         if self._moved:
             raise InvalidTask("this buffer was moved into a task; make a new one with pool.buffer(nbytes)")

@@ -1,7 +1,7 @@
 """Every error that offloop raises, one tree, branched by who has to act.
 
-The caller: `InvalidTask`. Whoever sends the load: `QueueFull`, `QueueTimeout`, `TaskTimeout`. Whoever owns the source
-or the plugin: `TaskFailed`, `WorkerDied`, `TaskQuarantined`, `PluginError`. Whoever sizes the machine:
+The caller: `InvalidTask`, `PoolClosed`, `PoolMisused`. Whoever sends the load: `QueueFull`, `QueueTimeout`, `TaskTimeout`.
+Whoever owns the source or the plugin: `TaskFailed`, `WorkerDied`, `TaskQuarantined`, `PluginError`. Whoever sizes the machine:
 `MemoryLimitExceeded`. Nobody but us: `InternalError`.
 
 An error is built from its arguments and writes its own sentence: what was asked, what there was, what to do.
@@ -10,6 +10,7 @@ An error is built from its arguments and writes its own sentence: what was asked
 from __future__ import annotations
 
 import signal as signals
+from typing import Literal
 
 import msgspec
 
@@ -21,6 +22,7 @@ __all__ = [
     "OffloopError",
     "PluginError",
     "PoolClosed",
+    "PoolMisused",
     "QueueFull",
     "QueueTimeout",
     "SourceTooLarge",
@@ -184,6 +186,23 @@ class PoolClosed(OffloopError):
         super().__init__(f"{what}: use it inside `async with Pool() as pool`")
 
 
+class PoolMisused(OffloopError, RuntimeError):
+    """The pool was used outside the process, the thread or the event loop that it was entered in. Nothing was done."""
+
+    def __init__(self, what: Literal["process", "thread", "event loop"], home: str, here: str) -> None:
+        self.what = what  # in which respect the caller was somewhere else
+        self.home = home  # where the pool lives: a pid, a thread's name, a loop
+        self.here = here  # where the call came from
+        super().__init__(f"the pool belongs to {what} {home}, and this call comes from {what} {here}: {_REMEDIES[what]}")
+
+
+_REMEDIES = {
+    "process": "a forked child can neither use nor end its parent's pool; make one of its own after the fork",
+    "thread": "use anyio.from_thread.run or asyncio.run_coroutine_threadsafe to call it where it lives, or make one here",
+    "event loop": "call it in the loop that entered it, or make one here",
+}
+
+
 class InternalError(OffloopError):
     """A defect in offloop itself. Please report it with the traceback."""
 
@@ -194,7 +213,9 @@ def _end_of(exit_code: int | None, reason: str | None) -> str:
         return f"was killed: {reason}" if exit_code is not None else reason
     if signal is not None:
         return f"was ended by {getattr(signal, 'name', f'signal {signal}')}"
-    return "ended, nobody knows how" if exit_code is None else f"exited with code {exit_code}"
+    if exit_code is None:
+        return "died, and something else in the server took its exit code (by waiting for any child, or by ignoring SIGCHLD)"
+    return f"exited with code {exit_code}"
 
 
 def _during(running: str | None) -> str:

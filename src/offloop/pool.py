@@ -134,7 +134,17 @@ class Pool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        """End everything; takes the grace at most, plus the time that the system needs to kill and reap."""
+        """End everything; takes the grace at most, plus the time that the system needs to kill and reap.
+
+        In a forked child it ends nothing: the pool is the parent's.
+
+        Raises:
+            PoolMisused: this is another thread or event loop than the one that entered the pool.
+        """
+        if self._supervisor is not None:
+            if self._supervisor.home.forked:
+                return None  # nothing can be awaited here: the loop is the parent's
+            self._supervisor.home.check()
         return await self._stack.__aexit__(kind, error, traceback)
 
     async def run(
@@ -169,6 +179,8 @@ class Pool:
             MemoryLimitExceeded: source or result can never fit.
             PluginError: a plugin's processor cannot be loaded.
             PoolClosed: the pool is not open, or was closed meanwhile.
+            PoolMisused: this is another process, thread or event loop than the one that entered the pool. So with all methods
+                but `statistics`.
 
         Cancelling the call takes the task out of the queue, or stops it as a timeout would; the call ends when the
         task's fate is settled and its memory is back.
@@ -253,10 +265,13 @@ class Pool:
         return buffer
 
     def statistics(self) -> Statistics:
-        """The pool in numbers, at this moment. Also after it was closed: the last numbers."""
+        """The pool in numbers, at this moment. Also after it was closed: the last numbers; in a forked child: the fork's.
+
+        From any thread; in another than the pool's own the numbers may be of two moments.
+        """
         if self._supervisor is None:
             raise PoolClosed("the pool was never entered")
-        if not self._supervisor.core.gone:
+        if not self._supervisor.core.gone and self._supervisor.home.is_here:
             self._supervisor.collect_returns()
         return snapshot(self._supervisor.core)
 
@@ -303,6 +318,7 @@ class Pool:
     def _open(self) -> Supervisor:
         if self._supervisor is None or self._supervisor.core.phase is not Phase.OPEN:
             raise PoolClosed
+        self._supervisor.home.check()
         return self._supervisor
 
 

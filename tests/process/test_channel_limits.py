@@ -191,7 +191,7 @@ async def test_a_frame_in_thousands_of_pieces_is_refused(ends: Ends, anyio_backe
     channel = ends.channel
     with pytest.raises(ProtocolError, match="more than 4,096 pieces"):
         for byte in encode_frame(LONG):
-            channel._decode(bytes([byte]))
+            channel._frames_of(bytes([byte]))
 
 
 async def test_of_what_a_dead_worker_left_behind_only_so_much_is_looked_at(ends: Ends, anyio_backend: object) -> None:

@@ -19,9 +19,8 @@ import pytest
 
 from offloop import MemoryLimitExceeded, OffloopError, Pool, TaskFailed, TaskTimeout, WorkerDied
 from offloop.host import worker_host
+from offloop.testing import assert_nothing_left
 from offloop.testing.faults import Echo, FaultsPlugin, Noop, PrintText
-
-from .conftest import assert_settled
 
 pytestmark = pytest.mark.anyio
 
@@ -203,7 +202,7 @@ async def suffer(case: Case) -> None:
         statistics = pool.statistics()
         assert statistics.worker_starts == starts
         assert statistics.completed == 2 * TASKS - len(errors)
-    assert_settled(pool.statistics())
+    assert_nothing_left(pool)
 
 
 @pytest.mark.parametrize("anyio_backend", UVLOOP)
@@ -239,7 +238,7 @@ async def test_an_enemy_that_does_not_read_dies_of_a_large_task(anyio_backend: o
             (error,) = errors
             assert re.fullmatch(r"it broke the protocol: it does not read: after 0.5 s [\d,]+ bytes .*", str(error.reason))
             await until_whole(pool, 3)
-    assert_settled(pool.statistics())
+    assert_nothing_left(pool)
 
 
 async def test_an_enemy_that_wrote_no_file_is_found_out(anyio_backend: object, begin_with: Begin, tmp_path: Path) -> None:
@@ -262,7 +261,7 @@ async def test_an_enemy_that_wrote_no_file_is_found_out(anyio_backend: object, b
     assert "did not write one that was" in errors[0].reason
     files = [path for path in tmp_path.iterdir() if path.name.startswith(("result", ".offloop"))]
     assert [path.read_bytes() for path in files] == [b"abc"] * (TASKS - 1)
-    assert_settled(pool.statistics())
+    assert_nothing_left(pool)
 
 
 def test_every_behaviour_has_its_case() -> None:

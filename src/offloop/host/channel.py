@@ -122,7 +122,7 @@ class Channel:
             data = self._receive_nowait()
             if not data or len(messages) > _MAX_UNREAD:
                 break
-            messages += map(decode_from_worker, self._frames.feed(data))
+            messages += map(decode_from_worker, self._frames_of(data))
         return messages
 
     def _receive_nowait(self) -> bytes | None:

@@ -54,21 +54,39 @@ class Errands:
     async def in_thread(
         self, function: Callable[[Unpack[Arguments]], Value], *arguments: *Arguments, limiter: anyio.CapacityLimiter
     ) -> Value:
-        """Run a function in a thread, and return only when it has ended; a cancellation of the caller is raised then."""
+        """Run a function in a thread, and return only when it has ended; a cancellation of the caller is raised then.
+
+        When the system has no thread to give, it runs here: better late than never.
+        """
         if self._task_group is None:
             return await anyio.to_thread.run_sync(function, *arguments, limiter=limiter)
         ended = Signal()
+        begun = False
         outcome: list[Value] = []
         errors: list[Exception] = []
+
+        def call() -> None:
+            nonlocal begun
+            begun = True
+            outcome.append(function(*arguments))
 
         async def errand() -> None:
             try:
                 with anyio.CancelScope(shield=True):
-                    outcome.append(await anyio.to_thread.run_sync(function, *arguments, limiter=limiter))
-            except Exception as error:  # the caller's
-                errors.append(error)
+                    await anyio.to_thread.run_sync(call, limiter=limiter)
+            except Exception as error:
+                if begun:
+                    errors.append(error)  # the caller's
+                else:
+                    call_here()
             finally:
                 ended.set()
+
+        def call_here() -> None:
+            try:
+                call()
+            except Exception as error:
+                errors.append(error)
 
         self.run(errand)
         await ended.wait_whatever_happens()

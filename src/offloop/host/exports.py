@@ -14,6 +14,7 @@ from collections import deque
 from contextlib import suppress
 
 from ..core.arena import Block
+from . import forks
 from .segments import Segment
 from .tickets import InputTicket
 
@@ -26,7 +27,9 @@ class Exports:
     def __init__(self) -> None:
         self._returned: deque[int] = deque()
         self._forgotten: deque[InputTicket] = deque()
-        self.wake_fd, self._wake_writer = os.pipe()  # closed on exec
+        with forks.undisturbed:
+            self.wake_fd, self._wake_writer = os.pipe()  # closed on exec
+            forks.keep(self.wake_fd, self._wake_writer)
         os.set_blocking(self.wake_fd, False)
         os.set_blocking(self._wake_writer, False)
         self._wake_lock = threading.RLock()  # a finalizer may strike while this thread is waking already
@@ -78,9 +81,14 @@ class Exports:
         """Nobody listens any more; views may still come back, unheard."""
         with self._wake_lock:
             self.wake_wanted = False
-            os.close(self._wake_writer)
+            forks.close(self._wake_writer)
             self._wake_writer = -1
-        os.close(self.wake_fd)
+        forks.close(self.wake_fd)
+
+    def forked(self) -> None:
+        """In a forked child: what comes back here is not the parent's news."""
+        self._wake_lock = threading.RLock()  # whoever held the other one is not here
+        self.wake_wanted = False
 
     def wake(self) -> None:
         """Have the supervisor collect what came back."""

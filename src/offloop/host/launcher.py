@@ -31,8 +31,9 @@ class LaunchedWorker(Protocol):
         """End it, whatever it does; a no-op once it is dead."""
         ...
 
-    async def wait(self, threads: anyio.CapacityLimiter) -> int:
-        """Its exit code, negative for a signal, once it is dead: from then on it touches no memory and sends nothing more."""
+    async def wait(self, threads: anyio.CapacityLimiter) -> int | None:
+        """Its exit code, negative for a signal, None if nobody knows, once it is dead: from then on it touches no memory and
+        sends nothing more."""
         ...
 
     def close(self) -> None:

@@ -6,64 +6,118 @@ pidfd by us and nobody else, so a pid is never signalled after it could have bee
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from contextlib import ExitStack, suppress
 
 import anyio
 import anyio.to_thread
 
-__all__ = ["WorkerProcess", "spawn"]
+from . import forks
+
+__all__ = ["WorkerProcess", "spawn", "why_not_started"]
+
+_SIGNAL_PROCESS_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, since Linux 6.9
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class WorkerProcess:
     """A child, from spawn to reap."""
 
     def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, lifeline_fd: int, log_fd: int) -> None:
+        """Take a running child and its descriptors.
+
+        Raises:
+            OSError: there is no descriptor for its pidfd; nothing was taken.
+        """
+        with forks.undisturbed:
+            self._pidfd = _maybe_pidfd(process.pid)
+            if self._pidfd is not None:
+                forks.keep(self._pidfd)
         self.channel = channel  # our end
         self.log_fd = log_fd  # what it writes to stdout and stderr comes out here
+        self.pid = process.pid
         self._process = process
         self._lifeline_fd = lifeline_fd  # closing it kills the child
-        self._pidfd = _maybe_pidfd(process.pid)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+        self._reaped = False
+        self._reaping = threading.Lock()  # without a pidfd, its number may be signalled only while it is its own
 
     def kill(self) -> None:
         """SIGKILL; a no-op once it is dead."""
-        if self._pidfd is None:
-            self._process.send_signal(signal.SIGKILL)
-        else:
-            with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):
+            if self._pidfd is not None:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                return
+            with self._reaping:
+                if not self._reaped:
+                    os.kill(self.pid, signal.SIGKILL)
 
-    async def wait(self, threads: anyio.CapacityLimiter) -> int:
-        """Its exit code, negative for a signal, once it is dead and reaped; what it started itself is killed with it."""
+    async def wait(self, threads: anyio.CapacityLimiter) -> int | None:
+        """Its exit code, negative for a signal, once it is dead and reaped; what it started itself is killed with it.
+
+        None: somebody else in this process took the exit code, by waiting for any child or by ignoring SIGCHLD.
+        """
         if self._pidfd is None:
-            return await anyio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True, limiter=threads)
-        await anyio.wait_readable(self._pidfd)
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)  # not reaped yet: the number is still its own
-        return self._process.wait()  # returns at once: the pidfd said so
+            await anyio.to_thread.run_sync(self._await_death, abandon_on_cancel=True, limiter=threads)
+        else:
+            await anyio.wait_readable(self._pidfd)
+        return self._reap()
 
     def close(self) -> None:
         """Close our descriptors, after it was reaped."""
         for descriptor in (self._lifeline_fd, self.log_fd, self._pidfd):
             if descriptor is not None:
-                os.close(descriptor)
-        self.channel.close()
+                forks.close(descriptor)
+        with forks.undisturbed:
+            forks.release(self.channel.fileno())
+            self.channel.close()
+
+    def _await_death(self) -> None:
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+
+    def _reap(self) -> int | None:
+        which = (os.P_PID, self.pid) if self._pidfd is None else (os.P_PIDFD, self._pidfd)
+        with self._reaping:
+            self._kill_group(*which)
+            self._reaped = True
+            try:
+                end = os.waitid(*which, os.WEXITED)  # returns at once: it is dead
+            except ChildProcessError:
+                end = None
+        self._process.returncode = 0  # Popen must not wait for a number that is another child's by now
+        if end is None:
+            return None
+        return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+
+    def _kill_group(self, kind: int, number: int) -> None:
+        """Kill what it started itself. By its pidfd where the kernel can; by its number only while nobody has reaped it."""
+        if self._pidfd is not None:
+            with suppress(OSError):  # EINVAL from an older kernel; nobody is there
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL, None, _SIGNAL_PROCESS_GROUP)
+                return
+        with suppress(ChildProcessError, ProcessLookupError, PermissionError):
+            os.waitid(kind, number, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 def _maybe_pidfd(pid: int) -> int | None:
-    """None where there is no such thing: macOS, and containers whose seccomp filter does not know it. A thread waits there."""
+    """None where there is no such thing: macOS, and containers whose seccomp filter does not know it. A thread waits there.
+
+    Raises:
+        OSError: there is no descriptor to be had.
+    """
     try:
         return os.pidfd_open(pid)
-    except (AttributeError, OSError):
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+            raise
         return None
 
 
@@ -73,33 +127,76 @@ def spawn(inbox_fd: int, outbox_fd: int) -> WorkerProcess:
     Raises:
         OSError: no process, descriptor or memory could be had; nothing is left behind.
     """
-    opened: list[Callable[[], None]] = []
+    ends = _Ends()
+    inherited = (ends.theirs.fileno(), ends.lifeline_reader, inbox_fd, outbox_fd)
+    process: subprocess.Popen[bytes] | None = None
     try:
-        ours, theirs = socket.socketpair()
-        opened += [ours.close, theirs.close]
-        lifeline_reader, lifeline = _pipe(opened)
-        log, log_writer = _pipe(opened)
-        inherited = (theirs.fileno(), lifeline_reader, inbox_fd, outbox_fd)
         process = subprocess.Popen(
             [sys.executable, "-P", "-X", "faulthandler", "-m", "offloop.worker", *map(str, inherited)],
             stdin=subprocess.DEVNULL,
-            stdout=log_writer,
-            stderr=log_writer,
+            stdout=ends.log_writer,
+            stderr=ends.log_writer,
             pass_fds=inherited,
             start_new_session=True,  # a terminal's signals are for the server
         )
+        worker = WorkerProcess(process, ends.ours, ends.lifeline, ends.log)
     except BaseException:
-        for close in opened:
-            close()
+        if process is not None:
+            process.kill()
+            process.wait()
+        ends.close_ours()
         raise
-    theirs.close()
-    os.close(lifeline_reader)
-    os.close(log_writer)
-    os.set_blocking(log, False)
-    return WorkerProcess(process, ours, lifeline, log)
+    finally:
+        ends.close_theirs()
+    return worker
 
 
-def _pipe(opened: list[Callable[[], None]]) -> tuple[int, int]:
+def why_not_started(error: Exception) -> str:
+    """The error, and what limit it ran into, where that can be told."""
+    limits = {
+        errno.EMFILE: ("this process may have {:,} descriptors (RLIMIT_NOFILE)", resource.RLIMIT_NOFILE),
+        errno.EAGAIN: ("this user may have {:,} processes and threads (RLIMIT_NPROC)", resource.RLIMIT_NPROC),
+    }
+    text = f"{type(error).__name__}: {error}"
+    number = error.errno if isinstance(error, OSError) else None
+    if number not in limits:
+        return text
+    said, limit = limits[number]
+    return f"{text}; {said.format(resource.getrlimit(limit)[0])}"
+
+
+class _Ends:
+    """The descriptors between the server and one worker."""
+
+    def __init__(self) -> None:
+        """Open them all.
+
+        Raises:
+            OSError: there are not as many; none is left open.
+        """
+        with ExitStack() as opened, forks.undisturbed:
+            self.ours, self.theirs = (opened.enter_context(end) for end in socket.socketpair())
+            self.lifeline_reader, self.lifeline = _pipe(opened)
+            self.log, self.log_writer = _pipe(opened)
+            os.set_blocking(self.log, False)
+            forks.keep(self.ours.fileno(), self.lifeline, self.log)
+            opened.pop_all()
+
+    def close_ours(self) -> None:
+        with forks.undisturbed:
+            forks.release(self.ours.fileno())
+            self.ours.close()
+        forks.close(self.lifeline)
+        forks.close(self.log)
+
+    def close_theirs(self) -> None:
+        self.theirs.close()
+        os.close(self.lifeline_reader)
+        os.close(self.log_writer)
+
+
+def _pipe(opened: ExitStack) -> tuple[int, int]:
     reader, writer = os.pipe()  # closed on exec, unless passed on
-    opened += [lambda: os.close(reader), lambda: os.close(writer)]
+    opened.callback(os.close, reader)
+    opened.callback(os.close, writer)
     return reader, writer

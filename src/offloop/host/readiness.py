@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 import anyio
 
+from . import forks
+
 __all__ = ["Signal", "clock", "when_readable"]
 
 
@@ -56,10 +58,14 @@ class Signal:
         await self._event.wait()
 
     async def wait_whatever_happens(self) -> None:
-        """Return once it is set; a cancellation meanwhile is raised then. asyncio's own `Task.cancel` goes through shields."""
+        """Return once it is set; a cancellation meanwhile is raised then. asyncio's own `Task.cancel` goes through shields.
+
+        In a forked child, where nobody is left to set it, a cancellation is raised at once.
+        """
         held: BaseException | None = None
+        born = forks.generation()
         with anyio.CancelScope(shield=True):
-            while not self.is_set:
+            while not self.is_set and (held is None or born == forks.generation()):
                 try:
                     await self.wait()
                 except anyio.get_cancelled_exc_class() as cancellation:

@@ -17,6 +17,7 @@ import os
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from hashlib import blake2b
 from multiprocessing.shared_memory import SharedMemory
 
 from ..core.ranges import RangeSet
@@ -129,6 +130,11 @@ class Segment:
             while done < nbytes and (count := os.preadv(descriptor, [target[done:]], done)):
                 done += count
         return done
+
+    def digest(self, offset: int, nbytes: int) -> bytes:
+        """By which a source is known again: BLAKE2b, 16 bytes. Without the GIL, at about a gigabyte a second."""
+        with memoryview(self._memory) as memory, memory[offset : offset + nbytes] as data:
+            return blake2b(data, digest_size=16).digest()
 
     def export(self, offset: int, nbytes: int) -> ctypes.Array[ctypes.c_char]:
         """An object whose lifetime is that of all views of it; `memoryview(it)` is writable."""

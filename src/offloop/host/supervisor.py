@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
-from hashlib import blake2b
 from itertools import count
 from math import inf
 from typing import Any
@@ -47,9 +46,11 @@ from ..core.pool_state import PoolState
 from ..core.tasks import Completed, TaskSpec
 from ..errors import InternalError, MemoryLimitExceeded, OffloopError, PoolClosed
 from ..wire.handles import WrittenTo
+from . import forks
 from .chronicle import Chronicle
 from .errands import Errands
 from .exports import Exports
+from .home import Home
 from .launcher import Launcher
 from .milestones import Milestones
 from .pager import Pager
@@ -66,6 +67,7 @@ class Supervisor:
     """One pool's processes, memory and tickets. Made when the pool is entered, in the loop that it will live in."""
 
     def __init__(self, settings: CoreSettings, plugins: dict[str, str], launch: Launcher = spawn) -> None:
+        self.home = Home()
         self.core = PoolState(settings)
         self.plugins = plugins
         self.launch = launch
@@ -99,6 +101,7 @@ class Supervisor:
             SettleTask: self._settle_task,
             AnnounceOpening: self._announce_opening,
         }
+        forks.watch(self)
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -122,7 +125,8 @@ class Supervisor:
                 finally:
                     await self._close()
         except* Exception as defects:  # not the body's: only our own tasks' can come here
-            self._defect = self._defect or defects
+            if not self.home.forked:  # there they come of tasks that are half the parent's
+                self._defect = self._defect or defects
         finally:
             self._release_memory()
             self.chronicle.close()
@@ -199,7 +203,10 @@ class Supervisor:
 
         Raises:
             MemoryLimitExceeded: there is no room at this moment, or never.
+            PoolMisused: it has not come yet, and this is another thread or loop than the pool's; or another process.
         """
+        if not ticket.is_set or self.home.forked:
+            self.home.check()
         if not ticket.is_set:
             self._pager.work()
             self._tell_results()
@@ -219,6 +226,17 @@ class Supervisor:
                 self.exports.return_block(ticket.block.generation)
         else:
             self.apply(InputAbandoned(ticket.input_id))
+
+    def forked(self) -> None:
+        """In a forked child: the pool is the parent's. Nothing is decided here any more, and who waits here is told so."""
+        self.home.forked = True
+        self._applying = True  # for good: events are put aside
+        self.exports.forked()
+        if self.home.in_thread:  # else their loop is not here
+            for ticket in self._tasks.values():
+                ticket.settle(self.home.error(), None)
+            for ticket in self._inputs.values():
+                ticket.refuse(self.home.error())
 
     # The loop's own tasks
 
@@ -248,7 +266,7 @@ class Supervisor:
 
     async def _close(self) -> None:
         try:
-            if self._defect is None and INBOX_ID in self.segments:
+            if not self.home.forked and self._defect is None and INBOX_ID in self.segments:
                 self.apply(CloseRequested())
                 await self.milestones.gone.wait_whatever_happens()
         finally:
@@ -345,13 +363,14 @@ class Supervisor:
         self._tell_results()
 
     def _identify_source(self, command: IdentifySource) -> None:
-        source = command.source
-        data = memoryview(self.inbox.export(source.offset, source.nbytes)).cast("B")
+        inbox, source = self.inbox, command.source
 
         async def identify() -> None:
             digest: bytes | None = None
             with anyio.CancelScope(shield=True), suppress(RuntimeError):  # the system has no thread to give: unknown, then
-                digest = await anyio.to_thread.run_sync(_digest_of, data, limiter=self.errands.own_threads)
+                digest = await anyio.to_thread.run_sync(
+                    inbox.digest, source.offset, source.nbytes, limiter=self.errands.own_threads
+                )
             self.apply(SourceIdentified(command.task_id, digest))
 
         self.errands.run(identify)
@@ -377,7 +396,3 @@ class Supervisor:
     def _announce_opening(self, command: AnnounceOpening) -> None:
         self._opening_error = command.error
         self.milestones.opened.set()
-
-
-def _digest_of(data: memoryview) -> bytes:
-    return blake2b(data, digest_size=16).digest()  # releases the GIL; about a gigabyte a second

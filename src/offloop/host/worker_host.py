@@ -19,6 +19,7 @@ from ..wire.messages import Configure, FromSupervisor, FromWorker
 from ..wire.status import STATUS_NBYTES, Status, read_status
 from .channel import STALL_LIMIT_S, Channel
 from .launcher import LaunchedWorker, Launcher
+from .process import why_not_started
 from .segments import Segment
 from .worker_log import WorkerLog
 
@@ -71,7 +72,7 @@ class WorkerHost:
             try:
                 self._process = await anyio.to_thread.run_sync(self._start, limiter=self._threads)
             except Exception as error:  # no memory, no descriptor, no thread, no interpreter: the slot must hear of it
-                reason = f"it could not be started: {type(error).__name__}: {error}"
+                reason = f"it could not be started: {why_not_started(error)}"
                 self._supervisor.apply(WorkerReaped(self._slot, None, reason=reason))
                 return
             await self._attend(self._process)

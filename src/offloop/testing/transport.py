@@ -106,7 +106,7 @@ class _Relayed:
     def kill(self) -> None:
         self._worker.kill()
 
-    async def wait(self, threads: anyio.CapacityLimiter) -> int:
+    async def wait(self, threads: anyio.CapacityLimiter) -> int | None:
         exit_code = await self._worker.wait(threads)
         self._over.set()
         await anyio.to_thread.run_sync(self._pumps[1].join, _LAST_WORDS_S, limiter=threads)

@@ -1,7 +1,8 @@
 """Dying with the supervisor, even while native code holds the GIL.
 
 The supervisor holds the only write end of a pipe. When it is gone, however it went, the kernel sends the owner of the read end
-a signal of its choice, and ours is SIGKILL. PR_SET_PDEATHSIG would follow the thread that spawned us instead of the process.
+a signal of its choice. The owner is the worker's process group and the signal SIGKILL, so what a worker started itself dies
+too. PR_SET_PDEATHSIG would follow the thread that spawned us instead of the process.
 
 Where the kernel has no F_SETSIG (macOS), the end of the channel does the same as soon as the interpreter runs again.
 """
@@ -19,7 +20,8 @@ __all__ = ["hold_lifeline"]
 def hold_lifeline(descriptor: int) -> None:
     """Arrange to be killed when the pipe's write end closes; exit if it has closed already."""
     if hasattr(fcntl, "F_SETSIG"):
-        fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
+        leads = os.getpgrp() == os.getpid()  # else the group is somebody else's
+        fcntl.fcntl(descriptor, fcntl.F_SETOWN, -os.getpgrp() if leads else os.getpid())
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
     poller = select.poll()  # it may have closed before the signal was armed

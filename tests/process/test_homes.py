@@ -1,0 +1,159 @@
+"""A pool belongs to one thread and one loop. Calls from elsewhere are refused; pools apart are independent."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+import pytest
+
+from offloop import InvalidTask, Pool, PoolMisused
+from offloop.testing.faults import Echo, FaultsPlugin, Inspect
+
+CALLS: dict[str, Callable[[Pool], Awaitable[object]]] = {
+    "run": lambda pool: pool.run(b"abc", [Echo()]),
+    "probe": lambda pool: pool.probe(b"abc"),
+    "receive": lambda pool: pool.receive(chunks()),
+    "leave": lambda pool: pool.__aexit__(None, None, None),
+}
+
+
+async def chunks() -> AsyncIterator[bytes]:
+    yield b"abc"
+
+
+async def buffer(pool: Pool) -> object:
+    return pool.buffer(10)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("call", [*CALLS.values(), buffer], ids=[*CALLS, "buffer"])
+async def test_a_call_from_another_thread_is_refused(pool: Pool, call: Callable[[Pool], Awaitable[object]]) -> None:
+    def in_thread() -> PoolMisused:
+        with pytest.raises(PoolMisused, match=r"belongs to thread 'MainThread'.*from_thread\.run") as caught:
+            asyncio.run(await_(call(pool)))
+        return caught.value
+
+    submitted = pool.statistics().submitted
+    error = await anyio.to_thread.run_sync(in_thread)
+    assert error.what == "thread"
+    assert isinstance(error, RuntimeError)
+    assert pool.statistics().submitted == submitted
+    assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
+
+
+async def await_(awaitable: Awaitable[object]) -> object:
+    return await awaitable
+
+
+@pytest.mark.anyio
+async def test_what_the_error_advises_works(pool: Pool) -> None:
+    result = await anyio.to_thread.run_sync(lambda: anyio.from_thread.run(pool.run, b"abc", [Echo()]))
+    assert bytes(result) == b"abc"
+
+
+@pytest.mark.anyio
+async def test_buffers_are_filled_and_views_released_in_any_thread(pool: Pool) -> None:
+    buffer = await pool.buffer(3_000_000).ready()
+
+    def fill() -> None:
+        buffer.view[:] = b"abc" * 1_000_000
+
+    await anyio.to_thread.run_sync(fill)
+    held = [await pool.run(buffer, [Echo()])]
+    assert pool.statistics().leases["caller"] == 1
+
+    def drop() -> None:
+        assert bytes(held.pop().data[:3]) == b"abc"
+
+    await anyio.to_thread.run_sync(drop)
+    gc.collect()
+    assert pool.statistics().leases["caller"] == 0
+
+
+@pytest.mark.anyio
+async def test_statistics_are_for_every_thread(pool: Pool) -> None:
+    await pool.run(b"", [Echo()])
+    assert (await anyio.to_thread.run_sync(pool.statistics)).completed == 1
+
+
+@pytest.mark.anyio
+async def test_a_buffer_that_is_not_ready_is_waited_for_at_home_only(pool: Pool) -> None:
+    held = [await pool.buffer(60_000_000).ready() for _ in range(3)]
+    waiting = pool.buffer(60_000_000)
+
+    def look() -> None:
+        with pytest.raises(PoolMisused):
+            _ = waiting.view
+
+    await anyio.to_thread.run_sync(look)
+    held.clear()
+    assert (await waiting.ready()).view.nbytes == 60_000_000
+
+
+def test_a_call_from_another_loop_of_the_same_thread_is_refused() -> None:
+    one, other = asyncio.new_event_loop(), asyncio.new_event_loop()
+    opened: asyncio.Future[Pool] = one.create_future()
+    enough = asyncio.Event()
+
+    async def live() -> None:
+        async with Pool(1, plugins=[FaultsPlugin]) as pool:
+            opened.set_result(pool)
+            await enough.wait()
+
+    try:
+        life = one.create_task(live())
+        pool = one.run_until_complete(opened)
+        for call in CALLS.values():
+            with pytest.raises(PoolMisused, match=r"belongs to event loop <.*in the loop that entered it"):
+                other.run_until_complete(await_(call(pool)))
+        with pytest.raises(PoolMisused, match="comes from event loop no asyncio loop"):
+            pool.buffer(10)
+        assert bytes(one.run_until_complete(pool.run(b"abc", [Echo()]))) == b"abc"
+        enough.set()
+        one.run_until_complete(life)
+    finally:
+        one.close()
+        other.close()
+
+
+def test_pools_in_two_threads_with_two_loops_are_independent() -> None:
+    both_are_open = threading.Barrier(2, timeout=20)
+
+    async def live(data: bytes) -> tuple[set[int], bytes]:
+        async with Pool(1, plugins=[FaultsPlugin]) as pool:
+            await anyio.to_thread.run_sync(both_are_open.wait)
+            pids = {(await pool.run(b"", [Inspect()])).info.pid for _ in range(5)}
+            result = await pool.run(data * 500_000, [Echo()])
+            await anyio.to_thread.run_sync(both_are_open.wait)
+            return pids, bytes(result)
+
+    with ThreadPoolExecutor(2) as threads:
+        one = threads.submit(anyio.run, live, b"one")
+        other = threads.submit(anyio.run, live, b"two", backend="trio")
+        (pids, data), (other_pids, other_data) = one.result(30), other.result(30)
+    assert (data, other_data) == (b"one" * 500_000, b"two" * 500_000)
+    assert len(pids | other_pids) == 2
+
+
+@pytest.mark.anyio
+async def test_a_result_of_another_threads_pool_is_a_source_and_a_buffer_is_not(pool: Pool) -> None:
+    async def live() -> None:
+        async with Pool(1, plugins=[FaultsPlugin]) as other:
+            result = await other.run(b"abc" * 400_000, [Echo()])
+            copied = await anyio.to_thread.run_sync(lambda: anyio.from_thread.run(pool.run, result, [Echo()], token=home))
+            assert bytes(copied) == b"abc" * 400_000
+            mine = await other.buffer(10).ready()
+            mine.view[:] = b"0123456789"
+            with pytest.raises(InvalidTask, match="belongs to another pool"):
+                await anyio.to_thread.run_sync(lambda: anyio.from_thread.run(pool.run, mine, [Echo()], token=home))
+            assert bytes(await other.run(mine, [Echo()])) == b"0123456789"
+
+    home = anyio.lowlevel.current_token()
+    await anyio.to_thread.run_sync(lambda: anyio.run(live))
