@@ -4,7 +4,8 @@
    result. Where the pool says instead that it is broken, it is rebuilt as its documentation tells, the no-op is
    submitted again, and all of that counts. Beside it, in the same turns, the floors: a bare interpreter from start
    to exit; and a bare worker process of ours, with the same imports and messages but no supervisor, from its start
-   to `Ready`, and to the answer of its first no-op.
+   to `Ready`, and to the answer of its first no-op. The pool's breaker for restart storms is set out of the way: what
+   is asked is what one death costs, and a worker that is killed every second would open it.
 2. Fifty tasks of 20 ms on two workers; one worker is killed when ten are done. How many of the 49 others fail, and
    how long until all fifty have an outcome, compared with a run in which nobody is killed.
 
@@ -17,6 +18,7 @@ failing.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -207,6 +209,8 @@ def _span(numbers: list[int]) -> str:
 
 async def main() -> None:
     options = arguments(__doc__)
+    logging.getLogger("offloop").addHandler(logging.NullHandler())
+    logging.getLogger("offloop").propagate = False  # every death is reported there
     rounds = 1 if options.smoke else max(1, options.rounds // 4)
     print_recovery(*await measure_recovery(rounds, 1 if options.smoke else KILLS))
     await measure_damage(rounds)

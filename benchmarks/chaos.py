@@ -218,7 +218,7 @@ class Soak:
         ):
             if not least <= theirs <= most:
                 self.violations.append(f"the pool's {what} is {theirs}, and the callers saw {least} to {most}")
-        if set(now.workers) != {"gone"}:
+        if set(now.workers) - {"gone"}:
             self.violations.append(f"workers after closing: {now.workers}")
         if left := sorted(entry.name for entry in self.directory.iterdir()):
             self.violations.append(f"files left: {left[:10]}")
@@ -242,7 +242,8 @@ async def soak(options: argparse.Namespace, directory: Path, violations: list[st
     run.violations = violations
     saboteur = Saboteur(options.seed, options.pause, pool.resize if HAS_RESIZE else None)
     async with pool:
-        await run.learn()
+        with anyio.fail_after(END_S):
+            await run.learn()
         memory = resident_bytes()
         await _disturbed(options, run, saboteur)
         run.close_books(saboteur)

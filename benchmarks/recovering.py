@@ -73,6 +73,8 @@ class Offloop(Contender):
     def __init__(self, name: str, workers: int, **settings: int) -> None:
         super().__init__(name, workers)
         self._settings = settings
+        if "restart_intensity" in inspect.signature(Pool).parameters:
+            self._settings["restart_intensity"] = 1000  # one death is asked about; eight in a row are what a breaker is for
 
     async def start(self) -> None:
         self._pool = await Pool(self.workers, plugins=[FaultsPlugin], **self._settings).__aenter__()
