@@ -18,7 +18,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int  # tasks whose source is being prepared, or that wait for a worker
     running: int  # tasks that a worker has
     completed: int  # outcomes: a result
-    failed: int  # the processor said no
+    failed: int  # the processor said no, or cannot be used
     timed_out: int  # `TaskTimeout`
     cancelled: int  # the caller left
     worker_died: int  # `WorkerDied`

@@ -46,6 +46,7 @@ def failed(code: str, message: str = "text", traceback: str | None = None) -> Fa
         (TaskTimeout(1.0, obeyed=True), "timed_out"),
         (WorkerDied(1), "worker_died"),
         (TaskFailed("code", "text"), "failed"),
+        (PluginError("vips", "text"), "failed"),  # it ran: what was never run is refused
         (QueueFull(1, 1), "refused"),
         (QueueTimeout(1.0, "a worker"), "refused"),
         (MemoryLimitExceeded(2, 1), "refused"),

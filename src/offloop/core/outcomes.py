@@ -46,7 +46,7 @@ def _kind(outcome: Outcome) -> str:
         return "timed_out"
     if isinstance(outcome, WorkerDied):
         return "worker_died"
-    return "failed" if isinstance(outcome, TaskFailed) else "refused"
+    return "failed" if isinstance(outcome, TaskFailed | PluginError) else "refused"
 
 
 def of_stop(task: TaskRecord, *, obeyed: bool, running: str | None = None) -> Outcome:

@@ -1,0 +1,66 @@
+"""A server that runs for weeks: nothing in it may grow with the number of tasks that it has had done."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+
+import anyio
+import pytest
+
+from offloop import Pool, TaskFailed
+from offloop.testing.faults import Echo, FaultsPlugin, Noop, Raise
+
+pytestmark = pytest.mark.anyio
+
+TASKS = 3000
+AT_A_TIME = 8
+
+
+async def one_of_each_kind(pool: Pool, number: int) -> None:
+    """Mostly no-ops; now and then a result, a buffer, a failure and a caller who leaves."""
+    match number % 20:
+        case 1:
+            bytes(await pool.run(bytes(5000), [Echo()]))
+        case 2:
+            buffer = await pool.buffer(5000).ready()
+            buffer.view[:4] = b"some"
+            await pool.run(buffer, [Echo()])
+        case 3:
+            with pytest.raises(TaskFailed):
+                await pool.run(b"abc", [Raise()])
+        case 4:
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await pool.run(b"abc", [Echo()])
+        case _:
+            await pool.run(b"", [Noop()])
+
+
+async def work(pool: Pool, tasks: int) -> None:
+    async def some(first: int) -> None:
+        for number in range(first, tasks, AT_A_TIME):
+            await one_of_each_kind(pool, number)
+
+    async with anyio.create_task_group() as task_group:
+        for first in range(AT_A_TIME):
+            task_group.start_soon(some, first)
+
+
+def size() -> tuple[int, int]:
+    """Blocks that Python's allocator has given out, which is exact where pages of memory are coarse; and descriptors."""
+    gc.collect()
+    return sys.getallocatedblocks(), len(os.listdir("/proc/self/fd"))
+
+
+async def test_nothing_grows_with_the_number_of_tasks(anyio_backend: object) -> None:
+    async with Pool(2, plugins=[FaultsPlugin], memory_limit="64MiB") as pool:
+        await work(pool, TASKS)
+        blocks_before, descriptors_before = size()
+        await work(pool, TASKS)
+        blocks_after, descriptors_after = size()
+        leases = pool.statistics().leases
+        assert blocks_after - blocks_before < TASKS // 20, "a task of the rarest kind leaves something behind"
+        assert descriptors_after == descriptors_before
+        assert {holder: number for holder, number in leases.items() if number and holder != "standing"} == {}
