@@ -121,7 +121,7 @@ CASES: dict[str, Case] = {
     "need_without_reading": died(r"it does not read: after 0.5 s [\d,]+ bytes for it are unsent"),
     "write_after_the_result_was_handed_out": Case(None, killed=False),
     "wild_status": died("exited with code 3$"),
-    "wild_progress": died("exited with code 3 during faults$"),
+    "wild_progress": died(r"exited with code 3 during faults \(Echo\)$"),
     "denied_beginning": Case(None),
     "hang_up": died("ended by SIGKILL"),
     "leave_a_grandchild": died("exited with code 0"),

@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -95,7 +96,9 @@ def scene(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> Stage:
     async def scene() -> AsyncGenerator[Scene]:
         caplog.set_level(logging.INFO, "offloop.worker")
         plugins = [FaultsPlugin, GreetingPlugin]
-        async with Pool(2, plugins=plugins, memory_limit="64MiB", grace=GRACE_S) as pool, anyio.create_task_group() as tasks:
+        patient: dict[str, Any] = {"quarantine_after": None, "restart_intensity": 99}  # many orders share it
+        pool = Pool(2, plugins=plugins, memory_limit="64MiB", grace=GRACE_S, **patient)
+        async with pool, anyio.create_task_group() as tasks:
             tasks.start_soon(keep_a_worker, pool, tmp_path / "over")
             await anyio.wait_all_tasks_blocked()
             yield Scene(pool, caplog)

@@ -114,7 +114,7 @@ async def test_a_refusal_has_its_code(pool: Pool) -> None:
 async def test_a_death_says_how_and_with_which_words(pool: Pool) -> None:
     with pytest.raises(WorkerDied) as died:
         await pool.run(b"", [WriteStderr(10), Exit(3)])
-    assert (died.value.exit_code, died.value.signal, died.value.running) == (3, None, "faults")
+    assert (died.value.exit_code, died.value.signal, died.value.running) == (3, None, "faults (WriteStderr, Exit)")
     assert died.value.stderr_tail == "e" * 10
     with pytest.raises(WorkerDied) as died:
         await pool.run(b"", [Kill(signal.SIGKILL)])

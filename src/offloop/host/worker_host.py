@@ -70,19 +70,27 @@ class WorkerHost:
         """
         with anyio.CancelScope(shield=True):
             try:
-                self._process = await anyio.to_thread.run_sync(self._start, limiter=self._threads)
-            except Exception as error:  # no memory, no descriptor, no thread, no interpreter: the slot must hear of it
-                reason = f"it could not be started: {why_not_started(error)}"
-                self._supervisor.apply(WorkerReaped(self._slot, None, reason=reason))
+                started = await anyio.to_thread.run_sync(self._start, limiter=self._threads)
+            except RuntimeError as error:  # no thread
+                started = why_not_started(error)
+            if isinstance(started, str):
+                self._supervisor.apply(WorkerReaped(self._slot, None, reason=f"it could not be started: {started}"))
                 return
-            await self._attend(self._process)
+            self._process = started
+            await self._attend(started)
 
-    def _start(self) -> LaunchedWorker:
-        """In a thread: make the outbox, fetch its first page, start the process."""
-        outbox = Segment(self._outbox_nbytes, workers_write=True)
-        self._supervisor.segments[self._outbox_id] = outbox  # owned, before anything can fail
-        outbox.fetch(0, STATUS_NBYTES)
-        return self._supervisor.launch(self._supervisor.segments[INBOX_ID].worker_fd, outbox.worker_fd)
+    def _start(self) -> LaunchedWorker | str:
+        """In a thread: make the outbox, fetch its first page, start the process. Text: why that failed.
+
+        It does not raise: a thread that idles keeps its last error, and with its traceback the segment.
+        """
+        try:
+            outbox = Segment(self._outbox_nbytes, workers_write=True)
+            self._supervisor.segments[self._outbox_id] = outbox  # owned, before anything can fail
+            outbox.fetch(0, STATUS_NBYTES)
+            return self._supervisor.launch(self._supervisor.segments[INBOX_ID].worker_fd, outbox.worker_fd)
+        except Exception as error:  # no memory, no descriptor, no interpreter: the slot must hear of it
+            return why_not_started(error)
 
     async def _attend(self, process: LaunchedWorker) -> None:
         channel = self._channel = Channel(process.channel, STALL_LIMIT_S)
