@@ -191,7 +191,7 @@ class InternalError(OffloopError):
 def _end_of(exit_code: int | None, reason: str | None) -> str:
     signal = _signal_of(exit_code)
     if reason is not None:
-        return f"was killed: {reason}" if exit_code is not None else reason
+        return f"was killed: {reason}" if exit_code is not None else f"never ran: {reason}"
     if signal is not None:
         return f"was ended by {getattr(signal, 'name', f'signal {signal}')}"
     return "ended, nobody knows how" if exit_code is None else f"exited with code {exit_code}"

@@ -49,9 +49,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0  # how often a task whose worker died of it is run again
     restart_intensity: int | None = None  # crashes within the period before workers are replaced more slowly; None: 5 a worker
     restart_period: float = 10.0  # seconds
-    quarantine_after: int | None = (
-        3  # workers that the same content may kill before it is refused; None: any number
-    )
+    quarantine_after: int | None = 3  # workers that the same content may kill before it is refused; None: any number
     quarantine_time: float = 300.0  # seconds that it is refused for
     max_tasks_per_worker: int | None = None  # a worker is replaced after so many tasks; None: never
     max_worker_age: float | None = None  # or after so many seconds
