@@ -70,7 +70,9 @@ def test_a_view_with_gaps_is_copied_without_them() -> None:
     assert flat(memoryview(b"abc")[::-1])[1] == b"cba"
 
 
-@pytest.mark.parametrize("empty", [b"", bytearray(), memoryview(b""), memoryview(b"abc")[:0]], ids=["bytes", "bytearray", "memoryview", "slice"])
+@pytest.mark.parametrize(
+    "empty", [b"", bytearray(), memoryview(b""), memoryview(b"abc")[:0]], ids=["bytes", "bytearray", "memoryview", "slice"]
+)
 def test_no_bytes_are_bytes_too(empty: Any) -> None:
     assert flat(empty)[0].nbytes == 0
 
