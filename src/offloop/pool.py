@@ -80,7 +80,8 @@ class Pool:
             retries: how often a task whose worker died of it is run again, each time on a worker that has had no task before.
                 For pipelines that may be run twice. A time-out is not a death.
             restart_intensity: crashes within `restart_period` seconds that are answered with a new worker at once; beyond
-                them starts are spaced out, and one worker at a time is tried until it has done a task. Default: 5 a worker.
+                them starts are spaced out, and one worker at a time is tried until it has done a task, or has stayed well
+                for a while. Default: 5 a worker.
             quarantine_after: workers that the same source with the same pipeline may kill before it is refused with
                 `TaskQuarantined`, for `quarantine_time` seconds. None: any number.
             max_tasks_per_worker, max_worker_age, max_worker_memory: a worker that has done so many tasks, is so many seconds

@@ -30,14 +30,14 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     workers: dict[str, int]  # worker slots by state: "idle", "busy", ...; empty before the pool is entered and after it
     worker_starts: int  # processes started since the pool was entered
     worker_crashes: int  # workers that died by themselves, or for their own fault, after they had been ready
-    worker_recycled: int  # workers that were replaced for their age, their memory, or their number of tasks
+    worker_recycled: int  # workers that were replaced for their age, their memory, their number of tasks, or for a fresh one
     breaker: str  # whether dead workers are replaced: "closed" is yes, "open" is not now, "half-open" is one on probation
     start_failures: int  # in a row: starts that came to nothing since the last that did not
     last_start_failure: str | None  # why the last start that failed did
     memory_limit_bytes: int  # of shared memory
     memory_reserved_bytes: int  # pages that the pool has now, in use or kept for reuse
     memory_used_bytes: int  # pages that belong to a source or a result
-    leases: dict[str, int]  # who holds blocks: "caller", "task", "worker", "standing", "reservation"
+    leases: dict[str, int]  # who holds blocks: "caller", "task", "worker", "reader", "standing", "reservation"
 
 
 def snapshot(core: PoolState) -> Statistics:

@@ -13,11 +13,14 @@ from offloop.core.core_settings import CoreSettings
 from offloop.core.events import (
     BlocksReturned,
     CloseRequested,
+    DrainRequested,
     Event,
     InputRequested,
     PagesRefused,
     PagesReserved,
     PoolStarted,
+    ResizeRequested,
+    SourceIdentified,
     TaskCancelled,
     TaskPrepared,
     TaskSubmitted,
@@ -49,6 +52,7 @@ __all__ = [
     "only",
     "outcome_of",
     "reservations",
+    "runs",
     "sent_run",
     "started",
 ]
@@ -69,6 +73,7 @@ class PoolScript:
         limit_bytes: int = 4 * MIB,
         inbox_nbytes: int = 3 * MIB,
         max_queue: int | None = None,
+        **more: Any,
     ) -> None:
         settings = CoreSettings(
             workers=workers,
@@ -77,6 +82,7 @@ class PoolScript:
             max_queue=max_queue,
             grace_s=GRACE_S,
             start_timeout_s=START_TIMEOUT_S,
+            **more,
         )
         self.core = PoolState(settings)
         self.clock = FakeClock()
@@ -106,8 +112,8 @@ class PoolScript:
     def opened(self, *, pages: bool = False) -> PoolScript:
         """Entered, with every worker ready; unless told otherwise, tasks go out without a first grant."""
         self.start()
-        for slot in range(len(self.core.crew)):
-            self.ready(slot, pages=pages)
+        for slot in self.core.crew:
+            self.ready(slot.index, pages=pages)
         return self
 
     def report(self, slot: int, message: FromWorker) -> list[Command]:
@@ -117,9 +123,16 @@ class PoolScript:
         """That worker reports; whether its first pages are there is left open."""
         return self.tell(WorkerReported(slot, Ready(pid=1000 + slot)))
 
-    def done(self, task_id: int, slot: int = 0, *, output: EncodedAt | RasterAt | WrittenTo | None = None) -> list[Command]:
+    def done(
+        self,
+        task_id: int,
+        slot: int = 0,
+        *,
+        output: EncodedAt | RasterAt | WrittenTo | None = None,
+        private_bytes: int = 0,
+    ) -> list[Command]:
         """The worker succeeded; unless told otherwise, with nothing in hand."""
-        return self.report(slot, done(task_id, output))
+        return self.report(slot, msgspec.structs.replace(done(task_id, output), private_bytes=private_bytes))
 
     def failed(self, task_id: int, slot: int = 0, *, code: str = "refused", message: str = "no") -> list[Command]:
         return self.report(slot, Failed(task_id, code, message, None, 1, 2))
@@ -159,6 +172,7 @@ class PoolScript:
         queue_timeout_s: float | None = None,
         destination: bytes | None = None,
         outbox_id: int | None = None,
+        retries: int = 0,
     ) -> TaskSpec:
         handle = None if block is None else Handle(segment, block.offset, nbytes or block.nbytes, block.generation)
         return TaskSpec(
@@ -169,10 +183,26 @@ class PoolScript:
             destination=destination,
             temporary=None if destination is None else destination + b".tmp",
             outbox_id=outbox_id,
+            retries=retries,
         )
 
     def cancel(self, task_id: int) -> list[Command]:
         return self.tell(TaskCancelled(task_id))
+
+    def identified(self, task_id: int, digest: bytes | None = b"bad") -> list[Command]:
+        return self.tell(SourceIdentified(task_id, digest))
+
+    def slot_of(self, task_id: int) -> int:
+        """Where that task runs."""
+        return only([slot.index for slot in self.core.crew if slot.task and slot.task.task_id == task_id])
+
+    # The pool
+
+    def resize(self, workers: int) -> list[Command]:
+        return self.tell(ResizeRequested(workers))
+
+    def drain(self) -> list[Command]:
+        return self.tell(DrainRequested())
 
     def close(self) -> list[Command]:
         return self.tell(CloseRequested())
@@ -231,6 +261,11 @@ def sent_run(task_id: int, slot: int = 0, *, grant: Handle | None = None) -> Sen
 
 def reservations(commands: Iterable[Command]) -> list[Reservation]:
     return [command.reservation for command in of_type(commands, FetchPages)]
+
+
+def runs(commands: Iterable[Command]) -> list[Any]:
+    """The tasks that are sent out."""
+    return [send for send in of_type(commands, Send) if isinstance(send.message, Run)]
 
 
 def of_type(commands: Iterable[Command], kind: type[Any]) -> list[Any]:

@@ -114,6 +114,7 @@ def test_leases_are_counted_by_holder() -> None:
         Holder.CALLER: 1,
         Holder.TASK: 2,
         Holder.WORKER: 0,
+        Holder.READER: 0,
         Holder.STANDING: 0,
         Holder.RESERVATION: 1,
     }

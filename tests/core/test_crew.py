@@ -7,26 +7,131 @@ from math import inf
 import pytest
 
 from offloop.core.crew import TIMER_EVENTS, Crew
+from offloop.core.journal import Journal
 from offloop.core.tasks import TaskRecord
 from offloop.core.worker_state import TABLE, IllegalTransition, WorkerEvent, WorkerState
+from offloop.history import WorkerMoved
 
 E, S = WorkerEvent, WorkerState
 
 
 def crew_of(workers: int, *, idle: int = 0) -> Crew:
-    """So many slots, the first few of which are ready."""
+    """So many slots, the first few of which are ready; all of them may work at once."""
     crew = Crew(workers)
-    for slot in crew:
+    for _ in range(workers):
+        slot = crew.add()
         slot.outbox_id = crew.new_outbox_id()
-    for slot in crew[:idle]:
-        crew.apply(slot, E.READY)
+    for index in range(idle):
+        crew.apply(crew[index], E.READY)
     return crew
 
 
-def test_a_new_crew_is_starting_and_idle_nowhere() -> None:
+def test_a_new_crew_is_nobody() -> None:
     crew = Crew(3)
-    assert [(slot.index, slot.state, slot.outbox_id) for slot in crew] == [(n, S.STARTING, None) for n in range(3)]
-    assert (crew.idle, crew.running, crew.earliest, crew.maybe_idle()) == (0, 0, inf, None)
+    assert (len(crew), list(crew), crew.idle, crew.running, crew.earliest) == (0, [], 0, 0, inf)
+    assert crew.maybe_idle() is None
+
+
+def test_a_new_slot_is_starting_and_has_nothing() -> None:
+    crew = Crew(3)
+    slot = crew.add()
+    assert (slot.index, slot.state, slot.outbox_id, slot.pid, slot.fresh) == (0, S.STARTING, None, None, True)
+    assert (len(crew), crew.idle, crew.maybe_idle()) == (1, 0, None)
+
+
+def test_a_new_slot_takes_the_lowest_number_that_is_free() -> None:
+    crew = crew_of(3)
+    crew.remove(crew[1])
+    assert [slot.index for slot in crew] == [0, 2]
+    assert [crew.add().index, crew.add().index] == [1, 3]
+
+
+def test_slots_can_come_and_go_while_they_are_looked_through() -> None:
+    crew = crew_of(3)
+    for slot in crew:
+        crew.remove(slot)
+        if len(crew) < 3:
+            crew.add()
+    assert len(crew) == 3
+
+
+def test_clearing_a_slot_forgets_all_that_was_the_processs() -> None:
+    crew = crew_of(1)
+    slot = crew[0]
+    slot.pid, slot.ready_since, slot.timer, slot.verdict, slot.worn = 5, 1.0, 2.0, "bad", "old"
+    slot.tasks, slot.tasks_left, slot.old_at, slot.task = 3, 1.0, 9.0, TaskRecord(1, 0.0)
+    slot.clear()
+    new = Crew(1).add()
+    for field in slot.__struct_fields__:
+        if field not in {"index", "life"}:
+            assert getattr(slot, field) == getattr(new, field), field
+
+
+# How many may work at once
+
+
+def test_nobody_is_taken_beyond_the_limit() -> None:
+    crew = crew_of(3, idle=3)
+    crew.limit = 2
+    assert crew.idle == 2
+    for slot in (crew[0], crew[1]):
+        crew.apply(slot, E.DISPATCHED)
+    assert (crew.idle, crew.maybe_idle(), crew.maybe_idle(3), crew.maybe_idle(fresh=True)) == (0, None, None, None)
+
+
+@pytest.mark.parametrize(
+    "end", [(E.SETTLED,), (E.CANCEL_REQUESTED, E.SETTLED), (E.EXITED,), (E.CANCEL_REQUESTED, E.GRACE_EXPIRED)]
+)
+def test_whoever_ends_a_task_or_dies_of_it_makes_room_at_once(end: tuple[WorkerEvent, ...]) -> None:
+    crew = crew_of(2, idle=2)
+    crew.limit = 1
+    crew.apply(crew[0], E.DISPATCHED)
+    assert crew.maybe_idle() is None
+    for event in end:
+        crew.apply(crew[0], event)
+    assert crew.maybe_idle() is not None
+
+
+def test_a_worker_that_is_being_stopped_still_counts() -> None:
+    crew = crew_of(2, idle=2)
+    crew.limit = 1
+    crew.apply(crew[0], E.DISPATCHED)
+    crew.apply(crew[0], E.DEADLINE_EXPIRED)
+    assert crew.maybe_idle() is None
+
+
+def test_a_limit_that_shrinks_below_those_at_work_leaves_no_negative_room() -> None:
+    crew = crew_of(3, idle=3)
+    crew.apply(crew[0], E.DISPATCHED)
+    crew.apply(crew[1], E.DISPATCHED)
+    crew.limit = 1
+    assert (crew.idle, crew.maybe_idle()) == (0, None)
+
+
+# Spares
+
+
+def test_a_worker_that_has_worked_is_taken_before_one_that_has_not() -> None:
+    crew = crew_of(3, idle=3)
+    crew[1].tasks = 1
+    crew.apply(crew[1], E.DISPATCHED)
+    crew.apply(crew[1], E.SETTLED)
+    replaced = crew[2]
+    crew.apply(replaced, E.EXITED)
+    crew.apply(replaced, E.REAPED)
+    crew.apply(replaced, E.READY)
+    assert crew.maybe_idle() is crew[1], "spares stay fresh"
+
+
+def test_only_a_fresh_one_is_taken_if_so_asked() -> None:
+    crew = crew_of(3, idle=3)
+    crew[0].tasks = crew[2].tasks = 1
+    assert crew.maybe_idle(fresh=True) is crew[1]
+    crew[1].tasks = 1
+    assert crew.maybe_idle(fresh=True) is None
+
+
+# Who is idle
 
 
 def test_outbox_numbers_start_after_the_inbox_and_never_repeat() -> None:
@@ -37,6 +142,7 @@ def test_outbox_numbers_start_after_the_inbox_and_never_repeat() -> None:
 def test_the_worker_that_was_busy_last_is_taken_first() -> None:
     crew = crew_of(3, idle=3)
     first = crew[0]
+    first.tasks = 1
     crew.apply(first, E.DISPATCHED)
     crew.apply(first, E.SETTLED)
     assert crew.maybe_idle() is first
@@ -108,3 +214,33 @@ def test_slots_are_counted_by_state() -> None:
 def test_every_timer_event_is_legal_where_it_would_come() -> None:
     assert all(event in TABLE[state] for state, event in TIMER_EVENTS.items())
     assert set(TIMER_EVENTS) == {S.STARTING, S.RESTARTING, S.BUSY, S.TIMED_OUT, S.RETIRING}
+
+
+# What is written down
+
+
+def test_each_step_is_written_down_with_its_cause_while_somebody_watches() -> None:
+    journal = Journal()
+    crew = Crew(1, journal)
+    slot = crew.add()
+    slot.pid, slot.task = 77, TaskRecord(5, 0.0)
+    journal.watched, journal.now = True, 3.0
+    crew.apply(slot, E.READY)
+    crew.apply(slot, E.EXITED, cause="its channel is at its end")
+    ready, exited = journal.take()
+    assert ready == WorkerMoved(at=3.0, slot=0, pid=77, before="starting", event="Ready", after="idle", cause="", task_id=5)
+    assert isinstance(exited, WorkerMoved)
+    assert (exited.before, exited.after, exited.cause) == ("idle", "failed", "its channel is at its end")
+
+
+def test_nothing_is_written_down_when_nobody_watches() -> None:
+    crew = crew_of(1, idle=1)
+    assert crew.journal.take() == []
+
+
+def test_a_step_that_is_illegal_is_not_written_down() -> None:
+    crew = crew_of(1, idle=1)
+    crew.journal.watched = True
+    with pytest.raises(IllegalTransition):
+        crew.apply(crew[0], E.SETTLED)
+    assert crew.journal.take() == []

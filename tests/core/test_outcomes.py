@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 
 import msgspec
@@ -11,7 +10,7 @@ import pytest
 from offloop.core.outcomes import Outcome, Tally, of_death, of_failure, of_stop
 from offloop.core.tasks import Completed, Stop, TaskRecord, TaskSpec
 from offloop.errors import (
-    InternalError,
+    CrashReport,
     InvalidTask,
     MemoryLimitExceeded,
     PluginError,
@@ -19,12 +18,12 @@ from offloop.errors import (
     QueueFull,
     QueueTimeout,
     TaskFailed,
+    TaskQuarantined,
     TaskTimeout,
     WorkerDied,
 )
 from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Failed, Stage
-from offloop.wire.status import Status
 
 STAGES = [Stage("vips", msgspec.Raw(b"\x90")), Stage("faces", msgspec.Raw(b"\x90"))]
 
@@ -45,6 +44,7 @@ def failed(code: str, message: str = "text", traceback: str | None = None) -> Fa
         (Completed(EncodedAt(None), None, {}, 1, 2), "completed"),
         (TaskTimeout(1.0, obeyed=True), "timed_out"),
         (WorkerDied(1), "worker_died"),
+        (TaskQuarantined(3, 60.0), "refused"),
         (TaskFailed("code", "text"), "failed"),
         (PluginError("vips", "text"), "failed"),  # it ran: what was never run is refused
         (QueueFull(1, 1), "refused"),
@@ -128,58 +128,62 @@ def test_control_characters_of_a_worker_are_escaped(nasty: str) -> None:
     assert outcome.message.endswith("b\nc"), "lines stay lines"
 
 
-def test_a_death_tells_the_exit_code_and_what_ran() -> None:
-    outcome = of_death(task_with(), 3, None, Status(7, 1, 0.25), "last line")
-    assert isinstance(outcome, WorkerDied)
-    assert (outcome.exit_code, outcome.signal, outcome.reason, outcome.running) == (3, None, None, "faces at 25%")
-    assert "last line" in str(outcome)
+def report(exit_code: int | None = 1, reason: str | None = None, running: str | None = None, tail: str = "") -> CrashReport:
+    return CrashReport(
+        pid=5,
+        exit_code=exit_code,
+        reason=reason,
+        task_id=7,
+        running=running,
+        progress=None,
+        memory_bytes=None,
+        traceback="",
+        stderr_tail=tail,
+        story=(),
+        tasks=1,
+        age_s=1.0,
+    )
+
+
+def test_a_death_tells_the_exit_code_and_what_ran_and_has_the_report() -> None:
+    crash = report(3, running="faces (Find) at 25%", tail="last line")
+    outcome = of_death(crash)
+    assert (outcome.exit_code, outcome.signal, outcome.reason) == (3, None, None)
+    assert (outcome.running, outcome.stderr_tail) == ("faces (Find) at 25%", "last line")
+    assert outcome.report is crash
+    for text in ("code 3", "faces (Find)", "last line"):
+        assert text in str(outcome)
 
 
 def test_a_death_by_signal_names_the_signal() -> None:
-    outcome = of_death(task_with(), -11, None, None, "")
-    assert isinstance(outcome, WorkerDied)
-    assert (outcome.exit_code, outcome.signal, outcome.running) == (None, signal.SIGSEGV, None)
+    outcome = of_death(report(-11))
+    assert (outcome.exit_code, outcome.signal) == (None, signal.SIGSEGV)
+    assert "SIGSEGV" in str(outcome)
+    assert outcome.report is not None
+    assert (outcome.report.signal, outcome.report.cause) == (signal.SIGSEGV, "was ended by SIGSEGV")
 
 
 @pytest.mark.parametrize("number", [35, 40, 63])
 def test_a_death_by_a_signal_without_a_name_is_an_outcome_too(number: int) -> None:
-    outcome = of_death(task_with(), -number, None, None, "")
-    assert isinstance(outcome, WorkerDied)
-    assert str(number) in str(outcome)
-
-
-@pytest.mark.parametrize(
-    "status",
-    [Status(8, 0, 0.5), Status(7, 2, 0.5), Status(7, 1 << 31, 0.5), Status(0, 0, 0.0)],
-    ids=["another task", "a stage that is none", "a huge stage", "nothing"],
-)
-def test_a_dead_workers_hint_is_not_believed_without_a_check(status: Status) -> None:
-    outcome = of_death(task_with(), 1, None, status, "")
-    assert isinstance(outcome, WorkerDied)
-    assert outcome.running is None
-
-
-@pytest.mark.parametrize("progress", [math.nan, math.inf, -math.inf, -1.0, 1.5, 0.0])
-def test_progress_that_cannot_be_is_left_out(progress: float) -> None:
-    outcome = of_death(task_with(), 1, None, Status(7, 0, progress), "")
-    assert isinstance(outcome, WorkerDied)
-    assert outcome.running == "vips"
-
-
-@pytest.mark.parametrize(("stop", "kind"), [(Stop.DEADLINE, TaskTimeout), (Stop.CLOSING, PoolClosed)])
-def test_a_worker_that_we_killed_for_its_task_ends_the_task_as_it_was_stopped(stop: Stop, kind: type[Exception]) -> None:
-    outcome = of_death(task_with(stop), -9, None, Status(7, 0, 0.0), "")
-    assert isinstance(outcome, kind)
-    if isinstance(outcome, TaskTimeout):
-        assert (outcome.obeyed, outcome.running) == (False, "vips")
-
-
-def test_a_worker_that_we_killed_for_its_cancelled_task_leaves_no_outcome() -> None:
-    assert of_death(task_with(Stop.CALLER), -9, None, None, "") is None
+    assert str(number) in str(of_death(report(-number)))
 
 
 def test_a_worker_that_was_killed_for_its_own_fault_died_with_that_reason() -> None:
-    outcome = of_death(task_with(Stop.DEADLINE), -9, "it broke the protocol", None, "")
-    assert isinstance(outcome, WorkerDied)
+    outcome = of_death(report(-9, reason="it broke the protocol"))
     assert outcome.reason == "it broke the protocol"
-    assert not isinstance(outcome, InternalError)
+    assert "was killed: it broke the protocol" in str(outcome)
+
+
+def test_a_process_that_never_was_died_of_its_reason() -> None:
+    assert str(of_death(report(None, reason="it could not be started"))) == "the worker is gone: it could not be started"
+
+
+def test_a_death_that_nobody_can_explain_says_so() -> None:
+    assert "took its exit code" in str(of_death(report(None)))
+
+
+def test_a_worker_that_we_killed_for_its_task_ends_the_task_as_it_was_stopped() -> None:
+    outcome = of_stop(task_with(Stop.DEADLINE), obeyed=False, running="vips (Noop)")
+    assert isinstance(outcome, TaskTimeout)
+    assert (outcome.obeyed, outcome.running) == (False, "vips (Noop)")
+    assert "vips (Noop)" in str(outcome)

@@ -85,3 +85,45 @@ def test_the_deadlines_of_tasks_that_were_dispatched_do_not_pile_up() -> None:
         queue.push(TaskRecord(task_id, 0.0), 1e6)
         queue.pop()
     assert deadlines_kept(queue) < 100
+
+
+# Tasks for a fresh worker
+
+
+def test_tasks_for_a_fresh_worker_wait_apart_in_their_order() -> None:
+    queue = queue_of((1, None))
+    assert (queue.wants_fresh, queue.wants_any) == (False, True)
+    for task_id in (3, 2):
+        queue.push_for_fresh(TaskRecord(task_id, 0.0))
+    assert (queue.wants_fresh, queue.wants_any, len(queue)) == (True, True, 3)
+    assert [queue.pop_for_fresh().task_id, queue.pop_for_fresh().task_id] == [3, 2]
+    assert (queue.wants_fresh, len(queue)) == (False, 1)
+
+
+def test_a_task_for_a_fresh_worker_can_be_taken_out() -> None:
+    queue = TaskQueue()
+    task = TaskRecord(7, 0.0)
+    queue.push_for_fresh(task)
+    assert queue.remove(7) is task
+    assert queue.remove(7) is None
+    assert not queue
+
+
+def test_all_can_be_taken_or_only_those_for_a_fresh_worker() -> None:
+    queue = queue_of((1, 5.0), (2, None))
+    for task_id in (3, 4):
+        queue.push_for_fresh(TaskRecord(task_id, 0.0))
+    assert [task.task_id for task in queue.pop_all_for_fresh()] == [3, 4]
+    assert len(queue) == 2
+    queue.push_for_fresh(TaskRecord(5, 0.0))
+    assert [task.task_id for task in queue.pop_all()] == [5, 1, 2]
+    assert (len(queue), queue.earliest) == (0, inf)
+
+
+def test_a_task_that_was_sent_in_time_and_comes_back_has_kept_its_deadline() -> None:
+    queue = queue_of((1, 5.0))
+    task = queue.pop()
+    task.dispatches += 1
+    queue.push_front(task)
+    assert queue.expired(6.0) == []
+    assert queue.pop() is task

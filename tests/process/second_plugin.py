@@ -17,7 +17,7 @@ class GreetingPlugin(Plugin):
 
 class GreetingProcessor:
     def open(self, worker: WorkerContext) -> None:
-        pass
+        print("greeting is loaded")  # noqa: T201 (how a test hears of it)
 
     def run(self, payload: Payload, operations: Sequence[Operation], task: Task) -> Payload:
         return Encoded(b"hello")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from second_plugin import Greet, GreetingPlugin
 
 from offloop import Pool, PoolClosed, Statistics, WorkerDied, WorkerMoved
 from offloop.testing.faults import Allocate, Echo, FaultsPlugin, Grow, Hang, Inspect, Noop, Wait
@@ -266,3 +268,15 @@ def test_a_server_that_is_told_to_stop_drains_its_pool(
         output, _ = server.communicate(timeout=30)
     assert sorted(output.split()) == sorted(expected)
     assert server.returncode == 0
+
+
+async def test_a_spare_has_loaded_its_plugin_before_its_first_task(
+    anyio_backend: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "offloop.worker")
+    async with Pool(1, plugins=[GreetingPlugin], spares=1) as pool:
+        await pool.run(b"", [Greet()])
+        with anyio.fail_after(10):
+            while sum("greeting is loaded" in line for line in caplog.messages) < 2:
+                await anyio.sleep(0.005)
+        assert pool.statistics().completed == 1

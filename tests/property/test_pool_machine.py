@@ -1,11 +1,13 @@
 """The pool's core against a naive host: workers that obey, lie, stall and die, callers that come and go.
 
-The host here carries out every command at once, but for the moves of pages, which it keeps in order and carries out when the
-machine says so. It believes nothing: each command is checked against what it knows before it is carried out.
+The host here carries out every command at once, but for the moves of pages, which it keeps in order, and the reading of
+sources; both happen when the machine says so. It believes nothing: each command is checked against what it knows before it is
+carried out.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +25,7 @@ from offloop.core.commands import (
     Command,
     DropOutbox,
     FetchPages,
+    IdentifySource,
     KillWorker,
     ProvideInput,
     RefuseInput,
@@ -34,12 +37,15 @@ from offloop.core.core_settings import FIRST_GRANT_NBYTES, CoreSettings
 from offloop.core.events import (
     BlocksReturned,
     CloseRequested,
+    DrainRequested,
     Event,
     InputAbandoned,
     InputRequested,
     PagesRefused,
     PagesReserved,
     PoolStarted,
+    ResizeRequested,
+    SourceIdentified,
     TaskCancelled,
     TaskPrepared,
     TaskRefused,
@@ -49,11 +55,14 @@ from offloop.core.events import (
     WorkerMisbehaved,
     WorkerReaped,
     WorkerReported,
+    WorkerSpawned,
 )
 from offloop.core.pool_state import PoolState
+from offloop.core.restarts import Breaker
 from offloop.core.tasks import Completed, TaskSpec
 from offloop.core.worker_state import WorkerState
 from offloop.errors import InvalidTask
+from offloop.history import TaskRetried, WorkerMoved
 from offloop.statistics import snapshot
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, WrittenTo
 from offloop.wire.messages import Cancel, Done, Failed, FromWorker, Grant, Need, Ready, Run, Stage
@@ -62,9 +71,22 @@ from offloop.wire.status import STATUS_NBYTES, Status
 P, KIB, MIB = 4096, 1024, 1024 * 1024
 LIMIT, INBOX_NBYTES = 2 * MIB, 1536 * KIB
 GRACE_S, START_TIMEOUT_S = 1.0, 10.0
+QUARANTINE_S = 20.0
+MAX_BYTES = 1000
+WEAR: list[dict[str, Any]] = [
+    {},
+    {},
+    {"max_tasks_per_worker": 1},
+    {"max_tasks_per_worker": 3},
+    {"max_worker_bytes": MAX_BYTES},
+    {"max_worker_age_s": 4.0},
+    {"max_tasks_per_worker": 3, "max_worker_age_s": 4.0, "max_worker_bytes": MAX_BYTES},
+]
 STAGES = [Stage("faults", msgspec.Raw(b"\x91\x91\xa4Noop"))]
 SIZES = [1, 4096, 100 * KIB, FIRST_GRANT_NBYTES, 700 * KIB, 1400 * KIB, INBOX_NBYTES, LIMIT, LIMIT + 1]
 PLENTY = 1 << 40
+IN_USE = (WorkerState.IDLE, WorkerState.BUSY, WorkerState.TIMED_OUT)
+HAS_STARTED = (WorkerState.STARTING, WorkerState.RESTARTING, WorkerState.FAILED)
 
 Page = tuple[int, int]
 
@@ -83,6 +105,8 @@ class Process:
     def __init__(self, outbox_id: int) -> None:
         self.outbox_id = outbox_id
         self.said_ready = False
+        self.spawned = False  # and its number is known
+        self.tasks = 0  # that it was given
         self.killed = False
         self.channel_open = True
         self.task_id: int | None = None  # what it works on
@@ -104,16 +128,40 @@ class PoolMachine(RuleBasedStateMachine):
 
     @initialize(
         workers=st.integers(1, 3),
+        spares=st.integers(0, 2),
+        max_starts=st.sampled_from([3, 2, 1]),
+        wear=st.sampled_from(WEAR),
+        intensity=st.sampled_from([1000, 1000, 2, 1, 0]),
+        quarantine_after=st.sampled_from([None, 3, 2, 1]),
+        watched=st.booleans(),
         max_queue=st.sampled_from([None, None, None, None, 3, 0]),
         close_after=st.sampled_from([1000, 1000, 60, 40, 20]),
         opened=st.sampled_from([True, True, True, False]),
     )
-    def enter(self, workers: int, max_queue: int | None, close_after: int, opened: bool) -> None:
+    def enter(
+        self,
+        workers: int,
+        spares: int,
+        max_starts: int,
+        wear: dict[str, Any],
+        intensity: int,
+        quarantine_after: int | None,
+        watched: bool,
+        max_queue: int | None,
+        close_after: int,
+        opened: bool,
+    ) -> None:
         self.core = PoolState(
             CoreSettings(
                 workers=workers,
                 limit_bytes=LIMIT,
                 inbox_nbytes=INBOX_NBYTES,
+                spares=spares,
+                max_starts=max_starts,
+                restart_intensity=intensity,
+                quarantine_after=quarantine_after,
+                quarantine_s=QUARANTINE_S,
+                **wear,
                 max_queue=max_queue,
                 grace_s=GRACE_S,
                 start_timeout_s=START_TIMEOUT_S,
@@ -123,7 +171,14 @@ class PoolMachine(RuleBasedStateMachine):
         self.told = 0  # events
         self.close_after = close_after
         self.numbers = 0
-        self.closed = False
+        self.closed = self.draining = False
+        self.core.journal.watched = watched
+        self.concurrency = workers
+        self.starts = 0
+        self.identifying: dict[int, Handle] = {}
+        self.runs: Counter[int] = Counter()  # of each task
+        self.killed_by: Counter[int] = Counter()  # workers that died while they worked on that task
+        self.retries: dict[int, int] = {}
         self.announced = 0
         self.processes: dict[int, Process] = {}
         self.preparing: dict[int, None] = {}
@@ -150,12 +205,16 @@ class PoolMachine(RuleBasedStateMachine):
             note(f"    {command}")
             self.carry_out(command)
 
-    def carry_out(self, command: Command) -> None:
+    def carry_out(self, command: Command) -> None:  # noqa: C901 (a case for each command)
         match command:
             case StartWorker(slot, outbox_id, nbytes):
                 assert slot not in self.processes, "a slot has one process at a time"
                 assert nbytes >= LIMIT + STATUS_NBYTES
                 assert not self.closed, "a pool that is closing starts nothing"
+                starting = self.core.crew.count(WorkerState.STARTING, WorkerState.RESTARTING)
+                waiting = sum(s.outbox_id is None for s in self.core.crew)
+                assert starting - waiting <= self.core.settings.max_starts
+                self.starts += 1
                 self.processes[slot] = Process(outbox_id)
             case Send(slot, message):
                 self.deliver(self.processes[slot], message)
@@ -165,6 +224,9 @@ class PoolMachine(RuleBasedStateMachine):
                 self.moves.append(command)
             case FetchPages(reservation):
                 self.moves.append(reservation)
+            case IdentifySource(task_id, source):
+                assert task_id not in self.identifying
+                self.identifying[task_id] = source
             case ProvideInput(input_id, block):
                 nbytes = self.inputs.pop(input_id)
                 assert block.nbytes >= nbytes
@@ -181,6 +243,12 @@ class PoolMachine(RuleBasedStateMachine):
         if isinstance(message, Run):
             assert process.task_id is None, "one task at a time"
             assert process.said_ready
+            assert self.core.crew.count(WorkerState.BUSY, WorkerState.TIMED_OUT) <= self.concurrency
+            assert message.task_id not in self.identifying
+            self.runs[message.task_id] += 1
+            assert self.runs[message.task_id] <= self.retries[message.task_id] + 2, "so often, and once if nobody began it"
+            assert not process.tasks or not self.killed_by[message.task_id], "only a fresh worker is risked"
+            process.tasks += 1
             process.task_id = message.task_id
             process.begun = process.waits = process.stopping = False
             if message.grant is not None:
@@ -241,22 +309,30 @@ class PoolMachine(RuleBasedStateMachine):
         timeout_s=st.sampled_from([None, 0.5, 5.0]),
         queue_timeout_s=st.sampled_from([None, None, 2.0]),
         keep=st.booleans(),
+        retries=st.integers(0, 2),
     )
-    def prepare(self, which: int, source: int, timeout_s: float | None, queue_timeout_s: float | None, keep: bool) -> None:
+    def prepare(
+        self, which: int, source: int, timeout_s: float | None, queue_timeout_s: float | None, keep: bool, retries: int = 0
+    ) -> None:
         task_id = self.pick(list(self.preparing), which)
         del self.preparing[task_id]
-        self.tell_with_source(partial(TaskPrepared, task_id), source, timeout_s, queue_timeout_s, keep)
+        self.retries[task_id] = retries
+        self.tell_with_source(partial(TaskPrepared, task_id), source, timeout_s, queue_timeout_s, keep, retries)
 
     @rule(
         source=st.integers(0, 9),
         timeout_s=st.sampled_from([None, 0.5, 5.0]),
         queue_timeout_s=st.sampled_from([None, None, 2.0]),
         keep=st.booleans(),
+        retries=st.integers(0, 2),
     )
-    def submit_prepared(self, source: int, timeout_s: float | None, queue_timeout_s: float | None, keep: bool) -> None:
+    def submit_prepared(
+        self, source: int, timeout_s: float | None, queue_timeout_s: float | None, keep: bool, retries: int
+    ) -> None:
         task_id = self.number()
         self.open_tasks[task_id] = None
-        self.tell_with_source(partial(TaskSubmitted, task_id), source, timeout_s, queue_timeout_s, keep)
+        self.retries[task_id] = retries
+        self.tell_with_source(partial(TaskSubmitted, task_id), source, timeout_s, queue_timeout_s, keep, retries)
 
     def tell_with_source(
         self,
@@ -265,6 +341,7 @@ class PoolMachine(RuleBasedStateMachine):
         timeout_s: float | None,
         queue_timeout_s: float | None,
         keep: bool,
+        retries: int,
     ) -> None:
         held = self.held[source] if 0 <= source < len(self.held) else None
         if held is not None and held[0].segment_id != INBOX_ID and not self.core.can_run_in(held[0].segment_id):
@@ -279,6 +356,7 @@ class PoolMachine(RuleBasedStateMachine):
             timeout_s=timeout_s,
             queue_timeout_s=queue_timeout_s,
             outbox_id=held[0].segment_id if in_outbox and held is not None else None,
+            retries=retries,
         )
         self.tell(event(spec))
         if held is not None and not keep:
@@ -290,11 +368,14 @@ class PoolMachine(RuleBasedStateMachine):
         timeout_s=st.sampled_from([None, 0.5, 5.0]),
         queue_timeout_s=st.sampled_from([None, None, 2.0]),
         keep=st.booleans(),
+        retries=st.integers(0, 2),
     )
-    def submit_and_prepare(self, source: int, timeout_s: float | None, queue_timeout_s: float | None, keep: bool) -> None:
+    def submit_and_prepare(
+        self, source: int, timeout_s: float | None, queue_timeout_s: float | None, keep: bool, retries: int = 0
+    ) -> None:
         self.submit()
         if self.numbers in self.preparing:
-            self.prepare(len(self.preparing) - 1, source, timeout_s, queue_timeout_s, keep)
+            self.prepare(len(self.preparing) - 1, source, timeout_s, queue_timeout_s, keep, retries)
 
     @precondition(lambda self: self.preparing)
     @rule(which=st.integers(0, 9))
@@ -306,6 +387,25 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 9))
     def cancel(self, which: int) -> None:
         self.tell(TaskCancelled(self.pick(list(self.open_tasks), which)))
+
+    @precondition(lambda self: self.identifying)
+    @rule(which=st.integers(0, 9), digest=st.sampled_from([b"a", b"a", b"b", None]))
+    def identify(self, which: int, digest: bytes | None) -> None:
+        task_id = self.pick(list(self.identifying), which)
+        del self.identifying[task_id]
+        self.tell(SourceIdentified(task_id, digest))
+
+    @rule(workers=st.integers(1, 4))
+    def resize(self, workers: int) -> None:
+        if not self.closed:
+            self.concurrency = workers
+        self.tell(ResizeRequested(workers))
+
+    @precondition(lambda self: self.told >= self.close_after)
+    @rule()
+    def drain(self) -> None:
+        self.draining = True
+        self.tell(DrainRequested())
 
     @rule(nbytes=st.sampled_from(SIZES))
     def ask_for_input(self, nbytes: int) -> None:
@@ -360,7 +460,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.tell(WorkerReported(slot, message))
 
     @precondition(lambda self: any(not process.said_ready for process in self.processes.values()))
-    @rule(which=st.integers(0, 2))
+    @rule(which=st.integers(0, 9))
     def ready(self, which: int) -> None:
         slot = self.pick([slot for slot in self.talking() if not self.processes[slot].said_ready], which)
         if slot is not None:
@@ -385,22 +485,56 @@ class PoolMachine(RuleBasedStateMachine):
         return EncodedAt(Handle(OUTBOX, handle.offset, max(handle.nbytes - odd, 1), handle.generation))
 
     @precondition(lambda self: self.talking(with_task=True))
-    @rule(which=st.integers(0, 2), output=st.integers(0, 3), odd=st.sampled_from([0, 1, 5000, 1 << 30]))
-    def done(self, which: int, output: int, odd: int) -> None:
+    @rule(
+        which=st.integers(0, 9),
+        output=st.integers(0, 3),
+        odd=st.sampled_from([0, 1, 5000, 1 << 30]),
+        private_bytes=st.sampled_from([0, 0, MAX_BYTES + 1]),
+    )
+    def done(self, which: int, output: int, odd: int, private_bytes: int = 0) -> None:
         slot = self.pick(self.talking(with_task=True), which)
         process = self.processes[slot]
         if not process.waits:
             place = self.output_of(process, output, odd)
-            self.say(slot, Done(self.finish(process), place, {}, 1, 2))
+            self.say(slot, Done(self.finish(process), place, {}, 1, 2, private_bytes))
 
     @precondition(lambda self: self.talking(with_task=True))
-    @rule(which=st.integers(0, 2), code=st.sampled_from(["refused", "memory_limit", "invalid_task"]))
+    @rule(which=st.integers(0, 9), code=st.sampled_from(["refused", "memory_limit", "invalid_task"]))
     def failed(self, which: int, code: str) -> None:
         slot = self.pick(self.talking(with_task=True), which)
         self.say(slot, Failed(self.finish(self.processes[slot]), code, "text", None, 1, 2))
 
+    @precondition(lambda self: any(not process.spawned for process in self.processes.values()))
+    @rule()
+    def their_numbers_are_known(self) -> None:
+        for slot, process in sorted(self.processes.items()):
+            if not process.spawned:
+                process.spawned = True
+                self.tell(WorkerSpawned(slot, 100 + slot))
+
     @precondition(lambda self: self.talking(with_task=True))
-    @rule(which=st.integers(0, 2), nbytes=st.sampled_from(SIZES))
+    @rule(times=st.integers(1, 4), which=st.integers(0, 9), opened=st.booleans())
+    def tasks_kill_their_workers(self, times: int, which: int, opened: bool) -> None:
+        for _ in range(times):
+            slots = self.talking(with_task=True)
+            if slots:
+                slot = self.pick(slots, which)
+                self.processes[slot].begun = True
+                self.die(slot, -11)
+            if opened:
+                self.all_goes_well()
+
+    @rule(times=st.integers(1, 4))
+    def starts_fail(self, times: int) -> None:
+        for _ in range(times):
+            slots = [slot for slot, process in sorted(self.processes.items()) if not process.said_ready]
+            if slots:
+                self.die(slots[0], 1)
+            else:
+                self.let_time_pass(5.0)
+
+    @precondition(lambda self: self.talking(with_task=True))
+    @rule(which=st.integers(0, 9), nbytes=st.sampled_from(SIZES))
     def need(self, which: int, nbytes: int) -> None:
         slot = self.pick(self.talking(with_task=True), which)
         process = self.processes[slot]
@@ -410,14 +544,14 @@ class PoolMachine(RuleBasedStateMachine):
             self.say(slot, Need(process.task_id, nbytes))
 
     @precondition(lambda self: self.processes)
-    @rule(which=st.integers(0, 2))
+    @rule(which=st.integers(0, 9))
     def begin(self, which: int) -> None:
         process = self.pick(list(self.processes.values()), which)
         process.begun = process.task_id is not None
 
     @precondition(lambda self: self.talking())
     @rule(
-        which=st.integers(0, 2),
+        which=st.integers(0, 9),
         kind=st.sampled_from(["again", "ready", "foreign task", "generation", "offset", "length", "segment", "file", "need"]),
         foreign=st.integers(0, 9),
     )
@@ -444,7 +578,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.tell(WorkerReported(slot, message))
 
     @precondition(lambda self: self.talking(with_task=True))
-    @rule(which=st.integers(0, 2), foreign=st.integers(0, 9))
+    @rule(which=st.integers(0, 9), foreign=st.integers(0, 9))
     def guess_a_handle(self, which: int, foreign: int) -> None:
         """Name a block that was never handed over: another's, a caller's, or one whose pages are on their way."""
         slot = self.pick(self.talking(with_task=True), which)
@@ -459,7 +593,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.processes)
     @rule(
-        which=st.integers(0, 2),
+        which=st.integers(0, 9),
         how=st.sampled_from(["dies", "dies", "dies", "misbehaves", "closes its channel", "never started"]),
         exit_code=st.sampled_from([0, 1, -9, -11, -40]),
         words=st.integers(0, 3),
@@ -490,9 +624,12 @@ class PoolMachine(RuleBasedStateMachine):
     def die(self, slot: int, exit_code: int = -9, words: int = 0, odd: int = 0) -> None:
         """Waitid's word; perhaps the worker had sent an answer that nobody has read."""
         process = self.processes.pop(slot)
+        if process.begun and process.task_id and not process.stopping:
+            self.killed_by[process.task_id] += 1
         status = Status(process.task_id if process.begun and process.task_id else 0, 0, 0.5)
         last_words: tuple[FromWorker, ...] = ()
         if words and process.task_id is not None and not process.waits and process.channel_open:
+            self.killed_by[process.task_id] = 0
             last_words = (Done(process.task_id, self.output_of(process, words - 1, odd), {}, 1, 2),)
         self.tell(WorkerReaped(slot, exit_code, status=status, last_words=last_words))
 
@@ -541,7 +678,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.move_all_pages()
 
     @precondition(lambda self: self.talking(with_task=True))
-    @rule(which=st.integers(0, 2), nbytes=st.sampled_from(SIZES))
+    @rule(which=st.integers(0, 9), nbytes=st.sampled_from(SIZES))
     def need_and_get(self, which: int, nbytes: int) -> None:
         self.need(which, nbytes)
         self.move_all_pages()
@@ -569,6 +706,9 @@ class PoolMachine(RuleBasedStateMachine):
         assert ended == len(self.settled)
         assert min(s.waiting, s.running) >= 0
         assert sum(s.workers.values()) == len(self.core.crew)
+        assert s.worker_starts == self.starts
+        assert s.concurrency == (0 if self.closed else self.concurrency)
+        assert s.retried >= sum(self.runs.values()) - len(self.runs)
 
     @invariant()
     def a_worker_has_one_task_and_a_task_one_worker(self) -> None:
@@ -580,16 +720,30 @@ class PoolMachine(RuleBasedStateMachine):
                 assert slot.index in self.processes
 
     @invariant()
-    def nobody_is_idle_while_a_task_waits(self) -> None:
-        if self.core.queue and not self.closed:
-            assert self.core.crew.maybe_idle() is None
+    def nobody_is_idle_while_a_task_that_it_may_have_waits(self) -> None:
+        crew = self.core.crew
+        if crew.count(WorkerState.BUSY, WorkerState.TIMED_OUT) < self.concurrency and not self.closed:
+            idle = [self.processes[slot.index] for slot in crew if slot.state is WorkerState.IDLE]
+            assert not idle or not self.core.queue.wants_any
+            assert not any(not process.tasks for process in idle) or not self.core.queue.wants_fresh
+        if self.closed:
+            assert not self.core.queue
+
+    @invariant()
+    def a_task_that_wants_a_fresh_worker_has_one_on_its_way(self) -> None:
+        if self.core.queue.wants_fresh:
+            held = {slot.index for slot in self.core.crew if slot.state in IN_USE}
+            fresh = any(not self.processes[index].tasks for index in held)
+            assert fresh or len(held) < len(self.core.crew) or self.core.crew.count(WorkerState.IDLE) == 0
 
     @invariant()
     def every_state_that_can_last_too_long_has_a_timer(self) -> None:
         for slot in self.core.crew:
             process = self.processes.get(slot.index)
             match slot.state:
-                case WorkerState.STARTING | WorkerState.RESTARTING | WorkerState.TIMED_OUT:
+                case WorkerState.STARTING | WorkerState.RESTARTING:
+                    assert slot.timer is not None or (process is None and self.may_not_start_yet())
+                case WorkerState.TIMED_OUT:
                     assert slot.timer is not None
                 case WorkerState.BUSY:
                     assert slot.task is not None
@@ -604,12 +758,48 @@ class PoolMachine(RuleBasedStateMachine):
                 case WorkerState.IDLE:
                     assert process is not None
                     assert not process.killed
-                    assert slot.timer is None
+                    assert (slot.timer is not None) is (slot.worn is None and self.core.settings.max_worker_age_s is not None)
                 case WorkerState.GONE:
-                    assert process is None
-                    assert slot.timer is None
+                    raise AssertionError("it is forgotten")
             if slot.timer is not None:
                 assert self.core.wake_at <= slot.timer
+
+    def may_not_start_yet(self) -> bool:
+        """Whether somebody else's start, or probation, has to end first."""
+        starting = [slot for slot in self.core.crew if slot.state in HAS_STARTED and slot.outbox_id is not None]
+        if len(starting) >= self.core.settings.max_starts:
+            return True
+        policy = self.core.hiring.policy
+        return policy.breaker is Breaker.HALF_OPEN and policy._probe in self.processes
+
+    @invariant()
+    def there_are_as_many_slots_as_are_wanted_and_those_that_leave(self) -> None:
+        sound = [slot for slot in self.core.crew if slot.worn is None and slot.state is not WorkerState.RETIRING]
+        wanted = 0 if self.closed else self.concurrency + self.core.settings.spares
+        assert len(sound) >= wanted
+        if len(sound) > wanted:
+            assert not any(slot.state is WorkerState.IDLE for slot in sound) or any(
+                slot.state is WorkerState.FAILED for slot in sound
+            )
+            assert not any(slot.state in (WorkerState.STARTING, WorkerState.RESTARTING) for slot in sound)
+
+    @invariant()
+    def a_source_that_is_being_read_stays(self) -> None:
+        for source in self.identifying.values():
+            block = self.core.arena.get(source.generation)
+            assert block is not None
+            assert pages_of(block) <= self.memory
+
+    @invariant()
+    def the_core_wakes_for_the_breaker(self) -> None:
+        policy = self.core.hiring.policy
+        if policy.breaker is not Breaker.CLOSED and policy._probe is None:
+            assert self.core.wake_at <= self.now + 36.0
+
+    @invariant()
+    def nothing_is_written_down_when_nobody_watches(self) -> None:
+        if not self.core.journal.watched:
+            assert not any(isinstance(entry, WorkerMoved | TaskRetried) for entry in self.core.journal.take())
 
     @invariant()
     def what_a_living_worker_may_write_to_is_its_own(self) -> None:
@@ -648,16 +838,33 @@ class PoolMachine(RuleBasedStateMachine):
     # The end
 
     def settle_down(self) -> None:
-        """Everybody does what they should: nobody may wait for ever then."""
-        for _ in range(400):
-            if not self.take_a_step():
+        """Everybody does what they should: nobody may wait for ever then, and the pool gets its workers back."""
+        begun = self.now
+        for _ in range(600):
+            if self.take_a_step():
+                continue
+            if self.at_rest:
                 break
+            assert self.core.wake_at < math.inf, "something is missing, and nothing will bring it"
+            self.let_time_pass(max(self.core.wake_at - self.now, 0.001))
+            assert self.now - begun < 300.0
         else:
             raise AssertionError("it never comes to rest")
         assert self.inputs == {}, "every source got memory or was told"
         s = snapshot(self.core)
         assert (s.waiting, s.running) == (0, 0)
         assert self.open_tasks == {}
+        assert self.announced == 1
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is missing: so many workers as are wanted are at work, and starts are free."""
+        wanted = self.concurrency + self.core.settings.spares
+        s = snapshot(self.core)
+        if s.workers == {"idle": wanted} and not any(slot.worn for slot in self.core.crew):
+            assert self.core.hiring.complete
+            return s.breaker == "closed"
+        return False
 
     def take_a_step(self) -> bool:  # noqa: PLR0911 (one road out for each thing that may be due)
         """One thing that is due is done; whether there was one."""
@@ -665,7 +872,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.move_pages()
             return True
         for slot, process in sorted(self.processes.items()):
-            if process.killed or not process.channel_open:
+            if process.killed or not process.channel_open or self.core.crew[slot].state is WorkerState.RETIRING:
                 self.die(slot)
                 return True
             if not process.said_ready:
@@ -675,14 +882,14 @@ class PoolMachine(RuleBasedStateMachine):
             if process.task_id is not None and not process.waits:
                 self.say(slot, Failed(self.finish(process), "refused", "no", None, 1, 2))
                 return True
+        if self.identifying:
+            self.identify(0, b"a")
+            return True
         if self.preparing:
             self.prepare(0, 1 << 30, None, None, keep=True)
             return True
         if self.held:
             self.give_back(0)
-            return True
-        if any(slot.state is WorkerState.RESTARTING and slot.outbox_id is None for slot in self.core.crew):
-            self.let_time_pass(5.0)
             return True
         return False
 
@@ -691,15 +898,20 @@ class PoolMachine(RuleBasedStateMachine):
         if not self.closed:
             self.closed = True
             self.tell(CloseRequested())
+        while self.identifying:
+            self.identify(0, None)
         for _ in range(50):
             if self.core.gone:
                 break
             for slot, process in sorted(self.processes.items()):
                 if process.killed:
                     self.die(slot)
+            while self.identifying:
+                self.identify(0, None)
             self.let_time_pass(1.0)
         assert self.core.gone
         assert self.processes == {}
+        assert (len(self.core.crew), len(self.core.ledger)) == (0, 0)
         assert self.open_tasks == {}, "every task has its outcome"
         assert self.inputs == {}, "and whoever waited for memory was told"
 

@@ -31,6 +31,7 @@ class Holder(Enum):
     CALLER = "caller"  # a source on its way in, a `Buffer`, or a view of a result
     TASK = "task"  # a task that is queued or runs
     WORKER = "worker"  # granted: the worker may write there
+    READER = "reader"  # a thread of ours reads it, to know it by its digest
     STANDING = "standing"  # granted ahead: an idle worker's memory to begin the next task with
     RESERVATION = "reservation"  # the host is fetching pages for it
 

@@ -12,13 +12,13 @@ from contextlib import suppress
 
 from ..errors import CrashReport
 from ..history import TaskRetried
-from ..wire.handles import INBOX
-from ..wire.messages import Done, Failed
+from ..wire.messages import Done, Failed, Ready
 from .answers import Answers
 from .claims import ForgedClaim, claimed_block
-from .commands import Command, IdentifySource
+from .commands import Command
 from .crew import Slot
 from .events import WorkerReaped
+from .identification import Identification
 from .journal import Journal
 from .ledger import Ledger
 from .outcomes import of_death, of_stop
@@ -26,18 +26,33 @@ from .quarantine import Quarantine
 from .queue import TaskQueue
 from .tasks import TaskRecord
 
-__all__ = ["Deaths"]
+__all__ = ["Deaths", "was_begun"]
+
+
+def was_begun(task: TaskRecord, event: WorkerReaped) -> bool:
+    """Whether a dead worker is known to have begun its task: it had noted that, or said something about it."""
+    noted = event.status is not None and event.status.task_id == task.task_id
+    return noted or any(not isinstance(message, Ready) and message.task_id == task.task_id for message in event.last_words)
 
 
 class Deaths:
     """Settles, retries and remembers."""
 
-    def __init__(self, ledger: Ledger, queue: TaskQueue, answers: Answers, quarantine: Quarantine, journal: Journal) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        queue: TaskQueue,
+        answers: Answers,
+        quarantine: Quarantine,
+        identification: Identification,
+        journal: Journal,
+    ) -> None:
         self.retries = 0  # tasks that were given to another worker, for statistics
         self._ledger = ledger
         self._queue = queue
         self._answers = answers
         self._quarantine = quarantine
+        self._identification = identification
         self._journal = journal
 
     def bury(self, slot: Slot, task: TaskRecord, event: WorkerReaped, report: CrashReport) -> list[Command]:
@@ -53,9 +68,9 @@ class Deaths:
         error = of_death(report)
         if task.stop is not None or task.spec.outbox_id is not None:
             return self._ledger.settle(task, error)  # its source, if it lay with the dead worker, has gone with it
-        begun = event.status is None or event.status.task_id == task.task_id
+        begun = event.status is None or was_begun(task, event)
         if not begun and report.reason is None:
-            if task.dispatches > 1:
+            if task.dispatches - task.deaths > 1:
                 return self._ledger.settle(task, error)
             return self._again(task)
         task.deaths += 1
@@ -65,14 +80,11 @@ class Deaths:
     def identify(self, task: TaskRecord) -> list[Command]:
         """Have the task's source read; an empty one needs no reading."""
         assert task.spec is not None
-        source = task.spec.source.block
-        if source is None:
+        if task.spec.source.block is None:
             task.digest = b""
         if task.digest is not None:
             return self._struck(task, task.digest)
-        assert source is not None
-        assert source.segment == INBOX
-        return [IdentifySource(task.task_id, source)]
+        return [self._identification.begin(task)]
 
     def identified(self, task: TaskRecord, digest: bytes | None) -> list[Command]:
         """The task's source was read, after its worker had died of it."""

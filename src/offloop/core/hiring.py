@@ -30,6 +30,7 @@ _HOPELESS_AFTER = 3  # start-up deaths in a row
 _S = WorkerState
 _AT_WORK = (_S.IDLE, _S.BUSY, _S.TIMED_OUT)
 _ON_THE_WAY = (_S.STARTING, _S.RESTARTING)
+_COMING = (*_ON_THE_WAY, _S.FAILED)
 
 
 class Hiring:
@@ -41,7 +42,8 @@ class Hiring:
         self.starts = 0  # processes started, for statistics
         self.recycled = 0  # workers replaced because they were worn, for statistics
         self.last_failure: CrashReport | None = None  # of a start
-        self.hopeless: WorkerDied | None = None  # set while no worker can be brought up
+        self.barren: WorkerDied | None = None  # set while starts come to nothing
+        self.hopeless: WorkerDied | None = None  # and while nobody is at work either
         self._crew = crew
         self._arena = arena
         self._settings = settings
@@ -55,12 +57,14 @@ class Hiring:
 
     @property
     def complete(self) -> bool:
-        """Whether so many are at work, and nobody else is there."""
-        return self._crew.count(*_AT_WORK) == len(self._crew) == self.wanted
+        """Whether so many are at work and nobody else is there, but for the worn ones and those that come in their place."""
+        sound = [slot for slot in self._crew if slot.worn is None]
+        return len(sound) == self.wanted <= self._crew.count(*_AT_WORK)
 
     def reconcile(self, now: float) -> list[Command]:
         """Hire whoever is missing, let go whoever is too many, start whom the policy allows."""
         commands: list[Command] = []
+        self.policy.notice(now)
         sound = [slot for slot in self._crew if slot.worn is None and slot.state is not _S.RETIRING]
         for _ in range(self.wanted - len(sound)):
             self._crew.add()
@@ -79,8 +83,8 @@ class Hiring:
         if settings.max_worker_age_s is not None:
             slot.old_at = now + self.policy.jittered(settings.max_worker_age_s)
             self._crew.set_timer(slot, slot.old_at)
-        self.policy.became_ready()
-        self.hopeless = None
+        self.policy.became_ready(slot.index, now)
+        self.barren = self.hopeless = None
         return self._maybe_announce() + self.reconcile(now)
 
     def answered(self, slot: Slot, private_bytes: int, now: float) -> bool:
@@ -109,11 +113,11 @@ class Hiring:
             accepted: it had begun at least one task.
         """
         was_ready, worn = slot.ready_since is not None, slot.worn is not None
-        state = self._crew.apply(slot, WorkerEvent.REAPED)
+        state = self._crew.apply(slot, WorkerEvent.REAPED, cause=report.cause)
         slot.clear()
         if state is _S.GONE:
             self.recycled += worn
-            self.policy.left(slot.index)
+            self.policy.left(slot.index, now)
             self._crew.remove(slot)
         elif not was_ready:
             self._start_failed(slot, report, now)
@@ -121,21 +125,22 @@ class Hiring:
             self._crew.journal.report(WorkerCrashed(at=now, slot=slot.index, report=report))
             self._crew.set_timer(slot, self.policy.crashed(now, accepted=accepted))
         else:
-            self.policy.left(slot.index)
+            self.policy.left(slot.index, now)
         return self._maybe_announce() + self.reconcile(now)
 
     def _start_failed(self, slot: Slot, report: CrashReport, now: float) -> None:
         self.last_failure = report
         self._crew.journal.report(WorkerCrashed(at=now, slot=slot.index, report=report))
         self._crew.set_timer(slot, self.policy.died_at_start(slot.index, now))
-        if self.policy.start_deaths >= _HOPELESS_AFTER and not self._crew.count(*_AT_WORK):
-            self.hopeless = WorkerDied(
+        if self.policy.start_deaths >= _HOPELESS_AFTER:
+            self.barren = WorkerDied(
                 report.exit_code, reason=report.reason, running="its start", stderr_tail=report.stderr_tail, report=report
             )
+            self.hopeless = None if self._crew.count(*_AT_WORK) else self.barren
 
     def make_room_for_a_fresh_one(self) -> None:
         """A task waits for a worker that has had none: if none is on its way, an idle one is to be replaced."""
-        coming = any(slot.fresh or slot.worn is not None or slot.state is _S.FAILED for slot in self._crew)
+        coming = any(slot.state in _COMING or (slot.fresh and slot.state in _AT_WORK) for slot in self._crew)
         idle = None if coming else next((slot for slot in self._crew if slot.state is _S.IDLE), None)
         if idle is not None:
             self._wear(idle, "a task wants a worker that has had none")
@@ -152,6 +157,7 @@ class Hiring:
     def _surplus(self, sound: list[Slot]) -> list[Slot]:
         """Who leaves now: whoever is on the way and not needed, and of the idle the worn ones first."""
         on_the_way = [slot for slot in sound if slot.state in _ON_THE_WAY]
+        on_the_way.sort(key=lambda slot: slot.outbox_id is not None)  # those first that cost nothing to let go
         leaving = on_the_way[: max(len(sound) - self.wanted, 0)]
         idle = [slot for slot in self._crew if slot.state is _S.IDLE]
         at_work = self._crew.count(*_AT_WORK)
@@ -195,7 +201,7 @@ class Hiring:
                 commands.append(self._start(slot, now))
                 starting += 1
             else:
-                self._crew.set_timer(slot, self.policy.ask_again_at(now))
+                self._crew.set_timer(slot, self.policy.ask_again_at)
         return commands
 
     def _start(self, slot: Slot, now: float) -> StartWorker:

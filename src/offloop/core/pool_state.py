@@ -1,7 +1,7 @@
 """The pool's decisions: `PoolState.handle(event, now)` returns the commands that follow.
 
 This file is the switchboard: what each event means for the workers (`crew`, `hiring`), the memory (`arena`, `supply`), the
-order (`queue`, `dispatch`) and the outcomes (`answers`, `deaths`, `ledger`).
+order (`admission`, `queue`, `dispatch`) and the outcomes (`answers`, `deaths`, `ledger`).
 
 What holds after every event, and is tested as such: a task has at most one worker and gets one outcome; a worker that might
 still write to a block holds a lease on it; every slot in a state that can last too long has a timer; nobody is idle while a
@@ -16,13 +16,14 @@ from typing import Any
 
 from ..errors import PoolClosed, QueueFull, QueueTimeout
 from ..wire.messages import Cancel, Done, Failed, Need, Ready
+from .admission import Admission
 from .answers import Answers
 from .arena import Arena, Holder, Lease
 from .claims import ForgedClaim, checked_need, claimed_block
-from .commands import Command, DropOutbox, IdentifySource, KillWorker, RefuseInput, Send
+from .commands import Command, DropOutbox, KillWorker, RefuseInput, Send
 from .core_settings import FIRST_GRANT_NBYTES, CoreSettings
 from .crew import TIMER_EVENTS, Crew, Slot
-from .deaths import Deaths
+from .deaths import Deaths, was_begun
 from .dispatch import Dispatch
 from .events import (
     BlocksReturned,
@@ -48,6 +49,7 @@ from .events import (
     WorkerSpawned,
 )
 from .hiring import Hiring
+from .identification import Identification
 from .journal import Journal
 from .ledger import Ledger
 from .outcomes import Outcome
@@ -56,6 +58,7 @@ from .quarantine import Quarantine
 from .queue import TaskQueue
 from .supply import Supply, caller_lease
 from .tasks import Stop, TaskRecord, TaskSpec
+from .warmth import Warmth
 from .worker_state import WorkerEvent, WorkerState
 
 __all__ = ["Phase", "PoolState"]
@@ -82,10 +85,13 @@ class PoolState:
         self.supply = Supply(self.arena)
         self.ledger = Ledger(self.arena, self.supply)
         self.hiring = Hiring(self.crew, self.arena, settings)
+        self.warmth = Warmth(self.crew)
         self.quarantine = Quarantine(settings.quarantine_after, settings.quarantine_s)
+        self.identification = Identification(self.arena)
         self.dispatch = Dispatch(self.crew, self.queue, self.supply)
+        self.admission = Admission(self.ledger, self.quarantine, self.identification, self.dispatch)
         self.answers = Answers(self.arena, self.ledger, self.quarantine)
-        self.deaths = Deaths(self.ledger, self.queue, self.answers, self.quarantine, self.journal)
+        self.deaths = Deaths(self.ledger, self.queue, self.answers, self.quarantine, self.identification, self.journal)
         self._now = 0.0
         self._commands: list[Command] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -116,7 +122,7 @@ class PoolState:
         self._now = self.journal.now = now
         self._handlers[type(event)](event)
         if self.queue:
-            self._commands += self.dispatch.feed(now)
+            self._see_to_the_waiting()
         if self.supply.anyone_waits:
             self._commands += self.supply.serve(self.crew.running)
         commands, self._commands = self._commands, []
@@ -125,7 +131,7 @@ class PoolState:
     @property
     def wake_at(self) -> float:
         """When `TimePassed` is wanted, at the latest; infinity if there is nothing to wait for."""
-        return min(self.crew.earliest, self.queue.earliest)
+        return min(self.crew.earliest, self.queue.earliest, self.hiring.policy.wake_at)
 
     @property
     def gone(self) -> bool:
@@ -222,33 +228,17 @@ class PoolState:
             task.source_block = self.arena.get(source.generation)
             assert task.source_block is not None, "a source's block is held by its caller"
             self.arena.take(task.source_block, Lease(Holder.TASK, task.task_id))
-        if spec.outbox_id is None and self.quarantine.suspects(spec):
-            if source is None:
-                self._admit(task, b"")
-            else:
-                self._commands.append(IdentifySource(task.task_id, source))
-        else:
-            self._commands += self.dispatch.enter(task, self._now)
+        self._commands += self.admission.enter(task, self._now)
 
     def _on_identified(self, event: SourceIdentified) -> None:
+        self.identification.end(event.task_id)
         task = self.ledger.get(event.task_id)
         if task is None:
             return  # its caller left, or the pool was closed
         if task.fate is None:
-            self._admit(task, event.digest)
+            self._commands += self.admission.identified(task, event.digest, self._now)
         else:
             self._commands += self.deaths.identified(task, event.digest)
-            self._see_to_the_retried()
-
-    def _admit(self, task: TaskRecord, digest: bytes | None) -> None:
-        """A task that looks like one that killed a worker may run, unless it is the same."""
-        assert task.spec is not None
-        task.digest = digest
-        refusal = None if digest is None else self.quarantine.refusal(task.spec, digest, self._now)
-        if refusal is not None:
-            self._settle(task, refusal)
-        else:
-            self._commands += self.dispatch.enter(task, self._now)
 
     def _on_refused(self, event: TaskRefused) -> None:
         task = self.ledger.get(event.task_id)
@@ -277,12 +267,13 @@ class PoolState:
     def _settle(self, task: TaskRecord, outcome: Outcome) -> None:
         self._commands += self.ledger.settle(task, outcome)
 
-    def _see_to_the_retried(self) -> None:
-        """Tasks that wait for a fresh worker get one; in a pool that closes, none will come."""
+    def _see_to_the_waiting(self) -> None:
+        """Tasks get workers, and those that need a fresh one have it made ready; in a pool that closes, none will come."""
         if self.phase is Phase.CLOSING:
             for task in self.queue.pop_all():
                 self._settle(task, PoolClosed("the pool was closed while the task waited"))
-        elif self.queue.wants_fresh:
+        self._commands += self.dispatch.feed(self._now)
+        if self.queue.wants_fresh:
             self.hiring.make_room_for_a_fresh_one()
             self._commands += self.hiring.reconcile(self._now)
 
@@ -306,12 +297,14 @@ class PoolState:
             self._condemn(slot, "it said Ready twice")
             return
         if slot.state is WorkerState.RETIRING:
-            slot.life.apply(WorkerEvent.READY)
+            self.crew.apply(slot, WorkerEvent.READY, slot.timer)
             return
         self.crew.apply(slot, WorkerEvent.READY)
         self._commands += self.hiring.succeeded(slot, self._now)
         assert slot.outbox_id is not None
         self._commands += self.supply.prime(slot.outbox_id, FIRST_GRANT_NBYTES)
+        if not self.queue:
+            self._commands += self.warmth.welcome(slot)
 
     def _on_answer(self, slot: Slot, answer: Done | Failed) -> None:
         task = slot.task
@@ -326,10 +319,10 @@ class PoolState:
         self.crew.apply(slot, WorkerEvent.SETTLED, slot.old_at)
         slot.task = None
         self._commands += self.answers.settle(slot, task, answer, block)
+        if isinstance(answer, Done):
+            self._commands += self.warmth.proved(task)
         if self.hiring.answered(slot, answer.private_bytes, self._now):
             self._commands += self.hiring.reconcile(self._now)
-        if self.queue.wants_fresh:
-            self._see_to_the_retried()
 
     def _on_need(self, slot: Slot, need: Need) -> None:
         try:
@@ -364,9 +357,10 @@ class PoolState:
         if not slot.life.can(WorkerEvent.REAPED):
             self.crew.apply(slot, WorkerEvent.EXITED)
         report = report_on(slot, event, self._now)
+        never_ready = slot.ready_since is None
         task, outbox_id = slot.task, slot.outbox_id
         assert outbox_id is not None
-        begun = task is not None and event.status is not None and event.status.task_id == task.task_id
+        begun = task is not None and was_begun(task, event)
         crashed = report.reason is not None or task is None or task.stop is None
         if task is not None:
             slot.task = None
@@ -378,7 +372,9 @@ class PoolState:
         if self.hiring.hopeless is not None:
             for waiting in self.queue.pop_all():
                 self._settle(waiting, self.hiring.hopeless)
-        self._see_to_the_retried()
+        elif never_ready and self.hiring.barren is not None:
+            for waiting in self.queue.pop_all_for_fresh():
+                self._settle(waiting, self.hiring.barren)
 
     # Memory
 

@@ -50,14 +50,16 @@ class Quarantine:
         """Whether strikes are counted at all."""
         return self._after is not None
 
-    def suspects(self, spec: TaskSpec) -> bool:
+    def suspects(self, spec: TaskSpec, now: float) -> bool:
         """Whether a task looks like one that killed a worker, so that its source should be identified."""
+        self._expire(now)
         return bool(self._looks) and _look(spec) in self._looks
 
     def strike(self, spec: TaskSpec, digest: bytes, now: float) -> None:
         """A worker died of this content."""
+        self._expire(now)
         key = (_look(spec), digest)
-        record = self._current(key, now)
+        record = self._records.get(key)
         self._forget(key)
         self._records[key] = _Record(1 if record is None else record.strikes + 1, now + self._cool_down_s)
         self._looks[key[0]] = self._looks.get(key[0], 0) + 1
@@ -66,7 +68,8 @@ class Quarantine:
 
     def refusal(self, spec: TaskSpec, digest: bytes, now: float) -> TaskQuarantined | None:
         """The error for a task that will not be run, if its content has killed too many workers."""
-        record = self._current((_look(spec), digest), now)
+        self._expire(now)
+        record = self._records.get((_look(spec), digest))
         if record is None or self._after is None or record.strikes < self._after:
             return None
         return TaskQuarantined(record.strikes, record.until - now)
@@ -75,12 +78,13 @@ class Quarantine:
         """This content has been worked on and did no harm."""
         self._forget((_look(spec), digest))
 
-    def _current(self, key: tuple[_Look, bytes], now: float) -> _Record | None:
-        record = self._records.get(key)
-        if record is not None and record.until <= now:
+    def _expire(self, now: float) -> None:
+        """Forget those whose cool-down is over: the first ones, as each strike puts its suspect last."""
+        while self._records:
+            key, record = next(iter(self._records.items()))
+            if record.until > now:
+                break
             self._forget(key)
-            return None
-        return record
 
     def _forget(self, key: tuple[_Look, bytes]) -> None:
         if self._records.pop(key, None) is not None:

@@ -61,10 +61,15 @@ class TaskQueue:
         """Take the task that is next for a fresh worker."""
         return self._for_fresh.popitem(last=False)[1]
 
+    def pop_all_for_fresh(self) -> list[TaskRecord]:
+        """Take every task that waits for a fresh worker."""
+        tasks = list(self._for_fresh.values())
+        self._for_fresh.clear()
+        return tasks
+
     def pop_all(self) -> list[TaskRecord]:
         """Take every task."""
-        tasks = [*self._for_fresh.values(), *self._tasks.values()]
-        self._for_fresh.clear()
+        tasks = [*self.pop_all_for_fresh(), *self._tasks.values()]
         self._tasks.clear()
         self._deadlines.clear()
         return tasks
@@ -79,9 +84,9 @@ class TaskQueue:
         """Take out every task whose deadline has come."""
         late: list[TaskRecord] = []
         while self._deadlines and self._deadlines[0][0] <= now:
-            task = self._tasks.pop(heappop(self._deadlines)[1], None)
-            if task is not None:
-                late.append(task)
+            task = self._tasks.get(heappop(self._deadlines)[1])
+            if task is not None and not task.dispatches:
+                late.append(self._tasks.pop(task.task_id))
         return late
 
     def _forget_left_deadlines(self) -> None:

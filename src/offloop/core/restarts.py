@@ -4,7 +4,8 @@ Three things are told apart. A worker that crashed is replaced at once; if its r
 task, after a pause that doubles. Workers that die before they are ready (start-up deaths) are spaced out by a count of their
 own: something is wrong with the installation and not with a task. And when more crash within a period than the intensity allows
 (the terms are those of Erlang's supervisors), a circuit breaker opens: nothing is started for a while, then one worker is, on
-probation, and only when that one has answered for a task do the others follow. No state lasts for ever.
+probation, and only when that one has answered for a task do the others follow. In a pool that has no task for it, it is enough
+that the worker stays ready, and that no other crashes, for a while. No state lasts for ever.
 
 Workers that we kill because their task ran too long, or that we retire, have not crashed, and are not reported here.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
+from math import inf
 from random import Random
 
 __all__ = ["Breaker", "RestartPolicy"]
@@ -21,6 +23,7 @@ _PAUSE_S = 0.1  # after the second death in a row; doubles with each
 _MAX_PAUSE_S = 5.0
 _COOL_DOWN_S = 1.0  # that an opened breaker stays open; doubles with each failed probe
 _MAX_COOL_DOWN_S = 30.0
+_MAX_PROBATION_S = 30.0  # without a task and without a crash; the period, where that is shorter
 _JITTER = 0.2  # of every pause: the pools of a hundred servers do not start their workers in step
 
 
@@ -47,9 +50,24 @@ class RestartPolicy:
         self._openings = 0  # of the breaker since it was last closed
         self._opened_until = 0.0
         self._probe: int | None = None  # the slot of the worker on probation
+        self._proven_at = inf  # when the half-open breaker closes, if no worker crashes before
+
+    @property
+    def wake_at(self) -> float:
+        """When `notice` is to be called, at the latest."""
+        return self._opened_until if self.breaker is Breaker.OPEN else self._proven_at
+
+    def notice(self, now: float) -> None:
+        """Time has passed: a cool-down, or a probation, may be over."""
+        if self.breaker is Breaker.OPEN and now >= self._opened_until:
+            self.breaker = Breaker.HALF_OPEN
+            self._watch_from(now)
+        elif self.breaker is Breaker.HALF_OPEN and now >= self._proven_at:
+            self._close()
 
     def crashed(self, now: float, *, accepted: bool) -> float:
         """A worker that had been ready died. Returns when its replacement may be started."""
+        self.notice(now)
         self.crashes += 1
         self._unaccepted = 0 if accepted else self._unaccepted + 1
         self._recent.append(now)
@@ -66,36 +84,37 @@ class RestartPolicy:
             self._open(now)
         return now + self._pause(self.start_deaths)
 
-    def became_ready(self) -> None:
+    def became_ready(self, slot: int, now: float) -> None:
         """A worker could be brought up."""
         self.start_deaths = 0
+        if slot == self._probe:
+            self._watch_from(now)
 
     def accepted(self, slot: int) -> None:
         """A worker has answered for a task, so it can be started, spoken to, and do its work."""
         self._unaccepted = 0
         if slot == self._probe:
-            self.breaker = Breaker.CLOSED
-            self._probe = None
-            self._openings = 0
-            self._recent.clear()
+            self._close()
 
-    def left(self, slot: int) -> None:
+    def left(self, slot: int, now: float) -> None:
         """The slot's worker is gone for another reason than a crash: if it was on probation, the next one is."""
         if slot == self._probe:
             self._probe = None
+            self._watch_from(now)
 
     def may_start(self, slot: int, now: float) -> bool:
         """Whether a worker may be started in that slot now; if so, it counts as started."""
-        if self.breaker is Breaker.OPEN and now >= self._opened_until:
-            self.breaker = Breaker.HALF_OPEN
+        self.notice(now)
         if self.breaker is Breaker.HALF_OPEN and self._probe is None:
             self._probe = slot
+            self._proven_at = inf  # it has to be ready first
             return True
         return self.breaker is Breaker.CLOSED
 
-    def ask_again_at(self, now: float) -> float:
-        """When `may_start` is worth asking again, after it said no; what the probe does is heard of before."""
-        return self._opened_until if self.breaker is Breaker.OPEN else now + _MAX_PAUSE_S
+    @property
+    def ask_again_at(self) -> float | None:
+        """When `may_start` is worth asking again, after it said no; None: when the worker on probation has passed or failed."""
+        return self._opened_until if self.breaker is Breaker.OPEN else None
 
     def jittered(self, amount: float) -> float:
         """The amount, give or take a fifth: what is done to every worker is not to be done to all at once."""
@@ -104,8 +123,19 @@ class RestartPolicy:
     def _open(self, now: float) -> None:
         self.breaker = Breaker.OPEN
         self._probe = None
+        self._proven_at = inf
         self._opened_until = now + self.jittered(min(_COOL_DOWN_S * 2 ** min(self._openings, 10), _MAX_COOL_DOWN_S))
         self._openings += 1
+
+    def _close(self) -> None:
+        self.breaker = Breaker.CLOSED
+        self._probe = None
+        self._proven_at = inf
+        self._openings = 0
+        self._recent.clear()
+
+    def _watch_from(self, now: float) -> None:
+        self._proven_at = now + min(self._period_s, _MAX_PROBATION_S)
 
     def _pause(self, deaths: int) -> float:
         """None for the first, then doubling."""

@@ -1,0 +1,94 @@
+"""A crew and who hires it, without tasks: the workers come, work and go as a test says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from offloop.core.arena import Arena
+from offloop.core.commands import Command
+from offloop.core.core_settings import CoreSettings
+from offloop.core.crew import Crew, Slot
+from offloop.core.events import WorkerReaped
+from offloop.core.hiring import Hiring
+from offloop.core.postmortem import report_on
+from offloop.core.worker_state import WorkerEvent, WorkerState
+
+E, S = WorkerEvent, WorkerState
+
+
+class Firm:
+    """A crew and who hires it."""
+
+    def __init__(self, workers: int = 1, **more: Any) -> None:
+        settings = CoreSettings(
+            workers=workers,
+            limit_bytes=1_000_000,
+            inbox_nbytes=500_000,
+            max_queue=None,
+            grace_s=1.0,
+            start_timeout_s=10.0,
+            **more,
+        )
+        self.now = 0.0
+        self.crew = Crew(workers)
+        self.arena = Arena(1_000_000, 500_000)
+        self.hiring = Hiring(self.crew, self.arena, settings)
+
+    @property
+    def slot(self) -> Slot:
+        return self.crew[0]
+
+    @property
+    def states(self) -> list[WorkerState]:
+        return [slot.state for slot in self.crew]
+
+    def reconcile(self) -> list[Command]:
+        return self.hiring.reconcile(self.now)
+
+    def resize(self, workers: int) -> list[Command]:
+        self.crew.limit = workers
+        return self.reconcile()
+
+    def ready(self, *indices: int) -> list[Command]:
+        commands: list[Command] = []
+        for index in indices:
+            self.crew.apply(self.crew[index], E.READY)
+            commands += self.hiring.succeeded(self.crew[index], self.now)
+        return commands
+
+    def opened(self) -> Firm:
+        """All are ready, one start after the other where it must be."""
+        self.reconcile()
+        while waiting := [slot.index for slot in self.crew if slot.state is S.STARTING and slot.outbox_id is not None]:
+            self.ready(*waiting)
+        return self
+
+    def work(self, index: int = 0) -> None:
+        self.crew[index].tasks += 1
+        self.crew.apply(self.crew[index], E.DISPATCHED)
+
+    def answer(self, index: int = 0, private_bytes: int = 0) -> list[Command]:
+        slot = self.crew[index]
+        self.crew.apply(slot, E.SETTLED, slot.old_at)
+        return self.reconcile() if self.hiring.answered(slot, private_bytes, self.now) else []
+
+    def die(self, index: int = 0, exit_code: int = 1, *, crashed: bool = True, accepted: bool = True) -> list[Command]:
+        """The slot's process is dead, and waitid says so."""
+        slot = self.crew[index]
+        if slot.state is not S.RETIRING:
+            self.crew.apply(slot, E.EXITED)
+        report = report_on(slot, WorkerReaped(index, exit_code, stderr_tail="last line"), self.now)
+        return self.hiring.replace(slot, self.now, report, crashed=crashed, accepted=accepted)
+
+    def fail_to_start(self, index: int = 0) -> tuple[float, list[Command]]:
+        """Start it as soon as it may, let it die at once; how long until the next start, and the commands."""
+        slot = self.crew[index]
+        if slot.outbox_id is None:
+            self.now = max(self.now, slot.timer or 0.0)
+            self.reconcile()
+        commands = self.die(index)
+        assert slot.timer is not None
+        return slot.timer - self.now, commands
+
+    def news(self, kind: type[Any]) -> list[Any]:
+        return [entry for entry in self.crew.journal.take() if isinstance(entry, kind)]

@@ -1,0 +1,182 @@
+"""Content that kills workers in a pool: it is identified, refused, and let in again; and what is read stays."""
+
+from __future__ import annotations
+
+import pytest
+
+from offloop.core.arena import Block
+from offloop.core.commands import IdentifySource, SettleTask
+from offloop.errors import PoolClosed, TaskQuarantined, WorkerDied
+from offloop.wire.handles import INBOX, OUTBOX, Handle
+from offloop.wire.messages import Failed
+from offloop.wire.status import Status
+
+from .pool_script import PoolScript, in_outbox, of_type, outcome_of, reservations, runs
+
+NOT_BEGUN = Status(0, 0, 0.0)
+
+
+def handle_of(block: Block) -> Handle:
+    return Handle(INBOX, block.offset, block.nbytes, block.generation)
+
+
+def with_source(task_id: int = 1, *, retries: int = 0, **settings: int) -> tuple[PoolScript, Block]:
+    """A pool of one that watches; its worker has just died of that task, whose source is to be identified."""
+    pool = PoolScript(quarantine_after=settings.pop("quarantine_after", 3), **settings).opened()
+    block = pool.input(90, 5000)
+    pool.run(task_id, block, retries=retries)
+    commands = pool.reaped(exit_code=-11)
+    assert of_type(commands, IdentifySource) == [IdentifySource(task_id, handle_of(block))]
+    assert of_type(commands, SettleTask) == []
+    return pool, block
+
+
+def test_a_source_is_identified_before_its_task_ends_and_is_held_meanwhile() -> None:
+    pool, block = with_source()
+    pool.give_back(block)
+    assert pool.core.arena.get(block.generation) is block
+    assert isinstance(outcome_of(pool.identified(1), 1), WorkerDied)
+    assert pool.core.arena.get(block.generation) is None
+    assert pool.statistics.quarantined == 1
+
+
+def test_a_source_that_could_not_be_read_ends_its_task_all_the_same() -> None:
+    pool, _ = with_source()
+    assert isinstance(outcome_of(pool.identified(1, None), 1), WorkerDied)
+    assert pool.statistics.quarantined == 0
+
+
+def test_a_retry_waits_until_its_source_is_identified() -> None:
+    pool, _ = with_source(retries=1)
+    assert runs(pool.ready()) == []
+    assert len(runs(pool.identified(1))) == 1
+
+
+def test_a_source_is_read_once_however_often_it_kills() -> None:
+    pool, _ = with_source(retries=5)
+    pool.identified(1)
+    pool.ready()
+    second = pool.reaped(exit_code=-11)
+    pool.ready()
+    third = pool.reaped(exit_code=-11)
+    assert of_type(second + third, IdentifySource) == []
+    assert isinstance(outcome_of(third, 1), WorkerDied), "three strikes, though it has retries left"
+    assert pool.statistics.retried == 2
+
+
+def test_content_that_has_killed_too_often_is_refused_and_other_content_is_not() -> None:
+    pool, block = with_source(quarantine_after=1)
+    pool.identified(1)
+    pool.ready()
+    assert pool.run(2, block) == [IdentifySource(2, handle_of(block))]
+    assert isinstance(outcome_of(pool.identified(2), 2), TaskQuarantined)
+    pool.run(3, block)
+    assert len(runs(pool.identified(3, b"another"))) == 1
+
+
+def test_a_result_of_a_worker_is_no_suspect_however_it_looks() -> None:
+    pool, block = with_source()
+    pool.identified(1)
+    pool.ready()
+    pool.run(2, pool.input(91, 20_000))
+    result = pool.granted(2, block.nbytes)
+    pool.done(2, output=in_outbox(result, block.nbytes))
+    commands = pool.run(3, result, nbytes=block.nbytes, segment=OUTBOX, outbox_id=result.segment_id)
+    assert len(runs(commands)) == 1
+
+
+def test_content_that_did_no_harm_this_time_is_absolved() -> None:
+    pool, block = with_source()
+    pool.identified(1)
+    pool.ready()
+    pool.run(2, block)
+    pool.identified(2)
+    assert pool.statistics.quarantined == 1
+    pool.done(2)
+    assert pool.statistics.quarantined == 0
+    assert len(runs(pool.run(3, block))) == 1, "and nobody looks any more"
+
+
+def test_content_that_was_stopped_is_not_absolved() -> None:
+    pool, block = with_source()
+    pool.identified(1)
+    pool.ready()
+    pool.run(2, block)
+    pool.identified(2)
+    pool.cancel(2)
+    pool.done(2)
+    assert pool.statistics.quarantined == 1
+
+
+def test_a_task_without_a_source_is_known_by_that() -> None:
+    pool = PoolScript(quarantine_after=2).opened()
+    for task_id in (1, 2):
+        pool.run(task_id)
+        assert isinstance(outcome_of(pool.reaped(), task_id), WorkerDied)
+        pool.ready()
+    assert isinstance(outcome_of(pool.run(3), 3), TaskQuarantined)
+    assert pool.statistics.refused == 1
+
+
+def test_a_task_that_was_never_begun_is_no_strike() -> None:
+    pool = PoolScript(quarantine_after=1).opened()
+    for task_id in (1, 2):
+        pool.run(task_id)
+        pool.reaped(status=NOT_BEGUN)
+        pool.ready()
+        pool.done(task_id)
+    assert pool.statistics.quarantined == 0
+
+
+def test_a_worker_that_broke_the_protocol_is_a_strike() -> None:
+    pool = PoolScript(quarantine_after=1).opened()
+    pool.run(1)
+    pool.report(0, Failed(99, "a", "b", None, 1, 2))
+    assert isinstance(outcome_of(pool.reaped(), 1), WorkerDied)
+    assert pool.statistics.quarantined == 1
+
+
+# While a source is being read
+
+
+@pytest.mark.parametrize("end", ["cancelled", "closed"])
+def test_a_block_that_is_being_read_is_held_until_its_reader_is_through_whatever_becomes_of_the_task(end: str) -> None:
+    pool, block = with_source()
+    pool.give_back(block)
+    commands = pool.cancel(1) if end == "cancelled" else pool.close()
+    outcome = outcome_of(commands, 1)
+    assert outcome is None if end == "cancelled" else isinstance(outcome, WorkerDied)
+    assert pool.core.arena.get(block.generation) is block
+    assert pool.statistics.leases["reader"] == 1
+    assert of_type(pool.identified(1), SettleTask) == []
+    assert pool.core.arena.get(block.generation) is None
+    assert pool.statistics.memory_used_bytes == 0
+
+
+def test_memory_that_is_being_read_is_not_given_to_others() -> None:
+    pool, block = with_source()
+    pool.give_back(block)
+    pool.cancel(1)
+    commands = pool.request(91, pool.core.settings.inbox_nbytes)
+    assert commands == [], "it waits"
+    assert reservations(pool.identified(1))
+
+
+def test_a_newcomer_that_is_being_looked_at_can_be_cancelled_or_closed_over() -> None:
+    pool, block = with_source()
+    pool.identified(1)
+    pool.ready()
+    pool.run(2, block)
+    pool.run(3, block)
+    assert outcome_of(pool.cancel(2), 2) is None
+    assert isinstance(outcome_of(pool.close(), 3), PoolClosed)
+    assert pool.identified(2) == pool.identified(3) == []
+    assert pool.statistics.leases["reader"] == 0
+
+
+def test_a_pool_is_not_drained_before_the_sources_are_identified() -> None:
+    pool, _ = with_source()
+    pool.drain()
+    assert not pool.core.drained
+    pool.identified(1)
+    assert pool.core.drained

@@ -1,0 +1,187 @@
+"""Workers that are replaced while they are well, and those that are not for a while: recycling, fresh ones, the breaker."""
+
+from __future__ import annotations
+
+import pytest
+
+from offloop.core.commands import Send, StartWorker
+from offloop.core.restarts import Breaker
+from offloop.core.worker_state import WorkerEvent, WorkerState
+from offloop.history import BreakerMoved
+from offloop.wire.messages import Retire
+
+from .firm import Firm
+
+E, S = WorkerEvent, WorkerState
+
+
+# Recycling
+
+
+def test_a_worker_is_worn_after_so_many_tasks_give_or_take_a_fifth() -> None:
+    firm = Firm(20, max_tasks_per_worker=100).opened()
+    numbers = {slot.tasks_left for slot in firm.crew}
+    assert all(80 <= number <= 120 for number in numbers)
+    assert len(numbers) > 3, "not all go at once"
+
+
+def test_a_worn_worker_is_asked_to_leave_only_when_its_replacement_is_ready() -> None:
+    firm = Firm(max_tasks_per_worker=1).opened()
+    firm.work()
+    assert [type(command) for command in firm.answer()] == [StartWorker]
+    assert firm.states == [S.IDLE, S.STARTING]
+    assert firm.slot.worn == "it has done 1 tasks"
+    assert firm.ready(1) == [Send(0, Retire())]
+    firm.die(0, 0)
+    assert (firm.states, firm.hiring.recycled) == ([S.IDLE], 1)
+
+
+def test_a_worn_worker_goes_on_until_then_and_finishes_its_task() -> None:
+    firm = Firm(max_tasks_per_worker=1).opened()
+    firm.work()
+    firm.answer()
+    firm.work()
+    assert firm.ready(1) == []
+    assert firm.answer() == [Send(0, Retire())]
+
+
+def test_a_worn_worker_that_dies_is_not_replaced_twice() -> None:
+    firm = Firm(max_tasks_per_worker=1).opened()
+    firm.work()
+    firm.answer()
+    assert firm.die(0) == []
+    assert [slot.index for slot in firm.crew] == [1]
+
+
+@pytest.mark.parametrize(("private_bytes", "worn"), [(1000, False), (1001, True)])
+def test_a_worker_with_too_much_memory_is_worn(private_bytes: int, worn: bool) -> None:
+    firm = Firm(max_worker_bytes=1000).opened()
+    firm.work()
+    assert bool(firm.answer(private_bytes=private_bytes)) is worn
+    assert (firm.slot.worn is not None) is worn
+    if firm.slot.worn is not None:
+        assert firm.slot.worn == "it has 1,001 bytes of private memory, and 1,000 are allowed"
+
+
+def test_an_idle_worker_has_a_timer_for_its_age_and_a_busy_one_is_asked_after_its_task() -> None:
+    firm = Firm(max_worker_age_s=100.0).opened()
+    old_at = firm.slot.timer
+    assert old_at is not None
+    assert 80.0 <= old_at <= 120.0
+    firm.work()
+    assert firm.slot.timer is None
+    firm.now = old_at - 1.0
+    assert firm.answer() == []
+    assert firm.slot.timer == old_at
+    firm.work()
+    firm.now = old_at
+    assert [type(command) for command in firm.answer()] == [StartWorker]
+    assert firm.slot.worn == f"it is {old_at:.0f} s old"
+    assert firm.slot.timer is None
+
+
+def test_recycling_alone_leaves_a_pool_complete() -> None:
+    firm = Firm(2, max_tasks_per_worker=1).opened()
+    firm.work(0)
+    firm.answer(0)
+    assert firm.hiring.complete, "two are at work, and a third comes for one of them"
+    firm.ready(2)
+    assert firm.hiring.complete
+
+
+# A fresh one
+
+
+def test_an_idle_worker_is_replaced_for_a_task_that_wants_a_fresh_one() -> None:
+    firm = Firm().opened()
+    firm.work()
+    firm.answer()
+    firm.hiring.make_room_for_a_fresh_one()
+    assert firm.slot.worn is not None
+    assert [type(command) for command in firm.reconcile()] == [StartWorker]
+    firm.hiring.make_room_for_a_fresh_one()
+    assert len(firm.crew) == 2, "one is enough"
+
+
+@pytest.mark.parametrize("coming", ["starting", "dead", "ready"])
+def test_nobody_is_replaced_while_a_fresh_one_is_coming(coming: str) -> None:
+    firm = Firm(2)
+    firm.reconcile()
+    firm.ready(0)
+    firm.work(0)
+    firm.answer(0)
+    if coming != "starting":
+        firm.ready(1)
+    if coming == "dead":
+        firm.crew.apply(firm.crew[1], E.EXITED)
+    firm.hiring.make_room_for_a_fresh_one()
+    assert firm.slot.worn is None
+
+
+@pytest.mark.parametrize("other", ["leaves", "is worn and busy"])
+def test_a_worker_that_will_never_take_it_is_not_waited_for(other: str) -> None:
+    firm = Firm(2).opened()
+    for index in (0, 1):
+        firm.work(index)
+        firm.answer(index)
+    if other == "leaves":
+        firm.crew[0].tasks = 0
+        firm.crew.apply(firm.crew[0], E.RETIREMENT_REQUESTED)
+    else:
+        firm.work(0)
+        firm.crew[0].worn = "old"
+    firm.hiring.make_room_for_a_fresh_one()
+    assert firm.crew[1].worn is not None
+
+
+# The breaker
+
+
+def storm() -> Firm:
+    """Three workers, of which two died; nothing is started for a while."""
+    firm = Firm(3, restart_intensity=1).opened()
+    assert firm.die(0)
+    assert firm.die(1) == []
+    assert firm.hiring.policy.breaker is Breaker.OPEN
+    return firm
+
+
+def test_in_a_storm_one_is_started_on_probation_and_the_others_follow_it_at_once() -> None:
+    firm = storm()
+    firm.die(0)
+    firm.now = firm.hiring.policy.wake_at + 10.0
+    (start,) = firm.reconcile()
+    assert isinstance(start, StartWorker)
+    waiting = next(slot for slot in firm.crew if slot.outbox_id is None)
+    assert waiting.timer is None, "the probe is waited for"
+    firm.ready(start.slot)
+    firm.work(start.slot)
+    (follower,) = firm.answer(start.slot)
+    assert isinstance(follower, StartWorker)
+    assert follower.slot == waiting.index
+
+
+def test_the_breakers_moves_are_told() -> None:
+    firm = storm()
+    firm.now = firm.hiring.policy.wake_at
+    firm.reconcile()
+    firm.now = 100.0
+    firm.ready(1)
+    firm.now = firm.hiring.policy.wake_at
+    firm.reconcile()
+    moves = [(move.before, move.after) for move in firm.news(BreakerMoved)]
+    assert moves == [("closed", "open"), ("open", "half-open"), ("half-open", "closed")]
+
+
+def test_a_probe_without_a_task_is_followed_after_a_while() -> None:
+    firm = Firm(2, restart_intensity=1).opened()
+    firm.die(0)
+    firm.die(1)
+    firm.die(0)
+    firm.now = firm.hiring.policy.wake_at + 10.0
+    (start,) = firm.reconcile()
+    assert isinstance(start, StartWorker)
+    firm.ready(start.slot)
+    assert firm.states.count(S.IDLE) == 1
+    firm.now = firm.hiring.policy.wake_at
+    assert [type(command) for command in firm.reconcile()] == [StartWorker]

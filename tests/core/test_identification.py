@@ -1,0 +1,40 @@
+"""Sources that are being read stay, whatever becomes of their tasks."""
+
+from __future__ import annotations
+
+import pytest
+
+from offloop.core.arena import Arena, Block, Holder, Lease
+from offloop.core.commands import IdentifySource
+from offloop.core.identification import Identification
+from offloop.core.tasks import TaskRecord, TaskSpec
+from offloop.wire.handles import INBOX, EncodedAt, Handle
+
+from .pool_script import STAGES
+
+
+def task_with(block: Block, task_id: int, handle: Handle) -> TaskRecord:
+    return TaskRecord(task_id, 0.0, spec=TaskSpec(source=EncodedAt(handle), stages=STAGES, timeout_s=None), source_block=block)
+
+
+def test_a_block_is_held_from_the_command_to_the_answer_by_each_reader() -> None:
+    arena = Arena(1 << 20, 1 << 19)
+    cut = arena.allocate(0, 5000, Holder.CALLER)
+    assert cut is not None
+    block, reservation = cut
+    assert reservation is not None
+    arena.release(block, Lease(Holder.RESERVATION, block.generation))
+    identification = Identification(arena)
+    handle = Handle(INBOX, block.offset, 5000, block.generation)
+    for task_id in (1, 2):
+        assert identification.begin(task_with(block, task_id, handle)) == IdentifySource(task_id, handle)
+    arena.release(block, Lease(Holder.CALLER, block.generation))
+    identification.end(1)
+    assert arena.get(block.generation) is block
+    identification.end(2)
+    assert arena.get(block.generation) is None
+
+
+def test_an_answer_that_nobody_asked_for_is_a_defect() -> None:
+    with pytest.raises(KeyError):
+        Identification(Arena(1 << 20, 1 << 19)).end(1)

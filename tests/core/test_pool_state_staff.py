@@ -1,0 +1,380 @@
+"""How many workers a pool has: spares that step in, resizing, recycling, draining, and what is told of it all."""
+
+from __future__ import annotations
+
+import pytest
+
+from offloop.core.commands import AnnounceOpening, Command, DropOutbox, KillWorker, Send, SettleTask, StartWorker
+from offloop.core.events import WorkerExited, WorkerMisbehaved, WorkerSpawned
+from offloop.core.pool_state import Phase
+from offloop.core.tasks import Completed
+from offloop.core.worker_state import WorkerState
+from offloop.errors import PoolClosed
+from offloop.history import BreakerMoved, WorkerCrashed, WorkerMoved
+from offloop.wire.messages import Cancel, Retire
+
+from .pool_script import GRACE_S, START_TIMEOUT_S, PoolScript, done, of_type, outcome_of, runs, sent_run
+
+
+def retired(commands: list[Command]) -> list[int]:
+    return [send.slot for send in of_type(commands, Send) if isinstance(send.message, Retire)]
+
+
+def workers(pool: PoolScript) -> dict[str, int]:
+    return pool.statistics.workers
+
+
+# Spares
+
+
+def test_spares_are_ready_and_do_not_work_beyond_the_limit() -> None:
+    pool = PoolScript(2, spares=2).opened()
+    assert workers(pool) == {"idle": 4}
+    sends = runs([command for task_id in (1, 2, 3) for command in pool.run(task_id)])
+    assert len(sends) == 2
+    assert (pool.statistics.running, pool.statistics.waiting) == (2, 1)
+    assert (pool.statistics.concurrency, pool.statistics.spares) == (2, 2)
+
+
+@pytest.mark.parametrize("news", [WorkerExited(0), WorkerMisbehaved(0, "nonsense")], ids=["its channel ended", "it misbehaved"])
+def test_at_the_first_news_of_a_death_a_spare_takes_the_next_task_in_the_same_turn(
+    news: WorkerExited | WorkerMisbehaved,
+) -> None:
+    pool = PoolScript(1, spares=1).opened()
+    pool.run(1)
+    assert pool.slot_of(1) == 0
+    pool.run(2)
+    assert pool.tell(news) == [KillWorker(0), sent_run(2, 1)]
+
+
+def test_a_spare_takes_over_from_a_worker_that_must_be_killed_for_its_task() -> None:
+    pool = PoolScript(1, spares=1).opened()
+    pool.run(1, timeout_s=1.0)
+    victim = pool.slot_of(1)
+    pool.run(2)
+    assert runs(pool.at(1.0)) == [], "it may still obey, and two would be at work"
+    assert pool.at(1.0 + GRACE_S) == [KillWorker(victim), sent_run(2, 1 - victim)]
+
+
+def test_the_dead_ones_replacement_becomes_the_spare() -> None:
+    pool = PoolScript(1, spares=1).opened()
+    pool.run(1)
+    victim = pool.slot_of(1)
+    pool.run(2)
+    assert of_type(pool.reaped(victim), StartWorker)
+    assert runs(pool.ready(victim)) == []
+    assert workers(pool) == {"busy": 1, "idle": 1}
+    assert pool.core.hiring.complete
+
+
+def test_with_no_queue_a_spare_is_no_room_for_another_task() -> None:
+    pool = PoolScript(1, spares=1, max_queue=0).opened()
+    pool.run(1)
+    assert outcome_of(pool.submit(2), 2) is not None
+
+
+# Resizing
+
+
+def test_more_workers_take_waiting_tasks_and_a_spare_takes_one_at_once() -> None:
+    pool = PoolScript(1, spares=1).opened()
+    for task_id in (1, 2, 3):
+        pool.run(task_id)
+    commands = pool.resize(3)
+    assert [send.message.task_id for send in runs(commands)] == [2]
+    first, second = [command.slot for command in of_type(commands, StartWorker)]
+    assert [send.message.task_id for send in runs(pool.ready(first))] == [3]
+    assert runs(pool.ready(second)) == []
+    assert (pool.core.hiring.complete, pool.statistics.concurrency) == (True, 3)
+
+
+def test_fewer_workers_finish_what_they_have_and_then_leave() -> None:
+    pool = PoolScript(3).opened()
+    for task_id in (1, 2, 3, 4):
+        pool.run(task_id)
+    assert pool.resize(1) == []
+    slots = {task_id: pool.slot_of(task_id) for task_id in (1, 2, 3)}
+    for task_id in (1, 2):
+        commands = pool.done(task_id, slots[task_id])
+        assert isinstance(outcome_of(commands, task_id), Completed)
+        assert (retired(commands), runs(commands)) == ([slots[task_id]], [])
+    assert not pool.core.hiring.complete
+    assert [send.message.task_id for send in runs(pool.done(3, slots[3]))] == [4]
+    for task_id in (1, 2):
+        assert of_type(pool.reaped(slots[task_id], 0), StartWorker) == []
+    assert (workers(pool), pool.core.hiring.complete) == ({"busy": 1}, True)
+
+
+def test_a_surplus_worker_that_dies_is_not_replaced() -> None:
+    pool = PoolScript(2).opened()
+    for task_id in (1, 2):
+        pool.run(task_id)
+    pool.resize(1)
+    assert of_type(pool.reaped(0), StartWorker) == []
+    assert len(pool.core.crew) == 1
+
+
+def test_a_surplus_worker_that_does_not_leave_is_killed() -> None:
+    pool = PoolScript(2).opened()
+    (slot,) = retired(pool.resize(1))
+    assert pool.at(GRACE_S) == [KillWorker(slot)]
+    assert of_type(pool.reaped(slot), StartWorker) == []
+    assert pool.core.hiring.complete
+
+
+def test_a_resize_in_a_pool_that_closes_starts_nobody() -> None:
+    pool = PoolScript(1).opened()
+    pool.close()
+    assert pool.resize(5) == []
+    pool.reaped(0, 0)
+    assert pool.core.gone
+
+
+def test_a_pool_whose_workers_start_can_be_made_smaller_and_opens_all_the_same() -> None:
+    pool = PoolScript(3)
+    pool.start()
+    leaving = retired(pool.resize(1))
+    assert len(leaving) == 2
+    for slot in leaving:
+        assert of_type(pool.reaped(slot, 0), AnnounceOpening) == []
+    (stays,) = (slot.index for slot in pool.core.crew)
+    assert of_type(pool.ready(stays), AnnounceOpening) == [AnnounceOpening(None)]
+
+
+# Starts
+
+
+def test_no_more_processes_start_at_once_than_are_allowed() -> None:
+    pool = PoolScript(3, max_starts=1)
+    assert len(of_type(pool.start(), StartWorker)) == 1
+    assert len(of_type(pool.ready(0), StartWorker)) == 1
+    assert of_type(pool.at(START_TIMEOUT_S), StartWorker) == [StartWorker(2, 3, pool.core.arena.segment_nbytes(2))]
+    assert pool.state(1) is WorkerState.FAILED
+
+
+# Recycling
+
+
+def test_a_worker_is_replaced_after_its_tasks_without_a_moment_when_nobody_works() -> None:
+    pool = PoolScript(1, max_tasks_per_worker=2).opened()
+    for task_id in (1, 2, 3):
+        pool.run(task_id)
+    pool.done(1)
+    left = pool.core.crew[0].tasks_left
+    assert left == 1
+    commands = pool.done(2)
+    assert (len(of_type(commands, StartWorker)), runs(commands)) == (1, [sent_run(3)])
+    pool.run(4)
+    assert runs(pool.ready(1)) == [], "never two at once"
+    commands = pool.done(3)
+    assert (retired(commands), runs(commands)) == ([0], [sent_run(4, 1)])
+    pool.reaped(0, 0)
+    assert (pool.statistics.worker_recycled, pool.statistics.worker_crashes) == (1, 0)
+
+
+def test_an_idle_worker_grows_old() -> None:
+    pool = PoolScript(1, max_worker_age_s=100.0).opened()
+    old_at = pool.core.crew[0].timer
+    assert old_at is not None
+    assert pool.core.wake_at <= old_at
+    (start,) = pool.at(old_at)
+    assert isinstance(start, StartWorker)
+    assert pool.at(old_at + 1) == []
+    assert retired(pool.ready(start.slot)) == [0]
+
+
+def test_a_replacement_that_cannot_be_started_leaves_the_worn_one_at_work() -> None:
+    pool = PoolScript(1, max_tasks_per_worker=1).opened()
+    pool.run(1)
+    (start,) = of_type(pool.done(1), StartWorker)
+    for _ in range(5):
+        if pool.core.crew[start.slot].outbox_id is None:
+            pool.at(pool.core.crew[start.slot].timer or 0.0)
+        pool.reaped(start.slot, 1)
+    assert runs(pool.run(2)) == [sent_run(2)]
+
+
+def test_the_reason_is_told_when_a_worn_worker_leaves() -> None:
+    pool = PoolScript(1, max_worker_bytes=1000).opened()
+    pool.core.journal.watched = True
+    pool.run(1)
+    (start,) = of_type(pool.done(1, private_bytes=5000), StartWorker)
+    pool.ready(start.slot)
+    (leaving,) = [entry for entry in moves(pool) if entry.event == "RetirementRequested"]
+    assert leaving.cause == "it has 5,000 bytes of private memory, and 1,000 are allowed"
+
+
+# Draining
+
+
+def test_a_draining_pool_takes_nothing_new_and_finishes_what_it_has() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    pool.run(2)
+    pool.submit(3)
+    assert pool.drain() == []
+    assert pool.core.phase is Phase.DRAINING
+    error = outcome_of(pool.run(4), 4)
+    assert isinstance(error, PoolClosed)
+    assert "draining" in str(error)
+    pool.prepare(3)
+    for task_id in (1, 2, 3):
+        assert not pool.core.drained
+        assert isinstance(outcome_of(pool.done(task_id), task_id), Completed)
+    assert pool.core.drained
+    assert not pool.core.gone
+
+
+def test_a_draining_pool_can_be_closed_and_a_closed_one_not_drained() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    pool.drain()
+    assert pool.close() == [Send(0, Cancel(1))]
+    pool.drain()
+    assert pool.core.phase is Phase.CLOSING
+
+
+def test_an_open_pool_is_not_drained_even_if_it_has_nothing_to_do() -> None:
+    assert not PoolScript().opened().core.drained
+
+
+# What is told
+
+
+def moves(pool: PoolScript) -> list[WorkerMoved]:
+    return [entry for entry in pool.core.journal.take() if isinstance(entry, WorkerMoved)]
+
+
+def test_the_life_of_a_worker_is_told_step_by_step() -> None:
+    pool = PoolScript()
+    pool.core.journal.watched = True
+    pool.start()
+    pool.tell(WorkerSpawned(0, 4321))
+    pool.ready()
+    pool.run(1, timeout_s=1.0)
+    pool.at(1.0)
+    pool.at(1.0 + GRACE_S)
+    pool.reaped()
+    pool.close()
+    pool.reaped(exit_code=0)
+    told = [(entry.before, entry.event, entry.after) for entry in moves(pool)]
+    assert told == [
+        ("starting", "Ready", "idle"),
+        ("idle", "Dispatched", "busy"),
+        ("busy", "DeadlineExpired", "timed-out"),
+        ("timed-out", "GraceExpired", "failed"),
+        ("failed", "Reaped", "restarting"),
+        ("restarting", "RetirementRequested", "retiring"),
+        ("retiring", "Reaped", "gone"),
+    ]
+
+
+def test_each_step_says_whose_it_is_and_why() -> None:
+    pool = PoolScript()
+    pool.core.journal.watched = True
+    pool.start()
+    pool.tell(WorkerSpawned(0, 4321))
+    pool.ready()
+    pool.clock.advance_to(7.0)
+    pool.run(1)
+    pool.cancel(1)
+    pool.done(1)
+    pool.tell(WorkerMisbehaved(0, "nonsense"))
+    pool.reaped()
+    entries = {entry.event: entry for entry in moves(pool)}
+    assert {entry.pid for entry in entries.values()} == {4321}
+    assert entries["Dispatched"].at == 7.0
+    assert [entries[event].task_id for event in ("Dispatched", "CancelRequested", "Settled")] == [1, 1, 1]
+    assert entries["CancelRequested"].cause == "its task is to stop: caller"
+    assert entries["Misbehaved"].cause == "nonsense"
+    assert entries["Reaped"].cause == "was killed: it broke the protocol: nonsense"
+
+
+def test_a_worker_that_is_ready_while_it_is_asked_to_leave_is_told_too() -> None:
+    pool = PoolScript(2)
+    pool.core.journal.watched = True
+    pool.start()
+    (slot,) = retired(pool.resize(1))
+    pool.ready(slot)
+    assert [entry.event for entry in moves(pool)] == ["RetirementRequested", "Ready"]
+    assert pool.at(GRACE_S)[:1] == [KillWorker(slot)], "its grace runs on"
+
+
+def test_without_a_reader_only_what_goes_into_the_log_is_told() -> None:
+    pool = PoolScript(1, restart_intensity=0).opened()
+    pool.run(1, retries=1)
+    pool.reaped(exit_code=-11)
+    crash, breaker = pool.core.journal.take()
+    assert isinstance(crash, WorkerCrashed)
+    assert (crash.report.task_id, crash.report.exit_code) == (1, -11)
+    assert isinstance(breaker, BreakerMoved)
+    assert (breaker.before, breaker.after) == ("closed", "open")
+
+
+def test_a_worker_that_leaves_as_asked_has_not_crashed() -> None:
+    pool = PoolScript(2).opened()
+    (slot,) = retired(pool.resize(1))
+    pool.reaped(slot, -9)
+    assert pool.core.journal.take() == []
+    assert pool.statistics.worker_crashes == 0
+
+
+# A storm
+
+
+def test_in_a_storm_waiting_tasks_wait_and_the_one_on_probation_gets_the_first() -> None:
+    pool = PoolScript(2, restart_intensity=1).opened()
+    for task_id in (1, 2, 3, 4):
+        pool.run(task_id)
+    assert of_type(pool.reaped(0), StartWorker)
+    commands = pool.reaped(1)
+    assert [type(command) for command in commands] == [SettleTask, DropOutbox]
+    assert pool.statistics.breaker == "open"
+    pool.ready(0)
+    pool.reaped(0)
+    assert pool.statistics.waiting == 1
+    starts: list[StartWorker] = []
+    while not starts:
+        starts = of_type(pool.at(pool.core.wake_at), StartWorker)
+    (start,) = starts
+    assert pool.statistics.breaker == "half-open"
+    assert [send.message.task_id for send in runs(pool.ready(start.slot))] == [4]
+    commands = pool.done(4, start.slot)
+    assert len(of_type(commands, StartWorker)) == 1
+    assert pool.statistics.breaker == "closed"
+
+
+def test_the_workers_of_an_idle_pool_come_back_after_a_storm() -> None:
+    pool = PoolScript(2, restart_intensity=0).opened()
+    pool.reaped(0)
+    pool.reaped(1)
+    for _ in range(10):
+        for command in pool.at(pool.core.wake_at) if pool.core.wake_at < 1e6 else ():
+            if isinstance(command, StartWorker):
+                pool.ready(command.slot)
+    assert (workers(pool), pool.statistics.breaker) == ({"idle": 2}, "closed")
+    assert pool.clock.now < 60.0
+
+
+def test_the_pool_wakes_when_a_probation_ends() -> None:
+    pool = PoolScript(2, restart_intensity=0, restart_period_s=0.5).opened()
+    pool.reaped(0)
+    (start,) = of_type(pool.at(2.0), StartWorker)
+    pool.ready(start.slot)
+    assert pool.core.wake_at == 2.5
+
+
+def test_what_only_a_status_says_is_enough_to_count_a_task_as_accepted() -> None:
+    pool = PoolScript(1).opened()
+    for task_id in range(1, 8):
+        pool.run(task_id)
+        assert of_type(pool.reaped(), StartWorker), "it had begun a task, so its replacement comes at once"
+        pool.ready()
+
+
+def test_an_answer_in_the_last_words_counts_as_an_accepted_task() -> None:
+    pool = PoolScript(1).opened()
+    for task_id in range(1, 4):
+        pool.run(task_id)
+        assert of_type(pool.reaped(last_words=(done(task_id),), status=None), StartWorker)
+        pool.ready()

@@ -1,0 +1,62 @@
+"""Who is told to load plugins ahead of a task, and which."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from offloop.core.commands import Send
+from offloop.wire.messages import Retire, Warm
+
+from .pool_script import PoolScript, of_type
+
+
+def warmed(commands: list[Any]) -> list[tuple[int, list[str]]]:
+    """Slot and plugins of every such message."""
+    return [(command.slot, command.message.plugins) for command in of_type(commands, Send) if isinstance(command.message, Warm)]
+
+
+def test_nobody_loads_what_has_not_proved_itself() -> None:
+    pool = PoolScript(1, spares=1)
+    pool.start()
+    assert warmed(pool.ready(0) + pool.ready(1)) == []
+    pool.run(1)
+    assert warmed(pool.failed(1, slot=busy(pool))) == []
+
+
+def test_the_first_success_of_a_plugin_has_every_idle_worker_load_it_that_had_no_task() -> None:
+    pool = PoolScript(1, spares=2).opened()
+    pool.run(1)
+    worker = busy(pool)
+    assert sorted(warmed(pool.done(1, worker))) == [(slot, ["faults"]) for slot in range(3) if slot != worker]
+    pool.run(2)
+    assert warmed(pool.done(2, busy(pool))) == [], "they have been told"
+
+
+def test_a_replacement_loads_what_has_proved_itself_as_soon_as_it_is_ready() -> None:
+    pool = PoolScript(1).opened()
+    pool.run(1)
+    pool.done(1)
+    pool.reaped(0)
+    assert warmed(pool.ready(0)) == [(0, ["faults"])]
+
+
+def test_a_worker_for_which_a_task_waits_loads_what_that_asks_for_and_no_more() -> None:
+    pool = PoolScript(1).opened()
+    pool.run(1)
+    pool.done(1)
+    pool.reaped(0)
+    pool.run(2)
+    assert warmed(pool.ready(0)) == []
+
+
+def test_who_leaves_is_not_told_to_load_anything() -> None:
+    pool = PoolScript(1, spares=1).opened()
+    pool.run(1)
+    commands = pool.close() + pool.done(1, busy(pool))
+    assert warmed(commands) == []
+    assert any(isinstance(send.message, Retire) for send in of_type(commands, Send))
+
+
+def busy(pool: PoolScript) -> int:
+    """The slot that has a task."""
+    return next(slot.index for slot in pool.core.crew if slot.task is not None)
