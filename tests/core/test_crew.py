@@ -156,6 +156,16 @@ def test_a_worker_that_leaves_idle_is_not_taken(event: WorkerEvent) -> None:
     assert (crew.idle, crew.maybe_idle()) == (0, None)
 
 
+def test_a_worker_on_probation_is_taken_before_all_others_while_it_is_idle() -> None:
+    crew = crew_of(3, idle=3)
+    warm = crew.maybe_idle()
+    crew.on_probation = next(slot.index for slot in crew if slot is not warm)
+    probe = crew[crew.on_probation]
+    assert crew.maybe_idle() is probe
+    crew.apply(probe, E.DISPATCHED)
+    assert crew.maybe_idle() is warm
+
+
 def test_a_worker_can_be_asked_for_by_its_outbox() -> None:
     crew = crew_of(3, idle=2)
     assert crew.maybe_idle(1) is crew[0]

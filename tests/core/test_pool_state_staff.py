@@ -344,6 +344,23 @@ def test_in_a_storm_waiting_tasks_wait_and_the_one_on_probation_gets_the_first()
     assert pool.statistics.breaker == "closed"
 
 
+def test_the_worker_on_probation_has_the_next_task_though_another_is_warmer() -> None:
+    pool = PoolScript(2, restart_intensity=0).opened()
+    pool.run(1)
+    survivor = next(slot.index for slot in pool.core.crew if slot.task is not None)
+    pool.reaped(1 - survivor)
+    assert pool.statistics.breaker == "open"
+    pool.done(1, survivor)
+    while not of_type(pool.at(pool.core.wake_at), StartWorker):
+        pass
+    pool.ready(1 - survivor)
+    assert pool.statistics.breaker == "half-open"
+    pool.run(2)
+    assert pool.core.crew[1 - survivor].task is not None
+    pool.done(2, 1 - survivor)
+    assert pool.statistics.breaker == "closed"
+
+
 def test_the_workers_of_an_idle_pool_come_back_after_a_storm() -> None:
     pool = PoolScript(2, restart_intensity=0).opened()
     pool.reaped(0)

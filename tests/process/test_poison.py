@@ -10,7 +10,7 @@ import anyio
 import numpy as np
 import pytest
 
-from offloop import BreakerMoved, Pool, TaskQuarantined, TaskRetried, WorkerDied
+from offloop import BreakerMoved, Pool, TaskQuarantined, TaskRetried, WorkerDied, WorkerMoved
 from offloop.testing.faults import Echo, Exit, FaultsPlugin, Inspect, Kill, KillOnce, Noop
 
 pytestmark = pytest.mark.anyio
@@ -143,14 +143,18 @@ async def test_a_storm_of_deaths_opens_the_breaker_and_the_pool_recovers(anyio_b
         for _ in range(4):
             await assert_kills(pool, b"")
         assert pool.statistics().breaker == "open"
-        with anyio.fail_after(30):
+        moves: list[tuple[str, str]] = []
+        with anyio.fail_after(20):
             assert bytes(await pool.run(b"after the storm", [Echo()])) == b"after the storm"
-            while pool.statistics().breaker != "closed":
-                await pool.run(b"", [Noop()])
+            async for event in reader:
+                if isinstance(event, BreakerMoved):
+                    moves.append((event.before, event.after))
+                elif isinstance(event, WorkerMoved) and event.event == "Ready":
+                    await pool.run(b"", [Noop()])  # the one on probation has the next task
+                if len(moves) == 3 and pool.statistics().workers == {"idle": 2}:
+                    break
         reader.close()
-        moves = [(event.before, event.after) async for event in reader if isinstance(event, BreakerMoved)]
-        assert moves[0] == ("closed", "open")
-        assert moves[-1][1] == "closed"
+        assert moves[:3] == [("closed", "open"), ("open", "half-open"), ("half-open", "closed")]
 
 
 async def test_the_workers_that_live_go_on_while_the_breaker_is_open(anyio_backend: object) -> None:

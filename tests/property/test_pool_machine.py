@@ -770,7 +770,7 @@ class PoolMachine(RuleBasedStateMachine):
         if len(starting) >= self.core.settings.max_starts:
             return True
         policy = self.core.hiring.policy
-        return policy.breaker is Breaker.HALF_OPEN and policy._probe in self.processes
+        return policy.breaker is Breaker.HALF_OPEN and policy.probe in self.processes
 
     @invariant()
     def there_are_as_many_slots_as_are_wanted_and_those_that_leave(self) -> None:
@@ -793,7 +793,7 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def the_core_wakes_for_the_breaker(self) -> None:
         policy = self.core.hiring.policy
-        if policy.breaker is not Breaker.CLOSED and policy._probe is None:
+        if policy.breaker is not Breaker.CLOSED and policy.probe is None:
             assert self.core.wake_at <= self.now + 36.0
 
     @invariant()

@@ -73,6 +73,7 @@ class Crew:
         self.limit = limit  # tasks at once
         self.journal = Journal() if journal is None else journal
         self.earliest = inf  # no timer runs out before; timers that were taken back may leave it too early
+        self.on_probation: int | None = None  # the slot whose worker has the next task, so that it can pass or fail
         self._slots: dict[int, Slot] = {}
         self._idle: list[Slot] = []  # last in, first out: the worker with the warmest caches
         self._at_work = 0
@@ -131,6 +132,8 @@ class Crew:
             return next((slot for slot in self._idle if slot.outbox_id == outbox_id), None)
         if fresh:
             return next((slot for slot in self._idle if slot.fresh), None)
+        if self.on_probation is not None:
+            return next((slot for slot in self._idle if slot.index == self.on_probation), self._idle[-1])
         return self._idle[-1]
 
     def maybe_with(self, task: TaskRecord) -> Slot | None:

@@ -183,6 +183,7 @@ class Hiring:
             self._crew.set_timer(slot, None)
 
     def _note_breaker(self, now: float) -> None:
+        self._crew.on_probation = self.policy.probe
         breaker = self.policy.breaker
         if breaker is not self._breaker:
             self._crew.journal.report(BreakerMoved(at=now, before=self._breaker.value, after=breaker.value))

@@ -49,7 +49,7 @@ class RestartPolicy:
         self._unaccepted = 0  # deaths in a row of workers that had accepted no task
         self._openings = 0  # of the breaker since it was last closed
         self._opened_until = 0.0
-        self._probe: int | None = None  # the slot of the worker on probation
+        self.probe: int | None = None  # the slot of the worker on probation
         self._proven_at = inf  # when the half-open breaker closes, if no worker crashes before
 
     @property
@@ -80,33 +80,33 @@ class RestartPolicy:
     def died_at_start(self, slot: int, now: float) -> float:
         """A worker died before it was ready. Returns when the next may be started."""
         self.start_deaths += 1
-        if slot == self._probe:
+        if slot == self.probe:
             self._open(now)
         return now + self._pause(self.start_deaths)
 
     def became_ready(self, slot: int, now: float) -> None:
         """A worker could be brought up."""
         self.start_deaths = 0
-        if slot == self._probe:
+        if slot == self.probe:
             self._watch_from(now)
 
     def accepted(self, slot: int) -> None:
         """A worker has answered for a task, so it can be started, spoken to, and do its work."""
         self._unaccepted = 0
-        if slot == self._probe:
+        if slot == self.probe:
             self._close()
 
     def left(self, slot: int, now: float) -> None:
         """The slot's worker is gone for another reason than a crash: if it was on probation, the next one is."""
-        if slot == self._probe:
-            self._probe = None
+        if slot == self.probe:
+            self.probe = None
             self._watch_from(now)
 
     def may_start(self, slot: int, now: float) -> bool:
         """Whether a worker may be started in that slot now; if so, it counts as started."""
         self.notice(now)
-        if self.breaker is Breaker.HALF_OPEN and self._probe is None:
-            self._probe = slot
+        if self.breaker is Breaker.HALF_OPEN and self.probe is None:
+            self.probe = slot
             self._proven_at = inf  # it has to be ready first
             return True
         return self.breaker is Breaker.CLOSED
@@ -122,14 +122,14 @@ class RestartPolicy:
 
     def _open(self, now: float) -> None:
         self.breaker = Breaker.OPEN
-        self._probe = None
+        self.probe = None
         self._proven_at = inf
         self._opened_until = now + self.jittered(min(_COOL_DOWN_S * 2 ** min(self._openings, 10), _MAX_COOL_DOWN_S))
         self._openings += 1
 
     def _close(self) -> None:
         self.breaker = Breaker.CLOSED
-        self._probe = None
+        self.probe = None
         self._proven_at = inf
         self._openings = 0
         self._recent.clear()
