@@ -38,7 +38,7 @@ REFUSED: list[tuple[str, Any, type[Exception], str]] = [
     ("memory_limit", True, TypeError, "whole number"),
     *(
         (name, value, error, text)
-        for name in ("timeout", "grace", "start_timeout")
+        for name in ("timeout", "grace", "start_timeout", "restart_period", "quarantine_time")
         for value, error, text in (
             (-1, ValueError, "from 0"),
             (-0.001, ValueError, "from 0"),
@@ -50,6 +50,29 @@ REFUSED: list[tuple[str, Any, type[Exception], str]] = [
             (object, TypeError, "number"),
         )
     ),
+    *(
+        (name, value, error, text)
+        for name, least in (("spares", 0), ("retries", 0), ("quarantine_after", 1), ("max_tasks_per_worker", 1))
+        for value, error, text in (
+            (least - 1, ValueError, f"{least}"),
+            (-1000, ValueError, f"{least}"),
+            (1.0, TypeError, "whole number"),
+            ("1", TypeError, "whole number"),
+            (True, TypeError, "whole number"),
+        )
+    ),
+    ("spares", 1025, ValueError, "from 0 to 1,024"),
+    ("retries", 101, ValueError, "from 0 to 100"),
+    ("restart_intensity", -1, ValueError, "at least 0"),
+    ("restart_intensity", 0.5, TypeError, "whole number"),
+    ("restart_period", None, TypeError, "number"),
+    ("max_worker_age", 0.5, ValueError, "from 1.0"),
+    ("max_worker_age", -1, ValueError, "from 1.0"),
+    ("max_worker_age", math.nan, ValueError, "from 1.0"),
+    ("max_worker_age", "1h", TypeError, "number"),
+    ("max_worker_memory", 1, ValueError, "from 33,554,432"),
+    ("max_worker_memory", "1MB", ValueError, "from 33,554,432"),
+    ("max_worker_memory", "much", ValueError, "'512MB' or '2GiB'"),
     ("grace", None, TypeError, "number"),
     ("start_timeout", None, TypeError, "number"),
     ("plugins", "vips", TypeError, "list of plugins"),
@@ -219,3 +242,20 @@ def test_a_limit_is_a_number_or_none(tmp_path: Path, text: str, number: int | No
     write(tmp_path / "memory.max", text)
     assert machine._read_number(tmp_path / "memory.max") == number
     assert machine._read_number(tmp_path / "not there") is None
+
+
+def test_spares_that_there_is_no_memory_for_are_refused_with_both_numbers() -> None:
+    settings = PoolSettings(workers=1, memory_limit=4 * MIB, spares=5)
+    with pytest.raises(ValueError, match=r"spares=5: they need 1,310,720 bytes of the 1,048,576 .* at most 4 fit"):
+        settings.resolved()
+    assert PoolSettings(workers=1, memory_limit=4 * MIB, spares=4).resolved().spares == 4
+
+
+def test_the_intensity_that_is_borne_grows_with_the_number_of_workers() -> None:
+    assert PoolSettings(workers=3, spares=1, memory_limit=64 * MIB).resolved().restart_intensity == 20
+    assert PoolSettings(workers=3, restart_intensity=0, memory_limit=64 * MIB).resolved().restart_intensity == 0
+
+
+def test_each_pool_has_a_jitter_of_its_own() -> None:
+    settings = PoolSettings(workers=1, memory_limit=64 * MIB)
+    assert len({settings.resolved().seed for _ in range(5)}) > 1

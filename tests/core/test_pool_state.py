@@ -407,3 +407,13 @@ def test_what_came_is_what_waits_runs_or_has_ended(workers: int) -> None:
     s = pool.statistics
     ended = s.completed + s.failed + s.timed_out + s.cancelled + s.worker_died + s.refused
     assert s.submitted == 10 == s.waiting + s.running + ended
+
+
+def test_a_worker_that_is_free_too_late_does_not_get_a_task_past_its_time() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    pool.run(2, queue_timeout_s=1.0)
+    pool.clock.advance_to(1.5)  # and no timer has been heard yet
+    commands = pool.done(1)
+    assert isinstance(outcome_of(commands, 2), QueueTimeout)
+    assert of_type(commands, Send) == []

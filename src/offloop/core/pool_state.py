@@ -180,9 +180,6 @@ class PoolState:
             self._commands += self.hiring.reconcile(self._now)
 
     def _on_time(self, _: TimePassed) -> None:
-        for task in self.queue.expired(self._now):
-            assert task.spec is not None
-            self._settle(task, QueueTimeout(task.spec.queue_timeout_s or 0.0, "a worker"))
         for slot in self.crew.due(self._now):
             self._on_timer(slot)
         self._commands += self.hiring.reconcile(self._now)
@@ -272,6 +269,9 @@ class PoolState:
         if self.phase is Phase.CLOSING:
             for task in self.queue.pop_all():
                 self._settle(task, PoolClosed("the pool was closed while the task waited"))
+        for task in self.queue.expired(self._now):  # whatever woke us: nobody is sent to a worker past its time
+            assert task.spec is not None
+            self._settle(task, QueueTimeout(task.spec.queue_timeout_s or 0.0, "a worker"))
         self._commands += self.dispatch.feed(self._now)
         if self.queue.wants_fresh:
             self.hiring.make_room_for_a_fresh_one()
