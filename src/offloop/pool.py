@@ -53,6 +53,7 @@ class Pool:
         plugins: Sequence[str | Plugin | type[Plugin]] | None = None,
         grace: float = 0.25,
         start_timeout: float = 30.0,
+        nice: int = 5,
         retries: int = 0,
         restart_intensity: int | None = None,
         restart_period: float = 10.0,
@@ -77,6 +78,8 @@ class Pool:
             plugins: names of installed plugins, "module:attribute" references, or plugins. Default: every installed one.
             grace: seconds between telling a task or a worker to stop and SIGKILL.
             start_timeout: seconds from starting a worker to its being ready.
+            nice: how much lower than the server's the workers' priority is, 0 to 19: the loop comes first when all processors
+                are busy.
             retries: how often a task whose worker died of it is run again, each time on a worker that has had no task before.
                 For pipelines that may be run twice. A time-out is not a death.
             restart_intensity: crashes within `restart_period` seconds that are answered with a new worker at once; beyond
@@ -99,6 +102,7 @@ class Pool:
             plugins=plugins,
             grace=grace,
             start_timeout=start_timeout,
+            nice=nice,
             spares=spares,
             retries=retries,
             restart_intensity=restart_intensity,
@@ -126,7 +130,8 @@ class Pool:
         if self._supervisor is not None:
             raise PoolClosed("a pool can be entered only once")
         self._registry = Registry(self._settings.plugins)
-        supervisor = Supervisor(self._settings.resolved(), self._registry.references, self._launcher)
+        settings, plugins = self._settings, self._registry.references
+        supervisor = Supervisor(settings.resolved(), plugins, nice=settings.nice, launch=self._launcher)
         self._supervisor = supervisor
         self._intake = Intake(supervisor)
         await self._stack.enter_async_context(supervisor.running())

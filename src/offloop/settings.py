@@ -54,6 +54,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_tasks_per_worker: int | None = None  # a worker is replaced after so many tasks; None: never
     max_worker_age: float | None = None  # or after so many seconds
     max_worker_memory: int | str | None = None  # or when it has so much private memory between two tasks
+    nice: int = 5  # how much lower than the server's the workers' priority is
     plugins: Sequence[str | Plugin | type[Plugin]] | None = None  # None: every installed plugin
 
     def __post_init__(self) -> None:
@@ -69,6 +70,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
             check_range("max_queue", self.max_queue, 0, math.inf, whole=True)
         if self.timeout is not None:
             check_seconds("timeout", self.timeout)
+        check_range("nice", self.nice, 0, 19, whole=True)
         check_seconds("grace", self.grace)
         check_seconds("start_timeout", self.start_timeout)
         self._check_restarts()

@@ -61,6 +61,9 @@ REFUSED: list[tuple[str, Any, type[Exception], str]] = [
             (True, TypeError, "whole number"),
         )
     ),
+    ("nice", -1, ValueError, "from 0 to 19"),
+    ("nice", 20, ValueError, "from 0 to 19"),
+    ("nice", 5.0, TypeError, "whole number"),
     ("spares", 1025, ValueError, "from 0 to 1,024"),
     ("retries", 101, ValueError, "from 0 to 100"),
     ("restart_intensity", -1, ValueError, "at least 0"),

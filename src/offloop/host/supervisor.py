@@ -66,10 +66,11 @@ __all__ = ["Supervisor"]
 class Supervisor:
     """One pool's processes, memory and tickets. Made when the pool is entered, in the loop that it will live in."""
 
-    def __init__(self, settings: CoreSettings, plugins: dict[str, str], launch: Launcher = spawn) -> None:
+    def __init__(self, settings: CoreSettings, plugins: dict[str, str], *, nice: int = 0, launch: Launcher = spawn) -> None:
         self.home = Home()
         self.core = PoolState(settings)
         self.plugins = plugins
+        self.nice = nice
         self.launch = launch
         self.segments: dict[int, Segment] = {}
         self.exports = Exports()

@@ -31,6 +31,7 @@ class _Host(Protocol):
 
     segments: dict[int, Segment]
     plugins: dict[str, str]
+    nice: int
     launch: Launcher
 
     def apply(self, event: Event) -> None: ...
@@ -128,7 +129,9 @@ class WorkerHost:
         inbox = self._supervisor.segments[INBOX_ID]
         given: list[object] = list(sys.path)  # people put other things there, and the import system passes them over
         import_path = [os.fsencode(entry) for entry in given if isinstance(entry, str)]
-        return Configure(self._slot, inbox.nbytes, self._outbox_nbytes, self._supervisor.plugins, import_path)
+        return Configure(
+            self._slot, inbox.nbytes, self._outbox_nbytes, self._supervisor.plugins, import_path, self._supervisor.nice
+        )
 
     def _last_status(self) -> Status:
         return read_status(self._supervisor.segments[self._outbox_id].read(0, STATUS_NBYTES))

@@ -68,6 +68,7 @@ class Configure(_Message, frozen=True, tag="configure"):
     outbox_nbytes: int
     plugins: dict[str, str]  # name -> "module:attribute" of the light half
     import_path: list[bytes]  # the server's sys.path: what it could import, the worker can
+    nice: int = 0  # how much nicer than the server the worker is to be
 
 
 class Run(_Message, frozen=True, tag="run"):

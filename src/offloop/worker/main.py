@@ -17,6 +17,7 @@ from .answering import Answering
 from .channel import Channel
 from .descriptors import seclude
 from .lifeline import hold_lifeline
+from .priority import yield_to_server
 from .segments import Segment
 from .stages import Stages
 
@@ -33,6 +34,7 @@ def main(descriptors: list[int]) -> None:
     channel = Channel(channel_fd)
     configure = channel.next_message()
     assert isinstance(configure, Configure), "the first message configures"
+    yield_to_server(configure.nice)
     sys.path[:] = map(os.fsdecode, configure.import_path)
     inbox = Segment(inbox_fd, configure.inbox_nbytes, writable=False)
     outbox = Segment(outbox_fd, configure.outbox_nbytes, writable=True)
