@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import EllipsisType, TracebackType
@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 
 from .buffers import Buffer
-from .core.pool_state import Phase
+from .core.phase import Phase
 from .errors import InvalidTask, PoolClosed, TaskFailed
 from .host.chronicle import Reader
 from .host.intake import Intake
@@ -23,7 +23,7 @@ from .host.supervisor import Supervisor
 from .operation import Header, Operation, Plugin
 from .plugins import Registry
 from .results import Result
-from .settings import PoolSettings, check_retries, check_seconds, check_workers
+from .settings import PoolSettings, check_order, check_retries, check_seconds, check_workers
 from .sources import Bytes, File, Source, classify
 from .statistics import Statistics, snapshot
 from .submission import Submission
@@ -54,6 +54,7 @@ class Pool:
         grace: float = 0.25,
         start_timeout: float = 30.0,
         nice: int = 5,
+        tenant_weights: Mapping[str, float] | None = None,
         retries: int = 0,
         restart_intensity: int | None = None,
         restart_period: float = 10.0,
@@ -80,6 +81,7 @@ class Pool:
             start_timeout: seconds from starting a worker to its being ready.
             nice: how much lower than the server's the workers' priority is, 0 to 19: the loop comes first when all processors
                 are busy.
+            tenant_weights: the shares of the workers' time that tenants have while they compete, where they are not 1.
             retries: how often a task whose worker died of it is run again, each time on a worker that has had no task before.
                 For pipelines that may be run twice. A time-out is not a death.
             restart_intensity: crashes within `restart_period` seconds that are answered with a new worker at once; beyond
@@ -103,6 +105,7 @@ class Pool:
             grace=grace,
             start_timeout=start_timeout,
             nice=nice,
+            tenant_weights=tenant_weights,
             spares=spares,
             retries=retries,
             restart_intensity=restart_intensity,
@@ -161,6 +164,8 @@ class Pool:
         timeout: float | EllipsisType | None = ...,
         queue_timeout: float | None = None,
         retries: int | None = None,
+        priority: int = 0,
+        tenant: str | None = None,
         to: str | os.PathLike[str] | None = None,
     ) -> Result:
         """Carry out a pipeline on a source in a worker, and return the result in shared memory.
@@ -173,6 +178,8 @@ class Pool:
             timeout: seconds that the task may run, from its start in a worker; None: for ever. Default: the pool's.
             queue_timeout: seconds that it may wait for memory and for a worker; None: for ever.
             retries: how often it is run again if its worker dies of it. Default: the pool's.
+            priority: its class, -10 to 10. A higher one has a head start of ten seconds for each class between them.
+            tenant: on whose account it is. Tenants that have tasks waiting share the workers' time by their weights.
             to: a file that the worker writes instead of returning bytes: whole or not at all, replacing what is there.
 
         Raises:
@@ -198,10 +205,14 @@ class Pool:
             check_seconds("timeout", timeout)
         if queue_timeout is not None:
             check_seconds("queue_timeout", queue_timeout)
+        if priority or tenant is not None:
+            check_order(priority, tenant)
         material = classify(source)
         stages = self._registry.stages(pipeline)
         retries = self._settings.retries if retries is None else check_retries(retries)
-        submission = Submission(supervisor, self._intake, stages, timeout, queue_timeout, retries, _destination(to))
+        submission = Submission(
+            supervisor, self._intake, stages, timeout, queue_timeout, retries, priority, tenant, _destination(to)
+        )
         return await submission.carry_out(material)
 
     async def probe(self, source: Source) -> Header:

@@ -6,7 +6,7 @@ import logging
 import math
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -25,6 +25,9 @@ _INBOX_SHARE = 0.75  # of the arena: sources never take the room that results ne
 _MIN_MEMORY_LIMIT = 1024 * 1024
 _MAX_WORKERS = 1024
 _MAX_RETRIES = 100
+_MAX_PRIORITY = 10
+_MAX_TENANT_LENGTH = 256  # characters: it is kept for as long as it has anything waiting
+_MIN_WEIGHT, _MAX_WEIGHT = 0.001, 1000
 _CRASHES_PER_WORKER = 5  # within the period: a start costs a tenth of a second of a processor
 _MIN_WORKER_AGE_S = 1.0  # several times what a start takes
 _MIN_WORKER_MEMORY = 32 * 1024 * 1024  # about what a worker has when it has just loaded its plugins
@@ -55,6 +58,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_worker_age: float | None = None  # or after so many seconds
     max_worker_memory: int | str | None = None  # or when it has so much private memory between two tasks
     nice: int = 5  # how much lower than the server's the workers' priority is
+    tenant_weights: Mapping[str, float] | None = None  # shares of the workers' time; who is not named has 1
     plugins: Sequence[str | Plugin | type[Plugin]] | None = None  # None: every installed plugin
 
     def __post_init__(self) -> None:
@@ -73,6 +77,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
         check_range("nice", self.nice, 0, 19, whole=True)
         check_seconds("grace", self.grace)
         check_seconds("start_timeout", self.start_timeout)
+        self._check_tenants()
         self._check_restarts()
         self._check_recycling()
         if self.memory_limit is not None:
@@ -80,6 +85,12 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
             check_range("memory_limit", nbytes, _MIN_MEMORY_LIMIT, _MAX_BYTES, whole=True)
         if isinstance(self.plugins, str | bytes) or not isinstance(self.plugins, Sequence | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"plugins={self.plugins!r}: give a list of plugins")
+
+    def _check_tenants(self) -> None:
+        if not isinstance(self.tenant_weights, Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"tenant_weights={self.tenant_weights!r}: give a dictionary of names and numbers")
+        for tenant, weight in (self.tenant_weights or {}).items():
+            check_range(f"tenant_weights[{tenant!r}]", weight, _MIN_WEIGHT, _MAX_WEIGHT, whole=False)
 
     def _check_restarts(self) -> None:
         check_range("spares", self.spares, 0, _MAX_WORKERS, whole=True)
@@ -122,6 +133,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
             max_tasks_per_worker=self.max_tasks_per_worker,
             max_worker_age_s=self.max_worker_age,
             max_worker_bytes=None if memory is None else parse_size(memory),
+            tenant_weights=self.tenant_weights,
             seed=secrets.randbits(32),
             max_queue=self.max_queue,
             grace_s=self.grace,
@@ -193,6 +205,15 @@ def check_retries(retries: int) -> int:
     """The number, if it makes sense."""
     check_range("retries", retries, 0, _MAX_RETRIES, whole=True)
     return retries
+
+
+def check_order(priority: int, tenant: str | None) -> None:
+    """Refuse a class or a tenant that makes no sense."""
+    check_range("priority", priority, -_MAX_PRIORITY, _MAX_PRIORITY, whole=True)
+    if tenant is not None and not isinstance(tenant, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers are not all typed)
+        raise TypeError(f"tenant={tenant!r}: must be text, or None")
+    if tenant is not None and len(tenant) > _MAX_TENANT_LENGTH:
+        raise ValueError(f"tenant={tenant[:20]!r}...: {len(tenant):,} characters; at most {_MAX_TENANT_LENGTH}")
 
 
 def check_seconds(name: str, value: float) -> None:

@@ -23,6 +23,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     cancelled: int  # the caller left
     worker_died: int  # `WorkerDied`
     refused: int  # never run: `QueueFull`, `QueueTimeout`, `MemoryLimitExceeded`, `InvalidTask`, `PoolClosed`
+    waiting_by_tenant: dict[str, int]  # of those that wait for a worker; "": on nobody's account
     retried: int  # tasks that were given to another worker after theirs had died
     quarantined: int  # sources that are remembered for having killed a worker
     concurrency: int  # tasks that may run at once
@@ -55,6 +56,7 @@ def snapshot(core: PoolState) -> Statistics:
         cancelled=ended["cancelled"],
         worker_died=ended["worker_died"],
         refused=ended["refused"],
+        waiting_by_tenant=core.queue.order.waiting,
         retried=core.deaths.retries,
         quarantined=len(core.quarantine),
         concurrency=core.crew.limit,

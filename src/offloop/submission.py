@@ -39,6 +39,8 @@ class Submission:
         timeout_s: float | None,
         queue_timeout_s: float | None,
         retries: int,
+        priority: int,
+        tenant: str | None,
         destination: Path | None,  # absolute
     ) -> None:
         self._supervisor = supervisor
@@ -47,6 +49,8 @@ class Submission:
         self._timeout_s = timeout_s
         self._queue_timeout_s = queue_timeout_s
         self._retries = retries
+        self._priority = priority
+        self._tenant = tenant
         self._destination = destination
         self._task_id = task_id = supervisor.new_task_id()
         self._temporary = destination and destination.with_name(f".offloop-{os.getpid()}-{id(supervisor):x}-{task_id}")
@@ -109,6 +113,8 @@ class Submission:
             temporary=self._temporary and os.fsencode(self._temporary),
             outbox_id=placed.outbox_id,
             retries=self._retries,
+            priority=self._priority,
+            tenant=self._tenant,
         )
 
     async def _place_in_time(self, queue_timeout: float, material: Bytes | File | Samples | Buffer | Result) -> Placed:

@@ -61,6 +61,7 @@ REFUSED: list[tuple[str, Any, type[Exception], str]] = [
             (True, TypeError, "whole number"),
         )
     ),
+    ("tenant_weights", 5, TypeError, "a dictionary"),
     ("nice", -1, ValueError, "from 0 to 19"),
     ("nice", 20, ValueError, "from 0 to 19"),
     ("nice", 5.0, TypeError, "whole number"),
@@ -262,3 +263,9 @@ def test_the_intensity_that_is_borne_grows_with_the_number_of_workers() -> None:
 def test_each_pool_has_a_jitter_of_its_own() -> None:
     settings = PoolSettings(workers=1, memory_limit=64 * MIB)
     assert len({settings.resolved().seed for _ in range(5)}) > 1
+
+
+@pytest.mark.parametrize("weight", [0, -1, 1001, math.nan, "1", None])
+def test_a_weight_that_makes_no_sense_is_refused_with_its_tenant(weight: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match=r"^tenant_weights\['acme'\]=.*: must be "):
+        PoolSettings(tenant_weights={"acme": weight})

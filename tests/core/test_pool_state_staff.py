@@ -6,7 +6,7 @@ import pytest
 
 from offloop.core.commands import AnnounceOpening, Command, DropOutbox, KillWorker, Send, SettleTask, StartWorker
 from offloop.core.events import WorkerExited, WorkerMisbehaved, WorkerSpawned
-from offloop.core.pool_state import Phase
+from offloop.core.phase import Phase
 from offloop.core.tasks import Completed
 from offloop.core.worker_state import WorkerState
 from offloop.errors import PoolClosed

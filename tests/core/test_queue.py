@@ -7,13 +7,18 @@ from math import inf
 import pytest
 
 from offloop.core.queue import TaskQueue
-from offloop.core.tasks import TaskRecord
+from offloop.core.tasks import TaskRecord, TaskSpec
+from offloop.wire.handles import EncodedAt
+
+
+def task(task_id: int) -> TaskRecord:
+    return TaskRecord(task_id, 0.0, TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None))
 
 
 def queue_of(*entries: tuple[int, float | None]) -> TaskQueue:
     queue = TaskQueue()
     for task_id, deadline in entries:
-        queue.push(TaskRecord(task_id, 0.0), deadline)
+        queue.push(task(task_id), deadline)
     return queue
 
 
@@ -21,8 +26,8 @@ def drained(queue: TaskQueue) -> list[int]:
     return [queue.pop().task_id for _ in range(len(queue))]
 
 
-def test_first_come_is_first_served() -> None:
-    assert drained(queue_of((3, None), (1, None), (2, 5.0))) == [3, 1, 2]
+def test_of_tasks_that_cost_the_same_the_one_that_was_submitted_first_is_first() -> None:
+    assert drained(queue_of((3, None), (1, None), (2, 5.0))) == [1, 2, 3]
 
 
 def test_an_empty_queue_is_false_and_has_nothing_to_wait_for() -> None:
@@ -36,7 +41,7 @@ def test_an_empty_queue_is_false_and_has_nothing_to_wait_for() -> None:
 
 def test_a_task_that_was_next_already_goes_to_the_front() -> None:
     queue = queue_of((1, None), (2, None))
-    queue.push_front(TaskRecord(9, 0.0))
+    queue.push_front(task(9))
     assert drained(queue) == [9, 1, 2]
 
 
@@ -73,7 +78,7 @@ def deadlines_kept(queue: TaskQueue) -> int:
 def test_the_deadlines_of_tasks_that_were_removed_do_not_pile_up() -> None:
     queue = queue_of((0, 1e6))
     for task_id in range(1, 1000):
-        queue.push(TaskRecord(task_id, 0.0), 1e6)
+        queue.push(task(task_id), 1e6)
         queue.remove(task_id)
     assert deadlines_kept(queue) < 100
     assert [task.task_id for task in queue.expired(1e6)] == [0]
@@ -82,7 +87,7 @@ def test_the_deadlines_of_tasks_that_were_removed_do_not_pile_up() -> None:
 def test_the_deadlines_of_tasks_that_were_dispatched_do_not_pile_up() -> None:
     queue = TaskQueue()
     for task_id in range(1000):
-        queue.push(TaskRecord(task_id, 0.0), 1e6)
+        queue.push(task(task_id), 1e6)
         queue.pop()
     assert deadlines_kept(queue) < 100
 
@@ -94,7 +99,7 @@ def test_tasks_for_a_fresh_worker_wait_apart_in_their_order() -> None:
     queue = queue_of((1, None))
     assert (queue.wants_fresh, queue.wants_any) == (False, True)
     for task_id in (3, 2):
-        queue.push_for_fresh(TaskRecord(task_id, 0.0))
+        queue.push_for_fresh(task(task_id))
     assert (queue.wants_fresh, queue.wants_any, len(queue)) == (True, True, 3)
     assert [queue.pop_for_fresh().task_id, queue.pop_for_fresh().task_id] == [3, 2]
     assert (queue.wants_fresh, len(queue)) == (False, 1)
@@ -102,9 +107,9 @@ def test_tasks_for_a_fresh_worker_wait_apart_in_their_order() -> None:
 
 def test_a_task_for_a_fresh_worker_can_be_taken_out() -> None:
     queue = TaskQueue()
-    task = TaskRecord(7, 0.0)
-    queue.push_for_fresh(task)
-    assert queue.remove(7) is task
+    seventh = task(7)
+    queue.push_for_fresh(seventh)
+    assert queue.remove(7) is seventh
     assert queue.remove(7) is None
     assert not queue
 
@@ -112,10 +117,10 @@ def test_a_task_for_a_fresh_worker_can_be_taken_out() -> None:
 def test_all_can_be_taken_or_only_those_for_a_fresh_worker() -> None:
     queue = queue_of((1, 5.0), (2, None))
     for task_id in (3, 4):
-        queue.push_for_fresh(TaskRecord(task_id, 0.0))
+        queue.push_for_fresh(task(task_id))
     assert [task.task_id for task in queue.pop_all_for_fresh()] == [3, 4]
     assert len(queue) == 2
-    queue.push_for_fresh(TaskRecord(5, 0.0))
+    queue.push_for_fresh(task(5))
     assert [task.task_id for task in queue.pop_all()] == [5, 1, 2]
     assert (len(queue), queue.earliest) == (0, inf)
 
@@ -127,3 +132,13 @@ def test_a_task_that_was_sent_in_time_and_comes_back_has_kept_its_deadline() -> 
     queue.push_front(task)
     assert queue.expired(6.0) == []
     assert queue.pop() is task
+
+
+def test_nobody_is_woken_for_the_deadline_of_a_task_that_has_left() -> None:
+    queue = queue_of((1, 5.0))
+    queue.pop()
+    assert queue.earliest == inf
+    queue.push(task(2), 9.0)
+    assert queue.earliest == 5.0, "early, once"
+    assert queue.expired(5.0) == []
+    assert queue.earliest == 9.0

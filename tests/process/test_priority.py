@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 async def priority_of_a_worker(nice: int | None) -> tuple[int, int | None]:
     """The niceness of a worker's process and of its autogroup, where there are such."""
-    settings = {} if nice is None else {"nice": nice}
+    settings: dict[str, Any] = {} if nice is None else {"nice": nice}
     async with Pool(1, plugins=[FaultsPlugin], **settings) as pool:
         pid = (await pool.run(b"", [Inspect()])).info.pid
         group = Path(f"/proc/{pid}/autogroup")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 __all__ = ["FIRST_GRANT_NBYTES", "MAX_NEEDS", "CoreSettings"]
@@ -28,4 +30,5 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_tasks_per_worker: int | None = None  # a worker is replaced after so many, give or take a fifth; None: never
     max_worker_age_s: float | None = None  # and after so long
     max_worker_bytes: int | None = None  # and when it has so much private memory between two tasks
+    tenant_weights: Mapping[str, float] | None = None  # shares of the workers' time; who is not named has 1
     seed: int = 0  # of the jitter

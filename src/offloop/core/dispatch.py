@@ -6,6 +6,7 @@ from ..wire.handles import OUTBOX, Handle
 from ..wire.messages import Run
 from .commands import Command, Send
 from .core_settings import FIRST_GRANT_NBYTES
+from .costs import CostModel
 from .crew import Crew, Slot
 from .queue import TaskQueue
 from .supply import Supply
@@ -19,6 +20,7 @@ class Dispatch:
     """Gives tasks to workers."""
 
     def __init__(self, crew: Crew, queue: TaskQueue, supply: Supply) -> None:
+        self.costs = CostModel()
         self._crew = crew
         self._queue = queue
         self._supply = supply
@@ -39,9 +41,15 @@ class Dispatch:
         if slot is not None:
             return [self.send(slot, task, now)]
         assert task.spec.outbox_id is None, "the host asked can_run_in before"
+        task.cost_s = self.costs.estimate_s(task.spec)
         timeout = task.spec.queue_timeout_s
         self._queue.push(task, None if timeout is None else task.submitted_at + timeout)
         return []
+
+    def done(self, task: TaskRecord, now: float) -> None:
+        """A task succeeded: now it is known what such tasks cost."""
+        assert task.spec is not None
+        self.costs.learn(task.spec, now - task.dispatched_at)
 
     def send(self, slot: Slot, task: TaskRecord, now: float) -> Send:
         """Give a task to an idle worker."""
@@ -51,6 +59,7 @@ class Dispatch:
         slot.task = task
         slot.tasks += 1
         task.dispatches += 1
+        task.dispatched_at = now
         self._crew.apply(slot, WorkerEvent.DISPATCHED, None if spec.timeout_s is None else now + spec.timeout_s)
         grant: Handle | None = None  # what it was granted before and has not used is still the worker's
         if slot.standing is None:

@@ -11,7 +11,6 @@ task that it may have waits.
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 from typing import Any
 
 from ..errors import PoolClosed, QueueFull, QueueTimeout
@@ -53,6 +52,7 @@ from .identification import Identification
 from .journal import Journal
 from .ledger import Ledger
 from .outcomes import Outcome
+from .phase import Phase
 from .postmortem import report_on
 from .quarantine import Quarantine
 from .queue import TaskQueue
@@ -61,15 +61,7 @@ from .tasks import Stop, TaskRecord, TaskSpec
 from .warmth import Warmth
 from .worker_state import WorkerEvent, WorkerState
 
-__all__ = ["Phase", "PoolState"]
-
-
-class Phase(Enum):
-    """The pool's own life; it only goes forward."""
-
-    OPEN = "open"
-    DRAINING = "draining"  # nothing new is taken
-    CLOSING = "closing"  # and what is held ends
+__all__ = ["PoolState"]
 
 
 class PoolState:
@@ -81,7 +73,7 @@ class PoolState:
         self.journal = Journal()
         self.arena = Arena(settings.limit_bytes, settings.inbox_nbytes)
         self.crew = Crew(settings.workers, self.journal)
-        self.queue = TaskQueue()
+        self.queue = TaskQueue(settings.tenant_weights)
         self.supply = Supply(self.arena)
         self.ledger = Ledger(self.arena, self.supply)
         self.hiring = Hiring(self.crew, self.arena, settings)
@@ -321,6 +313,7 @@ class PoolState:
         self._commands += self.answers.settle(slot, task, answer, block)
         if isinstance(answer, Done):
             self._commands += self.warmth.proved(task)
+            self.dispatch.done(task, self._now)
         if self.hiring.answered(slot, answer.private_bytes, self._now):
             self._commands += self.hiring.reconcile(self._now)
 

@@ -1,30 +1,29 @@
-"""Who is next. First come, first served, for now: this file is the place of the scheduler.
-
-The rest of the core asks a queue only what is asked here, so an order by cost, class or tenant replaces this class and nothing
-else.
-"""
+"""The tasks that wait for a worker. Who of them is next is the `Order`'s to say; who waits for a fresh worker, or no longer, is
+kept here."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
 from math import inf
 
+from .order import Order
 from .tasks import TaskRecord
 
 __all__ = ["TaskQueue"]
 
 
 class TaskQueue:
-    """Tasks that wait for a worker, oldest first, some with a time after which they do not want to start any more."""
+    """Tasks that wait for a worker, some with a time after which they do not want to start any more."""
 
-    def __init__(self) -> None:
-        self._tasks: OrderedDict[int, TaskRecord] = OrderedDict()
+    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+        self.order = Order(weights)
         self._for_fresh: OrderedDict[int, TaskRecord] = OrderedDict()  # for a worker that has had no task yet
         self._deadlines: list[tuple[float, int]] = []  # a heap; entries of tasks that have left stay until they surface
 
     def __len__(self) -> int:
-        return len(self._tasks) + len(self._for_fresh)
+        return len(self.order) + len(self._for_fresh)
 
     @property
     def wants_fresh(self) -> bool:
@@ -34,18 +33,17 @@ class TaskQueue:
     @property
     def wants_any(self) -> bool:
         """Whether a task waits for any worker."""
-        return bool(self._tasks)
+        return bool(self.order)
 
     def push(self, task: TaskRecord, deadline: float | None = None) -> None:
         """Let a task wait; past its deadline `expired` gives it up."""
-        self._tasks[task.task_id] = task
+        self.order.add(task)
         if deadline is not None:
             heappush(self._deadlines, (deadline, task.task_id))
 
     def push_front(self, task: TaskRecord) -> None:
         """Let a task wait that was next already: its worker died before it began. Its queue deadline was kept then."""
-        self._tasks[task.task_id] = task
-        self._tasks.move_to_end(task.task_id, last=False)
+        self.order.add_first(task)
 
     def push_for_fresh(self, task: TaskRecord) -> None:
         """Let a task wait for a worker that has had none yet: others have died of it."""
@@ -53,7 +51,7 @@ class TaskQueue:
 
     def pop(self) -> TaskRecord:
         """Take the task that is next for any worker."""
-        task = self._tasks.popitem(last=False)[1]
+        task = self.order.pop()
         self._forget_left_deadlines()
         return task
 
@@ -69,14 +67,13 @@ class TaskQueue:
 
     def pop_all(self) -> list[TaskRecord]:
         """Take every task."""
-        tasks = [*self.pop_all_for_fresh(), *self._tasks.values()]
-        self._tasks.clear()
+        tasks = [*self.pop_all_for_fresh(), *self.order.pop_all()]
         self._deadlines.clear()
         return tasks
 
     def remove(self, task_id: int) -> TaskRecord | None:
         """Take that task out, if it waits here."""
-        task = self._tasks.pop(task_id, None) or self._for_fresh.pop(task_id, None)
+        task = self.order.remove(task_id) or self._for_fresh.pop(task_id, None)
         self._forget_left_deadlines()
         return task
 
@@ -84,18 +81,19 @@ class TaskQueue:
         """Take out every task whose deadline has come."""
         late: list[TaskRecord] = []
         while self._deadlines and self._deadlines[0][0] <= now:
-            task = self._tasks.get(heappop(self._deadlines)[1])
+            task = self.order.get(heappop(self._deadlines)[1])
             if task is not None and not task.dispatches:
-                late.append(self._tasks.pop(task.task_id))
+                self.order.remove(task.task_id)
+                late.append(task)
         return late
 
     def _forget_left_deadlines(self) -> None:
         """When more tasks have left than stayed, do not let their deadlines pile up."""
-        if len(self._deadlines) > 2 * len(self._tasks) + 64:
-            self._deadlines = [entry for entry in self._deadlines if entry[1] in self._tasks]
+        if len(self._deadlines) > 2 * len(self.order) + 64:
+            self._deadlines = [entry for entry in self._deadlines if entry[1] in self.order]
             heapify(self._deadlines)
 
     @property
     def earliest(self) -> float:
-        """No deadline comes before; may be early, never late."""
-        return self._deadlines[0][0] if self._deadlines else inf
+        """No deadline comes before; may be early, never late. Nobody is woken for those who have left."""
+        return self._deadlines[0][0] if self._deadlines and self.order else inf

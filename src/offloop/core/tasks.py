@@ -27,6 +27,8 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     temporary: bytes | None = None
     outbox_id: int | None = None  # the source lies in this outbox: only its worker can run the task
     retries: int = 0  # how often it is run again after its worker died of it
+    priority: int = 0  # its class: a higher one goes first
+    tenant: str | None = None  # on whose account it is
 
 
 class Stop(Enum):
@@ -46,7 +48,10 @@ class TaskRecord(msgspec.Struct, eq=False):
     source_block: Block | None = None  # held with the task's lease
     granted: list[Block] = []  # held with the worker's lease
     stop: Stop | None = None
+    cost_s: float = 0.0  # of a worker's time, as far as can be told; set when it has to wait
+    rank: float = 0.0  # its place among those of its tenant that wait
     dispatches: int = 0  # how often it was sent to a worker
+    dispatched_at: float = 0.0  # when it was last
     deaths: int = 0  # workers that have died of it; more than none, and only a fresh worker gets it
     digest: bytes | None = None  # of its source, once there was a reason to ask
     fate: OffloopError | None = None  # how it ends, once its source is identified, unless it is run again

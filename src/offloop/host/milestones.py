@@ -7,7 +7,8 @@ from collections.abc import Callable
 import anyio
 
 from ..core.events import CloseRequested, DrainRequested, Event, ResizeRequested
-from ..core.pool_state import Phase, PoolState
+from ..core.phase import Phase
+from ..core.pool_state import PoolState
 from ..errors import PoolClosed
 from .readiness import Signal
 

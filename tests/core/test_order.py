@@ -1,0 +1,113 @@
+"""Cheap before dear, classes, and tenants."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from offloop.core.order import CLASS_S, MAX_PATIENCE_S, PATIENCE, Order
+from offloop.core.tasks import TaskRecord, TaskSpec
+from offloop.wire.handles import EncodedAt
+
+
+def task(task_id: int, came: float = 0.0, cost_s: float = 0.01, *, priority: int = 0, tenant: str | None = None) -> TaskRecord:
+    spec = TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None, priority=priority, tenant=tenant)
+    return TaskRecord(task_id, came, spec, cost_s=cost_s)
+
+
+def order_of(*tasks: TaskRecord, weights: dict[str, float] | None = None) -> Order:
+    order = Order(weights)
+    for one in tasks:
+        order.add(one)
+    return order
+
+
+def drained(order: Order) -> list[int]:
+    return [order.pop().task_id for _ in range(len(order))]
+
+
+def test_twenty_thumbnails_go_before_a_panorama_that_came_first() -> None:
+    panorama = task(1, 0.0, 2.0)
+    thumbnails = [task(number, 0.1, 0.01) for number in range(2, 22)]
+    assert drained(order_of(panorama, *thumbnails)) == [*range(2, 22), 1]
+
+
+def test_of_tasks_that_cost_the_same_the_one_that_came_first_is_first() -> None:
+    assert drained(order_of(task(3, 3.0), task(1, 1.0), task(2, 2.0))) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("cost_s", "patience_s"), [(0.1, 0.1 * PATIENCE), (100.0, MAX_PATIENCE_S)])
+def test_nothing_is_overtaken_by_what_comes_after_its_patience(cost_s: float, patience_s: float) -> None:
+    dear = task(1, 0.0, cost_s)
+    assert drained(order_of(dear, task(2, patience_s - 0.01, 0.0))) == [2, 1]
+    assert drained(order_of(dear, task(2, patience_s + 0.01, 0.0))) == [1, 2]
+
+
+def test_a_class_is_a_head_start_and_not_for_ever() -> None:
+    low = task(1, 0.0)
+    assert drained(order_of(low, task(2, CLASS_S - 0.01, priority=1))) == [2, 1]
+    assert drained(order_of(low, task(2, CLASS_S + 0.01, priority=1))) == [1, 2]
+    assert drained(order_of(low, task(2, 2 * CLASS_S - 0.01, priority=1))) == [1, 2]
+    assert drained(order_of(task(1, 0.0, priority=-2), task(2, 2 * CLASS_S - 0.01))) == [2, 1]
+
+
+def test_a_task_that_had_its_turn_already_is_first_and_not_charged_again() -> None:
+    order = order_of(task(1), task(2))
+    order.add_first(task(9, 5.0, 60.0))
+    assert drained(order) == [9, 1, 2]
+
+
+def test_a_tenant_that_sends_a_thousand_does_not_hold_up_one_that_sends_three() -> None:
+    crowd = [task(number, 0.0, 0.05, tenant="crowd") for number in range(1000)]
+    few = [task(number, 1.0, 0.05, tenant="few") for number in range(2000, 2003)]
+    first = drained(order_of(*crowd, *few))[:8]
+    assert {2000, 2001, 2002} <= set(first)
+
+
+@pytest.mark.parametrize("weight", [0.5, 1.0, 3.0])
+def test_tenants_share_the_time_by_their_weights_whatever_their_tasks_cost(weight: float) -> None:
+    dear = [task(number, 0.0, 0.4, tenant="dear") for number in range(300)]
+    cheap = [task(number, 0.0, 0.02, tenant="cheap") for number in range(1000, 7000)]
+    order = order_of(*dear, *cheap, weights={"dear": weight})
+    spent: Counter[str | None] = Counter()
+    while spent.total() < 40:
+        one = order.pop()
+        assert one.spec is not None
+        spent[one.spec.tenant] += one.cost_s  # pyright: ignore[reportArgumentType] (a Counter of seconds)
+    assert spent["dear"] / spent["cheap"] == pytest.approx(weight, rel=0.1)
+
+
+def test_a_tenant_alone_has_all_and_saves_nothing_for_later() -> None:
+    order = order_of(*(task(number, 0.0, 0.1, tenant="alone") for number in range(50)))
+    for _ in range(40):
+        order.pop()
+    for number in range(100, 150):
+        order.add(task(number, 0.0, 0.1, tenant="late"))
+    tenants = [one.spec.tenant for one in (order.pop() for _ in range(10)) if one.spec is not None]
+    assert tenants.count("late") in (4, 5, 6)
+
+
+def test_a_task_that_costs_far_more_than_a_turn_is_not_counted_up_to_turn_by_turn() -> None:
+    order = order_of(task(1, 0.0, 1e9, tenant="a"), task(2, 0.0, 1e9, tenant="b"))
+    assert sorted(drained(order)) == [1, 2]
+
+
+def test_removing_takes_that_task_out_and_no_other() -> None:
+    order = order_of(*(task(number, 0.0, tenant="ab"[number % 2]) for number in range(10)))
+    assert order.waiting == {"a": 5, "b": 5}
+    removed = order.remove(4)
+    assert removed is not None
+    assert removed.task_id == 4
+    assert order.remove(4) is None
+    assert 4 not in order
+    assert len(order) == 9
+    assert sorted(drained(order)) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    assert order.waiting == {}
+
+
+def test_those_on_nobodys_account_are_a_tenant_too() -> None:
+    order = order_of(task(1), task(2, tenant="a"))
+    assert order.waiting == {"": 1, "a": 1}
+    assert sorted(one.task_id for one in order.pop_all()) == [1, 2]
+    assert not order

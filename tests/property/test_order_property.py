@@ -1,0 +1,126 @@
+"""The order of waiting tasks, for any trace: nothing starves, nobody waits while there is something to do, shares are fair."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import pairwise
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from offloop.core.order import CLASS_S, MAX_PATIENCE_S, PATIENCE, Order
+from offloop.core.tasks import TaskRecord, TaskSpec
+from offloop.wire.handles import EncodedAt
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """A task that comes: how long after the one before, what it costs, on whose account, in which class."""
+
+    after_s: float
+    cost_s: float
+    tenant: str
+    priority: int = 0
+
+
+ARRIVALS = st.lists(
+    st.builds(
+        Arrival,
+        st.sampled_from([0.0, 0.0, 0.01, 1.0, 20.0]),
+        st.sampled_from([0.001, 0.01, 0.1, 1.0, 30.0]),
+        st.sampled_from(["a", "b", "c"]),
+        st.integers(-2, 2),
+    ),
+    min_size=1,
+    max_size=60,
+)
+
+
+def records(arrivals: list[Arrival]) -> list[TaskRecord]:
+    now = 0.0
+    found: list[TaskRecord] = []
+    for number, arrival in enumerate(arrivals):
+        now += arrival.after_s
+        spec = TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None, priority=arrival.priority, tenant=arrival.tenant)
+        found.append(TaskRecord(number, now, spec, cost_s=arrival.cost_s))
+    return found
+
+
+def patience(task: TaskRecord) -> float:
+    return min(task.cost_s * PATIENCE, MAX_PATIENCE_S)
+
+
+def of(task: TaskRecord) -> TaskSpec:
+    assert task.spec is not None
+    return task.spec
+
+
+@given(ARRIVALS)
+@settings(deadline=None)
+def test_one_worker_serves_everything_once_and_is_never_idle_while_a_task_waits(arrivals: list[Arrival]) -> None:
+    order, coming, now = Order(), records(arrivals), 0.0
+    served: list[int] = []
+    while coming or order:
+        while coming and coming[0].submitted_at <= now:
+            order.add(coming.pop(0))
+        if not order:
+            now = coming[0].submitted_at
+            continue
+        task = order.pop()
+        served.append(task.task_id)
+        now += task.cost_s
+    assert sorted(served) == list(range(len(arrivals)))
+
+
+@given(ARRIVALS)
+@settings(deadline=None)
+def test_within_a_tenant_nothing_is_overtaken_by_what_came_after_its_patience(arrivals: list[Arrival]) -> None:
+    order = Order()
+    tasks = records(arrivals)
+    for task in tasks:
+        order.add(task)
+    place = {order.pop().task_id: index for index in range(len(tasks))}
+    for waiting in tasks:
+        for later in tasks:
+            if of(later).tenant != of(waiting).tenant or place[later.task_id] > place[waiting.task_id]:
+                continue
+            head_start = max(of(later).priority - of(waiting).priority, 0) * CLASS_S
+            assert later.submitted_at <= waiting.submitted_at + patience(waiting) + head_start
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.01, 0.1, 1.0]), st.sampled_from(["a", "b", "c"])), min_size=3, max_size=80),
+    st.dictionaries(st.sampled_from(["a", "b", "c"]), st.sampled_from([0.5, 1.0, 2.0, 4.0])),
+)
+@settings(deadline=None)
+def test_while_tenants_compete_no_share_is_off_by_more_than_a_turn_and_the_dearest_task(
+    tasks: list[tuple[float, str]], weights: dict[str, float]
+) -> None:
+    order = Order(weights)
+    for task in records([Arrival(0.0, cost_s, tenant) for cost_s, tenant in tasks]):
+        order.add(task)
+    dearest = max(cost_s for cost_s, _ in tasks)
+    spent: dict[str, float] = defaultdict(float)
+    competing = set(order.waiting)
+    while set(order.waiting) == competing:
+        task = order.pop()
+        tenant = of(task).tenant
+        assert tenant is not None
+        spent[tenant] += task.cost_s
+    shares = sorted(spent[tenant] / weights.get(tenant, 1.0) for tenant in competing)
+    least = min(weights.get(tenant, 1.0) for tenant in competing)
+    for less, more in pairwise(shares):
+        assert more - less <= 2 * (dearest / least + 0.05)
+
+
+@given(ARRIVALS, st.lists(st.integers(0, 59), max_size=30))
+@settings(deadline=None)
+def test_whoever_leaves_is_gone_and_the_others_are_not(arrivals: list[Arrival], leaving: list[int]) -> None:
+    order = Order()
+    tasks = records(arrivals)
+    for task in tasks:
+        order.add(task)
+    gone = {number for number in leaving if order.remove(number) is not None}
+    assert gone == set(leaving) & {task.task_id for task in tasks}
+    assert sum(order.waiting.values()) == len(order) == len(tasks) - len(gone)
+    assert {order.pop().task_id for _ in range(len(order))} == {task.task_id for task in tasks} - gone
