@@ -23,7 +23,6 @@ import statistics
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter
@@ -32,37 +31,16 @@ import anyio
 import anyio.to_process
 import uvloop
 from measuring import arguments, percentile
+from thumbnails import PIPELINE, thumbnail
 
-from offloop import Encoded, Pool
-from offloop.testing import InlineTask
-from offloop_vips import Resize, Webp
+from offloop import Pool
 
 PHOTOS = Path(__file__).parents[1] / "docs" / "photos"
 WORKERS = len(os.sched_getaffinity(0))
 IN_HAND = 2 * WORKERS
 TICK_S = 0.002
-PIPELINE = [Resize(320), Webp()]
 
 Work = Callable[[bytes], Awaitable[object]]
-
-
-class _Worker:
-    slot = 0
-
-
-@cache
-def processor() -> object:
-    """What offloop's workers run, once in each process of a peer."""
-    from offloop_vips.processor import VipsProcessor
-
-    loaded = VipsProcessor()
-    loaded.open(_Worker())
-    return loaded
-
-
-def thumbnail(source: bytes) -> bytes:
-    """The peers' work."""
-    return bytes(processor().run(Encoded(memoryview(source)), PIPELINE, InlineTask()).data)
 
 
 @asynccontextmanager
