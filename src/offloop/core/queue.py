@@ -74,11 +74,11 @@ class TaskQueue:
         self._deadlines.clear()
         return tasks
 
-    def remove(self, task_id: int) -> TaskRecord | None:
+    def remove(self, task_id: int) -> None:
         """Take that task out, if it waits here."""
-        task = self._tasks.pop(task_id, None) or self._for_fresh.pop(task_id, None)
+        self._tasks.pop(task_id, None)
+        self._for_fresh.pop(task_id, None)
         self._forget_left_deadlines()
-        return task
 
     def expired(self, now: float) -> list[TaskRecord]:
         """Take out every task whose deadline has come."""
