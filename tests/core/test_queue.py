@@ -64,6 +64,15 @@ def test_a_task_that_left_does_not_expire() -> None:
     assert queue.earliest == inf
 
 
+def test_nobody_is_woken_for_the_deadline_of_a_task_that_has_left() -> None:
+    queue = queue_of((1, 5.0), (2, 9.0), (3, 8.0))
+    queue.pop()
+    assert queue.earliest == 8.0
+    queue.remove(2)
+    assert [task.task_id for task in queue.expired(8.0)] == [3]
+    assert queue.earliest == inf
+
+
 def deadlines_kept(queue: TaskQueue) -> int:
     return len(queue._deadlines)
 

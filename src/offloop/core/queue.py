@@ -21,7 +21,9 @@ class TaskQueue:
     def __init__(self) -> None:
         self._tasks: OrderedDict[int, TaskRecord] = OrderedDict()
         self._for_fresh: OrderedDict[int, TaskRecord] = OrderedDict()  # for a worker that has had no task yet
-        self._deadlines: list[tuple[float, int]] = []  # a heap; entries of tasks that have left stay until they surface
+        # a heap; entries of tasks that have left stay until they surface, and are never its first: when that time came there
+        # would be nobody to give up, and the pool would be woken for it without end
+        self._deadlines: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
         return len(self._tasks) + len(self._for_fresh)
@@ -87,10 +89,13 @@ class TaskQueue:
             task = self._tasks.get(heappop(self._deadlines)[1])
             if task is not None and not task.dispatches:
                 late.append(self._tasks.pop(task.task_id))
+        self._forget_left_deadlines()
         return late
 
     def _forget_left_deadlines(self) -> None:
-        """When more tasks have left than stayed, do not let their deadlines pile up."""
+        """Those that surface go; and when more tasks have left than stayed, all others of them, so that they do not pile up."""
+        while self._deadlines and self._deadlines[0][1] not in self._tasks:
+            heappop(self._deadlines)
         if len(self._deadlines) > 2 * len(self._tasks) + 64:
             self._deadlines = [entry for entry in self._deadlines if entry[1] in self._tasks]
             heapify(self._deadlines)
