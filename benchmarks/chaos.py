@@ -10,7 +10,7 @@ corrupt, too late or cancelled. It closes on conservation:
 - the pool's statistics balance, no lease is left, and the arena is empty;
 - descriptors, threads, children and /dev/shm are what they were before.
 
-    python benchmarks/chaos.py [--seconds 30] [--seed N] [--workers 2] [--tasks 10] [--loop uvloop]
+    python benchmarks/chaos.py [--seconds 30] [--seed N] [--workers 2] [--spares 0] [--tasks 10] [--loop uvloop]
 
 Prints its seed, and ends with 1 if anything was violated. A seed decides what is done, and the machine when.
 """

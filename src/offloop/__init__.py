@@ -2,7 +2,9 @@
 
 The layers, each of which imports only those below it:
 
-    pool, settings, sources, buffers, results, statistics    what users import
+    cli, testing                                             the command line; tools for tests
+    pool, submission, settings, machine, sources, buffers, results, statistics
+                                                             what users import, and its first helpers
     plugins                                                  which plugins there are, and whether they are sound
     host                                                     carries out: processes, pipes, segments, timers (anyio)
     core                                                     decides: events in, commands out (pure)

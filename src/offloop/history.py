@@ -26,7 +26,7 @@ class WorkerMoved(_Record, frozen=True, kw_only=True):
 
 
 class WorkerCrashed(_Record, frozen=True, kw_only=True):
-    """A worker process ended that should not have."""
+    """A worker process ended that should not have, or came to nothing before it was ready."""
 
     slot: int
     report: CrashReport

@@ -75,7 +75,8 @@ class Pool:
             timeout: seconds that a task may run, unless `run` says otherwise. None: for ever.
             max_queue: tasks that may wait; one more is refused with `QueueFull`. None: any number.
             spares: ready workers beyond that. When a worker dies, a spare takes its place at once, without the tenth of a
-                second that a start takes. Each costs the memory of an idle process, and 256 KiB of `memory_limit`.
+                second that a start takes, and has loaded the plugins that have been of use in this pool. Each costs the memory
+                of an idle process, and 256 KiB of `memory_limit`.
             plugins: names of installed plugins, "module:attribute" references, or plugins. Default: every installed one.
             grace: seconds between telling a task or a worker to stop and SIGKILL.
             start_timeout: seconds from starting a worker to its being ready.
@@ -86,7 +87,7 @@ class Pool:
                 For pipelines that may be run twice. A time-out is not a death.
             restart_intensity: crashes within `restart_period` seconds that are answered with a new worker at once; beyond
                 them starts are spaced out, and one worker at a time is tried until it has done a task, or has stayed well
-                for a while. Default: 5 a worker.
+                for a while. Default: 5 for each worker and spare.
             quarantine_after: workers that the same source with the same pipeline may kill before it is refused with
                 `TaskQuarantined`, for `quarantine_time` seconds. None: any number.
             max_tasks_per_worker, max_worker_age, max_worker_memory: a worker that has done so many tasks, is so many seconds
@@ -129,6 +130,7 @@ class Pool:
             PluginError: a plugin that was asked for by name cannot be used.
             WorkerDied: no worker could be started; its last words are in the error.
             PoolClosed: the pool was entered before.
+            ValueError: there is not memory enough for so many spares.
         """
         if self._supervisor is not None:
             raise PoolClosed("a pool can be entered only once")

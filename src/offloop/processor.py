@@ -1,7 +1,7 @@
 """What the author of a processor sees: payloads come in and go out, a task gives memory and tells of cancellation.
 
-A processor is the heavy half of a plugin. It is imported in a worker, opened once on first use, and then called for one task
-after another in one thread. It never sees a pipe, a segment or the server.
+A processor is the heavy half of a plugin. It is imported in a worker, opened once, at the latest for the first task that needs
+it, and then called for one task after another in one thread. It never sees a pipe, a segment or the server.
 
     class Blur:
         def open(self, worker): self.kernel = load_the_library()

@@ -22,7 +22,8 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     timed_out: int  # `TaskTimeout`
     cancelled: int  # the caller left
     worker_died: int  # `WorkerDied`
-    refused: int  # never run: `QueueFull`, `QueueTimeout`, `MemoryLimitExceeded`, `InvalidTask`, `PoolClosed`
+    # by the pool: `QueueFull`, `QueueTimeout`, `TaskQuarantined`, `MemoryLimitExceeded`, `InvalidTask`, `PoolClosed`
+    refused: int
     waiting_by_tenant: dict[str, int]  # of those that wait for a worker; "": on nobody's account
     retried: int  # tasks that were given to another worker after theirs had died
     quarantined: int  # sources that are remembered for having killed a worker

@@ -16,7 +16,7 @@ def test_pages_rounds_up_to_at_least_one(nbytes: int, whole: int) -> None:
 
 def test_a_new_segment_is_free_but_for_what_it_keeps() -> None:
     segment = SegmentAllocator(10 * P, keep=2 * P)
-    assert segment.free_nbytes == 8 * P
+    assert segment._free.total == 8 * P
     assert segment.reserved.total == 0
     assert segment.allocate(P) == 2 * P
 
@@ -35,9 +35,9 @@ def test_what_fits_in_no_hole_is_not_given_although_enough_is_free() -> None:
     assert offsets == [0, P, 2 * P, 3 * P]
     segment.free(0, P)
     segment.free(2 * P, P)
-    assert segment.free_nbytes == 2 * P
+    assert segment._free.total == 2 * P
     assert segment.allocate(2 * P) is None
-    assert segment.free_nbytes == 2 * P
+    assert segment._free.total == 2 * P
 
 
 def holes(segment: SegmentAllocator, *wanted: tuple[int, int]) -> None:
@@ -82,7 +82,7 @@ def test_freeing_what_is_free_raises_and_changes_nothing(part: tuple[int, int]) 
     start, end = part
     with pytest.raises(ValueError, match="is free already"):
         segment.free(start * P, (end - start) * P)
-    assert segment.free_nbytes == 4 * P
+    assert segment._free.total == 4 * P
 
 
 def test_pages_stay_when_a_range_is_freed() -> None:

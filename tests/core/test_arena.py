@@ -31,8 +31,8 @@ def carried_out(arena: Arena, found: tuple[Block, Reservation | None]) -> Block:
     return block
 
 
-def let_go(arena: Arena, block: Block) -> bool:
-    return arena.release(block, Lease(Holder.CALLER, block.generation))
+def let_go(arena: Arena, block: Block) -> None:
+    arena.release(block, Lease(Holder.CALLER, block.generation))
 
 
 def test_a_block_is_whole_pages_and_held_by_its_own_generation() -> None:
@@ -73,9 +73,9 @@ def test_a_block_lives_until_its_last_lease_goes() -> None:
     arena = arena_of()
     block = carried_out(arena, cut(arena, 1))
     arena.take(block, Lease(Holder.TASK, 5))
-    assert let_go(arena, block) is False
+    let_go(arena, block)
     assert arena.get(block.generation) is block
-    assert arena.release(block, Lease(Holder.TASK, 5)) is True
+    arena.release(block, Lease(Holder.TASK, 5))
     assert arena.get(block.generation) is None
     assert arena.used_bytes == 0
 
@@ -84,9 +84,10 @@ def test_a_block_is_not_free_while_its_pages_are_fetched() -> None:
     arena = arena_of()
     block, reservation = cut(arena, 1)
     assert reservation is not None
-    assert let_go(arena, block) is False
+    let_go(arena, block)
     assert cut(arena, 1)[0].offset != block.offset
-    assert arena.release(block, Lease(Holder.RESERVATION, block.generation)) is True
+    arena.release(block, Lease(Holder.RESERVATION, block.generation))
+    assert arena.get(block.generation) is None
 
 
 def test_the_same_lease_cannot_be_taken_twice() -> None:
@@ -226,7 +227,8 @@ def test_a_block_of_a_dropped_segment_counts_until_it_is_let_go() -> None:
     arena.drop_segment(OUTBOX_ID)
     assert (arena.reserved_bytes, arena.used_bytes) == (4 * P, 4 * P)
     assert arena.allocate(INBOX_ID, 7 * P, Holder.CALLER) is None
-    assert let_go(arena, kept) is True
+    let_go(arena, kept)
+    assert arena.get(kept.generation) is None
     assert (arena.reserved_bytes, arena.used_bytes) == (0, 0)
     assert arena.allocate(INBOX_ID, 10 * P, Holder.CALLER) is not None
 

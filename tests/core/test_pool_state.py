@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from offloop.core.commands import AnnounceOpening, KillWorker, Send, SettleTask
@@ -215,6 +217,7 @@ def test_a_task_that_ran_in_time_has_no_queue_deadline_any_more() -> None:
     pool.run(2, queue_timeout_s=2.0)
     assert of_type(pool.done(1), Send) == [sent_run(2)]
     assert pool.at(50.0) == []
+    assert pool.core.wake_at == inf, "else the host would be woken for it again and again"
 
 
 def test_the_queue_deadline_counts_from_the_submission() -> None:

@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "testing.starts": {"host.process", "testing.orders"},
     "testing.steps": {"wire"},
     "testing.transport": {"host.launcher", "host.process"},
-    "cli": {"", "pool", "plugins", "testing", *CONTRACTS, *POOL},
+    "cli": {"", "pool", "plugins", *CONTRACTS, *POOL},
     "": CONTRACTS | POOL | {"history"},  # the package itself: names, loaded lazily
 }
 """Module or package -> what it may import of ours, beside itself. The longest name that fits counts."""

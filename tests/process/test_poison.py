@@ -137,7 +137,9 @@ async def test_a_caller_that_leaves_while_its_source_is_identified_leaves_nothin
 # A storm of deaths
 
 
-async def test_a_storm_of_deaths_opens_the_breaker_and_the_pool_recovers(anyio_backend: object) -> None:
+async def test_a_storm_of_deaths_opens_the_breaker_and_the_pool_recovers(
+    anyio_backend: object, caplog: pytest.LogCaptureFixture
+) -> None:
     async with Pool(2, plugins=[FaultsPlugin], restart_intensity=3, quarantine_after=None) as pool:
         reader = pool.events()
         for _ in range(4):
@@ -155,6 +157,11 @@ async def test_a_storm_of_deaths_opens_the_breaker_and_the_pool_recovers(anyio_b
                     break
         reader.close()
         assert moves[:3] == [("closed", "open"), ("open", "half-open"), ("half-open", "closed")]
+        assert [line for line in caplog.messages if "breaker" in line][:3] == [
+            "the breaker was closed and is open: dead workers are not replaced for a while",
+            "the breaker was open and is half-open: one worker is started on probation",
+            "the breaker was half-open and is closed: dead workers are replaced again",
+        ]
 
 
 async def test_the_workers_that_live_go_on_while_the_breaker_is_open(anyio_backend: object) -> None:

@@ -155,7 +155,8 @@ class ArenaMachine(RuleBasedStateMachine):
     def let_go(self, block: Block, lease: Lease) -> None:
         held = self.leases[block.generation]
         held.remove(lease)
-        assert self.arena.release(block, lease) is (not held)
+        self.arena.release(block, lease)
+        assert (self.arena.get(block.generation) is None) is (not held)
         if not held:
             del self.live[block.generation], self.leases[block.generation]
             if block.generation in self.orphans:
@@ -183,7 +184,7 @@ class ArenaMachine(RuleBasedStateMachine):
     def free_and_used_is_the_whole(self) -> None:
         for segment_id, npages in {INBOX_ID: INBOX_PAGES, **self.outboxes}.items():
             used = sum(block.nbytes for block in self.live.values() if block.segment_id == segment_id)
-            free = self.arena._segments[segment_id].free_nbytes
+            free = self.arena._segments[segment_id]._free.total
             assert free + used == (npages - (segment_id != INBOX_ID)) * P
 
     @invariant()

@@ -31,10 +31,6 @@ class SegmentAllocator:
         self._free.add(keep, nbytes)
         self.reserved = RangeSet()  # the ranges that have pages
 
-    @property
-    def free_nbytes(self) -> int:
-        return self._free.total
-
     def allocate(self, nbytes: int) -> int | None:
         """The offset of a free range of so many bytes, which is now taken; None if there is no hole as large."""
         best: tuple[int, int, int] | None = None

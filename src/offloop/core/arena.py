@@ -179,8 +179,8 @@ class Arena:
         block.leases.add(lease)
         self.leases[lease.holder] += 1
 
-    def release(self, block: Block, lease: Lease) -> bool:
-        """Let go of a block. Returns whether that freed it."""
+    def release(self, block: Block, lease: Lease) -> None:
+        """Let go of a block; the last who does frees it."""
         block.leases.remove(lease)
         self.leases[lease.holder] -= 1
         if lease.holder is not Holder.STANDING:
@@ -188,7 +188,7 @@ class Arena:
             if not block.busy_leases:
                 self._busy_nbytes -= block.nbytes
         if block.leases:
-            return False
+            return
         del self._blocks[block.generation]
         segment = self._segments.get(block.segment_id)
         if segment is None:
@@ -197,7 +197,6 @@ class Arena:
             segment.free(block.offset, block.nbytes)
         if self._system_limit_bytes < self.limit_bytes and not self.busy_bytes:
             self.ask_system_again()
-        return True
 
     def undo(self, reservation: Reservation, free_bytes: int) -> None:
         """The system refused the pages: they are not there, and what was given back stays given back.

@@ -20,7 +20,9 @@ class TaskQueue:
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self.order = Order(weights)
         self._for_fresh: OrderedDict[int, TaskRecord] = OrderedDict()  # for a worker that has had no task yet
-        self._deadlines: list[tuple[float, int]] = []  # a heap; entries of tasks that have left stay until they surface
+        # a heap; entries of tasks that have left stay until they surface, and are never its first: when that time came there
+        # would be nobody to give up, and the pool would be woken for it without end
+        self._deadlines: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
         return len(self.order) + len(self._for_fresh)
@@ -71,11 +73,11 @@ class TaskQueue:
         self._deadlines.clear()
         return tasks
 
-    def remove(self, task_id: int) -> TaskRecord | None:
+    def remove(self, task_id: int) -> None:
         """Take that task out, if it waits here."""
-        task = self.order.remove(task_id) or self._for_fresh.pop(task_id, None)
+        self.order.remove(task_id)
+        self._for_fresh.pop(task_id, None)
         self._forget_left_deadlines()
-        return task
 
     def expired(self, now: float) -> list[TaskRecord]:
         """Take out every task whose deadline has come."""
@@ -85,15 +87,18 @@ class TaskQueue:
             if task is not None and not task.dispatches:
                 self.order.remove(task.task_id)
                 late.append(task)
+        self._forget_left_deadlines()
         return late
 
     def _forget_left_deadlines(self) -> None:
-        """When more tasks have left than stayed, do not let their deadlines pile up."""
+        """Those that surface go; and when more tasks have left than stayed, all others of them, so that they do not pile up."""
+        while self._deadlines and self._deadlines[0][1] not in self.order:
+            heappop(self._deadlines)
         if len(self._deadlines) > 2 * len(self.order) + 64:
             self._deadlines = [entry for entry in self._deadlines if entry[1] in self.order]
             heapify(self._deadlines)
 
     @property
     def earliest(self) -> float:
-        """No deadline comes before; may be early, never late. Nobody is woken for those who have left."""
-        return self._deadlines[0][0] if self._deadlines and self.order else inf
+        """No deadline comes before; may be early, never late."""
+        return self._deadlines[0][0] if self._deadlines else inf

@@ -18,6 +18,11 @@ __all__ = ["Chronicle", "Reader"]
 _log = logging.getLogger("offloop.supervisor")
 
 _KEPT = 10_000  # events for a reader that is behind
+_CONSEQUENCES = {
+    "closed": "dead workers are replaced again",
+    "open": "dead workers are not replaced for a while",
+    "half-open": "one worker is started on probation",
+}
 
 
 class Reader:
@@ -90,7 +95,7 @@ class Chronicle:
             if isinstance(event, WorkerCrashed):
                 _log.warning("worker %d (process %s) %s", event.slot, event.report.pid, event.report.cause)
             elif isinstance(event, BreakerMoved):
-                _log.warning("dead workers are replaced: the breaker was %s and is %s", event.before, event.after)
+                _log.warning("the breaker was %s and is %s: %s", event.before, event.after, _CONSEQUENCES[event.after])
             for reader in self._readers:
                 reader.tell(event)
 

@@ -54,7 +54,6 @@ from .home import Home
 from .launcher import Launcher
 from .milestones import Milestones
 from .pager import Pager
-from .process import spawn
 from .readiness import Signal, clock, when_readable
 from .segments import Segment
 from .tickets import InputTicket, TaskTicket
@@ -66,7 +65,7 @@ __all__ = ["Supervisor"]
 class Supervisor:
     """One pool's processes, memory and tickets. Made when the pool is entered, in the loop that it will live in."""
 
-    def __init__(self, settings: CoreSettings, plugins: dict[str, str], *, nice: int = 0, launch: Launcher = spawn) -> None:
+    def __init__(self, settings: CoreSettings, plugins: dict[str, str], *, nice: int, launch: Launcher) -> None:
         self.home = Home()
         self.core = PoolState(settings)
         self.plugins = plugins

@@ -1,4 +1,4 @@
-"""The plugins in a worker: loaded on first use, opened once, then kept."""
+"""The plugins in a worker: loaded on first use or ahead of it, opened once, then kept."""
 
 from __future__ import annotations
 

@@ -25,14 +25,13 @@ class Format(NamedTuple):
     error_domains: tuple[str, ...]  # how the lines begin in which its decoder complains
     max_side: int  # the most pixels its own fields can express for one side of one page
     holds_pages: bool  # whether one file can hold several pages
-    turns_itself: bool = False  # whether libvips applies its orientation while decoding
 
 
 FORMATS: dict[FormatName, Format] = {
     "jpeg": Format("image/jpeg", "jpegload_source", "VipsForeignLoadJpeg", ("VipsJpeg", "jpegload"), 65_535, False),
     "png": Format("image/png", "pngload_source", "VipsForeignLoadPng", ("vipspng", "pngload", "libpng"), 2**31 - 1, False),
     "webp": Format("image/webp", "webpload_source", "VipsForeignLoadWebp", ("webp", "webpload"), 16_383, True),
-    "avif": Format("image/avif", "heifload_source", "VipsForeignLoadHeif", ("heif", "heifload"), 16_384, True, True),
+    "avif": Format("image/avif", "heifload_source", "VipsForeignLoadHeif", ("heif", "heifload"), 16_384, True),
     "gif": Format("image/gif", "gifload_source", "VipsForeignLoadNsgif", ("gifload",), 65_535, True),
     "tiff": Format("image/tiff", "tiffload_source", "VipsForeignLoadTiff", ("tiff", "tiff2vips", "tiffload"), 2**31 - 1, True),
 }

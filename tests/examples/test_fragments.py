@@ -1,0 +1,145 @@
+"""Every fragment of Python on the pages runs as it stands there, given only what a reader brings."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import signal
+import zlib
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import pyvips
+from starlette.requests import Request
+
+from offloop import Pool, WorkerDied
+from offloop.testing.faults import FaultsPlugin, Kill
+from offloop_vips import Resize
+
+pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/README.md")]
+
+
+def fragments(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def fragment(page: str, word: str) -> str:
+    (found,) = [text for text in fragments(ROOT / page) if word in text]
+    return found
+
+
+async def run(text: str, **names: Any) -> dict[str, Any]:
+    """Carry a fragment out, and return all that has a name then."""
+    code = compile(text, "fragment", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    with anyio.fail_after(40):
+        if (waiting := eval(code, names)) is not None:
+            await waiting
+    return names
+
+
+@pytest.fixture(scope="module")
+def picture() -> bytes:
+    black: Any = pyvips.Image.black(1000, 800, bands=3)
+    return black.write_to_buffer(".png")
+
+
+def test_no_fragment_is_without_a_test() -> None:
+    source = Path(__file__).read_text()
+    tested = re.findall(r'fragment\(\s*"([\w./-]+)", "', source)
+    for page in PAGES:
+        assert tested.count(str(page.relative_to(ROOT))) == len(fragments(page)), page
+
+
+async def test_the_pool_in_a_lifespan(anyio_backend: object, picture: bytes) -> None:
+    names = await run(fragment("README.md", "async def lifespan"))
+    chunks = [{"type": "http.request", "body": picture, "more_body": False}]
+
+    async def receive() -> Any:
+        return chunks.pop(0)
+
+    async with names["lifespan"](None) as state:
+        response = await names["thumbnail"](Request({"type": "http", "state": state}, receive))
+    assert response.media_type == "image/webp"
+    assert bytes(response.body[8:12]) == b"WEBP"
+
+
+async def test_a_call(anyio_backend: object, picture: bytes) -> None:
+    names = await run(fragment("README.md", "result.timings"), data=picture)
+    info = names["result"].info
+    assert (info.media_type, info.width, info.height) == ("image/webp", 720, 588)
+
+
+async def test_the_operations_of_the_plugin(anyio_backend: object, picture: bytes) -> None:
+    names = await run(fragment("plugins/offloop-vips/README.md", "Sharpen"), data=picture)
+    assert {"media_type", "format", "width", "height", "bands", "pages"} <= set(names["result"].info)
+
+
+async def test_watching_a_pool(anyio_backend: object) -> None:
+    told: list[tuple[str, str]] = []
+    came = anyio.Event()
+
+    def alert(cause: str, traceback: str) -> None:
+        told.append((cause, traceback))
+        came.set()
+
+    names = await run(fragment("docs/operations.md", "async def watch"), alert=alert)
+    async with Pool(1, plugins=[FaultsPlugin]) as pool, anyio.create_task_group() as tasks:
+        tasks.start_soon(names["watch"], pool)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(WorkerDied):
+            await pool.run(b"", [Kill(signal.SIGSEGV)])
+        with anyio.fail_after(10):
+            await came.wait()
+        tasks.cancel_scope.cancel()
+    assert told[0][0] == "was ended by SIGSEGV during faults (Kill)"
+    assert told[0][1].startswith("Fatal Python error: Segmentation fault")
+
+
+async def test_a_program_that_drains_when_it_is_told_to_stop(anyio_backend: object, picture: bytes) -> None:
+    done = 0
+
+    async def work(pool: Pool) -> None:
+        nonlocal done
+        while True:
+            await pool.run(picture, [Resize(10)])
+            done += 1
+            if done == 2:
+                signal.raise_signal(signal.SIGTERM)
+
+    names = await run(fragment("docs/operations.md", "drain_when_told"), work=work)
+    numbers = names["pool"].statistics()
+    assert (numbers.completed, numbers.workers) == (done, {})
+    assert numbers.submitted == done + numbers.refused
+
+
+async def test_a_processor_in_the_tests_own_process(anyio_backend: object) -> None:
+    example = runpy.run_path(str(ROOT / "docs" / "examples" / "custom_plugin.py"))
+    brought = {"MyProcessor": example["CompressProcessor"], "MyOperation": example["Compress"]}
+    names = await run(fragment("docs/testing.md", "run_inline"), **brought)
+    assert zlib.decompress(names["result"].data) == b"source"
+
+
+async def test_a_scripted_pool(anyio_backend: object) -> None:
+    names = await run(fragment("docs/testing.md", "scripted_pool"))
+    assert names["pool"].statistics().worker_starts == 1
+
+
+async def test_an_order(anyio_backend: object) -> None:
+    with pytest.raises(WorkerDied) as caught:
+        await run(fragment("docs/testing.md", "Obey"))
+    assert caught.value.exit_code == 42
+
+
+def test_a_fixture(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nfilterwarnings = error\n")
+    pytester.makepyfile(fragment("docs/testing.md", "offloop_pool_factory"))
+    result = pytester.runpytest_subprocess("-p", "no:xdist", "-p", "no:randomly", "-p", "no:cacheprovider")
+    assert result.ret == 0
+    assert result.parseoutcomes()["passed"] >= 1
