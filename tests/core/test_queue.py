@@ -127,3 +127,13 @@ def test_a_task_that_was_sent_in_time_and_comes_back_has_kept_its_deadline() -> 
     queue.push_front(task)
     assert queue.expired(6.0) == []
     assert queue.pop() is task
+
+
+def test_when_all_have_left_nobody_wakes_for_their_deadlines() -> None:
+    queue = queue_of((1, 5.0), (2, 6.0))
+    drained(queue)
+    assert queue.earliest == inf
+    queue = queue_of((1, 5.0), (2, 6.0))
+    queue.remove(2)
+    assert [task.task_id for task in queue.expired(5.0)] == [1]
+    assert queue.earliest == inf

@@ -87,11 +87,14 @@ class TaskQueue:
             task = self._tasks.get(heappop(self._deadlines)[1])
             if task is not None and not task.dispatches:
                 late.append(self._tasks.pop(task.task_id))
+        self._forget_left_deadlines()
         return late
 
     def _forget_left_deadlines(self) -> None:
-        """When more tasks have left than stayed, do not let their deadlines pile up."""
-        if len(self._deadlines) > 2 * len(self._tasks) + 64:
+        """When more tasks have left than stayed, do not let their deadlines pile up; when all have, there is none to wake for."""
+        if not self._tasks:
+            self._deadlines.clear()
+        elif len(self._deadlines) > 2 * len(self._tasks) + 64:
             self._deadlines = [entry for entry in self._deadlines if entry[1] in self._tasks]
             heapify(self._deadlines)
 
