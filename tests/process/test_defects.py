@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -64,3 +65,21 @@ async def test_a_pool_with_a_defect_takes_nothing_and_starts_nobody(anyio_backen
                 await anyio.sleep(0.2)  # for what must not happen
             assert pool.statistics().worker_starts == starts
             await anyio.sleep_forever()
+
+
+async def test_a_pool_with_a_defect_does_not_look_again_and_again_at_what_is_due(anyio_backend: object) -> None:
+    with anyio.fail_after(20), pytest.raises(InternalError, match="KeyError"):
+        async with Pool(1, plugins=[FaultsPlugin]) as pool, anyio.create_task_group() as task_group:
+            task_group.start_soon(run_into_it, pool)
+            await anyio.wait_all_tasks_blocked()
+            strike(pool)
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(1)  # now the task's time is up
+                before = time.thread_time()
+                await anyio.sleep(0.5)
+                assert time.thread_time() - before < 0.1
+
+
+async def run_into_it(pool: Pool) -> None:
+    with pytest.raises(InternalError):
+        await pool.run(b"", [Wait(60)], timeout=1)

@@ -91,7 +91,7 @@ class TaskQueue:
         return late
 
     def _forget_left_deadlines(self) -> None:
-        """When more tasks have left than stayed, do not let their deadlines pile up; when all have, there is none to wake for."""
+        """When more tasks have left than stayed, do not let their deadlines pile up; when all have, wake nobody for them."""
         if not self._tasks:
             self._deadlines.clear()
         elif len(self._deadlines) > 2 * len(self._tasks) + 64:

@@ -249,7 +249,7 @@ class Supervisor:
             raise PoolClosed("the pool was closed while it was opening")
 
     async def _keep_time(self) -> None:
-        while True:
+        while self.milestones.defect is None and not self.home.forked:  # else nothing is decided, and it is always time
             self._rearm = Signal()
             self._armed_for = self.core.wake_at
             with anyio.CancelScope(deadline=self._armed_for):
