@@ -10,7 +10,7 @@ An error is built from its arguments and writes its own sentence: what was asked
 from __future__ import annotations
 
 import signal as signals
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -34,7 +34,13 @@ __all__ = [
 
 
 class OffloopError(Exception):
-    """The root: `except OffloopError` catches all that this library raises on purpose."""
+    """The root: `except OffloopError` catches all that this library raises on purpose.
+
+    Each can be copied and pickled, for instance to be a job queue's answer.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _as_it_was, (type(self), self.args), self.__dict__
 
 
 class InvalidTask(OffloopError, ValueError):
@@ -205,6 +211,16 @@ _REMEDIES = {
 
 class InternalError(OffloopError):
     """A defect in offloop itself. Please report it with the traceback."""
+
+
+def _as_it_was(kind: type[OffloopError], args: tuple[Any, ...]) -> OffloopError:
+    """A copy of an error: it has its sentence, and is not to write another."""
+    base: Any = kind
+    while base.__module__ != "builtins":  # of several, the one whose `__new__` makes it
+        base = base.__base__
+    error: OffloopError = base.__new__(kind)
+    error.args = args
+    return error
 
 
 def _end_of(exit_code: int | None, reason: str | None) -> str:

@@ -299,7 +299,8 @@ class Pool:
 
         Yields `WorkerMoved` for each step of each worker, with its cause, `WorkerCrashed` with a report, `TaskRetried`, and
         `BreakerMoved`. A reader that is 10,000 events behind loses the oldest, counted in its `missed`. Close it with
-        `close()`, or with `contextlib.aclosing`, when it has seen enough. Without a reader nothing is recorded.
+        `close()`, or with `contextlib.aclosing`, when it has seen enough, or forget it. Without a reader nothing is
+        recorded. Several tasks may read one: each event goes to one of them.
         """
         return self._open().chronicle.watch()
 
@@ -326,18 +327,22 @@ class Pool:
         Returns:
             Whether everything ended by itself.
 
-        Calls that come meanwhile get `PoolClosed`. Cancelling it leaves the pool open for what it holds, and closed for others.
+        Calls that come meanwhile get `PoolClosed`, and so does an `async with` that has not opened the pool yet. Cancelling it
+        leaves the pool open for what it holds, and closed for others.
         """
         if timeout is not None:
             check_seconds("timeout", timeout)
-        if self._supervisor is None:
+        supervisor = self._supervisor
+        if supervisor is None:
             raise PoolClosed
-        return await self._supervisor.milestones.drain(self._supervisor.apply, timeout)
+        supervisor.home.check()
+        return await supervisor.milestones.drain(supervisor.apply, timeout)
 
     def _open(self) -> Supervisor:
         if self._supervisor is None or self._supervisor.core.phase is not Phase.OPEN:
             raise PoolClosed
         self._supervisor.home.check()
+        self._supervisor.milestones.check_sound()
         return self._supervisor
 
 

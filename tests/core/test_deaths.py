@@ -136,6 +136,22 @@ def test_a_worker_that_makes_way_works_on_until_the_fresh_one_is_ready() -> None
     assert runs(pool.done(4, 1 - victim)) == [sent_run(3, victim)]
 
 
+def test_in_a_pool_that_is_never_idle_a_busy_worker_makes_way_for_a_fresh_one() -> None:
+    """Its source takes long to be read, and meanwhile the new worker has had another task."""
+    pool = PoolScript(2, quarantine_after=9).opened()
+    pool.run(1, pool.input(90, 5000), retries=1)
+    pool.run(2)
+    victim = pool.slot_of(1)
+    pool.reaped(victim)
+    for task_id in range(3, 9):
+        pool.run(task_id)
+    assert runs(pool.ready(victim)) == [sent_run(3, victim)]
+    start = only(of_type(pool.identified(1), StartWorker))
+    assert not of_type(pool.done(2, 1 - victim), StartWorker), "one is on its way"
+    pool.ready(start.slot)
+    assert [send.message.task_id for send in runs(pool.done(3, victim))] == [1], "and others have waited longer"
+
+
 def test_a_retried_task_whose_next_worker_dies_before_it_began_is_not_blamed_for_that() -> None:
     pool = PoolScript().opened()
     pool.run(1, retries=1)

@@ -251,3 +251,22 @@ def test_memory_that_arrives_after_the_close_is_still_accounted_for() -> None:
     for reservation in found:
         pool.reserved(reservation)
     assert pool.statistics.memory_used_bytes == 0
+
+
+def test_a_pool_that_is_closed_with_nothing_in_hand_was_not_cut_short() -> None:
+    pool = idle()
+    pool.drain()
+    pool.close()
+    assert pool.core.drained
+    assert not pool.core.cut_short
+
+
+@pytest.mark.parametrize("held", [busy, failed_with_a_task], ids=lambda state: state.__name__)
+def test_a_pool_that_is_closed_with_tasks_in_hand_was_cut_short(held: Callable[[], PoolScript]) -> None:
+    pool = held()
+    pool.drain()
+    pool.close()
+    pool.reaped()
+    pool.close()
+    assert pool.core.drained
+    assert pool.core.cut_short

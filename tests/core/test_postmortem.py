@@ -106,3 +106,16 @@ def test_of_two_tracebacks_the_last_is_the_workers_own() -> None:
 
 def test_a_worker_without_a_traceback_has_none() -> None:
     assert report_on(slot_with(), reaped(tail="last line"), 40.0).traceback == ""
+
+
+def test_operations_are_named_whatever_their_fields_are() -> None:
+    """A map with maps as keys can be encoded, and cannot be built of plain Python objects."""
+    operations = b"\x91\x92" + msgspec.msgpack.encode("Cut") + b"\x81" + msgspec.msgpack.encode({"a": 1}) + b"\x02"
+    report = report_on(slot_with(stages=[Stage("vips", msgspec.Raw(operations))]), reaped(Status(7, 0, 0.0)), 40.0)
+    assert report.running == "vips (Cut)"
+
+
+def test_operations_that_are_nested_too_deeply_are_not_named() -> None:
+    operations = b"\x91\x92" + msgspec.msgpack.encode("Cut") + b"\x91" * 100_000 + b"\x01"
+    report = report_on(slot_with(stages=[Stage("vips", msgspec.Raw(operations))]), reaped(Status(7, 0, 0.0)), 40.0)
+    assert report.running == "vips (operations nested too deeply to be named)"

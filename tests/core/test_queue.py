@@ -69,9 +69,79 @@ def test_a_task_that_left_does_not_expire() -> None:
     assert queue.earliest == inf
 
 
+def deadlines_kept(queue: TaskQueue) -> int:
+    return len(queue._deadlines)
+
+
+def test_the_deadlines_of_tasks_that_were_removed_do_not_pile_up() -> None:
+    queue = queue_of((0, 1e6))
+    for task_id in range(1, 1000):
+        queue.push(task(task_id), 1e6)
+        queue.remove(task_id)
+    assert deadlines_kept(queue) < 100
+    assert [task.task_id for task in queue.expired(1e6)] == [0]
+
+
+def test_the_deadlines_of_tasks_that_were_dispatched_do_not_pile_up() -> None:
+    queue = TaskQueue()
+    for task_id in range(1000):
+        queue.push(task(task_id), 1e6)
+        queue.pop()
+    assert deadlines_kept(queue) < 100
+
+
+# Tasks for a fresh worker
+
+
+def test_tasks_for_a_fresh_worker_wait_apart_in_their_order() -> None:
+    queue = queue_of((1, None))
+    assert (queue.wants_fresh, queue.wants_any) == (False, True)
+    for task_id in (3, 2):
+        queue.push_for_fresh(task(task_id))
+    assert (queue.wants_fresh, queue.wants_any, len(queue)) == (True, True, 3)
+    assert [queue.pop_for_fresh().task_id, queue.pop_for_fresh().task_id] == [3, 2]
+    assert (queue.wants_fresh, len(queue)) == (False, 1)
+
+
+def test_a_task_for_a_fresh_worker_can_be_taken_out() -> None:
+    queue = TaskQueue()
+    queue.push_for_fresh(task(7))
+    queue.remove(7)
+    assert not queue
+
+
+def test_all_can_be_taken_or_only_those_for_a_fresh_worker() -> None:
+    queue = queue_of((1, 5.0), (2, None))
+    for task_id in (3, 4):
+        queue.push_for_fresh(task(task_id))
+    assert [task.task_id for task in queue.pop_all_for_fresh()] == [3, 4]
+    assert len(queue) == 2
+    queue.push_for_fresh(task(5))
+    assert [task.task_id for task in queue.pop_all()] == [5, 1, 2]
+    assert (len(queue), queue.earliest) == (0, inf)
+
+
+def test_a_task_that_was_sent_in_time_and_comes_back_has_kept_its_deadline() -> None:
+    queue = queue_of((1, 5.0))
+    first = queue.pop()
+    first.dispatches += 1
+    queue.push_front(first)
+    assert queue.expired(6.0) == []
+    assert queue.pop() is first
+
+
+def test_when_all_have_left_nobody_wakes_for_their_deadlines() -> None:
+    queue = queue_of((1, 5.0), (2, 6.0))
+    drained(queue)
+    assert queue.earliest == inf
+    queue = queue_of((1, 5.0), (2, 6.0))
+    queue.remove(2)
+    assert [task.task_id for task in queue.expired(5.0)] == [1]
+    assert queue.earliest == inf
+
+
 def test_nobody_is_woken_for_the_deadline_of_a_task_that_has_left() -> None:
     queue = queue_of((1, 5.0))
     queue.pop()
-    assert queue.earliest == inf
     queue.push(task(2), 9.0)
     assert queue.earliest == 9.0

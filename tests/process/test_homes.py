@@ -20,6 +20,8 @@ CALLS: dict[str, Callable[[Pool], Awaitable[object]]] = {
     "run": lambda pool: pool.run(b"abc", [Echo()]),
     "probe": lambda pool: pool.probe(b"abc"),
     "receive": lambda pool: pool.receive(chunks()),
+    "resize": lambda pool: pool.resize(1),
+    "drain": lambda pool: pool.drain(),
     "leave": lambda pool: pool.__aexit__(None, None, None),
 }
 

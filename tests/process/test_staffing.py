@@ -221,6 +221,43 @@ async def test_a_drain_that_is_cancelled_leaves_what_runs_alone(anyio_backend: o
             await pool.run(b"", [Noop()])
 
 
+async def test_a_drain_that_another_cut_short_does_not_say_that_all_ended_by_itself(anyio_backend: object) -> None:
+    ended: list[bool] = []
+
+    async def hang() -> None:
+        with pytest.raises(PoolClosed):
+            await pool.run(b"", [Wait(60)])
+
+    async def drain(timeout: float | None) -> None:
+        ended.append(await pool.drain(timeout))
+
+    async with Pool(1, plugins=[FaultsPlugin]) as pool, anyio.create_task_group() as task_group:
+        task_group.start_soon(hang)
+        await anyio.wait_all_tasks_blocked()
+        task_group.start_soon(drain, None)
+        task_group.start_soon(drain, 0.05)
+    assert ended == [False, False]
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 5, 20])
+async def test_a_pool_that_is_drained_while_it_opens_does_not_open(anyio_backend: object, turns: int) -> None:
+    pool = Pool(2, plugins=[FaultsPlugin])
+
+    async def enter() -> None:
+        with pytest.raises(PoolClosed, match="closed while it was opening"):
+            async with pool:
+                raise AssertionError("it opened")
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as task_group:
+            task_group.start_soon(enter)
+            while pool._supervisor is None:
+                await anyio.sleep(0)
+            for _ in range(turns):
+                await anyio.sleep(0)
+            assert await pool.drain()
+
+
 SERVER = """
 import signal, sys
 import anyio

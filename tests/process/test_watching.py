@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
+import weakref
+from collections.abc import Iterator
 from contextlib import aclosing
 
 import anyio
 import pytest
 
-from offloop import CrashReport, Pool, WorkerCrashed, WorkerDied, WorkerMoved
-from offloop.testing.faults import Exit, FaultsPlugin, Kill, Noop, Progress, Wait
+from offloop import Buffer, CrashReport, Pool, WorkerCrashed, WorkerDied, WorkerMoved
+from offloop.testing.faults import Exit, FaultsPlugin, Kill, Noop, PrintText, Progress, Wait
 
 pytestmark = pytest.mark.anyio
 
@@ -101,3 +104,123 @@ async def test_a_worker_that_ends_by_itself_is_reported_with_its_exit_code(anyio
         report = (await first_crash(reader)).report
         assert (report.exit_code, report.signal, report.traceback) == (42, None, "")
         assert report.cause == "exited with code 42 during faults (Exit)"
+
+
+async def test_two_tasks_may_read_one_reader(anyio_backend: object) -> None:
+    """Each event goes to one of them, and both hear of the end."""
+    seen: list[object] = []
+
+    async def read() -> None:
+        seen.extend([event async for event in reader])
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as task_group:
+            async with Pool(1, plugins=[FaultsPlugin]) as pool:
+                reader = pool.events()
+                task_group.start_soon(read)
+                task_group.start_soon(read)
+                await anyio.wait_all_tasks_blocked()
+                await pool.run(b"", [Noop()])
+    assert [event.after for event in seen if isinstance(event, WorkerMoved)].count("busy") == 1
+
+
+async def test_a_reader_comes_to_its_end_when_the_pool_was_drained(anyio_backend: object) -> None:
+    async with Pool(1, plugins=[FaultsPlugin]) as pool:
+        reader = pool.events()
+        await pool.drain()
+        with anyio.fail_after(20):
+            moves = [event async for event in reader if isinstance(event, WorkerMoved)]
+    assert moves[-1].after == "gone"
+
+
+async def test_a_reader_that_is_left_behind_unclosed_costs_nothing(anyio_backend: object) -> None:
+    async with Pool(1, plugins=[FaultsPlugin]) as pool:
+        reader = pool.events()
+        await pool.run(b"", [Noop()])
+        async for _ in reader:
+            break
+        left = weakref.ref(reader)
+        del reader
+        gc.collect()
+        assert left() is None
+        await pool.run(b"", [Noop()])
+        assert not pool._supervisor.core.journal.watched  # pyright: ignore[reportOptionalMemberAccess]
+
+
+async def test_a_reader_that_a_task_waits_at_stays_though_nobody_else_has_it(anyio_backend: object) -> None:
+    seen: list[object] = []
+
+    async def watch() -> None:
+        seen.extend([event async for event in pool.events()])
+
+    async with anyio.create_task_group() as task_group:
+        async with Pool(1, plugins=[FaultsPlugin]) as pool:
+            task_group.start_soon(watch)
+            await anyio.wait_all_tasks_blocked()
+            gc.collect()
+            await pool.run(b"", [Noop()])
+    assert seen
+
+
+async def test_who_looks_for_events_with_a_time_out_leaves_nothing_behind(anyio_backend: object) -> None:
+    async with Pool(1, plugins=[FaultsPlugin]) as pool, aclosing(pool.events()) as reader:
+        for _ in range(20):
+            with anyio.move_on_after(0.001):
+                await anext(reader)
+        assert not reader._came._futures
+
+
+class Broken(logging.Handler):
+    """A handler of the user's that raises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines += 1
+        raise OSError("the disk is full")
+
+
+@pytest.fixture
+def broken_log() -> Iterator[Broken]:
+    handler, logger = Broken(), logging.getLogger("offloop")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
+
+
+async def test_a_handler_of_the_log_that_raises_harms_nobody(
+    anyio_backend: object, broken_log: Broken, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with Pool(1, plugins=[FaultsPlugin]) as pool:
+        with pytest.raises(WorkerDied):
+            await pool.run(b"", [PrintText("hello"), Exit(1)])
+        await pool.run(b"", [Noop()])
+    assert broken_log.lines >= 2, "the worker's line and its death"
+    assert capsys.readouterr().err.count("OSError: the disk is full") == broken_log.lines, "and it is told what it did"
+
+
+async def test_a_handler_of_the_log_may_ask_the_pool(anyio_backend: object) -> None:
+    """It is called in the midst of a decision, and what comes of that is not left lying."""
+
+    class Asking(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            crashes.append(pool.statistics().worker_crashes)
+            buffers.append(pool.buffer(1000))
+
+    handler, logger = Asking(), logging.getLogger("offloop.supervisor")
+    crashes: list[int] = []
+    buffers: list[Buffer] = []
+    logger.addHandler(handler)
+    try:
+        async with Pool(1, plugins=[FaultsPlugin]) as pool:
+            with pytest.raises(WorkerDied):
+                await pool.run(b"", [Exit(1)])
+            assert crashes == [1]
+            assert buffers[0].view.nbytes == 1000
+            buffers.clear()
+    finally:
+        logger.removeHandler(handler)

@@ -444,6 +444,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.now += seconds
         if self.now >= self.core.wake_at:
             self.tell(TimePassed())
+            assert self.core.wake_at > self.now, "it would be woken for the same again and again"
 
     # Workers
 

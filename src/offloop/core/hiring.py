@@ -139,11 +139,13 @@ class Hiring:
             self.hopeless = None if self._crew.count(*_AT_WORK) else self.barren
 
     def make_room_for_a_fresh_one(self) -> None:
-        """A task waits for a worker that has had none: if none is on its way, an idle one is to be replaced."""
-        coming = any(slot.state in _COMING or (slot.fresh and slot.state in _AT_WORK) for slot in self._crew)
-        idle = None if coming else next((slot for slot in self._crew if slot.state is _S.IDLE), None)
-        if idle is not None:
-            self._wear(idle, "a task wants a worker that has had none")
+        """A task waits for a worker that has had none: if none is on its way, another is to be replaced, best an idle one."""
+        if any(slot.state in _COMING or (slot.fresh and slot.state in _AT_WORK) for slot in self._crew):
+            return
+        sound = [slot for slot in self._crew if slot.worn is None and slot.state in _AT_WORK]
+        sound.sort(key=lambda slot: slot.state is not _S.IDLE)  # in a pool that is never idle it would wait for ever
+        for slot in sound[:1]:
+            self._wear(slot, "a task wants a worker that has had none")
 
     def _maybe_announce(self) -> list[Command]:
         """Say that the pool is open, once every worker has had its first start; with an error if none came of it."""

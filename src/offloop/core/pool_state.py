@@ -70,6 +70,7 @@ class PoolState:
     def __init__(self, settings: CoreSettings) -> None:
         self.settings = settings
         self.phase = Phase.OPEN
+        self.cut_short = False  # it held tasks when it was closed
         self.journal = Journal()
         self.arena = Arena(settings.limit_bytes, settings.inbox_nbytes)
         self.crew = Crew(settings.workers, self.journal)
@@ -98,7 +99,7 @@ class PoolState:
             SourceIdentified: self._on_identified,
             TaskCancelled: self._on_cancelled,
             InputRequested: self._on_input_requested,
-            InputAbandoned: self._on_input_abandoned,
+            InputAbandoned: lambda event: self.supply.abandon_input(event.input_id),
             BlocksReturned: self._on_returned,
             PagesReserved: self._on_pages_reserved,
             PagesRefused: self._on_pages_refused,
@@ -155,11 +156,12 @@ class PoolState:
 
     def _on_close(self, _: CloseRequested) -> None:
         self.phase = Phase.CLOSING
+        self.cut_short |= bool(self.ledger)
         self._commands += self.supply.close()
+        self._see_to_the_waiting()  # now, and not one by one: there may be a hundred thousand
         for task in self.ledger:
             slot = self.crew.maybe_with(task)
             if slot is None:
-                self.queue.remove(task.task_id)
                 self._settle(task, task.fate or PoolClosed("the pool was closed while the task waited"))
             elif slot.state is WorkerState.BUSY:
                 self._stop(slot, task, Stop.CLOSING, WorkerEvent.CANCEL_REQUESTED)
@@ -376,9 +378,6 @@ class PoolState:
             self._commands.append(RefuseInput(event.input_id, PoolClosed()))
         else:
             self._commands += self.supply.request_input(event.input_id, event.nbytes)
-
-    def _on_input_abandoned(self, event: InputAbandoned) -> None:
-        self.supply.abandon_input(event.input_id)
 
     def _on_returned(self, event: BlocksReturned) -> None:
         for generation in event.generations:

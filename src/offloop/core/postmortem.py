@@ -16,6 +16,10 @@ __all__ = ["report_on"]
 _FATAL = "Fatal Python error:"  # how the fault handler's report begins
 _NAMES_SHOWN = 8  # operations of a pipeline
 
+# whatever their fields are: a picture to lay over another, or what Python cannot build without knowing the type
+_operations_decoder = msgspec.msgpack.Decoder(list[list[msgspec.Raw]])
+_name_decoder = msgspec.msgpack.Decoder(str)
+
 
 def report_on(slot: Slot, event: WorkerReaped, now: float) -> CrashReport:
     """What is known of the process that was in the slot."""
@@ -56,6 +60,9 @@ def _running(task: TaskRecord | None, status: Status) -> str:
 
 def _operations(stage: Stage) -> str:
     """The operations of a stage by name: they were encoded here, as arrays that begin with it."""
-    names = [operation[0] for operation in msgspec.msgpack.decode(stage.operations)]
+    try:
+        names = [_name_decoder.decode(operation[0]) for operation in _operations_decoder.decode(stage.operations)]
+    except RecursionError:  # they were encoded from higher up the stack
+        return "operations nested too deeply to be named"
     shown = ", ".join(names[:_NAMES_SHOWN])
     return shown if len(names) <= _NAMES_SHOWN else f"{shown}, and {len(names) - _NAMES_SHOWN} more"

@@ -6,16 +6,19 @@ A reader that is slow or asleep never holds anything up: what it does not read i
 from __future__ import annotations
 
 import logging
+import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 from ..core.journal import Journal
 from ..history import BreakerMoved, PoolEvent, WorkerCrashed
 from .readiness import Signal
+from .user_log import UserLog
 
 __all__ = ["Chronicle", "Reader"]
 
-_log = logging.getLogger("offloop.supervisor")
+_log = UserLog("offloop.supervisor")
 
 _KEPT = 10_000  # events for a reader that is behind
 _CONSEQUENCES = {
@@ -42,8 +45,10 @@ class Reader:
         while not self._unread:
             if self._over:
                 raise StopAsyncIteration
-            self._came = Signal()
-            await self._came.wait()
+            if self._came.is_set:  # else another task waits for the same news
+                self._came = Signal()
+            with self._chronicle.awaited(self):
+                await self._came.wait()
         return self._unread.popleft()
 
     def close(self) -> None:
@@ -74,30 +79,41 @@ class Chronicle:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._readers: list[Reader] = []
+        self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()  # one that was left behind unclosed keeps nothing
+        self._awaited: list[Reader] = []  # these live: perhaps nobody else holds the task that waits
 
     def watch(self) -> Reader:
         """Somebody wants to know what happens from now on."""
         reader = Reader(self)
-        self._readers.append(reader)
+        self._readers.add(reader)
         self._journal.watched = True
         return reader
 
     def leave(self, reader: Reader) -> None:
         """And does not any more."""
-        if reader in self._readers:
-            self._readers.remove(reader)
+        self._readers.discard(reader)
         self._journal.watched = bool(self._readers)
+
+    @contextmanager
+    def awaited(self, reader: Reader) -> Generator[None]:
+        """Inside, a task waits for what this reader will be told."""
+        self._awaited.append(reader)
+        try:
+            yield
+        finally:
+            self._awaited.remove(reader)
 
     def publish(self, events: Sequence[PoolEvent]) -> None:
         """Tell everybody, and the log."""
         for event in events:
             if isinstance(event, WorkerCrashed):
-                _log.warning("worker %d (process %s) %s", event.slot, event.report.pid, event.report.cause)
+                _log.write(logging.WARNING, "worker %d (process %s) %s", event.slot, event.report.pid, event.report.cause)
             elif isinstance(event, BreakerMoved):
-                _log.warning("the breaker was %s and is %s: %s", event.before, event.after, _CONSEQUENCES[event.after])
+                moved = "the breaker was %s and is %s: %s"
+                _log.write(logging.WARNING, moved, event.before, event.after, _CONSEQUENCES[event.after])
             for reader in self._readers:
                 reader.tell(event)
+        self._journal.watched = bool(self._readers)
 
     def close(self) -> None:
         """The pool is gone: readers read to the end, and stop."""

@@ -9,7 +9,7 @@ import anyio
 from ..core.events import CloseRequested, DrainRequested, Event, ResizeRequested
 from ..core.phase import Phase
 from ..core.pool_state import PoolState
-from ..errors import PoolClosed
+from ..errors import InternalError, PoolClosed
 from .readiness import Signal
 
 __all__ = ["Milestones"]
@@ -23,6 +23,7 @@ class Milestones:
     def __init__(self, core: PoolState) -> None:
         self.opened = Signal()
         self.gone = Signal()
+        self.defect: BaseException | None = None  # of ours
         self._core = core
         self._drained = Signal()
         self._resized: Signal | None = None  # somebody waits for it
@@ -31,6 +32,8 @@ class Milestones:
         """Tell those whose moment has come."""
         core = self._core
         if core.phase is not Phase.OPEN:
+            if core.phase is Phase.CLOSING:
+                self.opened.set()  # whoever still waits for that is told that it is closed
             if core.drained:
                 self._drained.set()
             if core.gone:
@@ -38,6 +41,22 @@ class Milestones:
         if self._resized is not None and (core.hiring.complete or core.hiring.hopeless or core.phase is Phase.CLOSING):
             self._resized.set()
             self._resized = None
+
+    def give_up(self, defect: BaseException) -> None:
+        """A defect of ours: nothing is decided any more, and nobody is to wait for it."""
+        self.defect = defect
+        for moment in (self.opened, self._drained, self.gone, self._resized):
+            if moment is not None:
+                moment.set()
+
+    def check_sound(self) -> None:
+        """Return if no defect of ours has struck.
+
+        Raises:
+            InternalError: one has.
+        """
+        if self.defect is not None:
+            raise InternalError(f"{type(self.defect).__name__}: {self.defect}") from self.defect
 
     async def drain(self, apply: Applying, timeout_s: float | None) -> bool:
         """Take nothing new, wait for what is held, and end what is still there after the time-out; then the pool is closed.
@@ -47,9 +66,10 @@ class Milestones:
         apply(DrainRequested())
         with anyio.move_on_after(timeout_s):
             await self._drained.wait()
-        in_time = self._core.drained
+        in_time = self._core.drained and not self._core.cut_short
         apply(CloseRequested())
         await self.gone.wait_whatever_happens()
+        self.check_sound()
         return in_time
 
     async def resize(self, apply: Applying, workers: int) -> None:
@@ -62,6 +82,7 @@ class Milestones:
         resized = self._resized = self._resized or Signal()
         apply(ResizeRequested(workers))
         await resized.wait()
+        self.check_sound()
         if self._core.phase is Phase.CLOSING:
             raise PoolClosed("the pool was closed while it was resized")
         if self._core.hiring.hopeless is not None:

@@ -10,6 +10,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 
+import anyio
+import anyio.to_thread
+
 from ..core.commands import DropOutbox, FetchPages
 from ..core.events import PagesRefused, PagesReserved
 from .segments import NoPages, Segment
@@ -50,6 +53,15 @@ class Pager:
                     self._fetch(move)
                 self.waiting.popleft()
                 self._queued_nbytes -= _nbytes(move)
+
+    async def work_in_thread(self, threads: anyio.CapacityLimiter) -> None:
+        """The same in a thread, until nothing is queued. Not cancellable."""
+        with anyio.CancelScope(shield=True):
+            while self.waiting:
+                try:
+                    await anyio.to_thread.run_sync(self.work, limiter=threads)
+                except RuntimeError:  # the system has no thread to give: better late than never
+                    self.work()
 
     def _fetch(self, move: FetchPages) -> None:
         reservation = move.reservation

@@ -51,7 +51,11 @@ class Signal:
         if loop is not None:
             future: asyncio.Future[None] = loop.create_future()
             self._futures.append(future)
-            await future
+            try:
+                await future
+            except BaseException:
+                self._futures.remove(future)  # who asks again and again, with a time-out, leaves nothing behind
+                raise
             return
         if self._event is None:
             self._event = anyio.Event()

@@ -42,7 +42,7 @@ from ..core.events import (
     TaskSubmitted,
     TimePassed,
 )
-from ..core.pool_state import PoolState
+from ..core.pool_state import Phase, PoolState
 from ..core.tasks import Completed, TaskSpec
 from ..errors import InternalError, MemoryLimitExceeded, OffloopError, PoolClosed
 from ..wire.handles import WrittenTo
@@ -88,7 +88,6 @@ class Supervisor:
         self._armed_for = inf  # when the timer task will wake by itself
         self._rearm = Signal()
         self._opening_error: OffloopError | None = None
-        self._defect: BaseException | None = None
         self._carry_out: dict[type, Callable[[Any], None]] = {
             StartWorker: self._start_worker,
             Send: self._send,
@@ -126,17 +125,16 @@ class Supervisor:
                     await self._close()
         except* Exception as defects:  # not the body's: only our own tasks' can come here
             if not self.home.forked:  # there they come of tasks that are half the parent's
-                self._defect = self._defect or defects
+                self.milestones.defect = self.milestones.defect or defects
         finally:
             self._release_memory()
             self.chronicle.close()
-        if self._defect is not None:
-            raise InternalError(f"{type(self._defect).__name__}: {self._defect}") from self._defect
+        self.milestones.check_sound()
         if body_error is not None:
             raise body_error
 
     def apply(self, event: Event) -> None:
-        """Tell the core, and do what it says, and so on until nothing follows."""
+        """Tell the core, and do what it says, and so on until nothing follows. After a defect of ours nothing does."""
         self._events.append(event)
         if self._applying:
             return
@@ -144,15 +142,15 @@ class Supervisor:
         try:
             self._apply_all()
         except BaseException as error:
-            self._fail(error)
-            raise InternalError(f"{type(error).__name__}: {error}") from error
-        finally:
+            self._fail(error)  # and events are put aside for good
+            if not isinstance(error, Exception):
+                raise
+        else:
             self._applying = False
 
     def collect_returns(self) -> None:
         """Take back what views and forgotten buffers have returned since the last event."""
-        forgotten = self.exports.collect_forgotten()
-        for ticket in forgotten:
+        for ticket in self.exports.collect_forgotten():
             self.abandon_input(ticket)
         returned = self.exports.collect()
         if returned:
@@ -193,6 +191,7 @@ class Supervisor:
 
     def request_input(self, nbytes: int) -> InputTicket:
         """Ask for memory of the inbox."""
+        self.milestones.check_sound()
         ticket = InputTicket(next(self._numbers), nbytes)
         self._inputs[ticket.input_id] = ticket
         self.apply(InputRequested(ticket.input_id, nbytes))
@@ -246,9 +245,11 @@ class Supervisor:
         await self.milestones.opened.wait()
         if self._opening_error is not None:
             raise self._opening_error
+        if self.core.phase is Phase.CLOSING:
+            raise PoolClosed("the pool was closed while it was opening")
 
     async def _keep_time(self) -> None:
-        while True:
+        while self.milestones.defect is None and not self.home.forked:  # else nothing is decided, and it is always time
             self._rearm = Signal()
             self._armed_for = self.core.wake_at
             with anyio.CancelScope(deadline=self._armed_for):
@@ -266,7 +267,7 @@ class Supervisor:
 
     async def _close(self) -> None:
         try:
-            if not self.home.forked and self._defect is None and INBOX_ID in self.segments:
+            if not self.home.forked and self.milestones.defect is None and INBOX_ID in self.segments:
                 self.apply(CloseRequested())
                 await self.milestones.gone.wait_whatever_happens()
         finally:
@@ -292,6 +293,8 @@ class Supervisor:
         while events:
             for command in core.handle(events.popleft(), now):
                 self._carry_out[type(command)](command)
+            if core.journal.entries:
+                self.chronicle.publish(core.journal.take())  # a handler of the log may cause events itself
             if pager.waiting:
                 self._see_to_the_pager()
             while pager.results:
@@ -303,9 +306,9 @@ class Supervisor:
         if wake_at < self._armed_for:
             self._armed_for = wake_at
             self._rearm.set()
-        if core.journal.entries:
-            self.chronicle.publish(core.journal.take())
         self.milestones.look()
+        if core.gone:
+            self.chronicle.close()
 
     def _collect_news(self) -> None:
         for ticket in self.exports.collect_forgotten():
@@ -320,13 +323,14 @@ class Supervisor:
 
     def _fail(self, error: BaseException) -> None:
         """A defect of ours: no decision can be trusted any more. Everybody is told and everything ends."""
-        self._defect = error
+        told = InternalError(f"{type(error).__name__}: {error}")
         for ticket in self._tasks.values():
-            if not ticket.is_set:
-                ticket.settle(InternalError(str(error)), None)
+            ticket.settle(told, None)
+        for ticket in self._inputs.values():
+            ticket.refuse(told)
         for worker in self._workers.values():
             worker.kill()
-        self.milestones.gone.set()
+        self.milestones.give_up(error)
         self.errands.cancel_all()
 
     # Commands
@@ -353,12 +357,7 @@ class Supervisor:
             self.errands.run(self._move_pages_in_thread)
 
     async def _move_pages_in_thread(self) -> None:
-        with anyio.CancelScope(shield=True):
-            while self._pager.waiting:
-                try:
-                    await anyio.to_thread.run_sync(self._pager.work, limiter=self.errands.own_threads)
-                except RuntimeError:  # the system has no thread to give: better late than never
-                    self._pager.work()
+        await self._pager.work_in_thread(self.errands.own_threads)
         self._pager_has_a_thread = False
         self._tell_results()
 

@@ -15,10 +15,11 @@ import anyio
 
 from ..wire.text import printable
 from .readiness import when_readable
+from .user_log import UserLog
 
 __all__ = ["WorkerLog"]
 
-_log = logging.getLogger("offloop.worker")
+_log = UserLog("offloop.worker")
 
 _READ_NBYTES = 64 * 1024
 _PIPE_NBYTES = 1024 * 1024  # the most that a pipe can hold
@@ -93,11 +94,12 @@ class WorkerLog:
         second = int(monotonic())
         if second != self._second:
             if self._dropped:
-                _log.warning("worker %d: %d lines were dropped", self._slot, self._dropped)
+                _log.write(logging.WARNING, "worker %d: %d lines were dropped", self._slot, self._dropped)
             self._second, self._lines_left, self._dropped = second, _LINES_PER_SECOND, 0
 
     def _emit(self, lines: list[bytes]) -> None:
         taken = [line for line in lines if line]
         self._lines_left -= len(taken)
         for line in taken:
-            _log.info("worker %d: %s", self._slot, ascii(line[:_LINE_NBYTES].decode("utf-8", "backslashreplace"))[1:-1])
+            text = ascii(line[:_LINE_NBYTES].decode("utf-8", "backslashreplace"))[1:-1]
+            _log.write(logging.INFO, "worker %d: %s", self._slot, text)

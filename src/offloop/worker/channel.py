@@ -68,6 +68,7 @@ class Channel:
         self._socket.setblocking(True)
         self._frames = FrameReader(MAX_FROM_SUPERVISOR_NBYTES)
         self._received: deque[FromSupervisor] = deque()
+        self._cancelled_id: int | None = None  # a task that was told to stop before it was taken up
         self._right_to_read = threading.Lock()  # who holds it may take bytes from the socket
         self._watched: Cancellable | None = None  # what the control thread may read for; None: the main thread reads
         self._wake = threading.Semaphore(0)
@@ -108,6 +109,8 @@ class Channel:
 
     def watch(self, task: Cancellable) -> None:
         """From now on the control thread listens for this task."""
+        if task.task_id == self._cancelled_id:
+            task.cancel()
         self._watched = task
         if self._control_asleep:
             self._control_asleep = False
@@ -128,6 +131,8 @@ class Channel:
                     self._received.append(message)
                 elif watched is not None and message.task_id == watched.task_id:
                     watched.cancel()
+                else:
+                    self._cancelled_id = message.task_id  # its `Run` may have come with it, while a plugin was loaded
         except ProtocolError:
             os._exit(_EXIT_SUPERVISOR_GONE)  # whatever that is at the other end, it is not our supervisor
 
