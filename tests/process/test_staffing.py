@@ -133,7 +133,7 @@ async def test_a_worker_is_replaced_after_so_many_tasks_and_its_replacement_is_r
             while pool.statistics().worker_recycled == 0:
                 pids.add(await pid_of(pool))
         numbers = pool.statistics()
-        assert len(pids) == 2
+        assert len(pids) >= 2
         assert (numbers.completed, numbers.worker_crashes) == (numbers.submitted, 0)
         reader.close()
         moves = [event async for event in reader if isinstance(event, WorkerMoved)]
