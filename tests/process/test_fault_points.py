@@ -39,7 +39,7 @@ SIGNALS = [
     "SIGFPE",
     "SIGBUS",
     "SIGTERM",
-]  # and one of these and of those, in turn: a start takes its time
+]
 LASTING = ["stop", "hang", "spin"]
 TIMEOUT_S, GRACE_S = 0.15, 0.05
 
@@ -173,7 +173,7 @@ async def carry_out(scene: Scene, order: Order) -> None:
 async def test_a_fault_at_that_point_costs_its_task_alone(anyio_backend: object, scene: Stage, point: Point) -> None:
     turn = POINTS.index(point)
     async with scene() as stage:
-        for fault in (*ALWAYS, SIGNALS[turn % len(SIGNALS)], LASTING[turn % len(LASTING)]):
+        for fault in (*ALWAYS, *SIGNALS, LASTING[turn % len(LASTING)]):  # those take their time: one of them
             await carry_out(stage, Order.parse(f"{fault} at {point.value}"))
 
 
