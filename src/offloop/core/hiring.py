@@ -80,6 +80,8 @@ class Hiring:
         slot.ready_since = now
         if settings.max_tasks_per_worker is not None:
             slot.tasks_left = max(round(self.policy.jittered(settings.max_tasks_per_worker)), 1)
+        if settings.max_worker_bytes is not None:
+            slot.bytes_allowed = self.policy.jittered_down(settings.max_worker_bytes)
         if settings.max_worker_age_s is not None:
             slot.old_at = now + self.policy.jittered(settings.max_worker_age_s)
             self._crew.set_timer(slot, slot.old_at)
@@ -91,11 +93,10 @@ class Hiring:
         """A worker is through with a task. Returns whether that changes who is wanted."""
         self.policy.accepted(slot.index)
         slot.tasks_left -= 1
-        limit = self._settings.max_worker_bytes
         if slot.tasks_left <= 0:
             self._wear(slot, f"it has done {slot.tasks} tasks")
-        elif limit is not None and private_bytes > limit:
-            self._wear(slot, f"it has {private_bytes:,} bytes of private memory, and {limit:,} are allowed")
+        elif private_bytes > slot.bytes_allowed:
+            self._wear(slot, f"it has {private_bytes:,} bytes of private memory, and {slot.bytes_allowed:,.0f} are its share")
         elif slot.old_at is not None and slot.old_at <= now:
             self.grown_old(slot, now)
         return slot.worn is not None or self.policy.breaker is not self._breaker or len(self._crew) > self.wanted

@@ -120,6 +120,10 @@ class RestartPolicy:
         """The amount, give or take a fifth: what is done to every worker is not to be done to all at once."""
         return amount * self._random.uniform(1 - _JITTER, 1 + _JITTER)
 
+    def jittered_down(self, limit: float) -> float:
+        """As `jittered`, for what must not be exceeded: the limit, or up to a fifth less."""
+        return limit * self._random.uniform(1 - _JITTER, 1)
+
     def _open(self, now: float) -> None:
         self.breaker = Breaker.OPEN
         self.probe = None
