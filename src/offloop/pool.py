@@ -40,6 +40,40 @@ class Pool:
     Enter it once, for instance in the server's lifespan, and share it between requests. Leaving the block ends every
     task that it still holds with `PoolClosed`, and ends and reaps every worker, also when the block is left by an
     exception or a cancellation. Results that are still referred to stay valid.
+
+    Making one checks the settings, and starts nothing.
+
+    Args:
+        workers: tasks that may run at once, each in a process of its own. Default: the processors that this process may
+            use (affinity, cgroup quota).
+        memory_limit: bytes of shared memory that sources and results may take together, as a number or as "2GiB"; if
+            /dev/shm has less free, nine tenths of that, with a warning in the log. Default: half of the memory that the
+            process may use, bounded by /dev/shm likewise.
+        timeout: seconds that a task may run, unless `run` says otherwise. None: for ever.
+        max_queue: tasks that may wait; one more is refused with `QueueFull`. None: any number.
+        spares: ready workers beyond that. When a worker dies, a spare takes its place at once, without the wait
+            for a start, and has loaded the plugins that have been of use in this pool. Each costs the memory
+            of an idle process, and 256 KiB of `memory_limit`.
+        plugins: names of installed plugins, "module:attribute" references, or plugins. Default: every installed one.
+        grace: seconds between telling a task or a worker to stop and SIGKILL.
+        start_timeout: seconds from starting a worker to its being ready.
+        nice: how much lower than the server's the workers' priority is, 0 to 19: the loop comes first when all processors
+            are busy.
+        tenant_weights: the shares of the workers' time that tenants have while they compete, where they are not 1.
+        retries: how often a task whose worker died of it is run again, each time on a worker that has had no task before.
+            For pipelines that may be run twice. A time-out is not a death.
+        restart_intensity: crashes within `restart_period` seconds that are answered with a new worker at once; beyond
+            them starts are spaced out, and one worker at a time is tried until it has done a task, or has stayed well
+            for a while. Default: 5 for each worker and spare.
+        quarantine_after: workers that the same source with the same pipeline may kill before it is refused with
+            `TaskQuarantined`, for `quarantine_time` seconds. None: any number.
+        max_tasks_per_worker, max_worker_age, max_worker_memory: a worker that has done so many tasks, is so many seconds
+            old, or has so much private memory between two tasks (bytes, or as in "500MiB"), is replaced: its replacement
+            is ready before it leaves. Each varies by a fifth (the memory downwards), so that not all go at once. None:
+            never.
+
+    Raises:
+        ValueError, TypeError: a setting is out of its range.
     """
 
     def __init__(
@@ -64,40 +98,7 @@ class Pool:
         max_worker_age: float | None = None,
         max_worker_memory: int | str | None = None,
     ) -> None:
-        """Check the settings; nothing is started before the pool is entered.
-
-        Args:
-            workers: tasks that may run at once, each in a process of its own. Default: the processors that this process may
-                use (affinity, cgroup quota).
-            memory_limit: bytes of shared memory that sources and results may take together, as a number or as "2GiB"; if
-                /dev/shm has less free, nine tenths of that, with a warning in the log. Default: half of the memory that the
-                process may use, bounded by /dev/shm likewise.
-            timeout: seconds that a task may run, unless `run` says otherwise. None: for ever.
-            max_queue: tasks that may wait; one more is refused with `QueueFull`. None: any number.
-            spares: ready workers beyond that. When a worker dies, a spare takes its place at once, without the tenth of a
-                second that a start takes, and has loaded the plugins that have been of use in this pool. Each costs the memory
-                of an idle process, and 256 KiB of `memory_limit`.
-            plugins: names of installed plugins, "module:attribute" references, or plugins. Default: every installed one.
-            grace: seconds between telling a task or a worker to stop and SIGKILL.
-            start_timeout: seconds from starting a worker to its being ready.
-            nice: how much lower than the server's the workers' priority is, 0 to 19: the loop comes first when all processors
-                are busy.
-            tenant_weights: the shares of the workers' time that tenants have while they compete, where they are not 1.
-            retries: how often a task whose worker died of it is run again, each time on a worker that has had no task before.
-                For pipelines that may be run twice. A time-out is not a death.
-            restart_intensity: crashes within `restart_period` seconds that are answered with a new worker at once; beyond
-                them starts are spaced out, and one worker at a time is tried until it has done a task, or has stayed well
-                for a while. Default: 5 for each worker and spare.
-            quarantine_after: workers that the same source with the same pipeline may kill before it is refused with
-                `TaskQuarantined`, for `quarantine_time` seconds. None: any number.
-            max_tasks_per_worker, max_worker_age, max_worker_memory: a worker that has done so many tasks, is so many seconds
-                old, or has so much private memory between two tasks (bytes, or as in "500MiB"), is replaced: its replacement
-                is ready before it leaves. Each varies by a fifth (the memory downwards), so that not all go at once. None:
-                never.
-
-        Raises:
-            ValueError, TypeError: a setting is out of its range.
-        """
+        """Check the settings; nothing is started before the pool is entered."""
         self._settings = PoolSettings(
             workers=workers,
             memory_limit=memory_limit,
@@ -343,7 +344,7 @@ class Pool:
         if self._supervisor is None or self._supervisor.core.phase is not Phase.OPEN:
             raise PoolClosed
         self._supervisor.home.check()
-        self._supervisor.milestones.check_sound()
+        self._supervisor.standing.check_sound()
         return self._supervisor
 
 

@@ -9,8 +9,9 @@ import anyio
 from ..core.events import CloseRequested, DrainRequested, Event, ResizeRequested
 from ..core.phase import Phase
 from ..core.pool_state import PoolState
-from ..errors import InternalError, PoolClosed
+from ..errors import PoolClosed
 from .readiness import Signal
+from .standing import Standing
 
 __all__ = ["Milestones"]
 
@@ -20,11 +21,11 @@ Applying = Callable[[Event], None]
 class Milestones:
     """Looked at after every turn; nothing is looked for in a pool that is open and has its size."""
 
-    def __init__(self, core: PoolState) -> None:
+    def __init__(self, core: PoolState, standing: Standing) -> None:
         self.opened = Signal()
         self.gone = Signal()
-        self.defect: BaseException | None = None  # of ours
         self._core = core
+        self._standing = standing
         self._drained = Signal()
         self._resized: Signal | None = None  # somebody waits for it
 
@@ -42,21 +43,11 @@ class Milestones:
             self._resized.set()
             self._resized = None
 
-    def give_up(self, defect: BaseException) -> None:
-        """A defect of ours: nothing is decided any more, and nobody is to wait for it."""
-        self.defect = defect
+    def give_up(self) -> None:
+        """Nothing is decided any more, and nobody is to wait for it."""
         for moment in (self.opened, self._drained, self.gone, self._resized):
             if moment is not None:
                 moment.set()
-
-    def check_sound(self) -> None:
-        """Return if no defect of ours has struck.
-
-        Raises:
-            InternalError: one has.
-        """
-        if self.defect is not None:
-            raise InternalError(f"{type(self.defect).__name__}: {self.defect}") from self.defect
 
     async def drain(self, apply: Applying, timeout_s: float | None) -> bool:
         """Take nothing new, wait for what is held, and end what is still there after the time-out; then the pool is closed.
@@ -69,7 +60,7 @@ class Milestones:
         in_time = self._core.drained and not self._core.cut_short
         apply(CloseRequested())
         await self.gone.wait_whatever_happens()
-        self.check_sound()
+        self._standing.check_sound()
         return in_time
 
     async def resize(self, apply: Applying, workers: int) -> None:
@@ -82,7 +73,7 @@ class Milestones:
         resized = self._resized = self._resized or Signal()
         apply(ResizeRequested(workers))
         await resized.wait()
-        self.check_sound()
+        self._standing.check_sound()
         if self._core.phase is Phase.CLOSING:
             raise PoolClosed("the pool was closed while it was resized")
         if self._core.hiring.hopeless is not None:

@@ -56,6 +56,7 @@ from .milestones import Milestones
 from .pager import Pager
 from .readiness import Signal, clock, when_readable
 from .segments import Segment
+from .standing import Standing, Turn
 from .tickets import InputTicket, TaskTicket
 from .worker_host import WorkerHost
 
@@ -74,7 +75,8 @@ class Supervisor:
         self.segments: dict[int, Segment] = {}
         self.exports = Exports()
         self.errands = Errands()
-        self.milestones = Milestones(self.core)
+        self.standing = Standing()
+        self.milestones = Milestones(self.core, self.standing)
         self.chronicle = Chronicle(self.core.journal)
         self._pager = Pager(self.segments)
         self._pager_has_a_thread = False
@@ -83,7 +85,6 @@ class Supervisor:
         self._inputs: dict[int, InputTicket] = {}
         self._numbers = count(1)
         self._events: deque[Event] = deque()
-        self._applying = False
         self._clock = clock()
         self._armed_for = inf  # when the timer task will wake by itself
         self._rearm = Signal()
@@ -125,28 +126,28 @@ class Supervisor:
                     await self._close()
         except* Exception as defects:  # not the body's: only our own tasks' can come here
             if not self.home.forked:  # there they come of tasks that are half the parent's
-                self.milestones.defect = self.milestones.defect or defects
+                self.standing.fail(defects)
         finally:
             self._release_memory()
             self.chronicle.close()
-        self.milestones.check_sound()
+        self.standing.check_sound()
         if body_error is not None:
             raise body_error
 
     def apply(self, event: Event) -> None:
         """Tell the core, and do what it says, and so on until nothing follows. After a defect of ours nothing does."""
         self._events.append(event)
-        if self._applying:
+        if self.standing.turn is not Turn.FREE:
             return
-        self._applying = True
+        self.standing.turn = Turn.TAKEN
         try:
             self._apply_all()
         except BaseException as error:
-            self._fail(error)  # and events are put aside for good
+            self._fail(error)
             if not isinstance(error, Exception):
                 raise
         else:
-            self._applying = False
+            self.standing.turn = Turn.FREE
 
     def collect_returns(self) -> None:
         """Take back what views and forgotten buffers have returned since the last event."""
@@ -191,7 +192,7 @@ class Supervisor:
 
     def request_input(self, nbytes: int) -> InputTicket:
         """Ask for memory of the inbox."""
-        self.milestones.check_sound()
+        self.standing.check_sound()
         ticket = InputTicket(next(self._numbers), nbytes)
         self._inputs[ticket.input_id] = ticket
         self.apply(InputRequested(ticket.input_id, nbytes))
@@ -229,7 +230,7 @@ class Supervisor:
     def forked(self) -> None:
         """In a forked child: the pool is the parent's. Nothing is decided here any more, and who waits here is told so."""
         self.home.forked = True
-        self._applying = True  # for good: events are put aside
+        self.standing.turn = Turn.OVER
         self.exports.forked()
         if self.home.in_thread:  # else their loop is not here
             for ticket in self._tasks.values():
@@ -249,7 +250,7 @@ class Supervisor:
             raise PoolClosed("the pool was closed while it was opening")
 
     async def _keep_time(self) -> None:
-        while self.milestones.defect is None and not self.home.forked:  # else nothing is decided, and it is always time
+        while self.standing.turn is not Turn.OVER:  # else nothing is decided, and it is always time
             self._rearm = Signal()
             self._armed_for = self.core.wake_at
             with anyio.CancelScope(deadline=self._armed_for):
@@ -267,7 +268,7 @@ class Supervisor:
 
     async def _close(self) -> None:
         try:
-            if not self.home.forked and self.milestones.defect is None and INBOX_ID in self.segments:
+            if self.standing.turn is not Turn.OVER and INBOX_ID in self.segments:
                 self.apply(CloseRequested())
                 await self.milestones.gone.wait_whatever_happens()
         finally:
@@ -323,6 +324,7 @@ class Supervisor:
 
     def _fail(self, error: BaseException) -> None:
         """A defect of ours: no decision can be trusted any more. Everybody is told and everything ends."""
+        self.standing.fail(error)
         told = InternalError(f"{type(error).__name__}: {error}")
         for ticket in self._tasks.values():
             ticket.settle(told, None)
@@ -330,7 +332,7 @@ class Supervisor:
             ticket.refuse(told)
         for worker in self._workers.values():
             worker.kill()
-        self.milestones.give_up(error)
+        self.milestones.give_up()
         self.errands.cancel_all()
 
     # Commands
