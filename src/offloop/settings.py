@@ -83,6 +83,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
         if self.memory_limit is not None:
             nbytes = _named_size("memory_limit", self.memory_limit)
             check_range("memory_limit", nbytes, _MIN_MEMORY_LIMIT, _MAX_BYTES, whole=True)
+            self._check_spares(nbytes - pages(int(nbytes * _INBOX_SHARE)))
         if isinstance(self.plugins, str | bytes) or not isinstance(self.plugins, Sequence | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"plugins={self.plugins!r}: give a list of plugins")
 

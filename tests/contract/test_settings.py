@@ -249,9 +249,8 @@ def test_a_limit_is_a_number_or_none(tmp_path: Path, text: str, number: int | No
 
 
 def test_spares_that_there_is_no_memory_for_are_refused_with_both_numbers() -> None:
-    settings = PoolSettings(workers=1, memory_limit=4 * MIB, spares=5)
     with pytest.raises(ValueError, match=r"spares=5: they need 1,310,720 bytes of the 1,048,576 .* at most 4 fit"):
-        settings.resolved()
+        PoolSettings(workers=1, memory_limit=4 * MIB, spares=5)
     assert PoolSettings(workers=1, memory_limit=4 * MIB, spares=4).resolved().spares == 4
 
 
