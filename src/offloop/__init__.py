@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from .history import BreakerMoved, PoolEvent, TaskRetried, WorkerCrashed, WorkerMoved
-    from .operation import Header, Operation, Plugin
+    from .operation import Estimate, Header, Operation, Plugin
     from .pool import Pool
     from .processor import Encoded, Output, Payload, Processor, Raster, Task, TaskCancelled, WorkerContext
     from .results import Info, Result, Timings
@@ -52,6 +52,7 @@ __all__ = [
     "Buffer",
     "CrashReport",
     "Encoded",
+    "Estimate",
     "Header",
     "Info",
     "InternalError",
@@ -90,7 +91,7 @@ __all__ = [
 _HOMES = {
     "buffers": ("Buffer",),
     "history": ("BreakerMoved", "PoolEvent", "TaskRetried", "WorkerCrashed", "WorkerMoved"),
-    "operation": ("Header", "Operation", "Plugin"),
+    "operation": ("Estimate", "Header", "Operation", "Plugin"),
     "pool": ("Pool",),
     "processor": ("Encoded", "Output", "Payload", "Processor", "Raster", "Task", "TaskCancelled", "WorkerContext"),
     "results": ("Info", "Result", "Timings"),

@@ -14,7 +14,7 @@ import msgspec
 
 from .errors import InvalidTask
 
-__all__ = ["Header", "Operation", "Plugin"]
+__all__ = ["Estimate", "Header", "Operation", "Plugin"]
 
 
 class Operation(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_unknown_fields=True):
@@ -53,6 +53,17 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     height: int  # pixels
     bands: int | None = None  # channels, where the header tells
     orientation: int | None = None  # EXIF orientation 1 to 8, where the header tells
+    bits: int | None = None  # of one sample, where the header tells
+    pages: int | None = None  # frames of an animation, pages of a document, where the header tells
+    progressive: bool | None = None  # coded in several passes over the whole picture (progressive JPEG, interlaced PNG)
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """What operations are likely to take in a worker. The pool corrects it by what tasks of the same kind really took."""
+
+    peak_bytes: int  # private memory at its highest, beyond what an idle worker with this plugin has; result memory not counted
+    work_s: float  # seconds of one processor of an ordinary machine
+    output_bytes: int = 0  # of result memory
 
 
 class Plugin:
@@ -88,6 +99,22 @@ class Plugin:
 
         Returns:
             What the header declares, or None if this is no format of this plugin. Must not raise.
+        """
+        return None
+
+    def estimate(self, header: Header | None, operations: Sequence[Operation], nbytes: int) -> Estimate | None:  # noqa: ARG002
+        """Say what operations are likely to take, in the server: pure Python, a few microseconds.
+
+        Memory decides how many tasks run at once, and an estimate that does not fit into the pool's `memory_limit` refuses the
+        task; so it should rather be a little too high. A worker that takes far more than was estimated is stopped.
+
+        Args:
+            header: what the source declares; of samples, (height, width, bands) with the media type "". None: nobody knows.
+            operations: consecutive operations of this plugin, as they passed `check`.
+            nbytes: length of the source; 0 where it comes from another plugin's operations.
+
+        Returns:
+            None where nothing can be said: the pool then takes a default. Must not raise.
         """
         return None
 

@@ -79,6 +79,11 @@ class Task(Protocol):
         """Whether the task is to stop: its time is over or nobody wants the result any more."""
         ...
 
+    @property
+    def threads(self) -> int:
+        """How many threads the task may compute with: more than one where it is large and the other workers are idle."""
+        ...
+
     def checkpoint(self) -> None:
         """Raise `TaskCancelled` if the task is to stop. For loops written in Python."""
         ...

@@ -127,7 +127,7 @@ behaviours |= {
     "two_messages_in_a_frame": saying(lambda task: frame(failure(task) + failure(task))),
     "unknown_tag": saying(lambda _: message("\x1b]0;owned\x07" * 1000, 1)),
     "message_of_the_supervisor": saying(lambda task: message("cancel", task.task_id)),
-    "extra_field": saying(lambda task: message("done", task.task_id, NOTHING, {}, 1, 2, 3, 4)),
+    "extra_field": saying(lambda task: message("done", task.task_id, NOTHING, {}, 1, 2, 3, 4, 5, 6)),
     "missing_field": saying(lambda task: message("done", task.task_id, NOTHING, {}, 1)),
     "wrong_type": saying(lambda task: message("done", str(task.task_id), NOTHING, {}, 1, 2)),
     "map_instead_of_array": saying(lambda task: frame(pack({"type": "done", "task_id": task.task_id, "output": NOTHING}))),

@@ -126,7 +126,8 @@ class Task:
     """What a `run` says."""
 
     def __init__(self, fields: list[Any]) -> None:
-        self.task_id, self.source, self.stages, self.grant, self.destination, self.temporary = fields
+        self.task_id, self.source, self.stages, self.grant, *rest = fields
+        self.destination, self.temporary, self.threads, self.private_bytes = rest
 
 
 class Worker:

@@ -32,7 +32,8 @@ class InlineOutput:
 class InlineTask:
     """A task without a pool. `cancel()` does what a deadline would do."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
         self.fraction = 0.0  # the last progress noted
         self._cancelled = False
         self._callbacks: list[Callable[[], object]] = []

@@ -39,7 +39,7 @@ MAX_UNLESS_FAILED_NBYTES = 64 * 1024
 """What a worker may say at once, but for the texts of a failure: the info of a result is made of many small objects, and a
 mebibyte of it takes the decoder, and so the event loop, up to 42 ms."""
 
-_FAILED = (b"\x98\xa6failed", b"\x97\xa6failed")  # how every encoder begins it: an array of 8, or 7, and a text of 6
+_FAILED = tuple(bytes([0x90 + n]) + b"\xa6failed" for n in (7, 8, 9, 10))  # an array of so many, and a text of 6
 _REASON_LIMIT = 200  # characters: a decoder's complaint may quote what it was given
 
 _Scalar = None | bool | int | float | str
@@ -69,6 +69,7 @@ class Configure(_Message, frozen=True, tag="configure"):
     plugins: dict[str, str]  # name -> "module:attribute" of the light half
     import_path: list[bytes]  # the server's sys.path: what it could import, the worker can
     nice: int = 0  # how much nicer than the server the worker is to be
+    max_private_bytes: int | None = None  # that the process may ever have for itself; None: any number
 
 
 class Run(_Message, frozen=True, tag="run"):
@@ -80,6 +81,8 @@ class Run(_Message, frozen=True, tag="run"):
     grant: Handle | None  # result memory to begin with; None: what it was given so before and has not used
     destination: bytes | None = None  # write the result to this file...
     temporary: bytes | None = None  # ...under this name first
+    threads: int = 1  # that the task may compute with
+    private_bytes: int | None = None  # memory that it may take beyond what the process has for itself; None: any amount
 
 
 class Grant(_Message, frozen=True, tag="grant"):
@@ -130,6 +133,8 @@ class Done(_Message, frozen=True, tag="done"):
     started_ns: int  # on the system's monotonic clock
     finished_ns: int
     private_bytes: int = 0  # memory of the process that nobody shares, between two tasks, when it last looked
+    peak_bytes: int = 0  # of it at the highest, beyond that; 0: the task was too short to look
+    cpu_ns: int = 0  # of processors, in all threads
 
 
 class Failed(_Message, frozen=True, tag="failed"):
@@ -142,6 +147,8 @@ class Failed(_Message, frozen=True, tag="failed"):
     started_ns: int
     finished_ns: int
     private_bytes: int = 0
+    peak_bytes: int = 0
+    cpu_ns: int = 0
 
 
 FromSupervisor = Configure | Run | Grant | Cancel | Warm | Retire

@@ -33,11 +33,12 @@ _info_decoder: msgspec.msgpack.Decoder[dict[str, InfoValue]] = msgspec.msgpack.D
 class Answering:
     """Runs tasks and reports on them."""
 
-    def __init__(self, channel: Channel, outbox: Segment, stages: Stages) -> None:
+    def __init__(self, channel: Channel, outbox: Segment, stages: Stages, memory: PrivateMemory) -> None:
         self._channel = channel
         self._outbox = outbox
         self._stages = stages
-        self._memory = PrivateMemory()
+        self._memory = memory
+        self._cpu_ns = time.process_time_ns()  # at the end of the last task
         self._standing: Handle | None = None  # result memory to begin a task with, until a result lies in it
 
     def answer(self, run: Run, source: Payload) -> None:
@@ -47,19 +48,21 @@ class Answering:
         write_memory(self._outbox.first_page, private_bytes)
         if run.grant is not None:
             self._standing = run.grant
-        task = RunningTask(run.task_id, self._standing, self._channel, self._outbox, self._memory)
+        task = RunningTask(run.task_id, run.threads, self._standing, self._channel, self._outbox, self._memory)
+        self._memory.begin()
         self._channel.watch(task)
         try:
             payload = self._carry_out(run, source, task)
             output = _write_file(run, payload) if run.destination is not None else _deliver(payload, task)
             info = _checked_info(payload, run)
-            answer = Done(run.task_id, output, info, started_ns, time.monotonic_ns(), private_bytes)
+            answer = Done(run.task_id, output, info, started_ns, time.monotonic_ns(), private_bytes, *self._usage())
             self._channel.unwatch()
             self._channel.send(answer)
             self._part_with(output)
         except BaseException as error:  # SystemExit too: a processor does not end the worker by raising
             self._channel.unwatch()
-            self._channel.send(_failure(run, error, started_ns, private_bytes))
+            self._memory.allow(None)
+            self._channel.send(_failure(run, error, started_ns, private_bytes, *self._usage()))
         finally:
             _flush_prints()
 
@@ -69,13 +72,28 @@ class Answering:
         if block is not None and self._standing is not None and block.generation == self._standing.generation:
             self._standing = None
 
+    def _usage(self) -> tuple[int, int]:
+        """What the task has taken: its peak of private memory, and nanoseconds of processors."""
+        now_ns = time.process_time_ns()
+        cpu_ns, self._cpu_ns = now_ns - self._cpu_ns, now_ns
+        return self._memory.peak(), cpu_ns
+
     def _carry_out(self, run: Run, payload: Payload, task: RunningTask) -> Payload:
         for index, stage in enumerate(run.stages):
             write_stage(self._outbox.first_page, run.task_id, index)  # begun: from now on it is given to no other worker
             task.checkpoint()
+            if stage.plugin not in self._stages:
+                self._load(stage.plugin)
+            self._memory.allow(run.private_bytes)
             payload = self._stages.carry_out(stage, payload, task)
         task.checkpoint()
         return payload
+
+    def _load(self, plugin: str) -> None:
+        """What a plugin has when it is loaded is not the task's, and not limited with it."""
+        self._memory.allow(None)
+        self._stages.load(plugin)
+        self._memory.look_again()
 
 
 def _deliver(payload: Payload, task: RunningTask) -> EncodedAt | RasterAt:
@@ -117,7 +135,7 @@ def _write_file(run: Run, payload: Payload) -> WrittenTo:
     return WrittenTo(nbytes)
 
 
-def _failure(run: Run, error: BaseException, started_ns: int, private_bytes: int) -> Failed:
+def _failure(run: Run, error: BaseException, started_ns: int, private_bytes: int, peak_bytes: int, cpu_ns: int) -> Failed:
     code, message, traceback = "exception", "", None
     if isinstance(error, TaskCancelled):
         code = "cancelled"
@@ -125,12 +143,23 @@ def _failure(run: Run, error: BaseException, started_ns: int, private_bytes: int
         code, message = error.code, error.message
     elif isinstance(error, InvalidTask):
         code, message = "invalid_task", str(error)
+    elif isinstance(error, MemoryError) and run.private_bytes is not None:
+        code = "memory_limit"
+        message = f"the task needed more than the {run.private_bytes:,} bytes of private memory that it may take"
     elif isinstance(error, PluginError):
         code, message, traceback = f"plugin_error:{error.plugin}", error.reason, _traceback_of(error)
     else:
         message, traceback = _text_of(error), _traceback_of(error)
     return Failed(
-        run.task_id, _sendable(code)[:64], _sendable(message), traceback, started_ns, time.monotonic_ns(), private_bytes
+        run.task_id,
+        _sendable(code)[:64],
+        _sendable(message),
+        traceback,
+        started_ns,
+        time.monotonic_ns(),
+        private_bytes,
+        peak_bytes,
+        cpu_ns,
     )
 
 

@@ -17,6 +17,7 @@ from .answering import Answering
 from .channel import Channel
 from .descriptors import seclude
 from .lifeline import hold_lifeline
+from .memory import PrivateMemory
 from .priority import yield_to_server
 from .segments import Segment
 from .stages import Stages
@@ -39,7 +40,10 @@ def main(descriptors: list[int]) -> None:
     inbox = Segment(inbox_fd, configure.inbox_nbytes, writable=False)
     outbox = Segment(outbox_fd, configure.outbox_nbytes, writable=True)
     stages = Stages(configure.slot, configure.plugins)
-    answering = Answering(channel, outbox, stages)
+    memory = PrivateMemory()
+    if configure.max_private_bytes is not None:
+        memory.never_exceed(configure.max_private_bytes)
+    answering = Answering(channel, outbox, stages, memory)
     channel.send(Ready(os.getpid()))
     while True:
         match channel.next_message():

@@ -1,15 +1,18 @@
-"""How much memory this process has that nobody else shares."""
+"""How much memory this process has that nobody else shares, and how much it may have."""
 
 from __future__ import annotations
 
 import os
+import resource
 import time
 from contextlib import suppress
 
 __all__ = ["PrivateMemory"]
 
 _EVERY_NS = 50_000_000  # looking costs a few microseconds, and what matters changes more slowly
+_WORTH_MEASURING_NS = 1_000_000  # measuring a task's peak costs twenty microseconds
 _PAGE_NBYTES = os.sysconf("SC_PAGESIZE")
+_RESET_PEAK = b"5"  # to /proc/self/clear_refs, see proc(5)
 
 
 class PrivateMemory:
@@ -17,16 +20,67 @@ class PrivateMemory:
 
     def __init__(self) -> None:
         self.nbytes = 0
+        self._data_nbytes = 0  # addresses of the kind that RLIMIT_DATA limits
         self._looked_at_ns = 0
-        self._fd = -1
-        with suppress(OSError):  # no such file: not Linux, or no /proc in this container
-            self._fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self._began_at_ns = 0
+        self._peak_is_old = False
+        self._limit_nbytes: int | None = None  # of the present task
+        self._statm_fd = _maybe_open("/proc/self/statm", os.O_RDONLY)
+        self._status_fd = _maybe_open("/proc/self/status", os.O_RDONLY)
+        self._peak_fd = _maybe_open("/proc/self/clear_refs", os.O_WRONLY)
 
     def look(self) -> int:
         """The number of bytes, at most a twentieth of a second old."""
         now_ns = time.monotonic_ns()
-        if self._fd >= 0 and now_ns - self._looked_at_ns > _EVERY_NS:
+        if self._statm_fd >= 0 and now_ns - self._looked_at_ns > _EVERY_NS:
             self._looked_at_ns = now_ns
-            _, resident, shared, *_ = os.pread(self._fd, 128, 0).split()
+            _, resident, shared, _, _, data, *_ = os.pread(self._statm_fd, 128, 0).split()
             self.nbytes = (int(resident) - int(shared)) * _PAGE_NBYTES
+            self._data_nbytes = int(data) * _PAGE_NBYTES
         return self.nbytes
+
+    def look_again(self) -> int:
+        """The number of bytes now."""
+        self._looked_at_ns = 0
+        return self.look()
+
+    def begin(self) -> None:
+        """A task begins: from now on its peak is what counts."""
+        self._began_at_ns = time.monotonic_ns()
+        if self._peak_is_old and self._peak_fd >= 0:
+            os.pwrite(self._peak_fd, _RESET_PEAK, 0)
+            self._peak_is_old = False
+
+    def peak(self) -> int:
+        """How much more it was at the highest since `begin` than when it was last looked at; 0 after a short time."""
+        if time.monotonic_ns() - self._began_at_ns < _WORTH_MEASURING_NS or self._status_fd < 0:
+            return 0
+        self._peak_is_old = True
+        sizes = dict(line.split(b":", 1) for line in os.pread(self._status_fd, 4096, 0).splitlines() if b"kB" in line)
+        peak, files, shared = (int(sizes[key].split()[0]) * 1024 for key in (b"VmHWM", b"RssFile", b"RssShmem"))
+        return max(peak - files - shared - self.nbytes, 0)
+
+    def allow(self, more_bytes: int | None) -> None:
+        """From now on the process may take so much more than it has; whatever asks beyond that fails. None: any amount.
+
+        RLIMIT_DATA counts addresses that are private and writable, used or not: it is a little stricter than the memory itself.
+        """
+        limit = resource.RLIM_INFINITY if more_bytes is None else self._data_nbytes + more_bytes
+        if limit == self._limit_nbytes:
+            return
+        self._limit_nbytes = limit
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        if hard != resource.RLIM_INFINITY:
+            limit = hard if limit == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+    def never_exceed(self, nbytes: int) -> None:
+        """The process cannot have more than that for itself, and can never change it back."""
+        with suppress(ValueError, OSError):  # a stricter limit is there already
+            resource.setrlimit(resource.RLIMIT_DATA, (nbytes, nbytes))
+
+
+def _maybe_open(path: str, flags: int) -> int:
+    with suppress(OSError):  # no such file: not Linux, or no /proc in this container
+        return os.open(path, flags | os.O_CLOEXEC)
+    return -1

@@ -34,14 +34,18 @@ class Stages:
         self._references = plugins
         self._loaded: dict[str, _Loaded] = {}
 
+    def __contains__(self, name: str) -> bool:
+        """Whether that plugin is loaded."""
+        return name in self._loaded
+
     def carry_out(self, stage: Stage, payload: Payload, task: Task) -> Payload:
-        """Run one plugin's operations on a payload.
+        """Run one plugin's operations on a payload; it is loaded.
 
         Raises:
-            PluginError: the plugin could not be loaded or opened, or returned what is no payload.
+            PluginError: it returned what is no payload.
             Exception: whatever the processor raised.
         """
-        loaded = self._loaded.get(stage.plugin) or self._load(stage.plugin)
+        loaded = self._loaded[stage.plugin]
         result = loaded.processor.run(payload, loaded.operations.decode(stage.operations), task)
         if not isinstance(result, Encoded | Raster):  # pyright: ignore[reportUnnecessaryIsInstance] (not all are typed)
             raise PluginError(stage.plugin, f"its processor returned {type(result).__name__}, not Encoded or Raster")
@@ -52,9 +56,14 @@ class Stages:
         for name in plugins:
             with suppress(BaseException):  # SystemExit too, as in a task
                 if name not in self._loaded:
-                    self._load(name)
+                    self.load(name)
 
-    def _load(self, name: str) -> _Loaded:
+    def load(self, name: str) -> None:
+        """Load a plugin, and open its processor.
+
+        Raises:
+            PluginError: it could not be loaded or opened.
+        """
         try:
             plugin = named(self._references[name])
             decoder = decoder_for(plugin.operations)
@@ -62,8 +71,7 @@ class Stages:
             processor.open(self._worker)
         except Exception as error:
             raise PluginError(name, f"its processor cannot be loaded: {type(error).__name__}: {error}") from error
-        loaded = self._loaded[name] = _Loaded(processor, decoder)
-        return loaded
+        self._loaded[name] = _Loaded(processor, decoder)
 
 
 def decoder_for(operations: tuple[type[Operation], ...]) -> msgspec.msgpack.Decoder[list[Operation]]:

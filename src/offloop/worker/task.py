@@ -22,8 +22,11 @@ __all__ = ["RunningTask"]
 class RunningTask:
     """One task from its `Run` to its answer."""
 
-    def __init__(self, task_id: int, standing: Handle | None, channel: Channel, outbox: Segment, memory: PrivateMemory) -> None:
+    def __init__(
+        self, task_id: int, threads: int, standing: Handle | None, channel: Channel, outbox: Segment, memory: PrivateMemory
+    ) -> None:
         self.task_id = task_id
+        self.threads = threads
         self._channel = channel
         self._outbox = outbox
         self._memory = memory
