@@ -53,7 +53,7 @@ class Admission:
 
     def estimated(self, task: TaskRecord, spec: TaskSpec, nbytes: int, now: float) -> list[Command]:
         """It is known what a task is likely to take, and its source is yet to be brought in."""
-        task.spec, task.nbytes = spec, nbytes
+        task.spec, task.nbytes, task.appraised = spec, nbytes, True
         self._dispatch.estimates.fill_in(task)
         refusal = self._refusal(task, now)
         return [] if refusal is None else self._ledger.settle(task, refusal)
@@ -62,11 +62,12 @@ class Admission:
         """A task's source is in place. One that lies in an outbox is the result of a task that did no harm."""
         spec = task.spec
         assert spec is not None
-        task.nbytes = 0 if spec.source.block is None else spec.source.block.nbytes
-        self._dispatch.estimates.fill_in(task)
-        refusal = self._refusal(task, now)
-        if refusal is not None:
-            return self._ledger.settle(task, refusal)
+        if not task.appraised:
+            task.nbytes = 0 if spec.source.block is None else spec.source.block.nbytes
+            self._dispatch.estimates.fill_in(task)
+            refusal = self._refusal(task, now)
+            if refusal is not None:
+                return self._ledger.settle(task, refusal)
         if spec.outbox_id is not None or not self._quarantine.suspects(spec, now):
             return self._dispatch.enter(task, now)
         if spec.source.block is None:

@@ -14,7 +14,7 @@ The order says who is next. Whether that one can start is a question of memory, 
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from itertools import chain, islice, zip_longest
 from math import ceil, inf
@@ -45,6 +45,7 @@ class Order:
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self._weights = weights or {}
+        self.by_priority: Counter[int] = Counter()  # how many of each class
         self._tasks: dict[int, TaskRecord] = {}
         self._lines: OrderedDict[str | None, _Line] = OrderedDict()  # who has something waiting; the first has the turn
 
@@ -131,6 +132,7 @@ class Order:
         tasks = [self._tasks[task_id] for line in self._lines.values() for task_id in line.ranking]
         self._tasks.clear()
         self._lines.clear()
+        self.by_priority.clear()
         return tasks
 
     def _fast_forward(self) -> None:
@@ -150,10 +152,12 @@ class Order:
             line = self._lines[tenant] = _Line(self._weights.get(tenant, 1.0) if tenant is not None else 1.0)
         line.ranking.add(task.rank, task.task_id, task.cost_s)
         self._tasks[task.task_id] = task
+        self.by_priority[task.spec.priority] += 1
 
     def _leave(self, task: TaskRecord) -> None:
         assert task.spec is not None
         del self._tasks[task.task_id]
+        self.by_priority[task.spec.priority] -= 1
         line = self._lines[task.spec.tenant]
         line.ranking.remove(task.rank, task.task_id, task.cost_s)
         if not line.ranking:

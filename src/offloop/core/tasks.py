@@ -51,6 +51,7 @@ class TaskRecord(msgspec.Struct, eq=False):
     source_block: Block | None = None  # held with the task's lease
     granted: list[Block] = []  # held with the worker's lease
     stop: Stop | None = None
+    appraised: bool = False  # what it will take was estimated before its source was brought in
     nbytes: int = 0  # of its source, once that is known
     queued_bytes: int = 0  # of it, as long as no worker has the task
     cost_s: float = 0.0  # of a worker's time, as far as can be told
