@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 
 from .core.arena import Holder
 from .core.pool_state import PoolState
 from .core.worker_state import WorkerState
+from .histogram import Histogram
 
 __all__ = ["Statistics"]
+
+_LOOKS = 100  # each takes microseconds, so the pool's thread spoils few; whoever has none to spoil it needs one
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +30,8 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     # by the pool: `QueueFull`, `QueueTimeout`, `TaskQuarantined`, `MemoryLimitExceeded`, `InvalidTask`, `PoolClosed`
     refused: int
     waiting_by_tenant: dict[str, int]  # of those that wait for a worker; "": on nobody's account
+    wait: Histogram  # from a task's submission to its first worker; of tasks that had one, counted when it is done with them
+    run: Histogram  # that a worker had a task; one that is tried again counts again
     retried: int  # tasks that were given to another worker after theirs had died
     quarantined: int  # sources that are remembered for having killed a worker
     concurrency: int  # tasks that may run at once
@@ -43,13 +50,20 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def snapshot(core: PoolState) -> Statistics:
-    """The numbers of this moment."""
+    """The numbers of this moment; in another thread than the pool's, perhaps of two."""
+    for _ in range(_LOOKS):
+        with suppress(RuntimeError):  # a table has changed its size while this walked it
+            return _look(core)
+    return _look(core)
+
+
+def _look(core: PoolState) -> Statistics:
     ended = core.ledger.tally.ended
     running = core.crew.running
     failure = core.hiring.last_failure
     return Statistics(
         submitted=core.ledger.tally.submitted,
-        waiting=len(core.queue) + core.preparing,
+        waiting=max(len(core.queue) + core.preparing, 0),  # of two moments, it may come out as less
         running=running,
         completed=ended["completed"],
         failed=ended["failed"],
@@ -58,6 +72,8 @@ def snapshot(core: PoolState) -> Statistics:
         worker_died=ended["worker_died"],
         refused=ended["refused"],
         waiting_by_tenant=core.queue.order.waiting,
+        wait=core.ledger.waits.snapshot(),
+        run=core.ledger.runs.snapshot(),
         retried=core.deaths.retries,
         quarantined=len(core.quarantine),
         concurrency=core.crew.limit,

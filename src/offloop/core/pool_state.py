@@ -76,7 +76,7 @@ class PoolState:
         self.crew = Crew(settings.workers, self.journal)
         self.queue = TaskQueue(settings.tenant_weights)
         self.supply = Supply(self.arena)
-        self.ledger = Ledger(self.arena, self.supply)
+        self.ledger = Ledger(self.arena, self.supply, self.journal)
         self.hiring = Hiring(self.crew, self.arena, settings)
         self.warmth = Warmth(self.crew)
         self.quarantine = Quarantine(settings.quarantine_after, settings.quarantine_s)

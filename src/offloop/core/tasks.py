@@ -52,6 +52,7 @@ class TaskRecord(msgspec.Struct, eq=False):
     rank: float = 0.0  # its place among those of its tenant that wait
     dispatches: int = 0  # how often it was sent to a worker
     dispatched_at: float = 0.0  # when it was last
+    timed: int = 0  # how many of those dispatches have ended, and are counted in the histograms
     deaths: int = 0  # workers that have died of it; more than none, and only a fresh worker gets it
     digest: bytes | None = None  # of its source, once there was a reason to ask
     fate: OffloopError | None = None  # how it ends, once its source is identified, unless it is run again
