@@ -59,14 +59,11 @@ class Ledger:
     def end_grants(self, task: TaskRecord) -> None:
         """The worker has answered for the task, or is dead: it writes to nothing of it any more, and its run is over."""
         if task.dispatches > task.timed:
-            self._time(task)
+            if not task.timed:
+                self.waits.record(task.dispatched_at - task.submitted_at)
+            self.runs.record(self._journal.now - task.dispatched_at)
+            task.timed = task.dispatches
         self._supply.withdraw(task)
         for block in task.granted:
             self._arena.release(block, worker_lease(task))
         task.granted = []
-
-    def _time(self, task: TaskRecord) -> None:
-        if not task.timed:
-            self.waits.record(task.dispatched_at - task.submitted_at)
-        self.runs.record(self._journal.now - task.dispatched_at)
-        task.timed = task.dispatches
