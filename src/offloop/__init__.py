@@ -2,7 +2,7 @@
 
 The layers, each of which imports only those below it:
 
-    cli, testing                                             the command line; tools for tests
+    cli, testing, prometheus                                 the command line; tools for tests; metrics
     pool, submission, settings, machine, sources, buffers, results, statistics
                                                              what users import, and its first helpers
     plugins                                                  which plugins there are, and whether they are sound
@@ -11,7 +11,7 @@ The layers, each of which imports only those below it:
     wire                                                     the language between both ends (pure)
 
     worker                                                   the child: imports wire and the contracts below, nothing else
-    operation, processor, errors, history                    the contracts: what plugin authors import
+    operation, processor, errors, history, histogram         the contracts: what plugin authors import
 
 Names are loaded when they are used, so that a worker, which imports this package too, never loads the server's half.
 """
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         TaskTimeout,
         WorkerDied,
     )
+    from .histogram import Histogram
     from .history import BreakerMoved, PoolEvent, TaskRetried, WorkerCrashed, WorkerMoved
     from .operation import Estimate, Header, Operation, Plugin
     from .pool import Pool
@@ -54,6 +55,7 @@ __all__ = [
     "Encoded",
     "Estimate",
     "Header",
+    "Histogram",
     "Info",
     "InternalError",
     "InvalidTask",
@@ -90,6 +92,7 @@ __all__ = [
 
 _HOMES = {
     "buffers": ("Buffer",),
+    "histogram": ("Histogram",),
     "history": ("BreakerMoved", "PoolEvent", "TaskRetried", "WorkerCrashed", "WorkerMoved"),
     "operation": ("Estimate", "Header", "Operation", "Plugin"),
     "pool": ("Pool",),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 
 from .core.arena import Holder
 from .core.pool_state import PoolState
 from .core.worker_state import WorkerState
+from .histogram import Histogram
 
 __all__ = ["Statistics"]
+
+_LOOKS = 100  # each takes microseconds, so the pool's thread spoils few; whoever has none to spoil it needs one
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +33,10 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     waiting_by_priority: dict[int, int]  # the same by class
     waiting_bytes: int  # of the sources of all that wait, as far as known
     waiting_cost_s: float  # seconds of a worker's time that those waiting for one are likely to take
+    wait: Histogram  # from a task's submission to its first worker; of tasks that had one, counted when it is done with them
+    run: Histogram  # that a worker had a task; one that is tried again counts again
+    time_by_estimate: Histogram  # ratios, not seconds: what tasks took, divided by what was estimated; not of the shortest ones
+    memory_by_estimate: Histogram  # the same of their private memory at its highest
     retried: int  # tasks that were given to another worker after theirs had died
     quarantined: int  # sources that are remembered for having killed a worker
     concurrency: int  # tasks that may run at once
@@ -51,13 +60,20 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def snapshot(core: PoolState) -> Statistics:
-    """The numbers of this moment."""
+    """The numbers of this moment; in another thread than the pool's, perhaps of two."""
+    for _ in range(_LOOKS):
+        with suppress(RuntimeError):  # a table has changed its size while this walked it
+            return _look(core)
+    return _look(core)
+
+
+def _look(core: PoolState) -> Statistics:
     ended = core.ledger.tally.ended
     running = core.crew.running
     failure = core.hiring.last_failure
     return Statistics(
         submitted=core.ledger.tally.submitted,
-        waiting=len(core.queue) + core.preparing,
+        waiting=max(len(core.queue) + core.preparing, 0),  # of two moments, it may come out as less
         running=running,
         completed=ended["completed"],
         failed=ended["failed"],
@@ -69,6 +85,10 @@ def snapshot(core: PoolState) -> Statistics:
         waiting_by_priority={priority: n for priority, n in sorted(core.queue.order.by_priority.items()) if n},
         waiting_bytes=core.queue.nbytes,
         waiting_cost_s=core.queue.order.cost_s,
+        wait=core.ledger.waits.snapshot(),
+        run=core.ledger.runs.snapshot(),
+        time_by_estimate=core.dispatch.estimates.time_ratios.snapshot(),
+        memory_by_estimate=core.dispatch.estimates.memory_ratios.snapshot(),
         retried=core.deaths.retries,
         quarantined=len(core.quarantine),
         concurrency=core.crew.limit,

@@ -1,18 +1,22 @@
-"""A task is entered once, and leaves with its one outcome and with every lease that was held for it."""
+"""A task is entered once, and leaves with its one outcome, timed, and with every lease that was held for it."""
 
 from __future__ import annotations
 
 import pytest
 
+from offloop import Histogram
 from offloop.core.admission_mode import AdmissionMode
 from offloop.core.arena import INBOX_ID, Arena, Block, Holder, Lease
 from offloop.core.budget import Budget
 from offloop.core.commands import SettleTask
+from offloop.core.journal import Journal
 from offloop.core.ledger import Ledger
 from offloop.core.queue import TaskQueue
 from offloop.core.supply import Supply, worker_lease
 from offloop.core.tasks import TaskRecord
 from offloop.errors import PoolClosed
+
+from .pool_script import GRACE_S, PoolScript
 
 P = 4096
 
@@ -23,9 +27,10 @@ class Scene:
     def __init__(self) -> None:
         self.arena = Arena(32 * P, 16 * P)
         self.arena.add_segment(1, 33 * P, keep=P)
+        self.journal = Journal()
         budget = Budget(self.arena, None, AdmissionMode.OFF)
         self.supply = Supply(self.arena, budget)
-        self.ledger = Ledger(self.arena, self.supply, budget, TaskQueue())
+        self.ledger = Ledger(self.arena, self.supply, budget, TaskQueue(), self.journal)
 
     def block(self, segment_id: int, holder: Holder, owner: int) -> Block:
         found = self.arena.allocate(segment_id, P, holder, owner)
@@ -106,3 +111,56 @@ def test_the_ledger_may_change_while_it_is_walked() -> None:
     for task in ledger:
         ledger.settle(task, None)
     assert len(ledger) == 0
+
+
+def times_of(told: Histogram) -> tuple[int, float]:
+    return told.count, told.sum_s
+
+
+def test_a_task_is_timed_from_its_submission_to_its_worker_and_from_there_to_its_end() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    pool.run(2)
+    pool.at(3.0)
+    pool.done(1)
+    assert times_of(pool.statistics.wait) == (1, 0.0)
+    assert times_of(pool.statistics.run) == (1, 3.0)
+    pool.at(5.0)
+    pool.failed(2)
+    assert times_of(pool.statistics.wait) == (2, 3.0)
+    assert times_of(pool.statistics.run) == (2, 5.0)
+
+
+def test_a_task_that_is_tried_again_has_waited_once_and_run_twice() -> None:
+    pool = PoolScript().opened()
+    pool.run(1, retries=1)
+    pool.at(2.0)
+    pool.reaped()
+    assert (times_of(pool.statistics.wait), times_of(pool.statistics.run)) == ((1, 0.0), (1, 2.0))
+    pool.at(6.0)
+    pool.ready()
+    pool.at(7.0)
+    pool.done(1)
+    assert (times_of(pool.statistics.wait), times_of(pool.statistics.run)) == ((1, 0.0), (2, 3.0))
+
+
+def test_a_worker_that_is_killed_had_its_task_until_it_is_known_to_be_dead() -> None:
+    pool = PoolScript().opened()
+    pool.run(1, timeout_s=1.0)
+    pool.at(1.0)
+    pool.at(1.0 + GRACE_S)
+    pool.at(2.5)
+    pool.reaped()
+    assert pool.statistics.timed_out == 1
+    assert times_of(pool.statistics.run) == (1, 2.5)
+
+
+def test_a_task_that_no_worker_ever_had_is_not_timed() -> None:
+    pool = PoolScript(max_queue=2).opened()
+    pool.run(1)
+    for task_id in (2, 3, 4):
+        pool.run(task_id, queue_timeout_s=1.0)
+    pool.cancel(3)
+    pool.at(1.0)
+    assert (pool.statistics.refused, pool.statistics.cancelled) == (2, 1)
+    assert (pool.statistics.wait.count, pool.statistics.run.count) == (0, 0)

@@ -16,7 +16,7 @@ import pyvips
 from starlette.requests import Request
 
 from offloop import Pool, WorkerDied
-from offloop.testing.faults import FaultsPlugin, Kill
+from offloop.testing.faults import FaultsPlugin, Kill, Noop
 from offloop_vips import Resize
 
 pytest_plugins = ["pytester"]
@@ -100,6 +100,40 @@ async def test_watching_a_pool(anyio_backend: object) -> None:
         tasks.cancel_scope.cancel()
     assert told[0][0] == "was ended by SIGSEGV during faults (Kill)"
     assert told[0][1].startswith("Fatal Python error: Segmentation fault")
+
+
+async def test_percentiles_of_a_time_of_ones_own(anyio_backend: object, capsys: pytest.CaptureFixture[str]) -> None:
+    async with Pool(1, plugins=[FaultsPlugin]) as pool:
+        await pool.run(b"", [Noop()])
+
+        async def some_time() -> None:
+            for _ in range(3):
+                await pool.run(b"", [Noop()])
+
+        names = await run(fragment("docs/operations.md", "lately"), pool=pool, some_time=some_time)
+    assert names["lately"].count == 3
+    assert capsys.readouterr().out.startswith("3 tasks; half of them waited ")
+
+
+async def test_a_server_that_is_scraped(anyio_backend: object) -> None:
+    names = await run(fragment("docs/operations.md", "PoolCollector"))
+    async with names["lifespan"](None) as state:
+        concurrency = state["pool"].statistics().concurrency
+        assert f"offloop_concurrency {float(concurrency)}\n" in await scraped(names["app"])
+    assert "offloop" not in await scraped(names["app"])
+
+
+async def scraped(app: Any) -> str:
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await app({"type": "http", "method": "GET", "path": "/metrics/", "query_string": b"", "headers": []}, receive, send)
+    return b"".join(message.get("body", b"") for message in sent).decode()
 
 
 async def test_a_program_that_drains_when_it_is_told_to_stop(anyio_backend: object, picture: bytes) -> None:

@@ -16,16 +16,18 @@ POOL = {"appraisal", "buffers", "machine", "pool", "results", "settings", "sourc
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "histogram": set(),
     "history": {"errors"},
     "operation": {"errors"},
     "processor": {"operation"},
     "wire": set(),
-    "core": {"wire", "errors", "history", "operation"},
+    "core": {"wire", "errors", "histogram", "history", "operation"},
     "host": {"core", "wire", "errors", "history"},
     "worker": {"wire", *CONTRACTS},
     "plugins": {"errors", "operation", "wire.messages"},
-    **{name: {"host", "core", "wire", "plugins", *CONTRACTS, *POOL} for name in POOL},
+    **{name: {"host", "core", "wire", "plugins", "histogram", *CONTRACTS, *POOL} for name in POOL},
     "machine": set(),
+    "prometheus": {"core.restarts", "core.worker_state", "errors", "histogram", "pool", "statistics"},
     "testing": CONTRACTS,
     "testing.leftovers": {"pool", "statistics"},
     "testing.pools": {"host.launcher", "pool", "testing.scripted", "testing.steps"},
@@ -36,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "testing.steps": {"wire"},
     "testing.transport": {"host.launcher", "host.process"},
     "cli": {"", "pool", "plugins", *CONTRACTS, *POOL},
-    "": CONTRACTS | POOL | {"history"},  # the package itself: names, loaded lazily
+    "": CONTRACTS | POOL | {"histogram", "history"},  # the package itself: names, loaded lazily
 }
 """Module or package -> what it may import of ours, beside itself. The longest name that fits counts."""
 
@@ -47,6 +49,7 @@ FOREIGN: dict[str, set[str]] = {
     "wire": PURE | {"mmap", "ctypes"},
     "worker": {"asyncio", "anyio", "trio", "sniffio", "uvloop"},
     "errors": PURE,
+    "histogram": PURE,
     "history": PURE,
     "operation": PURE,
     "processor": PURE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import anyio.to_thread
 import pytest
 
 from offloop import InvalidTask, Pool, PoolMisused
-from offloop.testing.faults import Echo, FaultsPlugin, Inspect
+from offloop.testing.faults import Echo, FaultsPlugin, Inspect, Noop
 
 CALLS: dict[str, Callable[[Pool], Awaitable[object]]] = {
     "run": lambda pool: pool.run(b"abc", [Echo()]),
@@ -83,6 +84,34 @@ async def test_buffers_are_filled_and_views_released_in_any_thread(pool: Pool) -
 async def test_statistics_are_for_every_thread(pool: Pool) -> None:
     await pool.run(b"", [Echo()])
     assert (await anyio.to_thread.run_sync(pool.statistics)).completed == 1
+
+
+@pytest.mark.anyio
+async def test_statistics_can_be_asked_for_in_a_thread_while_tenants_come_and_go(
+    pool: Pool,
+) -> None:
+    def look(times: int) -> None:
+        for _ in range(times):
+            numbers = pool.statistics()
+            assert numbers.waiting >= 0
+
+    async def ask() -> None:
+        await anyio.to_thread.run_sync(look, 2_000)
+        tasks.cancel_scope.cancel()
+
+    async def come_and_go(name: str) -> None:
+        while True:
+            await pool.run(b"", [Noop()], tenant=name)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # so that threads meet in the middle of things
+    try:
+        async with anyio.create_task_group() as tasks:
+            for n in range(50):
+                tasks.start_soon(come_and_go, f"tenant {n}")
+            tasks.start_soon(ask)
+    finally:
+        sys.setswitchinterval(interval)
 
 
 @pytest.mark.anyio

@@ -15,12 +15,15 @@ from collections import OrderedDict
 import msgspec
 
 from ..wire.messages import Done, Failed
+from .histogram import Recorder
 from .tasks import TaskRecord, TaskSpec
 
 __all__ = ["DEFAULT_PEAK_BYTES", "DEFAULT_PEAK_BYTES_PER_BYTE", "Estimates"]
 
 DEFAULT_PEAK_BYTES = 32 * 1024 * 1024  # of a task about which nobody says anything...
 DEFAULT_PEAK_BYTES_PER_BYTE = 8  # ...and so much for each byte of its source: about what a photograph takes decoded
+
+_MOST_RATIO = 1e6  # that is counted: a worker can say what it likes
 
 _CAPACITY = 1024  # kinds of tasks that are remembered
 _GUESS_S = 0.005  # for a task of no bytes...
@@ -47,6 +50,8 @@ class Estimates:
     """What was learned, by kind of task."""
 
     def __init__(self) -> None:
+        self.time_ratios = Recorder()  # of what tasks took to what was estimated...
+        self.memory_ratios = Recorder()  # ...corrections included
         self._corrections: OrderedDict[_Kind, _Correction] = OrderedDict()
 
     def __len__(self) -> int:
@@ -87,8 +92,11 @@ class Estimates:
         if at_limit:
             _raise_to(correction, correction.memory * _FACTOR_AFTER_LIMIT)
             return
-        _follow(correction, _busy_s(answer, seconds) / said_s)
+        busy_s = _busy_s(answer, seconds)
+        self.time_ratios.record(busy_s / task.cost_s)
+        _follow(correction, busy_s / said_s)
         if answer.peak_bytes > 0:
+            self.memory_ratios.record(min(answer.peak_bytes / max(task.peak_bytes, 1), _MOST_RATIO))
             _raise_to(correction, answer.peak_bytes / said_bytes)
 
     def _touch(self, kind: _Kind) -> _Correction:

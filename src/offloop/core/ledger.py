@@ -1,7 +1,7 @@
 """Every task that has no outcome yet, and the count of those that have one.
 
 Law 2 is kept here: a task is entered once, and `settle` takes it out with its one outcome and with every lease that was
-held on its behalf.
+held on its behalf. How long tasks waited and ran is counted here too, since every run ends here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from .arena import Arena, Holder, Lease
 from .budget import Budget
 from .commands import Command, SettleTask
+from .histogram import Recorder
+from .journal import Journal
 from .outcomes import Outcome, Tally
 from .queue import TaskQueue
 from .supply import Supply, worker_lease
@@ -22,12 +24,15 @@ __all__ = ["Ledger"]
 class Ledger:
     """The tasks of a pool, by number."""
 
-    def __init__(self, arena: Arena, supply: Supply, budget: Budget, queue: TaskQueue) -> None:
+    def __init__(self, arena: Arena, supply: Supply, budget: Budget, queue: TaskQueue, journal: Journal) -> None:
         self.tally = Tally()
+        self.waits = Recorder()  # of each task that a worker had, from its submission to its first dispatch
+        self.runs = Recorder()  # of each run of a task, from its dispatch to its end
         self._arena = arena
         self._supply = supply
         self._budget = budget
         self._queue = queue
+        self._journal = journal
         self._tasks: dict[int, TaskRecord] = {}
 
     def __len__(self) -> int:
@@ -59,7 +64,12 @@ class Ledger:
         return [SettleTask(task.task_id, outcome)]
 
     def end_grants(self, task: TaskRecord) -> None:
-        """The worker has answered for the task, or is dead: it writes to nothing of it any more."""
+        """The worker has answered for the task, or is dead: it writes to nothing of it any more, and its run is over."""
+        if task.dispatches > task.timed:
+            if not task.timed:
+                self.waits.record(task.dispatched_at - task.submitted_at)
+            self.runs.record(self._journal.now - task.dispatched_at)
+            task.timed = task.dispatches
         self._supply.withdraw(task)
         for block in task.granted:
             self._arena.release(block, worker_lease(task))

@@ -80,7 +80,7 @@ class PoolState:
         self.queue = TaskQueue(settings.tenant_weights)
         self.budget = Budget(self.arena, settings.budget_bytes, settings.admission)
         self.supply = Supply(self.arena, self.budget)
-        self.ledger = Ledger(self.arena, self.supply, self.budget, self.queue)
+        self.ledger = Ledger(self.arena, self.supply, self.budget, self.queue, self.journal)
         self.hiring = Hiring(self.crew, self.arena, settings)
         self.warmth = Warmth(self.crew)
         self.quarantine = Quarantine(settings.quarantine_after, settings.quarantine_s)
