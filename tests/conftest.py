@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import compileall
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from offloop.testing import Surroundings
 
+ROOT = Path(__file__).parents[1]
+
 BACKENDS: list[Any] = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
     pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
     pytest.param(("trio", dict[str, Any]()), id="trio"),
 ]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile what is installed to be edited: where Python is told to write no bytecode, each of thousands of workers would."""
+    if not hasattr(config, "workerinput"):  # xdist's workers find it compiled
+        for source in (ROOT / "src", *ROOT.glob("plugins/*/src")):
+            compileall.compile_dir(source, quiet=2)
+
+
+def pytest_collection_finish() -> None:
+    """What was collected and imported stays: no collection of garbage after it needs to look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Whatever asks at the end who refers to what (Hypothesis does, when it is loaded) gets the whole answer."""
+    gc.unfreeze()
 
 
 @pytest.fixture(params=BACKENDS)

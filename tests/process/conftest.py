@@ -11,6 +11,12 @@ from offloop.testing.faults import FaultsPlugin
 
 
 @pytest.fixture
+async def pool_of_one(offloop_pool_factory: Callable[..., Awaitable[Pool]]) -> Pool:
+    """As `pool`, for what concerns one task at a time: starting the second worker would cost more than such a test."""
+    return await offloop_pool_factory(1, plugins=[FaultsPlugin], memory_limit="256MiB")
+
+
+@pytest.fixture
 async def pool(offloop_pool_factory: Callable[..., Awaitable[Pool]]) -> Pool:
     """Two workers; afterwards the books must balance and nothing may be left."""
     return await offloop_pool_factory(2, plugins=[FaultsPlugin], memory_limit="256MiB")

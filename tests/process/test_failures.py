@@ -51,23 +51,23 @@ async def assert_echoes(pool: Pool, data: bytes) -> None:
     assert bytes(await pool.run(data, [Echo()])) == data
 
 
-@pytest.mark.parametrize(
-    ("kind", "text"),
-    [
-        ("ordinary", "ValueError: as ordered"),
-        ("unpicklable", "_Unpicklable: ('holds a lock'"),
-        ("textless", "_Textless (and its text cannot be had)"),
-        ("system_exit", "SystemExit: 7"),
-    ],
-)
-async def test_whatever_a_processor_raises_comes_back_as_text(pool: Pool, kind: Any, text: str) -> None:
+WHAT_IS_RAISED: dict[Any, str] = {
+    "ordinary": "ValueError: as ordered",
+    "unpicklable": "_Unpicklable: ('holds a lock'",
+    "textless": "_Textless (and its text cannot be had)",
+    "system_exit": "SystemExit: 7",
+}
+
+
+async def test_whatever_a_processor_raises_comes_back_as_text(pool: Pool) -> None:
     worker = (await pool.run(b"", [Inspect()])).info.pid
-    with pytest.raises(TaskFailed) as caught:
-        await pool.run(b"", [Raise(kind)])
-    assert caught.value.code == "exception"
-    assert caught.value.message.startswith(text)
-    assert "_raise" in str(caught.value.remote_traceback)
-    assert (await pool.run(b"", [Inspect()])).info.pid == worker, "the worker goes on"
+    for kind, text in WHAT_IS_RAISED.items():
+        with pytest.raises(TaskFailed) as caught:
+            await pool.run(b"", [Raise(kind)])
+        assert caught.value.code == "exception"
+        assert caught.value.message.startswith(text)
+        assert "_raise" in str(caught.value.remote_traceback)
+        assert (await pool.run(b"", [Inspect()])).info.pid == worker, f"the worker goes on after {kind}"
 
 
 async def test_a_processor_names_its_own_failure(pool: Pool) -> None:
@@ -191,16 +191,18 @@ async def test_a_result_larger_than_the_arena_is_refused_with_both_numbers(pool:
     await assert_whole(pool)
 
 
-@pytest.mark.parametrize("source", ["no such file", "."], ids=["missing", "directory"])
-async def test_a_path_that_cannot_be_read_is_the_callers_fault(pool: Pool, source: str) -> None:
-    with pytest.raises(InvalidTask, match=r"cannot be read|not a regular file"):
-        await pool.run(source, [Echo()])
+async def test_a_path_that_cannot_be_read_is_the_callers_fault(pool: Pool) -> None:
+    with pytest.raises(InvalidTask, match=r"cannot be read"):
+        await pool.run("no such file", [Echo()])
+    with pytest.raises(InvalidTask, match=r"not a regular file"):
+        await pool.run(".", [Echo()])
 
 
-@pytest.mark.parametrize("limits", [{"timeout": -1}, {"timeout": float("nan")}, {"queue_timeout": -0.5}, {"timeout": "1"}])
-async def test_nonsense_limits_are_refused_by_name(pool: Pool, limits: dict[str, Any]) -> None:
-    with pytest.raises((ValueError, TypeError), match=next(iter(limits))):
-        await pool.run(b"", [Noop()], **limits)
+async def test_nonsense_limits_are_refused_by_name(pool: Pool) -> None:
+    limits: list[dict[str, Any]] = [{"timeout": -1}, {"timeout": float("nan")}, {"queue_timeout": -0.5}, {"timeout": "1"}]
+    for limit in limits:
+        with pytest.raises((ValueError, TypeError), match=next(iter(limit))):
+            await pool.run(b"", [Noop()], **limit)
     assert pool.statistics().submitted == 0
 
 

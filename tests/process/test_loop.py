@@ -69,7 +69,7 @@ async def test_the_loop_goes_on_while_much_is_moved(anyio_backend: object, way: 
                 case "result":
                     return await pool.run(b"", [Allocate(LARGE)])
                 case _:
-                    return await pool.run(b"", [WriteStderr(50_000_000)])
+                    return await pool.run(b"", [WriteStderr(20_000_000)])
 
         allowed = 0.0
         pauses: list[float] = []

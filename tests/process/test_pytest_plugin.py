@@ -10,6 +10,9 @@ pytest_plugins = ["pytester"]
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "test_your_service.py"
 
+# nothing of anybody else's, and no assertions to be rewritten in all packages that bring a plugin: that takes longest of all
+PLAIN = ["--assert=plain", "-p", "no:xdist", "-p", "no:randomly", "-p", "no:cacheprovider"]
+
 CONFTEST = """
 import pytest
 
@@ -29,7 +32,7 @@ def run(pytester: pytest.Pytester, tests: str) -> pytest.RunResult:
     pytester.makepyfile(
         "import pytest\nfrom offloop.testing.faults import Echo, HoldOn\npytestmark = pytest.mark.anyio\n" + tests
     )
-    return pytester.runpytest_subprocess("-p", "no:xdist", "-p", "no:randomly", "-p", "no:cacheprovider")
+    return pytester.runpytest_subprocess(*PLAIN)
 
 
 def test_a_users_tests_get_running_pools_on_their_loop(pytester: pytest.Pytester) -> None:
@@ -113,5 +116,5 @@ def test_the_example_of_the_docs_passes(pytester: pytest.Pytester) -> None:
 
 
 def test_the_fixtures_are_listed_with_what_they_do(pytester: pytest.Pytester) -> None:
-    result = pytester.runpytest_subprocess("--fixtures", "-p", "no:xdist")
+    result = pytester.runpytest_subprocess("--fixtures", *PLAIN)
     result.stdout.fnmatch_lines(["offloop_pool_factory*", "*A function that gives running pools*", "offloop_pool *"])

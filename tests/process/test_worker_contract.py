@@ -58,7 +58,8 @@ def anyio_backend(kind_and_loop: tuple[str, object]) -> object:
 
 @pytest.fixture
 async def pool(kind_and_loop: tuple[str, object], offloop_pool_factory: Callable[..., Awaitable[Pool]]) -> Pool:
-    settings: dict[str, Any] = {"plugins": [FaultsPlugin], "memory_limit": "16MiB", "grace": 0.1}
+    # a worker that obeys needs a millisecond, and on a machine that is busy with other things a hundred
+    settings: dict[str, Any] = {"plugins": [FaultsPlugin], "memory_limit": "16MiB", "grace": 0.5}
     few_bytes = Traffic(split_nbytes=7)
     match kind_and_loop[0]:
         case "process":
@@ -73,10 +74,9 @@ async def pool(kind_and_loop: tuple[str, object], offloop_pool_factory: Callable
             return await offloop_pool_factory(pool_with(line, 2, **settings))
 
 
-@pytest.mark.parametrize("nbytes", [0, 1, 300_000, 3_000_000])
-async def test_a_source_comes_back_as_it_went(pool: Pool, nbytes: int) -> None:
-    data = bytes(range(256)) * (nbytes // 256 + 1)
-    for _ in range(3):
+async def test_sources_come_back_as_they_went(pool: Pool) -> None:
+    data = bytes(range(256)) * 12_000
+    for nbytes in [0] * 3 + [1] * 3 + [300_000] * 3 + [3_000_000] * 3:
         result = await pool.run(data[:nbytes], [Echo()])
         assert bytes(result) == data[:nbytes]
         assert result.info.media_type == "application/octet-stream"

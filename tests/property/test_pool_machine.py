@@ -25,6 +25,7 @@ from offloop.core.commands import (
     Command,
     DropOutbox,
     FetchPages,
+    GivePagesBack,
     IdentifySource,
     KillWorker,
     ProvideInput,
@@ -188,7 +189,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.inputs: dict[int, int] = {}  # asked for, not answered
         self.held: list[tuple[Block, int]] = []  # by callers, and how many bytes of it
         self.memory: set[Page] = set()
-        self.moves: list[Reservation | DropOutbox] = []
+        self.moves: list[Reservation | DropOutbox | GivePagesBack] = []
         self.capacity = PLENTY  # pages that the system has for us
         self.refusals = 0
         self.tell(PoolStarted())
@@ -220,7 +221,7 @@ class PoolMachine(RuleBasedStateMachine):
                 self.deliver(self.processes[slot], message)
             case KillWorker(slot):
                 self.processes[slot].killed = True
-            case DropOutbox():
+            case DropOutbox() | GivePagesBack():
                 self.moves.append(command)
             case FetchPages(reservation):
                 self.moves.append(reservation)
@@ -645,7 +646,7 @@ class PoolMachine(RuleBasedStateMachine):
     def move_pages(self) -> None:
         """The next move in order, as far as the system has pages."""
         move = self.moves.pop(0)
-        if isinstance(move, DropOutbox):
+        if isinstance(move, DropOutbox | GivePagesBack):
             for segment_id, start, end in move.spans:
                 self.memory -= pages_in(segment_id, start, end)
             return
@@ -780,7 +781,8 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def there_are_as_many_slots_as_are_wanted_and_those_that_leave(self) -> None:
         sound = [slot for slot in self.core.crew if slot.worn is None and slot.state is not WorkerState.RETIRING]
-        wanted = 0 if self.closed else self.concurrency + self.core.settings.spares
+        helper = self.core.hiring.helper  # for small tasks, beside large ones
+        wanted = 0 if self.closed else self.concurrency + max(self.core.settings.spares, int(helper))
         assert len(sound) >= wanted
         if len(sound) > wanted:
             assert not any(slot.state is WorkerState.IDLE for slot in sound) or any(

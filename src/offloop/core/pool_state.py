@@ -20,7 +20,7 @@ from .answers import Answers
 from .arena import Arena, Holder, Lease
 from .budget import WORKER_NBYTES, Budget
 from .claims import ForgedClaim, checked_need, claimed_block
-from .commands import Command, DropOutbox, KillWorker, RefuseInput, Send
+from .commands import Command, DropOutbox, KillWorker, Send
 from .core_settings import FIRST_GRANT_NBYTES, CoreSettings
 from .crew import TIMER_EVENTS, Crew, Slot
 from .deaths import Deaths, was_begun
@@ -397,9 +397,5 @@ class PoolState:
     # Memory
 
     def _on_input_requested(self, event: InputRequested) -> None:
-        if self.phase is Phase.CLOSING:
-            self._commands.append(RefuseInput(event.input_id, PoolClosed()))
-        else:
-            task = None if event.task_id is None else self.ledger.get(event.task_id)
-            beside_bytes = 0 if task is None else task.peak_bytes + task.output_bytes
-            self._commands += self.supply.request_input(event.input_id, event.nbytes, beside_bytes)
+        task = None if event.task_id is None else self.ledger.get(event.task_id)
+        self._commands += self.supply.request_input(event.input_id, event.nbytes, task)

@@ -43,6 +43,7 @@ class Supply:
     def __init__(self, arena: Arena, budget: Budget) -> None:
         self._arena = arena
         self._budget = budget
+        self._closed = False
         self._inputs: OrderedDict[int, _Wish] = OrderedDict()  # by input id: waiting for room
         self._fetching: dict[int, tuple[int, _Wish]] = {}  # generation -> input id: waiting for pages
         self._needs: OrderedDict[int, tuple[int, int, TaskRecord]] = OrderedDict()  # task id -> slot, outbox, task
@@ -53,13 +54,15 @@ class Supply:
         """Whether a block that comes back would be of use to somebody at once."""
         return bool(self._inputs or self._needs)
 
-    def request_input(self, input_id: int, nbytes: int, beside_bytes: int = 0) -> list[Command]:
-        """Somebody wants a block of the inbox; `serve` gives it."""
+    def request_input(self, input_id: int, nbytes: int, task: TaskRecord | None = None) -> list[Command]:
+        """Somebody wants a block of the inbox, for himself or for the source of a task; `serve` gives it."""
+        if self._closed:
+            return [RefuseInput(input_id, PoolClosed())]
         limit = self._arena.segment_nbytes(INBOX_ID)
         if nbytes > limit:
             error = MemoryLimitExceeded(nbytes, limit, limited_by="the inbox's share of memory_limit")
             return [RefuseInput(input_id, error)]
-        self._inputs[input_id] = _Wish(nbytes, beside_bytes)
+        self._inputs[input_id] = _Wish(nbytes, 0 if task is None else task.peak_bytes + task.output_bytes)
         return []
 
     def abandon_input(self, input_id: int) -> None:
@@ -74,6 +77,7 @@ class Supply:
 
     def close(self) -> list[Command]:
         """Nobody gets anything any more: those who wait are told."""
+        self._closed = True
         waiting = [*self._inputs, *(input_id for input_id, _ in self._fetching.values())]
         for input_id in waiting:
             self.abandon_input(input_id)

@@ -22,7 +22,6 @@ from ..processor import Encoded, Payload, Task
 from ..wire.messages import Done, Failed, FromSupervisor, FromWorker, Need, encode_frame
 from ..worker.answering import Answering
 from ..worker.channel import Channel
-from ..worker.stages import Stages
 from ..worker.task import RunningTask
 from .orders import Fault, Order, Point
 
@@ -76,7 +75,7 @@ class _Trap:
             case Point.BEFORE_ACCEPT:
                 self._lay_before(Answering, "answer")
             case Point.OPENING:
-                self._lay_before(Stages, "_load")
+                self._lay_before(Answering, "_load")
             case Point.IDLE:
                 channel.next_message = self._wait_for_idleness
             case _:
