@@ -8,12 +8,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import IO, Any, NamedTuple
 
 from measuring import percentile
 from mixed_driver import Arrival, Outcome
 from mixed_work import Kind
-from tree_memory import TreeMemory
+from tree_memory import TreeMemory, machine_cpu_s
 
 __all__ = ["Turn", "Turns", "measure"]
 
@@ -24,6 +25,7 @@ class Turn(NamedTuple):
     tasks: list[Outcome]
     floor: list[Outcome]  # the small ones alone, before
     cpu_s: float  # of the tasks, without those of the floor
+    others: float  # processors that the rest of the machine took meanwhile
     peak_bytes: int  # of all processes, beyond what the server had before it entered its pool
 
     def seconds(self, kind: Kind) -> list[float]:
@@ -91,10 +93,11 @@ def measure(contender: str, arrivals: Sequence[Arrival], small: str, *, floor: b
             server.stdin.write(json.dumps(told) + "\n")
             server.stdin.flush()
             _hear(server.stdout)
-            cpu_before = watched.cpu_s()
+            began_at, cpu_before, all_before = perf_counter(), watched.cpu_s(), machine_cpu_s()
             answer = _hear(server.stdout)
-            cpu_s = watched.cpu_s() - cpu_before
-        return Turn(answer["tasks"], answer["floor"], cpu_s, watched.peak_bytes - baseline)
+            cpu_s, all_s = watched.cpu_s() - cpu_before, machine_cpu_s() - all_before
+            others = max(all_s - cpu_s, 0.0) / (perf_counter() - began_at)
+        return Turn(answer["tasks"], answer["floor"], cpu_s, others, watched.peak_bytes - baseline)
 
 
 def _hear(lines: IO[str]) -> Any:

@@ -104,6 +104,7 @@ def _totals() -> list[_Column]:
     return [
         ("total, s", lambda row: f"{row.turns.median('total_s'):.2f}"),
         ("processor, s", lambda row: f"{row.turns.median('cpu_s'):.2f}"),
+        ("others", lambda row: f"{row.turns.median('others'):.2f}"),
     ]
 
 

@@ -44,7 +44,7 @@ def carry_out(kind: Kind, path: str) -> bytes:
 def pictures(folder: Path, sizes: Sequence[Size]) -> list[str]:
     """Paths of JPEG files of these sizes; each is made once, and kept in the folder for the next run."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"mosaic-{width}x{height}.jpg" for width, height in sizes]
+    paths = [folder / f"mosaic-{width}x{height}-grain{_GRAIN:g}.jpg" for width, height in sizes]
     missing = {path: size for path, size in zip(paths, sizes, strict=True) if not path.exists()}
     if missing:
         with ProcessPoolExecutor(
