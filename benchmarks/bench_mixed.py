@@ -18,8 +18,8 @@ server had before it entered its pool. Expected: in (a) the first small result w
 floor, the total at most 1.05 times that of the fastest peer; in (b) a small p95 under 1 s; memory never above the limit, and
 at 600 MiB every panorama refused.
 
-Only a machine that is otherwise idle compares fairly: where Linux shares processors between sessions, a worker of offloop, which
-has one of its own, gets more of a busy one than a peer's. "others" is how many processors the rest of the machine took.
+Only a machine that is otherwise idle compares fairly: where Linux shares processors between sessions, a worker of offloop,
+which has one of its own, gets more of a busy one than a peer's. "others" is how many processors the rest of the machine took.
 """
 
 from __future__ import annotations
