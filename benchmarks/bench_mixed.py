@@ -112,8 +112,12 @@ def parse() -> argparse.Namespace:
 def contenders(scenario: str, scale: Scale, given: argparse.Namespace) -> Iterator[tuple[Row, dict[str, Any]]]:
     """Empty rows, and how to measure each."""
     for limit in LIMITS[scenario][: scale.limits]:
-        yield Row("offloop", limit), {"memory_limit": limit, "nice": given.nice}
+        row = Row("offloop", limit)
+        if _asked_for(row.name, given.only):
+            yield row, {"memory_limit": limit, "nice": given.nice}
     for name in scale.peers:
+        if not _asked_for(name, given.only):
+            continue
         if missing := what_is_missing(name, given.node_packages):
             print(f"{name} is left out: {missing}")
         else:
@@ -137,7 +141,7 @@ def main() -> None:
     )
     for scenario in given.scenario or "abc":
         arrivals = bench.arrivals(scenario)
-        rows = [row for row in contenders(scenario, scale, given) if _asked_for(row[0].name, given.only)]
+        rows = list(contenders(scenario, scale, given))
         for _ in range(given.rounds):
             for row, options in rows:
                 row.turns.append(measure(row.contender, arrivals, bench.small, floor=scenario == "a", **options))
