@@ -58,7 +58,6 @@ async def assert_echoes(pool: Pool, data: bytes) -> None:
         ("unpicklable", "_Unpicklable: ('holds a lock'"),
         ("textless", "_Textless (and its text cannot be had)"),
         ("system_exit", "SystemExit: 7"),
-        ("memory", "MemoryError"),
     ],
 )
 async def test_whatever_a_processor_raises_comes_back_as_text(pool: Pool, kind: Any, text: str) -> None:

@@ -125,7 +125,7 @@ from offloop.testing.faults import FaultsPlugin, Echo
 async def main():
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         await pool.run(b"abc", [Echo()])
-        print(pool.statistics().memory_limit_bytes)
+        print(pool.statistics().shared_memory_limit_bytes)
 
 anyio.run(main)
 """
