@@ -43,7 +43,7 @@ _MAX_SIDE = 10_000_000  # what libvips allows
 @click.option("--quality", type=click.IntRange(1, 100), help="Default: the encoder's own. PNG has none.")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. Default: one for each processor.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, help="Seconds a file.")
-@click.option("--memory-limit", metavar="SIZE", help='Shared memory for sources and results, as in "2GiB".')
+@click.option("--memory-limit", metavar="SIZE", help='Memory for everything: workers, sources, results, as in "2GiB".')
 @click.pass_context
 def convert(
     ctx: click.Context,

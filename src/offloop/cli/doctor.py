@@ -65,7 +65,7 @@ def _facts(examination: Examination) -> Iterator[tuple[str, str]]:
     allowed = "" if cpus.affinity is None else f", {cpus.affinity} by affinity"
     yield "processors", f"{cpus.usable}, bound by {cpus.bound_by} ({cpus.host or 'an unknown number'} in the host{allowed})"
     yield "memory", f"{size(memory.available_bytes)}, by {memory.available_from}"
-    yield "memory limit", f"{size(memory.pool_limit_bytes)} for sources and results: {memory.pool_limit_from}"
+    yield "memory limit", f"{size(memory.pool_limit_bytes)} for all of a pool: {memory.pool_limit_from}"
     yield "shared memory", "no /dev/shm" if shared is None else f"{size(shared.free_bytes)} free of {size(shared.size_bytes)}"
     yield "pidfd", "yes" if examination.processes.pidfd else "no: a thread waits for each worker"
     yield (

@@ -85,12 +85,17 @@ class Admission:
 
     def _refusal(self, task: TaskRecord, now: float) -> _Refusal | None:
         """Why a task is not taken, now that it is known what it is likely to take."""
-        return (
-            self._budget.refusal(task)
-            or self._too_many_bytes(task, task.nbytes)
-            or self._too_late(task)
-            or self._too_long(task, now)
-        )
+        spec, refusal = task.spec, None
+        assert spec is not None
+        if spec.estimate is not None:
+            refusal = self._budget.refusal(task)
+        if refusal is None and task.nbytes:
+            refusal = self._too_many_bytes(task, task.nbytes)
+        if refusal is None and spec.queue_timeout_s is not None:
+            refusal = self._too_late(task, spec.queue_timeout_s)
+        if refusal is None and spec.timeout_s is not None and task.cost_s > spec.timeout_s * _HOPELESS:
+            refusal = self._too_long(task, spec.timeout_s, now)
+        return refusal
 
     def _too_many_bytes(self, task: TaskRecord, nbytes: int) -> QueueFull | None:
         limit, others = self._settings.max_queue_bytes, self._queue.nbytes - task.queued_bytes
@@ -99,20 +104,16 @@ class Admission:
         self._queue.count_source(task, nbytes)
         return None
 
-    def _too_late(self, task: TaskRecord) -> QueueTimeout | None:
+    def _too_late(self, task: TaskRecord, limit_s: float) -> QueueTimeout | None:
         """Even if nobody came before it any more, it would start too late."""
-        assert task.spec is not None
-        limit_s = task.spec.queue_timeout_s
-        if limit_s is None or self._crew.idle:
+        if self._crew.idle:
             return None
         expected_s = self._queue.order.ahead_s(task) / max(self._crew.limit, 1)
         return QueueTimeout(limit_s, "a worker", expected_s=expected_s) if expected_s > limit_s else None
 
-    def _too_long(self, task: TaskRecord, now: float) -> TaskTimeout | None:
+    def _too_long(self, task: TaskRecord, limit_s: float, now: float) -> TaskTimeout | None:
         """Tasks like it take far longer than it may."""
-        assert task.spec is not None
-        limit_s = task.spec.timeout_s
-        if limit_s is None or task.cost_s <= limit_s * _HOPELESS or not self._dispatch.estimates.knows(task):
+        if not self._dispatch.estimates.knows(task):
             return None
         if now >= self._next_trial_at:
             self._next_trial_at = now + _TRIAL_EVERY_S

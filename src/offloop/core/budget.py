@@ -40,15 +40,12 @@ class Budget:
         self.would_have_waited = 0  # tasks, in shadow mode
         self.would_have_been_refused = 0
         self.running = 0  # tasks
+        self.enforced = self.limit_bytes is not None and mode is AdmissionMode.ENFORCE  # tasks wait, or are refused
+        self._large_bytes = inf if self.limit_bytes is None else self.limit_bytes * _LARGE_SHARE
         self._arena = arena
         self._reserve_bytes = 0  # for small tasks
         self._largest: list[tuple[int, int]] = []  # a heap: minus the need of a task that was let in, its number
         self._let_in: set[int] = set()  # the numbers in it that still count
-
-    @property
-    def enforced(self) -> bool:
-        """Whether tasks wait or are refused for it."""
-        return self.limit_bytes is not None and self.mode is AdmissionMode.ENFORCE
 
     @property
     def room_bytes(self) -> float:
@@ -83,7 +80,7 @@ class Budget:
         most = self.limit_bytes - self.workers_bytes - task.nbytes - task.output_bytes
         task.peak_bytes = max(min(task.peak_bytes, most), 0)
         need = task.peak_bytes + task.output_bytes
-        if need > self.limit_bytes * _LARGE_SHARE:
+        if need > self._large_bytes:
             heappush(self._largest, (-need, task.task_id))
             self._let_in.add(task.task_id)
 
@@ -105,14 +102,14 @@ class Budget:
 
     def fits(self, task: TaskRecord) -> bool:
         """Whether the task could start now. One alone always can: nobody else will give back what it lacks."""
-        if self.limit_bytes is None or self.mode is not AdmissionMode.ENFORCE or not self.running:
+        if not self.enforced or not self.running:
             return True
         return self.needed_bytes(task) <= self.room_bytes
 
     def needed_bytes(self, task: TaskRecord) -> int:
         """The room that there must be for a task; for a large one that is not alone, with the reserve for small ones."""
         charge = task.peak_bytes + task.output_bytes
-        return charge + self._reserve_bytes if self._is_large(charge) and self.running_bytes else charge
+        return charge + self._reserve_bytes if charge > self._large_bytes and self.running_bytes else charge
 
     def charge(self, task: TaskRecord) -> None:
         """The task starts."""
@@ -122,7 +119,7 @@ class Budget:
         if self.mode is AdmissionMode.SHADOW and self.running > 1 and self.needed_bytes(task) > self.room_bytes:
             self.would_have_waited += 1
         task.charged_bytes = charge = task.peak_bytes + task.output_bytes
-        if not self._is_large(charge):
+        if charge <= self._large_bytes:
             self._reserve_bytes = max(charge, self._reserve_bytes - int((self._reserve_bytes - charge) * _RESERVE_DECAY))
         self.running_bytes += charge
         self._set_ceilings()
@@ -166,11 +163,8 @@ class Budget:
             slot.idle_bytes = idle_bytes
             self._set_ceilings()
 
-    def _is_large(self, charge: int) -> bool:
-        return self.limit_bytes is not None and charge > self.limit_bytes * _LARGE_SHARE
-
     def _set_ceilings(self) -> None:
         if not self.enforced:
             return
         assert self.limit_bytes is not None
-        self._arena.ceiling_bytes = min(self.limit_bytes - self.workers_bytes - self.running_bytes, self._arena.limit_bytes)
+        self._arena.ceiling_bytes = self.limit_bytes - self.workers_bytes - self.running_bytes

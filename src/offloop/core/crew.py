@@ -114,7 +114,7 @@ class Crew:
         self._at_work += (state in _AT_WORK) - (before in _AT_WORK)
         if before is WorkerState.IDLE:
             self._idle.remove(slot)
-            self.least_idle = min(self.least_idle, len(self._idle))
+            self.least_idle = min(len(self._idle), self.least_idle)
         if state is WorkerState.IDLE:
             # one that has never worked goes to the far end: spares stay fresh
             self._idle.insert(len(self._idle) if slot.tasks else 0, slot)

@@ -40,6 +40,7 @@ class Dispatch:
 
     def __init__(self, crew: Crew, queue: TaskQueue, supply: Supply, budget: Budget) -> None:
         self.estimates = Estimates()
+        self.sent_large = False  # since somebody last looked
         self.crew = crew
         self.queue = queue
         self.budget = budget
@@ -102,7 +103,9 @@ class Dispatch:
         slot.tasks += 1
         task.dispatches += 1
         task.dispatched_at = now
-        self.queue.count_source(task, 0)
+        self.sent_large |= task.cost_s >= _LARGE_S
+        if task.queued_bytes:
+            self.queue.count_source(task, 0)
         self.crew.apply(slot, WorkerEvent.DISPATCHED, None if spec.timeout_s is None else now + spec.timeout_s)
         self.budget.charge(task)
         grant: Handle | None = None  # what it was granted before and has not used is still the worker's

@@ -51,7 +51,8 @@ class Ledger:
         del self._tasks[task.task_id]
         self.end_grants(task)
         self._budget.forget(task)
-        self._queue.count_source(task, 0)
+        if task.queued_bytes:
+            self._queue.count_source(task, 0)
         if task.source_block is not None:
             self._arena.release(task.source_block, Lease(Holder.TASK, task.task_id))
         self.tally.count(outcome)

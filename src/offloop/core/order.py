@@ -46,21 +46,14 @@ class Order:
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self._weights = weights or {}
         self.by_priority: Counter[int] = Counter()  # how many of each class
-        self._tasks: dict[int, TaskRecord] = {}
+        self.tasks: dict[int, TaskRecord] = {}  # by number
         self._lines: OrderedDict[str | None, _Line] = OrderedDict()  # who has something waiting; the first has the turn
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self.tasks)
 
     def __contains__(self, task_id: int) -> bool:
-        return task_id in self._tasks
-
-    def __iter__(self) -> Iterator[TaskRecord]:
-        return iter(self._tasks.values())
-
-    def get(self, task_id: int) -> TaskRecord | None:
-        """The task, if it waits here."""
-        return self._tasks.get(task_id)
+        return task_id in self.tasks
 
     @property
     def waiting(self) -> dict[str, int]:
@@ -90,15 +83,15 @@ class Order:
 
     def first(self) -> TaskRecord:
         """The task that is next; a KeyError if none waits."""
-        if not self._tasks:
+        if not self.tasks:
             raise KeyError("nothing waits")
         if len(self._lines) == 1:
             line = next(iter(self._lines.values()))
-            return self._tasks[line.ranking.first]
+            return self.tasks[line.ranking.first]
         self._fast_forward()
         while True:
             tenant, line = next(iter(self._lines.items()))
-            task = self._tasks[line.ranking.first]
+            task = self.tasks[line.ranking.first]
             if line.saved_s >= task.cost_s or task.rank == -inf:
                 return task
             self._lines.move_to_end(tenant)
@@ -108,7 +101,7 @@ class Order:
         """Others that could be let past the first: up to so many of each tenant, the best ranks first."""
         lines = [islice(line.ranking, count) for line in self._lines.values()]
         numbers = list(chain.from_iterable(zip_longest(*lines)))
-        return (self._tasks[task_id] for task_id in numbers[1:] if task_id is not None)
+        return (self.tasks[task_id] for task_id in numbers[1:] if task_id is not None)
 
     def take(self, task: TaskRecord) -> None:
         """The task gets its worker, and its tenant is charged for it."""
@@ -122,15 +115,15 @@ class Order:
 
     def remove(self, task_id: int) -> TaskRecord | None:
         """Take that task out, if it waits here."""
-        task = self._tasks.get(task_id)
+        task = self.tasks.get(task_id)
         if task is not None:
             self._leave(task)
         return task
 
     def pop_all(self) -> list[TaskRecord]:
         """Take every task."""
-        tasks = [self._tasks[task_id] for line in self._lines.values() for task_id in line.ranking]
-        self._tasks.clear()
+        tasks = [self.tasks[task_id] for line in self._lines.values() for task_id in line.ranking]
+        self.tasks.clear()
         self._lines.clear()
         self.by_priority.clear()
         return tasks
@@ -138,7 +131,7 @@ class Order:
     def _fast_forward(self) -> None:
         """The rounds in which nobody could afford anything, all at once."""
         rounds = min(
-            ceil((self._tasks[line.ranking.first].cost_s - line.saved_s) / (_QUANTUM_S * line.weight))
+            ceil((self.tasks[line.ranking.first].cost_s - line.saved_s) / (_QUANTUM_S * line.weight))
             for line in self._lines.values()
         )
         for line in self._lines.values() if rounds > 1 else ():
@@ -151,12 +144,12 @@ class Order:
         if line is None:
             line = self._lines[tenant] = _Line(self._weights.get(tenant, 1.0) if tenant is not None else 1.0)
         line.ranking.add(task.rank, task.task_id, task.cost_s)
-        self._tasks[task.task_id] = task
+        self.tasks[task.task_id] = task
         self.by_priority[task.spec.priority] += 1
 
     def _leave(self, task: TaskRecord) -> None:
         assert task.spec is not None
-        del self._tasks[task.task_id]
+        del self.tasks[task.task_id]
         self.by_priority[task.spec.priority] -= 1
         line = self._lines[task.spec.tenant]
         line.ranking.remove(task.rank, task.task_id, task.cost_s)

@@ -124,8 +124,8 @@ class PoolState:
             self._see_to_the_waiting()
         if self.supply.anyone_waits:
             self._commands += self.supply.serve(self.crew.running, len(self.queue))
-        if self.crew.full and not self.hiring.helper and self.dispatch.large_everywhere:
-            self._commands += self.hiring.want_helper(now)
+        if self.dispatch.sent_large:
+            self._see_to_the_small()
         commands, self._commands = self._commands, []
         return commands
 
@@ -282,6 +282,12 @@ class PoolState:
         if self.queue.wants_fresh:
             self.hiring.make_room_for_a_fresh_one()
             self._commands += self.hiring.reconcile(self._now)
+
+    def _see_to_the_small(self) -> None:
+        """A large task was begun: if now all have one, somebody is hired for the small ones that may come."""
+        self.dispatch.sent_large = False
+        if not self.hiring.helper and self.dispatch.large_everywhere:
+            self._commands += self.hiring.want_helper(self._now)
 
     # Workers
 

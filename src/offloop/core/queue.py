@@ -28,6 +28,9 @@ class TaskQueue:
     def __len__(self) -> int:
         return len(self.order) + len(self._for_fresh)
 
+    def __bool__(self) -> bool:
+        return bool(self.order.tasks or self._for_fresh)  # asked after every event
+
     @property
     def wants_fresh(self) -> bool:
         """Whether a task waits for a worker that has had none yet."""
@@ -36,7 +39,7 @@ class TaskQueue:
     @property
     def wants_any(self) -> bool:
         """Whether a task waits for any worker."""
-        return bool(self.order)
+        return bool(self.order.tasks)
 
     def push(self, task: TaskRecord, deadline: float | None = None) -> None:
         """Let a task wait; past its deadline `expired` gives it up."""
@@ -93,7 +96,7 @@ class TaskQueue:
         """Take out every task whose deadline has come."""
         late: list[TaskRecord] = []
         while self._deadlines and self._deadlines[0][0] <= now:
-            task = self.order.get(heappop(self._deadlines)[1])
+            task = self.order.tasks.get(heappop(self._deadlines)[1])
             if task is not None and not task.dispatches:
                 self.order.remove(task.task_id)
                 late.append(task)

@@ -147,7 +147,7 @@ class Registry:
         if reason is not None:
             raise PluginError(candidate.name, reason, distribution=candidate.distribution)
         self.plugins[plugin.name] = Registered(msgspec.structs.replace(candidate, name=plugin.name), plugin)
-        if getattr(type(plugin), "estimate", None) is not Plugin.estimate:
+        if cast("type[Plugin]", type(plugin)).estimate is not Plugin.estimate:
             self._estimating.add(plugin.name)
         self._by_operation |= dict.fromkeys(plugin.operations, plugin.name)
 
