@@ -1,0 +1,152 @@
+"""What do small pictures suffer, and what memory is taken, when panoramas come among them?
+
+Two workers each, the same code for everybody, every turn in a fresh server process. Panoramas have 120 megapixels and are
+turned by 90 degrees, blurred and saved as JPEG, for which they must be held whole; small pictures are 800 x 600, made 200 wide.
+
+(a) six panoramas, and at once sixty small pictures. The floor is those sixty alone in the same pool, idle.
+(b) a panorama is at work in every slot when sixty small pictures come.
+(c) a steady mix: for a minute, at 70 % load, one of twenty is a picture of 24 to 48 megapixels.
+
+offloop is told a `memory_limit` of 4 GiB (two panoramas at once), in (a) also 1.6 GiB (one at a time) and 600 MiB (none).
+Peers take what they take: `ProcessPoolExecutor`, loky, pebble, anyio.to_process, threads of the server; and Node's piscina with
+sharp, if --node-packages names a folder in which `npm install piscina sharp` was done. All serve in the order of arrival.
+
+    python benchmarks/bench_mixed.py [--smoke] [--scenario a] [--only NAME] [--rounds 3]
+
+Memory is the sum of the proportional set sizes of the server and all its descendants with all shared memory, less what the
+server had before it entered its pool. Expected: in (a) the first small result within 50 ms, their p95 at most 1.2 times the
+floor, the total at most 1.05 times that of the fastest peer; in (b) a small p95 under 1 s; memory never above the limit, and
+at 600 MiB every panorama refused.
+
+Only a machine that is otherwise idle compares fairly: where Linux shares processors between sessions, a worker of offloop,
+which has one of its own, gets more of a busy one than a peer's. "others" is how many processors the rest of the machine took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mixed_contenders import CONTENDERS, WORKERS, what_is_missing
+from mixed_driver import Arrival
+from mixed_measuring import Turn, measure
+from mixed_report import MIB, Row, report
+from mixed_work import Size, pictures
+
+SMALL: Size = (800, 600)
+LIMITS = {"a": ("4GiB", "1.6GiB", "600MiB"), "b": ("4GiB",), "c": ("4GiB",)}
+LOAD = 0.7
+LARGE_SHARE = 0.05
+
+
+class Scale(NamedTuple):
+    """How much of everything."""
+
+    panorama: Size
+    panoramas: int  # in (a)
+    smalls: int
+    head_start_s: float  # of the panoramas in (b)
+    mix: tuple[Size, ...]  # large pictures of (c)
+    mix_s: float
+    peers: tuple[str, ...]
+    limits: int  # of memory, that are tried
+
+
+_PEERS = tuple(name for name in CONTENDERS if name not in ("offloop", "inline"))
+FULL = Scale((12_000, 10_000), 6, 60, 1.0, ((6000, 4000), (7200, 5000), (8000, 6000)), 60.0, _PEERS, 3)
+SMOKE = Scale((2400, 1600), 1, 6, 0.05, ((1600, 1200),), 1.0, ("ProcessPoolExecutor",), 1)
+
+
+class Bench:
+    """The files, what they cost, and the arrivals made of them."""
+
+    def __init__(self, scale: Scale, folder: Path) -> None:
+        self.scale = scale
+        self.small, self.panorama, *self.mix = pictures(folder, [SMALL, scale.panorama, *scale.mix])
+
+    def arrivals(self, scenario: str) -> list[Arrival]:
+        scale = self.scale
+        if scenario == "c":
+            return list(self._mix())
+        panoramas, after_s = (scale.panoramas, 0.0) if scenario == "a" else (WORKERS, scale.head_start_s)
+        large: list[Arrival] = [(0.0, "large", self.panorama)] * panoramas
+        return large + [(after_s, "small", self.small)] * scale.smalls
+
+    def _mix(self) -> Iterator[Arrival]:
+        """Poisson, and the same for everybody."""
+        small_s = self.alone([(0.0, "small", self.small)] * 50).cpu_s / 50
+        large_s = self.alone([(0.0, "large", path) for path in self.mix]).cpu_s / len(self.mix)
+        rate = LOAD * WORKERS / (LARGE_SHARE * large_s + (1 - LARGE_SHARE) * small_s)
+        costs = f"{small_s * 1000:.1f} ms of a processor, a large one {large_s:.2f} s"
+        print(f"\nin (c) a small one takes {costs}; {rate:.1f} come a second")
+        dice, at_s = random.Random(1), 0.0
+        while (at_s := at_s + dice.expovariate(rate)) < self.scale.mix_s:
+            large = dice.random() < LARGE_SHARE
+            yield (at_s, "large", dice.choice(self.mix)) if large else (at_s, "small", self.small)
+
+    def alone(self, arrivals: list[Arrival]) -> Turn:
+        """Without any pool, one after the other."""
+        return measure("inline", arrivals, self.small)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="small pictures, few contenders, for CI: the numbers mean nothing")
+    parser.add_argument("--scenario", choices=tuple("abc"), action="append", help="may be given again (default: all)")
+    parser.add_argument(
+        "--only", metavar="NAME", action="append", help="contenders with this in their name; may be given again"
+    )
+    parser.add_argument("--rounds", type=int, default=1, help="turns of each contender (default: %(default)s)")
+    parser.add_argument("--nice", type=int, help="of offloop's workers (default: the pool's own)")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / f"offloop-mixed-{os.getuid()}",
+                        help="where pictures are kept (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--node-packages", metavar="FOLDER", help="where `npm install piscina sharp` was done")
+    return parser.parse_args()
+
+
+def contenders(scenario: str, scale: Scale, given: argparse.Namespace) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """Empty rows, and how to measure each."""
+    for limit in LIMITS[scenario][: scale.limits]:
+        row = Row("offloop", limit)
+        if _asked_for(row.name, given.only):
+            yield row, {"memory_limit": limit, "nice": given.nice}
+    for name in scale.peers:
+        if not _asked_for(name, given.only):
+            continue
+        if missing := what_is_missing(name, given.node_packages):
+            print(f"{name} is left out: {missing}")
+        else:
+            yield Row(name, None), {"node_packages": given.node_packages}
+
+
+def _asked_for(name: str, only: list[str] | None) -> bool:
+    return only is None or any(part in name for part in only)
+
+
+def main() -> None:
+    given = parse()
+    scale = SMOKE if given.smoke else FULL
+    bench = Bench(scale, given.folder)
+    panorama = bench.alone([(0.0, "large", bench.panorama)])
+    width, height = scale.panorama
+    print(
+        f"a panorama: {width:,} x {height:,}, {Path(bench.panorama).stat().st_size / 1e6:.1f} MB; alone in a process "
+        f"{panorama.total_s:.2f} s, {panorama.cpu_s:.2f} s of a processor, {panorama.peak_bytes / MIB:,.0f} MiB",
+        flush=True,
+    )
+    for scenario in given.scenario or "abc":
+        arrivals = bench.arrivals(scenario)
+        rows = list(contenders(scenario, scale, given))
+        for _ in range(given.rounds):
+            for row, options in rows:
+                row.turns.append(measure(row.contender, arrivals, bench.small, floor=scenario == "a", **options))
+        report(scenario, [row for row, _ in rows], arrivals)
+
+
+if __name__ == "__main__":
+    main()

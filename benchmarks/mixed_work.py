@@ -1,0 +1,71 @@
+"""What all contenders of `bench_mixed.py` do: a thumbnail, or a panorama that cannot be done in strips; and the files for it.
+
+A panorama is turned by 90 degrees, so all of it must be decoded before the first line comes out, and its JPEG's Huffman tables
+are made for it, so all of its coefficients are held, too. It takes some 9 bytes for each pixel: 1 GiB for 120 megapixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from thumbnails import processor
+
+from offloop import Encoded
+from offloop.operation import Operation
+from offloop.testing import InlineTask
+from offloop_vips import Blur, Decode, Jpeg, Resize, Rotate, Webp
+
+__all__ = ["PIPELINES", "Kind", "Size", "carry_out", "pictures"]
+
+Kind: TypeAlias = Literal["large", "small"]
+Size: TypeAlias = tuple[int, int]
+
+PIPELINES: dict[Kind, list[Operation]] = {
+    "large": [Decode(max_pixels=200_000_000), Rotate(90), Blur(), Jpeg()],
+    "small": [Resize(200), Webp()],
+}
+
+_PHOTOS = Path(__file__).parents[1] / "docs" / "photos"
+_ACROSS, _DOWN = 4, 4  # photographs in a picture
+_GRAIN = 4.0  # standard deviation of a sensor's noise, without which an enlarged photograph would compress far too well
+
+
+def carry_out(kind: Kind, path: str) -> bytes:
+    """The peers' work: what an offloop worker does, on one thread of libvips."""
+    source = Path(path).read_bytes()
+    return bytes(processor().run(Encoded(memoryview(source)), PIPELINES[kind], InlineTask()).data)
+
+
+def pictures(folder: Path, sizes: Sequence[Size]) -> list[str]:
+    """Paths of JPEG files of these sizes; each is made once, and kept in the folder for the next run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"mosaic-{width}x{height}-grain{_GRAIN:g}.jpg" for width, height in sizes]
+    missing = {path: size for path, size in zip(paths, sizes, strict=True) if not path.exists()}
+    if missing:
+        with ProcessPoolExecutor(
+            1, mp_context=get_context("spawn")
+        ) as executor:  # libvips is not to be in the measuring process
+            list(executor.map(_make, missing, missing.values()))
+    return [str(path) for path in paths]
+
+
+def _make(path: Path, size: Size) -> None:
+    import pyvips
+
+    width, height = size[0] // _ACROSS, size[1] // _DOWN
+    names = ("astronaut.jpg", "rocket.jpg", "hubble-deep-field.jpg", "chelsea.png")
+    tiles = [
+        pyvips.Image.thumbnail(str(_PHOTOS / name), width, height=height, crop="centre").colourspace("srgb").copy_memory()
+        for name in names
+    ]
+    places = [tiles[(place + place // _ACROSS) % len(tiles)] for place in range(_ACROSS * _DOWN)]
+    mosaic = pyvips.Image.arrayjoin(places, across=_ACROSS)
+    grain = pyvips.Image.gaussnoise(mosaic.width, mosaic.height, sigma=_GRAIN)
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    (mosaic + grain).cast("uchar").copy(interpretation="srgb").jpegsave(str(unfinished), Q=85)
+    unfinished.rename(path)
