@@ -26,7 +26,7 @@ class WeighingPlugin(Plugin):
     processor = "weighing_plugin:WeighingProcessor"
 
     def probe(self, data: memoryview) -> Header | None:
-        return Header(media_type="text/plain", width=1, height=1) if data[:4] == b"text" else None
+        return Header(media_type="text/plain", width=1, height=1) if bytes(data[:4]) == b"text" else None
 
     def estimate(self, header: Header | None, operations: Sequence[Operation], nbytes: int) -> Estimate | None:
         takes = [operation for operation in operations if isinstance(operation, Take)]

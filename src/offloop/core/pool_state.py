@@ -92,7 +92,7 @@ class PoolState:
         self._now = 0.0
         self._commands: list[Command] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
-            PoolStarted: lambda _: self._do(self.hiring.reconcile(self._now)),
+            PoolStarted: lambda _: self._commands.extend(self.hiring.reconcile(self._now)),
             DrainRequested: self._on_drain,
             CloseRequested: self._on_close,
             ResizeRequested: self._on_resize,
@@ -106,7 +106,7 @@ class PoolState:
             InputRequested: self._on_input_requested,
             InputAbandoned: lambda event: self.supply.abandon_input(event.input_id),
             BlocksReturned: lambda event: self.supply.take_back(event.generations),
-            PagesReserved: lambda event: self._do(self.supply.pages_reserved(event.reservation)),
+            PagesReserved: lambda event: self._commands.extend(self.supply.pages_reserved(event.reservation)),
             PagesRefused: lambda event: self.supply.pages_refused(event.reservation, event.free_bytes),
             PressureMeasured: lambda event: self.hiring.measured(event, self._now),
             WorkerSpawned: self._on_spawned,
@@ -261,9 +261,6 @@ class PoolState:
         self.supply.withdraw(task)
         self.crew.apply(slot, event, self._now + self.settings.grace_s, cause=f"its task is to stop: {stop.value}")
         self._commands.append(Send(slot.index, Cancel(task.task_id)))
-
-    def _do(self, commands: list[Command]) -> None:
-        self._commands += commands
 
     def _settle(self, task: TaskRecord, outcome: Outcome) -> None:
         self._commands += self.ledger.settle(task, outcome)
