@@ -1,0 +1,203 @@
+"""The pool's own core in simulated time: it is told what happens, and its commands are obeyed. Only this file knows it."""
+
+from __future__ import annotations
+
+from functools import cache
+from heapq import heappop, heappush
+from math import frexp, inf
+from random import Random
+from time import process_time
+
+import msgspec
+
+from offloop.core.commands import Command, FetchPages, KillWorker, Send, SettleTask, StartWorker
+from offloop.core.core_settings import CoreSettings
+from offloop.core.events import Event, PagesReserved, PoolStarted, TaskSubmitted, TimePassed, WorkerReaped, WorkerReported
+from offloop.core.order import CLASS_S, MAX_PATIENCE_S
+from offloop.core.pool_state import PoolState
+from offloop.core.tasks import Completed, TaskSpec
+from offloop.wire.handles import EncodedAt
+from offloop.wire.messages import Done, Ready, Retire, Run, Stage
+
+from .schedule import Schedule
+from .traces import Arrival, Trace
+
+__all__ = ["OVERTAKEN_S", "OVERTAKEN_S_PER_CLASS", "Replay", "cost_per_task"]
+
+OVERTAKEN_S, OVERTAKEN_S_PER_CLASS = MAX_PATIENCE_S, CLASS_S  # no task is overtaken by one that comes so much later
+
+_PLENTY = 1 << 40
+_START_S = 0.1  # what a worker takes to start
+
+
+class Replay:
+    """One trace, through one pool."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.schedule = Schedule.empty("offloop", len(trace.arrivals))
+        self.refusals: dict[str, int] = {}  # by the name of the error
+        self.idle_in_vain: list[str] = []  # moments at which a worker was idle though a task waited that it could have had
+        self.cpu_s = 0.0  # that the replay took
+        self._core = PoolState(_settings(trace))
+        self._due: list[tuple[float, int, Event]] = []  # a heap: when, in which order, what happens then
+        self._entries = 0
+        self._running: dict[int, int] = {}  # slot -> task
+        self._idle: set[int] = set()
+        self._waiting: set[int] = set()
+
+    def run(self) -> Schedule:
+        """From the first task that comes until nothing is left to happen."""
+        began = process_time()
+        self._tell(PoolStarted(), self.trace.arrivals[0].at - 1.0)
+        for number, arrival in enumerate(self.trace.arrivals):
+            self._let_happen(arrival.at)
+            self._waiting.add(number)
+            self._tell(TaskSubmitted(number, spec_of(arrival)), arrival.at)
+        self._let_happen(inf)
+        self.cpu_s = process_time() - began
+        assert not self._waiting, f"{len(self._waiting)} tasks wait for ever"
+        return self.schedule
+
+    def _let_happen(self, until: float) -> None:
+        """All that is due by then, the core's own timers among it; without end, until nobody waits and nothing runs."""
+        while self._due or self._waiting or until < inf:
+            wakes, due = self._core.wake_at, self._due[0][0] if self._due else inf
+            if min(wakes, due) > until or wakes == due == inf:
+                return
+            if wakes < due:
+                self._tell(TimePassed(), wakes)
+            else:
+                now, _, event = heappop(self._due)
+                self._note_end(event, now)
+                self._tell(event, now)
+
+    def _tell(self, event: Event, now: float) -> None:
+        for command in self._core.handle(event, now):
+            self._obey(command, now)
+        if self._waiting and self._idle:
+            self._note_idleness(now)
+
+    def _obey(self, command: Command, now: float) -> None:
+        match command:
+            case Send(slot, Run() as run):
+                self._begin(slot, run, now)
+            case Send(slot, Retire()):
+                self._idle.discard(slot)
+                self._expect(now, WorkerReaped(slot, 0))
+            case SettleTask(task_id, outcome):
+                self._settled(task_id, outcome)
+            case StartWorker(slot):
+                self._idle.discard(slot)
+                self._expect(now + _START_S, WorkerReported(slot, Ready(pid=1000 + slot)))
+            case FetchPages(reservation):
+                self._tell(PagesReserved(reservation), now)
+            case KillWorker(slot):
+                raise AssertionError(f"the core kills worker {slot}, which did nothing wrong")
+            case _:
+                pass
+
+    def _expect(self, at: float, event: Event) -> None:
+        self._entries += 1
+        heappush(self._due, (at, self._entries, event))
+
+    def _begin(self, slot: int, run: Run, now: float) -> None:
+        number = run.task_id
+        arrival = self.trace.arrivals[number]
+        self._idle.discard(slot)
+        self._waiting.discard(number)
+        self.schedule.began[number] = now
+        ends = now + arrival.cost_s
+        done = Done(
+            number, EncodedAt(None), {}, round(now * 1e9), round(ends * 1e9), 0, arrival.peak_bytes, round(arrival.cost_s * 1e9)
+        )
+        self._running[slot] = number
+        self._expect(ends, WorkerReported(slot, done))
+
+    def _note_end(self, event: Event, now: float) -> None:
+        """A worker is through with its task, or ready for its first."""
+        if isinstance(event, WorkerReported):
+            self._idle.add(event.slot)
+            number = self._running.pop(event.slot, None)
+            if number is not None:
+                self.schedule.ended[number] = now
+
+    def _settled(self, number: int, outcome: object) -> None:
+        if not isinstance(outcome, Completed):
+            self._waiting.discard(number)
+            name = type(outcome).__name__
+            self.refusals[name] = self.refusals.get(name, 0) + 1
+
+    def _note_idleness(self, now: float) -> None:
+        """A worker is idle though a task waits."""
+        self.idle_in_vain.append(f"at {now:.3f} s {len(self._idle)} workers were idle and {len(self._waiting)} tasks waited")
+
+
+def spec_of(arrival: Arrival) -> TaskSpec:
+    """What the pool is told of a task beforehand."""
+    return TaskSpec(
+        source=EncodedAt(None),
+        stages=_stages(frexp(arrival.estimated_s)[1]),
+        timeout_s=None,
+        priority=arrival.priority,
+        tenant=arrival.tenant,
+    )
+
+
+def cost_per_task(waiting: int, tenants: int = 1, *, tasks: int = 2000, seed: int = 1) -> float:
+    """Seconds of a processor that the core takes for one task that comes and one that ends, while so many wait."""
+    random = Random(seed)
+    core = PoolState(_settings(Trace("", [], 4)))
+    running = [slot for command in core.handle(PoolStarted(), 0.0) for slot in _started(core, command)]
+    now, number = 0.0, 0
+
+    def submit() -> None:
+        nonlocal number
+        cost_s = 0.005 * random.paretovariate(1.1)
+        arrival = Arrival(now, cost_s, 1, f"tenant {number % tenants}", estimated_s=cost_s, estimated_bytes=1)
+        core.handle(TaskSubmitted(number, spec_of(arrival)), now)
+        number += 1
+
+    def end() -> None:
+        nonlocal now
+        now += 0.001
+        slot = random.choice(running)
+        task = core.crew[slot].task
+        assert task is not None
+        core.handle(WorkerReported(slot, Done(task.task_id, EncodedAt(None), {}, 0, 1)), now)
+
+    for _ in range(waiting + len(running)):
+        submit()
+    began = process_time()
+    for _ in range(tasks):
+        submit()
+        end()
+    return (process_time() - began) / tasks
+
+
+def _started(core: PoolState, command: Command) -> list[int]:
+    """The worker that is to be started is ready at once."""
+    if not isinstance(command, StartWorker):
+        return []
+    for answer in core.handle(WorkerReported(command.slot, Ready(pid=1)), 0.0):
+        if isinstance(answer, FetchPages):
+            core.handle(PagesReserved(answer.reservation), 0.0)
+    return [command.slot]
+
+
+def _settings(trace: Trace) -> CoreSettings:
+    return CoreSettings(
+        workers=trace.workers,
+        limit_bytes=_PLENTY,
+        inbox_nbytes=_PLENTY // 2,
+        max_queue=None,
+        grace_s=1.0,
+        start_timeout_s=10.0,
+        tenant_weights=trace.weights,
+    )
+
+
+@cache
+def _stages(kind: int) -> list[Stage]:
+    """Tasks with the same pipeline are of a kind, and what they take is learned."""
+    return [Stage("simulated", msgspec.Raw(msgspec.msgpack.encode([["Work", kind]])))]
