@@ -154,7 +154,9 @@ def cost_per_task(waiting: int, tenants: int = 1, *, tasks: int = 2000, seed: in
     def submit() -> None:
         nonlocal number
         cost_s = 0.005 * random.paretovariate(1.1)
-        arrival = Arrival(now, cost_s, 1, f"tenant {number % tenants}", estimated_s=cost_s, estimated_bytes=1)
+        tenant = f"tenant {random.randrange(tenants)}"
+        # of any class, so that it does not always go to the end of the queue
+        arrival = Arrival(now, cost_s, 1, tenant, random.randint(-3, 3), estimated_s=cost_s, estimated_bytes=1)
         core.handle(TaskSubmitted(number, spec_of(arrival)), now)
         number += 1
 

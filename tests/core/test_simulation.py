@@ -92,3 +92,10 @@ def test_the_core_breaks_no_promise_on_a_trace(name: str) -> None:
     schedule = replay.run()
     assert replay.idle_in_vain == []
     assert overtaken_for_too_long(trace, schedule) == []
+
+
+def test_in_an_overload_the_core_keeps_its_bound_where_shortest_first_does_not() -> None:
+    arrivals = [Arrival(number / 2, cost_s, 1, estimated_s=cost_s) for number, cost_s in enumerate([2.0, 0.4] * 150)]
+    trace = Trace("overload", arrivals, workers=1)
+    assert overtaken_for_too_long(trace, shortest_first(trace)) != []
+    assert overtaken_for_too_long(trace, Replay(trace).run()) == []
