@@ -48,30 +48,42 @@ class InvalidTask(OffloopError, ValueError):
 
 
 class QueueFull(OffloopError):
-    """The pool refuses a task at once because as many as `max_queue` already wait. Try later, or elsewhere."""
+    """The pool refuses a task at once because as much as `max_queue` or `max_queue_bytes` allows already waits. Try later, or
+    elsewhere."""
 
-    def __init__(self, queued: int, max_queue: int) -> None:
-        self.queued = queued  # tasks that wait now
-        self.max_queue = max_queue  # the limit that the pool was made with
-        super().__init__(f"{queued} tasks already wait and the limit is max_queue={max_queue}: try again later")
+    def __init__(self, queued: int, max_queue: int, *, unit: Literal["tasks", "bytes"] = "tasks") -> None:
+        self.queued = queued  # tasks, or bytes of sources, that wait now
+        self.max_queue = max_queue  # the limit that the pool was made with, in the same unit
+        self.unit = unit
+        limit = "max_queue" if unit == "tasks" else "max_queue_bytes"
+        super().__init__(f"{queued:,} {unit} already wait and the limit is {limit}={max_queue}: try again later")
 
 
 class QueueTimeout(OffloopError, TimeoutError):
-    """The task waited for longer than its `queue_timeout` and was never started."""
+    """The task waited for longer than its `queue_timeout`, or would have had to, and was never started."""
 
-    def __init__(self, queue_timeout_s: float, waiting_for: str) -> None:
+    def __init__(self, queue_timeout_s: float, waiting_for: str, *, expected_s: float | None = None) -> None:
         self.queue_timeout_s = queue_timeout_s
         self.waiting_for = waiting_for  # "a worker" or "memory"
-        super().__init__(f"the task waited {queue_timeout_s:g} s for {waiting_for} and was not started")
+        self.expected_s = expected_s  # how long it would have waited at least; None: it has waited
+        would = f"would have to wait {expected_s:.3g} s, longer than its" if expected_s is not None else "waited"
+        super().__init__(f"the task {would} {queue_timeout_s:g} s for {waiting_for} and was not started")
 
 
 class TaskTimeout(OffloopError, TimeoutError):
-    """The task ran for longer than its `timeout`. It was told to stop and, if it did not, its worker was killed."""
+    """The task ran for longer than its `timeout`: it was told to stop and, if it did not, its worker was killed. Or tasks like
+    it take so much longer that it was not started."""
 
-    def __init__(self, timeout_s: float, *, obeyed: bool, running: str | None = None) -> None:
+    def __init__(
+        self, timeout_s: float, *, obeyed: bool = True, running: str | None = None, expected_s: float | None = None
+    ) -> None:
         self.timeout_s = timeout_s
         self.obeyed = obeyed  # True: it stopped when told to; False: its worker had to be killed
         self.running = running  # the operation that was under way, where known
+        self.expected_s = expected_s  # how long tasks like it take; None: it was started
+        if expected_s is not None:
+            super().__init__(f"the task has {timeout_s:g} s, and tasks like it take {expected_s:.3g} s: it was not started")
+            return
         how = "stopped when told to" if obeyed else "did not stop when told to, so its worker was killed"
         super().__init__(f"the task exceeded its {timeout_s:g} s{_during(running)} and {how}")
 
@@ -158,13 +170,16 @@ class TaskQuarantined(OffloopError):
 
 
 class MemoryLimitExceeded(OffloopError, MemoryError):
-    """More shared memory was asked for than the pool may ever use, or than the system would give."""
+    """More memory was asked for than the pool may ever use, or than the system would give."""
 
-    def __init__(self, asked_bytes: int, limit_bytes: int, *, limited_by: str = "the pool's memory_limit") -> None:
+    def __init__(
+        self, asked_bytes: int, limit_bytes: int, *, limited_by: str = "the pool's memory_limit", what: str = "shared memory"
+    ) -> None:
         self.asked_bytes = asked_bytes
         self.limit_bytes = limit_bytes
         self.limited_by = limited_by
-        super().__init__(f"{asked_bytes:,} bytes of shared memory were needed, but {limited_by} is {limit_bytes:,} bytes")
+        self.what = what  # "shared memory", or "memory" by the task's estimate
+        super().__init__(f"{asked_bytes:,} bytes of {what} were needed, but {limited_by} is {limit_bytes:,} bytes")
 
 
 class SourceTooLarge(MemoryLimitExceeded):

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Amount", "available_cpus", "available_memory", "free_shared_memory"]
+__all__ = ["Amount", "available_cpus", "available_memory", "free_shared_memory", "memory_pressure"]
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory lives on Linux)
 _UNLIMITED = 1 << 60  # cgroup v1 writes a huge number for "no limit"
@@ -39,6 +39,22 @@ def available_memory() -> Amount:
             if limit is not None and limit < _UNLIMITED:
                 candidates.append(Amount(limit, f"cgroup limit ({directory / name})"))
     return min(candidates)
+
+
+def memory_pressure() -> tuple[float, float]:
+    """How short of memory the machine, or this process's cgroup, is now.
+
+    Returns:
+        The share of all memory that could be had without swapping; and of the last ten seconds, the share in which a process
+        stood still for want of memory (pressure stall information), 0 where the kernel does not say.
+    """
+    available, stalled = [_available_share()], [_stalled_share(Path("/proc/pressure/memory"))]
+    for directory in _cgroups("memory"):
+        limit, usage = _read_number(directory / "memory.max"), _read_number(directory / "memory.current")
+        if limit and usage is not None:
+            available.append(1 - (usage - _reclaimable_bytes(directory)) / limit)
+            stalled.append(_stalled_share(directory / "memory.pressure"))
+    return max(min(available), 0.0), max(stalled)
 
 
 def free_shared_memory() -> Amount | None:
@@ -75,6 +91,32 @@ def _cpu_quota(directory: Path) -> float | None:
         period_us = _read_number(directory / "cpu.cfs_period_us")
         return quota_us / period_us if quota_us and period_us and quota_us > 0 else None
     return None if quota == "max" else int(quota) / int(period)
+
+
+def _available_share() -> float:
+    try:
+        sizes = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        return int(sizes["MemAvailable"].split()[0]) / int(sizes["MemTotal"].split()[0])
+    except (OSError, ValueError, KeyError):
+        return 1.0
+
+
+def _stalled_share(path: Path) -> float:
+    """From a line as "some avg10=0.00 avg60=...", in percent."""
+    try:
+        some = path.read_text().splitlines()[0]
+        return float(some.split("avg10=")[1].split()[0]) / 100
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+def _reclaimable_bytes(directory: Path) -> int:
+    """Of a cgroup's usage: files that the kernel keeps as long as nobody needs the memory."""
+    try:
+        sizes = dict(line.split() for line in (directory / "memory.stat").read_text().splitlines())
+        return int(sizes["inactive_file"])
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 def _read_number(path: Path) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import EllipsisType, TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import anyio
 import anyio.to_thread
@@ -16,10 +16,12 @@ from .buffers import Buffer
 from .core.phase import Phase
 from .errors import InvalidTask, PoolClosed, TaskFailed
 from .host.chronicle import Reader
+from .host.host_settings import HostSettings
 from .host.intake import Intake
 from .host.launcher import Launcher
 from .host.process import spawn
 from .host.supervisor import Supervisor
+from .machine import memory_pressure
 from .operation import Header, Operation, Plugin
 from .plugins import Registry
 from .results import Result
@@ -46,11 +48,17 @@ class Pool:
     Args:
         workers: tasks that may run at once, each in a process of its own. Default: the processors that this process may
             use (affinity, cgroup quota).
-        memory_limit: bytes of shared memory that sources and results may take together, as a number or as "2GiB"; if
-            /dev/shm has less free, nine tenths of that, with a warning in the log. Default: half of the memory that the
-            process may use, bounded by /dev/shm likewise.
+        min_workers, max_workers: instead of `workers`: processes that are kept, and tasks that may run at once. More are
+            started when tasks wait, and leave when they have not been needed for `idle_timeout` seconds.
+        memory_limit: bytes that everything may take together, as a number or as "2GiB": sources and results in shared memory,
+            idle workers, and what running tasks are estimated to need. Default: half of the memory that the process may use.
+            Shared memory is bounded by nine tenths of what /dev/shm has free, too. A limit too small for idle workers
+            bounds shared memory only, with a warning in the log.
+        admission: "enforce": a task waits until there is memory for it, and is stopped if it takes far more than was
+            estimated; "shadow": it is only counted how many would have waited; "off".
         timeout: seconds that a task may run, unless `run` says otherwise. None: for ever.
-        max_queue: tasks that may wait; one more is refused with `QueueFull`. None: any number.
+        max_queue, max_queue_bytes: tasks that may wait, and bytes that their sources may have (or as in "1GiB"); beyond that
+            one is refused with `QueueFull`. None: any number.
         spares: ready workers beyond that. When a worker dies, a spare takes its place at once, without the wait
             for a start, and has loaded the plugins that have been of use in this pool. Each costs the memory
             of an idle process, and 256 KiB of `memory_limit`.
@@ -83,6 +91,11 @@ class Pool:
         memory_limit: int | str | None = None,
         timeout: float | None = 30.0,
         max_queue: int | None = None,
+        max_queue_bytes: int | str | None = None,
+        min_workers: int | None = None,
+        max_workers: int | None = None,
+        idle_timeout: float = 30.0,
+        admission: Literal["enforce", "shadow", "off"] = "enforce",
         spares: int = 0,
         plugins: Sequence[str | Plugin | type[Plugin]] | None = None,
         grace: float = 0.25,
@@ -104,6 +117,11 @@ class Pool:
             memory_limit=memory_limit,
             timeout=timeout,
             max_queue=max_queue,
+            max_queue_bytes=max_queue_bytes,
+            min_workers=min_workers,
+            max_workers=max_workers,
+            idle_timeout=idle_timeout,
+            admission=admission,
             plugins=plugins,
             grace=grace,
             start_timeout=start_timeout,
@@ -137,8 +155,17 @@ class Pool:
         if self._supervisor is not None:
             raise PoolClosed("a pool can be entered only once")
         self._registry = Registry(self._settings.plugins)
-        settings, plugins = self._settings, self._registry.references
-        supervisor = Supervisor(settings.resolved(), plugins, nice=settings.nice, launch=self._launcher)
+        core_settings = self._settings.resolved()
+        supervisor = Supervisor(
+            core_settings,
+            HostSettings(
+                plugins=self._registry.references,
+                nice=self._settings.nice,
+                launch=self._launcher,
+                max_private_bytes=core_settings.hard_limit_bytes,
+                memory_pressure=memory_pressure,
+            ),
+        )
         self._supervisor = supervisor
         self._intake = Intake(supervisor)
         await self._stack.enter_async_context(supervisor.running())
@@ -193,7 +220,7 @@ class Pool:
             TaskFailed: a processor refused or failed to carry it out.
             WorkerDied: its worker crashed or was killed; `report` has all that is known of it.
             TaskQuarantined: this source with this pipeline has killed too many workers.
-            MemoryLimitExceeded: source or result can never fit.
+            MemoryLimitExceeded: source, result, or what the task is estimated to need can never fit.
             PluginError: a plugin's processor cannot be loaded.
             PoolClosed: the pool is not open, or was closed meanwhile.
             PoolMisused: this is another process, thread or event loop than the one that entered the pool. So with all methods
@@ -212,10 +239,12 @@ class Pool:
         if priority or tenant is not None:
             check_order(priority, tenant)
         material = classify(source)
-        stages = self._registry.stages(pipeline)
+        operations = pipeline if isinstance(pipeline, list | Operation) else list(pipeline)
+        stages = self._registry.stages(operations)
+        forecaster = self._registry.maybe_forecaster(operations)
         retries = self._settings.retries if retries is None else check_retries(retries)
         submission = Submission(
-            supervisor, self._intake, stages, timeout, queue_timeout, retries, priority, tenant, _destination(to)
+            supervisor, self._intake, stages, forecaster, timeout, queue_timeout, retries, priority, tenant, _destination(to)
         )
         return await submission.carry_out(material)
 

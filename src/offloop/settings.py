@@ -7,10 +7,13 @@ import math
 import re
 import secrets
 from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
+from .core.admission_mode import AdmissionMode
 from .core.allocator import PAGE_NBYTES, pages
+from .core.budget import WORKER_NBYTES
 from .core.core_settings import FIRST_GRANT_NBYTES, CoreSettings
 from .machine import Amount, available_cpus, available_memory, free_shared_memory
 from .operation import Plugin
@@ -19,7 +22,10 @@ __all__ = ["PoolSettings", "default_memory_limit", "parse_size"]
 
 _log = logging.getLogger("offloop.settings")
 
-_MEMORY_SHARE = 0.5  # of what the process may use: the rest is for the server, and for what workers need beside the arena
+AdmissionName: TypeAlias = Literal["enforce", "shadow", "off"]
+
+_MEMORY_SHARE = 0.5  # of what the process may use: the rest is for the server
+_LEAST_FOR_TASKS = 64 * 1024 * 1024  # beside idle workers
 _SHARED_MEMORY_SHARE = 0.9  # of what is free in /dev/shm: others use it too
 _INBOX_SHARE = 0.75  # of the arena: sources never take the room that results need to be finished
 _MIN_MEMORY_LIMIT = 1024 * 1024
@@ -43,9 +49,14 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     the range."""
 
     workers: int | None = None  # None: as many as processors may be used
-    memory_limit: int | str | None = None  # bytes of shared memory, or "2GiB"; None: see `default_memory_limit`
+    min_workers: int | None = None  # instead: so many are kept, 1 where only the other is given...
+    max_workers: int | None = None  # ...and so many work at once, as many as processors where only the other is
+    idle_timeout: float = 30.0  # seconds after which more than the least go
+    memory_limit: int | str | None = None  # bytes that everything may take, or "2GiB"; None: see `default_memory_limit`
+    admission: AdmissionName = "enforce"  # what the memory limit means for tasks
     timeout: float | None = 30.0  # seconds a task may run; None: for ever
     max_queue: int | None = None  # tasks that may wait; None: any number
+    max_queue_bytes: int | str | None = None  # bytes that their sources may have; None: any number
     grace: float = 0.25  # seconds between telling a task or a worker to stop and SIGKILL
     start_timeout: float = 30.0  # seconds from starting a worker to its being ready
     spares: int = 0  # ready workers beyond `workers`, to take over from one that dies
@@ -68,12 +79,15 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
             ValueError: a value is out of its range.
             TypeError: a value is of the wrong type.
         """
-        if self.workers is not None:
-            check_workers(self.workers)
+        self._check_workers()
         if self.max_queue is not None:
             check_range("max_queue", self.max_queue, 0, math.inf, whole=True)
         if self.timeout is not None:
             check_seconds("timeout", self.timeout)
+        if self.max_queue_bytes is not None:
+            check_range("max_queue_bytes", _named_size("max_queue_bytes", self.max_queue_bytes), 0, math.inf, whole=True)
+        if self.admission not in get_args(AdmissionName):
+            raise ValueError(f"admission={self.admission!r}: must be one of {', '.join(map(repr, get_args(AdmissionName)))}")
         check_range("nice", self.nice, 0, 19, whole=True)
         check_seconds("grace", self.grace)
         check_seconds("start_timeout", self.start_timeout)
@@ -86,6 +100,17 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
             self._check_spares(nbytes - pages(int(nbytes * _INBOX_SHARE)))
         if isinstance(self.plugins, str | bytes) or not isinstance(self.plugins, Sequence | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"plugins={self.plugins!r}: give a list of plugins")
+
+    def _check_workers(self) -> None:
+        check_seconds("idle_timeout", self.idle_timeout)
+        if self.workers is not None:
+            check_workers(self.workers)
+            if self.min_workers is not None or self.max_workers is not None:
+                raise ValueError("workers, and min_workers or max_workers: give a fixed number or a range, not both")
+        if self.min_workers is not None:
+            check_range("min_workers", self.min_workers, 1, _MAX_WORKERS, whole=True)
+        if self.max_workers is not None:
+            check_range("max_workers", self.max_workers, self.min_workers or 1, _MAX_WORKERS, whole=True)
 
     def _check_tenants(self) -> None:
         if not isinstance(self.tenant_weights, Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -114,15 +139,19 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def resolved(self) -> CoreSettings:
         """What the core needs, with the machine's answers filled in."""
-        workers = available_cpus().value if self.workers is None else self.workers
-        limit = default_memory_limit().value if self.memory_limit is None else _what_there_is(parse_size(self.memory_limit))
-        limit = limit // PAGE_NBYTES * PAGE_NBYTES
+        least, workers = self._range_of_workers()
+        total = default_memory_limit().value if self.memory_limit is None else parse_size(self.memory_limit)
+        limit = _what_there_is(total) // PAGE_NBYTES * PAGE_NBYTES
         inbox_nbytes = pages(int(limit * _INBOX_SHARE))
         self._check_spares(limit - inbox_nbytes)
         intensity = _CRASHES_PER_WORKER * (workers + self.spares) if self.restart_intensity is None else self.restart_intensity
         memory = self.max_worker_memory
         return CoreSettings(
             workers=workers,
+            min_workers=least,
+            idle_timeout_s=self.idle_timeout,
+            budget_bytes=self._budget(total, workers + self.spares),
+            admission=AdmissionMode(self.admission),
             limit_bytes=limit,
             inbox_nbytes=inbox_nbytes,
             spares=self.spares,
@@ -137,9 +166,29 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
             tenant_weights=self.tenant_weights,
             seed=secrets.randbits(32),
             max_queue=self.max_queue,
+            max_queue_bytes=None if self.max_queue_bytes is None else parse_size(self.max_queue_bytes),
             grace_s=self.grace,
             start_timeout_s=self.start_timeout,
         )
+
+    def _range_of_workers(self) -> tuple[int, int]:
+        if self.workers is not None:
+            return self.workers, self.workers
+        if self.min_workers is None and self.max_workers is None:
+            cpus = available_cpus().value
+            return cpus, cpus
+        least = self.min_workers or 1
+        return least, self.max_workers or max(available_cpus().value, least)
+
+    def _budget(self, total: int, workers: int) -> int | None:
+        """The memory limit, if idle workers leave enough of it for anything to be decided by it."""
+        least = workers * WORKER_NBYTES + _LEAST_FOR_TASKS
+        if total >= least or self.admission == "off":
+            return total
+        if self.memory_limit is not None:
+            message = "memory_limit is %d bytes, but %d workers take about %d when idle: it bounds shared memory only"
+            _log.warning(message, total, workers, workers * WORKER_NBYTES)
+        return None
 
     def _check_spares(self, results_nbytes: int) -> None:
         """Refuse more spares than there is memory for: each has its first result's memory ready."""
@@ -153,23 +202,17 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def default_memory_limit() -> Amount:
-    """The bytes of shared memory that a pool uses at most unless told otherwise, and why: half of the memory that the process
-    may use, or nine tenths of what is free in /dev/shm, whichever is less."""
+    """The bytes that a pool uses at most unless told otherwise, and why: half of the memory that the process may use."""
     memory = available_memory()
-    candidates = [Amount(int(memory.value * _MEMORY_SHARE), f"half of {memory.source}")]
-    shared = free_shared_memory()
-    if shared is not None:
-        candidates.append(Amount(int(shared.value * _SHARED_MEMORY_SHARE), f"nine tenths of what is {shared.source}"))
-    smallest = min(candidates)
-    return smallest._replace(value=max(smallest.value, _MIN_MEMORY_LIMIT))
+    return Amount(max(int(memory.value * _MEMORY_SHARE), _MIN_MEMORY_LIMIT), f"half of {memory.source}")
 
 
 def _what_there_is(asked: int) -> int:
-    """As much of the memory that was asked for as /dev/shm has: a plan on more would refuse tasks half-way."""
+    """As much of the memory as /dev/shm has: a plan on more shared memory than that would refuse tasks half-way."""
     shared = free_shared_memory()
     there_is = asked if shared is None else max(int(shared.value * _SHARED_MEMORY_SHARE), _MIN_MEMORY_LIMIT)
     if there_is < asked:
-        _log.warning("memory_limit is %d bytes, but /dev/shm has only %d for it: the pool uses those", asked, there_is)
+        _log.info("memory_limit is %d bytes, of which /dev/shm has only %d for sources and results", asked, there_is)
     return min(asked, there_is)
 
 

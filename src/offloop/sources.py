@@ -30,6 +30,11 @@ class Bytes(msgspec.Struct, frozen=True):
 
     data: memoryview  # one-dimensional, contiguous
 
+    @property
+    def nbytes(self) -> int:
+        """Its length."""
+        return self.data.nbytes
+
 
 class File(msgspec.Struct, frozen=True):
     """A file to be read."""
@@ -43,6 +48,11 @@ class Samples(msgspec.Struct, frozen=True):
     data: memoryview  # one-dimensional, contiguous bytes
     shape: tuple[int, int, int]  # height, width, bands
     dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        """Its length in bytes."""
+        return self.data.nbytes
 
 
 def classify(source: Source) -> Bytes | File | Samples | Buffer | Result:

@@ -13,13 +13,15 @@ from time import monotonic
 
 import anyio
 
+from .appraisal import Appraisal, appraise
 from .buffers import Buffer
-from .core.events import TaskPrepared, TaskRefused
+from .core.events import TaskEstimated, TaskPrepared, TaskRefused
 from .core.tasks import Completed, TaskSpec
 from .errors import InvalidTask, OffloopError, QueueTimeout
 from .host.intake import Intake, Placed, in_inbox, in_outbox
 from .host.supervisor import Supervisor
 from .host.tickets import TaskTicket
+from .plugins.forecast import Forecaster
 from .results import Result
 from .sources import Bytes, File, Samples
 from .wire.handles import EncodedAt, RasterAt
@@ -36,6 +38,7 @@ class Submission:
         supervisor: Supervisor,
         intake: Intake,
         stages: list[Stage],
+        forecaster: Forecaster | None,  # who can say what the pipeline will take
         timeout_s: float | None,
         queue_timeout_s: float | None,
         retries: int,
@@ -46,6 +49,8 @@ class Submission:
         self._supervisor = supervisor
         self._intake = intake
         self._stages = stages
+        self._forecaster = forecaster
+        self._appraisal = Appraisal()
         self._timeout_s = timeout_s
         self._queue_timeout_s = queue_timeout_s
         self._retries = retries
@@ -58,13 +63,13 @@ class Submission:
     async def carry_out(self, material: Bytes | File | Samples | Buffer | Result) -> Result:
         """Bring the source in, wait for the outcome, and return or raise it."""
         queued = monotonic()
-        ticket = self._submit_in_place(material)
+        ticket = self._submit_in_place(material) if self._forecaster is None else None
         in_place = ticket is not None
         if ticket is None:
-            ticket = self._supervisor.submit(self._task_id, None)
+            ticket = self._supervisor.submit(self._task_id, None, _nbytes_if_known(material))
         try:
             if not in_place and not ticket.is_set:
-                await self._prepare(material)
+                await self._prepare(material, ticket)
             await ticket.wait()
         finally:
             if not ticket.is_set:
@@ -89,16 +94,18 @@ class Submission:
                 pass
         return placed and self._supervisor.submit(self._task_id, self._spec(placed))
 
-    async def _prepare(self, material: Bytes | File | Samples | Buffer | Result) -> None:
-        """Bring the source to where a worker can read it, and queue the task."""
+    async def _prepare(self, material: Bytes | File | Samples | Buffer | Result, ticket: TaskTicket) -> None:
+        """Bring the source to where a worker can read it, and queue the task; unless it is refused before."""
         queue_timeout = self._queue_timeout_s
         try:
             if queue_timeout is None:  # no scope to pay for
-                placed = await self._place(material)
+                placed = await self._bring_in(material, ticket)
             else:
-                placed = await self._place_in_time(queue_timeout, material)
+                placed = await self._bring_in_in_time(queue_timeout, material, ticket)
         except OffloopError as error:
             self._supervisor.apply(TaskRefused(self._task_id, error))
+            return
+        if placed is None:
             return
         self._supervisor.apply(TaskPrepared(self._task_id, self._spec(placed)))
         self._intake.release(placed)
@@ -115,23 +122,48 @@ class Submission:
             retries=self._retries,
             priority=self._priority,
             tenant=self._tenant,
+            estimate=self._appraisal.estimate,
+            media_type=self._appraisal.media_type,
         )
 
-    async def _place_in_time(self, queue_timeout: float, material: Bytes | File | Samples | Buffer | Result) -> Placed:
+    async def _bring_in_in_time(
+        self, queue_timeout: float, material: Bytes | File | Samples | Buffer | Result, ticket: TaskTicket
+    ) -> Placed | None:
         with anyio.move_on_after(queue_timeout):
-            return await self._place(material)
+            return await self._bring_in(material, ticket)
         raise QueueTimeout(queue_timeout, "memory")
 
-    async def _place(self, material: Bytes | File | Samples | Buffer | Result) -> Placed:
+    async def _bring_in(self, material: Bytes | File | Samples | Buffer | Result, ticket: TaskTicket) -> Placed | None:
+        """The source where a worker can read it; None if the task was refused for what it would take."""
+        if isinstance(material, Buffer):
+            placed = self._move(material)  # at once: whatever comes, its owner has it no more
+            if placed.view is None or await self._accepted(Bytes(placed.view), ticket):
+                return placed
+            return None
+        if not await self._accepted(material, ticket):
+            return None
+        if self._forecaster is not None and isinstance(material, Result):
+            placed = self._maybe_in_place(material)
+            if placed is not None:
+                return placed
+        return await self._place(material)
+
+    async def _accepted(self, material: Bytes | File | Samples | Result, ticket: TaskTicket) -> bool:
+        """Whether the task may be run, by what it is likely to take."""
+        if self._forecaster is None:
+            return True
+        self._appraisal = await appraise(self._forecaster, material, self._supervisor.errands)
+        self._supervisor.apply(TaskEstimated(self._task_id, self._spec(Placed(EncodedAt(None))), self._appraisal.nbytes))
+        return not ticket.is_set
+
+    async def _place(self, material: Bytes | File | Samples | Result) -> Placed:
         match material:
             case Bytes(data):
-                return await self._intake.place(data)
+                return await self._intake.place(self._task_id, data)
             case File(path):
-                return await self._intake.place_file(path)
+                return await self._intake.place_file(self._task_id, path)
             case Samples(data, shape, dtype):
-                return await self._intake.place_raster(data, shape, dtype)
-            case Buffer():
-                return self._move(material)
+                return await self._intake.place_raster(self._task_id, data, shape, dtype)
             case Result():
                 return await self._copy_result(material)
 
@@ -144,7 +176,7 @@ class Submission:
     def _maybe_in_place(self, result: Result) -> Placed | None:
         """The result where it lies, if the worker that made it is free this moment."""
         block, raster = result.block, result.raster
-        if block is None or not self._supervisor.can_run_in_place(block):
+        if block is None or not self._supervisor.can_run_in_place(self._task_id, block):
             return None
         try:
             view = result.data[:]
@@ -160,17 +192,26 @@ class Submission:
         except ValueError:
             raise InvalidTask("this result's data was released; nothing is left to be a source") from None
         if result.path is not None:
-            return await self._intake.place_file(str(result.path))
+            return await self._intake.place_file(self._task_id, str(result.path))
         raster = result.raster
         if raster is None:
-            return await self._intake.place(data)
-        return await self._intake.place_raster(data, raster.shape, raster.dtype)
+            return await self._intake.place(self._task_id, data)
+        return await self._intake.place_raster(self._task_id, data, raster.shape, raster.dtype)
 
     async def _remove_leftover(self, temporary: Path, ticket: TaskTicket) -> None:
         """A worker that was killed while it wrote a file leaves its temporary name behind."""
         if not isinstance(ticket.outcome, Completed):
             errands = self._supervisor.errands
             await errands.in_thread(_remove_if_there, temporary, limiter=errands.source_threads)
+
+
+def _nbytes_if_known(material: Bytes | File | Samples | Buffer | Result) -> int:
+    if isinstance(material, File):
+        return 0
+    try:
+        return material.nbytes
+    except ValueError:
+        return 0  # it was released; whoever tries to bring it in says so
 
 
 def _remove_if_there(path: Path) -> None:

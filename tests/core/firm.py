@@ -46,8 +46,7 @@ class Firm:
         return self.hiring.reconcile(self.now)
 
     def resize(self, workers: int) -> list[Command]:
-        self.crew.limit = workers
-        return self.reconcile()
+        return self.hiring.resize(workers, self.now)
 
     def ready(self, *indices: int) -> list[Command]:
         commands: list[Command] = []

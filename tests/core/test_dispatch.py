@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from offloop.core.admission_mode import AdmissionMode
 from offloop.core.arena import Arena
+from offloop.core.budget import Budget
 from offloop.core.commands import Send
 from offloop.core.crew import Crew
 from offloop.core.dispatch import Dispatch
@@ -26,7 +28,8 @@ class Desk:
         self.crew = Crew(workers)
         self.queue = TaskQueue()
         arena = Arena(4 << 20, 3 << 20)
-        self.dispatch = Dispatch(self.crew, self.queue, Supply(arena))
+        budget = Budget(arena, None, AdmissionMode.OFF)
+        self.dispatch = Dispatch(self.crew, self.queue, Supply(arena, budget), budget)
         for index in range(workers):
             slot = self.crew.add()
             slot.outbox_id = self.crew.new_outbox_id()

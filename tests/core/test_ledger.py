@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from offloop.core.admission_mode import AdmissionMode
 from offloop.core.arena import INBOX_ID, Arena, Block, Holder, Lease
+from offloop.core.budget import Budget
 from offloop.core.commands import SettleTask
 from offloop.core.ledger import Ledger
+from offloop.core.queue import TaskQueue
 from offloop.core.supply import Supply, worker_lease
 from offloop.core.tasks import TaskRecord
 from offloop.errors import PoolClosed
@@ -20,8 +23,9 @@ class Scene:
     def __init__(self) -> None:
         self.arena = Arena(32 * P, 16 * P)
         self.arena.add_segment(1, 33 * P, keep=P)
-        self.supply = Supply(self.arena)
-        self.ledger = Ledger(self.arena, self.supply)
+        budget = Budget(self.arena, None, AdmissionMode.OFF)
+        self.supply = Supply(self.arena, budget)
+        self.ledger = Ledger(self.arena, self.supply, budget, TaskQueue())
 
     def block(self, segment_id: int, holder: Holder, owner: int) -> Block:
         found = self.arena.allocate(segment_id, P, holder, owner)

@@ -23,8 +23,14 @@ def order_of(*tasks: TaskRecord, weights: dict[str, float] | None = None) -> Ord
     return order
 
 
+def popped(order: Order) -> TaskRecord:
+    task = order.first()
+    order.take(task)
+    return task
+
+
 def drained(order: Order) -> list[int]:
-    return [order.pop().task_id for _ in range(len(order))]
+    return [popped(order).task_id for _ in range(len(order))]
 
 
 def test_twenty_thumbnails_go_before_a_panorama_that_came_first() -> None:
@@ -72,7 +78,7 @@ def test_tenants_share_the_time_by_their_weights_whatever_their_tasks_cost(weigh
     order = order_of(*dear, *cheap, weights={"dear": weight})
     spent: Counter[str | None] = Counter()
     while spent.total() < 40:
-        one = order.pop()
+        one = popped(order)
         assert one.spec is not None
         spent[one.spec.tenant] += one.cost_s  # pyright: ignore[reportArgumentType] (a Counter of seconds)
     assert spent["dear"] / spent["cheap"] == pytest.approx(weight, rel=0.1)
@@ -81,10 +87,10 @@ def test_tenants_share_the_time_by_their_weights_whatever_their_tasks_cost(weigh
 def test_a_tenant_alone_has_all_and_saves_nothing_for_later() -> None:
     order = order_of(*(task(number, 0.0, 0.1, tenant="alone") for number in range(50)))
     for _ in range(40):
-        order.pop()
+        popped(order)
     for number in range(100, 150):
         order.add(task(number, 0.0, 0.1, tenant="late"))
-    tenants = [one.spec.tenant for one in (order.pop() for _ in range(10)) if one.spec is not None]
+    tenants = [one.spec.tenant for one in (popped(order) for _ in range(10)) if one.spec is not None]
     assert tenants.count("late") in (4, 5, 6)
 
 

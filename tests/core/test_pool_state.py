@@ -385,19 +385,19 @@ def test_a_result_is_a_source_in_place_for_the_worker_that_made_it() -> None:
     maker = pool_slot(pool, 1)
     block = pool.granted(1, 5000, maker)
     pool.done(1, maker, output=in_outbox(block, 5000))
-    assert pool.core.can_run_in(block.segment_id)
+    assert pool.core.can_run_in(block.segment_id, 99, 0)
     (command,) = pool.run(2, block, nbytes=5000, segment=OUTBOX, outbox_id=block.segment_id)
     assert isinstance(command, Send)
     assert command.slot == maker
-    assert not pool.core.can_run_in(block.segment_id)
+    assert not pool.core.can_run_in(block.segment_id, 99, 0)
 
 
 def test_no_worker_of_a_past_outbox_can_run_anything() -> None:
     pool = PoolScript().opened()
     pool.reaped()
     pool.ready()
-    assert not pool.core.can_run_in(1)
-    assert pool.core.can_run_in(2)
+    assert not pool.core.can_run_in(1, 99, 0)
+    assert pool.core.can_run_in(2, 99, 0)
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -22,8 +22,14 @@ def queue_of(*entries: tuple[int, float | None]) -> TaskQueue:
     return queue
 
 
+def popped(queue: TaskQueue) -> TaskRecord:
+    task = queue.order.first()
+    queue.take(task)
+    return task
+
+
 def drained(queue: TaskQueue) -> list[int]:
-    return [queue.pop().task_id for _ in range(len(queue))]
+    return [popped(queue).task_id for _ in range(len(queue))]
 
 
 def test_of_tasks_that_cost_the_same_the_one_that_was_submitted_first_is_first() -> None:
@@ -36,7 +42,7 @@ def test_an_empty_queue_is_false_and_has_nothing_to_wait_for() -> None:
     assert queue.earliest == inf
     assert queue.expired(1e9) == []
     with pytest.raises(KeyError):
-        queue.pop()
+        popped(queue)
 
 
 def test_a_task_that_was_next_already_goes_to_the_front() -> None:
@@ -63,7 +69,7 @@ def test_those_whose_time_has_come_are_taken_out_earliest_first() -> None:
 
 def test_a_task_that_left_does_not_expire() -> None:
     queue = queue_of((1, 5.0), (2, 5.0))
-    queue.pop()
+    popped(queue)
     queue.remove(2)
     assert queue.expired(6.0) == []
     assert queue.earliest == inf
@@ -86,7 +92,7 @@ def test_the_deadlines_of_tasks_that_were_dispatched_do_not_pile_up() -> None:
     queue = TaskQueue()
     for task_id in range(1000):
         queue.push(task(task_id), 1e6)
-        queue.pop()
+        popped(queue)
     assert deadlines_kept(queue) < 100
 
 
@@ -123,11 +129,11 @@ def test_all_can_be_taken_or_only_those_for_a_fresh_worker() -> None:
 
 def test_a_task_that_was_sent_in_time_and_comes_back_has_kept_its_deadline() -> None:
     queue = queue_of((1, 5.0))
-    first = queue.pop()
+    first = popped(queue)
     first.dispatches += 1
     queue.push_front(first)
     assert queue.expired(6.0) == []
-    assert queue.pop() is first
+    assert popped(queue) is first
 
 
 def test_when_all_have_left_nobody_wakes_for_their_deadlines() -> None:
@@ -142,6 +148,6 @@ def test_when_all_have_left_nobody_wakes_for_their_deadlines() -> None:
 
 def test_nobody_is_woken_for_the_deadline_of_a_task_that_has_left() -> None:
     queue = queue_of((1, 5.0))
-    queue.pop()
+    popped(queue)
     queue.push(task(2), 9.0)
     assert queue.earliest == 9.0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from offloop.core.admission_mode import AdmissionMode
 from offloop.core.arena import INBOX_ID, Arena, Block, Holder, Lease, Reservation
+from offloop.core.budget import Budget
 from offloop.core.commands import Command, FetchPages, ProvideInput, RefuseInput, Send
 from offloop.core.supply import Supply, caller_lease, worker_lease
 from offloop.core.tasks import TaskRecord
@@ -23,11 +25,11 @@ class Scene:
     def __init__(self) -> None:
         self.arena = Arena(10 * P, 8 * P)
         self.arena.add_segment(OUTBOX_ID, 11 * P, keep=P)
-        self.supply = Supply(self.arena)
+        self.supply = Supply(self.arena, Budget(self.arena, None, AdmissionMode.OFF))
         self.running = 99  # tasks that workers have: enough for one of them to go on
 
     def serve(self) -> list[Command]:
-        return self.supply.serve(self.running)
+        return self.supply.serve(self.running, 0)
 
     def hold(self, npages: int, segment_id: int = INBOX_ID) -> Block:
         """Somebody holds so much; its pages are there."""

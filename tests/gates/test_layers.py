@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "offloop"
 
 CONTRACTS = {"errors", "operation", "processor"}
-POOL = {"buffers", "machine", "pool", "results", "settings", "sources", "statistics", "submission"}
+POOL = {"appraisal", "buffers", "machine", "pool", "results", "settings", "sources", "statistics", "submission"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "operation": {"errors"},
     "processor": {"operation"},
     "wire": set(),
-    "core": {"wire", "errors", "history"},
+    "core": {"wire", "errors", "history", "operation"},
     "host": {"core", "wire", "errors", "history"},
     "worker": {"wire", *CONTRACTS},
     "plugins": {"errors", "operation", "wire.messages"},

@@ -36,6 +36,12 @@ ARRIVALS = st.lists(
 )
 
 
+def popped(order: Order) -> TaskRecord:
+    task = order.first()
+    order.take(task)
+    return task
+
+
 def records(arrivals: list[Arrival]) -> list[TaskRecord]:
     now = 0.0
     found: list[TaskRecord] = []
@@ -66,7 +72,7 @@ def test_one_worker_serves_everything_once_and_is_never_idle_while_a_task_waits(
         if not order:
             now = coming[0].submitted_at
             continue
-        task = order.pop()
+        task = popped(order)
         served.append(task.task_id)
         now += task.cost_s
     assert sorted(served) == list(range(len(arrivals)))
@@ -79,7 +85,7 @@ def test_within_a_tenant_nothing_is_overtaken_by_what_came_after_its_patience(ar
     tasks = records(arrivals)
     for task in tasks:
         order.add(task)
-    place = {order.pop().task_id: index for index in range(len(tasks))}
+    place = {popped(order).task_id: index for index in range(len(tasks))}
     for waiting in tasks:
         for later in tasks:
             if of(later).tenant != of(waiting).tenant or place[later.task_id] > place[waiting.task_id]:
@@ -103,7 +109,7 @@ def test_while_tenants_compete_no_share_is_off_by_more_than_a_turn_and_the_deare
     spent: dict[str, float] = defaultdict(float)
     competing = set(order.waiting)
     while set(order.waiting) == competing:
-        task = order.pop()
+        task = popped(order)
         tenant = of(task).tenant
         assert tenant is not None
         spent[tenant] += task.cost_s
@@ -123,4 +129,4 @@ def test_whoever_leaves_is_gone_and_the_others_are_not(arrivals: list[Arrival], 
     gone = {number for number in leaving if order.remove(number) is not None}
     assert gone == set(leaving) & {task.task_id for task in tasks}
     assert sum(order.waiting.values()) == len(order) == len(tasks) - len(gone)
-    assert {order.pop().task_id for _ in range(len(order))} == {task.task_id for task in tasks} - gone
+    assert {popped(order).task_id for _ in range(len(order))} == {task.task_id for task in tasks} - gone

@@ -344,7 +344,11 @@ class PoolMachine(RuleBasedStateMachine):
         retries: int,
     ) -> None:
         held = self.held[source] if 0 <= source < len(self.held) else None
-        if held is not None and held[0].segment_id != INBOX_ID and not self.core.can_run_in(held[0].segment_id):
+        if (
+            held is not None
+            and held[0].segment_id != INBOX_ID
+            and not self.core.can_run_in(held[0].segment_id, 0, held[0].nbytes)
+        ):
             held = None
         in_outbox = held is not None and held[0].segment_id != INBOX_ID
         place = EncodedAt(None)

@@ -1,30 +1,72 @@
-"""Whether a task may run at all: not, if its source is known to kill workers."""
+"""Whether a task may run at all: not, if it could never fit into memory, if it would come too late, if too much waits already,
+or if its source is known to kill workers. All of it is said as soon as it can be known.
+"""
 
 from __future__ import annotations
 
+from ..errors import MemoryLimitExceeded, QueueFull, QueueTimeout, TaskTimeout
 from .commands import Command
+from .core_settings import CoreSettings
 from .dispatch import Dispatch
 from .identification import Identification
 from .ledger import Ledger
 from .quarantine import Quarantine
-from .tasks import TaskRecord
+from .tasks import TaskRecord, TaskSpec
 
 __all__ = ["Admission"]
+
+_Refusal = QueueFull | QueueTimeout | MemoryLimitExceeded | TaskTimeout
+
+_HOPELESS = 2.0  # times its timeout: what a task must be expected to take before it is not tried
+_TRIAL_EVERY_S = 1.0  # one that is expected to take too long is let in now and then, or nobody would learn that it does not
 
 
 class Admission:
     """Lets tasks in, or looks at their source first."""
 
-    def __init__(self, ledger: Ledger, quarantine: Quarantine, identification: Identification, dispatch: Dispatch) -> None:
+    def __init__(
+        self,
+        settings: CoreSettings,
+        ledger: Ledger,
+        quarantine: Quarantine,
+        identification: Identification,
+        dispatch: Dispatch,
+    ) -> None:
+        self._settings = settings
+        self._crew, self._queue, self._budget = dispatch.crew, dispatch.queue, dispatch.budget
         self._ledger = ledger
         self._quarantine = quarantine
         self._identification = identification
         self._dispatch = dispatch
+        self._next_trial_at = 0.0
+
+    def submitted(self, task: TaskRecord, nbytes: int) -> QueueFull | None:
+        """A task came, with a source of so many bytes; zero: that is not known yet."""
+        settings = self._settings
+        if settings.max_queue is None and settings.max_queue_bytes is None:
+            return None
+        others = len(self._ledger) - 1
+        waiting = others - self._crew.running - self._crew.idle
+        if settings.max_queue is not None and waiting >= settings.max_queue:
+            return QueueFull(max(waiting, 0), settings.max_queue)
+        return self._too_many_bytes(task, nbytes)
+
+    def estimated(self, task: TaskRecord, spec: TaskSpec, nbytes: int, now: float) -> list[Command]:
+        """It is known what a task is likely to take, and its source is yet to be brought in."""
+        task.spec, task.nbytes = spec, nbytes
+        self._dispatch.estimates.fill_in(task)
+        refusal = self._refusal(task, now)
+        return [] if refusal is None else self._ledger.settle(task, refusal)
 
     def enter(self, task: TaskRecord, now: float) -> list[Command]:
         """A task's source is in place. One that lies in an outbox is the result of a task that did no harm."""
         spec = task.spec
         assert spec is not None
+        task.nbytes = 0 if spec.source.block is None else spec.source.block.nbytes
+        self._dispatch.estimates.fill_in(task)
+        refusal = self._refusal(task, now)
+        if refusal is not None:
+            return self._ledger.settle(task, refusal)
         if spec.outbox_id is not None or not self._quarantine.suspects(spec, now):
             return self._dispatch.enter(task, now)
         if spec.source.block is None:
@@ -39,3 +81,39 @@ class Admission:
         if refusal is not None:
             return self._ledger.settle(task, refusal)
         return self._dispatch.enter(task, now)
+
+    def _refusal(self, task: TaskRecord, now: float) -> _Refusal | None:
+        """Why a task is not taken, now that it is known what it is likely to take."""
+        return (
+            self._budget.refusal(task)
+            or self._too_many_bytes(task, task.nbytes)
+            or self._too_late(task)
+            or self._too_long(task, now)
+        )
+
+    def _too_many_bytes(self, task: TaskRecord, nbytes: int) -> QueueFull | None:
+        limit, others = self._settings.max_queue_bytes, self._queue.nbytes - task.queued_bytes
+        if limit is not None and nbytes and others + nbytes > limit and not self._crew.idle:
+            return QueueFull(others, limit, unit="bytes")
+        self._queue.count_source(task, nbytes)
+        return None
+
+    def _too_late(self, task: TaskRecord) -> QueueTimeout | None:
+        """Even if nobody came before it any more, it would start too late."""
+        assert task.spec is not None
+        limit_s = task.spec.queue_timeout_s
+        if limit_s is None or self._crew.idle:
+            return None
+        expected_s = self._queue.order.ahead_s(task) / max(self._crew.limit, 1)
+        return QueueTimeout(limit_s, "a worker", expected_s=expected_s) if expected_s > limit_s else None
+
+    def _too_long(self, task: TaskRecord, now: float) -> TaskTimeout | None:
+        """Tasks like it take far longer than it may."""
+        assert task.spec is not None
+        limit_s = task.spec.timeout_s
+        if limit_s is None or task.cost_s <= limit_s * _HOPELESS or not self._dispatch.estimates.knows(task):
+            return None
+        if now >= self._next_trial_at:
+            self._next_trial_at = now + _TRIAL_EVERY_S
+            return None
+        return TaskTimeout(limit_s, expected_s=task.cost_s)

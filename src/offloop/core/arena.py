@@ -75,23 +75,15 @@ class Arena:
 
     def __init__(self, limit_bytes: int, inbox_nbytes: int) -> None:
         self.limit_bytes = limit_bytes
+        self.ceiling_bytes = limit_bytes  # less than the limit while the rest of the budget is somebody else's
+        self.used_bytes = 0  # pages that belong to a block
+        self.reserved_bytes = 0  # pages that the pool has now, in use or kept for reuse
         self.leases: Counter[Holder] = Counter()  # how many, for statistics
         self._segments: dict[int, SegmentAllocator] = {INBOX_ID: SegmentAllocator(inbox_nbytes)}
         self._blocks: dict[int, Block] = {}  # by generation
         self._generation = 0
         self._system_limit_bytes = limit_bytes  # less than the limit once the system refused pages
         self._busy_nbytes = 0
-        self._orphan_nbytes = 0  # blocks of dropped segments that somebody still looks at
-
-    @property
-    def reserved_bytes(self) -> int:
-        """Pages that the pool has now, in use or kept for reuse."""
-        return self._orphan_nbytes + sum(segment.reserved.total for segment in self._segments.values())
-
-    @property
-    def used_bytes(self) -> int:
-        """Pages that belong to a block."""
-        return sum(block.nbytes for block in self._blocks.values())
 
     @property
     def busy_bytes(self) -> int:
@@ -100,8 +92,8 @@ class Arena:
 
     def shortage(self, nbytes: int) -> MemoryLimitExceeded:
         """The error for somebody who cannot get so many bytes beside what others hold."""
-        limit = min(self.limit_bytes, self._system_limit_bytes)
-        bound = "memory_limit" if limit == self.limit_bytes else "what /dev/shm has"
+        limit = min(self.limit_bytes, self._system_limit_bytes, self.ceiling_bytes)
+        bound = "what /dev/shm has" if limit == self._system_limit_bytes < self.limit_bytes else "memory_limit"
         free = max(limit - self.used_bytes, 0)
         return MemoryLimitExceeded(nbytes, free, limited_by=f"what is free of it, within {bound},")
 
@@ -114,8 +106,8 @@ class Arena:
         segment = self._segments.pop(segment_id)
         live = [block for block in self._blocks.values() if block.segment_id == segment_id]
         for block in live:
-            self._orphan_nbytes += block.nbytes
             segment.reserved.remove(block.offset, block.offset + block.nbytes)
+        self.reserved_bytes -= segment.reserved.total
         return tuple(Span(segment_id, start, end) for start, end in segment.reserved)
 
     def get(self, generation: int) -> Block | None:
@@ -127,20 +119,25 @@ class Arena:
         return self._segments[segment_id].nbytes
 
     def allocate(
-        self, segment_id: int, nbytes: int, holder: Holder, owner: int | None = None
+        self, segment_id: int, nbytes: int, holder: Holder, owner: int | None = None, *, leave_bytes: int = 0
     ) -> tuple[Block, Reservation | None] | None:
         """Cut a block for `nbytes`, held by that holder (its owner is the block's own generation unless told otherwise).
+
+        Args:
+            leave_bytes: so much is to be left below the ceiling; less than nothing for what is accounted for elsewhere.
 
         Returns:
             The block, and the reservation that must be carried out before it is touched, if one must; the block is then also
             held by the reservation. None if there is no room now.
         """
+        if self.used_bytes + pages(nbytes) > self.ceiling_bytes - leave_bytes:
+            return None
         segment = self._segments[segment_id]
         offset = segment.allocate(pages(nbytes))
         if offset is None:
             return None
         gaps = segment.reserved.gaps(offset, offset + pages(nbytes))
-        give_back = self._make_room(sum(end - start for start, end in gaps)) if gaps else ()
+        give_back = self._make_room(sum(end - start for start, end in gaps), leave_bytes) if gaps else ()
         if give_back is None:
             segment.free(offset, pages(nbytes))
             return None
@@ -149,6 +146,8 @@ class Arena:
 
     def maybe_allocate_reserved(self, segment_id: int, nbytes: int, holder: Holder, owner: int | None = None) -> Block | None:
         """As `allocate`, but only where the pages are there already."""
+        if self.used_bytes + pages(nbytes) > self.ceiling_bytes:
+            return None
         segment = self._segments[segment_id]
         offset = segment.allocate(pages(nbytes))
         if offset is None:
@@ -166,6 +165,7 @@ class Arena:
             segment.free(block.offset + kept, block.nbytes - kept)
             if block.busy_leases:
                 self._busy_nbytes -= block.nbytes - kept
+            self.used_bytes -= block.nbytes - kept
             block.nbytes = kept
 
     def take(self, block: Block, lease: Lease) -> None:
@@ -190,9 +190,10 @@ class Arena:
         if block.leases:
             return
         del self._blocks[block.generation]
+        self.used_bytes -= block.nbytes
         segment = self._segments.get(block.segment_id)
         if segment is None:
-            self._orphan_nbytes -= block.nbytes
+            self.reserved_bytes -= block.nbytes  # its worker is dead: nobody keeps them for reuse
         else:
             segment.free(block.offset, block.nbytes)
         if self._system_limit_bytes < self.limit_bytes and not self.busy_bytes:
@@ -206,7 +207,7 @@ class Arena:
         for span in reservation.fetch:
             segment = self._segments.get(span.segment_id)
             if segment is not None:
-                segment.reserved.remove(span.start, span.end)
+                self._lose(segment, span)
         self._system_limit_bytes = self.reserved_bytes + free_bytes
 
     def ask_system_again(self) -> None:
@@ -217,6 +218,7 @@ class Arena:
         self._generation += 1
         block = Block(self._generation, segment_id, offset, nbytes, set())
         self._blocks[block.generation] = block
+        self.used_bytes += nbytes
         self.take(block, Lease(holder, block.generation if owner is None else owner))
         return block
 
@@ -224,15 +226,34 @@ class Arena:
         self, segment: SegmentAllocator, block: Block, give_back: tuple[Span, ...], gaps: list[tuple[int, int]]
     ) -> Reservation:
         for span in give_back:
-            self._segments[span.segment_id].reserved.remove(span.start, span.end)
+            self._lose(self._segments[span.segment_id], span)
         for start, end in gaps:
             segment.reserved.add(start, end)
+            self.reserved_bytes += end - start
         self.take(block, Lease(Holder.RESERVATION, block.generation))
         return Reservation(block, give_back, tuple(Span(block.segment_id, start, end) for start, end in gaps))
 
-    def _make_room(self, nbytes: int) -> tuple[Span, ...] | None:
+    def _make_room(self, nbytes: int, leave_bytes: int) -> tuple[Span, ...] | None:
         """What to give back so that `nbytes` of new pages stay within the limit; None if that cannot be."""
-        excess = self.reserved_bytes + nbytes - min(self.limit_bytes, self._system_limit_bytes)
+        bound = min(self.limit_bytes, self._system_limit_bytes, self.ceiling_bytes - leave_bytes)
+        return self._spare_spans(self.reserved_bytes + nbytes - bound)
+
+    def trim(self) -> tuple[Span, ...]:
+        """What to give back of the pages that are kept for reuse, now that the ceiling is lower than what there is."""
+        excess = self.reserved_bytes - self.ceiling_bytes
+        spans = self._spare_spans(excess, at_most=True) or ()
+        for span in spans:
+            self._lose(self._segments[span.segment_id], span)
+        return spans
+
+    def _lose(self, segment: SegmentAllocator, span: Span) -> None:
+        """These pages are given back."""
+        before = segment.reserved.total
+        segment.reserved.remove(span.start, span.end)
+        self.reserved_bytes -= before - segment.reserved.total
+
+    def _spare_spans(self, excess: int, *, at_most: bool = False) -> tuple[Span, ...] | None:
+        """So many bytes of pages that no block uses; None, or as many as there are, if there are not so many."""
         spans: list[Span] = []
         for segment_id, segment in self._segments.items():
             for start, end in segment.spare_pages():
@@ -241,4 +262,4 @@ class Arena:
                 end = min(end, start + pages(excess))  # noqa: PLW2901 (only as much as is missing)
                 spans.append(Span(segment_id, start, end))
                 excess -= end - start
-        return tuple(spans) if excess <= 0 else None
+        return tuple(spans) if excess <= 0 or at_most else None

@@ -15,6 +15,7 @@ __all__ = [
     "Command",
     "DropOutbox",
     "FetchPages",
+    "GivePagesBack",
     "IdentifySource",
     "KillWorker",
     "ProvideInput",
@@ -54,6 +55,12 @@ class DropOutbox(_Command, frozen=True):
     """A dead worker's outbox is not used again: give these spans' pages back and forget the segment."""
 
     outbox_id: int
+    spans: tuple[Span, ...]
+
+
+class GivePagesBack(_Command, frozen=True):
+    """Nobody uses the pages of these spans: give them back, in the order in which such commands came."""
+
     spans: tuple[Span, ...]
 
 
@@ -103,6 +110,7 @@ Command = (
     | KillWorker
     | DropOutbox
     | FetchPages
+    | GivePagesBack
     | IdentifySource
     | ProvideInput
     | RefuseInput

@@ -6,21 +6,31 @@ from collections.abc import Mapping
 
 import msgspec
 
+from .admission_mode import AdmissionMode
+
 __all__ = ["FIRST_GRANT_NBYTES", "MAX_NEEDS", "CoreSettings"]
 
 FIRST_GRANT_NBYTES = 256 * 1024  # result memory sent along with a task: most thumbnails need no more
 MAX_NEEDS = 10_000  # of one task: each costs the loop an answer, and an enemy asks for as long as its task may run
 
 
+_ADDRESSES_BYTES = 256 * 1024 * 1024  # RLIMIT_DATA counts them, too
+
+
 class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the decisions depend on."""
 
     workers: int  # tasks at once
+    min_workers: int | None = None  # processes that are kept for them; None: as many
+    idle_timeout_s: float = 30.0  # after which more than that go
     limit_bytes: int  # pages of shared memory, all segments together
     inbox_nbytes: int  # the part of it that sources may fill
     max_queue: int | None  # tasks that may wait; None: any number
+    max_queue_bytes: int | None = None  # that their sources may have
     grace_s: float  # between telling a task to stop and SIGKILL
     start_timeout_s: float  # from starting a process to its Ready
+    budget_bytes: int | None = None  # all memory: of workers, tasks and segments; None: nobody asks
+    admission: AdmissionMode = AdmissionMode.ENFORCE  # what that means
     spares: int = 0  # ready workers beyond that
     max_starts: int = 1024  # processes that may be starting at the same moment
     restart_intensity: int = 1_000_000  # crashes within the period that are borne
@@ -32,3 +42,10 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_worker_bytes: int | None = None  # and when it has so much private memory between two tasks
     tenant_weights: Mapping[str, float] | None = None  # shares of the workers' time; who is not named has 1
     seed: int = 0  # of the jitter
+
+    @property
+    def hard_limit_bytes(self) -> int | None:
+        """What a worker can never have for itself, whatever it does: all that there is, and addresses that are no memory."""
+        if self.budget_bytes is None or self.admission is not AdmissionMode.ENFORCE:
+            return None
+        return self.budget_bytes + _ADDRESSES_BYTES

@@ -50,6 +50,7 @@ class Slot(msgspec.Struct, eq=False):
     tasks_left: float = inf  # until it is
     bytes_allowed: float = inf  # private memory that it may have between two tasks
     old_at: float | None = None  # when it is old
+    idle_bytes: int = 0  # private memory that it has when it has no task, as far as is known
 
     @property
     def state(self) -> WorkerState:
@@ -78,6 +79,7 @@ class Crew:
         self._slots: dict[int, Slot] = {}
         self._idle: list[Slot] = []  # last in, first out: the worker with the warmest caches
         self._at_work = 0
+        self.least_idle = 0  # how few were idle at a time, since it was last counted anew
         self._outbox_id = 0
 
     def __iter__(self) -> Iterator[Slot]:
@@ -112,6 +114,7 @@ class Crew:
         self._at_work += (state in _AT_WORK) - (before in _AT_WORK)
         if before is WorkerState.IDLE:
             self._idle.remove(slot)
+            self.least_idle = min(self.least_idle, len(self._idle))
         if state is WorkerState.IDLE:
             # one that has never worked goes to the far end: spares stay fresh
             self._idle.insert(len(self._idle) if slot.tasks else 0, slot)
@@ -136,6 +139,24 @@ class Crew:
         if self.on_probation is not None:
             return next((slot for slot in self._idle if slot.index == self.on_probation), self._idle[-1])
         return self._idle[-1]
+
+    def maybe_beyond(self) -> Slot | None:
+        """An idle worker, though as many are at work as may be; one more than that, and no more."""
+        return self._idle[-1] if self._idle and self._at_work <= self.limit else None
+
+    @property
+    def at_work(self) -> int:
+        """How many workers have a task."""
+        return self._at_work
+
+    @property
+    def full(self) -> bool:
+        """Whether as many are at work as may be, and that is anybody."""
+        return self._at_work >= self.limit > 0
+
+    def count_idle_anew(self) -> None:
+        """From now on `least_idle` is of the time that comes."""
+        self.least_idle = len(self._idle)
 
     def maybe_with(self, task: TaskRecord) -> Slot | None:
         """The slot whose worker has the task."""

@@ -1,57 +1,99 @@
-"""Bringing waiting tasks and idle workers together."""
+"""Bringing waiting tasks and idle workers together, within the memory that there is.
+
+The task that is next gets a worker as soon as one is free and there is memory for it. While there is none, others may be let
+past it (backfilling, as batch schedulers do; Lifka 1995): those that will have ended before there is, and those for which there
+is memory beside it. That goes on for `HELD_S` at most; then estimates have been wrong for long enough, and only those may
+pass that cannot hold it up.
+
+When every worker has a large task, one more task may run beyond the limit, on a worker of its own: a small one, that would have
+to wait many times as long as it takes.
+
+A large task that is alone may use the processors of the idle workers.
+"""
 
 from __future__ import annotations
 
 from ..wire.handles import OUTBOX, Handle
-from ..wire.messages import Run
-from .commands import Command, Send
+from ..wire.messages import Done, Failed, Run
+from .budget import Budget
+from .commands import Command, GivePagesBack, Send
 from .core_settings import FIRST_GRANT_NBYTES
-from .costs import CostModel
 from .crew import Crew, Slot
+from .estimates import Estimates
 from .queue import TaskQueue
 from .supply import Supply
 from .tasks import TaskRecord
 from .worker_state import WorkerEvent
 
-__all__ = ["Dispatch"]
+__all__ = ["HELD_S", "Dispatch"]
+
+HELD_S = 10.0  # how long the task that is next is passed by others that may hold it up, if they take longer than estimated
+
+_LARGE_S = 0.2  # a worker that is busy for so long is worth a helper: it takes about as long to start one
+_SMALL_SHARE = 1 / 8  # of what the shortest of the large tasks takes
+_WORTH_THREADS_S = 0.5
+_LOOK_AT = 16  # tasks of each tenant that may be let past the one that is next
 
 
 class Dispatch:
     """Gives tasks to workers."""
 
-    def __init__(self, crew: Crew, queue: TaskQueue, supply: Supply) -> None:
-        self.costs = CostModel()
-        self._crew = crew
-        self._queue = queue
+    def __init__(self, crew: Crew, queue: TaskQueue, supply: Supply, budget: Budget) -> None:
+        self.estimates = Estimates()
+        self.crew = crew
+        self.queue = queue
+        self.budget = budget
         self._supply = supply
 
     def feed(self, now: float) -> list[Command]:
-        """Give every worker that may work a task, as long as there are both."""
+        """Give every worker that may work a task, as long as there are both, and memory."""
         commands: list[Command] = []
-        while self._queue.wants_fresh and (slot := self._crew.maybe_idle(fresh=True)) is not None:
-            commands.append(self.send(slot, self._queue.pop_for_fresh(), now))
-        while self._queue.wants_any and (slot := self._crew.maybe_idle()) is not None:
-            commands.append(self.send(slot, self._queue.pop(), now))
+        while self.queue.wants_fresh and (slot := self.crew.maybe_idle(fresh=True)) is not None:
+            if not self.budget.fits(self.queue.first_for_fresh):
+                break
+            commands += self.send(slot, self.queue.pop_for_fresh(), now)
+        while self.queue.wants_any and (slot := self._maybe_worker()) is not None:
+            task = self._maybe_next(now)
+            if task is None:
+                break
+            self.queue.take(task)
+            commands += self.send(slot, task, now)
         return commands
 
     def enter(self, task: TaskRecord, now: float) -> list[Command]:
-        """A task may be run: now where a worker is free, else in turn."""
+        """A task may be run: now where a worker is free and there is memory, else in turn."""
         assert task.spec is not None
-        slot = self._crew.maybe_idle(task.spec.outbox_id)
-        if slot is not None:
-            return [self.send(slot, task, now)]
-        assert task.spec.outbox_id is None, "the host asked can_run_in before"
-        task.cost_s = self.costs.estimate_s(task.spec)
+        self.budget.let_in(task)
+        slot = self.crew.maybe_idle(task.spec.outbox_id)
+        if task.spec.outbox_id is not None:
+            assert slot is not None, "the host asked can_run_in before"
+            return self.send(slot, task, now)
+        if slot is not None and not self.queue.wants_any and self.budget.fits(task):
+            return self.send(slot, task, now)
         timeout = task.spec.queue_timeout_s
-        self._queue.push(task, None if timeout is None else task.submitted_at + timeout)
+        self.queue.push(task, None if timeout is None else task.submitted_at + timeout)
         return []
 
-    def done(self, task: TaskRecord, now: float) -> None:
-        """A task succeeded: now it is known what such tasks cost."""
-        assert task.spec is not None
-        self.costs.learn(task.spec, now - task.dispatched_at)
+    def can_run_in(self, outbox_id: int, task: TaskRecord) -> bool:
+        """Whether the task could go to that worker this moment."""
+        if self.crew.maybe_idle(outbox_id) is None or self.queue.wants_any:
+            return False
+        if task.spec is None:
+            self.estimates.guess(task)
+        return self.budget.fits(task)
 
-    def send(self, slot: Slot, task: TaskRecord, now: float) -> Send:
+    def ended(self, task: TaskRecord, answer: Done | Failed | None, now: float) -> None:
+        """A worker is through with a task, or dead (no answer)."""
+        self.budget.discharge(task)
+        if answer is not None and task.stop is None:
+            self.estimates.learn(task, answer, now - task.dispatched_at)
+
+    @property
+    def large_everywhere(self) -> bool:
+        """Whether every worker that may be at work is, with a large task."""
+        return self.crew.full and all(slot.task.cost_s >= _LARGE_S for slot in self.crew if slot.task is not None)
+
+    def send(self, slot: Slot, task: TaskRecord, now: float) -> list[Command]:
         """Give a task to an idle worker."""
         spec = task.spec
         assert spec is not None
@@ -60,11 +102,71 @@ class Dispatch:
         slot.tasks += 1
         task.dispatches += 1
         task.dispatched_at = now
-        self._crew.apply(slot, WorkerEvent.DISPATCHED, None if spec.timeout_s is None else now + spec.timeout_s)
+        self.queue.count_source(task, 0)
+        self.crew.apply(slot, WorkerEvent.DISPATCHED, None if spec.timeout_s is None else now + spec.timeout_s)
+        self.budget.charge(task)
         grant: Handle | None = None  # what it was granted before and has not used is still the worker's
         if slot.standing is None:
             slot.standing = self._supply.maybe_grant_standing(slot.outbox_id, FIRST_GRANT_NBYTES)
             if slot.standing is not None:
                 grant = Handle(OUTBOX, slot.standing.offset, FIRST_GRANT_NBYTES, slot.standing.generation)
-        run = Run(task.task_id, spec.source, spec.stages, grant, spec.destination, spec.temporary)
-        return Send(slot.index, run)
+        threads = self._threads(task)
+        run = Run(
+            task.task_id,
+            spec.source,
+            spec.stages,
+            grant,
+            spec.destination,
+            spec.temporary,
+            threads,
+            self.budget.allowance(task, threads),
+        )
+        spans = self._supply.trim()
+        return [GivePagesBack(spans), Send(slot.index, run)] if spans else [Send(slot.index, run)]
+
+    def _maybe_worker(self) -> Slot | None:
+        """Somebody for a waiting task: within the limit, or beyond it when all within have large ones."""
+        slot = self.crew.maybe_idle()
+        if slot is None and self.crew.full:
+            slot = self.crew.maybe_beyond()
+            if slot is not None and not self.large_everywhere:
+                return None
+        return slot
+
+    def _maybe_next(self, now: float) -> TaskRecord | None:
+        """The task that is next, or one that may be let past it."""
+        order, budget = self.queue.order, self.budget
+        most_s = self._shortest_s() * _SMALL_SHARE if self.crew.full else None
+        first = order.first()
+        fits = budget.fits(first)
+        if fits and (most_s is None or first.cost_s <= most_s):
+            return first
+        until, beside_bytes = self._opening_for(first, now) if not fits else (None, 0.0)
+        for task in order.after_first(_LOOK_AT):
+            if (most_s is not None and task.cost_s > most_s) or not budget.fits(task):
+                continue
+            if until is None or now + task.cost_s <= until or budget.needed_bytes(task) <= beside_bytes:
+                return task
+        return None
+
+    def _opening_for(self, task: TaskRecord, now: float) -> tuple[float, float]:
+        """When there will be memory for a task, by the estimates of those that run; and how much there will be beside it."""
+        task.held_at = now if task.held_at is None else task.held_at
+        room, until, needed = self.budget.room_bytes, now, self.budget.needed_bytes(task)
+        running = [slot.task for slot in self.crew if slot.task is not None]
+        for other in sorted(running, key=lambda other: other.dispatched_at + other.cost_s):
+            if room >= needed:
+                break
+            room += other.charged_bytes
+            until = max(other.dispatched_at + other.cost_s, now)
+        return (until if now - task.held_at < HELD_S else now), room - needed
+
+    def _shortest_s(self) -> float:
+        """What the shortest task takes that runs."""
+        return min(slot.task.cost_s for slot in self.crew if slot.task is not None)
+
+    def _threads(self, task: TaskRecord) -> int:
+        """A large task that has nobody waiting behind it gets its share of all processors."""
+        if task.cost_s < _WORTH_THREADS_S or self.queue:
+            return 1
+        return max(self.crew.limit // self.crew.at_work, 1)

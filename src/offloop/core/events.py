@@ -20,9 +20,11 @@ __all__ = [
     "PagesRefused",
     "PagesReserved",
     "PoolStarted",
+    "PressureMeasured",
     "ResizeRequested",
     "SourceIdentified",
     "TaskCancelled",
+    "TaskEstimated",
     "TaskPrepared",
     "TaskRefused",
     "TaskSubmitted",
@@ -66,6 +68,15 @@ class TaskSubmitted(_Event, frozen=True):
 
     task_id: int
     spec: TaskSpec | None = None  # None: its source is still on its way; `TaskPrepared` follows
+    nbytes: int = 0  # of the source, where that is known beforehand
+
+
+class TaskEstimated(_Event, frozen=True):
+    """The header of the task's source was read, and its plugins were asked. The source itself is still on its way."""
+
+    task_id: int
+    spec: TaskSpec  # complete, but for where the source will lie
+    nbytes: int  # of the source
 
 
 class TaskPrepared(_Event, frozen=True):
@@ -100,6 +111,7 @@ class InputRequested(_Event, frozen=True):
 
     input_id: int
     nbytes: int
+    task_id: int | None = None  # that it is the source of; None: it is a caller's own
 
 
 class InputAbandoned(_Event, frozen=True):
@@ -125,6 +137,13 @@ class PagesRefused(_Event, frozen=True):
 
     reservation: Reservation
     free_bytes: int  # what the file system behind shared memory has left
+
+
+class PressureMeasured(_Event, frozen=True):
+    """The machine's memory was looked at."""
+
+    available_share: float  # that could be had without swapping, of all that there is
+    stalled_share: float  # of the last ten seconds, in which a process waited for memory; 0 where the kernel does not say
 
 
 class WorkerSpawned(_Event, frozen=True):
@@ -172,6 +191,7 @@ Event = (
     | ResizeRequested
     | TimePassed
     | TaskSubmitted
+    | TaskEstimated
     | TaskPrepared
     | TaskRefused
     | SourceIdentified
@@ -181,6 +201,7 @@ Event = (
     | BlocksReturned
     | PagesReserved
     | PagesRefused
+    | PressureMeasured
     | WorkerSpawned
     | WorkerReported
     | WorkerMisbehaved

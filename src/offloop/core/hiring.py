@@ -11,6 +11,8 @@ waiting tasks are told so instead of waiting for ever.
 
 from __future__ import annotations
 
+from math import inf
+
 from ..errors import CrashReport, WorkerDied
 from ..history import BreakerMoved, WorkerCrashed
 from ..wire.messages import Retire
@@ -20,6 +22,8 @@ from .arena import Arena
 from .commands import AnnounceOpening, Command, Send, StartWorker
 from .core_settings import CoreSettings
 from .crew import Crew, Slot
+from .events import PressureMeasured
+from .pressure import Pressure
 from .restarts import Breaker, RestartPolicy
 from .worker_state import WorkerEvent, WorkerState
 
@@ -39,6 +43,12 @@ class Hiring:
     def __init__(self, crew: Crew, arena: Arena, settings: CoreSettings) -> None:
         self.policy = RestartPolicy(settings.restart_intensity, settings.restart_period_s, settings.seed)
         self.spares = settings.spares
+        self.most = settings.workers  # workers for tasks, at most...
+        self.least = settings.workers if settings.min_workers is None else settings.min_workers  # ...and at least
+        self.staff = self.least  # and now
+        self.pressure = Pressure()
+        self.helper = False  # one more is wanted, for small tasks beside large ones
+        self.look_at = inf  # when to see who has not been needed
         self.starts = 0  # processes started, for statistics
         self.recycled = 0  # workers replaced because they were worn, for statistics
         self.last_failure: CrashReport | None = None  # of a start
@@ -53,13 +63,66 @@ class Hiring:
     @property
     def wanted(self) -> int:
         """How many workers there should be."""
-        return self._crew.limit + self.spares
+        return self.staff + max(self.spares, int(self.helper))
 
     @property
     def complete(self) -> bool:
         """Whether so many are at work and nobody else is there, but for the worn ones and those that come in their place."""
         sound = [slot for slot in self._crew if slot.worn is None]
         return len(sound) == self.wanted <= self._crew.count(*_AT_WORK)
+
+    def resize(self, workers: int, now: float) -> list[Command]:
+        """So many tasks may run at once from now on."""
+        elastic = self.least < self.most
+        self.most = workers
+        self.least = min(self.least, workers) if elastic else workers
+        self.staff = min(max(self.staff, self.least), workers)
+        self._set_limit()
+        return self.reconcile(now)
+
+    def dismiss_all(self, now: float) -> list[Command]:
+        """The pool closes: nobody is wanted any more."""
+        self.most = self.least = self.staff = self.spares = self._crew.limit = 0
+        self.helper, self.look_at = False, inf
+        return self.reconcile(now)
+
+    def measured(self, event: PressureMeasured, now: float) -> None:
+        """The machine's memory was looked at: perhaps not so many tasks may run at once. Nobody leaves for it."""
+        self.pressure.measured(event.available_share, event.stalled_share, self.most, now)
+        self._set_limit()
+
+    def want_for(self, waiting: int, now: float) -> list[Command]:
+        """So many tasks wait, and nobody is idle: whoever may be hired for them is."""
+        staff = min(max(self.staff, self._crew.at_work + waiting), self.most)
+        if staff == self.staff:
+            return []
+        self.staff = staff
+        self._look_later(now)
+        return self.reconcile(now)
+
+    def want_helper(self, now: float) -> list[Command]:
+        """All have large tasks: somebody is hired for the small ones that may come."""
+        self.helper = True
+        self._look_later(now)
+        return self.reconcile(now)
+
+    def let_go_of_the_unneeded(self, now: float) -> None:
+        """Those that were idle for all of the time since the last look are not wanted any more."""
+        if now < self.look_at:
+            return
+        unneeded = max(self._crew.least_idle - self.spares, 0)
+        if self.helper and unneeded:
+            self.helper, unneeded = False, unneeded - 1
+        self.staff = max(self.staff - unneeded, self.least)
+        self._look_later(now)
+
+    def _set_limit(self) -> None:
+        if self.most:
+            self._crew.limit = min(self.most, self.pressure.allowed or self.most)
+
+    def _look_later(self, now: float) -> None:
+        self._crew.count_idle_anew()
+        self.look_at = now + self._settings.idle_timeout_s if self.helper or self.staff > self.least else inf
 
     def reconcile(self, now: float) -> list[Command]:
         """Hire whoever is missing, let go whoever is too many, start whom the policy allows."""

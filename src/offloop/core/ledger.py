@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .arena import Arena, Holder, Lease
+from .budget import Budget
 from .commands import Command, SettleTask
 from .outcomes import Outcome, Tally
+from .queue import TaskQueue
 from .supply import Supply, worker_lease
 from .tasks import TaskRecord
 
@@ -20,10 +22,12 @@ __all__ = ["Ledger"]
 class Ledger:
     """The tasks of a pool, by number."""
 
-    def __init__(self, arena: Arena, supply: Supply) -> None:
+    def __init__(self, arena: Arena, supply: Supply, budget: Budget, queue: TaskQueue) -> None:
         self.tally = Tally()
         self._arena = arena
         self._supply = supply
+        self._budget = budget
+        self._queue = queue
         self._tasks: dict[int, TaskRecord] = {}
 
     def __len__(self) -> int:
@@ -46,6 +50,8 @@ class Ledger:
         """Give a task its outcome; every lease that it, or its worker for it, has held goes."""
         del self._tasks[task.task_id]
         self.end_grants(task)
+        self._budget.forget(task)
+        self._queue.count_source(task, 0)
         if task.source_block is not None:
             self._arena.release(task.source_block, Lease(Holder.TASK, task.task_id))
         self.tally.count(outcome)

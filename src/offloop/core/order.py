@@ -8,15 +8,18 @@ unfair for ever: a task is only overtaken by tasks that come within its patience
 Between tenants it is deficit round robin (Shreedhar and Varghese, 1995), with seconds of a worker's time for bytes: each tenant
 in turn may use as much as its weight allows, and saves what it cannot use because its next task costs more. A tenant that has
 nothing waiting has nothing saved; nobody waits while a worker is free.
+
+The order says who is next. Whether that one can start is a question of memory, which `dispatch` asks.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from itertools import chain, islice, zip_longest
 from math import ceil, inf
 
+from .ranking import Ranking
 from .tasks import TaskRecord
 
 __all__ = ["CLASS_S", "MAX_PATIENCE_S", "PATIENCE", "Order"]
@@ -33,24 +36,8 @@ class _Line:
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
-        self.saved_s = 0.0  # of a worker's time
-        self._ranks: list[tuple[float, int]] = []  # sorted; a task's rank and number
-
-    def __len__(self) -> int:
-        return len(self._ranks)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter([task_id for _, task_id in self._ranks])
-
-    @property
-    def first(self) -> int:
-        return self._ranks[0][1]
-
-    def add(self, task: TaskRecord) -> None:
-        insort(self._ranks, (task.rank, task.task_id))
-
-    def remove(self, task: TaskRecord) -> None:
-        del self._ranks[bisect_left(self._ranks, (task.rank, task.task_id))]
+        self.saved_s = 0.0  # of a worker's time; below zero for one that was let past its turn
+        self.ranking = Ranking()
 
 
 class Order:
@@ -67,6 +54,9 @@ class Order:
     def __contains__(self, task_id: int) -> bool:
         return task_id in self._tasks
 
+    def __iter__(self) -> Iterator[TaskRecord]:
+        return iter(self._tasks.values())
+
     def get(self, task_id: int) -> TaskRecord | None:
         """The task, if it waits here."""
         return self._tasks.get(task_id)
@@ -74,34 +64,60 @@ class Order:
     @property
     def waiting(self) -> dict[str, int]:
         """How many tasks of each tenant; those on nobody's account under ""."""
-        return {tenant or "": len(line) for tenant, line in self._lines.items()}
+        return {tenant or "": len(line.ranking) for tenant, line in self._lines.items()}
+
+    @property
+    def cost_s(self) -> float:
+        """Seconds of a worker's time that all of them are likely to take."""
+        return sum(line.ranking.cost_s for line in self._lines.values())
+
+    def ahead_s(self, task: TaskRecord) -> float:
+        """Seconds of a worker's time that those of its own tenant are likely to take who would be before it."""
+        assert task.spec is not None
+        line = self._lines.get(task.spec.tenant)
+        return 0.0 if line is None else line.ranking.ahead_s(_rank(task))
 
     def add(self, task: TaskRecord) -> None:
         """Let a task wait in its place."""
-        assert task.spec is not None
-        patience = min(task.cost_s * PATIENCE, MAX_PATIENCE_S)
-        task.rank = task.submitted_at + patience - task.spec.priority * CLASS_S
+        task.rank = _rank(task)
         self._enter(task)
 
     def add_first(self, task: TaskRecord) -> None:
         """Let a task wait that had its turn already: it is the first of its tenant's, and is not charged again."""
-        task.rank, task.cost_s = -inf, 0.0
+        task.rank = -inf
         self._enter(task)
 
-    def pop(self) -> TaskRecord:
-        """Take the task that is next; a KeyError if none waits."""
+    def first(self) -> TaskRecord:
+        """The task that is next; a KeyError if none waits."""
         if not self._tasks:
             raise KeyError("nothing waits")
+        if len(self._lines) == 1:
+            line = next(iter(self._lines.values()))
+            return self._tasks[line.ranking.first]
         self._fast_forward()
         while True:
             tenant, line = next(iter(self._lines.items()))
-            task = self._tasks[line.first]
-            if line.saved_s >= task.cost_s or len(self._lines) == 1:
-                line.saved_s = max(line.saved_s - task.cost_s, 0.0)
-                self._leave(task)
+            task = self._tasks[line.ranking.first]
+            if line.saved_s >= task.cost_s or task.rank == -inf:
                 return task
             self._lines.move_to_end(tenant)
             line.saved_s += _QUANTUM_S * line.weight
+
+    def after_first(self, count: int) -> Iterator[TaskRecord]:
+        """Others that could be let past the first: up to so many of each tenant, the best ranks first."""
+        lines = [islice(line.ranking, count) for line in self._lines.values()]
+        numbers = list(chain.from_iterable(zip_longest(*lines)))
+        return (self._tasks[task_id] for task_id in numbers[1:] if task_id is not None)
+
+    def take(self, task: TaskRecord) -> None:
+        """The task gets its worker, and its tenant is charged for it."""
+        assert task.spec is not None
+        line = self._lines[task.spec.tenant]
+        if task.rank != -inf:
+            line.saved_s -= task.cost_s
+        if len(self._lines) == 1:
+            line.saved_s = max(line.saved_s, 0.0)  # nobody competes
+        self._leave(task)
 
     def remove(self, task_id: int) -> TaskRecord | None:
         """Take that task out, if it waits here."""
@@ -112,17 +128,16 @@ class Order:
 
     def pop_all(self) -> list[TaskRecord]:
         """Take every task."""
-        tasks = [self._tasks[task_id] for line in self._lines.values() for task_id in line]
+        tasks = [self._tasks[task_id] for line in self._lines.values() for task_id in line.ranking]
         self._tasks.clear()
         self._lines.clear()
         return tasks
 
     def _fast_forward(self) -> None:
         """The rounds in which nobody could afford anything, all at once."""
-        if len(self._lines) == 1:
-            return
         rounds = min(
-            ceil((self._tasks[line.first].cost_s - line.saved_s) / (_QUANTUM_S * line.weight)) for line in self._lines.values()
+            ceil((self._tasks[line.ranking.first].cost_s - line.saved_s) / (_QUANTUM_S * line.weight))
+            for line in self._lines.values()
         )
         for line in self._lines.values() if rounds > 1 else ():
             line.saved_s += (rounds - 1) * _QUANTUM_S * line.weight
@@ -133,13 +148,19 @@ class Order:
         line = self._lines.get(tenant)
         if line is None:
             line = self._lines[tenant] = _Line(self._weights.get(tenant, 1.0) if tenant is not None else 1.0)
-        line.add(task)
+        line.ranking.add(task.rank, task.task_id, task.cost_s)
         self._tasks[task.task_id] = task
 
     def _leave(self, task: TaskRecord) -> None:
         assert task.spec is not None
         del self._tasks[task.task_id]
         line = self._lines[task.spec.tenant]
-        line.remove(task)
-        if not line:
+        line.ranking.remove(task.rank, task.task_id, task.cost_s)
+        if not line.ranking:
             del self._lines[task.spec.tenant]
+
+
+def _rank(task: TaskRecord) -> float:
+    assert task.spec is not None
+    patience = min(task.cost_s * PATIENCE, MAX_PATIENCE_S)
+    return task.submitted_at + patience - task.spec.priority * CLASS_S

@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import PoolClosed, QueueFull, QueueTimeout
+from ..errors import PoolClosed, QueueTimeout
 from ..wire.messages import Cancel, Done, Failed, Need, Ready
 from .admission import Admission
 from .answers import Answers
 from .arena import Arena, Holder, Lease
+from .budget import WORKER_NBYTES, Budget
 from .claims import ForgedClaim, checked_need, claimed_block
 from .commands import Command, DropOutbox, KillWorker, RefuseInput, Send
 from .core_settings import FIRST_GRANT_NBYTES, CoreSettings
@@ -34,9 +35,11 @@ from .events import (
     PagesRefused,
     PagesReserved,
     PoolStarted,
+    PressureMeasured,
     ResizeRequested,
     SourceIdentified,
     TaskCancelled,
+    TaskEstimated,
     TaskPrepared,
     TaskRefused,
     TaskSubmitted,
@@ -56,7 +59,7 @@ from .phase import Phase
 from .postmortem import report_on
 from .quarantine import Quarantine
 from .queue import TaskQueue
-from .supply import Supply, caller_lease
+from .supply import Supply
 from .tasks import Stop, TaskRecord, TaskSpec
 from .warmth import Warmth
 from .worker_state import WorkerEvent, WorkerState
@@ -75,34 +78,37 @@ class PoolState:
         self.arena = Arena(settings.limit_bytes, settings.inbox_nbytes)
         self.crew = Crew(settings.workers, self.journal)
         self.queue = TaskQueue(settings.tenant_weights)
-        self.supply = Supply(self.arena)
-        self.ledger = Ledger(self.arena, self.supply)
+        self.budget = Budget(self.arena, settings.budget_bytes, settings.admission)
+        self.supply = Supply(self.arena, self.budget)
+        self.ledger = Ledger(self.arena, self.supply, self.budget, self.queue)
         self.hiring = Hiring(self.crew, self.arena, settings)
         self.warmth = Warmth(self.crew)
         self.quarantine = Quarantine(settings.quarantine_after, settings.quarantine_s)
         self.identification = Identification(self.arena)
-        self.dispatch = Dispatch(self.crew, self.queue, self.supply)
-        self.admission = Admission(self.ledger, self.quarantine, self.identification, self.dispatch)
+        self.dispatch = Dispatch(self.crew, self.queue, self.supply, self.budget)
+        self.admission = Admission(settings, self.ledger, self.quarantine, self.identification, self.dispatch)
         self.answers = Answers(self.arena, self.ledger, self.quarantine)
         self.deaths = Deaths(self.ledger, self.queue, self.answers, self.quarantine, self.identification, self.journal)
         self._now = 0.0
         self._commands: list[Command] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
-            PoolStarted: self._on_started,
+            PoolStarted: lambda _: self._do(self.hiring.reconcile(self._now)),
             DrainRequested: self._on_drain,
             CloseRequested: self._on_close,
             ResizeRequested: self._on_resize,
             TimePassed: self._on_time,
             TaskSubmitted: self._on_submitted,
+            TaskEstimated: self._on_estimated,
             TaskPrepared: self._on_prepared,
             TaskRefused: self._on_refused,
             SourceIdentified: self._on_identified,
             TaskCancelled: self._on_cancelled,
             InputRequested: self._on_input_requested,
             InputAbandoned: lambda event: self.supply.abandon_input(event.input_id),
-            BlocksReturned: self._on_returned,
-            PagesReserved: self._on_pages_reserved,
-            PagesRefused: self._on_pages_refused,
+            BlocksReturned: lambda event: self.supply.take_back(event.generations),
+            PagesReserved: lambda event: self._do(self.supply.pages_reserved(event.reservation)),
+            PagesRefused: lambda event: self.supply.pages_refused(event.reservation, event.free_bytes),
+            PressureMeasured: lambda event: self.hiring.measured(event, self._now),
             WorkerSpawned: self._on_spawned,
             WorkerReported: self._on_reported,
             WorkerMisbehaved: self._on_misbehaved,
@@ -117,14 +123,16 @@ class PoolState:
         if self.queue:
             self._see_to_the_waiting()
         if self.supply.anyone_waits:
-            self._commands += self.supply.serve(self.crew.running)
+            self._commands += self.supply.serve(self.crew.running, len(self.queue))
+        if self.crew.full and not self.hiring.helper and self.dispatch.large_everywhere:
+            self._commands += self.hiring.want_helper(now)
         commands, self._commands = self._commands, []
         return commands
 
     @property
     def wake_at(self) -> float:
         """When `TimePassed` is wanted, at the latest; infinity if there is nothing to wait for."""
-        return min(self.crew.earliest, self.queue.earliest, self.hiring.policy.wake_at)
+        return min(self.crew.earliest, self.queue.earliest, self.hiring.policy.wake_at, self.hiring.look_at)
 
     @property
     def gone(self) -> bool:
@@ -141,14 +149,11 @@ class PoolState:
         """Tasks whose source is still on its way, or being looked at."""
         return len(self.ledger) - len(self.queue) - self.crew.running
 
-    def can_run_in(self, outbox_id: int) -> bool:
-        """Whether a task whose source lies in that outbox could start this moment, with its source where it lies."""
-        return self.crew.maybe_idle(outbox_id) is not None
+    def can_run_in(self, outbox_id: int, task_id: int, nbytes: int) -> bool:
+        """Whether that task could start this moment on that outbox's worker, with its source of so many bytes where it lies."""
+        return self.dispatch.can_run_in(outbox_id, self.ledger.get(task_id) or TaskRecord(task_id, 0.0, nbytes=nbytes))
 
     # The pool's own life
-
-    def _on_started(self, _: PoolStarted) -> None:
-        self._commands += self.hiring.reconcile(self._now)
 
     def _on_drain(self, _: DrainRequested) -> None:
         if self.phase is Phase.OPEN:
@@ -165,17 +170,16 @@ class PoolState:
                 self._settle(task, task.fate or PoolClosed("the pool was closed while the task waited"))
             elif slot.state is WorkerState.BUSY:
                 self._stop(slot, task, Stop.CLOSING, WorkerEvent.CANCEL_REQUESTED)
-        self.crew.limit = self.hiring.spares = 0
-        self._commands += self.hiring.reconcile(self._now)
+        self._commands += self.hiring.dismiss_all(self._now)
 
     def _on_resize(self, event: ResizeRequested) -> None:
         if self.phase is not Phase.CLOSING:
-            self.crew.limit = event.workers
-            self._commands += self.hiring.reconcile(self._now)
+            self._commands += self.hiring.resize(event.workers, self._now)
 
     def _on_time(self, _: TimePassed) -> None:
         for slot in self.crew.due(self._now):
             self._on_timer(slot)
+        self.hiring.let_go_of_the_unneeded(self._now)
         self._commands += self.hiring.reconcile(self._now)
 
     def _on_timer(self, slot: Slot) -> None:
@@ -197,15 +201,18 @@ class PoolState:
     # Tasks
 
     def _on_submitted(self, event: TaskSubmitted) -> None:
-        limit = self.settings.max_queue
-        waiting = 0 if limit is None else len(self.queue) + self.preparing - self.crew.idle
         task = self.ledger.enter(event.task_id, self._now)
         if self.phase is not Phase.OPEN:
             self._settle(task, PoolClosed(f"the pool is {self.phase.value}"))
-        elif limit is not None and waiting >= limit:
-            self._settle(task, QueueFull(max(waiting, 0), limit))
+        elif (full := self.admission.submitted(task, event.nbytes)) is not None:
+            self._settle(task, full)
         elif event.spec is not None:
             self._take_in(task, event.spec)
+
+    def _on_estimated(self, event: TaskEstimated) -> None:
+        task = self.ledger.get(event.task_id)
+        if task is not None:
+            self._commands += self.admission.estimated(task, event.spec, event.nbytes, self._now)
 
     def _on_prepared(self, event: TaskPrepared) -> None:
         task = self.ledger.get(event.task_id)
@@ -255,6 +262,9 @@ class PoolState:
         self.crew.apply(slot, event, self._now + self.settings.grace_s, cause=f"its task is to stop: {stop.value}")
         self._commands.append(Send(slot.index, Cancel(task.task_id)))
 
+    def _do(self, commands: list[Command]) -> None:
+        self._commands += commands
+
     def _settle(self, task: TaskRecord, outcome: Outcome) -> None:
         self._commands += self.ledger.settle(task, outcome)
 
@@ -267,6 +277,8 @@ class PoolState:
             assert task.spec is not None
             self._settle(task, QueueTimeout(task.spec.queue_timeout_s or 0.0, "a worker"))
         self._commands += self.dispatch.feed(self._now)
+        if self.queue and not self.crew.idle:
+            self._commands += self.hiring.want_for(len(self.queue), self._now)
         if self.queue.wants_fresh:
             self.hiring.make_room_for_a_fresh_one()
             self._commands += self.hiring.reconcile(self._now)
@@ -274,7 +286,9 @@ class PoolState:
     # Workers
 
     def _on_spawned(self, event: WorkerSpawned) -> None:
-        self.crew[event.slot].pid = event.pid
+        slot = self.crew[event.slot]
+        slot.pid = event.pid
+        self.budget.note_worker(slot, WORKER_NBYTES)
 
     def _on_reported(self, event: WorkerReported) -> None:
         slot = self.crew[event.slot]
@@ -313,9 +327,10 @@ class PoolState:
         self.crew.apply(slot, WorkerEvent.SETTLED, slot.old_at)
         slot.task = None
         self._commands += self.answers.settle(slot, task, answer, block)
+        self.dispatch.ended(task, answer, self._now)
+        self.budget.note_worker(slot, answer.private_bytes)
         if isinstance(answer, Done):
             self._commands += self.warmth.proved(task)
-            self.dispatch.done(task, self._now)
         if self.hiring.answered(slot, answer.private_bytes, self._now):
             self._commands += self.hiring.reconcile(self._now)
 
@@ -357,8 +372,10 @@ class PoolState:
         assert outbox_id is not None
         begun = task is not None and was_begun(task, event)
         crashed = report.reason is not None or task is None or task.stop is None
+        self.budget.note_worker(slot, 0)
         if task is not None:
             slot.task = None
+            self.dispatch.ended(task, None, self._now)
             self._commands += self.deaths.bury(slot, task, event, report)
         self.answers.take_back_standing(slot)
         self._commands.append(DropOutbox(outbox_id, self.arena.drop_segment(outbox_id)))
@@ -377,16 +394,6 @@ class PoolState:
         if self.phase is Phase.CLOSING:
             self._commands.append(RefuseInput(event.input_id, PoolClosed()))
         else:
-            self._commands += self.supply.request_input(event.input_id, event.nbytes)
-
-    def _on_returned(self, event: BlocksReturned) -> None:
-        for generation in event.generations:
-            block = self.arena.get(generation)
-            assert block is not None, "a block is known while its caller holds it"
-            self.arena.release(block, caller_lease(block))
-
-    def _on_pages_reserved(self, event: PagesReserved) -> None:
-        self._commands += self.supply.pages_reserved(event.reservation)
-
-    def _on_pages_refused(self, event: PagesRefused) -> None:
-        self.supply.pages_refused(event.reservation, event.free_bytes)
+            task = None if event.task_id is None else self.ledger.get(event.task_id)
+            beside_bytes = 0 if task is None else task.peak_bytes + task.output_bytes
+            self._commands += self.supply.request_input(event.input_id, event.nbytes, beside_bytes)

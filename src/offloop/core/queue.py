@@ -19,6 +19,7 @@ class TaskQueue:
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self.order = Order(weights)
+        self.nbytes = 0  # of the sources of all tasks that no worker has yet, these and those that are being prepared
         self._for_fresh: OrderedDict[int, TaskRecord] = OrderedDict()  # for a worker that has had no task yet
         # a heap; entries of tasks that have left stay until they surface, and are never its first: when that time came there
         # would be nobody to give up, and the pool would be woken for it without end
@@ -51,11 +52,20 @@ class TaskQueue:
         """Let a task wait for a worker that has had none yet: others have died of it."""
         self._for_fresh[task.task_id] = task
 
-    def pop(self) -> TaskRecord:
-        """Take the task that is next for any worker."""
-        task = self.order.pop()
+    def count_source(self, task: TaskRecord, nbytes: int) -> None:
+        """So many bytes wait with the task, until a worker has it or it has ended."""
+        self.nbytes += nbytes - task.queued_bytes
+        task.queued_bytes = nbytes
+
+    def take(self, task: TaskRecord) -> None:
+        """A task that waits for any worker gets one."""
+        self.order.take(task)
         self._forget_left_deadlines()
-        return task
+
+    @property
+    def first_for_fresh(self) -> TaskRecord:
+        """The task that is next for a fresh worker."""
+        return next(iter(self._for_fresh.values()))
 
     def pop_for_fresh(self) -> TaskRecord:
         """Take the task that is next for a fresh worker."""

@@ -7,11 +7,13 @@ that a large one is not overtaken for ever by small ones. What can never be had 
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import NamedTuple
 
 from ..errors import MemoryLimitExceeded, PoolClosed
 from ..wire.handles import OUTBOX, Handle
 from ..wire.messages import Grant
-from .arena import INBOX_ID, Arena, Block, Holder, Lease, Reservation
+from .arena import INBOX_ID, Arena, Block, Holder, Lease, Reservation, Span
+from .budget import Budget
 from .commands import Command, FetchPages, ProvideInput, RefuseInput, Send
 from .tasks import TaskRecord
 
@@ -28,13 +30,21 @@ def worker_lease(task: TaskRecord) -> Lease:
     return Lease(Holder.WORKER, task.task_id)
 
 
+class _Wish(NamedTuple):
+    """What somebody wants of the inbox."""
+
+    nbytes: int
+    beside_bytes: int  # memory that its task will need while this is held
+
+
 class Supply:
     """Who waits for memory, who waits for pages, and who gets the next block."""
 
-    def __init__(self, arena: Arena) -> None:
+    def __init__(self, arena: Arena, budget: Budget) -> None:
         self._arena = arena
-        self._inputs: OrderedDict[int, int] = OrderedDict()  # input id -> bytes: waiting for room
-        self._fetching: dict[int, tuple[int, int]] = {}  # generation -> input id, bytes: waiting for pages
+        self._budget = budget
+        self._inputs: OrderedDict[int, _Wish] = OrderedDict()  # by input id: waiting for room
+        self._fetching: dict[int, tuple[int, _Wish]] = {}  # generation -> input id: waiting for pages
         self._needs: OrderedDict[int, tuple[int, int, TaskRecord]] = OrderedDict()  # task id -> slot, outbox, task
         self._granting: dict[int, tuple[int, int, TaskRecord]] = {}  # generation -> slot, outbox, task
 
@@ -43,13 +53,13 @@ class Supply:
         """Whether a block that comes back would be of use to somebody at once."""
         return bool(self._inputs or self._needs)
 
-    def request_input(self, input_id: int, nbytes: int) -> list[Command]:
+    def request_input(self, input_id: int, nbytes: int, beside_bytes: int = 0) -> list[Command]:
         """Somebody wants a block of the inbox; `serve` gives it."""
         limit = self._arena.segment_nbytes(INBOX_ID)
         if nbytes > limit:
             error = MemoryLimitExceeded(nbytes, limit, limited_by="the inbox's share of memory_limit")
             return [RefuseInput(input_id, error)]
-        self._inputs[input_id] = nbytes
+        self._inputs[input_id] = _Wish(nbytes, beside_bytes)
         return []
 
     def abandon_input(self, input_id: int) -> None:
@@ -87,6 +97,10 @@ class Supply:
             return None
         return self._arena.maybe_allocate_reserved(outbox_id, nbytes, Holder.STANDING, outbox_id)
 
+    def trim(self) -> tuple[Span, ...]:
+        """Pages that are kept for reuse and must go: the memory is somebody else's now."""
+        return self._arena.trim() if self._arena.reserved_bytes > self._arena.ceiling_bytes else ()
+
     def prime(self, outbox_id: int, nbytes: int) -> list[Command]:
         """Fetch pages for a new outbox's first grants, if there is room."""
         cut = self._arena.allocate(outbox_id, nbytes, Holder.CALLER)
@@ -95,6 +109,13 @@ class Supply:
         block, reservation = cut
         self._arena.release(block, caller_lease(block))
         return [FetchPages(reservation)] if reservation else []
+
+    def take_back(self, generations: tuple[int, ...]) -> None:
+        """Callers do not look at these blocks any more."""
+        for generation in generations:
+            block = self._arena.get(generation)
+            assert block is not None, "a block is known while its caller holds it"
+            self._arena.release(block, caller_lease(block))
 
     def withdraw(self, task: TaskRecord) -> None:
         """The task is being stopped, has ended, or its worker is dead: it waits for nothing any more."""
@@ -133,22 +154,24 @@ class Supply:
         if not self.anyone_waits:
             self._arena.ask_system_again()  # nobody is to be held to an answer that nobody waited for
 
-    def serve(self, running: int) -> list[Command]:
+    def serve(self, running: int, waiting: int) -> list[Command]:
         """Give what there is to those who wait; tell those who could wait for ever that they will not get it.
 
         Args:
             running: how many tasks workers have. Only they, and callers who hold blocks, can give memory back.
+            waiting: how many tasks are yet to run; there may be room once they have.
         """
         commands = self._serve_needs() + self._serve_inputs()
-        while (refusal := self._maybe_refuse(running)) is not None:
+        while (refusal := self._maybe_refuse(running, waiting)) is not None:
             commands += [refusal, *self._serve_inputs()]
         return commands
 
     def _serve_inputs(self) -> list[Command]:
         commands: list[Command] = []
         while self._inputs:
-            input_id, nbytes = next(iter(self._inputs.items()))
-            cut = self._arena.allocate(INBOX_ID, nbytes, Holder.CALLER)
+            input_id, wish = next(iter(self._inputs.items()))
+            leave_bytes = self._budget.to_be_left_bytes(wish.beside_bytes)
+            cut = self._arena.allocate(INBOX_ID, wish.nbytes, Holder.CALLER, leave_bytes=leave_bytes)
             if cut is None:
                 break
             self._inputs.popitem(last=False)
@@ -156,7 +179,7 @@ class Supply:
             if reservation is None:
                 commands.append(ProvideInput(input_id, block))
             else:
-                self._fetching[block.generation] = (input_id, nbytes)
+                self._fetching[block.generation] = (input_id, wish)
                 commands.append(FetchPages(reservation))
         return commands
 
@@ -164,9 +187,11 @@ class Supply:
         commands: list[Command] = []
         for slot, outbox_id, task in tuple(self._needs.values()):
             assert task.needed_bytes is not None
-            cut = self._arena.allocate(outbox_id, task.needed_bytes, Holder.WORKER, task.task_id)
+            counted = min(task.needed_bytes, task.output_bytes, task.charged_bytes)
+            cut = self._arena.allocate(outbox_id, task.needed_bytes, Holder.WORKER, task.task_id, leave_bytes=-counted)
             if cut is None:
                 continue
+            self._budget.turn_into_result(task, counted)
             del self._needs[task.task_id]
             block, reservation = cut
             task.granted.append(block)
@@ -177,11 +202,12 @@ class Supply:
                 commands.append(FetchPages(reservation))
         return commands
 
-    def _maybe_refuse(self, running: int) -> Command | None:
+    def _maybe_refuse(self, running: int, waiting: int) -> Command | None:
         """Refuse one who waits, if nothing that anybody holds could ever come back for it."""
-        if self._inputs and not self._arena.busy_bytes:
-            input_id, nbytes = self._inputs.popitem(last=False)
-            return RefuseInput(input_id, self._shortage(nbytes))
+        more_room_to_come = self._budget.enforced and (running or waiting)
+        if self._inputs and not self._arena.busy_bytes and not more_room_to_come:
+            input_id, wish = self._inputs.popitem(last=False)
+            return RefuseInput(input_id, self._shortage(wish.nbytes))
         deadlocked = self._needs and len(self._needs) >= running and not self._granting
         if deadlocked and not self._arena.leases[Holder.CALLER]:
             slot, _, task = self._needs.popitem()[1]  # the one that waits least long

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from ..errors import MemoryLimitExceeded, OffloopError
+from ..operation import Estimate
 from ..wire.handles import EncodedAt, RasterAt, WrittenTo
 from ..wire.messages import Stage
 from .arena import Block
@@ -29,6 +30,8 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0  # how often it is run again after its worker died of it
     priority: int = 0  # its class: a higher one goes first
     tenant: str | None = None  # on whose account it is
+    estimate: Estimate | None = None  # what its plugins say that it will take; None: nobody knows
+    media_type: str = ""  # of the source, where that is known: corrections of the estimate are learned by it
 
 
 class Stop(Enum):
@@ -48,7 +51,13 @@ class TaskRecord(msgspec.Struct, eq=False):
     source_block: Block | None = None  # held with the task's lease
     granted: list[Block] = []  # held with the worker's lease
     stop: Stop | None = None
-    cost_s: float = 0.0  # of a worker's time, as far as can be told; set when it has to wait
+    nbytes: int = 0  # of its source, once that is known
+    queued_bytes: int = 0  # of it, as long as no worker has the task
+    cost_s: float = 0.0  # of a worker's time, as far as can be told
+    peak_bytes: int = 0  # of private memory, as far as can be told
+    output_bytes: int = 0  # of result memory, as far as can be told, beyond what it was granted
+    charged_bytes: int = 0  # of the budget, while it runs
+    held_at: float | None = None  # when it was next, and there was no memory for it
     rank: float = 0.0  # its place among those of its tenant that wait
     dispatches: int = 0  # how often it was sent to a worker
     dispatched_at: float = 0.0  # when it was last

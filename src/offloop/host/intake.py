@@ -43,11 +43,11 @@ class Intake:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
 
-    async def place(self, data: memoryview) -> Placed:
-        """Copy bytes in. One-dimensional and contiguous; they must not change until this returns."""
+    async def place(self, task_id: int, data: memoryview) -> Placed:
+        """Copy bytes in, for that task. One-dimensional and contiguous; they must not change until this returns."""
         if not data.nbytes:
             return Placed(EncodedAt(None))
-        block = await self.allocate(data.nbytes)
+        block = await self._allocate(task_id, data.nbytes)
         try:
             await self._write(block, 0, data)
         except BaseException:
@@ -55,13 +55,13 @@ class Intake:
             raise
         return Placed(EncodedAt(in_inbox(block, data.nbytes)), block)
 
-    async def place_raster(self, data: memoryview, shape: tuple[int, int, int], dtype: str) -> Placed:
+    async def place_raster(self, task_id: int, data: memoryview, shape: tuple[int, int, int], dtype: str) -> Placed:
         """Copy samples in: (height, width, bands), C-contiguous."""
-        placed = await self.place(data)
+        placed = await self.place(task_id, data)
         placed.source = RasterAt(placed.source.block, shape, dtype)
         return placed
 
-    async def place_file(self, path: str) -> Placed:
+    async def place_file(self, task_id: int, path: str) -> Placed:
         """Read a file in, in a thread.
 
         Raises:
@@ -70,7 +70,7 @@ class Intake:
         nbytes = await self._in_thread(_size_of, path)
         if not nbytes:
             return Placed(EncodedAt(None))
-        block = await self.allocate(nbytes)
+        block = await self._allocate(task_id, nbytes)
         try:
             await self._in_thread(_read_file, path, self._inbox, block.offset, nbytes)
         except BaseException:
@@ -114,18 +114,18 @@ class Intake:
             self._supervisor.exports.return_block(placed.block.generation)
             placed.block = None
 
-    async def allocate(self, nbytes: int) -> Block:
+    async def _allocate(self, task_id: int, nbytes: int) -> Block:
         """A block of the inbox with pages, held until it is returned.
 
         Raises:
             MemoryLimitExceeded: there will never be that much.
         """
-        ticket = await self._ticket(nbytes)
+        ticket = await self._ticket(nbytes, task_id)
         assert ticket.block is not None
         return ticket.block
 
-    async def _ticket(self, nbytes: int) -> InputTicket:
-        ticket = self._supervisor.request_input(nbytes)
+    async def _ticket(self, nbytes: int, task_id: int | None = None) -> InputTicket:
+        ticket = self._supervisor.request_input(nbytes, task_id)
         if not ticket.is_set:
             try:
                 await ticket.wait()

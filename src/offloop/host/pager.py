@@ -13,11 +13,14 @@ from collections import deque
 import anyio
 import anyio.to_thread
 
-from ..core.commands import DropOutbox, FetchPages
+from ..core.arena import Span
+from ..core.commands import DropOutbox, FetchPages, GivePagesBack
 from ..core.events import PagesRefused, PagesReserved
 from .segments import NoPages, Segment
 
-__all__ = ["INLINE_NBYTES", "Pager"]
+__all__ = ["INLINE_NBYTES", "Move", "Pager"]
+
+Move = FetchPages | GivePagesBack | DropOutbox
 
 INLINE_NBYTES = 512 * 1024  # what is moved or copied on the loop itself: well under a millisecond
 
@@ -27,12 +30,12 @@ class Pager:
 
     def __init__(self, segments: dict[int, Segment]) -> None:
         self._segments = segments
-        self.waiting: deque[FetchPages | DropOutbox] = deque()
+        self.waiting: deque[Move] = deque()
         self._queued_nbytes = 0
         self._at_work = threading.Lock()
         self.results: deque[PagesReserved | PagesRefused] = deque()  # to be told to the core
 
-    def put(self, move: FetchPages | DropOutbox) -> None:
+    def put(self, move: Move) -> None:
         """Queue a move."""
         self.waiting.append(move)
         self._queued_nbytes += _nbytes(move)
@@ -47,10 +50,13 @@ class Pager:
         with self._at_work:
             while self.waiting:
                 move = self.waiting[0]
-                if isinstance(move, DropOutbox):
-                    self._drop(move)
-                else:
-                    self._fetch(move)
+                match move:
+                    case FetchPages():
+                        self._fetch(move)
+                    case GivePagesBack():
+                        self._give_back(move.spans)
+                    case DropOutbox():
+                        self._drop(move)
                 self.waiting.popleft()
                 self._queued_nbytes -= _nbytes(move)
 
@@ -65,10 +71,7 @@ class Pager:
 
     def _fetch(self, move: FetchPages) -> None:
         reservation = move.reservation
-        for span in reservation.give_back:
-            segment = self._segments.get(span.segment_id)
-            if segment is not None:
-                segment.give_back(span.start, span.end)
+        self._give_back(reservation.give_back)
         fetched: list[tuple[Segment, int, int]] = []
         try:
             for span in reservation.fetch:
@@ -83,6 +86,12 @@ class Pager:
         else:
             self.results.append(PagesReserved(reservation))
 
+    def _give_back(self, spans: tuple[Span, ...]) -> None:
+        for span in spans:
+            segment = self._segments.get(span.segment_id)
+            if segment is not None:
+                segment.give_back(span.start, span.end)
+
     def _drop(self, move: DropOutbox) -> None:
         segment = self._segments.pop(move.outbox_id, None)
         if segment is None:
@@ -92,6 +101,6 @@ class Pager:
         segment.close()
 
 
-def _nbytes(move: FetchPages | DropOutbox) -> int:
-    spans = move.spans if isinstance(move, DropOutbox) else move.reservation.give_back + move.reservation.fetch
+def _nbytes(move: Move) -> int:
+    spans = move.reservation.give_back + move.reservation.fetch if isinstance(move, FetchPages) else move.spans
     return sum(span.end - span.start for span in spans)

@@ -21,6 +21,7 @@ from ..core.commands import (
     AnnounceOpening,
     DropOutbox,
     FetchPages,
+    GivePagesBack,
     IdentifySource,
     KillWorker,
     ProvideInput,
@@ -51,9 +52,10 @@ from .chronicle import Chronicle
 from .errands import Errands
 from .exports import Exports
 from .home import Home
-from .launcher import Launcher
+from .host_settings import HostSettings
 from .milestones import Milestones
 from .pager import Pager
+from .pressure import watch_memory
 from .readiness import Signal, clock, when_readable
 from .segments import Segment
 from .standing import Standing, Turn
@@ -66,12 +68,10 @@ __all__ = ["Supervisor"]
 class Supervisor:
     """One pool's processes, memory and tickets. Made when the pool is entered, in the loop that it will live in."""
 
-    def __init__(self, settings: CoreSettings, plugins: dict[str, str], *, nice: int, launch: Launcher) -> None:
+    def __init__(self, core_settings: CoreSettings, settings: HostSettings) -> None:
         self.home = Home()
-        self.core = PoolState(settings)
-        self.plugins = plugins
-        self.nice = nice
-        self.launch = launch
+        self.core = PoolState(core_settings)
+        self.settings = settings
         self.segments: dict[int, Segment] = {}
         self.exports = Exports()
         self.errands = Errands()
@@ -93,8 +93,9 @@ class Supervisor:
             StartWorker: self._start_worker,
             Send: self._send,
             KillWorker: self._kill_worker,
-            DropOutbox: self._move_pages,
-            FetchPages: self._move_pages,
+            DropOutbox: self._pager.put,
+            FetchPages: self._pager.put,
+            GivePagesBack: self._pager.put,
             IdentifySource: self._identify_source,
             ProvideInput: self._provide_input,
             RefuseInput: self._refuse_input,
@@ -114,7 +115,7 @@ class Supervisor:
         body_error: BaseException | None = None
         try:
             async with anyio.create_task_group() as task_group:
-                self.errands.open(task_group, self._keep_time, self._hear_of_returns)
+                self.errands.open(task_group, self._keep_time, self._hear_of_returns, self._watch_memory)
                 try:
                     await self._open()
                     yield
@@ -153,8 +154,7 @@ class Supervisor:
         """Take back what views and forgotten buffers have returned since the last event."""
         for ticket in self.exports.collect_forgotten():
             self.abandon_input(ticket)
-        returned = self.exports.collect()
-        if returned:
+        if returned := self.exports.collect():
             self.apply(BlocksReturned(returned))
 
     @property
@@ -169,9 +169,10 @@ class Supervisor:
             raise PoolClosed
         return segment
 
-    def can_run_in_place(self, block: Block) -> bool:
+    def can_run_in_place(self, task_id: int, block: Block) -> bool:
         """Whether a task whose source is this block of an outbox could start this moment, with its source where it lies."""
-        return self.core.arena.get(block.generation) is block and self.core.can_run_in(block.segment_id)
+        there = self.core.arena.get(block.generation) is block
+        return there and self.core.can_run_in(block.segment_id, task_id, block.nbytes)
 
     # Tickets: what callers wait on
 
@@ -179,10 +180,11 @@ class Supervisor:
         """A number for `submit`, never used twice."""
         return next(self._numbers)
 
-    def submit(self, task_id: int, spec: TaskSpec | None) -> TaskTicket:
-        """Enter a task; no spec: its source is still to be prepared. It may be settled at once."""
+    def submit(self, task_id: int, spec: TaskSpec | None, nbytes: int = 0) -> TaskTicket:
+        """Enter a task; no spec: its source is still to be prepared, and has so many bytes if that is known. It may be settled
+        at once."""
         ticket = self._tasks[task_id] = TaskTicket()
-        self.apply(TaskSubmitted(task_id, spec))
+        self.apply(TaskSubmitted(task_id, spec, nbytes))
         return ticket
 
     async def withdraw(self, task_id: int, ticket: TaskTicket) -> None:
@@ -190,12 +192,12 @@ class Supervisor:
         self.apply(TaskCancelled(task_id))
         await ticket.wait_whatever_happens()
 
-    def request_input(self, nbytes: int) -> InputTicket:
-        """Ask for memory of the inbox."""
+    def request_input(self, nbytes: int, task_id: int | None = None) -> InputTicket:
+        """Ask for memory of the inbox, for the source of that task or for a caller."""
         self.standing.check_sound()
         ticket = InputTicket(next(self._numbers), nbytes)
         self._inputs[ticket.input_id] = ticket
-        self.apply(InputRequested(ticket.input_id, nbytes))
+        self.apply(InputRequested(ticket.input_id, nbytes, task_id))
         return ticket
 
     def fetch_now(self, ticket: InputTicket) -> None:
@@ -266,6 +268,9 @@ class Supervisor:
 
         await when_readable(self.exports.wake_fd, hear)
 
+    async def _watch_memory(self) -> None:
+        await watch_memory(self.core, self.apply, self.settings.memory_pressure)
+
     async def _close(self) -> None:
         try:
             if self.standing.turn is not Turn.OVER and INBOX_ID in self.segments:
@@ -314,8 +319,7 @@ class Supervisor:
     def _collect_news(self) -> None:
         for ticket in self.exports.collect_forgotten():
             self.abandon_input(ticket)
-        returned = self.exports.collect()
-        if returned:
+        if returned := self.exports.collect():
             self._events.appendleft(BlocksReturned(returned))
 
     def _tell_results(self) -> None:
@@ -346,9 +350,6 @@ class Supervisor:
 
     def _kill_worker(self, command: KillWorker) -> None:
         self._workers[command.slot].kill()
-
-    def _move_pages(self, command: FetchPages | DropOutbox) -> None:
-        self._pager.put(command)
 
     def _see_to_the_pager(self) -> None:
         """Moves that were planned in this turn: carry them out here if they are small, else in the thread for it."""

@@ -18,7 +18,8 @@ from ..wire.framing import ProtocolError
 from ..wire.messages import Configure, FromSupervisor, FromWorker
 from ..wire.status import STATUS_NBYTES, Status, read_status
 from .channel import STALL_LIMIT_S, Channel
-from .launcher import LaunchedWorker, Launcher
+from .host_settings import HostSettings
+from .launcher import LaunchedWorker
 from .process import why_not_started
 from .segments import Segment
 from .worker_log import WorkerLog
@@ -30,9 +31,7 @@ class _Host(Protocol):
     """What a worker's host needs of the supervisor."""
 
     segments: dict[int, Segment]
-    plugins: dict[str, str]
-    nice: int
-    launch: Launcher
+    settings: HostSettings
 
     def apply(self, event: Event) -> None: ...
 
@@ -89,7 +88,7 @@ class WorkerHost:
             outbox = Segment(self._outbox_nbytes, workers_write=True)
             self._supervisor.segments[self._outbox_id] = outbox  # owned, before anything can fail
             outbox.fetch(0, STATUS_NBYTES)
-            return self._supervisor.launch(self._supervisor.segments[INBOX_ID].worker_fd, outbox.worker_fd)
+            return self._supervisor.settings.launch(self._supervisor.segments[INBOX_ID].worker_fd, outbox.worker_fd)
         except Exception as error:  # no memory, no descriptor, no interpreter: the slot must hear of it
             return why_not_started(error)
 
@@ -129,8 +128,15 @@ class WorkerHost:
         inbox = self._supervisor.segments[INBOX_ID]
         given: list[object] = list(sys.path)  # people put other things there, and the import system passes them over
         import_path = [os.fsencode(entry) for entry in given if isinstance(entry, str)]
+        settings = self._supervisor.settings
         return Configure(
-            self._slot, inbox.nbytes, self._outbox_nbytes, self._supervisor.plugins, import_path, self._supervisor.nice
+            self._slot,
+            inbox.nbytes,
+            self._outbox_nbytes,
+            settings.plugins,
+            import_path,
+            settings.nice,
+            settings.max_private_bytes,
         )
 
     def _last_status(self) -> Status:

@@ -21,6 +21,7 @@ from ..errors import InvalidTask, PluginError
 from ..operation import Header, Operation, Plugin, tag_of
 from ..wire.messages import Stage
 from .discovery import Candidate, installed_plugins
+from .forecast import Forecaster
 
 __all__ = ["Registered", "Registry"]
 
@@ -54,6 +55,7 @@ class Registry:
         self.plugins: dict[str, Registered] = {}
         self.refused: list[PluginError] = []
         self._by_operation: dict[type[Operation], str] = {}
+        self._estimating: set[str] = set()  # the names of those that say what their operations take
         self._encoder = msgspec.msgpack.Encoder()
         for candidate in installed_plugins() if requested is None else map(_candidate_for, requested):
             try:
@@ -83,6 +85,16 @@ class Registry:
         if len(operations) == 1:
             return [self._stage(self._plugin_of(operations[0]), operations)]
         return [self._stage(name, list(group)) for name, group in groupby(operations, self._plugin_of)]
+
+    def maybe_forecaster(self, operations: Sequence[Operation]) -> Forecaster | None:
+        """Who can estimate a pipeline that `stages` has passed; None if none of its plugins ever does."""
+        if not self._estimating:
+            return None
+        names = [self._by_operation[type(operation)] for operation in operations]
+        if self._estimating.isdisjoint(names):
+            return None
+        groups = groupby(operations, lambda operation: self._by_operation[type(operation)])
+        return Forecaster([(self.plugins[name].plugin, tuple(group)) for name, group in groups])
 
     def probe(self, data: memoryview) -> Header | None:
         """The first header that any plugin recognizes in a source's first bytes.
@@ -135,6 +147,8 @@ class Registry:
         if reason is not None:
             raise PluginError(candidate.name, reason, distribution=candidate.distribution)
         self.plugins[plugin.name] = Registered(msgspec.structs.replace(candidate, name=plugin.name), plugin)
+        if getattr(type(plugin), "estimate", None) is not Plugin.estimate:
+            self._estimating.add(plugin.name)
         self._by_operation |= dict.fromkeys(plugin.operations, plugin.name)
 
     def _clash(self, plugin: Plugin) -> str | None:
@@ -182,6 +196,7 @@ def _objection(plugin: Any, candidate: Candidate) -> str | None:
         _objection_to_operations(getattr(plugin, "operations", None))
         or _objection_to_method(plugin, "probe", memoryview(b""))
         or _objection_to_method(plugin, "check", [])
+        or _objection_to_method(plugin, "estimate", None, [], 0)
     )
 
 
@@ -196,7 +211,7 @@ def _objection_to_operations(operations: Any) -> str | None:
     return f"two of its operations have the same name: {sorted(tags)}" if len(set(tags)) < len(tags) else None
 
 
-def _objection_to_method(plugin: Any, name: str, argument: object) -> str | None:
+def _objection_to_method(plugin: Any, name: str, *arguments: object) -> str | None:
     method = getattr(plugin, name, None)
     if not callable(method):
         return f"it has no method {name}"
@@ -205,9 +220,10 @@ def _objection_to_method(plugin: Any, name: str, argument: object) -> str | None
     except (ValueError, TypeError):
         return f"its {name} is {method!r}, whose signature cannot be read"
     try:
-        signature.bind(argument)
+        signature.bind(*arguments)
     except TypeError:
-        return f"{name}{signature} cannot be called with one argument"
+        count = "one argument" if len(arguments) == 1 else f"{len(arguments)} arguments"
+        return f"{name}{signature} cannot be called with {count}"
     return None
 
 

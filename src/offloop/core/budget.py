@@ -1,0 +1,176 @@
+"""One budget for all memory: what running tasks may take, what their workers have anyway, and what the arena holds.
+
+    what idle workers have + the peaks of what runs + the arena  <=  memory_limit
+
+A task is charged with its estimate from its dispatch to its end. Result memory that was estimated moves from the task's charge
+to the arena when it is granted, so it is counted once. The arena may grow into whatever is left; new sources never into what
+the largest of the tasks that were let in will need, so that a full inbox cannot lock out the very tasks it is full of.
+
+Small work is kept some room free: large tasks leave as much as the small ones of late have needed.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from math import inf
+
+from ..errors import MemoryLimitExceeded
+from .admission_mode import AdmissionMode
+from .arena import Arena
+from .crew import Slot
+from .tasks import TaskRecord
+
+__all__ = ["WORKER_NBYTES", "Budget"]
+
+WORKER_NBYTES = 32 * 1024 * 1024  # what a worker has that has not said it yet: Python and a plugin such as libvips
+
+_LARGE_SHARE = 1 / 8  # of the budget: a task that needs more is a large one
+_RESERVE_DECAY = 1 / 64  # per small task: what they need is forgotten so fast
+_SLACK_FACTOR, _SLACK_BYTES = 4, 256 * 1024 * 1024  # of the estimate: what a task may really take before it is stopped
+
+
+class Budget:
+    """The sums, and what follows from them."""
+
+    def __init__(self, arena: Arena, limit_bytes: int | None, mode: AdmissionMode) -> None:
+        self.limit_bytes = limit_bytes if mode is not AdmissionMode.OFF else None
+        self.mode = mode
+        self.running_bytes = 0  # charged to running tasks
+        self.workers_bytes = 0  # what workers have when idle
+        self.would_have_waited = 0  # tasks, in shadow mode
+        self.would_have_been_refused = 0
+        self.running = 0  # tasks
+        self._arena = arena
+        self._reserve_bytes = 0  # for small tasks
+        self._largest: list[tuple[int, int]] = []  # a heap: minus the need of a task that was let in, its number
+        self._let_in: set[int] = set()  # the numbers in it that still count
+
+    @property
+    def enforced(self) -> bool:
+        """Whether tasks wait or are refused for it."""
+        return self.limit_bytes is not None and self.mode is AdmissionMode.ENFORCE
+
+    @property
+    def room_bytes(self) -> float:
+        """What another task could be charged with now."""
+        if self.limit_bytes is None:
+            return inf
+        return self.limit_bytes - self.workers_bytes - self.running_bytes - self._arena.used_bytes
+
+    # Letting in
+
+    def refusal(self, task: TaskRecord) -> MemoryLimitExceeded | None:
+        """The error for a task that could not even run alone, by its plugin's own estimate."""
+        assert task.spec is not None
+        estimate = task.spec.estimate
+        if self.limit_bytes is None or estimate is None:
+            return None
+        need = min(estimate.peak_bytes, task.peak_bytes) + task.output_bytes + task.nbytes
+        there_is = self.limit_bytes - self.workers_bytes
+        if need <= there_is:
+            return None
+        if self.mode is AdmissionMode.SHADOW:
+            self.would_have_been_refused += 1
+            return None
+        return MemoryLimitExceeded(
+            need, there_is, limited_by="what memory_limit leaves beside idle workers", what="memory (estimated)"
+        )
+
+    def let_in(self, task: TaskRecord) -> None:
+        """From now on there is to be room for this task, one day. A guess is never more than there is."""
+        if self.limit_bytes is None:
+            return
+        most = self.limit_bytes - self.workers_bytes - task.nbytes - task.output_bytes
+        task.peak_bytes = max(min(task.peak_bytes, most), 0)
+        need = task.peak_bytes + task.output_bytes
+        if need > self.limit_bytes * _LARGE_SHARE:
+            heappush(self._largest, (-need, task.task_id))
+            self._let_in.add(task.task_id)
+
+    def to_be_left_bytes(self, beside_bytes: int) -> int:
+        """How much of the arena a source must leave: to the largest of the tasks that were let in, and to its own."""
+        if not self.enforced:
+            return 0
+        largest = -self._largest[0][0] if self._largest else 0
+        return max(largest - self.running_bytes, beside_bytes - self.running_bytes, 0)
+
+    def forget(self, task: TaskRecord) -> None:
+        """The task has its outcome."""
+        if task.task_id in self._let_in:
+            self._let_in.discard(task.task_id)
+            while self._largest and self._largest[0][1] not in self._let_in:
+                heappop(self._largest)
+
+    # Running
+
+    def fits(self, task: TaskRecord) -> bool:
+        """Whether the task could start now. One alone always can: nobody else will give back what it lacks."""
+        if self.limit_bytes is None or self.mode is not AdmissionMode.ENFORCE or not self.running:
+            return True
+        return self.needed_bytes(task) <= self.room_bytes
+
+    def needed_bytes(self, task: TaskRecord) -> int:
+        """The room that there must be for a task; for a large one that is not alone, with the reserve for small ones."""
+        charge = task.peak_bytes + task.output_bytes
+        return charge + self._reserve_bytes if self._is_large(charge) and self.running_bytes else charge
+
+    def charge(self, task: TaskRecord) -> None:
+        """The task starts."""
+        self.running += 1
+        if self.limit_bytes is None:
+            return
+        if self.mode is AdmissionMode.SHADOW and self.running > 1 and self.needed_bytes(task) > self.room_bytes:
+            self.would_have_waited += 1
+        task.charged_bytes = charge = task.peak_bytes + task.output_bytes
+        if not self._is_large(charge):
+            self._reserve_bytes = max(charge, self._reserve_bytes - int((self._reserve_bytes - charge) * _RESERVE_DECAY))
+        self.running_bytes += charge
+        self._set_ceilings()
+
+    def discharge(self, task: TaskRecord) -> None:
+        """It does not run any more."""
+        self.running -= 1
+        if task.charged_bytes:
+            self.running_bytes -= task.charged_bytes
+            task.charged_bytes = 0
+            self._set_ceilings()
+
+    def turn_into_result(self, task: TaskRecord, nbytes: int) -> None:
+        """So much of the result memory in a task's charge is the arena's now."""
+        if nbytes:
+            task.output_bytes -= nbytes
+            task.charged_bytes -= nbytes
+            self.running_bytes -= nbytes
+            self._set_ceilings()
+
+    def allowance(self, task: TaskRecord, threads: int) -> int | None:
+        """How much private memory a task may take before the system refuses it more: several times its estimate, because a
+        guess should not cost a good task, and never more than the whole budget."""
+        if not self.enforced:
+            return None
+        assert self.limit_bytes is not None
+        assert task.spec is not None
+        if task.spec.estimate is None:
+            return self.limit_bytes
+        return min(_SLACK_FACTOR * task.peak_bytes + _SLACK_BYTES * threads, self.limit_bytes)
+
+    # Workers
+
+    def note_worker(self, slot: Slot, idle_bytes: int) -> None:
+        """What a worker has when it is idle; zero: it is dead. It says so itself, so that is believed within limits."""
+        if self.limit_bytes is None:
+            return
+        idle_bytes = min(max(idle_bytes, 0), self.limit_bytes)
+        if idle_bytes != slot.idle_bytes:
+            self.workers_bytes += idle_bytes - slot.idle_bytes
+            slot.idle_bytes = idle_bytes
+            self._set_ceilings()
+
+    def _is_large(self, charge: int) -> bool:
+        return self.limit_bytes is not None and charge > self.limit_bytes * _LARGE_SHARE
+
+    def _set_ceilings(self) -> None:
+        if not self.enforced:
+            return
+        assert self.limit_bytes is not None
+        self._arena.ceiling_bytes = min(self.limit_bytes - self.workers_bytes - self.running_bytes, self._arena.limit_bytes)

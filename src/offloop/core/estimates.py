@@ -1,0 +1,132 @@
+"""What a task is likely to take: what its plugin says beforehand, corrected by what tasks of its kind took.
+
+Where the plugin says nothing, there is a guess from the length of the source. Tasks are of one kind that have the same pipeline
+and the same format; without an estimate, the same pipeline and sources of about the same length (within a factor of two). What
+is learned is a factor, so that a picture four times as large is still four times as much. It is bounded in number (the kinds
+that were least recently seen are forgotten) and in size, because workers are not trusted.
+
+Time follows what tasks took on average. Memory follows the highest: up at once, down slowly.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import msgspec
+
+from ..wire.messages import Done, Failed
+from .tasks import TaskRecord, TaskSpec
+
+__all__ = ["DEFAULT_PEAK_BYTES", "DEFAULT_PEAK_BYTES_PER_BYTE", "Estimates"]
+
+DEFAULT_PEAK_BYTES = 32 * 1024 * 1024  # of a task about which nobody says anything...
+DEFAULT_PEAK_BYTES_PER_BYTE = 8  # ...and so much for each byte of its source: about what a photograph takes decoded
+
+_CAPACITY = 1024  # kinds of tasks that are remembered
+_GUESS_S = 0.005  # for a task of no bytes...
+_GUESS_S_PER_BYTE = 100e-9  # ...and about what decoding a JPEG and making something of it takes for each byte of the file
+_WEIGHT_OF_NEW = 0.25  # of the newest of several: four tasks change the mind, one does not
+_WEIGHT_OF_LOWER_PEAK = 0.05  # twenty do
+_SEVERAL = 3
+_LEAST_FACTOR, _MOST_FACTOR = 0.25, 16.0  # of a correction of memory: beyond that nobody is believed
+_FACTOR_AFTER_LIMIT = 2.0  # a task that ran into the limit on its memory would have taken more, nobody knows how much
+_NOT_WORTH_LEARNING_S = 0.001  # whatever is done in less is cheap, and learning would be a part of its cost
+
+_Kind = tuple[int | str, tuple[tuple[str, bytes], ...]]
+
+
+class _Correction(msgspec.Struct):
+    """What the tasks of a kind took, as a multiple of what was said or guessed."""
+
+    time: float = 1.0
+    memory: float = 1.0
+    tasks: int = 0
+
+
+class Estimates:
+    """What was learned, by kind of task."""
+
+    def __init__(self) -> None:
+        self._corrections: OrderedDict[_Kind, _Correction] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._corrections)
+
+    def fill_in(self, task: TaskRecord) -> None:
+        """Write down what the task is likely to take."""
+        spec = task.spec
+        assert spec is not None
+        correction = self._corrections.get(_kind_of(task, spec)) if self._corrections else None
+        task.cost_s, task.peak_bytes = _said_of(task, spec)
+        task.output_bytes = 0 if spec.estimate is None else spec.estimate.output_bytes
+        if correction is not None:
+            task.cost_s *= correction.time
+            task.peak_bytes = int(task.peak_bytes * correction.memory)
+
+    def guess(self, task: TaskRecord) -> None:
+        """Write down what is assumed of a task of which nothing is known but the length of its source."""
+        task.cost_s, task.peak_bytes = _guess(task.nbytes)
+
+    def knows(self, task: TaskRecord) -> bool:
+        """Whether tasks of its kind have been done, and not only once."""
+        assert task.spec is not None
+        correction = self._corrections.get(_kind_of(task, task.spec))
+        return correction is not None and correction.tasks >= _SEVERAL
+
+    def learn(self, task: TaskRecord, answer: Done | Failed, seconds: float) -> None:
+        """A worker is through with a task, and was busy with it for so long. What it says it took is believed within limits."""
+        spec = task.spec
+        assert spec is not None
+        at_limit = isinstance(answer, Failed) and answer.code == "memory_limit"
+        if isinstance(answer, Failed) and not at_limit:
+            return  # it stopped somewhere on the way
+        if seconds < _NOT_WORTH_LEARNING_S and task.nbytes * _GUESS_S_PER_BYTE < _GUESS_S:
+            return
+        said_s, said_bytes = _said_of(task, spec)
+        correction = self._touch(_kind_of(task, spec))
+        if at_limit:
+            _raise_to(correction, correction.memory * _FACTOR_AFTER_LIMIT)
+            return
+        _follow(correction, _busy_s(answer, seconds) / said_s)
+        if answer.peak_bytes > 0:
+            _raise_to(correction, answer.peak_bytes / said_bytes)
+
+    def _touch(self, kind: _Kind) -> _Correction:
+        correction = self._corrections.pop(kind, None) or _Correction()
+        self._corrections[kind] = correction
+        if len(self._corrections) > _CAPACITY:
+            self._corrections.popitem(last=False)
+        return correction
+
+
+def _said_of(task: TaskRecord, spec: TaskSpec) -> tuple[float, int]:
+    """Seconds and peak bytes without any correction."""
+    estimate = spec.estimate
+    if estimate is None:
+        return _guess(task.nbytes)
+    return max(estimate.work_s, 1e-6), max(estimate.peak_bytes, 1)
+
+
+def _guess(nbytes: int) -> tuple[float, int]:
+    return _GUESS_S + nbytes * _GUESS_S_PER_BYTE, DEFAULT_PEAK_BYTES + nbytes * DEFAULT_PEAK_BYTES_PER_BYTE
+
+
+def _busy_s(answer: Done | Failed, seconds: float) -> float:
+    """The time that counts: the processors' where it computed, so that neighbours do not count; else the clock's."""
+    cpu_s = answer.cpu_ns / 1e9
+    return cpu_s if seconds / 2 < cpu_s < seconds else seconds
+
+
+def _follow(correction: _Correction, factor: float) -> None:
+    correction.tasks += 1
+    correction.time = factor if correction.tasks == 1 else correction.time + _WEIGHT_OF_NEW * (factor - correction.time)
+
+
+def _raise_to(correction: _Correction, factor: float) -> None:
+    before, factor = correction.memory, min(max(factor, _LEAST_FACTOR), _MOST_FACTOR)
+    correction.memory = factor if factor > before else before + _WEIGHT_OF_LOWER_PEAK * (factor - before)
+
+
+def _kind_of(task: TaskRecord, spec: TaskSpec) -> _Kind:
+    look = task.nbytes.bit_length() if spec.estimate is None else spec.media_type
+    return look, tuple((stage.plugin, bytes(stage.operations)) for stage in spec.stages)

@@ -1,0 +1,21 @@
+"""What the host needs to know beside what the core decides by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from .launcher import Launcher
+
+__all__ = ["HostSettings"]
+
+
+class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How workers are started, and what of."""
+
+    plugins: dict[str, str]  # name -> "module:attribute" of the light half
+    nice: int  # how much lower than the server's the workers' priority is
+    launch: Launcher
+    max_private_bytes: int | None  # what the system lets a worker have for itself; None: any amount
+    memory_pressure: Callable[[], tuple[float, float]]  # the share of memory that is available, and of time that was stalled

@@ -1,0 +1,68 @@
+"""What a pipeline will take of a source, by its plugins' word: the first of them reads the header, each one estimates its part.
+
+All of it is others' code on strangers' bytes, so it runs in a thread, and whatever is wrong with an answer, it is as if there
+was none.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from math import isfinite
+
+from ..operation import Estimate, Header, Operation, Plugin
+
+__all__ = ["Forecaster"]
+
+_log = logging.getLogger("offloop.plugins")
+
+
+class Forecaster:
+    """Estimates of one pipeline: consecutive operations, each with its plugin."""
+
+    def __init__(self, parts: Sequence[tuple[Plugin, Sequence[Operation]]]) -> None:
+        self._parts = parts
+        self.probe_nbytes = parts[0][0].probe_nbytes
+
+    def of_bytes(self, head: memoryview, nbytes: int) -> tuple[Estimate | None, str]:
+        """The estimate for an encoded source that begins so and has so many bytes, and its media type. None: nobody knows."""
+        plugin = self._parts[0][0]
+        try:
+            header = plugin.probe(head[: self.probe_nbytes])
+        except Exception:
+            _log.exception("the probe of %r raised, which it must not", plugin.name)
+            return None, ""
+        return (None, "") if header is None else (self._together(header, nbytes), header.media_type)
+
+    def of_samples(self, shape: tuple[int, int, int], nbytes: int) -> tuple[Estimate | None, str]:
+        """The estimate for an array of (height, width, bands)."""
+        height, width, bands = shape
+        return self._together(Header(media_type="", width=width, height=height, bands=bands), nbytes), ""
+
+    def _together(self, header: Header, nbytes: int) -> Estimate | None:
+        """Stages run one after the other: their work adds up, their memory does not."""
+        estimates: list[Estimate] = []
+        for index, (plugin, operations) in enumerate(self._parts):
+            estimate = _estimate(plugin, None if index else header, operations, 0 if index else nbytes)
+            if estimate is None:
+                return None
+            estimates.append(estimate)
+        return Estimate(
+            peak_bytes=max(estimate.peak_bytes for estimate in estimates),
+            work_s=sum(estimate.work_s for estimate in estimates),
+            output_bytes=max(estimate.output_bytes for estimate in estimates),
+        )
+
+
+def _estimate(plugin: Plugin, header: Header | None, operations: Sequence[Operation], nbytes: int) -> Estimate | None:
+    try:
+        estimate = plugin.estimate(header, operations, nbytes)
+        sound = estimate is None or (
+            min(estimate.peak_bytes, estimate.output_bytes, estimate.work_s) >= 0 and isfinite(estimate.work_s)
+        )
+    except Exception:
+        _log.exception("the estimate of %r raised, which it must not", plugin.name)
+        return None
+    if not sound:
+        _log.error("the estimate of %r makes no sense: %r", plugin.name, estimate)
+    return estimate if sound else None

@@ -1,0 +1,158 @@
+"""What a task is likely to take, before anything is known of its kind and after."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from offloop.core.estimates import DEFAULT_PEAK_BYTES, DEFAULT_PEAK_BYTES_PER_BYTE, Estimates
+from offloop.core.tasks import TaskRecord, TaskSpec
+from offloop.operation import Estimate
+from offloop.wire.handles import EncodedAt
+from offloop.wire.messages import Done, Failed, Stage
+
+MIB = 1 << 20
+SAID = Estimate(peak_bytes=100 * MIB, work_s=2.0, output_bytes=MIB)
+
+
+def task(
+    nbytes: int = 0, operation: str = "Noop", *, estimate: Estimate | None = None, media_type: str = "image/jpeg"
+) -> TaskRecord:
+    stages = [Stage("faults", msgspec.Raw(msgspec.msgpack.encode([[operation]])))]
+    spec = TaskSpec(source=EncodedAt(None), stages=stages, timeout_s=None, estimate=estimate, media_type=media_type)
+    return TaskRecord(1, 0.0, spec, nbytes=nbytes)
+
+
+def done(peak_bytes: int = 0, cpu_s: float = 0.0) -> Done:
+    return Done(1, EncodedAt(None), {}, 1, 2, 0, peak_bytes, int(cpu_s * 1e9))
+
+
+def cost_of(estimates: Estimates, one: TaskRecord) -> float:
+    estimates.fill_in(one)
+    return one.cost_s
+
+
+def peak_of(estimates: Estimates, one: TaskRecord) -> int:
+    estimates.fill_in(one)
+    return one.peak_bytes
+
+
+def test_before_anything_is_known_a_larger_source_costs_more() -> None:
+    estimates = Estimates()
+    guesses = [cost_of(estimates, task(nbytes)) for nbytes in (0, 50_000, MIB, 10 * MIB)]
+    assert guesses == pytest.approx([0.005, 0.01, 0.11, 1.05], rel=0.01)
+
+
+def test_of_an_unknown_source_a_default_is_taken_and_never_everything() -> None:
+    estimates = Estimates()
+    assert peak_of(estimates, task()) == DEFAULT_PEAK_BYTES
+    assert peak_of(estimates, task(MIB)) == DEFAULT_PEAK_BYTES + MIB * DEFAULT_PEAK_BYTES_PER_BYTE
+
+
+def test_a_plugins_word_counts_until_something_is_known() -> None:
+    one = task(MIB, estimate=SAID)
+    Estimates().fill_in(one)
+    assert (one.cost_s, one.peak_bytes, one.output_bytes) == (2.0, 100 * MIB, MIB)
+
+
+def test_the_first_task_of_a_kind_tells_how_long_the_next_will_take() -> None:
+    estimates = Estimates()
+    estimates.learn(task(MIB), done(), 2.0)
+    assert cost_of(estimates, task(MIB)) == pytest.approx(2.0)
+    assert cost_of(estimates, task(MIB + MIB // 2)) == pytest.approx(3.0, rel=0.02), "about as long, so by as much more"
+    assert cost_of(estimates, task(4 * MIB)) == pytest.approx(0.42, rel=0.02)
+    assert cost_of(estimates, task(MIB, "Other")) == pytest.approx(0.11, rel=0.01)
+
+
+def test_a_correction_is_a_factor_for_every_size_of_a_format_and_for_no_other_format() -> None:
+    estimates = Estimates()
+    estimates.learn(task(MIB, estimate=SAID), done(50 * MIB), 4.0)
+    larger = Estimate(peak_bytes=200 * MIB, work_s=4.0)
+    assert cost_of(estimates, task(9 * MIB, estimate=larger)) == pytest.approx(8.0)
+    assert cost_of(estimates, task(9 * MIB, estimate=larger, media_type="image/png")) == 4.0
+
+
+def test_one_odd_task_does_not_change_the_mind_about_time_and_several_do() -> None:
+    estimates = Estimates()
+    estimates.learn(task(MIB), done(), 0.1)
+    estimates.learn(task(MIB), done(), 10.1)
+    assert cost_of(estimates, task(MIB)) == pytest.approx(2.6)
+    for _ in range(20):
+        estimates.learn(task(MIB), done(), 10.1)
+    assert cost_of(estimates, task(MIB)) == pytest.approx(10.1, rel=0.01)
+
+
+def test_memory_is_corrected_upwards_at_once_and_downwards_slowly() -> None:
+    estimates = Estimates()
+    estimates.learn(task(estimate=SAID), done(300 * MIB), 1.0)
+    assert peak_of(estimates, task(estimate=SAID)) == pytest.approx(300 * MIB, rel=0.01)
+    estimates.learn(task(estimate=SAID), done(100 * MIB), 1.0)
+    assert peak_of(estimates, task(estimate=SAID)) == pytest.approx(290 * MIB, rel=0.01)
+    for _ in range(200):
+        estimates.learn(task(estimate=SAID), done(100 * MIB), 1.0)
+    assert peak_of(estimates, task(estimate=SAID)) == pytest.approx(100 * MIB, rel=0.01)
+
+
+@pytest.mark.parametrize(("claimed", "factor"), [(1 << 60, 16), (1, 0.25)])
+def test_a_worker_that_lies_about_its_memory_is_believed_within_limits(claimed: int, factor: float) -> None:
+    estimates = Estimates()
+    for _ in range(500):
+        estimates.learn(task(estimate=SAID), done(claimed), 1.0)
+    assert peak_of(estimates, task(estimate=SAID)) == pytest.approx(SAID.peak_bytes * factor, rel=0.01)
+
+
+def test_a_task_that_was_too_short_to_look_tells_nothing_about_memory() -> None:
+    estimates = Estimates()
+    estimates.learn(task(estimate=SAID), done(0), 1.0)
+    assert peak_of(estimates, task(estimate=SAID)) == SAID.peak_bytes
+
+
+def test_a_task_that_ran_into_its_limit_would_have_taken_more() -> None:
+    estimates = Estimates()
+    at_limit = Failed(1, "memory_limit", "no", None, 1, 2)
+    estimates.learn(task(estimate=SAID), at_limit, 1.0)
+    assert peak_of(estimates, task(estimate=SAID)) == 2 * SAID.peak_bytes
+    assert cost_of(estimates, task(estimate=SAID)) == SAID.work_s
+
+
+def test_a_task_that_failed_otherwise_tells_nothing() -> None:
+    estimates = Estimates()
+    estimates.learn(task(estimate=SAID), Failed(1, "corrupt_source", "no", None, 1, 2, 0, 1, 1), 0.01)
+    assert len(estimates) == 0
+
+
+@pytest.mark.parametrize(("cpu_s", "expected"), [(1.5, 1.5), (0.1, 2.0), (0.0, 2.0), (7.0, 2.0), (-5.0, 2.0)])
+def test_time_is_the_processors_where_it_computed_and_the_clocks_where_it_waited(cpu_s: float, expected: float) -> None:
+    estimates = Estimates()
+    estimates.learn(task(MIB), done(cpu_s=cpu_s), 2.0)
+    assert cost_of(estimates, task(MIB)) == pytest.approx(expected)
+
+
+def test_what_costs_next_to_nothing_is_not_learned() -> None:
+    estimates = Estimates()
+    estimates.learn(task(), done(), 0.0009)
+    assert len(estimates) == 0
+
+
+def test_that_a_large_source_costs_nothing_is_learned() -> None:
+    estimates = Estimates()
+    estimates.learn(task(100 * MIB), done(), 0.0005)
+    assert cost_of(estimates, task(100 * MIB)) == pytest.approx(0.0005)
+
+
+def test_of_more_kinds_than_are_remembered_the_least_recent_is_forgotten() -> None:
+    estimates = Estimates()
+    for number in range(1025):
+        estimates.learn(task(MIB, str(number)), done(), 1.0)
+    assert len(estimates) == 1024
+    assert cost_of(estimates, task(MIB, "0")) != pytest.approx(1.0)
+    assert cost_of(estimates, task(MIB, "1024")) == pytest.approx(1.0)
+
+
+def test_a_kind_is_known_after_several_tasks() -> None:
+    estimates = Estimates()
+    for _ in range(2):
+        estimates.learn(task(MIB), done(), 1.0)
+        assert not estimates.knows(task(MIB))
+    estimates.learn(task(MIB), done(), 1.0)
+    assert estimates.knows(task(MIB))
