@@ -19,6 +19,7 @@ class GroupFigures(msgspec.Struct, frozen=True):
 
     tasks: int
     refused: int
+    stopped: int
     mean_slowdown: float
     p95_slowdown: float
     max_slowdown: float
@@ -58,7 +59,7 @@ def slowdowns(trace: Trace, schedule: Schedule, numbers: Sequence[int]) -> list[
     return sorted(
         (schedule.ended[number] - trace.arrivals[number].at) / trace.arrivals[number].cost_s
         for number in numbers
-        if not isnan(schedule.ended[number])
+        if not isnan(schedule.ended[number]) and number not in schedule.stopped
     )
 
 
@@ -70,9 +71,10 @@ def percentile(values: Sequence[float], percent: float) -> float:
 def memory_over_time(trace: Trace, schedule: Schedule) -> list[tuple[float, int]]:
     """What runs takes so many bytes from each of these moments on."""
     steps: list[tuple[float, int]] = [(trace.arrivals[0].at, 0)]
-    for arrival, began, ended in zip(trace.arrivals, schedule.began, schedule.ended, strict=True):
+    for number, (arrival, began, ended) in enumerate(zip(trace.arrivals, schedule.began, schedule.ended, strict=True)):
         if not isnan(ended):
-            steps += [(began, arrival.peak_bytes), (ended, -arrival.peak_bytes)]
+            nbytes = schedule.stopped.get(number, arrival.peak_bytes)
+            steps += [(began, nbytes), (ended, -nbytes)]
     steps.sort()  # what ends goes before what begins at the same moment
     taken = 0
     return [(at, taken := taken + nbytes) for at, nbytes in steps]
@@ -92,11 +94,13 @@ def _group_figures(trace: Trace, schedule: Schedule, numbers: list[int]) -> Grou
     waits = sorted(
         schedule.began[number] - trace.arrivals[number].at for number in numbers if not isnan(schedule.ended[number])
     )
+    stopped = sum(number in schedule.stopped for number in numbers)
     if not slow:
-        return GroupFigures(len(numbers), len(numbers), *(0.0,) * 6)
+        return GroupFigures(len(numbers), len(numbers) - stopped, stopped, *(0.0,) * 6)
     return GroupFigures(
         len(numbers),
-        len(numbers) - len(slow),
+        len(numbers) - len(waits),
+        stopped,
         sum(slow) / len(slow),
         percentile(slow, 95),
         slow[-1],
@@ -111,7 +115,7 @@ def _fairness(trace: Trace, schedule: Schedule) -> float | None:
     steps: list[tuple[float, str, int, float]] = []  # when, whose, tasks more or less, workers more or less
     for arrival, began, ended in zip(trace.arrivals, schedule.began, schedule.ended, strict=True):
         if arrival.tenant is not None and not isnan(ended):
-            rate = arrival.cost_s / (ended - began)
+            rate = min(arrival.cost_s / (ended - began), 1.0)  # less than a worker's where it is shared
             steps += [
                 (arrival.at, arrival.tenant, 1, 0.0),
                 (began, arrival.tenant, 0, rate),

@@ -16,6 +16,8 @@ class Schedule(msgspec.Struct):
     began: list[float]
     ended: list[float]  # not a number: it was refused
     budget_bytes: int | None = None  # that what runs may take together; None: any amount
+    beyond: set[int] = set()  # tasks that ran on a worker more than there are: they took nobody's place
+    stopped: dict[int, int] = {}  # tasks that took more than they were allowed: so many bytes, when that was noticed
 
     @classmethod
     def empty(cls, policy: str, tasks: int, budget_bytes: int | None = None) -> Schedule:

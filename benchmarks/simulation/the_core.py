@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from functools import cache
 from heapq import heappop, heappush
-from math import frexp, inf
+from math import inf
 from random import Random
 from time import process_time
 
 import msgspec
 
+from offloop.core.admission_mode import AdmissionMode
 from offloop.core.commands import Command, FetchPages, KillWorker, Send, SettleTask, StartWorker
 from offloop.core.core_settings import CoreSettings
+from offloop.core.dispatch import HELD_S
 from offloop.core.events import Event, PagesReserved, PoolStarted, TaskSubmitted, TimePassed, WorkerReaped, WorkerReported
 from offloop.core.order import CLASS_S, MAX_PATIENCE_S
 from offloop.core.pool_state import PoolState
 from offloop.core.tasks import Completed, TaskSpec
+from offloop.operation import Estimate
 from offloop.wire.handles import EncodedAt
-from offloop.wire.messages import Done, Ready, Retire, Run, Stage
+from offloop.wire.messages import Done, Failed, Ready, Retire, Run, Stage
 
 from .schedule import Schedule
-from .traces import Arrival, Trace
+from .traces import Arrival, Trace, size_of
 
-__all__ = ["OVERTAKEN_S", "OVERTAKEN_S_PER_CLASS", "Replay", "cost_per_task"]
+__all__ = ["HELD_S", "OVERTAKEN_S", "OVERTAKEN_S_PER_CLASS", "Replay", "cost_per_task"]
 
 OVERTAKEN_S, OVERTAKEN_S_PER_CLASS = MAX_PATIENCE_S, CLASS_S  # no task is overtaken by one that comes so much later
 
@@ -31,20 +34,26 @@ _START_S = 0.1  # what a worker takes to start
 
 
 class Replay:
-    """One trace, through one pool."""
+    """One trace, through one pool.
 
-    def __init__(self, trace: Trace) -> None:
+    Workers are as fast when one more runs than there are processors, and threads that a lone task may have do nothing for it.
+    """
+
+    def __init__(self, trace: Trace, budget_bytes: int | None = None) -> None:
         self.trace = trace
-        self.schedule = Schedule.empty("offloop", len(trace.arrivals))
+        self.schedule = Schedule.empty("offloop", len(trace.arrivals), budget_bytes)
         self.refusals: dict[str, int] = {}  # by the name of the error
         self.idle_in_vain: list[str] = []  # moments at which a worker was idle though a task waited that it could have had
+        self.held_back_s = 0.0  # of workers' time that passed idle while anything waited: for memory, or beside large work
         self.cpu_s = 0.0  # that the replay took
-        self._core = PoolState(_settings(trace))
+        self._core = PoolState(_settings(trace, budget_bytes))
         self._due: list[tuple[float, int, Event]] = []  # a heap: when, in which order, what happens then
         self._entries = 0
         self._running: dict[int, int] = {}  # slot -> task
         self._idle: set[int] = set()
         self._waiting: set[int] = set()
+        self._told_at = 0.0
+        self._held_back = 0  # workers that are idle though something waits
 
     def run(self) -> Schedule:
         """From the first task that comes until nothing is left to happen."""
@@ -73,9 +82,12 @@ class Replay:
                 self._tell(event, now)
 
     def _tell(self, event: Event, now: float) -> None:
+        self.held_back_s += self._held_back * (now - self._told_at)
+        self._told_at = now
         for command in self._core.handle(event, now):
             self._obey(command, now)
-        if self._waiting and self._idle:
+        self._held_back = self._vacant if self._waiting else 0
+        if self._held_back:
             self._note_idleness(now)
 
     def _obey(self, command: Command, now: float) -> None:
@@ -107,12 +119,18 @@ class Replay:
         self._idle.discard(slot)
         self._waiting.discard(number)
         self.schedule.began[number] = now
-        ends = now + arrival.cost_s
-        done = Done(
-            number, EncodedAt(None), {}, round(now * 1e9), round(ends * 1e9), 0, arrival.peak_bytes, round(arrival.cost_s * 1e9)
-        )
         self._running[slot] = number
-        self._expect(ends, WorkerReported(slot, done))
+        if len(self._running) > self.trace.workers:
+            self.schedule.beyond.add(number)
+        if run.private_bytes is not None and arrival.peak_bytes > run.private_bytes:
+            self.schedule.stopped[number] = run.private_bytes
+            ends = now + arrival.cost_s * run.private_bytes / arrival.peak_bytes
+            answer = Failed(number, "memory_limit", "", None, round(now * 1e9), round(ends * 1e9), 0, run.private_bytes)
+        else:
+            ends = now + arrival.cost_s
+            took = (arrival.peak_bytes, round(arrival.cost_s * 1e9))
+            answer = Done(number, EncodedAt(None), {}, round(now * 1e9), round(ends * 1e9), 0, *took)
+        self._expect(ends, WorkerReported(slot, answer))
 
     def _note_end(self, event: Event, now: float) -> None:
         """A worker is through with its task, or ready for its first."""
@@ -123,22 +141,29 @@ class Replay:
                 self.schedule.ended[number] = now
 
     def _settled(self, number: int, outcome: object) -> None:
-        if not isinstance(outcome, Completed):
+        if not isinstance(outcome, Completed) and number not in self.schedule.stopped:
             self._waiting.discard(number)
             name = type(outcome).__name__
             self.refusals[name] = self.refusals.get(name, 0) + 1
 
     def _note_idleness(self, now: float) -> None:
-        """A worker is idle though a task waits."""
-        self.idle_in_vain.append(f"at {now:.3f} s {len(self._idle)} workers were idle and {len(self._waiting)} tasks waited")
+        """A worker is idle though a task waits: because there is no memory for the one that is next, or in vain."""
+        if self._core.budget.fits(self._core.queue.order.first()):
+            self.idle_in_vain.append(f"at {now:.3f} s {self._vacant} workers were idle, and {len(self._waiting)} tasks waited")
+
+    @property
+    def _vacant(self) -> int:
+        """How many more tasks could run; who is there beyond that is for small ones beside large ones only."""
+        return max(min(len(self._idle), self.trace.workers - len(self._running)), 0)
 
 
 def spec_of(arrival: Arrival) -> TaskSpec:
     """What the pool is told of a task beforehand."""
     return TaskSpec(
         source=EncodedAt(None),
-        stages=_stages(frexp(arrival.estimated_s)[1]),
+        stages=_stages(size_of(arrival.cost_s)),
         timeout_s=None,
+        estimate=Estimate(peak_bytes=arrival.estimated_bytes, work_s=arrival.estimated_s),
         priority=arrival.priority,
         tenant=arrival.tenant,
     )
@@ -187,7 +212,7 @@ def _started(core: PoolState, command: Command) -> list[int]:
     return [command.slot]
 
 
-def _settings(trace: Trace) -> CoreSettings:
+def _settings(trace: Trace, budget_bytes: int | None = None) -> CoreSettings:
     return CoreSettings(
         workers=trace.workers,
         limit_bytes=_PLENTY,
@@ -196,10 +221,12 @@ def _settings(trace: Trace) -> CoreSettings:
         grace_s=1.0,
         start_timeout_s=10.0,
         tenant_weights=trace.weights,
+        budget_bytes=budget_bytes,
+        admission=AdmissionMode.ENFORCE,
     )
 
 
 @cache
-def _stages(kind: int) -> list[Stage]:
-    """Tasks with the same pipeline are of a kind, and what they take is learned."""
+def _stages(kind: str) -> list[Stage]:
+    """One pipeline for each class of size: how far its estimates are off is learned."""
     return [Stage("simulated", msgspec.Raw(msgspec.msgpack.encode([["Work", kind]])))]

@@ -94,6 +94,15 @@ def test_the_core_breaks_no_promise_on_a_trace(name: str) -> None:
     assert overtaken_for_too_long(trace, schedule) == []
 
 
+@pytest.mark.parametrize("name", TRACES)
+def test_where_memory_is_scarce_and_estimates_are_right_the_core_keeps_the_budget(name: str) -> None:
+    trace = TRACES[name](TASKS, 3)
+    budget_bytes = trace.largest_bytes + trace.largest_bytes // 4
+    replay = Replay(trace, budget_bytes)
+    assert figures_of(trace, replay.run()).peak_bytes <= budget_bytes
+    assert (replay.idle_in_vain, replay.refusals) == ([], {})
+
+
 def test_in_an_overload_the_core_keeps_its_bound_where_shortest_first_does_not() -> None:
     arrivals = [Arrival(number / 2, cost_s, 1, estimated_s=cost_s) for number, cost_s in enumerate([2.0, 0.4] * 150)]
     trace = Trace("overload", arrivals, workers=1)
