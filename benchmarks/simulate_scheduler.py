@@ -1,0 +1,130 @@
+"""What does the order of tasks do for whom?
+
+Traces of a hundred thousand tasks are replayed in seconds through the pool's own core, which decides from events and a time and
+knows neither processes nor clocks, and through plain models of first come first served, shortest first and processor
+sharing. Some are done again with a budget of memory into which one large task fits and little else (tight), and the core is
+also told wrong estimates (lognormal, a factor of two).
+
+Printed for each: slowdown (time from coming to ending, in times of what the task costs) and wait by class of size, tenant and
+priority; the total time; Jain's index of what tenants were served relative to their weights while all compete; the most memory
+that running tasks really took; and what the core's decisions cost, by the number of tasks that wait.
+
+    python benchmarks/simulate_scheduler.py [--trace mix80] [--picture docs/pictures/scheduler.svg]
+
+Expected, and checked (exit code 1): no worker is idle while there is memory for the task that is next; nobody is overtaken by a
+task that came more than the stated bound later; where estimates are right, no more memory is taken than the budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+from simulation.checks import overtaken_for_too_long
+from simulation.figures import Figures, figures_of
+from simulation.models import first_come_first_served, processor_sharing, shortest_first
+from simulation.schedule import Schedule
+from simulation.the_core import Replay, cost_per_task
+from simulation.traces import TRACES, Trace, misjudged
+
+SMOKE_TASKS = 2_000
+FACTOR = 2.0  # by which wrong estimates are wrong
+TIGHT = 1.25  # a small budget, in times of the largest task
+MODELS: dict[str, Callable[..., Schedule]] = {
+    "first come": first_come_first_served,
+    "first come, tight": first_come_first_served,
+    "shortest first": shortest_first,
+    "shortest first, tight": shortest_first,
+    "processor sharing": processor_sharing,
+}
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help=f"{SMOKE_TASKS:,} tasks a trace, for CI")
+    parser.add_argument("--tasks", type=int, default=100_000, help="in each trace (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of the traces (default: %(default)s)")
+    parser.add_argument("--trace", action="append", choices=list(TRACES), help="only this one; may be repeated")
+    parser.add_argument("--picture", type=Path, help="draw the figure into this file; needs the extra `bench`")
+    return parser.parse_args()
+
+
+def show(name: str, figures: Figures, seconds: float) -> None:
+    fairness = "" if figures.fairness is None else f"fairness {figures.fairness:.3f}, "
+    print(f"  {name}: total {figures.total_s:,.1f} s, {fairness}{figures.peak_bytes >> 20:,} MiB [{seconds:.1f} s]")
+    for group_name, group in figures.groups.items():
+        lost = f"{group.refused:,} refused " if group.refused else ""
+        lost += f"{group.stopped:,} stopped" if group.stopped else ""
+        print(
+            f"    {group_name:10}{group.tasks:9,}"
+            f"{group.mean_slowdown:12,.2f}{group.p95_slowdown:10,.2f}{group.max_slowdown:11,.1f}"
+            f"{group.mean_wait_s:12,.3f}{group.p95_wait_s:9,.3f}{group.max_wait_s:9,.3f}  {lost}"
+        )
+
+
+def replay(trace: Trace, seed: int) -> list[str]:
+    """Every policy on one trace; returns what was broken."""
+    tight = round(TIGHT * trace.largest_bytes)
+    print(f"\n{trace.name}: {len(trace.arrivals):,} tasks, {trace.workers} workers; a tight budget is {tight >> 20:,} MiB")
+    print(f"{'':14}{'tasks':>9}{'slowdown':>12}{'p95':>10}{'most':>11}{'wait, s':>12}{'p95':>9}{'most':>9}")
+    for name, model in MODELS.items():
+        began = perf_counter()
+        schedule = model(trace, tight) if name.endswith("tight") else model(trace)
+        show(name, figures_of(trace, schedule), perf_counter() - began)
+    wrong = misjudged(trace, FACTOR, seed)
+    broken = replay_core("offloop", trace, None)
+    broken += replay_core("offloop, wrong estimates", wrong, None)
+    broken += replay_core("offloop, tight", trace, tight)
+    broken += replay_core("offloop, wrong estimates, tight", wrong, tight, wrong=True)
+    return [f"{trace.name}, {what}" for what in broken]
+
+
+def replay_core(name: str, trace: Trace, budget_bytes: int | None, *, wrong: bool = False) -> list[str]:
+    """The core on one trace; returns what was broken. Where estimates are wrong nobody can know what fits."""
+    began = perf_counter()
+    run = Replay(trace, budget_bytes)
+    schedule = run.run()
+    figures = figures_of(trace, schedule)
+    show(name, figures, perf_counter() - began)
+    held_back = run.held_back_s / figures.total_s / trace.workers
+    print(f"    {run.cpu_s / len(trace.arrivals) * 1e6:.0f} us of a processor for each task, all included; ", end="")
+    print(f"{held_back:.1%} of the workers' time idle while tasks waited", run.refusals or "")
+    broken = overtaken_for_too_long(trace, schedule) + run.idle_in_vain
+    if budget_bytes is not None and figures.peak_bytes > budget_bytes:
+        print(f"    the budget was exceeded by {figures.peak_bytes / budget_bytes - 1:.0%}")
+        if not wrong:
+            broken.append(f"{figures.peak_bytes:,} bytes were taken of {budget_bytes:,}")
+    return [f"{name}: {what}" for what in broken]
+
+
+def show_costs(tasks: int) -> None:
+    print("\nthe core's own time for a task that comes and one that ends, in us, while so many wait")
+    lengths = [waiting for waiting in (100, 10_000, 100_000) if waiting <= tasks]
+    print(f"{'tenants':>10}" + "".join(f"{waiting:>10,}" for waiting in lengths))
+    for tenants in (1, 100, 1000):
+        costs = (cost_per_task(waiting, tenants, tasks=500) for waiting in lengths)
+        print(f"{tenants:>10,}" + "".join(f"{seconds * 1e6:10.0f}" for seconds in costs))
+
+
+def main() -> int:
+    options = parse()
+    tasks = SMOKE_TASKS if options.smoke else options.tasks
+    broken: list[str] = []
+    for name in options.trace or TRACES:
+        broken += replay(TRACES[name](tasks, options.seed), options.seed)
+    show_costs(tasks)
+    if options.picture is not None:
+        from simulation.picture import draw
+
+        draw(options.picture, min(tasks, 30_000), options.seed)
+    for what in broken[:20]:
+        print(what, file=sys.stderr)
+    print(f"\n{len(broken):,} violations")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
