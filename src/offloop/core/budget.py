@@ -25,6 +25,7 @@ __all__ = ["WORKER_NBYTES", "Budget"]
 WORKER_NBYTES = 32 * 1024 * 1024  # what a worker has that has not said it yet: Python and a plugin such as libvips
 
 _LARGE_SHARE = 1 / 8  # of the budget: a task that needs more is a large one
+_MOST_GUESSED = 3 / 4  # of what there is
 _RESERVE_DECAY = 1 / 64  # per small task: what they need is forgotten so fast
 _SLACK_FACTOR, _SLACK_BYTES = 4, 256 * 1024 * 1024  # of the estimate: what a task may really take before it is stopped
 
@@ -74,11 +75,14 @@ class Budget:
         )
 
     def let_in(self, task: TaskRecord) -> None:
-        """From now on there is to be room for this task, one day. A guess is never more than there is."""
+        """From now on there is to be room for this task, one day. A guess, or a correction, is never more than that, and leaves
+        some to others: only its plugin's own word can make a task be alone."""
         if self.limit_bytes is None:
             return
+        assert task.spec is not None
+        said = 0 if task.spec.estimate is None else task.spec.estimate.peak_bytes
         most = self.limit_bytes - self.workers_bytes - task.nbytes - task.output_bytes
-        task.peak_bytes = max(min(task.peak_bytes, most), 0)
+        task.peak_bytes = max(min(task.peak_bytes, max(int(most * _MOST_GUESSED), said), most), 0)
         need = task.peak_bytes + task.output_bytes
         if need > self._large_bytes:
             heappush(self._largest, (-need, task.task_id))

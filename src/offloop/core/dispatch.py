@@ -86,6 +86,7 @@ class Dispatch:
     def ended(self, task: TaskRecord, answer: Done | Failed | None, now: float) -> None:
         """A worker is through with a task, or dead (no answer)."""
         self.budget.discharge(task)
+        self.queue.order.took(task, now - task.dispatched_at)
         if answer is not None and task.stop is None:
             self.estimates.learn(task, answer, now - task.dispatched_at)
 
@@ -157,11 +158,12 @@ class Dispatch:
         task.held_at = now if task.held_at is None else task.held_at
         room, until, needed = self.budget.room_bytes, now, self.budget.needed_bytes(task)
         running = [slot.task for slot in self.crew if slot.task is not None]
-        for other in sorted(running, key=lambda other: other.dispatched_at + other.cost_s):
+        ends = sorted((_likely_end(other, now), other.charged_bytes) for other in running)
+        for end, charged_bytes in ends:
             if room >= needed:
                 break
-            room += other.charged_bytes
-            until = max(other.dispatched_at + other.cost_s, now)
+            room += charged_bytes
+            until = end
         return (until if now - task.held_at < HELD_S else now), room - needed
 
     def _shortest_s(self) -> float:
@@ -173,3 +175,9 @@ class Dispatch:
         if task.cost_s < _WORTH_THREADS_S or self.queue:
             return 1
         return max(self.crew.limit // self.crew.at_work, 1)
+
+
+def _likely_end(task: TaskRecord, now: float) -> float:
+    """When a running task ends; one that has overrun its estimate is taken to be half-way."""
+    elapsed_s = now - task.dispatched_at
+    return task.dispatched_at + (task.cost_s if elapsed_s < task.cost_s else 2 * elapsed_s)

@@ -5,7 +5,8 @@ and the same format; without an estimate, the same pipeline and sources of about
 is learned is a factor, so that a picture four times as large is still four times as much. It is bounded in number (the kinds
 that were least recently seen are forgotten) and in size, because workers are not trusted.
 
-Time follows what tasks took on average. Memory follows the highest: up at once, down slowly.
+Time follows what tasks took on average; memory the same and twice the usual distance from it, as the retransmission time of TCP
+does (Jacobson, 1988): what is always the same is charged for as it is, what varies with a margin.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _CAPACITY = 1024  # kinds of tasks that are remembered
 _GUESS_S = 0.005  # for a task of no bytes...
 _GUESS_S_PER_BYTE = 100e-9  # ...and about what decoding a JPEG and making something of it takes for each byte of the file
 _WEIGHT_OF_NEW = 0.25  # of the newest of several: four tasks change the mind, one does not
-_WEIGHT_OF_LOWER_PEAK = 0.05  # twenty do
+_MARGIN = 2.0  # usual distances
 _SEVERAL = 3
 _LEAST_FACTOR, _MOST_FACTOR = 0.25, 16.0  # of a correction of memory: beyond that nobody is believed
 _FACTOR_AFTER_LIMIT = 2.0  # a task that ran into the limit on its memory would have taken more, nobody knows how much
@@ -43,7 +44,9 @@ class _Correction(msgspec.Struct):
 
     time: float = 1.0
     memory: float = 1.0
+    distance: float = 0.0  # that memory usually is from that
     tasks: int = 0
+    peaks: int = 0  # tasks whose memory is known
 
 
 class Estimates:
@@ -66,7 +69,7 @@ class Estimates:
         task.output_bytes = 0 if spec.estimate is None else spec.estimate.output_bytes
         if correction is not None:
             task.cost_s *= correction.time
-            task.peak_bytes = int(task.peak_bytes * correction.memory)
+            task.peak_bytes = int(task.peak_bytes * _bounded(correction.memory + _MARGIN * correction.distance))
 
     def guess(self, task: TaskRecord) -> None:
         """Write down what is assumed of a task of which nothing is known but the length of its source."""
@@ -90,14 +93,14 @@ class Estimates:
         said_s, said_bytes = _said_of(task, spec)
         correction = self._touch(_kind_of(task, spec))
         if at_limit:
-            _raise_to(correction, correction.memory * _FACTOR_AFTER_LIMIT)
+            correction.memory = _bounded(correction.memory * _FACTOR_AFTER_LIMIT)
             return
         busy_s = _busy_s(answer, seconds)
         self.time_ratios.record(busy_s / task.cost_s)
         _follow(correction, busy_s / said_s)
         if answer.peak_bytes > 0:
             self.memory_ratios.record(min(answer.peak_bytes / max(task.peak_bytes, 1), _MOST_RATIO))
-            _raise_to(correction, answer.peak_bytes / said_bytes)
+            _follow_peak(correction, _bounded(answer.peak_bytes / said_bytes))
 
     def _touch(self, kind: _Kind) -> _Correction:
         correction = self._corrections.pop(kind, None) or _Correction()
@@ -130,9 +133,18 @@ def _follow(correction: _Correction, factor: float) -> None:
     correction.time = factor if correction.tasks == 1 else correction.time + _WEIGHT_OF_NEW * (factor - correction.time)
 
 
-def _raise_to(correction: _Correction, factor: float) -> None:
-    before, factor = correction.memory, min(max(factor, _LEAST_FACTOR), _MOST_FACTOR)
-    correction.memory = factor if factor > before else before + _WEIGHT_OF_LOWER_PEAK * (factor - before)
+def _follow_peak(correction: _Correction, factor: float) -> None:
+    correction.peaks += 1
+    error = factor - correction.memory
+    if correction.peaks == 1:
+        correction.memory = factor
+        return
+    correction.memory += _WEIGHT_OF_NEW * error
+    correction.distance += _WEIGHT_OF_NEW * (abs(error) - correction.distance)
+
+
+def _bounded(factor: float) -> float:
+    return min(max(factor, _LEAST_FACTOR), _MOST_FACTOR)
 
 
 def _kind_of(task: TaskRecord, spec: TaskSpec) -> _Kind:

@@ -57,6 +57,7 @@ class TaskRecord(msgspec.Struct, eq=False):
     cost_s: float = 1e-6  # of a worker's time, as far as can be told
     peak_bytes: int = 0  # of private memory, as far as can be told
     output_bytes: int = 0  # of result memory, as far as can be told, beyond what it was granted
+    charged_s: float | None = None  # of its tenant's share, while it runs; None: nobody competed for it
     charged_bytes: int = 0  # of the budget, while it runs
     held_at: float | None = None  # when it was next, and there was no memory for it
     rank: float = 0.0  # its place among those of its tenant that wait

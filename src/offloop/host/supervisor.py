@@ -43,7 +43,8 @@ from ..core.events import (
     TaskSubmitted,
     TimePassed,
 )
-from ..core.pool_state import Phase, PoolState
+from ..core.phase import Phase
+from ..core.pool_state import PoolState
 from ..core.tasks import Completed, TaskSpec
 from ..errors import InternalError, MemoryLimitExceeded, OffloopError, PoolClosed
 from ..wire.handles import WrittenTo
