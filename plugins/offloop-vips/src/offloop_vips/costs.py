@@ -209,4 +209,5 @@ def _avif_encoding(avif: Avif, pixels: int, rows: float, bands: int) -> Cost:
     whole = 25 + 10 * samples * (0.5 + deep / 2)
     whole *= 1.3 if bands in (2, 4) else 1.0  # alpha is a picture of its own
     work = (90, 300, 700, 1500, 3600, 5000, 7000, 10_000, 20_000, 60_000)[avif.effort]
+    work *= 2.5 if avif.lossless else 1.0
     return Cost(whole * pixels, rows, work * pixels * (1 + deep) / 2)
