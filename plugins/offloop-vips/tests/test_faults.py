@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import pyvips
 
+from offloop.errors import TaskFailed
 from offloop_vips.faults import corrupt_source, explain
 
 
@@ -27,12 +28,38 @@ def error(detail: str) -> pyvips.Error:
     ],
 )
 def test_a_decoder_s_complaint_is_told_from_any_other(detail: str, source: str | None, code: str):
-    assert explain(error(detail or " "), source).code == code  # type: ignore[arg-type]
+    failure = explain(error(detail or " "), source)  # type: ignore[arg-type]
+    assert isinstance(failure, TaskFailed)
+    assert failure.code == code
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        "VipsJpeg: Insufficient memory (case 4)\n",
+        "vips_tracked: out of memory -- size == 34MB\n",
+        "vips_tracked: out of memory -- size == 0MB\nvipspng: out of order read at line 112\n",
+        "glib: Error creating thread: Resource temporarily unavailable\n",
+        "heif: Invalid input: Unspecified: Memory allocation error (2.0)\n",
+        "webpsave: picture memory error\nwbuffer_write: write failed\n",
+    ],
+)
+def test_a_lack_of_memory_is_told_from_a_broken_source(detail: str):
+    assert isinstance(explain(error(detail), "png"), MemoryError)
+
+
+def test_what_is_larger_than_it_declares_is_broken_though_its_decoder_calls_that_a_lack_of_memory():
+    failure = explain(
+        error("heif: Memory allocation error: Security limit exceeded: Image size 640x480 exceeds 65536\n"), "avif"
+    )
+    assert isinstance(failure, TaskFailed)
+    assert failure.code == "corrupt_source"
 
 
 def test_a_message_is_short_and_on_one_line():
-    said = explain(error("one: " + "x" * 1000 + "\ntwo\x1b[31m: y\n\n" + "one: z\n" * 50), None).message
-    assert said == "one: " + "x" * 195 + "; two[31m: y"
+    failure = explain(error("one: " + "x" * 1000 + "\ntwo\x1b[31m: y\n\n" + "one: z\n" * 50), None)
+    assert isinstance(failure, TaskFailed)
+    assert failure.message == "one: " + "x" * 195 + "; two[31m: y"
 
 
 def test_the_same_line_is_said_once_and_bad_seeks_are_not():

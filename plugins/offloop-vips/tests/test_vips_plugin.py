@@ -51,7 +51,9 @@ def test_the_header_of_every_format_is_read(bench: Any, smooth: Any, name: str):
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_a_jpeg_tells_its_orientation_and_its_size_as_stored(bench: Any, smooth: Any, orientation: int):
     header = probe(bench.file(smooth(70, 40), ".jpg", orientation))
-    assert header == Header(media_type="image/jpeg", width=70, height=40, bands=3, orientation=orientation)
+    assert header is not None
+    assert (header.media_type, header.width, header.height) == ("image/jpeg", 70, 40)
+    assert (header.bands, header.orientation) == (3, orientation)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,34 @@ def _nothing_left_by_other_tests():
     gc.collect()
 
 
+class CountingTask(InlineTask):
+    """Notes with how many threads libvips is about to compute."""
+
+    seen = 0
+
+    def allocate(self, nbytes: int) -> memoryview:
+        self.seen = cast("Any", pyvips).concurrency_get()
+        return super().allocate(nbytes)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_task_is_computed_with_its_threads_and_the_next_with_its_own(processor: Any, bench: Any, smooth: Any, threads: int):
+    source = bench.file(smooth(600, 400), ".png")
+    task = CountingTask(threads)
+    result = processor.run(Encoded(memoryview(source)), [Blur(2.0), Resize(100), Raw()], task)
+    assert task.seen == threads
+    assert cast("Any", pyvips).concurrency_get() == 1
+    alone = processor.run(Encoded(memoryview(source)), [Blur(2.0), Resize(100), Raw()], InlineTask())
+    assert bytes(result.data) == bytes(alone.data)
+
+
+def test_a_task_that_fails_gives_its_threads_back(processor: Any, bench: Any, smooth: Any):
+    damaged = bench.file(smooth(300, 200), ".jpg")[:2000]
+    with pytest.raises(TaskFailed):
+        processor.run(Encoded(memoryview(damaged)), [Raw()], InlineTask(3))
+    assert cast("Any", pyvips).concurrency_get() == 1
+
+
 def images_alive() -> list[Any]:
     """libvips objects that Python still holds; each may look at memory that is gone."""
     return [held for held in gc.get_objects() if isinstance(held, pyvips.Image | pyvips.Source | pyvips.Target)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from itertools import count
 from math import inf
 from typing import Any
@@ -80,6 +81,7 @@ class Supervisor:
         self.milestones = Milestones(self.core, self.standing)
         self.chronicle = Chronicle(self.core.journal)
         self._pager = Pager(self.segments)
+        self._watch_memory = partial(watch_memory, self.core, self.apply, settings.memory_pressure)
         self._pager_has_a_thread = False
         self._workers: dict[int, WorkerHost] = {}
         self._tasks: dict[int, TaskTicket] = {}
@@ -268,9 +270,6 @@ class Supervisor:
             return True
 
         await when_readable(self.exports.wake_fd, hear)
-
-    async def _watch_memory(self) -> None:
-        await watch_memory(self.core, self.apply, self.settings.memory_pressure)
 
     async def _close(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterable
 
 import pyvips
@@ -10,12 +11,37 @@ from offloop.errors import TaskFailed
 
 from .formats import FORMATS, FormatName
 
-__all__ = ["corrupt_source", "explain"]
+__all__ = ["corrupt_source", "explain", "is_corrupt", "is_memory_limited", "lacks_memory"]
 
 MAX_LINES = 2  # libvips adds a line for every layer that gave up; the first ones say what happened
 MAX_LINE_LENGTH = 200  # characters; a file can put its own text into a decoder's message
 _SAVING = ("save", "encod")
+_NO_MEMORY = (  # the words of libvips and libpng, libjpeg, libheif, libtiff, and of glib, which needs a stack for a thread
+    "out of memory",
+    "insufficient memory",
+    "memory allocation",
+    "allocate memory",
+    "failed to allocate",
+    "not enough memory",
+    "no space for",
+    "picture memory error",
+    "creating thread: resource temporarily unavailable",
+)
+_MAY_BE_NO_MEMORY = ("webpsave: unable to encode", "encoder plugin generated an error", "quantisation failed")
+_TOO_LARGE = "security limit exceeded"  # libheif calls it a lack of memory that a file holds more than it declares
 _NOISE = "source: bad seek"  # once for every place that a parser looked at in vain
+
+
+def lacks_memory(error: pyvips.Error) -> bool:
+    """Whether an allocation failed, wherever that was: all else that was said then is a consequence of it."""
+    words = _NO_MEMORY + _MAY_BE_NO_MEMORY if is_memory_limited() else _NO_MEMORY  # encoders do not tell why they gave up
+    lines = [line.lower() for line in _lines(error)]
+    return any(word in line for line in lines for word in words if _TOO_LARGE not in line)
+
+
+def is_memory_limited() -> bool:
+    """Whether the task may only have so much private memory."""
+    return resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY
 
 
 def corrupt_source(source: FormatName, error: pyvips.Error | None = None) -> TaskFailed:
@@ -24,11 +50,18 @@ def corrupt_source(source: FormatName, error: pyvips.Error | None = None) -> Tas
     return TaskFailed("corrupt_source", f"the source is no readable {source} file" + (f": {said}" if said else ""))
 
 
-def explain(error: pyvips.Error, source: FormatName | None) -> TaskFailed:
+def is_corrupt(failure: Exception) -> bool:
+    """Whether it is the failure of a source that cannot be read."""
+    return isinstance(failure, TaskFailed) and failure.code == "corrupt_source"
+
+
+def explain(error: pyvips.Error, source: FormatName | None) -> TaskFailed | MemoryError:
     """The failure that an error during evaluation amounts to.
 
     Pixels are decoded while they are processed, so that only the wording tells a broken source from anything else.
     """
+    if lacks_memory(error):
+        return MemoryError(_said(error))
     if source is not None and any(_is_decoder(line, source) for line in _lines(error)):
         return corrupt_source(source, error)
     return TaskFailed("processing_failed", _said(error) or str(error.message)[:MAX_LINE_LENGTH])

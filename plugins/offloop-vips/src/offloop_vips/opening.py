@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, TypeAlias
 
 import pyvips
@@ -11,18 +10,16 @@ from offloop.errors import InvalidTask, TaskFailed
 from offloop.processor import Encoded, Raster
 
 from .evaluation import Evaluation
-from .faults import corrupt_source
+from .faults import corrupt_source, lacks_memory
 from .fitting import Size
 from .formats import FORMAT_NAMES, FORMATS, SNIFF_NBYTES, FormatName, sniff
 from .operations import Decode
-from .operations.resize import fitting
 from .picture import Image, Picture, check_pixels
-from .pipeline import Pipeline
+from .pipeline import Pipeline, shrink_on_load
 
-__all__ = ["open_encoded", "open_raster", "recognise"]
+__all__ = ["is_readable_when_small", "open_encoded", "open_raster", "recognise"]
 
 MAX_BANDS = 5  # cyan, magenta, yellow, black and alpha
-SHRINKS = (8, 4, 2)  # what a JPEG decoder can leave out while it decodes, at next to no cost in quality
 _Options: TypeAlias = dict[str, Any]
 
 
@@ -97,8 +94,23 @@ def _load(encoded: Encoded, source: FormatName, evaluation: Evaluation, options:
     try:
         return loader(pyvips.Source.new_from_memory(data), access="sequential", **options)
     except pyvips.Error as error:
+        if lacks_memory(error):
+            raise
         failure = corrupt_source(source, error)
     raise failure  # outside of the handler: an error that has the other as its context keeps frames, and images, alive
+
+
+def is_readable_when_small(encoded: Encoded) -> bool:
+    """Whether a WebP that could not be read at its size can be at an eighth of that, which takes a fraction of the memory.
+
+    Its decoder has the same words for damage and for a lack of memory.
+    """
+    with memoryview(encoded.data)[:] as data:
+        try:
+            pyvips.Image.webpload_source(pyvips.Source.new_from_memory(data), scale=1 / 8, fail_on="warning").avg()  # type: ignore[attr-defined]
+        except pyvips.Error as error:
+            return lacks_memory(error)
+    return True
 
 
 def _check_bands(header: Image) -> None:
@@ -127,34 +139,19 @@ def _options(header: Picture, pages: int, source: FormatName, pipeline: Pipeline
     """What else the decoder is told once the header is known."""
     if pages > 1 or pipeline.decode.page > 0:
         return {"page": pipeline.decode.page, "n": pages}
-    shrink = _shrink(header, pipeline) if source in ("jpeg", "webp") else 1
+    shrink = shrink_on_load(pipeline, source, Size(header.image.width, header.image.height), header.orientation)
     if shrink == 1:
         return {}
     return {"shrink": shrink} if source == "jpeg" else {"scale": 1 / shrink}
-
-
-def _shrink(header: Picture, pipeline: Pipeline) -> int:
-    """The most that decoding can shrink by and still leave the resize at least as many pixels as it is to make.
-
-    libvips' own `thumbnail` leaves it twice as many, which takes twice as long at a reduction of 3.8.
-    """
-    if pipeline.first_resize is None:
-        return 1
-    resize, auto_orient = pipeline.first_resize
-    if resize.kernel == "nearest":  # picks pixels of the original, and nothing else will do
-        return 1
-    seen = replace(header, auto_orient=auto_orient)
-    least = fitting(resize, seen.size).scaled
-    fits = (by for by in SHRINKS if seen.size.width // by >= least.width and seen.size.height // by >= least.height)
-    return next(fits, 1)
 
 
 def _in_srgb(image: Image, source: FormatName) -> Image:
     """8-bit sRGB or grey, by the colour profile in the file where there is one and it makes sense."""
     try:
         return _to_8_bits(_by_profile(image))
-    except pyvips.Error:
-        pass
+    except pyvips.Error as error:
+        if lacks_memory(error):
+            raise
     raise TaskFailed("unsupported_format", f"a {source} file in the colour space {image.interpretation!r} cannot be converted")
 
 
@@ -167,8 +164,10 @@ def _by_profile(image: Image) -> Image:
     depth = 16 if image.interpretation == "rgb16" else 8
     try:
         return image.icc_transform("srgb", embedded=True, depth=depth, intent="perceptual")
-    except pyvips.Error:  # a broken profile: what everybody does is to show the picture without it
-        return image
+    except pyvips.Error as error:
+        if lacks_memory(error):
+            raise
+        return image  # a broken profile: what everybody does is to show the picture without it
 
 
 def _to_8_bits(image: Image) -> Image:

@@ -8,10 +8,16 @@ from dataclasses import dataclass
 from offloop.errors import InvalidTask
 from offloop.operation import Operation, describe
 
+from .fitting import Size
 from .formats import FormatName
 from .operations import AutoOrient, Avif, Decode, Encoder, Jpeg, Png, Raw, Resize, Webp
+from .operations.resize import fitting
 
-__all__ = ["Pipeline", "default_encoder"]
+__all__ = ["Pipeline", "default_encoder", "shrink_on_load"]
+
+SHRINKING = ("jpeg", "webp")
+_AS_BY_DEFAULT = Decode()  # made once: checking its fields costs a fifth of an estimate
+SHRINKS = (8, 4, 2)  # what a JPEG decoder can leave out while it decodes, at next to no cost in quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ class Pipeline:
             decode, operations = first, operations[1:]
         if operations and isinstance(last := operations[-1], Encoder | Raw):
             ending, operations = last, operations[:-1]
-        return cls(decode or Decode(), tuple(operations), ending)
+        return cls(decode or _AS_BY_DEFAULT, tuple(operations), ending)
 
     @property
     def first_resize(self) -> tuple[Resize, bool] | None:
@@ -66,6 +72,22 @@ def default_encoder(source: FormatName, pages: int) -> Encoder:
     if pages > 1:
         return Webp()
     return {"jpeg": Jpeg, "webp": Webp, "avif": Avif}.get(source, Png)()
+
+
+def shrink_on_load(pipeline: Pipeline, source: FormatName, stored: Size, orientation: int) -> int:
+    """By how much one page of a source is shrunk while it is decoded; 1 where it is not.
+
+    It is the most that still leaves the resize at least as many pixels as it is to make. libvips' own `thumbnail` leaves it
+    twice as many, which takes twice as long at a reduction of 3.8.
+    """
+    if source not in SHRINKING or pipeline.first_resize is None:
+        return 1
+    resize, auto_orient = pipeline.first_resize
+    if resize.kernel == "nearest":  # picks pixels of the original, and nothing else will do
+        return 1
+    seen = stored.turned if auto_orient and orientation >= 5 else stored  # noqa: PLR2004 (5 to 8 are the ones on their side)
+    least = fitting(resize, seen).scaled
+    return next((by for by in SHRINKS if seen.width // by >= least.width and seen.height // by >= least.height), 1)
 
 
 def _check_decode(decode: Decode, place: int, *, encoded: bool) -> None:

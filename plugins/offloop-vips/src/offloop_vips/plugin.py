@@ -8,9 +8,11 @@ from typing import Any, ClassVar, cast
 
 import imagesize as _imagesize
 
-from offloop.operation import Header, Operation, Plugin
+from offloop.operation import Estimate, Header, Operation, Plugin
 
 from . import operations
+from .coding import VipsHeader, read_coding
+from .estimates import estimate
 from .formats import FORMATS, SNIFF_NBYTES, FormatName, sniff
 from .pipeline import Pipeline
 
@@ -52,35 +54,56 @@ class VipsPlugin(Plugin):
         Pipeline.of(operations, encoded=True)
 
     def probe(self, data: memoryview) -> Header | None:
-        """Read a header in pure Python: the format by its signature, the size as it is stored, the orientation if it is told.
+        """Read a header in pure Python: the format by its signature, the size as it is stored, and how it is coded.
 
         Returns:
-            None where the format is not one of ours, or the header is broken or longer than what was given.
+            None where the format is not one of ours, or the header is broken, longer than what was given, or of more parts
+            than are looked at.
         """
         source = sniff(bytes(data[:SNIFF_NBYTES]))
         if source is None:
             return None
         try:
-            return _header(source, bytes(data))
+            return _header(source, bytes(data), whole=len(data) < self.probe_nbytes)
         except Exception:  # it parses what strangers send, and whatever it stumbles over is the worker's to name
             return None
 
+    def estimate(self, header: Header | None, operations: Sequence[Operation], nbytes: int) -> Estimate | None:
+        """Reckon what the operations take, from how the source is coded and which of them need the whole picture.
 
-def _header(source: FormatName, data: bytes) -> Header | None:
-    # always a BytesIO: imagesize would open a path or fetch a URL
+        Returns:
+            None where the header is not known, or is no picture's.
+        """
+        if header is None:
+            return None
+        try:
+            return estimate(header, operations, nbytes)
+        except Exception:  # the numbers come from strangers, and no mistake in reckoning with them may reach the server
+            return None
+
+
+def _header(source: FormatName, data: bytes, *, whole: bool) -> Header | None:
+    coding = read_coding(source, data, whole=whole)  # first: it refuses what would keep the library busy
+    file = BytesIO(data[: coding.ends_at])  # always a BytesIO: imagesize would open a path or fetch a URL
     if source in ("jpeg", "tiff"):
-        info = imagesize.get_info(BytesIO(data), dpi=False, colors=False, exif_rotation=False)
-        width, height, bands, orientation = info.width, info.height, info.channels, info.rotation
+        info = imagesize.get_info(file, dpi=False, colors=False, exif_rotation=False)
+        width, height, orientation = info.width, info.height, info.rotation
     else:
         # sizes only: its search for an AVIF's orientation can be made to take hours with a few kilobytes of empty extents
-        width, height = imagesize.get(BytesIO(data), exif_rotation=False)
-        bands = orientation = 0
-    if width < 1 or height < 1:
+        width, height = imagesize.get(file, exif_rotation=False)
+        orientation = 0
+    if width < 1 or height < 1 or coding.size not in (None, (width, height)):  # two readings of one file: nothing is known
         return None
-    return Header(
+    return VipsHeader(
         media_type=FORMATS[source].media_type,
         width=int(width),
         height=int(height),
-        bands=bands if bands > 0 else None,
+        bands=coding.bands,
         orientation=orientation if 1 <= orientation <= 8 else None,  # noqa: PLR2004 (the EXIF orientations)
+        bits=coding.bits,
+        pages=coding.pages,
+        progressive=coding.progressive,
+        samples_per_pixel=coding.samples_per_pixel,
+        lossless=coding.lossless,
+        page_nbytes=coding.page_nbytes,
     )

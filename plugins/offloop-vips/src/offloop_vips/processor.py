@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import pyvips
@@ -13,10 +14,10 @@ from offloop.operation import Operation, describe
 from offloop.processor import Encoded, Payload, Task, WorkerContext
 
 from .evaluation import Evaluation
-from .faults import explain
+from .faults import explain, is_corrupt, is_memory_limited
 from .fitting import Size
 from .formats import FORMATS, FormatName
-from .opening import open_encoded, open_raster, recognise
+from .opening import is_readable_when_small, open_encoded, open_raster, recognise
 from .operations import (
     AutoOrient,
     Blur,
@@ -51,12 +52,14 @@ _STEPS: dict[type[Operation], Callable[[Picture, Any], Picture]] = {
 }
 
 
+vips = cast("Any", pyvips)  # it makes some of its names at run time, where a type checker cannot see them
+
+
 class VipsProcessor:
-    """Carries out image operations, one task at a time, one libvips thread each."""
+    """Carries out image operations, one task at a time, with as many libvips threads as the task may have."""
 
     def open(self, worker: WorkerContext) -> None:  # noqa: ARG002 (the signature is the contract)
         """Set libvips up for untrusted sources and for tasks that have nothing in common."""
-        vips = cast("Any", pyvips)  # it makes some of its names at run time, where a type checker cannot see them
         vips.cache_set_max(0)  # it would keep results, and with them our memory, for a next task that never asks for them
         vips.concurrency_set(1)  # workers are the parallelism
         vips.block_untrusted_set(True)
@@ -71,12 +74,13 @@ class VipsProcessor:
             TaskFailed: "corrupt_source", "unsupported_format", "too_many_pixels" or "processing_failed".
             InvalidTask: the operations cannot stand in this order, or not on this payload.
             TaskCancelled: the task was to stop, and did.
+            MemoryError: memory could not be had. Where a library ends the process instead, this is never heard.
         """
         pipeline = Pipeline.of(operations, encoded=isinstance(payload, Encoded))
         source = recognise(payload, pipeline.decode) if isinstance(payload, Encoded) else None
         evaluation = Evaluation(task)
         try:
-            with task.on_cancel(evaluation.stop):
+            with task.on_cancel(evaluation.stop), _threads(task.threads):
                 return _carry_out(payload, source, pipeline, evaluation, task)
         except pyvips.Error as error:
             failure = explain(error, source)
@@ -86,7 +90,27 @@ class VipsProcessor:
         finally:
             evaluation.release()
         task.checkpoint()  # a task that was stopped fails with whatever the step it was in made of that
+        if (
+            source == "webp"
+            and is_corrupt(failure)
+            and is_memory_limited()
+            and is_readable_when_small(cast("Encoded", payload))
+        ):
+            raise MemoryError(str(failure))
         raise failure
+
+
+@contextmanager
+def _threads(number: int) -> Generator[None]:
+    """Have libvips compute with so many threads. Encoders and decoders use one of their own all the same, except AVIF's."""
+    if number == 1:
+        yield
+        return
+    vips.concurrency_set(number)
+    try:
+        yield
+    finally:
+        vips.concurrency_set(1)
 
 
 def _carry_out(payload: Payload, source: FormatName | None, pipeline: Pipeline, evaluation: Evaluation, task: Task) -> Payload:

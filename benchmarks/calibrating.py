@@ -1,0 +1,137 @@
+"""One cell of `calibrate_vips.py`: a process of its own that carries one pipeline out on one source and tells what it took.
+
+Source and result lie in shared memory whose pages have been touched before, as in a pool, so that they are no part of the peak.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import resource
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from offloop.operation import Operation
+from offloop.processor import Encoded
+from offloop.testing import InlineTask
+from offloop.worker.memory import PrivateMemory
+from offloop.worker.stages import decoder_for
+from offloop_vips import VipsPlugin
+from offloop_vips.processor import VipsProcessor
+
+__all__ = ["Taken", "decode_pipeline", "encode_pipeline"]
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """What one task took."""
+
+    peak_bytes: int  # of private memory, beyond what the process had before
+    data_bytes: int  # of what RLIMIT_DATA counts, beyond what the process had before
+    cpu_s: float
+    wall_s: float
+    result_bytes: int
+    error: str = ""
+
+
+class Shared:
+    """Result memory that is all there from the start."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.memory = memoryview(mmap.mmap(-1, max(nbytes, 1)))
+        for at in range(0, len(self.memory), mmap.PAGESIZE):
+            self.memory[at] = 1
+        self.used = 0
+
+    def write(self, chunk: memoryview | bytes | bytearray) -> int:
+        self.memory[self.used : self.used + len(chunk)] = chunk
+        self.used += len(chunk)
+        return len(chunk)
+
+    @property
+    def view(self) -> memoryview:
+        return self.memory[: self.used]
+
+
+class SharedTask(InlineTask):
+    """A task whose result lies in shared memory."""
+
+    def __init__(self, threads: int, nbytes: int) -> None:
+        super().__init__(threads)
+        self.shared = Shared(nbytes)
+
+    def allocate(self, nbytes: int) -> memoryview:
+        self.shared.used = nbytes
+        return self.shared.view
+
+    def output(self, expected_nbytes: int = 0) -> Shared:  # type: ignore[override]  # noqa: ARG002
+        return self.shared
+
+
+class DataWatch:
+    """The most addresses of the kind that RLIMIT_DATA limits; the system keeps no peak, so they are looked at often."""
+
+    def __init__(self) -> None:
+        self.most, self._left, self._started = 0, threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        self._started.wait()
+        self.before = self._now()  # with this thread's own stack
+
+    def stop(self) -> int:
+        self._left.set()
+        self._thread.join()
+        return self.most - self.before
+
+    def _watch(self) -> None:
+        self._started.set()
+        while not self._left.wait(0.002):
+            self.most = max(self.most, self._now())
+
+    @staticmethod
+    def _now() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[5]) * mmap.PAGESIZE
+
+
+def encode_pipeline(operations: list[Operation]) -> str:
+    return msgspec.msgpack.encode(operations).hex()
+
+
+def decode_pipeline(text: str) -> list[Operation]:
+    return decoder_for(VipsPlugin.operations).decode(bytes.fromhex(text))
+
+
+def carry_out(path: str, operations: list[Operation], threads: int, result_nbytes: int, limit: int | None) -> Taken:
+    """Carry one task out. A limit is one of RLIMIT_DATA, beyond what the process has."""
+    source = Shared(Path(path).stat().st_size)
+    with open(path, "rb") as file:
+        file.readinto(source.memory)  # type: ignore[attr-defined]
+    task = SharedTask(threads, result_nbytes)
+    processor = VipsProcessor()
+    processor.open(None)  # type: ignore[arg-type]
+    memory, watch = PrivateMemory(), DataWatch()
+    memory.look_again()
+    memory.allow(limit)
+    memory._peak_is_old = True  # noqa: SLF001 (what came before is to be forgotten)
+    memory.begin()
+    cpu, wall, error = time.process_time(), time.monotonic(), ""
+    try:
+        result = processor.run(Encoded(source.memory.toreadonly()), operations, task)
+        nbytes = memoryview(result.data).nbytes
+    except BaseException as caught:
+        error, nbytes = f"{type(caught).__name__}: {caught}", 0
+    cpu, wall = time.process_time() - cpu, time.monotonic() - wall
+    with suppress(MemoryError):
+        memory.allow(None)
+    return Taken(memory.peak(), watch.stop(), cpu, wall, nbytes, error)
+
+
+if __name__ == "__main__":
+    path, pipeline, threads, result_nbytes, limit = sys.argv[1:]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    taken = carry_out(path, decode_pipeline(pipeline), int(threads), int(result_nbytes), int(limit) or None)
+    print(json.dumps(msgspec.to_builtins(taken)))

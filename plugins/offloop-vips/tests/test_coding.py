@@ -1,0 +1,197 @@
+"""How a source is coded, read from its first bytes."""
+
+from __future__ import annotations
+
+import struct
+import time
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+import pyvips
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from offloop_vips import VipsPlugin
+from offloop_vips.coding import MAX_BLOCKS, MAX_CHUNKS, MAX_MARKERS, VipsHeader
+
+NBYTES = VipsPlugin.probe_nbytes
+
+
+def probe(data: bytes) -> VipsHeader | None:
+    header = VipsPlugin().probe(memoryview(data[:NBYTES]))
+    assert header is None or isinstance(header, VipsHeader)
+    return header
+
+
+def read(data: bytes) -> VipsHeader:
+    header = probe(data)
+    assert header is not None
+    return header
+
+
+def noise(width: int, height: int, bands: int = 3) -> Any:
+    return np.random.default_rng(5).integers(0, 256, (height, width, bands), "u1")
+
+
+@pytest.mark.parametrize(
+    ("options", "progressive", "samples"),
+    [
+        ({"subsample_mode": "on"}, False, 1.5),
+        ({"subsample_mode": "off"}, False, 3),
+        ({"interlace": True, "subsample_mode": "on"}, True, 1.5),
+        ({"interlace": True, "subsample_mode": "off"}, True, 3),
+    ],
+)
+def test_a_jpeg_tells_its_passes_and_how_finely_colour_is_sampled(
+    bench: Any, smooth: Any, options: dict[str, Any], progressive: bool, samples: float
+):
+    header = read(bench.file(smooth(70, 40), ".jpg", **options))
+    assert (header.progressive, header.samples_per_pixel, header.bits, header.pages) == (progressive, samples, 8, 1)
+
+
+def test_a_baseline_jpeg_with_a_scan_for_each_band_is_coded_in_several_passes(bench: Any, smooth: Any):
+    source = bytearray(bench.file(smooth(70, 40), ".jpg"))
+    scan = source.index(b"\xff\xda")
+    assert source[scan + 4] == 3
+    assert read(bytes(source)).progressive is False
+    source[scan : scan + 14] = b"\xff\xda\0\x08\x01\x01\x00\x00\x3f\x00"
+    assert read(bytes(source)).progressive is True
+
+
+@pytest.mark.parametrize(
+    ("bands", "options", "expected"),
+    [
+        (3, {}, (3, 8, False)),
+        (4, {}, (4, 8, False)),
+        (1, {}, (1, 8, False)),
+        (2, {}, (2, 8, False)),
+        (3, {"interlace": True}, (3, 8, True)),
+        (3, {"palette": True}, (3, 8, False)),
+        (4, {"palette": True}, (4, 8, False)),
+    ],
+)
+def test_a_png_tells_its_bands_depth_and_interlacing(
+    bench: Any, smooth: Any, bands: int, options: dict[str, Any], expected: Any
+):
+    picture = smooth(70, 40, bands) if bands in (1, 3) else noise(70, 40, bands)
+    header = read(bench.file(picture, ".png", **options))
+    assert (header.bands, header.bits, header.progressive) == expected
+
+
+def test_sixteen_bits_are_told():
+    deep = pyvips.Image.new_from_array(noise(70, 40).astype("u2") * 257).copy(interpretation="rgb16")
+    assert read(deep.pngsave_buffer()).bits == 16
+
+
+@pytest.mark.parametrize(
+    ("bands", "options", "expected"),
+    [(3, {}, (3, False)), (4, {}, (4, False)), (3, {"lossless": True}, (3, True)), (4, {"lossless": True}, (4, True))],
+)
+def test_a_webp_tells_its_alpha_and_whether_it_is_lossless(bench: Any, bands: int, options: dict[str, Any], expected: Any):
+    header = read(bench.file(noise(70, 40, bands), ".webp", **options))
+    assert (header.bands, header.lossless) == expected
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+@pytest.mark.parametrize("number", [1, 2, 7])
+def test_frames_are_counted(bench: Any, suffix: str, number: int):
+    frames = [noise(40, 30) for _ in range(number)]
+    for index, frame in enumerate(frames):
+        frame[:10] = index * 30
+    header = read(bench.animation(frames, suffix, [100] * number))
+    assert (header.width, header.height, header.pages) == (40, 30, number)
+
+
+@pytest.mark.parametrize(("suffix", "effort"), [(".gif", 1), (".webp", 0)])
+def test_of_frames_that_were_not_all_seen_the_length_of_one_is_told(bench: Any, suffix: str, effort: int):
+    roll = bench.image(np.concatenate([np.roll(noise(200, 200), index * 7, axis=0) for index in range(16)]))
+    roll.set_type(pyvips.GValue.gint_type, "page-height", 200)
+    source = roll.write_to_buffer(suffix, effort=effort)
+    header = read(source)
+    assert len(source) > NBYTES
+    assert header.pages is None
+    assert header.page_nbytes == pytest.approx(len(source) / 16, rel=0.5)
+
+
+def test_the_pages_of_a_tiff_are_counted(tmp_path: Any):
+    pages = pyvips.Image.new_from_array(np.concatenate([noise(40, 30)] * 5)).copy(interpretation="srgb")
+    source = pages.tiffsave_buffer(page_height=30)
+    assert read(source).pages == 5
+    assert read(pages.tiffsave_buffer(page_height=30, bigtiff=True)).pages == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"subsample_mode": "on"}, (8, 1.5, 3)),
+        ({"subsample_mode": "off"}, (8, 3.0, 3)),
+        ({"bitdepth": 10, "subsample_mode": "off"}, (10, 3.0, 3)),
+        ({"bitdepth": 12, "subsample_mode": "off"}, (12, 3.0, 3)),
+    ],
+)
+def test_an_avif_tells_its_depth_and_how_finely_colour_is_sampled(bench: Any, smooth: Any, options: Any, expected: Any):
+    header = read(bench.image(smooth(70, 40)).heifsave_buffer(compression="av1", effort=0, **options))
+    assert (header.bits, header.samples_per_pixel, header.bands) == expected
+    assert read(bench.file(noise(70, 40, 4), ".avif", effort=0)).bands == 4
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0))
+META = b"\0\0\0\x18ftypavif\0\0\0\0avifmif1"
+HOSTILE = {
+    "markers without contents": b"\xff\xd8" + b"\xff\xe0\0\2" * NBYTES,
+    "markers that fill": b"\xff\xd8" + b"\xff" * NBYTES,
+    "standalone markers": b"\xff\xd8\xff" + b"\xd0\xff" * NBYTES,
+    "empty chunks": PNG + chunk(b"teXt") * NBYTES,
+    "empty blocks": b"GIF89a\x09\0\x09\0\0\0\0" + b"\x21\xf9\0" * NBYTES,
+    "blocks of a byte": b"GIF89a\x09\0\x09\0\0\0\0" + b"\x2c" + bytes(10) + b"\1\1" * NBYTES,
+    "empty frames": b"RIFF\xff\xff\0\0WEBPVP8X\x0a\0\0\0\2\0\0\0" + bytes(6) + b"ANMF\0\0\0\0" * NBYTES,
+    "boxes in boxes": META + b"\0\3\xff\xe8meta\0\0\0\0" + b"\0\0\0\x08free" * NBYTES,
+    "properties": META + b"\0\3\xff\xe8meta\0\0\0\0\0\3\xff\xdciprp\0\3\xff\xd4ipco" + b"\0\0\0\x08free" * NBYTES,
+    "a TIFF that goes round": b"II*\0\x08\0\0\0" + b"\0\0\x08\0\0\0" + bytes(40),
+    "a TIFF of tags": b"II*\0\x08\0\0\0\xff\xff" + bytes(NBYTES),
+    "a large TIFF of tags": b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0" + b"\xff\xff\0\0\0\0\0\0" + bytes(NBYTES),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_file_of_nothing_but_small_parts_is_not_read_to_its_end(name: str):
+    data = HOSTILE[name][:NBYTES]
+    times: list[float] = []
+    for _ in range(5):
+        started = time.process_time()
+        header = probe(data)
+        times.append(time.process_time() - started)
+        assert header is None or header.pages is None or header.pages <= max(MAX_BLOCKS, MAX_CHUNKS, MAX_MARKERS)
+    assert min(times) < 0.02  # about one millisecond; tens without the bounds
+
+
+SUFFIXES = (".jpg", ".png", ".webp", ".avif", ".gif", ".tif")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_whatever_stands_in_it_reading_neither_raises_nor_takes_long(bench: Any, suffix: str):
+    source = bench.file(noise(50, 40), suffix)
+    start = source[:64]
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(
+        st.lists(st.tuples(st.integers(2, 500), st.binary(min_size=1, max_size=9))),
+        st.binary(max_size=12),
+        st.integers(0, 20_000),
+    )
+    def damage(places: list[tuple[int, bytes]], again: bytes, times: int) -> None:
+        data = bytearray(source)
+        for at, put in places:
+            data[at : at + len(put)] = put
+        data[:4] = start[:4]
+        started = time.process_time()
+        probe(bytes(data) + again * times)
+        assert time.process_time() - started < 0.1  # the machine may pause; endless loops would take minutes
+
+    damage()
