@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
 from offloop import Pool
-from offloop.testing.faults import Echo, FaultsPlugin, Noop, Wait
+from offloop.testing.faults import Echo, FaultsPlugin, HoldOn, Noop, Wait
 
 pytestmark = pytest.mark.anyio
 
@@ -24,17 +25,19 @@ class Log:
         self.ended.append(name)
 
 
-async def test_small_work_goes_before_large_work_that_came_first(anyio_backend: object) -> None:
-    log = Log()
-    async with Pool(1, plugins=[FaultsPlugin], memory_limit="128MiB") as pool, anyio.create_task_group() as task_group:
-        task_group.start_soon(pool.run, b"", [Wait(0.3)])
+async def test_small_work_goes_before_large_work_that_came_first(tmp_path: Path, anyio_backend: object) -> None:
+    log, hold = Log(), tmp_path / "hold"
+    async with Pool(1, plugins=[FaultsPlugin], memory_limit="512MiB") as pool, anyio.create_task_group() as task_group:
+        task_group.start_soon(pool.run, b"", [HoldOn(str(hold))])
         await anyio.wait_all_tasks_blocked()
         task_group.start_soon(log.run, pool, "large", bytes(16 << 20))
         while pool.statistics().waiting_by_tenant != {"": 1}:
             await anyio.sleep(0.001)
         for number in range(3):
             task_group.start_soon(log.run, pool, f"small {number}", b"abc")
-        await anyio.wait_all_tasks_blocked()
+        while pool.statistics().waiting_by_tenant != {"": 4}:
+            await anyio.sleep(0.001)
+        hold.touch()
     assert sorted(log.ended[:3]) == ["small 0", "small 1", "small 2"]
     assert log.ended[3:] == ["large"]
 

@@ -26,6 +26,8 @@ DEFAULT_PEAK_BYTES_PER_BYTE = 8  # ...and so much for each byte of its source: a
 
 _MOST_RATIO = 1e6  # that is counted: a worker can say what it likes
 
+_LEAST_S = 1e-6  # that anything takes
+
 _CAPACITY = 1024  # kinds of tasks that are remembered
 _GUESS_S = 0.005  # for a task of no bytes...
 _GUESS_S_PER_BYTE = 100e-9  # ...and about what decoding a JPEG and making something of it takes for each byte of the file
@@ -96,7 +98,7 @@ class Estimates:
             correction.memory = _bounded(correction.memory * _FACTOR_AFTER_LIMIT)
             return
         busy_s = _busy_s(answer, seconds)
-        self.time_ratios.record(busy_s / task.cost_s)
+        self.time_ratios.record(busy_s / max(task.cost_s, _LEAST_S))
         _follow(correction, busy_s / said_s)
         if answer.peak_bytes > 0:
             self.memory_ratios.record(min(answer.peak_bytes / max(task.peak_bytes, 1), _MOST_RATIO))
@@ -115,7 +117,7 @@ def _said_of(task: TaskRecord, spec: TaskSpec) -> tuple[float, int]:
     estimate = spec.estimate
     if estimate is None:
         return _guess(task.nbytes)
-    return max(estimate.work_s, 1e-6), max(estimate.peak_bytes, 1)
+    return max(estimate.work_s, _LEAST_S), max(estimate.peak_bytes, 1)
 
 
 def _guess(nbytes: int) -> tuple[float, int]:

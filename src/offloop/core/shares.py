@@ -2,9 +2,9 @@
 
 Each tenant has a tag: the time, on a clock of its own, at which its next task would begin if tenants had workers of their own,
 as fast as their weights. The lowest tag has the turn; a task moves its tenant's tag by its cost over its weight. So while two
-tenants compete, what they get differs by no more than a task each, whatever their tasks cost, and finding the next one takes the
-same time for ten tenants as for ten thousand. (Deficit round robin has the same bound, but has to ask every tenant whether its
-next task, which may cost a thousand times another's, is affordable yet.)
+tenants compete, what they get differs by no more than a task each, whatever their tasks cost, and finding the next one takes as
+long for ten tenants as for ten thousand. (Deficit round robin has the same bound, but has to ask every tenant whether its next
+task, which may cost a thousand times another's, is affordable yet.)
 
 The clock that all share is the tag of whoever was served last. Who comes back begins there, or where it had got to, if that is
 later: so nothing is saved by waiting, and no debt is lost by leaving.
