@@ -21,6 +21,7 @@ class Appraisal(msgspec.Struct, frozen=True):
     nbytes: int = 0  # of the source; 0: it cannot be read, and whoever tries to will say why
     estimate: Estimate | None = None  # None: nobody knows
     media_type: str = ""  # of the source, as its header says
+    whole: memoryview | None = None  # the contents of a file that is no longer than what was looked at
 
 
 async def appraise(forecaster: Forecaster, material: Bytes | File | Samples | Result, errands: Errands) -> Appraisal:
@@ -60,4 +61,5 @@ def _of_file(forecaster: Forecaster, path: str) -> Appraisal:
             os.close(descriptor)
     except (OSError, ValueError):
         return Appraisal()
-    return _of_bytes(forecaster, memoryview(head), nbytes)
+    appraisal = _of_bytes(forecaster, memoryview(head), nbytes)
+    return msgspec.structs.replace(appraisal, whole=memoryview(head)) if 0 < len(head) == nbytes else appraisal

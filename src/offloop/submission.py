@@ -160,6 +160,8 @@ class Submission:
         match material:
             case Bytes(data):
                 return await self._intake.place(self._task_id, data)
+            case File() if self._appraisal.whole is not None:
+                return await self._intake.place(self._task_id, self._appraisal.whole)
             case File(path):
                 return await self._intake.place_file(self._task_id, path)
             case Samples(data, shape, dtype):

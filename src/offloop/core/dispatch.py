@@ -8,10 +8,15 @@ pass that cannot hold it up.
 When every worker has a large task, one more task may run beyond the limit, on a worker of its own: a small one, that would have
 to wait many times as long as it takes.
 
-A large task that is alone may use the processors of the idle workers.
+A large task is not begun while other sources are on their way in, for a fiftieth of its own time at most: what came together
+with it may be small, and then goes before it. When no other can be begun beside it, it may use the processors of idle workers.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+from math import inf
 
 from ..wire.handles import OUTBOX, Handle
 from ..wire.messages import Done, Failed, Run
@@ -31,6 +36,7 @@ HELD_S = 10.0  # how long the task that is next is passed by others that may hol
 
 _LARGE_S = 0.2  # a worker that is busy for so long is worth a helper: it takes about as long to start one
 _SMALL_SHARE = 1 / 8  # of what the shortest of the large tasks takes
+_MOMENT_SHARE, _MOMENT_S = 0.02, 0.1  # of its own time, and at most: how long a large task waits for what comes with it
 _WORTH_THREADS_S = 0.5
 _LOOK_AT = 16  # tasks of each tenant that may be let past the one that is next
 
@@ -41,6 +47,8 @@ class Dispatch:
     def __init__(self, crew: Crew, queue: TaskQueue, supply: Supply, budget: Budget) -> None:
         self.estimates = Estimates()
         self.sent_large = False  # since somebody last looked
+        self.preparing: Callable[[], int] = lambda: 0  # how many tasks are on their way in
+        self.wake_at = inf  # when a task that is held back for them may begin
         self.crew = crew
         self.queue = queue
         self.budget = budget
@@ -49,6 +57,7 @@ class Dispatch:
     def feed(self, now: float) -> list[Command]:
         """Give every worker that may work a task, as long as there are both, and memory."""
         commands: list[Command] = []
+        self.wake_at = inf
         while self.queue.wants_fresh and (slot := self.crew.maybe_idle(fresh=True)) is not None:
             if not self.budget.fits(self.queue.first_for_fresh):
                 break
@@ -69,7 +78,9 @@ class Dispatch:
         if task.spec.outbox_id is not None:
             assert slot is not None, "the host asked can_run_in before"
             return self.send(slot, task, now)
-        if slot is not None and not self.queue.wants_any and self.budget.fits(task):
+        task.prepared_at = now
+        expects_others = task.cost_s >= _LARGE_S and self.preparing() > 1
+        if slot is not None and not self.queue.wants_any and not expects_others and self.budget.fits(task):
             return self.send(slot, task, now)
         timeout = task.spec.queue_timeout_s
         self.queue.push(task, None if timeout is None else task.submitted_at + timeout)
@@ -143,7 +154,9 @@ class Dispatch:
         most_s = self._shortest_s() * _SMALL_SHARE if self.crew.full else None
         first = order.first()
         fits = budget.fits(first)
-        if fits and (most_s is None or first.cost_s <= most_s):
+        if self._is_early(first, now):
+            most_s = min(_LARGE_S, inf if most_s is None else most_s)
+        elif fits and (most_s is None or first.cost_s <= most_s):
             return first
         until, beside_bytes = self._opening_for(first, now) if not fits else (None, 0.0)
         for task in order.after_first(_LOOK_AT):
@@ -152,6 +165,16 @@ class Dispatch:
             if until is None or now + task.cost_s <= until or budget.needed_bytes(task) <= beside_bytes:
                 return task
         return None
+
+    def _is_early(self, task: TaskRecord, now: float) -> bool:
+        """Whether a large task should wait a moment for those that came with it."""
+        if task.cost_s < _LARGE_S or not self.preparing():
+            return False
+        may_begin_at = task.prepared_at + min(task.cost_s * _MOMENT_SHARE, _MOMENT_S)
+        if now >= may_begin_at:
+            return False
+        self.wake_at = may_begin_at
+        return True
 
     def _opening_for(self, task: TaskRecord, now: float) -> tuple[float, float]:
         """When there will be memory for a task, by the estimates of those that run; and how much there will be beside it."""
@@ -171,10 +194,17 @@ class Dispatch:
         return min(slot.task.cost_s for slot in self.crew if slot.task is not None)
 
     def _threads(self, task: TaskRecord) -> int:
-        """A large task that has nobody waiting behind it gets its share of all processors."""
-        if task.cost_s < _WORTH_THREADS_S or self.queue:
+        """A large task gets its share of all processors, if nobody who waits could use them."""
+        if task.cost_s < _WORTH_THREADS_S or (self.queue and self._anyone_fits()):
             return 1
         return max(self.crew.limit // self.crew.at_work, 1)
+
+    def _anyone_fits(self) -> bool:
+        """Whether there is memory for any of those who are next."""
+        if not self.queue.wants_any:
+            return True
+        order = self.queue.order
+        return any(self.budget.fits(task) for task in chain([order.first()], order.after_first(_LOOK_AT)))
 
 
 def _likely_end(task: TaskRecord, now: float) -> float:

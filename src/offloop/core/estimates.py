@@ -33,6 +33,7 @@ _GUESS_S = 0.005  # for a task of no bytes...
 _GUESS_S_PER_BYTE = 100e-9  # ...and about what decoding a JPEG and making something of it takes for each byte of the file
 _WEIGHT_OF_NEW = 0.25  # of the newest of several: four tasks change the mind, one does not
 _MARGIN = 2.0  # usual distances
+_NOISE_BYTES = 16 * 1024 * 1024  # of what little tasks take nothing follows for large ones: they use again what is there
 _SEVERAL = 3
 _LEAST_FACTOR, _MOST_FACTOR = 0.25, 16.0  # of a correction of memory: beyond that nobody is believed
 _FACTOR_AFTER_LIMIT = 2.0  # a task that ran into the limit on its memory would have taken more, nobody knows how much
@@ -71,7 +72,8 @@ class Estimates:
         task.output_bytes = 0 if spec.estimate is None else spec.estimate.output_bytes
         if correction is not None:
             task.cost_s *= correction.time
-            task.peak_bytes = int(task.peak_bytes * _bounded(correction.memory + _MARGIN * correction.distance))
+            factor = _bounded(correction.memory + _MARGIN * correction.distance)
+            task.peak_bytes = max(int((task.peak_bytes + _NOISE_BYTES) * factor) - _NOISE_BYTES, 0)
 
     def guess(self, task: TaskRecord) -> None:
         """Write down what is assumed of a task of which nothing is known but the length of its source."""
@@ -102,7 +104,7 @@ class Estimates:
         _follow(correction, busy_s / said_s)
         if answer.peak_bytes > 0:
             self.memory_ratios.record(min(answer.peak_bytes / max(task.peak_bytes, 1), _MOST_RATIO))
-            _follow_peak(correction, _bounded(answer.peak_bytes / said_bytes))
+            _follow_peak(correction, _bounded((answer.peak_bytes + _NOISE_BYTES) / (said_bytes + _NOISE_BYTES)))
 
     def _touch(self, kind: _Kind) -> _Correction:
         correction = self._corrections.pop(kind, None) or _Correction()

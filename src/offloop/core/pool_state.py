@@ -86,6 +86,7 @@ class PoolState:
         self.quarantine = Quarantine(settings.quarantine_after, settings.quarantine_s)
         self.identification = Identification(self.arena)
         self.dispatch = Dispatch(self.crew, self.queue, self.supply, self.budget)
+        self.dispatch.preparing = lambda: self.preparing
         self.admission = Admission(settings, self.ledger, self.quarantine, self.identification, self.dispatch)
         self.answers = Answers(self.arena, self.ledger, self.quarantine)
         self.deaths = Deaths(self.ledger, self.queue, self.answers, self.quarantine, self.identification, self.journal)
@@ -132,7 +133,14 @@ class PoolState:
     @property
     def wake_at(self) -> float:
         """When `TimePassed` is wanted, at the latest; infinity if there is nothing to wait for."""
-        return min(self.crew.earliest, self.queue.earliest, self.hiring.policy.wake_at, self.hiring.look_at)
+        times = (
+            self.crew.earliest,
+            self.queue.earliest,
+            self.hiring.policy.wake_at,
+            self.hiring.look_at,
+            self.dispatch.wake_at,
+        )
+        return min(times)
 
     @property
     def gone(self) -> bool:

@@ -54,6 +54,7 @@ class TaskRecord(msgspec.Struct, eq=False):
     appraised: bool = False  # what it will take was estimated before its source was brought in
     nbytes: int = 0  # of its source, once that is known
     queued_bytes: int = 0  # of it, as long as no worker has the task
+    prepared_at: float = 0.0  # when its source was in place
     cost_s: float = 0.0  # of a worker's time, as far as can be told
     peak_bytes: int = 0  # of private memory, as far as can be told
     output_bytes: int = 0  # of result memory, as far as can be told, beyond what it was granted
