@@ -179,7 +179,7 @@ class PoolState:
     def _on_time(self, _: TimePassed) -> None:
         for slot in self.crew.due(self._now):
             self._on_timer(slot)
-        self.hiring.let_go_of_the_unneeded(self._now)
+        self.hiring.let_go_of_the_unneeded(self._now, large_everywhere=self.dispatch.large_everywhere)
         self._commands += self.hiring.reconcile(self._now)
 
     def _on_timer(self, slot: Slot) -> None:
