@@ -17,7 +17,7 @@ from ..wire.handles import OUTBOX, Handle
 from ..wire.messages import Grant
 from .arena import INBOX_ID, Arena, Block, Holder, Lease, Reservation, Span
 from .budget import Budget
-from .commands import Command, FetchPages, ProvideInput, RefuseInput, Send
+from .commands import Command, FetchPages, GivePagesBack, ProvideInput, RefuseInput, Send
 from .tasks import TaskRecord
 
 __all__ = ["Supply", "caller_lease", "worker_lease"]
@@ -216,6 +216,8 @@ class Supply:
                 continue
             counted = max(counted, self._arena.used_bytes - self._arena.ceiling_bytes)
             self._budget.turn_into_result(task, counted)
+            if spans := self.trim():
+                commands.append(GivePagesBack(spans))
             del self._needs[task.task_id]
             block, reservation = cut
             task.granted.append(block)
