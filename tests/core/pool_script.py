@@ -19,18 +19,22 @@ from offloop.core.events import (
     PagesRefused,
     PagesReserved,
     PoolStarted,
+    PressureMeasured,
     ResizeRequested,
     SourceIdentified,
     TaskCancelled,
+    TaskEstimated,
     TaskPrepared,
     TaskSubmitted,
     TimePassed,
     WorkerReaped,
     WorkerReported,
+    WorkerSpawned,
 )
 from offloop.core.pool_state import PoolState
 from offloop.core.tasks import TaskSpec
 from offloop.core.worker_state import WorkerState
+from offloop.operation import Estimate
 from offloop.statistics import Statistics, snapshot
 from offloop.testing import FakeClock
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
@@ -47,6 +51,7 @@ __all__ = [
     "START_TIMEOUT_S",
     "PoolScript",
     "done",
+    "estimate",
     "in_outbox",
     "of_type",
     "only",
@@ -116,6 +121,13 @@ class PoolScript:
             self.ready(slot.index, pages=pages)
         return self
 
+    def spawned(self) -> PoolScript:
+        """The processes' numbers are known, and so their memory is counted."""
+        for slot in self.core.crew:
+            if slot.outbox_id is not None and slot.pid is None:
+                self.tell(WorkerSpawned(slot.index, 1000 + slot.index))
+        return self
+
     def report(self, slot: int, message: FromWorker) -> list[Command]:
         return self.tell(WorkerReported(slot, message))
 
@@ -162,28 +174,28 @@ class PoolScript:
         """Submit a task whose source is in place already."""
         return self.tell(TaskSubmitted(task_id, self._spec(block, **more)))
 
+    def estimate(self, task_id: int, nbytes: int, **more: Any) -> list[Command]:
+        """Its header was read; its source, of so many bytes, is still on its way."""
+        return self.tell(TaskEstimated(task_id, self._spec(None, **more), nbytes))
+
     def _spec(
         self,
         block: Block | None,
         *,
         nbytes: int | None = None,
         segment: int = INBOX,
-        timeout_s: float | None = None,
-        queue_timeout_s: float | None = None,
         destination: bytes | None = None,
-        outbox_id: int | None = None,
-        retries: int = 0,
+        timeout_s: float | None = None,
+        **more: Any,
     ) -> TaskSpec:
         handle = None if block is None else Handle(segment, block.offset, nbytes or block.nbytes, block.generation)
         return TaskSpec(
             source=EncodedAt(handle),
             stages=STAGES,
             timeout_s=timeout_s,
-            queue_timeout_s=queue_timeout_s,
             destination=destination,
             temporary=None if destination is None else destination + b".tmp",
-            outbox_id=outbox_id,
-            retries=retries,
+            **more,
         )
 
     def cancel(self, task_id: int) -> list[Command]:
@@ -201,6 +213,10 @@ class PoolScript:
     def resize(self, workers: int) -> list[Command]:
         return self.tell(ResizeRequested(workers))
 
+    def press(self, available_share: float, stalled_share: float = 0.0) -> list[Command]:
+        """The machine's memory is looked at."""
+        return self.tell(PressureMeasured(available_share, stalled_share))
+
     def drain(self) -> list[Command]:
         return self.tell(DrainRequested())
 
@@ -209,12 +225,12 @@ class PoolScript:
 
     # Memory
 
-    def request(self, input_id: int, nbytes: int) -> list[Command]:
-        return self.tell(InputRequested(input_id, nbytes))
+    def request(self, input_id: int, nbytes: int, task_id: int | None = None) -> list[Command]:
+        return self.tell(InputRequested(input_id, nbytes, task_id))
 
-    def input(self, input_id: int, nbytes: int) -> Block:
+    def input(self, input_id: int, nbytes: int, task_id: int | None = None) -> Block:
         """A block of the inbox, with its pages, held by the caller."""
-        commands = self.request(input_id, nbytes)
+        commands = self.request(input_id, nbytes, task_id)
         for reservation in reservations(commands):
             commands += self.tell(PagesReserved(reservation))
         return only(of_type(commands, ProvideInput)).block
@@ -242,6 +258,11 @@ class PoolScript:
     @property
     def statistics(self) -> Statistics:
         return snapshot(self.core)
+
+
+def estimate(peak_bytes: int = 0, work_s: float = 0.01, output_bytes: int = 0) -> Estimate:
+    """A plugin's word."""
+    return Estimate(peak_bytes=peak_bytes, work_s=work_s, output_bytes=output_bytes)
 
 
 def done(task_id: int, output: EncodedAt | RasterAt | WrittenTo | None = None) -> Done:

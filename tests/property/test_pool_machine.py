@@ -244,7 +244,8 @@ class PoolMachine(RuleBasedStateMachine):
         if isinstance(message, Run):
             assert process.task_id is None, "one task at a time"
             assert process.said_ready
-            assert self.core.crew.count(WorkerState.BUSY, WorkerState.TIMED_OUT) <= self.concurrency
+            beyond = self.core.dispatch.large_everywhere or self.core.hiring.helper
+            assert self.core.crew.count(WorkerState.BUSY, WorkerState.TIMED_OUT) <= self.concurrency + beyond
             assert message.task_id not in self.identifying
             self.runs[message.task_id] += 1
             assert self.runs[message.task_id] <= self.retries[message.task_id] + 2, "so often, and once if nobody began it"
@@ -781,8 +782,7 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def there_are_as_many_slots_as_are_wanted_and_those_that_leave(self) -> None:
         sound = [slot for slot in self.core.crew if slot.worn is None and slot.state is not WorkerState.RETIRING]
-        helper = self.core.hiring.helper  # for small tasks, beside large ones
-        wanted = 0 if self.closed else self.concurrency + max(self.core.settings.spares, int(helper))
+        wanted = 0 if self.closed else self.wanted
         assert len(sound) >= wanted
         if len(sound) > wanted:
             assert not any(slot.state is WorkerState.IDLE for slot in sound) or any(
@@ -866,12 +866,17 @@ class PoolMachine(RuleBasedStateMachine):
     @property
     def at_rest(self) -> bool:
         """Whether nothing is missing: so many workers as are wanted are at work, and starts are free."""
-        wanted = self.concurrency + self.core.settings.spares
+        wanted = self.wanted
         s = snapshot(self.core)
         if s.workers == {"idle": wanted} and not any(slot.worn for slot in self.core.crew):
             assert self.core.hiring.complete
             return s.breaker == "closed"
         return False
+
+    @property
+    def wanted(self) -> int:
+        """Workers for tasks, and spares; a helper beside large tasks where there are none."""
+        return self.concurrency + max(self.core.settings.spares, int(self.core.hiring.helper))
 
     def take_a_step(self) -> bool:  # noqa: PLR0911 (one road out for each thing that may be due)
         """One thing that is due is done; whether there was one."""

@@ -11,7 +11,7 @@ Small work is kept some room free: large tasks leave as much as the small ones o
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import inf
 
 from ..errors import MemoryLimitExceeded
@@ -101,6 +101,9 @@ class Budget:
             self._let_in.discard(task.task_id)
             while self._largest and self._largest[0][1] not in self._let_in:
                 heappop(self._largest)
+            if len(self._largest) > 2 * len(self._let_in) + 64:  # they would pile up below one that stays
+                self._largest = [entry for entry in self._largest if entry[1] in self._let_in]
+                heapify(self._largest)
 
     # Running
 
@@ -123,6 +126,7 @@ class Budget:
         if self.mode is AdmissionMode.SHADOW and self.running > 1 and self.needed_bytes(task) > self.room_bytes:
             self.would_have_waited += 1
         task.charged_bytes = charge = task.peak_bytes + task.output_bytes
+        task.owed_bytes = task.output_bytes
         if charge <= self._large_bytes:
             self._reserve_bytes = max(charge, self._reserve_bytes - int((self._reserve_bytes - charge) * _RESERVE_DECAY))
         self.running_bytes += charge
@@ -136,10 +140,17 @@ class Budget:
             task.charged_bytes = 0
             self._set_ceilings()
 
+    def owed_bytes(self, task: TaskRecord) -> int:
+        """How much of a task's charge is result memory that it may still be granted. A guess does not tell, so all of it."""
+        if not task.charged_bytes:
+            return 0
+        assert task.spec is not None
+        return task.charged_bytes if task.spec.estimate is None else min(max(task.owed_bytes, 0), task.charged_bytes)
+
     def turn_into_result(self, task: TaskRecord, nbytes: int) -> None:
-        """So much of the result memory in a task's charge is the arena's now."""
+        """So much of a task's charge is the arena's now; less than nothing: it is the task's again, without pages."""
         if nbytes:
-            task.output_bytes -= nbytes
+            task.owed_bytes -= nbytes
             task.charged_bytes -= nbytes
             self.running_bytes -= nbytes
             self._set_ceilings()

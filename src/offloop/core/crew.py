@@ -168,6 +168,11 @@ class Crew:
         return max(min(len(self._idle), self.limit - self._at_work), 0)
 
     @property
+    def idle_bodies(self) -> int:
+        """How many workers have nothing to do, whether or not they may work."""
+        return len(self._idle)
+
+    @property
     def running(self) -> int:
         """How many slots hold a task."""
         return sum(slot.task is not None for slot in self._slots.values())

@@ -62,8 +62,11 @@ class Dispatch:
             if not self.budget.fits(self.queue.first_for_fresh):
                 break
             commands += self.send(slot, self.queue.pop_for_fresh(), now)
+        held = self._maybe_held()
         while self.queue.wants_any and (slot := self._maybe_worker()) is not None:
-            task = self._maybe_next(now)
+            if held is not None and slot.fresh and self.crew.idle_bodies == 1:
+                break
+            task = self._maybe_next(now, held)
             if task is None:
                 break
             self.queue.take(task)
@@ -80,7 +83,7 @@ class Dispatch:
             return self.send(slot, task, now)
         task.prepared_at = now
         expects_others = task.cost_s >= _LARGE_S and self.preparing() > 1
-        if slot is not None and not self.queue.wants_any and not expects_others and self.budget.fits(task):
+        if slot is not None and not self.queue and not expects_others and self.budget.fits(task):
             return self.send(slot, task, now)
         timeout = task.spec.queue_timeout_s
         self.queue.push(task, None if timeout is None else task.submitted_at + timeout)
@@ -88,7 +91,7 @@ class Dispatch:
 
     def can_run_in(self, outbox_id: int, task: TaskRecord) -> bool:
         """Whether the task could go to that worker this moment."""
-        if self.crew.maybe_idle(outbox_id) is None or self.queue.wants_any:
+        if self.crew.maybe_idle(outbox_id) is None or self.queue:
             return False
         if task.spec is None:
             self.estimates.guess(task)
@@ -148,18 +151,25 @@ class Dispatch:
                 return None
         return slot
 
-    def _maybe_next(self, now: float) -> TaskRecord | None:
+    def _maybe_held(self) -> TaskRecord | None:
+        """A task that has a fresh worker, and no memory yet. It goes before all others, so they may only pass it as they pass
+        whoever is next, and one fresh worker is kept for it."""
+        has_worker = self.queue.wants_fresh and self.crew.maybe_idle(fresh=True) is not None
+        return self.queue.first_for_fresh if has_worker else None
+
+    def _maybe_next(self, now: float, held: TaskRecord | None) -> TaskRecord | None:
         """The task that is next, or one that may be let past it."""
         order, budget = self.queue.order, self.budget
         most_s = self._shortest_s() * _SMALL_SHARE if self.crew.full else None
         first = order.first()
-        fits = budget.fits(first)
+        held = first if held is None and not budget.fits(first) else held
         if self._is_early(first, now):
             most_s = min(_LARGE_S, inf if most_s is None else most_s)
-        elif fits and (most_s is None or first.cost_s <= most_s):
+        elif held is None and (most_s is None or first.cost_s <= most_s):
             return first
-        until, beside_bytes = self._opening_for(first, now) if not fits else (None, 0.0)
-        for task in order.after_first(_LOOK_AT):
+        until, beside_bytes = (None, 0.0) if held is None else self._opening_for(held, now)
+        others = order.after_first(_LOOK_AT)
+        for task in others if held is None or held is first else chain((first,), others):
             if (most_s is not None and task.cost_s > most_s) or not budget.fits(task):
                 continue
             if until is None or now + task.cost_s <= until or budget.needed_bytes(task) <= beside_bytes:

@@ -30,6 +30,7 @@ from .worker_state import WorkerEvent, WorkerState
 __all__ = ["Hiring"]
 
 _HOPELESS_AFTER = 3  # start-up deaths in a row
+_LEAST_PAUSE_S = 0.1  # between two looks at who is not needed: each wakes the loop
 
 _S = WorkerState
 _AT_WORK = (_S.IDLE, _S.BUSY, _S.TIMED_OUT)
@@ -61,6 +62,11 @@ class Hiring:
         self._breaker = Breaker.CLOSED  # as it was last told
 
     @property
+    def wake_at(self) -> float:
+        """When somebody may be started, or be found not to be needed."""
+        return min(self.policy.wake_at, self.look_at)
+
+    @property
     def wanted(self) -> int:
         """How many workers there should be."""
         return self.staff + max(self.spares, int(self.helper))
@@ -73,9 +79,9 @@ class Hiring:
 
     def resize(self, workers: int, now: float) -> list[Command]:
         """So many tasks may run at once from now on."""
-        elastic = self.least < self.most
+        least, most = self._settings.min_workers, self._settings.workers
         self.most = workers
-        self.least = min(self.least, workers) if elastic else workers
+        self.least = min(least, workers) if least is not None and least < most else workers
         self.staff = min(max(self.staff, self.least), workers)
         self._set_limit()
         return self.reconcile(now)
@@ -92,8 +98,8 @@ class Hiring:
         self._set_limit()
 
     def want_for(self, waiting: int, now: float) -> list[Command]:
-        """So many tasks wait, and nobody is idle: whoever may be hired for them is."""
-        staff = min(max(self.staff, self._crew.at_work + waiting), self.most)
+        """So many tasks wait, and nobody may take them: whoever may be hired for them is, but not while memory is short."""
+        staff = max(self.staff, min(self._crew.at_work + waiting, self._crew.limit))
         if staff == self.staff:
             return []
         self.staff = staff
@@ -101,19 +107,23 @@ class Hiring:
         return self.reconcile(now)
 
     def want_helper(self, now: float) -> list[Command]:
-        """All have large tasks: somebody is hired for the small ones that may come."""
+        """All have large tasks: somebody is hired for the small ones that may come, unless there is somebody."""
+        if self.helper or self._crew.idle_bodies:
+            return []
         self.helper = True
         self._look_later(now)
         return self.reconcile(now)
 
-    def let_go_of_the_unneeded(self, now: float) -> None:
-        """Those that were idle for all of the time since the last look are not wanted any more."""
+    def let_go_of_the_unneeded(self, now: float, *, large_everywhere: bool = False) -> None:
+        """Those that were idle for all of the time since the last look are not wanted any more; a helper is, while all others
+        have large tasks: it would be hired again at once."""
         if now < self.look_at:
             return
         unneeded = max(self._crew.least_idle - self.spares, 0)
-        if self.helper and unneeded:
-            self.helper, unneeded = False, unneeded - 1
-        self.staff = max(self.staff - unneeded, self.least)
+        helpers = self.wanted - self.staff - self.spares  # none where a spare helps
+        if not large_everywhere and unneeded >= helpers:
+            self.helper = False
+        self.staff = max(self.staff - max(unneeded - helpers, 0), self.least)
         self._look_later(now)
 
     def _set_limit(self) -> None:
@@ -122,7 +132,8 @@ class Hiring:
 
     def _look_later(self, now: float) -> None:
         self._crew.count_idle_anew()
-        self.look_at = now + self._settings.idle_timeout_s if self.helper or self.staff > self.least else inf
+        pause_s = max(self._settings.idle_timeout_s, _LEAST_PAUSE_S)
+        self.look_at = now + pause_s if self.helper or self.staff > self.least else inf
 
     def reconcile(self, now: float) -> list[Command]:
         """Hire whoever is missing, let go whoever is too many, start whom the policy allows."""

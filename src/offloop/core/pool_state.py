@@ -126,21 +126,15 @@ class PoolState:
         if self.supply.anyone_waits:
             self._commands += self.supply.serve(self.crew.running, len(self.queue))
         if self.dispatch.sent_large:
-            self._see_to_the_small()
+            self.dispatch.sent_large = False
+            self._commands += self.hiring.want_helper(now) if self.dispatch.large_everywhere else []
         commands, self._commands = self._commands, []
         return commands
 
     @property
     def wake_at(self) -> float:
         """When `TimePassed` is wanted, at the latest; infinity if there is nothing to wait for."""
-        times = (
-            self.crew.earliest,
-            self.queue.earliest,
-            self.hiring.policy.wake_at,
-            self.hiring.look_at,
-            self.dispatch.wake_at,
-        )
-        return min(times)
+        return min(self.crew.earliest, self.queue.earliest, self.hiring.wake_at, self.dispatch.wake_at)
 
     @property
     def gone(self) -> bool:
@@ -187,7 +181,7 @@ class PoolState:
     def _on_time(self, _: TimePassed) -> None:
         for slot in self.crew.due(self._now):
             self._on_timer(slot)
-        self.hiring.let_go_of_the_unneeded(self._now)
+        self.hiring.let_go_of_the_unneeded(self._now, large_everywhere=self.dispatch.large_everywhere)
         self._commands += self.hiring.reconcile(self._now)
 
     def _on_timer(self, slot: Slot) -> None:
@@ -287,12 +281,6 @@ class PoolState:
         if self.queue.wants_fresh:
             self.hiring.make_room_for_a_fresh_one()
             self._commands += self.hiring.reconcile(self._now)
-
-    def _see_to_the_small(self) -> None:
-        """A large task was begun: if now all have one, somebody is hired for the small ones that may come."""
-        self.dispatch.sent_large = False
-        if not self.hiring.helper and self.dispatch.large_everywhere:
-            self._commands += self.hiring.want_helper(self._now)
 
     # Workers
 

@@ -31,7 +31,7 @@ class Pressure:
         """
         if now < self._not_before:
             return
-        allowed = at_most if self.allowed is None else self.allowed
+        allowed = at_most if self.allowed is None else min(self.allowed, at_most)
         if available_share < _SHORT_SHARE or stalled_share > _SHORT_STALL:
             self._allow(max(allowed // 2, 1), at_most, now)
         elif available_share > _PLENTY_SHARE and stalled_share < _PLENTY_STALL:

@@ -2,6 +2,9 @@
 
 Running tasks come before new sources, because only they will ever give memory back. Sources are served strictly in order, so
 that a large one is not overtaken for ever by small ones. What can never be had is refused with both numbers.
+
+Nobody waits for ever, and nobody is refused, because of an estimate alone: where nothing runs that could give memory back,
+sources leave no room for what is expected; where all tasks that run wait for results, one gets it out of its own charge.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from ..wire.handles import OUTBOX, Handle
 from ..wire.messages import Grant
 from .arena import INBOX_ID, Arena, Block, Holder, Lease, Reservation, Span
 from .budget import Budget
-from .commands import Command, FetchPages, ProvideInput, RefuseInput, Send
+from .commands import Command, FetchPages, GivePagesBack, ProvideInput, RefuseInput, Send
 from .tasks import TaskRecord
 
 __all__ = ["Supply", "caller_lease", "worker_lease"]
@@ -37,6 +40,14 @@ class _Wish(NamedTuple):
     beside_bytes: int  # memory that its task will need while this is held
 
 
+class _Need(NamedTuple):
+    """A running task that waits for result memory."""
+
+    slot: int
+    outbox_id: int
+    task: TaskRecord
+
+
 class Supply:
     """Who waits for memory, who waits for pages, and who gets the next block."""
 
@@ -46,8 +57,8 @@ class Supply:
         self._closed = False
         self._inputs: OrderedDict[int, _Wish] = OrderedDict()  # by input id: waiting for room
         self._fetching: dict[int, tuple[int, _Wish]] = {}  # generation -> input id: waiting for pages
-        self._needs: OrderedDict[int, tuple[int, int, TaskRecord]] = OrderedDict()  # task id -> slot, outbox, task
-        self._granting: dict[int, tuple[int, int, TaskRecord]] = {}  # generation -> slot, outbox, task
+        self._needs: OrderedDict[int, _Need] = OrderedDict()  # by task id
+        self._granting: dict[int, tuple[_Need, int]] = {}  # generation -> whose pages are fetched, and how much of its charge
 
     @property
     def anyone_waits(self) -> bool:
@@ -91,7 +102,7 @@ class Supply:
         if nbytes > self._arena.limit_bytes:
             error = MemoryLimitExceeded(nbytes, self._arena.limit_bytes)
             return [self._refusal(slot, task, error)]
-        self._needs[task.task_id] = (slot, outbox_id, task)
+        self._needs[task.task_id] = _Need(slot, outbox_id, task)
         return []
 
     def maybe_grant_standing(self, outbox_id: int, nbytes: int) -> Block | None:
@@ -135,7 +146,7 @@ class Supply:
             commands.append(ProvideInput(wanted[0], block))
         granted = self._granting.pop(block.generation, None)
         if granted is not None:
-            commands += self._hand_over(block, granted[0], granted[2])
+            commands += self._hand_over(block, granted[0])
         self._arena.release(block, Lease(Holder.RESERVATION, block.generation))
         return commands
 
@@ -147,12 +158,13 @@ class Supply:
             self._arena.release(block, caller_lease(block))
             self._inputs = OrderedDict(sorted([*self._inputs.items(), wanted]))  # in the order in which they came
         granted = self._granting.pop(block.generation, None)
-        if granted is not None and block in granted[2].granted:
-            task = granted[2]
-            task.granted.remove(block)
-            self._arena.release(block, worker_lease(task))
-            if task.needed_bytes is not None:
-                self._needs[task.task_id] = granted
+        if granted is not None and block in granted[0].task.granted:
+            need, counted_bytes = granted
+            need.task.granted.remove(block)
+            self._arena.release(block, worker_lease(need.task))
+            self._budget.turn_into_result(need.task, -counted_bytes)
+            if need.task.needed_bytes is not None:
+                self._needs[need.task.task_id] = need
         self._arena.release(block, Lease(Holder.RESERVATION, block.generation))
         self._arena.undo(reservation, free_bytes)
         if not self.anyone_waits:
@@ -165,16 +177,24 @@ class Supply:
             running: how many tasks workers have. Only they, and callers who hold blocks, can give memory back.
             waiting: how many tasks are yet to run; there may be room once they have.
         """
-        commands = self._serve_needs() + self._serve_inputs()
+        nobody_to_wait_for = not running and not waiting
+        commands = self._serve_needs()
+        if self._all_wait(running):
+            commands += self._serve_needs(one_in_any_case=True)
+        commands += self._serve_inputs(leave_room=not nobody_to_wait_for)
         while (refusal := self._maybe_refuse(running, waiting)) is not None:
-            commands += [refusal, *self._serve_inputs()]
+            commands += [refusal, *self._serve_inputs(leave_room=not nobody_to_wait_for)]
         return commands
 
-    def _serve_inputs(self) -> list[Command]:
+    def _all_wait(self, running: int) -> bool:
+        """Whether every task that runs waits for result memory, and none is about to get it."""
+        return bool(self._needs) and len(self._needs) >= running and not self._granting
+
+    def _serve_inputs(self, *, leave_room: bool) -> list[Command]:
         commands: list[Command] = []
         while self._inputs:
             input_id, wish = next(iter(self._inputs.items()))
-            leave_bytes = self._budget.to_be_left_bytes(wish.beside_bytes)
+            leave_bytes = self._budget.to_be_left_bytes(wish.beside_bytes) if leave_room else 0
             cut = self._arena.allocate(INBOX_ID, wish.nbytes, Holder.CALLER, leave_bytes=leave_bytes)
             if cut is None:
                 break
@@ -187,23 +207,31 @@ class Supply:
                 commands.append(FetchPages(reservation))
         return commands
 
-    def _serve_needs(self) -> list[Command]:
+    def _serve_needs(self, *, one_in_any_case: bool = False) -> list[Command]:
+        """Grant what there is room for, or is in a task's charge; in any case: to one, all that it is charged with."""
         commands: list[Command] = []
-        for slot, outbox_id, task in tuple(self._needs.values()):
+        for need in tuple(self._needs.values()):
+            task = need.task
             assert task.needed_bytes is not None
-            counted = min(task.needed_bytes, task.output_bytes, task.charged_bytes)
-            cut = self._arena.allocate(outbox_id, task.needed_bytes, Holder.WORKER, task.task_id, leave_bytes=-counted)
+            counted = min(task.needed_bytes, self._budget.owed_bytes(task))
+            leave_bytes = -task.charged_bytes if one_in_any_case else -counted
+            cut = self._arena.allocate(need.outbox_id, task.needed_bytes, Holder.WORKER, task.task_id, leave_bytes=leave_bytes)
             if cut is None:
                 continue
+            counted = max(counted, self._arena.used_bytes - self._arena.ceiling_bytes)
             self._budget.turn_into_result(task, counted)
+            if spans := self.trim():
+                commands.append(GivePagesBack(spans))
             del self._needs[task.task_id]
             block, reservation = cut
             task.granted.append(block)
             if reservation is None:
-                commands += self._hand_over(block, slot, task)
+                commands += self._hand_over(block, need)
             else:
-                self._granting[block.generation] = (slot, outbox_id, task)
+                self._granting[block.generation] = (need, counted)
                 commands.append(FetchPages(reservation))
+            if one_in_any_case:
+                break
         return commands
 
     def _maybe_refuse(self, running: int, waiting: int) -> Command | None:
@@ -212,8 +240,7 @@ class Supply:
         if self._inputs and not self._arena.busy_bytes and not more_room_to_come:
             input_id, wish = self._inputs.popitem(last=False)
             return RefuseInput(input_id, self._shortage(wish.nbytes))
-        deadlocked = self._needs and len(self._needs) >= running and not self._granting
-        if deadlocked and not self._arena.leases[Holder.CALLER]:
+        if self._all_wait(running) and not self._arena.leases[Holder.CALLER]:
             slot, _, task = self._needs.popitem()[1]  # the one that waits least long
             assert task.needed_bytes is not None
             return self._refusal(slot, task, self._shortage(task.needed_bytes))
@@ -225,12 +252,14 @@ class Supply:
         self._arena.ask_system_again()
         return error
 
-    def _hand_over(self, block: Block, slot: int, task: TaskRecord) -> list[Command]:
+    @staticmethod
+    def _hand_over(block: Block, need: _Need) -> list[Command]:
+        task = need.task
         if task.needed_bytes is None or block not in task.granted:
             return []  # the task ended while its pages were fetched
         nbytes, task.needed_bytes = task.needed_bytes, None
         handle = Handle(OUTBOX, block.offset, nbytes, block.generation)
-        return [Send(slot, Grant(task.task_id, handle))]
+        return [Send(need.slot, Grant(task.task_id, handle))]
 
     @staticmethod
     def _refusal(slot: int, task: TaskRecord, error: MemoryLimitExceeded) -> Command:

@@ -1,0 +1,266 @@
+"""The sum of all memory: who is charged with what, what fits, and what is never let in."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+
+from offloop.core.admission_mode import AdmissionMode
+from offloop.core.arena import INBOX_ID, Arena, Holder
+from offloop.core.budget import WORKER_NBYTES, Budget
+from offloop.core.crew import Crew, Slot
+from offloop.core.tasks import TaskRecord, TaskSpec
+from offloop.operation import Estimate
+from offloop.wire.handles import EncodedAt
+
+from .pool_script import KIB, MIB, STAGES
+
+LIMIT = 256 * MIB
+
+
+def budget_of(limit: int | None = LIMIT, mode: AdmissionMode = AdmissionMode.ENFORCE, *, workers_bytes: int = 0) -> Budget:
+    budget = Budget(Arena(LIMIT, LIMIT * 3 // 4), limit, mode)
+    budget.note_worker(slot_of(), workers_bytes)
+    return budget
+
+
+def slot_of() -> Slot:
+    return Crew(1).add()
+
+
+def task_of(task_id: int, peak: int, output: int = 0, nbytes: int = 0, *, guessed: bool = False) -> TaskRecord:
+    """A task whose peak and result are known; by its plugin's word, unless it is guessed."""
+    estimate = None if guessed else Estimate(peak_bytes=peak, work_s=0.01, output_bytes=output)
+    spec = TaskSpec(source=EncodedAt(None), stages=STAGES, timeout_s=None, estimate=estimate)
+    return TaskRecord(task_id, 0.0, spec, nbytes=nbytes, peak_bytes=peak, output_bytes=output)
+
+
+def hold(budget: Budget, nbytes: int) -> None:
+    assert budget._arena.allocate(INBOX_ID, nbytes, Holder.CALLER) is not None
+
+
+# Refusing
+
+
+@pytest.mark.parametrize(("peak", "refused"), [(200 * MIB - 30, False), (200 * MIB - 29, True), (LIMIT * 1000, True)])
+def test_what_could_not_run_alone_is_refused_with_both_numbers(peak: int, refused: bool) -> None:
+    budget = budget_of(workers_bytes=56 * MIB)
+    refusal = budget.refusal(task_of(1, peak, output=10, nbytes=20))
+    if not refused:
+        assert refusal is None
+        return
+    assert refusal is not None
+    assert f"{peak + 30:,}" in str(refusal)
+    assert f"{200 * MIB:,}" in str(refusal)
+
+
+def test_what_others_hold_now_refuses_nobody() -> None:
+    budget = budget_of()
+    hold(budget, 100 * MIB)
+    budget.charge(task_of(1, 100 * MIB))
+    assert budget.refusal(task_of(2, 250 * MIB)) is None
+
+
+def test_a_guess_refuses_nobody_and_is_cut_to_what_there_is() -> None:
+    budget = budget_of(workers_bytes=56 * MIB)
+    task = task_of(1, LIMIT * 9, nbytes=20 * MIB, guessed=True)
+    assert budget.refusal(task) is None
+    budget.let_in(task)
+    assert task.peak_bytes == 180 * MIB * 3 / 4, "and leaves some to others"
+
+
+def test_what_was_learned_of_a_kind_refuses_nobody_whom_the_plugins_word_does_not() -> None:
+    budget = budget_of()
+    task = task_of(1, 200 * MIB)
+    task.peak_bytes = 16 * 200 * MIB
+    assert budget.refusal(task) is None
+
+
+def test_what_was_learned_of_a_kind_can_spare_a_refusal() -> None:
+    budget = budget_of()
+    task = task_of(1, 300 * MIB)
+    task.peak_bytes = 100 * MIB
+    assert budget.refusal(task) is None
+
+
+def test_without_a_limit_or_switched_off_nothing_is_refused_charged_or_bounded() -> None:
+    for budget in (budget_of(None), budget_of(mode=AdmissionMode.OFF)):
+        task = task_of(1, LIMIT * 9)
+        assert budget.refusal(task) is None
+        budget.let_in(task)
+        budget.charge(task)
+        assert (task.peak_bytes, task.charged_bytes, budget.running_bytes) == (LIMIT * 9, 0, 0)
+        assert budget.fits(task_of(2, LIMIT * 9))
+        assert budget.room_bytes == inf
+        assert budget.allowance(task, 1) is None
+        assert not budget.enforced
+
+
+# Running
+
+
+def test_what_runs_is_charged_until_its_end_and_not_twice() -> None:
+    budget = budget_of(workers_bytes=6 * MIB)
+    task = task_of(1, 90 * MIB, output=10 * MIB)
+    budget.charge(task)
+    assert (budget.running, budget.running_bytes, budget.room_bytes) == (1, 100 * MIB, 150 * MIB)
+    budget.discharge(task)
+    assert (budget.running, budget.running_bytes, budget.room_bytes, task.charged_bytes) == (0, 0, 250 * MIB, 0)
+
+
+def test_what_the_arena_holds_is_no_room() -> None:
+    budget = budget_of()
+    hold(budget, 100 * MIB)
+    assert budget.room_bytes == 156 * MIB
+    budget.charge(task_of(1, 1 * MIB))
+    assert budget.fits(task_of(2, 30 * MIB))
+    assert budget.fits(task_of(2, 155 * MIB - 1 * MIB))
+    assert not budget.fits(task_of(2, 156 * MIB))
+
+
+def test_one_that_is_alone_always_fits_and_a_second_one_does_not() -> None:
+    budget = budget_of()
+    hold(budget, 100 * MIB)
+    assert budget.fits(task_of(1, 200 * MIB))
+    budget.charge(task_of(1, 200 * MIB))
+    assert not budget.fits(task_of(2, 1))
+
+
+def test_while_tasks_are_charged_the_arenas_ceiling_is_lower_by_as_much() -> None:
+    budget = budget_of(workers_bytes=56 * MIB)
+    assert budget._arena.ceiling_bytes == 200 * MIB
+    budget.charge(task := task_of(1, 250 * MIB))
+    assert budget._arena.ceiling_bytes == -50 * MIB
+    budget.discharge(task)
+    assert budget._arena.ceiling_bytes == 200 * MIB
+
+
+def test_result_memory_in_a_charge_is_counted_once_when_the_arena_has_it() -> None:
+    budget = budget_of()
+    budget.charge(task := task_of(1, 90 * MIB, output=10 * MIB))
+    budget.turn_into_result(task, 4 * MIB)
+    assert (budget.running_bytes, task.charged_bytes) == (96 * MIB, 96 * MIB)
+    budget.turn_into_result(task, 6 * MIB)
+    budget.discharge(task)
+    assert budget.running_bytes == 0
+
+
+def test_a_task_that_runs_again_is_charged_as_if_it_had_never_run() -> None:
+    budget = budget_of()
+    budget.charge(task := task_of(1, 90 * MIB, output=10 * MIB))
+    budget.turn_into_result(task, 10 * MIB)
+    budget.discharge(task)
+    budget.charge(task)
+    assert task.charged_bytes == 100 * MIB
+
+
+def test_large_tasks_leave_the_room_that_small_ones_have_lately_needed() -> None:
+    budget = budget_of()
+    budget.charge(small := task_of(1, 20 * MIB))
+    budget.discharge(small)
+    budget.charge(task_of(2, 100 * MIB))
+    assert not budget.fits(task_of(3, 140 * MIB))
+    assert budget.fits(task_of(3, 136 * MIB))
+    assert budget.fits(task_of(4, 20 * MIB))
+
+
+def test_a_large_task_that_is_alone_leaves_room_for_nobody() -> None:
+    budget = budget_of()
+    budget.charge(small := task_of(1, 20 * MIB))
+    budget.discharge(small)
+    assert budget.needed_bytes(task_of(2, 250 * MIB)) == 250 * MIB
+
+
+def test_what_small_ones_have_needed_is_forgotten_slowly() -> None:
+    budget = budget_of()
+    budget.charge(first := task_of(1, 20 * MIB))
+    budget.discharge(first)
+    for _ in range(300):
+        budget.charge(task := task_of(2, 1 * MIB))
+        budget.discharge(task)
+    budget.charge(task_of(3, 100 * MIB))
+    reserve = budget.needed_bytes(task_of(4, 100 * MIB)) - 100 * MIB
+    assert 1 * MIB <= reserve < 2 * MIB
+
+
+def test_in_shadow_everything_fits_and_who_would_not_have_is_counted() -> None:
+    budget = budget_of(mode=AdmissionMode.SHADOW)
+    assert budget.refusal(task_of(1, LIMIT * 2)) is None
+    budget.charge(task_of(1, 200 * MIB))
+    assert budget.fits(task_of(2, 100 * MIB))
+    budget.charge(task_of(2, 100 * MIB))
+    assert (budget.would_have_waited, budget.would_have_been_refused) == (1, 1)
+    assert budget._arena.ceiling_bytes == LIMIT, "nothing else is bounded by it either"
+    assert not budget.enforced
+
+
+# What sources leave
+
+
+def test_sources_leave_room_for_the_largest_task_that_was_let_in_as_long_as_it_has_no_outcome() -> None:
+    budget = budget_of()
+    large, larger = task_of(1, 100 * MIB), task_of(2, 140 * MIB, output=10 * MIB)
+    budget.let_in(large)
+    budget.let_in(larger)
+    assert budget.to_be_left_bytes(0) == 150 * MIB
+    budget.charge(large)
+    assert budget.to_be_left_bytes(0) == 50 * MIB, "that much more when it has ended"
+    budget.discharge(large)
+    budget.forget(larger)
+    assert budget.to_be_left_bytes(0) == 100 * MIB
+    budget.forget(large)
+    assert budget.to_be_left_bytes(0) == 0
+
+
+def test_sources_leave_room_for_what_their_own_task_will_take() -> None:
+    budget = budget_of()
+    assert budget.to_be_left_bytes(30 * MIB) == 30 * MIB
+    budget.charge(task_of(1, 20 * MIB))
+    assert budget.to_be_left_bytes(30 * MIB) == 10 * MIB
+
+
+def test_a_small_task_is_not_worth_remembering() -> None:
+    budget = budget_of()
+    budget.let_in(task_of(1, LIMIT // 8))
+    assert budget.to_be_left_bytes(0) == 0
+    budget.let_in(task_of(2, LIMIT // 8 + 1))
+    assert budget.to_be_left_bytes(0) == LIMIT // 8 + 1
+
+
+def test_tasks_that_have_ended_do_not_pile_up_behind_one_that_waits() -> None:
+    budget = budget_of()
+    budget.let_in(task_of(0, 200 * MIB))
+    for task_id in range(1, 1001):
+        task = task_of(task_id, 100 * MIB)
+        budget.let_in(task)
+        budget.forget(task)
+    assert len(budget._largest) < 200
+    assert budget.to_be_left_bytes(0) == 200 * MIB
+
+
+# Workers
+
+
+def test_idle_workers_are_counted_by_what_they_say_within_limits() -> None:
+    budget = budget_of()
+    slot = slot_of()
+    for said, counted in (
+        (WORKER_NBYTES, WORKER_NBYTES),
+        (40 * MIB, 40 * MIB),
+        (LIMIT * 9, LIMIT),
+        (-5, 0),
+        (MIB, MIB),
+        (0, 0),
+    ):
+        budget.note_worker(slot, said)
+        assert (budget.workers_bytes, slot.idle_bytes) == (counted, counted)
+
+
+@pytest.mark.parametrize(
+    ("peak", "threads", "allowed"), [(0, 1, 256 * MIB), (10 * MIB, 2, 552 * MIB), (1000 * MIB, 1, 1024 * MIB)]
+)
+def test_a_task_may_take_several_times_its_estimate_and_never_more_than_there_is(peak: int, threads: int, allowed: int) -> None:
+    budget = Budget(Arena(MIB, MIB), 1024 * MIB, AdmissionMode.ENFORCE)
+    assert budget.allowance(task_of(1, peak), threads) == allowed
+    assert budget.allowance(task_of(1, 1 * KIB, guessed=True), threads) == 1024 * MIB

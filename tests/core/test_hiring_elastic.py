@@ -1,0 +1,280 @@
+"""Workers come with the load and go without it, one helps beside large tasks, and nobody comes while memory is short."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from offloop.core.commands import Send, StartWorker
+from offloop.core.hiring import Hiring
+from offloop.core.worker_state import WorkerState
+from offloop.wire.messages import Retire
+
+from .firm import Firm
+from .pool_script import PoolScript, estimate, of_type, runs
+
+S = WorkerState
+IDLE_S = 30.0
+SHORT = 0.01
+
+
+def elastic(least: int = 1, most: int = 4, **more: Any) -> Firm:
+    return Firm(most, min_workers=least, **more).opened()
+
+
+def starts(commands: list[Any]) -> int:
+    return len(of_type(commands, StartWorker))
+
+
+def retired(commands: list[Any]) -> list[int]:
+    return [send.slot for send in of_type(commands, Send) if isinstance(send.message, Retire)]
+
+
+def sent(commands: list[Any]) -> list[int]:
+    return [send.message.task_id for send in runs(commands)]
+
+
+def wake(hiring: Hiring, now: float) -> list[Any]:
+    hiring.let_go_of_the_unneeded(now)
+    return hiring.reconcile(now)
+
+
+# As many as are needed
+
+
+def test_an_elastic_firm_begins_with_the_least_and_hires_for_those_that_wait() -> None:
+    firm = elastic()
+    assert len(firm.crew) == 1
+    firm.work(0)
+    assert starts(firm.hiring.want_for(2, 0.0)) == 2
+    assert starts(firm.hiring.want_for(1, 0.0)) == 0, "they are on their way"
+    assert starts(firm.hiring.want_for(99, 0.0)) == 1, "up to the most"
+
+
+def test_a_fixed_firm_hires_nobody_for_those_that_wait() -> None:
+    firm = Firm(2).opened()
+    firm.work(0)
+    firm.work(1)
+    assert firm.hiring.want_for(5, 0.0) == []
+    assert firm.hiring.look_at == float("inf")
+
+
+def test_whoever_was_idle_all_the_time_goes_and_whoever_was_needed_once_stays() -> None:
+    firm = elastic()
+    firm.work(0)
+    firm.hiring.want_for(3, 0.0)
+    firm.ready(1, 2, 3)
+    for index in (1, 2):
+        firm.work(index)  # three of four at once, at the most
+    for index in (0, 1, 2):
+        firm.answer(index)
+    assert firm.hiring.look_at == IDLE_S
+    wake(firm.hiring, IDLE_S)
+    assert firm.hiring.staff == 4, "three were on their way when the time began: nobody was idle then"
+    firm.work(0)
+    firm.work(1)
+    firm.answer(0)
+    firm.answer(1)
+    assert len(retired(wake(firm.hiring, 2 * IDLE_S))) == 2
+    assert firm.hiring.staff == 2
+    assert len(retired(wake(firm.hiring, 3 * IDLE_S))) == 1
+    assert firm.hiring.staff == 1
+    assert firm.hiring.look_at == float("inf"), "nobody is left to let go"
+
+
+def test_before_the_time_is_over_nobody_goes() -> None:
+    firm = elastic()
+    firm.work(0)
+    firm.hiring.want_for(3, 0.0)
+    firm.ready(1, 2, 3)
+    firm.answer(0)
+    wake(firm.hiring, IDLE_S)
+    assert wake(firm.hiring, 2 * IDLE_S - 0.01) == []
+    assert len(retired(wake(firm.hiring, 2 * IDLE_S))) == 3
+
+
+def test_spares_are_no_reason_to_let_anybody_go() -> None:
+    firm = elastic(1, 3, spares=2)
+    firm.work(0)
+    firm.hiring.want_for(2, 0.0)
+    firm.ready(*[slot.index for slot in firm.crew if slot.state is S.STARTING])
+    for index in (1, 2):
+        firm.work(index)
+    firm.hiring.let_go_of_the_unneeded(IDLE_S)
+    firm.hiring.let_go_of_the_unneeded(2 * IDLE_S)
+    assert firm.hiring.staff == 3
+
+
+def test_an_idle_timeout_of_nothing_wakes_nobody_without_end() -> None:
+    firm = elastic(idle_timeout_s=0.0)
+    firm.work(0)
+    firm.hiring.want_for(1, 5.0)
+    firm.hiring.let_go_of_the_unneeded(6.0)
+    assert firm.hiring.look_at > 6.0
+
+
+# Resizing
+
+
+def test_an_elastic_firm_that_is_resized_stays_elastic() -> None:
+    firm = elastic(2, 4)
+    firm.resize(8)
+    assert (firm.hiring.least, firm.hiring.staff, firm.hiring.most, firm.crew.limit) == (2, 2, 8, 8)
+    firm.resize(1)
+    assert (firm.hiring.least, firm.hiring.staff, firm.hiring.most, firm.crew.limit) == (1, 1, 1, 1)
+    firm.resize(8)
+    assert (firm.hiring.least, firm.hiring.staff, firm.hiring.most, firm.crew.limit) == (2, 2, 8, 8)
+
+
+def test_an_elastic_firm_that_is_resized_lets_go_of_whoever_is_beyond() -> None:
+    firm = elastic(1, 4)
+    firm.work(0)
+    firm.hiring.want_for(3, 0.0)
+    firm.ready(1, 2, 3)
+    assert len(retired(firm.resize(2))) == 2
+
+
+def test_a_fixed_firm_that_is_resized_stays_fixed() -> None:
+    firm = Firm(2).opened()
+    firm.resize(4)
+    assert (firm.hiring.least, firm.hiring.staff, firm.hiring.most) == (4, 4, 4)
+
+
+# Pressure
+
+
+def pool_of(workers: int = 4, **more: Any) -> PoolScript:
+    return PoolScript(workers, **more).opened()
+
+
+def test_under_pressure_fewer_run_at_once_and_nobody_leaves() -> None:
+    pool = pool_of()
+    assert pool.press(SHORT) == []
+    assert (pool.core.crew.limit, len(pool.core.crew)) == (2, 4)
+    assert [task_id for n in range(1, 5) for task_id in sent(pool.run(n))] == [1, 2]
+
+
+def test_what_runs_already_goes_on_and_nothing_new_begins_before_it_has_ended() -> None:
+    pool = pool_of()
+    for task_id in range(1, 7):
+        pool.run(task_id)
+    pool.press(SHORT)
+    assert sent(pool.done(1, pool.slot_of(1))) == []
+    assert sent(pool.done(2, pool.slot_of(2))) == []
+    assert sent(pool.done(3, pool.slot_of(3))) == [5]
+
+
+def test_when_it_is_over_those_that_wait_begin_at_once() -> None:
+    pool = pool_of()
+    pool.press(SHORT)
+    for task_id in range(1, 5):
+        pool.run(task_id)
+    pool.clock.advance_to(2.0)
+    assert sent(pool.press(0.5)) == [3]
+
+
+def test_a_resize_under_pressure_does_not_lift_it() -> None:
+    pool = pool_of()
+    pool.press(SHORT)
+    pool.resize(8)
+    assert pool.core.crew.limit == 2
+    pool.resize(1)
+    assert pool.core.crew.limit == 1
+
+
+def test_under_pressure_nobody_is_hired_for_those_that_wait() -> None:
+    pool = PoolScript(8, min_workers=2).opened()
+    pool.press(SHORT)
+    pool.clock.advance_to(2.0)
+    pool.press(SHORT)
+    pool.clock.advance_to(4.0)
+    pool.press(SHORT)
+    assert pool.core.crew.limit == 1
+    commands = [command for task_id in range(1, 9) for command in pool.run(task_id)]
+    assert starts(commands) == 0
+    assert len(pool.core.crew) == 2
+
+
+def test_a_pool_that_closes_under_pressure_runs_nothing_more() -> None:
+    pool = pool_of()
+    pool.press(SHORT)
+    pool.close()
+    pool.press(0.5)
+    assert pool.core.crew.limit == 0
+
+
+# The helper
+
+
+LARGE = estimate(0, 2.0)
+SMALL = estimate(0, 0.01)
+
+
+def test_a_helper_is_hired_the_moment_all_have_large_tasks_and_takes_small_ones_only() -> None:
+    pool = pool_of(2)
+    assert starts(pool.run(1, estimate=LARGE)) == 0
+    assert starts(pool.run(2, estimate=LARGE)) == 1
+    assert sent(pool.ready(2)) == []
+    assert sent(pool.run(3, estimate=LARGE)) == []
+    assert sent(pool.run(4, estimate=SMALL)) == [4], "past the large one, which no worker is for"
+    assert sent(pool.run(5, estimate=SMALL)) == [], "one at a time"
+    assert sent(pool.done(4, 2)) == [5]
+
+
+def test_no_helper_is_hired_while_one_has_a_small_task() -> None:
+    pool = pool_of(2)
+    assert starts(pool.run(1, estimate=LARGE) + pool.run(2, estimate=SMALL)) == 0
+    assert not pool.core.hiring.helper
+
+
+def test_a_helper_takes_nothing_that_is_not_far_smaller_than_what_runs() -> None:
+    pool = pool_of(1)
+    pool.run(1, estimate=LARGE)
+    pool.ready(1)
+    assert sent(pool.run(2, estimate=estimate(0, 0.26))) == []
+    assert sent(pool.run(3, estimate=estimate(0, 0.24))) == [3]
+
+
+def test_a_spare_helps_and_nobody_is_hired() -> None:
+    pool = pool_of(1, spares=1)
+    assert starts(pool.run(1, estimate=LARGE)) == 0
+    assert sent(pool.run(2, estimate=SMALL)) == [2]
+
+
+def test_nobody_is_hired_under_pressure_for_there_is_somebody() -> None:
+    pool = pool_of(2)
+    pool.press(SHORT)
+    assert starts(pool.run(1, estimate=LARGE)) == 0
+    assert sent(pool.run(2, estimate=SMALL)) == [2]
+
+
+def test_the_helper_goes_when_it_was_idle_all_the_time_and_large_tasks_are_over() -> None:
+    pool = pool_of(1)
+    pool.run(1, estimate=LARGE)
+    pool.ready(1)
+    pool.done(1)
+    commands = pool.at(IDLE_S)
+    commands += pool.at(2 * IDLE_S)
+    assert len(retired(commands)) == 1
+    assert not pool.core.hiring.helper
+    assert pool.core.hiring.look_at == float("inf")
+
+
+def test_the_helper_stays_as_long_as_all_have_large_tasks() -> None:
+    pool = pool_of(1)
+    pool.run(1, estimate=LARGE)
+    pool.ready(1)
+    commands = [command for n in range(1, 5) for command in pool.at(n * IDLE_S)]
+    assert (retired(commands), starts(commands)) == ([], 0)
+    assert pool.core.hiring.helper
+
+
+@pytest.mark.parametrize("stop", ["timeout", "cancel"])
+def test_large_tasks_that_are_being_stopped_are_large_all_the_same(stop: str) -> None:
+    pool = pool_of(1)
+    pool.run(1, estimate=LARGE, timeout_s=1.0)
+    pool.ready(1)
+    pool.at(1.0) if stop == "timeout" else pool.cancel(1)
+    assert pool.state(0) is S.TIMED_OUT
+    assert sent(pool.run(2, estimate=SMALL)) == [2]

@@ -1,0 +1,270 @@
+"""A pool within a budget of all memory, from one end to the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from offloop.core.admission_mode import AdmissionMode
+from offloop.core.budget import WORKER_NBYTES
+from offloop.core.commands import FetchPages, GivePagesBack, ProvideInput, RefuseInput, Send
+from offloop.core.estimates import DEFAULT_PEAK_BYTES
+from offloop.errors import MemoryLimitExceeded
+from offloop.wire.messages import Grant
+
+from .pool_script import MIB, PAGE, PoolScript, estimate, in_outbox, of_type, only, outcome_of, reservations, runs
+
+LIMIT = 512 * MIB
+
+
+def pool_of(workers: int = 2, **more: Any) -> PoolScript:
+    """A pool whose workers have 32 MiB each when they are idle, and keep no memory for first grants."""
+    more.setdefault("budget_bytes", LIMIT)
+    return PoolScript(workers, limit_bytes=LIMIT, inbox_nbytes=384 * MIB, **more).opened().spawned()
+
+
+def sent(commands: list[Any]) -> list[int]:
+    return [send.message.task_id for send in runs(commands)]
+
+
+def total(pool: PoolScript) -> int:
+    budget = pool.core.budget
+    return budget.workers_bytes + budget.running_bytes + pool.core.arena.reserved_bytes
+
+
+def test_what_does_not_fit_beside_what_runs_waits_for_its_end() -> None:
+    pool = pool_of()
+    assert sent(pool.run(1, estimate=estimate(300 * MIB))) == [1]
+    assert sent(pool.run(2, estimate=estimate(300 * MIB))) == []
+    assert sent(pool.done(1, pool.slot_of(1))) == [2]
+
+
+def test_what_can_never_fit_is_refused_before_its_source_is_brought_in() -> None:
+    pool = pool_of()
+    pool.submit(1)
+    error = outcome_of(pool.estimate(1, MIB, estimate=estimate(LIMIT)), 1)
+    assert isinstance(error, MemoryLimitExceeded)
+    assert f"{LIMIT + MIB:,}" in str(error)
+    assert f"{LIMIT - 2 * WORKER_NBYTES:,}" in str(error)
+    assert pool.statistics.waiting_bytes == 0
+
+
+@pytest.mark.parametrize("mode", [AdmissionMode.SHADOW, AdmissionMode.OFF])
+def test_in_shadow_and_switched_off_nothing_waits_and_nothing_is_refused(mode: AdmissionMode) -> None:
+    pool = pool_of(admission=mode)
+    assert sent(pool.run(1, estimate=estimate(LIMIT))) == [1]
+    assert sent(pool.run(2, estimate=estimate(LIMIT))) == [2]
+    counted = (pool.statistics.would_have_waited, pool.statistics.would_have_been_refused)
+    assert counted == ((1, 2) if mode is AdmissionMode.SHADOW else (0, 0))
+
+
+def test_pages_that_are_kept_for_reuse_go_back_when_a_task_needs_the_memory() -> None:
+    pool = pool_of(1)
+    pool.give_back(pool.input(90, 300 * MIB))
+    assert pool.core.arena.reserved_bytes == 300 * MIB
+    commands = pool.run(1, estimate=estimate(300 * MIB))
+    spans = only(of_type(commands, GivePagesBack)).spans
+    assert sum(span.end - span.start for span in spans) == 300 * MIB - (LIMIT - WORKER_NBYTES - 300 * MIB)
+    assert isinstance(commands[-1], Send), "the memory is there before the task begins"
+    assert total(pool) == LIMIT
+
+
+def test_new_sources_leave_room_for_a_large_task_that_waits() -> None:
+    pool = pool_of()
+    pool.run(1, estimate=estimate(300 * MIB))
+    pool.run(2, estimate=estimate(300 * MIB))
+    assert of_type(pool.request(90, 148 * MIB + 1), FetchPages) == []
+    assert reservations(pool.done(1, pool.slot_of(1), private_bytes=WORKER_NBYTES)) == []
+    assert len(reservations(pool.done(2, pool.slot_of(2), private_bytes=WORKER_NBYTES))) == 1
+
+
+def test_the_source_of_a_guessed_task_is_brought_in_however_much_is_guessed() -> None:
+    pool = pool_of(1)
+    pool.submit(1)
+    assert pool.estimate(1, 300 * MIB) == []
+    block = pool.input(90, 300 * MIB, task_id=1)
+    assert sent(pool.prepare(1, block)) == [1]
+
+
+def test_the_source_of_a_task_that_takes_all_there_is_is_brought_in_beside_the_standing_memory_of_workers() -> None:
+    pool = PoolScript(1, limit_bytes=LIMIT, inbox_nbytes=384 * MIB, budget_bytes=LIMIT).opened(pages=True).spawned()
+    pool.run(1)
+    pool.done(1)
+    assert pool.core.arena.used_bytes > 0, "the worker keeps memory for its next task"
+    nbytes = 5000  # no whole pages
+    pool.submit(2)
+    assert pool.estimate(2, nbytes, estimate=estimate(LIMIT - WORKER_NBYTES * 2 - nbytes)) == []
+    pool.submit(3)
+    room = LIMIT - pool.core.budget.workers_bytes
+    assert pool.estimate(3, nbytes, estimate=estimate(room - nbytes)) == []
+    block = pool.input(90, nbytes, task_id=3)
+    assert sent(pool.prepare(3, block)) == [3]
+
+
+def test_a_caller_who_holds_a_result_while_the_next_task_needs_everything_does_not_wait_for_itself() -> None:
+    pool = pool_of(1)
+    pool.input(89, 20 * MIB)  # a buffer, or a result, that its caller keeps
+    pool.submit(1)
+    pool.estimate(1, 300 * MIB)
+    commands = pool.request(90, 300 * MIB, task_id=1)
+    assert len(reservations(commands)) == 1
+
+
+def test_a_guessed_task_gets_its_result_memory_although_most_was_guessed_for_it() -> None:
+    pool = pool_of(1)
+    pool.submit(1)
+    pool.estimate(1, 100 * MIB)
+    block = pool.input(90, 100 * MIB, task_id=1)
+    pool.prepare(1, block)
+    pool.give_back(block)
+    assert pool.core.budget.room_bytes < 110 * MIB
+    assert pool.granted(1, 110 * MIB).nbytes == 110 * MIB
+    assert total(pool) <= LIMIT
+
+
+def test_a_task_that_fits_exactly_gets_its_result_memory_beside_the_rounding_of_pages() -> None:
+    pool = pool_of(1)
+    nbytes, output = 5000, 10 * MIB + 1
+    pool.submit(1)
+    assert pool.estimate(1, nbytes, estimate=estimate(LIMIT - WORKER_NBYTES - nbytes - output, output_bytes=output)) == []
+    block = pool.input(90, nbytes, task_id=1)
+    pool.prepare(1, block, estimate=estimate(LIMIT - WORKER_NBYTES - nbytes - output, output_bytes=output))
+    assert pool.granted(1, output).nbytes == 10 * MIB + PAGE
+    assert total(pool) <= LIMIT
+
+
+def test_if_all_that_run_wait_for_results_larger_than_estimated_nobody_is_refused_for_estimates() -> None:
+    pool = pool_of(2)
+    for task_id in (1, 2):
+        pool.run(task_id, estimate=estimate(224 * MIB))
+    assert pool.core.budget.room_bytes == 0
+    assert of_type(pool.need(1, MIB, pool.slot_of(1)), Send) == [], "the other one may give back what it lacks"
+    commands = pool.need(2, MIB, pool.slot_of(2))
+    assert len(reservations(commands)) == 1
+    assert of_type(commands, Send) == []
+    assert total(pool) <= LIMIT
+
+
+def test_what_is_really_not_there_is_refused_all_the_same() -> None:
+    pool = pool_of(1)
+    pool.run(1, estimate=estimate(10 * MIB))
+    commands = pool.need(1, LIMIT)
+    assert only(of_type(commands, Send)).message == Grant(1, None)
+
+
+def test_result_memory_that_the_system_refused_is_charged_again_until_it_is_there() -> None:
+    pool = pool_of(2)
+    pool.run(1, estimate=estimate(100 * MIB, output_bytes=50 * MIB))
+    pool.run(2, estimate=estimate(10 * MIB))
+    held = pool.input(91, MIB)
+    reservation = only(reservations(pool.need(1, 50 * MIB, pool.slot_of(1))))
+    assert pool.core.budget.running_bytes == 110 * MIB
+    pool.refused(reservation)
+    assert pool.core.budget.running_bytes == 160 * MIB
+    pool.give_back(held)
+
+
+def test_results_count_in_the_arena_as_long_as_their_callers_look_at_them() -> None:
+    pool = pool_of(1)
+    pool.run(1, estimate=estimate(100 * MIB, output_bytes=50 * MIB))
+    assert pool.core.budget.running_bytes == 150 * MIB
+    block = pool.granted(1, 50 * MIB)
+    assert pool.core.budget.running_bytes == 100 * MIB
+    assert total(pool) == WORKER_NBYTES + 150 * MIB
+    pool.done(1, output=in_outbox(block, 50 * MIB), private_bytes=WORKER_NBYTES)
+    assert (pool.core.budget.running_bytes, pool.core.budget.room_bytes) == (0, LIMIT - WORKER_NBYTES - 50 * MIB)
+    pool.give_back(block)
+    assert pool.core.budget.room_bytes == LIMIT - WORKER_NBYTES
+
+
+def test_a_death_takes_its_task_and_its_worker_out_of_the_sum() -> None:
+    pool = pool_of(1)
+    pool.run(1, estimate=estimate(100 * MIB))
+    pool.reaped()
+    assert (pool.core.budget.running, pool.core.budget.running_bytes, pool.core.budget.workers_bytes) == (0, 0, 0)
+
+
+def test_a_task_that_is_run_again_is_charged_in_full_again() -> None:
+    pool = pool_of(1)
+    pool.run(1, estimate=estimate(100 * MIB, output_bytes=50 * MIB), retries=1)
+    pool.granted(1, 50 * MIB)
+    pool.reaped()
+    assert sent(pool.ready()) == [1]
+    assert pool.core.budget.running_bytes == 150 * MIB
+
+
+@pytest.mark.parametrize("when", ["estimated", "placed", "waiting", "running"])
+def test_a_task_that_is_cancelled_leaves_nothing_behind_in_the_sums(when: str) -> None:
+    pool = pool_of(1)
+    said = estimate(200 * MIB, output_bytes=MIB)
+    if when == "waiting":
+        pool.run(9)
+    pool.submit(1)
+    pool.estimate(1, 10 * MIB, estimate=said)
+    if when != "estimated":
+        block = pool.input(90, 10 * MIB, task_id=1)
+        if when != "placed":
+            pool.prepare(1, block, estimate=said)
+        pool.give_back(block)
+    commands = pool.cancel(1)
+    if when == "running":
+        commands += pool.done(1)
+    assert outcome_of(commands, 1) is None
+    if when == "waiting":
+        pool.done(9)
+    budget = pool.core.budget
+    assert (budget.running, budget.running_bytes, budget.to_be_left_bytes(0), pool.core.queue.nbytes) == (0, 0, 0, 0)
+    assert pool.core.arena.used_bytes == 0
+
+
+def test_a_retried_task_that_needs_more_memory_than_there_is_beside_others_is_not_passed_by_them_for_ever() -> None:
+    pool = pool_of(3)
+    for task_id in (91, 92, 93):
+        pool.run(task_id)
+    for task_id in (91, 92, 93):
+        pool.done(task_id, pool.slot_of(task_id), private_bytes=WORKER_NBYTES)
+    pool.run(1, estimate=estimate(300 * MIB, work_s=1.0), retries=1)
+    slot = pool.slot_of(1)
+    pool.run(2, estimate=estimate(100 * MIB, work_s=1.0))
+    pool.reaped(slot)
+    pool.run(3, estimate=estimate(100 * MIB, work_s=1.0))
+    assert sent(pool.ready(slot)) == [], "it does not fit beside those two"
+    for task_id in range(4, 40):
+        pool.run(task_id, estimate=estimate(100 * MIB, work_s=1.0))
+    order: list[int] = []
+    for second in range(1, 8):
+        pool.at(second)
+        for each in [s.index for s in pool.core.crew if s.task is not None]:
+            task = pool.core.crew[each].task
+            assert task is not None
+            order += sent(pool.done(task.task_id, each, private_bytes=WORKER_NBYTES))
+    assert 1 in order[:4]
+
+
+def test_a_single_source_may_be_as_large_as_the_inbox_if_nothing_else_is_there() -> None:
+    pool = pool_of(1)
+    assert len(of_type(pool.request(90, 384 * MIB), FetchPages)) == 1
+    assert len(of_type(pool.request(91, 384 * MIB + 1), RefuseInput)) == 1
+
+
+def test_a_source_that_could_only_be_brought_in_without_idle_workers_is_refused_with_numbers() -> None:
+    pool = pool_of(8)
+    error = only(of_type(pool.request(90, 300 * MIB), RefuseInput)).error
+    assert isinstance(error, MemoryLimitExceeded)
+    assert f"{LIMIT - 8 * WORKER_NBYTES:,}" in str(error)
+
+
+def test_a_small_source_behind_a_large_one_comes_when_what_runs_has_ended() -> None:
+    pool = pool_of(2)
+    pool.run(1, estimate=estimate(300 * MIB))
+    assert of_type(pool.request(90, 200 * MIB) + pool.request(91, MIB), FetchPages) == []
+    moves = reservations(pool.done(1, pool.slot_of(1)))
+    assert [each.block.nbytes for each in moves] == [200 * MIB, MIB]
+    assert len(of_type([c for each in moves for c in pool.reserved(each)], ProvideInput)) == 2
+
+
+def test_a_guess_for_a_task_of_no_bytes_is_the_default() -> None:
+    pool = pool_of(1)
+    pool.run(1)
+    assert pool.core.budget.running_bytes == DEFAULT_PEAK_BYTES

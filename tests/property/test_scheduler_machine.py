@@ -1,0 +1,524 @@
+"""The scheduler against tasks that take what they take: estimates that are right or wrong, callers that keep results, workers
+that die, memory that is never enough. What each task does is known to the machine alone; the core has its estimate.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from offloop.core.admission_mode import AdmissionMode
+from offloop.core.allocator import pages
+from offloop.core.arena import Block, Holder
+from offloop.core.commands import (
+    Command,
+    FetchPages,
+    KillWorker,
+    ProvideInput,
+    RefuseInput,
+    Send,
+    SettleTask,
+    StartWorker,
+)
+from offloop.core.core_settings import CoreSettings
+from offloop.core.dispatch import HELD_S
+from offloop.core.events import (
+    BlocksReturned,
+    CloseRequested,
+    Event,
+    InputAbandoned,
+    InputRequested,
+    PagesReserved,
+    PoolStarted,
+    PressureMeasured,
+    ResizeRequested,
+    TaskCancelled,
+    TaskEstimated,
+    TaskPrepared,
+    TaskRefused,
+    TaskSubmitted,
+    TimePassed,
+    WorkerReaped,
+    WorkerReported,
+    WorkerSpawned,
+)
+from offloop.core.pool_state import PoolState
+from offloop.core.tasks import Completed, TaskRecord, TaskSpec
+from offloop.core.worker_state import WorkerState
+from offloop.errors import MemoryLimitExceeded
+from offloop.operation import Estimate
+from offloop.wire.handles import INBOX, EncodedAt, Handle
+from offloop.wire.messages import Cancel, Done, Failed, Grant, Need, Ready, Retire, Run, Stage
+from offloop.wire.status import Status
+
+MIB = 1 << 20
+LOOKED_AT = 16  # tasks of each tenant that may pass
+STAGES = [Stage("faults", msgspec.Raw(b"\x91\x91\xa4Noop"))]
+SIZES = [0, 5000, MIB, 20 * MIB, 70 * MIB, 150 * MIB]
+
+
+class Deed(msgspec.Struct):
+    """What a task is like, as it turns out."""
+
+    spec: TaskSpec
+    nbytes: int
+    result_nbytes: int
+    peak_bytes: int
+    seconds: float
+    input_id: int | None = None
+
+
+class Process(msgspec.Struct):
+    """A worker that obeys."""
+
+    outbox_id: int
+    ready: bool = False
+    task_id: int | None = None
+    until: float = 0.0  # when it is through
+    waits: bool = False  # for result memory
+    block: Handle | None = None  # that it was granted
+    at_limit: bool = False
+    dead: bool = False
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """Rules are what may happen; the invariants are what the design promises."""
+
+    @initialize(
+        workers=st.integers(1, 4),
+        least=st.sampled_from([None, 1]),
+        spares=st.sampled_from([0, 0, 1]),
+        limit=st.sampled_from([160 * MIB, 256 * MIB, 600 * MIB]),
+        mode=st.sampled_from([AdmissionMode.ENFORCE] * 4 + [AdmissionMode.SHADOW, AdmissionMode.OFF]),
+        max_queue_bytes=st.sampled_from([None, None, 200 * MIB]),
+    )
+    def enter(
+        self, workers: int, least: int | None, spares: int, limit: int, mode: AdmissionMode, max_queue_bytes: int | None
+    ) -> None:
+        self.limit, self.mode = limit, mode
+        self.core = PoolState(
+            CoreSettings(
+                workers=workers,
+                min_workers=least,
+                spares=spares,
+                limit_bytes=limit,
+                inbox_nbytes=pages(limit * 3 // 4),
+                budget_bytes=limit,
+                admission=mode,
+                max_queue=None,
+                max_queue_bytes=max_queue_bytes,
+                grace_s=1.0,
+                start_timeout_s=10.0,
+            )
+        )
+        self.now = 0.0
+        self.numbers = 0
+        self.deeds: dict[int, Deed] = {}  # of tasks that have no outcome
+        self.processes: dict[int, Process] = {}
+        self.inputs: dict[int, int | None] = {}  # asked for: of which task
+        self.todo: list[Event] = []  # that the host will say next
+        self.held: list[int] = []  # blocks of callers, by generation
+        self.tell(PoolStarted())
+        self.host_works()
+        for slot in list(self.processes):
+            self.begin_work(slot)
+
+    # The host
+
+    def tell(self, event: Event) -> None:
+        note(f"{self.now:g} {event}")
+        before = self.excess, self.core.budget.workers_bytes
+        alone = not self.core.budget.running
+        commands = self.core.handle(event, self.now)
+        for command in commands:
+            note(f"    {command}")
+        self.check_the_sum(commands, *before, alone=alone)
+        for command in commands:
+            self.carry_out(command)
+
+    @property
+    def excess(self) -> int:
+        budget = self.core.budget
+        return budget.workers_bytes + budget.running_bytes + self.core.arena.reserved_bytes - self.limit
+
+    def check_the_sum(self, commands: list[Command], excess: int, workers_bytes: int, *, alone: bool) -> None:
+        """Only what is measured (idle workers) and a task that is alone may lead beyond the limit."""
+        if self.mode is not AdmissionMode.ENFORCE or self.excess <= 0:
+            return
+        runs = [c.message for c in commands if isinstance(c, Send) and isinstance(c.message, Run)]
+        alone = alone or self.core.budget.running == len(runs)
+        most = max(excess, 0) + max(self.core.budget.workers_bytes - workers_bytes, 0)
+        if alone and runs:
+            most += max(slot.task.charged_bytes for slot in self.core.crew if slot.task is not None)
+        assert self.excess <= most, "the sum of all memory"
+
+    def carry_out(self, command: Command) -> None:
+        match command:
+            case StartWorker(slot, outbox_id):
+                self.processes[slot] = Process(outbox_id)
+                self.todo.append(WorkerSpawned(slot, 100 + slot))
+            case Send(slot, message):
+                self.deliver(self.processes[slot], message)
+            case KillWorker(slot):
+                self.processes[slot].dead = True
+            case FetchPages(reservation):
+                self.todo.append(PagesReserved(reservation))
+            case ProvideInput(input_id, block):
+                self.provide(self.inputs.pop(input_id), block)
+            case RefuseInput(input_id, error):
+                self.check_refused_input(self.inputs[input_id])
+                task_id = self.inputs.pop(input_id)
+                if task_id in self.deeds:
+                    self.todo.append(TaskRefused(task_id, error))
+            case SettleTask(task_id, outcome):
+                self.settle(task_id, outcome)
+            case _:
+                pass
+
+    def provide(self, task_id: int | None, block: Block) -> None:
+        deed = self.deeds.get(task_id) if task_id is not None else None
+        if deed is None or task_id is None:
+            self.held.append(block.generation)
+            return
+        source = EncodedAt(Handle(INBOX, block.offset, deed.nbytes, block.generation))
+        self.todo.append(TaskPrepared(task_id, msgspec.structs.replace(deed.spec, source=source)))
+        self.todo.append(BlocksReturned((block.generation,)))
+
+    def deliver(self, process: Process, message: Any) -> None:
+        match message:
+            case Run(task_id):
+                assert process.ready
+                assert process.task_id is None
+                process.task_id, process.until = task_id, self.now + self.deeds[task_id].seconds
+                process.block, process.waits, process.at_limit = None, False, False
+            case Grant(_, block):
+                process.waits, process.block, process.at_limit = False, block, block is None
+                if block is None:
+                    self.check_refused_grant(process)
+            case Cancel(task_id) if task_id == process.task_id:
+                process.waits, process.at_limit, process.until = False, True, self.now
+            case Retire():
+                process.dead = True
+            case _:
+                pass
+
+    def settle(self, task_id: int, outcome: Any) -> None:
+        deed = self.deeds.pop(task_id)
+        if deed.input_id in self.inputs:
+            self.inputs[deed.input_id] = None
+            self.todo.append(InputAbandoned(deed.input_id))
+        if isinstance(outcome, Completed) and outcome.block is not None:
+            self.held.append(outcome.block.generation)
+        ran = any(process.task_id == task_id for process in self.processes.values())
+        if isinstance(outcome, MemoryLimitExceeded) and not ran and deed.input_id is None:
+            self.check_refused_task(deed)
+
+    # What is refused
+
+    def check_refused_task(self, deed: Deed) -> None:
+        estimate = deed.spec.estimate
+        assert self.mode is AdmissionMode.ENFORCE
+        assert estimate is not None, "a guess refuses nobody"
+        need = estimate.peak_bytes + estimate.output_bytes + deed.nbytes
+        assert need > self.limit - self.core.budget.workers_bytes, "it fits alone"
+
+    def check_refused_input(self, task_id: int | None) -> None:
+        if task_id in self.deeds:
+            nbytes = pages(self.deeds[task_id].nbytes)
+            there_is = self.limit - (self.core.budget.workers_bytes if self.mode is AdmissionMode.ENFORCE else 0)
+            standing = self.core.arena.leases[Holder.STANDING] * 256 * 1024
+            assert nbytes > min(self.core.arena.segment_nbytes(0), there_is - standing), "it could have been brought in"
+
+    def check_refused_grant(self, process: Process) -> None:
+        assert process.task_id is not None
+        slot = next(slot for slot in self.core.crew if slot.task is not None and slot.task.task_id == process.task_id)
+        assert slot.task is not None
+        budget, arena = self.core.budget, self.core.arena
+        need = pages(self.deeds[process.task_id].result_nbytes)
+        taken = arena.used_bytes
+        if self.mode is AdmissionMode.ENFORCE:
+            taken += budget.workers_bytes + budget.running_bytes - slot.task.charged_bytes
+        assert taken + need > self.limit, "it could have been granted"
+
+    # Callers
+
+    @rule(
+        nbytes=st.sampled_from(SIZES),
+        peak=st.sampled_from([None, None, MIB, 10 * MIB, 60 * MIB, 110 * MIB, 200 * MIB]),
+        output=st.sampled_from([0, 0, 5000, 10 * MIB]),
+        work_s=st.sampled_from([0.01, 0.1, 1.0, 8.0]),
+        wrong=st.sampled_from([1.0, 1.0, 1.0, 0.1, 5.0]),
+        result=st.sampled_from([0, 0, 4096, 5000, MIB, 10 * MIB, 40 * MIB]),
+        tenant=st.sampled_from([None, "a", "b"]),
+        priority=st.sampled_from([0, 0, 1, -1]),
+        timeout_s=st.sampled_from([None, None, None, 2.0]),
+        queue_timeout_s=st.sampled_from([None, None, None, 5.0]),
+        retries=st.sampled_from([0, 0, 2]),
+    )
+    def submit(
+        self,
+        nbytes: int,
+        peak: int | None,
+        output: int,
+        work_s: float,
+        wrong: float,
+        result: int,
+        tenant: str | None,
+        priority: int,
+        timeout_s: float | None,
+        queue_timeout_s: float | None,
+        retries: int,
+    ) -> None:
+        self.numbers += 1
+        task_id = self.numbers
+        estimate = None if peak is None else Estimate(peak_bytes=peak, work_s=work_s, output_bytes=output)
+        spec = TaskSpec(
+            source=EncodedAt(None),
+            stages=STAGES,
+            timeout_s=timeout_s,
+            queue_timeout_s=queue_timeout_s,
+            priority=priority,
+            tenant=tenant,
+            retries=retries,
+            estimate=estimate,
+        )
+        self.deeds[task_id] = Deed(spec, nbytes, result, int((peak or 30 * MIB) * wrong), work_s * wrong)
+        self.tell(TaskSubmitted(task_id, None, nbytes))
+        if task_id in self.deeds:
+            self.tell(TaskEstimated(task_id, spec, nbytes))
+        if task_id not in self.deeds:
+            return
+        if not nbytes:
+            self.tell(TaskPrepared(task_id, spec))
+            return
+        self.numbers += 1
+        self.inputs[self.numbers] = task_id
+        self.deeds[task_id].input_id = self.numbers
+        self.tell(InputRequested(self.numbers, nbytes, task_id))
+
+    @rule(nbytes=st.sampled_from([MIB, 70 * MIB]))
+    def make_a_buffer(self, nbytes: int) -> None:
+        self.numbers += 1
+        self.inputs[self.numbers] = None
+        self.tell(InputRequested(self.numbers, nbytes))
+
+    @precondition(lambda self: self.deeds)
+    @rule(which=st.integers(0, 9))
+    def cancel(self, which: int) -> None:
+        self.tell(TaskCancelled(list(self.deeds)[which % len(self.deeds)]))
+
+    @precondition(lambda self: self.held)
+    @rule(which=st.integers(0, 9))
+    def let_go(self, which: int) -> None:
+        self.tell(BlocksReturned((self.held.pop(which % len(self.held)),)))
+
+    # The host and the machine
+
+    @precondition(lambda self: self.todo)
+    @rule()
+    def host_works(self) -> None:
+        while self.todo:
+            event = self.todo.pop(0)
+            if isinstance(event, InputAbandoned):
+                self.inputs.pop(event.input_id, None)
+            self.tell(event)
+
+    @rule(seconds=st.sampled_from([0.01, 0.5, 3.0, 12.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        if self.now >= self.core.wake_at:
+            self.tell(TimePassed())
+            assert self.core.wake_at > self.now
+
+    @rule(share=st.sampled_from([0.01, 0.5, 0.5]))
+    def machine_is_looked_at(self, share: float) -> None:
+        self.tell(PressureMeasured(share, 0.0))
+
+    @rule(workers=st.integers(1, 5))
+    def resize(self, workers: int) -> None:
+        self.tell(ResizeRequested(workers))
+
+    # Workers
+
+    def begin_work(self, slot: int) -> None:
+        if not self.processes[slot].ready and not self.processes[slot].dead:
+            self.processes[slot].ready = True
+            self.host_works()
+            self.tell(WorkerReported(slot, Ready(100 + slot)))
+
+    @precondition(lambda self: any(not process.ready for process in self.processes.values()))
+    @rule()
+    def workers_are_ready(self) -> None:
+        for slot in list(self.processes):
+            self.begin_work(slot)
+
+    def busy(self) -> list[int]:
+        return [slot for slot, p in sorted(self.processes.items()) if p.task_id is not None and not p.waits and not p.dead]
+
+    @precondition(lambda self: self.busy())
+    @rule(which=st.integers(0, 9), idle=st.sampled_from([20 * MIB, 32 * MIB, 32 * MIB, 45 * MIB]))
+    def work(self, which: int, idle: int) -> None:
+        """A worker goes on to its end, or to where it needs memory for its result."""
+        slot = self.busy()[which % len(self.busy())]
+        process = self.processes[slot]
+        assert process.task_id is not None
+        deed = self.deeds[process.task_id]
+        self.time_passes(max(process.until - self.now, 0.0))
+        if process.task_id is None or process.dead or process.waits:
+            return
+        if deed.result_nbytes and process.block is None and not process.at_limit:
+            process.waits = True
+            self.tell(WorkerReported(slot, Need(process.task_id, deed.result_nbytes)))
+            return
+        task_id, process.task_id = process.task_id, None
+        if process.at_limit:
+            self.tell(WorkerReported(slot, Failed(task_id, "memory_limit", "", None, 1, 2, idle)))
+        else:
+            output = EncodedAt(process.block and msgspec.structs.replace(process.block, nbytes=deed.result_nbytes))
+            self.tell(WorkerReported(slot, Done(task_id, output, {}, 1, 2, idle, deed.peak_bytes)))
+
+    @precondition(lambda self: self.processes)
+    @rule(which=st.integers(0, 9), begun=st.booleans())
+    def die(self, which: int, begun: bool) -> None:
+        self.bury(list(self.processes)[which % len(self.processes)], begun=begun)
+
+    @precondition(lambda self: any(process.dead for process in self.processes.values()))
+    @rule()
+    def the_dead_are_reaped(self) -> None:
+        for slot in [slot for slot, process in self.processes.items() if process.dead]:
+            self.bury(slot, begun=True)
+
+    def bury(self, slot: int, *, begun: bool) -> None:
+        process = self.processes.pop(slot)
+        self.todo = [each for each in self.todo if not (isinstance(each, WorkerSpawned) and each.slot == slot)]
+        self.tell(WorkerReaped(slot, -9, status=Status(process.task_id or 0 if begun else 0, 0, 0.0)))
+
+    # What must hold
+
+    @invariant()
+    def nobody_who_may_work_is_idle_while_a_task_fits(self) -> None:
+        """Work is conserved: neither the next task, nor one that may pass it, waits for nothing."""
+        core = self.core
+        order = core.queue.order
+        if not core.crew.idle or not order or core.queue.wants_fresh:
+            return
+        first = order.first()
+        if core.dispatch.wake_at < math.inf:
+            return  # it waits a moment for those that come with it
+        assert not core.budget.fits(first), "the next one could run"
+        until, beside = self.opening_for(first)
+        for tenant in {task.spec and task.spec.tenant for task in order.tasks.values()}:
+            line = [order.tasks.get(task_id) for task_id in order._lines[tenant]]
+            for task in line[:LOOKED_AT]:
+                assert task is not None
+                if core.budget.fits(task):
+                    assert self.now + task.cost_s > until, "it would have ended before"
+                    assert core.budget.needed_bytes(task) > beside, "there is memory beside"
+
+    def opening_for(self, first: TaskRecord) -> tuple[float, float]:
+        core = self.core
+        needed, room, until = core.budget.needed_bytes(first), core.budget.room_bytes, self.now
+        running = [slot.task for slot in core.crew if slot.task is not None]
+        for end, charged_bytes in sorted((self.end_of(task), task.charged_bytes) for task in running):
+            if room < needed:
+                room += charged_bytes
+                until = end
+        assert first.held_at is not None
+        return (until if self.now - first.held_at < HELD_S else self.now), room - needed
+
+    def end_of(self, task: TaskRecord) -> float:
+        """By its estimate; half-way where it has overrun that."""
+        elapsed_s = self.now - task.dispatched_at
+        return task.dispatched_at + (task.cost_s if elapsed_s < task.cost_s else 2 * elapsed_s)
+
+    @invariant()
+    def whoever_waits_waits_for_something(self) -> None:
+        """Nothing runs: then those that wait have a worker on its way, and sources have callers who hold memory."""
+        core = self.core
+        if core.crew.running or self.todo:
+            return
+        if core.queue:
+            assert not core.crew.idle or core.queue.wants_fresh
+            underway = core.crew.count(*set(WorkerState) - {WorkerState.IDLE, WorkerState.BUSY})
+            assert underway or core.wake_at < math.inf
+        elif self.inputs:
+            assert self.held, "a source waits for nobody"
+
+    @invariant()
+    def the_sums_are_what_they_are_made_of(self) -> None:
+        core = self.core
+        running = [slot.task for slot in core.crew if slot.task is not None]
+        assert core.budget.running == len(running)
+        assert core.budget.running_bytes == sum(task.charged_bytes for task in running)
+        assert all(task.charged_bytes >= 0 for task in running)
+        assert core.budget.workers_bytes == sum(slot.idle_bytes for slot in core.crew)
+        assert core.queue.nbytes == sum(task.queued_bytes for task in core.ledger)
+        if self.mode is AdmissionMode.ENFORCE:
+            ceiling = self.limit - core.budget.workers_bytes - core.budget.running_bytes
+            assert core.arena.ceiling_bytes == min(ceiling, core.arena.limit_bytes)
+
+    @invariant()
+    def no_more_are_at_work_than_may_be_and_one(self) -> None:
+        core = self.core
+        assert len(core.crew) >= core.hiring.staff
+        assert core.hiring.least <= core.hiring.staff <= core.hiring.most
+
+    # The end
+
+    def settle_down(self) -> None:
+        """Workers work; callers keep what they hold until nothing else can go on. Every task gets its outcome."""
+        self.tell(PressureMeasured(0.5, 0.0))
+        for _ in range(2000):
+            if self.todo:
+                self.host_works()
+            elif any(process.dead for process in self.processes.values()):
+                self.the_dead_are_reaped()
+            elif any(not process.ready for process in self.processes.values()):
+                self.workers_are_ready()
+            elif self.busy():
+                self.work(0, 32 * MIB)
+            elif not self.deeds and not self.inputs:
+                return
+            elif self.held:
+                self.let_go(0)
+            else:
+                assert self.core.wake_at < math.inf, "something waits for ever"
+                self.time_passes(max(self.core.wake_at - self.now, 0.001))
+        raise AssertionError("it never comes to rest")
+
+    def teardown(self) -> None:
+        if not hasattr(self, "core"):
+            return
+        self.settle_down()
+        core = self.core
+        assert (core.budget.running, core.budget.running_bytes, core.queue.nbytes) == (0, 0, 0)
+        assert (core.budget._largest, core.budget._let_in) == ([], set())
+        assert (core.supply._inputs, core.supply._fetching, core.supply._needs, core.supply._granting) == ({}, {}, {}, {})
+        self.tell(CloseRequested())
+        for _ in range(20):
+            self.host_works()
+            for process in self.processes.values():
+                process.dead = True
+            self.the_dead_are_reaped()
+        assert core.gone
+        assert core.budget.workers_bytes == 0
+        while self.held:
+            self.let_go(0)
+        assert (core.arena.used_bytes, core.arena.reserved_bytes - core.arena._segments[0].reserved.total) == (0, 0)
+
+
+TestScheduler = pytest.mark.timeout(120)(SchedulerMachine.TestCase)
+TestScheduler.settings = settings(
+    max_examples=300,
+    stateful_step_count=40,
+    deadline=None,
+    print_blob=True,
+    report_multiple_bugs=False,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
