@@ -25,7 +25,7 @@ from .machine import memory_pressure
 from .operation import Header, Operation, Plugin
 from .plugins import Registry
 from .results import Result
-from .settings import PoolSettings, check_order, check_retries, check_seconds, check_workers
+from .settings import PoolSettings, check_order, check_retries, check_room, check_seconds, check_workers
 from .sources import Bytes, File, Source, classify
 from .statistics import Statistics, snapshot
 from .submission import Submission
@@ -341,12 +341,13 @@ class Pool:
         Those leave between two tasks, so this waits for their present ones. Cancelling it does not undo it.
 
         Raises:
-            ValueError, TypeError: `workers` is not at least 1.
+            ValueError, TypeError: `workers` is not at least 1, or memory_limit leaves no room for so many.
             WorkerDied: no worker can be started.
             PoolClosed: the pool is not open, or was closed meanwhile.
         """
         check_workers(workers)
         supervisor = self._open()
+        check_room(workers, supervisor.core.settings)
         await supervisor.milestones.resize(supervisor.apply, workers)
 
     async def drain(self, timeout: float | None = None) -> bool:

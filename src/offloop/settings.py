@@ -245,6 +245,14 @@ def check_workers(workers: int) -> None:
     check_range("workers", workers, 1, _MAX_WORKERS, whole=True)
 
 
+def check_room(workers: int, settings: CoreSettings) -> None:
+    """Refuse more workers than the memory limit has room for when they are idle."""
+    needed = workers * WORKER_NBYTES + _LEAST_FOR_TASKS
+    limit = settings.budget_bytes
+    if limit is not None and settings.admission is not AdmissionMode.OFF and workers > settings.workers and needed > limit:
+        raise ValueError(f"workers={workers!r}: idle they need about {needed:,} bytes, and memory_limit is {limit:,}")
+
+
 def check_retries(retries: int) -> int:
     """The number, if it makes sense."""
     check_range("retries", retries, 0, _MAX_RETRIES, whole=True)

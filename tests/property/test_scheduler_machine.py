@@ -342,7 +342,8 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(workers=st.integers(1, 5))
     def resize(self, workers: int) -> None:
-        self.tell(ResizeRequested(workers))
+        if workers * 32 * MIB <= self.limit - 96 * MIB:  # else the pool refuses it
+            self.tell(ResizeRequested(workers))
 
     # Workers
 
@@ -367,16 +368,17 @@ class SchedulerMachine(RuleBasedStateMachine):
         """A worker goes on to its end, or to where it needs memory for its result."""
         slot = self.busy()[which % len(self.busy())]
         process = self.processes[slot]
-        assert process.task_id is not None
-        deed = self.deeds[process.task_id]
+        task_id = process.task_id
+        assert task_id is not None
+        deed = self.deeds[task_id]
         self.time_passes(max(process.until - self.now, 0.0))
-        if process.task_id is None or process.dead or process.waits:
+        if process.task_id != task_id or process.dead or process.waits:
             return
         if deed.result_nbytes and process.block is None and not process.at_limit:
             process.waits = True
-            self.tell(WorkerReported(slot, Need(process.task_id, deed.result_nbytes)))
+            self.tell(WorkerReported(slot, Need(task_id, deed.result_nbytes)))
             return
-        task_id, process.task_id = process.task_id, None
+        process.task_id = None
         if process.at_limit:
             self.tell(WorkerReported(slot, Failed(task_id, "memory_limit", "", None, 1, 2, idle)))
         else:

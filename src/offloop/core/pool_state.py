@@ -11,6 +11,7 @@ task that it may have waits.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from ..errors import PoolClosed, QueueTimeout
@@ -127,14 +128,16 @@ class PoolState:
             self._commands += self.supply.serve(self.crew.running, len(self.queue))
         if self.dispatch.sent_large:
             self.dispatch.sent_large = False
-            self._commands += self.hiring.want_helper(now) if self.dispatch.large_everywhere else []
+            if self.dispatch.large_everywhere and self.budget.room_bytes > WORKER_NBYTES:
+                self._commands += self.hiring.want_helper(now)
         commands, self._commands = self._commands, []
         return commands
 
     @property
     def wake_at(self) -> float:
         """When `TimePassed` is wanted, at the latest; infinity if there is nothing to wait for."""
-        return min(self.crew.earliest, self.queue.earliest, self.hiring.wake_at, self.dispatch.wake_at)
+        held_until = self.dispatch.wake_at if self.queue else inf
+        return min(self.crew.earliest, self.queue.earliest, self.hiring.wake_at, held_until)
 
     @property
     def gone(self) -> bool:
