@@ -446,7 +446,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if core.crew.running or self.todo:
             return
         if core.queue:
-            assert not core.crew.idle or core.queue.wants_fresh
+            assert not core.crew.idle or core.queue.wants_fresh or core.dispatch.wake_at < math.inf
             underway = core.crew.count(*set(WorkerState) - {WorkerState.IDLE, WorkerState.BUSY})
             assert underway or core.wake_at < math.inf
         elif self.inputs:
