@@ -30,6 +30,7 @@ _WEIGHT_OF_LOWER_PEAK = 0.05  # twenty do
 _SEVERAL = 3
 _LEAST_FACTOR, _MOST_FACTOR = 0.25, 16.0  # of a correction of memory: beyond that nobody is believed
 _FACTOR_AFTER_LIMIT = 2.0  # a task that ran into the limit on its memory would have taken more, nobody knows how much
+_MOST_COST_S = 1e6  # eleven days: beyond that a number is no time, and sums of such lose the small ones
 _NOT_WORTH_LEARNING_S = 0.001  # whatever is done in less is cheap, and learning would be a part of its cost
 
 _Kind = tuple[int | str, tuple[tuple[str, bytes], ...]]
@@ -62,6 +63,7 @@ class Estimates:
         if correction is not None:
             task.cost_s *= correction.time
             task.peak_bytes = int(task.peak_bytes * correction.memory)
+        task.cost_s = min(task.cost_s, _MOST_COST_S)
 
     def guess(self, task: TaskRecord) -> None:
         """Write down what is assumed of a task of which nothing is known but the length of its source."""
