@@ -26,6 +26,13 @@ class Appraisal(msgspec.Struct, frozen=True):
 
 async def appraise(forecaster: Forecaster, material: Bytes | File | Samples | Result, errands: Errands) -> Appraisal:
     """Read the header of a source, in a thread, and ask the plugins."""
+    try:
+        return await _appraise(forecaster, material, errands)
+    except ValueError:
+        return Appraisal()  # its memory was released
+
+
+async def _appraise(forecaster: Forecaster, material: Bytes | File | Samples | Result, errands: Errands) -> Appraisal:
     match material:
         case Samples(data, shape, _):
             return _of_samples(forecaster, shape, data.nbytes)
@@ -36,10 +43,7 @@ async def appraise(forecaster: Forecaster, material: Bytes | File | Samples | Re
         case Result() if material.path is not None:
             return await errands.in_thread(_of_file, forecaster, str(material.path), limiter=errands.source_threads)
         case Bytes() | Result():
-            try:
-                head = material.data[: forecaster.probe_nbytes].toreadonly()
-            except ValueError:
-                return Appraisal()  # it was released
+            head = material.data[: forecaster.probe_nbytes].toreadonly()
             return await errands.in_thread(_of_bytes, forecaster, head, material.data.nbytes, limiter=errands.source_threads)
 
 

@@ -41,15 +41,17 @@ def available_memory() -> Amount:
     return min(candidates)
 
 
-def memory_pressure() -> tuple[float, float]:
+def memory_pressure(
+    *, proc: Path = Path("/proc"), listing: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
+) -> tuple[float, float]:
     """How short of memory the machine, or this process's cgroup, is now.
 
     Returns:
         The share of all memory that could be had without swapping; and of the last ten seconds, the share in which a process
         stood still for want of memory (pressure stall information), 0 where the kernel does not say.
     """
-    available, stalled = [_available_share()], [_stalled_share(Path("/proc/pressure/memory"))]
-    for directory in _cgroups("memory"):
+    available, stalled = [_available_share(proc / "meminfo")], [_stalled_share(proc / "pressure/memory")]
+    for directory in _cgroups("memory", listing=listing, mount=mount):
         limit, usage = _read_number(directory / "memory.max"), _read_number(directory / "memory.current")
         if limit and usage is not None:
             available.append(1 - (usage - _reclaimable_bytes(directory)) / limit)
@@ -93,9 +95,9 @@ def _cpu_quota(directory: Path) -> float | None:
     return None if quota == "max" else int(quota) / int(period)
 
 
-def _available_share() -> float:
+def _available_share(path: Path) -> float:
     try:
-        sizes = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        sizes = dict(line.split(":", 1) for line in path.read_text().splitlines())
         return int(sizes["MemAvailable"].split()[0]) / int(sizes["MemTotal"].split()[0])
     except (OSError, ValueError, KeyError):
         return 1.0

@@ -6,12 +6,13 @@ import pytest
 
 from offloop.core.arena import Block
 from offloop.core.commands import IdentifySource, SettleTask
-from offloop.errors import PoolClosed, TaskQuarantined, WorkerDied
+from offloop.core.events import TaskSubmitted
+from offloop.errors import PoolClosed, QueueFull, QueueTimeout, TaskQuarantined, TaskTimeout, WorkerDied
 from offloop.wire.handles import INBOX, OUTBOX, Handle
 from offloop.wire.messages import Failed
 from offloop.wire.status import Status
 
-from .pool_script import PoolScript, in_outbox, of_type, outcome_of, reservations, runs
+from .pool_script import PoolScript, estimate, in_outbox, of_type, outcome_of, reservations, runs
 
 NOT_BEGUN = Status(0, 0, 0.0)
 
@@ -180,3 +181,88 @@ def test_a_pool_is_not_drained_before_the_sources_are_identified() -> None:
     assert not pool.core.drained
     pool.identified(1)
     assert pool.core.drained
+
+
+# Too much, too late, too long
+
+
+def test_bytes_that_wait_are_bounded_and_those_of_tasks_with_workers_do_not_count() -> None:
+    pool = PoolScript(1, max_queue_bytes=1000).opened()
+    for task_id in (1, 2, 3):
+        pool.submit(task_id)
+    pool.estimate(1, 10_000)  # there is an idle worker
+    pool.prepare(1)
+    assert pool.estimate(2, 1000) == []
+    error = outcome_of(pool.estimate(3, 1), 3)
+    assert isinstance(error, QueueFull)
+    assert "1,000" in str(error)
+    pool.prepare(2)
+    pool.done(1)
+    assert pool.statistics.waiting_bytes == 0
+
+
+def test_a_task_whose_length_is_known_beforehand_is_refused_before_anything_is_read() -> None:
+    pool = PoolScript(1, max_queue_bytes=1000).opened()
+    pool.run(1)
+    assert isinstance(outcome_of(pool.tell(TaskSubmitted(2, None, 1001)), 2), QueueFull)
+
+
+def test_bytes_of_a_task_that_leaves_are_counted_no_more() -> None:
+    pool = PoolScript(1, max_queue_bytes=1000).opened()
+    pool.run(1)
+    pool.tell(TaskSubmitted(2, None, 900))
+    pool.cancel(2)
+    assert pool.tell(TaskSubmitted(3, None, 900)) == []
+    assert pool.statistics.waiting_bytes == 900
+
+
+def test_a_task_that_would_start_too_late_is_refused_at_once_with_both_times() -> None:
+    pool = PoolScript(2).opened()
+    for task_id in range(1, 7):
+        pool.run(task_id, estimate=estimate(0, 0.15))
+    pool.clock.advance_to(0.001)
+    assert pool.run(7, estimate=estimate(0, 0.15), queue_timeout_s=0.31) == []
+    pool.clock.advance_to(0.002)
+    error = outcome_of(pool.run(8, estimate=estimate(0, 0.15), queue_timeout_s=0.29), 8)
+    assert isinstance(error, QueueTimeout)
+    assert "0.29" in str(error)
+
+
+def test_a_task_that_passes_those_that_wait_is_not_too_late() -> None:
+    pool = PoolScript(1).opened()
+    for task_id in range(1, 5):
+        pool.run(task_id, estimate=estimate(0, 1.0))
+    assert pool.run(9, estimate=estimate(0, 0.001), queue_timeout_s=0.1) == []
+
+
+def test_nobody_is_too_late_while_a_worker_is_idle() -> None:
+    pool = PoolScript(1).opened()
+    assert len(runs(pool.run(1, queue_timeout_s=0.0))) == 1
+
+
+def slow_kind(pool: PoolScript, times: int = 3) -> None:
+    """So many tasks of a kind have taken a hundred seconds, of which one was estimated."""
+    for task_id in range(100, 100 + times):
+        pool.run(task_id, estimate=estimate(0, 1.0))
+        pool.clock.advance_to(pool.clock() + 100.0)
+        pool.done(task_id)
+
+
+def test_what_takes_far_too_long_by_what_is_known_is_refused_but_for_one_trial_a_second() -> None:
+    pool = PoolScript(1).opened()
+    slow_kind(pool)
+    assert len(runs(pool.run(1, estimate=estimate(0, 1.0), timeout_s=49.0))) == 1, "a trial"
+    error = outcome_of(pool.run(2, estimate=estimate(0, 1.0), timeout_s=49.0), 2)
+    assert isinstance(error, TaskTimeout)
+    pool.clock.advance_to(pool.clock() + 0.99)
+    assert isinstance(outcome_of(pool.run(3, estimate=estimate(0, 1.0), timeout_s=49.0), 3), TaskTimeout)
+    pool.clock.advance_to(pool.clock() + 0.01)
+    assert of_type(pool.run(4, estimate=estimate(0, 1.0), timeout_s=49.0), SettleTask) == []
+    assert of_type(pool.run(5, estimate=estimate(0, 1.0), timeout_s=51.0), SettleTask) == [], "not twice as long as it may"
+
+
+def test_what_only_an_estimate_says_takes_too_long_is_tried() -> None:
+    pool = PoolScript(1).opened()
+    slow_kind(pool, times=2)
+    for task_id in (1, 2):
+        assert of_type(pool.run(task_id, estimate=estimate(0, 1.0), timeout_s=1.0), SettleTask) == []

@@ -62,6 +62,9 @@ class ArenaMachine(RuleBasedStateMachine):
             return NOTHING
         before = (self.arena.reserved_bytes, self.arena.used_bytes, Counter(self.arena.leases))
         found = self.arena.allocate(segment, npages * P - odd, Holder.CALLER)
+        if found is not None:
+            assert self.arena.used_bytes <= self.arena.ceiling_bytes
+            assert found[1] is None or self.arena.reserved_bytes <= self.arena.ceiling_bytes
         if found is None:
             assert (self.arena.reserved_bytes, self.arena.used_bytes, Counter(self.arena.leases)) == before
             return NOTHING
@@ -118,6 +121,18 @@ class ArenaMachine(RuleBasedStateMachine):
         del self.outboxes[segment]
         self.orphans |= {block.generation for block in self.live.values() if block.segment_id == segment}
         self.moves.append((segment, spans))
+
+    @rule(npages=st.integers(-3, LIMIT_PAGES + 3))
+    def set_ceiling(self, npages: int) -> None:
+        """The rest of the budget is somebody else's now: what is only kept for reuse goes."""
+        self.arena.ceiling_bytes = min(npages, LIMIT_PAGES) * P
+        excess = self.arena.reserved_bytes - self.arena.ceiling_bytes
+        spare = self.arena.reserved_bytes - self.arena.used_bytes
+        spans = self.arena.trim()
+        given = sum(len(pages_in(span)) for span in spans) * P
+        assert given == min(max(excess, 0), spare), "as much as is too much, if so much is spare, and no page more"
+        if spans:
+            self.moves.append((-1, spans))
 
     @rule()
     def ask_system_again(self) -> None:
@@ -190,6 +205,11 @@ class ArenaMachine(RuleBasedStateMachine):
     @invariant()
     def the_books_agree(self) -> None:
         assert self.arena.used_bytes == sum(block.nbytes for block in self.live.values())
+        orphaned = sum(block.nbytes for generation, block in self.live.items() if generation in self.orphans)
+        reserved = sum(segment.reserved.total for segment in self.arena._segments.values())
+        assert self.arena.reserved_bytes == reserved + orphaned
+        busy = [block for block in self.live.values() if any(each.holder is not Holder.STANDING for each in block.leases)]
+        assert self.arena.busy_bytes == sum(block.nbytes for block in busy)
         counted = Counter(lease.holder for held in self.leases.values() for lease in held)
         assert {holder: self.arena.leases[holder] for holder in Holder} == {holder: counted[holder] for holder in Holder}
         for generation, block in self.live.items():
@@ -223,6 +243,7 @@ class ArenaMachine(RuleBasedStateMachine):
         assert self.arena.used_bytes == 0
         assert not any(self.arena.leases.values())
         self.arena.ask_system_again()
+        self.arena.ceiling_bytes = self.arena.limit_bytes
         for segment_id, npages in {INBOX_ID: INBOX_PAGES, **self.outboxes}.items():
             usable = min(npages - (segment_id != INBOX_ID), LIMIT_PAGES)
             found = self.arena.allocate(segment_id, usable * P, Holder.CALLER)

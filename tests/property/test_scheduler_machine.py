@@ -124,6 +124,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.inputs: dict[int, int | None] = {}  # asked for: of which task
         self.todo: list[Event] = []  # that the host will say next
         self.held: list[int] = []  # blocks of callers, by generation
+        self.ran: set[int] = set()
         self.tell(PoolStarted())
         self.host_works()
         for slot in list(self.processes):
@@ -195,6 +196,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             case Run(task_id):
                 assert process.ready
                 assert process.task_id is None
+                self.ran.add(task_id)
                 process.task_id, process.until = task_id, self.now + self.deeds[task_id].seconds
                 process.block, process.waits, process.at_limit = None, False, False
             case Grant(_, block):
@@ -215,8 +217,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.todo.append(InputAbandoned(deed.input_id))
         if isinstance(outcome, Completed) and outcome.block is not None:
             self.held.append(outcome.block.generation)
-        ran = any(process.task_id == task_id for process in self.processes.values())
-        if isinstance(outcome, MemoryLimitExceeded) and not ran and deed.input_id is None:
+        if isinstance(outcome, MemoryLimitExceeded) and task_id not in self.ran and deed.input_id is None:
             self.check_refused_task(deed)
 
     # What is refused

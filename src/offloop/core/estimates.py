@@ -37,6 +37,7 @@ _NOISE_BYTES = 16 * 1024 * 1024  # of what little tasks take nothing follows for
 _SEVERAL = 3
 _LEAST_FACTOR, _MOST_FACTOR = 0.25, 16.0  # of a correction of memory: beyond that nobody is believed
 _FACTOR_AFTER_LIMIT = 2.0  # a task that ran into the limit on its memory would have taken more, nobody knows how much
+_MOST_COST_S = 1e6  # eleven days: beyond that a number is no time, and sums of such lose the small ones
 _NOT_WORTH_LEARNING_S = 0.001  # whatever is done in less is cheap, and learning would be a part of its cost
 
 _Kind = tuple[int | str, tuple[tuple[str, bytes], ...]]
@@ -74,6 +75,7 @@ class Estimates:
             task.cost_s *= correction.time
             factor = _bounded(correction.memory + _MARGIN * correction.distance)
             task.peak_bytes = max(int((task.peak_bytes + _NOISE_BYTES) * factor) - _NOISE_BYTES, 0)
+        task.cost_s = min(task.cost_s, _MOST_COST_S)
 
     def guess(self, task: TaskRecord) -> None:
         """Write down what is assumed of a task of which nothing is known but the length of its source."""

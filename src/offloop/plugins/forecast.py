@@ -29,8 +29,12 @@ class Forecaster:
         plugin = self._parts[0][0]
         try:
             header = plugin.probe(head[: self.probe_nbytes])
+            sound = header is None or (isinstance(header, Header) and isinstance(header.media_type, str))
         except Exception:
             _log.exception("the probe of %r raised, which it must not", plugin.name)
+            return None, ""
+        if not sound:
+            _log.error("what the probe of %r returned makes no sense: %r", plugin.name, header)
             return None, ""
         return (None, "") if header is None else (self._together(header, nbytes), header.media_type)
 
@@ -57,12 +61,17 @@ class Forecaster:
 def _estimate(plugin: Plugin, header: Header | None, operations: Sequence[Operation], nbytes: int) -> Estimate | None:
     try:
         estimate = plugin.estimate(header, operations, nbytes)
-        sound = estimate is None or (
-            min(estimate.peak_bytes, estimate.output_bytes, estimate.work_s) >= 0 and isfinite(estimate.work_s)
-        )
+        return None if estimate is None else _checked(estimate)
     except Exception:
-        _log.exception("the estimate of %r raised, which it must not", plugin.name)
+        _log.exception("the estimate of %r raised, or makes no sense", plugin.name)
         return None
-    if not sound:
-        _log.error("the estimate of %r makes no sense: %r", plugin.name, estimate)
-    return estimate if sound else None
+
+
+def _checked(estimate: Estimate) -> Estimate:
+    """An estimate of whole bytes and finite times, none below zero; numpy's numbers and such are converted."""
+    checked = Estimate(
+        peak_bytes=int(estimate.peak_bytes), work_s=float(estimate.work_s), output_bytes=int(estimate.output_bytes)
+    )
+    if min(checked.peak_bytes, checked.output_bytes, checked.work_s) < 0 or not isfinite(checked.work_s):
+        raise ValueError(f"{estimate!r}: must be numbers from 0")
+    return checked

@@ -1,0 +1,116 @@
+"""What plugins say that a pipeline will take: put together, and believed only if it makes sense."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from math import inf, nan
+from typing import Any
+
+import pytest
+
+from offloop.operation import Estimate, Header, Operation, Plugin
+from offloop.plugins.forecast import Forecaster
+
+HEADER = Header(media_type="image/x", width=3, height=2, bands=1)
+
+
+class Sayer(Plugin):
+    """A plugin that says what it is told to, and remembers what it was asked."""
+
+    name = "sayer"
+    operations = ()
+    processor = "nowhere:Nothing"
+    probe_nbytes = 4
+
+    def __init__(self, estimate: Any = None, header: Any = HEADER) -> None:
+        self.said, self.header = estimate, header
+        self.asked: list[Any] = []
+
+    def probe(self, data: memoryview) -> Any:
+        self.asked.append(bytes(data))
+        if isinstance(self.header, Exception):
+            raise self.header
+        return self.header
+
+    def estimate(self, header: Header | None, operations: Sequence[Operation], nbytes: int) -> Any:
+        self.asked.append((header, nbytes))
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
+
+
+def said(peak: Any = 10, work: Any = 1.0, output: Any = 5) -> Estimate:
+    return Estimate(peak_bytes=peak, work_s=work, output_bytes=output)
+
+
+def forecast(*plugins: Sayer) -> tuple[Estimate | None, str]:
+    return Forecaster([(plugin, ()) for plugin in plugins]).of_bytes(memoryview(b"abcdefgh"), 1000)
+
+
+def test_the_first_plugin_reads_the_header_and_every_one_estimates_its_part() -> None:
+    first, second = Sayer(said()), Sayer(said())
+    forecast(first, second)
+    assert first.asked == [b"abcd", (HEADER, 1000)]
+    assert second.asked == [(None, 0)]
+
+
+def test_the_work_of_stages_adds_up_and_their_memory_does_not() -> None:
+    estimate, media_type = forecast(Sayer(said(10, 1.0, 50)), Sayer(said(30, 2.0, 5)))
+    assert (estimate, media_type) == (said(30, 3.0, 50), "image/x")
+
+
+def test_one_that_knows_nothing_makes_the_whole_unknown_and_the_media_type_is_known_all_the_same() -> None:
+    assert forecast(Sayer(said()), Sayer(None)) == (None, "image/x")
+
+
+def test_samples_have_a_shape_and_no_media_type() -> None:
+    plugin = Sayer(said())
+    assert Forecaster([(plugin, ())]).of_samples((2, 3, 1), 6) == (said(), "")
+    assert plugin.asked == [(Header(media_type="", width=3, height=2, bands=1), 6)]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        RuntimeError("no"),
+        said(peak=-1),
+        said(output=-1),
+        said(work=-0.1),
+        said(work=nan),
+        said(work=inf),
+        said(work=10**400),
+        said(peak=nan),
+        said(output=nan),
+        said(peak=inf),
+        said(output=inf),
+        said(peak="much"),
+        said(peak=None),
+        {"peak_bytes": 1},
+        5,
+    ],
+)
+def test_nonsense_is_as_if_nothing_had_been_said_and_is_logged(nonsense: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "offloop.plugins"):
+        assert forecast(Sayer(said()), Sayer(nonsense)) == (None, "image/x")
+    assert "'sayer'" in caplog.text
+
+
+def test_what_a_plugin_computed_in_other_numbers_is_whole_bytes() -> None:
+    estimate, _ = forecast(Sayer(said(10.7, 2, 5.0)))
+    assert estimate == said(10, 2.0, 5)
+    assert estimate is not None
+    assert [type(value) for value in (estimate.peak_bytes, estimate.work_s, estimate.output_bytes)] == [int, float, int]
+
+
+@pytest.mark.parametrize("header", [RuntimeError("no"), "image/x", {"width": 1}, Header(media_type=[], width=1, height=1)])  # type: ignore[arg-type]
+def test_a_header_that_is_none_is_as_if_nothing_was_known(header: Any, caplog: pytest.LogCaptureFixture) -> None:
+    plugin = Sayer(said(), header)
+    assert forecast(plugin) == (None, "")
+    assert plugin.asked == [b"abcd"], "nothing is estimated from it"
+    assert "'sayer'" in caplog.text
+
+
+def test_no_header_is_nothing_to_complain_about(caplog: pytest.LogCaptureFixture) -> None:
+    assert forecast(Sayer(said(), None)) == (None, "")
+    assert caplog.text == ""

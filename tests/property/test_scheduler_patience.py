@@ -1,0 +1,138 @@
+"""Nobody is passed for ever: a stream of small tasks, whose estimates may be wrong, and one that needs most of the memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from offloop.core.commands import FetchPages, Send, SettleTask
+from offloop.core.core_settings import CoreSettings
+from offloop.core.dispatch import HELD_S
+from offloop.core.events import PagesRefused, PoolStarted, TaskSubmitted, WorkerReported, WorkerSpawned
+from offloop.core.order import MAX_PATIENCE_S, PATIENCE
+from offloop.core.pool_state import PoolState
+from offloop.core.tasks import TaskSpec
+from offloop.operation import Estimate
+from offloop.wire.handles import EncodedAt
+from offloop.wire.messages import Done, Ready, Run
+
+from ..core.pool_script import MIB, PLENTY, STAGES
+
+LIMIT = 512 * MIB
+WORKER = 32 * MIB
+
+
+class Simulation:
+    """A pool whose tasks take what they take; time is the next thing that happens."""
+
+    def __init__(self, workers: int, **more: Any) -> None:
+        self.core = PoolState(
+            CoreSettings(
+                workers=workers,
+                limit_bytes=LIMIT,
+                inbox_nbytes=LIMIT // 2,
+                budget_bytes=LIMIT,
+                max_queue=None,
+                grace_s=1.0,
+                start_timeout_s=10.0,
+                **more,
+            )
+        )
+        self.now = 0.0
+        self.takes_s: dict[int, float] = {}
+        self.running: dict[int, tuple[float, int]] = {}  # by slot: until when, which task
+        self.started_at: dict[int, float] = {}
+        self.carry_out(self.core.handle(PoolStarted(), 0.0))
+        for slot in self.core.crew:
+            self.tell(WorkerSpawned(slot.index, None))
+            self.tell(WorkerReported(slot.index, Ready(1)))
+
+    def tell(self, event: Any) -> None:
+        self.carry_out(self.core.handle(event, self.now))
+
+    def carry_out(self, commands: list[Any]) -> None:
+        for command in commands:
+            match command:
+                case Send(slot, Run(task_id)):
+                    self.running[slot] = self.now + self.takes_s[task_id], task_id
+                    self.started_at[task_id] = self.now
+                case FetchPages(reservation):
+                    self.tell(PagesRefused(reservation, PLENTY))
+                case SettleTask(task_id):
+                    assert task_id in self.started_at
+                case _:
+                    pass
+
+    def submit(self, task_id: int, peak_bytes: int, work_s: float, takes_s: float, tenant: str | None = None) -> None:
+        self.takes_s[task_id] = takes_s
+        estimate = Estimate(peak_bytes=peak_bytes, work_s=work_s)
+        stages = STAGES if takes_s == work_s else [STAGES[0], STAGES[0]]  # another kind: what is learned is its own
+        spec = TaskSpec(source=EncodedAt(None), stages=stages, timeout_s=None, estimate=estimate, tenant=tenant)
+        self.tell(TaskSubmitted(task_id, spec))
+
+    def advance_to(self, now: float) -> None:
+        """Whoever is through by then answers."""
+        while self.running and (first := min(self.running.items(), key=lambda item: item[1]))[1][0] <= now:
+            slot, (self.now, task_id) = first
+            del self.running[slot]
+            self.tell(WorkerReported(slot, Done(task_id, EncodedAt(None), {}, 1, 2, WORKER)))
+        self.now = now
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    workers=st.integers(2, 6),
+    large_s=st.sampled_from([0.1, 1.0, 5.0]),
+    small_mib=st.sampled_from([10, 60, 120]),
+    said_s=st.sampled_from([0.01, 0.1, 0.5]),
+    wrong=st.sampled_from([1.0, 1.0, 20.0]),
+    tenants=st.booleans(),
+)
+def test_a_large_task_is_not_passed_for_ever(
+    workers: int, large_s: float, small_mib: int, said_s: float, wrong: float, tenants: bool
+) -> None:
+    pool = Simulation(workers)
+    takes_s = said_s * wrong
+    every_s = takes_s / workers / 1.5  # half as much again as the workers can do
+    numbers = iter(range(1, 1_000_000))
+    for _ in range(3 * workers):
+        pool.submit(next(numbers), small_mib * MIB, said_s, takes_s)
+    large = 1_000_001
+    room = LIMIT - workers * WORKER
+    pool.submit(large, room - 20 * MIB, large_s, large_s, "large" if tenants else None)
+    # what came before it and shortly after, by rank; then the estimates of what runs; then only what is beside it
+    ahead_s = min(large_s * PATIENCE, MAX_PATIENCE_S) * 1.5 + 3 * takes_s + 1.0
+    bound = 2 * (ahead_s + HELD_S + takes_s * workers)
+    when = 0.0
+    while large not in pool.started_at and when < bound:
+        when += every_s
+        pool.advance_to(when)
+        pool.submit(next(numbers), small_mib * MIB, said_s, takes_s)
+    assert large in pool.started_at
+
+
+@settings(max_examples=30, deadline=None)
+@given(workers=st.integers(1, 4), weight=st.sampled_from([1.0, 3.0]), peaks=st.tuples(*[st.sampled_from([5, 60, 150])] * 2))
+def test_tenants_that_compete_for_memory_and_workers_get_their_shares(
+    workers: int, weight: float, peaks: tuple[int, int]
+) -> None:
+    pool = Simulation(workers, tenant_weights={"b": weight})
+    number = 0
+    cost = {"a": 0.05, "b": 0.15}
+    of: dict[int, str] = {}
+    for tenant, peak in zip("ab", peaks, strict=True):
+        for _ in range(400):
+            number += 1
+            of[number] = tenant
+            pool.submit(number, peak * MIB, cost[tenant], cost[tenant], tenant)
+    pool.advance_to(4.0)
+    used: dict[str, float] = defaultdict(float)
+    for task_id in pool.started_at:
+        used[of[task_id]] += cost[of[task_id]]
+    turns = 2 * max(cost["b"], 0.05 * weight) + cost["b"] * workers
+    if peaks[0] == peaks[1]:
+        assert abs(used["a"] * weight - used["b"]) <= turns * (1 + weight)
+    assert min(used["a"] * weight, used["b"]) >= 0.9 * 4.0 / (1 + weight) - turns
