@@ -157,7 +157,7 @@ def test_when_estimates_have_been_wrong_for_long_enough_only_those_pass_that_can
     board.pool.clock.advance_to(HELD_S)
     assert board.run(4, 5, 1.0) == [4], "there are still some MiB beside it"
     board.run(7, 97, 1.0)
-    assert board.pool.core.queue.order.get(7) is not None
+    assert board.pool.core.queue.order.tasks.get(7) is not None
 
 
 def test_threads_are_a_share_of_the_processors_for_large_tasks_that_nobody_waits_behind() -> None:

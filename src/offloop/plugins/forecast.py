@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from math import isfinite
+from typing import Any
 
 from ..operation import Estimate, Header, Operation, Plugin
 
@@ -28,7 +29,7 @@ class Forecaster:
         """The estimate for an encoded source that begins so and has so many bytes, and its media type. None: nobody knows."""
         plugin = self._parts[0][0]
         try:
-            header = plugin.probe(head[: self.probe_nbytes])
+            header: Any = plugin.probe(head[: self.probe_nbytes])  # others' code: it may be anything
             sound = header is None or (isinstance(header, Header) and isinstance(header.media_type, str))
         except Exception:
             _log.exception("the probe of %r raised, which it must not", plugin.name)
