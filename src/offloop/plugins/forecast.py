@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from math import isfinite
-from typing import Any
+from typing import Any, cast
 
 from ..operation import Estimate, Header, Operation, Plugin
 
@@ -30,7 +30,7 @@ class Forecaster:
         plugin = self._parts[0][0]
         try:
             header: Any = plugin.probe(head[: self.probe_nbytes])  # others' code: it may be anything
-            sound = header is None or (isinstance(header, Header) and isinstance(header.media_type, str))
+            sound = header is None or (isinstance(header, Header) and isinstance(cast("Any", header).media_type, str))
         except Exception:
             _log.exception("the probe of %r raised, which it must not", plugin.name)
             return None, ""
