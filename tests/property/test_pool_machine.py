@@ -25,6 +25,7 @@ from offloop.core.commands import (
     Command,
     DropOutbox,
     FetchPages,
+    GivePagesBack,
     IdentifySource,
     KillWorker,
     ProvideInput,
@@ -220,6 +221,8 @@ class PoolMachine(RuleBasedStateMachine):
                 self.deliver(self.processes[slot], message)
             case KillWorker(slot):
                 self.processes[slot].killed = True
+            case GivePagesBack():
+                raise AssertionError("there is no budget that anybody could need them for")
             case DropOutbox():
                 self.moves.append(command)
             case FetchPages(reservation):

@@ -371,7 +371,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert process.task_id is not None
         deed = self.deeds[process.task_id]
         self.time_passes(max(process.until - self.now, 0.0))
-        if process.task_id is None or process.dead or process.waits:
+        if slot not in self.busy():
             return
         if deed.result_nbytes and process.block is None and not process.at_limit:
             process.waits = True

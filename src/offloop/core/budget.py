@@ -147,7 +147,7 @@ class Budget:
         return task.charged_bytes if task.spec.estimate is None else min(max(task.owed_bytes, 0), task.charged_bytes)
 
     def turn_into_result(self, task: TaskRecord, nbytes: int) -> None:
-        """So much of a task's charge is the arena's now; less than nothing: it is the task's again, its pages were not there."""
+        """So much of a task's charge is the arena's now; below zero: the task's again, there were no pages."""
         if nbytes:
             task.owed_bytes -= nbytes
             task.charged_bytes -= nbytes

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from math import isfinite
+from typing import cast
 
 from ..operation import Estimate, Header, Operation, Plugin
 
@@ -29,7 +30,7 @@ class Forecaster:
         plugin = self._parts[0][0]
         try:
             header = plugin.probe(head[: self.probe_nbytes])
-            sound = header is None or (isinstance(header, Header) and isinstance(header.media_type, str))
+            sound = header is None or _is_header(header)
         except Exception:
             _log.exception("the probe of %r raised, which it must not", plugin.name)
             return None, ""
@@ -56,6 +57,10 @@ class Forecaster:
             work_s=sum(estimate.work_s for estimate in estimates),
             output_bytes=max(estimate.output_bytes for estimate in estimates),
         )
+
+
+def _is_header(header: object) -> bool:
+    return isinstance(header, Header) and isinstance(cast("object", header.media_type), str)
 
 
 def _estimate(plugin: Plugin, header: Header | None, operations: Sequence[Operation], nbytes: int) -> Estimate | None:
