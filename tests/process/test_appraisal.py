@@ -1,0 +1,84 @@
+"""What is found out of a source before it is brought in, whatever it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from offloop import Pool
+from offloop.appraisal import Appraisal, appraise
+from offloop.host.errands import Errands
+from offloop.operation import Estimate, Header, Operation, Plugin
+from offloop.plugins.forecast import Forecaster
+from offloop.sources import Bytes, File, Samples
+from offloop.testing.faults import Echo, FaultsPlugin
+
+pytestmark = pytest.mark.anyio
+
+SAID = Estimate(peak_bytes=7, work_s=1.0, output_bytes=3)
+
+
+class Reader(Plugin):
+    """Says the first bytes that it saw as the media type."""
+
+    name = "reader"
+    operations = ()
+    processor = "nowhere:Nothing"
+    probe_nbytes = 4
+
+    def probe(self, data: memoryview) -> Header:
+        assert data.readonly
+        return Header(media_type=bytes(data).decode(), width=1, height=1)
+
+    def estimate(self, header: Header | None, operations: Sequence[Operation], nbytes: int) -> Estimate:
+        return SAID
+
+
+FORECASTER = Forecaster([(Reader(), ())])
+
+
+async def found(material: Any) -> Appraisal:
+    with anyio.fail_after(10):
+        return await appraise(FORECASTER, material, Errands())
+
+
+async def test_bytes_are_read_at_their_beginning(anyio_backend: object) -> None:
+    assert await found(Bytes(memoryview(b"abcdefgh"))) == Appraisal(8, SAID, "abcd")
+
+
+async def test_a_file_is_read_at_its_beginning(anyio_backend: object, tmp_path: Path) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes(b"abcdefgh")
+    assert await found(File(str(path))) == Appraisal(8, SAID, "abcd")
+
+
+async def test_what_cannot_be_read_is_left_to_whoever_tries_to(anyio_backend: object, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "nothing", tmp_path, tmp_path / "fifo", Path("a\0b")):
+        assert await found(File(str(path))) == Appraisal(), path
+
+
+async def test_of_samples_the_shape_says_it_all(anyio_backend: object) -> None:
+    samples = Samples(memoryview(bytes(6)), (2, 3, 1), "|u1")
+    assert await found(samples) == Appraisal(6, SAID, "")
+
+
+async def test_a_result_is_read_where_it_lies_until_it_is_released(anyio_backend: object, tmp_path: Path) -> None:
+    async with Pool(workers=1, plugins=[FaultsPlugin]) as pool:
+        result = await pool.run(b"abcdefgh", [Echo()])
+        assert await found(result) == Appraisal(8, SAID, "abcd")
+        result.data.release()
+        assert await found(result) == Appraisal()
+        to_file = await pool.run(b"abcdefgh", [Echo()], to=tmp_path / "result")
+        assert await found(to_file) == Appraisal(8, SAID, "abcd")
+
+
+async def test_bytes_that_were_released_are_left_to_whoever_tries_to_read_them(anyio_backend: object) -> None:
+    view = memoryview(b"abcdefgh")
+    view.release()
+    assert await found(Bytes(view)) == Appraisal()

@@ -1,0 +1,145 @@
+"""What a worker measures of its own memory, and how it is held to a limit: in a process of its own, which can be spoilt."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from textwrap import dedent
+
+BEGINNING = """
+import mmap, resource, time
+from offloop.worker.memory import PrivateMemory
+MIB = 1 << 20
+memory = PrivateMemory()
+memory.look_again()
+
+def take(nbytes):
+    block = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for offset in range(0, nbytes, 4096):
+        block[offset] = 1
+    return block
+
+def busy():
+    end = time.monotonic() + 0.002
+    while time.monotonic() < end:
+        pass
+
+def is_refused(nbytes):
+    try:
+        take(nbytes).close()
+    except (MemoryError, OSError):
+        return True
+    return False
+"""
+
+
+def run(text: str) -> None:
+    """Run that in a child; an assertion that fails there fails here, with its words."""
+    child = subprocess.run(
+        [sys.executable, "-c", BEGINNING + dedent(text)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert child.returncode == 0, child.stderr
+
+
+def test_a_peak_is_what_was_taken_in_between_though_it_was_given_back() -> None:
+    run("""
+        memory.begin()
+        take(40 * MIB).close()
+        busy()
+        assert 38 * MIB < memory.peak() < 50 * MIB, memory.peak()
+    """)
+
+
+def test_the_peak_of_one_task_is_not_that_of_the_next() -> None:
+    run("""
+        memory.begin()
+        take(40 * MIB).close()
+        busy()
+        memory.peak()
+        memory.begin()
+        take(8 * MIB).close()
+        busy()
+        assert 6 * MIB < memory.peak() < 20 * MIB, memory.peak()
+    """)
+
+
+def test_what_a_worker_has_anyway_is_not_in_its_peak() -> None:
+    run("""
+        kept = take(40 * MIB)
+        assert memory.look_again() > 40 * MIB
+        memory.begin()
+        busy()
+        memory.peak()
+        memory.begin()
+        busy()
+        assert memory.peak() < 10 * MIB, memory.peak()
+    """)
+
+
+def test_shared_memory_is_not_private() -> None:
+    run("""
+        before = memory.look_again()
+        shared = mmap.mmap(-1, 40 * MIB)
+        for offset in range(0, len(shared), 4096):
+            shared[offset] = 1
+        assert memory.look_again() - before < 5 * MIB
+    """)
+
+
+def test_a_task_that_is_over_at_once_is_not_measured() -> None:
+    run("""
+        memory.begin()
+        memory._began_at_ns += 10 ** 12  # whatever the machine is busy with meanwhile
+        assert memory.peak() == 0
+    """)
+
+
+def test_what_asks_for_more_than_is_allowed_is_refused_and_may_go_on() -> None:
+    run("""
+        memory.allow(64 * MIB)
+        assert not is_refused(20 * MIB)
+        assert is_refused(200 * MIB)
+        assert not is_refused(20 * MIB)
+        memory.allow(None)
+        assert not is_refused(200 * MIB)
+    """)
+
+
+def test_what_is_allowed_is_beside_what_it_has() -> None:
+    run("""
+        kept = take(200 * MIB)
+        memory.look_again()
+        memory.allow(64 * MIB)
+        assert not is_refused(40 * MIB)
+        assert is_refused(100 * MIB)
+    """)
+
+
+def test_a_limit_for_good_cannot_be_lifted_and_nothing_is_allowed_beyond_it() -> None:
+    run("""
+        memory.never_exceed(300 * MIB)
+        for allowed in (None, 1000 * MIB):
+            memory.allow(allowed)
+            assert is_refused(400 * MIB)
+        try:
+            resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        except (ValueError, OSError):
+            pass
+        else:
+            import os
+            assert os.geteuid() == 0, "only root could"
+        memory.allow(10 * MIB)
+        assert is_refused(50 * MIB)
+    """)
+
+
+def test_a_stricter_limit_that_is_there_already_stays() -> None:
+    run("""
+        import os
+        resource.setrlimit(resource.RLIMIT_DATA, (200 * MIB, 200 * MIB))
+        memory.never_exceed(100 * MIB)
+        assert resource.getrlimit(resource.RLIMIT_DATA)[1] == 100 * MIB
+        if os.geteuid():
+            memory.never_exceed(400 * MIB)
+            assert resource.getrlimit(resource.RLIMIT_DATA)[1] == 100 * MIB
+    """)
