@@ -221,13 +221,7 @@ class PoolMachine(RuleBasedStateMachine):
                 self.deliver(self.processes[slot], message)
             case KillWorker(slot):
                 self.processes[slot].killed = True
-<<<<<<< HEAD
             case DropOutbox() | GivePagesBack():
-=======
-            case GivePagesBack():
-                raise AssertionError("there is no budget that anybody could need them for")
-            case DropOutbox():
->>>>>>> coretests
                 self.moves.append(command)
             case FetchPages(reservation):
                 self.moves.append(reservation)

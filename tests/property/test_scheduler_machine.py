@@ -373,11 +373,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert task_id is not None
         deed = self.deeds[task_id]
         self.time_passes(max(process.until - self.now, 0.0))
-<<<<<<< HEAD
-        if process.task_id != task_id or process.dead or process.waits:
-=======
         if slot not in self.busy():
->>>>>>> coretests
             return
         if deed.result_nbytes and process.block is None and not process.at_limit:
             process.waits = True

@@ -148,11 +148,7 @@ class Budget:
         return task.charged_bytes if task.spec.estimate is None else min(max(task.owed_bytes, 0), task.charged_bytes)
 
     def turn_into_result(self, task: TaskRecord, nbytes: int) -> None:
-<<<<<<< HEAD
-        """So much of a task's charge is the arena's now; less than nothing: it is the task's again, without pages."""
-=======
         """So much of a task's charge is the arena's now; below zero: the task's again, there were no pages."""
->>>>>>> coretests
         if nbytes:
             task.owed_bytes -= nbytes
             task.charged_bytes -= nbytes

@@ -9,11 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from math import isfinite
-<<<<<<< HEAD
-from typing import Any, cast
-=======
 from typing import cast
->>>>>>> coretests
 
 from ..operation import Estimate, Header, Operation, Plugin
 
@@ -33,13 +29,8 @@ class Forecaster:
         """The estimate for an encoded source that begins so and has so many bytes, and its media type. None: nobody knows."""
         plugin = self._parts[0][0]
         try:
-<<<<<<< HEAD
-            header: Any = plugin.probe(head[: self.probe_nbytes])  # others' code: it may be anything
-            sound = header is None or (isinstance(header, Header) and isinstance(cast("Any", header).media_type, str))
-=======
             header = plugin.probe(head[: self.probe_nbytes])
             sound = header is None or _is_header(header)
->>>>>>> coretests
         except Exception:
             _log.exception("the probe of %r raised, which it must not", plugin.name)
             return None, ""
