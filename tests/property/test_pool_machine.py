@@ -244,8 +244,9 @@ class PoolMachine(RuleBasedStateMachine):
         if isinstance(message, Run):
             assert process.task_id is None, "one task at a time"
             assert process.said_ready
-            beyond = self.core.dispatch.large_everywhere or self.core.hiring.helper
-            assert self.core.crew.count(WorkerState.BUSY, WorkerState.TIMED_OUT) <= self.concurrency + beyond
+            running = [slot.task for slot in self.core.crew if slot.task is not None]
+            beyond = sum(task.cost_s >= 0.2 for task in running) >= self.concurrency  # a small one beside large ones
+            assert len(running) <= self.concurrency + beyond
             assert message.task_id not in self.identifying
             self.runs[message.task_id] += 1
             assert self.runs[message.task_id] <= self.retries[message.task_id] + 2, "so often, and once if nobody began it"

@@ -96,7 +96,8 @@ def test_a_large_task_is_not_passed_for_ever(
 ) -> None:
     pool = Simulation(workers)
     takes_s = said_s * wrong
-    every_s = takes_s / workers / 1.5  # half as much again as the workers can do
+    at_once = max(min(workers, (LIMIT - workers * WORKER) // (small_mib * MIB)), 1)
+    every_s = takes_s / at_once / 1.5  # half as much again as can be done
     numbers = iter(range(1, 1_000_000))
     for _ in range(3 * workers):
         pool.submit(next(numbers), small_mib * MIB, said_s, takes_s)
