@@ -244,7 +244,8 @@ class PoolMachine(RuleBasedStateMachine):
         if isinstance(message, Run):
             assert process.task_id is None, "one task at a time"
             assert process.said_ready
-            running = [slot.task for slot in self.core.crew if slot.task is not None]
+            at_work = (WorkerState.BUSY, WorkerState.TIMED_OUT)
+            running = [slot.task for slot in self.core.crew if slot.task is not None and slot.state in at_work]
             beyond = sum(task.cost_s >= 0.2 for task in running) >= self.concurrency  # a small one beside large ones
             assert len(running) <= self.concurrency + beyond
             assert message.task_id not in self.identifying
