@@ -35,7 +35,7 @@ _WEIGHT_OF_NEW = 0.25  # of the newest of several: four tasks change the mind, o
 _MARGIN = 2.0  # usual distances
 _NOISE_BYTES = 16 * 1024 * 1024  # of what little tasks take nothing follows for large ones: they use again what is there
 _SEVERAL = 3
-_LEAST_FACTOR, _MOST_FACTOR = 0.25, 16.0  # of a correction of memory: beyond that nobody is believed
+_LEAST_FACTOR, _MOST_FACTOR = 0.25, 16.0  # of a correction of memory, or of a plugin's word: beyond that nobody is believed
 _FACTOR_AFTER_LIMIT = 2.0  # a task that ran into the limit on its memory would have taken more, nobody knows how much
 _MOST_COST_S = 1e6  # eleven days: beyond that a number is no time, and sums of such lose the small ones
 _NOT_WORTH_LEARNING_S = 0.001  # whatever is done in less is cheap, and learning would be a part of its cost
@@ -103,7 +103,8 @@ class Estimates:
             return
         busy_s = _busy_s(answer, seconds)
         self.time_ratios.record(busy_s / max(task.cost_s, _LEAST_S))
-        _follow(correction, busy_s / said_s)
+        factor = busy_s / said_s
+        _follow(correction, factor if spec.estimate is None else _bounded(factor))
         if answer.peak_bytes > 0:
             self.memory_ratios.record(min(answer.peak_bytes / max(task.peak_bytes, 1), _MOST_RATIO))
             _follow_peak(correction, _bounded((answer.peak_bytes + _NOISE_BYTES) / (said_bytes + _NOISE_BYTES)))
