@@ -268,3 +268,14 @@ def test_a_guess_for_a_task_of_no_bytes_is_the_default() -> None:
     pool = pool_of(1)
     pool.run(1)
     assert pool.core.budget.running_bytes == DEFAULT_PEAK_BYTES
+
+
+def test_workers_that_have_grown_are_replaced_and_little_tasks_go_on_meanwhile() -> None:
+    pool = pool_of()
+    for task_id in (1, 2):
+        pool.run(task_id, estimate=estimate(MIB))
+    for task_id in (1, 2):
+        pool.done(task_id, pool.slot_of(task_id), private_bytes=LIMIT // 2)
+    assert pool.core.budget.workers_bytes >= LIMIT, "there is no room for anybody"
+    assert [slot.worn is not None for slot in pool.core.crew][:2] == [True, True]
+    assert sent(pool.run(3, estimate=estimate(32 * MIB))) == [3]
