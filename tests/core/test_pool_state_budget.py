@@ -255,12 +255,12 @@ def test_a_source_that_could_only_be_brought_in_without_idle_workers_is_refused_
     assert f"{LIMIT - 8 * WORKER_NBYTES:,}" in str(error)
 
 
-def test_a_small_source_behind_a_large_one_comes_when_what_runs_has_ended() -> None:
+def test_a_source_behind_a_large_one_comes_when_what_runs_has_ended() -> None:
     pool = pool_of(2)
     pool.run(1, estimate=estimate(300 * MIB))
-    assert of_type(pool.request(90, 200 * MIB) + pool.request(91, MIB), FetchPages) == []
+    assert of_type(pool.request(90, 200 * MIB) + pool.request(91, 50 * MIB), FetchPages) == []
     moves = reservations(pool.done(1, pool.slot_of(1)))
-    assert [each.block.nbytes for each in moves] == [200 * MIB, MIB]
+    assert [each.block.nbytes for each in moves] == [200 * MIB, 50 * MIB]
     assert len(of_type([c for each in moves for c in pool.reserved(each)], ProvideInput)) == 2
 
 
