@@ -81,6 +81,13 @@ def test_a_plugins_word_about_time_is_corrected_within_limits() -> None:
     assert cost_of(estimates, task(estimate=SAID)) == pytest.approx(16 * SAID.work_s)
 
 
+def test_what_is_remembered_of_a_kind_is_short_however_long_its_operations_are() -> None:
+    estimates = Estimates()
+    estimates.learn(task(MIB, "x" * MIB), done(), 2.0)
+    (kind,) = estimates._corrections
+    assert sum(len(operations) for _, operations in kind[1]) <= 1024
+
+
 def test_one_odd_task_does_not_change_the_mind_about_time_and_several_do() -> None:
     estimates = Estimates()
     estimates.learn(task(MIB), done(), 0.1)

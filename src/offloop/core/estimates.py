@@ -31,6 +31,7 @@ _LEAST_S = 1e-6  # that anything takes
 _CAPACITY = 1024  # kinds of tasks that are remembered
 _GUESS_S = 0.005  # for a task of no bytes...
 _GUESS_S_PER_BYTE = 100e-9  # ...and about what decoding a JPEG and making something of it takes for each byte of the file
+_LOOK_AT_NBYTES = 1024  # of a stage's operations: they may have a megabyte, of data more than of what is to be done
 _WEIGHT_OF_NEW = 0.25  # of the newest of several: four tasks change the mind, one does not
 _MARGIN = 2.0  # usual distances
 _NOISE_BYTES = 16 * 1024 * 1024  # of what little tasks take nothing follows for large ones: they use again what is there
@@ -156,4 +157,4 @@ def _bounded(factor: float) -> float:
 
 def _kind_of(task: TaskRecord, spec: TaskSpec) -> _Kind:
     look = task.nbytes.bit_length() if spec.estimate is None else spec.media_type
-    return look, tuple((stage.plugin, bytes(stage.operations)) for stage in spec.stages)
+    return look, tuple((stage.plugin, bytes(memoryview(stage.operations)[:_LOOK_AT_NBYTES])) for stage in spec.stages)
