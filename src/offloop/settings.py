@@ -13,7 +13,7 @@ import msgspec
 
 from .core.admission_mode import AdmissionMode
 from .core.allocator import PAGE_NBYTES, pages
-from .core.budget import WORKER_NBYTES
+from .core.budget import LEAST_FOR_TASKS_NBYTES, WORKER_NBYTES
 from .core.core_settings import FIRST_GRANT_NBYTES, CoreSettings
 from .machine import Amount, available_cpus, available_memory, free_shared_memory
 from .operation import Plugin
@@ -25,7 +25,6 @@ _log = logging.getLogger("offloop.settings")
 AdmissionName: TypeAlias = Literal["enforce", "shadow", "off"]
 
 _MEMORY_SHARE = 0.5  # of what the process may use: the rest is for the server
-_LEAST_FOR_TASKS = 64 * 1024 * 1024  # beside idle workers
 _SHARED_MEMORY_SHARE = 0.9  # of what is free in /dev/shm: others use it too
 _INBOX_SHARE = 0.75  # of the arena: sources never take the room that results need to be finished
 _MIN_MEMORY_LIMIT = 1024 * 1024
@@ -182,7 +181,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def _budget(self, total: int, workers: int) -> int | None:
         """The memory limit, if idle workers leave enough of it for anything to be decided by it."""
-        least = workers * WORKER_NBYTES + _LEAST_FOR_TASKS
+        least = workers * WORKER_NBYTES + LEAST_FOR_TASKS_NBYTES
         if total >= least or self.admission == "off":
             return total
         if self.memory_limit is not None:
@@ -247,7 +246,7 @@ def check_workers(workers: int) -> None:
 
 def check_room(workers: int, settings: CoreSettings) -> None:
     """Refuse more workers than the memory limit has room for when they are idle."""
-    needed = workers * WORKER_NBYTES + _LEAST_FOR_TASKS
+    needed = workers * WORKER_NBYTES + LEAST_FOR_TASKS_NBYTES
     limit = settings.budget_bytes
     if limit is not None and settings.admission is not AdmissionMode.OFF and workers > settings.workers and needed > limit:
         raise ValueError(f"workers={workers!r}: idle they need about {needed:,} bytes, and memory_limit is {limit:,}")

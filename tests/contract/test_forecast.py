@@ -96,6 +96,13 @@ def test_nonsense_is_as_if_nothing_had_been_said_and_is_logged(nonsense: Any, ca
     assert "'sayer'" in caplog.text
 
 
+def test_an_estimate_beyond_all_memory_is_one_that_can_be_reckoned_with() -> None:
+    estimate, _ = forecast(Sayer(said(10**400, 1e308, 10**400)), Sayer(said(1, 1e308, 1)))
+    assert estimate is not None
+    assert (estimate.peak_bytes, estimate.output_bytes) == (1 << 60, 1 << 60)
+    assert estimate.work_s == 2e9
+
+
 def test_what_a_plugin_computed_in_other_numbers_is_whole_bytes() -> None:
     estimate, _ = forecast(Sayer(said(10.7, 2, 5.0)))
     assert estimate == said(10, 2.0, 5)

@@ -73,6 +73,21 @@ def test_a_correction_is_a_factor_for_every_size_of_a_format_and_for_no_other_fo
     assert cost_of(estimates, task(9 * MIB, estimate=larger, media_type="image/png")) == 4.0
 
 
+def test_a_plugins_word_about_time_is_corrected_within_limits() -> None:
+    estimates = Estimates()
+    liar = Estimate(peak_bytes=MIB, work_s=0.001)
+    for _ in range(10):
+        estimates.learn(task(estimate=liar), done(), 10.0)
+    assert cost_of(estimates, task(estimate=SAID)) == pytest.approx(16 * SAID.work_s)
+
+
+def test_what_is_remembered_of_a_kind_is_short_however_long_its_operations_are() -> None:
+    estimates = Estimates()
+    estimates.learn(task(MIB, "x" * MIB), done(), 2.0)
+    (kind,) = estimates._corrections
+    assert sum(len(operations) for _, operations in kind[1]) <= 1024
+
+
 def test_one_odd_task_does_not_change_the_mind_about_time_and_several_do() -> None:
     estimates = Estimates()
     estimates.learn(task(MIB), done(), 0.1)

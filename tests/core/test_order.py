@@ -117,3 +117,20 @@ def test_those_on_nobodys_account_are_a_tenant_too() -> None:
     assert order.waiting == {"": 1, "a": 1}
     assert sorted(one.task_id for one in order.pop_all()) == [1, 2]
     assert not order
+
+
+def test_whoever_came_first_of_all_may_pass_the_first_of_another_tenant() -> None:
+    order = order_of(task(1, tenant="a"), task(2, cost_s=5.0, tenant="a"), task(3, tenant="b"))
+    assert popped(order).task_id == 1
+    assert order.first().task_id == 3, "now it is the other's turn, though its line began later"
+    assert [one.task_id for one in order.after_first(16)] == [2]
+
+
+def test_of_a_crowd_of_tenants_only_some_are_looked_at_and_the_first_is_none_of_them() -> None:
+    order = order_of(*(task(number, tenant=f"t{number % 1000}") for number in range(3000)))
+    for _ in range(500):
+        popped(order)
+        others = [one.task_id for one in order.after_first(2)]
+        assert 20 <= len(others) <= 64
+        assert order.first().task_id not in others
+        assert len(set(others)) == len(others)

@@ -211,6 +211,21 @@ def test_a_task_that_waited_too_long_is_refused_and_never_runs() -> None:
     assert pool.statistics.refused == 1
 
 
+def test_a_crowd_that_waited_too_long_is_refused_bit_by_bit_and_nobody_of_it_runs() -> None:
+    pool = PoolScript().opened()
+    pool.run(0)
+    for number in range(1, 1001):
+        pool.run(number, queue_timeout_s=2.0)
+    refused = len(of_type(pool.at(2.0), SettleTask))
+    assert 0 < refused <= 200, "the loop has others to look after"
+    assert of_type(pool.done(0), Send) == []
+    for _ in range(20):
+        assert pool.core.wake_at <= 2.0 or not pool.statistics.waiting
+        assert of_type(pool.at(2.0), Send) == []
+    assert pool.statistics.refused == 1000
+    assert pool.core.wake_at == inf
+
+
 def test_a_task_that_ran_in_time_has_no_queue_deadline_any_more() -> None:
     pool = PoolScript().opened()
     pool.run(1)

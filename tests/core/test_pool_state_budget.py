@@ -255,12 +255,12 @@ def test_a_source_that_could_only_be_brought_in_without_idle_workers_is_refused_
     assert f"{LIMIT - 8 * WORKER_NBYTES:,}" in str(error)
 
 
-def test_a_small_source_behind_a_large_one_comes_when_what_runs_has_ended() -> None:
+def test_a_source_behind_a_large_one_comes_when_what_runs_has_ended() -> None:
     pool = pool_of(2)
     pool.run(1, estimate=estimate(300 * MIB))
-    assert of_type(pool.request(90, 200 * MIB) + pool.request(91, MIB), FetchPages) == []
+    assert of_type(pool.request(90, 200 * MIB) + pool.request(91, 50 * MIB), FetchPages) == []
     moves = reservations(pool.done(1, pool.slot_of(1)))
-    assert [each.block.nbytes for each in moves] == [200 * MIB, MIB]
+    assert [each.block.nbytes for each in moves] == [200 * MIB, 50 * MIB]
     assert len(of_type([c for each in moves for c in pool.reserved(each)], ProvideInput)) == 2
 
 
@@ -268,3 +268,14 @@ def test_a_guess_for_a_task_of_no_bytes_is_the_default() -> None:
     pool = pool_of(1)
     pool.run(1)
     assert pool.core.budget.running_bytes == DEFAULT_PEAK_BYTES
+
+
+def test_workers_that_have_grown_are_replaced_and_little_tasks_go_on_meanwhile() -> None:
+    pool = pool_of()
+    for task_id in (1, 2):
+        pool.run(task_id, estimate=estimate(MIB))
+    for task_id in (1, 2):
+        pool.done(task_id, pool.slot_of(task_id), private_bytes=LIMIT // 2)
+    assert pool.core.budget.workers_bytes >= LIMIT, "there is no room for anybody"
+    assert [slot.worn is not None for slot in pool.core.crew][:2] == [True, True]
+    assert sent(pool.run(3, estimate=estimate(32 * MIB))) == [3]

@@ -70,9 +70,19 @@ def test_inputs_wait_in_order_and_are_served_when_a_block_comes_back() -> None:
     pool = small()
     held = pool.input(10, 700 * KIB)
     assert pool.request(11, 600 * KIB) == []
-    assert pool.request(12, 4 * KIB) == []
+    assert pool.request(12, 80 * KIB) == []
     commands = pool.give_back(held)
     assert [provided.input_id for provided in of_type(commands, ProvideInput)] == [11, 12]
+
+
+def test_small_inputs_pass_a_large_one_until_together_they_were_as_large() -> None:
+    pool = small()
+    pool.input(10, 600 * KIB)
+    assert pool.request(11, 640 * KIB) == []
+    for number in range(16):
+        passing = pool.input(100 + number, 40 * KIB)
+        pool.give_back(passing)
+    assert pool.request(200, 40 * KIB) == [], "enough have passed it"
 
 
 def test_a_running_task_is_served_before_a_source_that_came_earlier() -> None:

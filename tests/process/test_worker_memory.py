@@ -63,6 +63,31 @@ def test_the_peak_of_one_task_is_not_that_of_the_next() -> None:
     """)
 
 
+def test_a_peak_is_the_same_though_somebody_looked_in_the_middle() -> None:
+    run("""
+        memory.begin()
+        block = take(40 * MIB)
+        memory._looked_at_ns = 0  # as if a twentieth of a second had passed
+        assert memory.look() > 40 * MIB
+        block.close()
+        busy()
+        assert 38 * MIB < memory.peak() < 50 * MIB, memory.peak()
+        assert memory.look() < 40 * MIB, "the task's memory is no idle worker's"
+    """)
+
+
+def test_what_a_task_has_taken_does_not_widen_its_limit() -> None:
+    run("""
+        memory.begin()
+        memory.allow(100 * MIB)
+        block = take(60 * MIB)
+        memory._looked_at_ns = 0
+        memory.look()
+        memory.allow(100 * MIB)  # the next stage
+        assert is_refused(60 * MIB)
+    """)
+
+
 def test_what_a_worker_has_anyway_is_not_in_its_peak() -> None:
     run("""
         kept = take(40 * MIB)

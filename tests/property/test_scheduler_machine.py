@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from offloop.core.admission_mode import AdmissionMode
 from offloop.core.allocator import pages
 from offloop.core.arena import Block, Holder
+from offloop.core.budget import LEAST_FOR_TASKS_NBYTES
 from offloop.core.commands import (
     Command,
     FetchPages,
@@ -134,7 +135,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def tell(self, event: Event) -> None:
         note(f"{self.now:g} {event}")
-        before = self.excess, self.core.budget.workers_bytes
+        before = self.excess, self.workers_bytes
         alone = not self.core.budget.running
         commands = self.core.handle(event, self.now)
         for command in commands:
@@ -144,9 +145,14 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.carry_out(command)
 
     @property
+    def workers_bytes(self) -> int:
+        """What idle workers have, as far as it counts: whatever they have, little tasks go on."""
+        return min(self.core.budget.workers_bytes, self.limit - LEAST_FOR_TASKS_NBYTES)
+
+    @property
     def excess(self) -> int:
         budget = self.core.budget
-        return budget.workers_bytes + budget.running_bytes + self.core.arena.reserved_bytes - self.limit
+        return self.workers_bytes + budget.running_bytes + self.core.arena.reserved_bytes - self.limit
 
     def check_the_sum(self, commands: list[Command], excess: int, workers_bytes: int, *, alone: bool) -> None:
         """Only what is measured (idle workers) and a task that is alone may lead beyond the limit."""
@@ -154,7 +160,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             return
         runs = [c.message for c in commands if isinstance(c, Send) and isinstance(c.message, Run)]
         alone = alone or self.core.budget.running == len(runs)
-        most = max(excess, 0) + max(self.core.budget.workers_bytes - workers_bytes, 0)
+        most = max(excess, 0) + max(self.workers_bytes - workers_bytes, 0)
         if alone and runs:
             most += max(slot.task.charged_bytes for slot in self.core.crew if slot.task is not None)
         assert self.excess <= most, "the sum of all memory"
@@ -227,12 +233,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert self.mode is AdmissionMode.ENFORCE
         assert estimate is not None, "a guess refuses nobody"
         need = estimate.peak_bytes + estimate.output_bytes + deed.nbytes
-        assert need > self.limit - self.core.budget.workers_bytes, "it fits alone"
+        assert need > self.limit - self.workers_bytes, "it fits alone"
 
     def check_refused_input(self, task_id: int | None) -> None:
         if task_id in self.deeds:
             nbytes = pages(self.deeds[task_id].nbytes)
-            there_is = self.limit - (self.core.budget.workers_bytes if self.mode is AdmissionMode.ENFORCE else 0)
+            there_is = self.limit - (self.workers_bytes if self.mode is AdmissionMode.ENFORCE else 0)
             standing = self.core.arena.leases[Holder.STANDING] * 256 * 1024
             assert nbytes > min(self.core.arena.segment_nbytes(0), there_is - standing), "it could have been brought in"
 
@@ -244,7 +250,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         need = pages(self.deeds[process.task_id].result_nbytes)
         taken = arena.used_bytes
         if self.mode is AdmissionMode.ENFORCE:
-            taken += budget.workers_bytes + budget.running_bytes - slot.task.charged_bytes
+            taken += self.workers_bytes + budget.running_bytes - slot.task.charged_bytes
         assert taken + need > self.limit, "it could have been granted"
 
     # Callers
@@ -463,7 +469,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert core.budget.workers_bytes == sum(slot.idle_bytes for slot in core.crew)
         assert core.queue.nbytes == sum(task.queued_bytes for task in core.ledger)
         if self.mode is AdmissionMode.ENFORCE:
-            ceiling = self.limit - core.budget.workers_bytes - core.budget.running_bytes
+            ceiling = self.limit - self.workers_bytes - core.budget.running_bytes
             assert core.arena.ceiling_bytes == min(ceiling, core.arena.limit_bytes)
 
     @invariant()

@@ -112,8 +112,11 @@ class Admission:
         return QueueTimeout(limit_s, "a worker", expected_s=expected_s) if expected_s > limit_s else None
 
     def _too_long(self, task: TaskRecord, limit_s: float, now: float) -> TaskTimeout | None:
-        """Tasks like it take far longer than it may."""
-        if not self._dispatch.estimates.knows(task):
+        """Tasks like it take far longer than it may; by its plugin's word too, as others of its kind may be of another size."""
+        assert task.spec is not None
+        estimate = task.spec.estimate
+        said_s = task.cost_s if estimate is None else estimate.work_s
+        if said_s <= limit_s * _HOPELESS or not self._dispatch.estimates.knows(task):
             return None
         if now >= self._next_trial_at:
             self._next_trial_at = now + _TRIAL_EVERY_S

@@ -20,9 +20,10 @@ from .arena import Arena
 from .crew import Slot
 from .tasks import TaskRecord
 
-__all__ = ["WORKER_NBYTES", "Budget"]
+__all__ = ["LEAST_FOR_TASKS_NBYTES", "WORKER_NBYTES", "Budget"]
 
 WORKER_NBYTES = 32 * 1024 * 1024  # what a worker has that has not said it yet: Python and a plugin such as libvips
+LEAST_FOR_TASKS_NBYTES = 64 * 1024 * 1024  # beside idle workers
 
 _LARGE_SHARE = 1 / 8  # of the budget: a task that needs more is a large one
 _MOST_GUESSED = 3 / 4  # of what there is
@@ -53,7 +54,13 @@ class Budget:
         """What another task could be charged with now."""
         if self.limit_bytes is None:
             return inf
-        return self.limit_bytes - self.workers_bytes - self.running_bytes - self._arena.used_bytes
+        return self.limit_bytes - self._taken_bytes - self.running_bytes - self._arena.used_bytes
+
+    @property
+    def _taken_bytes(self) -> int:
+        """What workers have, as far as it counts: those that grew are being replaced, and little tasks go on meanwhile."""
+        assert self.limit_bytes is not None
+        return min(self.workers_bytes, max(self.limit_bytes - LEAST_FOR_TASKS_NBYTES, 0))
 
     # Letting in
 
@@ -64,7 +71,7 @@ class Budget:
         if self.limit_bytes is None or estimate is None:
             return None
         need = min(estimate.peak_bytes, task.peak_bytes) + task.output_bytes + task.nbytes
-        there_is = self.limit_bytes - self.workers_bytes
+        there_is = self.limit_bytes - self._taken_bytes
         if need <= there_is:
             return None
         if self.mode is AdmissionMode.SHADOW:
@@ -81,7 +88,7 @@ class Budget:
             return
         assert task.spec is not None
         said = 0 if task.spec.estimate is None else task.spec.estimate.peak_bytes
-        most = self.limit_bytes - self.workers_bytes - task.nbytes - task.output_bytes
+        most = self.limit_bytes - self._taken_bytes - task.nbytes - task.output_bytes
         task.peak_bytes = max(min(task.peak_bytes, max(int(most * _MOST_GUESSED), said), most), 0)
         need = task.peak_bytes + task.output_bytes
         if need > self._large_bytes:
@@ -182,4 +189,4 @@ class Budget:
         if not self.enforced:
             return
         assert self.limit_bytes is not None
-        self._arena.ceiling_bytes = self.limit_bytes - self.workers_bytes - self.running_bytes
+        self._arena.ceiling_bytes = self.limit_bytes - self._taken_bytes - self.running_bytes

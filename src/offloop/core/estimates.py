@@ -31,11 +31,12 @@ _LEAST_S = 1e-6  # that anything takes
 _CAPACITY = 1024  # kinds of tasks that are remembered
 _GUESS_S = 0.005  # for a task of no bytes...
 _GUESS_S_PER_BYTE = 100e-9  # ...and about what decoding a JPEG and making something of it takes for each byte of the file
+_LOOK_AT_NBYTES = 1024  # of a stage's operations: they may have a megabyte, of data more than of what is to be done
 _WEIGHT_OF_NEW = 0.25  # of the newest of several: four tasks change the mind, one does not
 _MARGIN = 2.0  # usual distances
 _NOISE_BYTES = 16 * 1024 * 1024  # of what little tasks take nothing follows for large ones: they use again what is there
 _SEVERAL = 3
-_LEAST_FACTOR, _MOST_FACTOR = 0.25, 16.0  # of a correction of memory: beyond that nobody is believed
+_LEAST_FACTOR, _MOST_FACTOR = 0.25, 16.0  # of a correction of memory, or of a plugin's word: beyond that nobody is believed
 _FACTOR_AFTER_LIMIT = 2.0  # a task that ran into the limit on its memory would have taken more, nobody knows how much
 _MOST_COST_S = 1e6  # eleven days: beyond that a number is no time, and sums of such lose the small ones
 _NOT_WORTH_LEARNING_S = 0.001  # whatever is done in less is cheap, and learning would be a part of its cost
@@ -103,7 +104,8 @@ class Estimates:
             return
         busy_s = _busy_s(answer, seconds)
         self.time_ratios.record(busy_s / max(task.cost_s, _LEAST_S))
-        _follow(correction, busy_s / said_s)
+        factor = busy_s / said_s
+        _follow(correction, factor if spec.estimate is None else _bounded(factor))
         if answer.peak_bytes > 0:
             self.memory_ratios.record(min(answer.peak_bytes / max(task.peak_bytes, 1), _MOST_RATIO))
             _follow_peak(correction, _bounded((answer.peak_bytes + _NOISE_BYTES) / (said_bytes + _NOISE_BYTES)))
@@ -155,4 +157,4 @@ def _bounded(factor: float) -> float:
 
 def _kind_of(task: TaskRecord, spec: TaskSpec) -> _Kind:
     look = task.nbytes.bit_length() if spec.estimate is None else spec.media_type
-    return look, tuple((stage.plugin, bytes(stage.operations)) for stage in spec.stages)
+    return look, tuple((stage.plugin, bytes(memoryview(stage.operations)[:_LOOK_AT_NBYTES])) for stage in spec.stages)

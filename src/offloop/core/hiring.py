@@ -17,8 +17,10 @@ from ..errors import CrashReport, WorkerDied
 from ..history import BreakerMoved, WorkerCrashed
 from ..wire.messages import Retire
 from ..wire.status import STATUS_NBYTES
+from .admission_mode import AdmissionMode
 from .allocator import pages
 from .arena import Arena
+from .budget import LEAST_FOR_TASKS_NBYTES, WORKER_NBYTES
 from .commands import AnnounceOpening, Command, Send, StartWorker
 from .core_settings import CoreSettings
 from .crew import Crew, Slot
@@ -156,12 +158,22 @@ class Hiring:
             slot.tasks_left = max(round(self.policy.jittered(settings.max_tasks_per_worker)), 1)
         if settings.max_worker_bytes is not None:
             slot.bytes_allowed = self.policy.jittered_down(settings.max_worker_bytes)
+        slot.bytes_allowed = min(slot.bytes_allowed, self._share_bytes)
         if settings.max_worker_age_s is not None:
             slot.old_at = now + self.policy.jittered(settings.max_worker_age_s)
             self._crew.set_timer(slot, slot.old_at)
         self.policy.became_ready(slot.index, now)
         self.barren = self.hopeless = None
         return self._maybe_announce() + self.reconcile(now)
+
+    @property
+    def _share_bytes(self) -> float:
+        """What a worker may keep between two tasks: if all grew beyond it, there would be no room left for any task."""
+        settings = self._settings
+        if settings.budget_bytes is None or settings.admission is not AdmissionMode.ENFORCE:
+            return inf
+        share = (settings.budget_bytes - LEAST_FOR_TASKS_NBYTES) // max(self.most + self.spares, 1)
+        return max(share, WORKER_NBYTES)
 
     def answered(self, slot: Slot, private_bytes: int, now: float) -> bool:
         """A worker is through with a task. Returns whether that changes who is wanted."""

@@ -25,6 +25,8 @@ __all__ = ["CLASS_S", "MAX_PATIENCE_S", "PATIENCE", "Order"]
 
 PATIENCE = 100.0  # a task lets others pass for so many times what it costs itself...
 MAX_PATIENCE_S = 30.0  # ...but never longer
+_MOST_TENANTS = 32  # that are looked at for tasks to be let past the first
+
 CLASS_S = 10.0  # head start of a priority over the one below
 
 
@@ -76,10 +78,12 @@ class Order:
         return self.tasks[self._lines[self._shares.first].first]
 
     def after_first(self, count: int) -> Iterator[TaskRecord]:
-        """Others that could be let past the first: up to so many of each tenant, the best ranks first."""
-        lines = [islice(line, count) for line in self._lines.values()]
+        """Others that could be let past the first: up to so many of each tenant, the best ranks first; of a crowd of tenants,
+        only those whose turn is near."""
+        first = self.first().task_id
+        lines = [islice(self._lines[tenant], count) for tenant in self._shares.near(_MOST_TENANTS)]
         numbers = list(chain.from_iterable(zip_longest(*lines)))
-        return (self.tasks[task_id] for task_id in numbers[1:] if task_id is not None)
+        return (self.tasks[task_id] for task_id in numbers if task_id is not None and task_id != first)
 
     def take(self, task: TaskRecord) -> None:
         """The task gets its worker, and its tenant is charged for it."""

@@ -278,6 +278,8 @@ class PoolState:
         for task in self.queue.expired(self._now):  # whatever woke us: nobody is sent to a worker past its time
             assert task.spec is not None
             self._settle(task, QueueTimeout(task.spec.queue_timeout_s or 0.0, "a worker"))
+        if self.queue.earliest <= self._now:
+            return  # there are more of them, and the next event is now
         self._commands += self.dispatch.feed(self._now)
         if self.queue and not self.crew.idle:
             self._commands += self.hiring.want_for(len(self.queue), self._now)

@@ -12,8 +12,9 @@ later: so nothing is saved by waiting, and no debt is lost by leaving.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from heapq import heappop, heappush
+from itertools import chain, islice
 
 __all__ = ["Shares"]
 
@@ -37,6 +38,14 @@ class Shares:
         while self._entries.get(self._turns[0][2]) != self._turns[0][1]:
             heappop(self._turns)
         return self._turns[0][2]
+
+    def near(self, count: int) -> Iterator[str | None]:
+        """Tenants that have something waiting, up to so many: all where there are not more, else some whose turn is near."""
+        if len(self._entries) <= count:
+            return iter(self._entries)
+        first = self.first  # the top is a turn that counts; near it in a heap are early ones
+        near = (who for _, number, who in islice(self._turns, 8 * count) if self._entries.get(who) == number)
+        return islice(chain((first,), (who for who in near if who != first)), count)
 
     def join(self, tenant: str | None) -> None:
         """The tenant has something waiting, and had not before."""

@@ -1,7 +1,8 @@
 """Memory for those who ask: at once where there is room, in turn where there is not.
 
-Running tasks come before new sources, because only they will ever give memory back. Sources are served strictly in order, so
-that a large one is not overtaken for ever by small ones. What can never be had is refused with both numbers.
+Running tasks come before new sources, because only they will ever give memory back. Sources are served in order; small ones
+pass one for which there is no room, until together they were as much as that: so a large one is not overtaken for ever. What
+can never be had is refused with both numbers.
 
 Nobody waits for ever, and nobody is refused, because of an estimate alone: where nothing runs that could give memory back,
 sources leave no room for what is expected; where all tasks that run wait for results, one gets it out of its own charge.
@@ -10,6 +11,7 @@ sources leave no room for what is expected; where all tasks that run wait for re
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import islice
 from typing import NamedTuple
 
 from ..errors import MemoryLimitExceeded, PoolClosed
@@ -21,6 +23,10 @@ from .commands import Command, FetchPages, GivePagesBack, ProvideInput, RefuseIn
 from .tasks import TaskRecord
 
 __all__ = ["Supply", "caller_lease", "worker_lease"]
+
+
+_LOOK_AT = 16  # sources, whether they may pass the first
+_SMALL_SHARE = 1 / 8  # of the first: what may pass it
 
 
 def caller_lease(block: Block) -> Lease:
@@ -56,6 +62,7 @@ class Supply:
         self._budget = budget
         self._closed = False
         self._inputs: OrderedDict[int, _Wish] = OrderedDict()  # by input id: waiting for room
+        self._passed = (0, 0)  # the first of them, and how many bytes of others have passed it
         self._fetching: dict[int, tuple[int, _Wish]] = {}  # generation -> input id: waiting for pages
         self._needs: OrderedDict[int, _Need] = OrderedDict()  # by task id
         self._granting: dict[int, tuple[_Need, int]] = {}  # generation -> whose pages are fetched, and how much of its charge
@@ -192,20 +199,38 @@ class Supply:
 
     def _serve_inputs(self, *, leave_room: bool) -> list[Command]:
         commands: list[Command] = []
-        while self._inputs:
-            input_id, wish = next(iter(self._inputs.items()))
-            leave_bytes = self._budget.to_be_left_bytes(wish.beside_bytes) if leave_room else 0
-            cut = self._arena.allocate(INBOX_ID, wish.nbytes, Holder.CALLER, leave_bytes=leave_bytes)
-            if cut is None:
-                break
-            self._inputs.popitem(last=False)
-            block, reservation = cut
-            if reservation is None:
-                commands.append(ProvideInput(input_id, block))
-            else:
-                self._fetching[block.generation] = (input_id, wish)
-                commands.append(FetchPages(reservation))
+        while self._inputs and (served := self._maybe_provide(*next(iter(self._inputs.items())), leave_room)):
+            commands.append(served)
+        if len(self._inputs) > 1:
+            commands += self._let_pass(leave_room=leave_room)
         return commands
+
+    def _let_pass(self, *, leave_room: bool) -> list[Command]:
+        """There is no room for the first: what is far smaller passes it, until together it was as much."""
+        commands: list[Command] = []
+        looked_at = list(islice(self._inputs.items(), _LOOK_AT))
+        first_id, first = looked_at[0]
+        passed_bytes = self._passed[1] if self._passed[0] == first_id else 0
+        for input_id, wish in looked_at[1:]:
+            if wish.nbytes <= first.nbytes * _SMALL_SHARE and passed_bytes + wish.nbytes <= first.nbytes:
+                served = self._maybe_provide(input_id, wish, leave_room)
+                if served is not None:
+                    commands.append(served)
+                    passed_bytes += wish.nbytes
+        self._passed = (first_id, passed_bytes)
+        return commands
+
+    def _maybe_provide(self, input_id: int, wish: _Wish, leave_room: bool) -> Command | None:
+        leave_bytes = self._budget.to_be_left_bytes(wish.beside_bytes) if leave_room else 0
+        cut = self._arena.allocate(INBOX_ID, wish.nbytes, Holder.CALLER, leave_bytes=leave_bytes)
+        if cut is None:
+            return None
+        del self._inputs[input_id]
+        block, reservation = cut
+        if reservation is None:
+            return ProvideInput(input_id, block)
+        self._fetching[block.generation] = (input_id, wish)
+        return FetchPages(reservation)
 
     def _serve_needs(self, *, one_in_any_case: bool = False) -> list[Command]:
         """Grant what there is room for, or is in a task's charge; in any case: to one, all that it is charged with."""

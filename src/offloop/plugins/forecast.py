@@ -15,6 +15,8 @@ from ..operation import Estimate, Header, Operation, Plugin
 
 __all__ = ["Forecaster"]
 
+_MOST_BYTES, _MOST_S = 1 << 60, 1e9
+
 _log = logging.getLogger("offloop.plugins")
 
 
@@ -73,10 +75,14 @@ def _estimate(plugin: Plugin, header: Header | None, operations: Sequence[Operat
 
 
 def _checked(estimate: Estimate) -> Estimate:
-    """An estimate of whole bytes and finite times, none below zero; numpy's numbers and such are converted."""
+    """An estimate of whole bytes and finite times, none below zero; numpy's numbers and such are converted. What is beyond all
+    memory and time is that, and no number that sums and products of floats could not hold."""
+    work_s = float(estimate.work_s)
     checked = Estimate(
-        peak_bytes=int(estimate.peak_bytes), work_s=float(estimate.work_s), output_bytes=int(estimate.output_bytes)
+        peak_bytes=min(int(estimate.peak_bytes), _MOST_BYTES),
+        work_s=min(work_s, _MOST_S),
+        output_bytes=min(int(estimate.output_bytes), _MOST_BYTES),
     )
-    if min(checked.peak_bytes, checked.output_bytes, checked.work_s) < 0 or not isfinite(checked.work_s):
+    if min(checked.peak_bytes, checked.output_bytes, checked.work_s) < 0 or not isfinite(work_s):
         raise ValueError(f"{estimate!r}: must be numbers from 0")
     return checked

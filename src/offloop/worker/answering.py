@@ -55,8 +55,8 @@ class Answering:
             payload = self._carry_out(run, source, task)
             output = _write_file(run, payload) if run.destination is not None else _deliver(payload, task)
             info = _checked_info(payload, run)
+            self._channel.unwatch()  # first: nobody is to look at the memory of a task that is over
             answer = Done(run.task_id, output, info, started_ns, time.monotonic_ns(), private_bytes, *self._usage())
-            self._channel.unwatch()
             self._channel.send(answer)
             self._part_with(output)
         except BaseException as error:  # SystemExit too: a processor does not end the worker by raising

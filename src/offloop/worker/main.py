@@ -50,7 +50,9 @@ def main(descriptors: list[int]) -> None:
             case Run() as run:
                 answering.answer(run, _payload_of(run, inbox, outbox))
             case Warm(plugins):
+                memory.allow(None)  # the last task's limit is not for what a plugin has anyway
                 stages.warm(plugins)
+                memory.look_again()
             case Retire():
                 return
             case _:

@@ -21,6 +21,8 @@ class PrivateMemory:
     def __init__(self) -> None:
         self.nbytes = 0
         self._data_nbytes = 0  # addresses of the kind that RLIMIT_DATA limits
+        self._own_nbytes = 0  # both, without the present task's: it is looked at while that runs, too
+        self._own_data_nbytes = 0
         self._looked_at_ns = 0
         self._began_at_ns = 0
         self._peak_is_old = False
@@ -40,32 +42,36 @@ class PrivateMemory:
         return self.nbytes
 
     def look_again(self) -> int:
-        """The number of bytes now."""
+        """The number of bytes now; all that there is now is the process's own, and not a task's."""
         self._looked_at_ns = 0
-        return self.look()
+        self.look()
+        self._own_nbytes, self._own_data_nbytes = self.nbytes, self._data_nbytes
+        return self.nbytes
 
     def begin(self) -> None:
         """A task begins: from now on its peak is what counts."""
         self._began_at_ns = time.monotonic_ns()
+        self._own_nbytes, self._own_data_nbytes = self.nbytes, self._data_nbytes
         if self._peak_is_old and self._peak_fd >= 0:
             os.pwrite(self._peak_fd, _RESET_PEAK, 0)
             self._peak_is_old = False
 
     def peak(self) -> int:
-        """How much more it was at the highest since `begin` than when it was last looked at; 0 after a short time."""
+        """How much more it was at the highest since `begin` than before; 0 after a short time. The task is over."""
         if time.monotonic_ns() - self._began_at_ns < _WORTH_MEASURING_NS or self._status_fd < 0:
             return 0
         self._peak_is_old = True
+        self._looked_at_ns = 0  # what was seen while it ran is no more
         sizes = dict(line.split(b":", 1) for line in os.pread(self._status_fd, 4096, 0).splitlines() if b"kB" in line)
         peak, files, shared = (int(sizes[key].split()[0]) * 1024 for key in (b"VmHWM", b"RssFile", b"RssShmem"))
-        return max(peak - files - shared - self.nbytes, 0)
+        return max(peak - files - shared - self._own_nbytes, 0)
 
     def allow(self, more_bytes: int | None) -> None:
         """From now on the process may take so much more than it has; whatever asks beyond that fails. None: any amount.
 
         RLIMIT_DATA counts addresses that are private and writable, used or not: it is a little stricter than the memory itself.
         """
-        limit = resource.RLIM_INFINITY if more_bytes is None else self._data_nbytes + more_bytes
+        limit = resource.RLIM_INFINITY if more_bytes is None else self._own_data_nbytes + more_bytes
         if limit == self._limit_nbytes:
             return
         self._limit_nbytes = limit
