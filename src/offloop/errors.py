@@ -51,12 +51,13 @@ class QueueFull(OffloopError):
     """The pool refuses a task at once because as much as `max_queue` or `max_queue_bytes` allows already waits. Try later, or
     elsewhere."""
 
-    def __init__(self, queued: int, max_queue: int, *, unit: Literal["tasks", "bytes"] = "tasks") -> None:
+    def __init__(self, queued: int, max_queue: int, *, unit: Literal["tasks", "bytes"] = "tasks", asked_bytes: int = 0) -> None:
         self.queued = queued  # tasks, or bytes of sources, that wait now
         self.max_queue = max_queue  # the limit that the pool was made with, in the same unit
         self.unit = unit
         limit = "max_queue" if unit == "tasks" else "max_queue_bytes"
-        super().__init__(f"{queued:,} {unit} already wait and the limit is {limit}={max_queue}: try again later")
+        asked = f", and this source has {asked_bytes:,}" if asked_bytes else ""
+        super().__init__(f"{queued:,} {unit} already wait{asked}; the limit is {limit}={max_queue}: try again later")
 
 
 class QueueTimeout(OffloopError, TimeoutError):

@@ -185,8 +185,8 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
         if total >= least or self.admission == "off":
             return total
         if self.memory_limit is not None:
-            message = "memory_limit is %d bytes, but %d workers take about %d when idle: it bounds shared memory only"
-            _log.warning(message, total, workers, workers * WORKER_NBYTES)
+            message = "memory_limit is %d bytes, but for %d workers it needs to be %d: it bounds shared memory only"
+            _log.warning(message, total, workers, least)
         return None
 
     def _check_spares(self, results_nbytes: int) -> None:

@@ -177,7 +177,7 @@ async def test_a_queue_can_be_bounded_by_the_bytes_that_wait(tmp_path: Path, any
         await until(pool, lambda seen: seen.waiting_bytes == MIB // 2)
         (tmp_path / "source").write_bytes(bytes(MIB))
         for source in (bytes(MIB), str(tmp_path / "source")):
-            with pytest.raises(QueueFull, match="524,288 bytes already wait and the limit is max_queue_bytes=1048576"):
+            with pytest.raises(QueueFull, match=r"524,288 bytes already wait, and this source has 1,048,576; the limit"):
                 await pool.run(source, hold)
         (tmp_path / "hold").touch()
     assert pool.statistics().waiting_bytes == 0

@@ -92,7 +92,7 @@ class Admission:
         if refusal is None and task.nbytes:
             refusal = self._too_many_bytes(task, task.nbytes)
         if refusal is None and spec.queue_timeout_s is not None:
-            refusal = self._too_late(task, spec.queue_timeout_s)
+            refusal = self._too_late(task, spec.queue_timeout_s, now)
         if refusal is None and spec.timeout_s is not None and task.cost_s > spec.timeout_s * _HOPELESS:
             refusal = self._too_long(task, spec.timeout_s, now)
         return refusal
@@ -100,12 +100,14 @@ class Admission:
     def _too_many_bytes(self, task: TaskRecord, nbytes: int) -> QueueFull | None:
         limit, others = self._settings.max_queue_bytes, self._queue.nbytes - task.queued_bytes
         if limit is not None and nbytes and others + nbytes > limit and not self._crew.idle:
-            return QueueFull(others, limit, unit="bytes")
+            return QueueFull(others, limit, unit="bytes", asked_bytes=nbytes)
         self._queue.count_source(task, nbytes)
         return None
 
-    def _too_late(self, task: TaskRecord, limit_s: float) -> QueueTimeout | None:
-        """Even if nobody came before it any more, it would start too late."""
+    def _too_late(self, task: TaskRecord, limit_s: float, now: float) -> QueueTimeout | None:
+        """Its time was over before its source was there; or will be before it starts, even if nobody else came before it."""
+        if 0 < limit_s < now - task.submitted_at:  # no time at all means: if it can be begun as soon as it is there
+            return QueueTimeout(limit_s, "memory")
         if self._crew.idle:
             return None
         expected_s = self._queue.order.ahead_s(task) / max(self._crew.limit, 1)
