@@ -73,6 +73,9 @@ class Channel:
         self._watched: Cancellable | None = None  # what the control thread may read for; None: the main thread reads
         self._wake = threading.Semaphore(0)
         self._control_asleep = False
+
+    def start_control(self) -> None:
+        """Start the control thread, before the first task; it has the priority that this thread has by now."""
         threading.Thread(target=self._watch_tasks, name="offloop-control", daemon=True).start()
 
     def send(self, message: FromWorker) -> None:

@@ -36,6 +36,7 @@ def main(descriptors: list[int]) -> None:
     configure = channel.next_message()
     assert isinstance(configure, Configure), "the first message configures"
     yield_to_server(configure.nice)
+    channel.start_control()
     sys.path[:] = map(os.fsdecode, configure.import_path)
     inbox = Segment(inbox_fd, configure.inbox_nbytes, writable=False)
     outbox = Segment(outbox_fd, configure.outbox_nbytes, writable=True)
