@@ -187,7 +187,7 @@ async def test_a_task_that_would_wait_for_longer_than_it_may_is_refused_at_once(
     async with Pool(1, plugins=[WeighingPlugin], memory_limit=LIMIT) as pool, anyio.create_task_group() as task_group:
         for number in range(4):
             task_group.start_soon(pool.run, b"text", [Take(1, says_s=100.0 + number, hold=str(tmp_path / "hold"))])
-        await until(pool, lambda seen: seen.waiting_by_tenant == {"": 3})
+        await until(pool, lambda seen: seen.running == 1 and seen.waiting_by_tenant == {"": 3})
         assert pool.statistics().waiting_cost_s == pytest.approx(306.0, rel=0.01)
         with pytest.raises(QueueTimeout, match="would have to wait") as caught:
             await pool.run(b"text", [Take(1, says_s=100.0)], queue_timeout=60.0)
