@@ -25,7 +25,7 @@ class Appraisal(msgspec.Struct, frozen=True):
 
 
 async def appraise(forecaster: Forecaster, material: Bytes | File | Samples | Result, errands: Errands) -> Appraisal:
-    """Read the header of a source, in a thread, and ask the plugins."""
+    """Read the header of a source and ask the plugins: in a thread, unless they are quick and the bytes are here."""
     try:
         return await _appraise(forecaster, material, errands)
     except ValueError:
@@ -44,6 +44,8 @@ async def _appraise(forecaster: Forecaster, material: Bytes | File | Samples | R
             return await errands.in_thread(_of_file, forecaster, str(material.path), limiter=errands.source_threads)
         case Bytes() | Result():
             head = material.data[: forecaster.probe_nbytes].toreadonly()
+            if forecaster.quick:
+                return _of_bytes(forecaster, head, material.data.nbytes)
             return await errands.in_thread(_of_bytes, forecaster, head, material.data.nbytes, limiter=errands.source_threads)
 
 

@@ -81,6 +81,10 @@ class Plugin:
     probe_nbytes: ClassVar[int] = 256 * 1024
     """How many of a source's first bytes `probe` wants to see."""
 
+    quick: ClassVar[bool] = False
+    """Whether `probe` and `estimate` together take well under a millisecond, whatever the bytes: then both are called on the
+    event loop itself, which saves each task a turn through a thread. A promise that wants a test with hostile sources."""
+
     def check(self, operations: Sequence[Operation]) -> None:
         """Refuse operations that cannot follow each other, before anything is started.
 

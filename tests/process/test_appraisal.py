@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,25 @@ async def test_bytes_that_were_released_are_left_to_whoever_tries_to_read_them(a
     view = memoryview(b"abcdefgh")
     view.release()
     assert await found(Bytes(view)) == Appraisal()
+
+
+class Locator(Reader):
+    """Says which thread asked it."""
+
+    def probe(self, data: memoryview) -> Header:
+        return Header(media_type=str(threading.get_ident()), width=1, height=1)
+
+
+class QuickLocator(Locator):
+    quick = True
+
+
+@pytest.mark.parametrize(
+    ("plugin", "operations", "on_the_loop"), [(QuickLocator(), 1, True), (QuickLocator(), 33, False), (Locator(), 1, False)]
+)
+async def test_only_a_quick_plugin_is_asked_on_the_loop_and_only_about_few_operations(
+    anyio_backend: object, plugin: Plugin, operations: int, on_the_loop: bool
+) -> None:
+    forecaster = Forecaster([(plugin, (Echo(),) * operations)])
+    appraisal = await appraise(forecaster, Bytes(memoryview(b"abc")), Errands())
+    assert (appraisal.media_type == str(threading.get_ident())) is on_the_loop

@@ -15,6 +15,7 @@ from ..operation import Estimate, Header, Operation, Plugin
 
 __all__ = ["Forecaster"]
 
+_FEW_OPERATIONS = 32
 _MOST_BYTES, _MOST_S = 1 << 60, 1e9
 
 _log = logging.getLogger("offloop.plugins")
@@ -26,6 +27,8 @@ class Forecaster:
     def __init__(self, parts: Sequence[tuple[Plugin, Sequence[Operation]]]) -> None:
         self._parts = parts
         self.probe_nbytes = parts[0][0].probe_nbytes
+        few = sum(len(operations) for _, operations in parts) <= _FEW_OPERATIONS
+        self.quick = few and all(plugin.quick for plugin, _ in parts)  # it need not be a thread that asks
 
     def of_bytes(self, head: memoryview, nbytes: int) -> tuple[Estimate | None, str]:
         """The estimate for an encoded source that begins so and has so many bytes, and its media type. None: nobody knows."""
