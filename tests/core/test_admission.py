@@ -250,7 +250,7 @@ def test_a_large_task_is_not_refused_for_what_small_ones_took_that_had_a_slow_st
         assert of_type(pool.run(task_id, estimate=estimate(0, 1.0), timeout_s=2.0), SettleTask) == []
 
 
-def slow_kind(pool: PoolScript, times: int = 3) -> None:
+def slow_kind(pool: PoolScript, times: int = 4) -> None:
     """So many tasks of a kind have taken a hundred seconds, as was estimated."""
     for task_id in range(100, 100 + times):
         pool.run(task_id, estimate=estimate(0, 100.0))
@@ -273,6 +273,6 @@ def test_what_takes_far_too_long_by_what_is_known_is_refused_but_for_one_trial_a
 
 def test_what_only_an_estimate_says_takes_too_long_is_tried() -> None:
     pool = PoolScript(1).opened()
-    slow_kind(pool, times=2)
+    slow_kind(pool, times=3)
     for task_id in (1, 2):
         assert of_type(pool.run(task_id, estimate=estimate(0, 100.0), timeout_s=1.0), SettleTask) == []

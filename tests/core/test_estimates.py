@@ -187,3 +187,12 @@ def test_a_kind_is_known_after_several_tasks() -> None:
         assert not estimates.knows(task(MIB))
     estimates.learn(task(MIB), done(), 1.0)
     assert estimates.knows(task(MIB))
+
+
+def test_a_workers_first_task_says_nothing_of_time_as_plugins_were_loaded_in_it() -> None:
+    estimates = Estimates()
+    estimates.learn(task(estimate=SAID), done(300 * MIB), 9.0, first=True)
+    assert cost_of(estimates, task(estimate=SAID)) == SAID.work_s
+    assert peak_of(estimates, task(estimate=SAID)) == pytest.approx(300 * MIB, rel=0.01)
+    estimates.learn(task(estimate=SAID), done(300 * MIB), 3.0)
+    assert cost_of(estimates, task(estimate=SAID)) == pytest.approx(3.0)

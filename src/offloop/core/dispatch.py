@@ -97,12 +97,12 @@ class Dispatch:
             self.estimates.guess(task)
         return self.budget.fits(task)
 
-    def ended(self, task: TaskRecord, answer: Done | Failed | None, now: float) -> None:
-        """A worker is through with a task, or dead (no answer)."""
+    def ended(self, task: TaskRecord, answer: Done | Failed | None, now: float, *, first: bool = False) -> None:
+        """A worker is through with a task, perhaps its first, or dead (no answer)."""
         self.budget.discharge(task)
         self.queue.order.took(task, now - task.dispatched_at)
         if answer is not None and task.stop is None:
-            self.estimates.learn(task, answer, now - task.dispatched_at)
+            self.estimates.learn(task, answer, now - task.dispatched_at, first=first)
 
     @property
     def large_everywhere(self) -> bool:

@@ -88,8 +88,9 @@ class Estimates:
         correction = self._corrections.get(_kind_of(task, task.spec))
         return correction is not None and correction.tasks >= _SEVERAL
 
-    def learn(self, task: TaskRecord, answer: Done | Failed, seconds: float) -> None:
-        """A worker is through with a task, and was busy with it for so long. What it says it took is believed within limits."""
+    def learn(self, task: TaskRecord, answer: Done | Failed, seconds: float, *, first: bool = False) -> None:
+        """A worker is through with a task, and was busy with it for so long. What it says it took is believed within limits.
+        Its first task says nothing of time: plugins were loaded in it."""
         spec = task.spec
         assert spec is not None
         at_limit = isinstance(answer, Failed) and answer.code == "memory_limit"
@@ -102,13 +103,17 @@ class Estimates:
         if at_limit:
             correction.memory = _bounded(correction.memory * _FACTOR_AFTER_LIMIT)
             return
-        busy_s = _busy_s(answer, seconds)
-        self.time_ratios.record(busy_s / max(task.cost_s, _LEAST_S))
-        factor = busy_s / said_s
-        _follow(correction, factor if spec.estimate is None else _bounded(factor))
+        if not first:
+            self._learn_time(correction, task, _busy_s(answer, seconds), said_s)
         if answer.peak_bytes > 0:
             self.memory_ratios.record(min(answer.peak_bytes / max(task.peak_bytes, 1), _MOST_RATIO))
             _follow_peak(correction, _bounded((answer.peak_bytes + _NOISE_BYTES) / (said_bytes + _NOISE_BYTES)))
+
+    def _learn_time(self, correction: _Correction, task: TaskRecord, busy_s: float, said_s: float) -> None:
+        assert task.spec is not None
+        self.time_ratios.record(busy_s / max(task.cost_s, _LEAST_S))
+        factor = busy_s / said_s
+        _follow(correction, factor if task.spec.estimate is None else _bounded(factor))
 
     def _touch(self, kind: _Kind) -> _Correction:
         correction = self._corrections.pop(kind, None) or _Correction()

@@ -331,7 +331,7 @@ class PoolState:
         self.crew.apply(slot, WorkerEvent.SETTLED, slot.old_at)
         slot.task = None
         self._commands += self.answers.settle(slot, task, answer, block)
-        self.dispatch.ended(task, answer, self._now)
+        self.dispatch.ended(task, answer, self._now, first=slot.tasks == 1)
         self.budget.note_worker(slot, answer.private_bytes)
         if isinstance(answer, Done):
             self._commands += self.warmth.proved(task)
