@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic
 
 import anyio
+import msgspec
 
 from .appraisal import Appraisal, appraise
 from .buffers import Buffer
@@ -160,9 +161,12 @@ class Submission:
         match material:
             case Bytes(data):
                 return await self._intake.place(self._task_id, data)
-            case File() if self._appraisal.whole is not None:
-                return await self._intake.place(self._task_id, self._appraisal.whole)
             case File(path):
+                whole = self._appraisal.whole
+                self._appraisal = msgspec.structs.replace(self._appraisal, whole=None)
+                if whole is not None and not self._supervisor.core.supply.anyone_waits:
+                    return await self._intake.place(self._task_id, whole)
+                del whole  # else a crowd that waits for room in the inbox would fill the server's own memory instead
                 return await self._intake.place_file(self._task_id, path)
             case Samples(data, shape, dtype):
                 return await self._intake.place_raster(self._task_id, data, shape, dtype)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+import tracemalloc
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from weighing_plugin import Take, WeighingPlugin
 
 from offloop import Pool
 from offloop.appraisal import Appraisal, appraise
@@ -105,3 +108,24 @@ async def test_only_a_quick_plugin_is_asked_on_the_loop_and_only_about_few_opera
     forecaster = Forecaster([(plugin, (Echo(),) * operations)])
     appraisal = await appraise(forecaster, Bytes(memoryview(b"abc")), Errands())
     assert (appraisal.media_type == str(threading.get_ident())) is on_the_loop
+
+
+async def test_files_that_wait_for_room_are_not_kept_in_the_servers_own_memory(anyio_backend: object, tmp_path: Path) -> None:
+    path, crowd, taken_bytes = tmp_path / "source", 60, inf
+    path.write_bytes(b"text" + bytes(200_000))
+    async with Pool(1, plugins=[WeighingPlugin], memory_limit="64MiB") as pool:
+        in_the_way = await pool.buffer(48 << 20).ready()
+        async with anyio.create_task_group() as task_group:
+            tracemalloc.start()
+            try:
+                for _ in range(crowd):
+                    task_group.start_soon(pool.run, str(path), [Take()])
+                with anyio.fail_after(20):
+                    while len(pool._supervisor._inputs) < crowd:  # pyright: ignore[reportOptionalMemberAccess]
+                        await anyio.sleep(0.005)
+                taken_bytes = tracemalloc.get_traced_memory()[0]
+            finally:
+                tracemalloc.stop()
+            task_group.cancel_scope.cancel()
+        del in_the_way
+    assert taken_bytes < crowd * 200_000 / 3
