@@ -55,6 +55,7 @@ class QueueFull(OffloopError):
         self.queued = queued  # tasks, or bytes of sources, that wait now
         self.max_queue = max_queue  # the limit that the pool was made with, in the same unit
         self.unit = unit
+        self.asked_bytes = asked_bytes  # of the source that was one too many; 0 where tasks are counted
         limit = "max_queue" if unit == "tasks" else "max_queue_bytes"
         asked = f", and this source has {asked_bytes:,}" if asked_bytes else ""
         super().__init__(f"{queued:,} {unit} already wait{asked}; the limit is {limit}={max_queue}: try again later")

@@ -215,8 +215,9 @@ class Pool:
 
         Raises:
             InvalidTask: the source or the pipeline makes no sense, or a file cannot be read.
-            QueueFull, QueueTimeout: too many wait already; it waited too long.
-            TaskTimeout: it ran too long; it was told to stop, and after the grace its worker was killed.
+            QueueFull, QueueTimeout: too much waits already; it waited too long, or would have had to.
+            TaskTimeout: it ran too long; it was told to stop, and after the grace its worker was killed. Or tasks like it take
+                more than twice as long: then it was not started.
             TaskFailed: a processor refused or failed to carry it out.
             WorkerDied: its worker crashed or was killed; `report` has all that is known of it.
             TaskQuarantined: this source with this pipeline has killed too many workers.

@@ -1,7 +1,7 @@
 """What a pipeline will take of a source, by its plugins' word: the first of them reads the header, each one estimates its part.
 
-All of it is others' code on strangers' bytes, so it runs in a thread, and whatever is wrong with an answer, it is as if there
-was none.
+All of it is others' code on strangers' bytes: whatever is wrong with an answer, it is as if there was none, and it runs in a
+thread, unless the plugins promise to be quick.
 """
 
 from __future__ import annotations
