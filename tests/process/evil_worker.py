@@ -283,7 +283,7 @@ def need_without_reading(worker: Worker) -> None:
     task = worker.first_task()
     for _ in range(9_000):
         worker.send("need", task.task_id, 2**63)
-        time.sleep(0.0001)  # else it is a flood, and another limit comes first
+        time.sleep(0.0003)  # else it is a flood to a loop that is late, and another limit comes first
 
 
 @behaviour
