@@ -87,7 +87,7 @@ def test_whoever_is_sent_a_task_is_busy_with_it_and_no_longer_fresh() -> None:
 
 def test_a_task_that_comes_is_sent_at_once_or_waits_from_its_submission_on() -> None:
     desk = Desk(1)
-    send = only(desk.dispatch.enter(task_of(1), 5.0))
+    send = only(of_type(desk.dispatch.enter(task_of(1), 5.0), Send))
     assert send.slot == 0
     assert desk.dispatch.enter(task_of(2, queue_timeout_s=3.0), 5.0) == []
     assert desk.queue.earliest == 4.0
@@ -95,7 +95,7 @@ def test_a_task_that_comes_is_sent_at_once_or_waits_from_its_submission_on() -> 
 
 def test_a_task_whose_source_lies_in_an_outbox_goes_there() -> None:
     desk = Desk(3)
-    send = only(desk.dispatch.enter(task_of(1, outbox_id=2), 5.0))
+    send = only(of_type(desk.dispatch.enter(task_of(1, outbox_id=2), 5.0), Send))
     assert send.slot == 1
     with pytest.raises(AssertionError, match="can_run_in"):
         desk.dispatch.enter(task_of(2, outbox_id=2), 5.0)

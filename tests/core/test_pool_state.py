@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from offloop.core.commands import AnnounceOpening, KillWorker, Send, SettleTask
+from offloop.core.commands import AnnounceOpening, FetchPages, KillWorker, Send, SettleTask
 from offloop.core.core_settings import FIRST_GRANT_NBYTES
 from offloop.core.events import TaskRefused
 from offloop.core.tasks import Completed
@@ -131,13 +131,14 @@ def test_a_result_in_standing_memory_becomes_the_callers_and_the_next_task_gets_
     assert outcome.block is standing
     assert standing.nbytes == 8192, "the rest of it is free again"
     assert pool.statistics.leases == {"caller": 1, "task": 0, "worker": 0, "reader": 0, "standing": 0, "reservation": 0}
-    (command,) = pool.run(2)
+    command, fetch = pool.run(2)
     assert isinstance(command, Send)
     assert isinstance(command.message, Run)
     assert command.message.grant is None, "256 KiB with pages are not there any more, and nobody waits for them"
+    assert isinstance(fetch, FetchPages), "but the next task finds them there"
+    assert sum(span.end - span.start for span in fetch.reservation.fetch) == 8192
+    pool.reserved(fetch.reservation)
     pool.done(2)
-    pool.give_back(standing)
-    assert pool.statistics.memory_used_bytes == 0
     (command,) = pool.run(3)
     assert isinstance(command, Send)
     assert isinstance(command.message, Run)
@@ -401,8 +402,7 @@ def test_a_result_is_a_source_in_place_for_the_worker_that_made_it() -> None:
     block = pool.granted(1, 5000, maker)
     pool.done(1, maker, output=in_outbox(block, 5000))
     assert pool.core.can_run_in(block.segment_id, 99, 0)
-    (command,) = pool.run(2, block, nbytes=5000, segment=OUTBOX, outbox_id=block.segment_id)
-    assert isinstance(command, Send)
+    command = only(of_type(pool.run(2, block, nbytes=5000, segment=OUTBOX, outbox_id=block.segment_id), Send))
     assert command.slot == maker
     assert not pool.core.can_run_in(block.segment_id, 99, 0)
 

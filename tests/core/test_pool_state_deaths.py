@@ -22,6 +22,7 @@ from .pool_script import (
     of_type,
     only,
     outcome_of,
+    reservations,
     sent_run,
     started,
 )
@@ -80,7 +81,8 @@ def test_what_the_dead_worker_held_is_free_and_a_result_of_its_stays() -> None:
     pool.run(1)
     kept = pool.granted(1, 5000)
     pool.done(1, output=in_outbox(kept, 5000))
-    pool.run(2)
+    (ahead,) = reservations(pool.run(2))
+    pool.reserved(ahead)
     pool.granted(2, 9000)
     pool.reaped()
     assert pool.core.arena.get(kept.generation) is kept

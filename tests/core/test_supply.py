@@ -317,9 +317,29 @@ def test_priming_is_left_out_where_there_is_no_room() -> None:
 
 def test_those_who_wait_get_what_a_refused_priming_leaves() -> None:
     scene = Scene()
-    reservation = fetch(scene.supply.prime(OUTBOX_ID, 3 * P))
+    reservation = fetch(scene.supply.prime(OUTBOX_ID, 2 * P))
     scene.refused(reservation, PLENTY)
     assert (scene.arena.used_bytes, scene.arena.reserved_bytes) == (0, 0)
+
+
+def test_a_refused_priming_is_not_tried_again_until_the_outbox_has_got_pages_otherwise() -> None:
+    scene = Scene()
+    scene.refused(fetch(scene.supply.prime(OUTBOX_ID, P)), PLENTY)
+    assert scene.supply.prime(OUTBOX_ID, P) == []
+    task = TaskRecord(7, 0.0)
+    scene.reserved(fetch(scene.need(task, 1)))
+    assert fetch(scene.supply.prime(OUTBOX_ID, P))
+
+
+def test_priming_takes_no_pages_from_anybody_and_not_what_sources_may_need() -> None:
+    scene = Scene()
+    assert scene.supply.prime(OUTBOX_ID, 3 * P) == []
+    scene.warm(8, INBOX_ID)
+    assert fetch(scene.supply.prime(OUTBOX_ID, P)).give_back == ()
+    assert scene.arena.unreserved_bytes == P
+    scene.warm(1, OUTBOX_ID)
+    scene.hold(2, OUTBOX_ID)
+    assert scene.supply.prime(OUTBOX_ID, P) == []
 
 
 def test_if_every_running_task_waits_for_memory_the_youngest_is_refused() -> None:

@@ -90,6 +90,11 @@ class Arena:
         """Pages of blocks that somebody will give back one day; a standing grant stays as long as its worker."""
         return self._busy_nbytes
 
+    @property
+    def unreserved_bytes(self) -> int:
+        """Pages that could be fetched without giving any back; negative: some must be given back."""
+        return min(self.limit_bytes, self._system_limit_bytes, self.ceiling_bytes) - self.reserved_bytes
+
     def shortage(self, nbytes: int) -> MemoryLimitExceeded:
         """The error for somebody who cannot get so many bytes beside what others hold."""
         limit = min(self.limit_bytes, self._system_limit_bytes, self.ceiling_bytes)

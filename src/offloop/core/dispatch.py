@@ -124,10 +124,13 @@ class Dispatch:
         self.crew.apply(slot, WorkerEvent.DISPATCHED, None if spec.timeout_s is None else now + spec.timeout_s)
         self.budget.charge(task)
         grant: Handle | None = None  # what it was granted before and has not used is still the worker's
+        fetch: list[Command] = []
         if slot.standing is None:
             slot.standing = self._supply.maybe_grant_standing(slot.outbox_id, FIRST_GRANT_NBYTES)
             if slot.standing is not None:
                 grant = Handle(OUTBOX, slot.standing.offset, FIRST_GRANT_NBYTES, slot.standing.generation)
+            else:
+                fetch = self._supply.prime(slot.outbox_id, FIRST_GRANT_NBYTES)  # for the next task
         threads = self._threads(task)
         run = Run(
             task.task_id,
@@ -140,7 +143,8 @@ class Dispatch:
             self.budget.allowance(task, threads),
         )
         spans = self._supply.trim()
-        return [GivePagesBack(spans), Send(slot.index, run)] if spans else [Send(slot.index, run)]
+        send = Send(slot.index, run)
+        return [GivePagesBack(spans), send, *fetch] if spans else [send, *fetch]
 
     def _maybe_worker(self) -> Slot | None:
         """Somebody for a waiting task: within the limit, or beyond it when all within have large ones."""

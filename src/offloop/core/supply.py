@@ -66,6 +66,7 @@ class Supply:
         self._fetching: dict[int, tuple[int, _Wish]] = {}  # generation -> input id: waiting for pages
         self._needs: OrderedDict[int, _Need] = OrderedDict()  # by task id
         self._granting: dict[int, tuple[_Need, int]] = {}  # generation -> whose pages are fetched, and how much of its charge
+        self._priming: set[int] = set()  # outboxes whose pages are being fetched ahead of a grant, or were refused
 
     @property
     def anyone_waits(self) -> bool:
@@ -114,8 +115,7 @@ class Supply:
 
     def maybe_grant_standing(self, outbox_id: int, nbytes: int) -> Block | None:
         """Memory that a worker may begin any task with: only from pages that are there, and only what sources never need."""
-        standing = self._arena.leases[Holder.STANDING] * nbytes
-        if standing + nbytes > self._arena.limit_bytes - self._arena.segment_nbytes(INBOX_ID):
+        if not self._may_stand(nbytes):
             return None
         return self._arena.maybe_allocate_reserved(outbox_id, nbytes, Holder.STANDING, outbox_id)
 
@@ -124,13 +124,22 @@ class Supply:
         return self._arena.trim() if self._arena.reserved_bytes > self._arena.ceiling_bytes else ()
 
     def prime(self, outbox_id: int, nbytes: int) -> list[Command]:
-        """Fetch pages for a new outbox's first grants, if there is room."""
+        """Fetch pages for an outbox's next standing grant, if there is room and nobody has to give any back for it."""
+        if outbox_id in self._priming or self._arena.unreserved_bytes < nbytes or not self._may_stand(nbytes):
+            return []
         cut = self._arena.allocate(outbox_id, nbytes, Holder.CALLER)
         if cut is None:
             return []
         block, reservation = cut
         self._arena.release(block, caller_lease(block))
-        return [FetchPages(reservation)] if reservation else []
+        if reservation is None:
+            return []
+        self._priming.add(outbox_id)
+        return [FetchPages(reservation)]
+
+    def _may_stand(self, nbytes: int) -> bool:
+        standing = self._arena.leases[Holder.STANDING] * nbytes
+        return standing + nbytes <= self._arena.limit_bytes - self._arena.segment_nbytes(INBOX_ID)
 
     def take_back(self, generations: tuple[int, ...]) -> None:
         """Callers do not look at these blocks any more."""
@@ -154,6 +163,7 @@ class Supply:
         granted = self._granting.pop(block.generation, None)
         if granted is not None:
             commands += self._hand_over(block, granted[0])
+        self._priming.discard(block.segment_id)
         self._arena.release(block, Lease(Holder.RESERVATION, block.generation))
         return commands
 
