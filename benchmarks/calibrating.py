@@ -117,7 +117,7 @@ def carry_out(path: str, operations: list[Operation], threads: int, result_nbyte
     memory.look_again()
     memory.allow(limit)
     memory._peak_is_old = True  # noqa: SLF001 (what came before is to be forgotten)
-    memory.begin()
+    memory.begin(time.monotonic_ns())
     cpu, wall, error = time.process_time(), time.monotonic(), ""
     try:
         result = processor.run(Encoded(source.memory.toreadonly()), operations, task)
@@ -127,7 +127,7 @@ def carry_out(path: str, operations: list[Operation], threads: int, result_nbyte
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
     with suppress(MemoryError):
         memory.allow(None)
-    return Taken(memory.peak(), watch.stop(), cpu, wall, nbytes, error)
+    return Taken(memory.peak(time.monotonic_ns()), watch.stop(), cpu, wall, nbytes, error)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,9 @@ from .wire.messages import Stage
 
 __all__ = ["Submission"]
 
+_NOTHING = Placed(EncodedAt(None))
+_NOT_APPRAISED = Appraisal()
+
 
 class Submission:
     """One task's way through the pool, from its caller's side."""
@@ -51,7 +54,7 @@ class Submission:
         self._intake = intake
         self._stages = stages
         self._forecaster = forecaster
-        self._appraisal = Appraisal()
+        self._appraisal = _NOT_APPRAISED
         self._timeout_s = timeout_s
         self._queue_timeout_s = queue_timeout_s
         self._retries = retries
@@ -86,13 +89,10 @@ class Submission:
     def _submit_in_place(self, material: Bytes | File | Samples | Buffer | Result) -> TaskTicket | None:
         """Enter the task with its source, if a worker can read it where it is; None if it must be brought in."""
         placed: Placed | None = None
-        match material:
-            case Bytes(data) if not data.nbytes:
-                placed = Placed(EncodedAt(None))
-            case Result():
-                placed = self._maybe_in_place(material)
-            case _:
-                pass
+        if isinstance(material, Bytes):
+            placed = None if material.data.nbytes else _NOTHING
+        elif isinstance(material, Result):
+            placed = self._maybe_in_place(material)
         return placed and self._supervisor.submit(self._task_id, self._spec(placed))
 
     async def _prepare(self, material: Bytes | File | Samples | Buffer | Result, ticket: TaskTicket) -> None:
@@ -154,7 +154,7 @@ class Submission:
         if self._forecaster is None:
             return True
         self._appraisal = await appraise(self._forecaster, material, self._supervisor.errands)
-        self._supervisor.apply(TaskEstimated(self._task_id, self._spec(Placed(EncodedAt(None))), self._appraisal.nbytes))
+        self._supervisor.apply(TaskEstimated(self._task_id, self._spec(_NOTHING), self._appraisal.nbytes))
         return not ticket.is_set
 
     async def _place(self, material: Bytes | File | Samples | Result) -> Placed:

@@ -164,7 +164,7 @@ def test_no_arrow_for_types_points_the_wrong_way_either() -> None:
 def test_the_walk_sees_the_imports_that_are_there() -> None:
     seen = {(arrow.source, arrow.target) for arrow in all_arrows()}
     assert ("core.arena", "core.allocator") in seen
-    assert ("core.pool_state", "wire.messages") in seen
+    assert ("core.worker_events", "wire.messages") in seen
     assert ("worker.main", "wire.messages") in seen
     assert ("host.supervisor", "anyio") in seen
     assert ("", "pool") in {(arrow.source, arrow.target) for arrow in all_arrows() if arrow.for_types_only}

@@ -43,42 +43,42 @@ def run(text: str) -> None:
 
 def test_a_peak_is_what_was_taken_in_between_though_it_was_given_back() -> None:
     run("""
-        memory.begin()
+        memory.begin(time.monotonic_ns())
         take(40 * MIB).close()
         busy()
-        assert 38 * MIB < memory.peak() < 50 * MIB, memory.peak()
+        assert 38 * MIB < memory.peak(time.monotonic_ns()) < 50 * MIB, memory.peak(time.monotonic_ns())
     """)
 
 
 def test_the_peak_of_one_task_is_not_that_of_the_next() -> None:
     run("""
-        memory.begin()
+        memory.begin(time.monotonic_ns())
         take(40 * MIB).close()
         busy()
-        memory.peak()
-        memory.begin()
+        memory.peak(time.monotonic_ns())
+        memory.begin(time.monotonic_ns())
         take(8 * MIB).close()
         busy()
-        assert 6 * MIB < memory.peak() < 20 * MIB, memory.peak()
+        assert 6 * MIB < memory.peak(time.monotonic_ns()) < 20 * MIB, memory.peak(time.monotonic_ns())
     """)
 
 
 def test_a_peak_is_the_same_though_somebody_looked_in_the_middle() -> None:
     run("""
-        memory.begin()
+        memory.begin(time.monotonic_ns())
         block = take(40 * MIB)
         memory._looked_at_ns = 0  # as if a twentieth of a second had passed
         assert memory.look() > 40 * MIB
         block.close()
         busy()
-        assert 38 * MIB < memory.peak() < 50 * MIB, memory.peak()
+        assert 38 * MIB < memory.peak(time.monotonic_ns()) < 50 * MIB, memory.peak(time.monotonic_ns())
         assert memory.look() < 40 * MIB, "the task's memory is no idle worker's"
     """)
 
 
 def test_what_a_task_has_taken_does_not_widen_its_limit() -> None:
     run("""
-        memory.begin()
+        memory.begin(time.monotonic_ns())
         memory.allow(100 * MIB)
         block = take(60 * MIB)
         memory._looked_at_ns = 0
@@ -92,12 +92,12 @@ def test_what_a_worker_has_anyway_is_not_in_its_peak() -> None:
     run("""
         kept = take(40 * MIB)
         assert memory.look_again() > 40 * MIB
-        memory.begin()
+        memory.begin(time.monotonic_ns())
         busy()
-        memory.peak()
-        memory.begin()
+        memory.peak(time.monotonic_ns())
+        memory.begin(time.monotonic_ns())
         busy()
-        assert memory.peak() < 10 * MIB, memory.peak()
+        assert memory.peak(time.monotonic_ns()) < 10 * MIB, memory.peak(time.monotonic_ns())
     """)
 
 
@@ -113,9 +113,9 @@ def test_shared_memory_is_not_private() -> None:
 
 def test_a_task_that_is_over_at_once_is_not_measured() -> None:
     run("""
-        memory.begin()
+        memory.begin(time.monotonic_ns())
         memory._began_at_ns += 10 ** 12  # whatever the machine is busy with meanwhile
-        assert memory.peak() == 0
+        assert memory.peak(time.monotonic_ns()) == 0
     """)
 
 

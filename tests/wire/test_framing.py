@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from offloop.wire.framing import HEADER_NBYTES, MAX_FROM_SUPERVISOR_NBYTES, MAX_FROM_WORKER_NBYTES, FrameReader, ProtocolError
-from offloop.wire.framing import write_header as fill_in
+from offloop.wire.messages import Retire, decode_from_supervisor, encode_frame
 
 
 def framed(*payloads: bytes) -> bytes:
@@ -74,14 +74,16 @@ def test_what_was_given_out_is_not_kept() -> None:
 def test_a_frame_belongs_to_its_receiver() -> None:
     reader = FrameReader(100)
     (frame,) = reader.feed(framed(b"one") + b"\x03\x00")
+    assert isinstance(frame, bytearray)
     frame[:] = b"two"
     assert reader.feed(b"\x00\x00abc") == [b"abc"]
 
 
-def test_the_header_is_filled_in_for_what_follows_it() -> None:
-    frame = bytearray(HEADER_NBYTES) + b"abc"
-    fill_in(frame)
-    assert frame == framed(b"abc")
+def test_a_message_is_encoded_with_the_header_that_the_reader_wants() -> None:
+    frame = bytes(encode_frame(Retire()))
+    assert frame == framed(frame[HEADER_NBYTES:])
+    (message,) = FrameReader(100).feed(frame)
+    assert decode_from_supervisor(message) == Retire()
 
 
 def test_a_worker_may_say_less_than_the_supervisor() -> None:

@@ -169,7 +169,7 @@ def test_whatever_a_header_says_there_is_an_estimate_at_once(
 
 
 MEASURE = """
-import json, mmap, sys
+import json, mmap, sys, time
 from offloop.processor import Encoded
 from offloop.testing import InlineTask
 from offloop.worker.memory import PrivateMemory
@@ -197,9 +197,9 @@ data, task, processor, memory = open(sys.argv[1], "rb").read(), Shared(), VipsPr
 processor.open(None)
 memory._peak_is_old = True
 memory.look_again()
-memory.begin()
+memory.begin(time.monotonic_ns())
 processor.run(Encoded(data), eval(sys.argv[2]), task)
-print(json.dumps(memory.peak()))
+print(json.dumps(memory.peak(time.monotonic_ns())))
 """
 
 

@@ -43,8 +43,11 @@ class Budget:
         self.would_have_been_refused = 0
         self.running = 0  # tasks
         self.enforced = self.limit_bytes is not None and mode is AdmissionMode.ENFORCE  # tasks wait, or are refused
+        self._there_is_bytes = self.limit_bytes or 0  # for tasks and the arena, beside idle workers
         self._large_bytes = inf if self.limit_bytes is None else self.limit_bytes * _LARGE_SHARE
         self._arena = arena
+        if self.enforced:
+            arena.ceiling_bytes = self._there_is_bytes
         self._reserve_bytes = 0  # for small tasks
         self._largest: list[tuple[int, int]] = []  # a heap: minus the need of a task that was let in, its number
         self._let_in: set[int] = set()  # the numbers in it that still count
@@ -54,13 +57,7 @@ class Budget:
         """What another task could be charged with now."""
         if self.limit_bytes is None:
             return inf
-        return self.limit_bytes - self._taken_bytes - self.running_bytes - self._arena.used_bytes
-
-    @property
-    def _taken_bytes(self) -> int:
-        """What workers have, as far as it counts: those that grew are being replaced, and little tasks go on meanwhile."""
-        assert self.limit_bytes is not None
-        return min(self.workers_bytes, max(self.limit_bytes - LEAST_FOR_TASKS_NBYTES, 0))
+        return self._there_is_bytes - self.running_bytes - self._arena.used_bytes
 
     # Letting in
 
@@ -71,7 +68,7 @@ class Budget:
         if self.limit_bytes is None or estimate is None:
             return None
         need = min(estimate.peak_bytes, task.peak_bytes) + task.output_bytes + task.nbytes
-        there_is = self.limit_bytes - self._taken_bytes
+        there_is = self._there_is_bytes
         if need <= there_is:
             return None
         if self.mode is AdmissionMode.SHADOW:
@@ -86,9 +83,11 @@ class Budget:
         some to others: only its plugin's own word can make a task be alone."""
         if self.limit_bytes is None:
             return
+        if task.peak_bytes + task.output_bytes + task.nbytes <= min(self._large_bytes, self._there_is_bytes * _MOST_GUESSED):
+            return  # as nearly all
         assert task.spec is not None
         said = 0 if task.spec.estimate is None else task.spec.estimate.peak_bytes
-        most = self.limit_bytes - self._taken_bytes - task.nbytes - task.output_bytes
+        most = self._there_is_bytes - task.nbytes - task.output_bytes
         task.peak_bytes = max(min(task.peak_bytes, max(int(most * _MOST_GUESSED), said), most), 0)
         need = task.peak_bytes + task.output_bytes
         if need > self._large_bytes:
@@ -130,22 +129,24 @@ class Budget:
         self.running += 1
         if self.limit_bytes is None:
             return
-        if self.mode is AdmissionMode.SHADOW and self.running > 1 and self.needed_bytes(task) > self.room_bytes:
+        if not self.enforced and self.running > 1 and self.needed_bytes(task) > self.room_bytes:
             self.would_have_waited += 1
         task.charged_bytes = charge = task.peak_bytes + task.output_bytes
         task.owed_bytes = task.output_bytes
         if charge <= self._large_bytes:
             self._reserve_bytes = max(charge, self._reserve_bytes - int((self._reserve_bytes - charge) * _RESERVE_DECAY))
         self.running_bytes += charge
-        self._set_ceilings()
+        if self.enforced:
+            self._arena.ceiling_bytes -= charge
 
     def discharge(self, task: TaskRecord) -> None:
         """It does not run any more."""
         self.running -= 1
         if task.charged_bytes:
             self.running_bytes -= task.charged_bytes
+            if self.enforced:
+                self._arena.ceiling_bytes += task.charged_bytes
             task.charged_bytes = 0
-            self._set_ceilings()
 
     def owed_bytes(self, task: TaskRecord) -> int:
         """How much of a task's charge is result memory that it may still be granted. A guess does not tell, so all of it."""
@@ -160,7 +161,8 @@ class Budget:
             task.owed_bytes -= nbytes
             task.charged_bytes -= nbytes
             self.running_bytes -= nbytes
-            self._set_ceilings()
+            if self.enforced:
+                self._arena.ceiling_bytes += nbytes
 
     def allowance(self, task: TaskRecord, threads: int) -> int | None:
         """How much private memory a task may take before the system refuses it more: several times its estimate, because a
@@ -176,17 +178,16 @@ class Budget:
     # Workers
 
     def note_worker(self, slot: Slot, idle_bytes: int) -> None:
-        """What a worker has when it is idle; zero: it is dead. It says so itself, so that is believed within limits."""
-        if self.limit_bytes is None:
+        """What a worker has when it is idle; zero: it is dead. It says so itself, so that is believed within limits.
+
+        Those that grew are being replaced, and little tasks go on meanwhile: so much is left for them, whatever workers say.
+        """
+        if self.limit_bytes is None or idle_bytes == slot.idle_bytes:
             return
         idle_bytes = min(max(idle_bytes, 0), self.limit_bytes)
-        if idle_bytes != slot.idle_bytes:
-            self.workers_bytes += idle_bytes - slot.idle_bytes
-            slot.idle_bytes = idle_bytes
-            self._set_ceilings()
-
-    def _set_ceilings(self) -> None:
-        if not self.enforced:
-            return
-        assert self.limit_bytes is not None
-        self._arena.ceiling_bytes = self.limit_bytes - self._taken_bytes - self.running_bytes
+        self.workers_bytes += idle_bytes - slot.idle_bytes
+        slot.idle_bytes = idle_bytes
+        taken = min(self.workers_bytes, max(self.limit_bytes - LEAST_FOR_TASKS_NBYTES, 0))
+        self._there_is_bytes = self.limit_bytes - taken
+        if self.enforced:
+            self._arena.ceiling_bytes = self._there_is_bytes - self.running_bytes

@@ -34,6 +34,8 @@ __all__ = ["HELD_S", "Dispatch"]
 
 HELD_S = 10.0  # how long the task that is next is passed by others that may hold it up, if they take longer than estimated
 
+_DISPATCHED = WorkerEvent.DISPATCHED  # looked up once, as in `crew`
+
 _LARGE_S = 0.2  # a worker that is busy for so long is worth a helper: it takes about as long to start one
 _SMALL_SHARE = 1 / 8  # of what the shortest of the large tasks takes
 _MOMENT_SHARE, _MOMENT_S = 0.02, 0.1  # of its own time, and at most: how long a large task waits for what comes with it
@@ -58,6 +60,8 @@ class Dispatch:
         """Give every worker that may work a task, as long as there are both, and memory."""
         commands: list[Command] = []
         self.wake_at = inf
+        if not self.crew.idle_bodies:
+            return commands
         while self.queue.wants_fresh and (slot := self.crew.maybe_idle(fresh=True)) is not None:
             if not self.budget.fits(self.queue.first_for_fresh):
                 break
@@ -100,7 +104,8 @@ class Dispatch:
     def ended(self, task: TaskRecord, answer: Done | Failed | None, now: float, *, first: bool = False) -> None:
         """A worker is through with a task, perhaps its first, or dead (no answer)."""
         self.budget.discharge(task)
-        self.queue.order.took(task, now - task.dispatched_at)
+        if task.charged_s is not None:
+            self.queue.order.took(task, now - task.dispatched_at)
         if answer is not None and task.stop is None:
             self.estimates.learn(task, answer, now - task.dispatched_at, first=first)
 
@@ -118,10 +123,11 @@ class Dispatch:
         slot.tasks += 1
         task.dispatches += 1
         task.dispatched_at = now
-        self.sent_large |= task.cost_s >= _LARGE_S
+        if task.cost_s >= _LARGE_S:
+            self.sent_large = True
         if task.queued_bytes:
             self.queue.count_source(task, 0)
-        self.crew.apply(slot, WorkerEvent.DISPATCHED, None if spec.timeout_s is None else now + spec.timeout_s)
+        self.crew.apply(slot, _DISPATCHED, None if spec.timeout_s is None else now + spec.timeout_s)
         self.budget.charge(task)
         grant: Handle | None = None  # what it was granted before and has not used is still the worker's
         fetch: list[Command] = []
@@ -131,7 +137,7 @@ class Dispatch:
                 grant = Handle(OUTBOX, slot.standing.offset, FIRST_GRANT_NBYTES, slot.standing.generation)
             else:
                 fetch = self._supply.prime(slot.outbox_id, FIRST_GRANT_NBYTES)  # for the next task
-        threads = self._threads(task)
+        threads = 1 if task.cost_s < _WORTH_THREADS_S else self._threads()
         run = Run(
             task.task_id,
             spec.source,
@@ -207,9 +213,9 @@ class Dispatch:
         """What the shortest task takes that runs."""
         return min(slot.task.cost_s for slot in self.crew if slot.task is not None)
 
-    def _threads(self, task: TaskRecord) -> int:
+    def _threads(self) -> int:
         """A large task gets its share of all processors, if nobody who waits could use them."""
-        if task.cost_s < _WORTH_THREADS_S or (self.queue and self._anyone_fits()):
+        if self.queue and self._anyone_fits():
             return 1
         return max(self.crew.limit // self.crew.at_work, 1)
 

@@ -39,9 +39,10 @@ _SEVERAL = 3
 _LEAST_FACTOR, _MOST_FACTOR = 0.25, 16.0  # of a correction of memory, or of a plugin's word: beyond that nobody is believed
 _FACTOR_AFTER_LIMIT = 2.0  # a task that ran into the limit on its memory would have taken more, nobody knows how much
 _MOST_COST_S = 1e6  # eleven days: beyond that a number is no time, and sums of such lose the small ones
-_NOT_WORTH_LEARNING_S = 0.001  # whatever is done in less is cheap, and learning would be a part of its cost
+_NOT_WORTH_LEARNING_S = 0.001  # whatever is done in less is cheap, and learning would be a part of its cost...
+_NOT_WORTH_LEARNING_NBYTES = _GUESS_S / _GUESS_S_PER_BYTE  # ...unless it was guessed to be dear
 
-_Kind = tuple[int | str, tuple[tuple[str, bytes], ...]]
+_Kind = tuple[int | str | tuple[str, bytes], ...]  # how large, or of which media type; what is to be done
 
 
 class _Correction(msgspec.Struct):
@@ -52,6 +53,7 @@ class _Correction(msgspec.Struct):
     distance: float = 0.0  # that memory usually is from that
     tasks: int = 0
     peaks: int = 0  # tasks whose memory is known
+    memory_factor: float = 1.0  # that follows: what estimates of memory are multiplied by
 
 
 class Estimates:
@@ -69,14 +71,17 @@ class Estimates:
         """Write down what the task is likely to take."""
         spec = task.spec
         assert spec is not None
+        cost_s, peak_bytes = _said_of(task, spec)
+        if spec.estimate is not None:
+            task.output_bytes = spec.estimate.output_bytes
         correction = self._corrections.get(_kind_of(task, spec)) if self._corrections else None
-        task.cost_s, task.peak_bytes = _said_of(task, spec)
-        task.output_bytes = 0 if spec.estimate is None else spec.estimate.output_bytes
         if correction is not None:
-            task.cost_s *= correction.time
-            factor = _bounded(correction.memory + _MARGIN * correction.distance)
-            task.peak_bytes = max(int((task.peak_bytes + _NOISE_BYTES) * factor) - _NOISE_BYTES, 0)
-        task.cost_s = min(task.cost_s, _MOST_COST_S)
+            cost_s *= correction.time
+            factor = correction.memory_factor
+            if factor != 1.0:
+                peak_bytes = max(int((peak_bytes + _NOISE_BYTES) * factor) - _NOISE_BYTES, 0)
+        task.cost_s = cost_s if cost_s < _MOST_COST_S else _MOST_COST_S  # noqa: FURB136 (min() takes longer)
+        task.peak_bytes = peak_bytes
 
     def guess(self, task: TaskRecord) -> None:
         """Write down what is assumed of a task of which nothing is known but the length of its source."""
@@ -91,23 +96,25 @@ class Estimates:
     def learn(self, task: TaskRecord, answer: Done | Failed, seconds: float, *, first: bool = False) -> None:
         """A worker is through with a task, and was busy with it for so long. What it says it took is believed within limits.
         Its first task says nothing of time: plugins were loaded in it."""
+        if seconds < _NOT_WORTH_LEARNING_S and task.nbytes < _NOT_WORTH_LEARNING_NBYTES:
+            return
         spec = task.spec
         assert spec is not None
         at_limit = isinstance(answer, Failed) and answer.code == "memory_limit"
         if isinstance(answer, Failed) and not at_limit:
             return  # it stopped somewhere on the way
-        if seconds < _NOT_WORTH_LEARNING_S and task.nbytes * _GUESS_S_PER_BYTE < _GUESS_S:
-            return
         said_s, said_bytes = _said_of(task, spec)
         correction = self._touch(_kind_of(task, spec))
         if at_limit:
             correction.memory = _bounded(correction.memory * _FACTOR_AFTER_LIMIT)
+            _note_factor(correction)
             return
         if not first:
             self._learn_time(correction, task, _busy_s(answer, seconds), said_s)
         if answer.peak_bytes > 0:
             self.memory_ratios.record(min(answer.peak_bytes / max(task.peak_bytes, 1), _MOST_RATIO))
             _follow_peak(correction, _bounded((answer.peak_bytes + _NOISE_BYTES) / (said_bytes + _NOISE_BYTES)))
+            _note_factor(correction)
 
     def _learn_time(self, correction: _Correction, task: TaskRecord, busy_s: float, said_s: float) -> None:
         assert task.spec is not None
@@ -156,10 +163,19 @@ def _follow_peak(correction: _Correction, factor: float) -> None:
     correction.distance += _WEIGHT_OF_NEW * (abs(error) - correction.distance)
 
 
+def _note_factor(correction: _Correction) -> None:
+    correction.memory_factor = _bounded(correction.memory + _MARGIN * correction.distance)
+
+
 def _bounded(factor: float) -> float:
     return min(max(factor, _LEAST_FACTOR), _MOST_FACTOR)
 
 
 def _kind_of(task: TaskRecord, spec: TaskSpec) -> _Kind:
     look = task.nbytes.bit_length() if spec.estimate is None else spec.media_type
-    return look, tuple((stage.plugin, bytes(memoryview(stage.operations)[:_LOOK_AT_NBYTES])) for stage in spec.stages)
+    return look, *[(stage.plugin, _head_of(stage.operations)) for stage in spec.stages]
+
+
+def _head_of(operations: msgspec.Raw) -> bytes:
+    whole = len(operations) <= _LOOK_AT_NBYTES
+    return bytes(operations) if whole else bytes(memoryview(operations)[:_LOOK_AT_NBYTES])

@@ -61,12 +61,13 @@ class Hiring:
         self._arena = arena
         self._settings = settings
         self._announced = False
+        self._too_many = False  # somebody is to leave as soon as he is idle
         self._breaker = Breaker.CLOSED  # as it was last told
 
     @property
-    def wake_at(self) -> float:
-        """When somebody may be started, or be found not to be needed."""
-        return min(self.policy.wake_at, self.look_at)
+    def may_grow(self) -> bool:
+        """Whether somebody may be hired for tasks that wait."""
+        return self.staff < self._crew.limit
 
     @property
     def wanted(self) -> int:
@@ -148,6 +149,7 @@ class Hiring:
             commands += self._retire(slot, now, slot.worn or "there are more workers than wanted")
         commands += self._start_who_may(now)
         self._note_breaker(now)
+        self._too_many = len(self._crew) > self.wanted
         return commands
 
     def succeeded(self, slot: Slot, now: float) -> list[Command]:
@@ -185,7 +187,7 @@ class Hiring:
             self._wear(slot, f"it has {private_bytes:,} bytes of private memory, and {slot.bytes_allowed:,.0f} are its share")
         elif slot.old_at is not None and slot.old_at <= now:
             self.grown_old(slot, now)
-        return slot.worn is not None or self.policy.breaker is not self._breaker or len(self._crew) > self.wanted
+        return self._too_many or slot.worn is not None or self.policy.breaker is not self._breaker
 
     def grown_old(self, slot: Slot, now: float) -> None:
         """A worker has been there for as long as one may."""

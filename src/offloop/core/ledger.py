@@ -70,7 +70,9 @@ class Ledger:
                 self.waits.record(task.dispatched_at - task.submitted_at)
             self.runs.record(self._journal.now - task.dispatched_at)
             task.timed = task.dispatches
-        self._supply.withdraw(task)
-        for block in task.granted:
-            self._arena.release(block, worker_lease(task))
-        task.granted = []
+        if task.needed_bytes is not None:
+            self._supply.withdraw(task)
+        if task.granted:
+            for block in task.granted:
+                self._arena.release(block, worker_lease(task))
+            task.granted = []

@@ -34,14 +34,12 @@ class Tally:
 
     def count(self, outcome: Outcome) -> None:
         """Enter one task's outcome."""
-        self.ended[_kind(outcome)] += 1
+        self.ended["completed" if isinstance(outcome, Completed) else _kind(outcome)] += 1
 
 
-def _kind(outcome: Outcome) -> str:
+def _kind(outcome: OffloopError | None) -> str:
     if outcome is None:
         return "cancelled"
-    if isinstance(outcome, Completed):
-        return "completed"
     if isinstance(outcome, TaskTimeout):
         return "timed_out"
     if isinstance(outcome, WorkerDied):

@@ -52,8 +52,10 @@ class Quarantine:
 
     def suspects(self, spec: TaskSpec, now: float) -> bool:
         """Whether a task looks like one that killed a worker, so that its source should be identified."""
+        if not self._records:
+            return False
         self._expire(now)
-        return bool(self._looks) and _look(spec) in self._looks
+        return _look(spec) in self._looks
 
     def strike(self, spec: TaskSpec, digest: bytes, now: float) -> None:
         """A worker died of this content."""

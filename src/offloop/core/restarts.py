@@ -48,21 +48,15 @@ class RestartPolicy:
         self._recent: deque[float] = deque()  # when workers crashed, within the period
         self._unaccepted = 0  # deaths in a row of workers that had accepted no task
         self._openings = 0  # of the breaker since it was last closed
-        self._opened_until = 0.0
+        self.wake_at = inf  # when `notice` is to be called: the open breaker half-opens, or the half-open one closes
         self.probe: int | None = None  # the slot of the worker on probation
-        self._proven_at = inf  # when the half-open breaker closes, if no worker crashes before
-
-    @property
-    def wake_at(self) -> float:
-        """When `notice` is to be called, at the latest."""
-        return self._opened_until if self.breaker is Breaker.OPEN else self._proven_at
 
     def notice(self, now: float) -> None:
         """Time has passed: a cool-down, or a probation, may be over."""
-        if self.breaker is Breaker.OPEN and now >= self._opened_until:
+        if self.breaker is Breaker.OPEN and now >= self.wake_at:
             self.breaker = Breaker.HALF_OPEN
             self._watch_from(now)
-        elif self.breaker is Breaker.HALF_OPEN and now >= self._proven_at:
+        elif self.breaker is Breaker.HALF_OPEN and now >= self.wake_at:
             self._close()
 
     def crashed(self, now: float, *, accepted: bool) -> float:
@@ -107,14 +101,14 @@ class RestartPolicy:
         self.notice(now)
         if self.breaker is Breaker.HALF_OPEN and self.probe is None:
             self.probe = slot
-            self._proven_at = inf  # it has to be ready first
+            self.wake_at = inf  # it has to be ready first
             return True
         return self.breaker is Breaker.CLOSED
 
     @property
     def ask_again_at(self) -> float | None:
         """When `may_start` is worth asking again, after it said no; None: when the worker on probation has passed or failed."""
-        return self._opened_until if self.breaker is Breaker.OPEN else None
+        return self.wake_at if self.breaker is Breaker.OPEN else None
 
     def jittered(self, amount: float) -> float:
         """The amount, give or take a fifth: what is done to every worker is not to be done to all at once."""
@@ -127,19 +121,18 @@ class RestartPolicy:
     def _open(self, now: float) -> None:
         self.breaker = Breaker.OPEN
         self.probe = None
-        self._proven_at = inf
-        self._opened_until = now + self.jittered(min(_COOL_DOWN_S * 2 ** min(self._openings, 10), _MAX_COOL_DOWN_S))
+        self.wake_at = now + self.jittered(min(_COOL_DOWN_S * 2 ** min(self._openings, 10), _MAX_COOL_DOWN_S))
         self._openings += 1
 
     def _close(self) -> None:
         self.breaker = Breaker.CLOSED
         self.probe = None
-        self._proven_at = inf
+        self.wake_at = inf
         self._openings = 0
         self._recent.clear()
 
     def _watch_from(self, now: float) -> None:
-        self._proven_at = now + min(self._period_s, _MAX_PROBATION_S)
+        self.wake_at = now + min(self._period_s, _MAX_PROBATION_S)
 
     def _pause(self, deaths: int) -> float:
         """None for the first, then doubling."""

@@ -98,10 +98,11 @@ class IllegalTransition(Exception):
 class WorkerLife:
     """Where one worker slot stands in the table, and how it came there."""
 
-    __slots__ = ("_story", "state")
+    __slots__ = ("_row", "_story", "state")
 
     def __init__(self) -> None:
         self.state = WorkerState.STARTING
+        self._row = TABLE[self.state]
         self._story: deque[WorkerEvent] = deque(maxlen=_STORY_LENGTH)
 
     @property
@@ -111,7 +112,7 @@ class WorkerLife:
 
     def can(self, event: WorkerEvent) -> bool:
         """Whether the table has an entry for this event in the present state."""
-        return event in TABLE[self.state]
+        return event in self._row
 
     def apply(self, event: WorkerEvent) -> WorkerState:
         """Follow the table and return the new state.
@@ -119,9 +120,9 @@ class WorkerLife:
         Raises:
             IllegalTransition: there is no such entry; nothing has changed.
         """
-        successor = TABLE[self.state].get(event)
+        successor = self._row.get(event)
         if successor is None:
             raise IllegalTransition(self.state, event, self.story)
-        self.state = successor
+        self.state, self._row = successor, TABLE[successor]
         self._story.append(event)
         return successor

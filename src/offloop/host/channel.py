@@ -134,9 +134,9 @@ class Channel:
         except ConnectionResetError:
             return b""
 
-    def _frames_of(self, data: bytes) -> list[bytearray]:
+    def _frames_of(self, data: bytes) -> list[bytes | bytearray]:
         frames = self._frames.feed(data)
-        if self._frames.mid_frame or self._half is not None:
+        if self._half is not None or self._frames.mid_frame:
             self._note_half_frame(completed=bool(frames))
         if len(frames) > _MAX_UNREAD:
             raise ProtocolError(f"it sent {len(frames):,} messages without waiting for an answer; the limit is {_MAX_UNREAD}")

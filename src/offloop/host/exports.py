@@ -25,8 +25,7 @@ class Exports:
     """Makes views, and remembers which blocks came back."""
 
     def __init__(self) -> None:
-        self._returned: deque[int] = deque()
-        self._forgotten: deque[InputTicket] = deque()
+        self.news: deque[int | InputTicket] = deque()  # generations that came back, tickets that nobody will use
         with forks.undisturbed:
             self.wake_fd, self._wake_writer = os.pipe()  # closed on exec
             forks.keep(self.wake_fd, self._wake_writer)
@@ -43,34 +42,27 @@ class Exports:
 
     def return_block(self, generation: int) -> None:
         """Say that nobody uses the block any more. From any thread, at any time."""
-        self._returned.append(generation)
+        self.news.append(generation)
         if self.wake_wanted:
             self.wake()
 
     def forget_input(self, ticket: InputTicket) -> None:
         """Say that nobody will use what was asked for with this ticket. From any thread, at any time."""
-        self._forgotten.append(ticket)
+        self.news.append(ticket)
         if self.wake_wanted:
             self.wake()
 
-    @property
-    def news(self) -> bool:
-        """Whether there is anything to collect."""
-        return bool(self._returned or self._forgotten)
-
-    def collect_forgotten(self) -> list[InputTicket]:
-        """The tickets that nobody will use."""
-        forgotten: list[InputTicket] = []
-        while self._forgotten:
-            forgotten.append(self._forgotten.popleft())
-        return forgotten
-
-    def collect(self) -> tuple[int, ...]:
-        """The generations of the blocks that came back since the last call."""
+    def collect(self) -> tuple[tuple[int, ...], list[InputTicket]]:
+        """The generations of the blocks that came back since the last call, and the tickets that nobody will use."""
         returned: list[int] = []
-        while self._returned:
-            returned.append(self._returned.popleft())
-        return tuple(returned)
+        forgotten: list[InputTicket] = []
+        while self.news:
+            news = self.news.popleft()
+            if isinstance(news, int):
+                returned.append(news)
+            else:
+                forgotten.append(news)
+        return tuple(returned), forgotten
 
     def drain_wake(self) -> None:
         """Empty the pipe after it woke somebody."""

@@ -19,7 +19,7 @@ Applying = Callable[[Event], None]
 
 
 class Milestones:
-    """Looked at after every turn; nothing is looked for in a pool that is open and has its size."""
+    """Looked at after every turn, but in a pool that is open and has its size."""
 
     def __init__(self, core: PoolState, standing: Standing) -> None:
         self.opened = Signal()
@@ -27,7 +27,7 @@ class Milestones:
         self._core = core
         self._standing = standing
         self._drained = Signal()
-        self._resized: Signal | None = None  # somebody waits for it
+        self.resized: Signal | None = None  # somebody waits for it
 
     def look(self) -> None:
         """Tell those whose moment has come."""
@@ -39,13 +39,13 @@ class Milestones:
                 self._drained.set()
             if core.gone:
                 self.gone.set()
-        if self._resized is not None and (core.hiring.complete or core.hiring.hopeless or core.phase is Phase.CLOSING):
-            self._resized.set()
-            self._resized = None
+        if self.resized is not None and (core.hiring.complete or core.hiring.hopeless or core.phase is Phase.CLOSING):
+            self.resized.set()
+            self.resized = None
 
     def give_up(self) -> None:
         """Nothing is decided any more, and nobody is to wait for it."""
-        for moment in (self.opened, self._drained, self.gone, self._resized):
+        for moment in (self.opened, self._drained, self.gone, self.resized):
             if moment is not None:
                 moment.set()
 
@@ -70,7 +70,7 @@ class Milestones:
             WorkerDied: no worker can be started.
             PoolClosed: the pool was closed meanwhile.
         """
-        resized = self._resized = self._resized or Signal()
+        resized = self.resized = self.resized or Signal()
         apply(ResizeRequested(workers))
         await resized.wait()
         self._standing.check_sound()

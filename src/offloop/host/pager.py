@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 
 import anyio
 import anyio.to_thread
@@ -16,6 +17,7 @@ import anyio.to_thread
 from ..core.arena import Span
 from ..core.commands import DropOutbox, FetchPages, GivePagesBack
 from ..core.events import PagesRefused, PagesReserved
+from .errands import Errands
 from .segments import NoPages, Segment
 
 __all__ = ["INLINE_NBYTES", "Move", "Pager"]
@@ -28,8 +30,11 @@ INLINE_NBYTES = 512 * 1024  # what is moved or copied on the loop itself: well u
 class Pager:
     """The queue of moves, and their results."""
 
-    def __init__(self, segments: dict[int, Segment]) -> None:
+    def __init__(self, segments: dict[int, Segment], errands: Errands, tell_results: Callable[[], None]) -> None:
         self._segments = segments
+        self._errands = errands
+        self._tell_results = tell_results  # called when a thread is through; otherwise whoever called `begin` looks at them
+        self._has_a_thread = False
         self.waiting: deque[Move] = deque()
         self._queued_nbytes = 0
         self._at_work = threading.Lock()
@@ -40,10 +45,13 @@ class Pager:
         self.waiting.append(move)
         self._queued_nbytes += _nbytes(move)
 
-    @property
-    def small(self) -> bool:
-        """Whether all that is queued takes the loop less than a millisecond, and no thread is at it."""
-        return self._queued_nbytes <= INLINE_NBYTES and not self._at_work.locked()
+    def begin(self) -> None:
+        """Carry out what is queued: here, if it takes less than a millisecond and no thread is at it, else in a thread."""
+        if self._queued_nbytes <= INLINE_NBYTES and not self._at_work.locked():
+            self.work()
+        elif not self._has_a_thread:
+            self._has_a_thread = True
+            self._errands.run(self._work_in_thread)
 
     def work(self) -> None:
         """Carry out everything queued. Blocks; from any thread."""
@@ -60,14 +68,16 @@ class Pager:
                 self.waiting.popleft()
                 self._queued_nbytes -= _nbytes(move)
 
-    async def work_in_thread(self, threads: anyio.CapacityLimiter) -> None:
-        """The same in a thread, until nothing is queued. Not cancellable."""
+    async def _work_in_thread(self) -> None:
+        """Until nothing is queued. Not cancellable."""
         with anyio.CancelScope(shield=True):
             while self.waiting:
                 try:
-                    await anyio.to_thread.run_sync(self.work, limiter=threads)
+                    await anyio.to_thread.run_sync(self.work, limiter=self._errands.own_threads)
                 except RuntimeError:  # the system has no thread to give: better late than never
                     self.work()
+        self._has_a_thread = False
+        self._tell_results()
 
     def _fetch(self, move: FetchPages) -> None:
         reservation = move.reservation

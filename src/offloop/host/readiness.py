@@ -9,6 +9,7 @@ both.
 from __future__ import annotations
 
 import asyncio
+from asyncio import _get_running_loop as running_loop  # None where there is none: trio
 from collections.abc import Callable
 
 import anyio
@@ -20,7 +21,7 @@ __all__ = ["Signal", "clock", "when_readable"]
 
 def clock() -> Callable[[], float]:
     """The running loop's monotonic clock, found once: `anyio.current_time` looks for the loop at every call."""
-    loop = _asyncio_loop()
+    loop = running_loop()
     return anyio.current_time if loop is None else loop.time
 
 
@@ -47,7 +48,7 @@ class Signal:
         """Return once it is set."""
         if self.is_set:
             return
-        loop = _asyncio_loop()
+        loop = running_loop()
         if loop is not None:
             future: asyncio.Future[None] = loop.create_future()
             self._futures.append(future)
@@ -80,7 +81,7 @@ class Signal:
 
 async def when_readable(descriptor: int, callback: Callable[[], bool]) -> None:
     """Call `callback` each time the descriptor is readable, until it returns False or raises, which is raised here."""
-    loop = _asyncio_loop()
+    loop = running_loop()
     if loop is not None:
         await _when_readable_asyncio(loop, descriptor, callback)
         return
@@ -88,13 +89,6 @@ async def when_readable(descriptor: int, callback: Callable[[], bool]) -> None:
         await anyio.wait_readable(descriptor)
         if not callback():
             return
-
-
-def _asyncio_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None  # trio
 
 
 async def _when_readable_asyncio(loop: asyncio.AbstractEventLoop, descriptor: int, callback: Callable[[], bool]) -> None:

@@ -66,6 +66,8 @@ from .worker_host import WorkerHost
 
 __all__ = ["Supervisor"]
 
+_FREE, _TAKEN, _OPEN = Turn.FREE, Turn.TAKEN, Phase.OPEN  # looked up once: that takes its time on Python 3.11
+
 
 class Supervisor:
     """One pool's processes, memory and tickets. Made when the pool is entered, in the loop that it will live in."""
@@ -80,9 +82,8 @@ class Supervisor:
         self.standing = Standing()
         self.milestones = Milestones(self.core, self.standing)
         self.chronicle = Chronicle(self.core.journal)
-        self._pager = Pager(self.segments)
+        self._pager = Pager(self.segments, self.errands, self._tell_results)
         self._watch_memory = partial(watch_memory, self.core, self.apply, settings.memory_pressure)
-        self._pager_has_a_thread = False
         self._workers: dict[int, WorkerHost] = {}
         self._tasks: dict[int, TaskTicket] = {}
         self._inputs: dict[int, InputTicket] = {}
@@ -141,9 +142,9 @@ class Supervisor:
     def apply(self, event: Event) -> None:
         """Tell the core, and do what it says, and so on until nothing follows. After a defect of ours nothing does."""
         self._events.append(event)
-        if self.standing.turn is not Turn.FREE:
+        if self.standing.turn is not _FREE:
             return
-        self.standing.turn = Turn.TAKEN
+        self.standing.turn = _TAKEN
         try:
             self._apply_all()
         except BaseException as error:
@@ -151,14 +152,12 @@ class Supervisor:
             if not isinstance(error, Exception):
                 raise
         else:
-            self.standing.turn = Turn.FREE
+            self.standing.turn = _FREE
 
     def collect_returns(self) -> None:
         """Take back what views and forgotten buffers have returned since the last event."""
-        for ticket in self.exports.collect_forgotten():
-            self.abandon_input(ticket)
-        if returned := self.exports.collect():
-            self.apply(BlocksReturned(returned))
+        if (news := self._maybe_news()) is not None:
+            self.apply(news)
 
     @property
     def inbox(self) -> Segment:
@@ -292,35 +291,40 @@ class Supervisor:
     # From event to commands
 
     def _apply_all(self) -> None:
-        if self.exports.news:
-            self._collect_news()
-        core, events, pager = self.core, self._events, self._pager
+        if self.exports.news and (news := self._maybe_news()) is not None:
+            self._events.appendleft(news)
+        core, events, pager, carry_out = self.core, self._events, self._pager, self._carry_out
         now = self._clock()
         while events:
             for command in core.handle(events.popleft(), now):
-                self._carry_out[type(command)](command)
+                carry_out[type(command)](command)
             if core.journal.entries:
                 self.chronicle.publish(core.journal.take())  # a handler of the log may cause events itself
             if pager.waiting:
-                self._see_to_the_pager()
+                pager.begin()
             while pager.results:
                 events.append(pager.results.popleft())
-        self.exports.wake_wanted = core.supply.anyone_waits
-        if self.exports.wake_wanted and self.exports.news:
-            self.exports.wake()  # it came before the flag was up
+        exports = self.exports
+        exports.wake_wanted = core.wants_memory
+        if exports.wake_wanted and exports.news:
+            exports.wake()  # it came before the flag was up
         wake_at = core.wake_at
         if wake_at < self._armed_for:
             self._armed_for = wake_at
             self._rearm.set()
+        if core.phase is not _OPEN or self.milestones.resized is not None:
+            self._look_for_milestones()
+
+    def _look_for_milestones(self) -> None:
         self.milestones.look()
-        if core.gone:
+        if self.core.gone:
             self.chronicle.close()
 
-    def _collect_news(self) -> None:
-        for ticket in self.exports.collect_forgotten():
+    def _maybe_news(self) -> BlocksReturned | None:
+        returned, forgotten = self.exports.collect()
+        for ticket in forgotten:
             self.abandon_input(ticket)
-        if returned := self.exports.collect():
-            self._events.appendleft(BlocksReturned(returned))
+        return BlocksReturned(returned) if returned else None
 
     def _tell_results(self) -> None:
         while self._pager.results:
@@ -350,19 +354,6 @@ class Supervisor:
 
     def _kill_worker(self, command: KillWorker) -> None:
         self._workers[command.slot].kill()
-
-    def _see_to_the_pager(self) -> None:
-        """Moves that were planned in this turn: carry them out here if they are small, else in the thread for it."""
-        if self._pager.small:
-            self._pager.work()
-        elif not self._pager_has_a_thread:
-            self._pager_has_a_thread = True
-            self.errands.run(self._move_pages_in_thread)
-
-    async def _move_pages_in_thread(self) -> None:
-        await self._pager.work_in_thread(self.errands.own_threads)
-        self._pager_has_a_thread = False
-        self._tell_results()
 
     def _identify_source(self, command: IdentifySource) -> None:
         inbox, source = self.inbox, command.source

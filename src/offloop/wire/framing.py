@@ -9,19 +9,21 @@ from __future__ import annotations
 import struct
 
 __all__ = [
+    "HEADER",
     "HEADER_NBYTES",
     "MAX_FROM_SUPERVISOR_NBYTES",
     "MAX_FROM_WORKER_NBYTES",
     "FrameReader",
     "ProtocolError",
-    "write_header",
 ]
 
 MAX_FROM_SUPERVISOR_NBYTES = 16 * 1024 * 1024  # a long pipeline with tables in it; bytes travel elsewhere
 MAX_FROM_WORKER_NBYTES = 1024 * 1024  # the supervisor's memory at a worker's mercy
 
-_header = struct.Struct("<I")
-HEADER_NBYTES = _header.size
+HEADER = struct.Struct("<I")
+"""How many bytes follow."""
+
+HEADER_NBYTES = HEADER.size
 
 
 class ProtocolError(Exception):
@@ -45,18 +47,22 @@ class FrameReader:
         """How much of the unfinished frame is here, its header included."""
         return len(self._pending)
 
-    def feed(self, data: bytes) -> list[bytearray]:
+    def feed(self, data: bytes) -> list[bytes | bytearray]:
         """Take the next bytes of the stream and return the frames that they complete, oldest first.
 
         Raises:
             ProtocolError: a frame announces more than the limit. The frames before it are lost with it.
         """
         pending = self._pending
+        if not pending and len(data) >= HEADER_NBYTES:
+            (nbytes,) = HEADER.unpack_from(data)
+            if len(data) == HEADER_NBYTES + nbytes and nbytes <= self._max_nbytes:
+                return [data[HEADER_NBYTES:]]  # as nearly always
         pending += data
-        frames: list[bytearray] = []
+        frames: list[bytes | bytearray] = []
         position = 0
         while len(pending) - position >= HEADER_NBYTES:
-            (nbytes,) = _header.unpack_from(pending, position)
+            (nbytes,) = HEADER.unpack_from(pending, position)
             if nbytes > self._max_nbytes:
                 raise ProtocolError(f"a frame of {nbytes:,} bytes was announced; the limit is {self._max_nbytes:,}")
             end = position + HEADER_NBYTES + nbytes
@@ -66,8 +72,3 @@ class FrameReader:
             position = end
         del pending[:position]
         return frames
-
-
-def write_header(frame: bytearray) -> None:
-    """Fill in the length of a frame whose first `HEADER_NBYTES` were left free."""
-    _header.pack_into(frame, 0, len(frame) - HEADER_NBYTES)

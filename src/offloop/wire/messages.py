@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from .framing import HEADER_NBYTES, ProtocolError, write_header
+from .framing import HEADER, HEADER_NBYTES, ProtocolError
 from .handles import EncodedAt, Handle, RasterAt, WrittenTo
 from .text import printable
 
@@ -165,7 +165,7 @@ def encode_frame(message: FromSupervisor | FromWorker) -> bytearray:
     """The message, ready to be sent: its length and its bytes."""
     frame = bytearray(HEADER_NBYTES)
     _encoder.encode_into(message, frame, HEADER_NBYTES)
-    write_header(frame)
+    HEADER.pack_into(frame, 0, len(frame) - HEADER_NBYTES)
     return frame
 
 

@@ -26,6 +26,8 @@ _TEXT_LIMIT = 32 * 1024  # characters of an error's text and of its traceback
 
 _MAX_INFO_NBYTES = MAX_UNLESS_FAILED_NBYTES - 1024  # the rest of a `Done` is short
 
+_NOTHING = memoryview(b"")
+
 _info_encoder = msgspec.msgpack.Encoder()
 _info_decoder: msgspec.msgpack.Decoder[dict[str, InfoValue]] = msgspec.msgpack.Decoder(dict[str, InfoValue])
 
@@ -44,46 +46,48 @@ class Answering:
     def answer(self, run: Run, source: Payload) -> None:
         """Carry a task out and send its answer."""
         started_ns = time.monotonic_ns()
-        private_bytes = self._memory.look()  # the last task has let go of everything, and this one has nothing yet
+        private_bytes = self._memory.begin(started_ns)  # the last task has let go of everything, and this one has nothing yet
         write_memory(self._outbox.first_page, private_bytes)
         if run.grant is not None:
             self._standing = run.grant
         task = RunningTask(run.task_id, run.threads, self._standing, self._channel, self._outbox, self._memory)
-        self._memory.begin()
         self._channel.watch(task)
         try:
             payload = self._carry_out(run, source, task)
             output = _write_file(run, payload) if run.destination is not None else _deliver(payload, task)
             info = _checked_info(payload, run)
             self._channel.unwatch()  # first: nobody is to look at the memory of a task that is over
-            answer = Done(run.task_id, output, info, started_ns, time.monotonic_ns(), private_bytes, *self._usage())
-            self._channel.send(answer)
-            self._part_with(output)
+            finished_ns = time.monotonic_ns()
+            peak_bytes, cpu_ns = self._memory.peak(finished_ns), self._cpu_ns_since_the_last()
+            self._channel.send(Done(run.task_id, output, info, started_ns, finished_ns, private_bytes, peak_bytes, cpu_ns))
+            if not isinstance(output, WrittenTo) and output.block is not None:
+                self._part_with(output.block)
         except BaseException as error:  # SystemExit too: a processor does not end the worker by raising
             self._channel.unwatch()
             self._memory.allow(None)
-            self._channel.send(_failure(run, error, started_ns, private_bytes, *self._usage()))
+            peak_bytes, cpu_ns = self._memory.peak(time.monotonic_ns()), self._cpu_ns_since_the_last()
+            self._channel.send(_failure(run, error, started_ns, private_bytes, peak_bytes, cpu_ns))
         finally:
             _flush_prints()
 
-    def _part_with(self, output: EncodedAt | RasterAt | WrittenTo) -> None:
+    def _part_with(self, block: Handle) -> None:
         """The block of a result belongs to whoever gets the result."""
-        block = None if isinstance(output, WrittenTo) else output.block
-        if block is not None and self._standing is not None and block.generation == self._standing.generation:
+        if self._standing is not None and block.generation == self._standing.generation:
             self._standing = None
 
-    def _usage(self) -> tuple[int, int]:
-        """What the task has taken: its peak of private memory, and nanoseconds of processors."""
+    def _cpu_ns_since_the_last(self) -> int:
+        """How long processors have computed since this was last asked."""
         now_ns = time.process_time_ns()
         cpu_ns, self._cpu_ns = now_ns - self._cpu_ns, now_ns
-        return self._memory.peak(), cpu_ns
+        return cpu_ns
 
     def _carry_out(self, run: Run, payload: Payload, task: RunningTask) -> Payload:
         for index, stage in enumerate(run.stages):
             write_stage(self._outbox.first_page, run.task_id, index)  # begun: from now on it is given to no other worker
-            task.checkpoint()
-            if stage.plugin not in self._stages:
+            if stage.plugin not in self._stages.loaded:
+                task.checkpoint()
                 self._load(stage.plugin)
+            task.checkpoint()
             self._memory.allow(run.private_bytes)
             payload = self._stages.carry_out(stage, payload, task)
         task.checkpoint()
@@ -99,21 +103,22 @@ class Answering:
 def _deliver(payload: Payload, task: RunningTask) -> EncodedAt | RasterAt:
     """Where the result lies; memory that is not the task's own result memory is copied there."""
     data = _flat(payload)
-    block: Handle | None = None
-    if data.nbytes:
-        block = task.handle_of(data)
-        if block is None:
-            place = task.allocate(data.nbytes)
-            place[:] = data
-            block = task.handle_of(place)
-    if isinstance(payload, Encoded):
-        return EncodedAt(block)
-    return RasterAt(block, payload.shape, payload.dtype)
+    block = _block_with(data, task) if data else None
+    return EncodedAt(block) if isinstance(payload, Encoded) else RasterAt(block, payload.shape, payload.dtype)
+
+
+def _block_with(data: memoryview, task: RunningTask) -> Handle | None:
+    block = task.handle_of(data)
+    if block is None:
+        place = task.allocate(data.nbytes)
+        place[:] = data
+        block = task.handle_of(place)
+    return block
 
 
 def _flat(payload: Payload) -> memoryview:
     data = memoryview(payload.data)
-    return data.cast("B") if data.nbytes else memoryview(b"")
+    return data.cast("B") if data.nbytes else _NOTHING
 
 
 def _write_file(run: Run, payload: Payload) -> WrittenTo:

@@ -62,12 +62,10 @@ def main(descriptors: list[int]) -> None:
 
 def _payload_of(run: Run, inbox: Segment, outbox: Segment) -> Payload:
     source = run.source
-    data = _view_of(source.block, inbox, outbox)
+    data = memoryview(b"") if source.block is None else _view_of(source.block, inbox, outbox)
     return Encoded(data) if isinstance(source, EncodedAt) else Raster(data, source.shape, source.dtype)
 
 
-def _view_of(handle: Handle | None, inbox: Segment, outbox: Segment) -> memoryview:
-    if handle is None:
-        return memoryview(b"")
+def _view_of(handle: Handle, inbox: Segment, outbox: Segment) -> memoryview:
     segment = inbox if handle.segment == INBOX else outbox
     return segment.view(handle).toreadonly()

@@ -33,7 +33,9 @@ class PrivateMemory:
 
     def look(self) -> int:
         """The number of bytes, at most a twentieth of a second old."""
-        now_ns = time.monotonic_ns()
+        return self._look(time.monotonic_ns())
+
+    def _look(self, now_ns: int) -> int:
         if self._statm_fd >= 0 and now_ns - self._looked_at_ns > _EVERY_NS:
             self._looked_at_ns = now_ns
             _, resident, shared, _, _, data, *_ = os.pread(self._statm_fd, 128, 0).split()
@@ -48,17 +50,19 @@ class PrivateMemory:
         self._own_nbytes, self._own_data_nbytes = self.nbytes, self._data_nbytes
         return self.nbytes
 
-    def begin(self) -> None:
-        """A task begins: from now on its peak is what counts."""
-        self._began_at_ns = time.monotonic_ns()
+    def begin(self, now_ns: int) -> int:
+        """A task begins: from now on its peak is what counts. The number of bytes before it, hardly older than `look` says."""
+        self._look(now_ns)
+        self._began_at_ns = now_ns
         self._own_nbytes, self._own_data_nbytes = self.nbytes, self._data_nbytes
         if self._peak_is_old and self._peak_fd >= 0:
             os.pwrite(self._peak_fd, _RESET_PEAK, 0)
             self._peak_is_old = False
+        return self.nbytes
 
-    def peak(self) -> int:
+    def peak(self, now_ns: int) -> int:
         """How much more it was at the highest since `begin` than before; 0 after a short time. The task is over."""
-        if time.monotonic_ns() - self._began_at_ns < _WORTH_MEASURING_NS or self._status_fd < 0:
+        if now_ns - self._began_at_ns < _WORTH_MEASURING_NS or self._status_fd < 0:
             return 0
         self._peak_is_old = True
         self._looked_at_ns = 0  # what was seen while it ran is no more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import KeysView
 from contextlib import suppress
 from functools import reduce
 from importlib import import_module
@@ -33,10 +34,7 @@ class Stages:
         self._worker = _Worker(slot)
         self._references = plugins
         self._loaded: dict[str, _Loaded] = {}
-
-    def __contains__(self, name: str) -> bool:
-        """Whether that plugin is loaded."""
-        return name in self._loaded
+        self.loaded: KeysView[str] = self._loaded.keys()  # their names
 
     def carry_out(self, stage: Stage, payload: Payload, task: Task) -> Payload:
         """Run one plugin's operations on a payload; it is loaded.

@@ -1,0 +1,146 @@
+"""What workers say, and how they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..wire.messages import Done, Failed, Need, Ready
+from .budget import WORKER_NBYTES
+from .claims import ForgedClaim, checked_need, claimed_block
+from .commands import Command, DropOutbox, KillWorker
+from .core_settings import FIRST_GRANT_NBYTES
+from .crew import Slot
+from .deaths import was_begun
+from .events import WorkerExited, WorkerMisbehaved, WorkerReaped, WorkerReported, WorkerSpawned
+from .parts import Parts
+from .postmortem import report_on
+from .worker_state import WorkerEvent, WorkerState
+
+__all__ = ["WorkerEvents"]
+
+_SETTLED = WorkerEvent.SETTLED  # looked up once, as in `crew`
+
+
+class WorkerEvents:
+    """The handlers of these events."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.handlers: dict[type, Callable[[Any, float], list[Command]]] = {
+            WorkerSpawned: self._on_spawned,
+            WorkerReported: self._on_reported,
+            WorkerMisbehaved: self._on_misbehaved,
+            WorkerExited: self._on_exited,
+            WorkerReaped: self._on_reaped,
+        }
+        self._on_message: dict[type, Callable[[Slot, Any, float], list[Command]]] = {
+            Done: self._on_answer,
+            Failed: self._on_answer,
+            Need: self._on_need,
+            Ready: self._on_ready,
+        }
+
+    def _on_spawned(self, event: WorkerSpawned, _now: float) -> list[Command]:
+        slot = self._parts.crew[event.slot]
+        slot.pid = event.pid
+        self._parts.budget.note_worker(slot, WORKER_NBYTES)
+        return []
+
+    def _on_reported(self, event: WorkerReported, now: float) -> list[Command]:
+        message = event.message
+        return self._on_message[type(message)](self._parts.crew.slots[event.slot], message, now)
+
+    def _on_ready(self, slot: Slot, _: Ready, now: float) -> list[Command]:
+        parts = self._parts
+        if not slot.life.can(WorkerEvent.READY):
+            return self._condemn(slot, "it said Ready twice")
+        if slot.state is WorkerState.RETIRING:
+            parts.crew.apply(slot, WorkerEvent.READY, slot.timer)
+            return []
+        parts.crew.apply(slot, WorkerEvent.READY)
+        assert slot.outbox_id is not None
+        commands = parts.hiring.succeeded(slot, now) + parts.supply.prime(slot.outbox_id, FIRST_GRANT_NBYTES)
+        return commands if parts.queue else commands + parts.warmth.welcome(slot)
+
+    def _on_answer(self, slot: Slot, answer: Done | Failed, now: float) -> list[Command]:
+        parts, task = self._parts, slot.task
+        if task is None or task.task_id != answer.task_id or not slot.life.can(_SETTLED):
+            return self._condemn(slot, f"it answered for task {answer.task_id}, which it does not have")
+        try:
+            block = claimed_block(slot, task, answer)
+        except ForgedClaim as forged:
+            return self._condemn(slot, str(forged))
+        parts.crew.apply(slot, _SETTLED, slot.old_at)
+        slot.task = None
+        commands = parts.answers.settle(slot, task, answer, block)
+        parts.dispatch.ended(task, answer, now, first=slot.tasks == 1)
+        parts.budget.note_worker(slot, answer.private_bytes)
+        if isinstance(answer, Done):
+            commands += parts.warmth.proved(task)
+        if parts.hiring.answered(slot, answer.private_bytes, now):
+            commands += parts.hiring.reconcile(now)
+        return commands
+
+    def _on_need(self, slot: Slot, need: Need, _now: float) -> list[Command]:
+        try:
+            task = checked_need(slot, need)
+        except ForgedClaim as forged:
+            return self._condemn(slot, str(forged))
+        if slot.state is not WorkerState.BUSY:
+            return []  # it is being stopped, and its grace runs
+        assert slot.outbox_id is not None
+        return self._parts.supply.request_grant(slot.index, slot.outbox_id, task, need.nbytes)
+
+    def _condemn(self, slot: Slot, reason: str) -> list[Command]:
+        if slot.state in (WorkerState.FAILED, WorkerState.RETIRING):
+            return []  # it is condemned or leaving already, and what it says is of no account
+        slot.verdict = f"it broke the protocol: {reason}"
+        self._parts.crew.apply(slot, WorkerEvent.MISBEHAVED, cause=reason)
+        return [KillWorker(slot.index)]
+
+    def _on_misbehaved(self, event: WorkerMisbehaved, _now: float) -> list[Command]:
+        return self._condemn(self._parts.crew[event.slot], event.reason)
+
+    def _on_exited(self, event: WorkerExited, _now: float) -> list[Command]:
+        slot = self._parts.crew[event.slot]
+        if slot.life.can(WorkerEvent.EXITED):
+            timer = slot.timer if slot.state is WorkerState.RETIRING else None
+            self._parts.crew.apply(slot, WorkerEvent.EXITED, timer, cause="its channel is at its end")
+        if slot.state is WorkerState.FAILED:
+            return [KillWorker(slot.index)]  # it closed its channel: alive or not, it is of no use
+        return []
+
+    def _on_reaped(self, event: WorkerReaped, now: float) -> list[Command]:
+        parts = self._parts
+        slot = parts.crew[event.slot]
+        if not slot.life.can(WorkerEvent.REAPED):
+            parts.crew.apply(slot, WorkerEvent.EXITED)
+        report = report_on(slot, event, now)
+        never_ready = slot.ready_since is None
+        task, outbox_id = slot.task, slot.outbox_id
+        assert outbox_id is not None
+        begun = task is not None and was_begun(task, event)
+        crashed = report.reason is not None or task is None or task.stop is None
+        parts.budget.note_worker(slot, 0)
+        commands: list[Command] = []
+        if task is not None:
+            slot.task = None
+            parts.dispatch.ended(task, None, now)
+            commands += parts.deaths.bury(slot, task, event, report)
+        parts.answers.take_back_standing(slot)
+        commands.append(DropOutbox(outbox_id, parts.arena.drop_segment(outbox_id)))
+        accepted = begun or slot.tasks > (task is not None)
+        commands += parts.hiring.replace(slot, now, report, crashed=crashed, accepted=accepted)
+        return commands + self._give_up_those_in_vain(never_ready=never_ready)
+
+    def _give_up_those_in_vain(self, *, never_ready: bool) -> list[Command]:
+        """No worker will come for those who wait, or none that is fresh: they are told."""
+        parts, commands = self._parts, list[Command]()
+        if parts.hiring.hopeless is not None:
+            for waiting in parts.queue.pop_all():
+                commands += parts.ledger.settle(waiting, parts.hiring.hopeless)
+        elif never_ready and parts.hiring.barren is not None:
+            for waiting in parts.queue.pop_all_for_fresh():
+                commands += parts.ledger.settle(waiting, parts.hiring.barren)
+        return commands
