@@ -4,7 +4,7 @@ A ticker on the loop wants to wake every 2 ms; how much later it does is the lag
 Meanwhile as many thumbnails as possible are made, on as many workers as there are processors, two in hand for each. In turns,
 in the same run:
 
-- offloop, with its workers at the default niceness, at 0 and at 19;
+- offloop, with its workers at the default niceness, at 0 and at 19, and with what nobody else wants ("idle");
 - threads of the server, `ProcessPoolExecutor`, loky and anyio.to_process, which all do the same work with the same code;
 - hand-fed processes at niceness 5 and at 0: a pipe and a reader for each, and nothing else. The floor.
 
@@ -44,7 +44,7 @@ Work = Callable[[bytes], Awaitable[object]]
 
 
 @asynccontextmanager
-async def offloop(nice: int | None) -> AsyncGenerator[Work]:
+async def offloop(nice: int | str | None) -> AsyncGenerator[Work]:
     given = {} if nice is None else {"nice": nice}
     async with Pool(WORKERS, plugins=["vips"], **given) as pool:
         yield lambda source: pool.run(source, PIPELINE)
@@ -131,6 +131,7 @@ def contenders() -> dict[str, Callable[[], object]]:
         "offloop": lambda: offloop(None),
         "offloop, niceness 0": lambda: offloop(0),
         "offloop, niceness 19": lambda: offloop(19),
+        "offloop, idle": lambda: offloop("idle"),
         "by hand, niceness 0": lambda: by_hand(0),
         "threads": lambda: executor(ThreadPoolExecutor(WORKERS)),
         "ProcessPoolExecutor": lambda: executor(ProcessPoolExecutor(WORKERS, mp_context=spawn)),

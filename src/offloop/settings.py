@@ -67,7 +67,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_tasks_per_worker: int | None = None  # a worker is replaced after so many tasks; None: never
     max_worker_age: float | None = None  # or after so many seconds
     max_worker_memory: int | str | None = None  # or when it has so much private memory between two tasks
-    nice: int = 5  # how much lower than the server's the workers' priority is
+    nice: int | Literal["idle"] = 5  # how much lower than the server's the workers' priority is
     tenant_weights: Mapping[str, float] | None = None  # shares of the workers' time; who is not named has 1
     plugins: Sequence[str | Plugin | type[Plugin]] | None = None  # None: every installed plugin
 
@@ -87,7 +87,10 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
             check_range("max_queue_bytes", _named_size("max_queue_bytes", self.max_queue_bytes), 0, math.inf, whole=True)
         if self.admission not in get_args(AdmissionName):
             raise ValueError(f"admission={self.admission!r}: must be one of {', '.join(map(repr, get_args(AdmissionName)))}")
-        check_range("nice", self.nice, 0, 19, whole=True)
+        if isinstance(self.nice, str) and self.nice != "idle":
+            raise ValueError(f"nice={self.nice!r}: must be from 0 to 19, or 'idle'")
+        if self.nice != "idle":
+            check_range("nice", self.nice, 0, 19, whole=True)
         check_seconds("grace", self.grace)
         check_seconds("start_timeout", self.start_timeout)
         self._check_tenants()

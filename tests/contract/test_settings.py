@@ -65,6 +65,7 @@ REFUSED: list[tuple[str, Any, type[Exception], str]] = [
     ("nice", -1, ValueError, "from 0 to 19"),
     ("nice", 20, ValueError, "from 0 to 19"),
     ("nice", 5.0, TypeError, "whole number"),
+    ("nice", "low", ValueError, "or 'idle'"),
     ("spares", 1025, ValueError, "from 0 to 1,024"),
     ("retries", 101, ValueError, "from 0 to 100"),
     ("restart_intensity", -1, ValueError, "at least 0"),

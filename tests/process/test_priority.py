@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import re
+import pty
+import subprocess
+import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +19,66 @@ from offloop.testing.faults import FaultsPlugin, Inspect
 pytestmark = pytest.mark.anyio
 
 
-async def priority_of_a_worker(nice: int | None) -> tuple[int, int | None]:
-    """The niceness of a worker's process and of its autogroup, where there are such."""
-    settings: dict[str, Any] = {} if nice is None else {"nice": nice}
-    async with Pool(1, plugins=[FaultsPlugin], **settings) as pool:
-        pid = (await pool.run(b"", [Inspect()])).info.pid
-        group = Path(f"/proc/{pid}/autogroup")
-        niceness = re.search(r"nice (-?\d+)", group.read_text()) if group.exists() else None
-        return os.getpriority(os.PRIO_PROCESS, pid), niceness and int(niceness[1])
+async def worker_of(pool: Pool) -> int:
+    return (await pool.run(b"", [Inspect()])).info.pid
 
 
 @pytest.mark.parametrize(("nice", "expected"), [(None, 5), (0, 0), (1, 1), (19, 19)])
 async def test_workers_are_nicer_than_the_server_by_what_was_asked(
     anyio_backend: object, nice: int | None, expected: int
 ) -> None:
+    settings: dict[str, Any] = {} if nice is None else {"nice": nice}
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    niceness, of_group = await priority_of_a_worker(nice)
-    assert niceness == min(own + expected, 19)
-    assert of_group in (None, niceness), "a session of its own has a niceness of its own"
+    async with Pool(1, plugins=[FaultsPlugin], **settings) as pool:
+        assert os.getpriority(os.PRIO_PROCESS, await worker_of(pool)) == min(own + expected, 19)
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="Linux has such a class")
+async def test_idle_workers_have_what_nobody_else_wants_with_all_their_threads(anyio_backend: object) -> None:
+    async with Pool(1, plugins=[FaultsPlugin], nice="idle") as pool:
+        threads = [int(thread.name) for thread in Path(f"/proc/{await worker_of(pool)}/task").iterdir()]
+        assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_IDLE}
+        assert len(threads) > 1, "one of them listens"
+
+
+async def test_a_worker_is_in_the_servers_session_and_in_a_group_of_its_own(anyio_backend: object) -> None:
+    async with Pool(1, plugins=[FaultsPlugin]) as pool:
+        pid = await worker_of(pool)
+        assert os.getsid(pid) == os.getsid(0), "the scheduler weighs it against the server"
+        assert os.getpgid(pid) == pid, "a terminal's signals are not for it"
+
+
+SERVER = """
+import anyio, os
+from offloop import Pool
+from offloop.testing.faults import FaultsPlugin, Inspect
+
+def terminal_of(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        return int(stat.read().rpartition(")")[2].split()[4])
+
+async def main():
+    async with Pool(1, plugins=[FaultsPlugin]) as pool:
+        pid = (await pool.run(b"", [Inspect()])).info.pid
+        assert os.getsid(pid) == os.getsid(0)
+        print(terminal_of("self") != 0, terminal_of(pid) != 0)
+
+anyio.run(main)
+"""
+
+
+def test_a_worker_has_no_terminal_though_the_server_does() -> None:
+    master, slave = pty.openpty()
+
+    def take_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+    try:
+        found = subprocess.run(
+            [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True, check=True, timeout=60, preexec_fn=take_terminal
+        )
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert found.stdout.split() == ["True", "False"]

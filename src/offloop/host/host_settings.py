@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
@@ -15,7 +16,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How workers are started, and what of."""
 
     plugins: dict[str, str]  # name -> "module:attribute" of the light half
-    nice: int  # how much lower than the server's the workers' priority is
+    nice: int | Literal["idle"]  # how much lower than the server's the workers' priority is
     launch: Launcher
     max_private_bytes: int | None  # what the system lets a worker have for itself; None: any amount
     memory_pressure: Callable[[], tuple[float, float]]  # the share of memory that is available, and of time that was stalled

@@ -137,7 +137,7 @@ def spawn(inbox_fd: int, outbox_fd: int) -> WorkerProcess:
             stdout=ends.log_writer,
             stderr=ends.log_writer,
             pass_fds=inherited,
-            start_new_session=True,  # a terminal's signals are for the server
+            process_group=0,  # a terminal's signals are for the server
         )
         worker = WorkerProcess(process, ends.ours, ends.lifeline, ends.log)
     except BaseException:

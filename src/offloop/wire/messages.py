@@ -7,6 +7,8 @@ listened to any more.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from .framing import HEADER, HEADER_NBYTES, ProtocolError
@@ -68,7 +70,7 @@ class Configure(_Message, frozen=True, tag="configure"):
     outbox_nbytes: int
     plugins: dict[str, str]  # name -> "module:attribute" of the light half
     import_path: list[bytes]  # the server's sys.path: what it could import, the worker can
-    nice: int = 0  # how much nicer than the server the worker is to be
+    nice: int | Literal["idle"] = 0  # how much nicer than the server; or it has only what nobody else wants
     max_private_bytes: int | None = None  # that the process may ever have for itself; None: any number
 
 

@@ -21,6 +21,7 @@ from .memory import PrivateMemory
 from .priority import yield_to_server
 from .segments import Segment
 from .stages import Stages
+from .terminal import leave_terminal
 
 __all__ = ["main"]
 
@@ -29,6 +30,7 @@ def main(descriptors: list[int]) -> None:
     """Serve until told to retire or until the supervisor is gone. Descriptors: channel, lifeline, inbox, outbox."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the server's business
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a server that ignores it passes that on, and `wait` would find no exit code
+    leave_terminal()
     channel_fd, lifeline_fd, inbox_fd, outbox_fd = (seclude(fd) for fd in descriptors)
     hold_lifeline(lifeline_fd)
     sys.stdout = open(1, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115 (for good)
