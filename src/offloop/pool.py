@@ -23,7 +23,7 @@ from .host.process import spawn
 from .host.supervisor import Supervisor
 from .machine import memory_pressure
 from .operation import Header, Operation, Plugin
-from .plugins import Registry
+from .plugins import Planner, Registry
 from .results import Result
 from .settings import PoolSettings, check_order, check_retries, check_room, check_seconds, check_workers
 from .sources import Bytes, File, Source, classify
@@ -143,6 +143,7 @@ class Pool:
         self._supervisor: Supervisor | None = None
         self._intake: Intake
         self._registry: Registry
+        self._planner: Planner
 
     async def __aenter__(self) -> Self:
         """Load the plugins and start the workers; returns when each has had its start.
@@ -156,6 +157,7 @@ class Pool:
         if self._supervisor is not None:
             raise PoolClosed("a pool can be entered only once")
         self._registry = Registry(self._settings.plugins)
+        self._planner = Planner(self._registry)
         core_settings = self._settings.resolved()
         supervisor = Supervisor(
             core_settings,
@@ -241,9 +243,7 @@ class Pool:
         if priority or tenant is not None:
             check_order(priority, tenant)
         material = classify(source)
-        operations = pipeline if isinstance(pipeline, list | Operation) else list(pipeline)
-        stages = self._registry.stages(operations)
-        forecaster = self._registry.maybe_forecaster(operations)
+        stages, forecaster = self._planner.plan(pipeline)
         retries = self._settings.retries if retries is None else check_retries(retries)
         submission = Submission(
             supervisor, self._intake, stages, forecaster, timeout, queue_timeout, retries, priority, tenant, _destination(to)

@@ -7,6 +7,8 @@ fewest new pages, and among those the tightest.
 
 from __future__ import annotations
 
+from math import inf
+
 from .ranges import RangeSet
 
 __all__ = ["PAGE_NBYTES", "SegmentAllocator", "pages"]
@@ -33,21 +35,22 @@ class SegmentAllocator:
 
     def allocate(self, nbytes: int) -> int | None:
         """The offset of a free range of so many bytes, which is now taken; None if there is no hole as large."""
-        best: tuple[int, int, int] | None = None
+        offset: int | None = None
+        fewest = tightest = inf
         for start, end in self._free:
-            if end - start < nbytes:
+            length = end - start
+            if length < nbytes:
                 continue
-            new_pages = nbytes - sum(high - low for low, high in self.reserved.overlaps(start, start + nbytes))
-            best = min(best or (new_pages, end - start, start), (new_pages, end - start, start))
-        if best is None:
-            return None
-        offset = best[2]
-        self._free.remove(offset, offset + nbytes)
+            new_nbytes = nbytes - self.reserved.covered(start, start + nbytes)
+            if new_nbytes < fewest or (new_nbytes == fewest and length < tightest):
+                offset, fewest, tightest = start, new_nbytes, length
+        if offset is not None:
+            self._free.remove(offset, offset + nbytes)
         return offset
 
     def free(self, offset: int, nbytes: int) -> None:
         """Give a range back. Its pages stay reserved."""
-        if self._free.overlaps(offset, offset + nbytes):
+        if self._free.covered(offset, offset + nbytes):
             raise ValueError(f"[{offset}, {offset + nbytes}) is free already, at least in part")
         self._free.add(offset, offset + nbytes)
 

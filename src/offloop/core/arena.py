@@ -135,32 +135,36 @@ class Arena:
             The block, and the reservation that must be carried out before it is touched, if one must; the block is then also
             held by the reservation. None if there is no room now.
         """
-        if self.used_bytes + pages(nbytes) > self.ceiling_bytes - leave_bytes:
+        nbytes = pages(nbytes)
+        if self.used_bytes + nbytes > self.ceiling_bytes - leave_bytes:
             return None
         segment = self._segments[segment_id]
-        offset = segment.allocate(pages(nbytes))
+        offset = segment.allocate(nbytes)
         if offset is None:
             return None
-        gaps = segment.reserved.gaps(offset, offset + pages(nbytes))
-        give_back = self._make_room(sum(end - start for start, end in gaps), leave_bytes) if gaps else ()
+        if segment.reserved.covered(offset, offset + nbytes) == nbytes:
+            return self._enter(segment_id, offset, nbytes, holder, owner), None
+        gaps = segment.reserved.gaps(offset, offset + nbytes)
+        give_back = self._make_room(sum(end - start for start, end in gaps), leave_bytes)
         if give_back is None:
-            segment.free(offset, pages(nbytes))
+            segment.free(offset, nbytes)
             return None
-        block = self._enter(segment_id, offset, pages(nbytes), holder, owner)
-        return block, self._reserve(segment, block, give_back, gaps) if gaps else None
+        block = self._enter(segment_id, offset, nbytes, holder, owner)
+        return block, self._reserve(segment, block, give_back, gaps)
 
     def maybe_allocate_reserved(self, segment_id: int, nbytes: int, holder: Holder, owner: int | None = None) -> Block | None:
         """As `allocate`, but only where the pages are there already."""
-        if self.used_bytes + pages(nbytes) > self.ceiling_bytes:
+        nbytes = pages(nbytes)
+        if self.used_bytes + nbytes > self.ceiling_bytes:
             return None
         segment = self._segments[segment_id]
-        offset = segment.allocate(pages(nbytes))
+        offset = segment.allocate(nbytes)
         if offset is None:
             return None
-        if segment.reserved.gaps(offset, offset + pages(nbytes)):
-            segment.free(offset, pages(nbytes))
+        if segment.reserved.covered(offset, offset + nbytes) < nbytes:
+            segment.free(offset, nbytes)
             return None
-        return self._enter(segment_id, offset, pages(nbytes), holder, owner)
+        return self._enter(segment_id, offset, nbytes, holder, owner)
 
     def shrink(self, block: Block, nbytes: int) -> None:
         """Keep only the pages of a block's first `nbytes`; the rest is free again."""

@@ -23,24 +23,50 @@ class RangeSet:
 
     def add(self, start: int, end: int) -> None:
         """Put [start, end) in; what is already there stays there."""
-        first = bisect_left(self._ends, start)  # the first range that touches or follows
-        last = bisect_right(self._starts, end)  # one past the last range that touches or precedes
-        if first < last:
-            start = min(start, self._starts[first])
-            end = max(end, self._ends[last - 1])
-        self.total += (end - start) - sum(self._ends[i] - self._starts[i] for i in range(first, last))
-        self._starts[first:last] = [start]
-        self._ends[first:last] = [end]
+        starts, ends = self._starts, self._ends
+        first = bisect_left(ends, start)  # the first range that touches or follows
+        last = bisect_right(starts, end, first)  # one past the last range that touches or precedes
+        if first == last:
+            starts.insert(first, start)
+            ends.insert(first, end)
+            self.total += end - start
+            return
+        start, end = min(start, starts[first]), max(end, ends[last - 1])
+        self.total += end - start
+        for index in range(first, last):
+            self.total -= ends[index] - starts[index]
+        starts[first:last] = [start]
+        ends[first:last] = [end]
 
     def remove(self, start: int, end: int) -> None:
         """Take [start, end) out, as far as it is there."""
-        for low, high in self.overlaps(start, end):
-            index = bisect_right(self._starts, low) - 1
-            outer_start, outer_end = self._starts[index], self._ends[index]
-            pieces = [(a, b) for a, b in ((outer_start, low), (high, outer_end)) if a < b]
-            self._starts[index : index + 1] = [a for a, _ in pieces]
-            self._ends[index : index + 1] = [b for _, b in pieces]
-            self.total -= high - low
+        starts, ends = self._starts, self._ends
+        first = bisect_right(ends, start)  # the first range that ends behind the start
+        last = bisect_left(starts, end, first)  # one past the last range that begins before the end
+        if first == last:
+            return
+        left, right = starts[first], ends[last - 1]
+        for index in range(first, last):
+            self.total -= ends[index] - starts[index]
+        starts[first:last] = ends[first:last] = []
+        if end < right:
+            starts.insert(first, end)
+            ends.insert(first, right)
+            self.total += right - end
+        if left < start:
+            starts.insert(first, left)
+            ends.insert(first, start)
+            self.total += start - left
+
+    def covered(self, start: int, end: int) -> int:
+        """How many of [start, end) are in the set."""
+        starts, ends = self._starts, self._ends
+        index, count = bisect_right(ends, start), 0
+        while index < len(starts) and (low := starts[index]) < end:
+            high = ends[index]
+            count += (high if high < end else end) - (low if low > start else start)  # noqa: FURB136 (min and max take longer)
+            index += 1
+        return count
 
     def overlaps(self, start: int, end: int) -> list[tuple[int, int]]:
         """The parts of [start, end) that are in the set, in order."""

@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections import deque
 from contextlib import suppress
+from functools import partial
 
 from ..core.arena import Block
 from . import forks
@@ -31,14 +32,20 @@ class Exports:
             forks.keep(self.wake_fd, self._wake_writer)
         os.set_blocking(self.wake_fd, False)
         os.set_blocking(self._wake_writer, False)
+        self._views: dict[int, weakref.ref[object]] = {}  # by the generation of the block; each goes with what it refers to
         self._wake_lock = threading.RLock()  # a finalizer may strike while this thread is waking already
         self.wake_wanted = False  # somebody waits for memory: a block that comes back is news
 
     def view(self, segment: Segment, block: Block, nbytes: int) -> memoryview:
         """A writable view of a block's first `nbytes`; the block is returned when every object that refers to it is gone."""
         array = segment.export(block.offset, block.nbytes)  # whole pages: few different lengths, so few ctypes types
-        weakref.finalize(array, self.return_block, block.generation).atexit = False
+        self._views[block.generation] = weakref.ref(array, partial(self._view_gone, block.generation))
         return memoryview(array).cast("B")[:nbytes]
+
+    def _view_gone(self, generation: int, _reference: object) -> None:
+        """From any thread, between any two lines."""
+        del self._views[generation]
+        self.return_block(generation)
 
     def return_block(self, generation: int) -> None:
         """Say that nobody uses the block any more. From any thread, at any time."""

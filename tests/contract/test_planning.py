@@ -1,0 +1,103 @@
+"""A pipeline is looked at once, and known again by its types and its encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from offloop.errors import InvalidTask
+from offloop.operation import Operation, Plugin
+from offloop.plugins import Planner, Registry
+
+
+class Turn(Operation, frozen=True):
+    degrees: Any = 90
+
+
+class Twin(Operation, frozen=True, tag="Turn2"):
+    degrees: Any = 90
+
+
+class CountingPlugin(Plugin):
+    name = "counting"
+    operations = (Turn, Twin)
+    processor = "nowhere.processor:Processor"
+
+    def __init__(self) -> None:
+        self.checked = 0
+
+    def check(self, operations: Sequence[Operation]) -> None:
+        self.checked += 1
+        if len(operations) > 3:
+            raise InvalidTask("too many turns")
+
+
+@pytest.fixture
+def planner() -> Planner:
+    return Planner(Registry([CountingPlugin]))
+
+
+def checks(planner: Planner) -> int:
+    plugin = planner._registry.plugins["counting"].plugin
+    assert isinstance(plugin, CountingPlugin)
+    return plugin.checked
+
+
+def sent(planner: Planner, *operations: Operation) -> list[Any]:
+    return [msgspec.msgpack.decode(stage.operations) for stage in planner.plan(operations).stages]
+
+
+def test_equal_pipelines_are_checked_and_encoded_once(planner: Planner) -> None:
+    first = planner.plan([Turn(1), Turn(2)])
+    assert planner.plan([Turn(1), Turn(2)]) is first
+    assert planner.plan(iter((Turn(1), Turn(2)))) is first
+    assert checks(planner) == 1
+
+
+def test_what_is_sent_differs_where_a_worker_would_see_a_difference(planner: Planner) -> None:
+    for degrees in (1, 1.0, True, "1", [1]):
+        ((turn,),) = sent(planner, Turn(degrees))
+        assert type(turn[1]) is type(degrees)
+    assert sent(planner, Twin(1)) == [[["Turn2", 1]]]
+    assert sent(planner, Turn(1), Turn(2)) == [[["Turn", 1], ["Turn", 2]]]
+    assert sent(planner, Turn(2), Turn(1)) == [[["Turn", 2], ["Turn", 1]]]
+
+
+def test_an_operation_that_was_changed_from_within_is_another_one(planner: Planner) -> None:
+    degrees = [1]
+    turn = Turn(degrees)
+    sent(planner, turn)
+    degrees.append(2)
+    assert sent(planner, turn) == [[["Turn", [1, 2]]]]
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [[], [5], ["Turn"], [Turn], [Turn(object())], [Turn("\ud800")], [Turn()] * 4],
+    ids=repr,
+)
+def test_what_is_refused_is_refused_each_time(planner: Planner, pipeline: list[Any]) -> None:
+    for _ in range(2):
+        with pytest.raises(InvalidTask):
+            planner.plan(pipeline)
+
+
+def test_a_single_operation_is_refused_with_how_to_write_it(planner: Planner) -> None:
+    with pytest.raises(InvalidTask, match="write it as a list"):
+        planner.plan(Turn())  # pyright: ignore[reportArgumentType]
+
+
+def test_long_pipelines_and_more_than_a_few_are_not_remembered(planner: Planner) -> None:
+    planner.plan([Turn("x" * 5000)])
+    assert len(planner._plans) == 0
+    for degrees in range(300):
+        planner.plan([Turn(degrees)])
+    assert len(planner._plans) == 256
+    before = checks(planner)
+    planner.plan([Turn(299)])
+    assert checks(planner) == before
+    planner.plan([Turn(0)])
+    assert checks(planner) == before + 1
