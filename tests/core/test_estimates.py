@@ -196,3 +196,11 @@ def test_a_workers_first_task_says_nothing_of_time_as_plugins_were_loaded_in_it(
     assert peak_of(estimates, task(estimate=SAID)) == pytest.approx(300 * MIB, rel=0.01)
     estimates.learn(task(estimate=SAID), done(300 * MIB), 3.0)
     assert cost_of(estimates, task(estimate=SAID)) == pytest.approx(3.0)
+
+
+def test_a_workers_first_task_leaves_nothing_behind_where_it_says_nothing_of_memory() -> None:
+    estimates = Estimates()
+    estimates.learn(task(MIB), done(), 2.0, first=True)
+    assert len(estimates) == 0
+    estimates.learn(task(MIB), done(peak_bytes=64 * MIB), 2.0, first=True)
+    assert len(estimates) == 1

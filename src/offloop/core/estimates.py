@@ -104,6 +104,8 @@ class Estimates:
         if isinstance(answer, Failed) and not at_limit:
             return  # it stopped somewhere on the way
         said_s, said_bytes = _said_of(task, spec)
+        if first and not at_limit and answer.peak_bytes <= 0:
+            return
         correction = self._touch(_kind_of(task, spec))
         if at_limit:
             correction.memory = _bounded(correction.memory * _FACTOR_AFTER_LIMIT)

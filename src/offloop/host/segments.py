@@ -15,8 +15,6 @@ import errno
 import mmap
 import os
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from hashlib import blake2b
 from multiprocessing.shared_memory import SharedMemory
 
@@ -64,11 +62,9 @@ class Segment:
         try:
             self._memory = mmap.mmap(self._fd, nbytes)
         except BaseException:
-            self._close_descriptors()
+            _close(self._fd, self.worker_fd)
             raise
-        self._users = 0  # threads that use a descriptor right now
-        self._closed = False
-        self._users_lock = threading.Lock()
+        self._users = _Users(self._fd, self.worker_fd)
         self._seen = RangeSet()  # pages that large writes have filled before: it pays to copy through the mapping
         self._seen_lock = threading.Lock()
 
@@ -80,7 +76,7 @@ class Segment:
         """
         position = start
         try:
-            with self._in_use():
+            with self._users:
                 while position < end:  # in pieces, as in `write`
                     os.posix_fallocate(self._fd, position, min(_FETCH_NBYTES, end - position))
                     position += _FETCH_NBYTES
@@ -100,7 +96,7 @@ class Segment:
 
     def write(self, offset: int, data: memoryview) -> None:
         """Copy bytes in through the descriptor: no page fault here, and no GIL while it lasts."""
-        with self._in_use():
+        with self._users:
             while data:  # in pieces: a write locks the whole segment, and the loop may want to write a few bytes meanwhile
                 written = os.pwrite(self._fd, data[:_WRITE_NBYTES], offset)
                 data = data[written:]
@@ -146,33 +142,47 @@ class Segment:
 
     def close(self) -> None:
         """Give up the descriptors, or have the last thread that uses them do it. Views that exist stay valid."""
-        with self._users_lock:
-            self._closed = True
-            if not self._users:
-                self._close_descriptors()
+        self._users.send_away()
 
-    @contextmanager
-    def _in_use(self) -> Generator[None]:
-        """Keep the descriptors open: a thread must not write to a number that is another file by now.
+
+class _Users:
+    """Those who use descriptors right now, which stay open meanwhile: a thread must not write to a number that is another file
+    by now."""
+
+    def __init__(self, *descriptors: int) -> None:
+        self._descriptors = descriptors  # closed when they were sent away and the last has left
+        self._count = 0
+        self._sent_away = False
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        """Come.
 
         Raises:
-            PoolClosed: they are closed.
+            PoolClosed: they were sent away.
         """
-        with self._users_lock:
-            if self._closed:
+        with self._lock:
+            if self._sent_away:
                 raise PoolClosed("the pool was closed while a source was copied")
-            self._users += 1
-        try:
-            yield
-        finally:
-            with self._users_lock:
-                self._users -= 1
-                if self._closed and not self._users:
-                    self._close_descriptors()
+            self._count += 1
 
-    def _close_descriptors(self) -> None:
-        os.close(self._fd)
-        os.close(self.worker_fd)
+    def __exit__(self, *_exc: object) -> None:
+        with self._lock:
+            self._count -= 1
+            if self._sent_away and not self._count:
+                _close(*self._descriptors)
+
+    def send_away(self) -> None:
+        """Nobody may come any more."""
+        with self._lock:
+            self._sent_away = True
+            if not self._count:
+                _close(*self._descriptors)
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _pointer_to(data: memoryview) -> bytes | int | None:
