@@ -2,7 +2,7 @@
 
 A ticker on the loop wants to wake every 2 ms; how much later it does is the lag that every request of a server would feel.
 Meanwhile as many thumbnails as possible are made, on as many workers as there are processors, two in hand for each. In turns,
-in the same run:
+in the same run, each of them alone in the server while it is measured:
 
 - offloop, with its workers at the default niceness, at 0 and at 19, and with what nobody else wants ("idle");
 - threads of the server, `ProcessPoolExecutor`, loky and anyio.to_process, which all do the same work with the same code;
@@ -22,7 +22,7 @@ import os
 import statistics
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter
@@ -120,13 +120,15 @@ async def measure(work: Work, sources: list[bytes], seconds: float) -> tuple[lis
     return lags, done / seconds
 
 
-async def idle_work(_source: bytes) -> None:
-    await asyncio.sleep(0.05)
+@asynccontextmanager
+async def nobody() -> AsyncGenerator[Work]:
+    yield lambda _: asyncio.sleep(0.05)
 
 
-def contenders() -> dict[str, Callable[[], object]]:
+def contenders() -> dict[str, Callable[[], AbstractAsyncContextManager[Work]]]:
     spawn = multiprocessing.get_context("spawn")
-    found: dict[str, Callable[[], object]] = {
+    found: dict[str, Callable[[], AbstractAsyncContextManager[Work]]] = {
+        "idle": nobody,
         "by hand, niceness 5": lambda: by_hand(5),
         "offloop": lambda: offloop(None),
         "offloop, niceness 0": lambda: offloop(0),
@@ -150,16 +152,13 @@ async def main(rounds: int, seconds: float) -> None:
     sources = [path.read_bytes() for path in sorted(PHOTOS.glob("*.jp*g"))]
     lags: dict[str, list[float]] = {}
     rates: dict[str, list[float]] = {}
-    async with AsyncExitStack() as stack:
-        works: dict[str, Work] = {"idle": idle_work}
+    for _ in range(rounds):
         for name, make in contenders().items():
-            works[name] = await stack.enter_async_context(make())
-            await measure(works[name], sources, 0.5)  # everybody has loaded everything
-        for _ in range(rounds):
-            for name, work in works.items():
+            async with make() as work:  # alone, as in a server
+                await measure(work, sources, 0.5)  # it has loaded everything
                 lag, rate = await measure(work, sources, seconds)
-                lags.setdefault(name, []).append(percentile(lag, 99))
-                rates.setdefault(name, []).append(rate)
+            lags.setdefault(name, []).append(percentile(lag, 99))
+            rates.setdefault(name, []).append(rate)
     floor_lag = statistics.median(lags["by hand, niceness 5"])
     floor_rate = statistics.median(rates["by hand, niceness 5"])
     print(f"{WORKERS} workers, {IN_HAND} thumbnails in hand, {rounds} turns of {seconds:g} s; medians of the turns")
