@@ -35,6 +35,17 @@ def test_a_task_with_retries_is_run_again_by_the_next_worker() -> None:
     assert isinstance(outcome_of(pool.done(1), 1), Completed)
 
 
+def test_each_time_it_may_ask_for_memory_as_often_as_the_first() -> None:
+    pool = PoolScript().opened()
+    pool.run(1, retries=1)
+    pool.granted(1, 5000)
+    task = pool.core.ledger.get(1)
+    assert task is not None
+    assert task.needs == 1
+    pool.reaped()
+    assert task.needs == 0
+
+
 def test_when_its_retries_are_used_up_it_ends() -> None:
     pool = PoolScript().opened()
     pool.run(1, retries=2)

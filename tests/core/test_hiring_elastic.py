@@ -12,7 +12,7 @@ from offloop.core.worker_state import WorkerState
 from offloop.wire.messages import Retire
 
 from .firm import Firm
-from .pool_script import PoolScript, estimate, of_type, runs
+from .pool_script import MIB, PoolScript, estimate, of_type, runs
 
 S = WorkerState
 IDLE_S = 30.0
@@ -194,6 +194,13 @@ def test_under_pressure_nobody_is_hired_for_those_that_wait() -> None:
     commands = [command for task_id in range(1, 9) for command in pool.run(task_id)]
     assert starts(commands) == 0
     assert len(pool.core.crew) == 2
+
+
+def test_nobody_is_hired_for_those_that_only_wait_for_memory() -> None:
+    pool = PoolScript(4, min_workers=1, budget_bytes=512 * MIB).opened().spawned()
+    pool.run(1, estimate=estimate(300 * MIB, 0.01))
+    assert starts(pool.run(2, estimate=estimate(300 * MIB, 0.01))) == 0
+    assert starts(pool.run(3, estimate=estimate(50 * MIB, 0.01))) > 0, "there is memory for this one"
 
 
 def test_a_pool_that_closes_under_pressure_runs_nothing_more() -> None:

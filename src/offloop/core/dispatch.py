@@ -215,11 +215,12 @@ class Dispatch:
 
     def _threads(self) -> int:
         """A large task gets its share of all processors, if nobody who waits could use them."""
-        if self.queue and self._anyone_fits():
+        if self.queue and self.anyone_fits:
             return 1
         return max(self.crew.limit // self.crew.at_work, 1)
 
-    def _anyone_fits(self) -> bool:
+    @property
+    def anyone_fits(self) -> bool:
         """Whether there is memory for any of those who are next."""
         if not self.queue.wants_any:
             return True

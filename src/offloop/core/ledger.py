@@ -70,6 +70,7 @@ class Ledger:
                 self.waits.record(task.dispatched_at - task.submitted_at)
             self.runs.record(self._journal.now - task.dispatched_at)
             task.timed = task.dispatches
+        task.needs = 0
         if task.needed_bytes is not None:
             self._supply.withdraw(task)
         if task.granted:

@@ -175,7 +175,7 @@ class PoolState(Parts):
             if queue.earliest <= now:
                 return commands  # there are more of them, and the next event is now
         commands += self.dispatch.feed(now)
-        if self.hiring.may_grow and queue and not self.crew.idle:
+        if self.hiring.may_grow and queue and not self.crew.idle and self.dispatch.anyone_fits:
             commands += self.hiring.want_for(len(queue), now)
         if queue.wants_fresh:
             self.hiring.make_room_for_a_fresh_one()
