@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import threading
 import tracemalloc
 from collections.abc import Sequence
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
-from weighing_plugin import Take, WeighingPlugin
+from weighing_plugin import HesitantPlugin, Take, WeighingPlugin
 
 from offloop import Pool
 from offloop.appraisal import Appraisal, appraise
@@ -129,3 +133,25 @@ async def test_files_that_wait_for_room_are_not_kept_in_the_servers_own_memory(a
             task_group.cancel_scope.cancel()
         del in_the_way
     assert taken_bytes < crowd * 200_000 / 3
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_buffer_whose_task_is_cancelled_while_its_header_is_read_needs_no_collector(anyio_backend: object) -> None:
+    async with Pool(1, plugins=[HesitantPlugin]) as pool:
+        buffer = await pool.buffer(100_000).ready()
+        buffer.view[:4] = b"text"
+        HesitantPlugin.asked.clear()
+        HesitantPlugin.allowed.clear()
+        gc.disable()
+        try:
+            task = asyncio.create_task(pool.run(buffer, [Take()]))
+            await anyio.to_thread.run_sync(HesitantPlugin.asked.wait, 20)
+            task.cancel()
+            HesitantPlugin.allowed.set()
+            with suppress(asyncio.CancelledError):
+                await task
+            del task
+            await asyncio.sleep(0)  # the loop lets go of the last that it ran
+            assert pool.statistics().leases["caller"] == 0
+        finally:
+            gc.enable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 
 from offloop import Encoded, Estimate, Header, Operation, Payload, Plugin, Task, WorkerContext
@@ -49,3 +50,16 @@ class WeighingProcessor:
             task.checkpoint()
             os.sched_yield()
         return Encoded(task.allocate(take.result_mebibytes * MIB), {"threads": task.threads})
+
+
+class HesitantPlugin(WeighingPlugin):
+    """Says what its tasks will take when it is allowed to."""
+
+    name = "hesitant"
+    asked = threading.Event()
+    allowed = threading.Event()
+
+    def estimate(self, header: Header | None, operations: Sequence[Operation], nbytes: int) -> Estimate | None:
+        self.asked.set()
+        assert self.allowed.wait(20)
+        return super().estimate(header, operations, nbytes)

@@ -62,13 +62,15 @@ class Errands:
             return await anyio.to_thread.run_sync(function, *arguments, limiter=limiter)
         ended = Signal()
         begun = False
+        work = [(function, arguments)]  # taken out, as the outcome is: a thread that idles keeps what it did last
         outcome: list[Value] = []
         errors: list[Exception] = []
 
         def call() -> None:
             nonlocal begun
             begun = True
-            outcome.append(function(*arguments))
+            what, given = work.pop()
+            outcome.append(what(*given))
 
         async def errand() -> None:
             try:
@@ -91,8 +93,8 @@ class Errands:
         self.run(errand)
         await ended.wait_whatever_happens()
         if errors:
-            raise errors[0]
-        return outcome[0]
+            raise errors.pop()  # this frame, which its traceback refers to, is not to refer to it
+        return outcome.pop()
 
     def close(self) -> None:
         """Start what still waits, and end the tasks that run until now."""

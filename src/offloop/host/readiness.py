@@ -76,7 +76,10 @@ class Signal:
                 except anyio.get_cancelled_exc_class() as cancellation:
                     held = cancellation
         if held is not None:
-            raise held
+            try:
+                raise held
+            finally:
+                del held  # its traceback refers to this frame, and to all that its callers hold
 
 
 async def when_readable(descriptor: int, callback: Callable[[], bool]) -> None:
