@@ -86,7 +86,7 @@ class Plugin:
     event loop itself, which saves each task a turn through a thread. A promise that wants a test with hostile sources."""
 
     def check(self, operations: Sequence[Operation]) -> None:
-        """Refuse operations that cannot follow each other, before anything is started. Asked once for equal operations.
+        """Refuse operations that cannot follow each other, before anything is started. Not always asked again for equal ones.
 
         Args:
             operations: consecutive operations of this plugin, in the order of the pipeline; the source may be of any kind.

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from offloop.errors import InvalidTask
-from offloop.operation import Operation, Plugin
+from offloop.operation import Estimate, Header, Operation, Plugin
 from offloop.plugins import Planner, Registry
 
 
@@ -74,10 +74,31 @@ def test_an_operation_that_was_changed_from_within_is_another_one(planner: Plann
     assert sent(planner, turn) == [[["Turn", [1, 2]]]]
 
 
+class GuessingPlugin(CountingPlugin):
+    name = "guessing"
+    quick = True
+
+    def probe(self, data: memoryview) -> Header:
+        return Header(media_type="any", width=1, height=1)
+
+    def estimate(self, header: Header | None, operations: Sequence[Any], nbytes: int) -> Estimate:
+        return Estimate(peak_bytes=sum(operations[0].degrees), work_s=1.0)
+
+
+def test_an_estimate_is_of_the_pipeline_that_is_run_and_not_of_an_equal_one_that_was_changed_since() -> None:
+    planner = Planner(Registry([GuessingPlugin]))
+    degrees = [1]
+    planner.plan([Turn(degrees)])
+    degrees[0] = 1000
+    forecaster = planner.plan([Turn([1])]).forecaster
+    assert forecaster is not None
+    assert forecaster.of_bytes(memoryview(b""), 0) == (Estimate(peak_bytes=1, work_s=1.0), "any")
+
+
 @pytest.mark.parametrize(
     "pipeline",
     [[], [5], ["Turn"], [Turn], [Turn(object())], [Turn("\ud800")], [Turn()] * 4],
-    ids=repr,
+    ids=["none", "number", "name", "type", "object", "text", "too-many"],
 )
 def test_what_is_refused_is_refused_each_time(planner: Planner, pipeline: list[Any]) -> None:
     for _ in range(2):

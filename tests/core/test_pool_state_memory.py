@@ -285,6 +285,26 @@ def test_a_new_worker_is_primed_with_the_pages_of_its_first_grant() -> None:
     assert (pool.statistics.memory_used_bytes, pool.statistics.memory_reserved_bytes) == (0, 256 * KIB)
 
 
+def test_a_running_task_is_not_refused_what_pages_for_a_later_one_hold_for_a_moment() -> None:
+    pool = small(pages=True)
+    grant = only(of_type(pool.run(1), Send)).message.grant
+    result = pool.core.arena.get(grant.generation)
+    assert result is not None
+    pool.done(1, output=in_outbox(result, 1000))
+    (priming,) = reservations(pool.run(2))
+    pool.give_back(result)
+    assert pool.need(2, MIB) == [], "a thread is still busy with the pages"
+    (reservation,) = reservations(pool.reserved(priming))
+    assert only(of_type(pool.reserved(reservation), Send)).message.block is not None
+
+
+def test_pages_that_a_dead_worker_was_refused_are_forgotten_with_it() -> None:
+    pool = PoolScript().opened()
+    assert pool.core.supply._priming
+    pool.reaped()
+    assert not pool.core.supply._priming
+
+
 def test_pages_move_from_the_inbox_to_an_outbox_within_the_limit() -> None:
     pool = small()
     pool.give_back(pool.input(10, 768 * KIB))

@@ -15,6 +15,7 @@ import pytest
 
 from offloop import Pool
 from offloop.testing.faults import FaultsPlugin, Inspect
+from offloop.worker.terminal import leave_terminal
 
 pytestmark = pytest.mark.anyio
 
@@ -82,3 +83,15 @@ def test_a_worker_has_no_terminal_though_the_server_does() -> None:
         os.close(master)
         os.close(slave)
     assert found.stdout.split() == ["True", "False"]
+
+
+def test_what_is_no_terminal_but_has_its_name_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In some sandboxes /dev/tty is a file or another device; workers start there all the same."""
+    there = os.open
+
+    def elsewhere(path: str, flags: int) -> int:
+        assert path == "/dev/tty"
+        return there(tmp_path / "tty", flags | os.O_CREAT)
+
+    monkeypatch.setattr(os, "open", elsewhere)
+    leave_terminal()

@@ -294,7 +294,7 @@ anyio.run(main, {operation}, {timeout})
 def test_a_server_that_is_told_to_stop_drains_its_pool(
     tmp_path: Path, operation: str, timeout: float, expected: list[str], number: signal.Signals
 ) -> None:
-    """SIGINT goes to the whole group, as from a terminal: the workers have a session of their own, and work on."""
+    """SIGINT goes to the whole group, as from a terminal: the workers have groups of their own, and work on."""
     script = tmp_path / "server.py"
     script.write_text(SERVER.replace("{operation}", operation).replace("{timeout}", str(timeout)))
     server = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, start_new_session=True)

@@ -137,6 +137,10 @@ class Supply:
         self._priming.add(outbox_id)
         return [FetchPages(reservation)]
 
+    def forget_outbox(self, outbox_id: int) -> None:
+        """Its worker is dead."""
+        self._priming.discard(outbox_id)
+
     def _may_stand(self, nbytes: int) -> bool:
         standing = self._arena.leases[Holder.STANDING] * nbytes
         return standing + nbytes <= self._arena.limit_bytes - self._arena.segment_nbytes(INBOX_ID)
@@ -275,7 +279,8 @@ class Supply:
         if self._inputs and not self._arena.busy_bytes and not more_room_to_come:
             input_id, wish = self._inputs.popitem(last=False)
             return RefuseInput(input_id, self._shortage(wish.nbytes))
-        if self._all_wait(running) and not self._arena.leases[Holder.CALLER]:
+        to_come = self._arena.leases[Holder.CALLER] or self._arena.leases[Holder.RESERVATION]
+        if self._all_wait(running) and not to_come:
             slot, _, task = self._needs.popitem()[1]  # the one that waits least long
             assert task.needed_bytes is not None
             return self._refusal(slot, task, self._shortage(task.needed_bytes))

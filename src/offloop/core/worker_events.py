@@ -129,6 +129,7 @@ class WorkerEvents:
             parts.dispatch.ended(task, None, now)
             commands += parts.deaths.bury(slot, task, event, report)
         parts.answers.take_back_standing(slot)
+        parts.supply.forget_outbox(outbox_id)
         commands.append(DropOutbox(outbox_id, parts.arena.drop_segment(outbox_id)))
         accepted = begun or slot.tasks > (task is not None)
         commands += parts.hiring.replace(slot, now, report, crashed=crashed, accepted=accepted)

@@ -1,6 +1,7 @@
 """From a pipeline to what is sent of it, once: servers run the same few pipelines again and again.
 
 A pipeline is known again by its operations' types and by their encoding, which says all that a worker will ever hear of them.
+Pipelines with anything in them that can be changed are planned anew each time.
 """
 
 from __future__ import annotations
@@ -51,14 +52,26 @@ class Planner:
         except (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError):
             return self._made(operations)  # as before
         key = (*map(type, operations), encoded)
-        return self._plans.get(key) or self._remembered(key, self._made(operations), len(encoded))
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._made(operations)
+            if len(encoded) <= _MOST_NBYTES and _is_fixed(operations):
+                self._remember(key, plan)
+        return plan
 
     def _made(self, operations: list[Operation] | tuple[Operation, ...]) -> Plan:
         return Plan(self._registry.stages(operations), self._registry.maybe_forecaster(operations))
 
-    def _remembered(self, key: _Key, plan: Plan, nbytes: int) -> Plan:
-        if nbytes <= _MOST_NBYTES:
-            self._plans[key] = plan
-            if len(self._plans) > _MOST:
-                del self._plans[next(iter(self._plans))]
-        return plan
+    def _remember(self, key: _Key, plan: Plan) -> None:
+        self._plans[key] = plan
+        if len(self._plans) > _MOST:
+            del self._plans[next(iter(self._plans))]
+
+
+def _is_fixed(operations: Iterable[Operation]) -> bool:
+    """Whether nobody can change an operation later: its forecaster would then speak of another one than was encoded."""
+    try:
+        hash(tuple(operations))
+    except TypeError:
+        return False  # there is a list, a dict or the like in it
+    return True
