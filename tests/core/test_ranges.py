@@ -34,6 +34,13 @@ def test_ranges_that_do_not_touch_stay_apart_and_sorted() -> None:
     assert (list(made), made.total) == ([(0, 4), (10, 12), (20, 30)], 16)
 
 
+def test_removing_nothing_changes_nothing() -> None:
+    made = ranges_of((0, 4), (6, 8))
+    for nowhere in (0, 2, 4, 5, 8, 9):
+        made.remove(nowhere, nowhere)
+    assert (list(made), made.total) == ([(0, 4), (6, 8)], 6)
+
+
 def test_adding_over_several_ranges_swallows_them() -> None:
     made = ranges_of((0, 4), (6, 8), (10, 12), (20, 22))
     made.add(3, 11)

@@ -43,7 +43,7 @@ class RangeSet:
         starts, ends = self._starts, self._ends
         first = bisect_right(ends, start)  # the first range that ends behind the start
         last = bisect_left(starts, end, first)  # one past the last range that begins before the end
-        if first == last:
+        if first == last or start == end:
             return
         left, right = starts[first], ends[last - 1]
         for index in range(first, last):
