@@ -182,7 +182,8 @@ class Pool:
         In a forked child it ends nothing: the pool is the parent's.
 
         Raises:
-            PoolMisused: this is another thread or event loop than the one that entered the pool.
+            PoolMisused: this is another thread or event loop than the one that entered the pool; or another task, and then it
+                was ended all the same.
         """
         if self._supervisor is not None:
             if self._supervisor.home.forked:

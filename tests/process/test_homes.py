@@ -8,14 +8,17 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
 import pytest
 
-from offloop import InvalidTask, Pool, PoolMisused
+from offloop import InvalidTask, Pool, PoolClosed, PoolMisused
 from offloop.testing.faults import Echo, FaultsPlugin, Inspect, Noop
+
+ASYNCIO = [pytest.param(("asyncio", {"use_uvloop": uvloop}), id="uvloop" if uvloop else "asyncio") for uvloop in (False, True)]
 
 CALLS: dict[str, Callable[[Pool], Awaitable[object]]] = {
     "run": lambda pool: pool.run(b"abc", [Echo()]),
@@ -193,3 +196,26 @@ async def test_a_result_of_another_threads_pool_is_a_source_and_a_buffer_is_not(
 
     home = anyio.lowlevel.current_token()
     await anyio.to_thread.run_sync(lambda: anyio.run(live))
+
+
+@pytest.mark.parametrize("anyio_backend", ASYNCIO)
+@pytest.mark.anyio
+async def test_a_pool_that_is_left_in_another_task_is_ended_and_the_error_says_so(anyio_backend: object) -> None:
+    pool = Pool(1, plugins=[FaultsPlugin])
+    await asyncio.create_task(pool.__aenter__(), name="the one that enters")
+    pid = (await pool.run(b"", [Inspect()])).info.pid
+    with pytest.raises(PoolMisused, match=r"task 'the one that enters', .* task 'another': it was ended") as caught:
+        await asyncio.create_task(pool.__aexit__(None, None, None), name="another")
+    assert caught.value.what == "task"
+    assert not Path(f"/proc/{pid}").exists()
+    with pytest.raises(PoolClosed):
+        await pool.run(b"", [Noop()])
+
+
+@pytest.mark.parametrize("anyio_backend", ASYNCIO)
+@pytest.mark.anyio
+async def test_an_error_of_the_block_is_told_before_the_task_that_it_is_left_in(anyio_backend: object) -> None:
+    pool = Pool(1, plugins=[FaultsPlugin])
+    await asyncio.create_task(pool.__aenter__())
+    error = KeyError("the block's own")
+    assert not await asyncio.create_task(pool.__aexit__(KeyError, error, None)), "so `async with` raises it"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
+import weakref
 from asyncio import _get_running_loop as running_loop  # None where there is none
 from collections.abc import Callable
 from threading import get_ident
@@ -24,6 +26,9 @@ class Home:
         self.forked = False  # True in a child of the process that it names; set there by the supervisor
         self._thread = get_ident()
         self._thread_name = threading.current_thread().name
+        task = None if self.loop is None else asyncio.current_task()
+        self._task = None if task is None else weakref.ref(task)
+        self._task_name = "" if task is None else task.get_name()
 
     @property
     def in_thread(self) -> bool:
@@ -43,6 +48,13 @@ class Home:
         """
         if get_ident() != self._thread or self.forked or not self._loop_runs():
             raise self.error()
+
+    def maybe_other_task(self) -> PoolMisused | None:
+        """The error for whoever leaves the pool in another task than the one that entered it, where the loop is asyncio's."""
+        here = None if self._task is None else asyncio.current_task()
+        if self._task is None or here is None or here is self._task():
+            return None
+        return PoolMisused("task", repr(self._task_name), repr(here.get_name()))
 
     def error(self) -> PoolMisused:
         """Where the caller is instead."""

@@ -47,7 +47,7 @@ from ..core.events import (
 from ..core.phase import Phase
 from ..core.pool_state import PoolState
 from ..core.tasks import Completed, TaskSpec
-from ..errors import InternalError, MemoryLimitExceeded, OffloopError, PoolClosed
+from ..errors import InternalError, MemoryLimitExceeded, OffloopError, PoolClosed, PoolMisused
 from ..wire.handles import WrittenTo
 from . import forks
 from .chronicle import Chronicle
@@ -115,8 +115,10 @@ class Supervisor:
         Raises:
             WorkerDied: no worker could be started.
             InternalError: a defect of ours; the block was cancelled because of it.
+            PoolMisused: it is left in another task than the one that entered it.
         """
         body_error: BaseException | None = None
+        misused: PoolMisused | None = None
         try:
             async with anyio.create_task_group() as task_group:
                 self.errands.open(task_group, self._keep_time, self._hear_of_returns, self._watch_memory)
@@ -129,15 +131,17 @@ class Supervisor:
                     body_error = error  # kept out of the group, which would wrap it
                 finally:
                     await self._close()
+                    misused = self.home.maybe_other_task()
         except* Exception as defects:  # not the body's: only our own tasks' can come here
-            if not self.home.forked:  # there they come of tasks that are half the parent's
+            if not self.home.forked and misused is None:  # else of tasks that are half the parent's, or of another task's scope
                 self.standing.fail(defects)
         finally:
             self._release_memory()
             self.chronicle.close()
         self.standing.check_sound()
-        if body_error is not None:
-            raise body_error
+        error = body_error or misused
+        if error is not None:
+            raise error
 
     def apply(self, event: Event) -> None:
         """Tell the core, and do what it says, and so on until nothing follows. After a defect of ours nothing does."""
