@@ -66,8 +66,9 @@ class Pool:
         grace: seconds between telling a task or a worker to stop and SIGKILL.
         start_timeout: seconds from starting a worker to its being ready.
         nice: how much lower than the server's the workers' priority is, 0 to 19: the loop comes first when all processors
-            are busy. "idle": workers have only what nobody else wants, and the loop interrupts them at once. It is least
-            late so; but a server that keeps all processors busy by itself brings its workers to a halt.
+            are busy. "idle": workers have only what nobody else wants, and the loop interrupts them at once; but a server
+            that keeps all processors busy by itself brings its workers to a halt. A worker that is there for small tasks
+            beside large ones has a higher priority than the others, and a lower one than the server.
         tenant_weights: the shares of the workers' time that tenants have while they compete, where they are not 1.
         retries: how often a task whose worker died of it is run again, each time on a worker that has had no task before.
             For pipelines that may be run twice. A time-out is not a death.
@@ -101,7 +102,7 @@ class Pool:
         plugins: Sequence[str | Plugin | type[Plugin]] | None = None,
         grace: float = 0.25,
         start_timeout: float = 30.0,
-        nice: int | Literal["idle"] = 5,
+        nice: int | Literal["idle"] = 10,
         tenant_weights: Mapping[str, float] | None = None,
         retries: int = 0,
         restart_intensity: int | None = None,

@@ -12,7 +12,7 @@ from offloop.core.worker_state import WorkerState
 from offloop.wire.messages import Retire
 
 from .firm import Firm
-from .pool_script import MIB, PoolScript, estimate, of_type, runs
+from .pool_script import MIB, PoolScript, estimate, of_type, only, runs
 
 S = WorkerState
 IDLE_S = 30.0
@@ -33,6 +33,11 @@ def retired(commands: list[Any]) -> list[int]:
 
 def sent(commands: list[Any]) -> list[int]:
     return [send.message.task_id for send in runs(commands)]
+
+
+def given_to(commands: list[Any]) -> list[int]:
+    """The slots that got a task."""
+    return [send.slot for send in runs(commands)]
 
 
 def wake(hiring: Hiring, now: float) -> list[Any]:
@@ -243,10 +248,62 @@ def test_a_helper_takes_nothing_that_is_not_far_smaller_than_what_runs() -> None
     assert sent(pool.run(3, estimate=estimate(0, 0.24))) == [3]
 
 
-def test_a_spare_helps_and_nobody_is_hired() -> None:
+def test_a_spare_helps_until_the_helper_is_there() -> None:
+    """A spare is as nice as any worker, so beside large tasks it is slow."""
     pool = pool_of(1, spares=1)
-    assert starts(pool.run(1, estimate=LARGE)) == 0
-    assert sent(pool.run(2, estimate=SMALL)) == [2]
+    (start,) = of_type(pool.run(1, estimate=LARGE), StartWorker)
+    assert start.helper
+    assert given_to(pool.run(2, estimate=SMALL)) == [1]
+    pool.done(2, 1)
+    pool.ready(start.slot)
+    assert given_to(pool.run(3, estimate=SMALL)) == [start.slot]
+
+
+def test_the_helper_is_the_last_to_get_any_other_task() -> None:
+    pool = pool_of(2)
+    pool.run(1, estimate=LARGE)
+    (start,) = of_type(pool.run(2, estimate=LARGE), StartWorker)
+    assert start.helper
+    pool.ready(start.slot)
+    assert given_to(pool.run(3, estimate=SMALL)) == [start.slot]
+    pool.done(3, start.slot)
+    pool.done(1, 0)
+    assert given_to(pool.run(4, estimate=LARGE)) == [0], "the helper was idle, too, and had worked later"
+
+
+def test_a_worker_that_never_worked_comes_before_the_helper() -> None:
+    pool = pool_of(1)
+    (start,) = of_type(pool.run(1, estimate=LARGE), StartWorker)
+    pool.ready(start.slot)
+    pool.reaped(0, exit_code=-11)
+    pool.at(pool.core.wake_at)
+    pool.ready(0)
+    assert given_to(pool.run(2, estimate=SMALL)) == [0]
+
+
+def test_the_helper_leaves_and_no_other_in_its_stead() -> None:
+    """It was busy when it was no longer wanted; then somebody else is idle, and stays."""
+    firm = Firm(2).opened()
+    firm.work(0)
+    firm.work(1)
+    start = only(of_type(firm.hiring.want_helper(0.0), StartWorker))
+    firm.ready(start.slot)
+    firm.work(start.slot)
+    firm.answer(1)
+    firm.hiring.helper = False
+    assert retired(firm.reconcile()) == []
+    assert retired(firm.answer(start.slot)) == [start.slot]
+
+
+def test_a_worn_helper_is_replaced_by_a_helper() -> None:
+    firm = Firm(1, max_tasks_per_worker=1).opened()
+    firm.work(0)
+    start = only(of_type(firm.hiring.want_helper(0.0), StartWorker))
+    firm.ready(start.slot)
+    firm.work(start.slot)
+    successor = only(of_type(firm.answer(start.slot), StartWorker))
+    assert successor.helper
+    assert retired(firm.ready(successor.slot)) == [start.slot]
 
 
 def test_nobody_is_hired_under_pressure_for_there_is_somebody() -> None:

@@ -8,12 +8,15 @@ import pty
 import subprocess
 import sys
 import termios
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+from weighing_plugin import Take, WeighingPlugin
 
-from offloop import Pool
+from offloop import Pool, WorkerMoved
 from offloop.testing.faults import FaultsPlugin, Inspect
 from offloop.worker.terminal import leave_terminal
 
@@ -24,7 +27,7 @@ async def worker_of(pool: Pool) -> int:
     return (await pool.run(b"", [Inspect()])).info.pid
 
 
-@pytest.mark.parametrize(("nice", "expected"), [(None, 5), (0, 0), (1, 1), (19, 19)])
+@pytest.mark.parametrize(("nice", "expected"), [(None, 10), (0, 0), (1, 1), (19, 19)])
 async def test_workers_are_nicer_than_the_server_by_what_was_asked(
     anyio_backend: object, nice: int | None, expected: int
 ) -> None:
@@ -32,6 +35,23 @@ async def test_workers_are_nicer_than_the_server_by_what_was_asked(
     own = os.getpriority(os.PRIO_PROCESS, 0)
     async with Pool(1, plugins=[FaultsPlugin], **settings) as pool:
         assert os.getpriority(os.PRIO_PROCESS, await worker_of(pool)) == min(own + expected, 19)
+
+
+@pytest.mark.parametrize(("nice", "expected"), [(10, 3), (0, 0), ("idle", 19)])
+async def test_a_helper_is_less_nice_than_those_with_large_tasks(
+    anyio_backend: object, tmp_path: Path, nice: Any, expected: int
+) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    async with Pool(1, plugins=[FaultsPlugin, WeighingPlugin], nice=nice) as pool:
+        async with aclosing(pool.events()) as events, anyio.create_task_group() as tasks:
+            tasks.start_soon(pool.run, b"text", [Take(says_s=9.0, hold=str(tmp_path / "end"))])
+            async for event in events:
+                if isinstance(event, WorkerMoved) and event.event == "Ready":
+                    break
+            helper = await worker_of(pool)
+            assert os.getpriority(os.PRIO_PROCESS, helper) == min(own + expected, 19)
+            assert os.sched_getscheduler(helper) == os.SCHED_OTHER
+            (tmp_path / "end").touch()
 
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="Linux has such a class")

@@ -878,8 +878,8 @@ class PoolMachine(RuleBasedStateMachine):
 
     @property
     def wanted(self) -> int:
-        """Workers for tasks, and spares; a helper beside large tasks where there are none."""
-        return self.concurrency + max(self.core.settings.spares, int(self.core.hiring.helper))
+        """Workers for tasks, and spares; a helper beside large tasks."""
+        return self.concurrency + self.core.settings.spares + int(self.core.hiring.helper)
 
     def take_a_step(self) -> bool:  # noqa: PLR0911 (one road out for each thing that may be due)
         """One thing that is due is done; whether there was one."""

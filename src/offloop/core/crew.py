@@ -2,7 +2,8 @@
 
 There may be more ready workers than tasks at once (`limit`): spares, and replacements that wait for the one they replace. None
 of them is marked as such. Whoever is idle may take a task as long as fewer than `limit` are at work, so when a worker
-dies, the next task goes to another one in the same turn.
+dies, the next task goes to another one in the same turn. Only the helper is marked, which has small tasks beside large ones:
+its process gets more of a processor than the others, so any other task goes to it last.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ _IDLE = WorkerState.IDLE  # a member that is looked up on its class costs 0.1 us
 
 
 class Slot(msgspec.Struct, eq=False):
-    """One place for a worker; processes come and go in it. All but the first two are of the present process."""
+    """One place for a worker; processes come and go in it. All but the first three are of the present process."""
 
     index: int
     life: WorkerLife
+    helper: bool = False  # for small tasks beside large ones
     outbox_id: int | None = None  # None: there is no process
     pid: int | None = None  # once it is known
     task: TaskRecord | None = None
@@ -78,7 +80,7 @@ class Crew:
         self.earliest = inf  # no timer runs out before; timers that were taken back may leave it too early
         self.on_probation: int | None = None  # the slot whose worker has the next task, so that it can pass or fail
         self.slots: dict[int, Slot] = {}  # by index
-        self._idle: list[Slot] = []  # last in, first out: the worker with the warmest caches
+        self._idle: list[Slot] = []  # first the helper, then those that never worked, last the one with the warmest caches
         self._at_work = 0
         self.least_idle = 0  # how few were idle at a time, since it was last counted anew
         self._outbox_id = 0
@@ -92,10 +94,10 @@ class Crew:
     def __getitem__(self, index: int) -> Slot:
         return self.slots[index]
 
-    def add(self) -> Slot:
+    def add(self, *, helper: bool = False) -> Slot:
         """A new place, under the lowest number that is free."""
         index = next(n for n in range(len(self.slots) + 1) if n not in self.slots)
-        slot = self.slots[index] = Slot(index, WorkerLife())
+        slot = self.slots[index] = Slot(index, WorkerLife(), helper)
         return slot
 
     def remove(self, slot: Slot) -> None:
@@ -119,10 +121,12 @@ class Crew:
             self._idle.remove(slot)
             self.least_idle = min(self.least_idle, len(self._idle))
         if state is _IDLE:
-            if slot.tasks:
+            if slot.helper:
+                self._idle.insert(0, slot)
+            elif slot.tasks:
                 self._idle.append(slot)
-            else:
-                self._idle.insert(0, slot)  # one that has never worked goes to the far end: spares stay fresh
+            else:  # spares stay fresh
+                self._idle.insert(1 if self._idle and self._idle[0].helper else 0, slot)
         if self.journal.watched:
             self._write_down(slot, before, event, cause)
         return state
@@ -140,14 +144,16 @@ class Crew:
         if outbox_id is not None:
             return next((slot for slot in self._idle if slot.outbox_id == outbox_id), None)
         if fresh:
-            return next((slot for slot in self._idle if slot.fresh), None)
+            return next((slot for slot in reversed(self._idle) if slot.fresh), None)
         if self.on_probation is not None:
             return next((slot for slot in self._idle if slot.index == self.on_probation), self._idle[-1])
         return self._idle[-1]
 
     def maybe_beyond(self) -> Slot | None:
-        """An idle worker, though as many are at work as may be; one more than that, and no more."""
-        return self._idle[-1] if self._idle and self._at_work <= self.limit else None
+        """An idle worker, best the helper, though as many are at work as may be; one more than that, and no more."""
+        if not self._idle or self._at_work > self.limit:
+            return None
+        return self._idle[0] if self._idle[0].helper else self._idle[-1]
 
     @property
     def at_work(self) -> int:

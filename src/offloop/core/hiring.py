@@ -72,7 +72,7 @@ class Hiring:
     @property
     def wanted(self) -> int:
         """How many workers there should be."""
-        return self.staff + max(self.spares, int(self.helper))
+        return self.staff + self.spares + int(self.helper)
 
     @property
     def complete(self) -> bool:
@@ -110,8 +110,8 @@ class Hiring:
         return self.reconcile(now)
 
     def want_helper(self, now: float) -> list[Command]:
-        """All have large tasks: somebody is hired for the small ones that may come, unless there is somebody."""
-        if self.helper or self._crew.idle_bodies:
+        """All have large tasks: a helper is hired for the small ones that may come, unless more than the spares are idle."""
+        if self.helper or self._crew.idle_bodies > self.spares:
             return []
         self.helper = True
         self._look_later(now)
@@ -123,7 +123,7 @@ class Hiring:
         if now < self.look_at:
             return
         unneeded = max(self._crew.least_idle - self.spares, 0)
-        helpers = self.wanted - self.staff - self.spares  # none where a spare helps
+        helpers = int(self.helper)
         if not large_everywhere and unneeded >= helpers:
             self.helper = False
         self.staff = max(self.staff - max(unneeded - helpers, 0), self.least)
@@ -142,11 +142,13 @@ class Hiring:
         """Hire whoever is missing, let go whoever is too many, start whom the policy allows."""
         commands: list[Command] = []
         self.policy.notice(now)
-        sound = [slot for slot in self._crew if slot.worn is None and slot.state is not _S.RETIRING]
-        for _ in range(self.wanted - len(sound)):
-            self._crew.add()
-        for slot in self._surplus(sound):
-            commands += self._retire(slot, now, slot.worn or "there are more workers than wanted")
+        for helper, wanted in ((False, self.staff + self.spares), (True, int(self.helper))):
+            group = [slot for slot in self._crew if slot.helper is helper]
+            sound = [slot for slot in group if slot.worn is None and slot.state is not _S.RETIRING]
+            for _ in range(wanted - len(sound)):
+                self._crew.add(helper=helper)
+            for slot in _surplus(group, sound, wanted):
+                commands += self._retire(slot, now, slot.worn or "there are more workers than wanted")
         commands += self._start_who_may(now)
         self._note_breaker(now)
         self._too_many = len(self._crew) > self.wanted
@@ -245,18 +247,6 @@ class Hiring:
         self._announced = True
         return [AnnounceOpening(self.hopeless)]
 
-    def _surplus(self, sound: list[Slot]) -> list[Slot]:
-        """Who leaves now: whoever is on the way and not needed, and of the idle the worn ones first."""
-        on_the_way = [slot for slot in sound if slot.state in _ON_THE_WAY]
-        on_the_way.sort(key=lambda slot: slot.outbox_id is not None)  # those first that cost nothing to let go
-        leaving = on_the_way[: max(len(sound) - self.wanted, 0)]
-        idle = [slot for slot in self._crew if slot.state is _S.IDLE]
-        at_work = self._crew.count(*_AT_WORK)
-        worn = sum(slot.worn is not None for slot in self._crew if slot.state in _AT_WORK)
-        leaving += [slot for slot in idle if slot.worn is not None][: max(at_work - self.wanted, 0)]
-        leaving += [slot for slot in idle if slot.worn is None][: max(at_work - worn - self.wanted, 0)]
-        return leaving
-
     def _retire(self, slot: Slot, now: float, cause: str) -> list[Command]:
         """Ask the slot's process to leave; an empty slot is gone at once."""
         if slot.outbox_id is None:
@@ -302,4 +292,17 @@ class Hiring:
         self.starts += 1
         nbytes = pages(self._settings.limit_bytes) + STATUS_NBYTES
         self._arena.add_segment(slot.outbox_id, nbytes, keep=STATUS_NBYTES)
-        return StartWorker(slot.index, slot.outbox_id, nbytes)
+        return StartWorker(slot.index, slot.outbox_id, nbytes, slot.helper)
+
+
+def _surplus(group: list[Slot], sound: list[Slot], wanted: int) -> list[Slot]:
+    """Who of a group leaves now: whoever is on the way and not needed, and of the idle the worn ones first."""
+    on_the_way = [slot for slot in sound if slot.state in _ON_THE_WAY]
+    on_the_way.sort(key=lambda slot: slot.outbox_id is not None)  # those first that cost nothing to let go
+    leaving = on_the_way[: max(len(sound) - wanted, 0)]
+    idle = [slot for slot in group if slot.state is _S.IDLE]
+    at_work = sum(slot.state in _AT_WORK for slot in group)
+    worn = sum(slot.worn is not None for slot in group if slot.state in _AT_WORK)
+    leaving += [slot for slot in idle if slot.worn is not None][: max(at_work - wanted, 0)]
+    leaving += [slot for slot in idle if slot.worn is None][: max(at_work - worn - wanted, 0)]
+    return leaving

@@ -43,8 +43,8 @@ class Answering:
         self._cpu_ns = time.process_time_ns()  # at the end of the last task
         self._standing: Handle | None = None  # result memory to begin a task with, until a result lies in it
 
-    def answer(self, run: Run, source: Payload) -> None:
-        """Carry a task out and send its answer."""
+    def answer(self, run: Run, source: Payload) -> int:
+        """Carry a task out and send its answer. Returns the processor time that it took, in nanoseconds."""
         started_ns = time.monotonic_ns()
         private_bytes = self._memory.begin(started_ns)  # the last task has let go of everything, and this one has nothing yet
         write_memory(self._outbox.first_page, private_bytes)
@@ -69,6 +69,7 @@ class Answering:
             self._channel.send(_failure(run, error, started_ns, private_bytes, peak_bytes, cpu_ns))
         finally:
             _flush_prints()
+        return cpu_ns
 
     def _part_with(self, block: Handle) -> None:
         """The block of a result belongs to whoever gets the result."""

@@ -18,7 +18,7 @@ from .channel import Channel
 from .descriptors import seclude
 from .lifeline import hold_lifeline
 from .memory import PrivateMemory
-from .priority import yield_to_server
+from .priority import forgo_claim, yield_to_server
 from .segments import Segment
 from .stages import Stages
 from .terminal import leave_terminal
@@ -51,7 +51,7 @@ def main(descriptors: list[int]) -> None:
     while True:
         match channel.next_message():
             case Run() as run:
-                answering.answer(run, _payload_of(run, inbox, outbox))
+                forgo_claim(answering.answer(run, _payload_of(run, inbox, outbox)))
             case Warm(plugins):
                 memory.allow(None)  # the last task's limit is not for what a plugin has anyway
                 stages.warm(plugins)

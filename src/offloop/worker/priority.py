@@ -8,7 +8,7 @@ import struct
 from contextlib import suppress
 from typing import Literal
 
-__all__ = ["yield_to_server"]
+__all__ = ["forgo_claim", "yield_to_server"]
 
 _LEAST = 19
 _SLICE_NS = 5_000_000  # longer than the usual one, of 2.8 ms at most; what computes for long loses nothing by it
@@ -27,6 +27,20 @@ def yield_to_server(nice: int | Literal["idle"]) -> None:
         nice = _LEAST
     if nice:
         _ask_for_slice(os.nice(nice))
+
+
+def forgo_claim(cpu_ns: int) -> None:
+    """After a task: give up what the system owes this thread for the time that it had to wait for a processor.
+
+    It would collect that with its next task, before the server's loop, which would have to wait until it is paid (Linux's EEVDF
+    keeps it while a thread sleeps; yielding forfeits it since 6.18). Small tasks keep their claim: it is as small as they are,
+    and the yield costs a whole time slice wherever somebody else wants the processor, too.
+
+    Args:
+        cpu_ns: the processor time that the task took.
+    """
+    if cpu_ns >= _SLICE_NS:
+        os.sched_yield()
 
 
 def _join_idle_class() -> bool:
