@@ -102,7 +102,7 @@ class Pool:
         plugins: Sequence[str | Plugin | type[Plugin]] | None = None,
         grace: float = 0.25,
         start_timeout: float = 30.0,
-        nice: int | Literal["idle"] = 10,
+        nice: int | Literal["idle"] = 8,
         tenant_weights: Mapping[str, float] | None = None,
         retries: int = 0,
         restart_intensity: int | None = None,

@@ -67,7 +67,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_tasks_per_worker: int | None = None  # a worker is replaced after so many tasks; None: never
     max_worker_age: float | None = None  # or after so many seconds
     max_worker_memory: int | str | None = None  # or when it has so much private memory between two tasks
-    nice: int | Literal["idle"] = 10  # how much lower than the server's the workers' priority is
+    nice: int | Literal["idle"] = 8  # how much lower than the server's the workers' priority is
     tenant_weights: Mapping[str, float] | None = None  # shares of the workers' time; who is not named has 1
     plugins: Sequence[str | Plugin | type[Plugin]] | None = None  # None: every installed plugin
 

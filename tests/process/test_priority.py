@@ -27,7 +27,7 @@ async def worker_of(pool: Pool) -> int:
     return (await pool.run(b"", [Inspect()])).info.pid
 
 
-@pytest.mark.parametrize(("nice", "expected"), [(None, 10), (0, 0), (1, 1), (19, 19)])
+@pytest.mark.parametrize(("nice", "expected"), [(None, 8), (0, 0), (1, 1), (19, 19)])
 async def test_workers_are_nicer_than_the_server_by_what_was_asked(
     anyio_backend: object, nice: int | None, expected: int
 ) -> None:
@@ -37,7 +37,7 @@ async def test_workers_are_nicer_than_the_server_by_what_was_asked(
         assert os.getpriority(os.PRIO_PROCESS, await worker_of(pool)) == min(own + expected, 19)
 
 
-@pytest.mark.parametrize(("nice", "expected"), [(10, 3), (0, 0), ("idle", 19)])
+@pytest.mark.parametrize(("nice", "expected"), [(8, 2), (0, 0), ("idle", 19)])
 async def test_a_helper_is_less_nice_than_those_with_large_tasks(
     anyio_backend: object, tmp_path: Path, nice: Any, expected: int
 ) -> None:
