@@ -5,7 +5,8 @@ memory that are reserved and mapped by nobody are in no PSS, but they are taken:
 descriptors of the root process.
 
 Looking at a PSS takes 8 ms for each GiB, as page tables are walked. So what is looked at often is cheap, the resident pages
-that are not shared, and the PSS only when those are at a new high.
+that are not shared, and the PSS only when those are at a new high, ten times a second at most: while a gigabyte was being
+filled, looking at each new high took half of a processor from those who were watched.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import NamedTuple, Self
 __all__ = ["TreeMemory", "machine_cpu_s"]
 
 _EVERY_S = 0.02
+_PSS_EVERY_S = 0.1
 _TREE_EVERY_S = 0.2  # a new process takes half as long to start
 _NEW_HIGH = 1.005
 _PAGE_NBYTES = os.sysconf("SC_PAGESIZE")
@@ -65,15 +67,16 @@ class TreeMemory:
     def _watch(self) -> None:
         with suppress(PermissionError):  # who watches must not wait for a processor behind those who are watched
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -10)
-        next_tree = 0.0
+        next_tree = next_pss = 0.0
         while not self._stop.wait(_EVERY_S):
             if monotonic() >= next_tree:
                 next_tree = monotonic() + _TREE_EVERY_S
                 self._look_at_tree()
             cheap = sum(map(_private_bytes, self._pids)) + _reserved_bytes(self._root)
-            if cheap > self._highest_cheap * _NEW_HIGH:
+            if cheap > self._highest_cheap * _NEW_HIGH and monotonic() >= next_pss:
                 self._highest_cheap = cheap
                 self.peak_bytes = max(self.peak_bytes, self.now_bytes())
+                next_pss = monotonic() + _PSS_EVERY_S
 
     def _look_at_tree(self) -> None:
         children: dict[int, list[int]] = {}

@@ -237,7 +237,7 @@ def test_a_helper_is_hired_the_moment_all_have_large_tasks_and_takes_small_ones_
 def test_no_helper_is_hired_while_one_has_a_small_task() -> None:
     pool = pool_of(2)
     assert starts(pool.run(1, estimate=LARGE) + pool.run(2, estimate=SMALL)) == 0
-    assert not pool.core.hiring.helper
+    assert not pool.core.crew.helpers
 
 
 def test_a_helper_takes_nothing_that_is_not_far_smaller_than_what_runs() -> None:
@@ -257,6 +257,45 @@ def test_a_spare_helps_until_the_helper_is_there() -> None:
     pool.done(2, 1)
     pool.ready(start.slot)
     assert given_to(pool.run(3, estimate=SMALL)) == [start.slot]
+
+
+def test_another_helper_comes_when_small_tasks_wait_for_longer_than_a_start_takes() -> None:
+    pool = pool_of(2)
+    pool.run(1, estimate=LARGE)
+    first = only(of_type(pool.run(2, estimate=LARGE), StartWorker)).slot
+    pool.ready(first)
+    for task_id in (3, 4, 5, 6):
+        assert starts(pool.run(task_id, estimate=SMALL)) == 0
+    pool.clock.advance_to(0.09)
+    assert starts(pool.done(3, first)) == 0
+    pool.clock.advance_to(0.11)
+    second = only(of_type(pool.done(4, first), StartWorker)).slot
+    assert given_to(pool.ready(second)) == [second], "beside the first, which is busy"
+    assert pool.core.crew.slots[second].helper
+    assert starts(pool.done(5, first)) == 0, "never more helpers than others"
+
+
+def test_one_helper_stays_beside_large_tasks_and_the_others_go() -> None:
+    firm = Firm(3).opened()
+    for index in range(3):
+        firm.work(index)
+    helpers = [start.slot for start in of_type(firm.hiring.want_helpers(3, 0.0), StartWorker)]
+    firm.ready(*helpers)
+    firm.hiring.let_go_of_the_unneeded(firm.hiring.look_at, large_everywhere=True)
+    firm.hiring.let_go_of_the_unneeded(firm.hiring.look_at, large_everywhere=True)
+    assert retired(firm.reconcile()) == helpers[:2]
+    firm.hiring.let_go_of_the_unneeded(firm.hiring.look_at, large_everywhere=False)
+    assert firm.crew.helpers == 0
+
+
+def test_a_pool_that_shrinks_has_no_more_helpers_than_others() -> None:
+    firm = Firm(3).opened()
+    firm.hiring.want_helpers(1, 0.0)
+    for index in range(3):
+        firm.work(index)
+    firm.hiring.want_helpers(3, 0.0)
+    firm.resize(1)
+    assert firm.crew.helpers == 1
 
 
 def test_the_helper_is_the_last_to_get_any_other_task() -> None:
@@ -286,11 +325,11 @@ def test_the_helper_leaves_and_no_other_in_its_stead() -> None:
     firm = Firm(2).opened()
     firm.work(0)
     firm.work(1)
-    start = only(of_type(firm.hiring.want_helper(0.0), StartWorker))
+    start = only(of_type(firm.hiring.want_helpers(1, 0.0), StartWorker))
     firm.ready(start.slot)
     firm.work(start.slot)
     firm.answer(1)
-    firm.hiring.helper = False
+    firm.crew.helpers = 0
     assert retired(firm.reconcile()) == []
     assert retired(firm.answer(start.slot)) == [start.slot]
 
@@ -298,7 +337,7 @@ def test_the_helper_leaves_and_no_other_in_its_stead() -> None:
 def test_a_worn_helper_is_replaced_by_a_helper() -> None:
     firm = Firm(1, max_tasks_per_worker=1).opened()
     firm.work(0)
-    start = only(of_type(firm.hiring.want_helper(0.0), StartWorker))
+    start = only(of_type(firm.hiring.want_helpers(1, 0.0), StartWorker))
     firm.ready(start.slot)
     firm.work(start.slot)
     successor = only(of_type(firm.answer(start.slot), StartWorker))
@@ -321,7 +360,7 @@ def test_the_helper_goes_when_it_was_idle_all_the_time_and_large_tasks_are_over(
     commands = pool.at(IDLE_S)
     commands += pool.at(2 * IDLE_S)
     assert len(retired(commands)) == 1
-    assert not pool.core.hiring.helper
+    assert not pool.core.crew.helpers
     assert pool.core.hiring.look_at == float("inf")
 
 
@@ -331,7 +370,7 @@ def test_the_helper_stays_as_long_as_all_have_large_tasks() -> None:
     pool.ready(1)
     commands = [command for n in range(1, 5) for command in pool.at(n * IDLE_S)]
     assert (retired(commands), starts(commands)) == ([], 0)
-    assert pool.core.hiring.helper
+    assert pool.core.crew.helpers
 
 
 @pytest.mark.parametrize("stop", ["timeout", "cancel"])

@@ -246,8 +246,9 @@ class PoolMachine(RuleBasedStateMachine):
             assert process.said_ready
             at_work = (WorkerState.BUSY, WorkerState.TIMED_OUT)
             running = [slot.task for slot in self.core.crew if slot.task is not None and slot.state in at_work]
-            beyond = sum(task.cost_s >= 0.2 for task in running) >= self.concurrency  # a small one beside large ones
-            assert len(running) <= self.concurrency + beyond
+            beside_large = sum(task.cost_s >= 0.2 for task in running) >= self.concurrency  # a small one
+            assert self.core.crew.helpers <= self.core.hiring.most
+            assert len(running) <= self.concurrency + beside_large * max(self.core.crew.helpers, 1)
             assert message.task_id not in self.identifying
             self.runs[message.task_id] += 1
             assert self.runs[message.task_id] <= self.retries[message.task_id] + 2, "so often, and once if nobody began it"
@@ -879,7 +880,7 @@ class PoolMachine(RuleBasedStateMachine):
     @property
     def wanted(self) -> int:
         """Workers for tasks, and spares; a helper beside large tasks."""
-        return self.concurrency + self.core.settings.spares + int(self.core.hiring.helper)
+        return self.concurrency + self.core.settings.spares + self.core.crew.helpers
 
     def take_a_step(self) -> bool:  # noqa: PLR0911 (one road out for each thing that may be due)
         """One thing that is due is done; whether there was one."""

@@ -2,8 +2,8 @@
 
 There may be more ready workers than tasks at once (`limit`): spares, and replacements that wait for the one they replace. None
 of them is marked as such. Whoever is idle may take a task as long as fewer than `limit` are at work, so when a worker
-dies, the next task goes to another one in the same turn. Only the helper is marked, which has small tasks beside large ones:
-its process gets more of a processor than the others, so any other task goes to it last.
+dies, the next task goes to another one in the same turn. Only helpers are marked, which have small tasks beside large ones:
+their processes get more of a processor than the others, so any other task goes to them last.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class Crew:
         self.earliest = inf  # no timer runs out before; timers that were taken back may leave it too early
         self.on_probation: int | None = None  # the slot whose worker has the next task, so that it can pass or fail
         self.slots: dict[int, Slot] = {}  # by index
-        self._idle: list[Slot] = []  # first the helper, then those that never worked, last the one with the warmest caches
+        self.helpers = 0  # that are wanted
+        self._idle: list[Slot] = []  # first helpers, then those that never worked, last the one with the warmest caches
         self._at_work = 0
         self.least_idle = 0  # how few were idle at a time, since it was last counted anew
         self._outbox_id = 0
@@ -126,7 +127,7 @@ class Crew:
             elif slot.tasks:
                 self._idle.append(slot)
             else:  # spares stay fresh
-                self._idle.insert(1 if self._idle and self._idle[0].helper else 0, slot)
+                self._idle.insert(next((n for n, other in enumerate(self._idle) if not other.helper), len(self._idle)), slot)
         if self.journal.watched:
             self._write_down(slot, before, event, cause)
         return state
@@ -150,8 +151,8 @@ class Crew:
         return self._idle[-1]
 
     def maybe_beyond(self) -> Slot | None:
-        """An idle worker, best the helper, though as many are at work as may be; one more than that, and no more."""
-        if not self._idle or self._at_work > self.limit:
+        """An idle worker, best a helper, though as many are at work as may be; one more than that, or as many as help."""
+        if not self._idle or self._at_work >= self.limit + max(self.helpers, 1):
             return None
         return self._idle[0] if self._idle[0].helper else self._idle[-1]
 

@@ -5,8 +5,8 @@ past it (backfilling, as batch schedulers do; Lifka 1995): those that will have 
 is memory beside it. That goes on for `HELD_S` at most; then estimates have been wrong for long enough, and only those may
 pass that cannot hold it up.
 
-When every worker has a large task, one more task may run beyond the limit, on a worker of its own: a small one, that would have
-to wait many times as long as it takes.
+When every worker has a large task, one more task may run beyond the limit, on a helper: a small one, that would have to wait
+many times as long as it takes. When such tasks wait for longer than a worker takes to start, another helper is wanted.
 
 A large task is not begun while other sources are on their way in, for a fiftieth of its own time at most: what came together
 with it may be small, and then goes before it. When no other can be begun beside it, it may use the processors of idle workers.
@@ -37,6 +37,7 @@ HELD_S = 10.0  # how long the task that is next is passed by others that may hol
 _DISPATCHED = WorkerEvent.DISPATCHED  # looked up once, as in `crew`
 
 _LARGE_S = 0.2  # a worker that is busy for so long is worth a helper: it takes about as long to start one
+_PATIENCE_S = 0.1  # how long small tasks wait before one more helps
 _SMALL_SHARE = 1 / 8  # of what the shortest of the large tasks takes
 _MOMENT_SHARE, _MOMENT_S = 0.02, 0.1  # of its own time, and at most: how long a large task waits for what comes with it
 _WORTH_THREADS_S = 0.5
@@ -48,7 +49,7 @@ class Dispatch:
 
     def __init__(self, crew: Crew, queue: TaskQueue, supply: Supply, budget: Budget) -> None:
         self.estimates = Estimates()
-        self.sent_large = False  # since somebody last looked
+        self.wanted_helpers = 0  # by what was sent since somebody last looked
         self.preparing: Callable[[], int] = lambda: 0  # how many tasks are on their way in
         self.wake_at = inf  # when a task that is held back for them may begin
         self.crew = crew
@@ -111,8 +112,8 @@ class Dispatch:
 
     @property
     def large_everywhere(self) -> bool:
-        """Whether every worker that may be at work is, with a large task."""
-        return self.crew.full and all(slot.task.cost_s >= _LARGE_S for slot in self.crew if slot.task is not None)
+        """Whether as many have a large task as may be at work."""
+        return self.crew.full and len(self._large_costs()) >= self.crew.limit
 
     def send(self, slot: Slot, task: TaskRecord, now: float) -> list[Command]:
         """Give a task to an idle worker."""
@@ -124,7 +125,9 @@ class Dispatch:
         task.dispatches += 1
         task.dispatched_at = now
         if task.cost_s >= _LARGE_S:
-            self.sent_large = True
+            self.wanted_helpers = max(self.wanted_helpers, 1)
+        elif self.crew.full and now - task.prepared_at > _PATIENCE_S:
+            self.wanted_helpers = self.crew.at_work - self.crew.limit + 2
         if task.queued_bytes:
             self.queue.count_source(task, 0)
         self.crew.apply(slot, _DISPATCHED, None if spec.timeout_s is None else now + spec.timeout_s)
@@ -170,7 +173,7 @@ class Dispatch:
     def _maybe_next(self, now: float, held: TaskRecord | None) -> TaskRecord | None:
         """The task that is next, or one that may be let past it."""
         order, budget = self.queue.order, self.budget
-        most_s = self._shortest_s() * _SMALL_SHARE if self.crew.full else None
+        most_s = min(self._large_costs()) * _SMALL_SHARE if self.crew.full else None
         first = order.first()
         held = first if held is None and not budget.fits(first) else held
         if self._is_early(first, now):
@@ -209,9 +212,9 @@ class Dispatch:
             until = end
         return (until if now - task.held_at < HELD_S else now), room - needed
 
-    def _shortest_s(self) -> float:
-        """What the shortest task takes that runs."""
-        return min(slot.task.cost_s for slot in self.crew if slot.task is not None)
+    def _large_costs(self) -> list[float]:
+        """What the large tasks that run take, in seconds."""
+        return [slot.task.cost_s for slot in self.crew if slot.task is not None and slot.task.cost_s >= _LARGE_S]
 
     def _threads(self) -> int:
         """A large task gets its share of all processors, if nobody who waits could use them."""

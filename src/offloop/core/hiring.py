@@ -50,7 +50,6 @@ class Hiring:
         self.least = settings.workers if settings.min_workers is None else settings.min_workers  # ...and at least
         self.staff = self.least  # and now
         self.pressure = Pressure()
-        self.helper = False  # one more is wanted, for small tasks beside large ones
         self.look_at = inf  # when to see who has not been needed
         self.starts = 0  # processes started, for statistics
         self.recycled = 0  # workers replaced because they were worn, for statistics
@@ -72,7 +71,7 @@ class Hiring:
     @property
     def wanted(self) -> int:
         """How many workers there should be."""
-        return self.staff + self.spares + int(self.helper)
+        return self.staff + self.spares + self._crew.helpers
 
     @property
     def complete(self) -> bool:
@@ -86,13 +85,14 @@ class Hiring:
         self.most = workers
         self.least = min(least, workers) if least is not None and least < most else workers
         self.staff = min(max(self.staff, self.least), workers)
+        self._crew.helpers = min(self._crew.helpers, workers)
         self._set_limit()
         return self.reconcile(now)
 
     def dismiss_all(self, now: float) -> list[Command]:
         """The pool closes: nobody is wanted any more."""
-        self.most = self.least = self.staff = self.spares = self._crew.limit = 0
-        self.helper, self.look_at = False, inf
+        self.most = self.least = self.staff = self.spares = self._crew.limit = self._crew.helpers = 0
+        self.look_at = inf
         return self.reconcile(now)
 
     def measured(self, event: PressureMeasured, now: float) -> None:
@@ -109,23 +109,24 @@ class Hiring:
         self._look_later(now)
         return self.reconcile(now)
 
-    def want_helper(self, now: float) -> list[Command]:
-        """All have large tasks: a helper is hired for the small ones that may come, unless more than the spares are idle."""
-        if self.helper or self._crew.idle_bodies > self.spares:
+    def want_helpers(self, helpers: int, now: float) -> list[Command]:
+        """All have large tasks, and small ones may come or wait: so many help, unless more than the spares are idle. There are
+        never more helpers than others: the large tasks are to go on."""
+        helpers = min(helpers, self._crew.limit)
+        if helpers <= self._crew.helpers or self._crew.idle_bodies > self.spares:
             return []
-        self.helper = True
+        self._crew.helpers = helpers
         self._look_later(now)
         return self.reconcile(now)
 
     def let_go_of_the_unneeded(self, now: float, *, large_everywhere: bool = False) -> None:
-        """Those that were idle for all of the time since the last look are not wanted any more; a helper is, while all others
+        """Those that were idle for all of the time since the last look are not wanted any more; one helper is, while all others
         have large tasks: it would be hired again at once."""
         if now < self.look_at:
             return
         unneeded = max(self._crew.least_idle - self.spares, 0)
-        helpers = int(self.helper)
-        if not large_everywhere and unneeded >= helpers:
-            self.helper = False
+        helpers = self._crew.helpers
+        self._crew.helpers = max(helpers - unneeded, min(helpers, int(large_everywhere)))
         self.staff = max(self.staff - max(unneeded - helpers, 0), self.least)
         self._look_later(now)
 
@@ -136,13 +137,13 @@ class Hiring:
     def _look_later(self, now: float) -> None:
         self._crew.count_idle_anew()
         pause_s = max(self._settings.idle_timeout_s, _LEAST_PAUSE_S)
-        self.look_at = now + pause_s if self.helper or self.staff > self.least else inf
+        self.look_at = now + pause_s if self._crew.helpers or self.staff > self.least else inf
 
     def reconcile(self, now: float) -> list[Command]:
         """Hire whoever is missing, let go whoever is too many, start whom the policy allows."""
         commands: list[Command] = []
         self.policy.notice(now)
-        for helper, wanted in ((False, self.staff + self.spares), (True, int(self.helper))):
+        for helper, wanted in ((False, self.staff + self.spares), (True, self._crew.helpers)):
             group = [slot for slot in self._crew if slot.helper is helper]
             sound = [slot for slot in group if slot.worn is None and slot.state is not _S.RETIRING]
             for _ in range(wanted - len(sound)):

@@ -72,12 +72,15 @@ class PoolState(Parts):
             commands += self._see_to_the_waiting(now)
         self.wants_memory = self.supply.anyone_waits
         if self.wants_memory:
-            commands += self.supply.serve(self.crew.running, len(self.queue))
+            served = self.supply.serve(self.crew.running, len(self.queue))
+            commands += served
+            if served and self.queue:  # a task may get its result's memory out of its own charge, which leaves room for others
+                commands += self._see_to_the_waiting(now)
             self.wants_memory = self.supply.anyone_waits
-        if self.dispatch.sent_large:
-            self.dispatch.sent_large = False
+        if helpers := self.dispatch.wanted_helpers:
+            self.dispatch.wanted_helpers = 0
             if self.dispatch.large_everywhere and self.budget.room_bytes > WORKER_NBYTES:
-                commands += self.hiring.want_helper(now)
+                commands += self.hiring.want_helpers(helpers, now)
         return commands
 
     @property

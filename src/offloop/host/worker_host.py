@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Literal, Protocol
+from typing import Protocol
 
 import anyio
 import anyio.to_thread
@@ -26,9 +26,6 @@ from .worker_log import WorkerLog
 
 __all__ = ["WorkerHost"]
 
-_LEAST_PRIORITY = 19
-_HELPER_SHARE = 0.3  # of the others' niceness: at 2 beside 8, Linux gives it nearly four times as much of a processor
-
 
 class _Host(Protocol):
     """What a worker's host needs of the supervisor."""
@@ -46,7 +43,7 @@ class WorkerHost:
         self._slot = command.slot
         self._outbox_id = command.outbox_id
         self._outbox_nbytes = command.outbox_nbytes
-        self._nice: int | Literal["idle"] = _niceness(supervisor.settings.nice, helper=command.helper)
+        self._helper = command.helper
         self._supervisor = supervisor
         self._threads = threads
         self._unsent: list[FromSupervisor] = []
@@ -139,19 +136,13 @@ class WorkerHost:
             self._outbox_nbytes,
             settings.plugins,
             import_path,
-            self._nice,
+            settings.nice,
             settings.max_private_bytes,
+            self._helper,
         )
 
     def _last_status(self) -> Status:
         return read_status(self._supervisor.segments[self._outbox_id].read(0, STATUS_NBYTES))
-
-
-def _niceness(nice: int | Literal["idle"], *, helper: bool) -> int | Literal["idle"]:
-    """A helper has small tasks beside large ones, which are to have only what it leaves them; the server comes before both."""
-    if not helper:
-        return nice
-    return _LEAST_PRIORITY if nice == "idle" else round(nice * _HELPER_SHARE)
 
 
 def _last_words(channel: Channel) -> tuple[FromWorker, ...]:

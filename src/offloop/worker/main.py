@@ -37,7 +37,7 @@ def main(descriptors: list[int]) -> None:
     channel = Channel(channel_fd)
     configure = channel.next_message()
     assert isinstance(configure, Configure), "the first message configures"
-    yield_to_server(configure.nice)
+    yield_to_server(configure.nice, helper=configure.helper)
     channel.start_control()
     sys.path[:] = map(os.fsdecode, configure.import_path)
     inbox = Segment(inbox_fd, configure.inbox_nbytes, writable=False)

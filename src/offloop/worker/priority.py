@@ -11,20 +11,27 @@ from typing import Literal
 __all__ = ["forgo_claim", "yield_to_server"]
 
 _LEAST = 19
+_HELPER_SHARE = 0.3  # of the others' niceness: at 2 beside 8, Linux gives nearly four times as much of a processor
 _SLICE_NS = 5_000_000  # longer than the usual one, of 2.8 ms at most; what computes for long loses nothing by it
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274}  # the C library has had it only since glibc 2.41
 
 
-def yield_to_server(nice: int | Literal["idle"]) -> None:
+def yield_to_server(nice: int | Literal["idle"], *, helper: bool) -> None:
     """Be so much nicer than the server, or have only what nobody else wants, from now on and with every thread to come.
 
     Linux may group processes by session (autogroup) or by control group, and then niceness counts within a group only. A worker
     is in the server's session, so it is weighed against the server and what else runs there, and not against strangers.
+
+    Args:
+        nice: as `Pool(nice=...)`.
+        helper: it has small tasks beside workers with large ones. Those are to have what it leaves them, so it is less nice.
     """
     if nice == "idle":
-        if _join_idle_class():
+        if not helper and _join_idle_class():
             return
         nice = _LEAST
+    elif helper:
+        nice = round(nice * _HELPER_SHARE)
     if nice:
         _ask_for_slice(os.nice(nice))
 
