@@ -123,6 +123,21 @@ def test_a_guessed_task_gets_its_result_memory_although_most_was_guessed_for_it(
     assert total(pool) <= LIMIT
 
 
+def test_the_room_that_a_grant_makes_is_for_whoever_waits_for_it() -> None:
+    """A task that gets its result's memory out of its own charge gives back what was charged too much."""
+    pool = pool_of(2)
+    pool.submit(2)
+    pool.estimate(2, 380 * MIB)
+    block = pool.input(90, 380 * MIB, task_id=2)
+    pool.resize(6)
+    pool.spawned()
+    assert sent(pool.run(1)) == [1]
+    assert sent(pool.prepare(2, block)) == []
+    for slot in (4, 5):
+        assert sent(pool.reaped(slot)) == []
+    assert sent(pool.need(1, PAGE, pool.slot_of(1))) == [2]
+
+
 def test_a_task_that_fits_exactly_gets_its_result_memory_beside_the_rounding_of_pages() -> None:
     pool = pool_of(1)
     nbytes, output = 5000, 10 * MIB + 1
