@@ -68,7 +68,7 @@ class Pool:
         nice: how much lower than the server's the workers' priority is, 0 to 19: the loop comes first when all processors
             are busy. "idle": workers have only what nobody else wants, and the loop interrupts them at once; but a server
             that keeps all processors busy by itself brings its workers to a halt. A worker that is there for small tasks
-            beside large ones has a higher priority than the others, and a lower one than the server.
+            beside large ones (a helper; up to as many as `workers`) has a higher priority than the others.
         tenant_weights: the shares of the workers' time that tenants have while they compete, where they are not 1.
         retries: how often a task whose worker died of it is run again, each time on a worker that has had no task before.
             For pipelines that may be run twice. A time-out is not a death.

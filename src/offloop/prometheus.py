@@ -72,6 +72,7 @@ _TABLE = (
     _Line(_HISTOGRAM, "task_run_seconds", "How long a worker had a task.", lambda now: now.run),
     _Line(_GAUGE, "concurrency", "Tasks that may run at once.", lambda now: now.concurrency),
     _Line(_GAUGE, "spares", "Workers wanted beyond that.", lambda now: now.spares),
+    _Line(_GAUGE, "helpers", "Workers wanted for small tasks beside large ones.", lambda now: now.helpers),
     _Line(_GAUGE, "workers", "Worker slots.", _by_state, "state"),
     _Line(_COUNTER, "worker_starts", "Processes started.", lambda now: now.worker_starts),
     _Line(_COUNTER, "worker_crashes", "Workers that died and should not have.", lambda now: now.worker_crashes),

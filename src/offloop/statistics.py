@@ -41,6 +41,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: int  # sources that are remembered for having killed a worker
     concurrency: int  # tasks that may run at once
     spares: int  # workers wanted beyond that
+    helpers: int  # and for small tasks beside large ones, for as long as these are there
     workers: dict[str, int]  # worker slots by state: "idle", "busy", ...; empty before the pool is entered and after it
     worker_starts: int  # processes started since the pool was entered
     worker_crashes: int  # workers that died by themselves, or for their own fault, after they had been ready
@@ -93,6 +94,7 @@ def _look(core: PoolState) -> Statistics:
         quarantined=len(core.quarantine),
         concurrency=core.crew.limit,
         spares=core.hiring.spares,
+        helpers=core.crew.helpers,
         workers={state.value: n for state in WorkerState if (n := core.crew.count(state))},
         worker_starts=core.hiring.starts,
         worker_crashes=core.hiring.policy.crashes,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from offloop.core.commands import Send, StartWorker
+from offloop.core.events import WorkerExited, WorkerSpawned
 from offloop.core.hiring import Hiring
 from offloop.core.worker_state import WorkerState
 from offloop.wire.messages import Retire
@@ -264,7 +265,7 @@ def test_another_helper_comes_when_small_tasks_wait_for_longer_than_a_start_take
     pool.run(1, estimate=LARGE)
     first = only(of_type(pool.run(2, estimate=LARGE), StartWorker)).slot
     pool.ready(first)
-    for task_id in (3, 4, 5, 6):
+    for task_id in (3, 4, 5, 6, 7):
         assert starts(pool.run(task_id, estimate=SMALL)) == 0
     pool.clock.advance_to(0.09)
     assert starts(pool.done(3, first)) == 0
@@ -273,6 +274,72 @@ def test_another_helper_comes_when_small_tasks_wait_for_longer_than_a_start_take
     assert given_to(pool.ready(second)) == [second], "beside the first, which is busy"
     assert pool.core.crew.slots[second].helper
     assert starts(pool.done(5, first)) == 0, "never more helpers than others"
+
+
+def test_nobody_else_is_hired_for_a_small_task_that_waited_for_the_helper_only() -> None:
+    pool = pool_of(2)
+    pool.run(1, estimate=LARGE)
+    helper = only(of_type(pool.run(2, estimate=LARGE), StartWorker)).slot
+    pool.run(3, estimate=SMALL)
+    pool.clock.advance_to(0.3)
+    commands = pool.ready(helper)
+    assert (given_to(commands), starts(commands)) == ([helper], 0)
+
+
+def test_a_helper_that_stands_in_for_a_worker_that_does_not_start_stays() -> None:
+    firm = Firm(1).opened()
+    firm.work(0)
+    helper = only(of_type(firm.hiring.want_helpers(1, 0.0), StartWorker)).slot
+    firm.ready(helper)
+    firm.die(0)
+    firm.hiring.let_go_of_the_unneeded(firm.hiring.look_at)
+    assert retired(firm.reconcile()) == []
+    firm.ready(0)
+    firm.hiring.let_go_of_the_unneeded(firm.hiring.look_at)
+    firm.hiring.let_go_of_the_unneeded(firm.hiring.look_at)
+    assert retired(firm.reconcile()) == [helper]
+
+
+def test_under_pressure_as_few_help_as_may_be_at_work() -> None:
+    firm = Firm(3).opened()
+    for index in range(3):
+        firm.work(index)
+    helpers = [start.slot for start in of_type(firm.hiring.want_helpers(3, 0.0), StartWorker)]
+    firm.ready(*helpers)
+    firm.answer(1)
+    firm.answer(2)
+    firm.crew.limit = 1  # as pressure sets it
+    beside = firm.crew.maybe_beyond()
+    assert beside is not None
+    firm.work(beside.index)
+    assert firm.crew.maybe_beyond() is None
+
+
+def test_a_dead_workers_large_task_lets_nobody_work_beyond_the_limit() -> None:
+    pool = pool_of(1, spares=1)
+    pool.run(1, estimate=LARGE)
+    pool.tell(WorkerExited(0))
+    assert not pool.core.dispatch.large_everywhere
+    assert sent(pool.run(2, estimate=SMALL)) == [2]
+    assert not pool.core.dispatch.large_everywhere
+
+
+def test_the_fresh_worker_that_a_held_task_waits_with_is_kept_while_a_helper_is_idle() -> None:
+    limit = 1024 * MIB
+    pool = PoolScript(3, budget_bytes=limit, limit_bytes=limit, inbox_nbytes=limit // 2).opened().spawned()
+    pool.run(1, estimate=estimate(10 * MIB, 30.0))
+    pool.run(2, estimate=estimate(400 * MIB, 30.0))
+    helper = only(of_type(pool.run(3, estimate=estimate(300 * MIB, 30.0), retries=1), StartWorker)).slot
+    pool.tell(WorkerSpawned(helper, 5))
+    pool.ready(helper)
+    assert given_to(pool.run(4, estimate=SMALL)) == [helper]
+    pool.done(4, helper)
+    victim = pool.slot_of(3)
+    pool.reaped(victim, exit_code=-11)
+    pool.tell(WorkerSpawned(victim, 77))
+    pool.input(90, 250 * MIB)  # the retry has no memory
+    pool.ready(victim)
+    assert given_to(pool.run(5, estimate=SMALL)) == [helper]
 
 
 def test_one_helper_stays_beside_large_tasks_and_the_others_go() -> None:

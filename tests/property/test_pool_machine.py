@@ -248,7 +248,7 @@ class PoolMachine(RuleBasedStateMachine):
             running = [slot.task for slot in self.core.crew if slot.task is not None and slot.state in at_work]
             beside_large = sum(task.cost_s >= 0.2 for task in running) >= self.concurrency  # a small one
             assert self.core.crew.helpers <= self.core.hiring.most
-            assert len(running) <= self.concurrency + beside_large * max(self.core.crew.helpers, 1)
+            assert len(running) <= self.concurrency + beside_large * max(min(self.core.crew.helpers, self.core.crew.limit), 1)
             assert message.task_id not in self.identifying
             self.runs[message.task_id] += 1
             assert self.runs[message.task_id] <= self.retries[message.task_id] + 2, "so often, and once if nobody began it"

@@ -138,21 +138,21 @@ class Crew:
         if timer is not None and timer < self.earliest:
             self.earliest = timer
 
-    def maybe_idle(self, outbox_id: int | None = None, *, fresh: bool = False) -> Slot | None:
-        """A worker that may take a task now; only that outbox's, or only one that has had no task yet, if so asked."""
+    def maybe_idle(self, outbox_id: int | None = None, *, fresh: bool | None = None) -> Slot | None:
+        """A worker that may take a task now; only that outbox's, or only one that has had no task yet, or has, if so asked."""
         if self._at_work >= self.limit or not self._idle:
             return None
         if outbox_id is not None:
             return next((slot for slot in self._idle if slot.outbox_id == outbox_id), None)
-        if fresh:
-            return next((slot for slot in reversed(self._idle) if slot.fresh), None)
+        if fresh is not None:
+            return next((slot for slot in reversed(self._idle) if slot.fresh is fresh), None)
         if self.on_probation is not None:
             return next((slot for slot in self._idle if slot.index == self.on_probation), self._idle[-1])
         return self._idle[-1]
 
     def maybe_beyond(self) -> Slot | None:
         """An idle worker, best a helper, though as many are at work as may be; one more than that, or as many as help."""
-        if not self._idle or self._at_work >= self.limit + max(self.helpers, 1):
+        if not self._idle or self._at_work >= self.limit + max(min(self.helpers, self.limit), 1):
             return None
         return self._idle[0] if self._idle[0].helper else self._idle[-1]
 
@@ -160,6 +160,11 @@ class Crew:
     def at_work(self) -> int:
         """How many workers have a task."""
         return self._at_work
+
+    @property
+    def tasks_at_work(self) -> list[TaskRecord]:
+        """What they have."""
+        return [slot.task for slot in self.slots.values() if slot.task is not None and slot.state in _AT_WORK]
 
     @property
     def full(self) -> bool:
@@ -178,6 +183,11 @@ class Crew:
     def idle(self) -> int:
         """How many more tasks could begin at once."""
         return max(min(len(self._idle), self.limit - self._at_work), 0)
+
+    @property
+    def idle_fresh(self) -> int:
+        """How many that have nothing to do have had no task yet."""
+        return sum(slot.fresh for slot in self._idle)
 
     @property
     def idle_bodies(self) -> int:

@@ -69,8 +69,10 @@ class Dispatch:
             commands += self.send(slot, self.queue.pop_for_fresh(), now)
         held = self._maybe_held()
         while self.queue.wants_any and (slot := self._maybe_worker()) is not None:
-            if held is not None and slot.fresh and self.crew.idle_bodies == 1:
-                break
+            if held is not None and slot.fresh and self.crew.idle_fresh == 1:
+                slot = self.crew.maybe_idle(fresh=False)
+                if slot is None:
+                    break
             task = self._maybe_next(now, held)
             if task is None:
                 break
@@ -126,8 +128,8 @@ class Dispatch:
         task.dispatched_at = now
         if task.cost_s >= _LARGE_S:
             self.wanted_helpers = max(self.wanted_helpers, 1)
-        elif self.crew.full and now - task.prepared_at > _PATIENCE_S:
-            self.wanted_helpers = self.crew.at_work - self.crew.limit + 2
+        elif self.crew.full and self.queue and now - task.prepared_at > _PATIENCE_S:
+            self.wanted_helpers = self.crew.helpers + 1
         if task.queued_bytes:
             self.queue.count_source(task, 0)
         self.crew.apply(slot, _DISPATCHED, None if spec.timeout_s is None else now + spec.timeout_s)
@@ -214,7 +216,7 @@ class Dispatch:
 
     def _large_costs(self) -> list[float]:
         """What the large tasks that run take, in seconds."""
-        return [slot.task.cost_s for slot in self.crew if slot.task is not None and slot.task.cost_s >= _LARGE_S]
+        return [task.cost_s for task in self.crew.tasks_at_work if task.cost_s >= _LARGE_S]
 
     def _threads(self) -> int:
         """A large task gets its share of all processors, if nobody who waits could use them."""

@@ -1,9 +1,9 @@
 """Keeping the pool staffed: who is started, replaced, recycled, or asked to leave.
 
 Everything comes down to one comparison, made after each event that could change it: so many workers there should be (tasks at
-once, and spares), so many there are. Whoever is missing is hired, whoever is too many leaves between two tasks. A worker that
-is worn (too many tasks, too old, too much memory) counts for nothing in that sum, so its replacement is hired at once, and it
-leaves when that one is ready.
+once, and spares; and helpers, for small tasks beside large ones), so many there are. Whoever is missing is hired, whoever is
+too many leaves between two tasks. A worker that is worn (too many tasks, too old, too much memory) counts for nothing in that
+sum, so its replacement is hired at once, and it leaves when that one is ready.
 
 When a start may happen is the restart policy's to say. When several starts in a row have failed and nobody is at work, the
 waiting tasks are told so instead of waiting for ever.
@@ -110,23 +110,27 @@ class Hiring:
         return self.reconcile(now)
 
     def want_helpers(self, helpers: int, now: float) -> list[Command]:
-        """All have large tasks, and small ones may come or wait: so many help, unless more than the spares are idle. There are
-        never more helpers than others: the large tasks are to go on."""
+        """All have large tasks, and small ones may come or wait: so many help, unless more than the spares are idle, or a
+        helper is on the way. There are never more helpers than others: the large tasks are to go on."""
         helpers = min(helpers, self._crew.limit)
         if helpers <= self._crew.helpers or self._crew.idle_bodies > self.spares:
+            return []
+        if any(slot.helper and slot.task is None for slot in self._crew):
             return []
         self._crew.helpers = helpers
         self._look_later(now)
         return self.reconcile(now)
 
     def let_go_of_the_unneeded(self, now: float, *, large_everywhere: bool = False) -> None:
-        """Those that were idle for all of the time since the last look are not wanted any more; one helper is, while all others
-        have large tasks: it would be hired again at once."""
+        """Those that were idle for all of the time since the last look are not wanted any more; but helpers are that stand in
+        for others who are not there, and one is while all others have large tasks: it would be hired again at once."""
         if now < self.look_at:
             return
         unneeded = max(self._crew.least_idle - self.spares, 0)
         helpers = self._crew.helpers
-        self._crew.helpers = max(helpers - unneeded, min(helpers, int(large_everywhere)))
+        present = sum(slot.state in _AT_WORK for slot in self._crew if not slot.helper)
+        needed = max(self.staff + self.spares - present, int(large_everywhere))
+        self._crew.helpers = max(helpers - unneeded, min(helpers, needed))
         self.staff = max(self.staff - max(unneeded - helpers, 0), self.least)
         self._look_later(now)
 

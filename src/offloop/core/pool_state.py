@@ -79,7 +79,8 @@ class PoolState(Parts):
             self.wants_memory = self.supply.anyone_waits
         if helpers := self.dispatch.wanted_helpers:
             self.dispatch.wanted_helpers = 0
-            if self.dispatch.large_everywhere and self.budget.room_bytes > WORKER_NBYTES:
+            worker_bytes = max(WORKER_NBYTES, *(slot.idle_bytes for slot in self.crew))  # with what its plugins keep
+            if self.dispatch.large_everywhere and self.budget.room_bytes > worker_bytes:
                 commands += self.hiring.want_helpers(helpers, now)
         return commands
 
