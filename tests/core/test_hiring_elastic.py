@@ -293,6 +293,7 @@ def test_a_helper_that_stands_in_for_a_worker_that_does_not_start_stays() -> Non
     firm.ready(helper)
     firm.die(0)
     firm.hiring.let_go_of_the_unneeded(firm.hiring.look_at)
+    firm.hiring.let_go_of_the_unneeded(firm.hiring.look_at)
     assert retired(firm.reconcile()) == []
     firm.ready(0)
     firm.hiring.let_go_of_the_unneeded(firm.hiring.look_at)
