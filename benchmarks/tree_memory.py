@@ -6,7 +6,7 @@ descriptors of the root process.
 
 Looking at a PSS takes 8 ms for each GiB, as page tables are walked. So what is looked at often is cheap, the resident pages
 that are not shared, and the PSS only when those are at a new high, ten times a second at most: while a gigabyte was being
-filled, looking at each new high took half of a processor from those who were watched.
+filled, looking at each new high took a fifth of a processor more from those who were watched.
 """
 
 from __future__ import annotations

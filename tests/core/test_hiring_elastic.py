@@ -358,7 +358,6 @@ def test_one_helper_stays_beside_large_tasks_and_the_others_go() -> None:
 
 def test_a_pool_that_shrinks_has_no_more_helpers_than_others() -> None:
     firm = Firm(3).opened()
-    firm.hiring.want_helpers(1, 0.0)
     for index in range(3):
         firm.work(index)
     firm.hiring.want_helpers(3, 0.0)
