@@ -40,8 +40,8 @@ def forgo_claim(cpu_ns: int) -> None:
     """After a task: give up what the system owes this thread for the time that it had to wait for a processor.
 
     It would collect that with its next task, before the server's loop, which would have to wait until it is paid (Linux's EEVDF
-    keeps it while a thread sleeps; yielding forfeits it in kernels from the end of 2025 on). Small tasks keep their claim: it is
-    as small as they are, and the yield costs a whole time slice wherever somebody else wants the processor, too.
+    keeps it while a thread sleeps; yielding forfeits it in kernels from the end of 2025 on). Small tasks keep their claim: it
+    is as small as they are, and the yield costs a whole time slice wherever somebody else wants the processor, too.
 
     Args:
         cpu_ns: the processor time that the task took.
