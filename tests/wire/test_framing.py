@@ -26,7 +26,7 @@ def test_every_split_in_two_gives_the_same_frames() -> None:
     for cut in range(len(stream) + 1):
         reader = FrameReader(100)
         assert reader.feed(stream[:cut]) + reader.feed(stream[cut:]) == [b"one", b"", b"three"], cut
-        assert not reader.mid_frame
+        assert not reader.pending
 
 
 def test_one_byte_at_a_time_gives_the_same_frames() -> None:
@@ -42,9 +42,9 @@ def test_no_bytes_are_no_frames() -> None:
 @pytest.mark.parametrize("part", [b"\x03", b"\x03\x00\x00\x00", b"\x03\x00\x00\x00ab"])
 def test_the_reader_knows_when_it_is_inside_a_frame(part: bytes) -> None:
     reader = FrameReader(100)
-    assert not reader.mid_frame
+    assert not reader.pending
     assert reader.feed(part) == []
-    assert reader.mid_frame
+    assert reader.pending
 
 
 def test_a_frame_as_long_as_the_limit_passes() -> None:
@@ -68,7 +68,7 @@ def test_what_was_given_out_is_not_kept() -> None:
     reader = FrameReader(1000)
     for _ in range(100):
         reader.feed(framed(b"x" * 900))
-    assert not reader.mid_frame
+    assert not reader.pending
 
 
 def test_a_frame_belongs_to_its_receiver() -> None:

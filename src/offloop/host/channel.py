@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 
@@ -91,7 +92,7 @@ class Channel:
         half, left_s = self._half, self._stall_limit_s
         while half is not None:
             if left_s <= 0:
-                came = f"only {self._frames.pending_nbytes:,} bytes of it had come"
+                came = f"only {len(self._frames.pending):,} bytes of it had come"
                 raise ProtocolError(f"it began a frame, and after {self._stall_limit_s:g} s {came}")
             before = anyio.current_time()
             await anyio.sleep(min(left_s, self._look_s))
@@ -105,45 +106,35 @@ class Channel:
         Raises:
             ProtocolError: the worker sent something else than messages.
         """
-
-        def read() -> bool:
-            data = self._receive_nowait()
-            if data:
-                for frame in self._frames_of(data):
-                    handle(decode_from_worker(frame))
-            return data != b""
-
-        await when_readable(self._socket.fileno(), read)
+        await when_readable(self._socket.fileno(), partial(self._read, handle))
 
     def receive_rest(self) -> list[FromWorker]:
         """What a dead worker had sent and nobody has read yet."""
         messages: list[FromWorker] = []
         for _ in range(_REST_NBYTES // _READ_NBYTES):  # its own children may hold the other end, and go on sending
-            data = self._receive_nowait()
-            if not data or len(messages) > _MAX_UNREAD:
+            if not self._read(messages.append) or len(messages) > _MAX_UNREAD:
                 break
-            messages += map(decode_from_worker, self._frames_of(data))
         return messages
 
-    def _receive_nowait(self) -> bytes | None:
-        """Empty at the end of the stream, None when there is nothing yet."""
+    def _read(self, handle: Callable[[FromWorker], None]) -> bool:
+        """Hand over what there is now. Returns whether there may be more one day."""
         try:
-            return self._socket.recv(_READ_NBYTES)
+            data = self._socket.recv(_READ_NBYTES)
         except BlockingIOError:
-            return None
+            return True
         except ConnectionResetError:
-            return b""
-
-    def _frames_of(self, data: bytes) -> list[bytes | bytearray]:
+            return False
         frames = self._frames.feed(data)
-        if self._half is not None or self._frames.mid_frame:
+        if self._half is not None or self._frames.pending:
             self._note_half_frame(completed=bool(frames))
         if len(frames) > _MAX_UNREAD:
             raise ProtocolError(f"it sent {len(frames):,} messages without waiting for an answer; the limit is {_MAX_UNREAD}")
-        return frames
+        for frame in frames:
+            handle(decode_from_worker(frame))
+        return bool(data)
 
     def _note_half_frame(self, *, completed: bool) -> None:
-        if not self._frames.mid_frame:
+        if not self._frames.pending:
             self._half = None
         elif self._half is None or completed:
             self._half = _HalfFrame()

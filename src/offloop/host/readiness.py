@@ -28,12 +28,9 @@ def clock() -> Callable[[], float]:
 class Signal:
     """What `anyio.Event` is, for one loop and one thread."""
 
-    __slots__ = ("_event", "_futures", "is_set")
-
-    def __init__(self) -> None:
-        self.is_set = False
-        self._futures: list[asyncio.Future[None]] = []
-        self._event: anyio.Event | None = None
+    is_set = False
+    _futures: tuple[asyncio.Future[None], ...] = ()  # of those who wait, where the loop is asyncio's
+    _event: anyio.Event | None = None  # elsewhere
 
     def set(self) -> None:
         """Let everybody who waits go on."""
@@ -51,11 +48,11 @@ class Signal:
         loop = running_loop()
         if loop is not None:
             future: asyncio.Future[None] = loop.create_future()
-            self._futures.append(future)
+            self._futures += (future,)
             try:
                 await future
             except BaseException:
-                self._futures.remove(future)  # who asks again and again, with a time-out, leaves nothing behind
+                self._futures = tuple(other for other in self._futures if other is not future)  # nothing is left behind
                 raise
             return
         if self._event is None:

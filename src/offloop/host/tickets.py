@@ -13,12 +13,8 @@ __all__ = ["InputTicket", "TaskTicket"]
 class TaskTicket(Signal):
     """One task's outcome; set once there is one."""
 
-    __slots__ = ("outcome", "view")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.outcome: Completed | OffloopError | None = None
-        self.view: memoryview | None = None  # the result's memory, read-only
+    outcome: Completed | OffloopError | None = None
+    view: memoryview | None = None  # the result's memory, read-only
 
     def settle(self, outcome: Completed | OffloopError | None, view: memoryview | None) -> None:
         self.outcome, self.view = outcome, view
@@ -28,14 +24,12 @@ class TaskTicket(Signal):
 class InputTicket(Signal):
     """A block of the inbox; set once there is room and pages for it, or never will be."""
 
-    __slots__ = ("__weakref__", "block", "error", "input_id", "nbytes")
+    block: Block | None = None
+    error: OffloopError | None = None
 
     def __init__(self, input_id: int, nbytes: int) -> None:
-        super().__init__()
         self.input_id = input_id
         self.nbytes = nbytes
-        self.block: Block | None = None
-        self.error: OffloopError | None = None
 
     def provide(self, block: Block) -> None:
         self.block = block

@@ -47,16 +47,10 @@ class WorkerHost:
         self._supervisor = supervisor
         self._threads = threads
         self._unsent: list[FromSupervisor] = []
-        self._process: LaunchedWorker | None = None
-        self._channel: Channel | None = None
-        self._condemned = False  # killed before there was a process to kill
-
-    def send(self, message: FromSupervisor) -> None:
+        self.send: Callable[[FromSupervisor], None] = self._unsent.append
         """Send to the worker, now or as soon as it runs."""
-        if self._channel is None:
-            self._unsent.append(message)
-        else:
-            self._channel.send(message)
+        self._process: LaunchedWorker | None = None
+        self._condemned = False  # killed before there was a process to kill
 
     def kill(self) -> None:
         """SIGKILL, now or as soon as there is a process."""
@@ -94,12 +88,13 @@ class WorkerHost:
             return why_not_started(error)
 
     async def _attend(self, process: LaunchedWorker) -> None:
-        channel = self._channel = Channel(process.channel, STALL_LIMIT_S)
+        channel = Channel(process.channel, STALL_LIMIT_S)
         log = WorkerLog(self._slot, process.log_fd)
         self._supervisor.apply(WorkerSpawned(self._slot, process.pid))
         channel.send(self._configuration())
         for message in self._unsent:
             channel.send(message)
+        self.send = channel.send
         if self._condemned:
             process.kill()
         exit_code: int | None = None
@@ -116,7 +111,8 @@ class WorkerHost:
         self._supervisor.apply(WorkerReaped(self._slot, exit_code, status=status, stderr_tail=log.tail, last_words=last_words))
 
     async def _listen(self, channel: Channel) -> None:
-        await channel.receive(lambda message: self._supervisor.apply(WorkerReported(self._slot, message)))
+        apply, slot = self._supervisor.apply, self._slot
+        await channel.receive(lambda message: apply(WorkerReported(slot, message)))
         self._supervisor.apply(WorkerExited(self._slot))
 
     async def _hold_to_account(self, work: Callable[[], Awaitable[None]]) -> None:

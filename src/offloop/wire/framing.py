@@ -35,17 +35,8 @@ class FrameReader:
 
     def __init__(self, max_nbytes: int) -> None:
         self._max_nbytes = max_nbytes
-        self._pending = bytearray()
-
-    @property
-    def mid_frame(self) -> bool:
-        """Whether the stream, if it ended here, would end inside a frame."""
-        return bool(self._pending)
-
-    @property
-    def pending_nbytes(self) -> int:
-        """How much of the unfinished frame is here, its header included."""
-        return len(self._pending)
+        self.pending = bytearray()
+        """What is here of a frame that is not complete, its header included; only `feed` changes it."""
 
     def feed(self, data: bytes) -> list[bytes | bytearray]:
         """Take the next bytes of the stream and return the frames that they complete, oldest first.
@@ -53,7 +44,7 @@ class FrameReader:
         Raises:
             ProtocolError: a frame announces more than the limit. The frames before it are lost with it.
         """
-        pending = self._pending
+        pending = self.pending
         if not pending and len(data) >= HEADER_NBYTES:
             (nbytes,) = HEADER.unpack_from(data)
             if len(data) == HEADER_NBYTES + nbytes and nbytes <= self._max_nbytes:
