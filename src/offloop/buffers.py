@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
-from .core.arena import Block
+from .core.blocks import Block
 from .errors import InvalidTask
 from .host.tickets import InputTicket
 

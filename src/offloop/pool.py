@@ -32,6 +32,8 @@ from .submission import Submission
 
 __all__ = ["Pool"]
 
+_OPEN = Phase.OPEN  # looked up once: that takes its time on Python 3.11
+
 
 class Pool:
     """Worker processes and shared memory beside an async server.
@@ -245,11 +247,10 @@ class Pool:
         if priority or tenant is not None:
             check_order(priority, tenant)
         material = classify(source)
-        stages, forecaster = self._planner.plan(pipeline)
+        plan = self._planner.plan(pipeline)
         retries = self._settings.retries if retries is None else check_retries(retries)
-        submission = Submission(
-            supervisor, self._intake, stages, forecaster, timeout, queue_timeout, retries, priority, tenant, _destination(to)
-        )
+        destination = None if to is None else _destination(to)
+        submission = Submission(supervisor, self._intake, plan, timeout, queue_timeout, retries, priority, tenant, destination)
         return await submission.carry_out(material)
 
     async def probe(self, source: Source) -> Header:
@@ -375,16 +376,15 @@ class Pool:
         return await supervisor.milestones.drain(supervisor.apply, timeout)
 
     def _open(self) -> Supervisor:
-        if self._supervisor is None or self._supervisor.core.phase is not Phase.OPEN:
+        supervisor = self._supervisor
+        if supervisor is None or supervisor.core.phase is not _OPEN:
             raise PoolClosed
-        self._supervisor.home.check()
-        self._supervisor.standing.check_sound()
-        return self._supervisor
+        supervisor.home.check()
+        supervisor.standing.check_sound()
+        return supervisor
 
 
-def _destination(to: str | os.PathLike[str] | None) -> Path | None:
-    if to is None:
-        return None
+def _destination(to: str | os.PathLike[str]) -> Path:
     path = os.path.abspath(to)  # the worker's directory may be another
     if "\0" in path:
         raise InvalidTask(f"to={to!r}: a file's name cannot have a NUL in it")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .core.arena import Block
+from .core.blocks import Block
 from .core.tasks import Completed
 from .errors import InvalidTask
 from .wire.handles import RasterAt, WrittenTo

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import msgspec
 
-from .core.arena import Holder
+from .core.blocks import Holder
 from .core.pool_state import PoolState
 from .core.worker_state import WorkerState
 from .histogram import Histogram

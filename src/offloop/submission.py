@@ -14,7 +14,7 @@ from time import monotonic
 import anyio
 import msgspec
 
-from .appraisal import Appraisal, appraise
+from .appraisal import appraise
 from .buffers import Buffer
 from .core.events import TaskEstimated, TaskPrepared, TaskRefused
 from .core.tasks import Completed, TaskSpec
@@ -22,27 +22,26 @@ from .errors import InvalidTask, OffloopError, QueueTimeout
 from .host.intake import Intake, Placed, in_inbox, in_outbox
 from .host.supervisor import Supervisor
 from .host.tickets import TaskTicket
-from .plugins.forecast import Forecaster
+from .plugins.planning import Plan
 from .results import Result
 from .sources import Bytes, File, Samples
 from .wire.handles import EncodedAt, RasterAt
-from .wire.messages import Stage
 
 __all__ = ["Submission"]
 
-_NOTHING = Placed(EncodedAt(None))
-_NOT_APPRAISED = Appraisal()
+_NO_BYTES = EncodedAt(None)
 
 
 class Submission:
     """One task's way through the pool, from its caller's side."""
 
+    _whole: memoryview | None = None  # the contents of a file that was short enough to be read with its header
+
     def __init__(
         self,
         supervisor: Supervisor,
         intake: Intake,
-        stages: list[Stage],
-        forecaster: Forecaster | None,  # who can say what the pipeline will take
+        plan: Plan,
         timeout_s: float | None,
         queue_timeout_s: float | None,
         retries: int,
@@ -52,27 +51,31 @@ class Submission:
     ) -> None:
         self._supervisor = supervisor
         self._intake = intake
-        self._stages = stages
-        self._forecaster = forecaster
-        self._appraisal = _NOT_APPRAISED
-        self._timeout_s = timeout_s
-        self._queue_timeout_s = queue_timeout_s
-        self._retries = retries
-        self._priority = priority
-        self._tenant = tenant
+        self._forecaster = plan.forecaster
         self._destination = destination
-        self._task_id = task_id = supervisor.new_task_id()
-        self._temporary = destination and destination.with_name(f".offloop-{os.getpid()}-{id(supervisor):x}-{task_id}")
+        self._temporary: Path | None = None
+        self._task_id = supervisor.new_task_id()
+        # where its source lies, and what it is likely to take, are filled in when they are known
+        self._spec = TaskSpec(
+            source=_NO_BYTES,
+            stages=plan.stages,
+            timeout_s=timeout_s,
+            queue_timeout_s=queue_timeout_s,
+            retries=retries,
+            priority=priority,
+            tenant=tenant,
+        )
+        if destination is not None:
+            self._write_to(destination)
 
     async def carry_out(self, material: Bytes | File | Samples | Buffer | Result) -> Result:
         """Bring the source in, wait for the outcome, and return or raise it."""
         queued = monotonic()
-        ticket = self._submit_in_place(material) if self._forecaster is None else None
-        in_place = ticket is not None
-        if ticket is None:
-            ticket = self._supervisor.submit(self._task_id, None, _nbytes_if_known(material))
+        spec = self._spec_in_place(material) if self._forecaster is None else None
+        nbytes = _nbytes_if_known(material) if spec is None else 0
+        ticket = self._supervisor.submit(self._task_id, spec, nbytes)
         try:
-            if not in_place and not ticket.is_set:
+            if spec is None and not ticket.is_set:
                 await self._prepare(material, ticket)
             await ticket.wait()
         finally:
@@ -86,18 +89,26 @@ class Submission:
         assert outcome is not None, "a cancelled task's caller is not here any more"
         raise outcome
 
-    def _submit_in_place(self, material: Bytes | File | Samples | Buffer | Result) -> TaskTicket | None:
-        """Enter the task with its source, if a worker can read it where it is; None if it must be brought in."""
-        placed: Placed | None = None
+    def _write_to(self, destination: Path) -> None:
+        supervisor, task_id = self._supervisor, self._task_id
+        self._temporary = destination.with_name(f".offloop-{os.getpid()}-{id(supervisor):x}-{task_id}")
+        self._specify(destination=os.fsencode(destination), temporary=os.fsencode(self._temporary))
+
+    def _specify(self, **known: object) -> TaskSpec:
+        """Fill in what is known by now."""
+        self._spec = msgspec.structs.replace(self._spec, **known)
+        return self._spec
+
+    def _spec_in_place(self, material: Bytes | File | Samples | Buffer | Result) -> TaskSpec | None:
+        """The task with its source, if a worker can read it where it is; None if it must be brought in."""
         if isinstance(material, Bytes):
-            placed = None if material.data.nbytes else _NOTHING
-        elif isinstance(material, Result):
-            placed = self._maybe_in_place(material)
-        return placed and self._supervisor.submit(self._task_id, self._spec(placed))
+            return None if material.data.nbytes else self._spec
+        placed = self._maybe_in_place(material) if isinstance(material, Result) else None
+        return None if placed is None else self._specify(source=placed.source, outbox_id=placed.outbox_id)
 
     async def _prepare(self, material: Bytes | File | Samples | Buffer | Result, ticket: TaskTicket) -> None:
         """Bring the source to where a worker can read it, and queue the task; unless it is refused before."""
-        queue_timeout = self._queue_timeout_s
+        queue_timeout = self._spec.queue_timeout_s
         try:
             if queue_timeout is None:  # no scope to pay for
                 placed = await self._bring_in(material, ticket)
@@ -108,24 +119,9 @@ class Submission:
             return
         if placed is None:
             return
-        self._supervisor.apply(TaskPrepared(self._task_id, self._spec(placed)))
+        spec = self._specify(source=placed.source, outbox_id=placed.outbox_id)
+        self._supervisor.apply(TaskPrepared(self._task_id, spec))
         self._intake.release(placed)
-
-    def _spec(self, placed: Placed) -> TaskSpec:
-        return TaskSpec(
-            source=placed.source,
-            stages=self._stages,
-            timeout_s=self._timeout_s,
-            queue_timeout_s=self._queue_timeout_s,
-            destination=self._destination and os.fsencode(self._destination),
-            temporary=self._temporary and os.fsencode(self._temporary),
-            outbox_id=placed.outbox_id,
-            retries=self._retries,
-            priority=self._priority,
-            tenant=self._tenant,
-            estimate=self._appraisal.estimate,
-            media_type=self._appraisal.media_type,
-        )
 
     async def _bring_in_in_time(
         self, queue_timeout: float, material: Bytes | File | Samples | Buffer | Result, ticket: TaskTicket
@@ -153,8 +149,10 @@ class Submission:
         """Whether the task may be run, by what it is likely to take."""
         if self._forecaster is None:
             return True
-        self._appraisal = await appraise(self._forecaster, material, self._supervisor.errands)
-        self._supervisor.apply(TaskEstimated(self._task_id, self._spec(_NOTHING), self._appraisal.nbytes))
+        appraisal = await appraise(self._forecaster, material, self._supervisor.errands)
+        self._whole = appraisal.whole
+        spec = self._specify(estimate=appraisal.estimate, media_type=appraisal.media_type)
+        self._supervisor.apply(TaskEstimated(self._task_id, spec, appraisal.nbytes))
         return not ticket.is_set
 
     async def _place(self, material: Bytes | File | Samples | Result) -> Placed:
@@ -162,8 +160,7 @@ class Submission:
             case Bytes(data):
                 return await self._intake.place(self._task_id, data)
             case File(path):
-                whole = self._appraisal.whole
-                self._appraisal = msgspec.structs.replace(self._appraisal, whole=None)
+                whole, self._whole = self._whole, None
                 if whole is not None and not self._supervisor.core.supply.anyone_waits:
                     return await self._intake.place(self._task_id, whole)
                 del whole  # else a crowd that waits for room in the inbox would fill the server's own memory instead

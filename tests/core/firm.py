@@ -7,10 +7,11 @@ from typing import Any
 from offloop.core.arena import Arena
 from offloop.core.commands import Command
 from offloop.core.core_settings import CoreSettings
-from offloop.core.crew import Crew, Slot
+from offloop.core.crew import Crew
 from offloop.core.events import WorkerReaped
 from offloop.core.hiring import Hiring
 from offloop.core.postmortem import report_on
+from offloop.core.slot import Slot
 from offloop.core.worker_state import WorkerEvent, WorkerState
 
 E, S = WorkerEvent, WorkerState

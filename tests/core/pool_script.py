@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from offloop.core.arena import Block, Reservation
+from offloop.core.blocks import Block, Reservation
 from offloop.core.commands import Command, FetchPages, ProvideInput, Send, SettleTask, StartWorker
 from offloop.core.core_settings import CoreSettings
 from offloop.core.events import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from offloop.core.arena import Block
+from offloop.core.blocks import Block
 from offloop.core.commands import IdentifySource, SettleTask
 from offloop.core.events import TaskSubmitted
 from offloop.errors import PoolClosed, QueueFull, QueueTimeout, TaskQuarantined, TaskTimeout, WorkerDied

@@ -7,9 +7,11 @@ from math import inf
 import pytest
 
 from offloop.core.admission_mode import AdmissionMode
-from offloop.core.arena import INBOX_ID, Arena, Holder
+from offloop.core.arena import INBOX_ID, Arena
+from offloop.core.blocks import Holder
 from offloop.core.budget import WORKER_NBYTES, Budget
-from offloop.core.crew import Crew, Slot
+from offloop.core.crew import Crew
+from offloop.core.slot import Slot
 from offloop.core.tasks import TaskRecord, TaskSpec
 from offloop.operation import Estimate
 from offloop.wire.handles import EncodedAt

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from offloop.core.arena import Arena, Block, Holder
+from offloop.core.arena import Arena
+from offloop.core.blocks import Block, Holder
 from offloop.core.claims import ForgedClaim, block_nbytes, claimed_block
-from offloop.core.crew import Slot
+from offloop.core.slot import Slot
 from offloop.core.tasks import TaskRecord, TaskSpec
 from offloop.core.worker_state import WorkerLife
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from offloop.core.arena import Arena, Block, Holder, Lease
+from offloop.core.arena import Arena
+from offloop.core.blocks import Block, Holder, Lease
 from offloop.core.commands import IdentifySource
 from offloop.core.identification import Identification
 from offloop.core.tasks import TaskRecord, TaskSpec

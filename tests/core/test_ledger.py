@@ -6,7 +6,8 @@ import pytest
 
 from offloop import Histogram
 from offloop.core.admission_mode import AdmissionMode
-from offloop.core.arena import INBOX_ID, Arena, Block, Holder, Lease
+from offloop.core.arena import INBOX_ID, Arena
+from offloop.core.blocks import Block, Holder, Lease
 from offloop.core.budget import Budget
 from offloop.core.commands import SettleTask
 from offloop.core.journal import Journal

@@ -7,9 +7,10 @@ import math
 import msgspec
 import pytest
 
-from offloop.core.crew import Crew, Slot
+from offloop.core.crew import Crew
 from offloop.core.events import WorkerReaped
 from offloop.core.postmortem import report_on
+from offloop.core.slot import Slot
 from offloop.core.tasks import TaskRecord, TaskSpec
 from offloop.core.worker_state import WorkerEvent
 from offloop.wire.handles import EncodedAt

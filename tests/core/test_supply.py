@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from offloop.core.admission_mode import AdmissionMode
-from offloop.core.arena import INBOX_ID, Arena, Block, Holder, Lease, Reservation
+from offloop.core.arena import INBOX_ID, Arena
+from offloop.core.blocks import Block, Holder, Lease, Reservation
 from offloop.core.budget import Budget
 from offloop.core.commands import Command, FetchPages, ProvideInput, RefuseInput, Send
 from offloop.core.supply import Supply, caller_lease, worker_lease

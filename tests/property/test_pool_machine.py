@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from offloop.core.arena import INBOX_ID, Block, Holder, Reservation
+from offloop.core.arena import INBOX_ID
+from offloop.core.blocks import Block, Holder, Reservation
 from offloop.core.commands import (
     AnnounceOpening,
     Command,

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from offloop.core.admission_mode import AdmissionMode
 from offloop.core.allocator import pages
-from offloop.core.arena import Block, Holder
+from offloop.core.blocks import Block, Holder
 from offloop.core.budget import LEAST_FOR_TASKS_NBYTES
 from offloop.core.commands import (
     Command,

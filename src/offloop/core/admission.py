@@ -85,8 +85,9 @@ class Admission:
 
     def _refusal(self, task: TaskRecord, now: float) -> _Refusal | None:
         """Why a task is not taken, now that it is known what it is likely to take."""
-        spec, refusal = task.spec, None
+        spec = task.spec
         assert spec is not None
+        refusal: _Refusal | None = None
         if spec.estimate is not None:
             refusal = self._budget.refusal(task)
         if refusal is None and task.nbytes:

@@ -7,8 +7,6 @@ fewest new pages, and among those the tightest.
 
 from __future__ import annotations
 
-from math import inf
-
 from .ranges import RangeSet
 
 __all__ = ["PAGE_NBYTES", "SegmentAllocator", "pages"]
@@ -35,17 +33,15 @@ class SegmentAllocator:
 
     def allocate(self, nbytes: int) -> int | None:
         """The offset of a free range of so many bytes, which is now taken; None if there is no hole as large."""
-        offset: int | None = None
-        fewest = tightest = inf
-        for start, end in self._free:
-            length = end - start
-            if length < nbytes:
-                continue
-            new_nbytes = nbytes - self.reserved.covered(start, start + nbytes)
-            if new_nbytes < fewest or (new_nbytes == fewest and length < tightest):
-                offset, fewest, tightest = start, new_nbytes, length
-        if offset is not None:
-            self._free.remove(offset, offset + nbytes)
+        holes = [
+            (nbytes - self.reserved.covered(start, start + nbytes), end - start, start)  # new pages, length, place
+            for start, end in self._free
+            if end - start >= nbytes
+        ]
+        if not holes:
+            return None
+        offset = min(holes)[2]
+        self._free.remove(offset, offset + nbytes)
         return offset
 
     def free(self, offset: int, nbytes: int) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from ..wire.messages import Done, Failed
-from .arena import Arena, Block, Holder, Lease
+from .arena import Arena
+from .blocks import Block, Holder, Lease
 from .claims import block_nbytes
 from .commands import Command
-from .crew import Slot
 from .ledger import Ledger
 from .outcomes import of_failure, of_stop
 from .quarantine import Quarantine
+from .slot import Slot
 from .supply import caller_lease
 from .tasks import Completed, TaskRecord
 

@@ -17,7 +17,7 @@ from math import inf
 from ..errors import MemoryLimitExceeded
 from .admission_mode import AdmissionMode
 from .arena import Arena
-from .crew import Slot
+from .slot import Slot
 from .tasks import TaskRecord
 
 __all__ = ["LEAST_FOR_TASKS_NBYTES", "WORKER_NBYTES", "Budget"]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from ..wire.handles import OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
 from ..wire.messages import Done, Failed, Need
-from .arena import Block, Holder
+from .blocks import Block, Holder
 from .core_settings import MAX_NEEDS
-from .crew import Slot
+from .slot import Slot
 from .tasks import TaskRecord
 
 __all__ = ["ForgedClaim", "block_nbytes", "checked_need", "claimed_block"]

@@ -7,7 +7,7 @@ import msgspec
 from ..errors import OffloopError
 from ..wire.handles import Handle
 from ..wire.messages import FromSupervisor
-from .arena import Block, Reservation, Span
+from .blocks import Block, Reservation, Span
 from .tasks import Completed
 
 __all__ = [

@@ -16,7 +16,6 @@ from ..wire.messages import Done, Failed, Ready
 from .answers import Answers
 from .claims import ForgedClaim, claimed_block
 from .commands import Command
-from .crew import Slot
 from .events import WorkerReaped
 from .identification import Identification
 from .journal import Journal
@@ -24,6 +23,7 @@ from .ledger import Ledger
 from .outcomes import of_death, of_stop
 from .quarantine import Quarantine
 from .queue import TaskQueue
+from .slot import Slot
 from .tasks import TaskRecord
 
 __all__ = ["Deaths", "was_begun"]

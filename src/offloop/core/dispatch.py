@@ -23,9 +23,10 @@ from ..wire.messages import Done, Failed, Run
 from .budget import Budget
 from .commands import Command, GivePagesBack, Send
 from .core_settings import FIRST_GRANT_NBYTES
-from .crew import Crew, Slot
+from .crew import Crew
 from .estimates import Estimates
 from .queue import TaskQueue
+from .slot import Slot
 from .supply import Supply
 from .tasks import TaskRecord
 from .worker_state import WorkerEvent

@@ -45,15 +45,16 @@ _NOT_WORTH_LEARNING_NBYTES = _GUESS_S / _GUESS_S_PER_BYTE  # ...unless it was gu
 _Kind = tuple[int | str | tuple[str, bytes], ...]  # how large, or of which media type; what is to be done
 
 
-class _Correction(msgspec.Struct):
+class _Correction:
     """What the tasks of a kind took, as a multiple of what was said or guessed."""
 
-    time: float = 1.0
-    memory: float = 1.0
-    distance: float = 0.0  # that memory usually is from that
-    tasks: int = 0
-    peaks: int = 0  # tasks whose memory is known
-    memory_factor: float = 1.0  # that follows: what estimates of memory are multiplied by
+    def __init__(self) -> None:
+        self.time = 1.0
+        self.memory = 1.0
+        self.distance = 0.0  # that memory usually is from that
+        self.tasks = 0
+        self.peaks = 0  # tasks whose memory is known
+        self.memory_factor = 1.0  # that follows: what estimates of memory are multiplied by
 
 
 class Estimates:

@@ -7,7 +7,7 @@ import msgspec
 from ..errors import OffloopError
 from ..wire.messages import FromWorker
 from ..wire.status import Status
-from .arena import Reservation
+from .blocks import Reservation
 from .tasks import TaskSpec
 
 __all__ = [

@@ -23,10 +23,11 @@ from .arena import Arena
 from .budget import LEAST_FOR_TASKS_NBYTES, WORKER_NBYTES
 from .commands import AnnounceOpening, Command, Send, StartWorker
 from .core_settings import CoreSettings
-from .crew import Crew, Slot
+from .crew import Crew
 from .events import PressureMeasured
 from .pressure import Pressure
 from .restarts import Breaker, RestartPolicy
+from .slot import Slot
 from .worker_state import WorkerEvent, WorkerState
 
 __all__ = ["Hiring"]

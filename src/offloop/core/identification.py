@@ -7,7 +7,8 @@ meanwhile.
 from __future__ import annotations
 
 from ..wire.handles import INBOX
-from .arena import Arena, Block, Holder, Lease
+from .arena import Arena
+from .blocks import Block, Holder, Lease
 from .commands import IdentifySource
 from .tasks import TaskRecord
 

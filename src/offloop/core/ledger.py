@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .arena import Arena, Holder, Lease
+from .arena import Arena
+from .blocks import Holder, Lease
 from .budget import Budget
 from .commands import Command, SettleTask
 from .histogram import Recorder

@@ -53,7 +53,7 @@ class Order:
     @property
     def cost_s(self) -> float:
         """Seconds of a worker's time that all of them are likely to take."""
-        return sum(line.cost_s for line in self._lines.values())
+        return sum((line.cost_s for line in self._lines.values()), 0.0)
 
     def ahead_s(self, task: TaskRecord) -> float:
         """Seconds of a worker's time that those of its own tenant are likely to take who would be before it."""

@@ -17,7 +17,7 @@ from ..errors import PoolClosed, QueueTimeout
 from .budget import WORKER_NBYTES
 from .commands import Command, KillWorker
 from .core_settings import CoreSettings
-from .crew import TIMER_EVENTS, Slot
+from .crew import TIMER_EVENTS
 from .events import (
     BlocksReturned,
     CloseRequested,
@@ -33,6 +33,7 @@ from .events import (
 )
 from .parts import Parts
 from .phase import Phase
+from .slot import Slot
 from .task_events import TaskEvents
 from .tasks import Stop, TaskRecord
 from .worker_events import WorkerEvents

@@ -7,8 +7,8 @@ import msgspec
 from ..errors import CrashReport
 from ..wire.messages import Stage
 from ..wire.status import Status
-from .crew import Slot
 from .events import WorkerReaped
+from .slot import Slot
 from .tasks import TaskRecord
 
 __all__ = ["report_on"]

@@ -41,7 +41,7 @@ class Ranking:
     @property
     def cost_s(self) -> float:
         """Of all tasks together."""
-        return sum(self._costs_s)
+        return sum(self._costs_s, 0.0)
 
     def add(self, rank: float, task_id: int, cost_s: float) -> None:
         """Enter a task; of equal ranks, the lower number is first."""
@@ -76,13 +76,14 @@ class Ranking:
         entry = (rank, -1, 0.0)
         at = bisect_left(self._lasts, entry)
         if at == len(self._pieces):
-            return sum(self._costs_s)
+            return sum(self._costs_s, 0.0)
         piece = self._pieces[at]
-        return sum(self._costs_s[:at]) + sum(cost_s for _, _, cost_s in piece[: bisect_left(piece, entry)])
+        ahead = (cost_s for _, _, cost_s in piece[: bisect_left(piece, entry)])
+        return sum(ahead, sum(self._costs_s[:at], 0.0))
 
     def _cut(self, at: int) -> None:
         piece = self._pieces[at]
         halves = [piece[: len(piece) // 2], piece[len(piece) // 2 :]]
         self._pieces[at : at + 1] = halves
         self._lasts[at : at + 1] = [half[-1] for half in halves]
-        self._costs_s[at : at + 1] = [sum(cost_s for _, _, cost_s in half) for half in halves]
+        self._costs_s[at : at + 1] = [sum((cost_s for _, _, cost_s in half), 0.0) for half in halves]

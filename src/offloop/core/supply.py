@@ -17,7 +17,8 @@ from typing import NamedTuple
 from ..errors import MemoryLimitExceeded, PoolClosed
 from ..wire.handles import OUTBOX, Handle
 from ..wire.messages import Grant
-from .arena import INBOX_ID, Arena, Block, Holder, Lease, Reservation, Span
+from .arena import INBOX_ID, Arena
+from .blocks import Block, Holder, Lease, Reservation, Span
 from .budget import Budget
 from .commands import Command, FetchPages, GivePagesBack, ProvideInput, RefuseInput, Send
 from .tasks import TaskRecord

@@ -7,9 +7,8 @@ from typing import Any
 
 from ..errors import PoolClosed
 from ..wire.messages import Cancel
-from .arena import Holder, Lease
+from .blocks import Holder, Lease
 from .commands import Command, Send
-from .crew import Slot
 from .events import (
     InputRequested,
     SourceIdentified,
@@ -21,6 +20,7 @@ from .events import (
 )
 from .parts import Parts
 from .phase import Phase
+from .slot import Slot
 from .tasks import Stop, TaskRecord, TaskSpec
 from .worker_state import WorkerEvent, WorkerState
 

@@ -12,7 +12,7 @@ from ..errors import MemoryLimitExceeded, OffloopError
 from ..operation import Estimate
 from ..wire.handles import EncodedAt, RasterAt, WrittenTo
 from ..wire.messages import Stage
-from .arena import Block
+from .blocks import Block
 
 __all__ = ["Completed", "Stop", "TaskRecord", "TaskSpec"]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from ..wire.messages import Warm
 from .commands import Command, Send
-from .crew import Crew, Slot
+from .crew import Crew
+from .slot import Slot
 from .tasks import TaskRecord
 from .worker_state import WorkerState
 

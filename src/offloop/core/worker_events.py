@@ -10,11 +10,11 @@ from .budget import WORKER_NBYTES
 from .claims import ForgedClaim, checked_need, claimed_block
 from .commands import Command, DropOutbox, KillWorker
 from .core_settings import FIRST_GRANT_NBYTES
-from .crew import Slot
 from .deaths import was_begun
 from .events import WorkerExited, WorkerMisbehaved, WorkerReaped, WorkerReported, WorkerSpawned
 from .parts import Parts
 from .postmortem import report_on
+from .slot import Slot
 from .worker_state import WorkerEvent, WorkerState
 
 __all__ = ["WorkerEvents"]

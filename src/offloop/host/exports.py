@@ -14,7 +14,7 @@ from collections import deque
 from contextlib import suppress
 from functools import partial
 
-from ..core.arena import Block
+from ..core.blocks import Block
 from . import forks
 from .segments import Segment
 from .tickets import InputTicket

@@ -12,7 +12,7 @@ from typing import TypeVar, TypeVarTuple, Unpack
 
 import msgspec
 
-from ..core.arena import Block
+from ..core.blocks import Block
 from ..errors import InvalidTask, SourceTooLarge
 from ..wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt
 from .pager import INLINE_NBYTES

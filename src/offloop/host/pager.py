@@ -14,7 +14,7 @@ from collections.abc import Callable
 import anyio
 import anyio.to_thread
 
-from ..core.arena import Span
+from ..core.blocks import Span
 from ..core.commands import DropOutbox, FetchPages, GivePagesBack
 from ..core.events import PagesRefused, PagesReserved
 from .errands import Errands

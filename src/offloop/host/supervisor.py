@@ -17,7 +17,8 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from ..core.arena import INBOX_ID, Block
+from ..core.arena import INBOX_ID
+from ..core.blocks import Block
 from ..core.commands import (
     AnnounceOpening,
     DropOutbox,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.arena import Block
+from ..core.blocks import Block
 from ..core.tasks import Completed
 from ..errors import OffloopError
 from .readiness import Signal

@@ -44,9 +44,12 @@ class Planner:
         Raises:
             InvalidTask: it makes no sense to the registry.
         """
-        if isinstance(pipeline, Operation):
+        if isinstance(pipeline, list):
+            operations = pipeline
+        elif isinstance(pipeline, Operation):
             return Plan(self._registry.stages(pipeline), None)  # which says what is wrong
-        operations = pipeline if isinstance(pipeline, list | tuple) else list(pipeline)
+        else:
+            operations = list(pipeline)
         try:
             encoded = self._encoder.encode(operations)
         except (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError):
@@ -59,7 +62,7 @@ class Planner:
                 self._remember(key, plan)
         return plan
 
-    def _made(self, operations: list[Operation] | tuple[Operation, ...]) -> Plan:
+    def _made(self, operations: list[Operation]) -> Plan:
         return Plan(self._registry.stages(operations), self._registry.maybe_forecaster(operations))
 
     def _remember(self, key: _Key, plan: Plan) -> None:
