@@ -65,7 +65,7 @@ def test_a_task_for_a_fresh_worker_waits_and_the_others_do_not_wait_for_it() -> 
     desk.queue.push_for_fresh(task_of(1))
     desk.queue.push(task_of(2))
     assert [task_id for _, task_id in desk.feed()] == [2]
-    assert desk.queue.wants_fresh
+    assert desk.queue.for_fresh
 
 
 def test_nobody_is_fed_beyond_the_limit() -> None:

@@ -101,12 +101,12 @@ def test_the_deadlines_of_tasks_that_were_dispatched_do_not_pile_up() -> None:
 
 def test_tasks_for_a_fresh_worker_wait_apart_in_their_order() -> None:
     queue = queue_of((1, None))
-    assert (queue.wants_fresh, queue.wants_any) == (False, True)
+    assert (bool(queue.for_fresh), bool(queue.for_any)) == (False, True)
     for task_id in (3, 2):
         queue.push_for_fresh(task(task_id))
-    assert (queue.wants_fresh, queue.wants_any, len(queue)) == (True, True, 3)
+    assert (bool(queue.for_fresh), bool(queue.for_any), len(queue)) == (True, True, 3)
     assert [queue.pop_for_fresh().task_id, queue.pop_for_fresh().task_id] == [3, 2]
-    assert (queue.wants_fresh, len(queue)) == (False, 1)
+    assert (bool(queue.for_fresh), bool(queue.for_any)) == (False, True)
 
 
 def test_a_task_for_a_fresh_worker_can_be_taken_out() -> None:

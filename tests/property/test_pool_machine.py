@@ -736,14 +736,14 @@ class PoolMachine(RuleBasedStateMachine):
         if crew.count(WorkerState.BUSY, WorkerState.TIMED_OUT) < self.concurrency and not self.closed:
             idle = [self.processes[slot.index] for slot in crew if slot.state is WorkerState.IDLE]
             early = self.core.dispatch.wake_at <= self.now + 0.1  # a large task waits a moment for what comes with it
-            assert not idle or not self.core.queue.wants_any or early
-            assert not any(not process.tasks for process in idle) or not self.core.queue.wants_fresh
+            assert not idle or not self.core.queue.for_any or early
+            assert not any(not process.tasks for process in idle) or not self.core.queue.for_fresh
         if self.closed:
             assert not self.core.queue
 
     @invariant()
     def a_task_that_wants_a_fresh_worker_has_one_on_its_way(self) -> None:
-        if self.core.queue.wants_fresh:
+        if self.core.queue.for_fresh:
             held = {slot.index for slot in self.core.crew if slot.state in IN_USE}
             fresh = any(not self.processes[index].tasks for index in held)
             assert fresh or len(held) < len(self.core.crew) or self.core.crew.count(WorkerState.IDLE) == 0

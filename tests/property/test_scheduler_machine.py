@@ -415,7 +415,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         """Work is conserved: neither the next task, nor one that may pass it, waits for nothing."""
         core = self.core
         order = core.queue.order
-        if not core.crew.idle or not order or core.queue.wants_fresh:
+        if not core.crew.idle or not order or core.queue.for_fresh:
             return
         first = order.first()
         if core.dispatch.wake_at < math.inf:
@@ -453,7 +453,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if core.crew.running or self.todo:
             return
         if core.queue:
-            assert not core.crew.idle or core.queue.wants_fresh or core.dispatch.wake_at < math.inf
+            assert not core.crew.idle or core.queue.for_fresh or core.dispatch.wake_at < math.inf
             underway = core.crew.count(*set(WorkerState) - {WorkerState.IDLE, WorkerState.BUSY})
             assert underway or core.wake_at < math.inf
         elif self.inputs:
@@ -508,7 +508,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         core = self.core
         assert (core.budget.running, core.budget.running_bytes, core.queue.nbytes) == (0, 0, 0)
         assert (core.budget._largest, core.budget._let_in) == ([], set())
-        assert (core.supply._inputs, core.supply._fetching, core.supply._needs, core.supply._granting) == ({}, {}, {}, {})
+        assert (core.supply.inputs, core.supply._fetching, core.supply.needs, core.supply._granting) == ({}, {}, {}, {})
         self.tell(CloseRequested())
         for _ in range(20):
             self.host_works()

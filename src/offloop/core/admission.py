@@ -68,7 +68,7 @@ class Admission:
             refusal = self._refusal(task, now)
             if refusal is not None:
                 return self._ledger.settle(task, refusal)
-        if spec.outbox_id is not None or not self._quarantine.suspects(spec, now):
+        if spec.outbox_id is not None or not (self._quarantine.records and self._quarantine.suspects(spec, now)):
             return self._dispatch.enter(task, now)
         if spec.source.block is None:
             return self.identified(task, b"", now)

@@ -133,7 +133,7 @@ class Budget:
             self.would_have_waited += 1
         task.charged_bytes = charge = task.peak_bytes + task.output_bytes
         task.owed_bytes = task.output_bytes
-        if charge <= self._large_bytes:
+        if charge != self._reserve_bytes and charge <= self._large_bytes:
             self._reserve_bytes = max(charge, self._reserve_bytes - int((self._reserve_bytes - charge) * _RESERVE_DECAY))
         self.running_bytes += charge
         if self.enforced:

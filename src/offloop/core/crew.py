@@ -74,25 +74,29 @@ class Crew:
 
     def apply(self, slot: Slot, event: WorkerEvent, timer: float | None = None, *, cause: str = "") -> WorkerState:
         """Follow the table, and let the new state's timer run."""
-        before = slot.life.state
-        state = slot.life.apply(event)
+        life = slot.life
+        before, state = life.state, life.apply(event)
         slot.timer = timer
         if timer is not None and timer < self.earliest:
             self.earliest = timer
-        self._at_work += (state in _AT_WORK) - (before in _AT_WORK)
         if before is _IDLE:
             self._idle.remove(slot)
-            self.least_idle = min(self.least_idle, len(self._idle))
+            if len(self._idle) < self.least_idle:  # noqa: PLR1730 (min() takes longer, and a task comes here twice)
+                self.least_idle = len(self._idle)
+        elif before in _AT_WORK:
+            self._at_work -= 1
         if state is _IDLE:
-            if slot.helper:
-                self._idle.insert(0, slot)
-            elif slot.tasks:
-                self._idle.append(slot)
-            else:  # spares stay fresh
-                self._idle.insert(next((n for n, other in enumerate(self._idle) if not other.helper), len(self._idle)), slot)
+            self._enter_idle(slot) if slot.helper or not slot.tasks else self._idle.append(slot)
+        elif state in _AT_WORK:
+            self._at_work += 1
         if self.journal.watched:
             self._write_down(slot, before, event, cause)
         return state
+
+    def _enter_idle(self, slot: Slot) -> None:
+        """A helper comes first, and a worker that has had no task next, so that spares stay fresh."""
+        others = (n for n, other in enumerate(self._idle) if not other.helper)
+        self._idle.insert(0 if slot.helper else next(others, len(self._idle)), slot)
 
     def set_timer(self, slot: Slot, timer: float | None) -> None:
         """Let a slot's timer run until then, or stop it."""

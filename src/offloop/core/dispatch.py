@@ -64,12 +64,12 @@ class Dispatch:
         self.wake_at = inf
         if not self.crew.idle_bodies:
             return commands
-        while self.queue.wants_fresh and (slot := self.crew.maybe_idle(fresh=True)) is not None:
+        while self.queue.for_fresh and (slot := self.crew.maybe_idle(fresh=True)) is not None:
             if not self.budget.fits(self.queue.first_for_fresh):
                 break
             commands += self.send(slot, self.queue.pop_for_fresh(), now)
         held = self._maybe_held()
-        while self.queue.wants_any and (slot := self._maybe_worker()) is not None:
+        while self.queue.for_any and (slot := self._maybe_worker()) is not None:
             if held is not None and slot.fresh and self.crew.idle_fresh == 1:
                 slot = self.crew.maybe_idle(fresh=False)
                 if slot is None:
@@ -90,8 +90,12 @@ class Dispatch:
             assert slot is not None, "the host asked can_run_in before"
             return self.send(slot, task, now)
         task.prepared_at = now
-        expects_others = task.cost_s >= _LARGE_S and self.preparing() > 1
-        if slot is not None and not self.queue and not expects_others and self.budget.fits(task):
+        if (
+            slot is not None
+            and not (self.queue.for_any or self.queue.for_fresh)
+            and (task.cost_s < _LARGE_S or self.preparing() <= 1)  # a large one waits a moment for what comes with it
+            and (not self.budget.running or self.budget.fits(task))
+        ):
             return self.send(slot, task, now)
         timeout = task.spec.queue_timeout_s
         self.queue.push(task, None if timeout is None else task.submitted_at + timeout)
@@ -129,7 +133,7 @@ class Dispatch:
         task.dispatched_at = now
         if task.cost_s >= _LARGE_S:
             self.wanted_helpers = max(self.wanted_helpers, 1)
-        elif self.crew.full and self.queue and now - task.prepared_at > _PATIENCE_S:
+        elif now - task.prepared_at > _PATIENCE_S and self.crew.full and self.queue:
             self.wanted_helpers = self.crew.helpers + 1
         if task.queued_bytes:
             self.queue.count_source(task, 0)
@@ -170,7 +174,7 @@ class Dispatch:
     def _maybe_held(self) -> TaskRecord | None:
         """A task that has a fresh worker, and no memory yet. It goes before all others, so they may only pass it as they pass
         whoever is next, and one fresh worker is kept for it."""
-        has_worker = self.queue.wants_fresh and self.crew.maybe_idle(fresh=True) is not None
+        has_worker = self.queue.for_fresh and self.crew.maybe_idle(fresh=True) is not None
         return self.queue.first_for_fresh if has_worker else None
 
     def _maybe_next(self, now: float, held: TaskRecord | None) -> TaskRecord | None:
@@ -228,7 +232,7 @@ class Dispatch:
     @property
     def anyone_fits(self) -> bool:
         """Whether there is memory for any of those who are next."""
-        if not self.queue.wants_any:
+        if not self.queue.for_any:
             return True
         order = self.queue.order
         return any(self.budget.fits(task) for task in chain([order.first()], order.after_first(_LOOK_AT)))

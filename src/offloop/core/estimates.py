@@ -75,12 +75,13 @@ class Estimates:
         cost_s, peak_bytes = _said_of(task, spec)
         if spec.estimate is not None:
             task.output_bytes = spec.estimate.output_bytes
-        correction = self._corrections.get(_kind_of(task, spec)) if self._corrections else None
-        if correction is not None:
-            cost_s *= correction.time
-            factor = correction.memory_factor
-            if factor != 1.0:
-                peak_bytes = max(int((peak_bytes + _NOISE_BYTES) * factor) - _NOISE_BYTES, 0)
+        if self._corrections:
+            correction = self._corrections.get(_kind_of(task, spec))
+            if correction is not None:
+                cost_s *= correction.time
+                factor = correction.memory_factor
+                if factor != 1.0:
+                    peak_bytes = max(int((peak_bytes + _NOISE_BYTES) * factor) - _NOISE_BYTES, 0)
         task.cost_s = cost_s if cost_s < _MOST_COST_S else _MOST_COST_S  # noqa: FURB136 (min() takes longer)
         task.peak_bytes = peak_bytes
 

@@ -11,6 +11,7 @@ task that it may have waits.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from ..errors import PoolClosed, QueueTimeout
@@ -49,6 +50,8 @@ class PoolState(Parts):
         super().__init__(settings)
         self.cut_short = False  # it held tasks when it was closed
         self.wants_memory = False  # a block that comes back would be of use to somebody at once
+        self.wake_at = inf
+        """When `TimePassed` is wanted, at the latest; infinity if there is nothing to wait for."""
         self._tasks = TaskEvents(self)
         self._handlers: dict[type, Callable[[Any, float], list[Command]]] = {
             PoolStarted: lambda _, now: self.hiring.reconcile(now),
@@ -69,28 +72,17 @@ class PoolState(Parts):
         """Take in one fact; return what is to be done about it, in order. `now` is in seconds and never goes back."""
         self.journal.now = now
         commands = self._handlers[type(event)](event, now)
-        if self.queue:
+        queue, supply = self.queue, self.supply
+        if queue.for_any or queue.for_fresh:
             commands += self._see_to_the_waiting(now)
-        self.wants_memory = self.supply.anyone_waits
-        if self.wants_memory:
-            served = self.supply.serve(self.crew.running, len(self.queue))
-            commands += served
-            if served and self.queue:  # a task may get its result's memory out of its own charge, which leaves room for others
-                commands += self._see_to_the_waiting(now)
-            self.wants_memory = self.supply.anyone_waits
-        if helpers := self.dispatch.wanted_helpers:
-            self.dispatch.wanted_helpers = 0
-            worker_bytes = max(WORKER_NBYTES, *(slot.idle_bytes for slot in self.crew))  # with what its plugins keep
-            if self.dispatch.large_everywhere and self.budget.room_bytes > worker_bytes:
-                commands += self.hiring.want_helpers(helpers, now)
+        if self.wants_memory or supply.inputs or supply.needs:
+            commands += self._serve(now)
+        if self.dispatch.wanted_helpers:
+            commands += self._hire_helpers(now)
+        self.wake_at = min(self.crew.earliest, self.hiring.policy.wake_at, self.hiring.look_at)
+        if queue.for_any or queue.for_fresh:
+            self.wake_at = min(self.wake_at, queue.earliest, self.dispatch.wake_at)
         return commands
-
-    @property
-    def wake_at(self) -> float:
-        """When `TimePassed` is wanted, at the latest; infinity if there is nothing to wait for."""
-        hiring, queue = self.hiring, self.queue
-        wake_at = min(self.crew.earliest, hiring.policy.wake_at, hiring.look_at)
-        return min(wake_at, queue.earliest, self.dispatch.wake_at) if queue else wake_at
 
     @property
     def gone(self) -> bool:
@@ -167,6 +159,22 @@ class PoolState(Parts):
         self.supply.pages_refused(event.reservation, event.free_bytes)
         return []
 
+    def _serve(self, now: float) -> list[Command]:
+        """Those who wait for memory get what there is."""
+        commands = self.supply.serve(self.crew.running, len(self.queue)) if self.supply.anyone_waits else []
+        if commands and self.queue:  # a task may get its result's memory out of its own charge, which leaves room for others
+            commands += self._see_to_the_waiting(now)
+        self.wants_memory = self.supply.anyone_waits
+        return commands
+
+    def _hire_helpers(self, now: float) -> list[Command]:
+        """What was sent to workers is a reason for helpers, where there is room for what they have when they are idle."""
+        helpers, self.dispatch.wanted_helpers = self.dispatch.wanted_helpers, 0
+        worker_bytes = max(WORKER_NBYTES, *(slot.idle_bytes for slot in self.crew))  # with what its plugins keep
+        if self.dispatch.large_everywhere and self.budget.room_bytes > worker_bytes:
+            return self.hiring.want_helpers(helpers, now)
+        return []
+
     def _see_to_the_waiting(self, now: float) -> list[Command]:
         """Tasks get workers, and those that need a fresh one have it made ready; in a pool that closes, none will come."""
         queue, commands = self.queue, list[Command]()
@@ -182,7 +190,7 @@ class PoolState(Parts):
         commands += self.dispatch.feed(now)
         if self.hiring.may_grow and queue and not self.crew.idle and self.dispatch.anyone_fits:
             commands += self.hiring.want_for(len(queue), now)
-        if queue.wants_fresh:
+        if queue.for_fresh:
             self.hiring.make_room_for_a_fresh_one()
             commands += self.hiring.reconcile(now)
         return commands

@@ -39,11 +39,12 @@ class Quarantine:
     def __init__(self, after: int | None, cool_down_s: float) -> None:
         self._after = after
         self._cool_down_s = cool_down_s
-        self._records: OrderedDict[tuple[_Look, bytes], _Record] = OrderedDict()
+        self.records: OrderedDict[tuple[_Look, bytes], _Record] = OrderedDict()
+        """The suspects; only to be looked at."""
         self._looks: dict[_Look, int] = {}  # how many suspects look like that
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self.records)
 
     @property
     def watches(self) -> bool:
@@ -52,8 +53,6 @@ class Quarantine:
 
     def suspects(self, spec: TaskSpec, now: float) -> bool:
         """Whether a task looks like one that killed a worker, so that its source should be identified."""
-        if not self._records:
-            return False
         self._expire(now)
         return _look(spec) in self._looks
 
@@ -61,17 +60,17 @@ class Quarantine:
         """A worker died of this content."""
         self._expire(now)
         key = (_look(spec), digest)
-        record = self._records.get(key)
+        record = self.records.get(key)
         self._forget(key)
-        self._records[key] = _Record(1 if record is None else record.strikes + 1, now + self._cool_down_s)
+        self.records[key] = _Record(1 if record is None else record.strikes + 1, now + self._cool_down_s)
         self._looks[key[0]] = self._looks.get(key[0], 0) + 1
-        if len(self._records) > _CAPACITY:
-            self._forget(next(iter(self._records)))
+        if len(self.records) > _CAPACITY:
+            self._forget(next(iter(self.records)))
 
     def refusal(self, spec: TaskSpec, digest: bytes, now: float) -> TaskQuarantined | None:
         """The error for a task that will not be run, if its content has killed too many workers."""
         self._expire(now)
-        record = self._records.get((_look(spec), digest))
+        record = self.records.get((_look(spec), digest))
         if record is None or self._after is None or record.strikes < self._after:
             return None
         return TaskQuarantined(record.strikes, record.until - now)
@@ -82,14 +81,14 @@ class Quarantine:
 
     def _expire(self, now: float) -> None:
         """Forget those whose cool-down is over: the first ones, as each strike puts its suspect last."""
-        while self._records:
-            key, record = next(iter(self._records.items()))
+        while self.records:
+            key, record = next(iter(self.records.items()))
             if record.until > now:
                 break
             self._forget(key)
 
     def _forget(self, key: tuple[_Look, bytes]) -> None:
-        if self._records.pop(key, None) is not None:
+        if self.records.pop(key, None) is not None:
             self._looks[key[0]] -= 1
             if not self._looks[key[0]]:
                 del self._looks[key[0]]

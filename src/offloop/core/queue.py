@@ -22,27 +22,20 @@ class TaskQueue:
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self.order = Order(weights)
+        self.for_any = self.order.tasks
+        """Those that wait for any worker, by number; only to be looked at."""
         self.nbytes = 0  # of the sources of all tasks that no worker has yet, these and those that are being prepared
-        self._for_fresh: OrderedDict[int, TaskRecord] = OrderedDict()  # for a worker that has had no task yet
+        self.for_fresh: OrderedDict[int, TaskRecord] = OrderedDict()
+        """Those that wait for a worker that has had no task yet, by number; only to be looked at."""
         # a heap; entries of tasks that have left stay until they surface, and are never its first: when that time came there
         # would be nobody to give up, and the pool would be woken for it without end
         self._deadlines: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
-        return len(self.order) + len(self._for_fresh)
+        return len(self.order) + len(self.for_fresh)
 
     def __bool__(self) -> bool:
-        return bool(self.order.tasks or self._for_fresh)  # asked after every event
-
-    @property
-    def wants_fresh(self) -> bool:
-        """Whether a task waits for a worker that has had none yet."""
-        return bool(self._for_fresh)
-
-    @property
-    def wants_any(self) -> bool:
-        """Whether a task waits for any worker."""
-        return bool(self.order.tasks)
+        return bool(self.for_any or self.for_fresh)
 
     def push(self, task: TaskRecord, deadline: float | None = None) -> None:
         """Let a task wait; past its deadline `expired` gives it up."""
@@ -56,7 +49,7 @@ class TaskQueue:
 
     def push_for_fresh(self, task: TaskRecord) -> None:
         """Let a task wait for a worker that has had none yet: others have died of it."""
-        self._for_fresh[task.task_id] = task
+        self.for_fresh[task.task_id] = task
 
     def count_source(self, task: TaskRecord, nbytes: int) -> None:
         """So many bytes wait with the task, until a worker has it or it has ended."""
@@ -71,16 +64,16 @@ class TaskQueue:
     @property
     def first_for_fresh(self) -> TaskRecord:
         """The task that is next for a fresh worker."""
-        return next(iter(self._for_fresh.values()))
+        return next(iter(self.for_fresh.values()))
 
     def pop_for_fresh(self) -> TaskRecord:
         """Take the task that is next for a fresh worker."""
-        return self._for_fresh.popitem(last=False)[1]
+        return self.for_fresh.popitem(last=False)[1]
 
     def pop_all_for_fresh(self) -> list[TaskRecord]:
         """Take every task that waits for a fresh worker."""
-        tasks = list(self._for_fresh.values())
-        self._for_fresh.clear()
+        tasks = list(self.for_fresh.values())
+        self.for_fresh.clear()
         return tasks
 
     def pop_all(self) -> list[TaskRecord]:
@@ -92,7 +85,7 @@ class TaskQueue:
     def remove(self, task_id: int) -> None:
         """Take that task out, if it waits here."""
         self.order.remove(task_id)
-        self._for_fresh.pop(task_id, None)
+        self.for_fresh.pop(task_id, None)
         self._forget_left_deadlines()
 
     def expired(self, now: float) -> list[TaskRecord]:

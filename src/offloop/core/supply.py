@@ -62,17 +62,19 @@ class Supply:
         self._arena = arena
         self._budget = budget
         self._closed = False
-        self._inputs: OrderedDict[int, _Wish] = OrderedDict()  # by input id: waiting for room
+        self.inputs: OrderedDict[int, _Wish] = OrderedDict()
+        """Who waits for room in the inbox, by input id; only to be looked at."""
         self._passed = (0, 0)  # the first of them, and how many bytes of others have passed it
         self._fetching: dict[int, tuple[int, _Wish]] = {}  # generation -> input id: waiting for pages
-        self._needs: OrderedDict[int, _Need] = OrderedDict()  # by task id
+        self.needs: OrderedDict[int, _Need] = OrderedDict()
+        """Running tasks that wait for result memory, by task id; only to be looked at."""
         self._granting: dict[int, tuple[_Need, int]] = {}  # generation -> whose pages are fetched, and how much of its charge
         self._priming: set[int] = set()  # outboxes whose pages are being fetched ahead of a grant, or were refused
 
     @property
     def anyone_waits(self) -> bool:
         """Whether a block that comes back would be of use to somebody at once."""
-        return bool(self._inputs or self._needs)
+        return bool(self.inputs or self.needs)
 
     def request_input(self, input_id: int, nbytes: int, task: TaskRecord | None = None) -> list[Command]:
         """Somebody wants a block of the inbox, for himself or for the source of a task; `serve` gives it."""
@@ -82,12 +84,12 @@ class Supply:
         if nbytes > limit:
             error = MemoryLimitExceeded(nbytes, limit, limited_by="the inbox's share of memory_limit")
             return [RefuseInput(input_id, error)]
-        self._inputs[input_id] = _Wish(nbytes, 0 if task is None else task.peak_bytes + task.output_bytes)
+        self.inputs[input_id] = _Wish(nbytes, 0 if task is None else task.peak_bytes + task.output_bytes)
         return []
 
     def abandon_input(self, input_id: int) -> None:
         """Whoever wanted that block does not want it any more."""
-        self._inputs.pop(input_id, None)
+        self.inputs.pop(input_id, None)
         for generation, (waiting, _) in tuple(self._fetching.items()):
             if waiting == input_id:
                 del self._fetching[generation]
@@ -98,7 +100,7 @@ class Supply:
     def close(self) -> list[Command]:
         """Nobody gets anything any more: those who wait are told."""
         self._closed = True
-        waiting = [*self._inputs, *(input_id for input_id, _ in self._fetching.values())]
+        waiting = [*self.inputs, *(input_id for input_id, _ in self._fetching.values())]
         for input_id in waiting:
             self.abandon_input(input_id)
         return [
@@ -111,7 +113,7 @@ class Supply:
         if nbytes > self._arena.limit_bytes:
             error = MemoryLimitExceeded(nbytes, self._arena.limit_bytes)
             return [self._refusal(slot, task, error)]
-        self._needs[task.task_id] = _Need(slot, outbox_id, task)
+        self.needs[task.task_id] = _Need(slot, outbox_id, task)
         return []
 
     def maybe_grant_standing(self, outbox_id: int, nbytes: int) -> Block | None:
@@ -155,7 +157,7 @@ class Supply:
 
     def withdraw(self, task: TaskRecord) -> None:
         """The task is being stopped, has ended, or its worker is dead: it waits for nothing any more."""
-        self._needs.pop(task.task_id, None)
+        self.needs.pop(task.task_id, None)
         task.needed_bytes = None
 
     def pages_reserved(self, reservation: Reservation) -> list[Command]:
@@ -178,7 +180,7 @@ class Supply:
         wanted = self._fetching.pop(block.generation, None)
         if wanted is not None:
             self._arena.release(block, caller_lease(block))
-            self._inputs = OrderedDict(sorted([*self._inputs.items(), wanted]))  # in the order in which they came
+            self.inputs = OrderedDict(sorted([*self.inputs.items(), wanted]))  # in the order in which they came
         granted = self._granting.pop(block.generation, None)
         if granted is not None and block in granted[0].task.granted:
             need, counted_bytes = granted
@@ -186,7 +188,7 @@ class Supply:
             self._arena.release(block, worker_lease(need.task))
             self._budget.turn_into_result(need.task, -counted_bytes)
             if need.task.needed_bytes is not None:
-                self._needs[need.task.task_id] = need
+                self.needs[need.task.task_id] = need
         self._arena.release(block, Lease(Holder.RESERVATION, block.generation))
         self._arena.undo(reservation, free_bytes)
         if not self.anyone_waits:
@@ -210,20 +212,20 @@ class Supply:
 
     def _all_wait(self, running: int) -> bool:
         """Whether every task that runs waits for result memory, and none is about to get it."""
-        return bool(self._needs) and len(self._needs) >= running and not self._granting
+        return bool(self.needs) and len(self.needs) >= running and not self._granting
 
     def _serve_inputs(self, *, leave_room: bool) -> list[Command]:
         commands: list[Command] = []
-        while self._inputs and (served := self._maybe_provide(*next(iter(self._inputs.items())), leave_room)):
+        while self.inputs and (served := self._maybe_provide(*next(iter(self.inputs.items())), leave_room)):
             commands.append(served)
-        if len(self._inputs) > 1:
+        if len(self.inputs) > 1:
             commands += self._let_pass(leave_room=leave_room)
         return commands
 
     def _let_pass(self, *, leave_room: bool) -> list[Command]:
         """There is no room for the first: what is far smaller passes it, until together it was as much."""
         commands: list[Command] = []
-        looked_at = list(islice(self._inputs.items(), _LOOK_AT))
+        looked_at = list(islice(self.inputs.items(), _LOOK_AT))
         first_id, first = looked_at[0]
         passed_bytes = self._passed[1] if self._passed[0] == first_id else 0
         for input_id, wish in looked_at[1:]:
@@ -240,7 +242,7 @@ class Supply:
         cut = self._arena.allocate(INBOX_ID, wish.nbytes, Holder.CALLER, leave_bytes=leave_bytes)
         if cut is None:
             return None
-        del self._inputs[input_id]
+        del self.inputs[input_id]
         block, reservation = cut
         if reservation is None:
             return ProvideInput(input_id, block)
@@ -250,7 +252,7 @@ class Supply:
     def _serve_needs(self, *, one_in_any_case: bool = False) -> list[Command]:
         """Grant what there is room for, or is in a task's charge; in any case: to one, all that it is charged with."""
         commands: list[Command] = []
-        for need in tuple(self._needs.values()):
+        for need in tuple(self.needs.values()):
             task = need.task
             assert task.needed_bytes is not None
             counted = min(task.needed_bytes, self._budget.owed_bytes(task))
@@ -262,7 +264,7 @@ class Supply:
             self._budget.turn_into_result(task, counted)
             if spans := self.trim():
                 commands.append(GivePagesBack(spans))
-            del self._needs[task.task_id]
+            del self.needs[task.task_id]
             block, reservation = cut
             task.granted.append(block)
             if reservation is None:
@@ -277,12 +279,12 @@ class Supply:
     def _maybe_refuse(self, running: int, waiting: int) -> Command | None:
         """Refuse one who waits, if nothing that anybody holds could ever come back for it."""
         more_room_to_come = self._budget.enforced and (running or waiting)
-        if self._inputs and not self._arena.busy_bytes and not more_room_to_come:
-            input_id, wish = self._inputs.popitem(last=False)
+        if self.inputs and not self._arena.busy_bytes and not more_room_to_come:
+            input_id, wish = self.inputs.popitem(last=False)
             return RefuseInput(input_id, self._shortage(wish.nbytes))
         to_come = self._arena.leases[Holder.CALLER] or self._arena.leases[Holder.RESERVATION]
         if self._all_wait(running) and not to_come:
-            slot, _, task = self._needs.popitem()[1]  # the one that waits least long
+            slot, _, task = self.needs.popitem()[1]  # the one that waits least long
             assert task.needed_bytes is not None
             return self._refusal(slot, task, self._shortage(task.needed_bytes))
         return None

@@ -123,6 +123,7 @@ class WorkerLife:
         successor = self._row.get(event)
         if successor is None:
             raise IllegalTransition(self.state, event, self.story)
-        self.state, self._row = successor, TABLE[successor]
+        self.state = successor
+        self._row = TABLE[successor]
         self._story.append(event)
         return successor
