@@ -59,7 +59,7 @@ def test_clearing_a_slot_forgets_all_that_was_the_processs() -> None:
     crew = crew_of(1)
     slot = crew[0]
     slot.pid, slot.ready_since, slot.timer, slot.verdict, slot.worn = 5, 1.0, 2.0, "bad", "old"
-    slot.tasks, slot.tasks_left, slot.old_at, slot.task = 3, 1.0, 9.0, TaskRecord(1, 0.0)
+    slot.tasks, slot.tasks_allowed, slot.old_at, slot.task = 3, 1.0, 9.0, TaskRecord(1, 0.0)
     slot.clear()
     new = Crew(1).add()
     for field in slot.__struct_fields__:

@@ -22,7 +22,7 @@ E, S = WorkerEvent, WorkerState
 
 def test_a_worker_is_worn_after_so_many_tasks_give_or_take_a_fifth() -> None:
     firm = Firm(20, max_tasks_per_worker=100).opened()
-    numbers = {slot.tasks_left for slot in firm.crew}
+    numbers = {slot.tasks_allowed for slot in firm.crew}
     assert all(80 <= number <= 120 for number in numbers)
     assert len(numbers) > 3, "not all go at once"
 

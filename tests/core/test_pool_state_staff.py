@@ -160,8 +160,7 @@ def test_a_worker_is_replaced_after_its_tasks_without_a_moment_when_nobody_works
     for task_id in (1, 2, 3):
         pool.run(task_id)
     pool.done(1)
-    left = pool.core.crew[0].tasks_left
-    assert left == 1
+    assert pool.core.crew[0].tasks_allowed == 2
     commands = pool.done(2)
     assert (len(of_type(commands, StartWorker)), runs(commands)) == (1, [sent_run(3)])
     pool.run(4)

@@ -87,16 +87,15 @@ class Admission:
         """Why a task is not taken, now that it is known what it is likely to take."""
         spec = task.spec
         assert spec is not None
-        refusal: _Refusal | None = None
-        if spec.estimate is not None:
-            refusal = self._budget.refusal(task)
-        if refusal is None and task.nbytes:
-            refusal = self._too_many_bytes(task, task.nbytes)
-        if refusal is None and spec.queue_timeout_s is not None:
-            refusal = self._too_late(task, spec.queue_timeout_s, now)
-        if refusal is None and spec.timeout_s is not None and task.cost_s > spec.timeout_s * _HOPELESS:
-            refusal = self._too_long(task, spec.timeout_s, now)
-        return refusal
+        if spec.estimate is not None and (too_large := self._budget.refusal(task)):
+            return too_large
+        if task.nbytes and (too_many := self._too_many_bytes(task, task.nbytes)):
+            return too_many
+        if spec.queue_timeout_s is not None and (too_late := self._too_late(task, spec.queue_timeout_s, now)):
+            return too_late
+        if spec.timeout_s is not None and task.cost_s > spec.timeout_s * _HOPELESS:
+            return self._too_long(task, spec.timeout_s, now)
+        return None
 
     def _too_many_bytes(self, task: TaskRecord, nbytes: int) -> QueueFull | None:
         limit, others = self._settings.max_queue_bytes, self._queue.nbytes - task.queued_bytes

@@ -45,6 +45,7 @@ class Budget:
         self.enforced = self.limit_bytes is not None and mode is AdmissionMode.ENFORCE  # tasks wait, or are refused
         self._there_is_bytes = self.limit_bytes or 0  # for tasks and the arena, beside idle workers
         self._large_bytes = inf if self.limit_bytes is None else self.limit_bytes * _LARGE_SHARE
+        self._ordinary_bytes = min(self._large_bytes, self._there_is_bytes * _MOST_GUESSED)
         self._arena = arena
         if self.enforced:
             arena.ceiling_bytes = self._there_is_bytes
@@ -83,7 +84,7 @@ class Budget:
         some to others: only its plugin's own word can make a task be alone."""
         if self.limit_bytes is None:
             return
-        if task.peak_bytes + task.output_bytes + task.nbytes <= min(self._large_bytes, self._there_is_bytes * _MOST_GUESSED):
+        if task.peak_bytes + task.output_bytes + task.nbytes <= self._ordinary_bytes:
             return  # as nearly all
         assert task.spec is not None
         said = 0 if task.spec.estimate is None else task.spec.estimate.peak_bytes
@@ -189,5 +190,6 @@ class Budget:
         slot.idle_bytes = idle_bytes
         taken = min(self.workers_bytes, max(self.limit_bytes - LEAST_FOR_TASKS_NBYTES, 0))
         self._there_is_bytes = self.limit_bytes - taken
+        self._ordinary_bytes = min(self._large_bytes, self._there_is_bytes * _MOST_GUESSED)
         if self.enforced:
             self._arena.ceiling_bytes = self._there_is_bytes - self.running_bytes

@@ -29,11 +29,13 @@ def claimed_block(slot: Slot, task: TaskRecord, answer: Done | Failed) -> Block 
     if isinstance(answer, Failed):
         return None
     assert task.spec is not None
-    if isinstance(answer.output, WrittenTo) is not (task.spec.destination is not None):
+    output = answer.output
+    written = isinstance(output, WrittenTo)
+    if written is (task.spec.destination is None):
         raise ForgedClaim("it wrote a file that was not asked for, or did not write one that was")
-    if isinstance(answer.output, WrittenTo) or answer.output.block is None:
+    if written or output.block is None:
         return None
-    handle = answer.output.block
+    handle = output.block
     for block in (slot.standing, *task.granted):
         if block is not None and block.generation == handle.generation and _was_given(block) and _lies_in(handle, block):
             return block

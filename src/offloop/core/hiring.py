@@ -165,7 +165,7 @@ class Hiring:
         settings = self._settings
         slot.ready_since = now
         if settings.max_tasks_per_worker is not None:
-            slot.tasks_left = max(round(self.policy.jittered(settings.max_tasks_per_worker)), 1)
+            slot.tasks_allowed = max(round(self.policy.jittered(settings.max_tasks_per_worker)), 1)
         if settings.max_worker_bytes is not None:
             slot.bytes_allowed = self.policy.jittered_down(settings.max_worker_bytes)
         slot.bytes_allowed = min(slot.bytes_allowed, self._share_bytes)
@@ -188,8 +188,7 @@ class Hiring:
     def answered(self, slot: Slot, private_bytes: int, now: float) -> bool:
         """A worker is through with a task. Returns whether that changes who is wanted."""
         self.policy.accepted(slot.index)
-        slot.tasks_left -= 1
-        if slot.tasks_left <= 0:
+        if slot.tasks >= slot.tasks_allowed:
             self._wear(slot, f"it has done {slot.tasks} tasks")
         elif private_bytes > slot.bytes_allowed:
             self._wear(slot, f"it has {private_bytes:,} bytes of private memory, and {slot.bytes_allowed:,.0f} are its share")

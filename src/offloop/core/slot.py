@@ -28,7 +28,7 @@ class Slot(msgspec.Struct, eq=False):
     verdict: str | None = None  # why we kill it, where its own fault
     tasks: int = 0  # that it was given
     worn: str | None = None  # why it is to be replaced
-    tasks_left: float = inf  # until it is
+    tasks_allowed: float = inf  # before it is
     bytes_allowed: float = inf  # private memory that it may have between two tasks
     old_at: float | None = None  # when it is old
     idle_bytes: int = 0  # private memory that it has when it has no task, as far as is known
@@ -46,4 +46,4 @@ class Slot(msgspec.Struct, eq=False):
         """The process is dead; what was its own is forgotten."""
         self.outbox_id = self.pid = self.task = self.ready_since = self.timer = self.standing = None
         self.verdict = self.worn = self.old_at = None
-        self.tasks, self.tasks_left, self.bytes_allowed = 0, inf, inf
+        self.tasks, self.tasks_allowed, self.bytes_allowed = 0, inf, inf

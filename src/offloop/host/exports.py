@@ -71,6 +71,12 @@ class Exports:
                 forgotten.append(news)
         return tuple(returned), forgotten
 
+    def want_wake(self, *, wanted: bool) -> None:
+        """From now on a block that comes back is news to somebody who waits for memory, or is not any more."""
+        self.wake_wanted = wanted
+        if wanted and self.news:
+            self.wake()  # it came before
+
     def drain_wake(self) -> None:
         """Empty the pipe after it woke somebody."""
         with suppress(BlockingIOError):

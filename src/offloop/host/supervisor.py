@@ -1,17 +1,14 @@
 """The async side that owns the worker slots: tells the core what happened and carries out what it commands.
 
-Everything happens in one turn of the loop: an event goes in, its commands are carried out, and events that this causes
-follow at once. Nothing here awaits between an event and its last command, so no cancellation can come between them.
+Which event is next, and that nothing comes between it and its commands, is the `Turns`' affair.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import count
-from math import inf
 from typing import Any
 
 import anyio
@@ -34,9 +31,7 @@ from ..core.commands import (
 )
 from ..core.core_settings import CoreSettings
 from ..core.events import (
-    BlocksReturned,
     CloseRequested,
-    Event,
     InputAbandoned,
     InputRequested,
     PoolStarted,
@@ -63,11 +58,10 @@ from .readiness import Signal, clock, when_readable
 from .segments import Segment
 from .standing import Standing, Turn
 from .tickets import InputTicket, TaskTicket
+from .turns import Turns
 from .worker_host import WorkerHost
 
 __all__ = ["Supervisor"]
-
-_FREE, _TAKEN, _OPEN = Turn.FREE, Turn.TAKEN, Phase.OPEN  # looked up once: that takes its time on Python 3.11
 
 
 class Supervisor:
@@ -83,18 +77,14 @@ class Supervisor:
         self.standing = Standing()
         self.milestones = Milestones(self.core, self.standing)
         self.chronicle = Chronicle(self.core.journal)
-        self._pager = Pager(self.segments, self.errands, self._tell_results)
-        self._watch_memory = partial(watch_memory, self.core, self.apply, settings.memory_pressure)
+        self._pager = Pager(self.segments, self.errands, lambda: self._turns.tell_results())  # noqa: PLW0108 (made below)
         self._workers: dict[int, WorkerHost] = {}
         self._tasks: dict[int, TaskTicket] = {}
         self._inputs: dict[int, InputTicket] = {}
         self._numbers = count(1)
-        self._events: deque[Event] = deque()
         self._clock = clock()
-        self._armed_for = inf  # when the timer task will wake by itself
-        self._rearm = Signal()
         self._opening_error: OffloopError | None = None
-        self._carry_out: dict[type, Callable[[Any], None]] = {
+        carry_out: dict[type, Callable[[Any], None]] = {
             StartWorker: self._start_worker,
             Send: self._send,
             KillWorker: self._kill_worker,
@@ -107,6 +97,20 @@ class Supervisor:
             SettleTask: self._settle_task,
             AnnounceOpening: self._announce_opening,
         }
+        self._turns = Turns(
+            self.core,
+            self.standing,
+            self._pager,
+            self.exports,
+            self.chronicle,
+            self.milestones,
+            carry_out=carry_out,
+            abandon_input=self.abandon_input,
+            fail=self._fail,
+        )
+        self.apply = self._turns.apply
+        self._watch_memory = partial(watch_memory, self.core, self.apply, settings.memory_pressure)
+        self.collect_returns = self._turns.collect_returns
         forks.watch(self)
 
     @asynccontextmanager
@@ -143,26 +147,6 @@ class Supervisor:
         error = body_error or misused
         if error is not None:
             raise error
-
-    def apply(self, event: Event) -> None:
-        """Tell the core, and do what it says, and so on until nothing follows. After a defect of ours nothing does."""
-        self._events.append(event)
-        if self.standing.turn is not _FREE:
-            return
-        self.standing.turn = _TAKEN
-        try:
-            self._apply_all()
-        except BaseException as error:
-            self._fail(error)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            self.standing.turn = _FREE
-
-    def collect_returns(self) -> None:
-        """Take back what views and forgotten buffers have returned since the last event."""
-        if (news := self._maybe_news()) is not None:
-            self.apply(news)
 
     @property
     def inbox(self) -> Segment:
@@ -218,7 +202,7 @@ class Supervisor:
             self.home.check()
         if not ticket.is_set:
             self._pager.work()
-            self._tell_results()
+            self._turns.tell_results()
         if not ticket.is_set:
             self.abandon_input(ticket)
             used = self.core.arena.used_bytes
@@ -259,12 +243,13 @@ class Supervisor:
             raise PoolClosed("the pool was closed while it was opening")
 
     async def _keep_time(self) -> None:
+        turns = self._turns
         while self.standing.turn is not Turn.OVER:  # else nothing is decided, and it is always time
-            self._rearm = Signal()
-            self._armed_for = self.core.wake_at
-            with anyio.CancelScope(deadline=self._armed_for):
-                await self._rearm.wait()
-            if self._clock() >= self._armed_for:
+            turns.rearm = Signal()
+            turns.armed_for = self.core.wake_at
+            with anyio.CancelScope(deadline=turns.armed_for):
+                await turns.rearm.wait()
+            if self._clock() >= turns.armed_for:
                 self.apply(TimePassed())
 
     async def _hear_of_returns(self) -> None:
@@ -292,48 +277,6 @@ class Supervisor:
         self.segments.clear()
         self.exports.close()
         self.core.arena.drop_segment(INBOX_ID)
-
-    # From event to commands
-
-    def _apply_all(self) -> None:
-        if self.exports.news and (news := self._maybe_news()) is not None:
-            self._events.appendleft(news)
-        core, events, pager, carry_out = self.core, self._events, self._pager, self._carry_out
-        now = self._clock()
-        while events:
-            for command in core.handle(events.popleft(), now):
-                carry_out[type(command)](command)
-            if core.journal.entries:
-                self.chronicle.publish(core.journal.take())  # a handler of the log may cause events itself
-            if pager.waiting:
-                pager.begin()
-            while pager.results:
-                events.append(pager.results.popleft())
-        exports = self.exports
-        exports.wake_wanted = core.wants_memory
-        if exports.wake_wanted and exports.news:
-            exports.wake()  # it came before the flag was up
-        wake_at = core.wake_at
-        if wake_at < self._armed_for:
-            self._armed_for = wake_at
-            self._rearm.set()
-        if core.phase is not _OPEN or self.milestones.resized is not None:
-            self._look_for_milestones()
-
-    def _look_for_milestones(self) -> None:
-        self.milestones.look()
-        if self.core.gone:
-            self.chronicle.close()
-
-    def _maybe_news(self) -> BlocksReturned | None:
-        returned, forgotten = self.exports.collect()
-        for ticket in forgotten:
-            self.abandon_input(ticket)
-        return BlocksReturned(returned) if returned else None
-
-    def _tell_results(self) -> None:
-        while self._pager.results:
-            self.apply(self._pager.results.popleft())
 
     def _fail(self, error: BaseException) -> None:
         """A defect of ours: no decision can be trusted any more. Everybody is told and everything ends."""

@@ -1,0 +1,131 @@
+"""From event to commands, one event after another.
+
+Everything happens in one turn of the loop: an event goes in, its commands are carried out, and events that this causes
+follow at once. Nothing here awaits between an event and its last command, so no cancellation can come between them. What
+comes while another event is decided on (a handler of the log causes one, a view goes) is next.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from ..core.events import BlocksReturned, Event
+from ..core.phase import Phase
+from ..core.pool_state import PoolState
+from .chronicle import Chronicle
+from .exports import Exports
+from .milestones import Milestones
+from .pager import Pager
+from .readiness import Signal, clock
+from .standing import Standing, Turn
+from .tickets import InputTicket
+
+__all__ = ["Turns"]
+
+_FREE, _TAKEN, _OPEN = Turn.FREE, Turn.TAKEN, Phase.OPEN  # looked up once: that takes its time on Python 3.11
+
+
+class Turns:
+    """Tells the core what happened, and has done what it says."""
+
+    def __init__(
+        self,
+        core: PoolState,
+        standing: Standing,
+        pager: Pager,
+        exports: Exports,
+        chronicle: Chronicle,
+        milestones: Milestones,
+        *,
+        carry_out: dict[type, Callable[[Any], None]],
+        abandon_input: Callable[[InputTicket], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self.armed_for = inf  # when the timer will wake by itself...
+        self.rearm = Signal()  # ...unless it is set before
+        self._core = core
+        self._standing = standing
+        self._pager = pager
+        self._exports = exports
+        self._chronicle = chronicle
+        self._milestones = milestones
+        self._carry_out = carry_out  # by the type of the command
+        self._abandon_input = abandon_input
+        self._fail = fail
+        self._clock = clock()
+        self._events: deque[Event] = deque()
+
+    def apply(self, event: Event) -> None:
+        """Tell the core, and do what it says, and so on until nothing follows. After a defect of ours nothing does."""
+        standing = self._standing
+        if standing.turn is not _FREE:
+            self._events.append(event)
+            return
+        standing.turn = _TAKEN
+        try:
+            self._decide_on(event)
+        except BaseException as error:
+            self._fail(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            standing.turn = _FREE
+
+    def collect_returns(self) -> None:
+        """Take back what views and forgotten buffers have returned since the last event."""
+        if (news := self._maybe_news()) is not None:
+            self.apply(news)
+
+    def tell_results(self) -> None:
+        """Tell the core what became of the moves of pages."""
+        results = self._pager.results
+        while results:
+            self.apply(results.popleft())
+
+    def _decide_on(self, event: Event) -> None:
+        core, events, pager, exports, carry_out = self._core, self._events, self._pager, self._exports, self._carry_out
+        if exports.news:
+            events.append(event)
+            if (news := self._maybe_news()) is not None:
+                events.appendleft(news)
+            event = events.popleft()
+        now = self._clock()
+        while True:
+            for command in core.handle(event, now):
+                carry_out[type(command)](command)
+            if core.journal.entries or pager.waiting or pager.results:
+                self._see_to_the_rest()
+            if not events:
+                break
+            event = events.popleft()
+        if core.wants_memory is not exports.wake_wanted:
+            exports.want_wake(wanted=core.wants_memory)
+        if core.wake_at < self.armed_for:
+            self.armed_for = core.wake_at
+            self.rearm.set()
+        if core.phase is not _OPEN or self._milestones.resized is not None:
+            self._look_for_milestones()
+
+    def _see_to_the_rest(self) -> None:
+        """What an event and its commands have brought about beside them: entries for the log, moves of pages."""
+        pager = self._pager
+        if entries := self._core.journal.take():
+            self._chronicle.publish(entries)  # a handler of the log may cause events itself
+        if pager.waiting:
+            pager.begin()
+        while pager.results:
+            self._events.append(pager.results.popleft())
+
+    def _look_for_milestones(self) -> None:
+        self._milestones.look()
+        if self._core.gone:
+            self._chronicle.close()
+
+    def _maybe_news(self) -> BlocksReturned | None:
+        returned, forgotten = self._exports.collect()
+        for ticket in forgotten:
+            self._abandon_input(ticket)
+        return BlocksReturned(returned) if returned else None
