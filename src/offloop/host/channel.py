@@ -148,7 +148,7 @@ class Channel:
         """Hang up: the worker hears of it as the end of its stream."""
         self._socket.close()
 
-    def _send_nowait(self, data: bytearray) -> int:
+    def _send_nowait(self, data: bytes | bytearray) -> int:
         try:
             return self._socket.send(data)
         except BlockingIOError:

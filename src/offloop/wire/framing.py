@@ -25,6 +25,8 @@ HEADER = struct.Struct("<I")
 
 HEADER_NBYTES = HEADER.size
 
+_unpack_length = HEADER.unpack_from
+
 
 class ProtocolError(Exception):
     """The peer sent what it must not send. There is no way to go on with it."""
@@ -46,14 +48,14 @@ class FrameReader:
         """
         pending = self.pending
         if not pending and len(data) >= HEADER_NBYTES:
-            (nbytes,) = HEADER.unpack_from(data)
-            if len(data) == HEADER_NBYTES + nbytes and nbytes <= self._max_nbytes:
+            (nbytes,) = _unpack_length(data)
+            if len(data) - HEADER_NBYTES == nbytes <= self._max_nbytes:
                 return [data[HEADER_NBYTES:]]  # as nearly always
         pending += data
         frames: list[bytes | bytearray] = []
         position = 0
         while len(pending) - position >= HEADER_NBYTES:
-            (nbytes,) = HEADER.unpack_from(pending, position)
+            (nbytes,) = _unpack_length(pending, position)
             if nbytes > self._max_nbytes:
                 raise ProtocolError(f"a frame of {nbytes:,} bytes was announced; the limit is {self._max_nbytes:,}")
             end = position + HEADER_NBYTES + nbytes

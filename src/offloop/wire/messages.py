@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from .framing import HEADER, HEADER_NBYTES, ProtocolError
+from .framing import HEADER, ProtocolError
 from .handles import EncodedAt, Handle, RasterAt, WrittenTo
 from .text import printable
 
@@ -159,17 +159,16 @@ FromWorker = Ready | Need | Done | Failed
 
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-_encoder = msgspec.msgpack.Encoder()
+_encode = msgspec.msgpack.Encoder().encode
+_pack_length = HEADER.pack
 _from_supervisor: msgspec.msgpack.Decoder[FromSupervisor] = msgspec.msgpack.Decoder(FromSupervisor)
 _from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
 
 
-def encode_frame(message: FromSupervisor | FromWorker) -> bytearray:
+def encode_frame(message: FromSupervisor | FromWorker) -> bytes:
     """The message, ready to be sent: its length and its bytes."""
-    frame = bytearray(HEADER_NBYTES)
-    _encoder.encode_into(message, frame, HEADER_NBYTES)
-    HEADER.pack_into(frame, 0, len(frame) - HEADER_NBYTES)
-    return frame
+    encoded = _encode(message)
+    return _pack_length(len(encoded)) + encoded
 
 
 def decode_from_supervisor(frame: bytes | bytearray) -> FromSupervisor:

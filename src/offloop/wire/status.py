@@ -14,9 +14,9 @@ __all__ = ["STATUS_NBYTES", "Status", "read_status", "write_memory", "write_prog
 
 STATUS_NBYTES = 4096  # one page, so that no block shares it
 
-_stage = struct.Struct("<QI")  # task id, index of the stage
-_progress = struct.Struct("<d")  # 0 to 1
-_memory = struct.Struct("<Q")  # bytes
+_status = struct.Struct("<QI4xdQ")  # task id, index of the stage, progress from 0 to 1, bytes of memory
+_progress = struct.Struct("<d")
+_memory = struct.Struct("<Q")
 _PROGRESS_OFFSET = 16
 _MEMORY_OFFSET = 24
 
@@ -30,10 +30,9 @@ class Status(msgspec.Struct, frozen=True):
     memory_bytes: int = 0  # private memory of the process when it last looked; 0: it has not
 
 
-def write_stage(page: memoryview, task_id: int, stage: int) -> None:
-    """Note that a stage of a task begins."""
-    _progress.pack_into(page, _PROGRESS_OFFSET, 0.0)
-    _stage.pack_into(page, 0, task_id, stage)
+def write_stage(page: memoryview, task_id: int, stage: int, memory_nbytes: int = 0) -> None:
+    """Note that a stage of a task begins, and how much private memory the process has."""
+    _status.pack_into(page, 0, task_id, stage, 0.0, memory_nbytes)
 
 
 def write_progress(page: memoryview, fraction: float) -> None:
@@ -48,7 +47,4 @@ def write_memory(page: memoryview, nbytes: int) -> None:
 
 def read_status(page: memoryview | bytes) -> Status:
     """Whatever stands there now."""
-    task_id, stage = _stage.unpack_from(page, 0)
-    (progress,) = _progress.unpack_from(page, _PROGRESS_OFFSET)
-    (memory_bytes,) = _memory.unpack_from(page, _MEMORY_OFFSET)
-    return Status(task_id, stage, progress, memory_bytes)
+    return Status(*_status.unpack_from(page, 0))

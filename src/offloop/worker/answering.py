@@ -13,7 +13,7 @@ from ..errors import InvalidTask, PluginError, TaskFailed
 from ..processor import Encoded, Payload, TaskCancelled
 from ..wire.handles import EncodedAt, Handle, RasterAt, WrittenTo
 from ..wire.messages import MAX_UNLESS_FAILED_NBYTES, Done, Failed, InfoValue, Run
-from ..wire.status import write_memory, write_stage
+from ..wire.status import write_stage
 from .channel import Channel
 from .memory import PrivateMemory
 from .segments import Segment
@@ -47,7 +47,6 @@ class Answering:
         """Carry a task out and send its answer. Returns the processor time that it took, in nanoseconds."""
         started_ns = time.monotonic_ns()
         private_bytes = self._memory.begin(started_ns)  # the last task has let go of everything, and this one has nothing yet
-        write_memory(self._outbox.first_page, private_bytes)
         if run.grant is not None:
             self._standing = run.grant
         task = RunningTask(run.task_id, run.threads, self._standing, self._channel, self._outbox, self._memory)
@@ -84,7 +83,8 @@ class Answering:
 
     def _carry_out(self, run: Run, payload: Payload, task: RunningTask) -> Payload:
         for index, stage in enumerate(run.stages):
-            write_stage(self._outbox.first_page, run.task_id, index)  # begun: from now on it is given to no other worker
+            # begun: from now on it is given to no other worker
+            write_stage(self._outbox.first_page, run.task_id, index, self._memory.nbytes)
             if stage.plugin not in self._stages.loaded:
                 task.checkpoint()
                 self._load(stage.plugin)

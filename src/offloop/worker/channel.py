@@ -85,9 +85,10 @@ class Channel:
             MessageTooLarge: nothing was sent.
         """
         frame = encode_frame(message)
-        limit = MAX_FROM_WORKER_NBYTES if isinstance(message, Failed) else MAX_UNLESS_FAILED_NBYTES
-        if len(frame) > limit:
-            raise MessageTooLarge(f"{len(frame):,} bytes; the limit is {limit:,}")
+        if len(frame) > MAX_UNLESS_FAILED_NBYTES:
+            limit = MAX_FROM_WORKER_NBYTES if isinstance(message, Failed) else MAX_UNLESS_FAILED_NBYTES
+            if len(frame) > limit:
+                raise MessageTooLarge(f"{len(frame):,} bytes; the limit is {limit:,}")
         try:
             self._socket.sendall(frame)
         except OSError:

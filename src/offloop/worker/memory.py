@@ -33,15 +33,17 @@ class PrivateMemory:
 
     def look(self) -> int:
         """The number of bytes, at most a twentieth of a second old."""
-        return self._look(time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        if now_ns - self._looked_at_ns > _EVERY_NS:
+            self._look(now_ns)
+        return self.nbytes
 
-    def _look(self, now_ns: int) -> int:
-        if self._statm_fd >= 0 and now_ns - self._looked_at_ns > _EVERY_NS:
+    def _look(self, now_ns: int) -> None:
+        if self._statm_fd >= 0:
             self._looked_at_ns = now_ns
             _, resident, shared, _, _, data, *_ = os.pread(self._statm_fd, 128, 0).split()
             self.nbytes = (int(resident) - int(shared)) * _PAGE_NBYTES
             self._data_nbytes = int(data) * _PAGE_NBYTES
-        return self.nbytes
 
     def look_again(self) -> int:
         """The number of bytes now; all that there is now is the process's own, and not a task's."""
@@ -52,9 +54,11 @@ class PrivateMemory:
 
     def begin(self, now_ns: int) -> int:
         """A task begins: from now on its peak is what counts. The number of bytes before it, hardly older than `look` says."""
-        self._look(now_ns)
+        if now_ns - self._looked_at_ns > _EVERY_NS:
+            self._look(now_ns)
         self._began_at_ns = now_ns
-        self._own_nbytes, self._own_data_nbytes = self.nbytes, self._data_nbytes
+        self._own_nbytes = self.nbytes
+        self._own_data_nbytes = self._data_nbytes
         if self._peak_is_old and self._peak_fd >= 0:
             os.pwrite(self._peak_fd, _RESET_PEAK, 0)
             self._peak_is_old = False

@@ -18,6 +18,9 @@ from ..wire.messages import Stage
 __all__ = ["Stages", "decoder_for", "named"]
 
 
+_PAYLOADS = (Encoded, Raster)
+
+
 class _Loaded(msgspec.Struct, frozen=True):
     processor: Processor
     operations: msgspec.msgpack.Decoder[list[Operation]]
@@ -45,7 +48,7 @@ class Stages:
         """
         loaded = self._loaded[stage.plugin]
         result = loaded.processor.run(payload, loaded.operations.decode(stage.operations), task)
-        if not isinstance(result, Encoded | Raster):  # pyright: ignore[reportUnnecessaryIsInstance] (not all are typed)
+        if not isinstance(result, _PAYLOADS):  # pyright: ignore[reportUnnecessaryIsInstance] (not all are typed)
             raise PluginError(stage.plugin, f"its processor returned {type(result).__name__}, not Encoded or Raster")
         return result
 
