@@ -258,7 +258,7 @@ async def test_an_enemy_that_wrote_no_file_is_found_out(anyio_backend: object, b
                     task_group.start_soon(submit, pool, tmp_path / f"result-{number}")
             await until_whole(pool, 3)
     assert [type(error) for error in errors] == [WorkerDied]
-    assert "did not write one that was" in errors[0].reason
+    assert "did not write the file that was asked for" in errors[0].reason
     files = [path for path in tmp_path.iterdir() if path.name.startswith(("result", ".offloop"))]
     assert [path.read_bytes() for path in files] == [b"abc"] * (TASKS - 1)
     assert_nothing_left(pool)

@@ -29,13 +29,16 @@ def claimed_block(slot: Slot, task: TaskRecord, answer: Done | Failed) -> Block 
     if isinstance(answer, Failed):
         return None
     assert task.spec is not None
-    output = answer.output
-    written = isinstance(output, WrittenTo)
-    if written is (task.spec.destination is None):
-        raise ForgedClaim("it wrote a file that was not asked for, or did not write one that was")
-    if written or output.block is None:
+    output, destination = answer.output, task.spec.destination
+    if isinstance(output, WrittenTo):
+        if destination is None:
+            raise ForgedClaim("it wrote a file that was not asked for")
         return None
+    if destination is not None:
+        raise ForgedClaim("it did not write the file that was asked for")
     handle = output.block
+    if handle is None:
+        return None
     for block in (slot.standing, *task.granted):
         if block is not None and block.generation == handle.generation and _was_given(block) and _lies_in(handle, block):
             return block
