@@ -20,7 +20,19 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 def reloader(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """uvicorn, watching a copy of the example."""
     shutil.copy(EXAMPLES / "server.py", tmp_path)
-    command = [sys.executable, "-m", "uvicorn", "server:app", "--reload", "--uds", "socket", "--log-level", "warning"]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "server:app",
+        "--reload",
+        "--reload-delay",
+        "0.05",
+        "--uds",
+        "socket",
+        "--log-level",
+        "warning",
+    ]
     with subprocess.Popen(command, cwd=tmp_path) as process:
         try:
             yield process

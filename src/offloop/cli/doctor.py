@@ -59,7 +59,7 @@ def _lines(report: Report) -> Iterator[str]:
 
 def _facts(examination: Examination) -> Iterator[tuple[str, str]]:
     cpus, memory, shared = examination.cpus, examination.memory, examination.shared_memory
-    yield "offloop", examination.offloop
+    yield "offloop", f"{examination.offloop}, {'compiled' if examination.compiled else 'interpreted'}"
     yield "python", f"{examination.python} on {examination.platform}"
     yield "event loop", examination.event_loop
     allowed = "" if cpus.affinity is None else f", {cpus.affinity} by affinity"

@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 import msgspec
 
+from ..core import pool_state
 from ..errors import PluginError
 from ..machine import available_cpus, available_memory
 from ..plugins import Registered, Registry
@@ -77,6 +78,7 @@ class Examination(msgspec.Struct, frozen=True):
     """All of it."""
 
     offloop: str
+    compiled: bool  # whether what the server does for each task is machine code
     python: str
     platform: str
     event_loop: str
@@ -96,6 +98,7 @@ def examine() -> Examination:
     libvips, libvips_error = _libvips() if "vips" in registry.plugins else (None, None)
     return Examination(
         offloop=version("offloop"),
+        compiled=not pool_state.__file__.endswith(".py"),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         platform=platform.platform(),
         event_loop=name_of_loop(),
