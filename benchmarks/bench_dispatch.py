@@ -2,13 +2,15 @@
 
 A no-op travels to one worker process and back, one at a time. Beside it, in the same run and in turns:
 
-- the physical floor: a byte through a pair of blocking pipes to a child that echoes it; - the floor of any supervisor
-on this loop: the same through anyio's process pipes on uvloop; - what others take for a no-op in one worker:
-`concurrent.futures.ProcessPoolExecutor` and `anyio.to_process`, and loky where installed.
+- the physical floor: a byte through a pair of blocking pipes to a child that echoes it;
+- the floor of any supervisor on this loop: the same through anyio's process pipes on uvloop;
+- what others take for a no-op in one worker: `concurrent.futures.ProcessPoolExecutor` and `anyio.to_process`, and loky
+  where installed.
 
     python benchmarks/bench_dispatch.py
 
-Expected: the median of offloop is at most 2.5 times that of the bare anyio + uvloop pipe pair.
+Expected: the median of offloop is at most 2.5 times that of the bare anyio + uvloop pipe pair. That takes an offloop that is
+compiled, `HATCH_BUILD_HOOKS_ENABLE=true python -m pip install .`; interpreted it is more, and the output says which it is.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import anyio.to_process
 from measuring import arguments, percentile, take_turns
 
 from offloop import Pool
+from offloop.core import pool_state
 from offloop.testing.faults import FaultsPlugin, Noop
 
 ECHO = "import os\nwhile data := os.read(0, 65536): os.write(1, data)"
@@ -87,7 +90,8 @@ async def main() -> None:
     async with AsyncExitStack() as stack:
         samples = await take_turns(await open_contenders(stack), rounds, repetitions)
     floor = percentile(samples[FLOOR], 50)
-    print(f"a no-op and back, one at a time; {rounds} turns of {repetitions} each; microseconds")
+    kind = "interpreted" if pool_state.__file__.endswith(".py") else "compiled"
+    print(f"a no-op and back, one at a time; {rounds} turns of {repetitions} each; microseconds; offloop is {kind}")
     print(f"{'':28}{'p50':>8}{'p99':>8}{'p50 / anyio + uvloop pipes':>30}")
     for name, values in samples.items():
         p50, p99 = percentile(values, 50), percentile(values, 99)

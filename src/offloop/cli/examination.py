@@ -8,10 +8,10 @@ import platform
 import subprocess
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 
 import msgspec
 
-from ..core import pool_state
 from ..errors import PluginError
 from ..machine import available_cpus, available_memory
 from ..plugins import Registered, Registry
@@ -98,7 +98,7 @@ def examine() -> Examination:
     libvips, libvips_error = _libvips() if "vips" in registry.plugins else (None, None)
     return Examination(
         offloop=version("offloop"),
-        compiled=not pool_state.__file__.endswith(".py"),
+        compiled=_is_compiled(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         platform=platform.platform(),
         event_loop=name_of_loop(),
@@ -111,6 +111,11 @@ def examine() -> Examination:
         libvips=libvips,
         libvips_error=libvips_error,
     )
+
+
+def _is_compiled() -> bool:
+    core = find_spec("offloop.core.pool_state")
+    return core is not None and not str(core.origin).endswith(".py")
 
 
 def _cpus() -> Cpus:
