@@ -52,7 +52,12 @@ def _compile(modules: list[str], scratch: Path) -> dict[str, str]:
     from setuptools.command.build_ext import build_ext  # noqa: PLC0415
 
     os.environ["MYPYPATH"] = str(_SOURCES)
-    options = ["--explicit-package-bases", "--ignore-missing-imports", "--follow-imports=silent"]
+    options = [
+        "--explicit-package-bases",
+        "--ignore-missing-imports",
+        "--follow-imports=silent",
+        f"--cache-dir={scratch / 'mypy'}",
+    ]
     extensions = mypycify([*options, *modules], target_dir=str(scratch / "c"), debug_level="0")
     command = build_ext(Distribution({"name": "offloop", "ext_modules": extensions}))
     command.build_lib, command.build_temp = str(scratch / "lib"), str(scratch / "temp")

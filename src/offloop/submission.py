@@ -36,6 +36,7 @@ class Submission:
     """One task's way through the pool, from its caller's side."""
 
     _whole: memoryview | None = None  # the contents of a file that was short enough to be read with its header
+    _held: memoryview | None = None  # of a result that is the source where it lies, so that nobody else takes it away
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class Submission:
         spec = self._spec_in_place(material) if self._forecaster is None else None
         nbytes = _nbytes_if_known(material) if spec is None else 0
         ticket = self._supervisor.submit(self._task_id, spec, nbytes)
+        self._held = None  # the task holds its source itself now
         try:
             if spec is None and not ticket.is_set:
                 await self._prepare(material, ticket)
@@ -104,7 +106,10 @@ class Submission:
         if isinstance(material, Bytes):
             return None if material.data.nbytes else self._spec
         placed = self._maybe_in_place(material) if isinstance(material, Result) else None
-        return None if placed is None else self._specify(source=placed.source, outbox_id=placed.outbox_id)
+        if placed is None:
+            return None
+        self._held = placed.view
+        return self._specify(source=placed.source, outbox_id=placed.outbox_id)
 
     async def _prepare(self, material: Bytes | File | Samples | Buffer | Result, ticket: TaskTicket) -> None:
         """Bring the source to where a worker can read it, and queue the task; unless it is refused before."""

@@ -137,6 +137,19 @@ async def test_arrays_go_in_as_samples(pool: Pool, shape: tuple[int, ...]) -> No
         assert bytes(await pool.run(array[::-1], [Echo()])) == array[::-1].tobytes(), dtype
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.uint32, np.uint8])
+async def test_a_size_may_be_an_integer_of_numpy(pool: Pool, kind: Callable[[int], int]) -> None:
+    buffer = await pool.buffer(kind(100)).ready()
+    buffer.view[:] = pattern(100)
+    assert bytes(await pool.run(buffer, [Echo()])) == pattern(100)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield pattern(100)
+
+    received = await pool.receive(chunks(), max_bytes=kind(100), expected_bytes=kind(10))
+    assert bytes(await pool.run(received, [Echo()])) == pattern(100)
+
+
 async def test_a_result_is_read_only_and_in_place(pool: Pool) -> None:
     result = await pool.run(pattern(5000), [Echo()])
     assert result.data.readonly

@@ -86,7 +86,10 @@ class Crew:
         elif before in _AT_WORK:
             self._at_work -= 1
         if state is _IDLE:
-            self._enter_idle(slot) if slot.helper or not slot.tasks else self._idle.append(slot)
+            if slot.tasks and not slot.helper:
+                self._idle.append(slot)
+            else:
+                self._enter_idle(slot)
         elif state in _AT_WORK:
             self._at_work += 1
         if self.journal.watched:

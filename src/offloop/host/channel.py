@@ -124,6 +124,8 @@ class Channel:
             return True
         except ConnectionResetError:
             return False
+        if not data:
+            return False
         frames = self._frames.feed(data)
         if self._half is not None or self._frames.pending:
             self._note_half_frame(completed=bool(frames))
@@ -131,7 +133,7 @@ class Channel:
             raise ProtocolError(f"it sent {len(frames):,} messages without waiting for an answer; the limit is {_MAX_UNREAD}")
         for frame in frames:
             handle(decode_from_worker(frame))
-        return bool(data)
+        return True
 
     def _note_half_frame(self, *, completed: bool) -> None:
         if not self._frames.pending:

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import count
+from operator import index
 from typing import Any
 
 import anyio
@@ -186,9 +187,9 @@ class Supervisor:
     def request_input(self, nbytes: int, task_id: int | None = None) -> InputTicket:
         """Ask for memory of the inbox, for the source of that task or for a caller."""
         self.standing.check_sound()
-        ticket = InputTicket(next(self._numbers), nbytes)
+        ticket = InputTicket(next(self._numbers), index(nbytes))  # a caller's integer may be numpy's, which overflows
         self._inputs[ticket.input_id] = ticket
-        self.apply(InputRequested(ticket.input_id, nbytes, task_id))
+        self.apply(InputRequested(ticket.input_id, ticket.nbytes, task_id))
         return ticket
 
     def fetch_now(self, ticket: InputTicket) -> None:

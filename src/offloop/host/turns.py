@@ -86,8 +86,8 @@ class Turns:
             self.apply(results.popleft())
 
     def _decide_on(self, event: Event) -> None:
-        core, events, pager, exports, carry_out = self._core, self._events, self._pager, self._exports, self._carry_out
-        if exports.news:
+        core, events, pager, carry_out = self._core, self._events, self._pager, self._carry_out
+        if self._exports.news or events:
             events.append(event)
             if (news := self._maybe_news()) is not None:
                 events.appendleft(news)
@@ -99,15 +99,23 @@ class Turns:
             if core.journal.entries or pager.waiting or pager.results:
                 self._see_to_the_rest()
             if not events:
-                break
+                self._look_around()
+                if not events:
+                    break
             event = events.popleft()
+
+    def _look_around(self) -> None:
+        """Nothing follows any more: who waits for something else than an event is told."""
+        core, exports = self._core, self._exports
         if core.wants_memory is not exports.wake_wanted:
             exports.want_wake(wanted=core.wants_memory)
         if core.wake_at < self.armed_for:
             self.armed_for = core.wake_at
             self.rearm.set()
         if core.phase is not _OPEN or self._milestones.resized is not None:
-            self._look_for_milestones()
+            self._milestones.look()
+            if core.gone:
+                self._chronicle.close()
 
     def _see_to_the_rest(self) -> None:
         """What an event and its commands have brought about beside them: entries for the log, moves of pages."""
@@ -118,11 +126,6 @@ class Turns:
             pager.begin()
         while pager.results:
             self._events.append(pager.results.popleft())
-
-    def _look_for_milestones(self) -> None:
-        self._milestones.look()
-        if self._core.gone:
-            self._chronicle.close()
 
     def _maybe_news(self) -> BlocksReturned | None:
         returned, forgotten = self._exports.collect()

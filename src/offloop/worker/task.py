@@ -22,8 +22,6 @@ __all__ = ["RunningTask"]
 class RunningTask:
     """One task from its `Run` to its answer."""
 
-    _callbacks_lock = threading.Lock()  # of all tasks, as there is one at a time
-
     def __init__(
         self, task_id: int, threads: int, standing: Handle | None, channel: Channel, outbox: Segment, memory: PrivateMemory
     ) -> None:
@@ -36,6 +34,7 @@ class RunningTask:
         self._granted: list[Handle] = [standing] if standing else []
         self._cancelled = False
         self._callbacks: list[Callable[[], object]] = []
+        self._callbacks_lock = threading.Lock()
 
     @property
     def cancelled(self) -> bool:

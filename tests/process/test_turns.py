@@ -1,0 +1,63 @@
+"""Nothing comes between an event and its commands, and events are decided on in the order in which they came."""
+
+from __future__ import annotations
+
+import threading
+
+import anyio
+import pytest
+
+from offloop import Pool
+from offloop.core.events import TimePassed
+from offloop.core.tasks import TaskSpec
+from offloop.host.readiness import Signal
+from offloop.host.supervisor import Supervisor
+from offloop.host.tickets import InputTicket, TaskTicket
+from offloop.testing.faults import Echo
+
+pytestmark = pytest.mark.anyio
+
+
+def supervisor_of(pool: Pool) -> Supervisor:
+    assert pool._supervisor is not None
+    return pool._supervisor
+
+
+async def test_what_is_caused_while_a_turn_ends_is_decided_on_in_that_turn(pool_of_one: Pool) -> None:
+    supervisor = supervisor_of(pool_of_one)
+    milestones, asked = supervisor.milestones, list[InputTicket]()
+
+    def ask_while_looking() -> None:  # as a signal's handler may, or whatever a name's end sets off
+        milestones.resized = None
+        del milestones.look
+        asked.append(supervisor.request_input(4096))
+        supervisor.abandon_input(asked[0])
+        asked.append(supervisor.request_input(4096))
+
+    milestones.look = ask_while_looking
+    milestones.resized = Signal()
+    supervisor.apply(TimePassed())
+    with anyio.fail_after(10):
+        await asked[1].wait()
+    supervisor.abandon_input(asked[1])
+    assert bytes(await pool_of_one.run(b"abc", [Echo()])) == b"abc"
+
+
+async def test_a_result_that_is_a_source_in_place_is_held_until_the_task_has_it(pool_of_one: Pool) -> None:
+    first = await pool_of_one.run(bytes(10_000), [Echo()])
+    supervisor = supervisor_of(pool_of_one)
+    submit, specs = supervisor.submit, list[TaskSpec | None]()
+
+    def release_and_submit(task_id: int, spec: TaskSpec | None, nbytes: int = 0) -> TaskTicket:
+        thread = threading.Thread(target=first.data.release)  # views may be released in any thread, at any time
+        thread.start()
+        thread.join()
+        specs.append(spec)
+        return submit(task_id, spec, nbytes)
+
+    supervisor.submit = release_and_submit
+    second = await pool_of_one.run(first, [Echo()])
+    del supervisor.submit
+    assert specs != [None], "it was a source in place"
+    assert bytes(second) == bytes(10_000)
+    assert bytes(await pool_of_one.run(b"abc", [Echo()])) == b"abc"
