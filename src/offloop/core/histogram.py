@@ -1,8 +1,8 @@
 """How long things took, counted as they end: what a pool's percentiles are made of.
 
 Bounds are whole ticks of 1/1,048,576 second, a little less than a microsecond. Each power of two of them is cut into eight
-buckets, as HdrHistogram does it, so from 16 ticks on a bucket is no wider than an eighth of where it begins. A tick is a power of
-two of a second, so that a second, a half and a quarter are bounds of buckets: a limit on latency is counted exactly.
+buckets, as HdrHistogram does it, so from 16 ticks on a bucket is no wider than an eighth of where it begins. There are 2**20
+ticks to a second, so that a second, a half and a quarter are bounds of buckets: a limit on latency is counted exactly.
 """
 
 from __future__ import annotations

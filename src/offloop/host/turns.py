@@ -86,8 +86,9 @@ class Turns:
             self.apply(results.popleft())
 
     def _decide_on(self, event: Event) -> None:
-        core, events, pager, carry_out = self._core, self._events, self._pager, self._carry_out
-        if self._exports.news or events:
+        core, events, carry_out = self._core, self._events, self._carry_out
+        pager, exports, milestones = self._pager, self._exports, self._milestones
+        if exports.news or events:
             events.append(event)
             if (news := self._maybe_news()) is not None:
                 events.appendleft(news)
@@ -98,10 +99,15 @@ class Turns:
                 carry_out[type(command)](command)
             if core.journal.entries or pager.waiting or pager.results:
                 self._see_to_the_rest()
-            if not events:
+            if not events and (
+                core.wants_memory is not exports.wake_wanted
+                or core.wake_at < self.armed_for
+                or core.phase is not _OPEN
+                or milestones.resized is not None
+            ):
                 self._look_around()
-                if not events:
-                    break
+            if not events:
+                break
             event = events.popleft()
 
     def _look_around(self) -> None:
