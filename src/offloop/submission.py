@@ -145,9 +145,9 @@ class Submission:
         if not await self._accepted(material, ticket):
             return None
         if self._forecaster is not None and isinstance(material, Result):
-            placed = self._maybe_in_place(material)
-            if placed is not None:
-                return placed
+            in_place = self._maybe_in_place(material)
+            if in_place is not None:
+                return in_place
         return await self._place(material)
 
     async def _accepted(self, material: Bytes | File | Samples | Result, ticket: TaskTicket) -> bool:

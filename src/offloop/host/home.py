@@ -24,7 +24,7 @@ class Home:
         self._loop_runs: Callable[[], bool] = _always if self.loop is None else self.loop.is_running
         self._pid = os.getpid()
         self.forked = False  # True in a child of the process that it names; set there by the supervisor
-        self._thread = get_ident()
+        self._thread_id = get_ident()
         self._thread_name = threading.current_thread().name
         task = None if self.loop is None else asyncio.current_task()
         self._task = None if task is None else weakref.ref(task)
@@ -33,12 +33,12 @@ class Home:
     @property
     def in_thread(self) -> bool:
         """Whether the caller is in the thread that it names."""
-        return get_ident() == self._thread
+        return get_ident() == self._thread_id
 
     @property
     def is_here(self) -> bool:
         """Whether the caller is at home."""
-        return get_ident() == self._thread and self._loop_runs() and not self.forked
+        return get_ident() == self._thread_id and self._loop_runs() and not self.forked
 
     def check(self) -> None:
         """Return if the caller is at home.
@@ -46,7 +46,7 @@ class Home:
         Raises:
             PoolMisused: it is not.
         """
-        if get_ident() != self._thread or self.forked or not self._loop_runs():
+        if get_ident() != self._thread_id or self.forked or not self._loop_runs():
             raise self.error()
 
     def maybe_other_task(self) -> PoolMisused | None:

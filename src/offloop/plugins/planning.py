@@ -54,7 +54,7 @@ class Planner:
             encoded = self._encoder.encode(operations)
         except (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError):
             return self._made(operations)  # as before
-        key = (*map(type, operations), encoded)
+        key: _Key = (*map(type, operations), encoded)
         plan = self._plans.get(key)
         if plan is None:
             plan = self._made(operations)
