@@ -3,8 +3,8 @@
     HATCH_BUILD_HOOKS_ENABLE=true python -m pip install .
 
 It is the same source: everything works interpreted, and is so wherever nobody asked. An editable installation always is: its
-sources are there to be changed. `pyproject.toml` says which modules are compiled. Those that define msgspec's structs are not:
-mypyc has no place for their metaclass.
+sources are there to be changed. `pyproject.toml` says which modules are compiled. Those that define msgspec's structs are not,
+as mypyc has no place for their metaclass, nor are those with coroutines: its exceptions in them are not to be relied on.
 """
 
 from __future__ import annotations

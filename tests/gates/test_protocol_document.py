@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from offloop.core.core_settings import FIRST_GRANT_NBYTES, MAX_NEEDS
-from offloop.host import channel, worker_log
+from offloop.host import channel, line, worker_log
 from offloop.wire import handles, messages
 from offloop.wire.framing import MAX_FROM_SUPERVISOR_NBYTES, MAX_FROM_WORKER_NBYTES
 from offloop.wire.status import STATUS_NBYTES, read_status, write_memory, write_progress, write_stage
@@ -55,8 +55,8 @@ def test_each_message_stands_under_its_direction(title: str, union: Any) -> None
         ("a frame from the worker", f"{MAX_FROM_WORKER_NBYTES:,} bytes, and {messages.MAX_UNLESS_FAILED_NBYTES:,} bytes"),
         ("time for a frame that has begun", f"| {channel.STALL_LIMIT_S:g} s"),
         ("time for what the supervisor writes", f"| {channel.STALL_LIMIT_S:g} s"),
-        ("frames from the worker in one read", f"| {channel._MAX_UNREAD} |"),
-        ("reads for one frame", f"| {channel._MAX_PIECES:,} |"),
+        ("frames from the worker in one read", f"| {line._MAX_UNREAD} |"),
+        ("reads for one frame", f"| {line._MAX_PIECES:,} |"),
         ("`need` in one task", f"| {MAX_NEEDS:,} |"),
     ],
 )
