@@ -36,9 +36,10 @@ from offloop.host.process import spawn
 from offloop.host.segments import Segment
 from offloop.plugins import Registry
 from offloop.testing.faults import FaultsPlugin, Noop
+from offloop.wire.codec import decode_from_worker, encode_frame
 from offloop.wire.framing import MAX_FROM_WORKER_NBYTES, FrameReader
 from offloop.wire.handles import EncodedAt
-from offloop.wire.messages import Configure, Done, FromWorker, Ready, Run, decode_from_worker, encode_frame
+from offloop.wire.messages import Configure, Done, FromWorker, Ready, Run
 
 BARE_INTERPRETER = "bare interpreter, start to exit"
 BARE_READY = "bare worker, start to Ready"

@@ -14,9 +14,10 @@ import msgspec
 import pytest
 
 from offloop.host.channel import Channel
+from offloop.wire.codec import encode_frame
 from offloop.wire.framing import ProtocolError
 from offloop.wire.handles import EncodedAt
-from offloop.wire.messages import Failed, FromWorker, Need, Ready, Retire, Run, Stage, encode_frame
+from offloop.wire.messages import Failed, FromWorker, Need, Ready, Retire, Run, Stage
 
 pytestmark = pytest.mark.anyio
 

@@ -8,8 +8,9 @@ import pytest
 from offloop import Pool, TaskTimeout, WorkerDied
 from offloop.testing import FaultyStarts, Traffic, Transport, pool_with
 from offloop.testing.faults import Echo, FaultsPlugin, Noop, Obey
+from offloop.wire.codec import encode_frame
 from offloop.wire.handles import EncodedAt
-from offloop.wire.messages import Done, Ready, encode_frame
+from offloop.wire.messages import Done, Ready
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ import pytest
 from offloop import Pool
 from offloop.core.events import TimePassed
 from offloop.core.tasks import TaskSpec
-from offloop.host.readiness import Signal
+from offloop.host.signals import Signal
 from offloop.host.supervisor import Supervisor
 from offloop.host.tickets import InputTicket, TaskTicket
 from offloop.testing.faults import Echo

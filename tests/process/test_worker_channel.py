@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 
+from offloop.wire.codec import encode_frame
 from offloop.wire.handles import EncodedAt
-from offloop.wire.messages import Cancel, Run, encode_frame
+from offloop.wire.messages import Cancel, Run
 from offloop.worker.channel import Channel
 
 

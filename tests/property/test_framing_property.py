@@ -7,8 +7,9 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from offloop.wire.codec import decode_from_worker, encode_frame
 from offloop.wire.framing import HEADER_NBYTES, FrameReader, ProtocolError
-from offloop.wire.messages import Done, Failed, Need, Ready, decode_from_worker, encode_frame
+from offloop.wire.messages import Done, Failed, Need, Ready
 
 CAP = 64
 

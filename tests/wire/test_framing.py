@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from offloop.wire.codec import decode_from_supervisor, encode_frame
 from offloop.wire.framing import HEADER_NBYTES, MAX_FROM_SUPERVISOR_NBYTES, MAX_FROM_WORKER_NBYTES, FrameReader, ProtocolError
-from offloop.wire.messages import Retire, decode_from_supervisor, encode_frame
+from offloop.wire.messages import Retire
 
 
 def framed(*payloads: bytes) -> bytes:

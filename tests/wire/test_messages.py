@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from offloop.wire.codec import decode_from_supervisor, decode_from_worker, encode_frame
 from offloop.wire.framing import HEADER_NBYTES, FrameReader, ProtocolError
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
 from offloop.wire.messages import (
@@ -24,9 +25,6 @@ from offloop.wire.messages import (
     Retire,
     Run,
     Stage,
-    decode_from_supervisor,
-    decode_from_worker,
-    encode_frame,
 )
 
 BLOCK = Handle(OUTBOX, 4096, 12, 7)

@@ -19,7 +19,8 @@ import anyio
 from ..wire.framing import ProtocolError
 from ..wire.messages import FromWorker
 from .line import Line
-from .readiness import Signal, when_readable
+from .readiness import when_readable
+from .signals import Signal
 
 __all__ = ["STALL_LIMIT_S", "Channel"]
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from ..core.journal import Journal
 from ..history import BreakerMoved, PoolEvent, WorkerCrashed
-from .readiness import Signal
+from .signals import Signal
 from .user_log import UserLog
 
 __all__ = ["Chronicle", "Reader"]

@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from .readiness import Signal
+from .signals import Signal
 
 __all__ = ["Errand", "Errands"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
+from ..wire.codec import decode_from_worker, encode_frame
 from ..wire.framing import MAX_FROM_WORKER_NBYTES, FrameReader, ProtocolError
-from ..wire.messages import FromSupervisor, FromWorker, decode_from_worker, encode_frame
-from .readiness import Signal
+from ..wire.messages import FromSupervisor, FromWorker
+from .signals import Signal
 
 __all__ = ["Line"]
 

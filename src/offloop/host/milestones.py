@@ -10,7 +10,7 @@ from ..core.events import CloseRequested, DrainRequested, Event, ResizeRequested
 from ..core.phase import Phase
 from ..core.pool_state import PoolState
 from ..errors import PoolClosed
-from .readiness import Signal
+from .signals import Signal
 from .standing import Standing
 
 __all__ = ["Milestones"]

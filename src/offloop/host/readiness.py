@@ -11,12 +11,16 @@ from __future__ import annotations
 import asyncio
 from asyncio import _get_running_loop as running_loop  # None where there is none: trio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import anyio
 
 from . import forks
 
-__all__ = ["Signal", "clock", "when_readable"]
+if TYPE_CHECKING:
+    from .signals import Signal
+
+__all__ = ["clock", "wait_for", "wait_for_whatever_happens", "when_readable"]
 
 
 def clock() -> Callable[[], float]:
@@ -25,58 +29,43 @@ def clock() -> Callable[[], float]:
     return anyio.current_time if loop is None else loop.time
 
 
-class Signal:
-    """What `anyio.Event` is, for one loop and one thread."""
+async def wait_for(signal: Signal) -> None:
+    """Return once it is set."""
+    if signal.is_set:
+        return
+    loop = running_loop()
+    if loop is not None:
+        future: asyncio.Future[None] = loop.create_future()
+        signal.futures += (future,)
+        try:
+            await future
+        except BaseException:
+            signal.futures = tuple(other for other in signal.futures if other is not future)  # nothing is left behind
+            raise
+        return
+    if signal.event is None:
+        signal.event = anyio.Event()
+    await signal.event.wait()
 
-    is_set = False
-    _futures: tuple[asyncio.Future[None], ...] = ()  # of those who wait, where the loop is asyncio's
-    _event: anyio.Event | None = None  # elsewhere
 
-    def set(self) -> None:
-        """Let everybody who waits go on."""
-        self.is_set = True
-        for future in self._futures:
-            if not future.done():  # else its waiter was cancelled
-                future.set_result(None)
-        if self._event is not None:
-            self._event.set()
+async def wait_for_whatever_happens(signal: Signal) -> None:
+    """Return once it is set; a cancellation meanwhile is raised then. asyncio's own `Task.cancel` goes through shields.
 
-    async def wait(self) -> None:
-        """Return once it is set."""
-        if self.is_set:
-            return
-        loop = running_loop()
-        if loop is not None:
-            future: asyncio.Future[None] = loop.create_future()
-            self._futures += (future,)
+    In a forked child, where nobody is left to set it, a cancellation is raised at once.
+    """
+    held: BaseException | None = None
+    born = forks.generation()
+    with anyio.CancelScope(shield=True):
+        while not signal.is_set and (held is None or born == forks.generation()):
             try:
-                await future
-            except BaseException:
-                self._futures = tuple(other for other in self._futures if other is not future)  # nothing is left behind
-                raise
-            return
-        if self._event is None:
-            self._event = anyio.Event()
-        await self._event.wait()
-
-    async def wait_whatever_happens(self) -> None:
-        """Return once it is set; a cancellation meanwhile is raised then. asyncio's own `Task.cancel` goes through shields.
-
-        In a forked child, where nobody is left to set it, a cancellation is raised at once.
-        """
-        held: BaseException | None = None
-        born = forks.generation()
-        with anyio.CancelScope(shield=True):
-            while not self.is_set and (held is None or born == forks.generation()):
-                try:
-                    await self.wait()
-                except anyio.get_cancelled_exc_class() as cancellation:
-                    held = cancellation
-        if held is not None:
-            try:
-                raise held
-            finally:
-                del held  # its traceback refers to this frame, and to all that its callers hold
+                await wait_for(signal)
+            except anyio.get_cancelled_exc_class() as cancellation:
+                held = cancellation
+    if held is not None:
+        try:
+            raise held
+        finally:
+            del held  # its traceback refers to this frame, and to all that its callers hold
 
 
 async def when_readable(descriptor: int, callback: Callable[[], bool]) -> None:

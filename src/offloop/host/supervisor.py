@@ -55,8 +55,9 @@ from .host_settings import HostSettings
 from .milestones import Milestones
 from .pager import Pager
 from .pressure import watch_memory
-from .readiness import Signal, clock, when_readable
+from .readiness import clock, when_readable
 from .segments import Segment
+from .signals import Signal
 from .standing import Standing, Turn
 from .tickets import InputTicket, TaskTicket
 from .turns import Turns

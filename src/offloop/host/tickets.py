@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..core.blocks import Block
 from ..core.tasks import Completed
 from ..errors import OffloopError
-from .readiness import Signal
+from .signals import Signal
 
 __all__ = ["InputTicket", "TaskTicket"]
 

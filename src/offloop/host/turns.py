@@ -19,7 +19,8 @@ from .chronicle import Chronicle
 from .exports import Exports
 from .milestones import Milestones
 from .pager import Pager
-from .readiness import Signal, clock
+from .readiness import clock
+from .signals import Signal
 from .standing import Standing, Turn
 from .tickets import InputTicket
 

@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 from ..errors import InvalidTask
 from ..operation import Operation
 from ..processor import Encoded, Payload, Task
-from ..wire.messages import Done, Failed, FromSupervisor, FromWorker, Need, encode_frame
+from ..wire.codec import encode_frame
+from ..wire.messages import Done, Failed, FromSupervisor, FromWorker, Need
 from ..worker.answering import Answering
 from ..worker.channel import Channel
 from ..worker.task import RunningTask

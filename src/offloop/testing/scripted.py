@@ -23,23 +23,10 @@ import msgspec
 
 from ..host.launcher import LaunchedWorker
 from ..operation import Operation
+from ..wire.codec import decode_from_supervisor, encode_frame
 from ..wire.framing import MAX_FROM_SUPERVISOR_NBYTES, FrameReader
 from ..wire.handles import INBOX, EncodedAt, Handle, RasterAt, WrittenTo
-from ..wire.messages import (
-    Cancel,
-    Configure,
-    Done,
-    Failed,
-    FromSupervisor,
-    FromWorker,
-    Grant,
-    Need,
-    Ready,
-    Retire,
-    Run,
-    decode_from_supervisor,
-    encode_frame,
-)
+from ..wire.messages import Cancel, Configure, Done, Failed, FromSupervisor, FromWorker, Grant, Need, Ready, Retire, Run
 from ..wire.status import write_stage
 from ..worker.stages import decoder_for, named
 from .steps import Answer, Die, Refuse, Send, Stall, Step

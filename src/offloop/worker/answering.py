@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from contextlib import suppress
+from time import monotonic_ns, process_time_ns
 
 import msgspec
 
@@ -40,32 +40,33 @@ class Answering:
         self._outbox = outbox
         self._stages = stages
         self._memory = memory
-        self._cpu_ns = time.process_time_ns()  # at the end of the last task
+        self._cpu_ns = process_time_ns()  # at the end of the last task
         self._standing: Handle | None = None  # result memory to begin a task with, until a result lies in it
 
     def answer(self, run: Run, source: Payload) -> int:
         """Carry a task out and send its answer. Returns the processor time that it took, in nanoseconds."""
-        started_ns = time.monotonic_ns()
-        private_bytes = self._memory.begin(started_ns)  # the last task has let go of everything, and this one has nothing yet
+        channel, memory = self._channel, self._memory
+        started_ns = monotonic_ns()
+        private_bytes = memory.begin(started_ns)  # the last task has let go of everything, and this one has nothing yet
         if run.grant is not None:
             self._standing = run.grant
-        task = RunningTask(run.task_id, run.threads, self._standing, self._channel, self._outbox, self._memory)
-        self._channel.watch(task)
+        task = RunningTask(run.task_id, run.threads, self._standing, channel, self._outbox, memory)
+        channel.watch(task)
         try:
             payload = self._carry_out(run, source, task)
             output = _write_file(run, payload) if run.destination is not None else _deliver(payload, task)
-            info = _checked_info(payload, run)
-            self._channel.unwatch()  # first: nobody is to look at the memory of a task that is over
-            finished_ns = time.monotonic_ns()
-            peak_bytes, cpu_ns = self._memory.peak(finished_ns), self._cpu_ns_since_the_last()
-            self._channel.send(Done(run.task_id, output, info, started_ns, finished_ns, private_bytes, peak_bytes, cpu_ns))
+            info = _checked_info(payload, run) if payload.info else {}
+            channel.unwatch()  # first: nobody is to look at the memory of a task that is over
+            finished_ns = monotonic_ns()
+            peak_bytes, cpu_ns = memory.peak(finished_ns), self._cpu_ns_since_the_last()
+            channel.send(Done(run.task_id, output, info, started_ns, finished_ns, private_bytes, peak_bytes, cpu_ns))
             if not isinstance(output, WrittenTo) and output.block is not None:
                 self._part_with(output.block)
         except BaseException as error:  # SystemExit too: a processor does not end the worker by raising
-            self._channel.unwatch()
-            self._memory.allow(None)
-            peak_bytes, cpu_ns = self._memory.peak(time.monotonic_ns()), self._cpu_ns_since_the_last()
-            self._channel.send(_failure(run, error, started_ns, private_bytes, peak_bytes, cpu_ns))
+            channel.unwatch()
+            memory.allow(None)
+            peak_bytes, cpu_ns = memory.peak(monotonic_ns()), self._cpu_ns_since_the_last()
+            channel.send(_failure(run, error, started_ns, private_bytes, peak_bytes, cpu_ns))
         finally:
             _flush_prints()
         return cpu_ns
@@ -77,9 +78,9 @@ class Answering:
 
     def _cpu_ns_since_the_last(self) -> int:
         """How long processors have computed since this was last asked."""
-        now_ns = time.process_time_ns()
-        cpu_ns, self._cpu_ns = now_ns - self._cpu_ns, now_ns
-        return cpu_ns
+        before_ns = self._cpu_ns
+        self._cpu_ns = now_ns = process_time_ns()
+        return now_ns - before_ns
 
     def _carry_out(self, run: Run, payload: Payload, task: RunningTask) -> Payload:
         for index, stage in enumerate(run.stages):
@@ -162,7 +163,7 @@ def _failure(run: Run, error: BaseException, started_ns: int, private_bytes: int
         _sendable(message),
         traceback,
         started_ns,
-        time.monotonic_ns(),
+        monotonic_ns(),
         private_bytes,
         peak_bytes,
         cpu_ns,
@@ -175,8 +176,6 @@ def _sendable(text: object) -> str:
 
 
 def _checked_info(payload: Payload, run: Run) -> dict[str, InfoValue]:
-    if not payload.info:
-        return {}
     try:
         encoded = _info_encoder.encode(payload.info)
         info = _info_decoder.decode(encoded)

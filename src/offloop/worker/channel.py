@@ -18,16 +18,9 @@ import time
 from collections import deque
 from typing import Protocol
 
+from ..wire.codec import decode_from_supervisor, encode_frame
 from ..wire.framing import MAX_FROM_SUPERVISOR_NBYTES, MAX_FROM_WORKER_NBYTES, FrameReader, ProtocolError
-from ..wire.messages import (
-    MAX_UNLESS_FAILED_NBYTES,
-    Cancel,
-    Failed,
-    FromSupervisor,
-    FromWorker,
-    decode_from_supervisor,
-    encode_frame,
-)
+from ..wire.messages import MAX_UNLESS_FAILED_NBYTES, Cancel, Failed, FromSupervisor, FromWorker
 
 __all__ = ["Cancellable", "Channel", "MessageTooLarge"]
 
@@ -96,9 +89,10 @@ class Channel:
 
     def next_message(self) -> FromSupervisor:
         """The next message that is not a cancel, waiting for it."""
-        while not self._received:
+        received = self._received
+        while not received:
             self._take_in(self._socket.recv(_READ_NBYTES), None)
-        return self._received.popleft()
+        return received.popleft()
 
     def next_message_for(self, task: Cancellable) -> FromSupervisor | None:
         """The next message that is not a cancel, or None once the watched task is cancelled."""

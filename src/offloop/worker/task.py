@@ -22,6 +22,8 @@ __all__ = ["RunningTask"]
 class RunningTask:
     """One task from its `Run` to its answer."""
 
+    _cancelled = False
+
     def __init__(
         self, task_id: int, threads: int, standing: Handle | None, channel: Channel, outbox: Segment, memory: PrivateMemory
     ) -> None:
@@ -32,7 +34,6 @@ class RunningTask:
         self._memory = memory
         self._grant = standing  # memory that is there and not yet given to the processor
         self._granted: list[Handle] = [standing] if standing else []
-        self._cancelled = False
         self._callbacks: list[Callable[[], object]] = []
         self._callbacks_lock = threading.Lock()
 
