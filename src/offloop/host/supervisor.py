@@ -38,16 +38,16 @@ from ..core.events import (
     PoolStarted,
     SourceIdentified,
     TaskCancelled,
-    TaskSubmitted,
     TimePassed,
 )
 from ..core.phase import Phase
 from ..core.pool_state import PoolState
-from ..core.tasks import Completed, TaskSpec
+from ..core.tasks import Completed
 from ..errors import InternalError, MemoryLimitExceeded, OffloopError, PoolClosed, PoolMisused
 from ..wire.handles import WrittenTo
 from . import forks
 from .chronicle import Chronicle
+from .desk import Desk
 from .errands import Errands
 from .exports import Exports
 from .home import Home
@@ -81,7 +81,6 @@ class Supervisor:
         self.chronicle = Chronicle(self.core.journal)
         self._pager = Pager(self.segments, self.errands, lambda: self._turns.tell_results())  # noqa: PLW0108 (made below)
         self._workers: dict[int, WorkerHost] = {}
-        self._tasks: dict[int, TaskTicket] = {}
         self._inputs: dict[int, InputTicket] = {}
         self._numbers = count(1)
         self._clock = clock()
@@ -96,7 +95,6 @@ class Supervisor:
             IdentifySource: self._identify_source,
             ProvideInput: self._provide_input,
             RefuseInput: self._refuse_input,
-            SettleTask: self._settle_task,
             AnnounceOpening: self._announce_opening,
         }
         self._turns = Turns(
@@ -113,6 +111,9 @@ class Supervisor:
         self.apply = self._turns.apply
         self._watch_memory = partial(watch_memory, self.core, self.apply, settings.memory_pressure)
         self.collect_returns = self._turns.collect_returns
+        self._desk = Desk(self.apply, self._result_view)
+        carry_out[SettleTask] = self._desk.settle
+        self.submit = self._desk.submit
         forks.watch(self)
 
     @asynccontextmanager
@@ -173,13 +174,6 @@ class Supervisor:
         """A number for `submit`, never used twice."""
         return next(self._numbers)
 
-    def submit(self, task_id: int, spec: TaskSpec | None, nbytes: int = 0) -> TaskTicket:
-        """Enter a task; no spec: its source is still to be prepared, and has so many bytes if that is known. It may be settled
-        at once."""
-        ticket = self._tasks[task_id] = TaskTicket()
-        self.apply(TaskSubmitted(task_id, spec, nbytes))
-        return ticket
-
     async def withdraw(self, task_id: int, ticket: TaskTicket) -> None:
         """Leave an unsettled task: when this returns it has its outcome, and its memory is back. Not cancellable."""
         self.apply(TaskCancelled(task_id))
@@ -228,8 +222,7 @@ class Supervisor:
         self.standing.turn = Turn.OVER
         self.exports.forked()
         if self.home.in_thread:  # else their loop is not here
-            for ticket in self._tasks.values():
-                ticket.settle(self.home.error(), None)
+            self._desk.tell_all(self.home.error())
             for ticket in self._inputs.values():
                 ticket.refuse(self.home.error())
 
@@ -284,8 +277,7 @@ class Supervisor:
         """A defect of ours: no decision can be trusted any more. Everybody is told and everything ends."""
         self.standing.fail(error)
         told = InternalError(f"{type(error).__name__}: {error}")
-        for ticket in self._tasks.values():
-            ticket.settle(told, None)
+        self._desk.tell_all(told)
         for ticket in self._inputs.values():
             ticket.refuse(told)
         for worker in self._workers.values():
@@ -323,13 +315,6 @@ class Supervisor:
 
     def _refuse_input(self, command: RefuseInput) -> None:
         self._inputs.pop(command.input_id).refuse(command.error)
-
-    def _settle_task(self, command: SettleTask) -> None:
-        outcome = command.outcome
-        view: memoryview | None = None
-        if isinstance(outcome, Completed) and outcome.block is not None:
-            view = self._result_view(outcome, outcome.block)
-        self._tasks.pop(command.task_id).settle(outcome, view)
 
     def _result_view(self, outcome: Completed, block: Block) -> memoryview:
         assert not isinstance(outcome.output, WrittenTo)

@@ -1,0 +1,43 @@
+"""Where callers leave their tasks, and are called for the outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..core.blocks import Block
+from ..core.commands import SettleTask
+from ..core.events import Event, TaskSubmitted
+from ..core.tasks import Completed, TaskSpec
+from ..errors import OffloopError
+from .tickets import TaskTicket
+
+__all__ = ["Desk"]
+
+
+class Desk:
+    """The tickets of all tasks that have no outcome yet."""
+
+    def __init__(self, apply: Callable[[Event], None], result_view: Callable[[Completed, Block], memoryview]) -> None:
+        self._apply = apply
+        self._result_view = result_view
+        self._tickets: dict[int, TaskTicket] = {}
+
+    def submit(self, task_id: int, spec: TaskSpec | None, nbytes: int = 0) -> TaskTicket:
+        """Enter a task; no spec: its source is still to be prepared, and has so many bytes if that is known. It may be settled
+        at once."""
+        ticket = self._tickets[task_id] = TaskTicket()
+        self._apply(TaskSubmitted(task_id, spec, nbytes))
+        return ticket
+
+    def settle(self, command: SettleTask) -> None:
+        """A task has its outcome."""
+        outcome = command.outcome
+        view: memoryview | None = None
+        if isinstance(outcome, Completed) and outcome.block is not None:
+            view = self._result_view(outcome, outcome.block)
+        self._tickets.pop(command.task_id).settle(outcome, view)
+
+    def tell_all(self, error: OffloopError) -> None:
+        """Nothing is decided any more: this is what everybody hears who waits."""
+        for ticket in self._tickets.values():
+            ticket.settle(error, None)
