@@ -25,8 +25,6 @@ from .terminal import leave_terminal
 
 __all__ = ["main"]
 
-_NOTHING = memoryview(b"")
-
 
 def main(descriptors: list[int]) -> None:
     """Serve until told to retire or until the supervisor is gone. Descriptors: channel, lifeline, inbox, outbox."""
@@ -66,7 +64,7 @@ def main(descriptors: list[int]) -> None:
 
 def _payload_of(run: Run, inbox: Segment, outbox: Segment) -> Payload:
     source = run.source
-    data = _NOTHING if source.block is None else _view_of(source.block, inbox, outbox)
+    data = memoryview(b"") if source.block is None else _view_of(source.block, inbox, outbox)
     return Encoded(data) if isinstance(source, EncodedAt) else Raster(data, source.shape, source.dtype)
 
 
