@@ -302,13 +302,14 @@ class Pool:
         """Write a stream's chunks into the inbox as they come, and return them as one `Buffer`.
 
         Args:
-            byte_stream: an async iterable of bytes-like chunks: `request.stream()`, an anyio byte stream, ...
+            byte_stream: an async iterable of bytes-like chunks: `request.stream()`, or an anyio byte stream, which stays open.
             max_bytes: refuse more than this. Default: what the inbox can hold.
             expected_bytes: a hint, such as the Content-Length; when it is right, nothing is moved while the stream grows.
 
         Raises:
             SourceTooLarge: more than `max_bytes` came.
             MemoryLimitExceeded: more came than the inbox can ever hold.
+            InvalidTask: a chunk is not bytes-like.
 
         Cancelling it, or an error in the stream, gives the memory back.
         """

@@ -289,6 +289,58 @@ async def test_a_stream_that_fails_gives_its_memory_back(pool: Pool) -> None:
     assert pool.statistics().leases["caller"] == 0
 
 
+class ByteStream:
+    """As an anyio byte stream: its own iterator, and closing it ends the connection."""
+
+    def __init__(self, *chunks: object) -> None:
+        self.chunks = list(chunks)
+        self.closed = False
+
+    def __aiter__(self) -> ByteStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self.chunks:
+            raise StopAsyncIteration
+        return self.chunks.pop(0)  # type: ignore[return-value]
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def test_a_byte_stream_of_the_caller_is_not_closed_however_receiving_it_ends(pool: Pool) -> None:
+    whole, long = ByteStream(b"abc", b"", memoryview(b"d-e-f")[::2]), ByteStream(b"abc", b"def", b"ghi")
+    assert bytes((await pool.receive(whole)).view) == b"abcdef"
+    with pytest.raises(SourceTooLarge):
+        await pool.receive(long, max_bytes=5)
+    assert (whole.closed, long.closed, long.chunks) == (False, False, [b"ghi"])
+    with pytest.raises(InvalidTask, match="chunk of type str; chunks must be bytes-like"):
+        await pool.receive(ByteStream("text"))
+    gc.collect()
+    assert pool.statistics().leases["caller"] == 0
+
+
+async def test_a_generator_and_an_iterator_made_for_the_call_are_closed_when_left_half_way(pool: Pool) -> None:
+    closed: list[str] = []
+
+    async def generate() -> AsyncIterator[bytes]:
+        try:
+            yield b"abc"
+            yield b"def"
+        finally:
+            closed.append("generator")
+
+    class Body(ByteStream):
+        def __aiter__(self) -> ByteStream:
+            return made
+
+    made, body = ByteStream(b"abc", b"def"), Body()
+    for stream in (generate(), body):
+        with pytest.raises(SourceTooLarge):
+            await pool.receive(stream, max_bytes=5)
+    assert (closed, made.closed, body.closed) == (["generator"], True, False)
+
+
 async def test_a_probe_reads_the_header_and_uses_nothing_up(pool: Pool, tmp_path: Path) -> None:
     data = b"FAULTS!\n" + bytes(1 << 20)
     path = tmp_path / "file"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import AsyncIterable, Callable
-from typing import TypeVar, TypeVarTuple, Unpack
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from typing import TypeVar, TypeVarTuple, Unpack, cast
 
 import msgspec
 
@@ -87,11 +87,12 @@ class Intake:
             SourceTooLarge: there are more than `max_bytes`.
         """
         first = min(expected_bytes or _FIRST_CHUNKS_NBYTES, max_bytes)
+        iterator = aiter(chunks)
         ticket = await self._ticket(max(first, 1))
         received = 0
         try:
-            async for chunk in chunks:
-                data = memoryview(chunk).cast("B") if len(chunk) else memoryview(b"")
+            async for chunk in iterator:
+                data = _flat_chunk(chunk)
                 end = _end(received, data, max_bytes)
                 if end > ticket.nbytes:
                     ticket = await self._moved_to_larger(ticket, received, max(end, min(2 * ticket.nbytes, max_bytes)))
@@ -102,9 +103,7 @@ class Intake:
             self._supervisor.abandon_input(ticket)
             raise
         finally:
-            close = getattr(chunks, "aclose", None)  # a generator that is left half-way would be closed who knows when
-            if close is not None:
-                await close()
+            await _close_iterator(iterator, chunks)
         return ticket, received
 
     def release(self, placed: Placed) -> None:
@@ -161,6 +160,33 @@ class Intake:
     @property
     def _inbox(self) -> Segment:
         return self._supervisor.inbox
+
+
+def _flat_chunk(chunk: object) -> memoryview:
+    """The bytes of one chunk of a stream.
+
+    Raises:
+        InvalidTask: the chunk is not bytes-like.
+    """
+    try:
+        view = memoryview(chunk)  # pyright: ignore[reportArgumentType] (the error is the check)
+    except TypeError:
+        raise InvalidTask(f"the stream gave a chunk of type {type(chunk).__name__}; chunks must be bytes-like") from None
+    except ValueError as error:  # a released memoryview
+        raise InvalidTask(f"a chunk of the stream cannot be read: {error}") from None
+    return view.cast("B") if view.nbytes and view.c_contiguous else memoryview(view.tobytes())
+
+
+async def _close_iterator(iterator: object, stream: object) -> None:
+    """Close an iteration that may have been left half-way, and never the caller's own stream.
+
+    An async generator is closed, because the garbage collector would otherwise end it at an unknown moment. So is an iterator
+    that `stream.__aiter__` made for this call. A stream that is its own iterator (an anyio byte stream) stays open.
+    """
+    if iterator is not stream or isinstance(iterator, AsyncGenerator):
+        aclose: Callable[[], Awaitable[object]] | None = getattr(cast("object", iterator), "aclose", None)
+        if aclose is not None:
+            await aclose()
 
 
 def _end(received: int, data: memoryview, max_bytes: int) -> int:
