@@ -1,82 +1,139 @@
-"""Whose turn it is among tenants that have something waiting: start-time fair queueing (Goyal, Vin and Cheng, 1996).
+"""Fair queue: decides which tenant is served next, by weighted fair queueing.
 
-Each tenant has a tag: the time, on a clock of its own, at which its next task would begin if tenants had workers of their own,
-as fast as their weights. The lowest tag has the turn; a task moves its tenant's tag by its cost over its weight. So while two
-tenants compete, what they get differs by no more than a task each, whatever their tasks cost, and finding the next one takes as
-long for ten tenants as for ten thousand. (Deficit round robin has the same bound, but has to ask every tenant whether its next
-task, which may cost a thousand times another's, is affordable yet.)
+Each waiting tenant has a tag: the virtual time at which its next task would begin if every tenant had a worker of its own, as
+fast as its weight. The lowest tag is next. A task moves the tag of its tenant by its cost over the tenant's weight. So while
+two tenants compete, their shares differ by no more than a task each, whatever the tasks cost.
 
-The clock that all share is the tag of whoever was served last. Who comes back begins there, or where it had got to, if that is
-later: so nothing is saved by waiting, and no debt is lost by leaving.
+The virtual time that all tenants share follows WF2Q+ (Bennett and Zhang, 1997). It advances by the cost of each task over the
+weights of all waiting tenants, and never stays behind the lowest tag. A tenant that begins to wait gets the virtual time as
+its tag, or keeps its old tag if that is later: waiting saves nothing, and leaving cancels no debt.
+
+The virtual time advances with the work done and not only with the tags, because tenants that are new would otherwise hold it
+back: each of them begins at the virtual time, so the lowest tag would stay there for as long as new tenants come, tenants that
+come again would starve, and no tag could ever be forgotten.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import chain, islice
 
 __all__ = ["Shares"]
 
-_FORGET_BEYOND = 64  # tenants that have nothing waiting, and are remembered until the clock has passed their tags
+_STALE_ENTRIES = 64  # entries of the heap of turns that may be out of date, beyond one for each waiting tenant
+
+
+class _Tag:
+    """Virtual time of one tenant."""
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.floor = at  # virtual time when the tenant last began to wait; a correction never lowers the tag below it
+        self.turn = 0  # number of the valid entry in the heap of turns; 0: the tenant has nothing waiting
+        self.ages = False  # whether the heap of ageing tags has an entry for it
 
 
 class Shares:
-    """The turns of tenants."""
+    """Tags of tenants, and the virtual time."""
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self._weights = weights or {}
         self._clock = 0.0
-        self._tags: dict[str | None, float] = {}
-        self._turns: list[tuple[float, int, str | None]] = []  # a heap; only the last entry of each tenant counts
-        self._entries: dict[str | None, int] = {}  # the number of that entry, of those who have something waiting
-        self._number = 0
+        self._tags: dict[str | None, _Tag] = {}
+        self._waiting: dict[str | None, float] = {}  # weight of each tenant that has something waiting
+        self._total_weight = 0.0  # of those
+        self._turns: list[tuple[float, int, str | None]] = []  # heap of tags; only the last entry of each tenant is valid
+        self._turn = 0
+        self._ageing: list[tuple[float, int, str | None]] = []  # heap of tags without waiting tasks, to be forgotten
 
     @property
     def first(self) -> str | None:
-        """The tenant whose turn it is; somebody waits."""
-        while self._entries.get(self._turns[0][2]) != self._turns[0][1]:
+        """The tenant that is next. Some tenant must be waiting."""
+        while not self._is_valid(self._turns[0]):
             heappop(self._turns)
         return self._turns[0][2]
 
     def near(self, count: int) -> Iterator[str | None]:
-        """Tenants that have something waiting, up to so many: all where there are not more, else some whose turn is near."""
-        if len(self._entries) <= count:
-            return iter(self._entries)
-        first = self.first  # the top is a turn that counts; near it in a heap are early ones
-        near = (who for _, number, who in islice(self._turns, 8 * count) if self._entries.get(who) == number)
-        return islice(chain((first,), (who for who in near if who != first)), count)
+        """At most `count` waiting tenants: all of them if there are not more, else some with low tags."""
+        if len(self._waiting) <= count:
+            return iter(self._waiting)
+        first = self.first  # the top of the heap is valid now; entries near it have low tags
+        near = (entry[2] for entry in islice(self._turns, 8 * count) if self._is_valid(entry))
+        return islice(chain((first,), (tenant for tenant in near if tenant != first)), count)
 
     def join(self, tenant: str | None) -> None:
-        """The tenant has something waiting, and had not before."""
-        self._tags[tenant] = max(self._tags.get(tenant, 0.0), self._clock)
-        self._enter(tenant)
+        """The tenant has a task waiting, and had none before."""
+        tag = self._tags.get(tenant)
+        if tag is None:
+            tag = self._tags[tenant] = _Tag(self._clock)
+        tag.at = max(tag.at, self._clock)
+        tag.floor = self._clock
+        weight = self._waiting[tenant] = self._weight(tenant)
+        self._total_weight += weight
+        self._push_turn(tenant, tag)
 
     def leave(self, tenant: str | None) -> None:
-        """It has not any more."""
-        del self._entries[tenant]
-        if len(self._tags) > 2 * len(self._entries) + _FORGET_BEYOND:
-            self._tags = {who: tag for who, tag in self._tags.items() if tag > self._clock or who in self._entries}
+        """The tenant has no task waiting any more."""
+        weight = self._waiting.pop(tenant)
+        self._total_weight = self._total_weight - weight if self._waiting else 0.0
+        tag = self._tags[tenant]
+        tag.turn = 0
+        self._let_age(tenant, tag)
 
     def charge(self, tenant: str | None, cost_s: float) -> None:
-        """A task of a tenant that has something waiting begins, and is likely to take so long."""
-        self._clock = max(self._clock, min(self._tags[tenant], self._tags[self.first]))
-        self._move(tenant, cost_s)
+        """A task of a waiting tenant starts, and is estimated to take so many seconds."""
+        tag = self._tags[tenant]
+        weight = self._waiting[tenant]
+        tag.at += cost_s / weight
+        self._push_turn(tenant, tag)
+        advanced = self._clock + cost_s / max(self._total_weight, weight)
+        self._clock = max(advanced, self._tags[self.first].at)
+        self._forget_aged()
 
     def correct(self, tenant: str | None, more_s: float) -> None:
-        """A task that was charged for took so much more, or less if negative."""
-        if tenant in self._tags:
-            self._move(tenant, more_s)
+        """A task that was charged took so many seconds more; fewer if negative."""
+        tag = self._tags.get(tenant)
+        if tag is None:
+            if more_s <= 0.0:
+                return
+            tag = self._tags[tenant] = _Tag(self._clock)  # it was forgotten because it owed nothing, and now it owes this
+        tag.at = max(tag.at + more_s / self._weight(tenant), tag.floor)
+        if tag.turn:
+            self._push_turn(tenant, tag)
+        else:
+            self._let_age(tenant, tag)
 
-    def _move(self, tenant: str | None, cost_s: float) -> None:
-        weight = 1.0 if tenant is None else self._weights.get(tenant, 1.0)
-        self._tags[tenant] = max(self._tags[tenant] + cost_s / weight, self._clock)
-        if tenant in self._entries:
-            self._enter(tenant)
+    def _weight(self, tenant: str | None) -> float:
+        return 1.0 if tenant is None else self._weights.get(tenant, 1.0)
 
-    def _enter(self, tenant: str | None) -> None:
-        self._number += 1
-        self._entries[tenant] = self._number
-        heappush(self._turns, (self._tags[tenant], self._number, tenant))
-        if len(self._turns) > 2 * len(self._entries) + _FORGET_BEYOND:
-            self._turns = sorted((self._tags[who], number, who) for who, number in self._entries.items())
+    def _is_valid(self, entry: tuple[float, int, str | None]) -> bool:
+        tag = self._tags.get(entry[2])
+        return tag is not None and tag.turn == entry[1]
+
+    def _push_turn(self, tenant: str | None, tag: _Tag) -> None:
+        self._turn += 1
+        tag.turn = self._turn
+        heappush(self._turns, (tag.at, self._turn, tenant))
+        if len(self._turns) > 2 * len(self._waiting) + _STALE_ENTRIES:
+            self._turns = [entry for entry in self._turns if self._is_valid(entry)]
+            heapify(self._turns)
+
+    def _let_age(self, tenant: str | None, tag: _Tag) -> None:
+        if tag.ages:
+            return
+        if tag.at <= self._clock:
+            del self._tags[tenant]
+            return
+        tag.ages = True
+        self._turn += 1
+        heappush(self._ageing, (tag.at, self._turn, tenant))
+
+    def _forget_aged(self) -> None:
+        """Forget the tags that the virtual time has passed: a tenant that comes back would begin there anyway."""
+        while self._ageing and self._ageing[0][0] <= self._clock:
+            tenant = heappop(self._ageing)[2]
+            tag = self._tags[tenant]
+            tag.ages = False
+            if not tag.turn:
+                self._let_age(tenant, tag)

@@ -1,0 +1,118 @@
+"""The fair queue: new tenants neither hold back the virtual time nor leave anything behind."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+import pytest
+
+from offloop.core.shares import Shares
+
+
+def serve_one_off_tenants(shares: Shares, tenants: int, *, at_once: int = 40, cost_s: float = 1.0) -> None:
+    """So many tenants come once each, `at_once` of them waiting at a time."""
+    waiting: deque[str] = deque()
+    for number in range(tenants):
+        shares.join(name := f"new {number}")
+        waiting.append(name)
+        if len(waiting) == at_once:
+            served = shares.first
+            shares.charge(served, cost_s)
+            shares.leave(served)
+            assert served is not None
+            waiting.remove(served)
+    for _ in range(len(waiting)):
+        served = shares.first
+        shares.charge(served, cost_s)
+        shares.leave(served)
+
+
+@pytest.mark.parametrize("at_once", [1, 40])
+def test_tenants_that_come_once_are_forgotten(at_once: int) -> None:
+    shares = Shares()
+    serve_one_off_tenants(shares, 5_000, at_once=at_once)
+    assert len(shares._tags) <= 2 * at_once
+    assert len(shares._ageing) <= 2 * at_once
+    assert len(shares._turns) <= 2 * at_once + 64
+
+
+def test_a_tenant_that_comes_again_is_served_while_new_tenants_keep_coming() -> None:
+    shares = Shares()
+    shares.join("again")
+    shares.join("other")
+    shares.charge("again", 10.0)  # and it has another task waiting
+    served: list[str | None] = []
+    for number in range(60):  # two are waiting beside it all the time, so it is due after 20 s of their work
+        shares.join(f"new {number}")
+        served.append(shares.first)
+        shares.charge(shares.first, 1.0)
+        shares.leave(served[-1])
+        if served[-1] == "again":
+            break
+    assert served[-1] == "again"
+    assert 10 <= len(served) <= 40
+
+
+def test_a_tenant_that_left_with_a_debt_waits_for_its_turn_and_not_for_ever() -> None:
+    shares = Shares()
+    shares.join("again")
+    shares.join("other")
+    shares.charge("again", 10.0)
+    shares.leave("again")
+    shares.join("again")
+    served: list[str | None] = []
+    for number in range(60):
+        shares.join(f"new {number}")
+        served.append(shares.first)
+        shares.charge(served[-1], 1.0)
+        shares.leave(served[-1])
+        if served[-1] == "again":
+            break
+    assert served[0] == "other"
+    assert served[-1] == "again"
+
+
+def test_a_task_that_takes_longer_than_charged_is_a_debt_even_of_a_tenant_that_was_forgotten() -> None:
+    shares = Shares()
+    shares.join("late")
+    shares.charge("late", 0.1)
+    shares.leave("late")
+    assert len(shares._tags) == 0
+    shares.correct("late", 5.0)
+    shares.join("late")
+    shares.join("new")
+    assert shares.first == "new"
+
+
+def test_a_task_that_takes_less_than_charged_gives_no_credit_beyond_the_virtual_time() -> None:
+    shares = Shares()
+    shares.join("a")
+    shares.join("b")
+    shares.charge("a", 10.0)
+    shares.leave("a")
+    for _ in range(30):
+        shares.charge("b", 1.0)
+    shares.join("a")
+    shares.correct("a", -9.0)
+    served: Counter[str | None] = Counter()
+    for _ in range(20):
+        served[shares.first] += 1
+        shares.charge(shares.first, 1.0)
+    assert 5 <= served["a"] <= 11  # 10 is an equal share; "b" may still be owed half of the task that "a" had first
+
+
+def test_the_virtual_time_passes_no_tenant_that_keeps_waiting_by_more_than_a_task() -> None:
+    shares = Shares({"heavy": 3.0})
+    for tenant in ("dear", "cheap", "heavy"):
+        shares.join(tenant)
+    costs = {"dear": 5.0, "cheap": 0.1, "heavy": 1.0}
+    spent: Counter[str] = Counter()
+    while spent.total() < 500:
+        tenant = shares.first
+        assert tenant is not None
+        shares.charge(tenant, costs[tenant])
+        spent[tenant] += costs[tenant]  # pyright: ignore[reportArgumentType] (a Counter of seconds)
+        shares.join(f"passing {spent.total()}")  # each is forgotten again at once
+        shares.leave(f"passing {spent.total()}")
+    assert spent["dear"] == pytest.approx(spent["cheap"], rel=0.06)
+    assert spent["heavy"] == pytest.approx(3 * spent["cheap"], rel=0.06)
