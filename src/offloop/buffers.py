@@ -68,9 +68,10 @@ class Buffer:
         if self._view is None:
             self._supervisor.fetch_now(self._ticket)
             assert self._ticket.block is not None
-            if self._unclaimed.detach() is None:
-                raise InvalidTask("this buffer was given up")
-            self._view = self._supervisor.exports.view(self._supervisor.inbox, self._ticket.block, self._nbytes)
+            inbox = self._supervisor.inbox
+            if self._unclaimed.detach() is None:  # from here on the end of the view gives the block back
+                raise InvalidTask("the view of this buffer is being taken by another thread")
+            self._view = self._supervisor.exports.view(inbox, self._ticket.block, self._nbytes)
         return self._view
 
     def trim(self, nbytes: int) -> None:

@@ -32,6 +32,7 @@ from ..core.commands import (
 )
 from ..core.core_settings import CoreSettings
 from ..core.events import (
+    BlocksReturned,
     CloseRequested,
     InputAbandoned,
     InputRequested,
@@ -188,7 +189,7 @@ class Supervisor:
         return ticket
 
     def fetch_now(self, ticket: InputTicket) -> None:
-        """Have a requested block at once, on this thread, or not at all.
+        """Wait on this thread for the pages of a requested block. Without room the request stays as it is.
 
         Raises:
             MemoryLimitExceeded: there is no room at this moment, or never.
@@ -200,7 +201,6 @@ class Supervisor:
             self._pager.work()
             self._turns.tell_results()
         if not ticket.is_set:
-            self.abandon_input(ticket)
             used = self.core.arena.used_bytes
             raise MemoryLimitExceeded(
                 ticket.nbytes, max(self.core.settings.inbox_nbytes - used, 0), limited_by="what is free now"
@@ -311,10 +311,16 @@ class Supervisor:
         self.errands.run(identify)
 
     def _provide_input(self, command: ProvideInput) -> None:
-        self._inputs.pop(command.input_id).provide(command.block)
+        ticket = self._inputs.pop(command.input_id, None)
+        if ticket is None:  # abandoned: that event is behind the one that freed this block
+            self.apply(BlocksReturned((command.block.generation,)))
+        else:
+            ticket.provide(command.block)
 
     def _refuse_input(self, command: RefuseInput) -> None:
-        self._inputs.pop(command.input_id).refuse(command.error)
+        ticket = self._inputs.pop(command.input_id, None)
+        if ticket is not None:  # else abandoned, as above
+            ticket.refuse(command.error)
 
     def _result_view(self, outcome: Completed, block: Block) -> memoryview:
         assert not isinstance(outcome.output, WrittenTo)

@@ -135,7 +135,10 @@ class Turns:
             self._events.append(pager.results.popleft())
 
     def _maybe_news(self) -> BlocksReturned | None:
-        returned, forgotten = self._exports.collect()
-        for ticket in forgotten:
-            self._abandon_input(ticket)
-        return BlocksReturned(returned) if returned else None
+        returned: list[int] = []
+        while self._exports.news:  # a forgotten buffer that has a block returns it, which is news again
+            generations, forgotten = self._exports.collect()
+            returned += generations
+            for ticket in forgotten:
+                self._abandon_input(ticket)
+        return BlocksReturned(tuple(returned)) if returned else None
