@@ -113,9 +113,10 @@ class Plugin:
         task; so it should rather be a little too high. A worker that takes far more than was estimated is stopped.
 
         Args:
-            header: what the source declares; of samples, (height, width, bands) with the media type "". None: nobody knows.
+            header: what the source declares; of samples, (height, width, bands) with the media type "". None: `probe` returned
+                None, or the source is what another plugin's operations made.
             operations: consecutive operations of this plugin, as they passed `check`.
-            nbytes: length of the source; 0 where it comes from another plugin's operations.
+            nbytes: length of the source; 0 where it is empty, or is what another plugin's operations made.
 
         Returns:
             None where nothing can be said: the pool then takes a default. Must not raise.

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import Literal, Self
 
-import anyio
 import anyio.to_thread
 
 from .buffers import Buffer
@@ -27,6 +26,7 @@ from .plugins import Planner, Registry
 from .results import Result
 from .settings import PoolSettings, check_order, check_retries, check_room, check_seconds, check_workers
 from .sources import Bytes, File, Source, classify
+from .startup import load
 from .statistics import Statistics, snapshot
 from .submission import Submission
 
@@ -142,6 +142,7 @@ class Pool:
             max_worker_memory=max_worker_memory,
         )
         self._launcher: Launcher = spawn  # offloop.testing puts others here
+        self._entered = False
         self._stack = AsyncExitStack()
         self._supervisor: Supervisor | None = None
         self._intake: Intake
@@ -149,7 +150,7 @@ class Pool:
         self._planner: Planner
 
     async def __aenter__(self) -> Self:
-        """Load the plugins and start the workers; returns when each has had its start.
+        """Import the plugins, in a thread, and start the workers; returns when each has had its start. Works once for a pool.
 
         Raises:
             PluginError: a plugin that was asked for by name cannot be used.
@@ -157,11 +158,11 @@ class Pool:
             PoolClosed: the pool was entered before.
             ValueError: there is not memory enough for so many spares.
         """
-        if self._supervisor is not None:
+        if self._entered:
             raise PoolClosed("a pool can be entered only once")
-        self._registry = Registry(self._settings.plugins)
+        self._entered = True
+        self._registry, core_settings = await load(self._settings)
         self._planner = Planner(self._registry)
-        core_settings = self._settings.resolved()
         supervisor = Supervisor(
             core_settings,
             HostSettings(
@@ -262,9 +263,8 @@ class Pool:
             TaskFailed: with the code "unsupported_format", if no plugin knows it.
             InvalidTask: a file cannot be read, or the source is samples, which have no header.
         """
-        threads = self._open().errands.source_threads
+        threads, nbytes = self._open().errands.source_threads, self._registry.probe_nbytes
         material = classify(source)
-        nbytes = self._registry.probe_nbytes
         match material:
             case Bytes(data):
                 head = data[:nbytes]

@@ -29,13 +29,13 @@ class Sayer(Plugin):
 
     def probe(self, data: memoryview) -> Any:
         self.asked.append(bytes(data))
-        if isinstance(self.header, Exception):
+        if isinstance(self.header, BaseException):
             raise self.header
         return self.header
 
     def estimate(self, header: Header | None, operations: Sequence[Operation], nbytes: int) -> Any:
         self.asked.append((header, nbytes))
-        if isinstance(self.said, Exception):
+        if isinstance(self.said, BaseException):
             raise self.said
         return self.said
 
@@ -74,6 +74,7 @@ def test_samples_have_a_shape_and_no_media_type() -> None:
     "nonsense",
     [
         RuntimeError("no"),
+        SystemExit(3),
         said(peak=-1),
         said(output=-1),
         said(work=-0.1),
@@ -110,14 +111,31 @@ def test_what_a_plugin_computed_in_other_numbers_is_whole_bytes() -> None:
     assert [type(value) for value in (estimate.peak_bytes, estimate.work_s, estimate.output_bytes)] == [int, float, int]
 
 
-@pytest.mark.parametrize("header", [RuntimeError("no"), "image/x", {"width": 1}, Header(media_type=[], width=1, height=1)])  # type: ignore[arg-type]
-def test_a_header_that_is_none_is_as_if_nothing_was_known(header: Any, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "header",
+    [
+        RuntimeError("no"),
+        SystemExit(3),
+        "image/x",
+        {"width": 1},
+        Header(media_type=[], width=1, height=1),  # type: ignore[arg-type]
+    ],
+)
+def test_a_header_that_makes_no_sense_is_no_header_and_is_logged(header: Any, caplog: pytest.LogCaptureFixture) -> None:
     plugin = Sayer(said(), header)
-    assert forecast(plugin) == (None, "")
-    assert plugin.asked == [b"abcd"], "nothing is estimated from it"
+    assert forecast(plugin) == (said(), "")
+    assert plugin.asked == [b"abcd", (None, 1000)]
     assert "'sayer'" in caplog.text
 
 
-def test_no_header_is_nothing_to_complain_about(caplog: pytest.LogCaptureFixture) -> None:
-    assert forecast(Sayer(said(), None)) == (None, "")
+def test_without_a_header_the_plugins_are_asked_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    first, second = Sayer(said(10, 1.0, 50), None), Sayer(said(30, 2.0, 5))
+    assert forecast(first, second) == (said(30, 3.0, 50), "")
+    assert (first.asked, second.asked) == ([b"abcd", (None, 1000)], [(None, 0)])
     assert caplog.text == ""
+
+
+def test_an_empty_source_is_asked_about_as_well() -> None:
+    plugin = Sayer(said(), None)
+    assert Forecaster([(plugin, ())]).of_bytes(memoryview(b""), 0) == (said(), "")
+    assert plugin.asked == [b"", (None, 0)]

@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "offloop"
 
 CONTRACTS = {"errors", "operation", "processor"}
-POOL = {"appraisal", "buffers", "machine", "pool", "results", "settings", "sources", "statistics", "submission"}
+POOL = {"appraisal", "buffers", "machine", "pool", "results", "settings", "sources", "startup", "statistics", "submission"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),

@@ -54,9 +54,10 @@ class Errands:
     async def in_thread(
         self, function: Callable[[Unpack[Arguments]], Value], *arguments: *Arguments, limiter: anyio.CapacityLimiter
     ) -> Value:
-        """Run a function in a thread, and return only when it has ended; a cancellation of the caller is raised then.
+        """Run a function in a thread, and return or raise what it does, once it has ended; a cancellation of the caller is
+        raised then. Whatever the function raises, `SystemExit` too, reaches this caller only.
 
-        When the system has no thread to give, it runs here: better late than never.
+        When the system has no thread to give, the function runs here.
         """
         if self._task_group is None:
             return await anyio.to_thread.run_sync(function, *arguments, limiter=limiter)
@@ -64,13 +65,16 @@ class Errands:
         begun = False
         work = [(function, arguments)]  # taken out, as the outcome is: a thread that idles keeps what it did last
         outcome: list[Value] = []
-        errors: list[Exception] = []
+        errors: list[BaseException] = []
 
         def call() -> None:
             nonlocal begun
             begun = True
             what, given = work.pop()
-            outcome.append(what(*given))
+            try:
+                outcome.append(what(*given))
+            except BaseException as error:  # kept from this task, which it would end, and with it the pool
+                errors.append(error)
 
         async def errand() -> None:
             try:
@@ -78,17 +82,11 @@ class Errands:
                     await anyio.to_thread.run_sync(call, limiter=limiter)
             except Exception as error:
                 if begun:
-                    errors.append(error)  # the caller's
+                    errors.append(error)
                 else:
-                    call_here()
+                    call()
             finally:
                 ended.set()
-
-        def call_here() -> None:
-            try:
-                call()
-            except Exception as error:
-                errors.append(error)
 
         self.run(errand)
         await ended.wait_whatever_happens()

@@ -1,7 +1,7 @@
-"""What a pipeline will take of a source, by its plugins' word: the first of them reads the header, each one estimates its part.
+"""What a pipeline will take of a source, as its plugins estimate it: the first reads the header, each estimates its part.
 
-All of it is others' code on strangers' bytes: whatever is wrong with an answer, it is as if there was none, and it runs in a
-thread, unless the plugins promise to be quick.
+Plugins are foreign code that reads untrusted bytes. A wrong answer, or an exception of any kind, counts as no answer.
+The code runs in a thread, unless all plugins of the pipeline promise to be quick.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from math import isfinite
 from typing import cast
 
 from ..operation import Estimate, Header, Operation, Plugin
+from .containment import reraise_interrupt
 
 __all__ = ["Forecaster"]
 
@@ -31,25 +32,19 @@ class Forecaster:
         self.quick = few and all(plugin.quick for plugin, _ in parts)  # it need not be a thread that asks
 
     def of_bytes(self, head: memoryview, nbytes: int) -> tuple[Estimate | None, str]:
-        """The estimate for an encoded source that begins so and has so many bytes, and its media type. None: nobody knows."""
-        plugin = self._parts[0][0]
-        try:
-            header = plugin.probe(head[: self.probe_nbytes])
-            sound = header is None or _is_header(header)
-        except Exception:
-            _log.exception("the probe of %r raised, which it must not", plugin.name)
-            return None, ""
-        if not sound:
-            _log.error("what the probe of %r returned makes no sense: %r", plugin.name, header)
-            return None, ""
-        return (None, "") if header is None else (self._together(header, nbytes), header.media_type)
+        """The estimate for an encoded source of `nbytes` bytes that starts with `head`, and its media type.
+
+        Where no header can be read, the plugins are asked without one, and the media type is "". No estimate: None.
+        """
+        header = _header(self._parts[0][0], head[: self.probe_nbytes])
+        return self._together(header, nbytes), "" if header is None else header.media_type
 
     def of_samples(self, shape: tuple[int, int, int], nbytes: int) -> tuple[Estimate | None, str]:
         """The estimate for an array of (height, width, bands)."""
         height, width, bands = shape
         return self._together(Header(media_type="", width=width, height=height, bands=bands), nbytes), ""
 
-    def _together(self, header: Header, nbytes: int) -> Estimate | None:
+    def _together(self, header: Header | None, nbytes: int) -> Estimate | None:
         """Stages run one after the other: their work adds up, their memory does not."""
         estimates: list[Estimate] = []
         for index, (plugin, operations) in enumerate(self._parts):
@@ -64,6 +59,20 @@ class Forecaster:
         )
 
 
+def _header(plugin: Plugin, head: memoryview) -> Header | None:
+    try:
+        header = plugin.probe(head)
+        sound = header is None or _is_header(header)
+    except BaseException as error:
+        reraise_interrupt(error)
+        _log.exception("the probe of %r raised, which it must not", plugin.name)
+        return None
+    if not sound:
+        _log.error("what the probe of %r returned makes no sense: %r", plugin.name, header)
+        return None
+    return header
+
+
 def _is_header(header: object) -> bool:
     return isinstance(header, Header) and isinstance(cast("object", header.media_type), str)
 
@@ -72,7 +81,8 @@ def _estimate(plugin: Plugin, header: Header | None, operations: Sequence[Operat
     try:
         estimate = plugin.estimate(header, operations, nbytes)
         return None if estimate is None else _checked(estimate)
-    except Exception:
+    except BaseException as error:
+        reraise_interrupt(error)
         _log.exception("the estimate of %r raised, or makes no sense", plugin.name)
         return None
 

@@ -17,9 +17,10 @@ from typing import Any, cast
 
 import msgspec
 
-from ..errors import InvalidTask, PluginError
+from ..errors import InvalidTask, OffloopError, PluginError
 from ..operation import Header, Operation, Plugin, tag_of
 from ..wire.messages import Stage
+from .containment import reraise_interrupt, text_of
 from .discovery import Candidate, installed_plugins
 from .forecast import Forecaster
 
@@ -105,14 +106,15 @@ class Registry:
         for name, registered in self.plugins.items():
             try:
                 header = registered.plugin.probe(data[: registered.plugin.probe_nbytes])
-            except Exception as error:
-                raise PluginError(name, f"its probe raised {type(error).__name__}: {error}") from error
+            except BaseException as error:
+                reraise_interrupt(error)
+                raise PluginError(name, f"its probe raised {text_of(error)}") from error
             if header is not None:
                 return header
         return None
 
     def _stage(self, name: str, operations: list[Operation]) -> Stage:
-        self.plugins[name].plugin.check(operations)
+        self._check(name, operations)
         try:
             encoded = self._encoder.encode(operations)
         except (UnicodeEncodeError, TypeError, OverflowError) as error:
@@ -121,6 +123,15 @@ class Registry:
             limit = f"{_MAX_OPERATIONS_NBYTES:,}"
             raise InvalidTask(f"the operations of {name!r} take {len(encoded):,} bytes, and {limit} is the limit; use a source")
         return Stage(name, msgspec.Raw(encoded))
+
+    def _check(self, name: str, operations: list[Operation]) -> None:
+        try:
+            self.plugins[name].plugin.check(operations)
+        except OffloopError:
+            raise
+        except BaseException as error:
+            reraise_interrupt(error)
+            raise PluginError(name, f"its check raised {text_of(error)}") from error
 
     @property
     def probe_nbytes(self) -> int:
@@ -140,8 +151,9 @@ class Registry:
     def _register(self, candidate: Candidate) -> None:
         try:
             plugin = _load(candidate.reference)
-        except (Exception, SystemExit) as error:
-            reason = f"cannot be imported: {type(error).__name__}: {error}"
+        except BaseException as error:
+            reraise_interrupt(error)
+            reason = f"cannot be imported: {text_of(error)}"
             raise PluginError(candidate.name, reason, distribution=candidate.distribution) from error
         reason = _objection(plugin, candidate) or self._clash(plugin)
         if reason is not None:

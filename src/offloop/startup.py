@@ -1,0 +1,29 @@
+"""What a pool needs before its first worker: its plugins, imported and checked, and settings that the machine has completed."""
+
+from __future__ import annotations
+
+import anyio
+import anyio.to_thread
+
+from .core.core_settings import CoreSettings
+from .plugins import Registry
+from .settings import PoolSettings
+
+__all__ = ["load"]
+
+
+async def load(settings: PoolSettings) -> tuple[Registry, CoreSettings]:
+    """Load plugins and settings in a thread, because both read files; in this one, if the system has no thread to give.
+
+    Raises:
+        PluginError: a plugin that was asked for cannot be used.
+        ValueError: there is not memory enough for so many spares.
+    """
+    try:
+        return await anyio.to_thread.run_sync(_load, settings, limiter=anyio.CapacityLimiter(1))
+    except RuntimeError:
+        return _load(settings)
+
+
+def _load(settings: PoolSettings) -> tuple[Registry, CoreSettings]:
+    return Registry(settings.plugins), settings.resolved()
