@@ -4,6 +4,7 @@ uvicorn server:app
 curl --data-binary @photo.jpg 'http://127.0.0.1:8000/thumbnail?width=320&format=webp' > thumbnail.webp
 """
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -18,6 +19,8 @@ from starlette.routing import Route
 import offloop
 from offloop import Buffer, InvalidTask, OffloopError, Operation, Pool, Result, SourceTooLarge, TaskFailed
 from offloop_vips import Avif, Jpeg, Png, Resize, Webp
+
+log = logging.getLogger("server")
 
 MAX_SOURCE_BYTES = 50_000_000
 SLICE_NBYTES = 64 * 1024  # what is copied at a time on the way out; a slow client never has more of it waiting
@@ -100,11 +103,15 @@ async def slices(result: Result) -> AsyncIterator[memoryview]:
 
 
 async def refuse(_request: Request, error: Exception) -> Response:
+    """The client gets a sentence that is made for clients; the log gets all that is known."""
     status = next((STATUS_OF_ERROR[kind] for kind in type(error).__mro__ if kind in STATUS_OF_ERROR), 500)
     if isinstance(error, TaskFailed):
         status = STATUS_OF_CODE.get(error.code, status)
     headers = {"retry-after": "1"} if status == 429 else {}  # noqa: PLR2004 (a status)
-    return JSONResponse({"error": type(error).__name__, "detail": str(error)}, status, headers)
+    if status >= 500:  # noqa: PLR2004 (a status: it is not the client's fault)
+        log.error("%s", error, exc_info=error)
+    detail = error.public_message if isinstance(error, OffloopError) else ""
+    return JSONResponse({"error": type(error).__name__, "detail": detail}, status, headers)
 
 
 def make_app(**settings: Any) -> Starlette:

@@ -5,6 +5,9 @@ Whoever owns the source or the plugin: `TaskFailed`, `WorkerDied`, `TaskQuaranti
 `MemoryLimitExceeded`. Nobody but us: `InternalError`.
 
 An error is built from its arguments and writes its own sentence: what was asked, what there was, what to do.
+
+Two readers, two texts. `str(error)` and the error's notes are for the operator: notes hold a worker's traceback and the end of
+its output, and `logging.exception` shows them. `error.public_message` may be sent to a client.
 """
 
 from __future__ import annotations
@@ -39,12 +42,32 @@ class OffloopError(Exception):
     Each can be copied and pickled, for instance to be a job queue's answer.
     """
 
+    @property
+    def public_message(self) -> str:
+        """One sentence that may be sent to a client: no output of a worker, no traceback, no path, no text of a plugin's
+        unexpected exception."""
+        return str(self)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _as_it_was, (type(self), self.args), self.__dict__
+        state = self.__dict__
+        if "__notes__" in state:
+            state = {
+                **state,
+                "__notes__": list(state["__notes__"]),
+            }  # because a note that is added to a copy is the copy's alone
+        return _as_it_was, (type(self), self.args), state
 
 
 class InvalidTask(OffloopError, ValueError):
     """The task cannot be carried out as it was written; submitting it again will not help. Nothing was started."""
+
+    def __init__(self, message: str, *, public_message: str | None = None) -> None:
+        self._public_message = public_message  # where the message names a file of the server; None: the message itself
+        super().__init__(message)
+
+    @property
+    def public_message(self) -> str:
+        return self._public_message or str(self)
 
 
 class QueueFull(OffloopError):
@@ -102,9 +125,21 @@ class TaskFailed(OffloopError):
         self.message = message
         self.remote_traceback = remote_traceback  # the worker's traceback as text, or None where it adds nothing
         super().__init__(code, message)
+        _note(self, "the worker's traceback", remote_traceback)
 
     def __str__(self) -> str:
         return f"[{self.code}] {self.message}"
+
+    @property
+    def public_message(self) -> str:
+        """The code and the message; where the message was not written for a client, the code and a general sentence."""
+        return f"[{self.code}] {_GENERAL_MESSAGES.get(self.code, self.message)}"
+
+
+_GENERAL_MESSAGES = {
+    "exception": "the processor failed unexpectedly",  # the message is the text of any exception
+    "cannot_write": "the result could not be written",  # the message names a file of the server
+}
 
 
 class CrashReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +153,7 @@ class CrashReport(msgspec.Struct, frozen=True, kw_only=True):
     progress: float | None  # of that, from 0 to 1
     memory_bytes: int | None  # its private memory when it last looked
     traceback: str  # the fault handler's, of every thread; empty where it wrote none
-    stderr_tail: str  # the last that it wrote to stdout and stderr
+    stderr_tail: str  # the end of what it wrote to stdout and stderr since it was sent its last task
     story: tuple[str, ...]  # its last steps through the table of states, oldest first
     tasks: int  # that it was given
     age_s: float | None  # since it was ready; None: it never was
@@ -135,7 +170,11 @@ class CrashReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerDied(OffloopError):
-    """The worker process ended while it held the task, by itself or because it broke the protocol and was killed."""
+    """The worker process ended while it held the task, by itself or because it broke the protocol and was killed.
+
+    What the worker wrote to stdout and stderr during the task is in `stderr_tail` and in the error's notes, and never in
+    `str(error)`.
+    """
 
     def __init__(
         self,
@@ -146,18 +185,19 @@ class WorkerDied(OffloopError):
         stderr_tail: str = "",
         report: CrashReport | None = None,
     ) -> None:
-        self._code = exit_code
         self.exit_code = exit_code if exit_code is None or exit_code >= 0 else None  # set if it exited
         self.signal = _signal_of(exit_code)  # set if a signal ended it: `signal.Signals`, or a number that has no name there
         self.reason = reason  # why offloop killed it, or None where it died by itself
         self.running = running  # the operation that was under way, where known
-        self.stderr_tail = stderr_tail  # the last that it wrote to stderr
+        self.stderr_tail = stderr_tail  # the end of what it wrote to stdout and stderr during this task
         self.report = report  # all that is known of its end
-        super().__init__(self._sentence())
+        super().__init__(f"the worker {_end_of(exit_code, reason)}{_during(running)}")
+        _note(self, "the worker's output ended with", stderr_tail)
 
-    def _sentence(self) -> str:
-        tail = f"; its stderr ended with:\n{self.stderr_tail}" if self.stderr_tail else ""
-        return f"the worker {_end_of(self._code, self.reason)}{_during(self.running)}{tail}"
+    @property
+    def public_message(self) -> str:
+        """That the worker died, without the reason: it may name a file of the server."""
+        return f"the worker process that had the task died{_during(self.running)}"
 
 
 class TaskQuarantined(OffloopError):
@@ -194,12 +234,21 @@ class SourceTooLarge(MemoryLimitExceeded):
 class PluginError(OffloopError):
     """A plugin cannot be used: it is broken, missing, or was refused when it was registered."""
 
-    def __init__(self, plugin: str, reason: str, *, distribution: str | None = None) -> None:
+    def __init__(
+        self, plugin: str, reason: str, *, distribution: str | None = None, remote_traceback: str | None = None
+    ) -> None:
         self.plugin = plugin
         self.distribution = distribution  # name and version, where it came from an installed distribution
         self.reason = reason
+        self.remote_traceback = remote_traceback  # the worker's traceback as text; None: it was found by the server
         origin = f" (from {distribution})" if distribution else ""
         super().__init__(f"plugin {plugin!r}{origin}: {reason}")
+        _note(self, "the worker's traceback", remote_traceback)
+
+    @property
+    def public_message(self) -> str:
+        """The plugin's name, without the reason: it may be the text of any exception."""
+        return f"the plugin {self.plugin!r} cannot be used"
 
 
 class PoolClosed(OffloopError):
@@ -207,6 +256,10 @@ class PoolClosed(OffloopError):
 
     def __init__(self, what: str = "the pool is closed") -> None:
         super().__init__(f"{what}: use it inside `async with Pool() as pool`")
+
+    @property
+    def public_message(self) -> str:
+        return "the service is not available at the moment"
 
 
 class PoolMisused(OffloopError, RuntimeError):
@@ -219,6 +272,10 @@ class PoolMisused(OffloopError, RuntimeError):
         self.here = here  # where the call came from
         super().__init__(f"the pool belongs to {what} {home}, and this call comes from {what} {here}: {_REMEDIES[what]}")
 
+    @property
+    def public_message(self) -> str:
+        return _INTERNAL
+
 
 _REMEDIES = {
     "process": "a forked child can neither use nor end its parent's pool; make one of its own after the fork",
@@ -230,6 +287,18 @@ _REMEDIES = {
 
 class InternalError(OffloopError):
     """A defect in offloop itself. Please report it with the traceback."""
+
+    @property
+    def public_message(self) -> str:
+        return _INTERNAL
+
+
+_INTERNAL = "an internal error of the service"
+
+
+def _note(error: OffloopError, title: str, text: str | None) -> None:
+    if text:
+        error.add_note(f"{title}:\n{text}")
 
 
 def _as_it_was(kind: type[OffloopError], args: tuple[Any, ...]) -> OffloopError:

@@ -388,7 +388,7 @@ class Pool:
 def _destination(to: str | os.PathLike[str]) -> Path:
     path = os.path.abspath(to)  # the worker's directory may be another
     if "\0" in path:
-        raise InvalidTask(f"to={to!r}: a file's name cannot have a NUL in it")
+        raise InvalidTask(f"to={to!r}: a file's name cannot have a NUL in it", public_message="the result has no valid name")
     return Path(path)
 
 
@@ -397,4 +397,7 @@ def _read_head(path: str, nbytes: int) -> bytes:
         with open(path, "rb", buffering=0) as file:
             return file.read(nbytes)
     except (OSError, ValueError) as error:
-        raise InvalidTask(f"the source {path!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidTask(
+            f"the source {path!r} cannot be read: {reason}", public_message="the source cannot be read"
+        ) from error

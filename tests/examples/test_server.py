@@ -207,7 +207,23 @@ def test_a_worker_that_dies_costs_one_request(serve: Callable[..., Server], phot
     os.kill(pid, signal.SIGKILL)
     thread.join()
     assert (answers[0].status_code, answers[0].json()["error"]) == (503, "WorkerDied")
+    assert answers[0].json()["detail"].startswith("the worker process that had the task died during vips (Resize, Avif)")
     assert server.post(photo, width=10).status_code == 200
+
+
+def test_the_log_has_the_cause_that_the_client_is_not_told(serve: Callable[..., Server], photo: bytes):
+    server = serve()
+    until(lambda: server.health()["workers"] == {"idle": 1})
+    [pid] = server.workers()
+    before = processor_ticks(pid)
+    thread, answers = server.post_aside(photo, width=1200, format="avif")
+    until(lambda: processor_ticks(pid) > before + 20)
+    os.kill(pid, signal.SIGSEGV)
+    thread.join()
+    assert "SIGSEGV" not in answers[0].text
+    _, said = server.end()
+    assert "the worker was ended by SIGSEGV during vips (Resize, Avif)" in said
+    assert "Fatal Python error: Segmentation fault" in said
 
 
 def test_a_client_that_leaves_during_its_task_cancels_it(serve: Callable[..., Server], photo: bytes):

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from offloop import Buffer, CrashReport, Pool, WorkerCrashed, WorkerDied, WorkerMoved
-from offloop.testing.faults import Exit, FaultsPlugin, Kill, Noop, PrintText, Progress, Wait
+from offloop.testing.faults import Exit, FaultsPlugin, Kill, Noop, PrintText, Progress, Wait, WriteStderr
 
 pytestmark = pytest.mark.anyio
 
@@ -86,6 +86,26 @@ async def test_a_crash_is_reported_with_all_that_is_known(anyio_backend: object,
         assert report.pid is not None
         assert report.age_s is not None
     assert any(f"(process {report.pid}) was ended by SIGSEGV during faults" in line for line in caplog.messages)
+
+
+async def test_a_death_carries_nothing_that_earlier_tasks_have_printed(anyio_backend: object) -> None:
+    async with Pool(1, plugins=[FaultsPlugin]) as pool:
+        for text in (PrintText("secret of the first"), PrintText("secret of the second", buffered=True)):
+            await pool.run(b"", [text])
+        with pytest.raises(WorkerDied) as caught:
+            await pool.run(b"", [WriteStderr(3), Exit(3)])
+        assert caught.value.report is not None
+        assert (caught.value.stderr_tail, caught.value.report.stderr_tail) == ("eee", "eee")
+        assert str(caught.value) == "the worker exited with code 3 during faults (WriteStderr, Exit)"
+        assert "secret" not in "".join(caught.value.__notes__)
+
+
+async def test_output_is_its_own_tasks_also_when_there_is_more_than_the_loop_has_read(anyio_backend: object) -> None:
+    async with Pool(1, plugins=[FaultsPlugin], timeout=None) as pool:
+        await pool.run(b"", [PrintText("secret " * 100_000)])  # more than is read without a pause
+        with pytest.raises(WorkerDied) as caught:
+            await pool.run(b"", [WriteStderr(100), Exit(3)])
+        assert caught.value.stderr_tail == "e" * 100
 
 
 async def first_crash(reader: object) -> WorkerCrashed:

@@ -104,3 +104,49 @@ async def test_what_it_wrote_is_safe_to_print(output: Output, anyio_backend: obj
     output.log.drain_nowait()
     assert output.log.tail == "\\x1b[31mred\\\\xff \u20ac\nnext"
     assert [record.getMessage() for record in caplog.records] == ["worker 3: \\x1b[31mred\\\\xff \\u20ac"]
+
+
+async def test_what_was_written_before_a_task_began_is_not_in_its_tail(
+    output: Output, anyio_backend: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "offloop.worker")
+    os.write(output.writer, b"of the first\nand half a li")
+    output.log.begin_task()  # before anything was read
+    os.write(output.writer, b"of the second")
+    output.log.drain_nowait()
+    assert output.log.tail == "of the second"
+    output.log.begin_task()  # when all was read
+    assert output.log.tail == ""
+    os.write(output.writer, b"of the third\n")
+    output.log.drain_nowait()
+    assert output.log.tail == "of the third"
+    logged = [record.getMessage().removeprefix("worker 3: ") for record in caplog.records]
+    assert logged == ["of the first", "and half a li", "of the second", "of the third"]
+
+
+async def test_of_several_tasks_that_began_before_anything_was_read_each_has_its_own_output(
+    output: Output, anyio_backend: object
+) -> None:
+    for number in range(5):
+        output.log.begin_task()
+        output.log.begin_task()  # a task that writes nothing
+        os.write(output.writer, b"task %d" % number)
+    assert len(output.log._begins) == 4
+    output.log.drain_nowait()
+    assert output.log.tail == "task 4"
+    output.log.begin_task()
+    assert output.log.tail == ""
+
+
+async def test_a_task_that_begins_where_a_read_ends_has_its_own_output(
+    output: Output, anyio_backend: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_log, "_READ_NBYTES", 4)
+    os.write(output.writer, b"aaaabb")
+    output.log.begin_task()
+    os.write(output.writer, b"ccdd")
+    tails: list[str] = []
+    for _ in range(3):
+        output.log.drain_nowait()
+        tails.append(output.log.tail)
+    assert tails == ["aaaa", "cc", "ccdd"]

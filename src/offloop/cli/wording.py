@@ -27,8 +27,9 @@ def shown(path: str | os.PathLike[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, on one line and cut where it gets long."""
-    text = " ".join(_printable(part) for part in str(error).split()) or type(error).__name__
+    """What an error and its notes say, on one line and cut where it gets long."""
+    said = "; ".join(filter(None, [str(error), *getattr(error, "__notes__", ())]))
+    text = " ".join(_printable(part) for part in said.split()) or type(error).__name__
     return text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}..."
 
 

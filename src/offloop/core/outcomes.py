@@ -67,10 +67,11 @@ def of_failure(task: TaskRecord, failed: Failed) -> OffloopError:
         return InvalidTask(message)
     if code == "memory_limit" and task.refused is not None:
         return task.refused
+    traceback = failed.traceback and _clean(failed.traceback)
     kind, _, plugin = code.partition(":")
     if kind == "plugin_error":
-        return PluginError(plugin, message)
-    return TaskFailed(code, message, remote_traceback=failed.traceback and _clean(failed.traceback))
+        return PluginError(plugin, message, remote_traceback=traceback)
+    return TaskFailed(code, message, remote_traceback=traceback)
 
 
 def of_death(report: CrashReport) -> WorkerDied:

@@ -25,6 +25,7 @@ Arguments = TypeVarTuple("Arguments")
 
 __all__ = ["Intake", "Placed", "in_inbox", "in_outbox"]
 
+_UNREADABLE = "the source cannot be read"  # without the path, for a client
 _FIRST_CHUNKS_NBYTES = 256 * 1024  # received data of unknown length starts here and doubles
 
 
@@ -212,7 +213,7 @@ def _size_of(path: str) -> int:
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
     if not stat.S_ISREG(status.st_mode):
-        raise InvalidTask(f"the source {path!r} is not a regular file")
+        raise InvalidTask(f"the source {path!r} is not a regular file", public_message=_UNREADABLE)
     return status.st_size
 
 
@@ -222,7 +223,7 @@ def _read_file(path: str, inbox: Segment, offset: int, nbytes: int) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO by now must not hold the thread
         try:
             if os.fstat(descriptor).st_size != nbytes or inbox.read_in(descriptor, offset, nbytes) != nbytes:
-                raise InvalidTask(f"the source {path!r} was changed while it was read")
+                raise InvalidTask(f"the source {path!r} was changed while it was read", public_message=_UNREADABLE)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -230,4 +231,5 @@ def _read_file(path: str, inbox: Segment, offset: int, nbytes: int) -> None:
 
 
 def _unreadable(path: str, error: Exception) -> InvalidTask:
-    return InvalidTask(f"the source {path!r} cannot be read: {getattr(error, 'strerror', None) or error}")
+    reason = getattr(error, "strerror", None) or error
+    return InvalidTask(f"the source {path!r} cannot be read: {reason}", public_message=_UNREADABLE)

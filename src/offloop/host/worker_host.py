@@ -15,7 +15,7 @@ from ..core.arena import INBOX_ID
 from ..core.commands import StartWorker
 from ..core.events import Event, WorkerExited, WorkerMisbehaved, WorkerReaped, WorkerReported, WorkerSpawned
 from ..wire.framing import ProtocolError
-from ..wire.messages import Configure, FromSupervisor, FromWorker
+from ..wire.messages import Configure, FromSupervisor, FromWorker, Run
 from ..wire.status import STATUS_NBYTES, Status, read_status
 from .channel import STALL_LIMIT_S, Channel
 from .host_settings import HostSettings
@@ -46,11 +46,20 @@ class WorkerHost:
         self._helper = command.helper
         self._supervisor = supervisor
         self._threads = threads
-        self._unsent: list[FromSupervisor] = []
-        self.send: Callable[[FromSupervisor], None] = self._unsent.append
-        """Send to the worker, now or as soon as it runs."""
+        self._unsent: list[FromSupervisor] = []  # until the process runs
+        self._channel: Channel | None = None  # None: it does not run yet
+        self._log: WorkerLog | None = None
         self._process: LaunchedWorker | None = None
         self._condemned = False  # killed before there was a process to kill
+
+    def send(self, message: FromSupervisor) -> None:
+        """Send to the worker, now or as soon as it runs."""
+        if self._channel is None or self._log is None:
+            self._unsent.append(message)
+            return
+        if isinstance(message, Run):
+            self._log.begin_task()
+        self._channel.send(message)
 
     def kill(self) -> None:
         """SIGKILL, now or as soon as there is a process."""
@@ -88,13 +97,12 @@ class WorkerHost:
             return why_not_started(error)
 
     async def _attend(self, process: LaunchedWorker) -> None:
-        channel = Channel(process.channel, STALL_LIMIT_S)
-        log = WorkerLog(self._slot, process.log_fd)
+        channel = self._channel = Channel(process.channel, STALL_LIMIT_S)
+        log = self._log = WorkerLog(self._slot, process.log_fd)
         self._supervisor.apply(WorkerSpawned(self._slot, process.pid))
         channel.send(self._configuration())
         for message in self._unsent:
             channel.send(message)
-        self.send = channel.send
         if self._condemned:
             process.kill()
         exit_code: int | None = None

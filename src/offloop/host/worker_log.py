@@ -3,12 +3,19 @@
 The pipe is always drained, so a worker never waits on it for long; what exceeds a line's length or a second's share is counted
 and dropped. A flood must not take the loop from everybody else: after so much was read there is a pause, in which the pipe is
 full and the worker that floods it waits.
+
+Output belongs to the task during which it was written. A worker writes all that a task printed before it answers, so what is in
+the pipe when the next task is sent is of those before. `begin_task` notes the position in the stream where they end.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
+import termios
+from collections import deque
+from fcntl import ioctl
 from time import monotonic
 
 import anyio
@@ -28,6 +35,7 @@ _LINE_NBYTES = 2048
 _LINES_PER_SECOND = 50  # a traceback is shorter
 _BURST_NBYTES = 1024 * 1024  # read without a pause: some 0.5 ms of the loop
 _LEAST_CHARGE_NBYTES = 16 * 1024  # a read of one byte costs the loop nearly as much as one of thousands
+_NOTHING_UNREAD = bytearray(4)  # what FIONREAD says of an empty pipe
 _PAUSE_S = 0.025  # between bursts, which makes it 40 MiB a second and 2 % of the loop
 
 
@@ -44,10 +52,23 @@ class WorkerLog:
         self._dropped = 0
         self._ended = False
         self._burst_left = 0
+        self._read_nbytes = 0  # of the stream
+        self._unread_nbytes = bytearray(_NOTHING_UNREAD)  # for FIONREAD to write to
+        self._begins: deque[int] = deque()  # positions in the unread part of the stream at which a task begins
+
+    def begin_task(self) -> None:
+        """The worker is about to be sent a task: what it has written until now is not that task's."""
+        ioctl(self._fd, termios.FIONREAD, self._unread_nbytes)
+        if not self._begins and self._unread_nbytes == _NOTHING_UNREAD:
+            self._end_section()
+            return
+        position = self._read_nbytes + int.from_bytes(self._unread_nbytes, sys.byteorder)
+        if position not in self._begins:  # else the last task has written nothing
+            self._begins.append(position)
 
     @property
     def tail(self) -> str:
-        """The last that it wrote, made safe to print."""
+        """The end of what it wrote since it was sent its last task, made safe to print."""
         return printable(self._tail.decode("utf-8", "backslashreplace").strip(), _TAIL_NBYTES * 4)  # an escaped byte is 4
 
     async def drain(self) -> None:
@@ -81,14 +102,31 @@ class WorkerLog:
             self._ended = True
             return False
         self._burst_left -= max(len(data), _LEAST_CHARGE_NBYTES)
-        self._tail = (self._tail + data)[-_TAIL_NBYTES:]
         self._renew_share()
+        while self._begins and self._begins[0] <= self._read_nbytes + len(data):
+            nbytes = self._begins.popleft() - self._read_nbytes
+            self._take_in(data[:nbytes])
+            self._end_section()
+            data = data[nbytes:]
+        self._take_in(data)
+        return True
+
+    def _take_in(self, data: bytes) -> None:
+        """Log whole lines, and keep the end, of output that is all of one task."""
+        self._read_nbytes += len(data)
+        self._tail = (self._tail + data)[-_TAIL_NBYTES:]
         *lines, rest = (self._line + data).split(b"\n", self._lines_left)
         self._emit(lines)
         self._dropped += rest.count(b"\n")  # never cut into lines: a flood may be nothing but line ends
         rest = rest[rest.rfind(b"\n") + 1 :]
         self._line = rest[:_LINE_NBYTES]  # a longer line loses its end
-        return True
+
+    def _end_section(self) -> None:
+        """The output of one task is over: a line that it has not finished is a line of its own."""
+        self._tail = b""
+        if self._line:
+            self._emit([self._line][: self._lines_left])
+            self._line = b""
 
     def _renew_share(self) -> None:
         second = int(monotonic())

@@ -60,9 +60,10 @@ class Inspect(Operation, frozen=True):
 
 
 class PrintText(Operation, frozen=True):
-    """Print to stdout, by Python and by descriptor 1."""
+    """Print to stdout, by Python and by descriptor 1; or leave the text in the buffers of Python and of C."""
 
     text: str
+    buffered: bool = False
 
 
 class WriteStderr(Operation, frozen=True):

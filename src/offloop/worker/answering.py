@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import suppress
 from time import monotonic_ns, process_time_ns
 
@@ -16,6 +15,7 @@ from ..wire.messages import MAX_UNLESS_FAILED_NBYTES, Done, Failed, InfoValue, R
 from ..wire.status import write_stage
 from .channel import Channel
 from .memory import PrivateMemory
+from .output import flush_output
 from .segments import Segment
 from .stages import Stages
 from .task import RunningTask
@@ -57,6 +57,7 @@ class Answering:
             output = _write_file(run, payload) if run.destination is not None else _deliver(payload, task)
             info = _checked_info(payload, run) if payload.info else {}
             channel.unwatch()  # first: nobody is to look at the memory of a task that is over
+            flush_output()
             finished_ns = monotonic_ns()
             peak_bytes, cpu_ns = memory.peak(finished_ns), self._cpu_ns_since_the_last()
             channel.send(Done(run.task_id, output, info, started_ns, finished_ns, private_bytes, peak_bytes, cpu_ns))
@@ -64,11 +65,10 @@ class Answering:
                 self._part_with(output.block)
         except BaseException as error:  # SystemExit too: a processor does not end the worker by raising
             channel.unwatch()
+            flush_output()
             memory.allow(None)
             peak_bytes, cpu_ns = memory.peak(monotonic_ns()), self._cpu_ns_since_the_last()
             channel.send(_failure(run, error, started_ns, private_bytes, peak_bytes, cpu_ns))
-        finally:
-            _flush_prints()
         return cpu_ns
 
     def _part_with(self, block: Handle) -> None:
@@ -198,10 +198,3 @@ def _traceback_of(error: BaseException) -> str:
     from traceback import format_exception  # noqa: PLC0415 (only failures pay for it)
 
     return _sendable("".join(format_exception(error))[-_TEXT_LIMIT:])
-
-
-def _flush_prints() -> None:
-    try:  # noqa: SIM105 (`suppress` costs each task more than the flush)
-        sys.stdout.flush()
-    except Exception:  # noqa: S110 (a processor replaced or closed it: its own affair)
-        pass

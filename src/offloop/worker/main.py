@@ -18,6 +18,7 @@ from .channel import Channel
 from .descriptors import seclude
 from .lifeline import hold_lifeline
 from .memory import PrivateMemory
+from .output import open_output
 from .priority import forgo_claim, yield_to_server
 from .segments import Segment
 from .stages import Stages
@@ -33,7 +34,7 @@ def main(descriptors: list[int]) -> None:
     leave_terminal()
     channel_fd, lifeline_fd, inbox_fd, outbox_fd = (seclude(fd) for fd in descriptors)
     hold_lifeline(lifeline_fd)
-    sys.stdout = open(1, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115 (for good)
+    open_output()
     channel = Channel(channel_fd)
     configure = channel.next_message()
     assert isinstance(configure, Configure), "the first message configures"
