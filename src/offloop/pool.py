@@ -16,7 +16,7 @@ from .core.phase import Phase
 from .errors import InvalidTask, PoolClosed, TaskFailed
 from .host.chronicle import Reader
 from .host.host_settings import HostSettings
-from .host.intake import Intake
+from .host.intake import Intake, unreadable
 from .host.launcher import Launcher
 from .host.process import spawn
 from .host.supervisor import Supervisor
@@ -397,7 +397,4 @@ def _read_head(path: str, nbytes: int) -> bytes:
         with open(path, "rb", buffering=0) as file:
             return file.read(nbytes)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidTask(
-            f"the source {path!r} cannot be read: {reason}", public_message="the source cannot be read"
-        ) from error
+        raise unreadable(path, error) from error

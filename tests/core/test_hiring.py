@@ -117,7 +117,7 @@ def test_three_start_up_deaths_in_a_row_are_hopeless_and_say_why() -> None:
     _, commands = firm.fail_to_start()
     assert firm.hiring.hopeless is not None
     assert firm.hiring.hopeless.exit_code == 1
-    assert "last line" in str(firm.hiring.hopeless)
+    assert "last line" in firm.hiring.hopeless.__notes__[0]
     assert firm.hiring.last_failure is firm.hiring.hopeless.report
     assert commands == [AnnounceOpening(firm.hiring.hopeless)]
     assert len(firm.news(WorkerCrashed)) == 3

@@ -281,7 +281,7 @@ def test_after_three_start_up_deaths_the_opening_fails_and_waiting_tasks_are_tol
     commands = fail_to_start(pool, 1)
     opening = only(of_type(commands, AnnounceOpening))
     assert isinstance(opening.error, WorkerDied)
-    assert "no libvips" in str(opening.error)
+    assert "no libvips" in opening.error.__notes__[0]
     for task_id in (1, 2):
         assert outcome_of(commands, task_id) is opening.error
     assert pool.statistics.worker_died == 2

@@ -23,7 +23,7 @@ from .tickets import InputTicket
 Value = TypeVar("Value")
 Arguments = TypeVarTuple("Arguments")
 
-__all__ = ["Intake", "Placed", "in_inbox", "in_outbox"]
+__all__ = ["Intake", "Placed", "in_inbox", "in_outbox", "unreadable"]
 
 _UNREADABLE = "the source cannot be read"  # without the path, for a client
 _FIRST_CHUNKS_NBYTES = 256 * 1024  # received data of unknown length starts here and doubles
@@ -211,7 +211,7 @@ def _size_of(path: str) -> int:
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise InvalidTask(f"the source {path!r} is not a regular file", public_message=_UNREADABLE)
     return status.st_size
@@ -227,9 +227,10 @@ def _read_file(path: str, inbox: Segment, offset: int, nbytes: int) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
-def _unreadable(path: str, error: Exception) -> InvalidTask:
+def unreadable(path: str, error: Exception) -> InvalidTask:
+    """The error for a source file that cannot be read; its text for a client does not name the file."""
     reason = getattr(error, "strerror", None) or error
     return InvalidTask(f"the source {path!r} cannot be read: {reason}", public_message=_UNREADABLE)
