@@ -6,13 +6,13 @@ import pytest
 
 from offloop.core.blocks import Block
 from offloop.core.commands import IdentifySource, SettleTask
-from offloop.core.events import TaskSubmitted
+from offloop.core.events import TaskSubmitted, WorkerExited
 from offloop.errors import PoolClosed, QueueFull, QueueTimeout, TaskQuarantined, TaskTimeout, WorkerDied
 from offloop.wire.handles import INBOX, OUTBOX, Handle
 from offloop.wire.messages import Failed
 from offloop.wire.status import Status
 
-from .pool_script import PoolScript, estimate, in_outbox, of_type, outcome_of, reservations, runs
+from .pool_script import GRACE_S, PoolScript, estimate, in_outbox, of_type, outcome_of, reservations, runs
 
 NOT_BEGUN = Status(0, 0, 0.0)
 
@@ -135,6 +135,54 @@ def test_a_worker_that_broke_the_protocol_is_a_strike() -> None:
     pool.report(0, Failed(99, "a", "b", None, 1, 2))
     assert isinstance(outcome_of(pool.reaped(), 1), WorkerDied)
     assert pool.statistics.quarantined == 1
+
+
+# A strike belongs to the content, whatever its callers do
+
+
+def test_a_caller_that_leaves_while_its_source_is_read_does_not_take_the_strike_along() -> None:
+    pool, block = with_source(quarantine_after=1)
+    assert outcome_of(pool.cancel(1), 1) is None
+    assert pool.identified(1) == []
+    assert pool.statistics.quarantined == 1
+    pool.ready()
+    pool.run(2, block)
+    assert isinstance(outcome_of(pool.identified(2), 2), TaskQuarantined)
+
+
+@pytest.mark.parametrize("left", ["cancelled", "too late"])
+def test_a_worker_that_dies_of_a_task_that_was_told_to_stop_is_a_strike(left: str) -> None:
+    pool = PoolScript(quarantine_after=1).opened()
+    block = pool.input(90, 5000)
+    pool.run(1, block, timeout_s=1.0)
+    pool.cancel(1) if left == "cancelled" else pool.at(1.0)
+    pool.tell(WorkerExited(0))
+    commands = pool.reaped(exit_code=-11)
+    assert isinstance(outcome_of(commands, 1), TaskTimeout | None)
+    assert of_type(commands, IdentifySource) == [IdentifySource(1, handle_of(block))]
+    pool.give_back(block)
+    assert pool.core.arena.get(block.generation) is block, "it is held while it is read"
+    pool.identified(1)
+    assert pool.statistics.quarantined == 1
+    assert pool.statistics.memory_used_bytes == 0
+
+
+def test_a_worker_that_breaks_the_protocol_while_its_task_is_stopped_is_a_strike() -> None:
+    pool = PoolScript(quarantine_after=1).opened()
+    pool.run(1)
+    pool.cancel(1)
+    pool.report(0, Failed(99, "a", "b", None, 1, 2))
+    pool.reaped()
+    assert pool.statistics.quarantined == 1
+
+
+def test_a_worker_that_was_killed_because_its_caller_left_is_no_strike() -> None:
+    pool = PoolScript(quarantine_after=1).opened()
+    pool.run(1)
+    pool.cancel(1)
+    pool.at(GRACE_S)
+    assert outcome_of(pool.reaped(), 1) is None
+    assert pool.statistics.quarantined == 0
 
 
 # While a source is being read

@@ -36,6 +36,19 @@ def test_a_block_is_held_from_the_command_to_the_answer_by_each_reader() -> None
     assert arena.get(block.generation) is None
 
 
+def test_only_a_reading_for_a_strike_says_against_what_it_is() -> None:
+    arena = Arena(1 << 20, 1 << 19)
+    cut = arena.allocate(0, 5000, Holder.CALLER)
+    assert cut is not None
+    handle = Handle(INBOX, cut[0].offset, 5000, cut[0].generation)
+    identification = Identification(arena)
+    asked, struck = task_with(cut[0], 1, handle), task_with(cut[0], 2, handle)
+    identification.begin(asked)
+    identification.begin(struck, strike=True)
+    assert identification.end(1) is None
+    assert identification.end(2) is struck.spec
+
+
 def test_an_answer_that_nobody_asked_for_is_a_defect() -> None:
     with pytest.raises(KeyError):
         Identification(Arena(1 << 20, 1 << 19)).end(1)

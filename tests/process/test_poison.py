@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import anyio
 import numpy as np
 import pytest
 
-from offloop import BreakerMoved, Pool, TaskQuarantined, TaskRetried, WorkerDied, WorkerMoved
+from offloop import BreakerMoved, Pool, TaskQuarantined, TaskRetried, WorkerCrashed, WorkerDied, WorkerMoved
 from offloop.testing.faults import Echo, Exit, FaultsPlugin, Inspect, Kill, KillOnce, Noop
 
 pytestmark = pytest.mark.anyio
@@ -20,6 +21,26 @@ pytestmark = pytest.mark.anyio
 async def assert_kills(pool: Pool, data: object, operation: Exit | Kill | None = None) -> None:
     with pytest.raises(WorkerDied):
         await pool.run(data, [operation or Exit(3)])  # pyright: ignore[reportArgumentType]
+
+
+async def test_callers_that_leave_when_their_worker_has_died_do_not_hide_content_that_kills(anyio_backend: object) -> None:
+    async def submit() -> None:
+        with suppress(WorkerDied):  # if the source was read before the caller left
+            await pool.run(poison, [Exit(3)])
+
+    async with Pool(1, plugins=[FaultsPlugin], restart_intensity=100) as pool:
+        poison = bytes(32_000_000)  # reading it takes some milliseconds
+        for _ in range(3):
+            reader = pool.events()
+            async with anyio.create_task_group() as caller:
+                caller.start_soon(submit)
+                async for event in reader:
+                    if isinstance(event, WorkerCrashed):
+                        caller.cancel_scope.cancel()
+                        break
+            reader.close()
+        with pytest.raises(TaskQuarantined):
+            await pool.run(poison, [Exit(3)])
 
 
 # Retries

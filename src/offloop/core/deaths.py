@@ -25,6 +25,7 @@ from .quarantine import Quarantine
 from .queue import TaskQueue
 from .slot import Slot
 from .tasks import TaskRecord
+from .worker_state import WorkerEvent
 
 __all__ = ["Deaths", "was_begun"]
 
@@ -62,39 +63,44 @@ class Deaths:
             if isinstance(message, Done | Failed) and message.task_id == task.task_id:
                 with suppress(ForgedClaim):
                     return self._answers.settle(slot, task, message, claimed_block(slot, task, message))
+        begun = event.status is None or was_begun(task, event)
         if task.stop is not None and report.reason is None:
-            return self._ledger.settle(task, of_stop(task, obeyed=False, running=report.running))
+            died_by_itself = begun and slot.life.last is WorkerEvent.EXITED
+            commands = self._strike(task) if died_by_itself else []
+            return commands + self._ledger.settle(task, of_stop(task, obeyed=False, running=report.running))
         self._ledger.end_grants(task)
         error = of_death(report)
         if task.stop is not None or task.spec.outbox_id is not None:
-            return self._ledger.settle(task, error)  # its source, if it lay with the dead worker, has gone with it
-        begun = event.status is None or was_begun(task, event)
+            commands = self._strike(task) if begun else []
+            return commands + self._ledger.settle(task, error)  # a source that lay with the dead worker has gone with it
         if not begun and report.reason is None:
             if task.dispatches - task.deaths > 1:
                 return self._ledger.settle(task, error)
             return self._again(task)
         task.deaths += 1
         task.fate = error
-        return self.identify(task) if self._quarantine.watches else self._end(task)
-
-    def identify(self, task: TaskRecord) -> list[Command]:
-        """Have the task's source read; an empty one needs no reading."""
-        assert task.spec is not None
-        if task.spec.source.block is None:
-            task.digest = b""
-        if task.digest is not None:
-            return self._struck(task, task.digest)
-        return [self._identification.begin(task)]
+        return self._strike(task) or self._end(task)
 
     def identified(self, task: TaskRecord, digest: bytes | None) -> list[Command]:
         """The task's source was read, after its worker had died of it."""
         task.digest = digest
-        return self._end(task) if digest is None else self._struck(task, digest)
-
-    def _struck(self, task: TaskRecord, digest: bytes) -> list[Command]:
-        assert task.spec is not None
-        self._quarantine.strike(task.spec, digest, self._journal.now)
         return self._end(task)
+
+    def _strike(self, task: TaskRecord) -> list[Command]:
+        """Count a strike against the task's content: now if its digest is known, else when its source was read.
+
+        The strike is the content's. It is counted also if the task has its outcome by then, because its caller left.
+        """
+        spec = task.spec
+        assert spec is not None
+        if not self._quarantine.watches or spec.outbox_id is not None:
+            return []
+        if spec.source.block is None:
+            task.digest = b""
+        if task.digest is None:
+            return [self._identification.begin(task, strike=True)]
+        self._quarantine.strike(spec, task.digest, self._journal.now)
+        return []
 
     def _end(self, task: TaskRecord) -> list[Command]:
         """It fails, or it is tried again."""

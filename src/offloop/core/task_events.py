@@ -92,7 +92,9 @@ class TaskEvents:
 
     def _on_identified(self, event: SourceIdentified, now: float) -> list[Command]:
         parts = self._parts
-        parts.identification.end(event.task_id)
+        struck = parts.identification.end(event.task_id)
+        if struck is not None and event.digest is not None:
+            parts.quarantine.strike(struck, event.digest, now)
         task = parts.ledger.get(event.task_id)
         if task is None:
             return []  # its caller left, or the pool was closed

@@ -110,6 +110,11 @@ class WorkerLife:
         """The last events, oldest first."""
         return tuple(event.value for event in self._story)
 
+    @property
+    def last(self) -> WorkerEvent | None:
+        """The last event; None: there was none yet."""
+        return self._story[-1] if self._story else None
+
     def can(self, event: WorkerEvent) -> bool:
         """Whether the table has an entry for this event in the present state."""
         return event in self._row
