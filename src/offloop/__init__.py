@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from .histogram import Histogram
-    from .history import BreakerMoved, PoolEvent, TaskRetried, WorkerCrashed, WorkerMoved
+    from .history import BreakerMoved, PoolEvent, TaskRetried, WorkerCrashed, WorkerMemoryTooSmall, WorkerMoved
     from .operation import Estimate, Header, Operation, Plugin
     from .pool import Pool
     from .processor import Encoded, Output, Payload, Processor, Raster, Task, TaskCancelled, WorkerContext
@@ -87,13 +87,14 @@ __all__ = [
     "WorkerContext",
     "WorkerCrashed",
     "WorkerDied",
+    "WorkerMemoryTooSmall",
     "WorkerMoved",
 ]
 
 _HOMES = {
     "buffers": ("Buffer",),
     "histogram": ("Histogram",),
-    "history": ("BreakerMoved", "PoolEvent", "TaskRetried", "WorkerCrashed", "WorkerMoved"),
+    "history": ("BreakerMoved", "PoolEvent", "TaskRetried", "WorkerCrashed", "WorkerMemoryTooSmall", "WorkerMoved"),
     "operation": ("Estimate", "Header", "Operation", "Plugin"),
     "pool": ("Pool",),
     "processor": ("Encoded", "Output", "Payload", "Processor", "Raster", "Task", "TaskCancelled", "WorkerContext"),

@@ -6,7 +6,7 @@ import msgspec
 
 from .errors import CrashReport
 
-__all__ = ["BreakerMoved", "PoolEvent", "TaskRetried", "WorkerCrashed", "WorkerMoved"]
+__all__ = ["BreakerMoved", "PoolEvent", "TaskRetried", "WorkerCrashed", "WorkerMemoryTooSmall", "WorkerMoved"]
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,4 +46,16 @@ class BreakerMoved(_Record, frozen=True, kw_only=True):
     after: str
 
 
-PoolEvent = WorkerMoved | WorkerCrashed | TaskRetried | BreakerMoved
+class WorkerMemoryTooSmall(_Record, frozen=True, kw_only=True):
+    """A worker had more private memory than it may keep after its first task, so workers are replaced all the time.
+
+    Reported once in a pool's life.
+    """
+
+    slot: int
+    private_bytes: int  # of the worker, after its first task
+    limit_bytes: int  # what it may keep between two tasks
+    limited_by: str  # "max_worker_memory", or "a worker's share of memory_limit"
+
+
+PoolEvent = WorkerMoved | WorkerCrashed | TaskRetried | BreakerMoved | WorkerMemoryTooSmall

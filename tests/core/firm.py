@@ -63,9 +63,12 @@ class Firm:
             self.ready(*waiting)
         return self
 
-    def work(self, index: int = 0) -> None:
-        self.crew[index].tasks += 1
-        self.crew.apply(self.crew[index], E.DISPATCHED)
+    def work(self, index: int = 0) -> list[Command]:
+        """The slot's worker is sent a task."""
+        slot = self.crew[index]
+        slot.tasks += 1
+        self.crew.apply(slot, E.DISPATCHED)
+        return self.hiring.replace_spent(self.now) if slot.spent else []
 
     def answer(self, index: int = 0, private_bytes: int = 0) -> list[Command]:
         slot = self.crew[index]

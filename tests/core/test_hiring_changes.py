@@ -9,50 +9,107 @@ import pytest
 from offloop.core.commands import Send, StartWorker
 from offloop.core.restarts import Breaker
 from offloop.core.worker_state import WorkerEvent, WorkerState
-from offloop.history import BreakerMoved
+from offloop.history import BreakerMoved, WorkerMemoryTooSmall
 from offloop.wire.messages import Retire
 
 from .firm import Firm
 
 E, S = WorkerEvent, WorkerState
+MIB = 1024 * 1024
 
 
 # Recycling
 
 
-def test_a_worker_is_worn_after_so_many_tasks_give_or_take_a_fifth() -> None:
+def test_a_workers_number_of_tasks_is_never_more_than_the_limit_and_up_to_a_fifth_less() -> None:
     firm = Firm(20, max_tasks_per_worker=100).opened()
     numbers = {slot.tasks_allowed for slot in firm.crew}
-    assert all(80 <= number <= 120 for number in numbers)
+    assert all(80 <= number <= 100 for number in numbers)
     assert len(numbers) > 3, "not all go at once"
 
 
-def test_a_worn_worker_is_asked_to_leave_only_when_its_replacement_is_ready() -> None:
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_a_small_limit_is_never_exceeded_either(limit: int) -> None:
+    firm = Firm(50, max_tasks_per_worker=limit).opened()
+    assert all(1 <= slot.tasks_allowed <= limit for slot in firm.crew)
+    assert any(slot.tasks_allowed == limit for slot in firm.crew)
+
+
+def test_the_replacement_of_a_spent_worker_is_started_while_it_does_its_last_task() -> None:
+    firm = Firm(max_tasks_per_worker=1).opened()
+    assert [type(command) for command in firm.work()] == [StartWorker]
+    assert firm.states == [S.BUSY, S.STARTING]
+    assert firm.slot.worn == "it was given 1 tasks"
+    assert firm.ready(1) == []
+    assert firm.answer() == [Send(0, Retire())]
+    firm.die(0, 0)
+    assert (firm.states, firm.hiring.recycled) == ([S.IDLE], 1)
+
+
+def test_a_spent_worker_leaves_after_its_last_task_though_no_replacement_is_ready() -> None:
     firm = Firm(max_tasks_per_worker=1).opened()
     firm.work()
+    assert firm.answer() == [Send(0, Retire())]
+    assert firm.states == [S.RETIRING, S.STARTING]
+
+
+def test_a_spent_worker_does_not_take_another_with_it() -> None:
+    firm = Firm(2, max_tasks_per_worker=1).opened()
+    firm.work(0)
+    firm.ready(2)
+    assert firm.answer(0) == [Send(0, Retire())]
+    assert firm.states == [S.RETIRING, S.IDLE, S.IDLE]
+
+
+def test_a_worker_that_has_grown_old_leaves_only_when_its_replacement_is_ready() -> None:
+    firm = Firm(max_worker_age_s=100.0).opened()
+    firm.work()
+    firm.now = 200.0
     assert [type(command) for command in firm.answer()] == [StartWorker]
     assert firm.states == [S.IDLE, S.STARTING]
-    assert firm.slot.worn == "it has done 1 tasks"
     assert firm.ready(1) == [Send(0, Retire())]
     firm.die(0, 0)
     assert (firm.states, firm.hiring.recycled) == ([S.IDLE], 1)
 
 
 def test_a_worn_worker_goes_on_until_then_and_finishes_its_task() -> None:
-    firm = Firm(max_tasks_per_worker=1).opened()
+    firm = Firm(max_worker_bytes=1000).opened()
     firm.work()
-    firm.answer()
+    firm.answer(private_bytes=2000)
     firm.work()
     assert firm.ready(1) == []
     assert firm.answer() == [Send(0, Retire())]
 
 
 def test_a_worn_worker_that_dies_is_not_replaced_twice() -> None:
-    firm = Firm(max_tasks_per_worker=1).opened()
+    firm = Firm(max_worker_bytes=1000).opened()
     firm.work()
-    firm.answer()
+    firm.answer(private_bytes=2000)
     assert firm.die(0) == []
     assert [slot.index for slot in firm.crew] == [1]
+
+
+@pytest.mark.parametrize(("tasks", "warned"), [(1, True), (2, True), (3, False)])
+def test_a_limit_below_what_a_loaded_worker_has_is_reported_once_with_both_numbers(tasks: int, warned: bool) -> None:
+    firm = Firm(max_worker_bytes=1000).opened()
+    for index, successor in ((0, 1), (1, 0)):
+        for _ in range(tasks - 1):
+            firm.work(index)
+            firm.answer(index)
+        firm.work(index)
+        firm.answer(index, private_bytes=5000)
+        firm.ready(successor)
+        firm.die(index, 0)
+    expected = WorkerMemoryTooSmall(at=0.0, slot=0, private_bytes=5000, limit_bytes=1000, limited_by="max_worker_memory")
+    assert firm.news(WorkerMemoryTooSmall) == ([expected] if warned else [])
+
+
+def test_a_share_of_the_memory_limit_that_is_too_small_is_reported_as_that() -> None:
+    firm = Firm(2, max_worker_bytes=900 * MIB, budget_bytes=464 * MIB).opened()
+    firm.work()
+    firm.answer(private_bytes=250 * MIB)
+    (report,) = firm.news(WorkerMemoryTooSmall)
+    assert (report.limited_by, report.limit_bytes) == ("a worker's share of memory_limit", 200 * MIB)
 
 
 @pytest.mark.parametrize(("private_bytes", "worn"), [(800, False), (1001, True)])
@@ -90,10 +147,22 @@ def test_an_idle_worker_has_a_timer_for_its_age_and_a_busy_one_is_asked_after_it
 
 
 def test_recycling_alone_leaves_a_pool_complete() -> None:
-    firm = Firm(2, max_tasks_per_worker=1).opened()
+    firm = Firm(2, max_worker_bytes=1000).opened()
     firm.work(0)
-    firm.answer(0)
+    firm.answer(0, private_bytes=2000)
     assert firm.hiring.complete, "two are at work, and a third comes for one of them"
+    firm.ready(2)
+    assert firm.hiring.complete
+
+
+def test_a_pool_whose_workers_have_one_task_each_is_complete_once_as_many_as_are_wanted_have_been_ready() -> None:
+    firm = Firm(1, max_tasks_per_worker=1).opened()
+    firm.resize(2)
+    firm.work(0)
+    firm.ready(1)
+    firm.work(1)
+    firm.answer(0)
+    assert not firm.hiring.complete, "one has become ready since"
     firm.ready(2)
     assert firm.hiring.complete
 

@@ -402,12 +402,12 @@ def test_the_helper_leaves_and_no_other_in_its_stead() -> None:
 
 
 def test_a_worn_helper_is_replaced_by_a_helper() -> None:
-    firm = Firm(1, max_tasks_per_worker=1).opened()
+    firm = Firm(1, max_worker_bytes=1000).opened()
     firm.work(0)
     start = only(of_type(firm.hiring.want_helpers(1, 0.0), StartWorker))
     firm.ready(start.slot)
     firm.work(start.slot)
-    successor = only(of_type(firm.answer(start.slot), StartWorker))
+    successor = only(of_type(firm.answer(start.slot, private_bytes=2000), StartWorker))
     assert successor.helper
     assert retired(firm.ready(successor.slot)) == [start.slot]
 

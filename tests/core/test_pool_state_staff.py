@@ -155,20 +155,26 @@ def test_no_more_processes_start_at_once_than_are_allowed() -> None:
 # Recycling
 
 
-def test_a_worker_is_replaced_after_its_tasks_without_a_moment_when_nobody_works() -> None:
+def test_a_worker_gets_no_task_beyond_its_limit_and_is_replaced_without_a_pause() -> None:
     pool = PoolScript(1, max_tasks_per_worker=2).opened()
     for task_id in (1, 2, 3):
         pool.run(task_id)
-    pool.done(1)
     assert pool.core.crew[0].tasks_allowed == 2
+    (start,) = of_type(pool.done(1), StartWorker)
+    assert runs(pool.ready(start.slot)) == [], "never two at once"
     commands = pool.done(2)
-    assert (len(of_type(commands, StartWorker)), runs(commands)) == (1, [sent_run(3)])
-    pool.run(4)
-    assert runs(pool.ready(1)) == [], "never two at once"
-    commands = pool.done(3)
-    assert (retired(commands), runs(commands)) == ([0], [sent_run(4, 1)])
+    assert (retired(commands), runs(commands)) == ([0], [sent_run(3, start.slot)])
     pool.reaped(0, 0)
     assert (pool.statistics.worker_recycled, pool.statistics.worker_crashes) == (1, 0)
+
+
+def test_a_task_waits_for_the_replacement_of_a_spent_worker() -> None:
+    pool = PoolScript(1, max_tasks_per_worker=1).opened()
+    pool.run(1)
+    pool.run(2)
+    commands = pool.done(1)
+    assert (retired(commands), runs(commands)) == ([0], [])
+    assert runs(pool.ready(1)) == [sent_run(2, 1)]
 
 
 def test_an_idle_worker_grows_old() -> None:
@@ -183,9 +189,9 @@ def test_an_idle_worker_grows_old() -> None:
 
 
 def test_a_replacement_that_cannot_be_started_leaves_the_worn_one_at_work() -> None:
-    pool = PoolScript(1, max_tasks_per_worker=1).opened()
+    pool = PoolScript(1, max_worker_bytes=1000).opened()
     pool.run(1)
-    (start,) = of_type(pool.done(1), StartWorker)
+    (start,) = of_type(pool.done(1, private_bytes=5000), StartWorker)
     for _ in range(5):
         if pool.core.crew[start.slot].outbox_id is None:
             pool.at(pool.core.crew[start.slot].timer or 0.0)

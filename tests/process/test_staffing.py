@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import anyio
 import pytest
 from second_plugin import Greet, GreetingPlugin
 
-from offloop import Pool, PoolClosed, Statistics, WorkerDied, WorkerMoved
+from offloop import Pool, PoolClosed, Statistics, WorkerDied, WorkerMemoryTooSmall, WorkerMoved
 from offloop.testing.faults import Allocate, Echo, FaultsPlugin, Grow, Hang, Inspect, Noop, Wait
 
 pytestmark = pytest.mark.anyio
@@ -125,21 +126,45 @@ async def test_a_pool_that_cannot_grow_says_why(anyio_backend: object, monkeypat
 # Recycling
 
 
-async def test_a_worker_is_replaced_after_so_many_tasks_and_its_replacement_is_ready_before(anyio_backend: object) -> None:
-    async with Pool(1, plugins=[FaultsPlugin], max_tasks_per_worker=10) as pool:
+@pytest.mark.parametrize("limit", [1, 4])
+async def test_no_process_has_more_tasks_than_its_limit(anyio_backend: object, limit: int) -> None:
+    async with Pool(2, plugins=[FaultsPlugin], max_tasks_per_worker=limit) as pool:
         reader = pool.events()
-        pids: set[int] = set()
-        with anyio.fail_after(20):
-            while pool.statistics().worker_recycled == 0:
-                pids.add(await pid_of(pool))
+        pids: Counter[int] = Counter()
+
+        async def submit() -> None:
+            for _ in range(5):
+                pids[await pid_of(pool)] += 1
+
+        async with anyio.create_task_group() as callers:
+            for _ in range(3):
+                callers.start_soon(submit)
+        assert pids.total() == 15
+        assert max(pids.values()) <= limit
         numbers = pool.statistics()
-        assert len(pids) >= 2
-        assert (numbers.completed, numbers.worker_crashes) == (numbers.submitted, 0)
+        assert (numbers.completed, numbers.worker_crashes) == (15, 0)
         reader.close()
-        moves = [event async for event in reader if isinstance(event, WorkerMoved)]
-    leaving = next(n for n, move in enumerate(moves) if move.event == "RetirementRequested")
-    assert moves[leaving].cause.startswith("it has done ")
-    assert any(move.event == "Ready" and move.slot != moves[leaving].slot for move in moves[:leaving])
+        causes = {
+            event.cause async for event in reader if isinstance(event, WorkerMoved) if event.event == "RetirementRequested"
+        }
+        assert f"it was given {limit} tasks" in causes
+
+
+async def test_a_memory_limit_for_workers_below_what_a_loaded_one_has_is_said_with_both_numbers(
+    anyio_backend: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "offloop.supervisor")
+    async with Pool(1, plugins=[FaultsPlugin], max_worker_memory="32MiB") as pool:
+        reader = pool.events()
+        while pool.statistics().worker_recycled < 2:
+            await pool.run(b"", [Grow(64)])
+        reader.close()
+        (report,) = [event async for event in reader if isinstance(event, WorkerMemoryTooSmall)]
+    assert (report.limit_bytes, report.limited_by) == (32 << 20, "max_worker_memory")
+    assert report.private_bytes > 64 << 20
+    (line,) = [line for line in caplog.messages if "max_worker_memory" in line]
+    assert f"{32 << 20} bytes" in line
+    assert str(report.private_bytes) in line
 
 
 async def test_a_worker_that_has_grown_is_replaced(anyio_backend: object) -> None:

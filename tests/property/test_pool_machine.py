@@ -255,6 +255,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert self.runs[message.task_id] <= self.retries[message.task_id] + 2, "so often, and once if nobody began it"
             assert not process.tasks or not self.killed_by[message.task_id], "only a fresh worker is risked"
             process.tasks += 1
+            assert process.tasks <= (self.core.settings.max_tasks_per_worker or math.inf), "the limit is exact"
             process.task_id = message.task_id
             process.begun = process.waits = process.stopping = False
             if message.grant is not None:

@@ -51,6 +51,7 @@ class Dispatch:
     def __init__(self, crew: Crew, queue: TaskQueue, supply: Supply, budget: Budget) -> None:
         self.estimates = Estimates()
         self.wanted_helpers = 0  # by what was sent since somebody last looked
+        self.spent_a_worker = False  # a worker was sent the last task that it may have, since `Hiring` last looked
         self.preparing: Callable[[], int] = lambda: 0  # how many tasks are on their way in
         self.wake_at = inf  # when a task that is held back for them may begin
         self.crew = crew
@@ -129,6 +130,8 @@ class Dispatch:
         assert slot.outbox_id is not None
         slot.task = task
         slot.tasks += 1
+        if slot.tasks >= slot.tasks_allowed:
+            self.spent_a_worker = True
         task.dispatches += 1
         task.dispatched_at = now
         if task.cost_s >= _LARGE_S:

@@ -3,7 +3,8 @@
 Everything comes down to one comparison, made after each event that could change it: so many workers there should be (tasks at
 once, and spares; and helpers, for small tasks beside large ones), so many there are. Whoever is missing is hired, whoever is
 too many leaves between two tasks. A worker that is worn (too many tasks, too old, too much memory) counts for nothing in that
-sum, so its replacement is hired at once, and it leaves when that one is ready.
+sum, so its replacement is hired at once, and it leaves when that one is ready. A worker that is spent (it was given as many
+tasks as it may) is replaced while it does its last one, and leaves right after it.
 
 When a start may happen is the restart policy's to say. When several starts in a row have failed and nobody is at work, the
 waiting tasks are told so instead of waiting for ever.
@@ -14,7 +15,7 @@ from __future__ import annotations
 from math import inf
 
 from ..errors import CrashReport, WorkerDied
-from ..history import BreakerMoved, WorkerCrashed
+from ..history import BreakerMoved, WorkerCrashed, WorkerMemoryTooSmall
 from ..wire.messages import Retire
 from ..wire.status import STATUS_NBYTES
 from .admission_mode import AdmissionMode
@@ -33,6 +34,7 @@ from .worker_state import WorkerEvent, WorkerState
 __all__ = ["Hiring"]
 
 _HOPELESS_AFTER = 3  # start-up deaths in a row
+_TASKS_OF_A_LOADED_WORKER = 2  # with the second task a worker says how much memory it had after the first
 _LEAST_PAUSE_S = 0.1  # between two looks at who is not needed: each wakes the loop
 
 _S = WorkerState
@@ -61,6 +63,8 @@ class Hiring:
         self._arena = arena
         self._settings = settings
         self._announced = False
+        self._ready_since_resize = 0  # workers
+        self._warned_of_memory = False  # that a worker has more than it may keep as soon as its plugins are loaded
         self._too_many = False  # somebody is to leave as soon as he is idle
         self._breaker = Breaker.CLOSED  # as it was last told
 
@@ -76,9 +80,13 @@ class Hiring:
 
     @property
     def complete(self) -> bool:
-        """Whether so many are at work and nobody else is there, but for the worn ones and those that come in their place."""
+        """Whether so many workers are at work and no other is there, but for the worn ones and those that come in their place.
+
+        Where each worker has few tasks, they are never all at work at the same time: it is enough that as many have become
+        ready since the size was changed.
+        """
         sound = [slot for slot in self._crew if slot.worn is None]
-        return len(sound) == self.wanted <= self._crew.count(*_AT_WORK)
+        return len(sound) == self.wanted <= max(self._crew.count(*_AT_WORK), self._ready_since_resize)
 
     def resize(self, workers: int, now: float) -> list[Command]:
         """So many tasks may run at once from now on."""
@@ -87,6 +95,7 @@ class Hiring:
         self.least = min(least, workers) if least is not None and least < most else workers
         self.staff = min(max(self.staff, self.least), workers)
         self._crew.helpers = min(self._crew.helpers, workers)
+        self._ready_since_resize = 0
         self._set_limit()
         return self.reconcile(now)
 
@@ -164,8 +173,9 @@ class Hiring:
         """A slot's worker is ready."""
         settings = self._settings
         slot.ready_since = now
+        self._ready_since_resize += 1
         if settings.max_tasks_per_worker is not None:
-            slot.tasks_allowed = max(round(self.policy.jittered(settings.max_tasks_per_worker)), 1)
+            slot.tasks_allowed = max(round(self.policy.jittered_down(settings.max_tasks_per_worker)), 1)
         if settings.max_worker_bytes is not None:
             slot.bytes_allowed = self.policy.jittered_down(settings.max_worker_bytes)
         slot.bytes_allowed = min(slot.bytes_allowed, self._share_bytes)
@@ -188,13 +198,32 @@ class Hiring:
     def answered(self, slot: Slot, private_bytes: int, now: float) -> bool:
         """A worker is through with a task. Returns whether that changes who is wanted."""
         self.policy.accepted(slot.index)
-        if slot.tasks >= slot.tasks_allowed:
-            self._wear(slot, f"it has done {slot.tasks} tasks")
-        elif private_bytes > slot.bytes_allowed:
+        if private_bytes > slot.bytes_allowed:
             self._wear(slot, f"it has {private_bytes:,} bytes of private memory, and {slot.bytes_allowed:,.0f} are its share")
+            self._warn_of_memory(slot, private_bytes, now)
         elif slot.old_at is not None and slot.old_at <= now:
             self.grown_old(slot, now)
         return self._too_many or slot.worn is not None or self.policy.breaker is not self._breaker
+
+    def replace_spent(self, now: float) -> list[Command]:
+        """Workers were sent their last task: have their replacements started meanwhile."""
+        for slot in self._crew:
+            if slot.spent:
+                self._wear(slot, f"it was given {slot.tasks} tasks")
+        return self.reconcile(now)
+
+    def _warn_of_memory(self, slot: Slot, private_bytes: int, now: float) -> None:
+        """Report, once, that workers are replaced as soon as they are loaded."""
+        if self._warned_of_memory or slot.tasks > _TASKS_OF_A_LOADED_WORKER:
+            return
+        self._warned_of_memory = True
+        own, share = self._settings.max_worker_bytes, self._share_bytes
+        by_setting = own is not None and own <= share
+        limit, limited_by = (own, "max_worker_memory") if by_setting else (share, "a worker's share of memory_limit")
+        report = WorkerMemoryTooSmall(
+            at=now, slot=slot.index, private_bytes=private_bytes, limit_bytes=int(limit or 0), limited_by=limited_by
+        )
+        self._crew.journal.report(report)
 
     def grown_old(self, slot: Slot, now: float) -> None:
         """A worker has been there for as long as one may."""
@@ -301,13 +330,15 @@ class Hiring:
 
 
 def _surplus(group: list[Slot], sound: list[Slot], wanted: int) -> list[Slot]:
-    """Who of a group leaves now: whoever is on the way and not needed, and of the idle the worn ones first."""
+    """The slots of a group that are to be empty: those on the way that are not needed, idle workers that are spent, and of the
+    other idle ones the worn first."""
     on_the_way = [slot for slot in sound if slot.state in _ON_THE_WAY]
     on_the_way.sort(key=lambda slot: slot.outbox_id is not None)  # those first that cost nothing to let go
     leaving = on_the_way[: max(len(sound) - wanted, 0)]
-    idle = [slot for slot in group if slot.state is _S.IDLE]
-    at_work = sum(slot.state in _AT_WORK for slot in group)
-    worn = sum(slot.worn is not None for slot in group if slot.state in _AT_WORK)
-    leaving += [slot for slot in idle if slot.worn is not None][: max(at_work - wanted, 0)]
-    leaving += [slot for slot in idle if slot.worn is None][: max(at_work - worn - wanted, 0)]
+    leaving += [slot for slot in group if slot.state is _S.IDLE and slot.spent]
+    present = [slot for slot in group if slot.state in _AT_WORK and slot not in leaving]
+    idle = [slot for slot in present if slot.state is _S.IDLE]
+    worn = sum(slot.worn is not None for slot in present)
+    leaving += [slot for slot in idle if slot.worn is not None][: max(len(present) - wanted, 0)]
+    leaving += [slot for slot in idle if slot.worn is None][: max(len(present) - worn - wanted, 0)]
     return leaving

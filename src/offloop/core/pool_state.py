@@ -79,6 +79,9 @@ class PoolState(Parts):
             commands += self._serve(now)
         if self.dispatch.wanted_helpers:
             commands += self._hire_helpers(now)
+        if self.dispatch.spent_a_worker:
+            self.dispatch.spent_a_worker = False
+            commands += self.hiring.replace_spent(now)
         self.wake_at = min(self.crew.earliest, self.hiring.policy.wake_at, self.hiring.look_at)
         if queue.for_any or queue.for_fresh:
             self.wake_at = min(self.wake_at, queue.earliest, self.dispatch.wake_at)

@@ -28,7 +28,7 @@ class Slot(msgspec.Struct, eq=False):
     verdict: str | None = None  # why we kill it, where its own fault
     tasks: int = 0  # that it was given
     worn: str | None = None  # why it is to be replaced
-    tasks_allowed: float = inf  # before it is
+    tasks_allowed: float = inf  # that it may be given, exactly
     bytes_allowed: float = inf  # private memory that it may have between two tasks
     old_at: float | None = None  # when it is old
     idle_bytes: int = 0  # private memory that it has when it has no task, as far as is known
@@ -41,6 +41,11 @@ class Slot(msgspec.Struct, eq=False):
     def fresh(self) -> bool:
         """Whether it has not had a task yet."""
         return not self.tasks
+
+    @property
+    def spent(self) -> bool:
+        """Whether it has been given as many tasks as it may."""
+        return self.tasks >= self.tasks_allowed
 
     def clear(self) -> None:
         """The process is dead; what was its own is forgotten."""

@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from ..core.journal import Journal
-from ..history import BreakerMoved, PoolEvent, WorkerCrashed
+from ..history import BreakerMoved, PoolEvent, WorkerCrashed, WorkerMemoryTooSmall
 from .signals import Signal
 from .user_log import UserLog
 
@@ -111,6 +111,9 @@ class Chronicle:
             elif isinstance(event, BreakerMoved):
                 moved = "the breaker was %s and is %s: %s"
                 _log.write(logging.WARNING, moved, event.before, event.after, _CONSEQUENCES[event.after])
+            elif isinstance(event, WorkerMemoryTooSmall):
+                small = "%s is %d bytes, and a worker had %d after its first task: workers are replaced all the time"
+                _log.write(logging.WARNING, small, event.limited_by, event.limit_bytes, event.private_bytes)
             for reader in self._readers:
                 reader.tell(event)
         self._journal.watched = bool(self._readers)
