@@ -4,13 +4,14 @@ Each waiting tenant has a tag: the virtual time at which its next task would beg
 fast as its weight. The lowest tag is next. A task moves the tag of its tenant by its cost over the tenant's weight. So while
 two tenants compete, their shares differ by no more than a task each, whatever the tasks cost.
 
-The virtual time that all tenants share follows WF2Q+ (Bennett and Zhang, 1997). It advances by the cost of each task over the
-weights of all waiting tenants, and never stays behind the lowest tag. A tenant that begins to wait gets the virtual time as
-its tag, or keeps its old tag if that is later: waiting saves nothing, and leaving cancels no debt.
+The virtual time is the weighted mean of all tags. So it advances by the work charged over the weights of the tenants that share
+it, as in an ideal fair system (generalized processor sharing, Parekh and Gallager, 1993). A tenant that begins to wait gets the
+virtual time as its tag, or keeps its old tag if that is later: waiting saves nothing, and leaving cancels no debt. A tenant
+without waiting tasks is forgotten once the virtual time has passed its tag.
 
-The virtual time advances with the work done and not only with the tags, because tenants that are new would otherwise hold it
-back: each of them begins at the virtual time, so the lowest tag would stay there for as long as new tenants come, tenants that
-come again would starve, and no tag could ever be forgotten.
+The virtual time is not the lowest tag (start-time fair queueing), because new tenants would hold that back: each of them begins
+at the virtual time, so the lowest tag would stay there for as long as new tenants come. Tenants that come again would starve,
+and no tag could ever be forgotten.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class _Tag:
     def __init__(self, at: float) -> None:
         self.at = at
         self.floor = at  # virtual time when the tenant last began to wait; a correction never lowers the tag below it
-        self.turn = 0  # number of the valid entry in the heap of turns; 0: the tenant has nothing waiting
-        self.ages = False  # whether the heap of ageing tags has an entry for it
+        self.waits = False  # whether the tenant has a task waiting
+        self.entry = 0  # number of its valid entry: in the heap of turns if it waits, else in that of ageing tags
 
 
 class Shares:
@@ -41,11 +42,12 @@ class Shares:
         self._weights = weights or {}
         self._clock = 0.0
         self._tags: dict[str | None, _Tag] = {}
-        self._waiting: dict[str | None, float] = {}  # weight of each tenant that has something waiting
-        self._total_weight = 0.0  # of those
+        self._weight_sum = 0.0  # of all tenants with a tag
+        self._tag_sum = 0.0  # of all tags, each times the weight of its tenant
+        self._waiting: dict[str | None, None] = {}  # tenants that have something waiting, the longest first
         self._turns: list[tuple[float, int, str | None]] = []  # heap of tags; only the last entry of each tenant is valid
-        self._turn = 0
         self._ageing: list[tuple[float, int, str | None]] = []  # heap of tags without waiting tasks, to be forgotten
+        self._entry = 0
 
     @property
     def first(self) -> str | None:
@@ -66,30 +68,27 @@ class Shares:
         """The tenant has a task waiting, and had none before."""
         tag = self._tags.get(tenant)
         if tag is None:
-            tag = self._tags[tenant] = _Tag(self._clock)
-        tag.at = max(tag.at, self._clock)
+            tag = self._remember(tenant)
+        self._move(tenant, tag, max(tag.at, self._clock))
         tag.floor = self._clock
-        weight = self._waiting[tenant] = self._weight(tenant)
-        self._total_weight += weight
+        self._waiting[tenant] = None
+        tag.waits = True
         self._push_turn(tenant, tag)
 
     def leave(self, tenant: str | None) -> None:
         """The tenant has no task waiting any more."""
-        weight = self._waiting.pop(tenant)
-        self._total_weight = self._total_weight - weight if self._waiting else 0.0
+        del self._waiting[tenant]
         tag = self._tags[tenant]
-        tag.turn = 0
+        tag.waits = False
         self._let_age(tenant, tag)
+        self._advance()
 
     def charge(self, tenant: str | None, cost_s: float) -> None:
         """A task of a waiting tenant starts, and is estimated to take so many seconds."""
+        self._advance()  # without the charge, because that may be corrected to less, and tenants that join meanwhile would lose
         tag = self._tags[tenant]
-        weight = self._waiting[tenant]
-        tag.at += cost_s / weight
+        self._move(tenant, tag, tag.at + cost_s / self._weight(tenant))
         self._push_turn(tenant, tag)
-        advanced = self._clock + cost_s / max(self._total_weight, weight)
-        self._clock = max(advanced, self._tags[self.first].at)
-        self._forget_aged()
 
     def correct(self, tenant: str | None, more_s: float) -> None:
         """A task that was charged took so many seconds more; fewer if negative."""
@@ -97,43 +96,63 @@ class Shares:
         if tag is None:
             if more_s <= 0.0:
                 return
-            tag = self._tags[tenant] = _Tag(self._clock)  # it was forgotten because it owed nothing, and now it owes this
-        tag.at = max(tag.at + more_s / self._weight(tenant), tag.floor)
-        if tag.turn:
+            tag = self._remember(tenant)  # it was forgotten because it owed nothing, and now it owes this
+        self._move(tenant, tag, max(tag.at + more_s / self._weight(tenant), tag.floor))
+        if tag.waits:
             self._push_turn(tenant, tag)
         else:
             self._let_age(tenant, tag)
+        self._advance()
 
     def _weight(self, tenant: str | None) -> float:
         return 1.0 if tenant is None else self._weights.get(tenant, 1.0)
 
     def _is_valid(self, entry: tuple[float, int, str | None]) -> bool:
         tag = self._tags.get(entry[2])
-        return tag is not None and tag.turn == entry[1]
+        return tag is not None and tag.entry == entry[1]
 
     def _push_turn(self, tenant: str | None, tag: _Tag) -> None:
-        self._turn += 1
-        tag.turn = self._turn
-        heappush(self._turns, (tag.at, self._turn, tenant))
+        self._entry += 1
+        tag.entry = self._entry
+        heappush(self._turns, (tag.at, self._entry, tenant))
         if len(self._turns) > 2 * len(self._waiting) + _STALE_ENTRIES:
             self._turns = [entry for entry in self._turns if self._is_valid(entry)]
             heapify(self._turns)
 
-    def _let_age(self, tenant: str | None, tag: _Tag) -> None:
-        if tag.ages:
-            return
-        if tag.at <= self._clock:
-            del self._tags[tenant]
-            return
-        tag.ages = True
-        self._turn += 1
-        heappush(self._ageing, (tag.at, self._turn, tenant))
+    def _remember(self, tenant: str | None) -> _Tag:
+        tag = self._tags[tenant] = _Tag(self._clock)
+        weight = self._weight(tenant)
+        self._weight_sum += weight
+        self._tag_sum += weight * tag.at
+        return tag
 
-    def _forget_aged(self) -> None:
-        """Forget the tags that the virtual time has passed: a tenant that comes back would begin there anyway."""
+    def _move(self, tenant: str | None, tag: _Tag, at: float) -> None:
+        self._tag_sum += self._weight(tenant) * (at - tag.at)
+        tag.at = at
+
+    def _forget(self, tenant: str | None, tag: _Tag) -> None:
+        del self._tags[tenant]
+        if self._tags:
+            weight = self._weight(tenant)
+            self._weight_sum -= weight
+            self._tag_sum -= weight * tag.at
+        else:  # no rounding error is carried on
+            self._weight_sum = self._tag_sum = 0.0
+
+    def _let_age(self, tenant: str | None, tag: _Tag) -> None:
+        """Forget a tag that the virtual time has passed, now or later: a tenant that comes back would begin there anyway."""
+        if tag.at <= self._clock:
+            self._forget(tenant, tag)
+            return
+        self._entry += 1
+        tag.entry = self._entry
+        heappush(self._ageing, (tag.at, self._entry, tenant))
+
+    def _advance(self) -> None:
+        """Set the virtual time, and forget the tags that it has passed. Only corrections to less put it back."""
+        if self._tags:
+            self._clock = self._tag_sum / self._weight_sum
         while self._ageing and self._ageing[0][0] <= self._clock:
-            tenant = heappop(self._ageing)[2]
-            tag = self._tags[tenant]
-            tag.ages = False
-            if not tag.turn:
-                self._let_age(tenant, tag)
+            entry = heappop(self._ageing)
+            if self._is_valid(entry):
+                self._forget(entry[2], self._tags[entry[2]])
