@@ -17,6 +17,7 @@ from offloop_vips import VipsPlugin
 from offloop_vips.coding import MAX_BLOCKS, MAX_CHUNKS, MAX_MARKERS, VipsHeader
 
 NBYTES = VipsPlugin.probe_nbytes
+META = b"\0\0\0\x18ftypavif\0\0\0\0avifmif1"
 
 
 def probe(data: bytes) -> VipsHeader | None:
@@ -137,12 +138,60 @@ def test_an_avif_tells_its_depth_and_how_finely_colour_is_sampled(bench: Any, sm
     assert read(bench.file(noise(70, 40, 4), ".avif", effort=0)).bands == 4
 
 
+def box(kind: bytes, *contents: bytes) -> bytes:
+    data = b"".join(contents)
+    return struct.pack(">I", 8 + len(data)) + kind + data
+
+
+def avif(properties: list[bytes], associations: bytes, *more: bytes, primary: int = 1) -> bytes:
+    """The beginning of an AVIF with these properties; `associations` is item after item, each with its numbers."""
+    iprp = box(b"iprp", box(b"ipco", *properties), box(b"ipma", associations))
+    return META + box(b"meta", bytes(4), box(b"pitm", bytes(4), struct.pack(">H", primary)), *more, iprp)
+
+
+AV1C = box(b"av1C", b"\x81\0\x0c\0")
+ONE_ITEM = struct.pack(">IIHBBBBB", 0, 1, 1, 4, 1, 2, 3, 4)
+TWO_ITEMS = struct.pack(">IIHBBBHBBB", 0, 2, 1, 2, 1, 3, 2, 2, 2, 3)
+
+
+def ispe(width: int, height: int) -> bytes:
+    return box(b"ispe", struct.pack(">III", 0, width, height))
+
+
+@pytest.mark.parametrize(
+    ("quarters", "axis", "orientation"),
+    [(0, None, 1), (0, 1, 2), (2, None, 3), (0, 0, 4), (1, 0, 5), (3, None, 6), (3, 0, 7), (1, None, 8)],
+)
+def test_an_avif_that_is_turned_tells_its_size_as_stored_and_how(quarters: int, axis: int | None, orientation: int):
+    mirror = box(b"free") if axis is None else box(b"imir", bytes([axis]))
+    header = read(avif([ispe(96, 64), AV1C, box(b"irot", bytes([quarters])), mirror], ONE_ITEM))
+    assert (header.width, header.height, header.orientation) == (96, 64, orientation)
+
+
+@pytest.mark.parametrize(("primary", "size"), [(1, (96, 64)), (2, (4000, 3000))])
+def test_the_size_of_an_avif_is_that_of_its_primary_item(primary: int, size: tuple[int, int]):
+    header = read(avif([ispe(96, 64), ispe(4000, 3000), AV1C], TWO_ITEMS, primary=primary))
+    assert (header.width, header.height) == size
+
+
+@pytest.mark.parametrize("kind", [b"iprp", b"pitm"])
+def test_an_avif_with_a_second_box_of_a_kind_that_is_there_once_is_not_read(kind: bytes):
+    source = [ispe(96, 64), AV1C]
+    assert probe(avif(source, ONE_ITEM)) is not None
+    assert probe(avif(source, ONE_ITEM, box(kind, bytes(8)))) is None
+
+
+def test_the_orientation_of_a_png_and_of_a_webp_is_told(bench: Any, smooth: Any):
+    for suffix in (".png", ".webp", ".jpg", ".tif"):
+        header = read(bench.file(smooth(70, 40), suffix, 6))
+        assert (header.width, header.height, header.orientation) == (70, 40, 6), suffix
+
+
 def chunk(kind: bytes, data: bytes = b"") -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 PNG = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0))
-META = b"\0\0\0\x18ftypavif\0\0\0\0avifmif1"
 HOSTILE = {
     "markers without contents": b"\xff\xd8" + b"\xff\xe0\0\2" * NBYTES,
     "markers that fill": b"\xff\xd8" + b"\xff" * NBYTES,

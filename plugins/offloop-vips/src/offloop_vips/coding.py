@@ -1,19 +1,22 @@
-"""How a source is coded, from its first bytes: what `imagesize` does not tell and an estimate of memory needs.
+"""How a source is coded, from its first bytes: size, orientation, samples, passes and pages.
 
-Pure Python, in the server, on strangers' bytes. Each loop makes at most so many steps as its constant says, of about a
-microsecond each; a file that has more of them, and every honest one has a handful, is not read: nobody knows its header then.
-Nothing is copied but a few bytes at a time, and nothing is unpacked or inflated.
+Pure Python, in the server, on untrusted bytes, and on the event loop. The work is bounded: each loop makes at most as many
+steps as its constant says, of less than a microsecond each. A file that has more parts, and every honest one has a handful, is
+not read: its header is unknown. Only a few bytes at a time are copied, and nothing is unpacked or inflated. Each format has one
+reader: a library would walk parts that are not bounded here, and two readings can differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from struct import error, unpack_from
 from typing import NamedTuple
 
 from offloop.operation import Header
 
+from .boxes import Box, primary_properties, walk
 from .formats import FormatName
+from .tags import HEIGHT, MAX_EXIF_NBYTES, ORIENTATION, WIDTH, is_big, read_orientation, read_tags
 
 __all__ = ["Coding", "Unclear", "VipsHeader", "read_coding"]
 
@@ -22,9 +25,6 @@ MAX_MARKERS = (
 )
 MAX_CHUNKS = 300  # of a PNG or WebP; an animated WebP has one for every frame
 MAX_BLOCKS = 1500  # of a GIF: 256 KiB are 1,028 full ones
-MAX_BOXES = 200  # of an AVIF, at each of its levels; a burst of pictures has a few dozen
-MAX_PROPERTIES_NBYTES = 16_384  # of an AVIF, all items together: a kilobyte in all that we have met
-MAX_TAGS = 200  # of a page of a TIFF; there are 80 in use, and cameras add some
 MAX_PAGES = 300  # of a TIFF
 
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # JPEG markers without a length
@@ -33,7 +33,15 @@ _SEVERAL_PASSES = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _SCAN = 0xDA
 _PNG_BANDS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _GIF_FRAME, _GIF_EXTENSION, _GIF_CONTROL = 0x2C, 0x21, 0xF9
-_TIFF_SHORT, _TIFF_LONG = 3, 4
+_APP1 = 0xE1
+_WEBP_EXIF_FLAG = 0x08
+_TIFF_SAMPLES, _TIFF_BITS = 277, 258
+# of a rotation in quarters, counterclockwise, followed by a mirroring about an axis, as an orientation of EXIF
+_TURNED: dict[tuple[int, int | None], int] = {
+    (0, None): 1, (1, None): 8, (2, None): 3, (3, None): 6,
+    (0, 0): 4, (1, 0): 5, (2, 0): 2, (3, 0): 7,
+    (0, 1): 2, (1, 1): 7, (2, 1): 4, (3, 1): 5,
+}  # fmt: skip
 
 
 class VipsHeader(Header, frozen=True, kw_only=True):
@@ -54,8 +62,8 @@ class Coding(NamedTuple):
     samples_per_pixel: float | None = None
     lossless: bool | None = None
     page_nbytes: int | None = None
-    size: tuple[int, int] | None = None  # as the decoder reads it, where it may read it in another place than the library does
-    ends_at: int | None = None  # nothing from here on says anything of the size
+    size: tuple[int, int] = (0, 0)  # width and height in pixels, as stored
+    orientation: int | None = None  # of EXIF, 1 to 8; None: the header does not tell
 
 
 class Unclear(Exception):
@@ -66,17 +74,20 @@ def read_coding(source: FormatName, data: bytes, *, whole: bool) -> Coding:
     """Read how a source is coded. `whole` says that there is nothing behind these bytes.
 
     Raises:
-        Unclear: it cannot be told, and the size should not be asked for either.
+        Unclear: it cannot be told.
     """
     try:
-        return _READERS[source](data, whole)
+        coding = _READERS[source](data, whole)
     except (LookupError, ValueError, ArithmeticError, StopIteration, error) as stumbled:
         raise Unclear from stumbled
+    if min(coding.size) < 1:
+        raise Unclear
+    return coding
 
 
 def _jpeg(data: bytes, _whole: bool) -> Coding:
     frame: tuple[int, int, int, float] | None = None
-    size = (0, 0)
+    size, exif = (0, 0), b""
     at = 2
     for _ in range(MAX_MARKERS):
         at = data.index(b"\xff", at) + 1
@@ -88,14 +99,17 @@ def _jpeg(data: bytes, _whole: bool) -> Coding:
             continue
         if marker == _SCAN and frame is not None:
             passes = frame[0] in _SEVERAL_PASSES or data[at + 2] < frame[2]  # a scan for each band, as some scanners write
-            return Coding(frame[2], frame[1], 1, passes, frame[3], size=size, ends_at=at + 12)
+            return Coding(frame[2], frame[1], 1, passes, frame[3], size=size, orientation=read_orientation(exif))
         if marker in _FRAMES:
             if frame is not None:  # decoders do not read on, either
                 raise Unclear
             height, width = unpack_from(">HH", data, at + 3)
             size = (width, height)
             frame = (marker, data[at + 2], data[at + 7], _sampling(data, at + 8, data[at + 7]))
-        at += max(unpack_from(">H", data, at)[0], 2)
+        nbytes = max(unpack_from(">H", data, at)[0], 2)
+        if marker == _APP1 and data[at + 2 : at + 8] == b"Exif\0\0":  # the last one counts, and no other is looked into
+            exif = data[at + 2 : at + nbytes]
+        at += nbytes
     raise Unclear
 
 
@@ -107,16 +121,23 @@ def _sampling(data: bytes, at: int, bands: int) -> float:
 
 
 def _png(data: bytes, _whole: bool) -> Coding:
+    if data[12:16] != b"IHDR":
+        raise Unclear
+    size = unpack_from(">II", data, 16)
     bits, colour, interlace = data[24], data[25], data[28]
-    bands, pages, at = _PNG_BANDS[colour], 1, 8
+    bands, pages, exif, at = _PNG_BANDS[colour], 1, b"", 8
     for _ in range(MAX_CHUNKS):
         nbytes, kind = unpack_from(">I4s", data, at)
         if kind == b"tRNS" and bands in (1, 3):
             bands += 1
         if kind == b"acTL":
             pages = max(unpack_from(">I", data, at + 8)[0], 1)
+        if kind == b"eXIf" and not exif:  # there may be only one, and no other is looked into
+            exif = data[at + 8 : at + 8 + min(nbytes, MAX_EXIF_NBYTES)]
         if kind == b"IDAT":
-            return Coding(bands, max(bits, 8), pages, interlace != 0, ends_at=at)
+            return Coding(
+                bands, max(bits, 8), pages, interlace != 0, size=(size[0], size[1]), orientation=read_orientation(exif)
+            )
         at += 12 + nbytes
     raise Unclear
 
@@ -124,13 +145,19 @@ def _png(data: bytes, _whole: bool) -> Coding:
 def _webp(data: bytes, whole: bool) -> Coding:
     kind = data[12:16]
     if kind == b"VP8L":
-        return Coding(4 if data[24] & 0x10 else 3, 8, 1, False, 4, True)
+        (bits,) = unpack_from("<I", data, 21)
+        return Coding(4 if data[24] & 0x10 else 3, 8, 1, False, 4, True, size=((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1))
     if kind == b"VP8 ":
         width, height = unpack_from("<HH", data, 26)
         return Coding(3, 8, 1, False, 1.5, False, size=(width & 0x3FFF, height & 0x3FFF))  # two bits above tell how to show it
-    bands, frames, lossless, at = 4 if data[20] & 0x10 else 3, 0, False, 12
-    if not data[20] & 0x02:  # not animated
-        return Coding(bands, 8, 1, False, 1.5, _is_lossless(data))
+    if kind != b"VP8X":
+        raise Unclear
+    flags, bands = data[20], 4 if data[20] & 0x10 else 3
+    size = (1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little"))
+    if not flags & 0x02:  # not animated
+        lossless, orientation = _webp_frame(data, has_exif=bool(flags & _WEBP_EXIF_FLAG))
+        return Coding(bands, 8, 1, False, 1.5, lossless, size=size, orientation=orientation)
+    frames, lossless, at = 0, False, 12
     for _ in range(MAX_CHUNKS):
         if at + 8 > len(data):
             break
@@ -139,18 +166,23 @@ def _webp(data: bytes, whole: bool) -> Coding:
             frames += 1
             lossless = lossless or data[at + 24 : at + 28] == b"VP8L"
         at += 8 + nbytes + nbytes % 2
-    return _of_frames(Coding(bands, 8, lossless=lossless), frames, at, ended=whole and at >= len(data))
+    return _of_frames(Coding(bands, 8, lossless=lossless, size=size), frames, at, ended=whole and at >= len(data))
 
 
-def _is_lossless(data: bytes) -> bool | None:
-    """Whether the one frame of a WebP with extended header is; None where it lies behind what was given."""
+def _webp_frame(data: bytes, *, has_exif: bool) -> tuple[bool | None, int | None]:
+    """Whether the one frame of a WebP with extended header is lossless, and the orientation. None: not in what was given."""
+    lossless: bool | None = None
     at = 12
     for _ in range(MAX_CHUNKS):
         if at + 8 > len(data):
-            return None
+            return lossless, None
         kind, nbytes = unpack_from("<4sI", data, at)
-        if kind in (b"ALPH", b"VP8 ", b"VP8L"):  # alpha of its own is what only a lossy frame has
-            return kind == b"VP8L"
+        if kind in (b"ALPH", b"VP8 ", b"VP8L") and lossless is None:  # alpha of its own is what only a lossy frame has
+            lossless = kind == b"VP8L"
+        if kind == b"EXIF" and has_exif:
+            return lossless, read_orientation(data[at + 8 : at + 8 + min(nbytes, MAX_EXIF_NBYTES)])
+        if lossless is not None and not has_exif:
+            return lossless, None
         at += 8 + nbytes + nbytes % 2
     raise Unclear
 
@@ -192,49 +224,41 @@ def _of_frames(coding: Coding, frames: int, seen_nbytes: int, *, ended: bool) ->
 
 
 def _avif(data: bytes, _whole: bool) -> Coding:
-    meta = next(box for box in _boxes(data, 0, len(data)) if box[0] == b"meta")
-    inside = {kind: (start, end) for kind, start, end in _boxes(data, meta[1] + 4, meta[2])}
-    start, end = inside[b"iprp"]
-    if end - start > MAX_PROPERTIES_NBYTES:
-        raise Unclear
-    properties = next(box for box in _boxes(data, start, end) if box[0] == b"ipco")
-    # which belongs to what is the library's affair; thumbnails and tiles are smaller than the picture
-    sizes = [unpack_from(">II", data, at + 4) for kind, at, _ in _boxes(data, properties[1], properties[2]) if kind == b"ispe"]
-    width, height = max(sizes, key=lambda size: size[0] * size[1])
-    at = data.find(b"av1C", start, end)
+    meta = next(box for box in walk(data, 0, len(data)) if box.kind == b"meta")
+    iprp, properties = primary_properties(data, meta)
+    (shape,) = (box for box in properties if box.kind == b"ispe")
+    width, height = unpack_from(">II", data, shape.start + 4)
+    at = data.find(b"av1C", iprp.start, iprp.end)  # of the picture, or of its tiles: they are coded alike
     if at < 0:
         raise Unclear
     flags = data[at + 6]
     bits = 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
     samples = 1.0 if flags & 0x10 else 1 + 2 / ((1 + (flags >> 3 & 1)) * (1 + (flags >> 2 & 1)))
-    bands = 4 if data.find(b"auxC", start, end) >= 0 else 3
-    return Coding(bands, bits, 1 if data[8:12] != b"avis" else None, False, samples, size=(width, height))
+    bands = 4 if data.find(b"auxC", iprp.start, iprp.end) >= 0 else 3
+    pages = 1 if data[8:12] != b"avis" else None
+    return Coding(bands, bits, pages, False, samples, size=(width, height), orientation=_turned(data, properties))
 
 
-def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes of one level of an AVIF that end within what was given: kind, and where the contents begin and end."""
-    for _ in range(MAX_BOXES):
-        if start + 8 > end:
-            return
-        nbytes, kind = unpack_from(">I4s", data, start)
-        head = 8
-        if nbytes == 1:
-            nbytes, head = unpack_from(">Q", data, start + 8)[0], 16
-        stop = start + nbytes if nbytes else end
-        if nbytes and nbytes < head:
-            raise Unclear
-        yield kind, start + head, min(stop, end)
-        start = stop
-    raise Unclear
+def _turned(data: bytes, properties: list[Box]) -> int:
+    """The rotation and the mirroring of an AVIF, as an orientation of EXIF."""
+    quarters = next((data[box.start] & 3 for box in properties if box.kind == b"irot"), 0)
+    axis = next((data[box.start] & 1 for box in properties if box.kind == b"imir"), None)
+    return _TURNED[quarters, axis]
 
 
 def _tiff(data: bytes, whole: bool) -> Coding:
     order = "<" if data[:1] == b"I" else ">"
-    big = unpack_from(order + "H", data, 2)[0] == 43  # noqa: PLR2004 (BigTIFF)
+    big = is_big(data, order)
     place, number, entry = ("Q", 8, 20) if big else ("I", 2, 12)
     first = unpack_from(order + place, data, 8 if big else 4)[0]
-    tags = _tags(data, first, order, big)
-    coding = Coding(tags.get(277, 1), tags.get(258, 8), progressive=False, size=(tags.get(256, 0), tags.get(257, 0)))
+    tags = read_tags(data, first, order, big=big)
+    coding = Coding(
+        tags.get(_TIFF_SAMPLES, 1),
+        tags.get(_TIFF_BITS, 8),
+        progressive=False,
+        size=(tags.get(WIDTH, 0), tags.get(HEIGHT, 0)),
+        orientation=tags.get(ORIENTATION),
+    )
     pages, at = 0, first
     while at and pages < MAX_PAGES:
         pages += 1
@@ -246,27 +270,6 @@ def _tiff(data: bytes, whole: bool) -> Coding:
             return coding._replace(page_nbytes=max(len(data) // pages, 1))
         at = unpack_from(order + place, data, link)[0]
     return coding._replace(pages=pages) if not at else coding._replace(page_nbytes=max(len(data) // pages, 1))
-
-
-def _tags(data: bytes, at: int, order: str, big: bool) -> dict[int, int]:
-    """The numbers in the first page of a TIFF; of several in one tag, where they lie elsewhere, the first."""
-    count = unpack_from(order + ("Q" if big else "H"), data, at)[0]
-    if count > MAX_TAGS:
-        raise Unclear
-    tags: dict[int, int] = {}
-    for number in range(count):
-        entry = at + (8 + 20 * number if big else 2 + 12 * number)
-        tag, kind = unpack_from(order + "HH", data, entry)
-        length = unpack_from(order + ("Q" if big else "I"), data, entry + 4)[0]
-        value = entry + (12 if big else 8)
-        if kind not in (_TIFF_SHORT, _TIFF_LONG):
-            continue
-        if length * (2 if kind == _TIFF_SHORT else 4) > (8 if big else 4):
-            value = unpack_from(order + ("Q" if big else "I"), data, value)[0]
-            if value + 4 > len(data):
-                continue
-        tags.setdefault(tag, unpack_from(order + ("H" if kind == _TIFF_SHORT else "I"), data, value)[0])
-    return tags
 
 
 _READERS: dict[FormatName, Callable[[bytes, bool], Coding]] = {

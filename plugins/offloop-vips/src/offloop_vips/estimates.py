@@ -85,13 +85,16 @@ class _Way:
             most = max(pipeline.decode.max_pixels, stored.pixels)
             return cls(stored, 1, bands, most, auto_orient=True, orientation=1)
         decode = pipeline.decode
+        orientation = header.orientation or 1
+        if source == "avif":  # its decoder turns the picture
+            stored, orientation = (stored.turned if orientation >= 5 else stored), 1  # noqa: PLR2004 (5 to 8 lie on their side)
         pages = _pages(header, pipeline, nbytes)
         shrink = 1
         if pages == 1 and decode.page == 0:
-            shrink = shrink_on_load(pipeline, source, stored, header.orientation or 1)
+            shrink = shrink_on_load(pipeline, source, stored, orientation)
         size = Size(-(-stored.width // shrink), -(-stored.height // shrink))
         decoder = decoding(source, header, stored, size, pages, nbytes)
-        way = cls(size, pages, min(bands, 4), decode.max_pixels, decode.auto_orient, header.orientation or 1)
+        way = cls(size, pages, min(bands, 4), decode.max_pixels, decode.auto_orient, orientation)
         if way.is_refused or stored.pixels * pages > decode.max_pixels:
             way.size = stored
             return way
