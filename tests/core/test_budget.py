@@ -16,7 +16,7 @@ from offloop.core.tasks import TaskRecord, TaskSpec
 from offloop.operation import Estimate
 from offloop.wire.handles import EncodedAt
 
-from .pool_script import KIB, MIB, STAGES
+from .pool_script import MIB, STAGES
 
 LIMIT = 256 * MIB
 
@@ -95,7 +95,7 @@ def test_without_a_limit_or_switched_off_nothing_is_refused_charged_or_bounded()
         assert (task.peak_bytes, task.charged_bytes, budget.running_bytes) == (LIMIT * 9, 0, 0)
         assert budget.fits(task_of(2, LIMIT * 9))
         assert budget.room_bytes == inf
-        assert budget.allowance(task, 1) is None
+        assert budget.allowance(task, 1, 1) is None
         assert not budget.enforced
 
 
@@ -260,9 +260,38 @@ def test_idle_workers_are_counted_by_what_they_say_within_limits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("peak", "threads", "allowed"), [(0, 1, 256 * MIB), (10 * MIB, 2, 552 * MIB), (1000 * MIB, 1, 1024 * MIB)]
+    ("peak", "threads", "concurrency", "allowed"),
+    [
+        (0, 1, 1, 528 * MIB),
+        (10 * MIB, 2, 4, (15 + 128 + 24) * MIB),
+        (400 * MIB, 1, 8, (600 + 64 + 16) * MIB),
+        (1000 * MIB, 1, 1, 1024 * MIB),
+    ],
 )
-def test_a_task_may_take_several_times_its_estimate_and_never_more_than_there_is(peak: int, threads: int, allowed: int) -> None:
+def test_a_task_may_take_more_than_its_charge_and_never_more_than_there_is(
+    peak: int, threads: int, concurrency: int, allowed: int
+) -> None:
     budget = Budget(Arena(MIB, MIB), 1024 * MIB, AdmissionMode.ENFORCE)
-    assert budget.allowance(task_of(1, peak), threads) == allowed
-    assert budget.allowance(task_of(1, 1 * KIB, guessed=True), threads) == 1024 * MIB
+    assert budget.allowance(task_of(1, peak), threads, concurrency) == allowed
+    assert budget.allowance(task_of(1, peak, guessed=True), threads, concurrency) == allowed, "a guess is no reason for more"
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8, 32])
+@pytest.mark.parametrize("peak_mib", [0, 1, 33, 200, 600])
+@pytest.mark.parametrize("guessed", [True, False])
+def test_all_that_run_together_may_take_at_most_twice_the_limit(workers: int, peak_mib: int, guessed: bool) -> None:
+    limit = 1024 * MIB
+    budget = Budget(Arena(MIB, MIB), limit, AdmissionMode.ENFORCE)
+    for _ in range(workers):
+        budget.note_worker(slot_of(), 20 * MIB)
+    allowed, running = 0, 0
+    for task_id in range(workers):
+        task = task_of(task_id, peak_mib * MIB, guessed=guessed)
+        budget.let_in(task)
+        if not budget.fits(task):
+            break
+        budget.charge(task)
+        running += 1
+        allowed += budget.allowance(task, 1, workers) or 0
+    assert running
+    assert budget.workers_bytes + allowed - running * 16 * MIB <= 2 * limit

@@ -11,7 +11,7 @@ import pytest
 from weighing_plugin import Take, WeighingPlugin
 
 from offloop import MemoryLimitExceeded, Pool, QueueFull, QueueTimeout, Statistics, TaskFailed
-from offloop.testing.faults import FaultsPlugin, HoldOn, Noop
+from offloop.testing.faults import FaultsPlugin, Grow, HoldOn, Noop
 
 pytestmark = pytest.mark.anyio
 
@@ -62,13 +62,25 @@ async def test_what_can_never_fit_is_refused_with_both_numbers_and_its_source_is
 
 
 async def test_a_wrong_estimate_costs_one_task_and_the_next_is_let_in_with_more(anyio_backend: object) -> None:
-    async with Pool(1, plugins=[WeighingPlugin], memory_limit="2GiB") as pool:
+    async with Pool(1, plugins=[WeighingPlugin], memory_limit="600MiB") as pool:
         worker_starts = pool.statistics().worker_starts
         with pytest.raises(TaskFailed, match=r"more than the [\d,]+ bytes of private memory") as caught:
-            await pool.run(b"text", [Take(10, mebibytes=500)])
+            await pool.run(b"text", [Take(10, mebibytes=400)])
         assert caught.value.code == "memory_limit"
-        await pool.run(b"text", [Take(300, mebibytes=500)])
+        await pool.run(b"text", [Take(200, mebibytes=400)])
         assert pool.statistics().worker_starts == worker_starts
+
+
+async def test_a_task_of_which_nothing_is_known_may_not_take_the_whole_limit(anyio_backend: object) -> None:
+    async with Pool(4, plugins=[FaultsPlugin], memory_limit="400MiB") as pool, anyio.create_task_group() as callers:
+
+        async def take() -> None:
+            with pytest.raises(TaskFailed, match="part of memory_limit") as caught:
+                await pool.run(b"", [Grow(300)])
+            assert caught.value.code == "memory_limit"
+
+        for _ in range(4):
+            callers.start_soon(take)
 
 
 async def test_what_tasks_took_corrects_what_the_next_is_charged_with(tmp_path: Path, anyio_backend: object) -> None:

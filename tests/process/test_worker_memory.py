@@ -76,6 +76,37 @@ def test_a_peak_is_the_same_though_somebody_looked_in_the_middle() -> None:
     """)
 
 
+def test_memory_that_was_freed_before_a_result_was_filled_is_in_the_peak() -> None:
+    run("""
+        for _ in range(2):
+            memory.begin(time.monotonic_ns())
+            take(40 * MIB).close()
+            memory.begin_result(30 * MIB)
+            result = mmap.mmap(-1, 30 * MIB)
+            for offset in range(0, len(result), 4096):
+                result[offset] = 1
+            busy()
+            assert 38 * MIB < memory.peak(time.monotonic_ns()) < 50 * MIB, memory.peak(time.monotonic_ns())
+            result.close()
+    """)
+
+
+def test_memory_that_is_taken_and_freed_after_a_result_was_granted_is_seen_by_a_look() -> None:
+    run("""
+        memory.begin(time.monotonic_ns())
+        memory.begin_result(30 * MIB)
+        block = take(40 * MIB)
+        memory._looked_at_ns = 0  # as if a twentieth of a second had passed
+        memory.look()
+        block.close()
+        result = mmap.mmap(-1, 30 * MIB)
+        for offset in range(0, len(result), 4096):
+            result[offset] = 1
+        busy()
+        assert 38 * MIB < memory.peak(time.monotonic_ns()) < 50 * MIB, memory.peak(time.monotonic_ns())
+    """)
+
+
 def test_what_a_task_has_taken_does_not_widen_its_limit() -> None:
     run("""
         memory.begin(time.monotonic_ns())

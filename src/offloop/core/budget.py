@@ -28,7 +28,8 @@ LEAST_FOR_TASKS_NBYTES = 64 * 1024 * 1024  # beside idle workers
 _LARGE_SHARE = 1 / 8  # of the budget: a task that needs more is a large one
 _MOST_GUESSED = 3 / 4  # of what there is
 _RESERVE_DECAY = 1 / 64  # per small task: what they need is forgotten so fast
-_SLACK_FACTOR, _SLACK_BYTES = 4, 256 * 1024 * 1024  # of the estimate: what a task may really take before it is stopped
+# what a task may really take before it is stopped: so many times its charge, and a part of a common slack, and its stacks
+_ALLOWED_TIMES, _SLACK_SHARE, _STACK_BYTES = 1.5, 1 / 2, 8 * 1024 * 1024
 
 
 class Budget:
@@ -165,16 +166,18 @@ class Budget:
             if self.enforced:
                 self._arena.ceiling_bytes += nbytes
 
-    def allowance(self, task: TaskRecord, threads: int) -> int | None:
-        """How much private memory a task may take before the system refuses it more: several times its estimate, because a
-        guess should not cost a good task, and never more than the whole budget."""
+    def allowance(self, task: TaskRecord, threads: int, concurrency: int) -> int | None:
+        """How much private memory a task may take before the system refuses it more.
+
+        It follows from the task's charge, also where that is a guess: one and a half times the charge, and the task's part of a
+        slack of half the limit. So all tasks that run together, and idle workers, have at most twice `memory_limit`, also if
+        each task takes all that it is allowed; beside 8 MiB for each thread's stack, which are addresses rather than memory.
+        """
         if not self.enforced:
             return None
         assert self.limit_bytes is not None
-        assert task.spec is not None
-        if task.spec.estimate is None:
-            return self.limit_bytes
-        return min(_SLACK_FACTOR * task.peak_bytes + _SLACK_BYTES * threads, self.limit_bytes)
+        slack = int(self.limit_bytes * _SLACK_SHARE) // max(concurrency, 1)
+        return min(int(task.peak_bytes * _ALLOWED_TIMES) + slack + _STACK_BYTES * (threads + 1), self.limit_bytes)
 
     # Workers
 

@@ -159,7 +159,7 @@ class Dispatch:
             spec.destination,
             spec.temporary,
             threads,
-            self.budget.allowance(task, threads),
+            self.budget.allowance(task, threads, self.crew.limit + self.crew.helpers),
         )
         spans = self._supply.trim()
         send = Send(slot.index, run)

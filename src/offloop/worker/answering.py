@@ -152,7 +152,10 @@ def _failure(run: Run, error: BaseException, started_ns: int, private_bytes: int
         code, message = "invalid_task", str(error)
     elif isinstance(error, MemoryError) and run.private_bytes is not None:
         code = "memory_limit"
-        message = f"the task needed more than the {run.private_bytes:,} bytes of private memory that it may take"
+        message = (
+            f"the task needed more than the {run.private_bytes:,} bytes of private memory that it may take; that follows from "
+            "its estimate (Plugin.estimate, or a guess from the source's length) and its part of memory_limit"
+        )
     elif isinstance(error, PluginError):
         code, message, traceback = f"plugin_error:{error.plugin}", error.reason, _traceback_of(error)
     else:

@@ -25,7 +25,7 @@ from ..wire.messages import MAX_UNLESS_FAILED_NBYTES, Cancel, Failed, FromSuperv
 __all__ = ["Cancellable", "Channel", "MessageTooLarge"]
 
 _TICK_S = 0.004  # how long a task runs before the control thread watches; and how often a cancel is repeated
-_NOTE_S = 0.2  # how often a long task's memory is noted
+_NOTE_S = 0.05  # how often a long task's memory is noted
 _QUIET_TICKS = 250  # without a task before the control thread sleeps for good
 _READ_NBYTES = 32 * 1024
 _EXIT_SUPERVISOR_GONE = 70  # EX_SOFTWARE's number; nobody is left to read it

@@ -103,6 +103,7 @@ class RunningTask:
         return None
 
     def _ask_for(self, nbytes: int) -> Handle:
+        self._memory.begin_result(nbytes)
         self._channel.send(Need(self.task_id, nbytes))
         while True:
             answer = self._channel.next_message_for(self)
