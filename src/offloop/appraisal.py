@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
+from pathlib import Path
 
 import msgspec
 
+from .errors import InvalidTask
 from .host.errands import Errands
+from .host.source_files import read_file_head
+from .host.source_memory import read_head
 from .operation import Estimate
 from .plugins.forecast import Forecaster
 from .results import Result
@@ -18,38 +22,46 @@ __all__ = ["Appraisal", "appraise"]
 class Appraisal(msgspec.Struct, frozen=True):
     """What was found out."""
 
-    nbytes: int = 0  # of the source; 0: it cannot be read, and whoever tries to will say why
+    nbytes: int = 0  # of the source; 0: its memory was released, which staging will report
     estimate: Estimate | None = None  # None: nobody knows
     media_type: str = ""  # of the source, as its header says
     whole: memoryview | None = None  # the contents of a file that is no longer than what was looked at
 
 
 async def appraise(forecaster: Forecaster, material: Bytes | File | Samples | Result, errands: Errands) -> Appraisal:
-    """Read the header of a source and ask the plugins: in a thread, unless they are quick and the bytes are here."""
+    """Read the header of a source and ask the plugins: in a thread, unless they are quick and the bytes are here.
+
+    Raises:
+        InvalidTask: a file, or the memory of the source, cannot be read.
+    """
     try:
         return await _appraise(forecaster, material, errands)
+    except InvalidTask:
+        raise
     except ValueError:
         return Appraisal()  # its memory was released
 
 
 async def _appraise(forecaster: Forecaster, material: Bytes | File | Samples | Result, errands: Errands) -> Appraisal:
+    limiter = errands.source_threads
     match material:
-        case Samples(data, shape, _):
+        case Samples(data, shape):
             return _of_samples(forecaster, shape, data.nbytes)
-        case File(path):
-            return await errands.in_thread(_of_file, forecaster, path, limiter=errands.source_threads)
         case Result() if material.raster is not None:
             return _of_samples(forecaster, material.raster.shape, material.nbytes)
-        case Result() if material.path is not None:
-            return await errands.in_thread(_of_file, forecaster, str(material.path), limiter=errands.source_threads)
-        case Bytes() | Result():
+        case File() | Result(path=Path()):
+            look, limiter = partial(_of_file, forecaster, str(material.path)), errands.file_threads
+        case Bytes(data, private) if not (private and data.c_contiguous):
+            look = partial(_of_foreign_bytes, forecaster, data)
+        case _:
             head = material.data[: forecaster.probe_nbytes].toreadonly()
+            look = partial(_of_bytes, forecaster, head, material.data.nbytes)
             if forecaster.quick:
-                return _of_bytes(forecaster, head, material.data.nbytes)
-            return await errands.in_thread(_of_bytes, forecaster, head, material.data.nbytes, limiter=errands.source_threads)
+                return look()
+    return await errands.in_thread(look, limiter=limiter)
 
 
-def _of_samples(forecaster: Forecaster, shape: tuple[int, int, int], nbytes: int) -> Appraisal:
+def _of_samples(forecaster: Forecaster, shape: tuple[int, ...], nbytes: int) -> Appraisal:
     return Appraisal(nbytes, *forecaster.of_samples(shape, nbytes))
 
 
@@ -57,15 +69,11 @@ def _of_bytes(forecaster: Forecaster, head: memoryview, nbytes: int) -> Appraisa
     return Appraisal(nbytes, *forecaster.of_bytes(head, nbytes))
 
 
+def _of_foreign_bytes(forecaster: Forecaster, data: memoryview) -> Appraisal:
+    return _of_bytes(forecaster, memoryview(read_head(data, forecaster.probe_nbytes)), data.nbytes)
+
+
 def _of_file(forecaster: Forecaster, path: str) -> Appraisal:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not hold the thread
-        try:
-            nbytes = os.fstat(descriptor).st_size
-            head = os.pread(descriptor, forecaster.probe_nbytes, 0)
-        finally:
-            os.close(descriptor)
-    except (OSError, ValueError):
-        return Appraisal()
-    appraisal = _of_bytes(forecaster, memoryview(head), nbytes)
-    return msgspec.structs.replace(appraisal, whole=memoryview(head)) if 0 < len(head) == nbytes else appraisal
+    head = read_file_head(path, forecaster.probe_nbytes)
+    appraisal = _of_bytes(forecaster, head.data, head.nbytes)
+    return msgspec.structs.replace(appraisal, whole=head.data) if 0 < len(head.data) == head.nbytes else appraisal

@@ -9,16 +9,16 @@ from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import Literal, Self
 
-import anyio.to_thread
-
 from .buffers import Buffer
 from .core.phase import Phase
 from .errors import InvalidTask, PoolClosed, TaskFailed
 from .host.chronicle import Reader
 from .host.host_settings import HostSettings
-from .host.intake import Intake, unreadable
+from .host.intake import Intake
 from .host.launcher import Launcher
 from .host.process import spawn
+from .host.source_files import read_file_head
+from .host.source_memory import read_head
 from .host.supervisor import Supervisor
 from .machine import memory_pressure
 from .operation import Header, Operation, Plugin
@@ -210,9 +210,9 @@ class Pool:
         """Carry out a pipeline on a source in a worker, and return the result in shared memory.
 
         Args:
-            source: bytes-like (copied once), a path (read in a thread), a `Buffer` (moved: its view is released), a `Result`
-                (in place where its own worker is free, else copied once), or an array of (height, width[, bands]) samples
-                (copied once).
+            source: bytes-like (copied once), a `pathlib.Path` (read in a thread; a `str` is refused), a `Buffer` (moved: its
+                view is released), a `Result` (in place where its own worker is free, else copied once), or an array of
+                numbers, of 1 to 8 dimensions and any strides (copied once).
             pipeline: operations in the order in which they are applied.
             timeout: seconds that the task may run, from its start in a worker; None: for ever. Default: the pool's.
             queue_timeout: seconds that it may wait for memory and for a worker; None: for ever.
@@ -263,20 +263,22 @@ class Pool:
             TaskFailed: with the code "unsupported_format", if no plugin knows it.
             InvalidTask: a file cannot be read, or the source is samples, which have no header.
         """
-        threads, nbytes = self._open().errands.source_threads, self._registry.probe_nbytes
+        errands, nbytes = self._open().errands, self._registry.probe_nbytes
         material = classify(source)
         match material:
-            case Bytes(data):
+            case Bytes(data, private) if private and data.c_contiguous:
                 head = data[:nbytes]
+            case Bytes(data):
+                head = memoryview(await errands.in_thread(read_head, data, nbytes, limiter=errands.source_threads))
             case File(path):
-                head = memoryview(await anyio.to_thread.run_sync(_read_head, path, nbytes, limiter=threads))
+                head = (await errands.in_thread(read_file_head, path, nbytes, limiter=errands.file_threads)).data
             case Buffer():
                 head = material.view[:nbytes]
             case Result() if material.raster is None:
                 head = material.data[:nbytes]
             case _:
                 raise InvalidTask("samples have no header to probe; their shape says it all")
-        header = await anyio.to_thread.run_sync(self._registry.probe, head.toreadonly(), limiter=threads)
+        header = await errands.in_thread(self._registry.probe, head.toreadonly(), limiter=errands.source_threads)
         if header is None:
             raise TaskFailed("unsupported_format", "no plugin of this pool knows the format of this source")
         return header
@@ -390,11 +392,3 @@ def _destination(to: str | os.PathLike[str]) -> Path:
     if "\0" in path:
         raise InvalidTask(f"to={to!r}: a file's name cannot have a NUL in it", public_message="the result has no valid name")
     return Path(path)
-
-
-def _read_head(path: str, nbytes: int) -> bytes:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read(nbytes)
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error

@@ -36,13 +36,14 @@ class Encoded(msgspec.Struct, frozen=True):
 
 
 class Raster(msgspec.Struct, frozen=True):
-    """Samples in memory: C-contiguous, rows from the top, bands interleaved."""
+    """Samples in memory: C-contiguous numbers. A picture has its rows from the top and its bands interleaved."""
 
     data: memoryview | bytes | bytearray
-    """`height * width * bands * itemsize` bytes; read-only when it comes in."""
+    """As many bytes as shape and dtype say; read-only when it comes in."""
 
-    shape: tuple[int, int, int]
-    """(height, width, bands)."""
+    shape: tuple[int, ...]
+    """1 to 8 sides. A picture is (height, width, bands), or (height, width) with one band; a processor that takes pictures only
+    refuses other shapes with `InvalidTask`."""
 
     dtype: str
     """A numpy type string with its byte order, as in the array interface: "|u1", "<u2", "<f4"."""

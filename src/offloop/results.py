@@ -117,7 +117,7 @@ class Result:
         return output if isinstance(output, RasterAt) else None
 
     def array(self) -> np.ndarray[Any, Any]:
-        """A read-only ndarray of shape (height, width, bands) over the result's memory; nothing is copied.
+        """A read-only ndarray over the result's memory, of the shape that the plugin made; nothing is copied.
 
         Raises:
             InvalidTask: the result is encoded bytes or a file; end the pipeline with `Raw()`.

@@ -24,7 +24,7 @@ from .host.supervisor import Supervisor
 from .host.tickets import TaskTicket
 from .plugins.planning import Plan
 from .results import Result
-from .sources import Bytes, File, Samples
+from .sources import ArrayObject, Bytes, File, Material, Samples, samples_of
 from .wire.handles import EncodedAt, RasterAt
 
 __all__ = ["Submission"]
@@ -69,7 +69,7 @@ class Submission:
         if destination is not None:
             self._write_to(destination)
 
-    async def carry_out(self, material: Bytes | File | Samples | Buffer | Result) -> Result:
+    async def carry_out(self, material: Material) -> Result:
         """Bring the source in, wait for the outcome, and return or raise it."""
         queued = monotonic()
         spec = self._spec_in_place(material) if self._forecaster is None else None
@@ -101,7 +101,7 @@ class Submission:
         self._spec = msgspec.structs.replace(self._spec, **known)
         return self._spec
 
-    def _spec_in_place(self, material: Bytes | File | Samples | Buffer | Result) -> TaskSpec | None:
+    def _spec_in_place(self, material: Material) -> TaskSpec | None:
         """The task with its source, if a worker can read it where it is; None if it must be brought in."""
         if isinstance(material, Bytes):
             return None if material.data.nbytes else self._spec
@@ -111,7 +111,7 @@ class Submission:
         self._held = placed.view
         return self._specify(source=placed.source, outbox_id=placed.outbox_id)
 
-    async def _prepare(self, material: Bytes | File | Samples | Buffer | Result, ticket: TaskTicket) -> None:
+    async def _prepare(self, material: Material, ticket: TaskTicket) -> None:
         """Bring the source to where a worker can read it, and queue the task; unless it is refused before."""
         queue_timeout = self._spec.queue_timeout_s
         try:
@@ -128,18 +128,19 @@ class Submission:
         self._supervisor.apply(TaskPrepared(self._task_id, spec))
         self._intake.release(placed)
 
-    async def _bring_in_in_time(
-        self, queue_timeout: float, material: Bytes | File | Samples | Buffer | Result, ticket: TaskTicket
-    ) -> Placed | None:
+    async def _bring_in_in_time(self, queue_timeout: float, material: Material, ticket: TaskTicket) -> Placed | None:
         with anyio.move_on_after(queue_timeout):
             return await self._bring_in(material, ticket)
         raise QueueTimeout(queue_timeout, "memory")
 
-    async def _bring_in(self, material: Bytes | File | Samples | Buffer | Result, ticket: TaskTicket) -> Placed | None:
+    async def _bring_in(self, material: Material, ticket: TaskTicket) -> Placed | None:
         """The source where a worker can read it; None if the task was refused for what it would take."""
+        if isinstance(material, ArrayObject):
+            errands = self._supervisor.errands
+            material = await errands.in_thread(samples_of, material, limiter=errands.source_threads)
         if isinstance(material, Buffer):
             placed = self._move(material)  # at once: whatever comes, its owner has it no more
-            if placed.view is None or await self._accepted(Bytes(placed.view), ticket):
+            if placed.view is None or await self._accepted(Bytes(placed.view, private=True), ticket):
                 return placed
             return None
         if not await self._accepted(material, ticket):
@@ -162,16 +163,16 @@ class Submission:
 
     async def _place(self, material: Bytes | File | Samples | Result) -> Placed:
         match material:
-            case Bytes(data):
-                return await self._intake.place(self._task_id, data)
+            case Bytes(data, private):
+                return await self._intake.place(self._task_id, data, private=private)
             case File(path):
                 whole, self._whole = self._whole, None
                 if whole is not None and not self._supervisor.core.supply.anyone_waits:
-                    return await self._intake.place(self._task_id, whole)
+                    return await self._intake.place(self._task_id, whole, private=True)
                 del whole  # else a crowd that waits for room in the inbox would fill the server's own memory instead
                 return await self._intake.place_file(self._task_id, path)
-            case Samples(data, shape, dtype):
-                return await self._intake.place_raster(self._task_id, data, shape, dtype)
+            case Samples(data, shape, dtype, private):
+                return await self._intake.place_raster(self._task_id, data, shape, dtype, private=private)
             case Result():
                 return await self._copy_result(material)
 
@@ -203,8 +204,8 @@ class Submission:
             return await self._intake.place_file(self._task_id, str(result.path))
         raster = result.raster
         if raster is None:
-            return await self._intake.place(self._task_id, data)
-        return await self._intake.place_raster(self._task_id, data, raster.shape, raster.dtype)
+            return await self._intake.place(self._task_id, data, private=True)
+        return await self._intake.place_raster(self._task_id, data, raster.shape, raster.dtype, private=True)
 
     async def _remove_leftover(self, temporary: Path, ticket: TaskTicket) -> None:
         """A worker that was killed while it wrote a file leaves its temporary name behind."""
@@ -213,8 +214,8 @@ class Submission:
             await errands.in_thread(_remove_if_there, temporary, limiter=errands.source_threads)
 
 
-def _nbytes_if_known(material: Bytes | File | Samples | Buffer | Result) -> int:
-    if isinstance(material, File):
+def _nbytes_if_known(material: Material) -> int:
+    if isinstance(material, File | ArrayObject):
         return 0
     try:
         return material.nbytes

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from offloop.errors import InvalidTask
-from offloop.sources import Bytes, File, Samples, classify
+from offloop.sources import ArrayObject, Bytes, File, Samples, classify, samples_of
 
 
 class WithInterface:
@@ -25,6 +25,15 @@ class WithInterface:
 
 def picture(**changes: Any) -> WithInterface:
     return WithInterface(**{"shape": (1, 2, 3), "typestr": "|u1", "data": b"123456", "version": 3, **changes})
+
+
+def samples(source: Any) -> Samples:
+    """What a source that has an array interface is, with its memory."""
+    classified = classify(source)
+    if isinstance(classified, ArrayObject):
+        classified = samples_of(classified)
+    assert isinstance(classified, Samples)
+    return classified
 
 
 def flat(source: Any) -> tuple[memoryview, bytes]:
@@ -65,9 +74,33 @@ def test_wider_items_count_in_bytes() -> None:
     assert flat(array.array("d", [1.0, 2.0]))[0].nbytes == 16
 
 
-def test_a_view_with_gaps_is_copied_without_them() -> None:
-    assert flat(memoryview(b"abcdef")[::2])[1] == b"ace"
-    assert flat(memoryview(b"abc")[::-1])[1] == b"cba"
+@pytest.mark.parametrize("view", [memoryview(b"abcdef")[::2], memoryview(b"abc")[::-1]], ids=["gaps", "backwards"])
+def test_a_view_with_gaps_is_not_copied_yet(view: memoryview) -> None:
+    classified = classify(view)
+    assert isinstance(classified, Bytes)
+    assert (classified.data.strides, classified.nbytes) == (view.strides, 3)
+
+
+@pytest.mark.parametrize(
+    ("source", "private"),
+    [
+        (b"abc", True),
+        (bytearray(b"abc"), True),
+        (memoryview(b"abc")[1:], True),
+        (np.zeros((2, 2), "u1"), True),
+        (np.zeros((4, 4), "u1")[1:, ::2].T, True),
+        (np.frombuffer(b"abc", "u1"), True),
+        (mmap.mmap(-1, 4), False),
+        (memoryview(mmap.mmap(-1, 4))[1:], False),
+        (np.frombuffer(mmap.mmap(-1, 4), "u1")[::2], False),
+        (array.array("B", b"abc"), False),
+        ((ctypes.c_ubyte * 4).from_buffer(mmap.mmap(-1, 4)), False),
+    ],
+)
+def test_memory_is_private_only_where_that_is_known(source: Any, private: bool) -> None:
+    classified = classify(source)
+    assert isinstance(classified, Bytes | Samples)
+    assert classified.private is private
 
 
 @pytest.mark.parametrize(
@@ -84,9 +117,35 @@ def test_a_mapped_file_is_bytes() -> None:
         view.release()
 
 
-@pytest.mark.parametrize("path", ["a/b.jpg", Path("a/b.jpg")], ids=repr)
-def test_paths_are_files_and_become_absolute(path: str | Path) -> None:
-    assert classify(path) == File(os.path.join(os.getcwd(), "a/b.jpg"))
+def test_paths_are_files_and_become_absolute() -> None:
+    assert classify(Path("a/b.jpg")) == File(os.path.join(os.getcwd(), "a/b.jpg"))
+
+
+def test_a_path_is_not_normalized_because_a_directory_may_be_a_symbolic_link() -> None:
+    assert classify(Path("/link/../b.jpg")) == File("/link/../b.jpg")
+
+
+def test_a_str_is_refused_and_the_message_names_the_path_class() -> None:
+    with pytest.raises(InvalidTask, match=r"a str is no source: give pathlib\.Path\(\.\.\.\)"):
+        classify("/etc/passwd")
+
+
+def test_a_path_in_a_working_directory_that_is_gone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(InvalidTask, match="no path that can be read"):
+        classify(Path("a.jpg"))
+
+
+def test_an_object_whose_path_is_no_path_is_refused() -> None:
+    class Where:
+        def __fspath__(self) -> Any:
+            return 5
+
+    with pytest.raises(InvalidTask, match="no path that can be read"):
+        classify(Where())
 
 
 def test_any_path_like_object_is_a_file() -> None:
@@ -107,14 +166,15 @@ def test_arrays_of_numbers_are_samples(dtype: str) -> None:
     assert bytes(classified.data) == samples.tobytes()
 
 
-def test_an_array_of_height_and_width_has_one_band() -> None:
-    classified = classify(np.zeros((2, 5), "u1"))
+@pytest.mark.parametrize("shape", [(4,), (2, 5), (2, 2, 3, 1), (1,) * 8, (0, 4), (4, 0, 3), (2, 2, 0), (0,)], ids=str)
+def test_an_array_of_any_shape_keeps_it(shape: tuple[int, ...]) -> None:
+    classified = classify(np.zeros(shape, "u1"))
     assert isinstance(classified, Samples)
-    assert classified.shape == (2, 5, 1)
+    assert classified.shape == shape
 
 
 @pytest.mark.parametrize("view", ["transposed", "fortran", "strided", "flipped"])
-def test_an_array_in_another_order_is_copied_into_rows(view: str) -> None:
+def test_an_array_in_another_order_is_not_copied_yet(view: str) -> None:
     whole = np.arange(48, dtype="u2").reshape(4, 4, 3)
     views = {
         "transposed": whole.transpose(1, 0, 2),
@@ -124,7 +184,7 @@ def test_an_array_in_another_order_is_copied_into_rows(view: str) -> None:
     }
     classified = classify(views[view])
     assert isinstance(classified, Samples)
-    assert bytes(classified.data) == views[view].tobytes()
+    assert (classified.data.strides, classified.data.nbytes) == (views[view].strides, views[view].nbytes)
 
 
 def test_an_array_is_not_copied_where_it_lies_in_rows() -> None:
@@ -137,19 +197,18 @@ def test_an_array_is_not_copied_where_it_lies_in_rows() -> None:
 
 @pytest.mark.parametrize("dtype", ["O", "S4", "U4", "M8[s]", "m8[s]", [("a", "u1")], "V3"], ids=str)
 def test_an_array_of_anything_else_is_refused(dtype: Any) -> None:
-    with pytest.raises(InvalidTask, match="is no picture"):
-        classify(np.zeros((2, 2), dtype))
+    with pytest.raises(InvalidTask, match=r"is no source: .* is not a plain numeric type"):
+        samples(np.zeros((2, 2), dtype))
 
 
-@pytest.mark.parametrize("shape", [(), (4,), (2, 2, 3, 1), (0, 4), (4, 0, 3), (2, 2, 0)], ids=str)
-def test_an_array_that_is_no_picture_is_refused_with_its_shape(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InvalidTask, match="is no picture; give"):
+@pytest.mark.parametrize("shape", [(), (1,) * 9], ids=len)
+def test_an_array_of_no_dimension_or_of_too_many_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidTask, match=r"dimensions; give 1 to 8"):
         classify(np.zeros(shape, "u1"))
 
 
 def test_bytes_with_the_array_interface_are_samples() -> None:
-    classified = classify(picture())
-    assert isinstance(classified, Samples)
+    classified = samples(picture())
     assert (classified.shape, classified.dtype, bytes(classified.data)) == ((1, 2, 3), "|u1", b"123456")
 
 
@@ -174,12 +233,34 @@ def test_bytes_with_the_array_interface_are_samples() -> None:
 )
 def test_a_broken_array_interface_is_refused(source: Any) -> None:
     with pytest.raises(InvalidTask):
-        classify(source)
+        samples(source)
+
+
+class Copying:
+    """As Pillow's `Image`: each look at its array interface copies the picture."""
+
+    looks = 0
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        self.looks += 1
+        return picture().__array_interface__
+
+
+def test_an_array_interface_that_copies_is_left_for_a_thread_and_asked_once() -> None:
+    image = Copying()
+    classified = classify(image)
+    assert (classified, image.looks) == (ArrayObject(image), 0)
+    assert isinstance(classified, ArrayObject)
+    assert bytes(samples_of(classified).data) == b"123456"
+    assert image.looks == 1
 
 
 @pytest.mark.parametrize("nonsense", [None, 5, 1.5, [1, 2], {"a": 1}, object(), iter(b"abc")], ids=lambda n: type(n).__name__)
 def test_what_is_no_source_is_refused_and_the_message_says_what_is(nonsense: Any) -> None:
-    with pytest.raises(InvalidTask, match=rf"a {type(nonsense).__name__} is no source; give something bytes-like, a path"):
+    with pytest.raises(
+        InvalidTask, match=rf"a {type(nonsense).__name__} is no source; give something bytes-like, a pathlib.Path"
+    ):
         classify(nonsense)
 
 

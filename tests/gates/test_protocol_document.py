@@ -71,7 +71,8 @@ def test_other_numbers_of_the_page_are_the_codes() -> None:
     assert f"last {worker_log._TAIL_NBYTES:,} bytes go into the report" in PAGE
     assert f"pauses for {worker_log._PAUSE_S * 1000:g} ms" in PAGE
     assert worker_log._BURST_NBYTES == 1024 * 1024
-    assert f"no side is over {handles._MAX_EMPTY_SIDE:,}" in PAGE
+    assert f"`shape`: 1 to {handles.MAX_DIMENSIONS} integers" in PAGE
+    assert handles._MAX_SIDES_NBYTES == 1 << 62
     assert f"The first {STATUS_NBYTES:,} bytes of the outbox" in PAGE
 
 

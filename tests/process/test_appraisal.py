@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import mmap
 import os
 import threading
 import tracemalloc
@@ -20,10 +21,11 @@ from weighing_plugin import HesitantPlugin, Take, WeighingPlugin
 
 from offloop import Pool
 from offloop.appraisal import Appraisal, appraise
+from offloop.errors import InvalidTask
 from offloop.host.errands import Errands
 from offloop.operation import Estimate, Header, Operation, Plugin
 from offloop.plugins.forecast import Forecaster
-from offloop.sources import Bytes, File, Samples
+from offloop.sources import Bytes, File, Samples, classify
 from offloop.testing.faults import Echo, FaultsPlugin
 
 pytestmark = pytest.mark.anyio
@@ -56,7 +58,7 @@ async def found(material: Any) -> Appraisal:
 
 
 async def test_bytes_are_read_at_their_beginning(anyio_backend: object) -> None:
-    assert await found(Bytes(memoryview(b"abcdefgh"))) == Appraisal(8, SAID, "abcd")
+    assert await found(Bytes(memoryview(b"abcdefgh"), private=True)) == Appraisal(8, SAID, "abcd")
 
 
 async def test_a_file_is_read_at_its_beginning(anyio_backend: object, tmp_path: Path) -> None:
@@ -65,14 +67,22 @@ async def test_a_file_is_read_at_its_beginning(anyio_backend: object, tmp_path: 
     assert await found(File(str(path))) == Appraisal(8, SAID, "abcd")
 
 
-async def test_what_cannot_be_read_is_left_to_whoever_tries_to(anyio_backend: object, tmp_path: Path) -> None:
+async def test_a_file_that_cannot_be_read_is_refused(anyio_backend: object, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "nothing", tmp_path, tmp_path / "fifo", Path("a\0b")):
-        assert await found(File(str(path))) == Appraisal(), path
+        with pytest.raises(InvalidTask, match="the source"):
+            await found(File(str(path)))
+
+
+async def test_memory_that_may_be_a_mapped_file_is_copied_before_it_is_read(anyio_backend: object) -> None:
+    mapped = mmap.mmap(-1, 8)
+    mapped[:] = b"abcdefgh"
+    assert await found(classify(mapped)) == Appraisal(8, SAID, "abcd")
+    assert await found(classify(memoryview(b"a-b-c-d-e-f-g-h-")[::2])) == Appraisal(8, SAID, "abcd")
 
 
 async def test_of_samples_the_shape_says_it_all(anyio_backend: object) -> None:
-    samples = Samples(memoryview(bytes(6)), (2, 3, 1), "|u1")
+    samples = Samples(memoryview(bytes(6)), (2, 3, 1), "|u1", private=True)
     assert await found(samples) == Appraisal(6, SAID, "")
 
 
@@ -86,10 +96,10 @@ async def test_a_result_is_read_where_it_lies_until_it_is_released(anyio_backend
         assert await found(to_file) == Appraisal(8, SAID, "abcd")
 
 
-async def test_bytes_that_were_released_are_left_to_whoever_tries_to_read_them(anyio_backend: object) -> None:
+async def test_bytes_that_were_released_have_no_estimate(anyio_backend: object) -> None:
     view = memoryview(b"abcdefgh")
     view.release()
-    assert await found(Bytes(view)) == Appraisal()
+    assert await found(Bytes(view, private=True)) == Appraisal()
 
 
 class Locator(Reader):
@@ -110,7 +120,7 @@ async def test_only_a_quick_plugin_is_asked_on_the_loop_and_only_about_few_opera
     anyio_backend: object, plugin: Plugin, operations: int, on_the_loop: bool
 ) -> None:
     forecaster = Forecaster([(plugin, (Echo(),) * operations)])
-    appraisal = await appraise(forecaster, Bytes(memoryview(b"abc")), Errands())
+    appraisal = await appraise(forecaster, Bytes(memoryview(b"abc"), private=True), Errands())
     assert (appraisal.media_type == str(threading.get_ident())) is on_the_loop
 
 
@@ -123,7 +133,7 @@ async def test_files_that_wait_for_room_are_not_kept_in_the_servers_own_memory(a
             tracemalloc.start()
             try:
                 for _ in range(crowd):
-                    task_group.start_soon(pool.run, str(path), [Take()])
+                    task_group.start_soon(pool.run, path, [Take()])
                 with anyio.fail_after(20):
                     while len(pool._supervisor._inputs) < crowd:  # pyright: ignore[reportOptionalMemberAccess]
                         await anyio.sleep(0.005)

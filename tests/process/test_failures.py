@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -194,9 +195,9 @@ async def test_a_result_larger_than_the_arena_is_refused_with_both_numbers(pool:
 
 async def test_a_path_that_cannot_be_read_is_the_callers_fault(pool: Pool) -> None:
     with pytest.raises(InvalidTask, match=r"cannot be read"):
-        await pool.run("no such file", [Echo()])
-    with pytest.raises(InvalidTask, match=r"not a regular file"):
-        await pool.run(".", [Echo()])
+        await pool.run(Path("no such file"), [Echo()])
+    with pytest.raises(InvalidTask, match=r"a directory, and not a regular file"):
+        await pool.run(Path(), [Echo()])
 
 
 async def test_nonsense_limits_are_refused_by_name(pool: Pool) -> None:

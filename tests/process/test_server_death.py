@@ -39,7 +39,7 @@ async def main():
         pid = (await pool.run(b"", [Inspect()])).info.pid
         before = ticks(pid)
         async with anyio.create_task_group() as task_group:
-            task_group.start_soon(pool.run, sys.argv[2], [Resize(4000, 4000, fit="fill"), Avif(quality=90)])
+            task_group.start_soon(pool.run, Path(sys.argv[2]), [Resize(4000, 4000, fit="fill"), Avif(quality=90)])
             while ticks(pid) < before + 50:  # half a second of work, far more than it takes to read the picture
                 await anyio.sleep(0.01)
             print(json.dumps([pid]), flush=True)

@@ -18,9 +18,17 @@ def test_both_ends_mean_the_same_by_a_segment() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "dtype", "nbytes"),
-    [((2, 3, 4), "|u1", 24), ((2, 3, 1), "<u2", 12), ((1, 1, 1), ">f8", 8), ((5, 5, 3), "<c16", 1200), ((1, 2, 3), "|b1", 6)],
+    [
+        ((2, 3, 4), "|u1", 24),
+        ((2, 3, 1), "<u2", 12),
+        ((1, 1, 1), ">f8", 8),
+        ((5, 5, 3), "<c16", 1200),
+        ((1, 2, 3), "|b1", 6),
+        ((5,), "|u1", 5),
+        ((1,) * 8, "|u1", 1),
+    ],
 )
-def test_samples_that_fill_their_block_are_accepted(shape: tuple[int, int, int], dtype: str, nbytes: int) -> None:
+def test_samples_that_fill_their_block_are_accepted(shape: tuple[int, ...], dtype: str, nbytes: int) -> None:
     assert RasterAt(block_of(nbytes), shape, dtype).shape == shape
 
 
@@ -35,7 +43,7 @@ def test_samples_that_fill_their_block_are_accepted(shape: tuple[int, int, int],
         ((1 << 32, 1 << 32, 1), "|u1", 0),
     ],
 )
-def test_samples_that_do_not_fill_their_block_exactly_are_refused(shape: tuple[int, int, int], dtype: str, nbytes: int) -> None:
+def test_samples_that_do_not_fill_their_block_exactly_are_refused(shape: tuple[int, ...], dtype: str, nbytes: int) -> None:
     with pytest.raises(ValueError, match="does not fill"):
         RasterAt(block_of(nbytes), shape, dtype)
 
@@ -73,6 +81,14 @@ def test_bytes_need_no_shape() -> None:
 
 
 def test_an_empty_shape_that_no_array_can_have_is_refused() -> None:
-    assert RasterAt(None, (0, 1 << 24, 1 << 24), "<c16").shape[0] == 0
-    with pytest.raises(ValueError, match="no array can have it"):
-        RasterAt(None, (0, (1 << 24) + 1, 3), "|u1")
+    for shape, dtype in (((0, 1 << 29, 1 << 29), "<c16"), ((0,), "|u1"), ((1 << 20, 0, *[1 << 6] * 6), "|u1")):
+        assert RasterAt(None, shape, dtype).shape == np.empty(shape, dtype).shape
+    for shape in ((0, (1 << 62) + 1), (0, *[1 << 9] * 7)):
+        with pytest.raises(ValueError, match="no array can have it"):
+            RasterAt(None, shape, "|u1")
+
+
+@pytest.mark.parametrize("shape", [(), (1,) * 9], ids=len)
+def test_an_array_of_no_dimension_or_of_too_many_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=f"{len(shape)} dimensions; give 1 to 8"):
+        RasterAt(block_of(1), shape, "|u1")

@@ -128,13 +128,14 @@ async def test_a_probe_reads_the_header_in_the_server(pool: Pool, photo: bytes) 
 def test_the_server_never_imports_an_image_library() -> None:
     script = """
 import sys, anyio
+from pathlib import Path
 from offloop import Pool
 from offloop_vips import Resize, Webp
 
 async def main():
     async with Pool(1) as pool:
         await pool.probe(open(sys.argv[1], "rb").read())
-        print((await pool.run(sys.argv[1], [Resize(10), Webp()])).info.width)
+        print((await pool.run(Path(sys.argv[1]), [Resize(10), Webp()])).info.width)
 
 anyio.run(main)
 print(sorted(name for name in sys.modules if name.split(".")[0] in ("pyvips", "numpy", "PIL", "_libvips", "cffi")))

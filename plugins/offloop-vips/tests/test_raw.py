@@ -32,11 +32,26 @@ def test_a_raster_without_an_ending_comes_out_as_a_raster(bench: Any, bands: int
 
 @pytest.mark.parametrize(
     ("shape", "dtype", "nbytes"),
-    [((4, 4, 3), "<f4", 192), ((4, 4, 5), "|u1", 80), ((0, 4, 3), "|u1", 0), ((4, 4, 3), "|u1", 47), ((4, 4, 0), "|u1", 0)],
+    [
+        ((4, 4, 3), "<f4", 192),
+        ((4, 4, 5), "|u1", 80),
+        ((0, 4, 3), "|u1", 0),
+        ((4, 4, 3), "|u1", 47),
+        ((4, 4, 0), "|u1", 0),
+        ((16,), "|u1", 16),
+        ((4, 4, 3, 1), "|u1", 48),
+    ],
 )
 def test_what_is_no_picture_is_refused(shape: Any, dtype: str, nbytes: int):
     with pytest.raises(InvalidTask, match="a raster of"):
         run_inline(VipsProcessor(), Raster(bytes(nbytes), shape, dtype), [Blur()])
+
+
+def test_a_raster_of_height_and_width_has_one_band(bench: Any):
+    array = np.arange(35, dtype="u1").reshape(5, 7)
+    payload = run_inline(VipsProcessor(), Raster(array.tobytes(), (5, 7), "|u1"), [Raw()])
+    assert isinstance(payload, Raster)
+    assert (payload.shape, bytes(payload.data)) == ((5, 7, 1), array.tobytes())
 
 
 def test_a_raster_is_not_decoded(bench: Any, quarters: Any):

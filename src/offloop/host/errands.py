@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Coroutine
 from math import inf
-from typing import Any, TypeAlias, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from . import forks
 from .signals import Signal
 
 __all__ = ["Errand", "Errands"]
@@ -25,7 +26,42 @@ Errand: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 Value = TypeVar("Value")
 Arguments = TypeVarTuple("Arguments")
 
-_SOURCE_THREADS = 8  # files that are read and sources that are copied at once
+_FILE_THREADS = 8  # files that are read at once
+_SOURCE_THREADS = 8  # sources that are copied, and headers that are read, at once
+
+
+class _Call(Generic[*Arguments, Value]):
+    """One function call that a thread makes, or its caller withdraws. What was given and what came of it is let go of at once:
+    a thread that idles keeps a reference to what it ran last."""
+
+    def __init__(self, function: Callable[[Unpack[Arguments]], Value], arguments: tuple[*Arguments]) -> None:
+        self._work = [(function, arguments)]  # popping it is atomic: it goes to the thread, or back to the caller
+        self._result: list[Value] = []
+        self._error: list[BaseException] = []
+
+    def __call__(self) -> None:
+        try:
+            function, arguments = self._work.pop()
+        except IndexError:
+            return  # withdrawn, or begun before
+        try:
+            self._result.append(function(*arguments))
+        except BaseException as error:  # SystemExit too: it is for the caller, and ends no task of the pool
+            self._error.append(error)
+
+    def withdraw(self) -> bool:
+        """Take the work back. Returns whether it had not begun."""
+        try:
+            self._work.pop()
+        except IndexError:
+            return False
+        return True
+
+    def take_result(self) -> Value:
+        """What the function returned; what it raised is raised here."""
+        if self._error:
+            raise self._error.pop()  # this frame, which its traceback refers to, must not refer to it
+        return self._result.pop()
 
 
 class Errands:
@@ -34,6 +70,8 @@ class Errands:
     def __init__(self) -> None:
         # not anyio's common threads: a server whose callers hold all of those while they wait for us would wait for ever
         self.own_threads = anyio.CapacityLimiter(inf)  # few by nature: starts, page moves
+        # files have threads of their own, because a file system may make a thread wait for any time
+        self.file_threads = anyio.CapacityLimiter(_FILE_THREADS)
         self.source_threads = anyio.CapacityLimiter(_SOURCE_THREADS)
         self._waiting: deque[Errand] = deque()
         self._came = Signal()
@@ -54,45 +92,38 @@ class Errands:
     async def in_thread(
         self, function: Callable[[Unpack[Arguments]], Value], *arguments: *Arguments, limiter: anyio.CapacityLimiter
     ) -> Value:
-        """Run a function in a thread, and return or raise what it does, once it has ended; a cancellation of the caller is
-        raised then. Whatever the function raises, `SystemExit` too, reaches this caller only.
+        """Run a function in a thread and return its result.
 
-        When the system has no thread to give, the function runs here.
+        A caller that is cancelled while it waits for a thread leaves at once, and the function is not run. Once the function
+        has begun, the cancellation is raised when it has ended. Whatever the function raises, `SystemExit` too, reaches this
+        caller only. When the system has no thread to give, the function runs here.
         """
         if self._task_group is None:
             return await anyio.to_thread.run_sync(function, *arguments, limiter=limiter)
+        call = _Call(function, arguments)
         ended = Signal()
-        begun = False
-        work = [(function, arguments)]  # taken out, as the outcome is: a thread that idles keeps what it did last
-        outcome: list[Value] = []
-        errors: list[BaseException] = []
-
-        def call() -> None:
-            nonlocal begun
-            begun = True
-            what, given = work.pop()
-            try:
-                outcome.append(what(*given))
-            except BaseException as error:  # kept from this task, which it would end, and with it the pool
-                errors.append(error)
+        scope = anyio.CancelScope(shield=True)
+        born = forks.generation()
 
         async def errand() -> None:
             try:
-                with anyio.CancelScope(shield=True):
+                with scope:
                     await anyio.to_thread.run_sync(call, limiter=limiter)
-            except Exception as error:
-                if begun:
-                    errors.append(error)
-                else:
-                    call()
+            except RuntimeError:  # no thread
+                call()
             finally:
                 ended.set()
 
         self.run(errand)
-        await ended.wait_whatever_happens()
-        if errors:
-            raise errors.pop()  # this frame, which its traceback refers to, is not to refer to it
-        return outcome.pop()
+        try:
+            await ended.wait()
+        except anyio.get_cancelled_exc_class():
+            if call.withdraw():
+                scope.cancel()
+            elif born == forks.generation():  # else the thread is the parent's
+                await ended.wait_whatever_happens()
+            raise
+        return call.take_result()
 
     def close(self) -> None:
         """Start what still waits, and end the tasks that run until now."""

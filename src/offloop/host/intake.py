@@ -5,10 +5,9 @@ A copy goes through the segment's descriptor, in a thread when it is large, so t
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
-from typing import TypeVar, TypeVarTuple, Unpack, cast
+from functools import partial
+from typing import cast
 
 import msgspec
 
@@ -17,15 +16,13 @@ from ..errors import InvalidTask, SourceTooLarge
 from ..wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt
 from .pager import INLINE_NBYTES
 from .segments import Segment
+from .source_files import file_nbytes, read_file_into
+from .source_memory import is_private_memory
 from .supervisor import Supervisor
 from .tickets import InputTicket
 
-Value = TypeVar("Value")
-Arguments = TypeVarTuple("Arguments")
+__all__ = ["Intake", "Placed", "in_inbox", "in_outbox"]
 
-__all__ = ["Intake", "Placed", "in_inbox", "in_outbox", "unreadable"]
-
-_UNREADABLE = "the source cannot be read"  # without the path, for a client
 _FIRST_CHUNKS_NBYTES = 256 * 1024  # received data of unknown length starts here and doubles
 
 
@@ -44,21 +41,33 @@ class Intake:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
 
-    async def place(self, task_id: int, data: memoryview) -> Placed:
-        """Copy bytes in, for that task. One-dimensional and contiguous; they must not change until this returns."""
+    async def place(self, task_id: int, data: memoryview, *, private: bool) -> Placed:
+        """Copy bytes in, for that task.
+
+        Args:
+            task_id: whose source it is.
+            data: one-dimensional bytes, or of any strides. They must not change until this returns.
+            private: no other process can take the pages of the data away.
+
+        Raises:
+            InvalidTask: the memory of the data cannot be read.
+            MemoryLimitExceeded: there will never be that much.
+        """
         if not data.nbytes:
             return Placed(EncodedAt(None))
         block = await self._allocate(task_id, data.nbytes)
         try:
-            await self._write(block, 0, data)
+            await self._write(block, 0, data, private=private)
         except BaseException:
             self._supervisor.exports.return_block(block.generation)
             raise
         return Placed(EncodedAt(in_inbox(block, data.nbytes)), block)
 
-    async def place_raster(self, task_id: int, data: memoryview, shape: tuple[int, int, int], dtype: str) -> Placed:
-        """Copy samples in: (height, width, bands), C-contiguous."""
-        placed = await self.place(task_id, data)
+    async def place_raster(
+        self, task_id: int, data: memoryview, shape: tuple[int, ...], dtype: str, *, private: bool
+    ) -> Placed:
+        """Copy samples in; they are C-contiguous there."""
+        placed = await self.place(task_id, data, private=private)
         placed.source = RasterAt(placed.source.block, shape, dtype)
         return placed
 
@@ -66,14 +75,16 @@ class Intake:
         """Read a file in, in a thread.
 
         Raises:
-            InvalidTask: it cannot be read, or is no regular file.
+            InvalidTask: it cannot be read, is no regular file, or was changed meanwhile.
+            MemoryLimitExceeded: there will never be that much.
         """
-        nbytes = await self._in_thread(_size_of, path)
+        errands = self._supervisor.errands
+        nbytes = await errands.in_thread(file_nbytes, path, limiter=errands.file_threads)
         if not nbytes:
             return Placed(EncodedAt(None))
         block = await self._allocate(task_id, nbytes)
         try:
-            await self._in_thread(_read_file, path, self._inbox, block.offset, nbytes)
+            await errands.in_thread(read_file_into, path, self._inbox, block.offset, nbytes, limiter=errands.file_threads)
         except BaseException:
             self._supervisor.exports.return_block(block.generation)
             raise
@@ -98,7 +109,7 @@ class Intake:
                 if end > ticket.nbytes:
                     ticket = await self._moved_to_larger(ticket, received, max(end, min(2 * ticket.nbytes, max_bytes)))
                 assert ticket.block is not None
-                await self._write(ticket.block, received, data)
+                await self._write(ticket.block, received, data, private=is_private_memory(data))
                 received = end
         except BaseException:
             self._supervisor.abandon_input(ticket)
@@ -142,21 +153,21 @@ class Intake:
             assert ticket.block is not None
             assert larger.block is not None
             with memoryview(self._inbox.export(ticket.block.offset, ticket.block.nbytes)).cast("B") as old:
-                await self._write(larger.block, 0, old[:received])
+                await self._write(larger.block, 0, old[:received], private=True)
         except BaseException:
             self._supervisor.abandon_input(larger)
             raise
         self._supervisor.abandon_input(ticket)
         return larger
 
-    async def _write(self, block: Block, position: int, data: memoryview) -> None:
-        if data.nbytes <= INLINE_NBYTES:
-            self._inbox.write(block.offset + position, data)
-        else:
-            await self._in_thread(self._inbox.write_large, block.offset + position, data)
-
-    async def _in_thread(self, function: Callable[[Unpack[Arguments]], Value], *arguments: *Arguments) -> Value:
-        return await self._supervisor.errands.in_thread(function, *arguments, limiter=self._supervisor.errands.source_threads)
+    async def _write(self, block: Block, position: int, data: memoryview, *, private: bool) -> None:
+        """Copy bytes in: here, if they are few and surely in memory; pages of a mapped file may have to be read from a disk."""
+        offset, inbox = block.offset + position, self._inbox
+        if private and data.nbytes <= INLINE_NBYTES and data.c_contiguous:
+            inbox.write(offset, data)
+            return
+        errands = self._supervisor.errands
+        await errands.in_thread(partial(inbox.write_large, private=private), offset, data, limiter=errands.source_threads)
 
     @property
     def _inbox(self) -> Segment:
@@ -164,7 +175,7 @@ class Intake:
 
 
 def _flat_chunk(chunk: object) -> memoryview:
-    """The bytes of one chunk of a stream.
+    """The memory of one chunk of a stream, in one dimension where it is contiguous.
 
     Raises:
         InvalidTask: the chunk is not bytes-like.
@@ -175,7 +186,9 @@ def _flat_chunk(chunk: object) -> memoryview:
         raise InvalidTask(f"the stream gave a chunk of type {type(chunk).__name__}; chunks must be bytes-like") from None
     except ValueError as error:  # a released memoryview
         raise InvalidTask(f"a chunk of the stream cannot be read: {error}") from None
-    return view.cast("B") if view.nbytes and view.c_contiguous else memoryview(view.tobytes())
+    if not view.nbytes:
+        return memoryview(b"")
+    return view.cast("B") if view.c_contiguous else view
 
 
 async def _close_iterator(iterator: object, stream: object) -> None:
@@ -205,32 +218,3 @@ def in_outbox(block: Block, nbytes: int) -> Handle:
 def in_inbox(block: Block, nbytes: int) -> Handle:
     """The handle of a block of the inbox."""
     return Handle(INBOX, block.offset, nbytes, block.generation)
-
-
-def _size_of(path: str) -> int:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise InvalidTask(f"the source {path!r} is not a regular file", public_message=_UNREADABLE)
-    return status.st_size
-
-
-def _read_file(path: str, inbox: Segment, offset: int, nbytes: int) -> None:
-    """Read the whole file, which had that size a moment ago."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO by now must not hold the thread
-        try:
-            if os.fstat(descriptor).st_size != nbytes or inbox.read_in(descriptor, offset, nbytes) != nbytes:
-                raise InvalidTask(f"the source {path!r} was changed while it was read", public_message=_UNREADABLE)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise unreadable(path, error) from error
-
-
-def unreadable(path: str, error: Exception) -> InvalidTask:
-    """The error for a source file that cannot be read; its text for a client does not name the file."""
-    reason = getattr(error, "strerror", None) or error
-    return InvalidTask(f"the source {path!r} cannot be read: {reason}", public_message=_UNREADABLE)

@@ -39,10 +39,12 @@ class Forecaster:
         header = _header(self._parts[0][0], head[: self.probe_nbytes])
         return self._together(header, nbytes), "" if header is None else header.media_type
 
-    def of_samples(self, shape: tuple[int, int, int], nbytes: int) -> tuple[Estimate | None, str]:
-        """The estimate for an array of (height, width, bands)."""
-        height, width, bands = shape
-        return self._together(Header(media_type="", width=width, height=height, bands=bands), nbytes), ""
+    def of_samples(self, shape: tuple[int, ...], nbytes: int) -> tuple[Estimate | None, str]:
+        """The estimate for an array. Only a picture, of (height, width) or (height, width, bands), has a header."""
+        if len(shape) not in (2, 3):
+            return self._together(None, nbytes), ""
+        height, width, *bands = shape
+        return self._together(Header(media_type="", width=width, height=height, bands=bands[0] if bands else 1), nbytes), ""
 
     def _together(self, header: Header | None, nbytes: int) -> Estimate | None:
         """Stages run one after the other: their work adds up, their memory does not."""

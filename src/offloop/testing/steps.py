@@ -19,7 +19,7 @@ class Answer(msgspec.Struct, frozen=True):
     info: Mapping[str, Any] = {}
     """What the user finds in `result.info`."""
 
-    shape: tuple[int, int, int] | None = None
+    shape: tuple[int, ...] | None = None
     """(height, width, bands): the bytes are samples, and `result.array()` works."""
 
     dtype: str = "|u1"

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-__all__ = ["INBOX", "OUTBOX", "EncodedAt", "Handle", "RasterAt", "WrittenTo", "itemsize_of"]
+__all__ = ["INBOX", "MAX_DIMENSIONS", "OUTBOX", "EncodedAt", "Handle", "RasterAt", "WrittenTo", "check_shape", "itemsize_of"]
 
 _SIZES = {  # bytes per sample, by the letter of the kind
     "b": ("1",),
@@ -21,7 +21,9 @@ _SIZES = {  # bytes per sample, by the letter of the kind
     "c": ("8", "16"),
 }
 
-_MAX_EMPTY_SIDE = 1 << 24  # numpy multiplies the sides that are not 0, and three of these with the largest sample still fit
+MAX_DIMENSIONS = 8
+
+_MAX_SIDES_NBYTES = 1 << 62  # the sides that are not 0, multiplied: numpy counts an empty array's bytes so, in 63 bits
 
 INBOX = 0  # the pool's inbox: the supervisor writes, every worker reads
 OUTBOX = 1  # the worker's own outbox: it writes, the supervisor reads
@@ -43,25 +45,36 @@ class EncodedAt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 
 
 class RasterAt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="r", gc=False):
-    """Samples: C-contiguous, (height, width, bands)."""
+    """Samples: C-contiguous. A picture is (height, width) or (height, width, bands)."""
 
     block: Handle | None
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]  # 1 to `MAX_DIMENSIONS` sides
     dtype: str  # numpy type string with byte order: "|u1"
 
     def __post_init__(self) -> None:
-        """Refuse a shape that does not fill the block exactly: whoever maps it as an array would read past it."""
-        nbytes = self.block.nbytes if self.block else 0
-        if min(self.shape) < 0 or prod(self.shape) * itemsize_of(self.dtype) != nbytes:
-            raise ValueError(f"shape {self.shape} of {self.dtype!r} does not fill {nbytes} bytes")
-        if nbytes == 0 and max(self.shape) > _MAX_EMPTY_SIDE:
-            raise ValueError(f"shape {self.shape} holds no samples, and no array can have it")
+        """Refuse a shape that does not fill the block exactly: an array that is made of it would reach past its end."""
+        check_shape(self.shape, self.dtype, self.block.nbytes if self.block else 0)
 
 
 class WrittenTo(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="w", gc=False):
     """The worker wrote the file that the task named."""
 
     nbytes: Annotated[int, msgspec.Meta(ge=0)]
+
+
+def check_shape(shape: tuple[int, ...], dtype: str, nbytes: int) -> None:
+    """Check that an array can have this shape, and fills so many bytes.
+
+    Raises:
+        ValueError: it cannot, or does not.
+    """
+    if not 1 <= len(shape) <= MAX_DIMENSIONS:
+        raise ValueError(f"it has {len(shape)} dimensions; give 1 to {MAX_DIMENSIONS}")
+    itemsize = itemsize_of(dtype)
+    if min(shape) < 0 or prod(shape) * itemsize != nbytes:
+        raise ValueError(f"shape {shape} of {dtype!r} does not fill {nbytes} bytes")
+    if nbytes == 0 and prod(side for side in shape if side) * itemsize > _MAX_SIDES_NBYTES:
+        raise ValueError(f"shape {shape} holds no samples, and no array can have it")
 
 
 def itemsize_of(dtype: str) -> int:

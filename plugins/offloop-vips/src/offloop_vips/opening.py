@@ -74,7 +74,9 @@ def open_raster(raster: Raster, evaluation: Evaluation) -> Picture:
     Raises:
         InvalidTask: they are no 8-bit picture of one to four bands.
     """
-    height, width, bands = raster.shape
+    if len(raster.shape) not in (2, 3):
+        raise InvalidTask(f"a raster of shape {raster.shape}: expected (height, width) or (height, width, bands)")
+    height, width, bands = (*raster.shape, 1)[:3]
     if raster.dtype not in ("|u1", "u1", "<u1", ">u1", "uint8"):
         raise InvalidTask(f"a raster of {raster.dtype}: image operations take 8-bit samples, '|u1'")
     if not (1 <= bands <= 4 and width >= 1 and height >= 1):  # noqa: PLR2004 (red, green, blue and alpha)
