@@ -29,7 +29,9 @@ class Appraisal(msgspec.Struct, frozen=True):
 
 
 async def appraise(forecaster: Forecaster, material: Bytes | File | Samples | Result, errands: Errands) -> Appraisal:
-    """Read the header of a source and ask the plugins: in a thread, unless they are quick and the bytes are here.
+    """Read the header of a source and ask the plugins.
+
+    In a thread; on the event loop, and within the loop's budget, where the plugins are quick and the bytes are in memory.
 
     Raises:
         InvalidTask: a file, or the memory of the source, cannot be read.
@@ -43,22 +45,23 @@ async def appraise(forecaster: Forecaster, material: Bytes | File | Samples | Re
 
 
 async def _appraise(forecaster: Forecaster, material: Bytes | File | Samples | Result, errands: Errands) -> Appraisal:
-    limiter = errands.source_threads
     match material:
         case Samples(data, shape):
-            return _of_samples(forecaster, shape, data.nbytes)
+            look = partial(_of_samples, forecaster, shape, data.nbytes)
         case Result() if material.raster is not None:
-            return _of_samples(forecaster, material.raster.shape, material.nbytes)
+            look = partial(_of_samples, forecaster, material.raster.shape, material.nbytes)
         case File() | Result(path=Path()):
-            look, limiter = partial(_of_file, forecaster, str(material.path)), errands.file_threads
+            look = partial(_of_file, forecaster, str(material.path))
+            return await errands.in_thread(look, limiter=errands.file_threads)
         case Bytes(data, private) if not (private and data.c_contiguous):
             look = partial(_of_foreign_bytes, forecaster, data)
+            return await errands.in_thread(look, limiter=errands.source_threads)
         case _:
             head = material.data[: forecaster.probe_nbytes].toreadonly()
             look = partial(_of_bytes, forecaster, head, material.data.nbytes)
-            if forecaster.quick:
-                return look()
-    return await errands.in_thread(look, limiter=limiter)
+    if forecaster.quick:
+        return await errands.loop_budget.call(look)
+    return await errands.in_thread(look, limiter=errands.source_threads)
 
 
 def _of_samples(forecaster: Forecaster, shape: tuple[int, ...], nbytes: int) -> Appraisal:

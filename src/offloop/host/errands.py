@@ -18,6 +18,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from . import forks
+from .loop_budget import LoopBudget
 from .signals import Signal
 
 __all__ = ["Errand", "Errands"]
@@ -73,6 +74,7 @@ class Errands:
         # files have threads of their own, because a file system may make a thread wait for any time
         self.file_threads = anyio.CapacityLimiter(_FILE_THREADS)
         self.source_threads = anyio.CapacityLimiter(_SOURCE_THREADS)
+        self.loop_budget = LoopBudget()  # for what is short enough to be done without a thread
         self._waiting: deque[Errand] = deque()
         self._came = Signal()
         self._for_good: list[anyio.CancelScope] = []  # of the tasks that run until `close`
@@ -81,7 +83,7 @@ class Errands:
     def open(self, task_group: TaskGroup, *for_good: Errand) -> None:
         """Begin, with tasks that run until `close`."""
         self._task_group = task_group
-        for errand in (self._start_what_comes, *for_good):
+        for errand in (self._start_what_comes, self.loop_budget.refill, *for_good):
             task_group.start_soon(self._until_closed, errand)
 
     def run(self, errand: Errand) -> None:
