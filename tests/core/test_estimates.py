@@ -138,12 +138,24 @@ def test_a_task_that_was_too_short_to_look_tells_nothing_about_memory() -> None:
     assert peak_of(estimates, task(estimate=SAID)) == SAID.peak_bytes
 
 
-def test_a_task_that_ran_into_its_limit_would_have_taken_more() -> None:
+AT_LIMIT = Failed(1, "memory_limit", "no", None, 1, 2)
+
+
+def test_a_guess_that_a_task_ran_into_is_doubled() -> None:
     estimates = Estimates()
-    at_limit = Failed(1, "memory_limit", "no", None, 1, 2)
-    estimates.learn(task(estimate=SAID), at_limit, 1.0)
-    assert peak_of(estimates, task(estimate=SAID)) == 2 * SAID.peak_bytes + NOISE
-    assert cost_of(estimates, task(estimate=SAID)) == SAID.work_s
+    before = peak_of(estimates, task(MIB))
+    estimates.learn(task(MIB), AT_LIMIT, 1.0)
+    assert peak_of(estimates, task(MIB)) == 2 * before + NOISE
+    assert cost_of(estimates, task(MIB)) == pytest.approx(cost_of(Estimates(), task(MIB)))
+
+
+def test_a_task_with_an_estimate_that_runs_into_its_limit_teaches_nothing() -> None:
+    estimates = Estimates()
+    estimates.learn(task(estimate=SAID), done(SAID.peak_bytes), 1.0)
+    before = peak_of(estimates, task(estimate=SAID)), cost_of(estimates, task(estimate=SAID))
+    for _ in range(6):
+        estimates.learn(task(estimate=SAID), AT_LIMIT, 1.0)
+    assert (peak_of(estimates, task(estimate=SAID)), cost_of(estimates, task(estimate=SAID))) == before
 
 
 def test_a_task_that_failed_otherwise_tells_nothing() -> None:

@@ -37,7 +37,7 @@ _MARGIN = 2.0  # usual distances
 _NOISE_BYTES = 16 * 1024 * 1024  # of what little tasks take nothing follows for large ones: they use again what is there
 _SEVERAL = 3
 _LEAST_FACTOR, _MOST_FACTOR = 0.25, 16.0  # of a correction of memory, or of a plugin's word: beyond that nobody is believed
-_FACTOR_AFTER_LIMIT = 2.0  # a task that ran into the limit on its memory would have taken more, nobody knows how much
+_FACTOR_AFTER_LIMIT = 2.0  # of a guess: a task that ran into the limit on its memory needed more, but not known how much
 _MOST_COST_S = 1e6  # eleven days: beyond that a number is no time, and sums of such lose the small ones
 _NOT_WORTH_LEARNING_S = 0.001  # whatever is done in less is cheap, and learning would be a part of its cost...
 _NOT_WORTH_LEARNING_NBYTES = _GUESS_S / _GUESS_S_PER_BYTE  # ...unless it was guessed to be dear
@@ -96,15 +96,19 @@ class Estimates:
         return correction is not None and correction.tasks >= _SEVERAL
 
     def learn(self, task: TaskRecord, answer: Done | Failed, seconds: float, *, first: bool = False) -> None:
-        """A worker is through with a task, and was busy with it for so long. What it says it took is believed within limits.
-        Its first task says nothing of time: plugins were loaded in it."""
+        """Correct the estimates of the task's kind by what the task took: a worker was busy with it for `seconds`.
+
+        What the worker says is believed within limits. A worker's first task says nothing of time, because plugins were loaded
+        in it. A task that failed says nothing: where a header lies, everything it led to is wrong. With one exception: a task
+        without an estimate that ran into its limit shows that our own guess is too low, and nothing else could show it.
+        """
         if seconds < _NOT_WORTH_LEARNING_S and task.nbytes < _NOT_WORTH_LEARNING_NBYTES:
             return
         spec = task.spec
         assert spec is not None
-        at_limit = isinstance(answer, Failed) and answer.code == "memory_limit"
+        at_limit = isinstance(answer, Failed) and answer.code == "memory_limit" and spec.estimate is None
         if isinstance(answer, Failed) and not at_limit:
-            return  # it stopped somewhere on the way
+            return
         said_s, said_bytes = _said_of(task, spec)
         if first and not at_limit and answer.peak_bytes <= 0:
             return
