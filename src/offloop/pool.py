@@ -77,8 +77,8 @@ class Pool:
         restart_intensity: crashes within `restart_period` seconds that are answered with a new worker at once; beyond
             them starts are spaced out, and one worker at a time is tried until it has done a task, or has stayed well
             for a while. Default: 5 for each worker and spare.
-        quarantine_after: workers that the same source with the same pipeline may kill before it is refused with
-            `TaskQuarantined`, for `quarantine_time` seconds. None: any number.
+        quarantine_after: workers that the same source with the same pipeline may kill, or have killed by not stopping at the
+            deadline, before it is refused with `TaskQuarantined`, for `quarantine_time` seconds. None: any number.
         max_tasks_per_worker, max_worker_age, max_worker_memory: a worker that has done so many tasks, is so many seconds
             old, or has so much private memory between two tasks (bytes, or as in "500MiB"), is replaced: its replacement
             is ready before it leaves. Each varies by a fifth (the memory downwards), so that not all go at once. None:

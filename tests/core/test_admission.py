@@ -176,6 +176,33 @@ def test_a_worker_that_breaks_the_protocol_while_its_task_is_stopped_is_a_strike
     assert pool.statistics.quarantined == 1
 
 
+def test_a_worker_that_had_to_be_killed_at_its_tasks_deadline_is_a_strike() -> None:
+    pool = PoolScript(quarantine_after=2).opened()
+    block = pool.input(90, 5000)
+    for task_id in (1, 2):
+        pool.run(task_id, block, timeout_s=1.0, retries=5)
+        if task_id == 2:
+            pool.identified(2)
+        pool.at(pool.clock() + 1.0)
+        pool.at(pool.clock() + GRACE_S)
+        outcome = outcome_of(pool.reaped(), task_id)
+        assert isinstance(outcome, TaskTimeout)
+        assert not outcome.obeyed
+        if task_id == 1:
+            pool.identified(1)
+        pool.ready()
+    pool.run(3, block)
+    assert isinstance(outcome_of(pool.identified(3), 3), TaskQuarantined)
+
+
+def test_a_task_that_stops_at_its_deadline_when_told_to_is_no_strike() -> None:
+    pool = PoolScript(quarantine_after=1).opened()
+    pool.run(1, timeout_s=1.0)
+    pool.at(1.0)
+    assert isinstance(outcome_of(pool.failed(1, code="cancelled"), 1), TaskTimeout)
+    assert pool.statistics.quarantined == 0
+
+
 def test_a_worker_that_was_killed_because_its_caller_left_is_no_strike() -> None:
     pool = PoolScript(quarantine_after=1).opened()
     pool.run(1)

@@ -3,7 +3,8 @@
 It may have an answer in the worker's last words. It may never have been begun: then another worker gets it, once, because
 nothing has happened. Else it has killed its worker, or was killed with it, and nobody can say which: it fails, unless its
 caller wants it tried again, and then on a worker that no other task can have harmed before. Before it ends, its source is
-identified, so that content that kills again and again is known by its digest.
+identified, so that content that kills again and again is known by its digest. If a worker had to be killed because its task did
+not stop at the deadline, that is a strike against the content, too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .outcomes import of_death, of_stop
 from .quarantine import Quarantine
 from .queue import TaskQueue
 from .slot import Slot
-from .tasks import TaskRecord
+from .tasks import Stop, TaskRecord
 from .worker_state import WorkerEvent
 
 __all__ = ["Deaths", "was_begun"]
@@ -65,8 +66,10 @@ class Deaths:
                     return self._answers.settle(slot, task, message, claimed_block(slot, task, message))
         begun = event.status is None or was_begun(task, event)
         if task.stop is not None and report.reason is None:
-            died_by_itself = begun and slot.life.last is WorkerEvent.EXITED
-            commands = self._strike(task) if died_by_itself else []
+            died_by_itself = slot.life.last is WorkerEvent.EXITED
+            # not where the caller left, because the task might have ended in time
+            strikes = begun and (died_by_itself or task.stop is Stop.DEADLINE)
+            commands = self._strike(task) if strikes else []
             return commands + self._ledger.settle(task, of_stop(task, obeyed=False, running=report.running))
         self._ledger.end_grants(task)
         error = of_death(report)
