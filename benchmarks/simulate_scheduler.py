@@ -6,13 +6,19 @@ sharing. Some are done again with a budget of memory into which one large task f
 also told wrong estimates (lognormal, a factor of two).
 
 Printed for each: slowdown (time from coming to ending, in times of what the task costs) and wait by class of size, tenant and
-priority; the total time; Jain's index of what tenants were served relative to their weights while all compete; the most memory
-that running tasks really took; and what the core's decisions cost, by the number of tasks that wait.
+priority; how many equal tasks that came later passed one; the total time; Jain's index of what tenants were served relative to
+their weights while all compete; the most memory that running tasks really took; and what the core's decisions cost, by the
+number of tasks that wait.
+
+Then crowds of callers, each of which submits its next task when the last one has ended, with tasks whose cost varies by a
+factor of two around what the pool is told: waits under the core beside those at a semaphore.
 
     python benchmarks/simulate_scheduler.py [--trace mix80] [--picture docs/pictures/scheduler.svg]
 
-Expected, and checked (exit code 1): no worker is idle while there is memory for the task that is next; nobody is overtaken by a
-task that came more than the stated bound later; where estimates are right, no more memory is taken than the budget.
+Expected, and checked (exit code 1): no worker is idle while there is memory for the task that is next; no task is overtaken
+by one that came after more than the stated bound of work; where estimates are right, no more memory is taken than the budget;
+in a crowd no task passes an equal one; and callers with one picture wait at most 1.2 times as long as at a semaphore, at the
+99th percentile.
 """
 
 from __future__ import annotations
@@ -23,8 +29,9 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
-from simulation.checks import overtaken_for_too_long
-from simulation.figures import Figures, figures_of
+from simulation.callers import CROWDS, Crowd, first_come, offloop
+from simulation.checks import overtaken_for_too_long, passed_by_equals
+from simulation.figures import Figures, figures_of, percentile
 from simulation.models import first_come_first_served, processor_sharing, shortest_first
 from simulation.schedule import Schedule
 from simulation.the_core import Replay, cost_per_task
@@ -32,6 +39,7 @@ from simulation.traces import TRACES, Trace, misjudged
 
 SMOKE_TASKS = 2_000
 FACTOR = 2.0  # by which wrong estimates are wrong
+P99_OF_FIRST_COME = 1.2
 TIGHT = 1.25  # a small budget, in times of the largest task
 MODELS: dict[str, Callable[..., Schedule]] = {
     "first come": first_come_first_served,
@@ -61,7 +69,7 @@ def show(name: str, figures: Figures, seconds: float) -> None:
         print(
             f"    {group_name:10}{group.tasks:9,}"
             f"{group.mean_slowdown:12,.2f}{group.p95_slowdown:10,.2f}{group.max_slowdown:11,.1f}"
-            f"{group.mean_wait_s:12,.3f}{group.p95_wait_s:9,.3f}{group.max_wait_s:9,.3f}  {lost}"
+            f"{group.mean_wait_s:12,.3f}{group.p95_wait_s:9,.3f}{group.max_wait_s:9,.3f}{group.max_passed:9,}  {lost}"
         )
 
 
@@ -69,7 +77,7 @@ def replay(trace: Trace, seed: int) -> list[str]:
     """Every policy on one trace; returns what was broken."""
     tight = round(TIGHT * trace.largest_bytes)
     print(f"\n{trace.name}: {len(trace.arrivals):,} tasks, {trace.workers} workers; a tight budget is {tight >> 20:,} MiB")
-    print(f"{'':14}{'tasks':>9}{'slowdown':>12}{'p95':>10}{'most':>11}{'wait, s':>12}{'p95':>9}{'most':>9}")
+    print(f"{'':14}{'tasks':>9}{'slowdown':>12}{'p95':>10}{'most':>11}{'wait, s':>12}{'p95':>9}{'most':>9}{'passed':>9}")
     for name, model in MODELS.items():
         began = perf_counter()
         schedule = model(trace, tight) if name.endswith("tight") else model(trace)
@@ -92,12 +100,46 @@ def replay_core(name: str, trace: Trace, budget_bytes: int | None, *, wrong: boo
     held_back = run.held_back_s / figures.total_s / trace.workers
     print(f"    {run.cpu_s / len(trace.arrivals) * 1e6:.0f} us of a processor for each task, all included; ", end="")
     print(f"{held_back:.1%} of the workers' time idle while tasks waited", run.refusals or "")
-    broken = overtaken_for_too_long(trace, schedule) + run.idle_in_vain
+    broken = overtaken_for_too_long(trace, schedule, wrong=FACTOR if "wrong" in name else 1.0) + run.idle_in_vain
     if budget_bytes is not None and figures.peak_bytes > budget_bytes:
         print(f"    the budget was exceeded by {figures.peak_bytes / budget_bytes - 1:.0%}")
         if not wrong:
             broken.append(f"{figures.peak_bytes:,} bytes were taken of {budget_bytes:,}")
     return [f"{name}: {what}" for what in broken]
+
+
+def show_crowds(tasks: int, seed: int) -> list[str]:
+    """Closed loops, beside a semaphore; returns what was broken."""
+    print(f"\nwaits of callers that submit again at once, s; {tasks:,} tasks each")
+    print(f"{'':36}{'p50':>9}{'p99':>9}{'most':>9}{'p99 / first come':>18}{'passed':>9}")
+    broken: list[str] = []
+    for crowd in CROWDS:
+        fifo = show_crowd("first come", crowd, first_come(crowd, tasks, seed), None)
+        trace, schedule = offloop(crowd, tasks, seed)
+        p99 = show_crowd("offloop", crowd, (trace, schedule), fifo)
+        if passed_by_equals(trace, schedule):
+            broken.append(f"{crowd.name}: equal tasks passed each other")
+        if len(crowd.pictures) == 1 and p99 > P99_OF_FIRST_COME * fifo:
+            broken.append(f"{crowd.name}: the p99 of waits is {p99:.3f} s, and {fifo:.3f} s at a semaphore")
+    return broken
+
+
+def show_crowd(policy: str, crowd: Crowd, ran: tuple[Trace, Schedule], fifo_p99_s: float | None) -> float:
+    """One row for all tasks, and one for each of several pictures; returns the 99th percentile of all waits."""
+    trace, schedule = ran
+    waits_s = [began - arrival.at for arrival, began in zip(trace.arrivals, schedule.began, strict=True)]
+    passed = passed_by_equals(trace, schedule)
+    print(f"  {crowd.name}, {policy}")
+    everything = sorted(waits_s)
+    groups = {"all": everything}
+    if len(crowd.pictures) > 1:
+        for kind in crowd.pictures:
+            groups[kind] = sorted(wait for wait, arrival in zip(waits_s, trace.arrivals, strict=True) if arrival.kind == kind)
+    for name, group in groups.items():
+        ratio = "" if fifo_p99_s is None else f"{percentile(group, 99) / fifo_p99_s:.2f}"
+        figures = "".join(f"{seconds:9.3f}" for seconds in (percentile(group, 50), percentile(group, 99), group[-1]))
+        print(f"    {name:32}{figures}{ratio:>18}" + (f"{max(passed.values(), default=0):9,}" if name == "all" else ""))
+    return percentile(everything, 99)
 
 
 def show_costs(tasks: int) -> None:
@@ -115,6 +157,8 @@ def main() -> int:
     broken: list[str] = []
     for name in options.trace or TRACES:
         broken += replay(TRACES[name](tasks, options.seed), options.seed)
+    if not options.trace:
+        broken += show_crowds(max(tasks // 10, 1_000), options.seed)
     show_costs(tasks)
     if options.picture is not None:
         from simulation.picture import draw

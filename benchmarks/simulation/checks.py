@@ -2,36 +2,65 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import defaultdict
-from math import inf, isnan
+from itertools import accumulate
+from math import isnan
 
 from .schedule import Schedule
 from .the_core import HELD_S, OVERTAKEN_S, OVERTAKEN_S_PER_CLASS
-from .traces import Trace
+from .traces import Arrival, Trace
 
-__all__ = ["overtaken_for_too_long"]
+__all__ = ["overtaken_for_too_long", "passed_by_equals"]
 
 
-def overtaken_for_too_long(trace: Trace, schedule: Schedule) -> list[str]:
-    """No task begins after one of its tenant's that came more than the bound later; tenants pass each other by their shares.
+def overtaken_for_too_long(trace: Trace, schedule: Schedule, *, wrong: float = 1.0) -> list[str]:
+    """No task begins after one of its tenant that came after more work than the bound; tenants pass each other by their shares.
 
-    One that waits for memory is passed by others for longer: for a while by any, then until what runs by then has ended.
+    Work is counted as the pool is told it, in seconds of all workers. A task that waits for memory is passed for longer: for a
+    while by any, then until the tasks that run by then have ended. The factor `wrong` is how far told work may be off.
     """
     held_s = 0.0 if schedule.budget_bytes is None else HELD_S + max(arrival.cost_s for arrival in trace.arrivals)
+    clock = [0.0, *accumulate(arrival.estimated_s / trace.workers for arrival in trace.arrivals)]  # before each arrival
     by_start = sorted((began, number) for number, began in enumerate(schedule.began) if not isnan(began))
-    latest: dict[str | None, dict[int, float]] = defaultdict(dict)  # when the last that has begun had come
+    latest: dict[str | None, dict[int, int]] = defaultdict(dict)  # number of the last task to come among those that have begun
     broken: list[str] = []
     for _, number in by_start:
         arrival = trace.arrivals[number]
-        for priority, came in latest[arrival.tenant].items():
-            late_s = came - arrival.at - OVERTAKEN_S - held_s - OVERTAKEN_S_PER_CLASS * max(priority - arrival.priority, 0)
-            if late_s > 0:
-                broken.append(
-                    f"task {number} was overtaken by one that came {came - arrival.at:.1f} s later, {late_s:.1f} too many"
-                )
+        for priority, other in latest[arrival.tenant].items():
+            bound_s = wrong * (OVERTAKEN_S + OVERTAKEN_S_PER_CLASS * max(priority - arrival.priority, 0))
+            passed_s = clock[other] - clock[number]
+            if passed_s <= bound_s:
+                continue
+            reached = trace.arrivals[bisect_left(clock, clock[number] + bound_s) - 1].at  # when the bound was reached
+            if trace.arrivals[other].at - reached > held_s:
+                broken.append(f"task {number} was overtaken by one that came after {passed_s:.1f} s more work, not {bound_s:g}")
                 break
         if number in schedule.beyond:
             continue
-        classes = latest[arrival.tenant]
-        classes[arrival.priority] = max(classes.get(arrival.priority, -inf), arrival.at)
+        last = latest[arrival.tenant]
+        last[arrival.priority] = max(last.get(arrival.priority, -1), number)
     return broken
+
+
+def passed_by_equals(trace: Trace, schedule: Schedule) -> dict[int, int]:
+    """How many equal tasks came after a task and began before it, by its number; tasks that were not passed are left out.
+
+    Tasks are equal if the pool is told the same about them.
+    """
+    equals: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for number, arrival in enumerate(trace.arrivals):
+        if not isnan(schedule.began[number]):
+            equals[_told(arrival)].append(number)
+    passed: dict[int, int] = {}
+    for numbers in equals.values():
+        later: list[float] = []  # when those that came later began
+        for number in reversed(numbers):
+            if count := bisect_left(later, schedule.began[number]):
+                passed[number] = count
+            insort(later, schedule.began[number])
+    return passed
+
+
+def _told(arrival: Arrival) -> tuple[object, ...]:
+    return arrival.kind, arrival.estimated_s, arrival.estimated_bytes, arrival.tenant, arrival.priority

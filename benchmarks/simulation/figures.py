@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil, isnan
 
 import msgspec
 
+from .checks import passed_by_equals
 from .schedule import Schedule
 from .traces import SIZES, Arrival, Trace, size_of
 
@@ -26,6 +27,7 @@ class GroupFigures(msgspec.Struct, frozen=True):
     mean_wait_s: float
     p95_wait_s: float
     max_wait_s: float
+    max_passed: int  # by so many equal tasks that came later, the one that suffered most
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -40,13 +42,14 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 def figures_of(trace: Trace, schedule: Schedule) -> Figures:
+    passed = passed_by_equals(trace, schedule)
     numbers: dict[str, list[int]] = {size: [] for size in SIZES}
     for number, arrival in enumerate(trace.arrivals):
         for group in _groups_of(arrival):
             numbers.setdefault(group, []).append(number)
     return Figures(
         schedule.policy,
-        {group: _group_figures(trace, schedule, members) for group, members in numbers.items() if members},
+        {group: _group_figures(trace, schedule, members, passed) for group, members in numbers.items() if members},
         max(ended for ended in schedule.ended if not isnan(ended)) - trace.arrivals[0].at,
         _fairness(trace, schedule),
         max(nbytes for _, nbytes in memory_over_time(trace, schedule)),
@@ -89,14 +92,14 @@ def _groups_of(arrival: Arrival) -> list[str]:
     return groups
 
 
-def _group_figures(trace: Trace, schedule: Schedule, numbers: list[int]) -> GroupFigures:
+def _group_figures(trace: Trace, schedule: Schedule, numbers: list[int], passed: Mapping[int, int]) -> GroupFigures:
     slow = slowdowns(trace, schedule, numbers)
     waits = sorted(
         schedule.began[number] - trace.arrivals[number].at for number in numbers if not isnan(schedule.ended[number])
     )
     stopped = sum(number in schedule.stopped for number in numbers)
     if not slow:
-        return GroupFigures(len(numbers), len(numbers) - stopped, stopped, *(0.0,) * 6)
+        return GroupFigures(len(numbers), len(numbers) - stopped, stopped, *(0.0,) * 6, 0)
     return GroupFigures(
         len(numbers),
         len(numbers) - len(waits),
@@ -107,6 +110,7 @@ def _group_figures(trace: Trace, schedule: Schedule, numbers: list[int]) -> Grou
         sum(waits) / len(waits),
         percentile(waits, 95),
         waits[-1],
+        max((passed.get(number, 0) for number in numbers), default=0),
     )
 
 

@@ -15,7 +15,8 @@ from offloop.core.commands import Command, FetchPages, KillWorker, Send, SettleT
 from offloop.core.core_settings import CoreSettings
 from offloop.core.dispatch import HELD_S
 from offloop.core.events import Event, PagesReserved, PoolStarted, TaskSubmitted, TimePassed, WorkerReaped, WorkerReported
-from offloop.core.order import CLASS_S, MAX_PATIENCE_S
+from offloop.core.order import CLASS_S
+from offloop.core.patience import MAX_PATIENCE_S
 from offloop.core.pool_state import PoolState
 from offloop.core.tasks import Completed, TaskSpec
 from offloop.operation import Estimate
@@ -161,7 +162,7 @@ def spec_of(arrival: Arrival) -> TaskSpec:
     """What the pool is told of a task beforehand."""
     return TaskSpec(
         source=EncodedAt(None),
-        stages=_stages(size_of(arrival.cost_s)),
+        stages=_stages(arrival.kind or size_of(arrival.cost_s)),
         timeout_s=None,
         estimate=Estimate(peak_bytes=arrival.estimated_bytes, work_s=arrival.estimated_s),
         priority=arrival.priority,

@@ -31,6 +31,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     priority: int = 0
     estimated_s: float = 0.0
     estimated_bytes: int = 0
+    kind: str = ""  # of pipeline; by size if empty
 
 
 class Trace(msgspec.Struct, frozen=True):

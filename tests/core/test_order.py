@@ -1,4 +1,4 @@
-"""Cheap before dear, classes, and tenants."""
+"""Cheap before dear, priorities, and tenants."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections import Counter
 
 import pytest
 
-from offloop.core.order import CLASS_S, MAX_PATIENCE_S, PATIENCE, Order
+from offloop.core.order import CLASS_S, Order
+from offloop.core.patience import MAX_PATIENCE_S, patience_s
 from offloop.core.tasks import TaskRecord, TaskSpec
 from offloop.wire.handles import EncodedAt
 
 
 def task(task_id: int, came: float = 0.0, cost_s: float = 0.01, *, priority: int = 0, tenant: str | None = None) -> TaskRecord:
     spec = TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None, priority=priority, tenant=tenant)
-    return TaskRecord(task_id, came, spec, cost_s=cost_s)
+    return TaskRecord(task_id, came, spec, cost_s=cost_s, arrived_s=came, place_s=came + patience_s(cost_s))
 
 
 def order_of(*tasks: TaskRecord, weights: dict[str, float] | None = None) -> Order:
@@ -43,7 +44,7 @@ def test_of_tasks_that_cost_the_same_the_one_that_came_first_is_first() -> None:
     assert drained(order_of(task(3, 3.0), task(1, 1.0), task(2, 2.0))) == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("cost_s", "patience_s"), [(0.1, 0.1 * PATIENCE), (100.0, MAX_PATIENCE_S)])
+@pytest.mark.parametrize(("cost_s", "patience_s"), [(0.1, patience_s(0.1)), (100.0, MAX_PATIENCE_S)])
 def test_nothing_is_overtaken_by_what_comes_after_its_patience(cost_s: float, patience_s: float) -> None:
     dear = task(1, 0.0, cost_s)
     assert drained(order_of(dear, task(2, patience_s - 0.01, 0.0))) == [2, 1]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
-from simulation.checks import overtaken_for_too_long
-from simulation.figures import figures_of, memory_over_time
+from simulation.callers import CROWDS, Crowd, first_come, offloop
+from simulation.checks import overtaken_for_too_long, passed_by_equals
+from simulation.figures import figures_of, memory_over_time, percentile
 from simulation.models import first_come_first_served, processor_sharing, shortest_first
 from simulation.schedule import Schedule
 from simulation.the_core import Replay
@@ -72,10 +74,12 @@ def test_fairness_is_relative_to_the_weights() -> None:
 
 
 def test_who_is_overtaken_for_too_long_is_found() -> None:
-    arrivals = [Arrival(0.0, 1.0, 1), Arrival(29.0, 1.0, 1), Arrival(31.0, 1.0, 1)]
+    arrivals = [Arrival(at, work_s, 1, estimated_s=work_s) for at, work_s in ((0.0, 1.0), (1.0, 28.5), (2.0, 1.0))]
     trace = Trace("three", arrivals, workers=1)
-    assert overtaken_for_too_long(trace, Schedule("", [40.0, 30.0, 50.0], [41.0, 31.0, 51.0])) == []
-    assert len(overtaken_for_too_long(trace, Schedule("", [40.0, 30.0, 32.0], [41.0, 31.0, 33.0]))) == 1
+    assert overtaken_for_too_long(trace, Schedule("", [70.0, 30.0, 80.0], [71.0, 58.5, 81.0])) == []
+    assert overtaken_for_too_long(trace, Schedule("", [70.0, 30.0, 60.0], [71.0, 58.5, 61.0])) == []
+    later = Trace("three", [*arrivals[:2], msgspec.structs.replace(arrivals[1], at=1.5), arrivals[2]], workers=1)
+    assert len(overtaken_for_too_long(later, Schedule("", [90.0, 20.0, 50.0, 80.0], [91.0, 48.5, 78.5, 81.0]))) == 1
 
 
 @pytest.mark.parametrize("name", TRACES)
@@ -91,7 +95,7 @@ def test_the_core_breaks_no_promise_on_a_trace(name: str) -> None:
     replay = Replay(trace)
     schedule = replay.run()
     assert replay.idle_in_vain == []
-    assert overtaken_for_too_long(trace, schedule) == []
+    assert overtaken_for_too_long(trace, schedule, wrong=2.0) == []
 
 
 @pytest.mark.parametrize("name", TRACES)
@@ -101,6 +105,32 @@ def test_where_memory_is_scarce_and_estimates_are_right_the_core_keeps_the_budge
     replay = Replay(trace, budget_bytes)
     assert figures_of(trace, replay.run()).peak_bytes <= budget_bytes
     assert (replay.idle_in_vain, replay.refusals) == ([], {})
+
+
+def test_equal_tasks_that_passed_each_other_are_found() -> None:
+    arrivals = [Arrival(float(number), 1.0, 1, kind=kind) for number, kind in enumerate("aabaa")]
+    schedule = Schedule("", [4.0, 1.0, 0.0, 2.0, 5.0], [5.0, 2.0, 1.0, 3.0, 6.0])
+    assert passed_by_equals(Trace("five", arrivals, workers=2), schedule) == {0: 2}
+
+
+@pytest.mark.parametrize("crowd", CROWDS, ids=lambda crowd: crowd.name)
+@pytest.mark.parametrize("noise", [2.0, 4.0])
+def test_equal_work_is_served_in_the_order_of_arrival_however_noisy_its_cost_is(crowd: Crowd, noise: float) -> None:
+    noisy = msgspec.structs.replace(crowd, noise=noise)
+    for seed in range(3):
+        trace, schedule = offloop(noisy, 1_500, seed)
+        assert passed_by_equals(trace, schedule) == {}
+
+
+@pytest.mark.parametrize("callers", [20, 200])
+def test_callers_with_one_picture_wait_as_long_as_at_a_semaphore(callers: int) -> None:
+    crowd = Crowd("one picture", callers, {"picture": (1.0, 0.02)}, noise=4.0)
+    waits: list[list[float]] = []
+    for policy in (first_come, offloop):
+        trace, schedule = policy(crowd, 2_000, 1)
+        waits.append(sorted(began - arrival.at for arrival, began in zip(trace.arrivals, schedule.began, strict=True)))
+    for percent in (50, 99, 100):
+        assert percentile(waits[1], percent) <= 1.02 * percentile(waits[0], percent)
 
 
 def test_in_an_overload_the_core_keeps_its_bound_where_shortest_first_does_not() -> None:

@@ -9,7 +9,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offloop.core.order import CLASS_S, MAX_PATIENCE_S, PATIENCE, Order
+from offloop.core.order import CLASS_S, Order
+from offloop.core.patience import patience_s
 from offloop.core.tasks import TaskRecord, TaskSpec
 from offloop.wire.handles import EncodedAt
 
@@ -48,12 +49,9 @@ def records(arrivals: list[Arrival]) -> list[TaskRecord]:
     for number, arrival in enumerate(arrivals):
         now += arrival.after_s
         spec = TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None, priority=arrival.priority, tenant=arrival.tenant)
-        found.append(TaskRecord(number, now, spec, cost_s=arrival.cost_s))
+        place_s = now + patience_s(arrival.cost_s)  # on a work clock that goes as fast as time
+        found.append(TaskRecord(number, now, spec, cost_s=arrival.cost_s, place_s=place_s))
     return found
-
-
-def patience(task: TaskRecord) -> float:
-    return min(task.cost_s * PATIENCE, MAX_PATIENCE_S)
 
 
 def of(task: TaskRecord) -> TaskSpec:
@@ -91,7 +89,7 @@ def test_within_a_tenant_nothing_is_overtaken_by_what_came_after_its_patience(ar
             if of(later).tenant != of(waiting).tenant or place[later.task_id] > place[waiting.task_id]:
                 continue
             head_start = max(of(later).priority - of(waiting).priority, 0) * CLASS_S
-            assert later.submitted_at <= waiting.submitted_at + patience(waiting) + head_start
+            assert later.submitted_at <= waiting.submitted_at + patience_s(waiting.cost_s) + head_start
 
 
 @given(

@@ -12,7 +12,7 @@ from offloop.core.commands import FetchPages, Send, SettleTask
 from offloop.core.core_settings import CoreSettings
 from offloop.core.dispatch import HELD_S
 from offloop.core.events import PagesRefused, PoolStarted, TaskSubmitted, WorkerReported, WorkerSpawned
-from offloop.core.order import MAX_PATIENCE_S, PATIENCE
+from offloop.core.patience import patience_s
 from offloop.core.pool_state import PoolState
 from offloop.core.tasks import TaskSpec
 from offloop.operation import Estimate
@@ -105,7 +105,7 @@ def test_a_large_task_is_not_passed_for_ever(
     room = LIMIT - workers * WORKER
     pool.submit(large, room - 20 * MIB, large_s, large_s, "large" if tenants else None)
     # what came before it and shortly after, by rank; then the estimates of what runs; then only what is beside it
-    ahead_s = min(large_s * PATIENCE, MAX_PATIENCE_S) * 1.5 + 3 * takes_s + 1.0
+    ahead_s = patience_s(large_s) * workers / at_once * 1.5 + 3 * takes_s + 1.0
     bound = 2 * (ahead_s + HELD_S + takes_s * workers)
     when = 0.0
     while large not in pool.started_at and when < bound:

@@ -43,6 +43,7 @@ class Admission:
     def submitted(self, task: TaskRecord, nbytes: int) -> QueueFull | None:
         """A task came, with a source of so many bytes; zero: that is not known yet."""
         settings = self._settings
+        task.arrived_s = self._queue.order.clock_s
         if settings.max_queue is None and settings.max_queue_bytes is None:
             return None
         others = len(self._ledger) - 1
@@ -54,7 +55,7 @@ class Admission:
     def estimated(self, task: TaskRecord, spec: TaskSpec, nbytes: int, now: float) -> list[Command]:
         """It is known what a task is likely to take, and its source is yet to be brought in."""
         task.spec, task.nbytes, task.appraised = spec, nbytes, True
-        self._dispatch.estimates.fill_in(task)
+        self._estimate(task)
         refusal = self._refusal(task, now)
         return [] if refusal is None else self._ledger.settle(task, refusal)
 
@@ -64,7 +65,7 @@ class Admission:
         assert spec is not None
         if not task.appraised:
             task.nbytes = 0 if spec.source.block is None else spec.source.block.nbytes
-            self._dispatch.estimates.fill_in(task)
+            self._estimate(task)
             refusal = self._refusal(task, now)
             if refusal is not None:
                 return self._ledger.settle(task, refusal)
@@ -83,6 +84,11 @@ class Admission:
             return self._ledger.settle(task, refusal)
         return self._dispatch.enter(task, now)
 
+    def _estimate(self, task: TaskRecord) -> None:
+        """Write down what the task is likely to take, and move the work clock on by it."""
+        self._dispatch.estimates.fill_in(task)
+        self._queue.order.clock_s += task.cost_s / max(self._crew.limit, 1)
+
     def _refusal(self, task: TaskRecord, now: float) -> _Refusal | None:
         """Why a task is not taken, now that it is known what it is likely to take."""
         spec = task.spec
@@ -93,7 +99,7 @@ class Admission:
             return too_many
         if spec.queue_timeout_s is not None and (too_late := self._too_late(task, spec.queue_timeout_s, now)):
             return too_late
-        if spec.timeout_s is not None and task.cost_s > spec.timeout_s * _HOPELESS:
+        if spec.timeout_s is not None and task.steady_cost_s > spec.timeout_s * _HOPELESS:
             return self._too_long(task, spec.timeout_s, now)
         return None
 
@@ -117,10 +123,10 @@ class Admission:
         """Tasks like it take far longer than it may; by its plugin's word too, as others of its kind may be of another size."""
         assert task.spec is not None
         estimate = task.spec.estimate
-        said_s = task.cost_s if estimate is None else estimate.work_s
+        said_s = task.steady_cost_s if estimate is None else estimate.work_s
         if said_s <= limit_s * _HOPELESS or not self._dispatch.estimates.knows(task):
             return None
         if now >= self._next_trial_at:
             self._next_trial_at = now + _TRIAL_EVERY_S
             return None
-        return TaskTimeout(limit_s, expected_s=task.cost_s)
+        return TaskTimeout(limit_s, expected_s=task.steady_cost_s)

@@ -94,7 +94,7 @@ class Dispatch:
         if (
             slot is not None
             and not (self.queue.for_any or self.queue.for_fresh)
-            and (task.cost_s < _LARGE_S or self.preparing() <= 1)  # a large one waits a moment for what comes with it
+            and (task.steady_cost_s < _LARGE_S or self.preparing() <= 1)  # a large one waits a moment for what comes with it
             and (not self.budget.running or self.budget.fits(task))
         ):
             return self.send(slot, task, now)
@@ -116,7 +116,7 @@ class Dispatch:
         if task.charged_s is not None:
             self.queue.order.took(task, now - task.dispatched_at)
         if answer is not None and task.stop is None:
-            self.estimates.learn(task, answer, now - task.dispatched_at, first=first)
+            self.estimates.learn(task, answer, now - task.dispatched_at, first=first, clock_s=self.queue.order.clock_s)
 
     @property
     def large_everywhere(self) -> bool:
@@ -134,7 +134,7 @@ class Dispatch:
             self.spent_a_worker = True
         task.dispatches += 1
         task.dispatched_at = now
-        if task.cost_s >= _LARGE_S:
+        if task.steady_cost_s >= _LARGE_S:
             self.wanted_helpers = max(self.wanted_helpers, 1)
         elif now - task.prepared_at > _PATIENCE_S and self.crew.full and self.queue:
             self.wanted_helpers = self.crew.helpers + 1
@@ -150,7 +150,7 @@ class Dispatch:
                 grant = Handle(OUTBOX, slot.standing.offset, FIRST_GRANT_NBYTES, slot.standing.generation)
             else:
                 fetch = self._supply.prime(slot.outbox_id, FIRST_GRANT_NBYTES)  # for the next task
-        threads = 1 if task.cost_s < _WORTH_THREADS_S else self._threads()
+        threads = 1 if task.steady_cost_s < _WORTH_THREADS_S else self._threads()
         run = Run(
             task.task_id,
             spec.source,
@@ -188,12 +188,12 @@ class Dispatch:
         held = first if held is None and not budget.fits(first) else held
         if self._is_early(first, now):
             most_s = min(_LARGE_S, inf if most_s is None else most_s)
-        elif held is None and (most_s is None or first.cost_s <= most_s):
+        elif held is None and (most_s is None or first.steady_cost_s <= most_s):
             return first
         until, beside_bytes = (None, 0.0) if held is None else self._opening_for(held, now)
         others = order.after_first(_LOOK_AT)
         for task in others if held is None or held is first else chain((first,), others):
-            if (most_s is not None and task.cost_s > most_s) or not budget.fits(task):
+            if (most_s is not None and task.steady_cost_s > most_s) or not budget.fits(task):
                 continue
             if until is None or now + task.cost_s <= until or budget.needed_bytes(task) <= beside_bytes:
                 return task
@@ -201,9 +201,9 @@ class Dispatch:
 
     def _is_early(self, task: TaskRecord, now: float) -> bool:
         """Whether a large task should wait a moment for those that came with it."""
-        if task.cost_s < _LARGE_S or not self.preparing():
+        if task.steady_cost_s < _LARGE_S or not self.preparing():
             return False
-        may_begin_at = task.prepared_at + min(task.cost_s * _MOMENT_SHARE, _MOMENT_S)
+        may_begin_at = task.prepared_at + min(task.steady_cost_s * _MOMENT_SHARE, _MOMENT_S)
         if now >= may_begin_at:
             return False
         self.wake_at = may_begin_at
@@ -224,7 +224,7 @@ class Dispatch:
 
     def _large_costs(self) -> list[float]:
         """What the large tasks that run take, in seconds."""
-        return [task.cost_s for task in self.crew.tasks_at_work if task.cost_s >= _LARGE_S]
+        return [task.steady_cost_s for task in self.crew.tasks_at_work if task.steady_cost_s >= _LARGE_S]
 
     def _threads(self) -> int:
         """A large task gets its share of all processors, if nobody who waits could use them."""

@@ -17,6 +17,7 @@ import msgspec
 
 from ..wire.messages import Done, Failed
 from .histogram import Recorder
+from .patience import SteadyFactor, patience_s
 from .tasks import TaskRecord, TaskSpec
 
 __all__ = ["DEFAULT_PEAK_BYTES", "DEFAULT_PEAK_BYTES_PER_BYTE", "Estimates"]
@@ -50,6 +51,7 @@ class _Correction:
 
     def __init__(self) -> None:
         self.time = 1.0
+        self.steady_time = SteadyFactor()  # the same, changed on strong evidence only
         self.memory = 1.0
         self.distance = 0.0  # that memory usually is from that
         self.tasks = 0
@@ -75,9 +77,13 @@ class Estimates:
         cost_s, peak_bytes = _said_of(task, spec)
         if spec.estimate is not None:
             task.output_bytes = spec.estimate.output_bytes
+        task.said_s = cost_s
+        task.place_s = task.arrived_s + patience_s(cost_s)
         if self._corrections:
             correction = self._corrections.get(_kind_of(task, spec))
             if correction is not None:
+                task.steady = correction.steady_time
+                task.place_s = task.steady.place_s(task.arrived_s, cost_s)
                 cost_s *= correction.time
                 factor = correction.memory_factor
                 if factor != 1.0:
@@ -95,12 +101,15 @@ class Estimates:
         correction = self._corrections.get(_kind_of(task, task.spec))
         return correction is not None and correction.tasks >= _SEVERAL
 
-    def learn(self, task: TaskRecord, answer: Done | Failed, seconds: float, *, first: bool = False) -> None:
+    def learn(
+        self, task: TaskRecord, answer: Done | Failed, seconds: float, *, first: bool = False, clock_s: float = 0.0
+    ) -> None:
         """Correct the estimates of the task's kind by what the task took: a worker was busy with it for `seconds`.
 
         What the worker says is believed within limits. A worker's first task says nothing of time, because plugins were loaded
         in it. A task that failed says nothing: where a header lies, everything it led to is wrong. With one exception: a task
         without an estimate that ran into its limit shows that our own guess is too low, and nothing else could show it.
+        `clock_s` is the time on the work clock.
         """
         if seconds < _NOT_WORTH_LEARNING_S and task.nbytes < _NOT_WORTH_LEARNING_NBYTES:
             return
@@ -118,17 +127,19 @@ class Estimates:
             _note_factor(correction)
             return
         if not first:
-            self._learn_time(correction, task, _busy_s(answer, seconds), said_s)
+            self._learn_time(correction, task, _busy_s(answer, seconds), said_s, clock_s)
         if answer.peak_bytes > 0:
             self.memory_ratios.record(min(answer.peak_bytes / max(task.peak_bytes, 1), _MOST_RATIO))
             _follow_peak(correction, _bounded((answer.peak_bytes + _NOISE_BYTES) / (said_bytes + _NOISE_BYTES)))
             _note_factor(correction)
 
-    def _learn_time(self, correction: _Correction, task: TaskRecord, busy_s: float, said_s: float) -> None:
+    def _learn_time(self, correction: _Correction, task: TaskRecord, busy_s: float, said_s: float, clock_s: float) -> None:
         assert task.spec is not None
         self.time_ratios.record(busy_s / max(task.cost_s, _LEAST_S))
         factor = busy_s / said_s
-        _follow(correction, factor if task.spec.estimate is None else _bounded(factor))
+        factor = factor if task.spec.estimate is None else _bounded(factor)
+        _follow(correction, factor)
+        correction.steady_time.observe(factor, clock_s)
 
     def _touch(self, kind: _Kind) -> _Correction:
         correction = self._corrections.pop(kind, None) or _Correction()

@@ -1,13 +1,14 @@
-"""Who is next: cheap before dear with a bound, classes before each other with a bound, and fair shares between tenants.
+"""Order of waiting tasks: within a tenant by place and priority, between tenants by fair shares of the workers' time.
 
-Within one tenant a task's rank is a time: when it came, plus a patience that grows with its cost, minus a head start for its
-class. The lowest rank is next. So a thumbnail that came a little later goes before a panorama, and the order is never
-unfair for ever: a task is only overtaken by tasks that come within its patience after it (`MAX_PATIENCE_S` at most, and
-`CLASS_S` more for each class that they are above it).
+Places are times on the work clock. It counts the work that has come to the pool: each task moves it on by the task's cost over
+the number of tasks that may run at once, so it goes as fast as a real clock while work comes as fast as it is done. The place
+of a task is the time of its submission plus its patience, which grows with its cost (`patience`). A head start for its
+priority is subtracted, and the lowest rank is next. So a thumbnail passes a panorama that came before it, and a task is passed
+by a bounded amount of later work: its patience at most, and `CLASS_S` more for each priority above its own. Tasks of the same
+cost and priority are served in the order of their submission.
 
-Between tenants it is fair shares of the workers' time (`shares`). Nobody waits while a worker is free.
-
-The order says who is next. Whether that one can start is a question of memory, which `dispatch` asks.
+Between tenants the order is that of `shares`. Tasks wait only while no worker is free. Whether the next task can start
+is a question of memory, which `dispatch` asks.
 """
 
 from __future__ import annotations
@@ -21,13 +22,11 @@ from .ranking import Ranking
 from .shares import Shares
 from .tasks import TaskRecord
 
-__all__ = ["CLASS_S", "MAX_PATIENCE_S", "PATIENCE", "Order"]
+__all__ = ["CLASS_S", "Order"]
 
-PATIENCE = 100.0  # a task lets others pass for so many times what it costs itself...
-MAX_PATIENCE_S = 30.0  # ...but never longer
 _MOST_TENANTS = 32  # that are looked at for tasks to be let past the first
 
-CLASS_S = 10.0  # head start of a priority over the one below
+CLASS_S = 10.0  # head start of a priority over the one below, on the work clock
 
 
 class Order:
@@ -35,6 +34,7 @@ class Order:
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self._shares = Shares(weights)
+        self.clock_s = 0.0  # the work clock: work that has come, in seconds of the whole pool
         self.by_priority: Counter[int] = Counter()  # how many of each class
         self.tasks: dict[int, TaskRecord] = {}  # by number
         self._lines: dict[str | None, Ranking] = {}  # of each tenant that has something waiting
@@ -141,5 +141,4 @@ class Order:
 
 def _rank(task: TaskRecord) -> float:
     assert task.spec is not None
-    patience = min(task.cost_s * PATIENCE, MAX_PATIENCE_S)
-    return task.submitted_at + patience - task.spec.priority * CLASS_S
+    return task.place_s - task.spec.priority * CLASS_S

@@ -13,6 +13,7 @@ from ..operation import Estimate
 from ..wire.handles import EncodedAt, RasterAt, WrittenTo
 from ..wire.messages import Stage
 from .blocks import Block
+from .patience import SteadyFactor
 
 __all__ = ["Completed", "Stop", "TaskRecord", "TaskSpec"]
 
@@ -56,13 +57,17 @@ class TaskRecord(msgspec.Struct, eq=False):
     queued_bytes: int = 0  # of it, as long as no worker has the task
     prepared_at: float = 0.0  # when its source was in place
     cost_s: float = 0.0  # of a worker's time, as far as can be told
+    said_s: float = 0.0  # of a worker's time, without what was learned
+    steady: SteadyFactor | None = None  # of its kind, if anything was learned of that before
+    arrived_s: float = 0.0  # time of its submission on the work clock
+    place_s: float = 0.0  # its place there among tasks of its priority: it waits behind work that comes until then
     peak_bytes: int = 0  # of private memory, as far as can be told
     output_bytes: int = 0  # of result memory, as far as can be told
     charged_s: float | None = None  # of its tenant's share, while it runs; None: nobody competed for it
     charged_bytes: int = 0  # of the budget, while it runs...
     owed_bytes: int = 0  # ...and of that, result memory beyond what it was granted
     held_at: float | None = None  # when it was next, and there was no memory for it
-    rank: float = 0.0  # its place among those of its tenant that wait
+    rank: float = 0.0  # its place among those of its tenant that wait, with its priority
     dispatches: int = 0  # how often it was sent to a worker
     dispatched_at: float = 0.0  # when it was last
     timed: int = 0  # how many of those dispatches have ended, and are counted in the histograms
@@ -72,6 +77,11 @@ class TaskRecord(msgspec.Struct, eq=False):
     needs: int = 0  # how often it asked for memory
     needed_bytes: int | None = None  # it waits for a grant of so many bytes
     refused: MemoryLimitExceeded | None = None  # the memory that it was refused
+
+    @property
+    def steady_cost_s(self) -> float:
+        """Seconds of a worker's time that equal tasks take, the same for all of them whatever the last ones took."""
+        return self.said_s if self.steady is None else self.said_s * self.steady.now
 
 
 class Completed(msgspec.Struct, frozen=True):

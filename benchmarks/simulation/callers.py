@@ -1,0 +1,107 @@
+"""Closed loops: callers that submit again as soon as they have a result, through the core and first come first served.
+
+What a task really takes varies around what the pool is told beforehand, so what the pool learns of its kind varies too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from heapq import heappop, heappush
+from math import exp, log, nan
+from random import Random
+
+import msgspec
+
+from offloop.core.events import Event, TaskSubmitted, WorkerReported
+from offloop.wire.messages import Done, Failed
+
+from .schedule import Schedule
+from .the_core import Replay, spec_of
+from .traces import Arrival, Trace
+
+__all__ = ["CROWDS", "Crowd", "first_come", "offloop"]
+
+_BYTES_PER_S = 400 << 20
+
+
+class Crowd(msgspec.Struct, frozen=True):
+    """Callers, and the pictures that they send."""
+
+    name: str
+    callers: int
+    pictures: Mapping[str, tuple[float, float]]  # name -> share of all tasks, median cost in seconds
+    workers: int = 2
+    noise: float = 2.0  # factor within which two of three costs lie around the median
+
+    def arrivals(self, tasks: int, seed: int) -> Iterator[Arrival]:
+        """What the callers send, whatever the time at which they do."""
+        random = Random(seed)
+        names, shares = list(self.pictures), [share for share, _ in self.pictures.values()]
+        for _ in range(tasks):
+            name = random.choices(names, shares)[0]
+            told_s = self.pictures[name][1]
+            cost_s = told_s * exp(random.gauss(0.0, log(self.noise)))
+            peak_bytes = round(told_s * _BYTES_PER_S)
+            yield Arrival(0.0, cost_s, peak_bytes, kind=name, estimated_s=told_s, estimated_bytes=peak_bytes)
+
+
+class _ClosedLoop(Replay):
+    """The core, and callers that answer each end with another task."""
+
+    def __init__(self, crowd: Crowd, tasks: int, seed: int) -> None:
+        self._coming = crowd.arrivals(tasks, seed)
+        first = [arrival for _, arrival in zip(range(crowd.callers), self._coming, strict=False)]
+        super().__init__(Trace(crowd.name, first, crowd.workers))
+
+    def _note_end(self, event: Event, now: float) -> None:
+        super()._note_end(event, now)
+        if isinstance(event, WorkerReported) and isinstance(event.message, Done | Failed):
+            self._submit_next(now)
+
+    def _submit_next(self, now: float) -> None:
+        arrival = next(self._coming, None)
+        if arrival is None:
+            return
+        number = len(self.trace.arrivals)
+        arrival = msgspec.structs.replace(arrival, at=now)
+        self.trace.arrivals.append(arrival)
+        self.schedule.began.append(nan)
+        self.schedule.ended.append(nan)
+        self._expect(now, TaskSubmitted(number, spec_of(arrival)))
+
+
+def offloop(crowd: Crowd, tasks: int, seed: int) -> tuple[Trace, Schedule]:
+    """The core's schedule."""
+    loop = _ClosedLoop(crowd, tasks, seed)
+    return loop.trace, loop.run()
+
+
+def first_come(crowd: Crowd, tasks: int, seed: int) -> tuple[Trace, Schedule]:
+    """A semaphore that serves in the order of arrival."""
+    coming = crowd.arrivals(tasks, seed)
+    trace, schedule = Trace(crowd.name, [], crowd.workers), Schedule.empty("first come", 0)
+    free = [0.0] * crowd.workers
+    submits = [(0.0, caller) for caller in range(crowd.callers)]
+    for arrival in coming:
+        at, caller = heappop(submits)
+        began = max(at, heappop(free))
+        trace.arrivals.append(msgspec.structs.replace(arrival, at=at))
+        schedule.began.append(began)
+        schedule.ended.append(began + arrival.cost_s)
+        heappush(free, began + arrival.cost_s)
+        heappush(submits, (began + arrival.cost_s, caller))
+    return trace, schedule
+
+
+_ONE = {"picture": (1.0, 0.02)}
+_PHOTOS = {"1 MP": (0.4, 0.01), "4 MP": (0.4, 0.03), "12 MP": (0.2, 0.08)}
+_MIX = {"thumbnail": (0.95, 0.015), "panorama": (0.05, 1.5)}
+
+CROWDS = [
+    Crowd("20 callers, one picture", 20, _ONE),
+    Crowd("200 callers, one picture", 200, _ONE),
+    Crowd("20 callers, photographs", 20, _PHOTOS),
+    Crowd("200 callers, photographs", 200, _PHOTOS),
+    Crowd("20 callers, one of 20 a panorama", 20, _MIX),
+    Crowd("200 callers, one of 20 a panorama", 200, _MIX),
+]
