@@ -111,31 +111,39 @@ async def test_what_was_written_before_a_task_began_is_not_in_its_tail(
 ) -> None:
     caplog.set_level(logging.INFO, "offloop.worker")
     os.write(output.writer, b"of the first\nand half a li")
-    output.log.begin_task()  # before anything was read
+    output.log.begin_task(1)  # before anything was read
     os.write(output.writer, b"of the second")
     output.log.drain_nowait()
     assert output.log.tail == "of the second"
-    output.log.begin_task()  # when all was read
+    output.log.begin_task(2)  # when all was read
     assert output.log.tail == ""
     os.write(output.writer, b"of the third\n")
     output.log.drain_nowait()
     assert output.log.tail == "of the third"
-    logged = [record.getMessage().removeprefix("worker 3: ") for record in caplog.records]
-    assert logged == ["of the first", "and half a li", "of the second", "of the third"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "worker 3: of the first",
+        "worker 3: and half a li",
+        "worker 3, task 1: of the second",
+        "worker 3, task 2: of the third",
+    ]
 
 
 async def test_of_several_tasks_that_began_before_anything_was_read_each_has_its_own_output(
-    output: Output, anyio_backend: object
+    output: Output, anyio_backend: object, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "offloop.worker")
     for number in range(5):
-        output.log.begin_task()
-        output.log.begin_task()  # a task that writes nothing
+        output.log.begin_task(number + 10)  # a task that writes nothing
+        output.log.begin_task(number)
         os.write(output.writer, b"task %d" % number)
     assert len(output.log._begins) == 4
     output.log.drain_nowait()
     assert output.log.tail == "task 4"
-    output.log.begin_task()
+    output.log.begin_task(5)
     assert output.log.tail == ""
+    assert [record.getMessage() for record in caplog.records] == [
+        f"worker 3, task {number}: task {number}" for number in range(5)
+    ]
 
 
 async def test_a_task_that_begins_where_a_read_ends_has_its_own_output(
@@ -143,7 +151,7 @@ async def test_a_task_that_begins_where_a_read_ends_has_its_own_output(
 ) -> None:
     monkeypatch.setattr(worker_log, "_READ_NBYTES", 4)
     os.write(output.writer, b"aaaabb")
-    output.log.begin_task()
+    output.log.begin_task(1)
     os.write(output.writer, b"ccdd")
     tails: list[str] = []
     for _ in range(3):

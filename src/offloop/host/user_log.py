@@ -19,6 +19,11 @@ class UserLog:
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
 
+    @property
+    def level(self) -> int:
+        """The lowest level that is logged."""
+        return self._logger.getEffectiveLevel()
+
     def write(self, level: int, message: str, *arguments: object) -> None:
         """Log a line. What a handler raises is shown as an error of its thread, as where nobody catches it."""
         try:

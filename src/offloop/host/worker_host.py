@@ -22,7 +22,7 @@ from .host_settings import HostSettings
 from .launcher import LaunchedWorker
 from .process import why_not_started
 from .segments import Segment
-from .worker_log import WorkerLog
+from .worker_log import WORKER_LOGGER, WorkerLog
 
 __all__ = ["WorkerHost"]
 
@@ -58,7 +58,7 @@ class WorkerHost:
             self._unsent.append(message)
             return
         if isinstance(message, Run):
-            self._log.begin_task()
+            self._log.begin_task(message.task_id)
         self._channel.send(message)
 
     def kill(self) -> None:
@@ -143,6 +143,7 @@ class WorkerHost:
             settings.nice,
             settings.max_private_bytes,
             self._helper,
+            WORKER_LOGGER.level,
         )
 
     def _last_status(self) -> Status:

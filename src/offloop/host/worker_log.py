@@ -1,4 +1,4 @@
-"""What a worker prints, and where it goes: to logging, bounded, and its end into the report of a death.
+"""A worker's output: its lines go to the server's log, bounded and with their levels; its end goes into the report of a death.
 
 The pipe is always drained, so a worker never waits on it for long; what exceeds a line's length or a second's share is counted
 and dropped. A flood must not take the loop from everybody else: after so much was read there is a pause, in which the pipe is
@@ -20,13 +20,14 @@ from time import monotonic
 
 import anyio
 
+from ..wire.log_lines import split_levels, without_markers
 from ..wire.text import printable
 from .readiness import when_readable
 from .user_log import UserLog
 
-__all__ = ["WorkerLog"]
+__all__ = ["WORKER_LOGGER", "WorkerLog"]
 
-_log = UserLog("offloop.worker")
+WORKER_LOGGER = UserLog("offloop.worker")
 
 _READ_NBYTES = 64 * 1024
 _PIPE_NBYTES = 1024 * 1024  # the most that a pipe can hold
@@ -54,22 +55,25 @@ class WorkerLog:
         self._burst_left = 0
         self._read_nbytes = 0  # of the stream
         self._unread_nbytes = bytearray(_NOTHING_UNREAD)  # for FIONREAD to write to
-        self._begins: deque[int] = deque()  # positions in the unread part of the stream at which a task begins
+        self._task_id: int | None = None  # whose output is read; None: before the first task
+        self._begins: deque[tuple[int, int]] = deque()  # where in the unread part of the stream which task begins
 
-    def begin_task(self) -> None:
+    def begin_task(self, task_id: int) -> None:
         """The worker is about to be sent a task: what it has written until now is not that task's."""
         ioctl(self._fd, termios.FIONREAD, self._unread_nbytes)
         if not self._begins and self._unread_nbytes == _NOTHING_UNREAD:
-            self._end_section()
+            self._begin_section(task_id)
             return
         position = self._read_nbytes + int.from_bytes(self._unread_nbytes, sys.byteorder)
-        if position not in self._begins:  # else the last task has written nothing
-            self._begins.append(position)
+        if self._begins and self._begins[-1][0] == position:  # the last task has written nothing
+            self._begins.pop()
+        self._begins.append((position, task_id))
 
     @property
     def tail(self) -> str:
         """The end of what it wrote since it was sent its last task, made safe to print."""
-        return printable(self._tail.decode("utf-8", "backslashreplace").strip(), _TAIL_NBYTES * 4)  # an escaped byte is 4
+        text = without_markers(self._tail).decode("utf-8", "backslashreplace").strip()
+        return printable(text, _TAIL_NBYTES * 4)  # an escaped byte is 4
 
     async def drain(self) -> None:
         """Read until the worker and all that inherited its output have closed it."""
@@ -103,10 +107,11 @@ class WorkerLog:
             return False
         self._burst_left -= max(len(data), _LEAST_CHARGE_NBYTES)
         self._renew_share()
-        while self._begins and self._begins[0] <= self._read_nbytes + len(data):
-            nbytes = self._begins.popleft() - self._read_nbytes
+        while self._begins and self._begins[0][0] <= self._read_nbytes + len(data):
+            position, task_id = self._begins.popleft()
+            nbytes = position - self._read_nbytes
             self._take_in(data[:nbytes])
-            self._end_section()
+            self._begin_section(task_id)
             data = data[nbytes:]
         self._take_in(data)
         return True
@@ -121,23 +126,26 @@ class WorkerLog:
         rest = rest[rest.rfind(b"\n") + 1 :]
         self._line = rest[:_LINE_NBYTES]  # a longer line loses its end
 
-    def _end_section(self) -> None:
-        """The output of one task is over: a line that it has not finished is a line of its own."""
+    def _begin_section(self, task_id: int) -> None:
+        """The output of a task begins. A line that the last task has not finished is a line of its own."""
         self._tail = b""
         if self._line:
             self._emit([self._line][: self._lines_left])
             self._line = b""
+        self._task_id = task_id
 
     def _renew_share(self) -> None:
         second = int(monotonic())
         if second != self._second:
             if self._dropped:
-                _log.write(logging.WARNING, "worker %d: %d lines were dropped", self._slot, self._dropped)
+                WORKER_LOGGER.write(logging.WARNING, "worker %d: %d lines were dropped", self._slot, self._dropped)
             self._second, self._lines_left, self._dropped = second, _LINES_PER_SECOND, 0
 
     def _emit(self, lines: list[bytes]) -> None:
+        origin = f"worker {self._slot}" if self._task_id is None else f"worker {self._slot}, task {self._task_id}"
         taken = [line for line in lines if line]
         self._lines_left -= len(taken)
         for line in taken:
-            text = ascii(line[:_LINE_NBYTES].decode("utf-8", "backslashreplace"))[1:-1]
-            _log.write(logging.INFO, "worker %d: %s", self._slot, text)
+            for level, part in split_levels(line[:_LINE_NBYTES]):
+                text = ascii(part.decode("utf-8", "backslashreplace"))[1:-1]
+                WORKER_LOGGER.write(level, "%s: %s", origin, text)

@@ -64,6 +64,7 @@ class Configure(_Message, frozen=True, tag="configure"):
     nice: int | Literal["idle"] = 0  # how much nicer than the server; or it has only what nobody else wants
     max_private_bytes: int | None = None  # that the process may ever have for itself; None: any number
     helper: bool = False  # it has small tasks beside large ones, and is to have more of a processor than those
+    log_level: int = 30  # records of plugin code below this level are not written
 
 
 class Run(_Message, frozen=True, tag="run"):

@@ -17,6 +17,7 @@ from .answering import Answering
 from .channel import Channel
 from .descriptors import seclude
 from .lifeline import hold_lifeline
+from .logs import forward_logs
 from .memory import PrivateMemory
 from .output import open_output
 from .priority import forgo_claim, yield_to_server
@@ -40,6 +41,7 @@ def main(descriptors: list[int]) -> None:
     assert isinstance(configure, Configure), "the first message configures"
     yield_to_server(configure.nice, helper=configure.helper)
     channel.start_control()
+    forward_logs(configure.log_level)
     sys.path[:] = map(os.fsdecode, configure.import_path)
     inbox = Segment(inbox_fd, configure.inbox_nbytes, writable=False)
     outbox = Segment(outbox_fd, configure.outbox_nbytes, writable=True)
