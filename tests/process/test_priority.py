@@ -54,7 +54,6 @@ async def test_a_helper_is_less_nice_than_those_with_large_tasks(
             (tmp_path / "end").touch()
 
 
-@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="Linux has such a class")
 async def test_idle_workers_have_what_nobody_else_wants_with_all_their_threads(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin], nice="idle") as pool:
         threads = [int(thread.name) for thread in Path(f"/proc/{await worker_of(pool)}/task").iterdir()]

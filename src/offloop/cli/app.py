@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 from importlib.metadata import version
 
 import click
 
+from ..errors import PoolMisused
 from .convert import convert
 from .doctor import doctor
 
@@ -18,6 +20,8 @@ __all__ = ["run"]
 @click.version_option(version("offloop"), message="offloop %(version)s")
 def offloop() -> None:
     """Heavy work in supervised worker processes, over shared memory."""
+    if sys.platform != "linux":
+        raise click.ClickException(str(PoolMisused("system", "Linux", sys.platform)))
 
 
 offloop.add_command(convert)

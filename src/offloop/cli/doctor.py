@@ -62,20 +62,12 @@ def _facts(examination: Examination) -> Iterator[tuple[str, str]]:
     yield "offloop", f"{examination.offloop}, {'compiled' if examination.compiled else 'interpreted'}"
     yield "python", f"{examination.python} on {examination.platform}"
     yield "event loop", examination.event_loop
-    allowed = "" if cpus.affinity is None else f", {cpus.affinity} by affinity"
-    yield "processors", f"{cpus.usable}, bound by {cpus.bound_by} ({cpus.host or 'an unknown number'} in the host{allowed})"
+    host = f"{cpus.host or 'an unknown number'} in the host, {cpus.affinity} by affinity"
+    yield "processors", f"{cpus.usable}, bound by {cpus.bound_by} ({host})"
     yield "memory", f"{size(memory.available_bytes)}, by {memory.available_from}"
     yield "memory limit", f"{size(memory.pool_limit_bytes)} for all of a pool: {memory.pool_limit_from}"
     yield "shared memory", "no /dev/shm" if shared is None else f"{size(shared.free_bytes)} free of {size(shared.size_bytes)}"
     yield "pidfd", "yes" if examination.processes.pidfd else "no: a thread waits for each worker"
-    yield (
-        "lifeline",
-        (
-            "the kernel's (F_SETSIG): a worker dies with its server at once"
-            if examination.processes.lifeline_signal
-            else "the channel's end: a worker that holds the GIL outlives its server until it lets go"
-        ),
-    )
 
 
 def _plugins(examination: Examination) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import subprocess
@@ -31,7 +30,7 @@ class Cpus(msgspec.Struct, frozen=True):
 
     usable: int  # as many workers has a pool by default
     bound_by: str  # what makes it so few: affinity, or a cgroup's quota
-    affinity: int | None  # those that this process may run on; None: the system does not say
+    affinity: int  # those that this process may run on
     host: int | None  # all of them
 
 
@@ -55,7 +54,6 @@ class Processes(msgspec.Struct, frozen=True):
     """What workers are held by."""
 
     pidfd: bool  # a death is heard of without a thread, and a pid is never mistaken
-    lifeline_signal: bool  # F_SETSIG: the kernel kills a worker with its server, whatever the worker is doing
 
 
 class PluginFound(msgspec.Struct, frozen=True):
@@ -105,7 +103,7 @@ def examine() -> Examination:
         cpus=_cpus(),
         memory=_memory(),
         shared_memory=_shared_memory(),
-        processes=Processes(pidfd=_has_pidfd(), lifeline_signal=hasattr(fcntl, "F_SETSIG")),
+        processes=Processes(pidfd=_has_pidfd()),
         plugins=[_found(registered) for registered in registry.plugins.values()],
         refused=[_refused(error) for error in registry.refused],
         libvips=libvips,
@@ -120,7 +118,7 @@ def _is_compiled() -> bool:
 
 def _cpus() -> Cpus:
     usable = available_cpus()
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    affinity = len(os.sched_getaffinity(0))
     return Cpus(usable.value, usable.source, affinity, os.cpu_count())
 
 

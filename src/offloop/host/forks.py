@@ -102,7 +102,7 @@ def _pollers() -> list[int]:
     """The epoll descriptors that watch what is kept: those of the loops that pools live in, whichever library made them."""
     found: list[int] = []
     if _kept:
-        with suppress(OSError):  # no /proc: a system without epoll
+        with suppress(OSError):  # this container has no /proc
             found = [int(name) for name in os.listdir("/proc/self/fd")]
     return [descriptor for descriptor in found if not _kept.isdisjoint(_watched_by(descriptor))]
 

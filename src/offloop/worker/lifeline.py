@@ -3,8 +3,6 @@
 The supervisor holds the only write end of a pipe. When it is gone, however it went, the kernel sends the owner of the read end
 a signal of its choice. The owner is the worker's process group and the signal SIGKILL, so what a worker started itself dies
 too. PR_SET_PDEATHSIG would follow the thread that spawned us instead of the process.
-
-Where the kernel has no F_SETSIG (macOS), the end of the channel does the same as soon as the interpreter runs again.
 """
 
 from __future__ import annotations
@@ -19,11 +17,10 @@ __all__ = ["hold_lifeline"]
 
 def hold_lifeline(descriptor: int) -> None:
     """Arrange to be killed when the pipe's write end closes; exit if it has closed already."""
-    if hasattr(fcntl, "F_SETSIG"):
-        leads = os.getpgrp() == os.getpid()  # else the group is somebody else's
-        fcntl.fcntl(descriptor, fcntl.F_SETOWN, -os.getpgrp() if leads else os.getpid())
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
+    leads = os.getpgrp() == os.getpid()  # else the group is another process's
+    fcntl.fcntl(descriptor, fcntl.F_SETOWN, -os.getpgrp() if leads else os.getpid())
+    fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
     poller = select.poll()  # it may have closed before the signal was armed
     poller.register(descriptor, select.POLLIN)
     if poller.poll(0):

@@ -120,6 +120,6 @@ class PrivateMemory:
 
 
 def _maybe_open(path: str, flags: int) -> int:
-    with suppress(OSError):  # no such file: not Linux, or no /proc in this container
+    with suppress(OSError):  # no such file: this container has no /proc
         return os.open(path, flags | os.O_CLOEXEC)
     return -1

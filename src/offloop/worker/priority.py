@@ -53,7 +53,7 @@ def forgo_claim(cpu_ns: int) -> None:
 
 def _join_idle_class() -> bool:
     """Whoever is in no such class takes the processor from the worker at once, however much it has had of it already."""
-    with suppress(OSError, AttributeError):  # not Linux; or a sandbox forbids it
+    with suppress(OSError):  # a sandbox forbids it
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         return True
     return False
@@ -67,5 +67,4 @@ def _ask_for_slice(niceness: int) -> None:
         return
     # struct sched_attr: its size, policy (the ordinary one), flags, niceness, priority, runtime, deadline, period
     attributes = struct.pack("=IIQiIQQQ", 48, 0, 0, niceness, 0, _SLICE_NS, 0, 0)
-    with suppress(OSError, AttributeError):  # no such function: not Linux
-        ctypes.CDLL(None).syscall(number, 0, attributes, 0)  # what it says to that makes no difference
+    ctypes.CDLL(None).syscall(number, 0, attributes, 0)  # a refusal makes no difference
