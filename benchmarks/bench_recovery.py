@@ -70,11 +70,10 @@ class BareWorker:
 
     async def times(self) -> tuple[float, float]:
         """Seconds from before the spawn to `Ready`, and to the answer of a no-op."""
-        path = [os.fsencode(entry) for entry in sys.path]
         started = perf_counter()
         process = spawn(self._inbox.worker_fd, self._outbox.worker_fd)
         channel = process.channel
-        channel.sendall(encode_frame(Configure(0, MIB, MIB, self._registry.references, path)))
+        channel.sendall(encode_frame(Configure(0, MIB, MIB, self._registry.references)))
         assert isinstance(self._receive(channel), Ready)
         ready = perf_counter() - started
         channel.sendall(encode_frame(Run(1, EncodedAt(None), self._registry.stages([Noop()]), None)))

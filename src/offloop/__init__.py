@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .operation import Estimate, Header, Operation, Plugin
     from .pool import Pool
     from .processor import Encoded, Output, Payload, Processor, Raster, Task, TaskCancelled, WorkerContext
+    from .program import freeze_support
     from .results import Info, Result, Timings
     from .statistics import Statistics
 
@@ -89,10 +90,12 @@ __all__ = [
     "WorkerDied",
     "WorkerMemoryTooSmall",
     "WorkerMoved",
+    "freeze_support",
 ]
 
 _HOMES = {
     "buffers": ("Buffer",),
+    "program": ("freeze_support",),
     "histogram": ("Histogram",),
     "history": ("BreakerMoved", "PoolEvent", "TaskRetried", "WorkerCrashed", "WorkerMemoryTooSmall", "WorkerMoved"),
     "operation": ("Estimate", "Header", "Operation", "Plugin"),

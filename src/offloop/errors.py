@@ -264,13 +264,19 @@ class PoolClosed(OffloopError):
 
 class PoolMisused(OffloopError, RuntimeError):
     """The pool was used outside the process, the thread or the event loop that it was entered in, and nothing was done; or it
-    was left in another task than the one that entered it, and was ended."""
+    was left in another task than the one that entered it, and was ended. Or a pool cannot live here at all: on another system
+    than Linux, in a program that cannot start workers, or in a process that was meant to be a worker."""
 
-    def __init__(self, what: Literal["process", "thread", "event loop", "task"], home: str, here: str) -> None:
+    def __init__(
+        self, what: Literal["process", "thread", "event loop", "task", "system", "program", "worker"], home: str, here: str
+    ) -> None:
         self.what = what  # in which respect the caller was somewhere else
-        self.home = home  # where the pool lives: a pid, a thread's name, a loop
+        self.home = home  # where the pool lives: a pid, a thread's name, a loop; or where it can live
         self.here = here  # where the call came from
-        super().__init__(f"the pool belongs to {what} {home}, and this call comes from {what} {here}: {_REMEDIES[what]}")
+        if what in _NO_PLACE:
+            super().__init__(_NO_PLACE[what].format(here=here))
+        else:
+            super().__init__(f"the pool belongs to {what} {home}, and this call comes from {what} {here}: {_REMEDIES[what]}")
 
     @property
     def public_message(self) -> str:
@@ -282,6 +288,14 @@ _REMEDIES = {
     "thread": "use anyio.from_thread.run or asyncio.run_coroutine_threadsafe to call it where it lives, or make one here",
     "event loop": "call it in the loop that entered it, or make one here",
     "task": "it was ended; but enter and leave it in one task, as `async with` does (pytest-asyncio's fixtures have two)",
+}
+
+_NO_PLACE = {
+    "system": "offloop runs on Linux only, and this system is {here}",
+    "program": "workers cannot be started, because {here} is not a Python interpreter: let this program call "
+    "offloop.freeze_support() first in its main, or give the path of an interpreter as Pool(executable=...)",
+    "worker": "this process was started as a worker, but {here} runs as a program of its own, and would start itself "
+    "without end: give the path of a Python interpreter as Pool(executable=...)",
 }
 
 

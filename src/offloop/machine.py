@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from .cgroups import control_groups, read_number
+
 __all__ = ["Amount", "available_cpus", "available_memory", "free_shared_memory", "memory_pressure"]
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory lives on Linux)
@@ -21,9 +23,8 @@ class Amount(NamedTuple):
 
 def available_cpus() -> Amount:
     """How many processors this process may use at once: the smaller of its affinity and its cgroup's quota, at least 1."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    candidates = [Amount(affinity, "affinity")]
-    for directory in _cgroups("cpu"):
+    candidates = [Amount(len(os.sched_getaffinity(0)), "affinity")]
+    for directory in control_groups("cpu"):
         quota = _cpu_quota(directory)
         if quota is not None:
             candidates.append(Amount(max(int(quota), 1), f"cgroup quota of {quota:.2g} ({directory})"))
@@ -33,9 +34,9 @@ def available_cpus() -> Amount:
 def available_memory() -> Amount:
     """Bytes of memory that this process may use: the smallest of the host's memory and its cgroups' limits."""
     candidates = [Amount(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "the host's memory")]
-    for directory in _cgroups("memory"):
+    for directory in control_groups("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
-            limit = _read_number(directory / name)
+            limit = read_number(directory / name)
             if limit is not None and limit < _UNLIMITED:
                 candidates.append(Amount(limit, f"cgroup limit ({directory / name})"))
     return min(candidates)
@@ -51,8 +52,8 @@ def memory_pressure(
         stood still for want of memory (pressure stall information), 0 where the kernel does not say.
     """
     available, stalled = [_available_share(proc / "meminfo")], [_stalled_share(proc / "pressure/memory")]
-    for directory in _cgroups("memory", listing=listing, mount=mount):
-        limit, usage = _read_number(directory / "memory.max"), _read_number(directory / "memory.current")
+    for directory in control_groups("memory", listing=listing, mount=mount):
+        limit, usage = read_number(directory / "memory.max"), read_number(directory / "memory.current")
         if limit and usage is not None:
             available.append(1 - (usage - _reclaimable_bytes(directory)) / limit)
             stalled.append(_stalled_share(directory / "memory.pressure"))
@@ -68,29 +69,12 @@ def free_shared_memory() -> Amount | None:
     return Amount(status.f_bavail * status.f_frsize, f"free in {_SHARED_MEMORY}")
 
 
-def _cgroups(controller: str, *, listing: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")) -> list[Path]:
-    """The directories of this process's cgroup for a controller and of all above it: every one of them limits."""
-    try:
-        lines = listing.read_text().splitlines()
-    except OSError:
-        return []
-    directories: list[Path] = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
-            continue
-        root = mount / controller if controllers else mount
-        leaf = root / path.lstrip("/")
-        directories += [leaf, *(parent for parent in leaf.parents if parent.is_relative_to(root))]
-    return directories
-
-
 def _cpu_quota(directory: Path) -> float | None:
     try:
         quota, period = (directory / "cpu.max").read_text().split()  # v2: "max 100000" or "150000 100000"
     except (OSError, ValueError):
-        quota_us = _read_number(directory / "cpu.cfs_quota_us")  # v1
-        period_us = _read_number(directory / "cpu.cfs_period_us")
+        quota_us = read_number(directory / "cpu.cfs_quota_us")  # v1
+        period_us = read_number(directory / "cpu.cfs_period_us")
         return quota_us / period_us if quota_us and period_us and quota_us > 0 else None
     return None if quota == "max" else int(quota) / int(period)
 
@@ -119,10 +103,3 @@ def _reclaimable_bytes(directory: Path) -> int:
         return int(sizes["inactive_file"])
     except (OSError, ValueError, KeyError):
         return 0
-
-
-def _read_number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):  # not there, or "max"
-        return None

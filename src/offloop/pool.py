@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import Literal, Self
 
@@ -16,7 +15,7 @@ from .host.chronicle import Reader
 from .host.host_settings import HostSettings
 from .host.intake import Intake
 from .host.launcher import Launcher
-from .host.process import spawn
+from .host.process import ProcessLauncher
 from .host.source_files import read_file_head
 from .host.source_memory import read_head
 from .host.supervisor import Supervisor
@@ -28,11 +27,9 @@ from .settings import PoolSettings, check_order, check_retries, check_room, chec
 from .sources import Bytes, File, Source, classify
 from .startup import load
 from .statistics import Statistics, snapshot
-from .submission import Submission
+from .submission import Submission, destination_path
 
 __all__ = ["Pool"]
-
-_OPEN = Phase.OPEN  # looked up once: that takes its time on Python 3.11
 
 
 class Pool:
@@ -44,8 +41,6 @@ class Pool:
     Enter it once, for instance in the server's lifespan, and share it between requests. Leaving the block ends every
     task that it still holds with `PoolClosed`, and ends and reaps every worker, also when the block is left by an
     exception or a cancellation. Results that are still referred to stay valid.
-
-    Making one checks the settings, and starts nothing.
 
     Args:
         workers: tasks that may run at once, each in a process of its own. Default: the processors that this process may
@@ -83,6 +78,10 @@ class Pool:
             old, or has so much private memory between two tasks (bytes, or as in "500MiB"), is replaced: its replacement
             is ready before it leaves. Each varies by a fifth (the memory downwards), so that not all go at once. None:
             never.
+        executable: the Python interpreter that runs the workers, or a list of it and its first arguments. Default: this
+            program's own. A frozen program needs one that has offloop and the plugins, unless it calls `freeze_support`.
+        environment: variables of the workers beside the server's; None removes one. Default: one thread for OpenMP, BLAS and
+            their kin, and a malloc that gives large blocks back at once, where the server's environment does not say.
 
     Raises:
         ValueError, TypeError: a setting is out of its range.
@@ -114,6 +113,8 @@ class Pool:
         max_tasks_per_worker: int | None = None,
         max_worker_age: float | None = None,
         max_worker_memory: int | str | None = None,
+        executable: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+        environment: Mapping[str, str | None] | None = None,
     ) -> None:
         """Check the settings; nothing is started before the pool is entered."""
         self._settings = PoolSettings(
@@ -140,8 +141,10 @@ class Pool:
             max_tasks_per_worker=max_tasks_per_worker,
             max_worker_age=max_worker_age,
             max_worker_memory=max_worker_memory,
+            executable=executable,
+            environment=environment,
         )
-        self._launcher: Launcher = spawn  # offloop.testing puts others here
+        self._launcher: Launcher = ProcessLauncher(self._settings.worker_program())  # offloop.testing sets others
         self._entered = False
         self._stack = AsyncExitStack()
         self._supervisor: Supervisor | None = None
@@ -156,6 +159,7 @@ class Pool:
             PluginError: a plugin that was asked for by name cannot be used.
             WorkerDied: no worker could be started; its last words are in the error.
             PoolClosed: the pool was entered before.
+            PoolMisused: this system is not Linux, or this program cannot start workers (see `freeze_support`).
             ValueError: there is not memory enough for so many spares.
         """
         if self._entered:
@@ -250,7 +254,7 @@ class Pool:
         material = classify(source)
         plan = self._planner.plan(pipeline)
         retries = self._settings.retries if retries is None else check_retries(retries)
-        destination = None if to is None else _destination(to)
+        destination = None if to is None else destination_path(to)
         submission = Submission(supervisor, self._intake, plan, timeout, queue_timeout, retries, priority, tenant, destination)
         return await submission.carry_out(material)
 
@@ -380,15 +384,8 @@ class Pool:
 
     def _open(self) -> Supervisor:
         supervisor = self._supervisor
-        if supervisor is None or supervisor.core.phase is not _OPEN:
+        if supervisor is None or supervisor.core.phase is not Phase.OPEN:
             raise PoolClosed
         supervisor.home.check()
         supervisor.standing.check_sound()
         return supervisor
-
-
-def _destination(to: str | os.PathLike[str]) -> Path:
-    path = os.path.abspath(to)  # the worker's directory may be another
-    if "\0" in path:
-        raise InvalidTask(f"to={to!r}: a file's name cannot have a NUL in it", public_message="the result has no valid name")
-    return Path(path)

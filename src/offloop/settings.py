@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 import secrets
+import shutil
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import msgspec
 
@@ -15,8 +17,10 @@ from .core.admission_mode import AdmissionMode
 from .core.allocator import PAGE_NBYTES, pages
 from .core.budget import LEAST_FOR_TASKS_NBYTES, WORKER_NBYTES
 from .core.core_settings import FIRST_GRANT_NBYTES, CoreSettings
+from .host.worker_program import WorkerProgram
 from .machine import Amount, available_cpus, available_memory, free_shared_memory
 from .operation import Plugin
+from .program import is_frozen
 
 __all__ = ["PoolSettings", "default_memory_limit", "parse_size"]
 
@@ -69,6 +73,8 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_worker_memory: int | str | None = None  # or when it has so much private memory between two tasks
     nice: int | Literal["idle"] = 8  # how much lower than the server's the workers' priority is
     tenant_weights: Mapping[str, float] | None = None  # shares of the workers' time; who is not named has 1
+    executable: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None  # an interpreter; None: this program's
+    environment: Mapping[str, str | None] | None = None  # of workers, beside the server's; a variable that is None is removed
     plugins: Sequence[str | Plugin | type[Plugin]] | None = None  # None: every installed plugin
 
     def __post_init__(self) -> None:
@@ -96,6 +102,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
         self._check_tenants()
         self._check_restarts()
         self._check_recycling()
+        self._check_program()
         if self.memory_limit is not None:
             nbytes = _named_size("memory_limit", self.memory_limit)
             check_range("memory_limit", nbytes, _MIN_MEMORY_LIMIT, _MAX_BYTES, whole=True)
@@ -138,6 +145,38 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
         if self.max_worker_memory is not None:
             nbytes = _named_size("max_worker_memory", self.max_worker_memory)
             check_range("max_worker_memory", nbytes, _MIN_WORKER_MEMORY, _MAX_BYTES, whole=True)
+
+    def _check_program(self) -> None:
+        if self.executable is not None:
+            program, *_ = self._interpreter() or ("",)
+            if shutil.which(program) is None:
+                raise ValueError(f"executable={self.executable!r}: there is no program {program!r} that can be run")
+        if not isinstance(self.environment, Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"environment={self.environment!r}: give a dictionary of names and texts")
+        for name, value in (self.environment or {}).items():
+            _check_variable(name, value)
+
+    def _interpreter(self) -> tuple[str, ...] | None:
+        """The interpreter for workers and its first arguments; None: this program's own.
+
+        Raises:
+            TypeError: it is neither a path nor a list of texts.
+        """
+        given: Any = self.executable
+        if given is None:
+            return None
+        parts: Any = [given] if isinstance(given, str | os.PathLike) else given
+        if (
+            not isinstance(parts, Sequence)
+            or not parts
+            or not all(isinstance(part, str | os.PathLike) for part in cast("Sequence[object]", parts))
+        ):
+            raise TypeError(f"executable={given!r}: give the path of a Python interpreter, or a list of it and its arguments")
+        return tuple(os.fspath(part) for part in cast("Sequence[str | os.PathLike[str]]", parts))
+
+    def worker_program(self) -> WorkerProgram:
+        """The program that worker processes run."""
+        return WorkerProgram(self._interpreter(), dict(self.environment or {}), is_frozen())
 
     def resolved(self) -> CoreSettings:
         """What the core needs, with the machine's answers filled in."""
@@ -240,6 +279,13 @@ def _named_size(name: str, size: int | str) -> int:
         return parse_size(size)
     except (ValueError, TypeError) as error:
         raise type(error)(f"{name}={size!r}: {error}") from None
+
+
+def _check_variable(name: object, value: object) -> None:
+    if not isinstance(name, str) or not isinstance(value, str | None):
+        raise TypeError(f"environment={{{name!r}: {value!r}}}: names are texts, and values are texts or None")
+    if not name or "=" in name or "\0" in name or "\0" in (value or ""):
+        raise ValueError(f"environment={{{name!r}: {value!r}}}: no such variable can be set")
 
 
 def check_workers(workers: int) -> None:

@@ -7,6 +7,7 @@ import anyio.to_thread
 
 from .core.core_settings import CoreSettings
 from .plugins import Registry
+from .program import check_program
 from .settings import PoolSettings
 
 __all__ = ["load"]
@@ -16,9 +17,11 @@ async def load(settings: PoolSettings) -> tuple[Registry, CoreSettings]:
     """Load plugins and settings in a thread, because both read files; in this one, if the system has no thread to give.
 
     Raises:
+        PoolMisused: no worker can be started here.
         PluginError: a plugin that was asked for cannot be used.
         ValueError: there is not memory enough for so many spares.
     """
+    check_program(has_executable=settings.executable is not None)
     try:
         return await anyio.to_thread.run_sync(_load, settings, limiter=anyio.CapacityLimiter(1))
     except RuntimeError:

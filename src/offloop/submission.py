@@ -226,3 +226,15 @@ def _nbytes_if_known(material: Material) -> int:
 def _remove_if_there(path: Path) -> None:
     with suppress(OSError):  # its directory is gone too, or was never there
         path.unlink()
+
+
+def destination_path(to: str | os.PathLike[str]) -> Path:
+    """The absolute path of a file that a worker is to write: its working directory may be another.
+
+    Raises:
+        InvalidTask: no file can have that name.
+    """
+    path = os.path.abspath(to)
+    if "\0" in path:
+        raise InvalidTask(f"to={to!r}: a file's name cannot have a NUL in it", public_message="the result has no valid name")
+    return Path(path)

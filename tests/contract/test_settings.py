@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from offloop import machine
+from offloop.cgroups import control_groups, read_number
 from offloop.machine import Amount, available_cpus, available_memory, free_shared_memory
 from offloop.settings import PoolSettings, default_memory_limit, parse_size
 
@@ -192,7 +193,7 @@ def write(path: Path, text: str) -> None:
 def cgroups(tmp_path: Path, listing: str, controller: str) -> list[str]:
     """The directories that limit, relative to the mount."""
     write(tmp_path / "cgroup", listing)
-    found = machine._cgroups(controller, listing=tmp_path / "cgroup", mount=tmp_path / "fs")
+    found = control_groups(controller, listing=tmp_path / "cgroup", mount=tmp_path / "fs")
     return [str(directory.relative_to(tmp_path / "fs")) for directory in found]
 
 
@@ -219,7 +220,7 @@ def test_a_path_with_colons_in_it_is_one_path(tmp_path: Path) -> None:
 
 
 def test_a_system_without_cgroups_has_none(tmp_path: Path) -> None:
-    assert machine._cgroups("cpu", listing=tmp_path / "nothing", mount=tmp_path) == []
+    assert control_groups("cpu", listing=tmp_path / "nothing", mount=tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -245,8 +246,8 @@ def test_a_quota_is_read_in_both_versions(tmp_path: Path, files: dict[str, str],
 @pytest.mark.parametrize(("text", "number"), [("1073741824\n", 1 << 30), ("max\n", None), ("", None), ("1.5", None)])
 def test_a_limit_is_a_number_or_none(tmp_path: Path, text: str, number: int | None) -> None:
     write(tmp_path / "memory.max", text)
-    assert machine._read_number(tmp_path / "memory.max") == number
-    assert machine._read_number(tmp_path / "not there") is None
+    assert read_number(tmp_path / "memory.max") == number
+    assert read_number(tmp_path / "not there") is None
 
 
 def test_spares_that_there_is_no_memory_for_are_refused_with_both_numbers() -> None:

@@ -6,6 +6,8 @@ import ast
 import re
 import runpy
 import signal
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -151,6 +153,12 @@ async def test_a_program_that_drains_when_it_is_told_to_stop(anyio_backend: obje
     numbers = names["pool"].statistics()
     assert (numbers.completed, numbers.workers) == (done, {})
     assert numbers.submitted == done + numbers.refused
+
+
+def test_a_frozen_program() -> None:
+    text = fragment("docs/operations.md", "offloop.freeze_support()")
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=40, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 async def test_a_processor_in_the_tests_own_process(anyio_backend: object) -> None:

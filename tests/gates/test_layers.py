@@ -15,18 +15,20 @@ CONTRACTS = {"errors", "operation", "processor"}
 POOL = {"appraisal", "buffers", "machine", "pool", "results", "settings", "sources", "startup", "statistics", "submission"}
 
 ALLOWED: dict[str, set[str]] = {
+    "cgroups": set(),
     "errors": set(),
+    "program": {"errors", "wire.start", "worker.main"},
     "histogram": set(),
     "history": {"errors"},
     "operation": {"errors"},
     "processor": {"operation"},
     "wire": set(),
     "core": {"wire", "errors", "histogram", "history", "operation"},
-    "host": {"core", "wire", "errors", "history"},
+    "host": {"core", "wire", "cgroups", "errors", "history"},
     "worker": {"wire", *CONTRACTS},
     "plugins": {"errors", "operation", "wire.messages"},
-    **{name: {"host", "core", "wire", "plugins", "histogram", *CONTRACTS, *POOL} for name in POOL},
-    "machine": set(),
+    **{name: {"host", "core", "wire", "plugins", "program", "histogram", *CONTRACTS, *POOL} for name in POOL},
+    "machine": {"cgroups"},
     "prometheus": {"core.restarts", "core.worker_state", "errors", "histogram", "pool", "statistics"},
     "testing": CONTRACTS,
     "testing.leftovers": {"pool", "statistics"},
@@ -38,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "testing.steps": {"wire"},
     "testing.transport": {"host.launcher", "host.process"},
     "cli": {"", "pool", "plugins", *CONTRACTS, *POOL},
-    "": CONTRACTS | POOL | {"histogram", "history"},  # the package itself: names, loaded lazily
+    "": CONTRACTS | POOL | {"program", "histogram", "history"},  # the package itself: names, loaded lazily
 }
 """Module or package -> what it may import of ours, beside itself. The longest name that fits counts."""
 

@@ -144,7 +144,8 @@ def begin_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str
         script = tmp_path / "python"
         taken = tmp_path / "taken"
         evil = f'"{sys.executable}" -E -S "{EVIL_WORKER}" {behaviour}'
-        first = f'if mkdir "{taken}" 2>/dev/null; then shift 5; exec {evil} "$@"; fi'
+        skip = 'while [ "$1" != -c ]; do shift; done; shift 2'  # flags and program of an honest worker
+        first = f'if mkdir "{taken}" 2>/dev/null; then {skip}; exec {evil} "$1" "$2" "$3" "$4"; fi'
         script.write_text(f'#!/bin/sh\n{first}\nexec "{sys.executable}" "$@"\n')
         script.chmod(0o700)
         monkeypatch.setattr(sys, "executable", str(script))

@@ -107,13 +107,10 @@ async def test_two_pools_live_side_by_side(anyio_backend: object) -> None:
         assert bytes(await other.run(result, [Echo()])) == b"abc"
 
 
-async def test_a_pool_whose_workers_cannot_start_says_why(
-    anyio_backend: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "msgspec.py").write_text("raise ImportError('as ordered')\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+async def test_a_pool_whose_workers_cannot_start_says_why(anyio_backend: object) -> None:
+    broken = [sys.executable, "-c", "raise ImportError('as ordered')"]
     with pytest.raises(WorkerDied, match=r"(?s)exited with code 1 during its start.*as ordered") as caught:
-        async with Pool(2, plugins=[FaultsPlugin]):
+        async with Pool(2, plugins=[FaultsPlugin], executable=broken):
             pytest.fail("the pool was opened")
     assert caught.value.exit_code == 1
 

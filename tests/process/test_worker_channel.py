@@ -28,7 +28,7 @@ def test_a_cancel_that_came_with_its_task_is_obeyed() -> None:
     """As when both lay in the socket while the worker loaded a plugin."""
     ours, theirs = socket.socketpair()
     channel = Channel(theirs.detach())
-    channel.start_control()
+    channel.start_control(lambda: None)
     with ours, channel._socket:
         ours.sendall(b"".join(encode_frame(message) for message in (run(7), Cancel(7), run(8))))
         assert channel.next_message() == run(7)

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from contextlib import ExitStack, suppress
 
@@ -20,8 +18,9 @@ import anyio
 import anyio.to_thread
 
 from . import forks
+from .worker_program import WorkerProgram
 
-__all__ = ["WorkerProcess", "spawn", "why_not_started"]
+__all__ = ["ProcessLauncher", "WorkerProcess", "spawn"]
 
 _SIGNAL_PROCESS_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, since Linux 6.9
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -108,10 +107,13 @@ class WorkerProcess:
 
 
 def _maybe_pidfd(pid: int) -> int | None:
-    """None where there is no such thing: macOS, and containers whose seccomp filter does not know it. A thread waits there.
+    """A descriptor of the process; None where there is no such call, and then a thread waits for the process.
+
+    A Python that was built with old kernel headers has no `os.pidfd_open` (those that uv installs), and gVisor, on which
+    Cloud Run runs containers, has no such system call.
 
     Raises:
-        OSError: there is no descriptor to be had.
+        OSError: no descriptor is left.
     """
     try:
         return os.pidfd_open(pid)
@@ -121,48 +123,45 @@ def _maybe_pidfd(pid: int) -> int | None:
         return None
 
 
-def spawn(inbox_fd: int, outbox_fd: int) -> WorkerProcess:
-    """Start a worker that inherits these two segments. Blocks for a few milliseconds: call it in a thread.
+class ProcessLauncher:
+    """Starts worker processes that run one program. A `offloop.host.launcher.Launcher`."""
 
-    Raises:
-        OSError: no process, descriptor or memory could be had; nothing is left behind.
-    """
-    ends = _Ends()
-    inherited = (ends.theirs.fileno(), ends.lifeline_reader, inbox_fd, outbox_fd)
-    process: subprocess.Popen[bytes] | None = None
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-X", "faulthandler", "-m", "offloop.worker", *map(str, inherited)],
-            stdin=subprocess.DEVNULL,
-            stdout=ends.log_writer,
-            stderr=ends.log_writer,
-            pass_fds=inherited,
-            process_group=0,  # a terminal's signals are for the server
-        )
-        worker = WorkerProcess(process, ends.ours, ends.lifeline, ends.log)
-    except BaseException:
-        if process is not None:
-            process.kill()
-            process.wait()
-        ends.close_ours()
-        raise
-    finally:
-        ends.close_theirs()
-    return worker
+    def __init__(self, program: WorkerProgram) -> None:
+        self._program = program
+
+    def __call__(self, inbox_fd: int, outbox_fd: int, /) -> WorkerProcess:
+        """Start a worker that inherits these two segments. Blocks for a few milliseconds: call it in a thread.
+
+        Raises:
+            OSError: no process, descriptor or memory could be had; nothing is left behind.
+        """
+        ends = _Ends()
+        inherited = (ends.theirs.fileno(), ends.lifeline_reader, inbox_fd, outbox_fd)
+        process: subprocess.Popen[bytes] | None = None
+        try:
+            process = subprocess.Popen(
+                self._program.command(inherited),
+                env=self._program.variables(),
+                stdin=subprocess.DEVNULL,
+                stdout=ends.log_writer,
+                stderr=ends.log_writer,
+                pass_fds=inherited,
+                process_group=0,  # a terminal's signals are for the server
+            )
+            worker = WorkerProcess(process, ends.ours, ends.lifeline, ends.log)
+        except BaseException:
+            if process is not None:
+                process.kill()
+                process.wait()
+            ends.close_ours()
+            raise
+        finally:
+            ends.close_theirs()
+        return worker
 
 
-def why_not_started(error: Exception) -> str:
-    """The error, and what limit it ran into, where that can be told."""
-    limits = {
-        errno.EMFILE: ("this process may have {:,} descriptors (RLIMIT_NOFILE)", resource.RLIMIT_NOFILE),
-        errno.EAGAIN: ("this user may have {:,} processes and threads (RLIMIT_NPROC)", resource.RLIMIT_NPROC),
-    }
-    text = f"{type(error).__name__}: {error}"
-    number = error.errno if isinstance(error, OSError) else None
-    if number not in limits:
-        return text
-    said, limit = limits[number]
-    return f"{text}; {said.format(resource.getrlimit(limit)[0])}"
+spawn = ProcessLauncher(WorkerProgram())
+"""Starts the workers of a program that sets neither executable nor environment."""
 
 
 class _Ends:

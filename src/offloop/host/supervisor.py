@@ -44,7 +44,7 @@ from ..core.events import (
 from ..core.phase import Phase
 from ..core.pool_state import PoolState
 from ..core.tasks import Completed
-from ..errors import InternalError, MemoryLimitExceeded, OffloopError, PoolClosed, PoolMisused
+from ..errors import InternalError, MemoryLimitExceeded, OffloopError, PoolClosed, PoolMisused, WorkerDied
 from ..wire.handles import WrittenTo
 from . import forks
 from .chronicle import Chronicle
@@ -60,6 +60,7 @@ from .readiness import clock, when_readable
 from .segments import Segment
 from .signals import Signal
 from .standing import Standing, Turn
+from .start_failure import why_not_started
 from .tickets import InputTicket, TaskTicket
 from .turns import Turns
 from .worker_host import WorkerHost
@@ -229,7 +230,11 @@ class Supervisor:
     # The loop's own tasks
 
     async def _open(self) -> None:
-        await self.errands.in_thread(self._make_inbox, limiter=self.errands.own_threads)
+        try:
+            await self.errands.in_thread(self._make_inbox, limiter=self.errands.own_threads)
+        except OSError as error:
+            reason = f"its shared memory could not be made: {why_not_started(error)}"
+            raise WorkerDied(None, reason=reason) from error
         self.apply(PoolStarted())
         await self.milestones.opened.wait()
         if self._opening_error is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol
@@ -20,8 +18,8 @@ from ..wire.status import STATUS_NBYTES, Status, read_status
 from .channel import STALL_LIMIT_S, Channel
 from .host_settings import HostSettings
 from .launcher import LaunchedWorker
-from .process import why_not_started
 from .segments import Segment
+from .start_failure import why_not_started
 from .worker_log import WORKER_LOGGER, WorkerLog
 
 __all__ = ["WorkerHost"]
@@ -131,15 +129,12 @@ class WorkerHost:
 
     def _configuration(self) -> Configure:
         inbox = self._supervisor.segments[INBOX_ID]
-        given: list[object] = list(sys.path)  # people put other things there, and the import system passes them over
-        import_path = [os.fsencode(entry) for entry in given if isinstance(entry, str)]
         settings = self._supervisor.settings
         return Configure(
             self._slot,
             inbox.nbytes,
             self._outbox_nbytes,
             settings.plugins,
-            import_path,
             settings.nice,
             settings.max_private_bytes,
             self._helper,

@@ -60,7 +60,6 @@ class Configure(_Message, frozen=True, tag="configure"):
     inbox_nbytes: int
     outbox_nbytes: int
     plugins: dict[str, str]  # name -> "module:attribute" of the light half
-    import_path: list[bytes]  # the server's sys.path: what it could import, the worker can
     nice: int | Literal["idle"] = 0  # how much nicer than the server; or it has only what nobody else wants
     max_private_bytes: int | None = None  # that the process may ever have for itself; None: any number
     helper: bool = False  # it has small tasks beside large ones, and is to have more of a processor than those

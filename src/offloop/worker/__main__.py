@@ -1,7 +1,5 @@
-"""The entry point that the supervisor starts: four descriptor numbers are its arguments."""
+"""The entry point of `python -m offloop.worker`; the numbers of four descriptors are its arguments."""
 
-import sys
+from .main import run_from_command_line
 
-from .main import main
-
-main([int(argument) for argument in sys.argv[1:]])
+run_from_command_line()

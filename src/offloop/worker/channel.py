@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from ..wire.codec import decode_from_supervisor, encode_frame
@@ -66,9 +67,15 @@ class Channel:
         self._watched: Cancellable | None = None  # what the control thread may read for; None: the main thread reads
         self._wake = threading.Semaphore(0)
         self._control_asleep = False
+        self._on_idle: Callable[[], object]
 
-    def start_control(self) -> None:
-        """Start the control thread, before the first task; it has the priority that this thread has by now."""
+    def start_control(self, on_idle: Callable[[], object]) -> None:
+        """Start the control thread, before the first task; it has the priority that this thread has by now.
+
+        Args:
+            on_idle: is called in that thread each time that the worker has been idle for a second.
+        """
+        self._on_idle = on_idle
         threading.Thread(target=self._watch_tasks, name="offloop-control", daemon=True).start()
 
     def send(self, message: FromWorker) -> None:
@@ -141,6 +148,7 @@ class Channel:
             if seen is None:
                 quiet_ticks += 1
                 if quiet_ticks > _QUIET_TICKS:
+                    self._on_idle()
                     self._sleep_until_a_task_comes()
                     quiet_ticks = 0
                     continue

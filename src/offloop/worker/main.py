@@ -13,9 +13,11 @@ import sys
 from ..processor import Encoded, Payload, Raster
 from ..wire.handles import INBOX, EncodedAt, Handle
 from ..wire.messages import Configure, Ready, Retire, Run, Warm
+from ..wire.start import START_MARK
 from .answering import Answering
 from .channel import Channel
 from .descriptors import seclude
+from .idle_memory import trim_heaps
 from .lifeline import hold_lifeline
 from .logs import forward_logs
 from .memory import PrivateMemory
@@ -25,11 +27,20 @@ from .segments import Segment
 from .stages import Stages
 from .terminal import leave_terminal
 
-__all__ = ["main"]
+__all__ = ["main", "run_from_command_line"]
+
+
+def run_from_command_line() -> None:
+    """Serve with the descriptors that are the first four arguments of the program. The others are removed, too: plugin code
+    may read them."""
+    descriptors = [int(argument) for argument in sys.argv[1:5]]
+    del sys.argv[1:]
+    main(descriptors)
 
 
 def main(descriptors: list[int]) -> None:
     """Serve until told to retire or until the supervisor is gone. Descriptors: channel, lifeline, inbox, outbox."""
+    os.environ.pop(START_MARK, None)  # programs that a processor starts are not meant to be workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the server's business
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a server that ignores it passes that on, and `wait` would find no exit code
     leave_terminal()
@@ -40,9 +51,8 @@ def main(descriptors: list[int]) -> None:
     configure = channel.next_message()
     assert isinstance(configure, Configure), "the first message configures"
     yield_to_server(configure.nice, helper=configure.helper)
-    channel.start_control()
+    channel.start_control(trim_heaps)
     forward_logs(configure.log_level)
-    sys.path[:] = map(os.fsdecode, configure.import_path)
     inbox = Segment(inbox_fd, configure.inbox_nbytes, writable=False)
     outbox = Segment(outbox_fd, configure.outbox_nbytes, writable=True)
     stages = Stages(configure.slot, configure.plugins)

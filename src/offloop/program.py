@@ -1,0 +1,67 @@
+"""Whether this program can start workers, and how a frozen program does.
+
+`sys.executable` of a program that was frozen into an executable, as by PyInstaller, is the program itself and no Python
+interpreter. Started as a worker, it would run its `main` again, which enters a pool, which starts workers, and so on. So
+`freeze_support()` is the first call in its `main`, and does not return in a process that was started as a worker.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .errors import PoolMisused
+from .wire.start import START_MARK, WORKER_ARGUMENT
+
+__all__ = ["check_program", "freeze_support", "is_frozen"]
+
+_supported = False  # this program has called `freeze_support`, so the workers that it starts do, too
+
+
+def freeze_support() -> None:
+    """Let a frozen program start itself as a worker. Call it first in the program's `main`.
+
+        if __name__ == "__main__":
+            offloop.freeze_support()
+            main()
+
+    In a process that a pool has started as a worker, it serves the pool and then exits. Elsewhere, and in a program that is not
+    frozen, it has no effect.
+
+    Raises:
+        SystemExit: this process was a worker, and its work is done.
+    """
+    global _supported
+    _supported = True
+    if is_frozen() and sys.argv[1:2] == [WORKER_ARGUMENT]:
+        from .worker.main import run_from_command_line  # noqa: PLC0415 (no part of a server)
+
+        del sys.argv[1]
+        run_from_command_line()
+        sys.exit(0)
+
+
+def is_frozen() -> bool:
+    """Whether this program was frozen: `sys.executable` is no Python interpreter."""
+    return bool(getattr(sys, "frozen", False))
+
+
+def check_program(*, has_executable: bool) -> None:
+    """Refuse to start workers on another system than Linux, and in a program that would start itself over and over.
+
+    Args:
+        has_executable: whether the pool was told which interpreter to start.
+
+    Raises:
+        PoolMisused: saying what to do instead.
+    """
+    if sys.platform != "linux":
+        raise PoolMisused("system", "Linux", sys.platform)
+    if START_MARK in os.environ:
+        raise PoolMisused("worker", "its server", sys.executable)
+    if has_executable:
+        return
+    if is_frozen() and not _supported:
+        raise PoolMisused("program", "a Python interpreter", sys.executable)
+    if not sys.executable:
+        raise PoolMisused("program", "a Python interpreter", "a program that embeds Python")

@@ -1,0 +1,12 @@
+"""Words on the command line and in the environment with which a worker is started."""
+
+from __future__ import annotations
+
+__all__ = ["START_MARK", "WORKER_ARGUMENT"]
+
+START_MARK = "OFFLOOP_WORKER_START"
+"""Environment variable of a process that is started as a worker. A worker removes it first of all, so a program that enters a
+pool and has it was meant to be a worker."""
+
+WORKER_ARGUMENT = "--offloop-worker"
+"""First argument of a frozen program that is started as a worker."""
