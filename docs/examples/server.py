@@ -37,7 +37,7 @@ STATUS_OF_ERROR: dict[type, int] = {
     offloop.TaskTimeout: 504,
     ClientDisconnect: 499,  # nobody is there to read it
 }
-STATUS_OF_CODE = {"too_many_pixels": 413, "unsupported_format": 415}
+STATUS_OF_CODE = {"too_many_pixels": 413, "too_many_pages": 413, "unsupported_format": 415}
 
 
 class Wish(msgspec.Struct):

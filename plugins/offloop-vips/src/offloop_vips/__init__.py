@@ -6,6 +6,7 @@ Importing this package is cheap and safe in a server: it brings the operations a
     operations/                  one file each: the parameters and, as a function of a picture, how they are carried out
     pipeline                     pure: which operation may stand where, and by how much a decoder shrinks for it
     coding, boxes, tags          pure: how a source is coded, from its first bytes; the boxes of AVIF, the tags of TIFF and EXIF
+    pages, admitting             pure: what a source declares, checked in a worker before a decoder is called
     estimates, costs             pure: what a pipeline is likely to take; the numbers for that
     plugin                       what offloop registers; reads headers without a decoder
     picture, evaluation          the image under way, and how its computation is watched and stopped

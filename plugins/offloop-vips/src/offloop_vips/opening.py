@@ -9,6 +9,7 @@ import pyvips
 from offloop.errors import InvalidTask, TaskFailed
 from offloop.processor import Encoded, Raster
 
+from .admitting import admit, check_pages
 from .evaluation import Evaluation
 from .faults import corrupt_source, lacks_memory
 from .fitting import Size
@@ -46,10 +47,12 @@ def open_encoded(encoded: Encoded, source: FormatName, pipeline: Pipeline, evalu
     """A picture over encoded bytes, which are read in place and must stay until it is gone.
 
     Raises:
-        TaskFailed: "corrupt_source", "unsupported_format" or "too_many_pixels", all from the header.
+        TaskFailed: "corrupt_source", "unsupported_format", "too_many_pixels" or "too_many_pages", all from the header.
         InvalidTask: `Decode` asks for pages that the source has not.
     """
     decode = pipeline.decode
+    with memoryview(encoded.data)[:] as data:
+        admit(data, source, decode)
     header = _load(encoded, source, evaluation, {"fail_on": decode.fail_on})
     check_pixels(Size(header.width, header.height), 1, decode.max_pixels)
     _check_bands(header)
@@ -122,6 +125,7 @@ def _check_bands(header: Image) -> None:
 
 def _count_pages(header: Image, decode: Decode, source: FormatName) -> int:
     there = int(header.get("n-pages")) if header.get_typeof("n-pages") else 1
+    check_pages(there, source, decode)
     wanted = max(there - decode.page, 1) if decode.pages == -1 else decode.pages
     if decode.page + wanted > there:
         raise InvalidTask(f"Decode(page={decode.page}, pages={decode.pages}): the {source} source has pages 0 to {there - 1}")

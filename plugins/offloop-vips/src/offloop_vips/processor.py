@@ -71,7 +71,7 @@ class VipsProcessor:
         """Carry out a pipeline; afterwards nothing here looks at the payload's memory or at the result's.
 
         Raises:
-            TaskFailed: "corrupt_source", "unsupported_format", "too_many_pixels" or "processing_failed".
+            TaskFailed: "corrupt_source", "unsupported_format", "too_many_pixels", "too_many_pages" or "processing_failed".
             InvalidTask: the operations cannot stand in this order, or not on this payload.
             TaskCancelled: the task was to stop, and did.
             MemoryError: memory could not be had. Where a library ends the process instead, this is never heard.

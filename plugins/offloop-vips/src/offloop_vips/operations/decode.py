@@ -35,6 +35,9 @@ class Decode(Operation, frozen=True):
     pages: Annotated[int, Meta(ge=-1)] = 1
     """How many to read; -1 for all that follow. Several pages go through every step one by one, and out together."""
 
+    max_pages: Annotated[int, Meta(ge=1)] = 10_000
+    """The most pages or frames that the source may have, whichever of them are read: decoders look at all of them first."""
+
     def check(self) -> None:
         if self.pages == 0:
             raise InvalidTask("Decode(pages=0): expected the number of pages to read, or -1 for all")

@@ -1,0 +1,105 @@
+"""What a source declares is checked before a decoder is called: pixels, and pages or frames."""
+
+from __future__ import annotations
+
+import struct
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from offloop.errors import TaskFailed
+from offloop_vips import Decode, Raw
+from offloop_vips.pages import count_pages
+
+
+def refusal(bench: Any, source: Any, *operations: Any) -> TaskFailed:
+    with pytest.raises(TaskFailed) as failure:
+        bench.run(source, *operations)
+    return failure.value
+
+
+def webp(bench: Any, frames: int, canvas: tuple[int, int] = (16, 16), junk: int = 0) -> bytes:
+    """An animation of tiny frames."""
+    one = bench.file(np.zeros((16, 16, 3), "u1"), ".webp", lossless=True, keep="none")
+    sides = b"".join(struct.pack("<I", side - 1)[:3] for side in canvas)
+    contents = bytes(6) + b"\x0f\0\0\x0f\0\0" + b"\x0a\0\0\0" + one[12:]
+    frame = b"ANMF" + struct.pack("<I", len(contents)) + contents
+    head = b"WEBPVP8X" + struct.pack("<IB3x", 10, 2) + sides + b"ANIM\6\0\0\0" + bytes(6)
+    body = head + b"JUNK\0\0\0\0" * junk + frame * frames
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def gif(frames: int) -> bytes:
+    frame = b"\x21\xf9\4\0\1\0\0\0" + b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x44\1\0"
+    return b"GIF89a" + struct.pack("<HHBBB", 16, 16, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff" + frame * frames + b";"
+
+
+def tiff(pages: int, *, goes_round: bool = False) -> bytes:
+    tags = [
+        (256, 4, 8),
+        (257, 4, 8),
+        (258, 3, 8),
+        (259, 3, 1),
+        (262, 3, 1),
+        (273, 4, 0),
+        (277, 3, 1),
+        (278, 4, 8),
+        (279, 4, 64),
+    ]
+    size = 2 + 12 * len(tags) + 4
+    data = bytearray(b"II*\0\x08\0\0\0")
+    for page in range(pages):
+        last = page == pages - 1
+        data += struct.pack("<H", len(tags))
+        data += b"".join(struct.pack("<HHII", tag, kind, 1, value or 8 + size * pages) for tag, kind, value in tags)
+        data += struct.pack("<I", (8 if goes_round else 0) if last else 8 + size * (page + 1))
+    return bytes(data) + bytes(64)
+
+
+@pytest.mark.parametrize("canvas", [(16_383, 16_383), (9000, 9000)])
+def test_a_canvas_that_is_too_large_is_told_as_such_whatever_memory_there_is(bench: Any, canvas: tuple[int, int]):
+    failure = refusal(bench, webp(bench, 20, canvas))
+    assert failure.code == "too_many_pixels"
+    assert f"{canvas[0]} x {canvas[1]}" in failure.message
+
+
+def of_pages(bench: Any, source: str, pages: int) -> bytes:
+    match source:
+        case "webp":
+            return webp(bench, pages)
+        case "gif":
+            return gif(pages)
+        case _:
+            return tiff(pages)
+
+
+@pytest.mark.parametrize("source", ["webp", "gif", "tiff"])
+def test_a_source_of_more_pages_than_allowed_is_refused_though_one_is_wanted(bench: Any, source: str):
+    assert bench.run(of_pages(bench, source, 30), Decode(max_pages=30), Raw()).shape[2] >= 1
+    failure = refusal(bench, of_pages(bench, source, 31), Decode(max_pages=30), Raw())
+    assert failure.code == "too_many_pages"
+    assert "more than 30 pages" in failure.message
+
+
+@pytest.mark.parametrize("source", ["webp", "tiff"])
+def test_a_hundred_thousand_frames_are_refused_in_a_moment(bench: Any, source: str):
+    data = of_pages(bench, source, 100_000)
+    started = time.process_time()
+    assert refusal(bench, data).code == "too_many_pages"
+    assert time.process_time() - started < 0.5  # half a minute in the decoder
+
+
+def test_frames_behind_many_other_parts_are_refused_as_well(bench: Any):
+    assert refusal(bench, webp(bench, 100, junk=20_000)).code == "too_many_pages"
+
+
+def test_a_tiff_that_goes_round_has_too_many_pages():
+    assert count_pages("tiff", memoryview(tiff(3, goes_round=True)), 500) == 501
+
+
+@pytest.mark.parametrize("source", ["webp", "tiff"])
+@pytest.mark.parametrize("data", [b"", b"II*\0", b"RIFF\0\0\0\0WEBPVP8X", b"II*\0\xff\xff\xff\x7f", b"MM\0+" + bytes(12)])
+def test_counting_does_not_raise_on_what_is_broken(source: Any, data: bytes):
+    assert count_pages(source, memoryview(data), 10) <= 1
