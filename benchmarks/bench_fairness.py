@@ -66,10 +66,11 @@ Times = dict[str, list[float]]  # picture -> seconds from sending to the result
 
 
 @asynccontextmanager
-async def offloop(paths: Mapping[Size, str]) -> AsyncGenerator[Work]:
+async def offloop(paths: Mapping[Size, str], nice: int | None) -> AsyncGenerator[Work]:
     """Callers hold the bytes, as a server does that has received them."""
     sources = {path: Path(path).read_bytes() for path in paths.values()}
-    async with Pool(WORKERS, plugins=["vips"], timeout=None) as pool:
+    more = {} if nice is None else {"nice": nice}
+    async with Pool(WORKERS, plugins=["vips"], timeout=None, **more) as pool:
 
         async def work(kind: Kind, path: str) -> int:
             return len((await pool.run(sources[path], PIPELINES[kind])).data)
@@ -153,6 +154,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=5.0, help="for which callers send in a turn (default: %(default)s)")
     parser.add_argument("--scenario", action="append", choices=list(SCENARIOS), help="may be given again (default: all)")
     parser.add_argument("--peer", action="append", choices=PEERS, help="may be given again (default: all installed)")
+    parser.add_argument(
+        "--nice", type=int, help="of offloop's workers: 0 as the peers have, for a machine that does other work"
+    )
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / f"offloop-mixed-{os.getuid()}",
                         help="where pictures are kept (default: %(default)s)")  # fmt: skip
     return parser.parse_args()
@@ -170,7 +174,7 @@ def main() -> None:
             rows: dict[str, Times] = {contender: defaultdict(list) for contender in ("offloop", *peers)}
             for _ in range(rounds):
                 for contender, row in rows.items():
-                    entered = offloop(paths) if contender == "offloop" else behind_semaphore(contender)
+                    entered = offloop(paths, given.nice) if contender == "offloop" else behind_semaphore(contender)
                     for picture, times in measure(entered, callers, SCENARIOS[name], paths, seconds).items():
                         row[picture] += times
             report(name, callers, rows)

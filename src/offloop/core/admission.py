@@ -17,7 +17,7 @@ __all__ = ["Admission"]
 
 _Refusal = QueueFull | QueueTimeout | MemoryLimitExceeded | TaskTimeout
 
-_HOPELESS = 2.0  # times its timeout: what a task must be expected to take before it is not tried
+_HOPELESS = 2.0  # times its limit: the time that must be expected before a task is refused; estimates are off by less
 _TRIAL_EVERY_S = 1.0  # one that is expected to take too long is let in now and then, or nobody would learn that it does not
 
 
@@ -111,13 +111,16 @@ class Admission:
         return None
 
     def _too_late(self, task: TaskRecord, limit_s: float, now: float) -> QueueTimeout | None:
-        """Its time was over before its source was there; or will be before it starts, even if nobody else came before it."""
+        """Why a task is refused because of its queue timeout, or None.
+
+        The time was over before the source was there; or the wait that is expected, if no later task passes, is far beyond it.
+        """
         if 0 < limit_s < now - task.submitted_at:  # no time at all means: if it can be begun as soon as it is there
             return QueueTimeout(limit_s, "memory")
         if self._crew.idle:
             return None
         expected_s = self._queue.order.ahead_s(task) / max(self._crew.limit, 1)
-        return QueueTimeout(limit_s, "a worker", expected_s=expected_s) if expected_s > limit_s else None
+        return QueueTimeout(limit_s, "a worker", expected_s=expected_s) if expected_s > limit_s * _HOPELESS else None
 
     def _too_long(self, task: TaskRecord, limit_s: float, now: float) -> TaskTimeout | None:
         """Tasks like it take far longer than it may; by its plugin's word too, as others of its kind may be of another size."""
