@@ -22,9 +22,10 @@ from .line import Line
 from .readiness import when_readable
 from .signals import Signal
 
-__all__ = ["STALL_LIMIT_S", "Channel"]
+__all__ = ["LOAD_LIMIT_S", "STALL_LIMIT_S", "Channel"]
 
 STALL_LIMIT_S = 5.0  # it takes microseconds, or on a machine that swaps a second or two
+LOAD_LIMIT_S = 60.0  # a large model takes tens of seconds to load, and holds the GIL for some of them
 _LOOKS = 10  # during that time; a pause of the loop is held against the worker as one of them at most
 
 
@@ -33,6 +34,8 @@ class Channel:
 
     def __init__(self, end: socket.socket, stall_limit_s: float) -> None:
         self._stall_limit_s = stall_limit_s
+        self.write_limit_s = stall_limit_s
+        """Seconds in which the worker must have read what is unsent. Longer while it loads plugins and cannot read."""
         self._look_s = stall_limit_s / _LOOKS
         self.line = line = Line(end)
         self.send = line.send
@@ -52,11 +55,11 @@ class Channel:
             self.line.unsent_grew = Signal()
 
     async def _write_backlog(self) -> None:
-        left_s, line = self._stall_limit_s, self.line
+        left_s, line = self.write_limit_s, self.line
         while line.unsent:
             if left_s <= 0:
                 unread = f"{len(line.unsent):,} bytes for it are unsent"
-                raise ProtocolError(f"it does not read: after {self._stall_limit_s:g} s {unread}")
+                raise ProtocolError(f"it does not read: after {self.write_limit_s:g} s {unread}")
             before = anyio.current_time()
             with anyio.move_on_after(min(left_s, self._look_s)):
                 await anyio.wait_writable(line.socket)

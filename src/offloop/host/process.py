@@ -7,7 +7,9 @@ pidfd by us and nobody else, so a pid is never signalled after it could have bee
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -18,9 +20,13 @@ import anyio
 import anyio.to_thread
 
 from . import forks
+from .strays import kill_strays
+from .user_log import UserLog
 from .worker_program import WorkerProgram
 
 __all__ = ["ProcessLauncher", "WorkerProcess", "spawn"]
+
+_log = UserLog("offloop.supervisor")
 
 _SIGNAL_PROCESS_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, since Linux 6.9
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -29,7 +35,9 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 class WorkerProcess:
     """A child, from spawn to reap."""
 
-    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, lifeline_fd: int, log_fd: int) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], worker_id: str, channel: socket.socket, lifeline_fd: int, log_fd: int
+    ) -> None:
         """Take a running child and its descriptors.
 
         Raises:
@@ -43,6 +51,7 @@ class WorkerProcess:
         self.log_fd = log_fd  # what it writes to stdout and stderr comes out here
         self.pid = process.pid
         self._process = process
+        self._worker_id = worker_id  # in the environment of what it starts
         self._lifeline_fd = lifeline_fd  # closing it kills the child
         self._reaped = False
         self._reaping = threading.Lock()  # without a pidfd, its number may be signalled only while it is its own
@@ -66,7 +75,18 @@ class WorkerProcess:
             await anyio.to_thread.run_sync(self._await_death, abandon_on_cancel=True, limiter=threads)
         else:
             await anyio.wait_readable(self._pidfd)
-        return self._reap()
+        exit_code = self._reap()
+        await self._kill_strays(threads)
+        return exit_code
+
+    async def _kill_strays(self, threads: anyio.CapacityLimiter) -> None:
+        try:
+            strays = await anyio.to_thread.run_sync(kill_strays, self._worker_id, limiter=threads)
+        except RuntimeError:  # the system has no thread to give
+            strays = kill_strays(self._worker_id)
+        if strays:
+            message = "worker process %d left %d processes of other groups behind, which were killed"
+            _log.write(logging.WARNING, message, self.pid, strays)
 
     def close(self) -> None:
         """Close our descriptors, after it was reaped."""
@@ -137,18 +157,19 @@ class ProcessLauncher:
         """
         ends = _Ends()
         inherited = (ends.theirs.fileno(), ends.lifeline_reader, inbox_fd, outbox_fd)
+        worker_id = secrets.token_hex(8)
         process: subprocess.Popen[bytes] | None = None
         try:
             process = subprocess.Popen(
                 self._program.command(inherited),
-                env=self._program.variables(),
+                env=self._program.variables(worker_id),
                 stdin=subprocess.DEVNULL,
                 stdout=ends.log_writer,
                 stderr=ends.log_writer,
                 pass_fds=inherited,
                 process_group=0,  # a terminal's signals are for the server
             )
-            worker = WorkerProcess(process, ends.ours, ends.lifeline, ends.log)
+            worker = WorkerProcess(process, worker_id, ends.ours, ends.lifeline, ends.log)
         except BaseException:
             if process is not None:
                 process.kill()

@@ -13,9 +13,9 @@ from ..core.arena import INBOX_ID
 from ..core.commands import StartWorker
 from ..core.events import Event, WorkerExited, WorkerMisbehaved, WorkerReaped, WorkerReported, WorkerSpawned
 from ..wire.framing import ProtocolError
-from ..wire.messages import Configure, FromSupervisor, FromWorker, Run
+from ..wire.messages import Configure, FromSupervisor, FromWorker, Run, Warm
 from ..wire.status import STATUS_NBYTES, Status, read_status
-from .channel import STALL_LIMIT_S, Channel
+from .channel import LOAD_LIMIT_S, STALL_LIMIT_S, Channel
 from .host_settings import HostSettings
 from .launcher import LaunchedWorker
 from .segments import Segment
@@ -57,6 +57,8 @@ class WorkerHost:
             return
         if isinstance(message, Run):
             self._log.begin_task(message.task_id)
+        elif isinstance(message, Warm):
+            self._channel.write_limit_s = LOAD_LIMIT_S  # until it answers: it may not read while it loads
         self._channel.send(message)
 
     def kill(self) -> None:
@@ -118,7 +120,12 @@ class WorkerHost:
 
     async def _listen(self, channel: Channel) -> None:
         apply, slot = self._supervisor.apply, self._slot
-        await channel.receive(lambda message: apply(WorkerReported(slot, message)))
+
+        def report(message: FromWorker) -> None:
+            channel.write_limit_s = STALL_LIMIT_S
+            apply(WorkerReported(slot, message))
+
+        await channel.receive(report)
         self._supervisor.apply(WorkerExited(self._slot))
 
     async def _hold_to_account(self, work: Callable[[], Awaitable[None]]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from ..wire.start import START_MARK, WORKER_ARGUMENT
+from ..wire.start import START_MARK, WORKER_ARGUMENT, WORKER_ID
 
 __all__ = ["DEFAULT_ENVIRONMENT", "WorkerProgram"]
 
@@ -67,15 +67,15 @@ class WorkerProgram(msgspec.Struct, frozen=True):
             return [*executable, WORKER_ARGUMENT, *numbers]
         return [*executable, *_FLAGS, _BOOT_WITH_OWN_PATH, *numbers]  # a frozen program's flags and path are for itself
 
-    def variables(self) -> dict[str, str]:
-        """The environment of a worker."""
+    def variables(self, worker_id: str) -> dict[str, str]:
+        """The environment of the worker with this name."""
         variables = DEFAULT_ENVIRONMENT | os.environ
         for name, value in self.environment.items():
             if value is None:
                 variables.pop(name, None)
             else:
                 variables[name] = value
-        return variables | {START_MARK: "1"}
+        return variables | {START_MARK: "1", WORKER_ID: worker_id}
 
 
 def _interpreter_flags() -> list[str]:
