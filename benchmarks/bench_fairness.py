@@ -154,9 +154,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=5.0, help="for which callers send in a turn (default: %(default)s)")
     parser.add_argument("--scenario", action="append", choices=list(SCENARIOS), help="may be given again (default: all)")
     parser.add_argument("--peer", action="append", choices=PEERS, help="may be given again (default: all installed)")
-    parser.add_argument(
-        "--nice", type=int, help="of offloop's workers: 0 as the peers have, for a machine that does other work"
-    )
+    parser.add_argument("--nice", type=int, help="of offloop's workers: 0 as the peers have, on a busy machine")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / f"offloop-mixed-{os.getuid()}",
                         help="where pictures are kept (default: %(default)s)")  # fmt: skip
     return parser.parse_args()
