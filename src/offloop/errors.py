@@ -117,13 +117,15 @@ class TaskFailed(OffloopError):
     """A processor refused or failed to carry the task out. The worker is well and goes on.
 
     Processors raise it themselves, with a `code` that callers can branch on. Any other exception of theirs reaches the caller
-    as a `TaskFailed` whose code is "exception".
+    as a `TaskFailed` whose code is "exception". With `recycle=True` a processor says that it may be broken: its worker gets
+    no other task and is replaced.
     """
 
-    def __init__(self, code: str, message: str, *, remote_traceback: str | None = None) -> None:
+    def __init__(self, code: str, message: str, *, remote_traceback: str | None = None, recycle: bool = False) -> None:
         self.code = code  # a stable word: "unsupported_format", "corrupt_source", "exception", ...
         self.message = message
         self.remote_traceback = remote_traceback  # the worker's traceback as text, or None where it adds nothing
+        self.recycle = recycle  # the worker that it came from is replaced
         super().__init__(code, message)
         _note(self, "the worker's traceback", remote_traceback)
 

@@ -205,6 +205,11 @@ class Hiring:
             self.grown_old(slot, now)
         return self._too_many or slot.worn is not None or self.policy.breaker is not self._breaker
 
+    def stop_using(self, slot: Slot, reason: str) -> None:
+        """The worker must not have another task, and is to be replaced."""
+        slot.tasks_allowed = slot.tasks
+        self._wear(slot, reason)
+
     def replace_spent(self, now: float) -> list[Command]:
         """Workers were sent their last task: have their replacements started meanwhile."""
         for slot in self._crew:

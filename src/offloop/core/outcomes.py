@@ -71,7 +71,7 @@ def of_failure(task: TaskRecord, failed: Failed) -> OffloopError:
     kind, _, plugin = code.partition(":")
     if kind == "plugin_error":
         return PluginError(plugin, message, remote_traceback=traceback)
-    return TaskFailed(code, message, remote_traceback=traceback)
+    return TaskFailed(code, message, remote_traceback=traceback, recycle=failed.recycle)
 
 
 def of_death(report: CrashReport) -> WorkerDied:

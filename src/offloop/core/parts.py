@@ -10,6 +10,7 @@ from .core_settings import CoreSettings
 from .crew import Crew
 from .deaths import Deaths
 from .dispatch import Dispatch
+from .failure_streaks import FailureStreaks
 from .hiring import Hiring
 from .identification import Identification
 from .journal import Journal
@@ -24,8 +25,8 @@ __all__ = ["Parts"]
 
 
 class Parts:
-    """The workers (`crew`, `hiring`, `warmth`), the memory (`arena`, `budget`, `supply`), the order (`admission`, `queue`,
-    `dispatch`), and the outcomes (`ledger`, `answers`, `deaths`, `quarantine`, `identification`)."""
+    """The workers (`crew`, `hiring`, `failure_streaks`, `warmth`), the memory (`arena`, `budget`, `supply`), the order
+    (`admission`, `queue`, `dispatch`), and the outcomes (`ledger`, `answers`, `deaths`, `quarantine`, `identification`)."""
 
     def __init__(self, settings: CoreSettings) -> None:
         self.settings = settings
@@ -38,6 +39,7 @@ class Parts:
         self.supply = Supply(self.arena, self.budget)
         self.ledger = Ledger(self.arena, self.supply, self.budget, self.queue, self.journal)
         self.hiring = Hiring(self.crew, self.arena, settings)
+        self.failure_streaks = FailureStreaks()
         self.warmth = Warmth(self.crew)
         self.quarantine = Quarantine(settings.quarantine_after, settings.quarantine_s)
         self.identification = Identification(self.arena)

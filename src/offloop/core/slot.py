@@ -29,6 +29,7 @@ class Slot(msgspec.Struct, eq=False):
     tasks: int = 0  # that it was given
     worn: str | None = None  # why it is to be replaced
     tasks_allowed: float = inf  # that it may be given, exactly
+    failures: int = 0  # unexpected exceptions in a row
     bytes_allowed: float = inf  # private memory that it may have between two tasks
     old_at: float | None = None  # when it is old
     idle_bytes: int = 0  # private memory that it has when it has no task, as far as is known
@@ -52,3 +53,4 @@ class Slot(msgspec.Struct, eq=False):
         self.outbox_id = self.pid = self.task = self.ready_since = self.timer = self.standing = None
         self.verdict = self.worn = self.old_at = None
         self.tasks, self.tasks_allowed, self.bytes_allowed = 0, inf, inf
+        self.failures = 0

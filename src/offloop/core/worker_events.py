@@ -78,6 +78,8 @@ class WorkerEvents:
         parts.budget.note_worker(slot, answer.private_bytes)
         if isinstance(answer, Done):
             commands += parts.warmth.proved(task)
+        if (reason := parts.failure_streaks.answered(slot, answer)) is not None:
+            parts.hiring.stop_using(slot, reason)
         if parts.hiring.answered(slot, answer.private_bytes, now):
             commands += parts.hiring.reconcile(now)
         return commands

@@ -76,6 +76,9 @@ class InlineTask:
 class _InlineWorker:
     slot = 0
 
+    def retire(self) -> None:
+        pass
+
 
 def run_inline(processor: Processor, payload: Payload, operations: Sequence[Operation]) -> Payload:
     """Open the processor, run the operations on the payload in this process and return what came out."""

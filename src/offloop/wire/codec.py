@@ -14,7 +14,7 @@ from .text import printable
 
 __all__ = ["decode_from_supervisor", "decode_from_worker", "encode_frame"]
 
-_FAILED = tuple(bytes([0x90 + n]) + b"\xa6failed" for n in (7, 8, 9, 10))  # an array of so many, and a text of 6
+_FAILED = tuple(bytes([0x90 + n]) + b"\xa6failed" for n in (7, 8, 9, 10, 11))  # an array of so many, and a text of 6
 _REASON_LIMIT = 200  # characters: a decoder's complaint may quote what it was given
 
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -129,6 +129,7 @@ class Done(_Message, frozen=True, tag="done"):
     private_bytes: int = 0  # memory of the process that nobody shares, between two tasks, when it last looked
     peak_bytes: int = 0  # of it at the highest, beyond that; 0: the task was too short to look
     cpu_ns: int = 0  # of processors, in all threads
+    recycle: bool = False  # the worker is to be replaced, and to have no other task
 
 
 class Failed(_Message, frozen=True, tag="failed"):
@@ -143,6 +144,7 @@ class Failed(_Message, frozen=True, tag="failed"):
     private_bytes: int = 0
     peak_bytes: int = 0
     cpu_ns: int = 0
+    recycle: bool = False
 
 
 FromSupervisor = Configure | Run | Grant | Cancel | Warm | Retire

@@ -60,7 +60,8 @@ class Answering:
             flush_output()
             finished_ns = monotonic_ns()
             peak_bytes, cpu_ns = memory.peak(finished_ns), self._cpu_ns_since_the_last()
-            channel.send(Done(run.task_id, output, info, started_ns, finished_ns, private_bytes, peak_bytes, cpu_ns))
+            recycle = self._stages.worker.retiring
+            channel.send(Done(run.task_id, output, info, started_ns, finished_ns, private_bytes, peak_bytes, cpu_ns, recycle))
             if not isinstance(output, WrittenTo) and output.block is not None:
                 self._part_with(output.block)
         except BaseException as error:  # SystemExit too: a processor does not end the worker by raising
@@ -68,7 +69,8 @@ class Answering:
             flush_output()
             memory.allow(None)
             peak_bytes, cpu_ns = memory.peak(monotonic_ns()), self._cpu_ns_since_the_last()
-            channel.send(_failure(run, error, started_ns, private_bytes, peak_bytes, cpu_ns))
+            recycle = self._stages.worker.retiring or getattr(error, "recycle", False) is True
+            channel.send(_failure(run, error, started_ns, private_bytes, peak_bytes, cpu_ns, recycle=recycle))
         return cpu_ns
 
     def _part_with(self, block: Handle) -> None:
@@ -142,7 +144,9 @@ def _write_file(run: Run, payload: Payload) -> WrittenTo:
     return WrittenTo(nbytes)
 
 
-def _failure(run: Run, error: BaseException, started_ns: int, private_bytes: int, peak_bytes: int, cpu_ns: int) -> Failed:
+def _failure(
+    run: Run, error: BaseException, started_ns: int, private_bytes: int, peak_bytes: int, cpu_ns: int, *, recycle: bool
+) -> Failed:
     code, message, traceback = "exception", "", None
     if isinstance(error, TaskCancelled):
         code = "cancelled"
@@ -170,6 +174,7 @@ def _failure(run: Run, error: BaseException, started_ns: int, private_bytes: int
         private_bytes,
         peak_bytes,
         cpu_ns,
+        recycle,
     )
 
 

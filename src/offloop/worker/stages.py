@@ -26,15 +26,22 @@ class _Loaded(msgspec.Struct, frozen=True):
     operations: msgspec.msgpack.Decoder[list[Operation]]
 
 
-class _Worker(msgspec.Struct, frozen=True):
-    slot: int
+class LoadedWorker:
+    """The worker, as processors see it: `offloop.processor.WorkerContext`."""
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+        self.retiring = False  # a processor asked for a replacement
+
+    def retire(self) -> None:
+        self.retiring = True
 
 
 class Stages:
     """Carries out stages; knows which plugins there are and loads those that are asked for."""
 
     def __init__(self, slot: int, plugins: dict[str, str]) -> None:
-        self._worker = _Worker(slot)
+        self.worker = LoadedWorker(slot)
         self._references = plugins
         self._loaded: dict[str, _Loaded] = {}
         self.loaded: KeysView[str] = self._loaded.keys()  # their names
@@ -69,7 +76,7 @@ class Stages:
             plugin = named(self._references[name])
             decoder = decoder_for(plugin.operations)
             processor: Processor = named(plugin.processor)()
-            processor.open(self._worker)
+            processor.open(self.worker)
         except Exception as error:
             raise PluginError(name, f"its processor cannot be loaded: {type(error).__name__}: {error}") from error
         self._loaded[name] = _Loaded(processor, decoder)
