@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
-
 import pytest
+from mount_namespace import run_with_shared_memory_of, skip_without_mount_namespaces
 
 SCRIPT = """
 import anyio
@@ -86,24 +83,9 @@ anyio.run(main)
 """
 
 
-def run_with_shared_memory_of(size: str, script: str) -> subprocess.CompletedProcess[str]:
-    """Run a script in a mount namespace of its own, whose /dev/shm is as small as that."""
-    command = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec {sys.executable} -c "$SCRIPT"'
-    return subprocess.run(
-        ["unshare", "--mount", "sh", "-c", command],
-        env={"SCRIPT": script, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-
-
 @pytest.fixture(autouse=True)
 def mount_namespaces() -> None:
-    """They need privileges that not every machine gives."""
-    if shutil.which("unshare") is None or run_with_shared_memory_of("1m", "").returncode != 0:
-        pytest.skip("mount namespaces cannot be made here")
+    skip_without_mount_namespaces()
 
 
 def test_a_small_dev_shm_refuses_what_cannot_fit_and_serves_the_rest_in_turn() -> None:

@@ -39,11 +39,14 @@ class Exports:
     def view(self, segment: Segment, block: Block, nbytes: int) -> memoryview:
         """A writable view of a block's first `nbytes`; the block is returned when every object that refers to it is gone."""
         array = segment.export(block.offset, block.nbytes)  # whole pages: few different lengths, so few ctypes types
-        self._views[block.generation] = weakref.ref(array, partial(self._view_gone, block.generation))
+        self._views[block.generation] = weakref.ref(
+            array, partial(self._view_gone, segment, block.offset, block.nbytes, block.generation)
+        )
         return memoryview(array).cast("B")[:nbytes]
 
-    def _view_gone(self, generation: int, _reference: object) -> None:
+    def _view_gone(self, segment: Segment, offset: int, nbytes: int, generation: int, _reference: object) -> None:
         """From any thread, between any two lines."""
+        segment.withdraw(offset, nbytes)
         del self._views[generation]
         self.return_block(generation)
 

@@ -36,14 +36,20 @@ class Pager:
         self._tell_results = tell_results  # called when a thread is through; otherwise whoever called `begin` looks at them
         self._has_a_thread = False
         self.waiting: deque[Move] = deque()
-        self._queued_nbytes = 0
+        self._put_nbytes = 0  # of all moves that were ever queued; changed by the loop's thread only
+        self._moved_nbytes = 0  # of all that were carried out; changed by the thread that holds the lock
         self._at_work = threading.Lock()
         self.results: deque[PagesReserved | PagesRefused] = deque()  # to be told to the core
 
     def put(self, move: Move) -> None:
         """Queue a move."""
         self.waiting.append(move)
-        self._queued_nbytes += _nbytes(move)
+        self._put_nbytes += _nbytes(move)
+
+    @property
+    def _queued_nbytes(self) -> int:
+        """Bytes of the moves that are not carried out yet. Two counters with one writer each need no lock."""
+        return self._put_nbytes - self._moved_nbytes
 
     def begin(self) -> None:
         """Carry out what is queued: here, if it takes less than a millisecond and no thread is at it, else in a thread."""
@@ -66,7 +72,7 @@ class Pager:
                     case DropOutbox():
                         self._drop(move)
                 self.waiting.popleft()
-                self._queued_nbytes -= _nbytes(move)
+                self._moved_nbytes += _nbytes(move)
 
     async def _work_in_thread(self) -> None:
         """Until nothing is queued. Not cancellable."""

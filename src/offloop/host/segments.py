@@ -1,8 +1,9 @@
-"""Shared memory as the server sees it.
+"""Shared memory as the server sees it: POSIX shared memory as `multiprocessing.shared_memory` makes it, but without a name.
 
-A segment has a name for microseconds only: it is made by `multiprocessing.shared_memory` (which picks the name and tells the
-resource tracker), opened by descriptor, and unlinked at once. Workers inherit a descriptor. So there is no entry in /dev/shm to
-leave behind, whatever kills the server, and nothing to sweep at the next start.
+A segment is a file in /dev/shm that never had a name there (`O_TMPFILE`). The size of that file system bounds it, and a server
+that is killed at any moment leaves nothing behind. Workers inherit a descriptor. `SharedMemory` itself is not used, because it
+gives each segment a name for milliseconds, and starts a resource tracker process to sweep the names, which outlives the
+pool and does not start everywhere. `memfd_create` is not used, because the size of /dev/shm does not bound it.
 
 Pages are fetched before they are touched: a full file system is an error here and SIGBUS there.
 """
@@ -12,20 +13,23 @@ from __future__ import annotations
 import _posixshmem  # pyright: ignore[reportMissingModuleSource] (what SharedMemory itself opens with)
 import ctypes
 import errno
-import mmap
 import os
+import secrets
 import threading
+from collections.abc import Callable
 from hashlib import blake2b
-from multiprocessing.shared_memory import SharedMemory
 
 from ..core.ranges import RangeSet
 from ..errors import PoolClosed
+from .mapping import Mapping
 from .source_memory import copy_strided, loaded_numpy, memory_errors
 
 __all__ = ["NoPages", "Segment"]
 
 _WRITE_NBYTES = 1024 * 1024  # about 0.3 ms
 _FETCH_NBYTES = 4 * 1024 * 1024  # about 0.5 ms
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 (where POSIX shared memory lives on Linux)
+_NOT_SUPPORTED = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}  # how kernels refuse O_TMPFILE
 
 
 class NoPages(Exception):
@@ -39,7 +43,7 @@ class NoPages(Exception):
 class Segment:
     """One nameless piece of shared memory, mapped here, with descriptors for others to map it.
 
-    The mapping goes when the last view of it is gone, not when the segment is closed.
+    Views that exist stay valid, and mapped, when the segment is closed; all else is unmapped then.
     """
 
     def __init__(self, nbytes: int, *, workers_write: bool) -> None:
@@ -49,23 +53,19 @@ class Segment:
             OSError: the system has no descriptor, no address space or no shared memory to give.
         """
         self.nbytes = nbytes
-        named = SharedMemory(create=True, size=nbytes)
+        self._fd = _create()
         try:
-            self._fd = _open(named.name, os.O_RDWR)
+            os.ftruncate(self._fd, nbytes)
+            self._memory = Mapping(self._fd, nbytes)
             try:
-                self.worker_fd = os.dup(self._fd) if workers_write else _open(named.name, os.O_RDONLY)
+                self.worker_fd = os.dup(self._fd) if workers_write else _reopened_read_only(self._fd)
             except BaseException:
-                os.close(self._fd)
+                self._memory.close()
                 raise
-        finally:
-            named.unlink()
-            named.close()
-        try:
-            self._memory = mmap.mmap(self._fd, nbytes)
         except BaseException:
-            _close(self._fd, self.worker_fd)
+            os.close(self._fd)
             raise
-        self._users = _Users(self._fd, self.worker_fd)
+        self._users = _Users(self._release)
         self._seen = RangeSet()  # pages that large writes have filled before: it pays to copy through the mapping
         self._seen_lock = threading.Lock()
 
@@ -93,7 +93,7 @@ class Segment:
         """Return the pages of [start, end) to the system; reading there gives zeros and takes a page again."""
         with self._seen_lock:
             self._seen.remove(start, end)
-        self._memory.madvise(mmap.MADV_REMOVE, start, end - start)
+        self._memory.discard(start, end - start)
 
     def write(self, offset: int, data: memoryview) -> None:
         """Copy bytes in through the descriptor: no page fault here, and no GIL while it lasts.
@@ -124,7 +124,8 @@ class Segment:
             InvalidTask: the memory of the data cannot be read.
         """
         if not data.c_contiguous:
-            copy_strided(data, memoryview(self.export(offset, data.nbytes)).cast("B"), loaded_numpy())
+            with self._users:
+                copy_strided(data, self._memory.view(offset, data.nbytes), loaded_numpy())
             return
         end = offset + data.nbytes
         with self._seen_lock:
@@ -134,40 +135,50 @@ class Segment:
         if source is None:
             self.write(offset, data)
         else:
-            ctypes.memmove(self.export(offset, data.nbytes), source, data.nbytes)  # ctypes releases the GIL
+            with self._users:
+                self._memory.copy_in(offset, source, data.nbytes)
 
     def read_in(self, descriptor: int, offset: int, nbytes: int) -> int:
         """Read a file from its start straight into the segment, without the GIL; returns how many bytes there were."""
         done = 0
-        with memoryview(self._memory) as memory, memory[offset : offset + nbytes] as target:
+        with self._users, self._memory.view(offset, nbytes) as target:
             while done < nbytes and (count := os.preadv(descriptor, [target[done:]], done)):
                 done += count
         return done
 
     def digest(self, offset: int, nbytes: int) -> bytes:
         """By which a source is known again: BLAKE2b, 16 bytes. Without the GIL, at about a gigabyte a second."""
-        with memoryview(self._memory) as memory, memory[offset : offset + nbytes] as data:
+        with self._users, self._memory.view(offset, nbytes) as data:
             return blake2b(data, digest_size=16).digest()
 
     def export(self, offset: int, nbytes: int) -> ctypes.Array[ctypes.c_char]:
-        """An object whose lifetime is that of all views of it; `memoryview(it)` is writable."""
-        return (ctypes.c_char * nbytes).from_buffer(self._memory, offset)
+        """An object over whole pages that stay mapped until `withdraw`; `memoryview(it)` is writable."""
+        return self._memory.export(offset, nbytes)
+
+    def withdraw(self, offset: int, nbytes: int) -> None:
+        """No view of these exported pages is left. From any thread, between any two lines."""
+        self._memory.withdraw(offset, nbytes)
 
     def read(self, offset: int, nbytes: int) -> bytes:
         """A copy of a few bytes."""
-        return self._memory[offset : offset + nbytes]
+        return bytes(self._memory.view(offset, nbytes))
 
     def close(self) -> None:
-        """Give up the descriptors, or have the last thread that uses them do it. Views that exist stay valid."""
+        """Give up the descriptors and the mapping, or have the last thread that uses them do it. Exported pages stay mapped."""
         self._users.send_away()
+
+    def _release(self) -> None:
+        os.close(self._fd)
+        os.close(self.worker_fd)
+        self._memory.close()
 
 
 class _Users:
-    """Those who use descriptors right now, which stay open meanwhile: a thread must not write to a number that is another file
-    by now."""
+    """The threads that use a segment right now. It is released when it was closed and the last of them has left, because a
+    thread must not write to a descriptor or an address that is of another file by now."""
 
-    def __init__(self, *descriptors: int) -> None:
-        self._descriptors = descriptors  # closed when they were sent away and the last has left
+    def __init__(self, release: Callable[[], None]) -> None:
+        self._release = release
         self._count = 0
         self._sent_away = False
         self._lock = threading.Lock()
@@ -176,7 +187,7 @@ class _Users:
         """Come.
 
         Raises:
-            PoolClosed: they were sent away.
+            PoolClosed: the segment was closed.
         """
         with self._lock:
             if self._sent_away:
@@ -187,19 +198,14 @@ class _Users:
         with self._lock:
             self._count -= 1
             if self._sent_away and not self._count:
-                _close(*self._descriptors)
+                self._release()
 
     def send_away(self) -> None:
-        """Nobody may come any more."""
+        """No thread may come any more."""
         with self._lock:
             self._sent_away = True
             if not self._count:
-                _close(*self._descriptors)
-
-
-def _close(*descriptors: int) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
+                self._release()
 
 
 def _pointer_to(data: memoryview) -> bytes | int | None:
@@ -209,7 +215,24 @@ def _pointer_to(data: memoryview) -> bytes | int | None:
     return None if data.readonly else ctypes.addressof(ctypes.c_char.from_buffer(data))
 
 
-def _open(name: str, flags: int) -> int:
-    """A descriptor, closed on exec; `SharedMemory` keeps its own to itself, and would not open one read-only."""
-    path = "/" + name.lstrip("/")
-    return _posixshmem.shm_open(path, flags, mode=0o600)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+def _create() -> int:
+    """A descriptor of a new, empty file in /dev/shm without a name, closed on exec."""
+    try:
+        return os.open(_SHARED_MEMORY, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+    return _create_and_unlink()
+
+
+def _create_and_unlink() -> int:
+    """The same where the file system has no O_TMPFILE (gVisor): the file has a name for some microseconds."""
+    name = f"/psm_{secrets.token_hex(8)}"
+    descriptor: int = _posixshmem.shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode=0o600)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    _posixshmem.shm_unlink(name)  # pyright: ignore[reportUnknownMemberType]
+    return descriptor  # pyright: ignore[reportUnknownVariableType]
+
+
+def _reopened_read_only(descriptor: int) -> int:
+    """A second descriptor of the same file, with which it can only be read."""
+    return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
