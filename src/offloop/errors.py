@@ -214,16 +214,23 @@ class TaskQuarantined(OffloopError):
 
 
 class MemoryLimitExceeded(OffloopError, MemoryError):
-    """More memory was asked for than the pool may ever use, or than the system would give."""
+    """More memory was asked for than the pool may ever use, or than the system would give, or than came back in time."""
 
     def __init__(
-        self, asked_bytes: int, limit_bytes: int, *, limited_by: str = "the pool's memory_limit", what: str = "shared memory"
+        self,
+        asked_bytes: int,
+        limit_bytes: int,
+        *,
+        limited_by: str = "the pool's memory_limit",
+        what: str = "shared memory",
+        advice: str = "",
     ) -> None:
         self.asked_bytes = asked_bytes
         self.limit_bytes = limit_bytes
         self.limited_by = limited_by
         self.what = what  # "shared memory", or "memory" by the task's estimate
-        super().__init__(f"{asked_bytes:,} bytes of {what} were needed, but {limited_by} is {limit_bytes:,} bytes")
+        text = f"{asked_bytes:,} bytes of {what} were needed, but {limited_by} is {limit_bytes:,} bytes"
+        super().__init__(f"{text}; {advice}" if advice else text)
 
 
 class SourceTooLarge(MemoryLimitExceeded):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 from typing import NamedTuple
 
 from .cgroups import control_groups, read_number
 
-__all__ = ["Amount", "available_cpus", "available_memory", "free_shared_memory", "memory_pressure"]
+__all__ = ["Amount", "address_limit", "available_cpus", "available_memory", "free_shared_memory", "memory_pressure"]
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory lives on Linux)
 _UNLIMITED = 1 << 60  # cgroup v1 writes a huge number for "no limit"
@@ -66,7 +67,14 @@ def free_shared_memory() -> Amount | None:
         status = os.statvfs(_SHARED_MEMORY)
     except OSError:
         return None
-    return Amount(status.f_bavail * status.f_frsize, f"free in {_SHARED_MEMORY}")
+    size = status.f_blocks * status.f_frsize
+    return Amount(status.f_bavail * status.f_frsize, f"free in {_SHARED_MEMORY}, whose size is {size:,} bytes,")
+
+
+def address_limit() -> int | None:
+    """Bytes that a mapping or a file of this process may have at most (RLIMIT_AS, RLIMIT_FSIZE); None: no limit."""
+    soft = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_FSIZE))
+    return min((limit for limit in soft if limit != resource.RLIM_INFINITY), default=None)
 
 
 def _cpu_quota(directory: Path) -> float | None:

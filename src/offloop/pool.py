@@ -233,7 +233,9 @@ class Pool:
             TaskFailed: a processor refused or failed to carry it out.
             WorkerDied: its worker crashed or was killed; `report` has all that is known of it.
             TaskQuarantined: this source with this pipeline has killed too many workers.
-            MemoryLimitExceeded: source, result, or what the task is estimated to need can never fit.
+            MemoryLimitExceeded: source, result, or what the task is estimated to need can never fit; or callers hold all
+                shared memory (results, buffers), and nothing came back for 30 seconds. Waiting for the memory of a result is no
+                part of `timeout`.
             PluginError: a plugin's processor cannot be loaded.
             PoolClosed: the pool is not open, or was closed meanwhile.
             PoolMisused: this is another process, thread or event loop than the one that entered the pool. So with all methods
@@ -309,12 +311,17 @@ class Pool:
 
         Args:
             byte_stream: an async iterable of bytes-like chunks: `request.stream()`, or an anyio byte stream, which stays open.
-            max_bytes: refuse more than this. Default: what the inbox can hold.
-            expected_bytes: a hint, such as the Content-Length; when it is right, nothing is moved while the stream grows.
+            max_bytes: refuse more than this. Default: what the inbox may hold.
+            expected_bytes: a hint, such as the Content-Length: so much memory is there before the first byte is read, so a
+                stream that is no longer never waits half-way.
+
+        Memory is taken as the bytes come, and a stream waits for more of it when there is none.
 
         Raises:
             SourceTooLarge: more than `max_bytes` came.
-            MemoryLimitExceeded: more came than the inbox can ever hold.
+            MemoryLimitExceeded: more came than the inbox can ever hold; or only streams that are being received hold memory,
+                none of them can go on, and this is the youngest; or callers hold all memory (results, buffers), and nothing
+                came back for 30 seconds.
             InvalidTask: a chunk is not bytes-like.
 
         Cancelling it, or an error in the stream, gives the memory back.

@@ -18,7 +18,7 @@ from .core.allocator import PAGE_NBYTES, pages
 from .core.budget import LEAST_FOR_TASKS_NBYTES, WORKER_NBYTES
 from .core.core_settings import FIRST_GRANT_NBYTES, CoreSettings
 from .host.worker_program import WorkerProgram
-from .machine import Amount, available_cpus, available_memory, free_shared_memory
+from .machine import Amount, address_limit, available_cpus, available_memory, free_shared_memory
 from .operation import Plugin
 from .program import is_frozen
 
@@ -31,6 +31,9 @@ AdmissionName: TypeAlias = Literal["enforce", "shadow", "off"]
 _MEMORY_SHARE = 0.5  # of what the process may use: the rest is for the server
 _SHARED_MEMORY_SHARE = 0.9  # of what is free in /dev/shm: others use it too
 _INBOX_SHARE = 0.75  # of the arena: sources never take the room that results need to be finished
+_INBOX_ADDRESSES_FACTOR = 16  # times what it may hold: so many streams without a `max_bytes` at once
+_LEAST_INBOX_ADDRESSES = 64 * 1024**3
+_MOST_INBOX_ADDRESSES = 8 * 1024**4  # an eighth of what a process has
 _MIN_MEMORY_LIMIT = 1024 * 1024
 _MAX_WORKERS = 1024
 _MAX_RETRIES = 100
@@ -182,7 +185,8 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
         """What the core needs, with the machine's answers filled in."""
         least, workers = self._range_of_workers()
         total = default_memory_limit().value if self.memory_limit is None else parse_size(self.memory_limit)
-        limit = _what_there_is(total) // PAGE_NBYTES * PAGE_NBYTES
+        there_is, bounded_by = _what_there_is(total)
+        limit = there_is // PAGE_NBYTES * PAGE_NBYTES
         inbox_nbytes = pages(int(limit * _INBOX_SHARE))
         self._check_spares(limit - inbox_nbytes)
         intensity = _CRASHES_PER_WORKER * (workers + self.spares) if self.restart_intensity is None else self.restart_intensity
@@ -195,6 +199,8 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
             admission=AdmissionMode(self.admission),
             limit_bytes=limit,
             inbox_nbytes=inbox_nbytes,
+            inbox_addresses_nbytes=_inbox_addresses(inbox_nbytes),
+            bounded_by=bounded_by,
             spares=self.spares,
             max_starts=max(available_cpus().value, 2),
             restart_intensity=intensity,
@@ -248,13 +254,23 @@ def default_memory_limit() -> Amount:
     return Amount(max(int(memory.value * _MEMORY_SHARE), _MIN_MEMORY_LIMIT), f"half of {memory.source}")
 
 
-def _what_there_is(asked: int) -> int:
-    """As much of the memory as /dev/shm has: a plan on more shared memory than that would refuse tasks half-way."""
+def _what_there_is(asked: int) -> tuple[int, str]:
+    """As much of the memory as /dev/shm has, because a plan on more would refuse tasks half-way; and what decided."""
     shared = free_shared_memory()
     there_is = asked if shared is None else max(int(shared.value * _SHARED_MEMORY_SHARE), _MIN_MEMORY_LIMIT)
-    if there_is < asked:
-        _log.info("memory_limit is %d bytes, of which /dev/shm has only %d for sources and results", asked, there_is)
-    return min(asked, there_is)
+    if shared is None or there_is >= asked:
+        return asked, "memory_limit"
+    _log.info("memory_limit is %d bytes, of which /dev/shm has only %d for sources and results", asked, there_is)
+    return there_is, f"what was {shared.source} when the pool was entered"
+
+
+def _inbox_addresses(inbox_nbytes: int) -> int:
+    """Addresses of the inbox, many times what it may hold: a stream keeps those of its `max_bytes` while it is received."""
+    addresses = min(max(inbox_nbytes * _INBOX_ADDRESSES_FACTOR, _LEAST_INBOX_ADDRESSES), _MOST_INBOX_ADDRESSES)
+    limit = address_limit()
+    if limit is not None:
+        addresses = min(addresses, limit // 4)
+    return max(pages(addresses), inbox_nbytes)
 
 
 def parse_size(size: int | str) -> int:

@@ -7,7 +7,9 @@ task has its outcome.
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -78,10 +80,14 @@ class Submission:
         self._held = None  # the task holds its source itself now
         try:
             if spec is None and not ticket.is_set:
-                await self._prepare(material, ticket)
+                await self._prepare(partial(self._bring_in, material, ticket))
             await ticket.wait()
+            while not ticket.settled:  # its source had to make way for a running task's result
+                ticket.rearm()
+                await self._prepare(partial(self._stage_again, material))
+                await ticket.wait()
         finally:
-            if not ticket.is_set:
+            if not ticket.settled:
                 await self._supervisor.withdraw(self._task_id, ticket)
             if self._temporary is not None:
                 await self._remove_leftover(self._temporary, ticket)
@@ -111,33 +117,26 @@ class Submission:
         self._held = placed.view
         return self._specify(source=placed.source, outbox_id=placed.outbox_id)
 
-    async def _prepare(self, material: Material, ticket: TaskTicket) -> None:
+    async def _prepare(self, bring_in: Callable[[], Awaitable[Placed | None]]) -> None:
         """Bring the source to where a worker can read it, and queue the task; unless it is refused before."""
         queue_timeout = self._spec.queue_timeout_s
         try:
             if queue_timeout is None:  # no scope to pay for
-                placed = await self._bring_in(material, ticket)
+                placed = await bring_in()
             else:
-                placed = await self._bring_in_in_time(queue_timeout, material, ticket)
+                placed = await _in_time(queue_timeout, bring_in)
         except OffloopError as error:
             self._supervisor.apply(TaskRefused(self._task_id, error))
             return
         if placed is None:
             return
-        spec = self._specify(source=placed.source, outbox_id=placed.outbox_id)
+        spec = self._specify(source=placed.source, outbox_id=placed.outbox_id, stageable_again=placed.block is not None)
         self._supervisor.apply(TaskPrepared(self._task_id, spec))
         self._intake.release(placed)
 
-    async def _bring_in_in_time(self, queue_timeout: float, material: Material, ticket: TaskTicket) -> Placed | None:
-        with anyio.move_on_after(queue_timeout):
-            return await self._bring_in(material, ticket)
-        raise QueueTimeout(queue_timeout, "memory")
-
     async def _bring_in(self, material: Material, ticket: TaskTicket) -> Placed | None:
         """The source where a worker can read it; None if the task was refused for what it would take."""
-        if isinstance(material, ArrayObject):
-            errands = self._supervisor.errands
-            material = await errands.in_thread(samples_of, material, limiter=errands.source_threads)
+        material = await self._looked_into(material)
         if isinstance(material, Buffer):
             placed = self._move(material)  # at once: whatever comes, its owner has it no more
             if placed.view is None or await self._accepted(Bytes(placed.view, private=True), ticket):
@@ -150,6 +149,19 @@ class Submission:
             if in_place is not None:
                 return in_place
         return await self._place(material)
+
+    async def _stage_again(self, material: Material) -> Placed:
+        """The source in memory a second time, of a task that was accepted."""
+        material = await self._looked_into(material)
+        assert not isinstance(material, Buffer), "a buffer has no second copy"
+        return await self._place(material)
+
+    async def _looked_into(self, material: Material) -> Bytes | File | Samples | Buffer | Result:
+        """The source itself; of an array-like object, its samples."""
+        if not isinstance(material, ArrayObject):
+            return material
+        errands = self._supervisor.errands
+        return await errands.in_thread(samples_of, material, limiter=errands.source_threads)
 
     async def _accepted(self, material: Bytes | File | Samples | Result, ticket: TaskTicket) -> bool:
         """Whether the task may be run, by what it is likely to take."""
@@ -212,6 +224,12 @@ class Submission:
         if not isinstance(ticket.outcome, Completed):
             errands = self._supervisor.errands
             await errands.in_thread(_remove_if_there, temporary, limiter=errands.source_threads)
+
+
+async def _in_time(queue_timeout: float, bring_in: Callable[[], Awaitable[Placed | None]]) -> Placed | None:
+    with anyio.move_on_after(queue_timeout):
+        return await bring_in()
+    raise QueueTimeout(queue_timeout, "memory")
 
 
 def _nbytes_if_known(material: Material) -> int:

@@ -15,6 +15,7 @@ from offloop.core.events import (
     CloseRequested,
     DrainRequested,
     Event,
+    GrowthRequested,
     InputRequested,
     PagesRefused,
     PagesReserved,
@@ -234,6 +235,24 @@ class PoolScript:
         for reservation in reservations(commands):
             commands += self.tell(PagesReserved(reservation))
         return only(of_type(commands, ProvideInput)).block
+
+    def stream(self, input_id: int, nbytes: int, max_bytes: int) -> Block:
+        """A block of the inbox with so many bytes, which may grow."""
+        commands = self.tell(InputRequested(input_id, nbytes, None, max_bytes))
+        for reservation in reservations(commands):
+            commands += self.tell(PagesReserved(reservation))
+        return only(of_type(commands, ProvideInput)).block
+
+    def grow(self, input_id: int, block: Block, nbytes: int) -> list[Command]:
+        """A stream needs so much in all."""
+        return self.tell(GrowthRequested(input_id, block.generation, nbytes, nbytes))
+
+    def grown(self, input_id: int, block: Block, nbytes: int) -> list[Command]:
+        """The same, and the pages are there."""
+        commands = self.grow(input_id, block, nbytes)
+        for reservation in reservations(commands):
+            commands += self.tell(PagesReserved(reservation))
+        return commands
 
     def granted(self, task_id: int, nbytes: int, slot: int = 0) -> Block:
         """The worker needs so much, and gets it."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from offloop.core.commands import Command, FetchPages, ProvideInput, RefuseInput, Send
-from offloop.core.events import InputAbandoned
+from offloop.core.commands import Command, ConfirmGrowth, FetchPages, ProvideInput, RefuseInput, Send, StageAgain
+from offloop.core.events import InputAbandoned, InputCompleted
+from offloop.core.stall import MEMORY_WAIT_S
 from offloop.core.tasks import Completed
 from offloop.errors import MemoryLimitExceeded
 from offloop.wire.handles import OUTBOX, Handle
 from offloop.wire.messages import Cancel, Grant
 
-from .pool_script import KIB, MIB, PLENTY, PoolScript, in_outbox, of_type, only, outcome_of, reservations
+from .pool_script import KIB, MIB, PLENTY, PoolScript, in_outbox, of_type, only, outcome_of, reservations, runs
 
 
 def small(workers: int = 1, *, pages: bool = False) -> PoolScript:
@@ -152,9 +153,8 @@ def test_an_input_that_nobody_waits_for_any_more_lets_the_next_one_in() -> None:
 def test_if_all_that_run_wait_for_memory_the_youngest_is_refused_and_the_other_goes_on() -> None:
     pool = small(2)
     source = pool.input(10, 700 * KIB)
-    pool.run(1)
+    pool.run(1, source)
     pool.run(2)
-    pool.run(3, source)
     pool.give_back(source)
     first, second = pool.core.crew
     assert first.task is not None
@@ -167,11 +167,149 @@ def test_if_all_that_run_wait_for_memory_the_youngest_is_refused_and_the_other_g
 def test_a_deadlock_that_arises_when_a_caller_lets_go_is_refused_too() -> None:
     pool = small()
     source, held = pool.input(10, 512 * KIB), pool.input(11, 128 * KIB)
-    pool.run(1)
-    pool.run(2, source)
+    pool.run(1, source)
     pool.give_back(source)
     assert pool.need(1, 900 * KIB) == [], "the caller may give its block back"
     assert pool.give_back(held) == [Send(0, Grant(1, None))]
+
+
+def test_a_source_that_waits_makes_way_for_a_running_tasks_result_and_is_staged_again() -> None:
+    pool = small()
+    sources = [pool.input(10 + number, 256 * KIB) for number in range(2)]
+    pool.run(1)
+    for number, source in enumerate(sources):
+        pool.run(2 + number, source, stageable_again=True)
+    pool.give_back(*sources)
+    commands = pool.need(1, 700 * KIB)
+    assert of_type(commands, StageAgain) == [StageAgain(3)], "the last in the queue, and as few as are needed"
+    assert only(reservations(commands)).block.nbytes == 700 * KIB
+    assert pool.request(12, 256 * KIB, task_id=3) == [], "it waits for its turn"
+    assert pool.statistics.waiting == 2
+
+
+def test_results_that_callers_keep_are_waited_for_with_a_limit_and_the_error_names_them() -> None:
+    pool = small()
+    held = [pool.input(10, 300 * KIB), pool.input(11, 300 * KIB)]
+    for task_id in (1, 2):
+        pool.run(task_id, timeout_s=5.0)
+    assert pool.need(1, 700 * KIB) == []
+    assert pool.at(MEMORY_WAIT_S - 0.1) == [], "its timeout does not run meanwhile"
+    assert pool.core.wake_at == MEMORY_WAIT_S
+    assert of_type(pool.at(MEMORY_WAIT_S), Send) == [Send(0, Grant(1, None))]
+    error = outcome_of(commands := pool.failed(1, code="memory_limit"), 1)
+    assert isinstance(error, MemoryLimitExceeded)
+    assert "nothing came back for 30 s: 2 sources or buffers of callers have 614,400 bytes" in str(error)
+    assert only(runs(commands)).message.task_id == 2
+    assert of_type(pool.need(2, 700 * KIB), Send) == [Send(0, Grant(2, None))], "nothing has come back since"
+    pool.failed(2)
+    pool.at(MEMORY_WAIT_S + 1.0)
+    pool.run(3)
+    assert pool.need(3, 700 * KIB) == [], "one that came later has the whole limit"
+    assert only(reservations(pool.give_back(*held))).block.nbytes == 700 * KIB
+
+
+def test_a_block_that_comes_back_starts_the_limit_anew() -> None:
+    pool = small()
+    first, _second = pool.input(10, 100 * KIB), pool.input(11, 600 * KIB)
+    pool.run(1)
+    assert pool.need(1, 700 * KIB) == []
+    pool.at(MEMORY_WAIT_S - 1.0)
+    assert pool.give_back(first) == []
+    assert pool.at(MEMORY_WAIT_S) == []
+    assert pool.core.wake_at == 2 * MEMORY_WAIT_S - 1.0
+
+
+def test_the_time_that_a_task_waits_for_its_results_memory_is_no_part_of_its_timeout() -> None:
+    pool = small()
+    held = pool.input(10, 600 * KIB)
+    pool.run(1, timeout_s=5.0)
+    pool.at(2.0)
+    pool.need(1, 700 * KIB)
+    pool.at(20.0)
+    for reservation in reservations(pool.give_back(held)):
+        pool.reserved(reservation)
+    assert pool.core.crew[0].timer == 23.0
+    assert only(of_type(pool.at(23.0), Send)).message == Cancel(1)
+
+
+def test_a_source_whose_room_callers_keep_is_waited_for_with_a_limit() -> None:
+    pool = small()
+    _held = pool.input(10, 600 * KIB)
+    assert pool.request(11, 600 * KIB) == []
+    refusal = only(of_type(pool.at(MEMORY_WAIT_S), RefuseInput))
+    assert refusal.input_id == 11
+    assert refusal.error.asked_bytes == 600 * KIB
+
+
+def test_one_refusal_of_the_system_is_forgotten_after_a_second_although_a_result_is_held() -> None:
+    pool = small()
+    _held = pool.input(10, 100 * KIB)
+    assert starved(pool, pool.request(11, 200 * KIB)) == []
+    assert pool.core.wake_at == 1.0
+    assert only(reservations(pool.at(1.0))).block.nbytes == 200 * KIB
+
+
+def test_a_stream_grows_in_its_own_addresses_and_never_moves() -> None:
+    pool = with_addresses()
+    block = pool.stream(10, 64 * KIB, 768 * KIB)
+    for input_id, nbytes in ((11, 128 * KIB), (12, 768 * KIB)):
+        assert only(of_type(pool.grown(input_id, block, nbytes), ConfirmGrowth)).input_id == input_id
+        assert block.nbytes == nbytes
+    assert only(of_type(pool.grow(13, block, 768 * KIB + 1), RefuseInput)).error.limit_bytes == 768 * KIB
+    pool.tell(InputCompleted(block.generation, 300 * KIB))
+    assert (block.nbytes, pool.core.arena.used_bytes) == (300 * KIB, 300 * KIB)
+    pool.give_back(block)
+    assert pool.core.arena.used_bytes == 0
+
+
+def test_of_streams_that_hold_all_memory_and_cannot_go_on_the_youngest_is_refused() -> None:
+    pool = with_addresses()
+    old, young = (pool.stream(10 + number, 384 * KIB, 768 * KIB) for number in range(2))
+    assert pool.grow(12, old, 512 * KIB) == [], "the other one may end"
+    refusal = only(of_type(pool.grow(13, young, 512 * KIB), RefuseInput))
+    assert refusal.input_id == 13
+    assert "streams that are being received hold 786,432 bytes" in str(refusal.error)
+    assert only(reservations(pool.give_back(young))).block is old
+
+
+def test_a_stream_that_grows_comes_before_new_sources_but_for_small_ones() -> None:
+    pool = with_addresses()
+    held, stream = pool.input(10, 384 * KIB), pool.stream(11, 256 * KIB, 768 * KIB)
+    assert pool.grow(12, stream, 512 * KIB) == []
+    assert pool.request(13, 100 * KIB) == [], "it could be had, and would be in the way"
+    assert pool.request(14, 4 * KIB) != []
+    assert only(reservations(pool.give_back(held))).block is stream
+
+
+def test_a_growth_whose_pages_are_refused_is_undone_and_waits_again() -> None:
+    pool = with_addresses()
+    block = pool.stream(10, 64 * KIB, 768 * KIB)
+    _other = pool.input(11, 64 * KIB)
+    pool.refused(only(reservations(pool.grow(12, block, 256 * KIB))))
+    assert block.nbytes == 64 * KIB
+    assert only(reservations(pool.at(1.0))).block is block
+
+
+def test_a_stream_that_is_abandoned_while_it_grows_gives_everything_back() -> None:
+    pool = with_addresses()
+    block = pool.stream(10, 64 * KIB, 768 * KIB)
+    reservation = only(reservations(pool.grow(11, block, 256 * KIB)))
+    pool.tell(InputAbandoned(11))
+    pool.give_back(block)
+    assert pool.reserved(reservation) == []
+    assert pool.core.arena.used_bytes == 0
+
+
+def test_when_the_pool_closes_a_stream_that_waits_is_told() -> None:
+    pool = with_addresses()
+    _held, block = pool.input(10, 700 * KIB), pool.stream(11, 64 * KIB, 768 * KIB)
+    assert pool.grow(12, block, 128 * KIB) == []
+    assert [refusal.input_id for refusal in of_type(pool.close(), RefuseInput)] == [12]
+
+
+def with_addresses() -> PoolScript:
+    """One MiB, 768 KiB of it for the inbox, which has the addresses of 8 MiB."""
+    return PoolScript(1, limit_bytes=MIB, inbox_nbytes=768 * KIB, inbox_addresses_nbytes=8 * MIB).opened()
 
 
 def test_a_source_waits_while_the_system_has_no_pages_and_a_block_of_ours_may_come_back() -> None:

@@ -9,7 +9,8 @@ from offloop.core.arena import INBOX_ID, Arena
 from offloop.core.blocks import Block, Holder, Lease, Reservation
 from offloop.core.budget import Budget
 from offloop.core.commands import Command, FetchPages, ProvideInput, RefuseInput, Send
-from offloop.core.supply import Supply, caller_lease, worker_lease
+from offloop.core.input_queue import caller_lease
+from offloop.core.supply import Supply, worker_lease
 from offloop.core.tasks import TaskRecord
 from offloop.errors import MemoryLimitExceeded
 from offloop.wire.handles import OUTBOX, Handle
@@ -30,7 +31,7 @@ class Scene:
         self.running = 99  # tasks that workers have: enough for one of them to go on
 
     def serve(self) -> list[Command]:
-        return self.supply.serve(self.running, 0)
+        return self.supply.serve(self.running, 0) + self.supply.refuse(self.running, 0)
 
     def hold(self, npages: int, segment_id: int = INBOX_ID) -> Block:
         """Somebody holds so much; its pages are there."""
@@ -343,10 +344,10 @@ def test_priming_takes_no_pages_from_anybody_and_not_what_sources_may_need() -> 
     assert scene.supply.prime(OUTBOX_ID, P) == []
 
 
-def test_if_every_running_task_waits_for_memory_the_youngest_is_refused() -> None:
+def test_if_every_running_task_waits_and_only_they_hold_memory_the_youngest_is_refused() -> None:
     scene, old, young = Scene(), TaskRecord(7, 0.0), TaskRecord(8, 0.0)
-    held = scene.hold(8)
-    scene.arena.take(held, Lease(Holder.TASK, 9))
+    old.source_block = held = scene.hold(8)
+    scene.arena.take(held, Lease(Holder.TASK, 7))
     scene.arena.release(held, caller_lease(held))
     scene.running = 2
     assert scene.need(old, 5) == [], "the other one goes on"

@@ -140,4 +140,5 @@ def test_with_64_kilobytes_small_tasks_are_done_and_others_refused_with_numbers(
     assert done.returncode == 0, done.stderr
     small, two_pages, refused, again = done.stdout.splitlines()
     assert (small, two_pages, again) == ("100", "8000", "8000")
+    assert refused.endswith("enlarge /dev/shm (in Docker: --shm-size)")
     assert refused.startswith("60,000 bytes of shared memory were needed, but what is free of it, within what /dev/shm has, is")

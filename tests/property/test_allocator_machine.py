@@ -15,12 +15,17 @@ from offloop.core.blocks import Block, Holder, Lease, Reservation, Span
 
 P = 4096
 LIMIT_PAGES, INBOX_PAGES, OUTBOX_PAGES = 12, 8, 13
+INBOX_ADDRESSES = 3 * INBOX_PAGES  # for blocks that grow
 NOTHING: Any = multiple()  # pyright: ignore[reportUnknownVariableType]
 Page = tuple[int, int]  # segment, index
 
 
 def pages_of(block: Block) -> set[Page]:
     return pages_in(Span(block.segment_id, block.offset, block.offset + block.nbytes))
+
+
+def addresses_of(block: Block) -> set[Page]:
+    return pages_in(Span(block.segment_id, block.offset, block.offset + block.addresses_nbytes))
 
 
 def pages_in(span: Span) -> set[Page]:
@@ -37,13 +42,14 @@ class ArenaMachine(RuleBasedStateMachine):
 
     @initialize(target=segments)
     def make(self) -> int:
-        self.arena = Arena(LIMIT_PAGES * P, INBOX_PAGES * P)
+        self.arena = Arena(LIMIT_PAGES * P, INBOX_PAGES * P, INBOX_ADDRESSES * P)
         self.memory: set[Page] = set()  # the pages that are there
         self.moves: list[Reservation | tuple[int, tuple[Span, ...]]] = []  # planned, not carried out
         self.live: dict[int, Block] = {}
         self.leases: dict[int, set[Lease]] = {}
         self.outboxes: dict[int, int] = {}  # segment -> pages, of those that were not dropped
         self.orphans: set[int] = set()  # generations in dropped segments
+        self.growths: dict[int, int] = {}  # generation -> what the block had before its growth that is under way
         self.numbers = 0
         return INBOX_ID
 
@@ -57,12 +63,19 @@ class ArenaMachine(RuleBasedStateMachine):
         self.outboxes[self.numbers] = OUTBOX_PAGES
         return self.numbers
 
-    @rule(target=blocks, segment=segments, npages=st.integers(1, 9), odd=st.integers(0, P - 1))
-    def allocate(self, segment: int, npages: int, odd: int) -> Any:
+    @rule(
+        target=blocks,
+        segment=segments,
+        npages=st.integers(1, 9),
+        odd=st.integers(0, P - 1),
+        more=st.sampled_from([0, 0, 1, 5, 20]),
+    )
+    def allocate(self, segment: int, npages: int, odd: int, more: int) -> Any:
         if segment != INBOX_ID and segment not in self.outboxes:
             return NOTHING
         before = (self.arena.reserved_bytes, self.arena.used_bytes, Counter(self.arena.leases))
-        found = self.arena.allocate(segment, npages * P - odd, Holder.CALLER)
+        addresses_bytes = (npages + more) * P if more else 0
+        found = self.arena.allocate(segment, npages * P - odd, Holder.CALLER, addresses_bytes=addresses_bytes)
         if found is not None:
             assert self.arena.used_bytes <= self.arena.ceiling_bytes
             assert found[1] is None or self.arena.reserved_bytes <= self.arena.ceiling_bytes
@@ -76,6 +89,22 @@ class ArenaMachine(RuleBasedStateMachine):
             self.leases[block.generation].add(Lease(Holder.RESERVATION, block.generation))
             self.moves.append(reservation)
         return block
+
+    @rule(block=blocks, npages=st.integers(1, 5))
+    def extend(self, block: Block, npages: int) -> None:
+        if not self.settled(block) or block.generation in self.orphans:
+            return
+        before, used = block.nbytes, self.arena.used_bytes
+        nbytes = min(before + npages * P, block.addresses_nbytes)
+        reservations = self.arena.extend(block, nbytes)
+        if reservations is None:
+            assert (block.nbytes, self.arena.used_bytes) == (before, used)
+            return
+        assert block.nbytes == nbytes
+        for reservation in reservations:
+            self.growths[block.generation] = before
+            self.leases[block.generation].add(Lease(Holder.RESERVATION, block.generation))
+            self.moves.append(reservation)
 
     @rule(target=blocks, segment=segments, npages=st.integers(1, 4))
     def allocate_reserved(self, segment: int, npages: int) -> Any:
@@ -155,11 +184,21 @@ class ArenaMachine(RuleBasedStateMachine):
         if not refused:
             for span in move.fetch:
                 self.memory |= pages_in(span)
+        before = self.growths.pop(block.generation, None)
+        if refused and before is not None:
+            self.undo_growth(block, before)
+            self.arena.undo(move, free * P)
+            return
         for lease in sorted(self.leases[block.generation], key=lambda lease: lease.holder is Holder.RESERVATION):
             if refused or lease.holder is Holder.RESERVATION:
                 self.let_go(block, lease)
         if refused:
             self.arena.undo(move, free * P)
+
+    def undo_growth(self, block: Block, before: int) -> None:
+        if len(self.leases[block.generation]) > 1 and block.generation not in self.orphans:
+            self.arena.cut(block, before)
+        self.let_go(block, Lease(Holder.RESERVATION, block.generation))
 
     # The model
 
@@ -187,21 +226,25 @@ class ArenaMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_two_blocks_share_a_page(self) -> None:
-        counted = Counter(page for block in self.live.values() for page in pages_of(block))
+        counted = Counter(page for block in self.live.values() for page in addresses_of(block))
         assert max(counted.values(), default=1) == 1
 
     @invariant()
     def every_block_lies_inside_its_segment(self) -> None:
         for block in self.live.values():
-            first, last = (0, INBOX_PAGES) if block.segment_id == INBOX_ID else (1, OUTBOX_PAGES)
-            assert first * P <= block.offset <= block.offset + block.nbytes <= last * P
+            first, last = (0, INBOX_ADDRESSES) if block.segment_id == INBOX_ID else (1, OUTBOX_PAGES)
+            assert first * P <= block.offset <= block.offset + block.addresses_nbytes <= last * P
+            assert block.nbytes <= block.addresses_nbytes
 
     @invariant()
     def free_and_used_is_the_whole(self) -> None:
-        for segment_id, npages in {INBOX_ID: INBOX_PAGES, **self.outboxes}.items():
-            used = sum(block.nbytes for block in self.live.values() if block.segment_id == segment_id)
-            free = self.arena._segments[segment_id]._free.total
-            assert free + used == (npages - (segment_id != INBOX_ID)) * P
+        for segment_id, npages in {INBOX_ID: INBOX_ADDRESSES, **self.outboxes}.items():
+            blocks = [block for block in self.live.values() if block.segment_id == segment_id]
+            segment = self.arena._segments[segment_id]
+            used = sum(block.addresses_nbytes for block in blocks)
+            assert segment._free.total + used == (npages - (segment_id != INBOX_ID)) * P
+            assert segment.used_nbytes == sum(block.nbytes for block in blocks) <= segment.nbytes
+            assert segment._tails.total == sum(block.addresses_nbytes - block.nbytes for block in blocks)
 
     @invariant()
     def the_books_agree(self) -> None:

@@ -24,6 +24,7 @@ from offloop.core.blocks import Block, Holder, Reservation
 from offloop.core.commands import (
     AnnounceOpening,
     Command,
+    ConfirmGrowth,
     DropOutbox,
     FetchPages,
     GivePagesBack,
@@ -33,6 +34,7 @@ from offloop.core.commands import (
     RefuseInput,
     Send,
     SettleTask,
+    StageAgain,
     StartWorker,
 )
 from offloop.core.core_settings import FIRST_GRANT_NBYTES, CoreSettings
@@ -41,7 +43,9 @@ from offloop.core.events import (
     CloseRequested,
     DrainRequested,
     Event,
+    GrowthRequested,
     InputAbandoned,
+    InputCompleted,
     InputRequested,
     PagesRefused,
     PagesReserved,
@@ -158,6 +162,7 @@ class PoolMachine(RuleBasedStateMachine):
                 workers=workers,
                 limit_bytes=LIMIT,
                 inbox_nbytes=INBOX_NBYTES,
+                inbox_addresses_nbytes=4 * INBOX_NBYTES,
                 spares=spares,
                 max_starts=max_starts,
                 restart_intensity=intensity,
@@ -188,6 +193,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.settled: Counter[int] = Counter()
         self.outcomes: Counter[str] = Counter()
         self.inputs: dict[int, int] = {}  # asked for, not answered
+        self.growths: dict[int, tuple[Block, int]] = {}  # the same of streams that need more of their block
         self.held: list[tuple[Block, int]] = []  # by callers, and how many bytes of it
         self.memory: set[Page] = set()
         self.moves: list[Reservation | DropOutbox | GivePagesBack] = []
@@ -234,8 +240,16 @@ class PoolMachine(RuleBasedStateMachine):
                 assert block.nbytes >= nbytes
                 assert pages_of(block) <= self.memory
                 self.held.append((block, nbytes))
+            case ConfirmGrowth(input_id):
+                block, nbytes = self.growths.pop(input_id)
+                assert block.nbytes >= nbytes
+                assert pages_of(block) <= self.memory
             case RefuseInput(input_id):
-                del self.inputs[input_id]
+                assert (self.inputs.pop(input_id, None) is None) is (self.growths.pop(input_id, None) is not None)
+            case StageAgain(task_id):
+                assert task_id in self.open_tasks
+                assert task_id not in self.identifying
+                self.preparing[task_id] = None
             case SettleTask(task_id, outcome):
                 self.settle(task_id, outcome)
             case AnnounceOpening():
@@ -367,6 +381,7 @@ class PoolMachine(RuleBasedStateMachine):
             timeout_s=timeout_s,
             queue_timeout_s=queue_timeout_s,
             outbox_id=held[0].segment_id if in_outbox and held is not None else None,
+            stageable_again=held is not None and not in_outbox and not keep,
             retries=retries,
         )
         self.tell(event(spec))
@@ -424,6 +439,46 @@ class PoolMachine(RuleBasedStateMachine):
         self.inputs[input_id] = nbytes
         self.tell(InputRequested(input_id, nbytes))
 
+    @rule(nbytes=st.sampled_from(SIZES[:-2]))
+    def ask_for_a_stream(self, nbytes: int) -> None:
+        input_id = self.number()
+        self.inputs[input_id] = nbytes
+        self.tell(InputRequested(input_id, nbytes, None, INBOX_NBYTES))
+
+    @precondition(lambda self: self.may_grow)
+    @rule(which=st.integers(0, 9), nbytes=st.sampled_from(SIZES), wanted=st.sampled_from(SIZES))
+    def grow(self, which: int, nbytes: int, wanted: int) -> None:
+        block = self.pick(self.may_grow, which)
+        if nbytes > block.nbytes:
+            input_id = self.number()
+            self.growths[input_id] = (block, nbytes)
+            self.tell(GrowthRequested(input_id, block.generation, nbytes, wanted))
+
+    @precondition(lambda self: self.may_grow)
+    @rule(which=st.integers(0, 9), nbytes=st.sampled_from(SIZES))
+    def a_stream_ends(self, which: int, nbytes: int) -> None:
+        block = self.pick(self.may_grow, which)
+        index = next(n for n, (held, _) in enumerate(self.held) if held is block)
+        self.tell(InputCompleted(block.generation, nbytes))
+        assert block.nbytes == block.addresses_nbytes
+        self.held[index] = (block, min(nbytes, block.nbytes))
+
+    @property
+    def may_grow(self) -> list[Block]:
+        """Blocks of streams that do not wait."""
+        waiting = [block for block, _ in self.growths.values()]
+        blocks = [block for block, _ in self.held if block.addresses_nbytes > block.nbytes and block not in waiting]
+        return [block for block in blocks if len(block.leases) == 1]
+
+    @precondition(lambda self: self.growths)
+    @rule(which=st.integers(0, 9))
+    def abandon_growth(self, which: int) -> None:
+        input_id = self.pick(list(self.growths), which)
+        block, _ = self.growths.pop(input_id)
+        self.tell(InputAbandoned(input_id))
+        self.held = [(held, nbytes) for held, nbytes in self.held if held is not block]
+        self.tell(BlocksReturned((block.generation,)))
+
     @precondition(lambda self: self.inputs)
     @rule(which=st.integers(0, 9))
     def abandon_input(self, which: int) -> None:
@@ -435,6 +490,10 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 9))
     def give_back(self, which: int) -> None:
         block, _ = held = self.pick(self.held, which)
+        for input_id, (growing, _) in tuple(self.growths.items()):
+            if growing is block:
+                del self.growths[input_id]
+                self.tell(InputAbandoned(input_id))
         self.held.remove(held)
         self.tell(BlocksReturned((block.generation,)))
 
@@ -761,7 +820,9 @@ class PoolMachine(RuleBasedStateMachine):
                 case WorkerState.BUSY:
                     assert slot.task is not None
                     assert slot.task.spec is not None
-                    assert (slot.timer is not None) is (slot.task.spec.timeout_s is not None)
+                    runs = slot.task.memory_wait_since is None
+                    assert (slot.timer is not None) is (slot.task.spec.timeout_s is not None and runs)
+                    assert runs is (slot.task.needed_bytes is None)
                 case WorkerState.RETIRING:
                     assert process is not None
                     assert slot.timer is not None or process.killed
@@ -863,7 +924,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert self.now - begun < 300.0
         else:
             raise AssertionError("it never comes to rest")
-        assert self.inputs == {}, "every source got memory or was told"
+        assert (self.inputs, self.growths) == ({}, {}), "every source got memory or was told"
         s = snapshot(self.core)
         assert (s.waiting, s.running) == (0, 0)
         assert self.open_tasks == {}
@@ -931,7 +992,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.processes == {}
         assert (len(self.core.crew), len(self.core.ledger)) == (0, 0)
         assert self.open_tasks == {}, "every task has its outcome"
-        assert self.inputs == {}, "and whoever waited for memory was told"
+        assert (self.inputs, self.growths) == ({}, {}), "and whoever waited for memory was told"
 
     def teardown(self) -> None:
         if not hasattr(self, "core"):

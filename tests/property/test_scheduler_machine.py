@@ -508,7 +508,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         core = self.core
         assert (core.budget.running, core.budget.running_bytes, core.queue.nbytes) == (0, 0, 0)
         assert (core.budget._largest, core.budget._let_in) == ([], set())
-        assert (core.supply.inputs, core.supply._fetching, core.supply.needs, core.supply._granting) == ({}, {}, {}, {})
+        supply = core.supply
+        assert (supply.inputs, supply.growths, supply.needs, supply._granting) == ({}, {}, {}, {})
+        assert supply._input_queue._fetching == {}
         self.tell(CloseRequested())
         for _ in range(20):
             self.host_works()

@@ -7,11 +7,11 @@ from .arena import Arena
 from .blocks import Block, Holder, Lease
 from .claims import block_nbytes
 from .commands import Command
+from .input_queue import caller_lease
 from .ledger import Ledger
 from .outcomes import of_failure, of_stop
 from .quarantine import Quarantine
 from .slot import Slot
-from .supply import caller_lease
 from .tasks import Completed, TaskRecord
 
 __all__ = ["Answers"]

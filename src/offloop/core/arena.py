@@ -19,19 +19,33 @@ from .blocks import Block, Holder, Lease, Reservation, Span
 
 __all__ = ["INBOX_ID", "Arena"]
 
+_KINDS = {
+    Holder.CALLER: "",  # told apart by the segment
+    Holder.TASK: "sources of tasks",
+    Holder.READER: "sources that are looked at",
+    Holder.WORKER: "blocks of running tasks",
+    Holder.STANDING: "blocks of idle workers",
+    Holder.RESERVATION: "blocks without pages yet",
+}
+_REPORTED = list(_KINDS)  # the first of a block's holders counts
+
 INBOX_ID = 0  # outboxes are numbered from 1, one number per incarnation of a worker
 
 
 class Arena:
     """The tables. Every method either succeeds whole or changes nothing."""
 
-    def __init__(self, limit_bytes: int, inbox_nbytes: int) -> None:
+    def __init__(
+        self, limit_bytes: int, inbox_nbytes: int, inbox_addresses_nbytes: int | None = None, bounded_by: str = "memory_limit"
+    ) -> None:
         self.limit_bytes = limit_bytes
+        self._bounded_by = bounded_by  # what the limit comes from
         self.ceiling_bytes = limit_bytes  # less than the limit while the rest of the budget is somebody else's
         self.used_bytes = 0  # pages that belong to a block
         self.reserved_bytes = 0  # pages that the pool has now, in use or kept for reuse
         self.leases: Counter[Holder] = Counter()  # how many, for statistics
-        self._segments: dict[int, SegmentAllocator] = {INBOX_ID: SegmentAllocator(inbox_nbytes)}
+        inbox = SegmentAllocator(inbox_addresses_nbytes or inbox_nbytes, limit_bytes=inbox_nbytes)
+        self._segments: dict[int, SegmentAllocator] = {INBOX_ID: inbox}
         self._blocks: dict[int, Block] = {}  # by generation
         self._generation = 0
         self._system_limit_bytes = limit_bytes  # less than the limit once the system refused pages
@@ -47,12 +61,44 @@ class Arena:
         """Pages that could be fetched without giving any back; negative: some must be given back."""
         return min(self.limit_bytes, self._system_limit_bytes, self.ceiling_bytes) - self.reserved_bytes
 
-    def shortage(self, nbytes: int) -> MemoryLimitExceeded:
-        """The error for somebody who cannot get so many bytes beside what others hold."""
+    @property
+    def system_is_short(self) -> bool:
+        """Whether the system has refused pages and was not asked again since."""
+        return self._system_limit_bytes < self.limit_bytes
+
+    def shortage(self, nbytes: int, why: str = "") -> MemoryLimitExceeded:
+        """The error for a request that cannot get so many bytes beside what others hold."""
         limit = min(self.limit_bytes, self._system_limit_bytes, self.ceiling_bytes)
-        bound = "what /dev/shm has" if limit == self._system_limit_bytes < self.limit_bytes else "memory_limit"
+        short = limit == self._system_limit_bytes < self.limit_bytes
+        bound = "what /dev/shm has" if short else self._bounded_by if limit == self.limit_bytes else "memory_limit"
         free = max(limit - self.used_bytes, 0)
-        return MemoryLimitExceeded(nbytes, free, limited_by=f"what is free of it, within {bound},")
+        limited_by = f"what is free of it, within {bound},"
+        return MemoryLimitExceeded(nbytes, free, limited_by=limited_by, advice=why + _advice(bound))
+
+    def beyond_inbox(self, nbytes: int) -> MemoryLimitExceeded:
+        """The error for a source that could never be held."""
+        bound, limit = self._bounded_by, self.segment_nbytes(INBOX_ID)
+        return MemoryLimitExceeded(nbytes, limit, limited_by=f"the inbox's share of {bound}", advice=_advice(bound))
+
+    def beyond_limit(self, nbytes: int) -> MemoryLimitExceeded:
+        """The error for a result that could never be held."""
+        bound = self._bounded_by
+        limited_by = "the pool's memory_limit" if bound == "memory_limit" else bound
+        return MemoryLimitExceeded(nbytes, self.limit_bytes, limited_by=limited_by, advice=_advice(bound))
+
+    def holders(self) -> str:
+        """Who holds memory, for an error's text."""
+        kinds: Counter[str] = Counter()
+        nbytes: Counter[str] = Counter()
+        for block in self._blocks.values():
+            holder = min((lease.holder for lease in block.leases), key=_REPORTED.index)
+            kind = _KINDS[holder]
+            if holder is Holder.CALLER:
+                kind = "sources or buffers of callers" if block.segment_id == INBOX_ID else "results kept by callers"
+            kinds[kind] += 1
+            nbytes[kind] += block.nbytes
+        said = [f"{count:,} {kind} have {nbytes[kind]:,} bytes" for kind, count in kinds.items()]
+        return ", ".join(said) or "nothing is held"
 
     def add_segment(self, segment_id: int, nbytes: int, *, keep: int) -> None:
         """A worker's outbox came into being; its first `keep` bytes are not for blocks."""
@@ -76,12 +122,20 @@ class Arena:
         return self._segments[segment_id].nbytes
 
     def allocate(
-        self, segment_id: int, nbytes: int, holder: Holder, owner: int | None = None, *, leave_bytes: int = 0
+        self,
+        segment_id: int,
+        nbytes: int,
+        holder: Holder,
+        owner: int | None = None,
+        *,
+        leave_bytes: int = 0,
+        addresses_bytes: int = 0,
     ) -> tuple[Block, Reservation | None] | None:
         """Cut a block for `nbytes`, held by that holder (its owner is the block's own generation unless told otherwise).
 
         Args:
             leave_bytes: so much is to be left below the ceiling; less than nothing for what is accounted for elsewhere.
+            addresses_bytes: what the block may grow to with `extend`.
 
         Returns:
             The block, and the reservation that must be carried out before it is touched, if one must; the block is then also
@@ -91,18 +145,44 @@ class Arena:
         if self.used_bytes + nbytes > self.ceiling_bytes - leave_bytes:
             return None
         segment = self._segments[segment_id]
-        offset = segment.allocate(nbytes)
+        addresses_nbytes = pages(addresses_bytes) if addresses_bytes > nbytes else nbytes
+        offset = segment.allocate(nbytes, addresses_nbytes)
         if offset is None:
             return None
         if segment.reserved.covered(offset, offset + nbytes) == nbytes:
-            return self._enter(segment_id, offset, nbytes, holder, owner), None
+            return self._enter(segment_id, offset, nbytes, holder, owner, addresses_nbytes), None
         gaps = segment.reserved.gaps(offset, offset + nbytes)
         give_back = self._make_room(sum(end - start for start, end in gaps), leave_bytes)
         if give_back is None:
-            segment.free(offset, nbytes)
+            segment.free(offset, nbytes, addresses_nbytes)
             return None
-        block = self._enter(segment_id, offset, nbytes, holder, owner)
+        block = self._enter(segment_id, offset, nbytes, holder, owner, addresses_nbytes)
         return block, self._reserve(segment, block, give_back, gaps)
+
+    def extend(self, block: Block, nbytes: int, *, leave_bytes: int = 0) -> list[Reservation] | None:
+        """Let a block have more of its own addresses.
+
+        Returns:
+            The reservations that must be carried out before the new part is touched, at most one. None if there is no room now.
+        """
+        nbytes, before = pages(nbytes), block.nbytes
+        if self.used_bytes + nbytes - before > self.ceiling_bytes - leave_bytes:
+            return None
+        segment, start = self._segments[block.segment_id], block.offset
+        if not segment.extend(start, before, nbytes):
+            return None
+        gaps = segment.reserved.gaps(start + before, start + nbytes)
+        give_back = self._make_room(sum(high - low for low, high in gaps), leave_bytes) if gaps else ()
+        if give_back is None:
+            segment.cut(start, nbytes, before)
+            return None
+        self._resize(block, nbytes)
+        return [self._reserve(segment, block, give_back, gaps)] if gaps else []
+
+    def cut(self, block: Block, nbytes: int) -> None:
+        """Undo `extend`, whose pages were refused: the block is as it was, and may be extended again."""
+        self._segments[block.segment_id].cut(block.offset, block.nbytes, nbytes)
+        self._resize(block, nbytes)
 
     def maybe_allocate_reserved(self, segment_id: int, nbytes: int, holder: Holder, owner: int | None = None) -> Block | None:
         """As `allocate`, but only where the pages are there already."""
@@ -116,18 +196,22 @@ class Arena:
         if segment.reserved.covered(offset, offset + nbytes) < nbytes:
             segment.free(offset, nbytes)
             return None
-        return self._enter(segment_id, offset, nbytes, holder, owner)
+        return self._enter(segment_id, offset, nbytes, holder, owner, nbytes)
 
     def shrink(self, block: Block, nbytes: int) -> None:
-        """Keep only the pages of a block's first `nbytes`; the rest is free again."""
-        kept = pages(nbytes)
+        """Keep only the pages of a block's first `nbytes`, and no other addresses; the rest is free again."""
+        kept = min(pages(nbytes), block.nbytes)
         segment = self._segments.get(block.segment_id)
-        if segment is not None and kept < block.nbytes:
-            segment.free(block.offset + kept, block.nbytes - kept)
-            if block.busy_leases:
-                self._busy_nbytes -= block.nbytes - kept
-            self.used_bytes -= block.nbytes - kept
-            block.nbytes = kept
+        if segment is not None and kept < block.addresses_nbytes:
+            segment.free(block.offset + kept, block.nbytes - kept, block.addresses_nbytes - kept)
+            block.addresses_nbytes = kept
+            self._resize(block, kept)
+
+    def _resize(self, block: Block, nbytes: int) -> None:
+        if block.busy_leases:
+            self._busy_nbytes += nbytes - block.nbytes
+        self.used_bytes += nbytes - block.nbytes
+        block.nbytes = nbytes
 
     def take(self, block: Block, lease: Lease) -> None:
         """Hold a block, too."""
@@ -156,7 +240,7 @@ class Arena:
         if segment is None:
             self.reserved_bytes -= block.nbytes  # its worker is dead: nobody keeps them for reuse
         else:
-            segment.free(block.offset, block.nbytes)
+            segment.free(block.offset, block.nbytes, block.addresses_nbytes)
         if self._system_limit_bytes < self.limit_bytes and not self.busy_bytes:
             self.ask_system_again()
 
@@ -175,9 +259,11 @@ class Arena:
         """Forget that the system once refused pages: it may have some by now."""
         self._system_limit_bytes = self.limit_bytes
 
-    def _enter(self, segment_id: int, offset: int, nbytes: int, holder: Holder, owner: int | None) -> Block:
+    def _enter(
+        self, segment_id: int, offset: int, nbytes: int, holder: Holder, owner: int | None, addresses_nbytes: int
+    ) -> Block:
         self._generation += 1
-        block = Block(self._generation, segment_id, offset, nbytes, set())
+        block = Block(self._generation, segment_id, offset, nbytes, set(), addresses_nbytes)
         self._blocks[block.generation] = block
         self.used_bytes += nbytes
         self.take(block, Lease(holder, block.generation if owner is None else owner))
@@ -224,3 +310,10 @@ class Arena:
                 spans.append(Span(segment_id, start, end))
                 excess -= end - start
         return tuple(spans) if excess <= 0 or at_most else None
+
+
+def _advice(bound: str) -> str:
+    """What to do about a bound."""
+    if "/dev/shm" in bound:  # noqa: S108 (a text)
+        return "release results and buffers, or enlarge /dev/shm (in Docker: --shm-size)"
+    return "release results and buffers, or raise memory_limit"

@@ -34,8 +34,9 @@ class Block(msgspec.Struct, eq=False):
     generation: int
     segment_id: int
     offset: int
-    nbytes: int  # whole pages
+    nbytes: int  # whole pages, each with memory
     leases: set[Lease]
+    addresses_nbytes: int  # that are kept for it; more than `nbytes` while it may grow
     busy_leases: int = 0  # all but a standing grant
 
 

@@ -13,6 +13,7 @@ from .tasks import Completed
 __all__ = [
     "AnnounceOpening",
     "Command",
+    "ConfirmGrowth",
     "DropOutbox",
     "FetchPages",
     "GivePagesBack",
@@ -22,6 +23,7 @@ __all__ = [
     "RefuseInput",
     "Send",
     "SettleTask",
+    "StageAgain",
     "StartWorker",
 ]
 
@@ -85,6 +87,18 @@ class ProvideInput(_Command, frozen=True):
     block: Block
 
 
+class ConfirmGrowth(_Command, frozen=True):
+    """The block of a stream has the memory that was asked for, with its pages."""
+
+    input_id: int
+
+
+class StageAgain(_Command, frozen=True):
+    """The task's source had to make way for a running task's result: bring it in again, as if it had never been."""
+
+    task_id: int
+
+
 class RefuseInput(_Command, frozen=True):
     """There will be no such block."""
 
@@ -114,7 +128,9 @@ Command = (
     | GivePagesBack
     | IdentifySource
     | ProvideInput
+    | ConfirmGrowth
     | RefuseInput
     | SettleTask
+    | StageAgain
     | AnnounceOpening
 )

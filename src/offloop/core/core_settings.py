@@ -25,6 +25,8 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout_s: float = 30.0  # after which more than that go
     limit_bytes: int  # pages of shared memory, all segments together
     inbox_nbytes: int  # the part of it that sources may fill
+    inbox_addresses_nbytes: int | None = None  # addresses of the inbox, for streams that grow in place; None: as many
+    bounded_by: str = "memory_limit"  # what decided `limit_bytes`, for error texts
     max_queue: int | None  # tasks that may wait; None: any number
     max_queue_bytes: int | None = None  # that their sources may have
     grace_s: float  # between telling a task to stop and SIGKILL

@@ -116,7 +116,8 @@ class Dispatch:
         if task.charged_s is not None:
             self.queue.order.took(task, now - task.dispatched_at)
         if answer is not None and task.stop is None:
-            self.estimates.learn(task, answer, now - task.dispatched_at, first=first, clock_s=self.queue.order.clock_s)
+            seconds = now - task.dispatched_at - task.memory_wait_s
+            self.estimates.learn(task, answer, seconds, first=first, clock_s=self.queue.order.clock_s)
 
     @property
     def large_everywhere(self) -> bool:
@@ -134,6 +135,7 @@ class Dispatch:
             self.spent_a_worker = True
         task.dispatches += 1
         task.dispatched_at = now
+        task.memory_wait_s = 0.0
         if task.steady_cost_s >= _LARGE_S:
             self.wanted_helpers = max(self.wanted_helpers, 1)
         elif now - task.prepared_at > _PATIENCE_S and self.crew.full and self.queue:

@@ -15,7 +15,9 @@ __all__ = [
     "CloseRequested",
     "DrainRequested",
     "Event",
+    "GrowthRequested",
     "InputAbandoned",
+    "InputCompleted",
     "InputRequested",
     "PagesRefused",
     "PagesReserved",
@@ -112,6 +114,23 @@ class InputRequested(_Event, frozen=True):
     input_id: int
     nbytes: int
     task_id: int | None = None  # that it is the source of; None: it is a caller's own
+    addresses_bytes: int = 0  # that the block may grow to
+
+
+class GrowthRequested(_Event, frozen=True):
+    """A stream needs more of its block's addresses. One request at a time for each block."""
+
+    input_id: int
+    generation: int
+    nbytes: int  # that the block must have
+    wanted_nbytes: int  # that it should have where nobody else waits
+
+
+class InputCompleted(_Event, frozen=True):
+    """A stream has ended: its block needs no more than so many bytes."""
+
+    generation: int
+    nbytes: int
 
 
 class InputAbandoned(_Event, frozen=True):
@@ -197,6 +216,8 @@ Event = (
     | SourceIdentified
     | TaskCancelled
     | InputRequested
+    | GrowthRequested
+    | InputCompleted
     | InputAbandoned
     | BlocksReturned
     | PagesReserved

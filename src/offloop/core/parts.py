@@ -18,6 +18,7 @@ from .ledger import Ledger
 from .phase import Phase
 from .quarantine import Quarantine
 from .queue import TaskQueue
+from .run_clock import RunClock
 from .supply import Supply
 from .warmth import Warmth
 
@@ -32,11 +33,12 @@ class Parts:
         self.settings = settings
         self.phase = Phase.OPEN
         self.journal = Journal()
-        self.arena = Arena(settings.limit_bytes, settings.inbox_nbytes)
+        self.arena = Arena(settings.limit_bytes, settings.inbox_nbytes, settings.inbox_addresses_nbytes, settings.bounded_by)
         self.crew = Crew(settings.workers, self.journal)
         self.queue = TaskQueue(settings.tenant_weights)
         self.budget = Budget(self.arena, settings.budget_bytes, settings.admission)
         self.supply = Supply(self.arena, self.budget)
+        self.run_clock = RunClock(self.crew)
         self.ledger = Ledger(self.arena, self.supply, self.budget, self.queue, self.journal)
         self.hiring = Hiring(self.crew, self.arena, settings)
         self.failure_streaks = FailureStreaks()

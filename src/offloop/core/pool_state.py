@@ -15,8 +15,10 @@ from math import inf
 from typing import Any
 
 from ..errors import PoolClosed, QueueTimeout
+from ..wire.messages import Grant
+from .blocks import Holder, Lease
 from .budget import WORKER_NBYTES
-from .commands import Command, KillWorker
+from .commands import Command, KillWorker, Send, StageAgain
 from .core_settings import CoreSettings
 from .crew import TIMER_EVENTS
 from .events import (
@@ -62,7 +64,7 @@ class PoolState(Parts):
             PressureMeasured: self._on_pressure,
             InputAbandoned: self._on_input_abandoned,
             BlocksReturned: self._on_blocks_returned,
-            PagesReserved: lambda event, _: self.supply.pages_reserved(event.reservation),
+            PagesReserved: self._on_pages_reserved,
             PagesRefused: self._on_pages_refused,
             **self._tasks.handlers,
             **WorkerEvents(self).handlers,
@@ -75,14 +77,14 @@ class PoolState(Parts):
         queue, supply = self.queue, self.supply
         if queue.for_any or queue.for_fresh:
             commands += self._see_to_the_waiting(now)
-        if self.wants_memory or supply.inputs or supply.needs:
+        if self.wants_memory or supply.inputs or supply.needs or supply.growths:
             commands += self._serve(now)
         if self.dispatch.wanted_helpers:
             commands += self._hire_helpers(now)
         if self.dispatch.spent_a_worker:
             self.dispatch.spent_a_worker = False
             commands += self.hiring.replace_spent(now)
-        self.wake_at = min(self.crew.earliest, self.hiring.policy.wake_at, self.hiring.look_at)
+        self.wake_at = min(self.crew.earliest, self.hiring.policy.wake_at, self.hiring.look_at, supply.wake_at)
         if queue.for_any or queue.for_fresh:
             self.wake_at = min(self.wake_at, queue.earliest, self.dispatch.wake_at)
         return commands
@@ -154,20 +156,48 @@ class PoolState(Parts):
         self.supply.abandon_input(event.input_id)
         return []
 
-    def _on_blocks_returned(self, event: BlocksReturned, _now: float) -> list[Command]:
-        self.supply.take_back(event.generations)
+    def _on_blocks_returned(self, event: BlocksReturned, now: float) -> list[Command]:
+        self.supply.take_back(event.generations, now)
         return []
 
-    def _on_pages_refused(self, event: PagesRefused, _now: float) -> list[Command]:
-        self.supply.pages_refused(event.reservation, event.free_bytes)
+    def _on_pages_reserved(self, event: PagesReserved, now: float) -> list[Command]:
+        return self._let_clocks_go_on(self.supply.pages_reserved(event.reservation), now)
+
+    def _on_pages_refused(self, event: PagesRefused, now: float) -> list[Command]:
+        self.supply.pages_refused(event.reservation, event.free_bytes, now)
         return []
 
     def _serve(self, now: float) -> list[Command]:
-        """Those who wait for memory get what there is."""
-        commands = self.supply.serve(self.crew.running, len(self.queue)) if self.supply.anyone_waits else []
+        """Requests for memory get what there is; those that could wait for ever are refused."""
+        supply, running = self.supply, self.crew.running
+        if not supply.anyone_waits:
+            self.wants_memory, supply.wake_at = False, inf
+            return []
+        commands = supply.serve(running, len(self.queue), now)
+        while supply.is_starved(running, now) and (made_way := self._free_a_source()):
+            commands += made_way + supply.serve(running, len(self.queue), now)
+        commands += supply.refuse(running, len(self.queue), now)
+        self._let_clocks_go_on(commands, now)
         if commands and self.queue:  # a task may get its result's memory out of its own charge, which leaves room for others
             commands += self._see_to_the_waiting(now)
-        self.wants_memory = self.supply.anyone_waits
+        self.wants_memory = supply.anyone_waits
+        return commands
+
+    def _free_a_source(self) -> list[Command]:
+        """The last task that waits for a worker gives its source's memory to those that run, and has it brought in again."""
+        for task in reversed(self.queue.for_any.values()):
+            if task.source_block is not None and task.spec is not None and task.spec.stageable_again:
+                self.queue.remove(task.task_id)
+                self.arena.release(task.source_block, Lease(Holder.TASK, task.task_id))
+                task.source_block = None
+                return [StageAgain(task.task_id)]
+        return []
+
+    def _let_clocks_go_on(self, commands: list[Command], now: float) -> list[Command]:
+        """Tasks that get memory, or are refused it, have the rest of their `timeout` from now on."""
+        for command in commands:
+            if type(command) is Send and type(command.message) is Grant:
+                self.run_clock.go_on(self.crew.slots[command.slot], now)
         return commands
 
     def _hire_helpers(self, now: float) -> list[Command]:

@@ -10,6 +10,8 @@ from ..wire.messages import Cancel
 from .blocks import Holder, Lease
 from .commands import Command, Send
 from .events import (
+    GrowthRequested,
+    InputCompleted,
     InputRequested,
     SourceIdentified,
     TaskCancelled,
@@ -38,6 +40,8 @@ class TaskEvents:
             TaskSubmitted: self._on_submitted,
             TaskEstimated: self._on_estimated,
             InputRequested: self._on_input_requested,
+            GrowthRequested: self._on_growth_requested,
+            InputCompleted: self._on_input_completed,
             TaskPrepared: self._on_prepared,
             TaskRefused: self._on_refused,
             SourceIdentified: self._on_identified,
@@ -49,6 +53,7 @@ class TaskEvents:
         parts = self._parts
         task.stop = stop
         parts.supply.withdraw(task)
+        parts.run_clock.end_wait(task, now)
         parts.crew.apply(slot, event, now + parts.settings.grace_s, cause=f"its task is to stop: {stop.value}")
         return [Send(slot.index, Cancel(task.task_id))]
 
@@ -66,9 +71,18 @@ class TaskEvents:
         task = self._parts.ledger.get(event.task_id)
         return [] if task is None else self._parts.admission.estimated(task, event.spec, event.nbytes, now)
 
-    def _on_input_requested(self, event: InputRequested, _now: float) -> list[Command]:
+    def _on_input_requested(self, event: InputRequested, now: float) -> list[Command]:
         task = None if event.task_id is None else self._parts.ledger.get(event.task_id)
-        return self._parts.supply.request_input(event.input_id, event.nbytes, task)
+        return self._parts.supply.request_input(
+            event.input_id, event.nbytes, task, addresses_bytes=event.addresses_bytes, now=now
+        )
+
+    def _on_growth_requested(self, event: GrowthRequested, now: float) -> list[Command]:
+        return self._parts.supply.request_growth(event.input_id, event.generation, event.nbytes, event.wanted_nbytes, now)
+
+    def _on_input_completed(self, event: InputCompleted, _now: float) -> list[Command]:
+        self._parts.supply.complete_input(event.generation, event.nbytes)
+        return []
 
     def _on_prepared(self, event: TaskPrepared, now: float) -> list[Command]:
         task = self._parts.ledger.get(event.task_id)

@@ -32,6 +32,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0  # its class: a higher one goes first
     tenant: str | None = None  # on whose account it is
     estimate: Estimate | None = None  # what its plugins say that it will take; None: nobody knows
+    stageable_again: bool = False  # its caller still has the source and can bring it in a second time
     media_type: str = ""  # of the source, where that is known: corrections of the estimate are learned by it
 
 
@@ -76,6 +77,9 @@ class TaskRecord(msgspec.Struct, eq=False):
     fate: OffloopError | None = None  # how it ends, once its source is identified, unless it is run again
     needs: int = 0  # how often it asked for memory
     needed_bytes: int | None = None  # it waits for a grant of so many bytes
+    memory_wait_since: float | None = None  # when that wait began; its `timeout` does not run meanwhile
+    memory_wait_s: float = 0.0  # seconds of its present run in which it waited for grants
+    left_s: float | None = None  # seconds of its `timeout` that were left when that wait began; None: it has none
     refused: MemoryLimitExceeded | None = None  # the memory that it was refused
 
     @property

@@ -84,7 +84,7 @@ class WorkerEvents:
             commands += parts.hiring.reconcile(now)
         return commands
 
-    def _on_need(self, slot: Slot, need: Need, _now: float) -> list[Command]:
+    def _on_need(self, slot: Slot, need: Need, now: float) -> list[Command]:
         try:
             task = checked_need(slot, need)
         except ForgedClaim as forged:
@@ -92,7 +92,10 @@ class WorkerEvents:
         if slot.state is not WorkerState.BUSY:
             return []  # it is being stopped, and its grace runs
         assert slot.outbox_id is not None
-        return self._parts.supply.request_grant(slot.index, slot.outbox_id, task, need.nbytes)
+        refused = self._parts.supply.request_grant(slot.index, slot.outbox_id, task, need.nbytes, now)
+        if not refused:
+            self._parts.run_clock.stop(slot, task, now)
+        return refused
 
     def _condemn(self, slot: Slot, reason: str) -> list[Command]:
         if slot.state in (WorkerState.FAILED, WorkerState.RETIRING):

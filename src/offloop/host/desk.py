@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..core.blocks import Block
-from ..core.commands import SettleTask
+from ..core.commands import SettleTask, StageAgain
 from ..core.events import Event, TaskSubmitted
 from ..core.tasks import Completed, TaskSpec
 from ..errors import OffloopError
@@ -36,6 +36,10 @@ class Desk:
         if isinstance(outcome, Completed) and outcome.block is not None:
             view = self._result_view(outcome, outcome.block)
         self._tickets.pop(command.task_id).settle(outcome, view)
+
+    def stage_again(self, command: StageAgain) -> None:
+        """The source of a task that waits for a worker is no longer in memory."""
+        self._tickets[command.task_id].set()
 
     def tell_all(self, error: OffloopError) -> None:
         """Nothing is decided any more: this is what everybody hears who waits."""

@@ -23,7 +23,8 @@ from .tickets import InputTicket
 
 __all__ = ["Intake", "Placed", "in_inbox", "in_outbox"]
 
-_FIRST_CHUNKS_NBYTES = 256 * 1024  # received data of unknown length starts here and doubles
+_FIRST_NBYTES = 256 * 1024  # memory that a stream of unknown length starts with; then it doubles...
+_MOST_STEP_NBYTES = 8 * 1024 * 1024  # ...up to this much at a time
 
 
 class Placed(msgspec.Struct, eq=False):
@@ -95,27 +96,33 @@ class Intake:
     ) -> tuple[InputTicket, int]:
         """Write chunks in as they come; returns the settled ticket of their block and how many bytes there are.
 
+        The block has the addresses of `max_bytes` from the start and gets memory as the bytes come, so a stream never moves.
+
         Raises:
             SourceTooLarge: there are more than `max_bytes`.
+            MemoryLimitExceeded: there is no memory for more, and there will be none.
         """
-        first = min(expected_bytes or _FIRST_CHUNKS_NBYTES, max_bytes)
+        first = min(expected_bytes or _FIRST_NBYTES, max_bytes)
         iterator = aiter(chunks)
-        ticket = await self._ticket(max(first, 1))
+        ticket = await self._ticket(max(first, 1), addresses_bytes=max_bytes)
+        block = ticket.block
+        assert block is not None
         received = 0
         try:
             async for chunk in iterator:
                 data = _flat_chunk(chunk)
                 end = _end(received, data, max_bytes)
-                if end > ticket.nbytes:
-                    ticket = await self._moved_to_larger(ticket, received, max(end, min(2 * ticket.nbytes, max_bytes)))
-                assert ticket.block is not None
-                await self._write(ticket.block, received, data, private=is_private_memory(data))
+                if end > block.nbytes:
+                    await self._grow(block, end)
+                await self._write(block, received, data, private=is_private_memory(data))
                 received = end
         except BaseException:
             self._supervisor.abandon_input(ticket)
             raise
         finally:
             await _close_iterator(iterator, chunks)
+        self._supervisor.complete_input(block, received)
+        ticket.nbytes = received
         return ticket, received
 
     def release(self, placed: Placed) -> None:
@@ -135,8 +142,15 @@ class Intake:
         assert ticket.block is not None
         return ticket.block
 
-    async def _ticket(self, nbytes: int, task_id: int | None = None) -> InputTicket:
-        ticket = self._supervisor.request_input(nbytes, task_id)
+    async def _ticket(self, nbytes: int, task_id: int | None = None, addresses_bytes: int = 0) -> InputTicket:
+        return await self._settled(self._supervisor.request_input(nbytes, task_id, addresses_bytes))
+
+    async def _grow(self, block: Block, nbytes: int) -> None:
+        """Wait until a block has memory for so many bytes, or for some more where there is plenty."""
+        step = min(max(block.nbytes, _FIRST_NBYTES), _MOST_STEP_NBYTES)
+        await self._settled(self._supervisor.request_growth(block, nbytes, block.nbytes + step))
+
+    async def _settled(self, ticket: InputTicket) -> InputTicket:
         if not ticket.is_set:
             try:
                 await ticket.wait()
@@ -146,19 +160,6 @@ class Intake:
         if ticket.error is not None:
             raise ticket.error
         return ticket
-
-    async def _moved_to_larger(self, ticket: InputTicket, received: int, nbytes: int) -> InputTicket:
-        larger = await self._ticket(nbytes)
-        try:
-            assert ticket.block is not None
-            assert larger.block is not None
-            with memoryview(self._inbox.export(ticket.block.offset, ticket.block.nbytes)).cast("B") as old:
-                await self._write(larger.block, 0, old[:received], private=True)
-        except BaseException:
-            self._supervisor.abandon_input(larger)
-            raise
-        self._supervisor.abandon_input(ticket)
-        return larger
 
     async def _write(self, block: Block, position: int, data: memoryview, *, private: bool) -> None:
         """Copy bytes in: here, if they are few and surely in memory; pages of a mapped file may have to be read from a disk."""

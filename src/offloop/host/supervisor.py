@@ -19,6 +19,7 @@ from ..core.arena import INBOX_ID
 from ..core.blocks import Block
 from ..core.commands import (
     AnnounceOpening,
+    ConfirmGrowth,
     DropOutbox,
     FetchPages,
     GivePagesBack,
@@ -28,13 +29,16 @@ from ..core.commands import (
     RefuseInput,
     Send,
     SettleTask,
+    StageAgain,
     StartWorker,
 )
 from ..core.core_settings import CoreSettings
 from ..core.events import (
     BlocksReturned,
     CloseRequested,
+    GrowthRequested,
     InputAbandoned,
+    InputCompleted,
     InputRequested,
     PoolStarted,
     SourceIdentified,
@@ -96,6 +100,7 @@ class Supervisor:
             GivePagesBack: self._pager.put,
             IdentifySource: self._identify_source,
             ProvideInput: self._provide_input,
+            ConfirmGrowth: self._confirm_growth,
             RefuseInput: self._refuse_input,
             AnnounceOpening: self._announce_opening,
         }
@@ -115,6 +120,7 @@ class Supervisor:
         self.collect_returns = self._turns.collect_returns
         self._desk = Desk(self.apply, self._result_view)
         carry_out[SettleTask] = self._desk.settle
+        carry_out[StageAgain] = self._desk.stage_again
         self.submit = self._desk.submit
         forks.watch(self)
 
@@ -181,12 +187,27 @@ class Supervisor:
         self.apply(TaskCancelled(task_id))
         await ticket.wait_whatever_happens()
 
-    def request_input(self, nbytes: int, task_id: int | None = None) -> InputTicket:
-        """Ask for memory of the inbox, for the source of that task or for a caller."""
+    def request_input(self, nbytes: int, task_id: int | None = None, addresses_bytes: int = 0) -> InputTicket:
+        """Ask for memory of the inbox, for the source of that task or for a caller; it may grow to `addresses_bytes`."""
         self.standing.check_sound()
+        ticket = self._new_input_ticket(nbytes)
+        self.apply(InputRequested(ticket.input_id, ticket.nbytes, task_id, addresses_bytes))
+        return ticket
+
+    def request_growth(self, block: Block, nbytes: int, wanted_nbytes: int) -> InputTicket:
+        """Ask for more memory in the addresses of a block; the ticket is set once it is there, and has no block of its own."""
+        self.standing.check_sound()
+        ticket = self._new_input_ticket(nbytes)
+        self.apply(GrowthRequested(ticket.input_id, block.generation, nbytes, wanted_nbytes))
+        return ticket
+
+    def complete_input(self, block: Block, nbytes: int) -> None:
+        """A block needs no more than so many bytes."""
+        self.apply(InputCompleted(block.generation, nbytes))
+
+    def _new_input_ticket(self, nbytes: int) -> InputTicket:
         ticket = InputTicket(next(self._numbers), index(nbytes))  # a caller's integer may be numpy's, which overflows
         self._inputs[ticket.input_id] = ticket
-        self.apply(InputRequested(ticket.input_id, ticket.nbytes, task_id))
         return ticket
 
     def fetch_now(self, ticket: InputTicket) -> None:
@@ -269,7 +290,9 @@ class Supervisor:
             self.errands.close()
 
     def _make_inbox(self) -> None:
-        self.segments[INBOX_ID] = Segment(self.core.settings.inbox_nbytes, workers_write=False)
+        self.segments[INBOX_ID] = Segment(
+            self.core.settings.inbox_addresses_nbytes or self.core.settings.inbox_nbytes, workers_write=False
+        )
 
     def _release_memory(self) -> None:
         for segment in self.segments.values():
@@ -321,6 +344,11 @@ class Supervisor:
             self.apply(BlocksReturned((command.block.generation,)))
         else:
             ticket.provide(command.block)
+
+    def _confirm_growth(self, command: ConfirmGrowth) -> None:
+        ticket = self._inputs.pop(command.input_id, None)
+        if ticket is not None:  # else abandoned: the block is returned by the request that it came from
+            ticket.set()
 
     def _refuse_input(self, command: RefuseInput) -> None:
         ticket = self._inputs.pop(command.input_id, None)

@@ -11,14 +11,23 @@ __all__ = ["InputTicket", "TaskTicket"]
 
 
 class TaskTicket(Signal):
-    """One task's outcome; set once there is one."""
+    """One task's outcome; set once there is one, or when its source must be staged again."""
 
+    settled = False
     outcome: Completed | OffloopError | None = None
     view: memoryview | None = None  # the result's memory, read-only
 
     def settle(self, outcome: Completed | OffloopError | None, view: memoryview | None) -> None:
+        self.settled = True
         self.outcome, self.view = outcome, view
         self.set()
+
+    def rearm(self) -> None:
+        """Wait for the next event of a task that has no outcome yet."""
+        if not self.settled:
+            self.is_set = False
+            self.futures = ()
+            self.event = None
 
 
 class InputTicket(Signal):

@@ -1,0 +1,35 @@
+"""The limit of waiting for memory that only callers can give back."""
+
+from __future__ import annotations
+
+from math import inf
+
+__all__ = ["MEMORY_WAIT_S", "Stall"]
+
+MEMORY_WAIT_S = 30.0  # without any memory that came back, until a wait for it ends with an error
+
+
+class Stall:
+    """When callers last gave memory back, and whether waiting for more of it was given up since.
+
+    The limit starts anew with each block that comes back, so a wait that gets on is not limited. Once a wait was given up,
+    tasks that were submitted before are not left to wait as long, one after the other, until something comes back.
+    """
+
+    def __init__(self) -> None:
+        self._moved_at = -inf  # the last time at which memory came back, or was granted
+        self._gave_up_at = -inf
+
+    def memory_moved(self, now: float) -> None:
+        """Memory came back, or a wait for it was met."""
+        self._moved_at = now
+
+    def gave_up(self, now: float) -> None:
+        """A wait ended with an error."""
+        self._gave_up_at = now
+
+    def ends_at(self, since: float, submitted_at: float) -> float:
+        """When a wait that began at `since`, of a task that was submitted then, is to end."""
+        if submitted_at <= self._gave_up_at and self._moved_at <= self._gave_up_at:
+            return -inf
+        return max(since, self._moved_at) + MEMORY_WAIT_S
