@@ -15,6 +15,7 @@ from .host.chronicle import Reader
 from .host.host_settings import HostSettings
 from .host.intake import Intake
 from .host.launcher import Launcher
+from .host.output_files import OutputFile, destination_path
 from .host.process import ProcessLauncher
 from .host.source_files import read_file_head
 from .host.source_memory import read_head
@@ -27,7 +28,7 @@ from .settings import PoolSettings, check_order, check_retries, check_room, chec
 from .sources import Bytes, File, Source, classify
 from .startup import load
 from .statistics import Statistics, snapshot
-from .submission import Submission, destination_path
+from .submission import Submission
 
 __all__ = ["Pool"]
 
@@ -223,7 +224,8 @@ class Pool:
             retries: how often it is run again if its worker dies of it. Default: the pool's.
             priority: its class, -10 to 10. A higher one has a head start of ten seconds for each class between them.
             tenant: on whose account it is. Tenants that have tasks waiting share the workers' time by their weights.
-            to: a file that the worker writes instead of returning bytes: whole or not at all, replacing what is there.
+            to: the path of a file that the worker writes instead of returning bytes: whole or not at all. A file that is there
+                is replaced and keeps its mode; a symbolic link is replaced and not followed. Nothing is synchronized.
 
         Raises:
             InvalidTask: the source or the pipeline makes no sense, or a file cannot be read.
@@ -256,9 +258,9 @@ class Pool:
         material = classify(source)
         plan = self._planner.plan(pipeline)
         retries = self._settings.retries if retries is None else check_retries(retries)
-        destination = None if to is None else destination_path(to)
-        submission = Submission(supervisor, self._intake, plan, timeout, queue_timeout, retries, priority, tenant, destination)
-        return await submission.carry_out(material)
+        output = None if to is None else OutputFile(destination_path(to))
+        submission = Submission(supervisor, self._intake, plan, timeout, queue_timeout, retries, priority, tenant, output)
+        return await (submission.carry_out(material) if output is None else submission.carry_out_to_file(material, output))
 
     async def probe(self, source: Source) -> Header:
         """What a source's first bytes declare, without decoding it: media type, width, height.

@@ -6,9 +6,7 @@ task has its outcome.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -22,6 +20,7 @@ from .core.events import TaskEstimated, TaskPrepared, TaskRefused
 from .core.tasks import Completed, TaskSpec
 from .errors import InvalidTask, OffloopError, QueueTimeout
 from .host.intake import Intake, Placed, in_inbox, in_outbox
+from .host.output_files import OutputFile
 from .host.supervisor import Supervisor
 from .host.tickets import TaskTicket
 from .plugins.planning import Plan
@@ -50,13 +49,12 @@ class Submission:
         retries: int,
         priority: int,
         tenant: str | None,
-        destination: Path | None,  # absolute
+        output: OutputFile | None,
     ) -> None:
         self._supervisor = supervisor
         self._intake = intake
         self._forecaster = plan.forecaster
-        self._destination = destination
-        self._temporary: Path | None = None
+        self._output = output
         self._task_id = supervisor.new_task_id()
         # where its source lies, and what it is likely to take, are filled in when they are known
         self._spec = TaskSpec(
@@ -67,9 +65,20 @@ class Submission:
             retries=retries,
             priority=priority,
             tenant=tenant,
+            to_file=output is not None,
         )
-        if destination is not None:
-            self._write_to(destination)
+
+    async def carry_out_to_file(self, material: Material, output: OutputFile) -> Result:
+        """As `carry_out`; the result goes into a file, which has its name when this returns."""
+        errands = self._supervisor.errands
+        await errands.in_thread(output.check, limiter=errands.file_threads)
+        self._supervisor.outputs.add(self._task_id, output)
+        try:
+            result = await self.carry_out(material)
+            await errands.in_thread(output.publish, result.nbytes, limiter=errands.file_threads)
+        finally:
+            self._supervisor.outputs.discard(self._task_id)
+        return result
 
     async def carry_out(self, material: Material) -> Result:
         """Bring the source in, wait for the outcome, and return or raise it."""
@@ -89,18 +98,11 @@ class Submission:
         finally:
             if not ticket.settled:
                 await self._supervisor.withdraw(self._task_id, ticket)
-            if self._temporary is not None:
-                await self._remove_leftover(self._temporary, ticket)
         outcome = ticket.outcome
         if isinstance(outcome, Completed):
-            return Result(outcome, ticket.view, queued, self._destination)
+            return Result(outcome, ticket.view, queued, None if self._output is None else Path(self._output.path))
         assert outcome is not None, "a cancelled task's caller is not here any more"
         raise outcome
-
-    def _write_to(self, destination: Path) -> None:
-        supervisor, task_id = self._supervisor, self._task_id
-        self._temporary = destination.with_name(f".offloop-{os.getpid()}-{id(supervisor):x}-{task_id}")
-        self._specify(destination=os.fsencode(destination), temporary=os.fsencode(self._temporary))
 
     def _specify(self, **known: object) -> TaskSpec:
         """Fill in what is known by now."""
@@ -219,12 +221,6 @@ class Submission:
             return await self._intake.place(self._task_id, data, private=True)
         return await self._intake.place_raster(self._task_id, data, raster.shape, raster.dtype, private=True)
 
-    async def _remove_leftover(self, temporary: Path, ticket: TaskTicket) -> None:
-        """A worker that was killed while it wrote a file leaves its temporary name behind."""
-        if not isinstance(ticket.outcome, Completed):
-            errands = self._supervisor.errands
-            await errands.in_thread(_remove_if_there, temporary, limiter=errands.source_threads)
-
 
 async def _in_time(queue_timeout: float, bring_in: Callable[[], Awaitable[Placed | None]]) -> Placed | None:
     with anyio.move_on_after(queue_timeout):
@@ -239,20 +235,3 @@ def _nbytes_if_known(material: Material) -> int:
         return material.nbytes
     except ValueError:
         return 0  # it was released; whoever tries to bring it in says so
-
-
-def _remove_if_there(path: Path) -> None:
-    with suppress(OSError):  # its directory is gone too, or was never there
-        path.unlink()
-
-
-def destination_path(to: str | os.PathLike[str]) -> Path:
-    """The absolute path of a file that a worker is to write: its working directory may be another.
-
-    Raises:
-        InvalidTask: no file can have that name.
-    """
-    path = os.path.abspath(to)
-    if "\0" in path:
-        raise InvalidTask(f"to={to!r}: a file's name cannot have a NUL in it", public_message="the result has no valid name")
-    return Path(path)

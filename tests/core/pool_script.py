@@ -185,7 +185,6 @@ class PoolScript:
         *,
         nbytes: int | None = None,
         segment: int = INBOX,
-        destination: bytes | None = None,
         timeout_s: float | None = None,
         **more: Any,
     ) -> TaskSpec:
@@ -194,8 +193,6 @@ class PoolScript:
             source=EncodedAt(handle),
             stages=STAGES,
             timeout_s=timeout_s,
-            destination=destination,
-            temporary=None if destination is None else destination + b".tmp",
             **more,
         )
 

@@ -22,12 +22,12 @@ TASK_ID, OUTBOX_ID = 7, 1
 class Scene:
     """A worker with a standing block of two pages and a granted one of three."""
 
-    def __init__(self, destination: bytes | None = None) -> None:
+    def __init__(self, *, to_file: bool = False) -> None:
         self.arena = Arena(64 * P, 32 * P)
         self.arena.add_segment(OUTBOX_ID, 65 * P, keep=P)
         self.standing = self.block(2 * P, Holder.STANDING, OUTBOX_ID)
         self.granted = self.block(3 * P, Holder.WORKER, TASK_ID)
-        spec = TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None, destination=destination)
+        spec = TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None, to_file=to_file)
         self.task = TaskRecord(TASK_ID, 0.0, spec=spec, granted=[self.granted])
         self.slot = Slot(0, WorkerLife(), outbox_id=OUTBOX_ID, task=self.task, standing=self.standing)
 
@@ -124,11 +124,11 @@ def test_a_file_that_nobody_asked_for_is_refused() -> None:
 
 
 def test_a_file_that_was_asked_for_needs_no_block() -> None:
-    assert Scene(destination=b"/tmp/out").claim(WrittenTo(10)) is None
+    assert Scene(to_file=True).claim(WrittenTo(10)) is None
 
 
 def test_memory_where_a_file_was_asked_for_is_refused() -> None:
-    scene = Scene(destination=b"/tmp/out")
+    scene = Scene(to_file=True)
     with pytest.raises(ForgedClaim, match="file"):
         scene.claim(EncodedAt(handle_of(scene.standing)))
 

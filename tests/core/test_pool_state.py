@@ -6,17 +6,17 @@ from math import inf
 
 import pytest
 
-from offloop.core.commands import AnnounceOpening, FetchPages, KillWorker, Send, SettleTask
+from offloop.core.commands import AnnounceOpening, FetchPages, KillWorker, OpenOutput, Send, SendFile, SettleTask
 from offloop.core.core_settings import FIRST_GRANT_NBYTES
-from offloop.core.events import TaskRefused
+from offloop.core.events import OutputOpened, TaskRefused
 from offloop.core.tasks import Completed
 from offloop.core.worker_state import WorkerState
 from offloop.errors import MemoryLimitExceeded, QueueFull, QueueTimeout, TaskFailed, TaskTimeout
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, WrittenTo
-from offloop.wire.messages import Cancel, Run
+from offloop.wire.messages import Cancel, File, NeedFile, Run
 from offloop.wire.status import Status
 
-from .pool_script import GRACE_S, MIB, STAGES, PoolScript, in_outbox, of_type, only, outcome_of, sent_run, started
+from .pool_script import GRACE_S, MIB, STAGES, PoolScript, in_outbox, of_type, only, outcome_of, runs, sent_run, started
 
 
 def test_entering_starts_every_worker_and_opens_when_the_last_is_ready() -> None:
@@ -94,10 +94,63 @@ def test_a_source_that_could_not_be_prepared_settles_the_task() -> None:
 
 def test_a_file_that_the_worker_wrote_is_the_result() -> None:
     pool = PoolScript().opened()
-    (command,) = pool.run(1, destination=b"/tmp/out")
-    assert command == Send(0, Run(1, EncodedAt(None), STAGES, None, b"/tmp/out", b"/tmp/out.tmp"))
+    (command,) = pool.run(1, to_file=True)
+    assert command == Send(0, Run(1, EncodedAt(None), STAGES, None, to_file=True))
+    assert pool.report(0, NeedFile(1)) == [OpenOutput(0, 1, dispatch=1)]
+    assert pool.tell(OutputOpened(0, 1, dispatch=1)) == [SendFile(0, 1, dispatch=1)]
     outcome = outcome_of(pool.done(1, output=WrittenTo(99)), 1)
     assert outcome == Completed(WrittenTo(99), None, {}, 1, 2)
+
+
+def test_a_file_that_cannot_be_opened_is_the_tasks_error_in_the_servers_words() -> None:
+    pool, error = PoolScript().opened(), TaskFailed("cannot_write", "'/full/x': No space left on device")
+    pool.run(1, to_file=True)
+    pool.report(0, NeedFile(1))
+    assert pool.tell(OutputOpened(0, 1, 1, error)) == [Send(0, File(1, opened=False))]
+    assert outcome_of(pool.failed(1, code="cannot_write", message="the file cannot be opened"), 1) is error
+
+
+def test_a_descriptor_that_cannot_be_passed_is_said_after_the_file_was_opened() -> None:
+    pool, error = PoolScript().opened(), TaskFailed("cannot_write", "too many references")
+    pool.run(1, to_file=True)
+    pool.report(0, NeedFile(1))
+    assert pool.tell(OutputOpened(0, 1, 1), OutputOpened(0, 1, 1, error)) == [SendFile(0, 1, 1), Send(0, File(1, opened=False))]
+
+
+@pytest.mark.parametrize("to_file", [False, True], ids=["without a file", "twice"])
+def test_a_worker_that_asks_for_a_file_out_of_turn_is_killed(to_file: bool) -> None:
+    pool = PoolScript().opened()
+    pool.run(1, to_file=to_file)
+    if to_file:
+        pool.report(0, NeedFile(1))
+    assert pool.report(0, NeedFile(1)) == [KillWorker(0)]
+
+
+def test_a_worker_that_asks_for_the_file_of_another_task_or_while_it_waits_for_memory_is_killed() -> None:
+    for asked in (NeedFile(2), NeedFile(1)):
+        pool = PoolScript().opened()
+        pool.run(1, to_file=True)
+        if asked.task_id == 1:
+            pool.need(1, 100)
+        assert pool.report(0, asked) == [KillWorker(0)]
+
+
+def test_a_file_that_was_opened_for_a_task_that_is_over_or_stopped_is_not_sent() -> None:
+    for end in ("cancelled", "answered", "died and tried again"):
+        pool = PoolScript().opened()
+        pool.run(1, to_file=True, retries=1)
+        pool.report(0, NeedFile(1))
+        match end:
+            case "cancelled":
+                pool.cancel(1)
+            case "answered":
+                pool.failed(1)
+            case _:
+                pool.reaped()
+                assert runs(pool.ready()) != []
+        assert pool.tell(OutputOpened(0, 1, dispatch=1)) == [], end
+    assert pool.report(0, NeedFile(1)) == [OpenOutput(0, 1, dispatch=2)]
+    assert pool.tell(OutputOpened(0, 1, dispatch=2)) == [SendFile(0, 1, dispatch=2)]
 
 
 # Standing grants

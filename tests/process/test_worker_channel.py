@@ -42,4 +42,4 @@ def test_a_cancel_that_came_with_its_task_is_obeyed() -> None:
 
 
 def run(task_id: int) -> Run:
-    return Run(task_id, EncodedAt(None), [], None, None, None)
+    return Run(task_id, EncodedAt(None), [], None)

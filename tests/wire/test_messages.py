@@ -16,11 +16,13 @@ from offloop.wire.messages import (
     Configure,
     Done,
     Failed,
+    File,
     FromSupervisor,
     FromWorker,
     Grant,
     InfoValue,
     Need,
+    NeedFile,
     Ready,
     Retire,
     Run,
@@ -35,15 +37,17 @@ DOWN: list[FromSupervisor] = [
     Configure(3, 1 << 40, 1 << 41, {"vips": "offloop_vips:VipsPlugin"}, 7, 1 << 42, True, 20),
     Run(1, EncodedAt(None), [], None),
     Run(1, EncodedAt(SOURCE), STAGES, BLOCK),
-    Run(1, RasterAt(SOURCE, (2, 2, 3), "|u1"), STAGES, None, b"/tmp/\xff", b"/tmp/.\xff.tmp"),
+    Run(1, RasterAt(SOURCE, (2, 2, 3), "|u1"), STAGES, None, True),
     Grant(1, BLOCK),
     Grant(1, None),
+    File(1, opened=True),
     Cancel((1 << 63) - 1),
     Retire(),
 ]
 UP: list[FromWorker] = [
     Ready(4242),
     Need(1, 1 << 50),
+    NeedFile(1),
     Done(1, EncodedAt(BLOCK), {"width": 3, "tags": ["a", None, 1.5], "deep": {"b": True}}, 5, 9),
     Done(1, EncodedAt(None), {}, 0, 0),
     Done(1, RasterAt(BLOCK, (2, 2, 3), "|u1"), {}, 0, 0),
@@ -80,8 +84,8 @@ def test_a_frame_begins_with_its_own_length() -> None:
 
 
 def test_every_message_is_tried_above() -> None:
-    assert {type(message) for message in DOWN} == {Configure, Run, Grant, Cancel, Retire}
-    assert {type(message) for message in UP} == {Ready, Need, Done, Failed}
+    assert {type(message) for message in DOWN} == {Configure, Run, Grant, File, Cancel, Retire}
+    assert {type(message) for message in UP} == {Ready, Need, NeedFile, Done, Failed}
 
 
 def test_operations_stay_encoded_on_the_way() -> None:

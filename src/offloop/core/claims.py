@@ -7,13 +7,13 @@ its start and within its length; the supervisor maps nothing else.
 from __future__ import annotations
 
 from ..wire.handles import OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
-from ..wire.messages import Done, Failed, Need
+from ..wire.messages import Done, Failed, Need, NeedFile
 from .blocks import Block, Holder
 from .core_settings import MAX_NEEDS
 from .slot import Slot
 from .tasks import TaskRecord
 
-__all__ = ["ForgedClaim", "block_nbytes", "checked_need", "claimed_block"]
+__all__ = ["ForgedClaim", "block_nbytes", "checked_file_need", "checked_need", "claimed_block"]
 
 
 class ForgedClaim(Exception):
@@ -29,12 +29,12 @@ def claimed_block(slot: Slot, task: TaskRecord, answer: Done | Failed) -> Block 
     if isinstance(answer, Failed):
         return None
     assert task.spec is not None
-    output, destination = answer.output, task.spec.destination
+    output, to_file = answer.output, task.spec.to_file
     if isinstance(output, WrittenTo):
-        if destination is None:
+        if not to_file:
             raise ForgedClaim("it wrote a file that was not asked for")
         return None
-    if destination is not None:
+    if to_file:
         raise ForgedClaim("it did not write the file that was asked for")
     handle = output.block
     if handle is None:
@@ -57,6 +57,22 @@ def checked_need(slot: Slot, need: Need) -> TaskRecord:
     task.needs += 1
     if task.needs > MAX_NEEDS:
         raise ForgedClaim(f"it asked for memory more than {MAX_NEEDS:,} times for one task")
+    return task
+
+
+def checked_file_need(slot: Slot, need: NeedFile) -> TaskRecord:
+    """The task that wants its output file.
+
+    Raises:
+        ForgedClaim: it is not the worker's, it has none, it waits for memory, or it has asked before.
+    """
+    task = slot.task
+    if task is None or task.task_id != need.task_id or task.needed_bytes is not None:
+        raise ForgedClaim(f"it asked for the file of task {need.task_id} out of turn")
+    assert task.spec is not None
+    if not task.spec.to_file or task.file_dispatch == task.dispatches:
+        raise ForgedClaim(f"it asked for a file that task {need.task_id} does not have, or has already")
+    task.file_dispatch = task.dispatches
     return task
 
 

@@ -19,9 +19,11 @@ __all__ = [
     "GivePagesBack",
     "IdentifySource",
     "KillWorker",
+    "OpenOutput",
     "ProvideInput",
     "RefuseInput",
     "Send",
+    "SendFile",
     "SettleTask",
     "StageAgain",
     "StartWorker",
@@ -46,6 +48,23 @@ class Send(_Command, frozen=True):
 
     slot: int
     message: FromSupervisor
+
+
+class OpenOutput(_Command, frozen=True):
+    """Open the file that the task's result goes into, and answer `OutputOpened`."""
+
+    slot: int
+    task_id: int
+    dispatch: int  # the number of the task's dispatch: a worker that died may have asked before
+
+
+class SendFile(_Command, frozen=True):
+    """Send the worker in the slot the message `File`, with the descriptor of the file that was opened for the task. Where the
+    system does not pass it, answer `OutputOpened` once more, with the error."""
+
+    slot: int
+    task_id: int
+    dispatch: int  # as in `OpenOutput`
 
 
 class KillWorker(_Command, frozen=True):
@@ -122,6 +141,8 @@ class AnnounceOpening(_Command, frozen=True):
 Command = (
     StartWorker
     | Send
+    | SendFile
+    | OpenOutput
     | KillWorker
     | DropOutbox
     | FetchPages

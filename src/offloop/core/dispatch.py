@@ -158,8 +158,7 @@ class Dispatch:
             spec.source,
             spec.stages,
             grant,
-            spec.destination,
-            spec.temporary,
+            spec.to_file,
             threads,
             self.budget.allowance(task, threads, self.crew.limit + self.crew.helpers),
         )

@@ -19,6 +19,7 @@ __all__ = [
     "InputAbandoned",
     "InputCompleted",
     "InputRequested",
+    "OutputOpened",
     "PagesRefused",
     "PagesReserved",
     "PoolStarted",
@@ -106,6 +107,15 @@ class TaskCancelled(_Event, frozen=True):
     """Its caller does not want it any more."""
 
     task_id: int
+
+
+class OutputOpened(_Event, frozen=True):
+    """The file was opened that `OpenOutput` asked for, or could not be."""
+
+    slot: int
+    task_id: int
+    dispatch: int  # as in the command
+    error: OffloopError | None = None
 
 
 class InputRequested(_Event, frozen=True):
@@ -215,6 +225,7 @@ Event = (
     | TaskRefused
     | SourceIdentified
     | TaskCancelled
+    | OutputOpened
     | InputRequested
     | GrowthRequested
     | InputCompleted

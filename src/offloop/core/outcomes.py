@@ -68,6 +68,8 @@ def of_failure(task: TaskRecord, failed: Failed) -> OffloopError:
     if code == "memory_limit" and task.refused is not None:
         return task.refused
     traceback = failed.traceback and _clean(failed.traceback)
+    if code == "cannot_write" and task.file_error is not None:
+        return task.file_error
     kind, _, plugin = code.partition(":")
     if kind == "plugin_error":
         return PluginError(plugin, message, remote_traceback=traceback)

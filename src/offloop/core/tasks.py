@@ -25,8 +25,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     stages: list[Stage]
     timeout_s: float | None  # from its dispatch on
     queue_timeout_s: float | None = None  # from its submission to its dispatch
-    destination: bytes | None = None
-    temporary: bytes | None = None
+    to_file: bool = False  # the result goes into a file, which the host opens when the worker asks for it
     outbox_id: int | None = None  # the source lies in this outbox: only its worker can run the task
     retries: int = 0  # how often it is run again after its worker died of it
     priority: int = 0  # its class: a higher one goes first
@@ -81,6 +80,8 @@ class TaskRecord(msgspec.Struct, eq=False):
     memory_wait_s: float = 0.0  # seconds of its present run in which it waited for grants
     left_s: float | None = None  # seconds of its `timeout` that were left when that wait began; None: it has none
     refused: MemoryLimitExceeded | None = None  # the memory that it was refused
+    file_dispatch: int = 0  # the dispatch in which the worker last asked for the output file; 0: none
+    file_error: OffloopError | None = None  # why the output file could not be opened
 
     @property
     def steady_cost_s(self) -> float:

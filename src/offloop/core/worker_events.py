@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..wire.messages import Done, Failed, Need, Ready
+from ..wire.messages import Done, Failed, File, Need, NeedFile, Ready
 from .budget import WORKER_NBYTES
-from .claims import ForgedClaim, checked_need, claimed_block
-from .commands import Command, DropOutbox, KillWorker
+from .claims import ForgedClaim, checked_file_need, checked_need, claimed_block
+from .commands import Command, DropOutbox, KillWorker, OpenOutput, Send, SendFile
 from .core_settings import FIRST_GRANT_NBYTES
 from .deaths import was_begun
-from .events import WorkerExited, WorkerMisbehaved, WorkerReaped, WorkerReported, WorkerSpawned
+from .events import OutputOpened, WorkerExited, WorkerMisbehaved, WorkerReaped, WorkerReported, WorkerSpawned
 from .parts import Parts
 from .postmortem import report_on
 from .slot import Slot
@@ -33,11 +33,13 @@ class WorkerEvents:
             WorkerMisbehaved: self._on_misbehaved,
             WorkerExited: self._on_exited,
             WorkerReaped: self._on_reaped,
+            OutputOpened: self._on_output_opened,
         }
         self._on_message: dict[type, Callable[[Slot, Any, float], list[Command]]] = {
             Done: self._on_answer,
             Failed: self._on_answer,
             Need: self._on_need,
+            NeedFile: self._on_need_file,
             Ready: self._on_ready,
         }
 
@@ -96,6 +98,27 @@ class WorkerEvents:
         if not refused:
             self._parts.run_clock.stop(slot, task, now)
         return refused
+
+    def _on_need_file(self, slot: Slot, need: NeedFile, _now: float) -> list[Command]:
+        try:
+            task = checked_file_need(slot, need)
+        except ForgedClaim as forged:
+            return self._condemn(slot, str(forged))
+        if slot.state is not WorkerState.BUSY:
+            return []  # it is being stopped, and its grace runs
+        return [OpenOutput(slot.index, task.task_id, task.dispatches)]
+
+    def _on_output_opened(self, event: OutputOpened, _now: float) -> list[Command]:
+        slot = self._parts.crew[event.slot]
+        task = slot.task
+        if task is None or task.task_id != event.task_id or slot.state is not WorkerState.BUSY:
+            return []  # the task has ended, or is being stopped
+        if not task.file_dispatch == task.dispatches == event.dispatch:
+            return []  # an earlier worker asked, and this one has not, or waits for another file
+        task.file_error = event.error
+        if event.error is None:
+            return [SendFile(slot.index, task.task_id, event.dispatch)]
+        return [Send(slot.index, File(task.task_id, opened=False))]
 
     def _condemn(self, slot: Slot, reason: str) -> list[Command]:
         if slot.state in (WorkerState.FAILED, WorkerState.RETIRING):

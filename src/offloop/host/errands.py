@@ -86,6 +86,11 @@ class Errands:
         for errand in (self._start_what_comes, self.loop_budget.refill, *for_good):
             task_group.start_soon(self._until_closed, errand)
 
+    @property
+    def closed(self) -> bool:
+        """Whether no task is started any more, or yet."""
+        return self._task_group is None
+
     def run(self, errand: Errand) -> None:
         """Have a task started, from wherever in the loop's thread. It must shield itself if it is to end by itself."""
         self._waiting.append(errand)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from socket import send_fds
 
 from ..wire.codec import decode_from_worker, encode_frame
 from ..wire.framing import MAX_FROM_WORKER_NBYTES, FrameReader, ProtocolError
@@ -45,6 +46,23 @@ class Line:
         if sent < len(frame):
             self.unsent += frame[sent:]
             self.unsent_grew.set()
+
+    def send_with_descriptor(self, message: FromSupervisor, descriptor: int) -> None:
+        """Send a message and, with it, a descriptor, now or not at all: the worker waits for it, so there is room.
+
+        Raises:
+            ProtocolError: there is none. The worker asked for the message and does not read.
+            OSError: the system does not pass the descriptor, because too many are on their way.
+        """
+        frame = encode_frame(message)
+        try:
+            sent = 0 if self.unsent else send_fds(self.socket, [frame], [descriptor])
+        except BlockingIOError:
+            sent = 0
+        except ConnectionError:
+            return  # the worker is gone; `read` will say so
+        if sent < len(frame):
+            raise ProtocolError("it asked for its file, and does not read")
 
     def send_unsent(self) -> None:
         """As much of it as the pipe takes now."""

@@ -25,9 +25,11 @@ from ..core.commands import (
     GivePagesBack,
     IdentifySource,
     KillWorker,
+    OpenOutput,
     ProvideInput,
     RefuseInput,
     Send,
+    SendFile,
     SettleTask,
     StageAgain,
     StartWorker,
@@ -58,6 +60,7 @@ from .exports import Exports
 from .home import Home
 from .host_settings import HostSettings
 from .milestones import Milestones
+from .output_delivery import OutputDelivery
 from .pager import Pager
 from .pressure import watch_memory
 from .readiness import clock, when_readable
@@ -120,6 +123,8 @@ class Supervisor:
         self.collect_returns = self._turns.collect_returns
         self._desk = Desk(self.apply, self._result_view)
         carry_out[SettleTask] = self._desk.settle
+        self.outputs = OutputDelivery(self.errands, self._workers, self.apply)
+        carry_out |= {OpenOutput: self.outputs.open, SendFile: self.outputs.send}
         carry_out[StageAgain] = self._desk.stage_again
         self.submit = self._desk.submit
         forks.watch(self)

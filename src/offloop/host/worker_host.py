@@ -13,7 +13,7 @@ from ..core.arena import INBOX_ID
 from ..core.commands import StartWorker
 from ..core.events import Event, WorkerExited, WorkerMisbehaved, WorkerReaped, WorkerReported, WorkerSpawned
 from ..wire.framing import ProtocolError
-from ..wire.messages import Configure, FromSupervisor, FromWorker, Run, Warm
+from ..wire.messages import Configure, File, FromSupervisor, FromWorker, Run, Warm
 from ..wire.status import STATUS_NBYTES, Status, read_status
 from .channel import LOAD_LIMIT_S, STALL_LIMIT_S, Channel
 from .host_settings import HostSettings
@@ -60,6 +60,17 @@ class WorkerHost:
         elif isinstance(message, Warm):
             self._channel.write_limit_s = LOAD_LIMIT_S  # until it answers: it may not read while it loads
         self._channel.send(message)
+
+    def send_file(self, task_id: int, descriptor: int) -> OSError | None:
+        """Send the worker, which has asked for it, its task's file. Returns why the system does not pass it."""
+        assert self._channel is not None, "it has asked"
+        try:
+            self._channel.line.send_with_descriptor(File(task_id, opened=True), descriptor)
+        except ProtocolError as error:
+            self._supervisor.apply(WorkerMisbehaved(self._slot, str(error)))
+        except OSError as error:
+            return error
+        return None
 
     def kill(self) -> None:
         """SIGKILL, now or as soon as there is a process."""

@@ -26,7 +26,21 @@ from ..operation import Operation
 from ..wire.codec import decode_from_supervisor, encode_frame
 from ..wire.framing import MAX_FROM_SUPERVISOR_NBYTES, FrameReader
 from ..wire.handles import INBOX, EncodedAt, Handle, RasterAt, WrittenTo
-from ..wire.messages import Cancel, Configure, Done, Failed, FromSupervisor, FromWorker, Grant, Need, Ready, Retire, Run
+from ..wire.messages import (
+    Cancel,
+    Configure,
+    Done,
+    Failed,
+    File,
+    FromSupervisor,
+    FromWorker,
+    Grant,
+    Need,
+    NeedFile,
+    Ready,
+    Retire,
+    Run,
+)
 from ..wire.status import write_stage
 from ..worker.stages import decoder_for, named
 from .steps import Answer, Die, Refuse, Send, Stall, Step
@@ -93,6 +107,7 @@ class ScriptedWorker:
         self._start = start
         self._frames = FrameReader(MAX_FROM_SUPERVISOR_NBYTES)
         self._received: list[FromSupervisor] = []
+        self._descriptors: list[int] = []  # of files that came and were not used yet
         self._standing: Handle | None = None
         self._operations: dict[str, msgspec.msgpack.Decoder[list[Operation]]] = {}
         self._slot = 0
@@ -142,6 +157,8 @@ class ScriptedWorker:
             code = 1
         self._inbox.close()
         self._outbox.close()
+        for descriptor in self._descriptors:
+            os.close(descriptor)
         with self._life:
             self._ended = True
             self._exit_code = -signal.SIGKILL if self._killed else code
@@ -213,12 +230,12 @@ class ScriptedWorker:
 
     def _answer(self, run: Run, answer: Answer) -> None:
         started_ns = time.monotonic_ns()
-        if run.destination is not None:
-            assert run.temporary is not None
-            with open(run.temporary, "xb") as file:
-                file.write(answer.data)
-            os.replace(run.temporary, run.destination)
-            output: EncodedAt | RasterAt | WrittenTo = WrittenTo(len(answer.data))
+        if run.to_file:
+            try:
+                output: EncodedAt | RasterAt | WrittenTo = self._write_file(run, answer.data)
+            except _Refused as refused:
+                self._send(self._failure(run, refused.code))
+                return
         else:
             try:
                 block = self._place(run, answer.data) if answer.data else None
@@ -237,6 +254,20 @@ class ScriptedWorker:
             place = self._grant_for(run)
         self._outbox[place.offset : place.offset + len(data)] = data
         return Handle(place.segment, place.offset, len(data), place.generation)
+
+    def _write_file(self, run: Run, data: bytes) -> WrittenTo:
+        self._send(NeedFile(run.task_id))
+        while True:
+            match self._receive():
+                case File(task_id=run.task_id, opened=True):
+                    with open(self._descriptors.pop(0), "wb") as file:
+                        return WrittenTo(file.write(data))
+                case File(task_id=run.task_id):
+                    raise _Refused("cannot_write")
+                case Cancel(task_id=run.task_id):
+                    raise _Refused("cancelled")
+                case _:
+                    pass
 
     def _grant_for(self, run: Run) -> Handle:
         while True:
@@ -289,7 +320,8 @@ class ScriptedWorker:
     def _receive(self) -> FromSupervisor:
         while not self._received:
             try:
-                data = self._end.recv(32 * 1024)
+                data, descriptors, *_ = socket.recv_fds(self._end, 32 * 1024, 1, socket.MSG_CMSG_CLOEXEC)
+                self._descriptors += descriptors
             except OSError:
                 data = b""
             if not data:

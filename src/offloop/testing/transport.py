@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 import struct
 import termios
@@ -123,11 +124,14 @@ class _Relayed:
     def _pump(self, source: socket.socket, target: socket.socket, traffic: Traffic) -> None:
         left = traffic.cut_after_nbytes
         with suppress(OSError):  # the other pump, or `close`, has cut the line
-            while data := source.recv(_READ_NBYTES):
+            while True:
+                data, descriptors, *_ = socket.recv_fds(source, _READ_NBYTES, 1, socket.MSG_CMSG_CLOEXEC)
+                if not data:
+                    break
                 for piece in _pieces(data, traffic.split_nbytes):
                     self._over.wait(traffic.delay_s)
                     passing = piece if left is None else piece[:left]
-                    target.sendall(passing)
+                    _send_all(target, passing, descriptors)
                     if left is not None:
                         left -= len(passing)
                         if left <= 0:
@@ -146,6 +150,18 @@ class _Relayed:
         for end in (self._end, self._worker.channel):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+def _send_all(target: socket.socket, data: bytes, descriptors: list[int]) -> None:
+    """Send bytes, and with the first of them the descriptors, which are closed and forgotten."""
+    sent = 0
+    if descriptors:
+        try:
+            sent = socket.send_fds(target, [data], descriptors)
+        finally:
+            while descriptors:
+                os.close(descriptors.pop())
+    target.sendall(data[sent:])
 
 
 def _pieces(data: bytes, nbytes: int | None) -> list[bytes]:

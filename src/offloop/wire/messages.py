@@ -17,11 +17,13 @@ __all__ = [
     "Configure",
     "Done",
     "Failed",
+    "File",
     "FromSupervisor",
     "FromWorker",
     "Grant",
     "InfoValue",
     "Need",
+    "NeedFile",
     "Ready",
     "Retire",
     "Run",
@@ -73,8 +75,7 @@ class Run(_Message, frozen=True, tag="run"):
     source: EncodedAt | RasterAt
     stages: list[Stage]
     grant: Handle | None  # result memory to begin with; None: what it was given so before and has not used
-    destination: bytes | None = None  # write the result to this file...
-    temporary: bytes | None = None  # ...under this name first
+    to_file: bool = False  # the result goes into a file, which the worker asks for when it has the result
     threads: int = 1  # that the task may compute with
     private_bytes: int | None = None  # memory that it may take beyond what the process has for itself; None: any amount
 
@@ -84,6 +85,13 @@ class Grant(_Message, frozen=True, tag="grant"):
 
     task_id: int
     block: Handle | None
+
+
+class File(_Message, frozen=True, tag="file"):
+    """The answer to `NeedFile`."""
+
+    task_id: int
+    opened: bool  # the file's descriptor comes with this message (SCM_RIGHTS); else there is none, and the task fails
 
 
 class Cancel(_Message, frozen=True, tag="cancel"):
@@ -118,6 +126,12 @@ class Need(_Message, frozen=True, tag="need"):
     nbytes: int
 
 
+class NeedFile(_Message, frozen=True, tag="need_file"):
+    """The running task has its result, wants the file that it goes into, and waits for it."""
+
+    task_id: int
+
+
 class Done(_Message, frozen=True, tag="done"):
     """The task succeeded; whatever else it was granted is free."""
 
@@ -147,5 +161,5 @@ class Failed(_Message, frozen=True, tag="failed"):
     recycle: bool = False
 
 
-FromSupervisor = Configure | Run | Grant | Cancel | Warm | Retire
-FromWorker = Ready | Need | Done | Failed
+FromSupervisor = Configure | Run | Grant | File | Cancel | Warm | Retire
+FromWorker = Ready | Need | NeedFile | Done | Failed

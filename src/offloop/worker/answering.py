@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from time import monotonic_ns, process_time_ns
 
 import msgspec
@@ -25,6 +24,8 @@ __all__ = ["Answering"]
 _TEXT_LIMIT = 32 * 1024  # characters of an error's text and of its traceback
 
 _MAX_INFO_NBYTES = MAX_UNLESS_FAILED_NBYTES - 1024  # the rest of a `Done` is short
+
+_WRITE_NBYTES = 8 * 1024 * 1024  # of a file at once: between two pieces the task can be stopped
 
 _NOTHING = memoryview(b"")
 
@@ -54,7 +55,7 @@ class Answering:
         channel.watch(task)
         try:
             payload = self._carry_out(run, source, task)
-            output = _write_file(run, payload) if run.destination is not None else _deliver(payload, task)
+            output = _write_file(payload, task, channel) if run.to_file else _deliver(payload, task)
             info = _checked_info(payload, run) if payload.info else {}
             channel.unwatch()  # first: nobody is to look at the memory of a task that is over
             flush_output()
@@ -125,22 +126,21 @@ def _flat(payload: Payload) -> memoryview:
     return data.cast("B") if data.nbytes else _NOTHING
 
 
-def _write_file(run: Run, payload: Payload) -> WrittenTo:
-    """Write the result next to where it belongs, then rename: the destination is never half a file."""
-    assert run.destination is not None
-    assert run.temporary is not None
+def _write_file(payload: Payload, task: RunningTask, channel: Channel) -> WrittenTo:
+    """Write the result into the file that the server has opened for it, and will give its name."""
+    rest = _flat(payload)
+    nbytes, descriptor = rest.nbytes, channel.request_file(task)
+    task.checkpoint()
+    if descriptor is None:
+        raise TaskFailed("cannot_write", "the file cannot be opened")
     try:
-        with suppress(FileNotFoundError):
-            os.unlink(run.temporary)  # left by a worker that died of this task
-        descriptor = os.open(run.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        with open(descriptor, "wb", buffering=0) as file:
-            rest = _flat(payload)
-            nbytes = rest.nbytes
-            while rest:
-                rest = rest[file.write(rest) :]
-        os.replace(run.temporary, run.destination)
+        while rest:
+            rest = rest[os.write(descriptor, rest[:_WRITE_NBYTES]) :]
+            task.checkpoint()
     except OSError as error:
-        raise TaskFailed("cannot_write", f"{os.fsdecode(run.destination)!r}: {error.strerror}") from None
+        raise TaskFailed("cannot_write", f"the file cannot be written: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
     return WrittenTo(nbytes)
 
 

@@ -21,7 +21,8 @@ from typing import Protocol
 
 from ..wire.codec import decode_from_supervisor, encode_frame
 from ..wire.framing import MAX_FROM_SUPERVISOR_NBYTES, MAX_FROM_WORKER_NBYTES, FrameReader, ProtocolError
-from ..wire.messages import MAX_UNLESS_FAILED_NBYTES, Cancel, Failed, FromSupervisor, FromWorker
+from ..wire.messages import MAX_UNLESS_FAILED_NBYTES, Cancel, Failed, File, FromSupervisor, FromWorker, NeedFile
+from .descriptors import seclude
 
 __all__ = ["Cancellable", "Channel", "MessageTooLarge"]
 
@@ -110,12 +111,42 @@ class Channel:
                 self._take_in(self._socket.recv(_READ_NBYTES), task)
             return None if task.cancelled else self._received.popleft()
         finally:
-            self._watched = task
+            self._watch(task)
+
+    def request_file(self, task: Cancellable) -> int | None:
+        """Ask for the file of the watched task and wait for it. The descriptor, which is the caller's; None if the file cannot
+        be opened, or the task is cancelled."""
+        with self._right_to_read:
+            self._watched = None  # before the answer can come: a descriptor is lost on a thread that does not expect it
+        try:
+            self.send(NeedFile(task.task_id))
+            return self._receive_file(task)
+        finally:
+            self._watch(task)
+
+    def _receive_file(self, task: Cancellable) -> int | None:
+        descriptor: int | None = None
+        while not task.cancelled:
+            while self._received:
+                message = self._received.popleft()
+                if isinstance(message, File) and message.task_id == task.task_id:
+                    return descriptor
+            data, descriptors, _, _ = socket.recv_fds(self._socket, _READ_NBYTES, 1, socket.MSG_CMSG_CLOEXEC)
+            for received in descriptors:
+                descriptor = seclude(received)
+            self._take_in(data, task)
+        if descriptor is not None:
+            os.close(descriptor)
+        return None
 
     def watch(self, task: Cancellable) -> None:
         """From now on the control thread listens for this task."""
         if task.task_id == self._cancelled_id:
             task.cancel()
+        self._watch(task)
+
+    def _watch(self, task: Cancellable) -> None:
+        """Have the control thread listen; it may have gone to sleep while this thread waited for an answer."""
         self._watched = task
         if self._control_asleep:
             self._control_asleep = False
