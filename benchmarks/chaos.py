@@ -10,6 +10,10 @@ corrupt, too late or cancelled. It closes on conservation:
 - the pool's statistics balance, no lease is left, and the arena is empty;
 - descriptors, threads, children and /dev/shm are what they were before.
 
+With `--crowd`, callers fill shared memory instead, in one event loop after another (`chaos_crowd.py`). To have it small:
+
+    unshare -m sh -c 'mount -t tmpfs -o size=64m tmpfs /dev/shm; exec python benchmarks/chaos.py --crowd --seconds 600'
+
     python benchmarks/chaos.py [--seconds 30] [--seed N] [--workers 2] [--spares 0] [--tasks 10] [--loop uvloop]
 
 Prints its seed, and ends with 1 if anything was violated. A seed decides what is done, and the machine when.
@@ -26,14 +30,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any, get_args
 
 import anyio
 import anyio.to_thread
+from chaos_crowd import End, crowd_round
 from chaos_saboteur import LETHAL, Census, Saboteur, resident_bytes
 from chaos_work import Job, Work, digest
 
@@ -44,6 +50,7 @@ from offloop.testing.faults import Echo, FaultsPlugin
 
 LAG_STEP_S = 0.005
 IDLE_THREADS_S = 12.0  # trio keeps idle threads for ten seconds after its loop has ended
+ROUND_S = 4.0  # of a crowd, before its loop ends
 SMALL_NBYTES = 32 * 1024  # digested on the loop
 END_S = 90.0  # from the last task's submission to its outcome; more is a task that never ends
 HAS_RESIZE = hasattr(Pool, "resize")
@@ -237,7 +244,7 @@ async def _chunks(data: bytes) -> AsyncIterator[bytes]:
 async def soak(options: argparse.Namespace, directory: Path, violations: list[str]) -> None:
     """One pool, one saboteur."""
     settings = {"spares": options.spares} if HAS_SPARES else {}
-    pool = Pool(options.workers, plugins=["vips", FaultsPlugin], memory_limit="256MiB", grace=0.1, **settings)
+    pool = Pool(options.workers, plugins=["vips", FaultsPlugin], memory_limit=options.memory_limit, grace=0.1, **settings)
     run = Soak(pool, Work(options.seed), directory)
     run.violations = violations
     saboteur = Saboteur(options.seed, options.pause, pool.resize if HAS_RESIZE else None)
@@ -285,6 +292,25 @@ async def warm_up() -> None:
         await pool.run(bytes(1_000_000), [Echo()])
 
 
+def crowds(options: argparse.Namespace, run: Callable[..., Any], violations: list[str]) -> None:
+    """One event loop after another, each with a crowd and an end of its own."""
+    ends: tuple[End, ...] = get_args(End)
+    outcomes: Counter[str] = Counter()
+    settings = {"workers": options.workers, "spares": options.spares, "memory_limit": options.memory_limit}
+    until, number = time.monotonic() + options.seconds, 0
+    while time.monotonic() < until:
+        end = ends[number % len(ends)]
+        try:
+            crowd = run(crowd_round, options.seed + number, end, ROUND_S, options.tasks, settings)
+        except Exception as error:
+            violations.append(f"round {number}, {end}: {error!r}")
+        else:
+            outcomes += crowd.outcomes
+            violations += [f"round {number}, {end}: {found}" for found in crowd.violations]
+        number += 1
+    print(f"  {number} loops: {', '.join(f'{n:,} {outcome}' for outcome, n in sorted(outcomes.items()))}")
+
+
 def print_report(run: Soak, saboteur: Saboteur, grown: int, starts: int) -> None:
     kinds: dict[str, list[str]] = {}
     for name, number in sorted(run.outcomes.items()):
@@ -320,6 +346,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tasks", type=int, default=10, help="under way at a time (default: %(default)s)")
     parser.add_argument("--pause", type=float, default=0.4, help="mean seconds between two sabotages (default: %(default)s)")
     parser.add_argument("--loop", choices=["asyncio", "uvloop", "trio"], default="uvloop", help="(default: %(default)s)")
+    parser.add_argument("--crowd", action="store_true", help="fill shared memory, in one loop after another")
+    parser.add_argument("--memory-limit", default="256MiB", help="of the pools (default: %(default)s)")
     options = parser.parse_args()
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(1_000_000)
@@ -345,8 +373,11 @@ def main() -> int:
         time.sleep(IDLE_THREADS_S)
     before = Census.take()
     violations: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="chaos-") as directory:
-        run(soak, options, Path(directory), violations)
+    if options.crowd:
+        crowds(options, run, violations)
+    else:
+        with tempfile.TemporaryDirectory(prefix="chaos-") as directory:
+            run(soak, options, Path(directory), violations)
     violations += before.differences(limit_s=IDLE_THREADS_S)
     for violation in violations[:20]:
         print(f"VIOLATED: {violation}")

@@ -342,7 +342,7 @@ class Pool:
         """
         if self._supervisor is None:
             raise PoolClosed("the pool was never entered")
-        if not self._supervisor.core.gone and self._supervisor.home.is_here:
+        if self._supervisor.home.is_here:
             self._supervisor.collect_returns()
         return snapshot(self._supervisor.core)
 

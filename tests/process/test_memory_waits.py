@@ -89,3 +89,11 @@ async def test_tasks_that_fit_alone_all_succeed_although_their_sources_fill_the_
                     task_group.start_soon(run, pool)
     assert done == [1300 * KIB] * 12
     assert_nothing_left(pool)
+
+
+async def test_a_result_that_is_let_go_after_the_pool_was_closed_is_counted(anyio_backend: object) -> None:
+    async with scripted_pool([Answer(bytes(MIB))], memory_limit="16MiB", **SETTINGS) as pool:
+        result = await pool.run(b"", [Noop()])
+    assert pool.statistics().leases["caller"] == 1
+    del result
+    assert_nothing_left(pool)

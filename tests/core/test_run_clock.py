@@ -1,0 +1,53 @@
+"""The clock of a task that waits for memory stands still."""
+
+from __future__ import annotations
+
+from offloop.core.crew import Crew
+from offloop.core.journal import Journal
+from offloop.core.run_clock import RunClock
+from offloop.core.slot import Slot
+from offloop.core.tasks import TaskRecord
+from offloop.core.worker_state import WorkerEvent
+
+from .pool_script import PoolScript
+
+
+def busy(timer: float | None) -> tuple[RunClock, Slot, TaskRecord]:
+    """A slot of a pool of one, whose task must have ended by then."""
+    pool = PoolScript().opened()
+    pool.run(1, timeout_s=timer)
+    slot = pool.core.crew[0]
+    assert slot.task is not None
+    return pool.core.run_clock, slot, slot.task
+
+
+def test_the_time_that_was_left_is_left_afterwards() -> None:
+    clock, slot, task = busy(5.0)
+    clock.stop(slot, task, 2.0)
+    assert slot.timer is None
+    clock.go_on(slot, 12.0)
+    assert (slot.timer, task.memory_wait_s) == (15.0, 10.0)
+
+
+def test_a_task_without_a_limit_gets_none() -> None:
+    clock, slot, task = busy(None)
+    clock.stop(slot, task, 2.0)
+    clock.go_on(slot, 12.0)
+    assert (slot.timer, task.memory_wait_s) == (None, 10.0)
+
+
+def test_a_task_that_is_told_to_stop_keeps_its_grace() -> None:
+    clock, slot, task = busy(5.0)
+    clock.stop(slot, task, 2.0)
+    clock.end_wait(task, 3.0)
+    slot.life.apply(WorkerEvent.CANCEL_REQUESTED)
+    slot.timer = 4.0
+    clock.go_on(slot, 3.5)
+    assert (slot.timer, task.memory_wait_s) == (4.0, 1.0)
+
+
+def test_a_slot_without_a_task_has_no_clock_to_go_on() -> None:
+    crew = Crew(1, Journal())
+    slot = crew.add()
+    RunClock(crew).go_on(slot, 1.0)
+    assert slot.timer is None

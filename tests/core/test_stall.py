@@ -1,0 +1,24 @@
+"""How long a wait for memory lasts that only callers can end."""
+
+from __future__ import annotations
+
+from offloop.core.stall import MEMORY_WAIT_S, Stall
+
+
+def test_a_wait_ends_after_the_limit() -> None:
+    assert Stall().ends_at(5.0, 0.0) == 5.0 + MEMORY_WAIT_S
+
+
+def test_memory_that_comes_back_starts_the_limit_anew() -> None:
+    stall = Stall()
+    stall.memory_moved(9.0)
+    assert stall.ends_at(5.0, 0.0) == 9.0 + MEMORY_WAIT_S
+
+
+def test_once_given_up_tasks_that_were_submitted_before_do_not_wait_as_long_again() -> None:
+    stall = Stall()
+    stall.gave_up(40.0)
+    assert stall.ends_at(41.0, 39.0) < 41.0
+    assert stall.ends_at(41.0, 41.0) == 41.0 + MEMORY_WAIT_S, "one that came later has the whole limit"
+    stall.memory_moved(42.0)
+    assert stall.ends_at(43.0, 39.0) == 43.0 + MEMORY_WAIT_S
