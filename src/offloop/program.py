@@ -33,7 +33,12 @@ def freeze_support() -> None:
     """
     global _supported
     _supported = True
-    if is_frozen() and sys.argv[1:2] == [WORKER_ARGUMENT]:
+    if not is_frozen():
+        return
+    import multiprocessing  # noqa: PLC0415 (few programs are frozen)
+
+    multiprocessing.freeze_support()  # its own helper processes start this program, too
+    if sys.argv[1:2] == [WORKER_ARGUMENT]:
         from .worker.main import run_from_command_line  # noqa: PLC0415 (no part of a server)
 
         del sys.argv[1]
