@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "machine": {"cgroups"},
     "prometheus": {"core.restarts", "core.worker_state", "errors", "histogram", "pool", "statistics"},
     "testing": CONTRACTS,
+    "testing.inline": {"worker.result_checks", *CONTRACTS},
     "testing.leftovers": {"pool", "statistics"},
     "testing.pools": {"host.launcher", "pool", "testing.scripted", "testing.steps"},
     "testing.pytest_plugin": {"", "pool", "testing.leftovers"},

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
+from msgspec.structs import replace
+
 from ..operation import Operation
 from ..processor import Payload, Processor, TaskCancelled
+from ..worker.result_checks import check_memory, check_payload, checked_info
 
 __all__ = ["InlineTask", "run_inline"]
 
@@ -81,6 +84,15 @@ class _InlineWorker:
 
 
 def run_inline(processor: Processor, payload: Payload, operations: Sequence[Operation]) -> Payload:
-    """Open the processor, run the operations on the payload in this process and return what came out."""
+    """Open the processor, run the operations on the payload in this process and return what came out.
+
+    Raises:
+        PluginError: a worker would refuse the result, because it is no payload, its memory is not what it says, or its info
+            cannot be sent.
+    """
     processor.open(_InlineWorker())
-    return processor.run(payload, operations, InlineTask())
+    result = processor.run(payload, operations, InlineTask())
+    plugin = type(processor).__name__
+    check_payload(plugin, result)
+    check_memory(plugin, result)
+    return replace(result, info=checked_info(plugin, result))

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 from time import monotonic_ns, process_time_ns
 
-import msgspec
-
 from ..errors import InvalidTask, PluginError, TaskFailed
 from ..processor import Encoded, Payload, TaskCancelled
 from ..wire.handles import EncodedAt, Handle, RasterAt, WrittenTo
-from ..wire.messages import MAX_UNLESS_FAILED_NBYTES, Done, Failed, InfoValue, Run
+from ..wire.messages import Done, Failed, Run
 from ..wire.status import write_stage
 from .channel import Channel
 from .memory import PrivateMemory
 from .output import flush_output
+from .result_checks import check_memory, checked_info
 from .segments import Segment
 from .stages import Stages
 from .task import RunningTask
@@ -23,14 +22,9 @@ __all__ = ["Answering"]
 
 _TEXT_LIMIT = 32 * 1024  # characters of an error's text and of its traceback
 
-_MAX_INFO_NBYTES = MAX_UNLESS_FAILED_NBYTES - 1024  # the rest of a `Done` is short
-
 _WRITE_NBYTES = 8 * 1024 * 1024  # of a file at once: between two pieces the task can be stopped
 
 _NOTHING = memoryview(b"")
-
-_info_encoder = msgspec.msgpack.Encoder()
-_info_decoder: msgspec.msgpack.Decoder[dict[str, InfoValue]] = msgspec.msgpack.Decoder(dict[str, InfoValue])
 
 
 class Answering:
@@ -55,8 +49,9 @@ class Answering:
         channel.watch(task)
         try:
             payload = self._carry_out(run, source, task)
+            check_memory(run.stages[-1].plugin, payload)
             output = _write_file(payload, task, channel) if run.to_file else _deliver(payload, task)
-            info = _checked_info(payload, run) if payload.info else {}
+            info = checked_info(run.stages[-1].plugin, payload) if payload.info else {}
             channel.unwatch()  # first: nobody is to look at the memory of a task that is over
             flush_output()
             finished_ns = monotonic_ns()
@@ -181,18 +176,6 @@ def _failure(
 def _sendable(text: object) -> str:
     """Text that can be encoded, whatever a processor made of it: names of files may have bytes in them that are no text."""
     return str(text)[:_TEXT_LIMIT].encode("utf-8", "backslashreplace").decode()
-
-
-def _checked_info(payload: Payload, run: Run) -> dict[str, InfoValue]:
-    try:
-        encoded = _info_encoder.encode(payload.info)
-        info = _info_decoder.decode(encoded)
-    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
-        raise PluginError(run.stages[-1].plugin, f"the info of its result is not what can be sent: {error}") from None
-    if len(encoded) > _MAX_INFO_NBYTES:
-        reason = f"the info of its result takes {len(encoded):,} bytes, and the limit is {_MAX_INFO_NBYTES:,}"
-        raise PluginError(run.stages[-1].plugin, reason)
-    return info
 
 
 def _text_of(error: BaseException) -> str:

@@ -12,13 +12,11 @@ import msgspec
 
 from ..errors import PluginError
 from ..operation import Operation
-from ..processor import Encoded, Payload, Processor, Raster, Task
+from ..processor import Payload, Processor, Task
 from ..wire.messages import Stage
+from .result_checks import check_payload
 
 __all__ = ["Stages", "decoder_for", "named"]
-
-
-_PAYLOADS = (Encoded, Raster)
 
 
 class _Loaded(msgspec.Struct, frozen=True):
@@ -55,8 +53,7 @@ class Stages:
         """
         loaded = self._loaded[stage.plugin]
         result = loaded.processor.run(payload, loaded.operations.decode(stage.operations), task)
-        if not isinstance(result, _PAYLOADS):  # pyright: ignore[reportUnnecessaryIsInstance] (not all are typed)
-            raise PluginError(stage.plugin, f"its processor returned {type(result).__name__}, not Encoded or Raster")
+        check_payload(stage.plugin, result)
         return result
 
     def warm(self, plugins: list[str]) -> None:

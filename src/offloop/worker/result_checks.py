@@ -1,0 +1,71 @@
+"""What a processor may return, checked in a worker and by `run_inline` alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..errors import PluginError
+from ..processor import Encoded, Payload, Raster
+from ..wire.handles import check_shape
+from ..wire.messages import MAX_UNLESS_FAILED_NBYTES, InfoValue
+
+__all__ = ["check_memory", "check_payload", "checked_info"]
+
+_MAX_INFO_NBYTES = MAX_UNLESS_FAILED_NBYTES - 1024  # the rest of a `Done` is short
+
+_PAYLOADS = (Encoded, Raster)
+
+
+def _number_of(value: Any) -> Any:
+    """A scalar of numpy, or of a library like it, as the Python number that it holds."""
+    if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
+        return value.item()
+    raise TypeError(f"a {type(value).__name__} cannot be sent")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_number_of)
+_decoder: msgspec.msgpack.Decoder[dict[str, InfoValue]] = msgspec.msgpack.Decoder(dict[str, InfoValue])
+
+
+def check_payload(plugin: str, payload: Payload) -> None:
+    """Check what a processor returned.
+
+    Raises:
+        PluginError: it is no payload.
+    """
+    if not isinstance(payload, _PAYLOADS):  # pyright: ignore[reportUnnecessaryIsInstance] (not all are typed)
+        raise PluginError(plugin, f"its processor returned {type(payload).__name__}, not Encoded or Raster")
+
+
+def check_memory(plugin: str, payload: Payload) -> None:
+    """Check the memory of a result.
+
+    Raises:
+        PluginError: it is not contiguous, or is not what shape and dtype say.
+    """
+    view = memoryview(payload.data)
+    if not view.c_contiguous:
+        raise PluginError(plugin, "the memory of its result is not contiguous")
+    if isinstance(payload, Raster):
+        try:
+            check_shape(payload.shape, payload.dtype, view.nbytes)
+        except ValueError as error:
+            raise PluginError(plugin, f"its result is no array: {error}") from None
+
+
+def checked_info(plugin: str, payload: Payload) -> dict[str, InfoValue]:
+    """The info of a result as it is sent; numpy's scalars are numbers.
+
+    Raises:
+        PluginError: it cannot be sent.
+    """
+    try:
+        encoded = _encoder.encode(payload.info)
+        info = _decoder.decode(encoded)
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+        raise PluginError(plugin, f"the info of its result is not what can be sent: {error}") from None
+    if len(encoded) > _MAX_INFO_NBYTES:
+        raise PluginError(plugin, f"the info of its result takes {len(encoded):,} bytes, and the limit is {_MAX_INFO_NBYTES:,}")
+    return info
