@@ -32,6 +32,8 @@ class Crowd(msgspec.Struct, frozen=True):
     pictures: Mapping[str, tuple[float, float]]  # name -> share of all tasks, median cost in seconds
     workers: int = 2
     noise: float = 2.0  # factor within which two of three costs lie around the median
+    memory_noise: float = 1.0  # the same of peaks of memory
+    budget_bytes: int | None = None
 
     def arrivals(self, tasks: int, seed: int) -> Iterator[Arrival]:
         """What the callers send, whatever the time at which they do."""
@@ -41,8 +43,9 @@ class Crowd(msgspec.Struct, frozen=True):
             name = random.choices(names, shares)[0]
             told_s = self.pictures[name][1]
             cost_s = told_s * exp(random.gauss(0.0, log(self.noise)))
-            peak_bytes = round(told_s * _BYTES_PER_S)
-            yield Arrival(0.0, cost_s, peak_bytes, kind=name, estimated_s=told_s, estimated_bytes=peak_bytes)
+            told_bytes = round(told_s * _BYTES_PER_S)
+            peak_bytes = round(told_bytes * exp(random.gauss(0.0, log(self.memory_noise))))
+            yield Arrival(0.0, cost_s, peak_bytes, kind=name, estimated_s=told_s, estimated_bytes=told_bytes)
 
 
 class _ClosedLoop(Replay):
@@ -51,7 +54,7 @@ class _ClosedLoop(Replay):
     def __init__(self, crowd: Crowd, tasks: int, seed: int) -> None:
         self._coming = crowd.arrivals(tasks, seed)
         first = [arrival for _, arrival in zip(range(crowd.callers), self._coming, strict=False)]
-        super().__init__(Trace(crowd.name, first, crowd.workers))
+        super().__init__(Trace(crowd.name, first, crowd.workers), crowd.budget_bytes)
 
     def _note_end(self, event: Event, now: float) -> None:
         super()._note_end(event, now)

@@ -122,6 +122,17 @@ def test_equal_work_is_served_in_the_order_of_arrival_however_noisy_its_cost_is(
         assert passed_by_equals(trace, schedule) == {}
 
 
+@pytest.mark.parametrize("workers", [2, 6])
+@pytest.mark.parametrize("budget_mib", [300, 450])
+@pytest.mark.parametrize("pictures", [{"one": (1.0, 0.3)}, {"one": (0.8, 0.3), "small": (0.2, 0.05)}], ids=len)
+def test_equal_work_that_waits_for_memory_is_served_in_order_however_noisy_its_memory_is(
+    workers: int, budget_mib: int, pictures: dict[str, tuple[float, float]]
+) -> None:
+    crowd = Crowd("noisy", 20, pictures, workers, memory_noise=2.0, budget_bytes=budget_mib << 20)
+    trace, schedule = offloop(crowd, 600, 1)
+    assert passed_by_equals(trace, schedule) == {}
+
+
 @pytest.mark.parametrize("callers", [20, 200])
 def test_callers_with_one_picture_wait_as_long_as_at_a_semaphore(callers: int) -> None:
     crowd = Crowd("one picture", callers, {"picture": (1.0, 0.02)}, noise=4.0)

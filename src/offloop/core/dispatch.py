@@ -186,7 +186,7 @@ class Dispatch:
         order, budget = self.queue.order, self.budget
         most_s = min(self._large_costs()) * _SMALL_SHARE if self.crew.full else None
         first = order.first()
-        held = first if held is None and not budget.fits(first) else held
+        held = first if held is None and not budget.fits(first) and not self._fits_now(first) else held
         if self._is_early(first, now):
             most_s = min(_LARGE_S, inf if most_s is None else most_s)
         elif held is None and (most_s is None or first.steady_cost_s <= most_s):
@@ -196,9 +196,22 @@ class Dispatch:
         for task in others if held is None or held is first else chain((first,), others):
             if (most_s is not None and task.steady_cost_s > most_s) or not budget.fits(task):
                 continue
-            if until is None or now + task.cost_s <= until or budget.needed_bytes(task) <= beside_bytes:
+            if until is None or (self._may_pass(task, now, until, beside_bytes) and self._fits_now(task)):
                 return task
         return None
+
+    def _may_pass(self, task: TaskRecord, now: float, until: float, beside_bytes: float) -> bool:
+        """Whether a task would end by then, or leaves the memory that the held task needs."""
+        return now + task.cost_s <= until or self.budget.needed_bytes(task) <= beside_bytes
+
+    def _fits_now(self, task: TaskRecord) -> bool:
+        """Whether there is memory for a task by what was learned while it waited.
+
+        Tasks that are equal may have come with unequal estimates, and would pass each other for that.
+        """
+        if self.estimates.fill_in_memory(task):
+            self.budget.let_in(task)
+        return self.budget.fits(task)
 
     def _is_early(self, task: TaskRecord, now: float) -> bool:
         """Whether a large task should wait a moment for those that came with it."""

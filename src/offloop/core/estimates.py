@@ -85,11 +85,19 @@ class Estimates:
                 task.steady = correction.steady_time
                 task.place_s = task.steady.place_s(task.arrived_s, cost_s)
                 cost_s *= correction.time
-                factor = correction.memory_factor
-                if factor != 1.0:
-                    peak_bytes = max(int((peak_bytes + _NOISE_BYTES) * factor) - _NOISE_BYTES, 0)
+                peak_bytes = _corrected_peak(peak_bytes, correction)
         task.cost_s = cost_s if cost_s < _MOST_COST_S else _MOST_COST_S  # noqa: FURB136 (min() takes longer)
         task.peak_bytes = peak_bytes
+
+    def fill_in_memory(self, task: TaskRecord) -> bool:
+        """Write down anew what memory the task is likely to take, if anything was learned of its kind; whether it was."""
+        spec = task.spec
+        assert spec is not None
+        correction = self._corrections.get(_kind_of(task, spec))
+        if correction is None:
+            return False
+        task.peak_bytes = _corrected_peak(_said_of(task, spec)[1], correction)
+        return True
 
     def guess(self, task: TaskRecord) -> None:
         """Write down what is assumed of a task of which nothing is known but the length of its source."""
@@ -155,6 +163,11 @@ def _said_of(task: TaskRecord, spec: TaskSpec) -> tuple[float, int]:
     if estimate is None:
         return _guess(task.nbytes)
     return max(estimate.work_s, _LEAST_S), max(estimate.peak_bytes, 1)
+
+
+def _corrected_peak(said_bytes: int, correction: _Correction) -> int:
+    factor = correction.memory_factor
+    return said_bytes if factor == 1.0 else max(int((said_bytes + _NOISE_BYTES) * factor) - _NOISE_BYTES, 0)
 
 
 def _guess(nbytes: int) -> tuple[float, int]:
