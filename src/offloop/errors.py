@@ -337,7 +337,7 @@ def _as_it_was(kind: type[OffloopError], args: tuple[Any, ...]) -> OffloopError:
 def _end_of(exit_code: int | None, reason: str | None) -> str:
     signal = _signal_of(exit_code)
     if reason is not None:
-        return f"was killed: {reason}" if exit_code is not None else f"is gone: {reason}"
+        return f"was killed: {reason}" if exit_code is not None else f"is lost: {reason}"
     if signal is not None:
         return f"was ended by {getattr(signal, 'name', f'signal {signal}')}"
     if exit_code is None:

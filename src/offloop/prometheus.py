@@ -77,6 +77,7 @@ _TABLE = (
     _Line(_COUNTER, "worker_starts", "Processes started.", lambda now: now.worker_starts),
     _Line(_COUNTER, "worker_crashes", "Workers that died and should not have.", lambda now: now.worker_crashes),
     _Line(_COUNTER, "workers_recycled", "Workers replaced for age, memory or tasks done.", lambda now: now.worker_recycled),
+    _Line(_GAUGE, "workers_abandoned", "Processes that could not be killed and are there.", lambda now: now.workers_abandoned),
     _Line(_GAUGE, "worker_start_failures", "Starts in a row that came to nothing.", lambda now: now.start_failures),
     _Line(_GAUGE, "breaker_state", "1 for whether dead workers are replaced: closed is yes.", _by_breaker, "state"),
     _Line(_GAUGE, "quarantined_sources", "Sources remembered for having killed a worker.", lambda now: now.quarantined),

@@ -45,6 +45,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     workers: dict[str, int]  # worker slots by state: "idle", "busy", ...; empty before the pool is entered and after it
     worker_starts: int  # processes started since the pool was entered
     worker_crashes: int  # workers that died by themselves, or for their own fault, after they had been ready
+    workers_abandoned: int  # processes that could not be killed and have not ended yet; they are in no slot
     worker_recycled: int  # workers that were replaced for their age, their memory, their number of tasks, or for a fresh one
     breaker: str  # whether dead workers are replaced: "closed" is yes, "open" is not now, "half-open" is one on probation
     start_failures: int  # in a row: starts that came to nothing since the last that did not
@@ -98,6 +99,7 @@ def _look(core: PoolState) -> Statistics:
         workers={state.value: n for state in WorkerState if (n := core.crew.count(state))},
         worker_starts=core.hiring.starts,
         worker_crashes=core.hiring.policy.crashes,
+        workers_abandoned=len(core.abandoned),
         worker_recycled=core.hiring.recycled,
         breaker=core.hiring.policy.breaker.value,
         start_failures=core.hiring.policy.start_deaths,

@@ -81,7 +81,7 @@ class Firm:
         if slot.state is not S.RETIRING:
             self.crew.apply(slot, E.EXITED)
         report = report_on(slot, WorkerReaped(index, exit_code, stderr_tail="last line"), self.now)
-        return self.hiring.replace(slot, self.now, report, crashed=crashed, accepted=accepted)
+        return self.hiring.replace(slot, self.now, report, E.REAPED, crashed=crashed, accepted=accepted)
 
     def fail_to_start(self, index: int = 0) -> tuple[float, list[Command]]:
         """Start it as soon as it may, let it die at once; how long until the next start, and the commands."""

@@ -119,6 +119,7 @@ def test_leases_are_counted_by_holder() -> None:
         Holder.READER: 0,
         Holder.STANDING: 0,
         Holder.RESERVATION: 1,
+        Holder.ABANDONED: 0,
     }
 
 

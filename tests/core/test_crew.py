@@ -223,7 +223,7 @@ def test_slots_are_counted_by_state() -> None:
 
 def test_every_timer_event_is_legal_where_it_would_come() -> None:
     assert all(event in TABLE[state] for state, event in TIMER_EVENTS.items())
-    assert set(TIMER_EVENTS) == {S.STARTING, S.RESTARTING, S.BUSY, S.TIMED_OUT, S.RETIRING}
+    assert set(TIMER_EVENTS) == {S.STARTING, S.RESTARTING, S.BUSY, S.TIMED_OUT, S.RETIRING, S.FAILED, S.TERMINATING}
 
 
 # What is written down

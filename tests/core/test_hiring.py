@@ -211,7 +211,7 @@ def test_a_worker_that_is_condemned_is_waited_for_and_not_replaced() -> None:
     firm.crew.apply(firm.slot, E.MISBEHAVED)
     assert firm.resize(1) == []
     report = report_on(firm.slot, WorkerReaped(0, -9), 0.0)
-    assert firm.hiring.replace(firm.slot, 0.0, report, crashed=True, accepted=False) == []
+    assert firm.hiring.replace(firm.slot, 0.0, report, E.REAPED, crashed=True, accepted=False) == []
     assert [slot.index for slot in firm.crew] == [1]
 
 

@@ -177,7 +177,7 @@ def test_a_worker_that_was_killed_for_its_own_fault_died_with_that_reason() -> N
 
 
 def test_a_process_that_never_was_died_of_its_reason() -> None:
-    assert str(of_death(report(None, reason="it could not be started"))) == "the worker is gone: it could not be started"
+    assert str(of_death(report(None, reason="it could not be started"))) == "the worker is lost: it could not be started"
 
 
 def test_a_death_that_nobody_can_explain_says_so() -> None:

@@ -63,7 +63,7 @@ def test_a_worker_that_died_idle_had_no_task_and_ran_nothing() -> None:
 def test_a_process_that_never_was_has_no_number_no_age_and_a_reason() -> None:
     report = report_on(Crew(1).add(), reaped(exit_code=None, reason="it could not be started"), 40.0)
     assert (report.pid, report.age_s, report.tasks, report.memory_bytes) == (None, None, 0, None)
-    assert report.cause == "is gone: it could not be started"
+    assert report.cause == "is lost: it could not be started"
 
 
 def test_our_own_verdict_goes_before_what_the_host_says() -> None:

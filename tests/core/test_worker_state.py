@@ -30,6 +30,7 @@ LEGAL = {
     (S.TIMED_OUT, E.MISBEHAVED): S.FAILED,
     (S.TIMED_OUT, E.EXITED): S.FAILED,
     (S.FAILED, E.REAPED): S.RESTARTING,
+    (S.FAILED, E.ABANDONED): S.RESTARTING,
     (S.RESTARTING, E.READY): S.IDLE,
     (S.RESTARTING, E.START_EXPIRED): S.FAILED,
     (S.RESTARTING, E.MISBEHAVED): S.FAILED,
@@ -38,8 +39,13 @@ LEGAL = {
     (S.RETIRING, E.READY): S.RETIRING,
     (S.RETIRING, E.EXITED): S.RETIRING,
     (S.RETIRING, E.MISBEHAVED): S.RETIRING,
-    (S.RETIRING, E.GRACE_EXPIRED): S.RETIRING,
+    (S.RETIRING, E.GRACE_EXPIRED): S.TERMINATING,
     (S.RETIRING, E.REAPED): S.GONE,
+    (S.TERMINATING, E.READY): S.TERMINATING,
+    (S.TERMINATING, E.EXITED): S.TERMINATING,
+    (S.TERMINATING, E.MISBEHAVED): S.TERMINATING,
+    (S.TERMINATING, E.REAPED): S.GONE,
+    (S.TERMINATING, E.ABANDONED): S.GONE,
 }
 
 ROADS: dict[WorkerState, tuple[WorkerEvent, ...]] = {
@@ -50,6 +56,7 @@ ROADS: dict[WorkerState, tuple[WorkerEvent, ...]] = {
     S.FAILED: (E.READY, E.EXITED),
     S.RESTARTING: (E.READY, E.EXITED, E.REAPED),
     S.RETIRING: (E.READY, E.RETIREMENT_REQUESTED),
+    S.TERMINATING: (E.READY, E.RETIREMENT_REQUESTED, E.GRACE_EXPIRED),
     S.GONE: (E.READY, E.RETIREMENT_REQUESTED, E.REAPED),
 }
 
@@ -118,10 +125,14 @@ def test_from_every_state_there_is_a_way_out(state: WorkerState) -> None:
     assert S.GONE in reachable(state)
 
 
-@pytest.mark.parametrize("state", [state for state in S if state not in {S.RETIRING, S.GONE}])
-def test_only_waitid_ends_a_worker(state: WorkerState) -> None:
+@pytest.mark.parametrize("state", [state for state in S if state not in {S.RETIRING, S.TERMINATING, S.GONE}])
+def test_only_a_worker_that_was_asked_to_leave_leaves_its_slot_empty(state: WorkerState) -> None:
     assert S.GONE not in TABLE[state].values()
     assert TABLE[S.RETIRING][E.REAPED] is S.GONE
+
+
+def test_only_a_worker_that_was_killed_can_be_given_up() -> None:
+    assert {state for state, row in TABLE.items() if E.ABANDONED in row} == {S.FAILED, S.TERMINATING}
 
 
 def test_an_illegal_transition_tells_the_recent_story() -> None:

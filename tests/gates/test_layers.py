@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "testing.pytest_plugin": {"", "pool", "testing.leftovers"},
     "testing.sabotage": {"wire", "worker", "testing.orders", *CONTRACTS},  # runs in a worker
     "testing.scripted": {"host.launcher", "wire", "worker.stages", "testing.steps", *CONTRACTS},
-    "testing.starts": {"host.process", "testing.orders"},
+    "testing.starts": {"host.launcher", "host.process", "testing.orders"},
     "testing.steps": {"wire"},
     "testing.transport": {"host.launcher", "host.process"},
     "cli": {"", "pool", "plugins", *CONTRACTS, *POOL},

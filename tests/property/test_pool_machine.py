@@ -22,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from offloop.core.arena import INBOX_ID
 from offloop.core.blocks import Block, Holder, Reservation
 from offloop.core.commands import (
+    AbandonWorker,
     AnnounceOpening,
     Command,
     ConfirmGrowth,
@@ -41,6 +42,7 @@ from offloop.core.commands import (
 )
 from offloop.core.core_settings import FIRST_GRANT_NBYTES, CoreSettings
 from offloop.core.events import (
+    AbandonedWorkerExited,
     BlocksReturned,
     CloseRequested,
     DrainRequested,
@@ -59,6 +61,7 @@ from offloop.core.events import (
     TaskRefused,
     TaskSubmitted,
     TimePassed,
+    WorkerAbandoned,
     WorkerExited,
     WorkerMisbehaved,
     WorkerReaped,
@@ -190,6 +193,8 @@ class PoolMachine(RuleBasedStateMachine):
         self.retries: dict[int, int] = {}
         self.announced = 0
         self.processes: dict[int, Process] = {}
+        self.abandoned: dict[int, Process] = {}  # by outbox: killed, not dead, and in no slot any more
+        self.following: list[Event] = []  # what commands of the present event bring about
         self.preparing: dict[int, None] = {}
         self.open_tasks: dict[int, None] = {}
         self.settled: Counter[int] = Counter()
@@ -214,6 +219,8 @@ class PoolMachine(RuleBasedStateMachine):
         for command in commands:
             note(f"    {command}")
             self.carry_out(command)
+        while self.following:
+            self.tell(self.following.pop(0))
 
     def carry_out(self, command: Command) -> None:  # noqa: C901, PLR0912 (a case for each command)
         match command:
@@ -230,6 +237,13 @@ class PoolMachine(RuleBasedStateMachine):
                 self.deliver(self.processes[slot], message)
             case KillWorker(slot):
                 self.processes[slot].killed = True
+            case AbandonWorker(slot):
+                process = self.processes.pop(slot)
+                assert process.killed
+                self.abandoned[process.outbox_id] = process
+                self.note_death(process)
+                status = Status(process.task_id if process.begun and process.task_id else 0, 0, 0.5)
+                self.following.append(WorkerAbandoned(slot, status))
             case DropOutbox() | GivePagesBack():
                 self.moves.append(command)
             case FetchPages(reservation):
@@ -518,6 +532,8 @@ class PoolMachine(RuleBasedStateMachine):
         self.now += seconds
         if self.now >= self.core.wake_at:
             self.tell(TimePassed())
+            if self.core.wake_at <= self.now:
+                self.tell(TimePassed())  # the timer of a pause of no length, before an abandoned worker's replacement
             assert self.core.wake_at > self.now, "it would be woken for the same again and again"
 
     # Workers
@@ -699,14 +715,29 @@ class PoolMachine(RuleBasedStateMachine):
     def die(self, slot: int, exit_code: int = -9, words: int = 0, odd: int = 0) -> None:
         """Waitid's word; perhaps the worker had sent an answer that nobody has read."""
         process = self.processes.pop(slot)
-        if process.begun and process.task_id and not process.stopping:
-            self.killed_by[process.task_id] += 1
+        self.note_death(process)
         status = Status(process.task_id if process.begun and process.task_id else 0, 0, 0.5)
         last_words: tuple[FromWorker, ...] = ()
         if words and process.task_id is not None and not process.waits and process.channel_open:
             self.killed_by[process.task_id] = 0
             last_words = (Done(process.task_id, self.output_of(process, words - 1, odd), {}, 1, 2),)
         self.tell(WorkerReaped(slot, exit_code, status=status, last_words=last_words))
+
+    @staticmethod
+    def has_died_of_its_task(process: Process) -> bool:
+        return bool(process.begun and process.task_id and not process.stopping)
+
+    def note_death(self, process: Process) -> None:
+        if self.has_died_of_its_task(process):
+            assert process.task_id is not None
+            self.killed_by[process.task_id] += 1
+
+    @precondition(lambda self: self.abandoned)
+    @rule(which=st.integers(0, 9))
+    def an_abandoned_worker_is_dead_at_last(self, which: int) -> None:
+        outbox_id = self.pick(sorted(self.abandoned), which)
+        del self.abandoned[outbox_id]
+        self.tell(AbandonedWorkerExited(outbox_id))
 
     # Pages
 
@@ -829,10 +860,11 @@ class PoolMachine(RuleBasedStateMachine):
                     assert runs is (slot.task.needed_bytes is None)
                 case WorkerState.RETIRING:
                     assert process is not None
-                    assert slot.timer is not None or process.killed
-                case WorkerState.FAILED:
+                    assert slot.timer is not None
+                case WorkerState.FAILED | WorkerState.TERMINATING:
                     assert process is not None
                     assert process.killed
+                    assert slot.timer is not None
                 case WorkerState.IDLE:
                     assert process is not None
                     assert not process.killed
@@ -852,7 +884,8 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def there_are_as_many_slots_as_are_wanted_and_those_that_leave(self) -> None:
-        sound = [slot for slot in self.core.crew if slot.worn is None and slot.state is not WorkerState.RETIRING]
+        leaving = (WorkerState.RETIRING, WorkerState.TERMINATING)
+        sound = [slot for slot in self.core.crew if slot.worn is None and slot.state not in leaving]
         wanted = 0 if self.closed else self.wanted
         assert len(sound) >= wanted
         if len(sound) > wanted:
@@ -881,7 +914,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_a_living_worker_may_write_to_is_its_own(self) -> None:
-        for process in self.processes.values():
+        for process in [*self.processes.values(), *self.abandoned.values()]:
             for handle in process.memory:
                 block = self.core.arena.get(handle.generation)
                 assert block is not None, "it may still write there"
@@ -946,13 +979,17 @@ class PoolMachine(RuleBasedStateMachine):
 
     @property
     def wanted(self) -> int:
-        """Workers for tasks, and spares; a helper beside large tasks."""
-        return self.concurrency + self.core.settings.spares + self.core.crew.helpers
+        """Workers for tasks, and spares; a helper beside large tasks. Beyond as many, abandoned ones are not replaced."""
+        places = self.concurrency + self.core.settings.spares
+        return max(places - max(len(self.abandoned) - places, 0), 0) + self.core.crew.helpers
 
     def take_a_step(self) -> bool:  # noqa: PLR0911 (one road out for each thing that may be due)
         """One thing that is due is done; whether there was one."""
         if self.moves:
             self.move_pages()
+            return True
+        if self.abandoned:
+            self.an_abandoned_worker_is_dead_at_last(0)
             return True
         for slot, process in sorted(self.processes.items()):
             if process.killed or not process.channel_open or self.core.crew[slot].state is WorkerState.RETIRING:
@@ -1004,6 +1041,8 @@ class PoolMachine(RuleBasedStateMachine):
         if not self.closed:
             self.settle_down()
         self.leave()
+        while self.abandoned:
+            self.an_abandoned_worker_is_dead_at_last(0)
         self.move_all_pages()
         leases = snapshot(self.core).leases
         assert leases == {**dict.fromkeys(leases, 0), "caller": len(self.held)}

@@ -19,6 +19,7 @@ class Holder(Enum):
     READER = "reader"  # a thread of ours reads it, to know it by its digest
     STANDING = "standing"  # granted ahead: an idle worker's memory to begin the next task with
     RESERVATION = "reservation"  # the host is fetching pages for it
+    ABANDONED = "abandoned"  # a worker that could not be killed may still write there
 
 
 class Lease(NamedTuple):

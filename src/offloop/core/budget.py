@@ -189,8 +189,17 @@ class Budget:
         if self.limit_bytes is None or idle_bytes == slot.idle_bytes:
             return
         idle_bytes = min(max(idle_bytes, 0), self.limit_bytes)
-        self.workers_bytes += idle_bytes - slot.idle_bytes
-        slot.idle_bytes = idle_bytes
+        more_bytes, slot.idle_bytes = idle_bytes - slot.idle_bytes, idle_bytes
+        self._count_workers(more_bytes)
+
+    def count_abandoned(self, more_bytes: int) -> None:
+        """A process that could not be killed still has so much; below zero: it is dead at last."""
+        if self.limit_bytes is not None:
+            self._count_workers(more_bytes)
+
+    def _count_workers(self, more_bytes: int) -> None:
+        assert self.limit_bytes is not None
+        self.workers_bytes += more_bytes
         taken = min(self.workers_bytes, max(self.limit_bytes - LEAST_FOR_TASKS_NBYTES, 0))
         self._there_is_bytes = self.limit_bytes - taken
         self._ordinary_bytes = min(self._large_bytes, self._there_is_bytes * _MOST_GUESSED)

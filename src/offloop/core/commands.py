@@ -11,6 +11,7 @@ from .blocks import Block, Reservation, Span
 from .tasks import Completed
 
 __all__ = [
+    "AbandonWorker",
     "AnnounceOpening",
     "Command",
     "ConfirmGrowth",
@@ -69,6 +70,13 @@ class SendFile(_Command, frozen=True):
 
 class KillWorker(_Command, frozen=True):
     """SIGKILL, now. A no-op if it is dead already."""
+
+    slot: int
+
+
+class AbandonWorker(_Command, frozen=True):
+    """The worker in the slot was killed and is not dead in time. Answer `WorkerAbandoned` now, and `AbandonedWorkerExited` once
+    it is dead."""
 
     slot: int
 
@@ -144,6 +152,7 @@ Command = (
     | SendFile
     | OpenOutput
     | KillWorker
+    | AbandonWorker
     | DropOutbox
     | FetchPages
     | GivePagesBack

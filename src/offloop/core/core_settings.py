@@ -31,6 +31,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_queue_bytes: int | None = None  # that their sources may have
     grace_s: float  # between telling a task to stop and SIGKILL
     start_timeout_s: float  # from starting a process to its Ready
+    kill_timeout_s: float = 5.0  # from SIGKILL to waitid's word, which takes milliseconds, or seconds on a machine that swaps
     budget_bytes: int | None = None  # all memory: of workers, tasks and segments; None: nobody asks
     admission: AdmissionMode = AdmissionMode.ENFORCE  # what that means
     spares: int = 0  # ready workers beyond that

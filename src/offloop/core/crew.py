@@ -25,6 +25,8 @@ TIMER_EVENTS = {
     WorkerState.BUSY: WorkerEvent.DEADLINE_EXPIRED,
     WorkerState.TIMED_OUT: WorkerEvent.GRACE_EXPIRED,
     WorkerState.RETIRING: WorkerEvent.GRACE_EXPIRED,
+    WorkerState.FAILED: WorkerEvent.ABANDONED,
+    WorkerState.TERMINATING: WorkerEvent.ABANDONED,
 }
 """What a timer means is what the state says: a slot never needs two. An idle worker's says that it has grown old, which is no
 event of the table; that of an empty slot, when to start."""

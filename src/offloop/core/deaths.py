@@ -76,7 +76,7 @@ class Deaths:
         if task.stop is not None or task.spec.outbox_id is not None:
             commands = self._strike(task) if begun else []
             return commands + self._ledger.settle(task, error)  # a source that lay with the dead worker has gone with it
-        if not begun and report.reason is None:
+        if not begun and slot.verdict is None:
             if task.dispatches - task.deaths > 1:
                 return self._ledger.settle(task, error)
             return self._again(task)

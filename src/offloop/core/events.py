@@ -11,6 +11,7 @@ from .blocks import Reservation
 from .tasks import TaskSpec
 
 __all__ = [
+    "AbandonedWorkerExited",
     "BlocksReturned",
     "CloseRequested",
     "DrainRequested",
@@ -32,6 +33,7 @@ __all__ = [
     "TaskRefused",
     "TaskSubmitted",
     "TimePassed",
+    "WorkerAbandoned",
     "WorkerExited",
     "WorkerMisbehaved",
     "WorkerReaped",
@@ -213,6 +215,20 @@ class WorkerReaped(_Event, frozen=True):
     last_words: tuple[FromWorker, ...] = ()  # messages that it had sent and nobody had read when it died
 
 
+class WorkerAbandoned(_Event, frozen=True):
+    """A worker was killed and is not dead: the host tells its slot nothing more, and waits for its end in the background."""
+
+    slot: int
+    status: Status | None = None  # the last that it noted of its work
+    stderr_tail: str = ""
+
+
+class AbandonedWorkerExited(_Event, frozen=True):
+    """An abandoned worker is dead by waitid's word."""
+
+    outbox_id: int
+
+
 Event = (
     PoolStarted
     | CloseRequested
@@ -239,4 +255,6 @@ Event = (
     | WorkerMisbehaved
     | WorkerExited
     | WorkerReaped
+    | WorkerAbandoned
+    | AbandonedWorkerExited
 )

@@ -41,6 +41,7 @@ _S = WorkerState
 _AT_WORK = (_S.IDLE, _S.BUSY, _S.TIMED_OUT)
 _ON_THE_WAY = (_S.STARTING, _S.RESTARTING)
 _COMING = (*_ON_THE_WAY, _S.FAILED)
+_LEAVING = (_S.RETIRING, _S.TERMINATING)
 
 
 class Hiring:
@@ -59,6 +60,8 @@ class Hiring:
         self.last_failure: CrashReport | None = None  # of a start
         self.barren: WorkerDied | None = None  # set while starts come to nothing
         self.hopeless: WorkerDied | None = None  # and while nobody is at work either
+        self._abandoned = 0  # processes that could not be killed and are there yet
+        self._last_abandoned: WorkerDied | None = None  # the error about the last of them
         self._crew = crew
         self._arena = arena
         self._settings = settings
@@ -76,7 +79,21 @@ class Hiring:
     @property
     def wanted(self) -> int:
         """How many workers there should be."""
-        return self.staff + self.spares + self._crew.helpers
+        return self._places + self._crew.helpers
+
+    @property
+    def _places(self) -> int:
+        """How many workers there should be beside helpers.
+
+        As many abandoned processes as there are places are replaced and no more, because what holds up one worker after the
+        other (a file system that hangs) would fill the machine with processes.
+        """
+        return max(self.staff + self.spares - max(self._abandoned - self.most - self.spares, 0), 0)
+
+    @property
+    def stuck(self) -> WorkerDied | None:
+        """The error for waiting tasks while so many processes could not be killed that no worker may be started."""
+        return self._last_abandoned if self._abandoned and self.most and not self._places else None
 
     @property
     def complete(self) -> bool:
@@ -157,9 +174,9 @@ class Hiring:
         """Hire whoever is missing, let go whoever is too many, start whom the policy allows."""
         commands: list[Command] = []
         self.policy.notice(now)
-        for helper, wanted in ((False, self.staff + self.spares), (True, self._crew.helpers)):
+        for helper, wanted in ((False, self._places), (True, self._crew.helpers)):
             group = [slot for slot in self._crew if slot.helper is helper]
-            sound = [slot for slot in group if slot.worn is None and slot.state is not _S.RETIRING]
+            sound = [slot for slot in group if slot.worn is None and slot.state not in _LEAVING]
             for _ in range(wanted - len(sound)):
                 self._crew.add(helper=helper)
             for slot in _surplus(group, sound, wanted):
@@ -235,18 +252,23 @@ class Hiring:
         assert slot.ready_since is not None
         self._wear(slot, f"it is {now - slot.ready_since:.0f} s old")
 
-    def replace(self, slot: Slot, now: float, report: CrashReport, *, crashed: bool, accepted: bool) -> list[Command]:
-        """A slot's process is dead and reaped: start the next one, now or after a pause.
+    def replace(
+        self, slot: Slot, now: float, report: CrashReport, how: WorkerEvent, *, crashed: bool, accepted: bool
+    ) -> list[Command]:
+        """A slot's process is dead, or given up: start the next one, now or after a pause.
 
         Args:
+            how: `REAPED` or `ABANDONED`.
             crashed: it was not us who ended it, or we did for its own fault.
             accepted: it had begun at least one task.
         """
         was_ready, worn = slot.ready_since is not None, slot.worn is not None
-        state = self._crew.apply(slot, WorkerEvent.REAPED, cause=report.cause)
+        state = self._crew.apply(slot, how, cause=report.cause)
         slot.clear()
         if state is _S.GONE:
             self.recycled += worn
+            if how is WorkerEvent.ABANDONED:
+                self._crew.journal.report(WorkerCrashed(at=now, slot=slot.index, report=report))
             self.policy.left(slot.index, now)
             self._crew.remove(slot)
         elif not was_ready:
@@ -258,14 +280,18 @@ class Hiring:
             self.policy.left(slot.index, now)
         return self._maybe_announce() + self.reconcile(now)
 
+    def note_abandoned(self, abandoned: int, report: CrashReport | None) -> None:
+        """So many processes could not be killed and are there yet; the report on the last of them, unless one has ended."""
+        self._abandoned = abandoned
+        if report is not None:
+            self._last_abandoned = _death(report, report.running)
+
     def _start_failed(self, slot: Slot, report: CrashReport, now: float) -> None:
         self.last_failure = report
         self._crew.journal.report(WorkerCrashed(at=now, slot=slot.index, report=report))
         self._crew.set_timer(slot, self.policy.died_at_start(slot.index, now))
         if self.policy.start_deaths >= _HOPELESS_AFTER:
-            self.barren = WorkerDied(
-                report.exit_code, reason=report.reason, running="its start", stderr_tail=report.stderr_tail, report=report
-            )
+            self.barren = _death(report, "its start")
             self.hopeless = None if self._crew.count(*_AT_WORK) else self.barren
 
     def make_room_for_a_fresh_one(self) -> None:
@@ -332,6 +358,11 @@ class Hiring:
         nbytes = pages(self._settings.limit_bytes) + STATUS_NBYTES
         self._arena.add_segment(slot.outbox_id, nbytes, keep=STATUS_NBYTES)
         return StartWorker(slot.index, slot.outbox_id, nbytes, slot.helper)
+
+
+def _death(report: CrashReport, running: str | None) -> WorkerDied:
+    """The error for tasks that get no worker."""
+    return WorkerDied(report.exit_code, reason=report.reason, running=running, stderr_tail=report.stderr_tail, report=report)
 
 
 def _surplus(group: list[Slot], sound: list[Slot], wanted: int) -> list[Slot]:

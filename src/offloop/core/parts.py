@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .abandoned import AbandonedWorkers
 from .admission import Admission
 from .answers import Answers
 from .arena import Arena
@@ -26,7 +27,7 @@ __all__ = ["Parts"]
 
 
 class Parts:
-    """The workers (`crew`, `hiring`, `failure_streaks`, `warmth`), the memory (`arena`, `budget`, `supply`), the order
+    """The workers (`crew`, `hiring`, `failure_streaks`, `warmth`, `abandoned`), the memory (`arena`, `budget`, `supply`), the order
     (`admission`, `queue`, `dispatch`), and the outcomes (`ledger`, `answers`, `deaths`, `quarantine`, `identification`)."""
 
     def __init__(self, settings: CoreSettings) -> None:
@@ -37,6 +38,7 @@ class Parts:
         self.crew = Crew(settings.workers, self.journal)
         self.queue = TaskQueue(settings.tenant_weights)
         self.budget = Budget(self.arena, settings.budget_bytes, settings.admission)
+        self.abandoned = AbandonedWorkers(self.arena, self.budget)
         self.supply = Supply(self.arena, self.budget)
         self.run_clock = RunClock(self.crew)
         self.ledger = Ledger(self.arena, self.supply, self.budget, self.queue, self.journal)

@@ -18,7 +18,7 @@ from ..errors import PoolClosed, QueueTimeout
 from ..wire.messages import Grant
 from .blocks import Holder, Lease
 from .budget import WORKER_NBYTES
-from .commands import Command, KillWorker, Send, StageAgain
+from .commands import AbandonWorker, Command, KillWorker, Send, StageAgain
 from .core_settings import CoreSettings
 from .crew import TIMER_EVENTS
 from .events import (
@@ -140,12 +140,15 @@ class PoolState(Parts):
             self.hiring.grown_old(slot, now)
             return []
         event = TIMER_EVENTS[slot.state]
+        if event is WorkerEvent.ABANDONED:
+            self.crew.set_timer(slot, None)  # the host's answer follows in the same turn
+            return [AbandonWorker(slot.index)]
         if event is WorkerEvent.DEADLINE_EXPIRED:
             assert slot.task is not None
             return self._tasks.stop(slot, slot.task, Stop.DEADLINE, event, now)
         if event is WorkerEvent.START_EXPIRED:
             slot.verdict = f"it was not ready within {self.settings.start_timeout_s:g} s"
-        self.crew.apply(slot, event, cause=slot.verdict or "")
+        self.crew.apply(slot, event, now + self.settings.kill_timeout_s, cause=slot.verdict or "")
         return [KillWorker(slot.index)]
 
     def _on_pressure(self, event: PressureMeasured, now: float) -> list[Command]:
@@ -214,6 +217,9 @@ class PoolState(Parts):
         if self.phase is Phase.CLOSING:
             for task in queue.pop_all():
                 commands += self.ledger.settle(task, PoolClosed("the pool was closed while the task waited"))
+        if self.hiring.stuck is not None:
+            for task in queue.pop_all():
+                commands += self.ledger.settle(task, self.hiring.stuck)
         if queue.earliest <= now:  # whatever woke us: nobody is sent to a worker past its time
             for task in queue.expired(now):
                 assert task.spec is not None

@@ -11,7 +11,16 @@ from .claims import ForgedClaim, checked_file_need, checked_need, claimed_block
 from .commands import Command, DropOutbox, KillWorker, OpenOutput, Send, SendFile
 from .core_settings import FIRST_GRANT_NBYTES
 from .deaths import was_begun
-from .events import OutputOpened, WorkerExited, WorkerMisbehaved, WorkerReaped, WorkerReported, WorkerSpawned
+from .events import (
+    AbandonedWorkerExited,
+    OutputOpened,
+    WorkerAbandoned,
+    WorkerExited,
+    WorkerMisbehaved,
+    WorkerReaped,
+    WorkerReported,
+    WorkerSpawned,
+)
 from .parts import Parts
 from .postmortem import report_on
 from .slot import Slot
@@ -20,6 +29,7 @@ from .worker_state import WorkerEvent, WorkerState
 __all__ = ["WorkerEvents"]
 
 _SETTLED = WorkerEvent.SETTLED  # looked up once, as in `crew`
+_LEAVING = (WorkerState.RETIRING, WorkerState.TERMINATING)
 
 
 class WorkerEvents:
@@ -34,6 +44,8 @@ class WorkerEvents:
             WorkerExited: self._on_exited,
             WorkerReaped: self._on_reaped,
             OutputOpened: self._on_output_opened,
+            WorkerAbandoned: self._on_abandoned,
+            AbandonedWorkerExited: self._on_abandoned_exited,
         }
         self._on_message: dict[type, Callable[[Slot, Any, float], list[Command]]] = {
             Done: self._on_answer,
@@ -56,8 +68,8 @@ class WorkerEvents:
     def _on_ready(self, slot: Slot, _: Ready, now: float) -> list[Command]:
         parts = self._parts
         if not slot.life.can(WorkerEvent.READY):
-            return self._condemn(slot, "it said Ready twice")
-        if slot.state is WorkerState.RETIRING:
+            return self._condemn(slot, "it said Ready twice", now)
+        if slot.state in _LEAVING:
             parts.crew.apply(slot, WorkerEvent.READY, slot.timer)
             return []
         parts.crew.apply(slot, WorkerEvent.READY)
@@ -68,11 +80,11 @@ class WorkerEvents:
     def _on_answer(self, slot: Slot, answer: Done | Failed, now: float) -> list[Command]:
         parts, task = self._parts, slot.task
         if task is None or task.task_id != answer.task_id or not slot.life.can(_SETTLED):
-            return self._condemn(slot, f"it answered for task {answer.task_id}, which it does not have")
+            return self._condemn(slot, f"it answered for task {answer.task_id}, which it does not have", now)
         try:
             block = claimed_block(slot, task, answer)
         except ForgedClaim as forged:
-            return self._condemn(slot, str(forged))
+            return self._condemn(slot, str(forged), now)
         parts.crew.apply(slot, _SETTLED, slot.old_at)
         slot.task = None
         commands = parts.answers.settle(slot, task, answer, block)
@@ -90,7 +102,7 @@ class WorkerEvents:
         try:
             task = checked_need(slot, need)
         except ForgedClaim as forged:
-            return self._condemn(slot, str(forged))
+            return self._condemn(slot, str(forged), now)
         if slot.state is not WorkerState.BUSY:
             return []  # it is being stopped, and its grace runs
         assert slot.outbox_id is not None
@@ -99,11 +111,11 @@ class WorkerEvents:
             self._parts.run_clock.stop(slot, task, now)
         return refused
 
-    def _on_need_file(self, slot: Slot, need: NeedFile, _now: float) -> list[Command]:
+    def _on_need_file(self, slot: Slot, need: NeedFile, now: float) -> list[Command]:
         try:
             task = checked_file_need(slot, need)
         except ForgedClaim as forged:
-            return self._condemn(slot, str(forged))
+            return self._condemn(slot, str(forged), now)
         if slot.state is not WorkerState.BUSY:
             return []  # it is being stopped, and its grace runs
         return [OpenOutput(slot.index, task.task_id, task.dispatches)]
@@ -120,30 +132,54 @@ class WorkerEvents:
             return [SendFile(slot.index, task.task_id, event.dispatch)]
         return [Send(slot.index, File(task.task_id, opened=False))]
 
-    def _condemn(self, slot: Slot, reason: str) -> list[Command]:
-        if slot.state in (WorkerState.FAILED, WorkerState.RETIRING):
-            return []  # it is condemned or leaving already, and what it says is of no account
+    def _condemn(self, slot: Slot, reason: str, now: float) -> list[Command]:
+        if slot.state is WorkerState.FAILED or slot.state in _LEAVING:
+            return []  # it is being killed or leaving already, and what it says is of no account
         slot.verdict = f"it broke the protocol: {reason}"
-        self._parts.crew.apply(slot, WorkerEvent.MISBEHAVED, cause=reason)
+        self._parts.crew.apply(slot, WorkerEvent.MISBEHAVED, self._killed_until(now), cause=reason)
         return [KillWorker(slot.index)]
 
-    def _on_misbehaved(self, event: WorkerMisbehaved, _now: float) -> list[Command]:
-        return self._condemn(self._parts.crew[event.slot], event.reason)
+    def _killed_until(self, now: float) -> float:
+        """When a worker that is killed now must be dead."""
+        return now + self._parts.settings.kill_timeout_s
 
-    def _on_exited(self, event: WorkerExited, _now: float) -> list[Command]:
+    def _on_misbehaved(self, event: WorkerMisbehaved, now: float) -> list[Command]:
+        return self._condemn(self._parts.crew[event.slot], event.reason, now)
+
+    def _on_exited(self, event: WorkerExited, now: float) -> list[Command]:
         slot = self._parts.crew[event.slot]
         if slot.life.can(WorkerEvent.EXITED):
-            timer = slot.timer if slot.state is WorkerState.RETIRING else None
+            timer = slot.timer if slot.state in _LEAVING else self._killed_until(now)
             self._parts.crew.apply(slot, WorkerEvent.EXITED, timer, cause="its channel is at its end")
         if slot.state is WorkerState.FAILED:
             return [KillWorker(slot.index)]  # it closed its channel: alive or not, it is of no use
         return []
 
     def _on_reaped(self, event: WorkerReaped, now: float) -> list[Command]:
-        parts = self._parts
-        slot = parts.crew[event.slot]
+        slot = self._parts.crew[event.slot]
         if not slot.life.can(WorkerEvent.REAPED):
-            parts.crew.apply(slot, WorkerEvent.EXITED)
+            self._parts.crew.apply(slot, WorkerEvent.EXITED)
+        return self._on_end(slot, event, WorkerEvent.REAPED, now)
+
+    def _on_abandoned(self, event: WorkerAbandoned, now: float) -> list[Command]:
+        """The process may go on: what it may write to is held, and counted, until it is dead."""
+        slot = self._parts.crew[event.slot]
+        reason = f"it could not be killed within {self._parts.settings.kill_timeout_s:g} s"
+        if slot.verdict is not None:
+            reason = slot.verdict = f"{slot.verdict}; {reason}"
+        self._parts.abandoned.add(slot)
+        end = WorkerReaped(slot.index, None, reason, event.status, event.stderr_tail)
+        return self._on_end(slot, end, WorkerEvent.ABANDONED, now)
+
+    def _on_abandoned_exited(self, event: AbandonedWorkerExited, now: float) -> list[Command]:
+        parts = self._parts
+        drop = parts.abandoned.remove(event.outbox_id)
+        parts.hiring.note_abandoned(len(parts.abandoned), None)
+        return [drop, *parts.hiring.reconcile(now)]
+
+    def _on_end(self, slot: Slot, event: WorkerReaped, how: WorkerEvent, now: float) -> list[Command]:
+        """A slot's process is dead, or given up."""
+        parts = self._parts
         report = report_on(slot, event, now)
         never_ready = slot.ready_since is None
         task, outbox_id = slot.task, slot.outbox_id
@@ -158,9 +194,12 @@ class WorkerEvents:
             commands += parts.deaths.bury(slot, task, event, report)
         parts.answers.take_back_standing(slot)
         parts.supply.forget_outbox(outbox_id)
-        commands.append(DropOutbox(outbox_id, parts.arena.drop_segment(outbox_id)))
+        if how is WorkerEvent.REAPED:
+            commands.append(DropOutbox(outbox_id, parts.arena.drop_segment(outbox_id)))
+        else:
+            parts.hiring.note_abandoned(len(parts.abandoned), report)
         accepted = begun or slot.tasks > (task is not None)
-        commands += parts.hiring.replace(slot, now, report, crashed=crashed, accepted=accepted)
+        commands += parts.hiring.replace(slot, now, report, how, crashed=crashed, accepted=accepted)
         return commands + self._give_up_those_in_vain(never_ready=never_ready)
 
     def _give_up_those_in_vain(self, *, never_ready: bool) -> list[Command]:

@@ -9,8 +9,9 @@ One state, one meaning:
 - STARTING, RESTARTING: a process is being started, for the first time or after a death (RESTARTING includes the back-off).
 - IDLE, BUSY: it waits for a task, it has one.
 - TIMED_OUT: its task was told to stop (deadline or caller's cancellation) and its grace runs.
-- FAILED: it is dead or condemned to die; only waitid's word leads on.
+- FAILED: it is dead or being killed; waitid's word leads on, or the end of the time that is waited for it.
 - RETIRING: asked to leave; if it is to be replaced, its replacement is in another slot.
+- TERMINATING: it was asked to leave, did not, and is being killed; the slot is not filled again.
 - GONE: no process, and there will be none.
 """
 
@@ -34,6 +35,7 @@ class WorkerState(Enum):
     FAILED = "failed"
     RESTARTING = "restarting"
     RETIRING = "retiring"
+    TERMINATING = "terminating"
     GONE = "gone"
 
 
@@ -50,6 +52,7 @@ class WorkerEvent(Enum):
     MISBEHAVED = "Misbehaved"  # it broke the protocol
     EXITED = "Exited"  # the first news of its end: EOF, or waitid
     REAPED = "Reaped"  # waitid's word: it is dead, its memory is nobody's
+    ABANDONED = "Abandoned"  # it was killed, and waitid has not said in time that it is dead: the slot is given up
     RETIREMENT_REQUESTED = "RetirementRequested"  # the slot is to be empty
 
 
@@ -69,14 +72,21 @@ TABLE: Final = MappingProxyType(
             **_DOWNFALL,
         },
         _S.TIMED_OUT: {_E.SETTLED: _S.IDLE, _E.GRACE_EXPIRED: _S.FAILED, **_DOWNFALL},
-        _S.FAILED: {_E.REAPED: _S.RESTARTING},
+        _S.FAILED: {_E.REAPED: _S.RESTARTING, _E.ABANDONED: _S.RESTARTING},
         _S.RESTARTING: _ARRIVAL,
         _S.RETIRING: {
             _E.READY: _S.RETIRING,  # it was starting when it was asked to leave
             _E.EXITED: _S.RETIRING,
             _E.MISBEHAVED: _S.RETIRING,
-            _E.GRACE_EXPIRED: _S.RETIRING,  # it is killed; only waitid ends it
+            _E.GRACE_EXPIRED: _S.TERMINATING,
             _E.REAPED: _S.GONE,
+        },
+        _S.TERMINATING: {
+            _E.READY: _S.TERMINATING,
+            _E.EXITED: _S.TERMINATING,
+            _E.MISBEHAVED: _S.TERMINATING,
+            _E.REAPED: _S.GONE,
+            _E.ABANDONED: _S.GONE,
         },
         _S.GONE: {},
     }

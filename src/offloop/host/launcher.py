@@ -36,8 +36,12 @@ class LaunchedWorker(Protocol):
         sends nothing more."""
         ...
 
+    def reap(self, timeout_s: float, /) -> int | None:
+        """As `wait`, after `kill`, but blocking: for an event loop that ends. None also if it is not dead in time."""
+        ...
+
     def close(self) -> None:
-        """Close the supervisor's descriptors, after `wait` has returned."""
+        """Close the supervisor's descriptors, after `wait` or `reap` has returned."""
         ...
 
 

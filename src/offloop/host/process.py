@@ -10,11 +10,13 @@ import errno
 import logging
 import os
 import secrets
+import select
 import signal
 import socket
 import subprocess
 import threading
 from contextlib import ExitStack, suppress
+from time import monotonic, sleep
 
 import anyio
 import anyio.to_thread
@@ -30,6 +32,7 @@ _log = UserLog("offloop.supervisor")
 
 _SIGNAL_PROCESS_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, since Linux 6.9
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_LOOK_S = 0.002  # between looks at a process without a pidfd
 
 
 class WorkerProcess:
@@ -57,14 +60,14 @@ class WorkerProcess:
         self._reaping = threading.Lock()  # without a pidfd, its number may be signalled only while it is its own
 
     def kill(self) -> None:
-        """SIGKILL; a no-op once it is dead."""
-        with suppress(ProcessLookupError):
+        """SIGKILL; a no-op once it is dead. From any thread."""
+        with suppress(ProcessLookupError), self._reaping:
+            if self._reaped:
+                return
             if self._pidfd is not None:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-                return
-            with self._reaping:
-                if not self._reaped:
-                    os.kill(self.pid, signal.SIGKILL)
+            else:
+                os.kill(self.pid, signal.SIGKILL)
 
     async def wait(self, threads: anyio.CapacityLimiter) -> int | None:
         """Its exit code, negative for a signal, once it is dead and reaped; what it started itself is killed with it.
@@ -88,8 +91,18 @@ class WorkerProcess:
             message = "worker process %d left %d processes of other groups behind, which were killed"
             _log.write(logging.WARNING, message, self.pid, strays)
 
+    def reap(self, timeout_s: float) -> int | None:
+        """As `wait`, but blocking, without a loop and in any thread. None also if the process lives on after the time-out."""
+        if self._reaped or not self._dies_within(timeout_s):
+            return None
+        exit_code = self._reap()
+        kill_strays(self._worker_id)
+        return exit_code
+
     def close(self) -> None:
-        """Close our descriptors, after it was reaped."""
+        """Close our descriptors; from then on the process is neither signalled nor reaped."""
+        with self._reaping:
+            self._reaped = True
         for descriptor in (self._lifeline_fd, self.log_fd, self._pidfd):
             if descriptor is not None:
                 forks.close(descriptor)
@@ -101,9 +114,30 @@ class WorkerProcess:
         with suppress(ChildProcessError):
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
 
+    def _dies_within(self, timeout_s: float) -> bool:
+        """Block until it is dead, or the time is over."""
+        if self._pidfd is not None:
+            death = select.poll()
+            death.register(self._pidfd, select.POLLIN)
+            return bool(death.poll(timeout_s * 1000))
+        deadline = monotonic() + timeout_s
+        while self._is_running():
+            if monotonic() >= deadline:
+                return False
+            sleep(_LOOK_S)
+        return True
+
+    def _is_running(self) -> bool:
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None
+        except ChildProcessError:
+            return False  # something else in this process has reaped it
+
     def _reap(self) -> int | None:
         which = (os.P_PID, self.pid) if self._pidfd is None else (os.P_PIDFD, self._pidfd)
         with self._reaping:
+            if self._reaped:
+                return None  # another thread was first
             self._kill_group(*which)
             self._reaped = True
             try:

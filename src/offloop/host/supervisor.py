@@ -18,6 +18,7 @@ import anyio.to_thread
 from ..core.arena import INBOX_ID
 from ..core.blocks import Block
 from ..core.commands import (
+    AbandonWorker,
     AnnounceOpening,
     ConfirmGrowth,
     DropOutbox,
@@ -90,6 +91,7 @@ class Supervisor:
         self.chronicle = Chronicle(self.core.journal)
         self._pager = Pager(self.segments, self.errands, lambda: self._turns.tell_results())  # noqa: PLW0108 (made below)
         self._workers: dict[int, WorkerHost] = {}
+        self._abandoned: list[WorkerHost] = []  # killed and not dead; perhaps dead by now
         self._inputs: dict[int, InputTicket] = {}
         self._numbers = count(1)
         self._clock = clock()
@@ -98,6 +100,7 @@ class Supervisor:
             StartWorker: self._start_worker,
             Send: self._send,
             KillWorker: self._kill_worker,
+            AbandonWorker: self._abandon_worker,
             DropOutbox: self._pager.put,
             FetchPages: self._pager.put,
             GivePagesBack: self._pager.put,
@@ -292,6 +295,8 @@ class Supervisor:
                 self.apply(CloseRequested())
                 await self.milestones.gone.wait_whatever_happens()
         finally:
+            for worker in self._abandoned:
+                worker.leave()
             self.errands.close()
 
     def _make_inbox(self) -> None:
@@ -315,6 +320,7 @@ class Supervisor:
             ticket.refuse(told)
         for worker in self._workers.values():
             worker.kill()
+            worker.leave(self.core.settings.kill_timeout_s)
         self.milestones.give_up()
         self.errands.cancel_all()
 
@@ -329,6 +335,11 @@ class Supervisor:
 
     def _kill_worker(self, command: KillWorker) -> None:
         self._workers[command.slot].kill()
+
+    def _abandon_worker(self, command: AbandonWorker) -> None:
+        worker = self._workers[command.slot]
+        self._abandoned.append(worker)
+        worker.abandon()
 
     def _identify_source(self, command: IdentifySource) -> None:
         inbox, source = self.inbox, command.source

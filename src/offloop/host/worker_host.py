@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Awaitable, Callable
+from enum import Enum
 from functools import partial
 from typing import Protocol
 
@@ -11,7 +14,16 @@ import anyio.to_thread
 
 from ..core.arena import INBOX_ID
 from ..core.commands import StartWorker
-from ..core.events import Event, WorkerExited, WorkerMisbehaved, WorkerReaped, WorkerReported, WorkerSpawned
+from ..core.events import (
+    AbandonedWorkerExited,
+    Event,
+    WorkerAbandoned,
+    WorkerExited,
+    WorkerMisbehaved,
+    WorkerReaped,
+    WorkerReported,
+    WorkerSpawned,
+)
 from ..wire.framing import ProtocolError
 from ..wire.messages import Configure, File, FromSupervisor, FromWorker, Run, Warm
 from ..wire.status import STATUS_NBYTES, Status, read_status
@@ -20,9 +32,15 @@ from .host_settings import HostSettings
 from .launcher import LaunchedWorker
 from .segments import Segment
 from .start_failure import why_not_started
+from .user_log import UserLog
 from .worker_log import WORKER_LOGGER, WorkerLog
 
 __all__ = ["WorkerHost"]
+
+_log = UserLog("offloop.supervisor")
+
+_FOR_GOOD_S = 1e6  # eleven days: poll() takes no much longer time
+_LATE_REAP_LIMIT_S = 5.0  # for a process that was started after its slot was given up; a thread of its own waits
 
 
 class _Host(Protocol):
@@ -32,6 +50,13 @@ class _Host(Protocol):
     settings: HostSettings
 
     def apply(self, event: Event) -> None: ...
+
+
+class _State(Enum):
+    STARTING = "starting"  # a thread makes its outbox and starts its process
+    RUNNING = "running"
+    ABANDONED = "abandoned"  # it was killed and is not dead: it has no slot any more, and only its end is waited for
+    ENDED = "ended"  # it is dead, or never was
 
 
 class WorkerHost:
@@ -48,7 +73,10 @@ class WorkerHost:
         self._channel: Channel | None = None  # None: it does not run yet
         self._log: WorkerLog | None = None
         self._process: LaunchedWorker | None = None
+        self._scope = anyio.CancelScope(shield=True)
         self._condemned = False  # killed before there was a process to kill
+        self._state = _State.STARTING
+        self._starting = threading.Lock()  # held while a process comes into being for us, or while its slot is given up
 
     def send(self, message: FromSupervisor) -> None:
         """Send to the worker, now or as soon as it runs."""
@@ -78,20 +106,57 @@ class WorkerHost:
         if self._process is not None:
             self._process.kill()
 
-    async def serve(self) -> None:
-        """Run the worker and report what happens to it; `WorkerReaped` is the last event, whatever happens.
+    def abandon(self) -> None:
+        """Give up the slot: `WorkerAbandoned` is the last event that names it. The process's end is reported by its outbox."""
+        with self._starting:
+            if self._state is _State.ENDED:
+                return  # it died at the last moment, and `WorkerReaped` is next
+            self._state = _State.ABANDONED
+        if self._log is None:
+            self._supervisor.apply(WorkerAbandoned(self._slot))
+            return
+        self._log.drain_rest()
+        self._supervisor.apply(WorkerAbandoned(self._slot, self._last_status(), self._log.tail))
 
-        Not cancellable: it ends when the process does, and the supervisor can always see to that.
+    def leave(self, after_s: float = 0.0) -> None:
+        """Wait for the process no longer than that; what ends it later is a thread."""
+        self._scope.deadline = anyio.current_time() + after_s
+
+    async def serve(self) -> None:
+        """Run the worker and report what happens to it; `WorkerReaped` is the last event, unless it was abandoned.
+
+        Not cancellable from outside: it ends when the process does, or with `leave`.
         """
-        with anyio.CancelScope(shield=True):
-            try:
-                started = await anyio.to_thread.run_sync(self._start, limiter=self._threads)
-            except RuntimeError as error:  # no thread
-                started = why_not_started(error)
-            if isinstance(started, str):
-                self._supervisor.apply(WorkerReaped(self._slot, None, reason=f"it could not be started: {started}"))
-                return
-            self._process = started
+        try:
+            with self._scope:
+                await self._serve()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        """Close the descriptors of the process, if there is one. One that is not dead is reaped by a thread, once it is."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if self._state is _State.ENDED:
+            process.close()
+            return
+        late = "process %s was killed and has not ended: the pool is closed without it, and the system ends it when it can"
+        _log.write(logging.WARNING, late, process.pid)
+        threading.Thread(target=_reap_late, args=(process,), name="offloop-reaper", daemon=True).start()
+
+    async def _serve(self) -> None:
+        try:
+            started = await anyio.to_thread.run_sync(self._start, abandon_on_cancel=True, limiter=self._threads)
+        except RuntimeError as error:  # no thread
+            started = why_not_started(error)
+        if self._state is _State.ABANDONED:
+            self._report_late_end()
+        elif isinstance(started, str):
+            self._state = _State.ENDED
+            self._supervisor.apply(WorkerReaped(self._slot, None, reason=f"it could not be started: {started}"))
+        else:
+            self._state = _State.RUNNING
             await self._attend(started)
 
     def _start(self) -> LaunchedWorker | str:
@@ -99,13 +164,22 @@ class WorkerHost:
 
         It does not raise: a thread that idles keeps its last error, and with its traceback the segment.
         """
+        segments = self._supervisor.segments
         try:
             outbox = Segment(self._outbox_nbytes, workers_write=True)
-            self._supervisor.segments[self._outbox_id] = outbox  # owned, before anything can fail
+            segments[self._outbox_id] = outbox  # owned, before anything can fail
             outbox.fetch(0, STATUS_NBYTES)
-            return self._supervisor.settings.launch(self._supervisor.segments[INBOX_ID].worker_fd, outbox.worker_fd)
+            process = self._supervisor.settings.launch(segments[INBOX_ID].worker_fd, outbox.worker_fd)
         except Exception as error:  # no memory, no descriptor, no interpreter: the slot must hear of it
             return why_not_started(error)
+        with self._starting:
+            if self._state is _State.STARTING:
+                self._process = process
+                return process
+        process.kill()  # the slot was given up meanwhile
+        process.reap(_LATE_REAP_LIMIT_S)
+        process.close()
+        return "its slot was given up"
 
     async def _attend(self, process: LaunchedWorker) -> None:
         channel = self._channel = Channel(process.channel, STALL_LIMIT_S)
@@ -123,27 +197,38 @@ class WorkerHost:
             task_group.start_soon(log.drain)
             exit_code = await process.wait(self._threads)
             task_group.cancel_scope.cancel()
+        if self._state is _State.ABANDONED:
+            self._report_late_end()
+            return
         log.drain_rest()
         last_words = _last_words(channel)
         status = self._last_status()
-        process.close()
+        self._state = _State.ENDED
         self._supervisor.apply(WorkerReaped(self._slot, exit_code, status=status, stderr_tail=log.tail, last_words=last_words))
 
+    def _report_late_end(self) -> None:
+        self._state = _State.ENDED
+        self._supervisor.apply(AbandonedWorkerExited(self._outbox_id))
+
     async def _listen(self, channel: Channel) -> None:
-        apply, slot = self._supervisor.apply, self._slot
+        await channel.receive(self._on_message)
+        self._report(WorkerExited(self._slot))
 
-        def report(message: FromWorker) -> None:
-            channel.write_limit_s = STALL_LIMIT_S
-            apply(WorkerReported(slot, message))
+    def _on_message(self, message: FromWorker) -> None:
+        assert self._channel is not None
+        self._channel.write_limit_s = STALL_LIMIT_S
+        self._report(WorkerReported(self._slot, message))
 
-        await channel.receive(report)
-        self._supervisor.apply(WorkerExited(self._slot))
+    def _report(self, event: Event) -> None:
+        """Tell the core, while the process has a slot."""
+        if self._state is _State.RUNNING:
+            self._supervisor.apply(event)
 
     async def _hold_to_account(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except ProtocolError as error:
-            self._supervisor.apply(WorkerMisbehaved(self._slot, str(error)))
+            self._report(WorkerMisbehaved(self._slot, str(error)))
 
     def _configuration(self) -> Configure:
         inbox = self._supervisor.segments[INBOX_ID]
@@ -161,6 +246,12 @@ class WorkerHost:
 
     def _last_status(self) -> Status:
         return read_status(self._supervisor.segments[self._outbox_id].read(0, STATUS_NBYTES))
+
+
+def _reap_late(process: LaunchedWorker) -> None:
+    """In a thread: wait for a process that could not be killed. The interpreter does not wait for it."""
+    process.reap(_FOR_GOOD_S)
+    process.close()
 
 
 def _last_words(channel: Channel) -> tuple[FromWorker, ...]:

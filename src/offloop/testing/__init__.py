@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .orders import Fault, Order, OrderError, Point
     from .pools import pool_with, scripted_pool
     from .scripted import ScriptedTask, ScriptedWorker
-    from .starts import FaultyStarts
+    from .starts import FaultyStarts, UnkillableWorkers
     from .steps import Answer, Die, Refuse, Send, Stall
     from .transport import Traffic, Transport
 
@@ -26,7 +26,7 @@ _HOMES = {
     "orders": ("Fault", "Order", "OrderError", "Point"),
     "pools": ("pool_with", "scripted_pool"),
     "scripted": ("ScriptedTask", "ScriptedWorker"),
-    "starts": ("FaultyStarts",),
+    "starts": ("FaultyStarts", "UnkillableWorkers"),
     "steps": ("Answer", "Die", "Refuse", "Send", "Stall"),
     "transport": ("Traffic", "Transport"),
 }
@@ -50,6 +50,7 @@ __all__ = [
     "Surroundings",
     "Traffic",
     "Transport",
+    "UnkillableWorkers",
     "assert_books_balance",
     "assert_nothing_left",
     "pool_with",

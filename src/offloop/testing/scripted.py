@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import select
 import signal
 import socket
 import threading
@@ -139,6 +140,10 @@ class ScriptedWorker:
     async def wait(self, threads: anyio.CapacityLimiter) -> int:  # noqa: ARG002 (real processes may need one)
         await anyio.wait_readable(self._ended_fd)
         return self._exit_code
+
+    def reap(self, timeout_s: float) -> int | None:
+        ended, _, _ = select.select([self._ended_fd], [], [], timeout_s)
+        return self._exit_code if ended else None
 
     def close(self) -> None:
         os.close(self.log_fd)

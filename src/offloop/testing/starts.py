@@ -8,10 +8,13 @@ import socket
 import threading
 from collections.abc import Callable
 
+import anyio
+
+from ..host.launcher import LaunchedWorker, Launcher
 from ..host.process import WorkerProcess, spawn
 from .orders import Fault, Order, OrderError, Point
 
-__all__ = ["FaultyStarts"]
+__all__ = ["FaultyStarts", "UnkillableWorkers"]
 
 
 class FaultyStarts:
@@ -56,3 +59,63 @@ def _checked(text: str) -> Order:
     if order.fault not in (Fault.SIGNAL, Fault.CLOSE):
         raise OrderError(text, f"nobody can make a process {order.fault.value} from outside")
     return order
+
+
+class UnkillableWorkers:
+    """A launcher of real processes of which the first ones cannot be killed before `release`, as in an uninterruptible sleep.
+
+    pool_with(UnkillableWorkers(1), workers=2)
+    """
+
+    def __init__(self, number: int = 1, *, launcher: Launcher = spawn) -> None:
+        self._left = number
+        self._launcher = launcher
+        self._workers: list[_Unkillable] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, inbox_fd: int, outbox_fd: int, /) -> LaunchedWorker:
+        worker = self._launcher(inbox_fd, outbox_fd)
+        with self._lock:
+            if not self._left:
+                return worker
+            self._left -= 1
+            self._workers.append(_Unkillable(worker))
+            return self._workers[-1]
+
+    def release(self) -> None:
+        """Whatever was sent SIGKILL dies now, and so does whatever is sent it later."""
+        with self._lock:
+            for worker in self._workers:
+                worker.release()
+
+
+class _Unkillable:
+    """A process whose SIGKILL is held back."""
+
+    def __init__(self, worker: LaunchedWorker) -> None:
+        self._worker = worker
+        self._held, self._was_killed = True, False
+        self.channel, self.log_fd = worker.channel, worker.log_fd
+
+    @property
+    def pid(self) -> int | None:
+        return self._worker.pid
+
+    def kill(self) -> None:
+        self._was_killed = True
+        if not self._held:
+            self._worker.kill()
+
+    def release(self) -> None:
+        self._held = False
+        if self._was_killed:
+            self._worker.kill()
+
+    async def wait(self, threads: anyio.CapacityLimiter) -> int | None:
+        return await self._worker.wait(threads)
+
+    def reap(self, timeout_s: float, /) -> int | None:
+        return self._worker.reap(timeout_s)
+
+    def close(self) -> None:
+        self._worker.close()

@@ -113,6 +113,11 @@ class _Relayed:
         await anyio.to_thread.run_sync(self._pumps[1].join, _LAST_WORDS_S, limiter=threads)
         return exit_code
 
+    def reap(self, timeout_s: float) -> int | None:
+        exit_code = self._worker.reap(timeout_s)
+        self._over.set()
+        return exit_code
+
     def close(self) -> None:
         self._cut()
         for pump in self._pumps:
