@@ -81,7 +81,7 @@ async def test_starts_can_go_wrong(anyio_backend: object) -> None:
     async with scripted_pool([Answer(b"at last")], starts=[Die(3, stderr="no such library"), Die(-11)], **SETTINGS) as pool:
         assert bytes(await pool.run(b"", [Noop()])) == b"at last"
         assert pool.statistics().worker_starts == 3
-    with pytest.raises(WorkerDied, match=r"code 3 during its start.*\nno such library"):
+    with pytest.raises(WorkerDied, match=r"code 3 during its start\n.*\nno such library"):
         async with scripted_pool([], starts=[Die(3, stderr="no such library")] * 3, **SETTINGS):
             pytest.fail("the pool was opened")
 
