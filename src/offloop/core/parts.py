@@ -27,8 +27,8 @@ __all__ = ["Parts"]
 
 
 class Parts:
-    """The workers (`crew`, `hiring`, `failure_streaks`, `warmth`, `abandoned`), the memory (`arena`, `budget`, `supply`), the order
-    (`admission`, `queue`, `dispatch`), and the outcomes (`ledger`, `answers`, `deaths`, `quarantine`, `identification`)."""
+    """The workers (`crew`, `hiring`, `failure_streaks`, `warmth`, `abandoned`), the memory (`arena`, `budget`, `supply`), the
+    order (`admission`, `queue`, `dispatch`), and the outcomes (`ledger`, `answers`, `deaths`, `quarantine`, `identification`)."""
 
     def __init__(self, settings: CoreSettings) -> None:
         self.settings = settings
