@@ -28,7 +28,7 @@ __all__ = ["Parts"]
 
 class Parts:
     """The workers (`crew`, `hiring`, `failure_streaks`, `warmth`, `abandoned`), the memory (`arena`, `budget`, `supply`), the
-    order (`admission`, `queue`, `dispatch`), and the outcomes (`ledger`, `answers`, `deaths`, `quarantine`, `identification`)."""
+    order (`admission`, `queue`, `dispatch`), the outcomes (`ledger`, `answers`, `deaths`, `quarantine`, `identification`)."""
 
     def __init__(self, settings: CoreSettings) -> None:
         self.settings = settings
