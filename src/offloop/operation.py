@@ -85,6 +85,11 @@ class Plugin:
     """Whether `probe` and `estimate` together take well under a millisecond, whatever the bytes: then both are called on the
     event loop itself, which saves each task a turn through a thread. A promise that wants a test with hostile sources."""
 
+    settings: msgspec.Struct | None = None
+    """The parameters of this instance: a frozen msgspec struct whose class a worker can import, or None. Workers make no
+    instance of the plugin; its processor finds an equal struct as `worker.settings` in `open`. An instance that is given to a
+    pool must have no other state."""
+
     def check(self, operations: Sequence[Operation]) -> None:
         """Refuse operations that cannot follow each other, before anything is started. Not always asked again for equal ones.
 

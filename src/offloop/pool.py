@@ -171,7 +171,7 @@ class Pool:
         supervisor = Supervisor(
             core_settings,
             HostSettings(
-                plugins=self._registry.references,
+                plugins=self._registry.sources,
                 nice=self._settings.nice,
                 launch=self._launcher,
                 max_private_bytes=core_settings.hard_limit_bytes,

@@ -120,6 +120,11 @@ class WorkerContext(Protocol):
         """The worker's place in the pool, from 0. A replacement has the same slot."""
         ...
 
+    @property
+    def settings(self) -> Any:
+        """A struct equal to the `Plugin.settings` of the plugin that the pool was given; None if that has none."""
+        ...
+
     def retire(self) -> None:
         """Have the worker replaced: it ends the task that it has, if any, and gets no other one. For a processor that has found
         its library in a bad state, or has leaked too much. May be called at any time after `open`, from the task's thread."""

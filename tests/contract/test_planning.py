@@ -24,7 +24,7 @@ class Twin(Operation, frozen=True, tag="Turn2"):
 class CountingPlugin(Plugin):
     name = "counting"
     operations = (Turn, Twin)
-    processor = "nowhere.processor:Processor"
+    processor = "this:Processor"
 
     def __init__(self) -> None:
         self.checked = 0

@@ -13,6 +13,7 @@ import pytest
 from offloop.errors import InvalidTask, PluginError
 from offloop.operation import Header, Operation
 from offloop.plugins import Candidate, Registry, installed_plugins
+from offloop.plugins.processor_reference import find_missing_module
 
 GOOD = """
 from offloop.operation import Header, Operation, Plugin
@@ -23,7 +24,7 @@ class Flip(Operation, frozen=True):
 class GoodPlugin(Plugin):
     name = "good"
     operations = (Turn, Flip)
-    processor = "nowhere.processor:Processor"
+    processor = "this:Processor"
     probe_nbytes = 4
     def probe(self, data):
         return Header(media_type="image/good", width=1, height=2) if bytes(data) == b"GOOD" else None
@@ -33,7 +34,7 @@ PROBE = """
 class P(Plugin):
     name = "bad"
     operations = (Step,)
-    processor = "a:B"
+    processor = "this:B"
 """
 
 HEAD = "from offloop.operation import Operation, Plugin\nclass Step(Operation, frozen=True): pass\n"
@@ -48,35 +49,38 @@ BROKEN = {
         "cannot be imported: RuntimeError: boom",
     ),
     "another name": (
-        HEAD + "class P(Plugin):\n    name = 'other'\n    operations = (Step,)\n    processor = 'a:B'\n",
+        HEAD + "class P(Plugin):\n    name = 'other'\n    operations = (Step,)\n    processor = 'this:B'\n",
         "it calls itself 'other'",
     ),
-    "no name": (HEAD + "class P(Plugin):\n    operations = (Step,)\n    processor = 'a:B'\n", "its name must be an identifier"),
+    "no name": (
+        HEAD + "class P(Plugin):\n    operations = (Step,)\n    processor = 'this:B'\n",
+        "its name must be an identifier",
+    ),
     "a name that is no word": (
-        HEAD + "class P(Plugin):\n    name = 'a b'\n    operations = (Step,)\n    processor = 'a:B'\n",
+        HEAD + "class P(Plugin):\n    name = 'a b'\n    operations = (Step,)\n    processor = 'this:B'\n",
         "its name must be an identifier, not 'a b'",
     ),
-    "no operations": (HEAD + "class P(Plugin):\n    name = 'bad'\n    processor = 'a:B'\n", "operations must be a tuple"),
+    "no operations": (HEAD + "class P(Plugin):\n    name = 'bad'\n    processor = 'this:B'\n", "operations must be a tuple"),
     "an empty tuple": (
-        HEAD + "class P(Plugin):\n    name = 'bad'\n    operations = ()\n    processor = 'a:B'\n",
+        HEAD + "class P(Plugin):\n    name = 'bad'\n    operations = ()\n    processor = 'this:B'\n",
         "operations must be a tuple",
     ),
     "a list": (
-        HEAD + "class P(Plugin):\n    name = 'bad'\n    operations = [Step]\n    processor = 'a:B'\n",
+        HEAD + "class P(Plugin):\n    name = 'bad'\n    operations = [Step]\n    processor = 'this:B'\n",
         "operations must be a tuple",
     ),
     "an instance": (
-        HEAD + "class P(Plugin):\n    name = 'bad'\n    operations = (Step(),)\n    processor = 'a:B'\n",
+        HEAD + "class P(Plugin):\n    name = 'bad'\n    operations = (Step(),)\n    processor = 'this:B'\n",
         "operations must be a tuple of Operation subclasses",
     ),
     "the base itself": (
-        HEAD + "class P(Plugin):\n    name = 'bad'\n    operations = (Operation,)\n    processor = 'a:B'\n",
+        HEAD + "class P(Plugin):\n    name = 'bad'\n    operations = (Operation,)\n    processor = 'this:B'\n",
         "operations must be a tuple of Operation subclasses",
     ),
     "two operations of one name": (
         HEAD
         + "class Other(Operation, frozen=True, tag='Step'): pass\n"
-        + "class P(Plugin):\n    name = 'bad'\n    operations = (Step, Other)\n    processor = 'a:B'\n",
+        + "class P(Plugin):\n    name = 'bad'\n    operations = (Step, Other)\n    processor = 'this:B'\n",
         "two of its operations have the same name",
     ),
     "a processor that is no text": (
@@ -156,7 +160,7 @@ def test_an_installed_plugin_is_registered(install: Install) -> None:
 def test_the_processor_stays_text(install: Install) -> None:
     install("good", GOOD, "GoodPlugin")
     Registry()
-    assert not any(name.startswith("nowhere") for name in sys.modules)
+    assert "this" not in sys.modules
 
 
 @pytest.mark.parametrize("what", BROKEN)
@@ -199,7 +203,7 @@ def test_of_two_plugins_with_one_name_the_second_is_refused(install: Install) ->
 def test_an_operation_that_belongs_to_another_plugin_is_refused(install: Install) -> None:
     module = install("good", GOOD, "GoodPlugin")
     thief = f"from {module} import Turn\nfrom offloop.operation import Plugin\n"
-    install("thief", thief + "class P(Plugin):\n    name = 'thief'\n    operations = (Turn,)\n    processor = 'a:B'\n", "P")
+    install("thief", thief + "class P(Plugin):\n    name = 'thief'\n    operations = (Turn,)\n    processor = 'this:B'\n", "P")
     registry = Registry()
     (error,) = refusals_of(registry, "thief")
     assert "Turn" in error.reason
@@ -224,6 +228,31 @@ def test_a_plugin_can_be_given_as_a_reference_a_class_or_an_object(install: Inst
     by_reference = Registry([f"{module}:GoodPlugin"])
     kind = type(by_reference.plugins["good"].plugin)
     assert list(by_reference.plugins) == list(Registry([kind]).plugins) == list(Registry([kind()]).plugins) == ["good"]
+
+
+@pytest.mark.parametrize("processor", ["no_such_module:P", "this.processor:P", "no_such_package.processor:P", "offloop.no:P"])
+def test_a_processor_whose_module_is_not_there_is_refused(install: Install, processor: str) -> None:
+    install("good", GOOD.replace("this:Processor", processor), "GoodPlugin")
+    with pytest.raises(PluginError, match=f"its processor '{processor}' cannot be imported: there is no module"):
+        Registry(["good"])
+
+
+def test_to_find_a_processor_neither_its_module_nor_its_package_is_imported(install: Install, tmp_path: Path) -> None:
+    heavy = tmp_path / "fake_plugin_heavy" / "inner"
+    heavy.mkdir(parents=True)
+    for file in (heavy.parent / "__init__.py", heavy / "__init__.py", heavy / "processor.py"):
+        file.write_text("raise RuntimeError('imported')")
+    install("good", GOOD.replace("this:Processor", "fake_plugin_heavy.inner.processor:P"), "GoodPlugin")
+    assert list(Registry(["good"]).plugins) == ["good"]
+    assert find_missing_module("fake_plugin_heavy.inner.procesor") == "fake_plugin_heavy.inner.procesor"
+
+
+def test_an_instance_with_state_of_its_own_is_refused_by_the_names_of_that(install: Install) -> None:
+    module = install("good", GOOD, "GoodPlugin")
+    plugin = type(Registry([f"{module}:GoodPlugin"]).plugins["good"].plugin)()
+    plugin.__dict__["model"] = "x"
+    with pytest.raises(PluginError, match=r"plugin 'good': .*would not reach a worker: model"):
+        Registry([plugin])
 
 
 def test_no_plugins_is_a_choice() -> None:
@@ -255,7 +284,7 @@ def test_consecutive_operations_of_one_plugin_are_one_stage(good: Good) -> None:
 
 def test_a_plugin_that_comes_again_is_another_stage(good: Good, install: Install) -> None:
     registry, turn, _ = good
-    text = HEAD + "class P(Plugin):\n    name = 'next'\n    operations = (Step,)\n    processor = 'a:B'\n"
+    text = HEAD + "class P(Plugin):\n    name = 'next'\n    operations = (Step,)\n    processor = 'this:B'\n"
     install("next", text, "P")
     registry = Registry([registry.references["good"], "next"])
     (step,) = registry.plugins["next"].plugin.operations

@@ -10,4 +10,4 @@ class Step(Operation, frozen=True):
 class NoProcessor(Plugin):
     name = "no_processor"
     operations = (Step,)
-    processor = "no_such_module:Processor"
+    processor = "broken_import:Processor"

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from ..wire.messages import PluginSource
 from .launcher import Launcher
 
 __all__ = ["HostSettings"]
@@ -15,7 +16,7 @@ __all__ = ["HostSettings"]
 class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How workers are started, and what of."""
 
-    plugins: dict[str, str]  # name -> "module:attribute" of the light half
+    plugins: dict[str, PluginSource]  # by name
     nice: int | Literal["idle"]  # how much lower than the server's the workers' priority is
     launch: Launcher
     max_private_bytes: int | None  # what the system lets a worker have for itself; None: any amount

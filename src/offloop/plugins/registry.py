@@ -19,10 +19,12 @@ import msgspec
 
 from ..errors import InvalidTask, OffloopError, PluginError
 from ..operation import Header, Operation, Plugin, tag_of
-from ..wire.messages import Stage
+from ..wire.messages import PluginSource, Stage
 from .containment import reraise_interrupt, text_of
 from .discovery import Candidate, installed_plugins
 from .forecast import Forecaster
+from .plugin_settings import find_state_objection, source_of
+from .processor_reference import find_missing_module
 
 __all__ = ["Registered", "Registry"]
 
@@ -38,6 +40,7 @@ class Registered(msgspec.Struct, frozen=True):
 
     candidate: Candidate
     plugin: Plugin
+    source: PluginSource
 
 
 class Registry:
@@ -58,9 +61,10 @@ class Registry:
         self._by_operation: dict[type[Operation], str] = {}
         self._estimating: set[str] = set()  # the names of those that say what their operations take
         self._encoder = msgspec.msgpack.Encoder()
-        for candidate in installed_plugins() if requested is None else map(_candidate_for, requested):
+        for wanted in installed_plugins() if requested is None else requested:
+            candidate = wanted if isinstance(wanted, Candidate) else _candidate_for(wanted)
             try:
-                self._register(candidate)
+                self._register(candidate, wanted if isinstance(wanted, Plugin) else None)
             except PluginError as error:
                 if requested is not None:
                     raise
@@ -68,8 +72,13 @@ class Registry:
                 _log.warning("%s", error)
 
     @property
+    def sources(self) -> dict[str, PluginSource]:
+        """What a worker needs in order to load the plugins, by their names."""
+        return {name: registered.source for name, registered in self.plugins.items()}
+
+    @property
     def references(self) -> dict[str, str]:
-        """Name to "module:attribute": what a worker needs in order to load them."""
+        """Name to "module:attribute"."""
         return {name: registered.candidate.reference for name, registered in self.plugins.items()}
 
     def stages(self, pipeline: Iterable[Operation]) -> list[Stage]:
@@ -148,17 +157,22 @@ class Registry:
         known = ", ".join(self.plugins) or "none"
         raise InvalidTask(f"{type(operation).__name__} belongs to no plugin of this pool (it has: {known}{refusals})")
 
-    def _register(self, candidate: Candidate) -> None:
+    def _register(self, candidate: Candidate, instance: Plugin | None) -> None:
         try:
-            plugin = _load(candidate.reference)
+            plugin = _load(candidate.reference) if instance is None else instance
         except BaseException as error:
             reraise_interrupt(error)
             reason = f"cannot be imported: {text_of(error)}"
             raise PluginError(candidate.name, reason, distribution=candidate.distribution) from error
-        reason = _objection(plugin, candidate) or self._clash(plugin)
+        reason = find_state_objection(plugin) if instance is not None else None
+        reason = reason or _objection(plugin, candidate) or self._clash(plugin)
         if reason is not None:
             raise PluginError(candidate.name, reason, distribution=candidate.distribution)
-        self.plugins[plugin.name] = Registered(msgspec.structs.replace(candidate, name=plugin.name), plugin)
+        try:
+            source = source_of(candidate.reference, getattr(plugin, "settings", None))
+        except ValueError as error:
+            raise PluginError(candidate.name, str(error), distribution=candidate.distribution) from None
+        self.plugins[plugin.name] = Registered(msgspec.structs.replace(candidate, name=plugin.name), plugin, source)
         if cast("type[Plugin]", type(plugin)).estimate is not Plugin.estimate:
             self._estimating.add(plugin.name)
         self._by_operation |= dict.fromkeys(plugin.operations, plugin.name)
@@ -209,7 +223,13 @@ def _objection(plugin: Any, candidate: Candidate) -> str | None:
         or _objection_to_method(plugin, "probe", memoryview(b""))
         or _objection_to_method(plugin, "check", [])
         or _objection_to_method(plugin, "estimate", None, [], 0)
+        or _objection_to_processor(processor)
     )
+
+
+def _objection_to_processor(processor: str) -> str | None:
+    missing = find_missing_module(processor.partition(":")[0])
+    return missing and f"its processor {processor!r} cannot be imported: there is no module {missing!r}"
 
 
 def _objection_to_operations(operations: Any) -> str | None:

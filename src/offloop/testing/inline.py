@@ -79,18 +79,22 @@ class InlineTask:
 class _InlineWorker:
     slot = 0
 
+    def __init__(self, settings: object) -> None:
+        self.settings = settings
+
     def retire(self) -> None:
         pass
 
 
-def run_inline(processor: Processor, payload: Payload, operations: Sequence[Operation]) -> Payload:
-    """Open the processor, run the operations on the payload in this process and return what came out.
+def run_inline(processor: Processor, payload: Payload, operations: Sequence[Operation], *, settings: object = None) -> Payload:
+    """Open the processor, with these settings of its plugin, run the operations on the payload in this process and return what
+    came out.
 
     Raises:
         PluginError: a worker would refuse the result, because it is no payload, its memory is not what it says, or its info
             cannot be sent.
     """
-    processor.open(_InlineWorker())
+    processor.open(_InlineWorker(settings))
     result = processor.run(payload, operations, InlineTask())
     plugin = type(processor).__name__
     check_payload(plugin, result)

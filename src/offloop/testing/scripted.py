@@ -175,8 +175,8 @@ class ScriptedWorker:
         configure = self._receive()
         assert isinstance(configure, Configure), "the first message configures"
         self._slot = configure.slot
-        for name, reference in configure.plugins.items():
-            self._operations[name] = decoder_for(named(reference).operations)
+        for name, source in configure.plugins.items():
+            self._operations[name] = decoder_for(named(source.reference).operations)
         if self._start is not None:
             code = self._begin_badly(self._start)
             if code is not None:

@@ -24,6 +24,7 @@ __all__ = [
     "InfoValue",
     "Need",
     "NeedFile",
+    "PluginSource",
     "Ready",
     "Retire",
     "Run",
@@ -52,6 +53,14 @@ class Stage(_Message, frozen=True):
     operations: msgspec.Raw  # an array of operations, still encoded: only the plugin's own types can decode it
 
 
+class PluginSource(_Message, frozen=True):
+    """How a worker loads a plugin."""
+
+    reference: str  # "module:attribute" of the light half
+    settings_type: str | None = None  # "module:attribute" of the struct that the settings are; None: there are none
+    settings: bytes | None = None  # encoded
+
+
 # Supervisor to worker
 
 
@@ -61,7 +70,7 @@ class Configure(_Message, frozen=True, tag="configure"):
     slot: int
     inbox_nbytes: int
     outbox_nbytes: int
-    plugins: dict[str, str]  # name -> "module:attribute" of the light half
+    plugins: dict[str, PluginSource]  # by name
     nice: int | Literal["idle"] = 0  # how much nicer than the server; or it has only what nobody else wants
     max_private_bytes: int | None = None  # that the process may ever have for itself; None: any number
     helper: bool = False  # it has small tasks beside large ones, and is to have more of a processor than those

@@ -13,7 +13,7 @@ import msgspec
 from ..errors import PluginError
 from ..operation import Operation
 from ..processor import Payload, Processor, Task
-from ..wire.messages import Stage
+from ..wire.messages import PluginSource, Stage
 from .result_checks import check_payload
 
 __all__ = ["Stages", "decoder_for", "named"]
@@ -25,7 +25,7 @@ class _Loaded(msgspec.Struct, frozen=True):
 
 
 class LoadedWorker:
-    """The worker, as processors see it: `offloop.processor.WorkerContext`."""
+    """The worker, as all processors in it share it."""
 
     def __init__(self, slot: int) -> None:
         self.slot = slot
@@ -35,12 +35,21 @@ class LoadedWorker:
         self.retiring = True
 
 
+class _PluginContext:
+    """The worker, as the processor of one plugin sees it: `offloop.processor.WorkerContext`."""
+
+    def __init__(self, worker: LoadedWorker, settings: Any) -> None:
+        self.slot = worker.slot
+        self.settings = settings
+        self.retire = worker.retire
+
+
 class Stages:
     """Carries out stages; knows which plugins there are and loads those that are asked for."""
 
-    def __init__(self, slot: int, plugins: dict[str, str]) -> None:
+    def __init__(self, slot: int, plugins: dict[str, PluginSource]) -> None:
         self.worker = LoadedWorker(slot)
-        self._references = plugins
+        self._sources = plugins
         self._loaded: dict[str, _Loaded] = {}
         self.loaded: KeysView[str] = self._loaded.keys()  # their names
 
@@ -70,13 +79,20 @@ class Stages:
             PluginError: it could not be loaded or opened.
         """
         try:
-            plugin = named(self._references[name])
+            source = self._sources[name]
+            plugin = named(source.reference)
             decoder = decoder_for(plugin.operations)
             processor: Processor = named(plugin.processor)()
-            processor.open(self.worker)
+            processor.open(_PluginContext(self.worker, _settings_of(source)))
         except Exception as error:
             raise PluginError(name, f"its processor cannot be loaded: {type(error).__name__}: {error}") from error
         self._loaded[name] = _Loaded(processor, decoder)
+
+
+def _settings_of(source: PluginSource) -> Any:
+    if source.settings_type is None or source.settings is None:
+        return None
+    return msgspec.msgpack.decode(source.settings, type=named(source.settings_type))
 
 
 def decoder_for(operations: tuple[type[Operation], ...]) -> msgspec.msgpack.Decoder[list[Operation]]:

@@ -1,0 +1,43 @@
+"""The parameters of a plugin instance: how they reach a worker, and which instances have state that would not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..wire.messages import PluginSource
+
+__all__ = ["find_state_objection", "source_of"]
+
+
+def find_state_objection(plugin: object) -> str | None:
+    """Why an instance cannot be used: it has state beside `settings`, which no worker would get. None: it has not."""
+    state = set(getattr(plugin, "__dict__", {}))
+    state |= {slot for kind in type(plugin).__mro__ for slot in getattr(kind, "__slots__", ()) if hasattr(plugin, slot)}
+    state -= {"settings", "__dict__", "__weakref__"}
+    if not state:
+        return None
+    names = ", ".join(sorted(state))
+    return f"its instance has state that would not reach a worker: {names}; put it into a frozen msgspec struct, `settings`"
+
+
+def source_of(reference: str, settings: object) -> PluginSource:
+    """What a worker needs in order to load a plugin with these settings.
+
+    Raises:
+        ValueError: the settings are no frozen msgspec struct, or cannot be sent; the text says why.
+    """
+    if settings is None:
+        return PluginSource(reference)
+    kind: Any = type(settings)
+    if not isinstance(settings, msgspec.Struct) or not kind.__struct_config__.frozen:
+        raise ValueError(f"its settings must be a frozen msgspec struct, not {settings!r}")
+    if kind.__module__ == "__main__" or "<locals>" in kind.__qualname__:
+        raise ValueError(f"{kind.__qualname__} is defined in {kind.__module__}, where no worker can import it")
+    try:
+        encoded = msgspec.msgpack.encode(settings)
+        msgspec.msgpack.decode(encoded, type=kind)
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"its settings cannot be sent to a worker: {error}") from None
+    return PluginSource(reference, f"{kind.__module__}:{kind.__qualname__}", encoded)
