@@ -46,8 +46,7 @@ class Buffer:
         """
         self._supervisor.home.check()
         await self._ticket.wait()
-        if self._ticket.error is not None:
-            raise self._ticket.error
+        self._ticket.check()
         return self
 
     @property

@@ -272,12 +272,12 @@ class PoolClosed(OffloopError):
 
 
 class PoolMisused(OffloopError, RuntimeError):
-    """The pool was used outside the process, the thread or the event loop that it was entered in, and nothing was done; or it
-    was left in another task than the one that entered it, and was ended. Or a pool cannot live here at all: on another system
-    than Linux, in a program that cannot start workers, or in a process that was meant to be a worker."""
+    """The pool was used outside the process, the thread or the event loop that it was entered in; nothing was done. Or a pool
+    cannot live here at all: on another system than Linux, in a program that cannot start workers, or in a process that was
+    meant to be a worker."""
 
     def __init__(
-        self, what: Literal["process", "thread", "event loop", "task", "system", "program", "worker"], home: str, here: str
+        self, what: Literal["process", "thread", "event loop", "system", "program", "worker"], home: str, here: str
     ) -> None:
         self.what = what  # in which respect the caller was somewhere else
         self.home = home  # where the pool lives: a pid, a thread's name, a loop; or where it can live
@@ -296,7 +296,6 @@ _REMEDIES = {
     "process": "a forked child can neither use nor end its parent's pool; make one of its own after the fork",
     "thread": "use anyio.from_thread.run or asyncio.run_coroutine_threadsafe to call it where it lives, or make one here",
     "event loop": "call it in the loop that entered it, or make one here",
-    "task": "it was ended; but enter and leave it in one task, as `async with` does (pytest-asyncio's fixtures have two)",
 }
 
 _NO_PLACE = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from types import EllipsisType, TracebackType
 from typing import Literal, Self
 
@@ -147,7 +146,6 @@ class Pool:
         )
         self._launcher: Launcher = ProcessLauncher(self._settings.worker_program())  # offloop.testing sets others
         self._entered = False
-        self._stack = AsyncExitStack()
         self._supervisor: Supervisor | None = None
         self._intake: Intake
         self._registry: Registry
@@ -180,25 +178,26 @@ class Pool:
         )
         self._supervisor = supervisor
         self._intake = Intake(supervisor)
-        await self._stack.enter_async_context(supervisor.running())
+        await supervisor.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        """End everything; takes the grace at most, plus the time that the system needs to kill and reap.
+    ) -> None:
+        """End every task and worker; takes the grace at most, plus the time that the system needs to kill and reap.
 
-        In a forked child it ends nothing: the pool is the parent's.
+        Any task of the loop may call it, also after the pool is closed. A cancellation meanwhile is raised when it is done.
+        In a forked child it does nothing, because the pool is the parent's.
 
         Raises:
-            PoolMisused: this is another thread or event loop than the one that entered the pool; or another task, and then it
-                was ended all the same.
+            PoolMisused: this is another thread or event loop than the one that entered the pool.
+            InternalError: a defect of offloop has ended the pool before.
         """
-        if self._supervisor is not None:
-            if self._supervisor.home.forked:
-                return None  # nothing can be awaited here: the loop is the parent's
-            self._supervisor.home.check()
-        return await self._stack.__aexit__(kind, error, traceback)
+        supervisor = self._supervisor
+        if supervisor is None or supervisor.home.forked:
+            return  # in a forked child nothing can be awaited: the loop is the parent's
+        supervisor.home.check()
+        await supervisor.close()
 
     async def run(
         self,
@@ -302,8 +301,7 @@ class Pool:
             raise ValueError(f"buffer({nbytes}): must be at least 1 byte")
         supervisor = self._open()
         ticket = supervisor.request_input(nbytes)
-        if ticket.error is not None:
-            raise ticket.error
+        ticket.check()
         return Buffer(supervisor, ticket)
 
     async def receive(

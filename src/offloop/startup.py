@@ -6,6 +6,7 @@ import anyio
 import anyio.to_thread
 
 from .core.core_settings import CoreSettings
+from .host.thread_call import ThreadCall
 from .plugins import Registry
 from .program import check_program
 from .settings import PoolSettings
@@ -22,10 +23,12 @@ async def load(settings: PoolSettings) -> tuple[Registry, CoreSettings]:
         ValueError: there is not memory enough for so many spares.
     """
     check_program(has_executable=settings.executable is not None)
+    call = ThreadCall(_load, (settings,))
     try:
-        return await anyio.to_thread.run_sync(_load, settings, limiter=anyio.CapacityLimiter(1))
+        await anyio.to_thread.run_sync(call, limiter=anyio.CapacityLimiter(1))
     except RuntimeError:
-        return _load(settings)
+        call()
+    return call.take_result()
 
 
 def _load(settings: PoolSettings) -> tuple[Registry, CoreSettings]:

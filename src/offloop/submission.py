@@ -98,11 +98,14 @@ class Submission:
         finally:
             if not ticket.settled:
                 await self._supervisor.withdraw(self._task_id, ticket)
-        outcome = ticket.outcome
+        outcome = ticket.take_outcome()
         if isinstance(outcome, Completed):
             return Result(outcome, ticket.view, queued, None if self._output is None else Path(self._output.path))
         assert outcome is not None, "a cancelled task's caller is not here any more"
-        raise outcome
+        try:
+            raise outcome
+        finally:
+            del outcome  # else this frame, which the error's traceback refers to, would refer to the error
 
     def _specify(self, **known: object) -> TaskSpec:
         """Fill in what is known by now."""

@@ -17,12 +17,12 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+from own_errands import errands
 from weighing_plugin import HesitantPlugin, Take, WeighingPlugin
 
 from offloop import Pool
 from offloop.appraisal import Appraisal, appraise
 from offloop.errors import InvalidTask
-from offloop.host.errands import Errands
 from offloop.operation import Estimate, Header, Operation, Plugin
 from offloop.plugins.forecast import Forecaster
 from offloop.sources import Bytes, File, Samples, classify
@@ -54,7 +54,7 @@ FORECASTER = Forecaster([(Reader(), ())])
 
 async def found(material: Any) -> Appraisal:
     with anyio.fail_after(10):
-        return await appraise(FORECASTER, material, Errands())
+        return await appraise(FORECASTER, material, errands())
 
 
 async def test_bytes_are_read_at_their_beginning(anyio_backend: object) -> None:
@@ -120,7 +120,7 @@ async def test_only_a_quick_plugin_is_asked_on_the_loop_and_only_about_few_opera
     anyio_backend: object, plugin: Plugin, operations: int, on_the_loop: bool
 ) -> None:
     forecaster = Forecaster([(plugin, (Echo(),) * operations)])
-    appraisal = await appraise(forecaster, Bytes(memoryview(b"abc"), private=True), Errands())
+    appraisal = await appraise(forecaster, Bytes(memoryview(b"abc"), private=True), errands())
     assert (appraisal.media_type == str(threading.get_ident())) is on_the_loop
 
 

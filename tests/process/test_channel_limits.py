@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from offloop.host.channel import Channel
+from offloop.host.event_loop import find_asyncio_loop
 from offloop.wire.codec import encode_frame
 from offloop.wire.framing import ProtocolError
 from offloop.wire.handles import EncodedAt
@@ -31,7 +32,7 @@ class Ends:
     def __init__(self) -> None:
         ours, self.worker = socket.socketpair()
         self.worker.setblocking(False)
-        self.channel = Channel(ours, LIMIT_S)
+        self.channel = Channel(ours, LIMIT_S, find_asyncio_loop())
         self.received: list[FromWorker] = []
 
     async def serve(self) -> None:

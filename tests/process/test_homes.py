@@ -6,6 +6,7 @@ import asyncio
 import gc
 import sys
 import threading
+import unittest
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,10 +14,12 @@ from pathlib import Path
 import anyio
 import anyio.from_thread
 import anyio.to_thread
+import outcome
 import pytest
+import trio
 
 from offloop import InvalidTask, Pool, PoolClosed, PoolMisused
-from offloop.testing.faults import Echo, FaultsPlugin, Inspect, Noop
+from offloop.testing.faults import Echo, FaultsPlugin, Inspect, Noop, Wait
 
 ASYNCIO = [pytest.param(("asyncio", {"use_uvloop": uvloop}), id="uvloop" if uvloop else "asyncio") for uvloop in (False, True)]
 
@@ -200,22 +203,91 @@ async def test_a_result_of_another_threads_pool_is_a_source_and_a_buffer_is_not(
 
 @pytest.mark.parametrize("anyio_backend", ASYNCIO)
 @pytest.mark.anyio
-async def test_a_pool_that_is_left_in_another_task_is_ended_and_the_error_says_so(anyio_backend: object) -> None:
+async def test_a_pool_is_entered_used_and_left_in_three_tasks(anyio_backend: object) -> None:
+    """As a notebook's cells are, a REPL's lines, pytest-asyncio's fixtures, and IsolatedAsyncioTestCase on Python 3.11."""
     pool = Pool(1, plugins=[FaultsPlugin])
-    await asyncio.create_task(pool.__aenter__(), name="the one that enters")
-    pid = (await pool.run(b"", [Inspect()])).info.pid
-    with pytest.raises(PoolMisused, match=r"task 'the one that enters', .* task 'another': it was ended") as caught:
-        await asyncio.create_task(pool.__aexit__(None, None, None), name="another")
-    assert caught.value.what == "task"
+    await asyncio.create_task(pool.__aenter__())
+    pid = (await asyncio.create_task(pool.run(b"", [Inspect()]))).info.pid
+    await asyncio.create_task(pool.__aexit__(None, None, None))
     assert not Path(f"/proc/{pid}").exists()
     with pytest.raises(PoolClosed):
         await pool.run(b"", [Noop()])
 
 
-@pytest.mark.parametrize("anyio_backend", ASYNCIO)
+@pytest.mark.parametrize("anyio_backend", ["trio"])
 @pytest.mark.anyio
-async def test_an_error_of_the_block_is_told_before_the_task_that_it_is_left_in(anyio_backend: object) -> None:
+async def test_on_trio_a_pool_is_left_in_another_task_too(anyio_backend: object) -> None:
     pool = Pool(1, plugins=[FaultsPlugin])
-    await asyncio.create_task(pool.__aenter__())
-    error = KeyError("the block's own")
-    assert not await asyncio.create_task(pool.__aexit__(KeyError, error, None)), "so `async with` raises it"
+    async with anyio.create_task_group() as task_group:
+        task_group.start_soon(pool.__aenter__)
+    assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
+    async with anyio.create_task_group() as task_group:
+        task_group.start_soon(pool.__aexit__, None, None, None)
+    with pytest.raises(PoolClosed):
+        await pool.run(b"", [Noop()])
+
+
+@pytest.mark.anyio
+async def test_a_scope_around_the_entering_only_is_no_scope_around_the_pool(anyio_backend: object) -> None:
+    pool = Pool(1, plugins=[FaultsPlugin])
+    with anyio.move_on_after(60) as scope:
+        await pool.__aenter__()
+    scope.cancel()
+    assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
+    await pool.__aexit__(None, None, None)
+
+
+@pytest.mark.anyio
+async def test_a_pool_may_be_left_by_several_tasks_at_once_and_again_later(anyio_backend: object) -> None:
+    pool = await Pool(1, plugins=[FaultsPlugin]).__aenter__()
+    async with anyio.create_task_group() as task_group:
+        for _ in range(3):
+            task_group.start_soon(pool.__aexit__, None, None, None)
+    await pool.__aexit__(None, None, None)
+    assert pool.statistics().workers == {}
+
+
+class ServiceTest(unittest.IsolatedAsyncioTestCase):
+    """What a user's test case may do; run by the test below."""
+
+    async def asyncSetUp(self) -> None:
+        self.pool = await Pool(1, plugins=[FaultsPlugin]).__aenter__()
+
+    async def asyncTearDown(self) -> None:
+        await self.pool.__aexit__(None, None, None)
+
+    async def runTest(self) -> None:
+        assert bytes(await self.pool.run(b"abc", [Echo()])) == b"abc"
+
+
+def test_a_test_case_of_unittest_enters_and_leaves_a_pool_in_its_set_up_and_tear_down() -> None:
+    result = ServiceTest().run()
+    assert result is not None
+    assert result.wasSuccessful(), result.errors + result.failures
+
+
+def test_trio_runs_a_pool_as_a_guest_of_asyncio() -> None:
+    """Both loops run in one thread then, and the pool is trio's."""
+
+    async def live() -> bytes:
+        async with Pool(1, plugins=[FaultsPlugin]) as pool:
+            buffer = await pool.buffer(3_000_000).ready()
+            buffer.view[:3] = b"abc"
+            with pytest.raises(TimeoutError):
+                await pool.run(b"", [Wait(60)], timeout=0.05)
+            return bytes((await pool.run(buffer, [Echo()])).data[:3])
+
+    async def host() -> outcome.Outcome[bytes]:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[outcome.Outcome[bytes]] = loop.create_future()
+        trio.lowlevel.start_guest_run(
+            live,
+            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+            done_callback=done.set_result,
+            host_uses_signal_set_wakeup_fd=True,
+        )
+        async with Pool(1, plugins=[FaultsPlugin]) as pool:  # beside it, one of the host's own
+            assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
+            return await done
+
+    assert asyncio.run(host()).unwrap() == b"abc"

@@ -14,6 +14,7 @@ import pytest
 from offloop import Encoded, Pool
 from offloop.errors import PoolClosed
 from offloop.host import loop_budget
+from offloop.host.event_loop import find_asyncio_loop
 from offloop.host.loop_budget import BUDGET_S, LoopBudget
 from offloop.operation import Estimate, Header, Operation, Plugin
 from offloop.processor import Payload, Task, WorkerContext
@@ -45,7 +46,7 @@ async def until_it_is_refilled(budget: LoopBudget) -> None:
 
 @asynccontextmanager
 async def refilled() -> AsyncGenerator[LoopBudget]:
-    budget = LoopBudget()
+    budget = LoopBudget(find_asyncio_loop())
     async with anyio.create_task_group() as task_group:
         task_group.start_soon(budget.refill)
         await until_it_is_refilled(budget)
@@ -134,7 +135,7 @@ async def test_calls_that_wait_when_the_pool_ends_are_told_so_and_later_ones_are
             await budget.call(len, "abc")
         refused.append(caught.value)
 
-    budget = LoopBudget()
+    budget = LoopBudget(find_asyncio_loop())
     async with anyio.create_task_group() as waiting:
         async with anyio.create_task_group() as task_group:
             task_group.start_soon(budget.refill)

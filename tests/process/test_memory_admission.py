@@ -46,7 +46,7 @@ async def test_what_can_never_fit_is_refused_with_both_numbers_and_its_source_is
     source = tmp_path / "source"
     source.write_bytes(b"text" + bytes(MIB))
     async with Pool(2, plugins=[WeighingPlugin], memory_limit=LIMIT) as pool:
-        for given in (str(source), source.read_bytes()):
+        for given in (source, source.read_bytes()):
             with pytest.raises(MemoryLimitExceeded, match=r"bytes of memory \(estimated\) were needed") as caught:
                 await pool.run(given, [Take(700)])
             assert caught.value.asked_bytes == 700 * MIB + MIB + 4
@@ -188,7 +188,7 @@ async def test_a_queue_can_be_bounded_by_the_bytes_that_wait(tmp_path: Path, any
         task_group.start_soon(pool.run, bytes(MIB // 2), hold)
         await until(pool, lambda seen: seen.waiting_bytes == MIB // 2)
         (tmp_path / "source").write_bytes(bytes(MIB))
-        for source in (bytes(MIB), str(tmp_path / "source")):
+        for source in (bytes(MIB), tmp_path / "source"):
             with pytest.raises(QueueFull, match=r"524,288 bytes already wait, and this source has 1,048,576; the limit"):
                 await pool.run(source, hold)
         (tmp_path / "hold").touch()

@@ -11,6 +11,7 @@ import pytest
 SERVER = """
 import os, resource, signal, sys, threading
 import anyio, anyio.to_thread
+from pathlib import Path
 from offloop import Pool, WorkerDied
 from offloop.testing.faults import *
 
@@ -75,7 +76,7 @@ async def body(pool):
             await anyio.wait_all_tasks_blocked()
         try:
             print((await pool.run(bytes(3_000_000), [Echo()])).nbytes)
-            print((await pool.run(sys.executable, [Noop()])).nbytes)
+            print((await pool.run(Path(sys.executable), [Noop()])).nbytes)
             await kill_one(pool)
             await until(lambda: pool.statistics().worker_starts >= 4)
             print(sorted(pool.statistics().workers.items()))
@@ -123,7 +124,7 @@ def check_recovery(said: list[str], reason: str) -> None:
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
 def test_without_descriptors_no_worker_is_started_until_there_are_some(loop: str) -> None:
     said = said_by_server(loop, "RLIMIT_NOFILE", NO_MORE_WORKERS, [])
-    check_recovery(said, "Too many open files: '/psm")
+    check_recovery(said, "Too many open files: '/dev/shm")
     assert said[2].endswith("this process may have 3 descriptors (RLIMIT_NOFILE) during its start")
     assert said[5] == "0", "each start that failed gave its descriptors back"
 

@@ -11,12 +11,12 @@ import threading
 import anyio
 import pytest
 from mount_namespace import run_with_shared_memory_of, skip_without_mount_namespaces
+from own_errands import errands
 
 from offloop import Pool, Result
 from offloop.core.blocks import Span
 from offloop.core.commands import GivePagesBack
 from offloop.host import segments
-from offloop.host.errands import Errands
 from offloop.host.mapping import Mapping
 from offloop.host.pager import Pager
 from offloop.testing.faults import Echo, Inspect
@@ -115,7 +115,7 @@ def test_exported_pages_outlive_their_mapping_and_are_unmapped_one_by_one() -> N
 
 
 def test_two_threads_leave_the_page_managers_count_exact() -> None:
-    pager = Pager({}, Errands(), lambda: None)
+    pager = Pager({}, errands(), lambda: None)
     move = GivePagesBack((Span(9, 0, 4096),))
     done = threading.Event()
 

@@ -35,7 +35,7 @@ async def test_what_is_caused_while_a_turn_ends_is_decided_on_in_that_turn(pool_
         asked.append(supervisor.request_input(4096))
 
     milestones.look = ask_while_looking
-    milestones.resized = Signal()
+    milestones.resized = Signal(supervisor.home.loop)
     supervisor.apply(TimePassed())
     with anyio.fail_after(10):
         await asked[1].wait()

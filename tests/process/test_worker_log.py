@@ -12,6 +12,7 @@ import anyio.to_thread
 import pytest
 
 from offloop.host import worker_log
+from offloop.host.event_loop import find_asyncio_loop
 from offloop.host.worker_log import WorkerLog
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +24,7 @@ class Output:
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe()
         os.set_blocking(self.reader, False)
-        self.log = WorkerLog(3, self.reader)
+        self.log = WorkerLog(3, self.reader, find_asyncio_loop())
 
     async def flood(self, chunk: bytes, times: int) -> float:
         """Drain what a thread writes as fast as it can; the seconds that it took."""

@@ -66,7 +66,7 @@ async def _outcome_of(pool: Pool, selected: Selected, recipe: Recipe) -> Outcome
     destination = selected.destination
     try:
         await anyio.Path(destination.parent).mkdir(parents=True, exist_ok=True)
-        result = await pool.run(selected.source, recipe.pipeline(selected.format), to=destination)
+        result = await pool.run(Path(selected.source), recipe.pipeline(selected.format), to=destination)
     except OffloopError as error:
         return Failed(selected.source, one_line(error))
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 from ..wire.messages import Done, Failed, File, Need, NeedFile, Ready
@@ -207,8 +208,8 @@ class WorkerEvents:
         parts, commands = self._parts, list[Command]()
         if parts.hiring.hopeless is not None:
             for waiting in parts.queue.pop_all():
-                commands += parts.ledger.settle(waiting, parts.hiring.hopeless)
+                commands += parts.ledger.settle(waiting, copy(parts.hiring.hopeless))
         elif never_ready and parts.hiring.barren is not None:
             for waiting in parts.queue.pop_all_for_fresh():
-                commands += parts.ledger.settle(waiting, parts.hiring.barren)
+                commands += parts.ledger.settle(waiting, copy(parts.hiring.barren))
         return commands

@@ -10,6 +10,7 @@ up: a server that pauses for seconds must not find its workers guilty of it.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -32,12 +33,14 @@ _LOOKS = 10  # during that time; a pause of the loop is held against the worker 
 class Channel:
     """One worker's messages. Belongs to the tasks that serve the worker; `send` may be called from any task of the loop."""
 
-    def __init__(self, end: socket.socket, stall_limit_s: float) -> None:
+    def __init__(self, end: socket.socket, stall_limit_s: float, loop: asyncio.AbstractEventLoop | None) -> None:
+        """`loop` is the running one; None: trio's."""
+        self._loop = loop
         self._stall_limit_s = stall_limit_s
         self.write_limit_s = stall_limit_s
         """Seconds in which the worker must have read what is unsent. Longer while it loads plugins and cannot read."""
         self._look_s = stall_limit_s / _LOOKS
-        self.line = line = Line(end)
+        self.line = line = Line(end, loop)
         self.send = line.send
         """Send now, or let `write_unsent` do it. A peer that is gone is noticed by `receive`, not here."""
         self.receive_rest = line.read_rest
@@ -52,7 +55,7 @@ class Channel:
         while True:
             await self.line.unsent_grew.wait()
             await self._write_backlog()
-            self.line.unsent_grew = Signal()
+            self.line.unsent_grew = Signal(self._loop)
 
     async def _write_backlog(self) -> None:
         left_s, line = self.write_limit_s, self.line
@@ -74,7 +77,7 @@ class Channel:
         """
         while True:
             await self.line.half_came.wait()
-            self.line.half_came = Signal()
+            self.line.half_came = Signal(self._loop)
             await self._time_half_frames()
 
     async def _time_half_frames(self) -> None:
@@ -96,7 +99,7 @@ class Channel:
         Raises:
             ProtocolError: the worker sent something else than messages.
         """
-        await when_readable(self.line.socket.fileno(), partial(self.line.read, handle))
+        await when_readable(self._loop, self.line.socket.fileno(), partial(self.line.read, handle))
 
     def close(self) -> None:
         """Hang up: the worker hears of it as the end of its stream."""

@@ -5,6 +5,7 @@ A reader that is slow or asleep never holds anything up: what it does not read i
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import weakref
 from collections import deque
@@ -31,11 +32,12 @@ _CONSEQUENCES = {
 class Reader:
     """One who watches: an async iterator of events, from the moment it was made until the pool is gone."""
 
-    def __init__(self, chronicle: Chronicle) -> None:
+    def __init__(self, chronicle: Chronicle, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._loop = loop
         self.missed = 0  # events that came while it was too far behind
         self._chronicle = chronicle
         self._unread: deque[PoolEvent] = deque()
-        self._came = Signal()
+        self._came = Signal(loop)
         self._over = False
 
     def __aiter__(self) -> Reader:
@@ -46,7 +48,7 @@ class Reader:
             if self._over:
                 raise StopAsyncIteration
             if self._came.is_set:  # else another task waits for the same news
-                self._came = Signal()
+                self._came = Signal(self._loop)
             with self._chronicle.awaited(self):
                 await self._came.wait()
         return self._unread.popleft()
@@ -77,14 +79,15 @@ class Reader:
 class Chronicle:
     """Hands what happens to all who watch."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._loop = loop
         self._journal = journal
         self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()  # one that was left behind unclosed keeps nothing
         self._awaited: list[Reader] = []  # these live: perhaps nobody else holds the task that waits
 
     def watch(self) -> Reader:
         """Somebody wants to know what happens from now on."""
-        reader = Reader(self)
+        reader = Reader(self, self._loop)
         self._readers.add(reader)
         self._journal.watched = True
         return reader

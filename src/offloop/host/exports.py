@@ -86,12 +86,13 @@ class Exports:
             os.read(self.wake_fd, 64 * 1024)  # as much as it holds
 
     def close(self) -> None:
-        """Nobody listens any more; views may still come back, unheard."""
+        """Close the pipe; blocks that come back later are not reported. A second call does nothing."""
         with self._wake_lock:
             self.wake_wanted = False
-            forks.close(self._wake_writer)
-            self._wake_writer = -1
-        forks.close(self.wake_fd)
+            descriptors, self._wake_writer, self.wake_fd = (self._wake_writer, self.wake_fd), -1, -1
+        for descriptor in descriptors:
+            if descriptor >= 0:
+                forks.close(descriptor)
 
     def forked(self) -> None:
         """In a forked child: what comes back here is not the parent's news."""

@@ -6,11 +6,11 @@ import asyncio
 import os
 import threading
 import weakref
-from asyncio import _get_running_loop as running_loop  # None where there is none
 from collections.abc import Callable
 from threading import get_ident
 
 from ..errors import PoolMisused
+from .event_loop import find_asyncio_loop
 
 __all__ = ["Home"]
 
@@ -19,7 +19,7 @@ class Home:
     """The process, thread and loop in which this was made."""
 
     def __init__(self) -> None:
-        self.loop = running_loop()  # None: not asyncio's
+        self.loop = find_asyncio_loop()  # None: trio's
         # a thread runs one loop at a time; asking which one costs a call of the system on Python 3.11
         self._loop_runs: Callable[[], bool] = _always if self.loop is None else self.loop.is_running
         self._pid = os.getpid()
@@ -28,7 +28,6 @@ class Home:
         self._thread_name = threading.current_thread().name
         task = None if self.loop is None else asyncio.current_task()
         self._task = None if task is None else weakref.ref(task)
-        self._task_name = "" if task is None else task.get_name()
 
     @property
     def in_thread(self) -> bool:
@@ -49,12 +48,16 @@ class Home:
         if get_ident() != self._thread_id or self.forked or not self._loop_runs():
             raise self.error()
 
-    def maybe_other_task(self) -> PoolMisused | None:
-        """The error for whoever leaves the pool in another task than the one that entered it, where the loop is asyncio's."""
-        here = None if self._task is None else asyncio.current_task()
-        if self._task is None or here is None or here is self._task():
-            return None
-        return PoolMisused("task", repr(self._task_name), repr(here.get_name()))
+    @property
+    def loop_runs(self) -> bool:
+        """Whether the loop is running, so far as that can be told: trio's counts as running until its tasks are thrown away."""
+        return self._loop_runs()
+
+    @property
+    def entering_task_is_done(self) -> bool:
+        """Whether the task that entered the pool has ended, so that only another one can leave it. On trio always true."""
+        task = None if self._task is None else self._task()
+        return task is None or task.done()
 
     def error(self) -> PoolMisused:
         """Where the caller is instead."""
@@ -62,7 +65,7 @@ class Home:
             return PoolMisused("process", str(self._pid), str(os.getpid()))
         if not self.in_thread:
             return PoolMisused("thread", repr(self._thread_name), repr(threading.current_thread().name))
-        return PoolMisused("event loop", _described(self.loop), _described(running_loop()))
+        return PoolMisused("event loop", _described(self.loop), _described(find_asyncio_loop()))
 
 
 def _always() -> bool:

@@ -157,8 +157,7 @@ class Intake:
             except BaseException:
                 self._supervisor.abandon_input(ticket)
                 raise
-        if ticket.error is not None:
-            raise ticket.error
+        ticket.check()
         return ticket
 
     async def _write(self, block: Block, position: int, data: memoryview, *, private: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable
 from socket import send_fds
@@ -30,14 +31,14 @@ class _HalfFrame:
 class Line:
     """The supervisor's end of one worker's socket."""
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, loop: asyncio.AbstractEventLoop | None) -> None:
         end.setblocking(False)
         self.socket = end
         self.frames = FrameReader(MAX_FROM_WORKER_NBYTES)
         self.unsent = bytearray()  # what a full pipe has refused
-        self.unsent_grew = Signal()
+        self.unsent_grew = Signal(loop)
         self.half: _HalfFrame | None = None  # a frame that has begun
-        self.half_came = Signal()
+        self.half_came = Signal(loop)
 
     def send(self, message: FromSupervisor) -> None:
         """Send now, or keep it for whoever writes `unsent`. A peer that is gone is noticed by `read`, not here."""

@@ -11,6 +11,7 @@ the next one, and one function beyond that.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
@@ -34,8 +35,10 @@ Arguments = TypeVarTuple("Arguments")
 class _Job:
     """A function that waits for its call, and then its outcome."""
 
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        self.ended = Signal()
+    def __init__(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], loop: asyncio.AbstractEventLoop | None
+    ) -> None:
+        self.ended = Signal(loop)
         self._function = function
         self._arguments = arguments
         self._value: Any = None
@@ -62,10 +65,11 @@ class _Job:
 class LoopBudget:
     """Calls functions on the event loop, within a budget of time for each iteration, in the order in which they come."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._loop = loop
         self._limit_s = inf  # as long as `refill` does not run
         self._spent_s = 0.0
-        self._spent_out = Signal()
+        self._spent_out = Signal(loop)
         self._waiting: OrderedDict[_Job, None] = OrderedDict()
 
     async def call(self, function: Callable[[Unpack[Arguments]], Value], *arguments: *Arguments) -> Value:
@@ -83,7 +87,7 @@ class LoopBudget:
                 return function(*arguments)
             finally:
                 self._charge(started)
-        job = _Job(function, arguments)
+        job = _Job(function, arguments, self._loop)
         self._waiting[job] = None
         try:
             await job.ended.wait()
@@ -97,7 +101,7 @@ class LoopBudget:
         try:
             while True:
                 await self._spent_out.wait()
-                self._spent_out = Signal()
+                self._spent_out = Signal(self._loop)
                 while self._spent_s >= self._limit_s:
                     await anyio.lowlevel.checkpoint()  # the loop's turn
                     self._spent_s = 0.0

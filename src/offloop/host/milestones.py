@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from copy import copy
 
 import anyio
 
@@ -21,12 +23,13 @@ Applying = Callable[[Event], None]
 class Milestones:
     """Looked at after every turn, but in a pool that is open and has its size."""
 
-    def __init__(self, core: PoolState, standing: Standing) -> None:
-        self.opened = Signal()
-        self.gone = Signal()
+    def __init__(self, core: PoolState, standing: Standing, loop: asyncio.AbstractEventLoop | None) -> None:
+        self.opened = Signal(loop)
+        self.gone = Signal(loop)
+        self._loop = loop
         self._core = core
         self._standing = standing
-        self._drained = Signal()
+        self._drained = Signal(loop)
         self.resized: Signal | None = None  # somebody waits for it
 
     def look(self) -> None:
@@ -70,11 +73,11 @@ class Milestones:
             WorkerDied: no worker can be started.
             PoolClosed: the pool was closed meanwhile.
         """
-        resized = self.resized = self.resized or Signal()
+        resized = self.resized = self.resized or Signal(self._loop)
         apply(ResizeRequested(workers))
         await resized.wait()
         self._standing.check_sound()
         if self._core.phase is Phase.CLOSING:
             raise PoolClosed("the pool was closed while it was resized")
         if self._core.hiring.hopeless is not None:
-            raise self._core.hiring.hopeless
+            raise copy(self._core.hiring.hopeless)  # the core keeps it, and must not keep its traceback

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-import anyio
 import anyio.to_thread
 
 from ..core.commands import OpenOutput, SendFile
@@ -38,7 +37,7 @@ class OutputDelivery:
             return
 
         async def discard() -> None:
-            with anyio.CancelScope(shield=True), suppress(RuntimeError):  # no thread
+            with suppress(RuntimeError):  # no thread
                 await anyio.to_thread.run_sync(output.discard, limiter=self._errands.own_threads)
                 return
             output.discard()
@@ -50,12 +49,11 @@ class OutputDelivery:
         output, errands = self._files[command.task_id], self._errands
 
         async def open_it() -> None:
-            with anyio.CancelScope(shield=True):
-                try:
-                    error = await anyio.to_thread.run_sync(output.open, limiter=errands.file_threads)
-                except RuntimeError:  # no thread
-                    error = output.open()
-                self._apply(OutputOpened(command.slot, command.task_id, command.dispatch, error))
+            try:
+                error = await anyio.to_thread.run_sync(output.open, limiter=errands.file_threads)
+            except RuntimeError:  # no thread
+                error = output.open()
+            self._apply(OutputOpened(command.slot, command.task_id, command.dispatch, error))
 
         errands.run(open_it)
 

@@ -11,7 +11,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-import anyio
 import anyio.to_thread
 
 from ..core.blocks import Span
@@ -75,13 +74,12 @@ class Pager:
                 self._moved_nbytes += _nbytes(move)
 
     async def _work_in_thread(self) -> None:
-        """Until nothing is queued. Not cancellable."""
-        with anyio.CancelScope(shield=True):
-            while self.waiting:
-                try:
-                    await anyio.to_thread.run_sync(self.work, limiter=self._errands.own_threads)
-                except RuntimeError:  # the system has no thread to give: better late than never
-                    self.work()
+        """Until nothing is queued."""
+        while self.waiting:
+            try:
+                await anyio.to_thread.run_sync(self.work, limiter=self._errands.own_threads)
+            except RuntimeError:  # the system has no thread to give: better late than never
+                self.work()
         self._has_a_thread = False
         self._tell_results()
 

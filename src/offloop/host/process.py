@@ -57,7 +57,7 @@ class WorkerProcess:
         self._worker_id = worker_id  # in the environment of what it starts
         self._lifeline_fd = lifeline_fd  # closing it kills the child
         self._reaped = False
-        self._reaping = threading.Lock()  # without a pidfd, its number may be signalled only while it is its own
+        self._reaping = threading.RLock()  # without a pidfd, its number may be signalled only while it is its own
 
     def kill(self) -> None:
         """SIGKILL; a no-op once it is dead. From any thread."""
@@ -139,11 +139,11 @@ class WorkerProcess:
             if self._reaped:
                 return None  # another thread was first
             self._kill_group(*which)
-            self._reaped = True
             try:
                 end = os.waitid(*which, os.WEXITED)  # returns at once: it is dead
             except ChildProcessError:
                 end = None
+            self._reaped = True
         self._process.returncode = 0  # Popen must not wait for a number that is another child's by now
         if end is None:
             return None

@@ -9,7 +9,6 @@ both.
 from __future__ import annotations
 
 import asyncio
-from asyncio import _get_running_loop as running_loop  # None where there is none: trio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -23,9 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["clock", "wait_for", "wait_for_whatever_happens", "when_readable"]
 
 
-def clock() -> Callable[[], float]:
-    """The running loop's monotonic clock, found once: `anyio.current_time` looks for the loop at every call."""
-    loop = running_loop()
+def clock(loop: asyncio.AbstractEventLoop | None) -> Callable[[], float]:
+    """The loop's monotonic clock, found once: `anyio.current_time` looks for the loop at every call. None: trio's loop."""
     return anyio.current_time if loop is None else loop.time
 
 
@@ -33,7 +31,7 @@ async def wait_for(signal: Signal) -> None:
     """Return once it is set."""
     if signal.is_set:
         return
-    loop = running_loop()
+    loop = signal.loop
     if loop is not None:
         future: asyncio.Future[None] = loop.create_future()
         signal.futures += (future,)
@@ -68,9 +66,11 @@ async def wait_for_whatever_happens(signal: Signal) -> None:
             del held  # its traceback refers to this frame, and to all that its callers hold
 
 
-async def when_readable(descriptor: int, callback: Callable[[], bool]) -> None:
-    """Call `callback` each time the descriptor is readable, until it returns False or raises, which is raised here."""
-    loop = running_loop()
+async def when_readable(loop: asyncio.AbstractEventLoop | None, descriptor: int, callback: Callable[[], bool]) -> None:
+    """Call `callback` each time the descriptor is readable, until it returns False or raises, which is raised here.
+
+    `loop` is the running one; None: trio's.
+    """
     if loop is not None:
         await _when_readable_asyncio(loop, descriptor, callback)
         return
@@ -98,4 +98,5 @@ async def _when_readable_asyncio(loop: asyncio.AbstractEventLoop, descriptor: in
     try:
         await over
     finally:
-        loop.remove_reader(descriptor)
+        if not loop.is_closed():
+            loop.remove_reader(descriptor)

@@ -1,4 +1,4 @@
-"""What callers and the pool's own tasks wait for."""
+"""One-shot events that callers and the pool's own tasks wait for."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ __all__ = ["Signal"]
 
 
 class Signal:
-    """What `anyio.Event` is, for one loop and one thread."""
+    """What `anyio.Event` is, for the one loop and thread of a pool."""
 
     is_set = False
-    futures: tuple[asyncio.Future[None], ...] = ()  # of those who wait, where the loop is asyncio's
-    event: anyio.Event | None = None  # elsewhere
+    futures: tuple[asyncio.Future[None], ...] = ()  # of the waiting tasks, where the loop is asyncio's
+    event: anyio.Event | None = None  # what tasks wait for on trio
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self.loop = loop  # the pool's; None: trio's
 
     def set(self) -> None:
-        """Let everybody who waits go on."""
+        """Wake every waiting task."""
         self.is_set = True
         for future in self.futures:
             if not future.done():  # else its waiter was cancelled

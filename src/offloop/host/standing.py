@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from ..errors import InternalError
+from ..errors import InternalError, OffloopError, PoolClosed
 
 __all__ = ["Standing", "Turn"]
 
@@ -36,4 +36,15 @@ class Standing:
             InternalError: one has.
         """
         if self.defect is not None:
-            raise InternalError(f"{type(self.defect).__name__}: {self.defect}") from self.defect
+            raise self.error() from self.defect
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether what ended the decisions is a KeyboardInterrupt or the like, and no defect."""
+        return self.defect is not None and not isinstance(self.defect, Exception)
+
+    def error(self) -> OffloopError:
+        """Why nothing is decided any more, as callers are told of it."""
+        if self.was_interrupted:
+            return PoolClosed(f"the pool was ended by {type(self.defect).__name__}")
+        return InternalError(f"{type(self.defect).__name__}: {self.defect}")

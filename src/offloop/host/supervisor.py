@@ -5,8 +5,9 @@ Which event is next, and that nothing comes between it and its commands, is the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from copy import copy
 from functools import partial
 from itertools import count
 from operator import index
@@ -38,7 +39,6 @@ from ..core.commands import (
 from ..core.core_settings import CoreSettings
 from ..core.events import (
     BlocksReturned,
-    CloseRequested,
     GrowthRequested,
     InputAbandoned,
     InputCompleted,
@@ -51,7 +51,7 @@ from ..core.events import (
 from ..core.phase import Phase
 from ..core.pool_state import PoolState
 from ..core.tasks import Completed
-from ..errors import InternalError, MemoryLimitExceeded, OffloopError, PoolClosed, PoolMisused, WorkerDied
+from ..errors import MemoryLimitExceeded, OffloopError, PoolClosed, WorkerDied
 from ..wire.handles import WrittenTo
 from . import forks
 from .chronicle import Chronicle
@@ -60,6 +60,7 @@ from .errands import Errands
 from .exports import Exports
 from .home import Home
 from .host_settings import HostSettings
+from .lifecycle import Lifecycle
 from .milestones import Milestones
 from .output_delivery import OutputDelivery
 from .pager import Pager
@@ -81,20 +82,24 @@ class Supervisor:
 
     def __init__(self, core_settings: CoreSettings, settings: HostSettings) -> None:
         self.home = Home()
+        loop = self.home.loop
         self.core = PoolState(core_settings)
         self.settings = settings
         self.segments: dict[int, Segment] = {}
         self.exports = Exports()
-        self.errands = Errands()
         self.standing = Standing()
-        self.milestones = Milestones(self.core, self.standing)
-        self.chronicle = Chronicle(self.core.journal)
+        self.milestones = Milestones(self.core, self.standing, loop)
+        self._lifecycle = Lifecycle(self)
+        self.close = self._lifecycle.close
+        self.abort = self._lifecycle.abort
+        self.errands = Errands(loop, self._lifecycle)
+        self.chronicle = Chronicle(self.core.journal, loop)
         self._pager = Pager(self.segments, self.errands, lambda: self._turns.tell_results())  # noqa: PLW0108 (made below)
         self._workers: dict[int, WorkerHost] = {}
         self._abandoned: list[WorkerHost] = []  # killed and not dead; perhaps dead by now
         self._inputs: dict[int, InputTicket] = {}
         self._numbers = count(1)
-        self._clock = clock()
+        self._clock = clock(loop)
         self._opening_error: OffloopError | None = None
         carry_out: dict[type, Callable[[Any], None]] = {
             StartWorker: self._start_worker,
@@ -117,14 +122,15 @@ class Supervisor:
             self.exports,
             self.chronicle,
             self.milestones,
+            loop,
             carry_out=carry_out,
             abandon_input=self.abandon_input,
-            fail=self._fail,
+            fail=self.fail,
         )
         self.apply = self._turns.apply
         self._watch_memory = partial(watch_memory, self.core, self.apply, settings.memory_pressure)
         self.collect_returns = self._turns.collect_returns
-        self._desk = Desk(self.apply, self._result_view)
+        self._desk = Desk(self.apply, self._result_view, loop)
         carry_out[SettleTask] = self._desk.settle
         self.outputs = OutputDelivery(self.errands, self._workers, self.apply)
         carry_out |= {OpenOutput: self.outputs.open, SendFile: self.outputs.send}
@@ -132,40 +138,31 @@ class Supervisor:
         self.submit = self._desk.submit
         forks.watch(self)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncGenerator[None]:
-        """Workers are up inside, and dead, reaped and forgotten afterwards, however the block ends.
+    async def open(self) -> None:
+        """Make the inbox and start the workers. If that fails, or is cancelled, all is ended before the error is raised.
 
         Raises:
             WorkerDied: no worker could be started.
-            InternalError: a defect of ours; the block was cancelled because of it.
-            PoolMisused: it is left in another task than the one that entered it.
+            PoolClosed: the pool was closed meanwhile.
+            InternalError: a defect of ours.
         """
-        body_error: BaseException | None = None
-        misused: PoolMisused | None = None
+        for errand in (self._keep_time, self._hear_of_returns, self._watch_memory, self.errands.loop_budget.refill):
+            self.errands.run(errand, until_closed=True)
         try:
-            async with anyio.create_task_group() as task_group:
-                self.errands.open(task_group, self._keep_time, self._hear_of_returns, self._watch_memory)
-                try:
-                    await self._open()
-                    yield
-                except anyio.get_cancelled_exc_class():
-                    raise
-                except BaseException as error:
-                    body_error = error  # kept out of the group, which would wrap it
-                finally:
-                    await self._close()
-                    misused = self.home.maybe_other_task()
-        except* Exception as defects:  # not the body's: only our own tasks' can come here
-            if not self.home.forked and misused is None:  # else of tasks that are half the parent's, or of another task's scope
-                self.standing.fail(defects)
-        finally:
-            self._release_memory()
-            self.chronicle.close()
-        self.standing.check_sound()
-        error = body_error or misused
-        if error is not None:
-            raise error
+            await self._open()
+        except BaseException:
+            await self.close()
+            raise
+
+    @property
+    def workers(self) -> Collection[WorkerHost]:
+        """Every worker that has a process, or is about to."""
+        return (*self._workers.values(), *self._abandoned)
+
+    def leave_abandoned(self) -> None:
+        """Wait no longer for workers that were killed and have not ended."""
+        for worker in self._abandoned:
+            worker.leave()
 
     @property
     def inbox(self) -> Segment:
@@ -214,7 +211,8 @@ class Supervisor:
         self.apply(InputCompleted(block.generation, nbytes))
 
     def _new_input_ticket(self, nbytes: int) -> InputTicket:
-        ticket = InputTicket(next(self._numbers), index(nbytes))  # a caller's integer may be numpy's, which overflows
+        # index: a caller's integer may be numpy's, which overflows
+        ticket = InputTicket(next(self._numbers), index(nbytes), self.home.loop)
         self._inputs[ticket.input_id] = ticket
         return ticket
 
@@ -235,8 +233,7 @@ class Supervisor:
             raise MemoryLimitExceeded(
                 ticket.nbytes, max(self.core.settings.inbox_nbytes - used, 0), limited_by="what is free now"
             )
-        if ticket.error is not None:
-            raise ticket.error
+        ticket.check()
 
     def abandon_input(self, ticket: InputTicket) -> None:
         """Give up a request, or the block that came of it."""
@@ -267,14 +264,14 @@ class Supervisor:
         self.apply(PoolStarted())
         await self.milestones.opened.wait()
         if self._opening_error is not None:
-            raise self._opening_error
+            raise copy(self._opening_error)  # what is kept here must not refer to its traceback
         if self.core.phase is Phase.CLOSING:
             raise PoolClosed("the pool was closed while it was opening")
 
     async def _keep_time(self) -> None:
         turns = self._turns
         while self.standing.turn is not Turn.OVER:  # else nothing is decided, and it is always time
-            turns.rearm = Signal()
+            turns.rearm = Signal(self.home.loop)
             turns.armed_for = self.core.wake_at
             with anyio.CancelScope(deadline=turns.armed_for):
                 await turns.rearm.wait()
@@ -287,47 +284,48 @@ class Supervisor:
             self.collect_returns()
             return True
 
-        await when_readable(self.exports.wake_fd, hear)
-
-    async def _close(self) -> None:
-        try:
-            if self.standing.turn is not Turn.OVER and INBOX_ID in self.segments:
-                self.apply(CloseRequested())
-                await self.milestones.gone.wait_whatever_happens()
-        finally:
-            for worker in self._abandoned:
-                worker.leave()
-            self.errands.close()
+        await when_readable(self.home.loop, self.exports.wake_fd, hear)
 
     def _make_inbox(self) -> None:
         self.segments[INBOX_ID] = Segment(
             self.core.settings.inbox_addresses_nbytes or self.core.settings.inbox_nbytes, workers_write=False
         )
 
-    def _release_memory(self) -> None:
-        for segment in self.segments.values():
-            segment.close()
-        self.segments.clear()
-        self.exports.close()
-        self.core.arena.drop_segment(INBOX_ID)
+    def release(self) -> None:
+        """Give up memory and descriptors, when no task of the pool's own is left. Views that exist stay valid.
 
-    def _fail(self, error: BaseException) -> None:
-        """A defect of ours: no decision can be trusted any more. Everybody is told and everything ends."""
+        May be called again after a KeyboardInterrupt in the middle of it.
+        """
+        for worker in self.workers:
+            worker.close()
+        while self.segments:
+            self.segments.popitem()[1].close()
+        self.exports.close()
+        self.chronicle.close()
+        with suppress(KeyError):  # it was dropped before
+            self.core.arena.drop_segment(INBOX_ID)
+
+    def fail(self, error: BaseException) -> None:
+        """End everything after a defect of ours, because no decision can be trusted any more. Every waiting caller is told."""
         self.standing.fail(error)
-        told = InternalError(f"{type(error).__name__}: {error}")
-        self._desk.tell_all(told)
-        for ticket in self._inputs.values():
-            ticket.refuse(told)
         for worker in self._workers.values():
             worker.kill()
             worker.leave(self.core.settings.kill_timeout_s)
+        self.tell_all(self.standing.error())
+
+    def tell_all(self, error: OffloopError) -> None:
+        """Decide nothing any more, and give every caller that still waits this error."""
+        self.standing.turn = Turn.OVER
+        self._desk.tell_all(error)
+        for ticket in self._inputs.values():
+            if not ticket.is_set:
+                ticket.refuse(error)
         self.milestones.give_up()
-        self.errands.cancel_all()
 
     # Commands
 
     def _start_worker(self, command: StartWorker) -> None:
-        worker = self._workers[command.slot] = WorkerHost(command, self, self.errands.own_threads)
+        worker = self._workers[command.slot] = WorkerHost(command, self, self.errands.own_threads, self.home.loop)
         self.errands.run(worker.serve)
 
     def _send(self, command: Send) -> None:
@@ -346,7 +344,7 @@ class Supervisor:
 
         async def identify() -> None:
             digest: bytes | None = None
-            with anyio.CancelScope(shield=True), suppress(RuntimeError):  # the system has no thread to give: unknown, then
+            with suppress(RuntimeError):  # the system has no thread to give: unknown, then
                 digest = await anyio.to_thread.run_sync(
                     inbox.digest, source.offset, source.nbytes, limiter=self.errands.own_threads
                 )
@@ -355,11 +353,12 @@ class Supervisor:
         self.errands.run(identify)
 
     def _provide_input(self, command: ProvideInput) -> None:
-        ticket = self._inputs.pop(command.input_id, None)
+        ticket = self._inputs.get(command.input_id)
         if ticket is None:  # abandoned: that event is behind the one that freed this block
             self.apply(BlocksReturned((command.block.generation,)))
         else:
             ticket.provide(command.block)
+            del self._inputs[command.input_id]
 
     def _confirm_growth(self, command: ConfirmGrowth) -> None:
         ticket = self._inputs.pop(command.input_id, None)
@@ -367,9 +366,10 @@ class Supervisor:
             ticket.set()
 
     def _refuse_input(self, command: RefuseInput) -> None:
-        ticket = self._inputs.pop(command.input_id, None)
+        ticket = self._inputs.get(command.input_id)
         if ticket is not None:  # else abandoned, as above
             ticket.refuse(command.error)
+            del self._inputs[command.input_id]
 
     def _result_view(self, outcome: Completed, block: Block) -> memoryview:
         assert not isinstance(outcome.output, WrittenTo)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from copy import copy
+
 from ..core.blocks import Block
 from ..core.tasks import Completed
 from ..errors import OffloopError
@@ -16,6 +19,11 @@ class TaskTicket(Signal):
     settled = False
     outcome: Completed | OffloopError | None = None
     view: memoryview | None = None  # the result's memory, read-only
+
+    def take_outcome(self) -> Completed | OffloopError | None:
+        """The outcome, which the ticket no longer refers to: an error's traceback may refer to the ticket."""
+        outcome, self.outcome = self.outcome, None
+        return outcome
 
     def settle(self, outcome: Completed | OffloopError | None, view: memoryview | None) -> None:
         self.settled = True
@@ -34,9 +42,10 @@ class InputTicket(Signal):
     """A block of the inbox; set once there is room and pages for it, or never will be."""
 
     block: Block | None = None
-    error: OffloopError | None = None
+    _error: OffloopError | None = None  # as it was told, and never raised
 
-    def __init__(self, input_id: int, nbytes: int) -> None:
+    def __init__(self, input_id: int, nbytes: int, loop: asyncio.AbstractEventLoop | None) -> None:
+        super().__init__(loop)
         self.input_id = input_id
         self.nbytes = nbytes
 
@@ -45,5 +54,10 @@ class InputTicket(Signal):
         self.set()
 
     def refuse(self, error: OffloopError) -> None:
-        self.error = error
+        self._error = error
         self.set()
+
+    def check(self) -> None:
+        """Raise the error with which the request was refused, if it was: a copy, so that nothing here holds its traceback."""
+        if self._error is not None:
+            raise copy(self._error)

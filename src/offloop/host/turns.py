@@ -7,6 +7,7 @@ comes while another event is decided on (a handler of the log causes one, a view
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from math import inf
@@ -40,13 +41,14 @@ class Turns:
         exports: Exports,
         chronicle: Chronicle,
         milestones: Milestones,
+        loop: asyncio.AbstractEventLoop | None,
         *,
         carry_out: dict[type, Callable[[Any], None]],
         abandon_input: Callable[[InputTicket], None],
         fail: Callable[[BaseException], None],
     ) -> None:
         self.armed_for = inf  # when the timer will wake by itself...
-        self.rearm = Signal()  # ...unless it is set before
+        self.rearm = Signal(loop)  # ...unless it is set before
         self._core = core
         self._standing = standing
         self._pager = pager
@@ -56,7 +58,7 @@ class Turns:
         self._carry_out = carry_out  # by the type of the command
         self._abandon_input = abandon_input
         self._fail = fail
-        self._clock = clock()
+        self._clock = clock(loop)
         self._events: deque[Event] = deque()
 
     def apply(self, event: Event) -> None:
@@ -65,15 +67,14 @@ class Turns:
         if standing.turn is not _FREE:
             self._events.append(event)
             return
-        standing.turn = _TAKEN
-        try:
+        try:  # a KeyboardInterrupt may come between any two lines
+            standing.turn = _TAKEN
             self._decide_on(event)
+            standing.turn = _FREE
         except BaseException as error:
             self._fail(error)
             if not isinstance(error, Exception):
                 raise
-        else:
-            standing.turn = _FREE
 
     def collect_returns(self) -> None:
         """Take back what views and forgotten buffers have returned since the last event."""

@@ -1,12 +1,15 @@
-"""One worker process from its start to its burial: spawned, configured, listened to, reaped."""
+"""One worker process from its start to its end: spawned, configured, listened to, reaped."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from functools import partial
+from math import inf
+from time import monotonic
 from typing import Protocol
 
 import anyio
@@ -30,6 +33,7 @@ from ..wire.status import STATUS_NBYTES, Status, read_status
 from .channel import LOAD_LIMIT_S, STALL_LIMIT_S, Channel
 from .host_settings import HostSettings
 from .launcher import LaunchedWorker
+from .readiness import clock
 from .segments import Segment
 from .start_failure import why_not_started
 from .user_log import UserLog
@@ -50,19 +54,28 @@ class _Host(Protocol):
     settings: HostSettings
 
     def apply(self, event: Event) -> None: ...
+    def abort(self) -> None: ...
 
 
 class _State(Enum):
     STARTING = "starting"  # a thread makes its outbox and starts its process
     RUNNING = "running"
     ABANDONED = "abandoned"  # it was killed and is not dead: it has no slot any more, and only its end is waited for
+    ENDING = "ending"  # its loop ends: it was killed, and is reaped without the loop
     ENDED = "ended"  # it is dead, or never was
 
 
 class WorkerHost:
     """Owns the descriptors of one process. Messages that are sent before it runs are kept for it."""
 
-    def __init__(self, command: StartWorker, supervisor: _Host, threads: anyio.CapacityLimiter) -> None:
+    def __init__(
+        self,
+        command: StartWorker,
+        supervisor: _Host,
+        threads: anyio.CapacityLimiter,
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        self._loop = loop
         self._slot = command.slot
         self._outbox_id = command.outbox_id
         self._outbox_nbytes = command.outbox_nbytes
@@ -73,10 +86,12 @@ class WorkerHost:
         self._channel: Channel | None = None  # None: it does not run yet
         self._log: WorkerLog | None = None
         self._process: LaunchedWorker | None = None
-        self._scope = anyio.CancelScope(shield=True)
+        self._clock = clock(loop)
+        self._leave_at = inf  # when the process is no longer waited for
+        self._scope: anyio.CancelScope | None = None  # None: it is not served yet
         self._condemned = False  # killed before there was a process to kill
         self._state = _State.STARTING
-        self._starting = threading.Lock()  # held while a process comes into being for us, or while its slot is given up
+        self._starting = threading.RLock()  # held while a process comes into being for us, or while its slot is given up
 
     def send(self, message: FromSupervisor) -> None:
         """Send to the worker, now or as soon as it runs."""
@@ -120,20 +135,38 @@ class WorkerHost:
 
     def leave(self, after_s: float = 0.0) -> None:
         """Wait for the process no longer than that; what ends it later is a thread."""
-        self._scope.deadline = anyio.current_time() + after_s
+        self._leave_at = self._clock() + after_s
+        if self._scope is not None:
+            self._scope.deadline = self._leave_at
+
+    def reap(self, deadline: float) -> int | None:
+        """After `kill`: wait for the process's death until then, without the loop. Returns the exit code if there is one."""
+        with self._starting:
+            if self._state in (_State.STARTING, _State.RUNNING):
+                self._state = _State.ENDING
+        if self._process is None:
+            return None
+        left_s = 0.0 if self._state is _State.ABANDONED else max(deadline - monotonic(), 0.0)
+        return self._process.reap(left_s)
+
+    def end(self, deadline: float) -> None:
+        """As `reap`, and report it. In the loop's thread; may be called again after a KeyboardInterrupt in the middle of it."""
+        exit_code = self.reap(deadline)
+        if self._state is _State.ABANDONED:
+            self._report_late_end()
+        elif self._state is _State.ENDING:
+            self._report_end(exit_code, reason="the event loop ended" if self._process is None else None)
 
     async def serve(self) -> None:
         """Run the worker and report what happens to it; `WorkerReaped` is the last event, unless it was abandoned.
 
-        Not cancellable from outside: it ends when the process does, or with `leave`.
+        It ends when the process does, or with `leave`. If it is cancelled from outside, the process is for `end` and `close`.
         """
-        try:
-            with self._scope:
-                await self._serve()
-        finally:
-            self._close()
+        with anyio.CancelScope(deadline=self._leave_at) as self._scope:
+            await self._serve()
+        self.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
         """Close the descriptors of the process, if there is one. One that is not dead is reaped by a thread, once it is."""
         process, self._process = self._process, None
         if process is None:
@@ -152,9 +185,10 @@ class WorkerHost:
             started = why_not_started(error)
         if self._state is _State.ABANDONED:
             self._report_late_end()
+        elif self._state is not _State.STARTING:
+            return
         elif isinstance(started, str):
-            self._state = _State.ENDED
-            self._supervisor.apply(WorkerReaped(self._slot, None, reason=f"it could not be started: {started}"))
+            self._report_end(None, reason=f"it could not be started: {started}")
         else:
             self._state = _State.RUNNING
             await self._attend(started)
@@ -171,40 +205,60 @@ class WorkerHost:
             outbox.fetch(0, STATUS_NBYTES)
             process = self._supervisor.settings.launch(segments[INBOX_ID].worker_fd, outbox.worker_fd)
         except Exception as error:  # no memory, no descriptor, no interpreter: the slot must hear of it
-            return why_not_started(error)
+            process = why_not_started(error)
         with self._starting:
             if self._state is _State.STARTING:
-                self._process = process
+                self._process = None if isinstance(process, str) else process
                 return process
-        process.kill()  # the slot was given up meanwhile
-        process.reap(_LATE_REAP_LIMIT_S)
-        process.close()
+        self._end_late_start(process)
         return "its slot was given up"
 
+    def _end_late_start(self, process: LaunchedWorker | str) -> None:
+        """In the starting thread: the slot was given up meanwhile, or the pool was ended."""
+        if not isinstance(process, str):
+            process.kill()
+            process.reap(_LATE_REAP_LIMIT_S)
+            process.close()
+        if self._state is not _State.ABANDONED:  # else its outbox is dropped when its end is reported
+            outbox = self._supervisor.segments.pop(self._outbox_id, None)
+            if outbox is not None:
+                outbox.close()
+
     async def _attend(self, process: LaunchedWorker) -> None:
-        channel = self._channel = Channel(process.channel, STALL_LIMIT_S)
-        log = self._log = WorkerLog(self._slot, process.log_fd)
+        channel = self._channel = Channel(process.channel, STALL_LIMIT_S, self._loop)
+        log = self._log = WorkerLog(self._slot, process.log_fd, self._loop)
         self._supervisor.apply(WorkerSpawned(self._slot, process.pid))
         channel.send(self._configuration())
         for message in self._unsent:
             channel.send(message)
         if self._condemned:
             process.kill()
-        exit_code: int | None = None
+        reaped, exit_code = False, None
         async with anyio.create_task_group() as task_group:
             for work in (channel.write_unsent, channel.time_frames, partial(self._listen, channel)):
                 task_group.start_soon(self._hold_to_account, work)
             task_group.start_soon(log.drain)
             exit_code = await process.wait(self._threads)
+            reaped = True
             task_group.cancel_scope.cancel()
-        if self._state is _State.ABANDONED:
+        if not reaped:
+            self._supervisor.abort()  # one of these tasks was cancelled from outside, and took the others along
+        elif self._state is _State.ABANDONED:
             self._report_late_end()
-            return
-        log.drain_rest()
-        last_words = _last_words(channel)
-        status = self._last_status()
+        elif self._state is _State.RUNNING:
+            self._report_end(exit_code)
+
+    def _report_end(self, exit_code: int | None, *, reason: str | None = None) -> None:
+        """Tell the core that no process is left, with all that the worker had said."""
         self._state = _State.ENDED
-        self._supervisor.apply(WorkerReaped(self._slot, exit_code, status=status, stderr_tail=log.tail, last_words=last_words))
+        if self._log is None or self._channel is None:
+            self._supervisor.apply(WorkerReaped(self._slot, exit_code, reason=reason))
+            return
+        self._log.drain_rest()
+        last_words, status, tail = _last_words(self._channel), self._last_status(), self._log.tail
+        self._supervisor.apply(
+            WorkerReaped(self._slot, exit_code, reason=reason, status=status, stderr_tail=tail, last_words=last_words)
+        )
 
     def _report_late_end(self) -> None:
         self._state = _State.ENDED

@@ -10,6 +10,7 @@ the pipe when the next task is sent is of those before. `begin_task` notes the p
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -43,7 +44,8 @@ _PAUSE_S = 0.025  # between bursts, which makes it 40 MiB a second and 2 % of th
 class WorkerLog:
     """Drains one worker's output."""
 
-    def __init__(self, slot: int, descriptor: int) -> None:
+    def __init__(self, slot: int, descriptor: int, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._loop = loop  # the running one; None: trio's
         self._slot = slot
         self._fd = descriptor
         self._tail = b""
@@ -79,7 +81,7 @@ class WorkerLog:
         """Read until the worker and all that inherited its output have closed it."""
         while True:
             self._burst_left = _BURST_NBYTES
-            await when_readable(self._fd, self._drain_burst)
+            await when_readable(self._loop, self._fd, self._drain_burst)
             if self._ended:
                 return
             await anyio.sleep(_PAUSE_S)

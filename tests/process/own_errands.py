@@ -1,0 +1,29 @@
+"""A pool's background tasks, for tests without a pool."""
+
+from __future__ import annotations
+
+from offloop.host.errands import Errands
+from offloop.host.event_loop import find_asyncio_loop
+
+__all__ = ["errands"]
+
+
+class _Watcher:
+    """None of these tasks is cancelled, and none fails."""
+
+    def task_cancelled(self) -> None:
+        raise AssertionError
+
+    def task_disposed(self) -> None:
+        raise AssertionError
+
+    def task_failed(self, error: BaseException) -> None:
+        raise AssertionError from error
+
+    def all_tasks_ended(self) -> None:
+        raise AssertionError
+
+
+def errands() -> Errands:
+    """Of the running loop."""
+    return Errands(find_asyncio_loop(), _Watcher())
