@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from itertools import accumulate
 from math import inf
+from typing import Any
 
 import msgspec
 
@@ -44,6 +45,10 @@ class Histogram(msgspec.Struct, frozen=True, kw_only=True):
         to 4,096 and down to a microsecond); else those of the bucket in which `seconds` lies are left out."""
         place = bisect_right(self.buckets, seconds, key=lambda bucket: bucket[0])
         return self.buckets[place - 1][1] if place else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON types; `buckets` is a list of [bound in seconds, number below it]."""
+        return msgspec.to_builtins(self)
 
     def __sub__(self, earlier: Histogram) -> Histogram:
         """What came after `earlier`, a histogram of the same pool and the same thing.

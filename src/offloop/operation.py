@@ -57,6 +57,10 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     pages: int | None = None  # frames of an animation, pages of a document, where the header tells
     progressive: bool | None = None  # coded in several passes over the whole picture (progressive JPEG, interlaced PNG)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON types, those of a plugin's subclass too."""
+        return msgspec.to_builtins(self)
+
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """What operations are likely to take in a worker. The pool corrects it by what tasks of the same kind really took."""

@@ -41,6 +41,10 @@ class Timings(msgspec.Struct, frozen=True):
         """Seconds of work."""
         return self.finished - self.started
 
+    def to_dict(self) -> dict[str, float]:
+        """The three times, `waited` and `ran`, in seconds, as plain JSON types."""
+        return {**msgspec.to_builtins(self), "waited": self.waited, "ran": self.ran}
+
 
 class Info(Mapping[str, Any]):
     """What the plugin says of a result, by key or by attribute: `result.info.width`."""
@@ -49,6 +53,10 @@ class Info(Mapping[str, Any]):
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entries as plain JSON types."""
+        return msgspec.to_builtins(dict(self._values))
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -59,6 +60,10 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     would_have_waited: int  # tasks, with admission="shadow": that would have waited for memory
     would_have_been_refused: int  # and that would never have fitted
     leases: dict[str, int]  # who holds blocks: "caller", "task", "worker", "reader", "standing", "reservation"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON types, histograms as by `Histogram.to_dict`; for `json.dumps` and JSON responses."""
+        return msgspec.to_builtins(self, str_keys=True)
 
 
 def snapshot(core: PoolState) -> Statistics:
