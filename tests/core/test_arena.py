@@ -311,3 +311,10 @@ def test_undo_after_the_segment_was_dropped_leaves_nothing_behind() -> None:
 
 def test_the_largest_block_that_a_segment_could_hold_is_known() -> None:
     assert arena_of(inbox_pages=12).segment_nbytes(INBOX_ID) == 12 * P
+
+
+@pytest.mark.parametrize("holder", [holder for holder in Holder if holder is not Holder.RESERVATION])
+def test_an_error_can_name_every_kind_of_holder(holder: Holder) -> None:
+    arena = Arena(1 << 20, 1 << 20)
+    assert arena.allocate(INBOX_ID, 4096, holder, 1) is not None
+    assert "have 4,096 bytes" in arena.holders()

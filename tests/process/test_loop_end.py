@@ -198,7 +198,7 @@ async def main():
             "running": pool.run(b"", [Wait(60)], timeout=None),
             "waiting": pool.run(b"abc", [Echo()]),
             "for memory": pool.buffer(2 * 1024 * 1024).ready(),
-            "for workers": pool.resize(3),
+            "for workers": pool.resize(12),  # their starts take several times as long as the pause below
         }
         tasks = [asyncio.create_task(say(what, call)) for what, call in calls.items()]
         await asyncio.sleep(0.1)

@@ -956,7 +956,8 @@ class PoolMachine(RuleBasedStateMachine):
                 continue
             if self.at_rest:
                 break
-            assert self.core.wake_at < math.inf, "something is missing, and nothing will bring it"
+            missing = (self.inputs, self.growths, self.wanted, snapshot(self.core).workers)
+            assert self.core.wake_at < math.inf, f"something is missing, and nothing will bring it: {missing}"
             self.let_time_pass(max(self.core.wake_at - self.now, 0.001))
             assert self.now - begun < 300.0
         else:
@@ -969,7 +970,9 @@ class PoolMachine(RuleBasedStateMachine):
 
     @property
     def at_rest(self) -> bool:
-        """Whether nothing is missing: so many workers as are wanted are at work, and starts are free."""
+        """Whether nothing is missing: no source waits for memory, all workers that are wanted are idle, and starts are free."""
+        if self.inputs or self.growths:
+            return False
         wanted = self.wanted
         s = snapshot(self.core)
         if s.workers == {"idle": wanted} and not any(slot.worn for slot in self.core.crew):

@@ -24,6 +24,7 @@ _KINDS = {
     Holder.TASK: "sources of tasks",
     Holder.READER: "sources that are looked at",
     Holder.WORKER: "blocks of running tasks",
+    Holder.ABANDONED: "blocks of workers that cannot be killed",
     Holder.STANDING: "blocks of idle workers",
     Holder.RESERVATION: "blocks without pages yet",
 }

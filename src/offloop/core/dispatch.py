@@ -135,7 +135,7 @@ class Dispatch:
             self.spent_a_worker = True
         task.dispatches += 1
         task.dispatched_at = now
-        task.memory_wait_s = 0.0
+        task.memory_wait_s, task.memory_wait_since = 0.0, None  # its last worker may have died while it waited
         if task.steady_cost_s >= _LARGE_S:
             self.wanted_helpers = max(self.wanted_helpers, 1)
         elif now - task.prepared_at > _PATIENCE_S and self.crew.full and self.queue:

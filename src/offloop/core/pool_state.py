@@ -142,6 +142,8 @@ class PoolState(Parts):
         event = TIMER_EVENTS[slot.state]
         if event is WorkerEvent.ABANDONED:
             self.crew.set_timer(slot, None)  # the host's answer follows in the same turn
+            if slot.task is not None:
+                self.supply.withdraw(slot.task)  # because nothing may be sent to the worker any more
             return [AbandonWorker(slot.index)]
         if event is WorkerEvent.DEADLINE_EXPIRED:
             assert slot.task is not None
@@ -164,7 +166,7 @@ class PoolState(Parts):
         return []
 
     def _on_pages_reserved(self, event: PagesReserved, now: float) -> list[Command]:
-        return self._let_clocks_go_on(self.supply.pages_reserved(event.reservation), now)
+        return self._let_clocks_go_on(self.supply.pages_reserved(event.reservation, now), now)
 
     def _on_pages_refused(self, event: PagesRefused, now: float) -> list[Command]:
         self.supply.pages_refused(event.reservation, event.free_bytes, now)

@@ -22,7 +22,7 @@ class Stall:
 
     def memory_moved(self, now: float) -> None:
         """Memory came back, or a wait for it was met."""
-        self._moved_at = now
+        self._moved_at = max(self._moved_at, now)
 
     def gave_up(self, now: float) -> None:
         """A wait ended with an error."""

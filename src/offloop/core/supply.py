@@ -170,12 +170,13 @@ class Supply:
         self.needs.pop(task.task_id, None)
         task.needed_bytes = None
 
-    def pages_reserved(self, reservation: Reservation) -> list[Command]:
+    def pages_reserved(self, reservation: Reservation, now: float = 0.0) -> list[Command]:
         """The pages are there: the request that waited for them gets the block."""
         block = reservation.block
         commands = self._input_queue.pages_reserved(block)
         granted = self._granting.pop(block.generation, None)
         if granted is not None:
+            self._stall.memory_moved(now)
             commands += self._hand_over(block, granted[0])
         self._priming.discard(block.segment_id)
         self._arena.release(block, Lease(Holder.RESERVATION, block.generation))
@@ -260,10 +261,10 @@ class Supply:
             if spans := self.trim():
                 commands.append(GivePagesBack(spans))
             del self.needs[task.task_id]
-            self._stall.memory_moved(now)
             block, reservation = cut
             task.granted.append(block)
             if reservation is None:
+                self._stall.memory_moved(now)  # not before there are pages: the system may refuse them again and again
                 commands += self._hand_over(block, need)
             else:
                 self._granting[block.generation] = (need, counted)
