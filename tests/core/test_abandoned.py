@@ -77,16 +77,16 @@ def test_what_it_may_still_write_to_is_not_reused_before_it_is_dead() -> None:
     assert (pool.statistics.memory_used_bytes, pool.statistics.leases["abandoned"]) == (0, 0)
 
 
-def test_a_block_whose_pages_are_fetched_when_it_is_given_up_comes_back_with_the_others() -> None:
+def test_a_block_of_which_the_worker_was_not_told_yet_comes_back_when_its_pages_are_there() -> None:
     pool = PoolScript().opened()
     pool.run(1, timeout_s=1.0)
     (reservation,) = reservations(pool.need(1, 1 * MIB))
     pool.tell(WorkerExited(0))
     frozen(pool, killed_at=0.0)
     assert of_type(pool.reserved(reservation), FetchPages) == []
-    assert pool.statistics.leases["abandoned"] == 1
-    pool.tell(AbandonedWorkerExited(1))
+    assert pool.statistics.leases["abandoned"] == 0
     assert pool.statistics.memory_used_bytes == 0
+    pool.tell(AbandonedWorkerExited(1))
 
 
 def test_its_private_memory_stays_in_the_budget() -> None:

@@ -383,6 +383,8 @@ class PoolMachine(RuleBasedStateMachine):
         retries: int,
     ) -> None:
         held = self.held[source] if 0 <= source < len(self.held) else None
+        if held is not None and any(held[0] is block for block, _ in self.growths.values()):
+            held = None  # a stream that still comes in is no source yet
         if (
             held is not None
             and held[0].segment_id != INBOX_ID

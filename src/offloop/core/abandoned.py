@@ -40,7 +40,7 @@ class AbandonedWorkers:
         """The slot's process is given up. To be called before its task is settled: its grants are held from now on."""
         assert slot.outbox_id is not None
         granted = slot.task.granted if slot.task is not None else []
-        blocks = tuple(block for block in (slot.standing, *granted) if block is not None)
+        blocks = tuple(block for block in (slot.standing, *granted) if block is not None and not _is_reserving(block))
         for block in blocks:
             self._arena.take(block, Lease(Holder.ABANDONED, slot.outbox_id))
         private_bytes = slot.idle_bytes + (0 if slot.task is None else slot.task.charged_bytes)
@@ -54,3 +54,8 @@ class AbandonedWorkers:
         for block in process.blocks:
             self._arena.release(block, Lease(Holder.ABANDONED, outbox_id))
         return DropOutbox(outbox_id, self._arena.drop_segment(outbox_id))
+
+
+def _is_reserving(block: Block) -> bool:
+    """Whether the pages of a block are still being reserved, so that the worker was never told of the block."""
+    return Lease(Holder.RESERVATION, block.generation) in block.leases
