@@ -73,7 +73,7 @@ class BareWorker:
         started = perf_counter()
         process = spawn(self._inbox.worker_fd, self._outbox.worker_fd)
         channel = process.channel
-        channel.sendall(encode_frame(Configure(0, MIB, MIB, self._registry.references)))
+        channel.sendall(encode_frame(Configure(0, MIB, MIB, self._registry.sources)))
         assert isinstance(self._receive(channel), Ready)
         ready = perf_counter() - started
         channel.sendall(encode_frame(Run(1, EncodedAt(None), self._registry.stages([Noop()]), None)))
