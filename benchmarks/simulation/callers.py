@@ -36,7 +36,7 @@ class Crowd(msgspec.Struct, frozen=True):
     budget_bytes: int | None = None
 
     def arrivals(self, tasks: int, seed: int) -> Iterator[Arrival]:
-        """What the callers send, whatever the time at which they do."""
+        """The tasks that the callers send. The time of sending has no influence on them."""
         random = Random(seed)
         names, shares = list(self.pictures), [share for share, _ in self.pictures.values()]
         for _ in range(tasks):

@@ -1,4 +1,4 @@
-"""The promise of `quick`: whatever the bytes, a header and an estimate take well under a millisecond of the event loop."""
+"""The promise of `quick`: for any bytes, a header and an estimate take well under a millisecond of the event loop."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class RunClock:
 
     @staticmethod
     def end_wait(task: TaskRecord, now: float) -> None:
-        """The task waits no more, for whatever reason; the wait is no part of what it took."""
+        """The task waits no more. The wait is no part of the duration of its run."""
         if task.memory_wait_since is not None:
             task.memory_wait_s += now - task.memory_wait_since
             task.memory_wait_since = None

@@ -2,7 +2,7 @@
 
 Each waiting tenant has a tag: the virtual time at which its next task would begin if every tenant had a worker of its own, as
 fast as its weight. The lowest tag is next. A task moves the tag of its tenant by its cost over the tenant's weight. So while
-two tenants compete, their shares differ by no more than a task each, whatever the tasks cost.
+two tenants compete, their shares differ by no more than a task each, however different the costs of the tasks are.
 
 The virtual time is the weighted mean of all tags. So it advances by the work charged over the weights of the tenants that share
 it, as in an ideal fair system (generalized processor sharing, Parekh and Gallager, 1993). A tenant that begins to wait gets the

@@ -85,7 +85,7 @@ class TaskRecord(msgspec.Struct, eq=False):
 
     @property
     def steady_cost_s(self) -> float:
-        """Seconds of a worker's time that equal tasks take, the same for all of them whatever the last ones took."""
+        """Seconds of a worker's time that equal tasks take, the same for all of them, however long the last ones took."""
         return self.said_s if self.steady is None else self.said_s * self.steady.now
 
 

@@ -109,7 +109,7 @@ class Errands:
         """Run a function in a thread and return its result.
 
         A caller that is cancelled while it waits for a thread leaves at once, and the function is not run. Once the function
-        has begun, the cancellation is raised when it has ended. Whatever the function raises, `SystemExit` too, reaches this
+        has begun, the cancellation is raised when it has ended. Each exception of the function, `SystemExit` too, reaches this
         caller only. When the system has no thread to give, the function runs here.
 
         It is waited for in a task of its own, because asyncio's `Task.cancel` goes through anyio's shields: the caller would go

@@ -72,7 +72,7 @@ class Lifecycle:
         self._state = _State.RUNNING
         self._closed = Signal(supervisor.home.loop)
         for other in list(_unfinished):
-            other.abandon_if_loop_is_closed()  # closing a loop tells nobody
+            other.abandon_if_loop_is_closed()  # because closing a loop cancels no task
         _unfinished.add(self)
 
     async def close(self) -> None:
@@ -113,7 +113,7 @@ class Lifecycle:
             self.warn_if_forgotten("the event loop ended")
 
     def abandon(self, reason: str) -> None:
-        """As `abort` where the loop does not run, and never will again: the processes are ended, and nobody can be told."""
+        """As `abort` where the loop does not run, and never will again: the processes are ended, and no caller can be told."""
         if self._is_over:
             return
         supervisor = self._supervisor

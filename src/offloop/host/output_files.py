@@ -2,7 +2,7 @@
 
 The server opens the file when the worker has the result, passes the descriptor, and gives the file its name when the worker has
 answered. No worker opens a path. Where the file system has `O_TMPFILE`, the file has no name until then, so nothing is left
-behind, whatever is killed. A name is given by `link` where there was none; a file that is there is replaced by `rename`, for
+behind by a kill. A name is given by `link` where there was none; a file that is there is replaced by `rename`, for
 which the new file has a name of its own (`.offloop-...`) for some microseconds. Elsewhere (NFS, older overlay and FUSE file
 systems) the file has such a name while it is written; the server removes it in the end, but not if the server is killed.
 
@@ -216,7 +216,7 @@ def _link_or_replace(link: str, name: str, directory: int) -> None:
 
 
 def _keep_owner_and_mode(descriptor: int, status: os.stat_result) -> None:
-    """As of the file that is replaced; where the owner cannot be kept, nobody may run it as its owner."""
+    """As of the file that is replaced; without the set-user-ID bits where the owner cannot be kept."""
     mode = stat.S_IMODE(status.st_mode)
     try:
         os.fchown(descriptor, status.st_uid, status.st_gid)

@@ -1,6 +1,6 @@
 """The number of pages or frames of a source, counted without a decoder, and no further than to a limit.
 
-Only formats are counted whose decoders take more than a moment for each page that nobody wants: libwebp's list of frames takes
+Only formats are counted whose decoders take more than a moment for each unused page: libwebp's list of frames takes
 time by the square of their number, and libtiff reads every directory. A file of more other parts than pages is refused as well.
 """
 
