@@ -71,7 +71,6 @@ class Submission:
     async def carry_out_to_file(self, material: Material, output: OutputFile) -> Result:
         """As `carry_out`; the result goes into a file, which has its name when this returns."""
         errands = self._supervisor.errands
-        await errands.in_thread(output.check, limiter=errands.file_threads)
         self._supervisor.outputs.add(self._task_id, output)
         try:
             result = await self.carry_out(material)
@@ -83,7 +82,8 @@ class Submission:
     async def carry_out(self, material: Material) -> Result:
         """Bring the source in, wait for the outcome, and return or raise it."""
         queued = monotonic()
-        spec = self._spec_in_place(material) if self._forecaster is None else None
+        known = self._forecaster is None and self._output is None
+        spec = self._spec_in_place(material) if known else None
         nbytes = _nbytes_if_known(material) if spec is None else 0
         ticket = self._supervisor.submit(self._task_id, spec, nbytes)
         self._held = None  # the task holds its source itself now
@@ -141,6 +141,9 @@ class Submission:
 
     async def _bring_in(self, material: Material, ticket: TaskTicket) -> Placed | None:
         """The source where a worker can read it; None if the task was refused for what it would take."""
+        if self._output is not None:
+            errands = self._supervisor.errands
+            await errands.in_thread(self._output.check, limiter=errands.file_threads)
         material = await self._looked_into(material)
         if isinstance(material, Buffer):
             placed = self._move(material)  # at once: whatever comes, its owner has it no more

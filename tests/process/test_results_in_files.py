@@ -51,7 +51,9 @@ async def test_a_destination_that_makes_no_sense_is_refused_before_the_task_is_r
         with pytest.raises(TaskFailed) as caught:
             await pool_of_one.run(b"", [Exit(1)], to=to)
         assert caught.value.code == "cannot_write"
-    assert pool_of_one.statistics().worker_crashes == 0
+    statistics = pool_of_one.statistics()
+    assert statistics.worker_crashes == 0
+    assert (statistics.submitted, statistics.failed + statistics.refused) == (4, 4), "four were looked for in the file system"
 
 
 async def test_a_directory_that_goes_while_the_task_runs_is_its_error(pool_of_one: Pool, tmp_path: Path) -> None:
@@ -106,6 +108,7 @@ async def test_a_caller_that_leaves_at_any_moment_leaves_a_whole_file_or_none(po
         assert path.name.isdecimal()
         assert path.stat().st_size == len(data)
     assert open_files_in(tmp_path) == []
+    assert pool.statistics().submitted == 20, "those too whose caller left while the destination was looked at"
 
 
 def open_files_in(directory: Path) -> list[str]:
