@@ -18,8 +18,8 @@ server had before it entered its pool. Expected: in (a) the first small result w
 floor, the total at most 1.05 times that of the fastest peer; in (b) a small p95 under 1 s; memory never above the limit, and
 at 600 MiB every panorama refused.
 
-Only a machine that is otherwise idle compares fairly: where Linux shares processors between sessions, a worker of offloop,
-which has one of its own, gets more of a busy one than a peer's. "others" is how many processors the rest of the machine took.
+Only a machine that is otherwise idle compares fairly: where Linux shares CPUs between sessions, a worker of offloop,
+which has one of its own, gets more of a busy one than a peer's. "others" is how many CPUs the rest of the machine took.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Bench:
         small_s = self.alone([(0.0, "small", self.small)] * 50).cpu_s / 50
         large_s = self.alone([(0.0, "large", path) for path in self.mix]).cpu_s / len(self.mix)
         rate = LOAD * WORKERS / (LARGE_SHARE * large_s + (1 - LARGE_SHARE) * small_s)
-        costs = f"{small_s * 1000:.1f} ms of a processor, a large one {large_s:.2f} s"
+        costs = f"{small_s * 1000:.1f} ms of CPU time, a large one {large_s:.2f} s"
         print(f"\nin (c) a small one takes {costs}; {rate:.1f} come a second")
         dice, at_s = random.Random(1), 0.0
         while (at_s := at_s + dice.expovariate(rate)) < self.scale.mix_s:
@@ -136,7 +136,7 @@ def main() -> None:
     width, height = scale.panorama
     print(
         f"a panorama: {width:,} x {height:,}, {Path(bench.panorama).stat().st_size / 1e6:.1f} MB; alone in a process "
-        f"{panorama.total_s:.2f} s, {panorama.cpu_s:.2f} s of a processor, {panorama.peak_bytes / MIB:,.0f} MiB",
+        f"{panorama.total_s:.2f} s, {panorama.cpu_s:.2f} s of CPU time, {panorama.peak_bytes / MIB:,.0f} MiB",
         flush=True,
     )
     for scenario in given.scenario or "abc":

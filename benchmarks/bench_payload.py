@@ -4,7 +4,7 @@ A worker is given 4 KiB to 128 MiB and does nothing with them. In turns, in the 
 
 - `bytes`: offloop copies them once, into the inbox; - `Buffer`: the caller filled shared memory before, and moves it;
 what is timed is the move and the round trip, after a no-op that
-  brings the processor's caches back to the same state for each size;
+  brings the CPU's caches back to the same state for each size;
 - memcpy: the same bytes copied once within this process, into memory that has its pages. The physical floor of a copy;
 - `ProcessPoolExecutor`: the same bytes pickled through a pipe.
 
@@ -42,7 +42,7 @@ async def from_bytes(pool: Pool, data: bytes) -> float:
 async def from_buffer(pool: Pool, data: bytes) -> float:
     buffer = await pool.buffer(len(data)).ready()
     buffer.view[:] = data
-    await pool.run(b"", [Noop()])  # filling it emptied the processor's caches, which is not what is asked here
+    await pool.run(b"", [Noop()])  # filling it emptied the CPU's caches, which is not what is asked here
     started = perf_counter()
     await pool.run(buffer, [Noop()])
     return perf_counter() - started

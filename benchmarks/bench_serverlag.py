@@ -1,7 +1,7 @@
-"""How late is the server's loop while its processors are busy with thumbnails?
+"""How late is the server's loop while its CPUs are busy with thumbnails?
 
 A ticker on the loop wants to wake every 2 ms; how much later it does is the lag that every request of a server would feel.
-Meanwhile as many thumbnails as possible are made, on as many workers as there are processors, two in hand for each. In turns,
+Meanwhile as many thumbnails as possible are made, on as many workers as there are CPUs, two in hand for each. In turns,
 in the same run, each of them alone in the server while it is measured:
 
 - offloop, with its workers at the default niceness, at 0 and at 19, and with what nobody else wants ("idle");

@@ -2,7 +2,7 @@
 
 Pictures like photographs, from thumbnails to panoramas of 120 megapixels, in every format and coding, through pipelines of
 every kind; each cell in a process of its own. Printed are its true peak of private memory and what the plugin's estimate is of
-it, how much RLIMIT_DATA would have had to allow, and its processor time with what the estimate is of that. Below: the middle,
+it, how much RLIMIT_DATA would have had to allow, and its CPU time with what the estimate is of that. Below: the middle,
 the lowest and the highest ratio.
 The promise is that no peak exceeds its estimate, and that no estimate of more than 50 MB is more than twice the peak.
 

@@ -72,7 +72,7 @@ class Soak:
         self.deaths: Counter[str] = Counter()  # recipe and source -> workers that died over it
         self.violations: list[str] = []
         self.lags: Counter[int] = Counter()  # of the loop, in tenths of a millisecond; a list would be the soak's own growth
-        self.most_load_s = 0.0  # processor time of the loop's thread within one step
+        self.most_load_s = 0.0  # CPU time of the loop's thread within one step
         self.under_way: dict[int, Job] = {}
 
     # Quiet run
@@ -321,9 +321,7 @@ def print_report(run: Soak, saboteur: Saboteur, grown: int, starts: int) -> None
     deeds = ", ".join(f"{number} {deed}" for deed, number in sorted(saboteur.deeds.items()))
     print(f"sabotage: {deeds}; {len(run.victims)} innocent tasks lost their worker; {starts} worker starts")
     p99, most = _lag_ms(run.lags, 0.99), _lag_ms(run.lags, 1.0)
-    print(
-        f"the loop's lag: p99 {p99:.1f} ms, most {most:.1f} ms; most processor time in one step {run.most_load_s * 1e3:.1f} ms"
-    )
+    print(f"the loop's lag: p99 {p99:.1f} ms, most {most:.1f} ms; most CPU time in one step {run.most_load_s * 1e3:.1f} ms")
     print(f"own memory: {grown / 1024:+,.0f} KiB")
 
 

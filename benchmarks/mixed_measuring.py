@@ -25,7 +25,7 @@ class Turn(NamedTuple):
     tasks: list[Outcome]
     floor: list[Outcome]  # the small ones alone, before
     cpu_s: float  # of the tasks, without those of the floor
-    others: float  # processors that the rest of the machine took meanwhile
+    others: float  # CPUs that the rest of the machine took meanwhile
     peak_bytes: int  # of all processes, beyond what the server had before it entered its pool
 
     def seconds(self, kind: Kind) -> list[float]:

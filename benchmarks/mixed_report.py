@@ -104,7 +104,7 @@ def _steady() -> list[_Column]:
 def _totals() -> list[_Column]:
     return [
         ("total, s", lambda row: f"{row.turns.median('total_s'):.2f}"),
-        ("processor, s", lambda row: f"{row.turns.median('cpu_s'):.2f}"),
+        ("CPU, s", lambda row: f"{row.turns.median('cpu_s'):.2f}"),
         ("others", lambda row: f"{row.turns.median('others'):.2f}"),
     ]
 

@@ -98,7 +98,7 @@ def replay_core(name: str, trace: Trace, budget_bytes: int | None, *, wrong: boo
     figures = figures_of(trace, schedule)
     show(name, figures, perf_counter() - began)
     held_back = run.held_back_s / figures.total_s / trace.workers
-    print(f"    {run.cpu_s / len(trace.arrivals) * 1e6:.0f} us of a processor for each task, all included; ", end="")
+    print(f"    {run.cpu_s / len(trace.arrivals) * 1e6:.0f} us of CPU time for each task, all included; ", end="")
     print(f"{held_back:.1%} of the workers' time idle while tasks waited", run.refusals or "")
     broken = overtaken_for_too_long(trace, schedule, wrong=FACTOR if "wrong" in name else 1.0) + run.idle_in_vain
     if budget_bytes is not None and figures.peak_bytes > budget_bytes:

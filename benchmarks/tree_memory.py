@@ -1,4 +1,4 @@
-"""How much memory and processor time a process and all its descendants take, watched from outside.
+"""How much memory and CPU time a process and all its descendants take, watched from outside.
 
 Memory is the sum of proportional set sizes (PSS), in which a page that several of them map counts once. Pages of shared
 memory that are reserved and mapped by nobody are in no PSS, but they are taken: they count as well, found through the
@@ -6,7 +6,7 @@ descriptors of the root process.
 
 Looking at a PSS takes 8 ms for each GiB, as page tables are walked. So what is looked at often is cheap, the resident pages
 that are not shared, and the PSS only when those are at a new high, ten times a second at most: while a gigabyte was being
-filled, looking at each new high took a fifth of a processor more from those who were watched.
+filled, looking at each new high took a fifth of a CPU more from those who were watched.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class TreeMemory:
         return sum(size.own for size in sizes) + max(sum(size.shared for size in sizes), reserved)
 
     def cpu_s(self) -> float:
-        """Processor time of all processes so far; those that are gone as last seen."""
+        """CPU time of all processes so far; those that are gone as last seen."""
         self._look_at_tree()
         return sum(self._cpu.copy().values())
 
     def _watch(self) -> None:
-        with suppress(PermissionError):  # who watches must not wait for a processor behind those who are watched
+        with suppress(PermissionError):  # who watches must not wait for a CPU behind those who are watched
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -10)
         next_tree = next_pss = 0.0
         while not self._stop.wait(_EVERY_S):
@@ -94,7 +94,7 @@ class TreeMemory:
 
 
 def machine_cpu_s() -> float:
-    """Processor time that everybody on this machine has taken, and its host from it."""
+    """CPU time that everybody on this machine has taken, and its host from it."""
     user, nice, system, _idle, _waiting, irq, soft_irq, steal = map(int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9])
     return (user + nice + system + irq + soft_irq + steal) / _TICKS_PER_S
 

@@ -37,7 +37,7 @@ _START_S = 0.1  # what a worker takes to start
 class Replay:
     """One trace, through one pool.
 
-    Workers are as fast when one more runs than there are processors, and threads that a lone task may have do nothing for it.
+    Workers are as fast when one more runs than there are CPUs, and threads that a lone task may have do nothing for it.
     """
 
     def __init__(self, trace: Trace, budget_bytes: int | None = None) -> None:
@@ -171,7 +171,7 @@ def spec_of(arrival: Arrival) -> TaskSpec:
 
 
 def cost_per_task(waiting: int, tenants: int = 1, *, tasks: int = 2000, seed: int = 1) -> float:
-    """Seconds of a processor that the core takes for one task that comes and one that ends, while so many wait."""
+    """Seconds of CPU time that the core takes for one task that comes and one that ends, while so many wait."""
     random = Random(seed)
     core = PoolState(_settings(Trace("", [], 4)))
     running = [slot for command in core.handle(PoolStarted(), 0.0) for slot in _started(core, command)]

@@ -1,4 +1,4 @@
-"""What this process may use of the machine: processors, memory, shared memory. Read from the kernel's files, never guessed."""
+"""What this process may use of the machine: CPUs, memory, shared memory. Read from the kernel's files, never guessed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Amount(NamedTuple):
 
 
 def available_cpus() -> Amount:
-    """How many processors this process may use at once: the smaller of its affinity and its cgroup's quota, at least 1."""
+    """How many CPUs this process may use at once: the smaller of its affinity and its cgroup's quota, at least 1."""
     candidates = [Amount(len(os.sched_getaffinity(0)), "affinity")]
     for directory in control_groups("cpu"):
         quota = _cpu_quota(directory)

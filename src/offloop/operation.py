@@ -66,7 +66,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """What operations are likely to take in a worker. The pool corrects it by what tasks of the same kind really took."""
 
     peak_bytes: int  # private memory at its highest, beyond what an idle worker with this plugin has; result memory not counted
-    work_s: float  # seconds of one processor of an ordinary machine
+    work_s: float  # seconds of one CPU of an ordinary machine
     output_bytes: int = 0  # of result memory
 
 

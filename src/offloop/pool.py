@@ -43,7 +43,7 @@ class Pool:
     exception or a cancellation. Results that are still referred to stay valid.
 
     Args:
-        workers: tasks that may run at once, each in a process of its own. Default: the processors that this process may
+        workers: tasks that may run at once, each in a process of its own. Default: the CPUs that this process may
             use (affinity, cgroup quota).
         min_workers, max_workers: instead of `workers`: processes that are kept, and tasks that may run at once. More are
             started when tasks wait, and leave when they have not been needed for `idle_timeout` seconds.
@@ -62,9 +62,9 @@ class Pool:
         plugins: names of installed plugins, "module:attribute" references, or plugins. Default: every installed one.
         grace: seconds between telling a task or a worker to stop and SIGKILL.
         start_timeout: seconds from starting a worker to its being ready.
-        nice: how much lower than the server's the workers' priority is, 0 to 19: the loop comes first when all processors
+        nice: how much lower than the server's the workers' priority is, 0 to 19: the loop comes first when all CPUs
             are busy. "idle": workers have only what nobody else wants, and the loop interrupts them at once; but a server
-            that keeps all processors busy by itself brings its workers to a halt. A worker that is there for small tasks
+            that keeps all CPUs busy by itself brings its workers to a halt. A worker that is there for small tasks
             beside large ones (a helper; up to as many as `workers`) has a higher priority than the others.
         tenant_weights: the shares of the workers' time that tenants have while they compete, where they are not 1.
         retries: how often a task whose worker died of it is run again, each time on a worker that has had no task before.

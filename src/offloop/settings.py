@@ -40,7 +40,7 @@ _MAX_RETRIES = 100
 _MAX_PRIORITY = 10
 _MAX_TENANT_LENGTH = 256  # characters: it is kept for as long as it has anything waiting
 _MIN_WEIGHT, _MAX_WEIGHT = 0.001, 1000
-_CRASHES_PER_WORKER = 5  # within the period: a start costs a tenth of a second of a processor
+_CRASHES_PER_WORKER = 5  # within the period: a start costs a tenth of a second of CPU time
 _MIN_WORKER_AGE_S = 1.0  # several times what a start takes
 _MIN_WORKER_MEMORY = 32 * 1024 * 1024  # about what a worker has when it has just loaded its plugins
 _MAX_BYTES = 1 << 46  # 64 TiB: a process has not more addresses than twice that
@@ -54,9 +54,9 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What `Pool(...)` was given. Every field is checked when the pool is made; a `ValueError` names the field, the value and
     the range."""
 
-    workers: int | None = None  # None: as many as processors may be used
+    workers: int | None = None  # None: as many as CPUs may be used
     min_workers: int | None = None  # instead: so many are kept, 1 where only the other is given...
-    max_workers: int | None = None  # ...and so many work at once, as many as processors where only the other is
+    max_workers: int | None = None  # ...and so many work at once, as many as CPUs where only the other is
     idle_timeout: float = 30.0  # seconds after which more than the least go
     memory_limit: int | str | None = None  # bytes that everything may take, or "2GiB"; None: see `default_memory_limit`
     admission: AdmissionName = "enforce"  # what the memory limit means for tasks

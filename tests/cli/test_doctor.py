@@ -22,7 +22,7 @@ def test_it_tells_what_a_pool_would_use_and_that_it_works(command_line: CommandL
     ended = command_line("doctor")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     told = [line.split("  ")[0] for line in ended.stdout.splitlines()]
-    facts = ["offloop", "python", "event loop", "processors", "memory", "memory limit", "shared memory", "pidfd"]
+    facts = ["offloop", "python", "event loop", "CPUs", "memory", "memory limit", "shared memory", "pidfd"]
     assert told[: len(facts)] == facts
     assert f"vips (offloop-vips {version('offloop-vips')}): Decode, " in ended.stdout
     assert "a picture converted in " in ended.stdout

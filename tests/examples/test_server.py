@@ -271,7 +271,7 @@ def request(nbytes: int) -> bytes:
 
 
 def processor_ticks(pid: int) -> int:
-    """The processor time that a process has used, in hundredths of a second."""
+    """The CPU time that a process has used, in hundredths of a second."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 

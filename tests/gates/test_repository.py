@@ -1,4 +1,4 @@
-"""What is tracked: nothing of one machine, nothing of one registry."""
+"""What is tracked: nothing of one machine, nothing of one registry, and one word for a CPU."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ LOCKS = {"uv.lock", "poetry.lock", "Pipfile.lock", "pdm.lock", "package-lock.jso
 
 MACHINE = re.compile(r"(?<![\w./~-])/(?:home|Users|root|work|mnt|media)/[\w.-]+")
 REGISTRY = re.compile(r"https?://\S*(?:/simple\b|pythonhosted|artifactory|/nexus/|devpi)|--(?:extra-)?index-url")
+CPU = re.compile(
+    r"\bprocessors?'?s? time\b|\b(?:one|two|busy|idle) processors?\b|(?:\b|\d )m?s(?:econds?)? of a processor\b", re.IGNORECASE
+)
 
 
 @cache
@@ -55,6 +58,10 @@ def test_no_address_of_a_registry_is_tracked() -> None:
     assert lines_with(REGISTRY) == []
 
 
+def test_no_cpu_is_called_a_processor() -> None:
+    assert lines_with(CPU) == []
+
+
 def test_test_files_have_names_of_their_own() -> None:
     names = [Path(name).name for name in tracked() if Path(name).name.startswith("test_") and name.endswith(".py")]
     assert sorted(names) == sorted(set(names))
@@ -84,3 +91,17 @@ def test_an_address_of_a_registry_is_found(text: str) -> None:
 
 def test_a_link_to_a_project_is_no_such_address() -> None:
     assert not REGISTRY.search("https://pypi.org/project/offloop/")
+
+
+@pytest.mark.parametrize(
+    "text", ["5 ms of a " + "processor", "Processor" + " time", "the processors'" + " time", "on one " + "processor"]
+)
+def test_a_cpu_that_is_called_a_processor_is_found(text: str) -> None:
+    assert CPU.search(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["the result of a processor", "a processor times out", "for one processor_id", "errors of a processor"]
+)
+def test_a_processor_of_a_plugin_is_not(text: str) -> None:
+    assert not CPU.search(text)

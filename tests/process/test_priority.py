@@ -1,4 +1,4 @@
-"""Whose turn it is when server and workers want the same processor."""
+"""Whose turn it is when server and workers want the same CPU."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ _MAX_SIDE = 10_000_000  # what libvips allows
 )
 @click.option("--resize", type=click.IntRange(1, _MAX_SIDE), metavar="PIXELS", help="Longest side; nothing is enlarged.")
 @click.option("--quality", type=click.IntRange(1, 100), help="Default: the encoder's own. PNG has none.")
-@click.option("--workers", type=click.IntRange(1), help="Worker processes. Default: one for each processor.")
+@click.option("--workers", type=click.IntRange(1), help="Worker processes. Default: one for each CPU.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, help="Seconds a file.")
 @click.option("--memory-limit", metavar="SIZE", help='Memory for everything: workers, sources, results, as in "2GiB".')
 @click.pass_context

@@ -63,7 +63,7 @@ def _facts(examination: Examination) -> Iterator[tuple[str, str]]:
     yield "python", f"{examination.python} on {examination.platform}"
     yield "event loop", examination.event_loop
     host = f"{cpus.host or 'an unknown number'} in the host, {cpus.affinity} by affinity"
-    yield "processors", f"{cpus.usable}, bound by {cpus.bound_by} ({host})"
+    yield "CPUs", f"{cpus.usable}, bound by {cpus.bound_by} ({host})"
     yield "memory", f"{size(memory.available_bytes)}, by {memory.available_from}"
     yield "memory limit", f"{size(memory.pool_limit_bytes)} for all of a pool: {memory.pool_limit_from}"
     yield "shared memory", "no /dev/shm" if shared is None else f"{size(shared.free_bytes)} free of {size(shared.size_bytes)}"

@@ -26,7 +26,7 @@ _ASK_LIBVIPS = "import pyvips; print('.'.join(str(pyvips.version(part)) for part
 
 
 class Cpus(msgspec.Struct, frozen=True):
-    """Processors."""
+    """The CPUs of the host, and those that this process may use."""
 
     usable: int  # as many workers has a pool by default
     bound_by: str  # what makes it so few: affinity, or a cgroup's quota

@@ -41,7 +41,7 @@ class StartWorker(_Command, frozen=True):
     slot: int
     outbox_id: int
     outbox_nbytes: int
-    helper: bool = False  # it is for small tasks beside large ones, and to have more of a processor than those
+    helper: bool = False  # it is for small tasks beside large ones, and to have more of a CPU than those
 
 
 class Send(_Command, frozen=True):

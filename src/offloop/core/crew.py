@@ -3,7 +3,7 @@
 There may be more ready workers than tasks at once (`limit`): spares, and replacements that wait for the one they replace. None
 of them is marked as such. Whoever is idle may take a task as long as fewer than `limit` are at work, so when a worker
 dies, the next task goes to another one in the same turn. Only helpers are marked, which have small tasks beside large ones:
-their processes get more of a processor than the others, so any other task goes to them last.
+their processes get more of a CPU than the others, so any other task goes to them last.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ When every worker has a large task, one more task may run beyond the limit, on a
 many times as long as it takes. When such tasks wait for longer than a worker takes to start, another helper is wanted.
 
 A large task is not begun while other sources are on their way in, for a fiftieth of its own time at most: what came together
-with it may be small, and then goes before it. When no other can be begun beside it, it may use the processors of idle workers.
+with it may be small, and then goes before it. When no other can be begun beside it, it may use the CPUs of idle workers.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ class Dispatch:
         return [task.steady_cost_s for task in self.crew.tasks_at_work if task.steady_cost_s >= _LARGE_S]
 
     def _threads(self) -> int:
-        """A large task gets its share of all processors, if nobody who waits could use them."""
+        """A large task gets its share of all CPUs, if nobody who waits could use them."""
         if self.queue and self.anyone_fits:
             return 1
         return max(self.crew.limit // self.crew.at_work, 1)

@@ -175,7 +175,7 @@ def _guess(nbytes: int) -> tuple[float, int]:
 
 
 def _busy_s(answer: Done | Failed, seconds: float) -> float:
-    """The time that counts: the processors' where it computed, so that neighbours do not count; else the clock's."""
+    """The time that counts: CPU time where the task computed, because neighbours do not change that; else elapsed time."""
     cpu_s = answer.cpu_ns / 1e9
     return cpu_s if seconds / 2 < cpu_s < seconds else seconds
 

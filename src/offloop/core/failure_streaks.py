@@ -2,7 +2,7 @@
 
 An unexpected exception (the code "exception", and not what a processor raises as `TaskFailed` or `InvalidTask`) may leave a
 library in a state in which everything fails. One may be the source's fault, and two may be its second try; after three in a
-row on one worker, with no success between, the worker is replaced. A start costs a tenth of a second of a processor.
+row on one worker, with no success between, the worker is replaced. A start costs a tenth of a second of CPU time.
 
 Where every task fails, because the plugin itself is broken, replacing does not help: each replacement without a success after
 it doubles the number, so a broken plugin costs few starts.

@@ -73,7 +73,7 @@ class Configure(_Message, frozen=True, tag="configure"):
     plugins: dict[str, PluginSource]  # by name
     nice: int | Literal["idle"] = 0  # how much nicer than the server; or it has only what nobody else wants
     max_private_bytes: int | None = None  # that the process may ever have for itself; None: any number
-    helper: bool = False  # it has small tasks beside large ones, and is to have more of a processor than those
+    helper: bool = False  # it has small tasks beside large ones, and is to have more of a CPU than those
     log_level: int = 30  # records of plugin code below this level are not written
 
 
@@ -151,7 +151,7 @@ class Done(_Message, frozen=True, tag="done"):
     finished_ns: int
     private_bytes: int = 0  # memory of the process that nobody shares, between two tasks, when it last looked
     peak_bytes: int = 0  # of it at the highest, beyond that; 0: the task was too short to look
-    cpu_ns: int = 0  # of processors, in all threads
+    cpu_ns: int = 0  # CPU time, in all threads
     recycle: bool = False  # the worker is to be replaced, and to have no other task
 
 

@@ -39,7 +39,7 @@ class Answering:
         self._standing: Handle | None = None  # result memory to begin a task with, until a result lies in it
 
     def answer(self, run: Run, source: Payload) -> int:
-        """Carry a task out and send its answer. Returns the processor time that it took, in nanoseconds."""
+        """Carry a task out and send its answer. Returns the CPU time that it took, in nanoseconds."""
         channel, memory = self._channel, self._memory
         started_ns = monotonic_ns()
         private_bytes = memory.begin(started_ns)  # the last task has let go of everything, and this one has nothing yet
@@ -75,7 +75,7 @@ class Answering:
             self._standing = None
 
     def _cpu_ns_since_the_last(self) -> int:
-        """How long processors have computed since this was last asked."""
+        """CPU time of all threads since this was last asked, in nanoseconds."""
         before_ns = self._cpu_ns
         self._cpu_ns = now_ns = process_time_ns()
         return now_ns - before_ns

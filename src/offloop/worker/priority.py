@@ -1,4 +1,4 @@
-"""The worker's place behind the server when both want a processor."""
+"""The worker's place behind the server when both want a CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal
 __all__ = ["forgo_claim", "yield_to_server"]
 
 _LEAST = 19
-_HELPER_SHARE = 0.3  # of the others' niceness: at 2 beside 8, Linux gives nearly four times as much of a processor
+_HELPER_SHARE = 0.3  # of the others' niceness: at 2 beside 8, Linux gives nearly four times as much of a CPU
 _SLICE_NS = 5_000_000  # longer than the usual one, of 2.8 ms at most; what computes for long loses nothing by it
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274}  # the C library has had it only since glibc 2.41
 
@@ -37,14 +37,14 @@ def yield_to_server(nice: int | Literal["idle"], *, helper: bool) -> None:
 
 
 def forgo_claim(cpu_ns: int) -> None:
-    """After a task: give up what the system owes this thread for the time that it had to wait for a processor.
+    """After a task: give up what the system owes this thread for the time that it had to wait for a CPU.
 
     It would collect that with its next task, before the server's loop, which would have to wait until it is paid (Linux's EEVDF
     keeps it while a thread sleeps; yielding forfeits it in kernels from the end of 2025 on). Small tasks keep their claim: it
-    is as small as they are, and the yield costs a whole time slice wherever somebody else wants the processor, too.
+    is as small as they are, and the yield costs a whole time slice wherever somebody else wants the CPU, too.
 
     Args:
-        cpu_ns: the processor time that the task took.
+        cpu_ns: the CPU time that the task took.
     """
     if cpu_ns >= _SLICE_NS:
         with suppress(OSError):  # a sandbox forbids it
@@ -52,7 +52,7 @@ def forgo_claim(cpu_ns: int) -> None:
 
 
 def _join_idle_class() -> bool:
-    """Whoever is in no such class takes the processor from the worker at once, however much it has had of it already."""
+    """Whoever is in no such class takes the CPU from the worker at once, however much it has had of it already."""
     with suppress(OSError):  # a sandbox forbids it
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         return True
