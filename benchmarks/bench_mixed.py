@@ -75,7 +75,8 @@ class Bench:
             return list(self._mix())
         panoramas, after_s = (scale.panoramas, 0.0) if scenario == "a" else (WORKERS, scale.head_start_s)
         large: list[Arrival] = [(0.0, "large", self.panorama)] * panoramas
-        return large + [(after_s, "small", self.small)] * scale.smalls
+        small: list[Arrival] = [(after_s, "small", self.small)] * scale.smalls
+        return large + small
 
     def _mix(self) -> Iterator[Arrival]:
         """Poisson, and the same for everybody."""

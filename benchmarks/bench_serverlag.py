@@ -23,9 +23,11 @@ import statistics
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import anyio
 import anyio.to_process
@@ -45,7 +47,7 @@ Work = Callable[[bytes], Awaitable[object]]
 
 @asynccontextmanager
 async def offloop(nice: int | str | None) -> AsyncGenerator[Work]:
-    given = {} if nice is None else {"nice": nice}
+    given: dict[str, Any] = {} if nice is None else {"nice": nice}
     async with Pool(WORKERS, plugins=["vips"], **given) as pool:
         yield lambda source: pool.run(source, PIPELINE)
 
@@ -74,7 +76,7 @@ async def by_hand(nice: int) -> AsyncGenerator[Work]:
     loop = asyncio.get_running_loop()
     context = multiprocessing.get_context("spawn")
     idle: asyncio.Queue[Connection] = asyncio.Queue()
-    ours = []
+    ours: list[Connection] = []
     for _ in range(WORKERS):
         end, theirs = context.Pipe()
         context.Process(target=serve_by_hand, args=(theirs, nice), daemon=True).start()
@@ -140,11 +142,11 @@ def contenders() -> dict[str, Callable[[], AbstractAsyncContextManager[Work]]]:
         "anyio.to_process": to_process,
     }
     try:
-        from loky import ProcessPoolExecutor as Loky
+        loky: Any = import_module("loky")
     except ImportError:
         print("loky is not installed: left out")
     else:
-        found["loky"] = lambda: executor(Loky(WORKERS))
+        found["loky"] = lambda: executor(loky.ProcessPoolExecutor(WORKERS))
     return found
 
 

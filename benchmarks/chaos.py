@@ -33,6 +33,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import Any, get_args
@@ -263,10 +264,11 @@ async def soak(options: argparse.Namespace, directory: Path, violations: list[st
 async def _disturbed(options: argparse.Namespace, run: Soak, saboteur: Saboteur) -> None:
     until = time.monotonic() + options.seconds
     numbers = count(1)
+    patience = anyio.move_on_after(options.seconds + END_S)
     async with anyio.create_task_group() as watchers:
         watchers.start_soon(run.sample_lag)
         watchers.start_soon(saboteur.work)
-        with anyio.move_on_after(options.seconds + END_S) as patience:
+        with patience:
             async with anyio.create_task_group() as drivers:
                 for _ in range(options.tasks):
                     drivers.start_soon(run.drive, numbers, until)
@@ -286,7 +288,7 @@ async def _announce(run: Soak, until: float) -> None:
 
 async def warm_up() -> None:
     """What the process keeps for good after its first pool (the resource tracker, numpy's threads) is not the pool's."""
-    import numpy as np  # noqa: F401 (for `result.array()`)
+    import_module("numpy")  # for `result.array()`
 
     async with Pool(1, plugins=["vips", FaultsPlugin]) as pool:
         await pool.run(bytes(1_000_000), [Echo()])

@@ -23,7 +23,9 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     submitted: int  # tasks that came
     waiting: int  # tasks whose source is being prepared, or that wait for a worker
     running: int  # tasks that a worker has
-    completed: int  # outcomes: a result
+    # outcomes. A result of a worker. One for `to=` counts here also where its file then cannot be named, which `run` raises as
+    # `TaskFailed`, because the worker has done its part
+    completed: int
     failed: int  # the processor said no, or cannot be used
     timed_out: int  # `TaskTimeout`
     cancelled: int  # the caller left
