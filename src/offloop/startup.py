@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import anyio
 import anyio.to_thread
 
@@ -13,9 +15,14 @@ from .settings import PoolSettings
 
 __all__ = ["load"]
 
+_IMPORT_SYSTEM = {"importlib._bootstrap", "_frozen_importlib"}
+
 
 async def load(settings: PoolSettings) -> tuple[Registry, CoreSettings]:
-    """Load plugins and settings in a thread, because both read files; in this one, if the system has no thread to give.
+    """Load plugins and settings in a thread, because both read files.
+
+    They are loaded in this thread where the system has no other one to give, and where the pool is entered while this thread
+    imports a module: another thread would wait for that import as soon as a plugin needs the module.
 
     Raises:
         PoolMisused: no worker can be started here.
@@ -23,6 +30,8 @@ async def load(settings: PoolSettings) -> tuple[Registry, CoreSettings]:
         ValueError: there is not memory enough for so many spares.
     """
     check_program(has_executable=settings.executable is not None)
+    if _is_importing():
+        return _load(settings)
     call = ThreadCall(_load, (settings,))
     try:
         await anyio.to_thread.run_sync(call, limiter=anyio.CapacityLimiter(1))
@@ -33,3 +42,13 @@ async def load(settings: PoolSettings) -> tuple[Registry, CoreSettings]:
 
 def _load(settings: PoolSettings) -> tuple[Registry, CoreSettings]:
     return Registry(settings.plugins), settings.resolved()
+
+
+def _is_importing() -> bool:
+    """Whether this thread runs the code of a module that it imports."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") in _IMPORT_SYSTEM:
+            return True
+        frame = frame.f_back
+    return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from importlib import import_module
@@ -205,8 +206,18 @@ def _candidate_for(requested: str | Plugin | type[Plugin]) -> Candidate:
 
 def _load(reference: str) -> Any:
     module, _, attribute = reference.partition(":")
-    named = reduce(getattr, attribute.split("."), import_module(module))
+    named = _named(module, attribute)
     return named() if isinstance(named, type) else named
+
+
+def _named(module: str, attribute: str) -> Any:
+    """The object of a module. A module that another thread still imports is not waited for if it has the object already,
+    because that thread may wait for this pool."""
+    path = attribute.split(".")
+    try:
+        return reduce(getattr, path, sys.modules[module])
+    except (KeyError, AttributeError):
+        return reduce(getattr, path, import_module(module))
 
 
 def _objection(plugin: Any, candidate: Candidate) -> str | None:
