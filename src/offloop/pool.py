@@ -23,7 +23,7 @@ from .machine import memory_pressure
 from .operation import Header, Operation, Plugin
 from .plugins import Planner, Registry
 from .results import Result
-from .settings import PoolSettings, check_order, check_retries, check_room, check_seconds, check_workers
+from .settings import PoolSettings, check_nbytes, check_order, check_retries, check_room, check_seconds, check_workers
 from .sources import Bytes, File, Source, classify
 from .startup import load
 from .statistics import Statistics, snapshot
@@ -294,13 +294,11 @@ class Pool:
         """A piece of the inbox for the caller to fill, and then to pass as a source without a copy.
 
         Raises:
-            ValueError: `nbytes` is not at least 1.
+            ValueError, TypeError: `nbytes` is not at least 1, or no whole number.
             MemoryLimitExceeded: a source can never be that large.
         """
-        if nbytes < 1:
-            raise ValueError(f"buffer({nbytes}): must be at least 1 byte")
         supervisor = self._open()
-        ticket = supervisor.request_input(nbytes)
+        ticket = supervisor.request_input(check_nbytes("nbytes", nbytes, 1))
         ticket.check()
         return Buffer(supervisor, ticket)
 
@@ -323,12 +321,14 @@ class Pool:
                 none of them can go on, and this is the youngest; or callers hold all memory (results, buffers), and nothing
                 came back for 30 seconds.
             InvalidTask: a chunk is not bytes-like.
+            ValueError, TypeError: `max_bytes` or `expected_bytes` is negative, or no whole number.
 
         Cancelling it, or an error in the stream, gives the memory back.
         """
         supervisor = self._open()
-        limit = supervisor.core.settings.inbox_nbytes if max_bytes is None else max_bytes
-        ticket, received = await self._intake.receive(byte_stream, limit, expected_bytes)
+        limit = supervisor.core.settings.inbox_nbytes if max_bytes is None else check_nbytes("max_bytes", max_bytes, 0)
+        expected = None if expected_bytes is None else check_nbytes("expected_bytes", expected_bytes, 0)
+        ticket, received = await self._intake.receive(byte_stream, limit, expected)
         buffer = Buffer(supervisor, ticket)
         buffer.trim(received)
         return buffer

@@ -9,7 +9,8 @@ import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, cast, get_args
+from operator import index
+from typing import Any, Literal, SupportsIndex, TypeAlias, cast, get_args
 
 import msgspec
 
@@ -339,6 +340,20 @@ def check_seconds(name: str, value: float) -> None:
         ValueError, TypeError: naming the setting, the value and the range.
     """
     check_range(name, value, 0, _MAX_SECONDS, whole=False)
+
+
+def check_nbytes(name: str, value: SupportsIndex, low: int) -> int:
+    """The number of bytes as a plain `int`, so that an integer of numpy is one as well.
+
+    Raises:
+        ValueError, TypeError: naming the parameter, the value and the range.
+    """
+    try:
+        nbytes = index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r}: must be a whole number of bytes") from None
+    check_range(name, nbytes, low, math.inf, whole=True)
+    return nbytes
 
 
 def check_range(name: str, value: object, low: float, high: float, *, whole: bool) -> None:

@@ -22,3 +22,12 @@ def test_once_given_up_tasks_that_were_submitted_before_do_not_wait_as_long_agai
     assert stall.ends_at(41.0, 41.0) == 41.0 + MEMORY_WAIT_S, "one that came later has the whole limit"
     stall.memory_moved(42.0)
     assert stall.ends_at(43.0, 39.0) == 43.0 + MEMORY_WAIT_S
+
+
+def test_the_limit_does_not_run_while_the_pools_own_tasks_may_give_memory_back() -> None:
+    stall = Stall()
+    stall.note_help(5.0, pool_can_help=True)
+    stall.note_help(50.0, pool_can_help=False)
+    assert stall.ends_at(5.0, 0.0) == 50.0 + MEMORY_WAIT_S
+    stall.note_help(60.0, pool_can_help=False)
+    assert stall.ends_at(5.0, 0.0) == 50.0 + MEMORY_WAIT_S

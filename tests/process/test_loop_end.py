@@ -196,7 +196,7 @@ async def main():
         held = await pool.buffer(2 * 1024 * 1024).ready()
         calls = {
             "running": pool.run(b"", [Wait(60)], timeout=None),
-            "waiting": pool.run(b"abc", [Echo()]),
+            "waiting": pool.run(b"abc", [Wait(60)], timeout=None),  # or running, if one of the twelve is soon enough
             "for memory": pool.buffer(2 * 1024 * 1024).ready(),
             "for workers": pool.resize(12),  # their starts take several times as long as the pause below
         }

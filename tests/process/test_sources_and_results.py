@@ -6,6 +6,7 @@ import gc
 import pickle
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import numpy as np
@@ -147,6 +148,16 @@ async def test_a_size_may_be_an_integer_of_numpy(pool: Pool, kind: Callable[[int
 
     received = await pool.receive(chunks(), max_bytes=kind(100), expected_bytes=kind(10))
     assert bytes(await pool.run(received, [Echo()])) == pattern(100)
+
+
+@pytest.mark.parametrize("arguments", [{"max_bytes": -1}, {"max_bytes": 1.5}, {"max_bytes": "1 MB"}, {"expected_bytes": -1}])
+async def test_a_stream_with_a_length_that_makes_no_sense_is_refused(pool: Pool, arguments: dict[str, Any]) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"abc"
+
+    with pytest.raises((ValueError, TypeError), match=next(iter(arguments))):
+        await pool.receive(chunks(), **arguments)
+    assert (await pool.run(b"abc", [Echo()])).nbytes == 3
 
 
 async def test_a_result_is_read_only_and_in_place(pool: Pool) -> None:

@@ -224,6 +224,7 @@ class Supply:
     def refuse(self, running: int, waiting: int, now: float = 0.0) -> list[Command]:
         """Tell those that could wait for ever, or that have waited too long, that they will not get it."""
         commands: list[Command] = []
+        self._stall.note_help(now, pool_can_help=not self._only_callers_can_help(running, waiting))
         while self.anyone_waits and (refusal := self._maybe_refuse(running, waiting, now)):
             commands += refusal
             commands += self._serve_inputs(running, waiting)

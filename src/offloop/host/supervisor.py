@@ -10,7 +10,6 @@ from contextlib import suppress
 from copy import copy
 from functools import partial
 from itertools import count
-from operator import index
 from typing import Any
 
 import anyio
@@ -211,8 +210,7 @@ class Supervisor:
         self.apply(InputCompleted(block.generation, nbytes))
 
     def _new_input_ticket(self, nbytes: int) -> InputTicket:
-        # index: a caller's integer may be numpy's, which overflows
-        ticket = InputTicket(next(self._numbers), index(nbytes), self.home.loop)
+        ticket = InputTicket(next(self._numbers), nbytes, self.home.loop)
         self._inputs[ticket.input_id] = ticket
         return ticket
 

@@ -89,6 +89,7 @@ class WorkerHost:
         self._clock = clock(loop)
         self._leave_at = inf  # when the process is no longer waited for
         self._scope: anyio.CancelScope | None = None  # None: it is not served yet
+        self._is_reaped = False  # without the loop
         self._condemned = False  # killed before there was a process to kill
         self._state = _State.STARTING
         self._starting = threading.RLock()  # held while a process comes into being for us, or while its slot is given up
@@ -147,7 +148,9 @@ class WorkerHost:
         if self._process is None:
             return None
         left_s = 0.0 if self._state is _State.ABANDONED else max(deadline - monotonic(), 0.0)
-        return self._process.reap(left_s)
+        exit_code = self._process.reap(left_s)
+        self._is_reaped = exit_code is not None
+        return exit_code
 
     def end(self, deadline: float) -> None:
         """As `reap`, and report it. In the loop's thread; may be called again after a KeyboardInterrupt in the middle of it."""
@@ -171,12 +174,15 @@ class WorkerHost:
         process, self._process = self._process, None
         if process is None:
             return
-        if self._state is _State.ENDED:
+        if self._state is _State.ENDED or self._is_reaped:
             process.close()
             return
         late = "process %s was killed and has not ended: the pool is closed without it, and the system ends it when it can"
         _log.write(logging.WARNING, late, process.pid)
-        threading.Thread(target=_reap_late, args=(process,), name="offloop-reaper", daemon=True).start()
+        try:
+            threading.Thread(target=_reap_late, args=(process,), name="offloop-reaper", daemon=True).start()
+        except RuntimeError:  # the interpreter is at its end, or has no thread to give: the process is init's to reap
+            process.close()
 
     async def _serve(self) -> None:
         try:
