@@ -5,9 +5,9 @@ curl --data-binary @photo.jpg 'http://127.0.0.1:8000/thumbnail?width=320&format=
 """
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar, cast
 
 import anyio
 import msgspec
@@ -20,9 +20,12 @@ import offloop
 from offloop import Buffer, InvalidTask, OffloopError, Operation, Pool, Result, SourceTooLarge, TaskFailed
 from offloop_vips import Avif, Jpeg, Png, Resize, Webp
 
+Outcome = TypeVar("Outcome")
+
 log = logging.getLogger("server")
 
 MAX_SOURCE_BYTES = 50_000_000
+READ_AHEAD = 16  # chunks of a body, up to 64 KiB each, in the server's own memory while there is no shared memory for them
 SLICE_NBYTES = 64 * 1024  # what is copied at a time on the way out; a slow client never has more of it waiting
 ENCODERS = {"webp": Webp, "jpeg": Jpeg, "png": Png, "avif": Avif}
 STATUS_OF_ERROR: dict[type, int] = {
@@ -67,33 +70,64 @@ async def health(request: Request) -> Response:
 
 
 async def receive(request: Request) -> Buffer:
-    """The body, written into shared memory as it comes."""
+    """The body, written into shared memory as it comes.
+
+    `Pool.receive` reads nothing while it waits for memory, and a client that leaves is noticed by reading only. So another task
+    reads ahead: up to `READ_AHEAD` chunks, then until the client leaves.
+    """
     announced = int(request.headers.get("content-length", 0))
     if announced > MAX_SOURCE_BYTES:
         raise SourceTooLarge(announced, MAX_SOURCE_BYTES)
     pool: Pool = request.state.pool
-    return await pool.receive(request.stream(), max_bytes=MAX_SOURCE_BYTES, expected_bytes=announced)
+    writer, chunks = anyio.create_memory_object_stream[bytes](READ_AHEAD)
+
+    async def read_to_the_end() -> None:
+        with suppress(ClientDisconnect):
+            async for chunk in request.stream():
+                await writer.send(chunk)
+            writer.close()  # only after a whole body, because its end is the end of the source
+            await disconnected(request)
+
+    async with writer, chunks:
+        return await unless_ended(
+            read_to_the_end, lambda: pool.receive(chunks, max_bytes=MAX_SOURCE_BYTES, expected_bytes=announced)
+        )
 
 
 async def run_while_connected(request: Request, source: Buffer, pipeline: list[Operation]) -> Result:
     """The task's result; the task is cancelled if the client leaves."""
-    outcome: Result | Exception = ClientDisconnect()
+    return await unless_ended(lambda: disconnected(request), lambda: request.state.pool.run(source, pipeline))
 
-    async def cancel_when_disconnected() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
+
+async def disconnected(request: Request) -> None:
+    """Return when the client has left. The body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def unless_ended(watch: Callable[[], Awaitable[None]], work: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    """What the work returns. It is cancelled when `watch` ends first.
+
+    Raises:
+        ClientDisconnect: `watch` ended first.
+    """
+    outcome: list[Outcome] = []
+    failure: Exception = ClientDisconnect()
+
+    async def cancel_when_ended() -> None:
+        await watch()
         either.cancel_scope.cancel()
 
     async with anyio.create_task_group() as either:
-        either.start_soon(cancel_when_disconnected)
+        either.start_soon(cancel_when_ended)
         try:
-            outcome = await request.state.pool.run(source, pipeline)
+            outcome.append(await work())
         except OffloopError as error:  # kept out of the group, which would wrap it
-            outcome = error
+            failure = error
         either.cancel_scope.cancel()
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
+    if outcome:
+        return outcome[0]
+    raise failure
 
 
 async def slices(result: Result) -> AsyncIterator[memoryview]:
