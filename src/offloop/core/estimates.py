@@ -83,7 +83,7 @@ class Estimates:
             correction = self._corrections.get(_kind_of(task, spec))
             if correction is not None:
                 task.steady = correction.steady_time
-                task.place_s = task.steady.place_s(task.arrived_s, cost_s)
+                task.place_s = correction.steady_time.place_s(task.arrived_s, cost_s)
                 cost_s *= correction.time
                 peak_bytes = _corrected_peak(peak_bytes, correction)
         task.cost_s = cost_s if cost_s < _MOST_COST_S else _MOST_COST_S  # noqa: FURB136 (min() takes longer)

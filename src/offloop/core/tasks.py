@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -13,9 +13,8 @@ from ..operation import Estimate
 from ..wire.handles import EncodedAt, RasterAt, WrittenTo
 from ..wire.messages import Stage
 from .blocks import Block
-from .patience import SteadyFactor
 
-__all__ = ["Completed", "Stop", "TaskRecord", "TaskSpec"]
+__all__ = ["Completed", "CostFactor", "Stop", "TaskRecord", "TaskSpec"]
 
 
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +32,12 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     estimate: Estimate | None = None  # what its plugins say that it will take; None: nobody knows
     stageable_again: bool = False  # its caller still has the source and can bring it in a second time
     media_type: str = ""  # of the source, where that is known: corrections of the estimate are learned by it
+
+
+class CostFactor(Protocol):
+    """Ratio of the time that tasks of one kind take to the time that was said beforehand."""
+
+    now: float
 
 
 class Stop(Enum):
@@ -58,7 +63,7 @@ class TaskRecord(msgspec.Struct, eq=False):
     prepared_at: float = 0.0  # when its source was in place
     cost_s: float = 0.0  # of a worker's time, as far as can be told
     said_s: float = 0.0  # of a worker's time, without what was learned
-    steady: SteadyFactor | None = None  # of its kind, if anything was learned of that before
+    steady: CostFactor | None = None  # of its kind, if anything was learned of that before
     arrived_s: float = 0.0  # time of its submission on the work clock
     place_s: float = 0.0  # its place there among tasks of its priority: it waits behind work that comes until then
     peak_bytes: int = 0  # of private memory, as far as can be told
