@@ -52,6 +52,24 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def anchors(page: Path) -> set[str]:
+    """The names of a page's sections in links, as GitHub makes them: lower case, no punctuation, hyphens for spaces."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_section_that_a_page_links_to_exists(page: Path) -> None:
+    links = re.findall(r"\]\((?!\w+:)([^)#]*)#([^)]+)\)", page.read_text())
+    assert [link for link in links if link[1] not in anchors(page.parent / link[0] if link[0] else page)] == []
+
+
+def test_every_link_to_a_measurement_names_its_section() -> None:
+    links = re.findall(r"\[measured\]\(([^)]*)\)", "".join(page.read_text() for page in PAGES))
+    assert [link for link in links if "#" not in link] == []
+
+
 @pytest.mark.parametrize(("folder", "title"), [("core", "Core: decisions"), ("host", "The host"), ("worker", "The worker")])
 def test_every_module_has_its_place_in_the_tables(folder: str, title: str) -> None:
     parts = [name for line in section(title).splitlines() if line.startswith("| `") for name in line.split("|")[1].split(", ")]

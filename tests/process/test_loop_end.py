@@ -300,8 +300,7 @@ async def main():
     assert end.errors.count(FORGOTTEN) == 1
 
 
-def test_a_second_interrupt_ends_a_server_at_once() -> None:
-    """uvicorn does not leave its lifespan then."""
+def test_an_interrupt_ends_a_program_whose_pool_another_task_has_entered() -> None:
     program = PROGRAM.replace(
         "BODY",
         """
