@@ -50,7 +50,7 @@ class Pool:
         memory_limit: bytes that everything may take together, as a number or as "2GiB": sources and results in shared memory,
             idle workers, and what running tasks are estimated to need. Default: half of the memory that the process may use.
             Shared memory is bounded by nine tenths of what /dev/shm has free, too. A limit too small for idle workers
-            bounds shared memory only, with a warning in the log.
+            bounds shared memory only. A limit that is given and cannot be kept is a warning in the log.
         admission: "enforce": a task waits until there is memory for it, and is stopped if it takes far more than was
             estimated; "shadow": it is only counted how many would have waited; "off".
         timeout: seconds that a task may run, unless `run` says otherwise. None: for ever.

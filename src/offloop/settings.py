@@ -186,7 +186,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
         """What the core needs, with the machine's answers filled in."""
         least, workers = self._range_of_workers()
         total = default_memory_limit().value if self.memory_limit is None else parse_size(self.memory_limit)
-        there_is, bounded_by = _what_there_is(total)
+        there_is, bounded_by = self._what_there_is(total)
         limit = there_is // PAGE_NBYTES * PAGE_NBYTES
         inbox_nbytes = pages(int(limit * _INBOX_SHARE))
         self._check_spares(limit - inbox_nbytes)
@@ -234,9 +234,27 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
         if total >= least or self.admission == "off":
             return total
         if self.memory_limit is not None:
-            message = "memory_limit is %d bytes, but for %d workers it needs to be %d: it bounds shared memory only"
-            _log.warning(message, total, workers, least)
+            bound = f"memory_limit is {total:,} bytes, but processes of idle workers ({workers}) and a task need {least:,}"
+            _log.warning("%s: it bounds shared memory only", bound)
         return None
+
+    def _what_there_is(self, asked: int) -> tuple[int, str]:
+        """As much of the memory as /dev/shm has, because a plan on more would refuse tasks half-way; and what decided.
+
+        A limit that was asked for and cannot be kept is a warning. The default is not, because no program has asked for it.
+        """
+        level = logging.INFO if self.memory_limit is None else logging.WARNING
+        memory = available_memory()
+        if asked > memory.value:
+            bound = f"memory_limit is {asked:,} bytes, but this process may use {memory.value:,}"
+            _log.log(level, "%s: %s", bound, memory.source)
+        shared = free_shared_memory()
+        there_is = asked if shared is None else max(int(shared.value * _SHARED_MEMORY_SHARE), _MIN_MEMORY_LIMIT)
+        if shared is None or there_is >= asked:
+            return asked, "memory_limit"
+        bound = f"memory_limit is {asked:,} bytes, but sources and results have {there_is:,}"
+        _log.log(level, "%s: nine tenths of what is free in /dev/shm (in Docker: --shm-size)", bound)
+        return there_is, f"what was {shared.source} when the pool was entered"
 
     def _check_spares(self, results_nbytes: int) -> None:
         """Refuse more spares than there is memory for: each has its first result's memory ready."""
@@ -253,16 +271,6 @@ def default_memory_limit() -> Amount:
     """The bytes that a pool uses at most unless told otherwise, and why: half of the memory that the process may use."""
     memory = available_memory()
     return Amount(max(int(memory.value * _MEMORY_SHARE), _MIN_MEMORY_LIMIT), f"half of {memory.source}")
-
-
-def _what_there_is(asked: int) -> tuple[int, str]:
-    """As much of the memory as /dev/shm has, because a plan on more would refuse tasks half-way; and what decided."""
-    shared = free_shared_memory()
-    there_is = asked if shared is None else max(int(shared.value * _SHARED_MEMORY_SHARE), _MIN_MEMORY_LIMIT)
-    if shared is None or there_is >= asked:
-        return asked, "memory_limit"
-    _log.info("memory_limit is %d bytes, of which /dev/shm has only %d for sources and results", asked, there_is)
-    return there_is, f"what was {shared.source} when the pool was entered"
 
 
 def _inbox_addresses(inbox_nbytes: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -19,6 +20,7 @@ from typing import Self, TypeAlias
 
 import anyio
 import pytest
+from mount_namespace import run_with_shared_memory_of, skip_without_mount_namespaces
 
 from offloop import Pool
 from offloop.cli.batch import Outcome, convert_all
@@ -76,6 +78,39 @@ def test_pictures_are_made_smaller_and_never_larger(command_line: CommandLine, d
     assert command_line("convert", "in", "--out", "out", "--resize", "30", "--workers", "1").returncode == 0
     assert measure(tmp_path / "out/large.png") == ("png", 30, 20)
     assert measure(tmp_path / "out/small.png") == ("png", 20, 10)
+
+
+def warnings_of(ended: subprocess.CompletedProcess[str]) -> list[str]:
+    assert (ended.returncode, "1 converted, 0 failed" in ended.stderr) == (0, True), ended.stderr
+    return [line for line in ended.stderr.splitlines() if "1 converted" not in line]
+
+
+def test_a_memory_limit_that_workers_alone_exceed_is_warned_of_once(command_line: CommandLine, draw: Drawing):
+    draw("a.png")
+    assert warnings_of(command_line("convert", "a.png", "--out", "out", "--workers", "1")) == []
+    (line,) = warnings_of(command_line("convert", "a.png", "--out", "out", "--workers", "1", "--memory-limit", "20MB"))
+    assert re.fullmatch(
+        "warning: memory_limit is 20,000,000 bytes, but processes of idle workers \\(1\\) and a task need [\\d,]+: .*", line
+    )
+
+
+def test_a_memory_limit_beyond_the_machines_is_warned_of(command_line: CommandLine, draw: Drawing):
+    draw("a.png")
+    lines = warnings_of(command_line("convert", "a.png", "--out", "out", "--workers", "1", "--memory-limit", "60TB"))
+    begin = "warning: memory_limit is 60,000,000,000,000 bytes, but"
+    assert [re.sub(r"[\d,]+: .*", "", line.removeprefix(begin)) for line in lines] == [
+        " this process may use ",
+        " sources and results have ",
+    ]
+
+
+def test_a_memory_limit_that_shared_memory_cannot_keep_is_warned_of_once(draw: Drawing, tmp_path: Path):
+    skip_without_mount_namespaces()
+    arguments = ["convert", str(draw("a.png")), "--out", str(tmp_path / "out"), "--workers", "1", "--memory-limit", "256MiB"]
+    script = f"import sys; from offloop.cli import main; sys.argv[1:] = {arguments}; sys.exit(main())"
+    (line,) = warnings_of(run_with_shared_memory_of("64m", script))
+    begin = "warning: memory_limit is 268,435,456 bytes, but sources and results have 60,397,977:"
+    assert line.startswith(begin)
 
 
 def test_quality_reaches_the_encoder(command_line: CommandLine, draw: Drawing, tmp_path: Path):

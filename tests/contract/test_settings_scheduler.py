@@ -84,4 +84,4 @@ def test_a_limit_that_idle_workers_would_fill_bounds_shared_memory_only_and_says
         assert caplog.text == ""
         core = PoolSettings(workers=2, spares=1, memory_limit=enough - 1).resolved()
     assert (core.budget_bytes, core.hard_limit_bytes) == (None, None)
-    assert f"{enough - 1} bytes" in caplog.text
+    assert f"{enough - 1:,} bytes" in caplog.text

@@ -5,8 +5,10 @@ Lines about files that were written go to stdout, for whoever reads on; all the 
 
 from __future__ import annotations
 
+import logging
 import sys
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext, suppress
 from time import monotonic
 
 import click
@@ -14,9 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .batch import Converted, Failed, Outcome
-from .wording import shown, size
+from .wording import printable, shown, size
 
 __all__ = ["Display"]
+
+_SETTINGS_LOG = logging.getLogger("offloop.settings")
 
 
 class Display:
@@ -34,9 +38,16 @@ class Display:
         """Whether anybody would look at a total."""
         return self._bar is not None
 
-    def shown(self) -> AbstractContextManager[object]:
-        """The bar is on the screen inside."""
-        return nullcontext() if self._bar is None else self._bar
+    @contextmanager
+    def shown(self) -> Generator[None]:
+        """The bar is on the screen inside, and warnings about a pool's settings are shown."""
+        handler = _Warnings(self._warn)
+        _SETTINGS_LOG.addHandler(handler)
+        try:
+            with self._bar or nullcontext():
+                yield
+        finally:
+            _SETTINGS_LOG.removeHandler(handler)
 
     def expect(self, total: int) -> None:
         """The number of files is known now."""
@@ -65,6 +76,13 @@ class Display:
         begin = "interrupted: " if interrupted else ""
         click.echo(f"{begin}{numbers}, {sizes} in {monotonic() - self._started:.1f} s", err=True)
 
+    def _warn(self, message: str) -> None:
+        line = f"warning: {printable(message)}"
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            click.echo(line, err=True)
+
     def _say(self, converted: Converted) -> None:
         sizes = f"{size(converted.nbytes_in)} -> {size(converted.nbytes_out)}"
         line = f"{shown(converted.source)} -> {shown(converted.destination)} ({sizes})"
@@ -73,6 +91,17 @@ class Display:
             return
         with suppress(BrokenPipeError):  # nobody reads the lines any more; the files are still wanted
             click.echo(line)
+
+
+class _Warnings(logging.Handler):
+    """Hands the text of each warning to a function, in the thread that logs it."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._show(record.getMessage())
 
 
 def _bar() -> Progress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["one_line", "shown", "size"]
+__all__ = ["one_line", "printable", "shown", "size"]
 
 _LONGEST_ERROR = 400  # characters: the worker's last words can be pages
 
@@ -23,15 +23,16 @@ def size(nbytes: int) -> str:
 
 def shown(path: str | os.PathLike[str]) -> str:
     """A file's name, made safe to print: any byte can be in one, a terminal's escape sequences too."""
-    return _printable(os.fsdecode(path))
+    return printable(os.fsdecode(path))
 
 
 def one_line(error: BaseException) -> str:
     """What an error and its notes say, on one line and cut where it gets long."""
     said = "; ".join(filter(None, [str(error), *getattr(error, "__notes__", ())]))
-    text = " ".join(_printable(part) for part in said.split()) or type(error).__name__
+    text = " ".join(printable(part) for part in said.split()) or type(error).__name__
     return text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}..."
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Text with escapes in place of characters that a terminal would not print."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
