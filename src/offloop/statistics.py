@@ -23,8 +23,8 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     submitted: int  # tasks that came
     waiting: int  # tasks whose source is being prepared, or that wait for a worker
     running: int  # tasks that a worker has
-    # outcomes. A result of a worker. One for `to=` counts here also where its file then cannot be named, which `run` raises as
-    # `TaskFailed`, because the worker has done its part
+    # outcomes: a result of a worker. It counts here also where a file of `to=` then cannot be named and `run` raises
+    # `TaskFailed` or `InvalidTask`, because the worker has done its part
     completed: int
     failed: int  # the processor said no, or cannot be used
     timed_out: int  # `TaskTimeout`

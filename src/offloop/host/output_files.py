@@ -115,6 +115,7 @@ class OutputFile:
 
         Raises:
             TaskFailed: with the code "cannot_write": the destination is as it was.
+            InvalidTask: a directory, or another file that is not a regular one, has come there since `check`.
         """
         with self._lock:
             try:
