@@ -143,18 +143,19 @@ async def test_a_scripted_worker_writes_files_too(anyio_backend: object, tmp_pat
     assert (tmp_path / "x").read_bytes() == b"abc"
 
 
-async def test_a_result_whose_file_cannot_be_named_is_an_error_and_a_completed_task(
-    anyio_backend: object, tmp_path: Path
-) -> None:
-    def answer_after_the_name_is_taken(_task: object) -> Answer:
-        (tmp_path / "x").mkdir()
-        return Answer(b"abc")
+async def test_a_result_whose_file_cannot_be_named_is_an_error_and_a_completed_task(pool_of_one: Pool, tmp_path: Path) -> None:
+    async with anyio.create_task_group() as task_group:
 
-    async with scripted_pool(answer_after_the_name_is_taken, plugins=[FaultsPlugin]) as pool:
-        with pytest.raises(InvalidTask, match="a directory is there"):
-            await pool.run(b"", [Noop()], to=tmp_path / "x")
-        statistics = pool.statistics()
-        assert (statistics.submitted, statistics.completed, statistics.failed) == (1, 1, 0)
+        async def submit() -> None:
+            with pytest.raises(InvalidTask, match="a directory is there"):
+                await pool_of_one.run(bytes(1_000_000), [Echo()], to=tmp_path / "x")
+
+        task_group.start_soon(submit)
+        while not open_files_in(tmp_path):  # in each turn of the loop, so before the worker's answer is read
+            await anyio.sleep(0)
+        (tmp_path / "x").mkdir()
+    statistics = pool_of_one.statistics()
+    assert (statistics.submitted, statistics.completed, statistics.failed) == (1, 1, 0)
 
 
 SERVER = """
