@@ -32,9 +32,9 @@ import anyio
 from measuring import Samples, arguments
 from recovering import Contender, contenders
 
-from offloop.host.process import spawn
-from offloop.host.segments import Segment
 from offloop.plugins import Registry
+from offloop.runtime.memory.segments import Segment
+from offloop.runtime.workers.process import spawn
 from offloop.testing.faults import FaultsPlugin, Noop
 from offloop.wire.codec import decode_from_worker, encode_frame
 from offloop.wire.framing import MAX_FROM_WORKER_NBYTES, FrameReader

@@ -31,8 +31,8 @@ import anyio
 import anyio.to_thread
 from measuring import arguments, percentile
 
-from offloop.host.process import spawn
-from offloop.host.segments import Segment
+from offloop.runtime.memory.segments import Segment
+from offloop.runtime.workers.process import spawn
 
 GIB, MIB = 1024 * 1024 * 1024, 1024 * 1024
 COMMAND = [sys.executable, "-c", "pass"]

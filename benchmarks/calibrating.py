@@ -19,8 +19,8 @@ import msgspec
 from offloop.operation import Operation
 from offloop.processor import Encoded
 from offloop.testing import InlineTask
-from offloop.worker.memory import PrivateMemory
-from offloop.worker.stages import decoder_for
+from offloop.worker.isolation.memory_limits import PrivateMemory
+from offloop.worker.processors import decoder_for
 from offloop_vips import VipsPlugin
 from offloop_vips.processor import VipsProcessor
 

@@ -46,7 +46,7 @@ from chaos_work import Job, Work, digest
 
 import offloop
 from offloop import Pool, Result, WorkerDied
-from offloop.sources import Source
+from offloop.client.sources import Source
 from offloop.testing.faults import Echo, FaultsPlugin
 
 LAG_STEP_S = 0.005

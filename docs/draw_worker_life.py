@@ -3,7 +3,7 @@
 from itertools import groupby
 from pathlib import Path
 
-from offloop.core.worker_state import TABLE, WorkerState
+from offloop.core.model.worker_state import TABLE, WorkerState
 
 DESIGN = Path(__file__).with_name("design.md")
 BEGIN, END = "<!-- drawn by docs/draw_worker_life.py -->\n", "<!-- end of the drawing -->\n"

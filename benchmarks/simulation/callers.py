@@ -12,7 +12,7 @@ from random import Random
 
 import msgspec
 
-from offloop.core.events import Event, TaskSubmitted, WorkerReported
+from offloop.core.model.events import Event, TaskSubmitted, WorkerReported
 from offloop.wire.messages import Done, Failed
 
 from .schedule import Schedule

@@ -10,15 +10,15 @@ from time import process_time
 
 import msgspec
 
-from offloop.core.admission_mode import AdmissionMode
-from offloop.core.commands import Command, FetchPages, KillWorker, Send, SettleTask, StartWorker
-from offloop.core.core_settings import CoreSettings
-from offloop.core.dispatch import HELD_S
-from offloop.core.events import Event, PagesReserved, PoolStarted, TaskSubmitted, TimePassed, WorkerReaped, WorkerReported
-from offloop.core.order import CLASS_S
-from offloop.core.patience import MAX_PATIENCE_S
+from offloop.core.model.admission_mode import AdmissionMode
+from offloop.core.model.commands import Command, FetchPages, KillWorker, Send, SettleTask, StartWorker
+from offloop.core.model.events import Event, PagesReserved, PoolStarted, TaskSubmitted, TimePassed, WorkerReaped, WorkerReported
+from offloop.core.model.settings import CoreSettings
+from offloop.core.model.task import Completed, TaskSpec
 from offloop.core.pool_state import PoolState
-from offloop.core.tasks import Completed, TaskSpec
+from offloop.core.scheduling.dispatcher import HELD_S
+from offloop.core.scheduling.overtaking import MAX_PATIENCE_S
+from offloop.core.scheduling.policy import CLASS_S
 from offloop.operation import Estimate
 from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Done, Failed, Ready, Retire, Run, Stage

@@ -22,7 +22,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .buffers import Buffer
+    from .client.buffers import Buffer
+    from .client.results import Info, Result, Timings
     from .errors import (
         CrashReport,
         InternalError,
@@ -41,12 +42,11 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from .histogram import Histogram
-    from .history import BreakerMoved, PoolEvent, TaskRetried, WorkerCrashed, WorkerMemoryTooSmall, WorkerMoved
     from .operation import Estimate, Header, Operation, Plugin
     from .pool import Pool
+    from .pool_events import BreakerMoved, PoolEvent, TaskRetried, WorkerCrashed, WorkerMemoryTooSmall, WorkerMoved
     from .processor import Encoded, Output, Payload, Processor, Raster, Task, TaskCancelled, WorkerContext
     from .program import freeze_support
-    from .results import Info, Result, Timings
     from .statistics import Statistics
 
 __all__ = [

@@ -7,27 +7,27 @@ from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from types import EllipsisType, TracebackType
 from typing import Literal, Self
 
-from .buffers import Buffer
-from .core.phase import Phase
+from .client.buffers import Buffer
+from .client.results import Result
+from .client.sources import Bytes, File, Source, classify
+from .client.staging import Intake
+from .client.submission import Submission
+from .core.model.pool_phase import Phase
 from .errors import InvalidTask, PoolClosed, TaskFailed
-from .host.chronicle import Reader
-from .host.host_settings import HostSettings
-from .host.intake import Intake
-from .host.launcher import Launcher
-from .host.output_files import OutputFile, destination_path
-from .host.process import ProcessLauncher
-from .host.source_files import read_file_head
-from .host.source_memory import read_head
-from .host.supervisor import Supervisor
-from .machine import memory_pressure
 from .operation import Header, Operation, Plugin
 from .plugins import Planner, Registry
-from .results import Result
+from .runtime.files.output_files import OutputFile, destination_path
+from .runtime.files.source_files import read_file_head
+from .runtime.memory.source_memory import read_head
+from .runtime.supervisor import Supervisor
+from .runtime.telemetry.event_stream import Reader
+from .runtime.workers.config import HostSettings
+from .runtime.workers.launcher import Launcher
+from .runtime.workers.process import ProcessLauncher
 from .settings import PoolSettings, check_nbytes, check_order, check_retries, check_room, check_seconds, check_workers
-from .sources import Bytes, File, Source, classify
 from .startup import load
 from .statistics import Statistics, snapshot
-from .submission import Submission
+from .system import memory_pressure
 
 __all__ = ["Pool"]
 

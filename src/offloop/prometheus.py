@@ -12,8 +12,8 @@ from typing import cast
 
 import msgspec
 
-from .core.restarts import Breaker
-from .core.worker_state import WorkerState
+from .core.model.worker_state import WorkerState
+from .core.workers.restart_policy import Breaker
 from .errors import PoolClosed
 from .histogram import Histogram
 from .pool import Pool

@@ -14,14 +14,14 @@ from typing import Any, Literal, SupportsIndex, TypeAlias, cast, get_args
 
 import msgspec
 
-from .core.admission_mode import AdmissionMode
-from .core.allocator import PAGE_NBYTES, pages
-from .core.budget import LEAST_FOR_TASKS_NBYTES, WORKER_NBYTES
-from .core.core_settings import FIRST_GRANT_NBYTES, CoreSettings
-from .host.worker_program import WorkerProgram
-from .machine import Amount, address_limit, available_cpus, available_memory, free_shared_memory
+from .core.memory.allocator import PAGE_NBYTES, pages
+from .core.memory.budget import LEAST_FOR_TASKS_NBYTES, WORKER_NBYTES
+from .core.model.admission_mode import AdmissionMode
+from .core.model.settings import FIRST_GRANT_NBYTES, CoreSettings
 from .operation import Plugin
 from .program import is_frozen
+from .runtime.workers.command_line import WorkerProgram
+from .system import Amount, address_limit, available_cpus, available_memory, free_shared_memory
 
 __all__ = ["PoolSettings", "default_memory_limit", "parse_size"]
 

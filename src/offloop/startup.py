@@ -7,10 +7,10 @@ import inspect
 import anyio
 import anyio.to_thread
 
-from .core.core_settings import CoreSettings
-from .host.thread_call import ThreadCall
+from .core.model.settings import CoreSettings
 from .plugins import Registry
 from .program import check_program
+from .runtime.loop.thread_call import ThreadCall
 from .settings import PoolSettings
 
 __all__ = ["load"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from .core.blocks import Holder
+from .core.model.blocks import Holder
+from .core.model.worker_state import WorkerState
 from .core.pool_state import PoolState
-from .core.worker_state import WorkerState
 from .histogram import Histogram
 
 __all__ = ["Statistics"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from offloop.operation import Estimate, Header, Operation, Plugin
-from offloop.plugins.forecast import Forecaster
+from offloop.plugins.estimator import Forecaster
 
 HEADER = Header(media_type="image/x", width=3, height=2, bands=1)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from offloop.machine import memory_pressure
+from offloop.system import memory_pressure
 
 MEMINFO = "MemTotal:       1000 kB\nMemFree:         100 kB\nMemAvailable:    {} kB\n"
 PSI = "some avg10={} avg60=99.00 avg300=99.00 total=1\nfull avg10=98.00 avg60=0.00 avg300=0.00 total=1\n"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from offloop.errors import InvalidTask, OffloopError, TaskFailed
-from offloop.host import output_files
-from offloop.host.output_files import OutputFile, destination_path
+from offloop.runtime.files import output_files
+from offloop.runtime.files.output_files import OutputFile, destination_path
 
 
 @pytest.fixture(params=["unnamed", "named"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from offloop import Pool, PoolMisused
-from offloop.host.worker_program import WorkerProgram
+from offloop.runtime.workers.command_line import WorkerProgram
 
 pytestmark = pytest.mark.anyio
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from offloop.core.admission_mode import AdmissionMode
-from offloop.core.budget import WORKER_NBYTES
-from offloop.machine import available_cpus
+from offloop.core.memory.budget import WORKER_NBYTES
+from offloop.core.model.admission_mode import AdmissionMode
 from offloop.settings import PoolSettings
+from offloop.system import available_cpus
 
 MIB = 1 << 20
 

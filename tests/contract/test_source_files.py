@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from offloop.errors import InvalidTask
-from offloop.host.segments import Segment
-from offloop.host.source_files import file_nbytes, read_file_head, read_file_into
+from offloop.runtime.files.source_files import file_nbytes, read_file_head, read_file_into
+from offloop.runtime.memory.segments import Segment
 
 
 @pytest.fixture

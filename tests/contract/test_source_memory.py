@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offloop.errors import InvalidTask
-from offloop.host import source_memory
-from offloop.host.source_memory import copy_strided, read_head
+from offloop.runtime.memory import source_memory
+from offloop.runtime.memory.source_memory import copy_strided, read_head
 
 WITH_AND_WITHOUT_NUMPY = pytest.mark.parametrize("numpy", [np, None], ids=["numpy", "python"])
 

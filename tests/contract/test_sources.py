@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from offloop.client.sources import ArrayObject, Bytes, File, Samples, classify, samples_of
 from offloop.errors import InvalidTask
-from offloop.sources import ArrayObject, Bytes, File, Samples, classify, samples_of
 
 
 class WithInterface:

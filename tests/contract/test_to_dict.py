@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from offloop import Header, Histogram, Info, Statistics, Timings
-from offloop.core.histogram import Recorder
+from offloop.core.telemetry.histogram_recorder import Recorder
 
 
 class PhotoHeader(Header, frozen=True, kw_only=True):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from offloop.core.arena import Arena
-from offloop.core.commands import Command
-from offloop.core.core_settings import CoreSettings
-from offloop.core.crew import Crew
-from offloop.core.events import WorkerReaped
-from offloop.core.hiring import Hiring
-from offloop.core.postmortem import report_on
-from offloop.core.slot import Slot
-from offloop.core.worker_state import WorkerEvent, WorkerState
+from offloop.core.memory.arena import Arena
+from offloop.core.model.commands import Command
+from offloop.core.model.events import WorkerReaped
+from offloop.core.model.settings import CoreSettings
+from offloop.core.model.worker_slot import Slot
+from offloop.core.model.worker_state import WorkerEvent, WorkerState
+from offloop.core.tasks.crash_report import report_on
+from offloop.core.workers.reconciler import Hiring
+from offloop.core.workers.worker_table import Crew
 
 E, S = WorkerEvent, WorkerState
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import msgspec
 
-from offloop.core.blocks import Block, Reservation
-from offloop.core.commands import Command, FetchPages, ProvideInput, Send, SettleTask, StartWorker
-from offloop.core.core_settings import CoreSettings
-from offloop.core.events import (
+from offloop.core.model.blocks import Block, Reservation
+from offloop.core.model.commands import Command, FetchPages, ProvideInput, Send, SettleTask, StartWorker
+from offloop.core.model.events import (
     BlocksReturned,
     CloseRequested,
     DrainRequested,
@@ -32,9 +31,10 @@ from offloop.core.events import (
     WorkerReported,
     WorkerSpawned,
 )
+from offloop.core.model.settings import CoreSettings
+from offloop.core.model.task import TaskSpec
+from offloop.core.model.worker_state import WorkerState
 from offloop.core.pool_state import PoolState
-from offloop.core.tasks import TaskSpec
-from offloop.core.worker_state import WorkerState
 from offloop.operation import Estimate
 from offloop.statistics import Statistics, snapshot
 from offloop.testing import FakeClock

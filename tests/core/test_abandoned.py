@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from offloop.core.commands import AbandonWorker, Command, DropOutbox, FetchPages, KillWorker, SettleTask, StartWorker
-from offloop.core.events import AbandonedWorkerExited, WorkerAbandoned, WorkerExited, WorkerMisbehaved
-from offloop.core.worker_state import WorkerState
+from offloop.core.model.commands import AbandonWorker, Command, DropOutbox, FetchPages, KillWorker, SettleTask, StartWorker
+from offloop.core.model.events import AbandonedWorkerExited, WorkerAbandoned, WorkerExited, WorkerMisbehaved
+from offloop.core.model.worker_state import WorkerState
 from offloop.errors import WorkerDied
-from offloop.history import WorkerCrashed
+from offloop.pool_events import WorkerCrashed
 from offloop.wire.status import Status
 
 from .pool_script import GRACE_S, KIB, MIB, START_TIMEOUT_S, PoolScript, of_type, only, outcome_of, reservations, runs, sent_run

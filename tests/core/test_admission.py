@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from offloop.core.blocks import Block
-from offloop.core.commands import IdentifySource, SettleTask
-from offloop.core.events import TaskSubmitted, WorkerExited
+from offloop.core.model.blocks import Block
+from offloop.core.model.commands import IdentifySource, SettleTask
+from offloop.core.model.events import TaskSubmitted, WorkerExited
 from offloop.errors import PoolClosed, QueueFull, QueueTimeout, TaskQuarantined, TaskTimeout, WorkerDied
 from offloop.wire.handles import INBOX, OUTBOX, Handle
 from offloop.wire.messages import Failed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from offloop.core.allocator import PAGE_NBYTES, SegmentAllocator, pages
+from offloop.core.memory.allocator import PAGE_NBYTES, SegmentAllocator, pages
 
 P = PAGE_NBYTES
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from offloop.core.arena import INBOX_ID, Arena
-from offloop.core.blocks import Block, Holder, Lease, Reservation, Span
+from offloop.core.memory.arena import INBOX_ID, Arena
+from offloop.core.model.blocks import Block, Holder, Lease, Reservation, Span
 
 P = 4096
 OUTBOX_ID = 1

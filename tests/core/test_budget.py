@@ -6,13 +6,13 @@ from math import inf
 
 import pytest
 
-from offloop.core.admission_mode import AdmissionMode
-from offloop.core.arena import INBOX_ID, Arena
-from offloop.core.blocks import Holder
-from offloop.core.budget import WORKER_NBYTES, Budget
-from offloop.core.crew import Crew
-from offloop.core.slot import Slot
-from offloop.core.tasks import TaskRecord, TaskSpec
+from offloop.core.memory.arena import INBOX_ID, Arena
+from offloop.core.memory.budget import WORKER_NBYTES, Budget
+from offloop.core.model.admission_mode import AdmissionMode
+from offloop.core.model.blocks import Holder
+from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.model.worker_slot import Slot
+from offloop.core.workers.worker_table import Crew
 from offloop.operation import Estimate
 from offloop.wire.handles import EncodedAt
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from offloop.core.arena import Arena
-from offloop.core.blocks import Block, Holder
-from offloop.core.claims import ForgedClaim, block_nbytes, claimed_block
-from offloop.core.slot import Slot
-from offloop.core.tasks import TaskRecord, TaskSpec
-from offloop.core.worker_state import WorkerLife
+from offloop.core.memory.arena import Arena
+from offloop.core.model.blocks import Block, Holder
+from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.model.worker_slot import Slot
+from offloop.core.model.worker_state import WorkerLife
+from offloop.core.tasks.answer_checks import ForgedClaim, block_nbytes, claimed_block
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
 from offloop.wire.messages import Done, Failed
 

@@ -6,11 +6,11 @@ from math import inf
 
 import pytest
 
-from offloop.core.crew import TIMER_EVENTS, Crew
-from offloop.core.journal import Journal
-from offloop.core.tasks import TaskRecord
-from offloop.core.worker_state import TABLE, IllegalTransition, WorkerEvent, WorkerState
-from offloop.history import WorkerMoved
+from offloop.core.model.task import TaskRecord
+from offloop.core.model.worker_state import TABLE, IllegalTransition, WorkerEvent, WorkerState
+from offloop.core.telemetry.event_log import Journal
+from offloop.core.workers.worker_table import TIMER_EVENTS, Crew
+from offloop.pool_events import WorkerMoved
 
 E, S = WorkerEvent, WorkerState
 

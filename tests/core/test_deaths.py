@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from offloop.core.commands import IdentifySource, Send, SettleTask, StartWorker
-from offloop.core.events import WorkerExited
-from offloop.core.tasks import Completed
-from offloop.core.worker_state import WorkerState
+from offloop.core.model.commands import IdentifySource, Send, SettleTask, StartWorker
+from offloop.core.model.events import WorkerExited
+from offloop.core.model.task import Completed
+from offloop.core.model.worker_state import WorkerState
 from offloop.errors import PoolClosed, TaskTimeout, WorkerDied
-from offloop.history import TaskRetried
+from offloop.pool_events import TaskRetried
 from offloop.wire.handles import OUTBOX
 from offloop.wire.messages import Retire
 from offloop.wire.status import Status

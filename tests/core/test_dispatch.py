@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from offloop.core.admission_mode import AdmissionMode
-from offloop.core.arena import Arena
-from offloop.core.budget import Budget
-from offloop.core.commands import Send
-from offloop.core.crew import Crew
-from offloop.core.dispatch import HELD_S, Dispatch
-from offloop.core.queue import TaskQueue
-from offloop.core.supply import Supply
-from offloop.core.tasks import TaskRecord, TaskSpec
-from offloop.core.worker_state import WorkerEvent, WorkerState
+from offloop.core.memory.arena import Arena
+from offloop.core.memory.broker import Supply
+from offloop.core.memory.budget import Budget
+from offloop.core.model.admission_mode import AdmissionMode
+from offloop.core.model.commands import Send
+from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.model.worker_state import WorkerEvent, WorkerState
+from offloop.core.scheduling.dispatcher import HELD_S, Dispatch
+from offloop.core.scheduling.task_queue import TaskQueue
+from offloop.core.workers.worker_table import Crew
 from offloop.wire.handles import EncodedAt
 
 from .pool_script import MIB, STAGES, PoolScript, estimate, of_type, only, runs

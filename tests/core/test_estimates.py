@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from offloop.core.estimates import DEFAULT_PEAK_BYTES, DEFAULT_PEAK_BYTES_PER_BYTE, Estimates
-from offloop.core.tasks import TaskRecord, TaskSpec
+from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.scheduling.cost_model import DEFAULT_PEAK_BYTES, DEFAULT_PEAK_BYTES_PER_BYTE, Estimates
 from offloop.operation import Estimate
 from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Done, Failed, Stage

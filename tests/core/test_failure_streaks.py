@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from offloop.core.commands import Send, StartWorker
-from offloop.core.failure_streaks import FailureStreaks
-from offloop.core.slot import Slot
-from offloop.core.worker_state import WorkerLife, WorkerState
+from offloop.core.model.commands import Send, StartWorker
+from offloop.core.model.worker_slot import Slot
+from offloop.core.model.worker_state import WorkerLife, WorkerState
+from offloop.core.workers.failure_streaks import FailureStreaks
 from offloop.wire.messages import Failed, Retire
 
 from .pool_script import PoolScript, done, of_type, runs

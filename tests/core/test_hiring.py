@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from offloop.core.allocator import pages
-from offloop.core.commands import AnnounceOpening, Send, StartWorker
-from offloop.core.events import WorkerReaped
-from offloop.core.postmortem import report_on
-from offloop.core.worker_state import WorkerEvent, WorkerState
-from offloop.history import WorkerCrashed
+from offloop.core.memory.allocator import pages
+from offloop.core.model.commands import AnnounceOpening, Send, StartWorker
+from offloop.core.model.events import WorkerReaped
+from offloop.core.model.worker_state import WorkerEvent, WorkerState
+from offloop.core.tasks.crash_report import report_on
+from offloop.pool_events import WorkerCrashed
 from offloop.wire.messages import Retire
 from offloop.wire.status import STATUS_NBYTES
 

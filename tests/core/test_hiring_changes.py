@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from offloop.core.commands import Send, StartWorker
-from offloop.core.restarts import Breaker
-from offloop.core.worker_state import WorkerEvent, WorkerState
-from offloop.history import BreakerMoved, WorkerMemoryTooSmall
+from offloop.core.model.commands import Send, StartWorker
+from offloop.core.model.worker_state import WorkerEvent, WorkerState
+from offloop.core.workers.restart_policy import Breaker
+from offloop.pool_events import BreakerMoved, WorkerMemoryTooSmall
 from offloop.wire.messages import Retire
 
 from .firm import Firm

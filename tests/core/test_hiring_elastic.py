@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from offloop.core.commands import Send, StartWorker
-from offloop.core.events import WorkerExited, WorkerSpawned
-from offloop.core.hiring import Hiring
-from offloop.core.worker_state import WorkerState
+from offloop.core.model.commands import Send, StartWorker
+from offloop.core.model.events import WorkerExited, WorkerSpawned
+from offloop.core.model.worker_state import WorkerState
+from offloop.core.workers.reconciler import Hiring
 from offloop.wire.messages import Retire
 
 from .firm import Firm

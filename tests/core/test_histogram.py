@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from offloop import Histogram
-from offloop.core.histogram import BOUNDS, Recorder
+from offloop.core.telemetry.histogram_recorder import BOUNDS, Recorder
 
 TICK_S = 2.0**-20
 HOUR_S = 3600.0

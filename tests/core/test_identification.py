@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from offloop.core.arena import Arena
-from offloop.core.blocks import Block, Holder, Lease
-from offloop.core.commands import IdentifySource
-from offloop.core.identification import Identification
-from offloop.core.tasks import TaskRecord, TaskSpec
+from offloop.core.memory.arena import Arena
+from offloop.core.model.blocks import Block, Holder, Lease
+from offloop.core.model.commands import IdentifySource
+from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.tasks.source_hashing import Identification
 from offloop.wire.handles import INBOX, EncodedAt, Handle
 
 from .pool_script import STAGES

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from offloop.core.journal import Journal
-from offloop.history import BreakerMoved, TaskRetried
+from offloop.core.telemetry.event_log import Journal
+from offloop.pool_events import BreakerMoved, TaskRetried
 
 STEP = TaskRetried(at=1.0, task_id=1, deaths=1)
 NEWS = BreakerMoved(at=2.0, before="closed", after="open")

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from offloop import Histogram
-from offloop.core.admission_mode import AdmissionMode
-from offloop.core.arena import INBOX_ID, Arena
-from offloop.core.blocks import Block, Holder, Lease
-from offloop.core.budget import Budget
-from offloop.core.commands import SettleTask
-from offloop.core.journal import Journal
-from offloop.core.ledger import Ledger
-from offloop.core.queue import TaskQueue
-from offloop.core.supply import Supply, worker_lease
-from offloop.core.tasks import TaskRecord
+from offloop.core.memory.arena import INBOX_ID, Arena
+from offloop.core.memory.broker import Supply, worker_lease
+from offloop.core.memory.budget import Budget
+from offloop.core.model.admission_mode import AdmissionMode
+from offloop.core.model.blocks import Block, Holder, Lease
+from offloop.core.model.commands import SettleTask
+from offloop.core.model.task import TaskRecord
+from offloop.core.scheduling.task_queue import TaskQueue
+from offloop.core.tasks.task_table import Ledger
+from offloop.core.telemetry.event_log import Journal
 from offloop.errors import PoolClosed
 
 from .pool_script import GRACE_S, PoolScript

@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from offloop.core.order import CLASS_S, Order
-from offloop.core.patience import MAX_PATIENCE_S, patience_s
-from offloop.core.tasks import TaskRecord, TaskSpec
+from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.scheduling.overtaking import MAX_PATIENCE_S, patience_s
+from offloop.core.scheduling.policy import CLASS_S, Order
 from offloop.wire.handles import EncodedAt
 
 

@@ -7,8 +7,8 @@ import signal
 import msgspec
 import pytest
 
-from offloop.core.outcomes import Outcome, Tally, of_death, of_failure, of_stop
-from offloop.core.tasks import Completed, Stop, TaskRecord, TaskSpec
+from offloop.core.model.task import Completed, Stop, TaskRecord, TaskSpec
+from offloop.core.tasks.outcomes import Outcome, Tally, of_death, of_failure, of_stop
 from offloop.errors import (
     CrashReport,
     InvalidTask,

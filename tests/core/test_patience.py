@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from offloop.core.patience import MAX_PATIENCE_S, SteadyFactor, patience_s
+from offloop.core.scheduling.overtaking import MAX_PATIENCE_S, SteadyFactor, patience_s
 
 SAID_S = 0.02
 

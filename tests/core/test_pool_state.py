@@ -6,11 +6,11 @@ from math import inf
 
 import pytest
 
-from offloop.core.commands import AnnounceOpening, FetchPages, KillWorker, OpenOutput, Send, SendFile, SettleTask
-from offloop.core.core_settings import FIRST_GRANT_NBYTES
-from offloop.core.events import OutputOpened, TaskRefused
-from offloop.core.tasks import Completed
-from offloop.core.worker_state import WorkerState
+from offloop.core.model.commands import AnnounceOpening, FetchPages, KillWorker, OpenOutput, Send, SendFile, SettleTask
+from offloop.core.model.events import OutputOpened, TaskRefused
+from offloop.core.model.settings import FIRST_GRANT_NBYTES
+from offloop.core.model.task import Completed
+from offloop.core.model.worker_state import WorkerState
 from offloop.errors import MemoryLimitExceeded, QueueFull, QueueTimeout, TaskFailed, TaskTimeout
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, WrittenTo
 from offloop.wire.messages import Cancel, File, NeedFile, Run

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from offloop.core.admission_mode import AdmissionMode
-from offloop.core.budget import WORKER_NBYTES
-from offloop.core.commands import FetchPages, GivePagesBack, ProvideInput, RefuseInput, Send
-from offloop.core.estimates import DEFAULT_PEAK_BYTES
+from offloop.core.memory.budget import WORKER_NBYTES
+from offloop.core.model.admission_mode import AdmissionMode
+from offloop.core.model.commands import FetchPages, GivePagesBack, ProvideInput, RefuseInput, Send
+from offloop.core.scheduling.cost_model import DEFAULT_PEAK_BYTES
 from offloop.errors import MemoryLimitExceeded
 from offloop.wire.messages import Grant
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from offloop.core.commands import Command, KillWorker, RefuseInput, Send, SettleTask, StartWorker
-from offloop.core.events import WorkerExited
-from offloop.core.tasks import Completed
-from offloop.core.worker_state import WorkerState
+from offloop.core.model.commands import Command, KillWorker, RefuseInput, Send, SettleTask, StartWorker
+from offloop.core.model.events import WorkerExited
+from offloop.core.model.task import Completed
+from offloop.core.model.worker_state import WorkerState
 from offloop.errors import PoolClosed, WorkerDied
 from offloop.wire.messages import Cancel, Retire
 from offloop.wire.status import Status

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import signal
 
-from offloop.core.commands import AnnounceOpening, Command, DropOutbox, KillWorker, Send, SettleTask, StartWorker
-from offloop.core.events import WorkerExited, WorkerMisbehaved
-from offloop.core.tasks import Completed
-from offloop.core.worker_state import WorkerState
+from offloop.core.model.commands import AnnounceOpening, Command, DropOutbox, KillWorker, Send, SettleTask, StartWorker
+from offloop.core.model.events import WorkerExited, WorkerMisbehaved
+from offloop.core.model.task import Completed
+from offloop.core.model.worker_state import WorkerState
 from offloop.errors import TaskFailed, TaskTimeout, WorkerDied
 from offloop.wire.handles import OUTBOX
 from offloop.wire.messages import Failed, Need

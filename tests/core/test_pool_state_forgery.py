@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from offloop.core.commands import Command, KillWorker, Send, SettleTask
-from offloop.core.core_settings import MAX_NEEDS
-from offloop.core.events import TaskCancelled, WorkerMisbehaved
-from offloop.core.tasks import Completed
-from offloop.core.worker_state import WorkerState
+from offloop.core.model.commands import Command, KillWorker, Send, SettleTask
+from offloop.core.model.events import TaskCancelled, WorkerMisbehaved
+from offloop.core.model.settings import MAX_NEEDS
+from offloop.core.model.task import Completed
+from offloop.core.model.worker_state import WorkerState
 from offloop.errors import WorkerDied
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
 from offloop.wire.messages import Failed, FromWorker, Need, Ready

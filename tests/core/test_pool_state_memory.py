@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from offloop.core.commands import Command, ConfirmGrowth, FetchPages, ProvideInput, RefuseInput, Send, StageAgain
-from offloop.core.events import InputAbandoned, InputCompleted
-from offloop.core.stall import MEMORY_WAIT_S
-from offloop.core.tasks import Completed
+from offloop.core.memory.stall_limit import MEMORY_WAIT_S
+from offloop.core.model.commands import Command, ConfirmGrowth, FetchPages, ProvideInput, RefuseInput, Send, StageAgain
+from offloop.core.model.events import InputAbandoned, InputCompleted
+from offloop.core.model.task import Completed
 from offloop.errors import MemoryLimitExceeded
 from offloop.wire.handles import OUTBOX, Handle
 from offloop.wire.messages import Cancel, Grant

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from offloop.core.commands import AnnounceOpening, Command, DropOutbox, KillWorker, Send, SettleTask, StartWorker
-from offloop.core.events import WorkerExited, WorkerMisbehaved, WorkerSpawned
-from offloop.core.phase import Phase
-from offloop.core.tasks import Completed
-from offloop.core.worker_state import WorkerState
+from offloop.core.model.commands import AnnounceOpening, Command, DropOutbox, KillWorker, Send, SettleTask, StartWorker
+from offloop.core.model.events import WorkerExited, WorkerMisbehaved, WorkerSpawned
+from offloop.core.model.pool_phase import Phase
+from offloop.core.model.task import Completed
+from offloop.core.model.worker_state import WorkerState
 from offloop.errors import PoolClosed
-from offloop.history import BreakerMoved, WorkerCrashed, WorkerMoved
+from offloop.pool_events import BreakerMoved, WorkerCrashed, WorkerMoved
 from offloop.wire.messages import Cancel, Retire
 
 from .pool_script import GRACE_S, START_TIMEOUT_S, PoolScript, done, of_type, outcome_of, runs, sent_run

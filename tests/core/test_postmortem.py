@@ -7,12 +7,12 @@ import math
 import msgspec
 import pytest
 
-from offloop.core.crew import Crew
-from offloop.core.events import WorkerReaped
-from offloop.core.postmortem import report_on
-from offloop.core.slot import Slot
-from offloop.core.tasks import TaskRecord, TaskSpec
-from offloop.core.worker_state import WorkerEvent
+from offloop.core.model.events import WorkerReaped
+from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.model.worker_slot import Slot
+from offloop.core.model.worker_state import WorkerEvent
+from offloop.core.tasks.crash_report import report_on
+from offloop.core.workers.worker_table import Crew
 from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Stage
 from offloop.wire.status import Status

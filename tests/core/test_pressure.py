@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from offloop.core.pressure import Pressure
+from offloop.core.workers.concurrency_limiter import Pressure
 
 SHORT, BETWEEN, PLENTY = 0.01, 0.07, 0.5
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from offloop.core import quarantine as quarantine_module
-from offloop.core.quarantine import Quarantine
-from offloop.core.tasks import TaskSpec
+from offloop.core.model.task import TaskSpec
+from offloop.core.tasks import quarantine as quarantine_module
+from offloop.core.tasks.quarantine import Quarantine
 from offloop.errors import TaskQuarantined
 from offloop.wire.handles import INBOX, EncodedAt, Handle, RasterAt
 from offloop.wire.messages import Stage

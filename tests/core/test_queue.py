@@ -6,8 +6,8 @@ from math import inf
 
 import pytest
 
-from offloop.core.queue import TaskQueue
-from offloop.core.tasks import TaskRecord, TaskSpec
+from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.scheduling.task_queue import TaskQueue
 from offloop.wire.handles import EncodedAt
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from offloop.core.ranges import RangeSet
+from offloop.core.memory.ranges import RangeSet
 
 
 def ranges_of(*ranges: tuple[int, int]) -> RangeSet:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from offloop.core.ranking import Ranking
+from offloop.core.scheduling.ranked_tasks import Ranking
 
 
 def test_the_lowest_rank_is_first_and_of_equal_ranks_the_lower_number() -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from offloop.core.restarts import Breaker, RestartPolicy
+from offloop.core.workers.restart_policy import Breaker, RestartPolicy
 
 PERIOD_S = 10.0
 LONG = 1000.0  # more than any pause, cool-down or probation

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from offloop.core.crew import Crew
-from offloop.core.journal import Journal
-from offloop.core.run_clock import RunClock
-from offloop.core.slot import Slot
-from offloop.core.tasks import TaskRecord
-from offloop.core.worker_state import WorkerEvent
+from offloop.core.model.task import TaskRecord
+from offloop.core.model.worker_slot import Slot
+from offloop.core.model.worker_state import WorkerEvent
+from offloop.core.telemetry.event_log import Journal
+from offloop.core.workers.run_clock import RunClock
+from offloop.core.workers.worker_table import Crew
 
 from .pool_script import PoolScript
 

@@ -6,7 +6,7 @@ from collections import Counter, deque
 
 import pytest
 
-from offloop.core.shares import Shares
+from offloop.core.scheduling.fair_queue import Shares
 
 
 def serve_one_off_tenants(shares: Shares, tenants: int, *, at_once: int = 40, cost_s: float = 1.0) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from offloop.core.stall import MEMORY_WAIT_S, Stall
+from offloop.core.memory.stall_limit import MEMORY_WAIT_S, Stall
 
 
 def test_a_wait_ends_after_the_limit() -> None:

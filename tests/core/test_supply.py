@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from offloop.core.admission_mode import AdmissionMode
-from offloop.core.arena import INBOX_ID, Arena
-from offloop.core.blocks import Block, Holder, Lease, Reservation
-from offloop.core.budget import Budget
-from offloop.core.commands import Command, FetchPages, ProvideInput, RefuseInput, Send
-from offloop.core.input_queue import caller_lease
-from offloop.core.supply import Supply, worker_lease
-from offloop.core.tasks import TaskRecord
+from offloop.core.memory.arena import INBOX_ID, Arena
+from offloop.core.memory.broker import Supply, worker_lease
+from offloop.core.memory.budget import Budget
+from offloop.core.memory.input_queue import caller_lease
+from offloop.core.model.admission_mode import AdmissionMode
+from offloop.core.model.blocks import Block, Holder, Lease, Reservation
+from offloop.core.model.commands import Command, FetchPages, ProvideInput, RefuseInput, Send
+from offloop.core.model.task import TaskRecord
 from offloop.errors import MemoryLimitExceeded
 from offloop.wire.handles import OUTBOX, Handle
 from offloop.wire.messages import Grant

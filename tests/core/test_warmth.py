@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from offloop.core.commands import Send
+from offloop.core.model.commands import Send
 from offloop.wire.messages import Retire, Warm
 
 from .pool_script import PoolScript, of_type

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from offloop.core.worker_state import TABLE, IllegalTransition, WorkerEvent, WorkerLife, WorkerState
+from offloop.core.model.worker_state import TABLE, IllegalTransition, WorkerEvent, WorkerLife, WorkerState
 
 S, E = WorkerState, WorkerEvent
 

@@ -29,17 +29,17 @@ ALLOWED: dict[str, set[str]] = {
     "plugins": {"errors", "operation", "wire.messages"},
     **{name: {"host", "core", "wire", "plugins", "program", "histogram", *CONTRACTS, *POOL} for name in POOL},
     "machine": {"cgroups"},
-    "prometheus": {"core.restarts", "core.worker_state", "errors", "histogram", "pool", "statistics"},
+    "prometheus": {"core.workers.restart_policy", "core.model.worker_state", "errors", "histogram", "pool", "statistics"},
     "testing": CONTRACTS,
     "testing.inline": {"worker.result_checks", *CONTRACTS},
     "testing.leftovers": {"pool", "statistics"},
-    "testing.pools": {"host.launcher", "pool", "testing.scripted", "testing.steps"},
+    "testing.pools": {"runtime.workers.launcher", "pool", "testing.scripted", "testing.steps"},
     "testing.pytest_plugin": {"", "pool", "testing.leftovers"},
     "testing.sabotage": {"wire", "worker", "testing.orders", *CONTRACTS},  # runs in a worker
-    "testing.scripted": {"host.launcher", "wire", "worker.stages", "testing.steps", *CONTRACTS},
-    "testing.starts": {"host.launcher", "host.process", "testing.orders"},
+    "testing.scripted": {"runtime.workers.launcher", "wire", "worker.processors", "testing.steps", *CONTRACTS},
+    "testing.starts": {"runtime.workers.launcher", "runtime.workers.process", "testing.orders"},
     "testing.steps": {"wire"},
-    "testing.transport": {"host.launcher", "host.process"},
+    "testing.transport": {"runtime.workers.launcher", "runtime.workers.process"},
     "cli": {"", "pool", "plugins", *CONTRACTS, *POOL},
     "": CONTRACTS | POOL | {"program", "histogram", "history"},  # the package itself: names, loaded lazily
 }
@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
 PURE = {"os", "socket", "asyncio", "anyio", "trio", "time", "threading", "logging", "random", "select", "subprocess", "uvloop"}
 FOREIGN: dict[str, set[str]] = {
     "core": PURE | {"mmap", "ctypes"},
-    "core.restarts": (PURE | {"mmap", "ctypes"}) - {"random"},  # jitter, from a seed that it is given
+    "core.workers.restart_policy": (PURE | {"mmap", "ctypes"}) - {"random"},  # jitter, from a seed that it is given
     "wire": PURE | {"mmap", "ctypes"},
     "worker": {"asyncio", "anyio", "trio", "sniffio", "uvloop"},
     "errors": PURE,
@@ -63,7 +63,7 @@ FOREIGN: dict[str, set[str]] = {
 class Arrow(msgspec.Struct, frozen=True):
     """One import."""
 
-    source: str  # the importing module, below offloop: "core.arena"
+    source: str  # the importing module, below offloop: "core.memory.arena"
     target: str  # the imported one: "wire.handles" of ours, or a top-level name of others'
     ours: bool
     line: int
@@ -166,38 +166,46 @@ def test_no_arrow_for_types_points_the_wrong_way_either() -> None:
 
 def test_the_walk_sees_the_imports_that_are_there() -> None:
     seen = {(arrow.source, arrow.target) for arrow in all_arrows()}
-    assert ("core.arena", "core.allocator") in seen
+    assert ("core.memory.arena", "core.memory.allocator") in seen
     assert ("core.worker_events", "wire.messages") in seen
     assert ("worker.main", "wire.messages") in seen
-    assert ("host.supervisor", "anyio") in seen
+    assert ("runtime.supervisor", "anyio") in seen
     assert ("", "pool") in {(arrow.source, arrow.target) for arrow in all_arrows() if arrow.for_types_only}
 
 
 WRONG = [
-    ("core.arena", "import os", "offloop.core.arena:1 imports os"),
-    ("core.arena", "from ..host import supervisor", "offloop.core.arena:1 imports offloop.host.supervisor"),
-    ("core.arena", "from ..host.supervisor import Supervisor", "offloop.core.arena:1 imports offloop.host.supervisor"),
-    ("core.arena", "from .. import pool", "offloop.core.arena:1 imports offloop.pool"),
-    ("core.arena", "import offloop.pool", "offloop.core.arena:1 imports offloop.pool"),
-    ("core.arena", "def f():\n    import time", "offloop.core.arena:2 imports time"),
-    ("core.arena", "try:\n    from threading import Lock\nfinally:\n    pass", "offloop.core.arena:2 imports threading"),
-    ("core.arena", "if TYPE_CHECKING:\n    from ..pool import Pool", "offloop.core.arena:2 imports offloop.pool"),
+    ("core.memory.arena", "import os", "offloop.core.memory.arena:1 imports os"),
+    ("core.memory.arena", "from ..host import supervisor", "offloop.core.memory.arena:1 imports offloop.runtime.supervisor"),
+    (
+        "core.memory.arena",
+        "from ..host.supervisor import Supervisor",
+        "offloop.core.memory.arena:1 imports offloop.runtime.supervisor",
+    ),
+    ("core.memory.arena", "from .. import pool", "offloop.core.memory.arena:1 imports offloop.pool"),
+    ("core.memory.arena", "import offloop.pool", "offloop.core.memory.arena:1 imports offloop.pool"),
+    ("core.memory.arena", "def f():\n    import time", "offloop.core.memory.arena:2 imports time"),
+    (
+        "core.memory.arena",
+        "try:\n    from threading import Lock\nfinally:\n    pass",
+        "offloop.core.memory.arena:2 imports threading",
+    ),
+    ("core.memory.arena", "if TYPE_CHECKING:\n    from ..pool import Pool", "offloop.core.memory.arena:2 imports offloop.pool"),
     ("wire.handles", "from ..errors import OffloopError", "offloop.wire.handles:1 imports offloop.errors"),
     ("wire.handles", "import asyncio.events", "offloop.wire.handles:1 imports asyncio"),
     ("worker.main", "import anyio", "offloop.worker.main:1 imports anyio"),
-    ("worker.main", "from ..core.arena import Arena", "offloop.worker.main:1 imports offloop.core.arena"),
+    ("worker.main", "from ..core.arena import Arena", "offloop.worker.main:1 imports offloop.core.memory.arena"),
     ("worker.main", "importlib.import_module('offloop.pool')", "offloop.worker.main:1 imports offloop.pool"),
-    ("host.process", "from ..pool import Pool", "offloop.host.process:1 imports offloop.pool"),
-    ("host.process", "from ..plugins import Registry", "offloop.host.process:1 imports offloop.plugins"),
+    ("runtime.workers.process", "from ..pool import Pool", "offloop.runtime.workers.process:1 imports offloop.pool"),
+    ("runtime.workers.process", "from ..plugins import Registry", "offloop.runtime.workers.process:1 imports offloop.plugins"),
     ("errors", "from .operation import Operation", "offloop.errors:1 imports offloop.operation"),
     ("operation", "from .wire.messages import Stage", "offloop.operation:1 imports offloop.wire.messages"),
     ("plugins.registry", "from ..wire.handles import Handle", "offloop.plugins.registry:1 imports offloop.wire.handles"),
-    ("machine", "from .settings import parse_size", "offloop.machine:1 imports offloop.settings"),
+    ("machine", "from .settings import parse_size", "offloop.system:1 imports offloop.settings"),
     ("testing.faults", "from ..pool import Pool", "offloop.testing.faults:1 imports offloop.pool"),
     ("testing.sabotage", "from ..pool import Pool", "offloop.testing.sabotage:1 imports offloop.pool"),
     ("testing.scripted", "from ..pool import Pool", "offloop.testing.scripted:1 imports offloop.pool"),
-    ("cli.app", "from ..core.arena import Arena", "offloop.cli.app:1 imports offloop.core.arena"),
-    ("cli.app", "from ..host.supervisor import Supervisor", "offloop.cli.app:1 imports offloop.host.supervisor"),
+    ("cli.app", "from ..core.arena import Arena", "offloop.cli.app:1 imports offloop.core.memory.arena"),
+    ("cli.app", "from ..host.supervisor import Supervisor", "offloop.cli.app:1 imports offloop.runtime.supervisor"),
     ("novelty", "from .errors import OffloopError", "offloop.novelty:1 belongs to no layer: add it to the table"),
 ]
 
@@ -211,7 +219,7 @@ def test_a_wrong_arrow_is_found(module: str, text: str, objection: str) -> None:
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("core.arena", "from .allocator import pages\nfrom ..wire.handles import Handle\nimport msgspec, math"),
+        ("core.memory.arena", "from .allocator import pages\nfrom ..wire.handles import Handle\nimport msgspec, math"),
         ("worker.main", "import os, time\nfrom ..processor import Task"),
         ("pool", "from .host.supervisor import Supervisor\nimport anyio"),
         ("plugins.registry", "from ..wire.messages import Stage\nfrom .discovery import Candidate"),

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from offloop.core.core_settings import FIRST_GRANT_NBYTES, MAX_NEEDS
-from offloop.host import channel, line, worker_log
+from offloop.core.model.settings import FIRST_GRANT_NBYTES, MAX_NEEDS
+from offloop.runtime.workers import channel, framed_socket, output_log
 from offloop.wire import handles, messages
 from offloop.wire.framing import MAX_FROM_SUPERVISOR_NBYTES, MAX_FROM_WORKER_NBYTES
 from offloop.wire.status import STATUS_NBYTES, read_status, write_memory, write_progress, write_stage
@@ -55,8 +55,8 @@ def test_each_message_stands_under_its_direction(title: str, union: Any) -> None
         ("a frame from the worker", f"{MAX_FROM_WORKER_NBYTES:,} bytes, and {messages.MAX_UNLESS_FAILED_NBYTES:,} bytes"),
         ("time for a frame that has begun", f"| {channel.STALL_LIMIT_S:g} s"),
         ("time for what the supervisor writes", f"| {channel.STALL_LIMIT_S:g} s"),
-        ("frames from the worker in one read", f"| {line._MAX_UNREAD} |"),
-        ("reads for one frame", f"| {line._MAX_PIECES:,} |"),
+        ("frames from the worker in one read", f"| {framed_socket._MAX_UNREAD} |"),
+        ("reads for one frame", f"| {framed_socket._MAX_PIECES:,} |"),
         ("`need` in one task", f"| {MAX_NEEDS:,} |"),
     ],
 )
@@ -67,10 +67,10 @@ def test_the_table_of_limits_has_the_codes_numbers(row: str, number: str) -> Non
 
 def test_other_numbers_of_the_page_are_the_codes() -> None:
     assert f"a handle of {FIRST_GRANT_NBYTES:,} bytes to begin with" in PAGE
-    assert f"at most {worker_log._LINES_PER_SECOND} a second of at most {worker_log._LINE_NBYTES:,} bytes" in PAGE
-    assert f"last {worker_log._TAIL_NBYTES:,} bytes go into the report" in PAGE
-    assert f"pauses for {worker_log._PAUSE_S * 1000:g} ms" in PAGE
-    assert worker_log._BURST_NBYTES == 1024 * 1024
+    assert f"at most {output_log._LINES_PER_SECOND} a second of at most {output_log._LINE_NBYTES:,} bytes" in PAGE
+    assert f"last {output_log._TAIL_NBYTES:,} bytes go into the report" in PAGE
+    assert f"pauses for {output_log._PAUSE_S * 1000:g} ms" in PAGE
+    assert output_log._BURST_NBYTES == 1024 * 1024
     assert f"`shape`: 1 to {handles.MAX_DIMENSIONS} integers" in PAGE
     assert handles._MAX_SIDES_NBYTES == 1 << 62
     assert f"The first {STATUS_NBYTES:,} bytes of the outbox" in PAGE

@@ -43,7 +43,7 @@ def lines_with(pattern: re.Pattern[str]) -> list[str]:
 
 def test_there_is_something_to_look_at() -> None:
     assert "pyproject.toml" in tracked()
-    assert "src/offloop/core/arena.py" in tracked()
+    assert "src/offloop/core/memory/arena.py" in tracked()
 
 
 def test_no_lock_file_is_tracked() -> None:

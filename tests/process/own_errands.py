@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from offloop.host.errands import Errands
-from offloop.host.event_loop import find_asyncio_loop
+from offloop.runtime.loop.background import Errands
+from offloop.runtime.loop.event_loop import find_asyncio_loop
 
 __all__ = ["errands"]
 

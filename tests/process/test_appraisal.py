@@ -21,11 +21,11 @@ from own_errands import errands
 from weighing_plugin import HesitantPlugin, Take, WeighingPlugin
 
 from offloop import Pool
-from offloop.appraisal import Appraisal, appraise
+from offloop.client.preflight import Appraisal, appraise
+from offloop.client.sources import Bytes, File, Samples, classify
 from offloop.errors import InvalidTask
 from offloop.operation import Estimate, Header, Operation, Plugin
-from offloop.plugins.forecast import Forecaster
-from offloop.sources import Bytes, File, Samples, classify
+from offloop.plugins.estimator import Forecaster
 from offloop.testing.faults import Echo, FaultsPlugin
 
 pytestmark = pytest.mark.anyio

@@ -13,8 +13,8 @@ import anyio
 import msgspec
 import pytest
 
-from offloop.host.channel import Channel
-from offloop.host.event_loop import find_asyncio_loop
+from offloop.runtime.loop.event_loop import find_asyncio_loop
+from offloop.runtime.workers.channel import Channel
 from offloop.wire.codec import encode_frame
 from offloop.wire.framing import ProtocolError
 from offloop.wire.handles import EncodedAt

@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from offloop import InternalError, Pool
-from offloop.core.events import WorkerSpawned
-from offloop.host.supervisor import Supervisor
+from offloop.core.model.events import WorkerSpawned
+from offloop.runtime.supervisor import Supervisor
 from offloop.testing.faults import Echo, FaultsPlugin, Wait
 
 pytestmark = pytest.mark.anyio

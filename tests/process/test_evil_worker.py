@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from offloop import MemoryLimitExceeded, OffloopError, Pool, TaskFailed, TaskTimeout, WorkerDied
-from offloop.host import worker_host
+from offloop.runtime.workers import connection
 from offloop.testing import assert_nothing_left
 from offloop.testing.faults import Echo, FaultsPlugin, Noop, PrintText
 
@@ -149,7 +149,7 @@ def begin_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str
         script.write_text(f'#!/bin/sh\n{first}\nexec "{sys.executable}" "$@"\n')
         script.chmod(0o700)
         monkeypatch.setattr(sys, "executable", str(script))
-        monkeypatch.setattr(worker_host, "STALL_LIMIT_S", 0.5)
+        monkeypatch.setattr(connection, "STALL_LIMIT_S", 0.5)
 
     return begin
 

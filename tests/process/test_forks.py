@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from offloop.host.forks import generation
+from offloop.runtime.loop.fork_safety import generation
 
 LOOPS = ["asyncio", "uvloop", "trio"]
 

@@ -13,11 +13,11 @@ import pytest
 
 from offloop import Encoded, Pool
 from offloop.errors import PoolClosed
-from offloop.host import loop_budget
-from offloop.host.event_loop import find_asyncio_loop
-from offloop.host.loop_budget import BUDGET_S, LoopBudget
 from offloop.operation import Estimate, Header, Operation, Plugin
 from offloop.processor import Payload, Task, WorkerContext
+from offloop.runtime.loop import loop_budget
+from offloop.runtime.loop.event_loop import find_asyncio_loop
+from offloop.runtime.loop.loop_budget import BUDGET_S, LoopBudget
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,7 @@ from weighing_plugin import Take, WeighingPlugin
 
 from offloop import Pool, WorkerMoved
 from offloop.testing.faults import FaultsPlugin, Inspect
-from offloop.worker.terminal import leave_terminal
+from offloop.worker.isolation.terminal import leave_terminal
 
 pytestmark = pytest.mark.anyio
 

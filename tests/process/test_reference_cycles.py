@@ -14,9 +14,9 @@ import anyio
 import pytest
 
 from offloop import Buffer, OffloopError, Pool, Result
-from offloop.core.events import WorkerSpawned
-from offloop.host.tickets import InputTicket, TaskTicket
-from offloop.submission import Submission
+from offloop.client.submission import Submission
+from offloop.core.model.events import WorkerSpawned
+from offloop.runtime.loop.futures import InputTicket, TaskTicket
 from offloop.testing.faults import Allocate, Echo, Exit, FaultsPlugin, Hang, Raise, Wait
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +24,15 @@ pytestmark = pytest.mark.anyio
 MIB = 1024 * 1024
 ASYNCIO = [pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")]
 
-FILES = {"pool.py", "submission.py", "buffers.py", "appraisal.py", "host/intake.py", "host/supervisor.py", "host/milestones.py"}
+FILES = {
+    "pool.py",
+    "submission.py",
+    "buffers.py",
+    "appraisal.py",
+    "client/staging.py",
+    "runtime/supervisor.py",
+    "runtime/conditions.py",
+}
 
 Call = Callable[[Pool], Awaitable[object]]
 

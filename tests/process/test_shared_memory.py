@@ -14,11 +14,11 @@ from mount_namespace import run_with_shared_memory_of, skip_without_mount_namesp
 from own_errands import errands
 
 from offloop import Pool, Result
-from offloop.core.blocks import Span
-from offloop.core.commands import GivePagesBack
-from offloop.host import segments
-from offloop.host.mapping import Mapping
-from offloop.host.pager import Pager
+from offloop.core.model.blocks import Span
+from offloop.core.model.commands import GivePagesBack
+from offloop.runtime.memory import segments
+from offloop.runtime.memory.mapping import Mapping
+from offloop.runtime.memory.page_manager import Pager
 from offloop.testing.faults import Echo, Inspect
 
 MIB = 1024 * 1024

@@ -7,7 +7,7 @@ import pytest
 from slow_load_plugin import Hold, SlowLoadPlugin
 
 from offloop import Pool
-from offloop.host import worker_host
+from offloop.runtime.workers import connection
 
 pytestmark = pytest.mark.anyio
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_task_larger_than_a_socket_holds_waits_for_the_load(
     anyio_backend: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_host, "STALL_LIMIT_S", 0.3)
+    monkeypatch.setattr(connection, "STALL_LIMIT_S", 0.3)
     pids: set[int] = set()
     async with Pool(2, plugins=[SlowLoadPlugin], memory_limit="256MiB") as pool:
 

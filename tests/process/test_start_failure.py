@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from offloop.host.start_failure import why_not_started
+from offloop.runtime.workers.spawn_errors import why_not_started
 
 AGAIN = BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 NO_THREAD = RuntimeError("can't start new thread")

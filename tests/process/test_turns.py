@@ -8,11 +8,11 @@ import anyio
 import pytest
 
 from offloop import Pool
-from offloop.core.events import TimePassed
-from offloop.core.tasks import TaskSpec
-from offloop.host.signals import Signal
-from offloop.host.supervisor import Supervisor
-from offloop.host.tickets import InputTicket, TaskTicket
+from offloop.core.model.events import TimePassed
+from offloop.core.model.task import TaskSpec
+from offloop.runtime.loop.futures import InputTicket, TaskTicket
+from offloop.runtime.loop.oneshot_event import Signal
+from offloop.runtime.supervisor import Supervisor
 from offloop.testing.faults import Echo
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ import pytest
 from environment_plugin import Environment, EnvironmentPlugin
 
 from offloop import Pool
-from offloop.host.worker_program import DEFAULT_ENVIRONMENT
+from offloop.runtime.workers.command_line import DEFAULT_ENVIRONMENT
 
 pytestmark = pytest.mark.anyio
 

@@ -11,9 +11,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from offloop.host import worker_log
-from offloop.host.event_loop import find_asyncio_loop
-from offloop.host.worker_log import WorkerLog
+from offloop.runtime.loop.event_loop import find_asyncio_loop
+from offloop.runtime.workers import output_log
+from offloop.runtime.workers.output_log import WorkerLog
 
 pytestmark = pytest.mark.anyio
 
@@ -51,10 +51,10 @@ def output() -> Iterator[Output]:
 
 @pytest.mark.parametrize("chunk", [b"x" * 65_536, b"\n" * 65_536], ids=["bytes", "line ends"])
 async def test_after_each_burst_there_is_a_pause(output: Output, anyio_backend: object, chunk: bytes) -> None:
-    bursts = 160 * len(chunk) // worker_log._BURST_NBYTES
+    bursts = 160 * len(chunk) // output_log._BURST_NBYTES
     with anyio.fail_after(30):
         took = await output.flood(chunk, 160)
-    assert took >= (bursts - 1) * worker_log._PAUSE_S
+    assert took >= (bursts - 1) * output_log._PAUSE_S
     assert took < 15, "ten megabytes of an honest worker are no problem"
 
 
@@ -62,7 +62,7 @@ async def test_many_short_writes_use_the_burst_up_too(output: Output, anyio_back
     for _ in range(200):
         os.write(output.writer, b"x")
         assert output.log.drain_nowait()
-    assert -output.log._burst_left >= 200 * worker_log._LEAST_CHARGE_NBYTES
+    assert -output.log._burst_left >= 200 * output_log._LEAST_CHARGE_NBYTES
 
 
 async def test_of_a_flood_of_lines_the_first_are_logged_and_the_last_are_kept_for_the_report(
@@ -83,7 +83,7 @@ async def test_no_line_is_lost_or_counted_twice(
 ) -> None:
     caplog.set_level(logging.INFO, "offloop.worker")
     now = 100.0
-    monkeypatch.setattr(worker_log, "monotonic", lambda: now)
+    monkeypatch.setattr(output_log, "monotonic", lambda: now)
     written = b"".join(b"%d\n" % number for number in range(120)) + b"half of 120"
     for start in range(0, len(written), 7):
         os.write(output.writer, written[start : start + 7])
@@ -150,7 +150,7 @@ async def test_of_several_tasks_that_began_before_anything_was_read_each_has_its
 async def test_a_task_that_begins_where_a_read_ends_has_its_own_output(
     output: Output, anyio_backend: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_log, "_READ_NBYTES", 4)
+    monkeypatch.setattr(output_log, "_READ_NBYTES", 4)
     os.write(output.writer, b"aaaabb")
     output.log.begin_task(1)
     os.write(output.writer, b"ccdd")

@@ -8,7 +8,7 @@ from textwrap import dedent
 
 BEGINNING = """
 import mmap, resource, time
-from offloop.worker.memory import PrivateMemory
+from offloop.worker.isolation.memory_limits import PrivateMemory
 MIB = 1 << 20
 memory = PrivateMemory()
 memory.look_again()

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, precondition, rule
 
-from offloop.core.arena import INBOX_ID, Arena
-from offloop.core.blocks import Block, Holder, Lease, Reservation, Span
+from offloop.core.memory.arena import INBOX_ID, Arena
+from offloop.core.model.blocks import Block, Holder, Lease, Reservation, Span
 
 P = 4096
 LIMIT_PAGES, INBOX_PAGES, OUTBOX_PAGES = 12, 8, 13

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offloop import Histogram
-from offloop.core.histogram import Recorder
+from offloop.core.telemetry.histogram_recorder import Recorder
 
 SECONDS = st.floats(0.0, 3600.0) | st.floats(0.0, 1e-3) | st.sampled_from([2.0**power for power in range(-21, 12)])
 TIMES = st.lists(SECONDS, max_size=60)

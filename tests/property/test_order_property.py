@@ -9,9 +9,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offloop.core.order import CLASS_S, Order
-from offloop.core.patience import patience_s
-from offloop.core.tasks import TaskRecord, TaskSpec
+from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.scheduling.overtaking import patience_s
+from offloop.core.scheduling.policy import CLASS_S, Order
 from offloop.wire.handles import EncodedAt
 
 

@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from offloop.core.arena import INBOX_ID
-from offloop.core.blocks import Block, Holder, Reservation
-from offloop.core.commands import (
+from offloop.core.memory.arena import INBOX_ID
+from offloop.core.model.blocks import Block, Holder, Reservation
+from offloop.core.model.commands import (
     AbandonWorker,
     AnnounceOpening,
     Command,
@@ -40,8 +40,7 @@ from offloop.core.commands import (
     StageAgain,
     StartWorker,
 )
-from offloop.core.core_settings import FIRST_GRANT_NBYTES, CoreSettings
-from offloop.core.events import (
+from offloop.core.model.events import (
     AbandonedWorkerExited,
     BlocksReturned,
     CloseRequested,
@@ -68,12 +67,13 @@ from offloop.core.events import (
     WorkerReported,
     WorkerSpawned,
 )
+from offloop.core.model.settings import FIRST_GRANT_NBYTES, CoreSettings
+from offloop.core.model.task import Completed, TaskSpec
+from offloop.core.model.worker_state import WorkerState
 from offloop.core.pool_state import PoolState
-from offloop.core.restarts import Breaker
-from offloop.core.tasks import Completed, TaskSpec
-from offloop.core.worker_state import WorkerState
+from offloop.core.workers.restart_policy import Breaker
 from offloop.errors import InvalidTask
-from offloop.history import TaskRetried, WorkerMoved
+from offloop.pool_events import TaskRetried, WorkerMoved
 from offloop.statistics import snapshot
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, WrittenTo
 from offloop.wire.messages import Cancel, Done, Failed, FromWorker, Grant, Need, Ready, Run, Stage

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from offloop.core.admission_mode import AdmissionMode
-from offloop.core.allocator import pages
-from offloop.core.blocks import Block, Holder
-from offloop.core.budget import LEAST_FOR_TASKS_NBYTES
-from offloop.core.commands import (
+from offloop.core.memory.allocator import pages
+from offloop.core.memory.budget import LEAST_FOR_TASKS_NBYTES
+from offloop.core.model.admission_mode import AdmissionMode
+from offloop.core.model.blocks import Block, Holder
+from offloop.core.model.commands import (
     Command,
     FetchPages,
     KillWorker,
@@ -27,9 +27,7 @@ from offloop.core.commands import (
     SettleTask,
     StartWorker,
 )
-from offloop.core.core_settings import CoreSettings
-from offloop.core.dispatch import HELD_S
-from offloop.core.events import (
+from offloop.core.model.events import (
     BlocksReturned,
     CloseRequested,
     Event,
@@ -49,9 +47,11 @@ from offloop.core.events import (
     WorkerReported,
     WorkerSpawned,
 )
+from offloop.core.model.settings import CoreSettings
+from offloop.core.model.task import Completed, TaskRecord, TaskSpec
+from offloop.core.model.worker_state import WorkerState
 from offloop.core.pool_state import PoolState
-from offloop.core.tasks import Completed, TaskRecord, TaskSpec
-from offloop.core.worker_state import WorkerState
+from offloop.core.scheduling.dispatcher import HELD_S
 from offloop.errors import MemoryLimitExceeded, OffloopError
 from offloop.operation import Estimate
 from offloop.wire.handles import INBOX, EncodedAt, Handle

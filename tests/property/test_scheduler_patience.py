@@ -8,13 +8,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offloop.core.commands import FetchPages, Send, SettleTask
-from offloop.core.core_settings import CoreSettings
-from offloop.core.dispatch import HELD_S
-from offloop.core.events import PagesRefused, PoolStarted, TaskSubmitted, WorkerReported, WorkerSpawned
-from offloop.core.patience import patience_s
+from offloop.core.model.commands import FetchPages, Send, SettleTask
+from offloop.core.model.events import PagesRefused, PoolStarted, TaskSubmitted, WorkerReported, WorkerSpawned
+from offloop.core.model.settings import CoreSettings
+from offloop.core.model.task import TaskSpec
 from offloop.core.pool_state import PoolState
-from offloop.core.tasks import TaskSpec
+from offloop.core.scheduling.dispatcher import HELD_S
+from offloop.core.scheduling.overtaking import patience_s
 from offloop.operation import Estimate
 from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Done, Ready, Run

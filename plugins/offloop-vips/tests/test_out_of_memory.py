@@ -19,7 +19,7 @@ import mmap, resource, sys
 from offloop.errors import TaskFailed
 from offloop.processor import Encoded
 from offloop.testing import run_inline
-from offloop.worker.memory import PrivateMemory
+from offloop.worker.isolation.memory_limits import PrivateMemory
 from offloop_vips import *
 from offloop_vips.processor import VipsProcessor
 

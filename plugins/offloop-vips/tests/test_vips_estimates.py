@@ -172,7 +172,7 @@ MEASURE = """
 import json, mmap, sys, time
 from offloop.processor import Encoded
 from offloop.testing import InlineTask
-from offloop.worker.memory import PrivateMemory
+from offloop.worker.isolation.memory_limits import PrivateMemory
 from offloop_vips import *
 from offloop_vips.processor import VipsProcessor
 

@@ -15,8 +15,8 @@ import click
 from anyio.abc import TaskStatus
 
 from ..errors import OffloopError
-from ..machine import available_cpus
 from ..pool import Pool
+from ..system import available_cpus
 from .event_loop import run_in_loop
 from .wording import one_line, shown
 

@@ -12,9 +12,9 @@ from importlib.util import find_spec
 import msgspec
 
 from ..errors import PluginError
-from ..machine import available_cpus, available_memory
 from ..plugins import Registered, Registry
 from ..settings import default_memory_limit
+from ..system import available_cpus, available_memory
 from .event_loop import name_of_loop
 from .wording import one_line
 

@@ -16,12 +16,11 @@ from typing import Any
 
 from ..errors import PoolClosed, QueueTimeout
 from ..wire.messages import Grant
-from .blocks import Holder, Lease
-from .budget import WORKER_NBYTES
-from .commands import AbandonWorker, Command, KillWorker, Send, StageAgain
-from .core_settings import CoreSettings
-from .crew import TIMER_EVENTS
-from .events import (
+from .components import Parts
+from .memory.budget import WORKER_NBYTES
+from .model.blocks import Holder, Lease
+from .model.commands import AbandonWorker, Command, KillWorker, Send, StageAgain
+from .model.events import (
     BlocksReturned,
     CloseRequested,
     DrainRequested,
@@ -34,13 +33,14 @@ from .events import (
     ResizeRequested,
     TimePassed,
 )
-from .parts import Parts
-from .phase import Phase
-from .slot import Slot
+from .model.pool_phase import Phase
+from .model.settings import CoreSettings
+from .model.task import Stop, TaskRecord
+from .model.worker_slot import Slot
+from .model.worker_state import WorkerEvent, WorkerState
 from .task_events import TaskEvents
-from .tasks import Stop, TaskRecord
 from .worker_events import WorkerEvents
-from .worker_state import WorkerEvent, WorkerState
+from .workers.worker_table import TIMER_EVENTS
 
 __all__ = ["PoolState"]
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from ..errors import PoolClosed
 from ..wire.messages import Cancel
-from .blocks import Holder, Lease
-from .commands import Command, Send
-from .events import (
+from .components import Parts
+from .model.blocks import Holder, Lease
+from .model.commands import Command, Send
+from .model.events import (
     GrowthRequested,
     InputCompleted,
     InputRequested,
@@ -20,11 +21,10 @@ from .events import (
     TaskRefused,
     TaskSubmitted,
 )
-from .parts import Parts
-from .phase import Phase
-from .slot import Slot
-from .tasks import Stop, TaskRecord, TaskSpec
-from .worker_state import WorkerEvent, WorkerState
+from .model.pool_phase import Phase
+from .model.task import Stop, TaskRecord, TaskSpec
+from .model.worker_slot import Slot
+from .model.worker_state import WorkerEvent, WorkerState
 
 __all__ = ["TaskEvents"]
 

@@ -7,12 +7,10 @@ from copy import copy
 from typing import Any
 
 from ..wire.messages import Done, Failed, File, Need, NeedFile, Ready
-from .budget import WORKER_NBYTES
-from .claims import ForgedClaim, checked_file_need, checked_need, claimed_block
-from .commands import Command, DropOutbox, KillWorker, OpenOutput, Send, SendFile
-from .core_settings import FIRST_GRANT_NBYTES
-from .deaths import was_begun
-from .events import (
+from .components import Parts
+from .memory.budget import WORKER_NBYTES
+from .model.commands import Command, DropOutbox, KillWorker, OpenOutput, Send, SendFile
+from .model.events import (
     AbandonedWorkerExited,
     OutputOpened,
     WorkerAbandoned,
@@ -22,10 +20,12 @@ from .events import (
     WorkerReported,
     WorkerSpawned,
 )
-from .parts import Parts
-from .postmortem import report_on
-from .slot import Slot
-from .worker_state import WorkerEvent, WorkerState
+from .model.settings import FIRST_GRANT_NBYTES
+from .model.worker_slot import Slot
+from .model.worker_state import WorkerEvent, WorkerState
+from .tasks.answer_checks import ForgedClaim, checked_file_need, checked_need, claimed_block
+from .tasks.crash_recovery import was_begun
+from .tasks.crash_report import report_on
 
 __all__ = ["WorkerEvents"]
 

@@ -23,7 +23,7 @@ from ..operation import Header, Operation, Plugin, tag_of
 from ..wire.messages import PluginSource, Stage
 from .containment import reraise_interrupt, text_of
 from .discovery import Candidate, installed_plugins
-from .forecast import Forecaster
+from .estimator import Forecaster
 from .plugin_settings import find_state_objection, source_of
 from .processor_reference import find_missing_module
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..host.launcher import Launcher
 from ..pool import Pool
+from ..runtime.workers.launcher import Launcher
 from .scripted import Script, ScriptLauncher
 from .steps import Step
 
@@ -14,7 +14,7 @@ __all__ = ["pool_with", "scripted_pool"]
 
 
 def pool_with(launcher: Launcher, workers: int | None = None, **settings: Any) -> Pool:
-    """A pool, not entered yet, whose workers a launcher starts (see `offloop.host.launcher`): a `Transport`, for instance.
+    """A pool, not entered yet, whose workers a launcher starts (see `offloop.runtime.workers.launcher`): a `Transport`, for instance.
 
     Args:
         launcher: is called for each start, in a thread.

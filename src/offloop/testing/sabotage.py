@@ -21,9 +21,9 @@ from ..operation import Operation
 from ..processor import Encoded, Payload, Task
 from ..wire.codec import encode_frame
 from ..wire.messages import Done, Failed, FromSupervisor, FromWorker, Need
-from ..worker.answering import Answering
 from ..worker.channel import Channel
 from ..worker.task import RunningTask
+from ..worker.task_runner import Answering
 from .orders import Fault, Order, Point
 
 __all__ = ["obey"]

@@ -22,8 +22,8 @@ from typing import TypeAlias
 import anyio
 import msgspec
 
-from ..host.launcher import LaunchedWorker
 from ..operation import Operation
+from ..runtime.workers.launcher import LaunchedWorker
 from ..wire.codec import decode_from_supervisor, encode_frame
 from ..wire.framing import MAX_FROM_SUPERVISOR_NBYTES, FrameReader
 from ..wire.handles import INBOX, EncodedAt, Handle, RasterAt, WrittenTo
@@ -43,7 +43,7 @@ from ..wire.messages import (
     Run,
 )
 from ..wire.status import write_stage
-from ..worker.stages import decoder_for, named
+from ..worker.processors import decoder_for, named
 from .steps import Answer, Die, Refuse, Send, Stall, Step
 
 __all__ = ["Script", "ScriptLauncher", "ScriptedTask", "ScriptedWorker"]
@@ -92,7 +92,7 @@ class _Gone(Exception):
 
 
 class ScriptedWorker:
-    """One worker: what `offloop.host.launcher.LaunchedWorker` asks for, and the thread behind it."""
+    """One worker: what `offloop.runtime.workers.launcher.LaunchedWorker` asks for, and the thread behind it."""
 
     def __init__(
         self, play: Callable[[ScriptedTask], Step], inbox_fd: int, outbox_fd: int, *, start: Step | None = None

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import anyio
 
-from ..host.launcher import LaunchedWorker, Launcher
-from ..host.process import WorkerProcess, spawn
+from ..runtime.workers.launcher import LaunchedWorker, Launcher
+from ..runtime.workers.process import WorkerProcess, spawn
 from .orders import Fault, Order, OrderError, Point
 
 __all__ = ["FaultyStarts", "UnkillableWorkers"]

@@ -15,8 +15,8 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from ..host.launcher import LaunchedWorker, Launcher
-from ..host.process import spawn
+from ..runtime.workers.launcher import LaunchedWorker, Launcher
+from ..runtime.workers.process import spawn
 
 __all__ = ["Traffic", "Transport"]
 

@@ -22,7 +22,7 @@ from typing import Protocol
 from ..wire.codec import decode_from_supervisor, encode_frame
 from ..wire.framing import MAX_FROM_SUPERVISOR_NBYTES, MAX_FROM_WORKER_NBYTES, FrameReader, ProtocolError
 from ..wire.messages import MAX_UNLESS_FAILED_NBYTES, Cancel, Failed, File, FromSupervisor, FromWorker, NeedFile
-from .descriptors import seclude
+from .isolation.descriptors import seclude
 
 __all__ = ["Cancellable", "Channel", "MessageTooLarge"]
 

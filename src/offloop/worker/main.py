@@ -14,18 +14,18 @@ from ..processor import Encoded, Payload, Raster
 from ..wire.handles import INBOX, EncodedAt, Handle
 from ..wire.messages import Configure, Ready, Retire, Run, Warm
 from ..wire.start import START_MARK
-from .answering import Answering
 from .channel import Channel
-from .descriptors import seclude
 from .idle_memory import trim_heaps
-from .lifeline import hold_lifeline
+from .isolation.descriptors import seclude
+from .isolation.memory_limits import PrivateMemory
+from .isolation.parent_death import hold_lifeline
+from .isolation.priority import forgo_claim, yield_to_server
+from .isolation.terminal import leave_terminal
 from .logs import forward_logs
-from .memory import PrivateMemory
 from .output import open_output
-from .priority import forgo_claim, yield_to_server
+from .processors import Stages
 from .segments import Segment
-from .stages import Stages
-from .terminal import leave_terminal
+from .task_runner import Answering
 
 __all__ = ["main", "run_from_command_line"]
 

@@ -13,7 +13,7 @@ from ..wire.handles import Handle
 from ..wire.messages import Grant, Need
 from ..wire.status import write_memory, write_progress
 from .channel import Channel
-from .memory import PrivateMemory
+from .isolation.memory_limits import PrivateMemory
 from .segments import Segment, address_of
 
 __all__ = ["RunningTask"]

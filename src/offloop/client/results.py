@@ -1,0 +1,149 @@
+"""What a task gives back: a view of shared memory, what the plugin says of it, and when things happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..core.model.blocks import Block
+from ..core.model.task import Completed
+from ..errors import InvalidTask
+from ..wire.handles import RasterAt, WrittenTo
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Info", "Result", "Timings"]
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """When things happened, in seconds on the system's monotonic clock (`time.monotonic()`)."""
+
+    queued: float
+    """It was submitted."""
+
+    started: float
+    """A worker began; before that its source was copied and it waited its turn."""
+
+    finished: float
+    """The worker was done; then its answer travelled back."""
+
+    @property
+    def waited(self) -> float:
+        """Seconds between submission and start."""
+        return self.started - self.queued
+
+    @property
+    def ran(self) -> float:
+        """Seconds of work."""
+        return self.finished - self.started
+
+    def to_dict(self) -> dict[str, float]:
+        """The three times, `waited` and `ran`, in seconds, as plain JSON types."""
+        return {**msgspec.to_builtins(self), "waited": self.waited, "ran": self.ran}
+
+
+class Info(Mapping[str, Any]):
+    """What the plugin says of a result, by key or by attribute: `result.info.width`."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entries as plain JSON types."""
+        return msgspec.to_builtins(dict(self._values))
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            return self._values[name]
+        except KeyError:
+            raise AttributeError(f"this result has no {name!r}; it has: {', '.join(self._values) or 'nothing'}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Info({', '.join(f'{key}={value!r}' for key, value in self._values.items())})"
+
+
+class Result:
+    """One task's success.
+
+    Its memory is shared memory of the pool. It stays valid as long as anything refers to it, also after the pool was
+    closed, and goes back to the pool when the last view of it (a slice, a numpy array) is gone. `bytes(result)` makes a
+    copy that costs the pool nothing.
+    """
+
+    __slots__ = ("_completed", "_queued", "data", "path")
+
+    def __init__(self, completed: Completed, view: memoryview | None, queued: float, path: Path | None) -> None:
+        self._completed = completed
+        self._queued = queued
+        self.data: memoryview = memoryview(b"") if view is None else view
+        """The result's bytes, read-only, in place. Empty when the result was written to a file."""
+        self.path = path
+        """The file that the worker wrote, if the task had a `to`."""
+
+    @property
+    def info(self) -> Info:
+        """What the plugin says of the result: media_type, width, height, ..."""
+        return Info(self._completed.info)
+
+    @property
+    def timings(self) -> Timings:
+        """When it was submitted, started and finished."""
+        return Timings(self._queued, self._completed.started_ns / 1e9, self._completed.finished_ns / 1e9)
+
+    @property
+    def nbytes(self) -> int:
+        """The result's length in bytes, in memory or in its file."""
+        output = self._completed.output
+        return output.nbytes if isinstance(output, WrittenTo) else self.data.nbytes
+
+    @property
+    def block(self) -> Block | None:
+        """The block of shared memory that `data` lies in. For the pool's own use."""
+        return self._completed.block
+
+    @property
+    def raster(self) -> RasterAt | None:
+        """Shape and dtype if the result is samples. For the pool's own use; users call `array()`."""
+        output = self._completed.output
+        return output if isinstance(output, RasterAt) else None
+
+    def array(self) -> np.ndarray[Any, Any]:
+        """A read-only ndarray over the result's memory, of the shape that the plugin made; nothing is copied.
+
+        Raises:
+            InvalidTask: the result is encoded bytes or a file; end the pipeline with `Raw()`.
+            ImportError: numpy is not installed.
+        """
+        raster = self.raster
+        if raster is None:
+            raise InvalidTask("only samples make an array, and this result has none: end the pipeline with Raw()")
+        import numpy as np  # noqa: PLC0415 (the server pays for numpy only if it asks for arrays)
+
+        return np.frombuffer(self.data, dtype=raster.dtype).reshape(raster.shape)
+
+    def __bytes__(self) -> bytes:
+        return bytes(self.data)
+
+    def __len__(self) -> int:
+        return self.nbytes
+
+    def __repr__(self) -> str:
+        where = f"to {str(self.path)!r}" if self.path else "in shared memory"
+        return f"<Result: {self.nbytes:,} bytes {where}, {self.info!r}>"

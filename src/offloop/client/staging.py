@@ -1,0 +1,220 @@
+"""How a source gets into shared memory, whatever it is: copied once, or not at all.
+
+A copy goes through the segment's descriptor, in a thread when it is large, so the loop goes on and the GIL is free meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from functools import partial
+from typing import cast
+
+import msgspec
+
+from ..core.model.blocks import Block
+from ..errors import InvalidTask, SourceTooLarge
+from ..runtime.files.source_files import file_nbytes, read_file_into
+from ..runtime.loop.futures import InputTicket
+from ..runtime.memory.page_manager import INLINE_NBYTES
+from ..runtime.memory.segments import Segment
+from ..runtime.memory.source_memory import is_private_memory
+from ..runtime.supervisor import Supervisor
+from ..wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt
+
+__all__ = ["Intake", "Placed", "in_inbox", "in_outbox"]
+
+_FIRST_NBYTES = 256 * 1024  # memory that a stream of unknown length starts with; then it doubles...
+_MOST_STEP_NBYTES = 8 * 1024 * 1024  # ...up to this much at a time
+
+
+class Placed(msgspec.Struct, eq=False):
+    """A source where a worker can read it, held until `Intake.release`."""
+
+    source: EncodedAt | RasterAt
+    block: Block | None = None  # ours: returned by `release`
+    view: memoryview | None = None  # what holds a block that is somebody else's
+    outbox_id: int | None = None  # only this outbox's worker can read it
+
+
+class Intake:
+    """Puts bytes into the inbox."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    async def place(self, task_id: int, data: memoryview, *, private: bool) -> Placed:
+        """Copy bytes in, for that task.
+
+        Args:
+            task_id: whose source it is.
+            data: one-dimensional bytes, or of any strides. They must not change until this returns.
+            private: no other process can take the pages of the data away.
+
+        Raises:
+            InvalidTask: the memory of the data cannot be read.
+            MemoryLimitExceeded: there will never be that much.
+        """
+        if not data.nbytes:
+            return Placed(EncodedAt(None))
+        block = await self._allocate(task_id, data.nbytes)
+        try:
+            await self._write(block, 0, data, private=private)
+        except BaseException:
+            self._supervisor.exports.return_block(block.generation)
+            raise
+        return Placed(EncodedAt(in_inbox(block, data.nbytes)), block)
+
+    async def place_raster(
+        self, task_id: int, data: memoryview, shape: tuple[int, ...], dtype: str, *, private: bool
+    ) -> Placed:
+        """Copy samples in; they are C-contiguous there."""
+        placed = await self.place(task_id, data, private=private)
+        placed.source = RasterAt(placed.source.block, shape, dtype)
+        return placed
+
+    async def place_file(self, task_id: int, path: str) -> Placed:
+        """Read a file in, in a thread.
+
+        Raises:
+            InvalidTask: it cannot be read, is no regular file, or was changed meanwhile.
+            MemoryLimitExceeded: there will never be that much.
+        """
+        errands = self._supervisor.errands
+        nbytes = await errands.in_thread(file_nbytes, path, limiter=errands.file_threads)
+        if not nbytes:
+            return Placed(EncodedAt(None))
+        block = await self._allocate(task_id, nbytes)
+        try:
+            await errands.in_thread(read_file_into, path, self._inbox, block.offset, nbytes, limiter=errands.file_threads)
+        except BaseException:
+            self._supervisor.exports.return_block(block.generation)
+            raise
+        return Placed(EncodedAt(in_inbox(block, nbytes)), block)
+
+    async def receive(
+        self, chunks: AsyncIterable[bytes], max_bytes: int, expected_bytes: int | None
+    ) -> tuple[InputTicket, int]:
+        """Write chunks in as they come; returns the settled ticket of their block and how many bytes there are.
+
+        The block has the addresses of `max_bytes` from the start and gets memory as the bytes come, so a stream never moves.
+
+        Raises:
+            SourceTooLarge: there are more than `max_bytes`.
+            MemoryLimitExceeded: there is no memory for more, and there will be none.
+        """
+        first = min(expected_bytes or _FIRST_NBYTES, max_bytes)
+        iterator = aiter(chunks)
+        ticket = await self._ticket(max(first, 1), addresses_bytes=max_bytes)
+        block = ticket.block
+        assert block is not None
+        received = 0
+        try:
+            async for chunk in iterator:
+                data = _flat_chunk(chunk)
+                end = _end(received, data, max_bytes)
+                if end > block.nbytes:
+                    await self._grow(block, end)
+                await self._write(block, received, data, private=is_private_memory(data))
+                received = end
+        except BaseException:
+            self._supervisor.abandon_input(ticket)
+            raise
+        finally:
+            await _close_iterator(iterator, chunks)
+        self._supervisor.complete_input(block, received)
+        ticket.nbytes = received
+        return ticket, received
+
+    def release(self, placed: Placed) -> None:
+        """The task holds its source itself now, or there will be no task."""
+        placed.view = None
+        if placed.block is not None:
+            self._supervisor.exports.return_block(placed.block.generation)
+            placed.block = None
+
+    async def _allocate(self, task_id: int, nbytes: int) -> Block:
+        """A block of the inbox with pages, held until it is returned.
+
+        Raises:
+            MemoryLimitExceeded: there will never be that much.
+        """
+        ticket = await self._ticket(nbytes, task_id)
+        assert ticket.block is not None
+        return ticket.block
+
+    async def _ticket(self, nbytes: int, task_id: int | None = None, addresses_bytes: int = 0) -> InputTicket:
+        return await self._settled(self._supervisor.request_input(nbytes, task_id, addresses_bytes))
+
+    async def _grow(self, block: Block, nbytes: int) -> None:
+        """Wait until a block has memory for so many bytes, or for some more where there is plenty."""
+        step = min(max(block.nbytes, _FIRST_NBYTES), _MOST_STEP_NBYTES)
+        await self._settled(self._supervisor.request_growth(block, nbytes, block.nbytes + step))
+
+    async def _settled(self, ticket: InputTicket) -> InputTicket:
+        if not ticket.is_set:
+            try:
+                await ticket.wait()
+            except BaseException:
+                self._supervisor.abandon_input(ticket)
+                raise
+        ticket.check()
+        return ticket
+
+    async def _write(self, block: Block, position: int, data: memoryview, *, private: bool) -> None:
+        """Copy bytes in: here, if they are few and surely in memory; pages of a mapped file may have to be read from a disk."""
+        offset, inbox = block.offset + position, self._inbox
+        if private and data.nbytes <= INLINE_NBYTES and data.c_contiguous:
+            inbox.write(offset, data)
+            return
+        errands = self._supervisor.errands
+        await errands.in_thread(partial(inbox.write_large, private=private), offset, data, limiter=errands.source_threads)
+
+    @property
+    def _inbox(self) -> Segment:
+        return self._supervisor.inbox
+
+
+def _flat_chunk(chunk: object) -> memoryview:
+    """The memory of one chunk of a stream, in one dimension where it is contiguous.
+
+    Raises:
+        InvalidTask: the chunk is not bytes-like.
+    """
+    try:
+        view = memoryview(chunk)  # pyright: ignore[reportArgumentType] (the error is the check)
+    except TypeError:
+        raise InvalidTask(f"the stream gave a chunk of type {type(chunk).__name__}; chunks must be bytes-like") from None
+    except ValueError as error:  # a released memoryview
+        raise InvalidTask(f"a chunk of the stream cannot be read: {error}") from None
+    if not view.nbytes:
+        return memoryview(b"")
+    return view.cast("B") if view.c_contiguous else view
+
+
+async def _close_iterator(iterator: object, stream: object) -> None:
+    """Close an iteration that may have been left half-way, and never the caller's own stream.
+
+    An async generator is closed, because the garbage collector would otherwise end it at an unknown moment. So is an iterator
+    that `stream.__aiter__` made for this call. A stream that is its own iterator (an anyio byte stream) stays open.
+    """
+    if iterator is not stream or isinstance(iterator, AsyncGenerator):
+        aclose: Callable[[], Awaitable[object]] | None = getattr(cast("object", iterator), "aclose", None)
+        if aclose is not None:
+            await aclose()
+
+
+def _end(received: int, data: memoryview, max_bytes: int) -> int:
+    end = received + data.nbytes
+    if end > max_bytes:
+        raise SourceTooLarge(end, max_bytes)
+    return end
+
+
+def in_outbox(block: Block, nbytes: int) -> Handle:
+    """The handle under which its own worker knows a result."""
+    return Handle(OUTBOX, block.offset, nbytes, block.generation)
+
+
+def in_inbox(block: Block, nbytes: int) -> Handle:
+    """The handle of a block of the inbox."""
+    return Handle(INBOX, block.offset, nbytes, block.generation)

@@ -1,0 +1,91 @@
+"""What a worker says of memory, held against what it was given.
+
+A handle that comes from a worker is a claim. Only a block that this worker holds for this task passes, and only from
+its start and within its length; the supervisor maps nothing else.
+"""
+
+from __future__ import annotations
+
+from ...wire.handles import OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
+from ...wire.messages import Done, Failed, Need, NeedFile
+from ..model.blocks import Block, Holder
+from ..model.settings import MAX_NEEDS
+from ..model.task import TaskRecord
+from ..model.worker_slot import Slot
+
+__all__ = ["ForgedClaim", "block_nbytes", "checked_file_need", "checked_need", "claimed_block"]
+
+
+class ForgedClaim(Exception):
+    """The worker named memory that is not its own, a file that nobody asked for, or a need that it may not have."""
+
+
+def claimed_block(slot: Slot, task: TaskRecord, answer: Done | Failed) -> Block | None:
+    """The block that the output lies in; None if it needs none.
+
+    Raises:
+        ForgedClaim: it is not one that the worker holds for this task, or not wholly inside.
+    """
+    if isinstance(answer, Failed):
+        return None
+    assert task.spec is not None
+    output, to_file = answer.output, task.spec.to_file
+    if isinstance(output, WrittenTo):
+        if not to_file:
+            raise ForgedClaim("it wrote a file that was not asked for")
+        return None
+    if to_file:
+        raise ForgedClaim("it did not write the file that was asked for")
+    handle = output.block
+    if handle is None:
+        return None
+    for block in (slot.standing, *task.granted):
+        if block is not None and block.generation == handle.generation and _was_given(block) and _lies_in(handle, block):
+            return block
+    raise ForgedClaim("it named a block that it does not hold")
+
+
+def checked_need(slot: Slot, need: Need) -> TaskRecord:
+    """The task that wants memory.
+
+    Raises:
+        ForgedClaim: it is not the worker's, it waits for some already, or it has asked too often.
+    """
+    task = slot.task
+    if task is None or task.task_id != need.task_id or task.needed_bytes is not None or need.nbytes < 1:
+        raise ForgedClaim(f"it asked for {need.nbytes} bytes for task {need.task_id} out of turn")
+    task.needs += 1
+    if task.needs > MAX_NEEDS:
+        raise ForgedClaim(f"it asked for memory more than {MAX_NEEDS:,} times for one task")
+    return task
+
+
+def checked_file_need(slot: Slot, need: NeedFile) -> TaskRecord:
+    """The task that wants its output file.
+
+    Raises:
+        ForgedClaim: it is not the worker's, it has none, it waits for memory, or it has asked before.
+    """
+    task = slot.task
+    if task is None or task.task_id != need.task_id or task.needed_bytes is not None:
+        raise ForgedClaim(f"it asked for the file of task {need.task_id} out of turn")
+    assert task.spec is not None
+    if not task.spec.to_file or task.file_dispatch == task.dispatches:
+        raise ForgedClaim(f"it asked for a file that task {need.task_id} does not have, or has already")
+    task.file_dispatch = task.dispatches
+    return task
+
+
+def block_nbytes(output: EncodedAt | RasterAt | WrittenTo) -> int:
+    """How many bytes of its block an output takes."""
+    return 0 if isinstance(output, WrittenTo) or output.block is None else output.block.nbytes
+
+
+def _was_given(block: Block) -> bool:
+    """Its pages are there, and the worker was told of it; before that it could only have guessed the handle."""
+    return all(lease.holder is not Holder.RESERVATION for lease in block.leases)
+
+
+def _lies_in(handle: Handle, block: Block) -> bool:
+    """A result starts where its block does."""
+    return handle.segment == OUTBOX and handle.offset == block.offset and 0 < handle.nbytes <= block.nbytes

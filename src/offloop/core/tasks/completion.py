@@ -1,0 +1,53 @@
+"""What a worker's answer means for its task and for the memory that the answer lies in."""
+
+from __future__ import annotations
+
+from ...wire.messages import Done, Failed
+from ..memory.arena import Arena
+from ..memory.input_queue import caller_lease
+from ..model.blocks import Block, Holder, Lease
+from ..model.commands import Command
+from ..model.task import Completed, TaskRecord
+from ..model.worker_slot import Slot
+from .answer_checks import block_nbytes
+from .outcomes import of_failure, of_stop
+from .quarantine import Quarantine
+from .task_table import Ledger
+
+__all__ = ["Answers"]
+
+
+class Answers:
+    """Turns answers into outcomes."""
+
+    def __init__(self, arena: Arena, ledger: Ledger, quarantine: Quarantine) -> None:
+        self._arena = arena
+        self._ledger = ledger
+        self._quarantine = quarantine
+
+    def settle(self, slot: Slot, task: TaskRecord, answer: Done | Failed, block: Block | None) -> list[Command]:
+        """The task has ended with this answer; `block` is the checked claim of it."""
+        if block is not None:
+            self._arena.take(block, caller_lease(block))
+            if block is slot.standing:
+                self.take_back_standing(slot)
+        if task.stop is not None:
+            outcome = of_stop(task, obeyed=True)
+        elif isinstance(answer, Failed):
+            outcome = of_failure(task, answer)
+        else:
+            outcome = Completed(answer.output, block, answer.info, answer.started_ns, answer.finished_ns)
+        if block is not None and isinstance(outcome, Completed):
+            self._arena.shrink(block, block_nbytes(outcome.output))
+        elif block is not None:
+            self._arena.release(block, caller_lease(block))  # nobody gets it: it came too late
+        if task.digest is not None and task.stop is None:
+            assert task.spec is not None
+            self._quarantine.absolve(task.spec, task.digest)
+        return self._ledger.settle(task, outcome)
+
+    def take_back_standing(self, slot: Slot) -> None:
+        """The worker has used up, or will not use any more, what it was granted ahead."""
+        if slot.standing is not None:
+            self._arena.release(slot.standing, Lease(Holder.STANDING, slot.standing.segment_id))
+            slot.standing = None

@@ -1,0 +1,82 @@
+"""From how a task ended to what its caller gets, and the count of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ...errors import CrashReport, InvalidTask, OffloopError, PluginError, PoolClosed, TaskFailed, TaskTimeout, WorkerDied
+from ...wire.messages import Failed
+from ...wire.text import printable
+from ..model.task import Completed, Stop, TaskRecord
+
+__all__ = ["Outcome", "Tally", "of_death", "of_failure", "of_stop"]
+
+Outcome = Completed | OffloopError | None  # None: the caller cancelled, and hears nothing more
+
+_TEXT_LIMIT = 32 * 1024  # characters of a worker's text that reach a caller
+
+
+class Tally:
+    """How many tasks came, and how each ended."""
+
+    def __init__(self) -> None:
+        self.submitted = 0
+        self.ended: Counter[str] = Counter()
+
+    def count(self, outcome: Outcome) -> None:
+        """Enter one task's outcome."""
+        self.ended["completed" if isinstance(outcome, Completed) else _kind(outcome)] += 1
+
+
+def _kind(outcome: OffloopError | None) -> str:
+    if outcome is None:
+        return "cancelled"
+    if isinstance(outcome, TaskTimeout):
+        return "timed_out"
+    if isinstance(outcome, WorkerDied):
+        return "worker_died"
+    return "failed" if isinstance(outcome, TaskFailed | PluginError) else "refused"
+
+
+def of_stop(task: TaskRecord, *, obeyed: bool, running: str | None = None) -> Outcome:
+    """The outcome of a task that was told to stop."""
+    assert task.spec is not None
+    match task.stop:
+        case Stop.DEADLINE:
+            assert task.spec.timeout_s is not None
+            return TaskTimeout(task.spec.timeout_s, obeyed=obeyed, running=running)
+        case Stop.CLOSING:
+            return PoolClosed("the pool was closed while the task ran")
+        case _:
+            return None
+
+
+def of_failure(task: TaskRecord, failed: Failed) -> OffloopError:
+    """The outcome of a task that its processor refused or failed to carry out."""
+    code, message = _clean(failed.code)[:64], _clean(failed.message)
+    if code == "invalid_task":
+        return InvalidTask(message)
+    if code == "memory_limit" and task.refused is not None:
+        return task.refused
+    traceback = failed.traceback and _clean(failed.traceback)
+    if code == "cannot_write" and task.file_error is not None:
+        return task.file_error
+    kind, _, plugin = code.partition(":")
+    if kind == "plugin_error":
+        return PluginError(plugin, message, remote_traceback=traceback)
+    return TaskFailed(code, message, remote_traceback=traceback, recycle=failed.recycle)
+
+
+def of_death(report: CrashReport) -> WorkerDied:
+    """The outcome of a task whose worker is dead."""
+    return WorkerDied(
+        report.exit_code,
+        reason=report.reason,
+        running=report.running,
+        stderr_tail=report.stderr_tail,
+        report=report,
+    )
+
+
+def _clean(text: str) -> str:
+    return printable(text, _TEXT_LIMIT)

@@ -1,0 +1,80 @@
+"""Every task that has no outcome yet, and the count of those that have one.
+
+Law 2 is kept here: a task is entered once, and `settle` takes it out with its one outcome and with every lease that was
+held on its behalf. How long tasks waited and ran is counted here too, since every run ends here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..memory.arena import Arena
+from ..memory.broker import Supply, worker_lease
+from ..memory.budget import Budget
+from ..model.blocks import Holder, Lease
+from ..model.commands import Command, SettleTask
+from ..model.task import TaskRecord
+from ..scheduling.task_queue import TaskQueue
+from ..telemetry.event_log import Journal
+from ..telemetry.histogram_recorder import Recorder
+from .outcomes import Outcome, Tally
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """The tasks of a pool, by number."""
+
+    def __init__(self, arena: Arena, supply: Supply, budget: Budget, queue: TaskQueue, journal: Journal) -> None:
+        self.tally = Tally()
+        self.waits = Recorder()  # of each task that a worker had, from its submission to its first dispatch
+        self.runs = Recorder()  # of each run of a task, from its dispatch to its end
+        self._arena = arena
+        self._supply = supply
+        self._budget = budget
+        self._queue = queue
+        self._journal = journal
+        self._tasks: dict[int, TaskRecord] = {}
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __iter__(self) -> Iterator[TaskRecord]:
+        return iter(tuple(self._tasks.values()))
+
+    def enter(self, task_id: int, now: float) -> TaskRecord:
+        """A task came."""
+        task = self._tasks[task_id] = TaskRecord(task_id, now)
+        self.tally.submitted += 1
+        return task
+
+    def get(self, task_id: int) -> TaskRecord | None:
+        """The task of that number, while it has no outcome."""
+        return self._tasks.get(task_id)
+
+    def settle(self, task: TaskRecord, outcome: Outcome) -> list[Command]:
+        """Give a task its outcome; every lease that it, or its worker for it, has held goes."""
+        del self._tasks[task.task_id]
+        self.end_grants(task)
+        self._budget.forget(task)
+        if task.queued_bytes:
+            self._queue.count_source(task, 0)
+        if task.source_block is not None:
+            self._arena.release(task.source_block, Lease(Holder.TASK, task.task_id))
+        self.tally.count(outcome)
+        return [SettleTask(task.task_id, outcome)]
+
+    def end_grants(self, task: TaskRecord) -> None:
+        """The worker has answered for the task, or is dead: it writes to nothing of it any more, and its run is over."""
+        if task.dispatches > task.timed:
+            if not task.timed:
+                self.waits.record(task.dispatched_at - task.submitted_at)
+            self.runs.record(self._journal.now - task.dispatched_at)
+            task.timed = task.dispatches
+        task.needs = 0
+        if task.needed_bytes is not None:
+            self._supply.withdraw(task)
+        if task.granted:
+            for block in task.granted:
+                self._arena.release(block, worker_lease(task))
+            task.granted = []

@@ -1,0 +1,145 @@
+"""From event to commands, one event after another.
+
+Everything happens in one turn of the loop: an event goes in, its commands are carried out, and events that this causes
+follow at once. Nothing here awaits between an event and its last command, so no cancellation can come between them. What
+comes while another event is decided on (a handler of the log causes one, a view goes) is next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from ..core.model.events import BlocksReturned, Event
+from ..core.model.pool_phase import Phase
+from ..core.pool_state import PoolState
+from .conditions import Milestones
+from .loop.decision_gate import Standing, Turn
+from .loop.futures import InputTicket
+from .loop.io import clock
+from .loop.oneshot_event import Signal
+from .memory.page_manager import Pager
+from .memory.views import Exports
+from .telemetry.event_stream import Chronicle
+
+__all__ = ["Turns"]
+
+_FREE, _TAKEN, _OPEN = Turn.FREE, Turn.TAKEN, Phase.OPEN  # looked up once: that takes its time on Python 3.11
+
+
+class Turns:
+    """Tells the core what happened, and has done what it says."""
+
+    def __init__(
+        self,
+        core: PoolState,
+        standing: Standing,
+        pager: Pager,
+        exports: Exports,
+        chronicle: Chronicle,
+        milestones: Milestones,
+        loop: asyncio.AbstractEventLoop | None,
+        *,
+        carry_out: dict[type, Callable[[Any], None]],
+        abandon_input: Callable[[InputTicket], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self.armed_for = inf  # when the timer will wake by itself...
+        self.rearm = Signal(loop)  # ...unless it is set before
+        self._core = core
+        self._standing = standing
+        self._pager = pager
+        self._exports = exports
+        self._chronicle = chronicle
+        self._milestones = milestones
+        self._carry_out = carry_out  # by the type of the command
+        self._abandon_input = abandon_input
+        self._fail = fail
+        self._clock = clock(loop)
+        self._events: deque[Event] = deque()
+
+    def apply(self, event: Event) -> None:
+        """Tell the core, and do what it says, and so on until nothing follows. After a defect of ours nothing does."""
+        standing = self._standing
+        if standing.turn is not _FREE:
+            self._events.append(event)
+            return
+        try:  # a KeyboardInterrupt may come between any two lines
+            standing.turn = _TAKEN
+            self._decide_on(event)
+            standing.turn = _FREE
+        except BaseException as error:
+            self._fail(error)
+            if not isinstance(error, Exception):
+                raise
+
+    def collect_returns(self) -> None:
+        """Take back what views and forgotten buffers have returned since the last event."""
+        if (news := self._maybe_news()) is not None:
+            self.apply(news)
+
+    def tell_results(self) -> None:
+        """Tell the core what became of the moves of pages."""
+        results = self._pager.results
+        while results:
+            self.apply(results.popleft())
+
+    def _decide_on(self, event: Event) -> None:
+        core, events, carry_out = self._core, self._events, self._carry_out
+        pager, exports, milestones = self._pager, self._exports, self._milestones
+        if exports.news or events:
+            events.append(event)
+            if (news := self._maybe_news()) is not None:
+                events.appendleft(news)
+            event = events.popleft()
+        now = self._clock()
+        while True:
+            for command in core.handle(event, now):
+                carry_out[type(command)](command)
+            if core.journal.entries or pager.waiting or pager.results:
+                self._see_to_the_rest()
+            if not events and (
+                core.wants_memory is not exports.wake_wanted
+                or core.wake_at < self.armed_for
+                or core.phase is not _OPEN
+                or milestones.resized is not None
+            ):
+                self._look_around()
+            if not events:
+                break
+            event = events.popleft()
+
+    def _look_around(self) -> None:
+        """Nothing follows any more: who waits for something else than an event is told."""
+        core, exports = self._core, self._exports
+        if core.wants_memory is not exports.wake_wanted:
+            exports.want_wake(wanted=core.wants_memory)
+        if core.wake_at < self.armed_for:
+            self.armed_for = core.wake_at
+            self.rearm.set()
+        if core.phase is not _OPEN or self._milestones.resized is not None:
+            self._milestones.look()
+            if core.gone:
+                self._chronicle.close()
+
+    def _see_to_the_rest(self) -> None:
+        """What an event and its commands have brought about beside them: entries for the log, moves of pages."""
+        pager = self._pager
+        if entries := self._core.journal.take():
+            self._chronicle.publish(entries)  # a handler of the log may cause events itself
+        if pager.waiting:
+            pager.begin()
+        while pager.results:
+            self._events.append(pager.results.popleft())
+
+    def _maybe_news(self) -> BlocksReturned | None:
+        returned: list[int] = []
+        while self._exports.news:  # a forgotten buffer that has a block returns it, which is news again
+            generations, forgotten = self._exports.collect()
+            returned += generations
+            for ticket in forgotten:
+                self._abandon_input(ticket)
+        return BlocksReturned(tuple(returned)) if returned else None

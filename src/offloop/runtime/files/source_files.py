@@ -1,0 +1,103 @@
+"""Reads source files: regular files only, never blocking on a special file, the same way for `probe`, estimate and staging.
+
+`os.stat` comes before `os.open`, because opening a special file can have an effect: a FIFO's writer wakes up, a tape rewinds.
+The opened file is checked again, because the name may refer to another file by then. A file is read as it was at one moment:
+`InvalidTask` tells of a file that changed meanwhile. Files whose size is not known beforehand (`/proc`) are refused.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import msgspec
+
+from ...errors import InvalidTask
+from ..memory.segments import Segment
+
+__all__ = ["FileHead", "file_nbytes", "read_file_head", "read_file_into"]
+
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+_FOR_CLIENTS = "the source cannot be read"  # without the path
+
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+}
+
+
+class FileHead(msgspec.Struct, frozen=True):
+    """The first bytes of a file."""
+
+    nbytes: int  # of the whole file
+    data: memoryview  # its first bytes; all of them if the file is no longer than what was asked for
+
+
+def file_nbytes(path: str) -> int:
+    """The size of a regular file in bytes.
+
+    Raises:
+        InvalidTask: it cannot be read, or is not a regular file whose size is known.
+    """
+    with _opened(path) as (_, status):
+        return status.st_size
+
+
+def read_file_head(path: str, nbytes: int) -> FileHead:
+    """The first `nbytes` of a regular file.
+
+    Raises:
+        InvalidTask: as `file_nbytes`.
+    """
+    with _opened(path) as (descriptor, status):
+        return FileHead(status.st_size, memoryview(os.pread(descriptor, min(nbytes, status.st_size), 0)))
+
+
+def read_file_into(path: str, segment: Segment, offset: int, nbytes: int) -> None:
+    """Read a whole regular file, whose size was `nbytes`, into a segment at `offset`.
+
+    Raises:
+        InvalidTask: as `file_nbytes`; or the file was changed before it was read, or meanwhile.
+    """
+    with _opened(path) as (descriptor, status):
+        complete = status.st_size == nbytes and segment.read_in(descriptor, offset, nbytes) == nbytes
+        if not complete or _version(os.fstat(descriptor)) != _version(status):
+            raise InvalidTask(f"the source {path!r} was changed while it was read", public_message=_FOR_CLIENTS)
+
+
+@contextmanager
+def _opened(path: str) -> Generator[tuple[int, os.stat_result]]:
+    """The descriptor and the status of a regular file."""
+    try:
+        _check_regular(path, os.stat(path))
+        descriptor = os.open(path, _FLAGS)
+        try:
+            status = os.fstat(descriptor)
+            _check_regular(path, status)
+            if status.st_size == 0 and os.pread(descriptor, 1, 0):
+                reason = "has contents but no size, as in /proc; read it, and pass its bytes"
+                raise InvalidTask(f"the source {path!r} {reason}", public_message=_FOR_CLIENTS)
+            yield descriptor, status
+        finally:
+            os.close(descriptor)
+    except InvalidTask:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL or a lone surrogate in the path
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidTask(f"the source {path!r} cannot be read: {reason}", public_message=_FOR_CLIENTS) from error
+
+
+def _check_regular(path: str, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
+        raise InvalidTask(f"the source {path!r} is {kind}, and not a regular file", public_message=_FOR_CLIENTS)
+
+
+def _version(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,120 @@
+"""Moving pages, strictly in the order in which the core planned it.
+
+The core's plan says which range has pages at which point. It comes true only if no two moves are swapped: giving a
+range back after somebody else fetched it would pull the pages from under a live block. So there is one queue, and
+whoever works on it holds its lock: a thread for large moves, the loop itself for small ones.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+import anyio.to_thread
+
+from ...core.model.blocks import Span
+from ...core.model.commands import DropOutbox, FetchPages, GivePagesBack
+from ...core.model.events import PagesRefused, PagesReserved
+from ..loop.background import Errands
+from .segments import NoPages, Segment
+
+__all__ = ["INLINE_NBYTES", "Move", "Pager"]
+
+Move = FetchPages | GivePagesBack | DropOutbox
+
+INLINE_NBYTES = 512 * 1024  # what is moved or copied on the loop itself: well under a millisecond
+
+
+class Pager:
+    """The queue of moves, and their results."""
+
+    def __init__(self, segments: dict[int, Segment], errands: Errands, tell_results: Callable[[], None]) -> None:
+        self._segments = segments
+        self._errands = errands
+        self._tell_results = tell_results  # called when a thread is through; otherwise whoever called `begin` looks at them
+        self._has_a_thread = False
+        self.waiting: deque[Move] = deque()
+        self._put_nbytes = 0  # of all moves that were ever queued; changed by the loop's thread only
+        self._moved_nbytes = 0  # of all that were carried out; changed by the thread that holds the lock
+        self._at_work = threading.Lock()
+        self.results: deque[PagesReserved | PagesRefused] = deque()  # to be told to the core
+
+    def put(self, move: Move) -> None:
+        """Queue a move."""
+        self.waiting.append(move)
+        self._put_nbytes += _nbytes(move)
+
+    @property
+    def _queued_nbytes(self) -> int:
+        """Bytes of the moves that are not carried out yet. Two counters with one writer each need no lock."""
+        return self._put_nbytes - self._moved_nbytes
+
+    def begin(self) -> None:
+        """Carry out what is queued: here, if it takes less than a millisecond and no thread is at it, else in a thread."""
+        if self._queued_nbytes <= INLINE_NBYTES and not self._at_work.locked():
+            self.work()
+        elif not self._has_a_thread:
+            self._has_a_thread = True
+            self._errands.run(self._work_in_thread)
+
+    def work(self) -> None:
+        """Carry out everything queued. Blocks; from any thread."""
+        with self._at_work:
+            while self.waiting:
+                move = self.waiting[0]
+                match move:
+                    case FetchPages():
+                        self._fetch(move)
+                    case GivePagesBack():
+                        self._give_back(move.spans)
+                    case DropOutbox():
+                        self._drop(move)
+                self.waiting.popleft()
+                self._moved_nbytes += _nbytes(move)
+
+    async def _work_in_thread(self) -> None:
+        """Until nothing is queued."""
+        while self.waiting:
+            try:
+                await anyio.to_thread.run_sync(self.work, limiter=self._errands.own_threads)
+            except RuntimeError:  # the system has no thread to give: better late than never
+                self.work()
+        self._has_a_thread = False
+        self._tell_results()
+
+    def _fetch(self, move: FetchPages) -> None:
+        reservation = move.reservation
+        self._give_back(reservation.give_back)
+        fetched: list[tuple[Segment, int, int]] = []
+        try:
+            for span in reservation.fetch:
+                segment = self._segments.get(span.segment_id)
+                if segment is not None:
+                    segment.fetch(span.start, span.end)
+                    fetched.append((segment, span.start, span.end))
+        except NoPages as error:
+            for segment, start, end in fetched:
+                segment.give_back(start, end)
+            self.results.append(PagesRefused(reservation, error.free_bytes))
+        else:
+            self.results.append(PagesReserved(reservation))
+
+    def _give_back(self, spans: tuple[Span, ...]) -> None:
+        for span in spans:
+            segment = self._segments.get(span.segment_id)
+            if segment is not None:
+                segment.give_back(span.start, span.end)
+
+    def _drop(self, move: DropOutbox) -> None:
+        segment = self._segments.pop(move.outbox_id, None)
+        if segment is None:
+            return  # it could never be made
+        for span in move.spans:
+            segment.give_back(span.start, span.end)
+        segment.close()
+
+
+def _nbytes(move: Move) -> int:
+    spans = move.reservation.give_back + move.reservation.fetch if isinstance(move, FetchPages) else move.spans
+    return sum(span.end - span.start for span in spans)

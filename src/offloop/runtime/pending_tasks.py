@@ -1,0 +1,58 @@
+"""Where callers leave their tasks, and are called for the outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from copy import copy
+
+from ..core.model.blocks import Block
+from ..core.model.commands import SettleTask, StageAgain
+from ..core.model.events import Event, TaskSubmitted
+from ..core.model.task import Completed, TaskSpec
+from ..errors import OffloopError
+from .loop.futures import TaskTicket
+
+__all__ = ["Desk"]
+
+
+class Desk:
+    """The tickets of all tasks that have no outcome yet."""
+
+    def __init__(
+        self,
+        apply: Callable[[Event], None],
+        result_view: Callable[[Completed, Block], memoryview],
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        self._loop = loop
+        self._apply = apply
+        self._result_view = result_view
+        self._tickets: dict[int, TaskTicket] = {}
+
+    def submit(self, task_id: int, spec: TaskSpec | None, nbytes: int = 0) -> TaskTicket:
+        """Enter a task; no spec: its source is still to be prepared, and has so many bytes if that is known. It may be settled
+        at once."""
+        ticket = self._tickets[task_id] = TaskTicket(self._loop)
+        self._apply(TaskSubmitted(task_id, spec, nbytes))
+        return ticket
+
+    def settle(self, command: SettleTask) -> None:
+        """A task has its outcome."""
+        outcome = command.outcome
+        view: memoryview | None = None
+        if isinstance(outcome, Completed) and outcome.block is not None:
+            view = self._result_view(outcome, outcome.block)
+        self._tickets[command.task_id].settle(outcome, view)
+        del self._tickets[command.task_id]  # last: a KeyboardInterrupt before it is told to every ticket that is left
+
+    def stage_again(self, command: StageAgain) -> None:
+        """The source of a task that waits for a worker is no longer in memory."""
+        self._tickets[command.task_id].set()
+
+    def tell_all(self, error: OffloopError) -> None:
+        """Settle every task that has no outcome with this error, because nothing is decided any more."""
+        for ticket in self._tickets.values():
+            if not ticket.settled:
+                ticket.settle(copy(error), None)  # each caller raises its own
+            ticket.set()

@@ -1,0 +1,379 @@
+"""The async side that owns the worker slots: tells the core what happened and carries out what it commands.
+
+Which event is next, and that nothing comes between it and its commands, is the `Turns`' affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from copy import copy
+from functools import partial
+from itertools import count
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from ..core.memory.arena import INBOX_ID
+from ..core.model.blocks import Block
+from ..core.model.commands import (
+    AbandonWorker,
+    AnnounceOpening,
+    ConfirmGrowth,
+    DropOutbox,
+    FetchPages,
+    GivePagesBack,
+    IdentifySource,
+    KillWorker,
+    OpenOutput,
+    ProvideInput,
+    RefuseInput,
+    Send,
+    SendFile,
+    SettleTask,
+    StageAgain,
+    StartWorker,
+)
+from ..core.model.events import (
+    BlocksReturned,
+    GrowthRequested,
+    InputAbandoned,
+    InputCompleted,
+    InputRequested,
+    PoolStarted,
+    SourceIdentified,
+    TaskCancelled,
+    TimePassed,
+)
+from ..core.model.pool_phase import Phase
+from ..core.model.settings import CoreSettings
+from ..core.model.task import Completed
+from ..core.pool_state import PoolState
+from ..errors import MemoryLimitExceeded, OffloopError, PoolClosed, WorkerDied
+from ..wire.handles import WrittenTo
+from .conditions import Milestones
+from .driver import Turns
+from .files.output_delivery import OutputDelivery
+from .lifecycle import Lifecycle
+from .loop import fork_safety
+from .loop.affinity import Home
+from .loop.background import Errands
+from .loop.decision_gate import Standing, Turn
+from .loop.futures import InputTicket, TaskTicket
+from .loop.io import clock, when_readable
+from .loop.oneshot_event import Signal
+from .memory.page_manager import Pager
+from .memory.segments import Segment
+from .memory.views import Exports
+from .pending_tasks import Desk
+from .telemetry.event_stream import Chronicle
+from .telemetry.memory_monitor import watch_memory
+from .workers.config import HostSettings
+from .workers.connection import WorkerHost
+from .workers.spawn_errors import why_not_started
+
+__all__ = ["Supervisor"]
+
+
+class Supervisor:
+    """One pool's processes, memory and tickets. Made when the pool is entered, in the loop that it will live in."""
+
+    def __init__(self, core_settings: CoreSettings, settings: HostSettings) -> None:
+        self.home = Home()
+        loop = self.home.loop
+        self.core = PoolState(core_settings)
+        self.settings = settings
+        self.segments: dict[int, Segment] = {}
+        self.exports = Exports()
+        self.standing = Standing()
+        self.milestones = Milestones(self.core, self.standing, loop)
+        self._lifecycle = Lifecycle(self)
+        self.close = self._lifecycle.close
+        self.abort = self._lifecycle.abort
+        self.errands = Errands(loop, self._lifecycle)
+        self.chronicle = Chronicle(self.core.journal, loop)
+        self._pager = Pager(self.segments, self.errands, lambda: self._turns.tell_results())  # noqa: PLW0108 (made below)
+        self._workers: dict[int, WorkerHost] = {}
+        self._abandoned: list[WorkerHost] = []  # killed and not dead; perhaps dead by now
+        self._inputs: dict[int, InputTicket] = {}
+        self._numbers = count(1)
+        self._clock = clock(loop)
+        self._opening_error: OffloopError | None = None
+        carry_out: dict[type, Callable[[Any], None]] = {
+            StartWorker: self._start_worker,
+            Send: self._send,
+            KillWorker: self._kill_worker,
+            AbandonWorker: self._abandon_worker,
+            DropOutbox: self._pager.put,
+            FetchPages: self._pager.put,
+            GivePagesBack: self._pager.put,
+            IdentifySource: self._identify_source,
+            ProvideInput: self._provide_input,
+            ConfirmGrowth: self._confirm_growth,
+            RefuseInput: self._refuse_input,
+            AnnounceOpening: self._announce_opening,
+        }
+        self._turns = Turns(
+            self.core,
+            self.standing,
+            self._pager,
+            self.exports,
+            self.chronicle,
+            self.milestones,
+            loop,
+            carry_out=carry_out,
+            abandon_input=self.abandon_input,
+            fail=self.fail,
+        )
+        self.apply = self._turns.apply
+        self._watch_memory = partial(watch_memory, self.core, self.apply, settings.memory_pressure)
+        self.collect_returns = self._turns.collect_returns
+        self._desk = Desk(self.apply, self._result_view, loop)
+        carry_out[SettleTask] = self._desk.settle
+        self.outputs = OutputDelivery(self.errands, self._workers, self.apply)
+        carry_out |= {OpenOutput: self.outputs.open, SendFile: self.outputs.send}
+        carry_out[StageAgain] = self._desk.stage_again
+        self.submit = self._desk.submit
+        fork_safety.watch(self)
+
+    async def open(self) -> None:
+        """Make the inbox and start the workers. If that fails, or is cancelled, all is ended before the error is raised.
+
+        Raises:
+            WorkerDied: no worker could be started.
+            PoolClosed: the pool was closed meanwhile.
+            InternalError: a defect of ours.
+        """
+        for errand in (self._keep_time, self._hear_of_returns, self._watch_memory, self.errands.loop_budget.refill):
+            self.errands.run(errand, until_closed=True)
+        try:
+            await self._open()
+        except BaseException:
+            await self.close()
+            raise
+
+    @property
+    def workers(self) -> Collection[WorkerHost]:
+        """Every worker that has a process, or is about to."""
+        return (*self._workers.values(), *self._abandoned)
+
+    def leave_abandoned(self) -> None:
+        """Wait no longer for workers that were killed and have not ended."""
+        for worker in self._abandoned:
+            worker.leave()
+
+    @property
+    def inbox(self) -> Segment:
+        """The segment that sources go to.
+
+        Raises:
+            PoolClosed: it is gone.
+        """
+        segment = self.segments.get(INBOX_ID)
+        if segment is None:
+            raise PoolClosed
+        return segment
+
+    def can_run_in_place(self, task_id: int, block: Block) -> bool:
+        """Whether a task whose source is this block of an outbox could start this moment, with its source where it lies."""
+        there = self.core.arena.get(block.generation) is block
+        return there and self.core.can_run_in(block.segment_id, task_id, block.nbytes)
+
+    # Tickets: what callers wait on
+
+    def new_task_id(self) -> int:
+        """A number for `submit`, never used twice."""
+        return next(self._numbers)
+
+    async def withdraw(self, task_id: int, ticket: TaskTicket) -> None:
+        """Leave an unsettled task: when this returns it has its outcome, and its memory is back. Not cancellable."""
+        self.apply(TaskCancelled(task_id))
+        await ticket.wait_whatever_happens()
+
+    def request_input(self, nbytes: int, task_id: int | None = None, addresses_bytes: int = 0) -> InputTicket:
+        """Ask for memory of the inbox, for the source of that task or for a caller; it may grow to `addresses_bytes`."""
+        self.standing.check_sound()
+        ticket = self._new_input_ticket(nbytes)
+        self.apply(InputRequested(ticket.input_id, ticket.nbytes, task_id, addresses_bytes))
+        return ticket
+
+    def request_growth(self, block: Block, nbytes: int, wanted_nbytes: int) -> InputTicket:
+        """Ask for more memory in the addresses of a block; the ticket is set once it is there, and has no block of its own."""
+        self.standing.check_sound()
+        ticket = self._new_input_ticket(nbytes)
+        self.apply(GrowthRequested(ticket.input_id, block.generation, nbytes, wanted_nbytes))
+        return ticket
+
+    def complete_input(self, block: Block, nbytes: int) -> None:
+        """A block needs no more than so many bytes."""
+        self.apply(InputCompleted(block.generation, nbytes))
+
+    def _new_input_ticket(self, nbytes: int) -> InputTicket:
+        ticket = InputTicket(next(self._numbers), nbytes, self.home.loop)
+        self._inputs[ticket.input_id] = ticket
+        return ticket
+
+    def fetch_now(self, ticket: InputTicket) -> None:
+        """Wait on this thread for the pages of a requested block. Without room the request stays as it is.
+
+        Raises:
+            MemoryLimitExceeded: there is no room at this moment, or never.
+            PoolMisused: it has not come yet, and this is another thread or loop than the pool's; or another process.
+        """
+        if not ticket.is_set or self.home.forked:
+            self.home.check()
+        if not ticket.is_set:
+            self._pager.work()
+            self._turns.tell_results()
+        if not ticket.is_set:
+            used = self.core.arena.used_bytes
+            raise MemoryLimitExceeded(
+                ticket.nbytes, max(self.core.settings.inbox_nbytes - used, 0), limited_by="what is free now"
+            )
+        ticket.check()
+
+    def abandon_input(self, ticket: InputTicket) -> None:
+        """Give up a request, or the block that came of it."""
+        if self._inputs.pop(ticket.input_id, None) is None:
+            if ticket.block is not None:
+                self.exports.return_block(ticket.block.generation)
+        else:
+            self.apply(InputAbandoned(ticket.input_id))
+
+    def forked(self) -> None:
+        """In a forked child: the pool is the parent's. Nothing is decided here any more, and who waits here is told so."""
+        self.home.forked = True
+        self.standing.turn = Turn.OVER
+        self.exports.forked()
+        if self.home.in_thread:  # else their loop is not here
+            self._desk.tell_all(self.home.error())
+            for ticket in self._inputs.values():
+                ticket.refuse(self.home.error())
+
+    # The loop's own tasks
+
+    async def _open(self) -> None:
+        try:
+            await self.errands.in_thread(self._make_inbox, limiter=self.errands.own_threads)
+        except OSError as error:
+            reason = f"its shared memory could not be made: {why_not_started(error)}"
+            raise WorkerDied(None, reason=reason) from error
+        self.apply(PoolStarted())
+        await self.milestones.opened.wait()
+        if self._opening_error is not None:
+            raise copy(self._opening_error)  # what is kept here must not refer to its traceback
+        if self.core.phase is Phase.CLOSING:
+            raise PoolClosed("the pool was closed while it was opening")
+
+    async def _keep_time(self) -> None:
+        turns = self._turns
+        while self.standing.turn is not Turn.OVER:  # else nothing is decided, and it is always time
+            turns.rearm = Signal(self.home.loop)
+            turns.armed_for = self.core.wake_at
+            with anyio.CancelScope(deadline=turns.armed_for):
+                await turns.rearm.wait()
+            if self._clock() >= turns.armed_for:
+                self.apply(TimePassed())
+
+    async def _hear_of_returns(self) -> None:
+        def hear() -> bool:
+            self.exports.drain_wake()
+            self.collect_returns()
+            return True
+
+        await when_readable(self.home.loop, self.exports.wake_fd, hear)
+
+    def _make_inbox(self) -> None:
+        self.segments[INBOX_ID] = Segment(
+            self.core.settings.inbox_addresses_nbytes or self.core.settings.inbox_nbytes, workers_write=False
+        )
+
+    def release(self) -> None:
+        """Give up memory and descriptors, when no task of the pool's own is left. Views that exist stay valid.
+
+        May be called again after a KeyboardInterrupt in the middle of it.
+        """
+        for worker in self.workers:
+            worker.close()
+        while self.segments:
+            self.segments.popitem()[1].close()
+        self.exports.close()
+        self.chronicle.close()
+        with suppress(KeyError):  # it was dropped before
+            self.core.arena.drop_segment(INBOX_ID)
+
+    def fail(self, error: BaseException) -> None:
+        """End everything after a defect of ours, because no decision can be trusted any more. Every waiting caller is told."""
+        self.standing.fail(error)
+        for worker in self._workers.values():
+            worker.kill()
+            worker.leave(self.core.settings.kill_timeout_s)
+        self.tell_all(self.standing.error())
+
+    def tell_all(self, error: OffloopError) -> None:
+        """Decide nothing any more, and give every caller that still waits this error."""
+        self.standing.turn = Turn.OVER
+        self._desk.tell_all(error)
+        for ticket in self._inputs.values():
+            if not ticket.is_set:
+                ticket.refuse(error)
+        self.milestones.give_up()
+
+    # Commands
+
+    def _start_worker(self, command: StartWorker) -> None:
+        worker = self._workers[command.slot] = WorkerHost(command, self, self.errands.own_threads, self.home.loop)
+        self.errands.run(worker.serve)
+
+    def _send(self, command: Send) -> None:
+        self._workers[command.slot].send(command.message)
+
+    def _kill_worker(self, command: KillWorker) -> None:
+        self._workers[command.slot].kill()
+
+    def _abandon_worker(self, command: AbandonWorker) -> None:
+        worker = self._workers[command.slot]
+        self._abandoned.append(worker)
+        worker.abandon()
+
+    def _identify_source(self, command: IdentifySource) -> None:
+        inbox, source = self.inbox, command.source
+
+        async def identify() -> None:
+            digest: bytes | None = None
+            with suppress(RuntimeError):  # the system has no thread to give: unknown, then
+                digest = await anyio.to_thread.run_sync(
+                    inbox.digest, source.offset, source.nbytes, limiter=self.errands.own_threads
+                )
+            self.apply(SourceIdentified(command.task_id, digest))
+
+        self.errands.run(identify)
+
+    def _provide_input(self, command: ProvideInput) -> None:
+        ticket = self._inputs.get(command.input_id)
+        if ticket is None:  # abandoned: that event is behind the one that freed this block
+            self.apply(BlocksReturned((command.block.generation,)))
+        else:
+            ticket.provide(command.block)
+            del self._inputs[command.input_id]
+
+    def _confirm_growth(self, command: ConfirmGrowth) -> None:
+        ticket = self._inputs.pop(command.input_id, None)
+        if ticket is not None:  # else abandoned: the block is returned by the request that it came from
+            ticket.set()
+
+    def _refuse_input(self, command: RefuseInput) -> None:
+        ticket = self._inputs.get(command.input_id)
+        if ticket is not None:  # else abandoned, as above
+            ticket.refuse(command.error)
+            del self._inputs[command.input_id]
+
+    def _result_view(self, outcome: Completed, block: Block) -> memoryview:
+        assert not isinstance(outcome.output, WrittenTo)
+        assert outcome.output.block is not None
+        return self.exports.view(self.segments[block.segment_id], block, outcome.output.block.nbytes).toreadonly()
+
+    def _announce_opening(self, command: AnnounceOpening) -> None:
+        self._opening_error = command.error
+        self.milestones.opened.set()

@@ -1,0 +1,104 @@
+"""The program that a worker process runs: its command line and its environment.
+
+A worker finds what the server finds, and runs as the server's interpreter runs. It is started with the interpreter's own
+flags, and gets the server's `sys.path` as arguments, because `sys.path` may have been changed since the interpreter came up:
+by a zipapp, by PEX, by hand. A frozen program has no interpreter to start. It starts itself, if it calls
+`offloop.freeze_support()`, or the interpreter that `Pool(executable=...)` names.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from ...wire.start import START_MARK, WORKER_ARGUMENT, WORKER_ID
+
+__all__ = ["DEFAULT_ENVIRONMENT", "WorkerProgram"]
+
+_FLAGS = ("-P", "-X", "faulthandler", "-c")
+_BOOT_WITH_OWN_PATH = "from offloop.worker.main import run_from_command_line; run_from_command_line()"
+_BOOT = f"import sys; sys.path[:] = sys.argv[5:]; {_BOOT_WITH_OWN_PATH}"
+
+_ALLOCATOR = {
+    # glibc raises this threshold to 32 MiB by itself when a large block is freed; from then on such blocks stay in a heap that
+    # only shrinks from its end. A fixed threshold keeps large blocks apart, and they go back to the system when they are freed.
+    "MALLOC_MMAP_THRESHOLD_": "131072",
+}
+_THREAD_COUNTS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
+DEFAULT_ENVIRONMENT: Mapping[str, str] = {**_ALLOCATOR, **dict.fromkeys(_THREAD_COUNTS, "1")}
+"""Set for workers, unless the server's environment has the variable: one thread in each library, because each worker is one of
+many; a processor raises the number for a task that has more (`Task.threads`)."""
+
+
+class WorkerProgram(msgspec.Struct, frozen=True):
+    """How worker processes are started."""
+
+    executable: tuple[str, ...] | None = None
+    """A Python interpreter, with arguments that come before all others. None: this program's own."""
+
+    environment: Mapping[str, str | None] = {}
+    """Variables in addition to the server's own and `DEFAULT_ENVIRONMENT`; None removes one."""
+
+    frozen: bool = False
+    """Whether `sys.executable` is a frozen program and no interpreter."""
+
+    def command(self, descriptors: Sequence[int]) -> list[str]:
+        """The command line of a worker with these descriptors."""
+        numbers = list(map(str, descriptors))
+        executable = self.executable or (sys.executable,)
+        if not self.frozen:
+            return [*executable, *_interpreter_flags(), *_FLAGS, _BOOT, *numbers, *_import_path()]
+        if self.executable is None:
+            return [*executable, WORKER_ARGUMENT, *numbers]
+        return [*executable, *_FLAGS, _BOOT_WITH_OWN_PATH, *numbers]  # a frozen program's flags and path are for itself
+
+    def variables(self, worker_id: str) -> dict[str, str]:
+        """The environment of the worker with this name."""
+        variables = DEFAULT_ENVIRONMENT | os.environ
+        for name, value in self.environment.items():
+            if value is None:
+                variables.pop(name, None)
+            else:
+                variables[name] = value
+        return variables | {START_MARK: "1", WORKER_ID: worker_id}
+
+
+def _interpreter_flags() -> list[str]:
+    """The command-line flags that this interpreter was started with, `-O`, `-X`, `-W`, `-I` and their kin, to start another
+    one."""
+    subprocess_module: Any = subprocess  # its type stubs know only what is public
+    flags: list[str] = subprocess_module._args_from_interpreter_flags()  # noqa: SLF001 (as multiprocessing does)
+    given = {flag.partition("=")[0] for before, flag in pairwise(flags) if before == "-X"}
+    options: dict[str, str | bool] = sys._xoptions  # noqa: SLF001 (the only place that has them)
+    for name, value in options.items():
+        if name not in given and name != "faulthandler":  # it is passed in any case
+            flags += ["-X", name if value is True else f"{name}={value}"]
+    return flags
+
+
+def _import_path() -> list[str]:
+    """The entries of `sys.path` that can be passed on: programs put other things there, and the import system ignores those."""
+    given: list[object] = list(sys.path)
+    return [entry for entry in given if isinstance(entry, str) and _can_be_argument(entry)]
+
+
+def _can_be_argument(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,256 @@
+"""Starting a worker process and hearing of its death.
+
+`subprocess.Popen` runs in a thread, on every loop alike: it waits for the child's exec. The child is reaped through its
+pidfd by us and nobody else, so a pid is never signalled after it could have been given to another process.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import secrets
+import select
+import signal
+import socket
+import subprocess
+import threading
+from contextlib import ExitStack, suppress
+from time import monotonic, sleep
+
+import anyio
+import anyio.to_thread
+
+from ..loop import fork_safety
+from ..telemetry.safe_logging import UserLog
+from .command_line import WorkerProgram
+from .orphans import kill_strays
+
+__all__ = ["ProcessLauncher", "WorkerProcess", "spawn"]
+
+_log = UserLog("offloop.supervisor")
+
+_SIGNAL_PROCESS_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, since Linux 6.9
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_LOOK_S = 0.002  # between looks at a process without a pidfd
+
+
+class WorkerProcess:
+    """A child, from spawn to reap."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], worker_id: str, channel: socket.socket, lifeline_fd: int, log_fd: int
+    ) -> None:
+        """Take a running child and its descriptors.
+
+        Raises:
+            OSError: there is no descriptor for its pidfd; nothing was taken.
+        """
+        with fork_safety.undisturbed:
+            self._pidfd = _maybe_pidfd(process.pid)
+            if self._pidfd is not None:
+                fork_safety.keep(self._pidfd)
+        self.channel = channel  # our end
+        self.log_fd = log_fd  # what it writes to stdout and stderr comes out here
+        self.pid = process.pid
+        self._process = process
+        self._worker_id = worker_id  # in the environment of what it starts
+        self._lifeline_fd = lifeline_fd  # closing it kills the child
+        self._reaped = False
+        self._reaping = threading.RLock()  # without a pidfd, its number may be signalled only while it is its own
+
+    def kill(self) -> None:
+        """SIGKILL; a no-op once it is dead. From any thread."""
+        with suppress(ProcessLookupError), self._reaping:
+            if self._reaped:
+                return
+            if self._pidfd is not None:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            else:
+                os.kill(self.pid, signal.SIGKILL)
+
+    async def wait(self, threads: anyio.CapacityLimiter) -> int | None:
+        """Its exit code, negative for a signal, once it is dead and reaped; what it started itself is killed with it.
+
+        None: somebody else in this process took the exit code, by waiting for any child or by ignoring SIGCHLD.
+        """
+        if self._pidfd is None:
+            await anyio.to_thread.run_sync(self._await_death, abandon_on_cancel=True, limiter=threads)
+        else:
+            await anyio.wait_readable(self._pidfd)
+        exit_code = self._reap()
+        await self._kill_strays(threads)
+        return exit_code
+
+    async def _kill_strays(self, threads: anyio.CapacityLimiter) -> None:
+        try:
+            strays = await anyio.to_thread.run_sync(kill_strays, self._worker_id, limiter=threads)
+        except RuntimeError:  # the system has no thread to give
+            strays = kill_strays(self._worker_id)
+        if strays:
+            message = "worker process %d left %d processes of other groups behind, which were killed"
+            _log.write(logging.WARNING, message, self.pid, strays)
+
+    def reap(self, timeout_s: float) -> int | None:
+        """As `wait`, but blocking, without a loop and in any thread. None also if the process lives on after the time-out."""
+        if self._reaped or not self._dies_within(timeout_s):
+            return None
+        exit_code = self._reap()
+        kill_strays(self._worker_id)
+        return exit_code
+
+    def close(self) -> None:
+        """Close our descriptors; from then on the process is neither signalled nor reaped."""
+        with self._reaping:
+            self._reaped = True
+        for descriptor in (self._lifeline_fd, self.log_fd, self._pidfd):
+            if descriptor is not None:
+                fork_safety.close(descriptor)
+        with fork_safety.undisturbed:
+            fork_safety.release(self.channel.fileno())
+            self.channel.close()
+
+    def _await_death(self) -> None:
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+
+    def _dies_within(self, timeout_s: float) -> bool:
+        """Block until it is dead, or the time is over."""
+        if self._pidfd is not None:
+            death = select.poll()
+            death.register(self._pidfd, select.POLLIN)
+            return bool(death.poll(timeout_s * 1000))
+        deadline = monotonic() + timeout_s
+        while self._is_running():
+            if monotonic() >= deadline:
+                return False
+            sleep(_LOOK_S)
+        return True
+
+    def _is_running(self) -> bool:
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None
+        except ChildProcessError:
+            return False  # something else in this process has reaped it
+
+    def _reap(self) -> int | None:
+        which = (os.P_PID, self.pid) if self._pidfd is None else (os.P_PIDFD, self._pidfd)
+        with self._reaping:
+            if self._reaped:
+                return None  # another thread was first
+            self._kill_group(*which)
+            try:
+                end = os.waitid(*which, os.WEXITED)  # returns at once: it is dead
+            except ChildProcessError:
+                end = None
+            self._reaped = True
+        self._process.returncode = 0  # Popen must not wait for a number that is another child's by now
+        if end is None:
+            return None
+        return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+
+    def _kill_group(self, kind: int, number: int) -> None:
+        """Kill what it started itself. By its pidfd where the kernel can; by its number only while nobody has reaped it."""
+        if self._pidfd is not None:
+            with suppress(OSError):  # EINVAL from an older kernel; nobody is there
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL, None, _SIGNAL_PROCESS_GROUP)
+                return
+        with suppress(ChildProcessError, ProcessLookupError, PermissionError):
+            os.waitid(kind, number, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+def _maybe_pidfd(pid: int) -> int | None:
+    """A descriptor of the process; None where there is no such call, and then a thread waits for the process.
+
+    A Python that was built with old kernel headers has no `os.pidfd_open` (those that uv installs), and gVisor, on which
+    Cloud Run runs containers, has no such system call.
+
+    Raises:
+        OSError: no descriptor is left.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+            raise
+        return None
+
+
+class ProcessLauncher:
+    """Starts worker processes that run one program. A `offloop.runtime.workers.launcher.Launcher`."""
+
+    def __init__(self, program: WorkerProgram) -> None:
+        self._program = program
+
+    def __call__(self, inbox_fd: int, outbox_fd: int, /) -> WorkerProcess:
+        """Start a worker that inherits these two segments. Blocks for a few milliseconds: call it in a thread.
+
+        Raises:
+            OSError: no process, descriptor or memory could be had; nothing is left behind.
+        """
+        ends = _Ends()
+        inherited = (ends.theirs.fileno(), ends.lifeline_reader, inbox_fd, outbox_fd)
+        worker_id = secrets.token_hex(8)
+        process: subprocess.Popen[bytes] | None = None
+        try:
+            process = subprocess.Popen(
+                self._program.command(inherited),
+                env=self._program.variables(worker_id),
+                stdin=subprocess.DEVNULL,
+                stdout=ends.log_writer,
+                stderr=ends.log_writer,
+                pass_fds=inherited,
+                process_group=0,  # a terminal's signals are for the server
+            )
+            worker = WorkerProcess(process, worker_id, ends.ours, ends.lifeline, ends.log)
+        except BaseException:
+            if process is not None:
+                process.kill()
+                process.wait()
+            ends.close_ours()
+            raise
+        finally:
+            ends.close_theirs()
+        return worker
+
+
+spawn = ProcessLauncher(WorkerProgram())
+"""Starts the workers of a program that sets neither executable nor environment."""
+
+
+class _Ends:
+    """The descriptors between the server and one worker."""
+
+    def __init__(self) -> None:
+        """Open them all.
+
+        Raises:
+            OSError: there are not as many; none is left open.
+        """
+        with ExitStack() as opened, fork_safety.undisturbed:
+            self.ours, self.theirs = (opened.enter_context(end) for end in socket.socketpair())
+            self.lifeline_reader, self.lifeline = _pipe(opened)
+            self.log, self.log_writer = _pipe(opened)
+            os.set_blocking(self.log, False)
+            fork_safety.keep(self.ours.fileno(), self.lifeline, self.log)
+            opened.pop_all()
+
+    def close_ours(self) -> None:
+        with fork_safety.undisturbed:
+            fork_safety.release(self.ours.fileno())
+            self.ours.close()
+        fork_safety.close(self.lifeline)
+        fork_safety.close(self.log)
+
+    def close_theirs(self) -> None:
+        self.theirs.close()
+        os.close(self.lifeline_reader)
+        os.close(self.log_writer)
+
+
+def _pipe(opened: ExitStack) -> tuple[int, int]:
+    reader, writer = os.pipe()  # closed on exec, unless passed on
+    opened.callback(os.close, reader)
+    opened.callback(os.close, writer)
+    return reader, writer

@@ -1,0 +1,68 @@
+"""Why a process could not be started: the error, and the limit that it ran into.
+
+The system says EAGAIN for four limits on processes and threads and does not tell which one it was. So each limit is compared
+with what there is now; a limit that is reached is named.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ...cgroups import control_groups, read_number
+
+__all__ = ["why_not_started"]
+
+_NEARLY = 0.9  # of a limit: processes have ended between the failure and the look
+
+
+def why_not_started(
+    error: Exception, *, proc: Path = Path("/proc"), mount: Path = Path("/sys/fs/cgroup"), user_id: int | None = None
+) -> str:
+    """The error, and the limit that it ran into, where that can be told.
+
+    Args:
+        error: of a start, as the system gave it.
+        proc, mount: where the kernel's files are.
+        user_id: whose processes are limited. None: this process's effective user.
+    """
+    text = f"{type(error).__name__}: {error}"
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EMFILE:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return f"{text}; this process may have {limit:,} descriptors (RLIMIT_NOFILE)"
+    if number == errno.EAGAIN or isinstance(error, RuntimeError):  # "can't start new thread"
+        user_id = os.geteuid() if user_id is None else user_id
+        return "; ".join([text, *_reached_limits(proc, mount, user_id)])
+    return text
+
+
+def _reached_limits(proc: Path, mount: Path, user_id: int) -> Iterator[str]:
+    """The limits on processes and threads that are nearly reached; RLIMIT_NPROC, if no other is, because it is costly to
+    count."""
+    found = False
+    for directory in control_groups("pids", listing=proc / "self/cgroup", mount=mount):
+        limit, current = read_number(directory / "pids.max"), read_number(directory / "pids.current")
+        if limit is not None and current is not None and current >= limit * _NEARLY:
+            found = True
+            yield f"the cgroup {directory} may have {limit:,} processes and threads, and has {current:,} (pids.max)"
+    total = _total_threads(proc)
+    for name in ("threads-max", "pid_max"):
+        limit = read_number(proc / "sys/kernel" / name)
+        if limit is not None and total >= limit * _NEARLY:
+            found = True
+            yield f"the system may have {limit:,} processes and threads, and has {total:,} (kernel.{name})"
+    limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if not found and user_id != 0 and limit != resource.RLIM_INFINITY:
+        yield f"this user may have {limit:,} processes and threads (RLIMIT_NPROC)"
+
+
+def _total_threads(proc: Path) -> int:
+    """Threads of the whole system, from a line as "0.20 0.18 0.12 1/80 11206"; 0 where it is not said."""
+    with suppress(OSError, ValueError, IndexError):
+        return int((proc / "loadavg").read_text().split()[3].partition("/")[2])
+    return 0
