@@ -114,8 +114,8 @@ def carry_out(path: str, operations: list[Operation], threads: int, result_nbyte
     processor = VipsProcessor()
     processor.open(None)  # type: ignore[arg-type]
     memory, watch = PrivateMemory(), DataWatch()
-    memory.look_again()
-    memory.allow(limit)
+    memory.rebaseline()
+    memory.set_soft_limit(limit)
     memory._peak_is_old = True  # noqa: SLF001 (what came before is to be forgotten)
     memory.begin(time.monotonic_ns())
     cpu, wall, error = time.process_time(), time.monotonic(), ""
@@ -126,7 +126,7 @@ def carry_out(path: str, operations: list[Operation], threads: int, result_nbyte
         error, nbytes = f"{type(caught).__name__}: {caught}", 0
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
     with suppress(MemoryError):
-        memory.allow(None)
+        memory.set_soft_limit(None)
     return Taken(memory.peak(time.monotonic_ns()), watch.stop(), cpu, wall, nbytes, error)
 
 

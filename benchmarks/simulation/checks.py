@@ -8,7 +8,7 @@ from itertools import accumulate
 from math import isnan
 
 from .schedule import Schedule
-from .the_core import HELD_S, OVERTAKEN_S, OVERTAKEN_S_PER_CLASS
+from .the_core import RESERVATION_S, OVERTAKEN_S, OVERTAKEN_S_PER_CLASS
 from .traces import Arrival, Trace
 
 __all__ = ["overtaken_for_too_long", "passed_by_equals"]
@@ -20,7 +20,7 @@ def overtaken_for_too_long(trace: Trace, schedule: Schedule, *, wrong: float = 1
     Work is counted as the pool is told it, in seconds of all workers. A task that waits for memory is passed for longer: for a
     while by any, then until the tasks that run by then have ended. The factor `wrong` is how far told work may be off.
     """
-    held_s = 0.0 if schedule.budget_bytes is None else HELD_S + max(arrival.cost_s for arrival in trace.arrivals)
+    held_s = 0.0 if schedule.budget_bytes is None else RESERVATION_S + max(arrival.cost_s for arrival in trace.arrivals)
     clock = [0.0, *accumulate(arrival.estimated_s / trace.workers for arrival in trace.arrivals)]  # before each arrival
     by_start = sorted((began, number) for number, began in enumerate(schedule.began) if not isnan(began))
     latest: dict[str | None, dict[int, int]] = defaultdict(dict)  # number of the last task to come among those that have begun

@@ -11,14 +11,14 @@ from time import process_time
 import msgspec
 
 from offloop.core.model.admission_mode import AdmissionMode
-from offloop.core.model.commands import Command, FetchPages, KillWorker, Send, SettleTask, StartWorker
-from offloop.core.model.events import Event, PagesReserved, PoolStarted, TaskSubmitted, TimePassed, WorkerReaped, WorkerReported
+from offloop.core.model.commands import Command, ReservePages, KillWorker, Send, SettleTask, StartWorker
+from offloop.core.model.events import Event, PagesReserved, PoolStarted, TaskSubmitted, TimePassed, WorkerExited, WorkerReported
 from offloop.core.model.settings import CoreSettings
 from offloop.core.model.task import Completed, TaskSpec
 from offloop.core.pool_state import PoolState
-from offloop.core.scheduling.dispatcher import HELD_S
-from offloop.core.scheduling.overtaking import MAX_PATIENCE_S
-from offloop.core.scheduling.policy import CLASS_S
+from offloop.core.scheduling.dispatcher import RESERVATION_S
+from offloop.core.scheduling.overtaking import MAX_OVERTAKING_S
+from offloop.core.scheduling.policy import PRIORITY_HEAD_START_S
 from offloop.operation import Estimate
 from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Done, Failed, Ready, Retire, Run, Stage
@@ -26,9 +26,9 @@ from offloop.wire.messages import Done, Failed, Ready, Retire, Run, Stage
 from .schedule import Schedule
 from .traces import Arrival, Trace, size_of
 
-__all__ = ["HELD_S", "OVERTAKEN_S", "OVERTAKEN_S_PER_CLASS", "Replay", "cost_per_task"]
+__all__ = ["RESERVATION_S", "OVERTAKEN_S", "OVERTAKEN_S_PER_CLASS", "Replay", "cost_per_task"]
 
-OVERTAKEN_S, OVERTAKEN_S_PER_CLASS = MAX_PATIENCE_S, CLASS_S  # no task is overtaken by one that comes so much later
+OVERTAKEN_S, OVERTAKEN_S_PER_CLASS = MAX_OVERTAKING_S, PRIORITY_HEAD_START_S  # no task is overtaken by one that comes so much later
 
 _PLENTY = 1 << 40
 _START_S = 0.1  # what a worker takes to start
@@ -97,13 +97,13 @@ class Replay:
                 self._begin(slot, run, now)
             case Send(slot, Retire()):
                 self._idle.discard(slot)
-                self._expect(now, WorkerReaped(slot, 0))
+                self._expect(now, WorkerExited(slot, 0))
             case SettleTask(task_id, outcome):
                 self._settled(task_id, outcome)
             case StartWorker(slot):
                 self._idle.discard(slot)
                 self._expect(now + _START_S, WorkerReported(slot, Ready(pid=1000 + slot)))
-            case FetchPages(reservation):
+            case ReservePages(reservation):
                 self._tell(PagesReserved(reservation), now)
             case KillWorker(slot):
                 raise AssertionError(f"the core kills worker {slot}, which did nothing wrong")
@@ -149,7 +149,7 @@ class Replay:
 
     def _note_idleness(self, now: float) -> None:
         """A worker is idle though a task waits: because there is no memory for the one that is next, or in vain."""
-        if self._core.budget.fits(self._core.queue.order.first()):
+        if self._core.budget.fits(self._core.queue.policy.first()):
             self.idle_in_vain.append(f"at {now:.3f} s {self._vacant} workers were idle, and {len(self._waiting)} tasks waited")
 
     @property
@@ -208,7 +208,7 @@ def _started(core: PoolState, command: Command) -> list[int]:
     if not isinstance(command, StartWorker):
         return []
     for answer in core.handle(WorkerReported(command.slot, Ready(pid=1)), 0.0):
-        if isinstance(answer, FetchPages):
+        if isinstance(answer, ReservePages):
             core.handle(PagesReserved(answer.reservation), 0.0)
     return [command.slot]
 

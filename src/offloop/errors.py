@@ -156,7 +156,7 @@ class CrashReport(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int | None  # its private memory when it last looked
     traceback: str  # the fault handler's, of every thread; empty where it wrote none
     stderr_tail: str  # the end of what it wrote to stdout and stderr since it was sent its last task
-    story: tuple[str, ...]  # its last steps through the table of states, oldest first
+    recent_transitions: tuple[str, ...]  # its last steps through the table of states, oldest first
     tasks: int  # that it was given
     age_s: float | None  # since it was ready; None: it never was
 

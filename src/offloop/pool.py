@@ -10,9 +10,9 @@ from typing import Literal, Self
 from .client.buffers import Buffer
 from .client.results import Result
 from .client.sources import Bytes, File, Source, classify
-from .client.staging import Intake
+from .client.staging import SourceStager
 from .client.submission import Submission
-from .core.model.pool_phase import Phase
+from .core.model.pool_phase import PoolPhase
 from .errors import InvalidTask, PoolClosed, TaskFailed
 from .operation import Header, Operation, Plugin
 from .plugins import Planner, Registry
@@ -20,8 +20,8 @@ from .runtime.files.output_files import OutputFile, destination_path
 from .runtime.files.source_files import read_file_head
 from .runtime.memory.source_memory import read_head
 from .runtime.supervisor import Supervisor
-from .runtime.telemetry.event_stream import Reader
-from .runtime.workers.config import HostSettings
+from .runtime.telemetry.event_stream import EventSubscription
+from .runtime.workers.config import WorkerConfig
 from .runtime.workers.launcher import Launcher
 from .runtime.workers.process import ProcessLauncher
 from .settings import PoolSettings, check_nbytes, check_order, check_retries, check_room, check_seconds, check_workers
@@ -147,7 +147,7 @@ class Pool:
         self._launcher: Launcher = ProcessLauncher(self._settings.worker_program())  # offloop.testing sets others
         self._entered = False
         self._supervisor: Supervisor | None = None
-        self._intake: Intake
+        self._intake: SourceStager
         self._registry: Registry
         self._planner: Planner
 
@@ -168,7 +168,7 @@ class Pool:
         self._planner = Planner(self._registry)
         supervisor = Supervisor(
             core_settings,
-            HostSettings(
+            WorkerConfig(
                 plugins=self._registry.sources,
                 nice=self._settings.nice,
                 launch=self._launcher,
@@ -177,7 +177,7 @@ class Pool:
             ),
         )
         self._supervisor = supervisor
-        self._intake = Intake(supervisor)
+        self._intake = SourceStager(supervisor)
         await supervisor.open()
         return self
 
@@ -194,9 +194,9 @@ class Pool:
             InternalError: a defect of offloop has ended the pool before.
         """
         supervisor = self._supervisor
-        if supervisor is None or supervisor.home.forked:
+        if supervisor is None or supervisor.affinity.forked:
             return  # in a forked child nothing can be awaited: the loop is the parent's
-        supervisor.home.check()
+        supervisor.affinity.check()
         await supervisor.close()
 
     async def run(
@@ -259,7 +259,7 @@ class Pool:
         retries = self._settings.retries if retries is None else check_retries(retries)
         output = None if to is None else OutputFile(destination_path(to))
         submission = Submission(supervisor, self._intake, plan, timeout, queue_timeout, retries, priority, tenant, output)
-        return await (submission.carry_out(material) if output is None else submission.carry_out_to_file(material, output))
+        return await (submission.run(material) if output is None else submission.run_to_file(material, output))
 
     async def probe(self, source: Source) -> Header:
         """What a source's first bytes declare, without decoding it: media type, width, height.
@@ -276,16 +276,16 @@ class Pool:
             case Bytes(data, private) if private and data.c_contiguous:
                 head = data[:nbytes]
             case Bytes(data):
-                head = memoryview(await errands.in_thread(read_head, data, nbytes, limiter=errands.source_threads))
+                head = memoryview(await errands.run_in_thread(read_head, data, nbytes, limiter=errands.source_threads))
             case File(path):
-                head = (await errands.in_thread(read_file_head, path, nbytes, limiter=errands.file_threads)).data
+                head = (await errands.run_in_thread(read_file_head, path, nbytes, limiter=errands.file_threads)).data
             case Buffer():
                 head = material.view[:nbytes]
             case Result() if material.raster is None:
                 head = material.data[:nbytes]
             case _:
                 raise InvalidTask("samples have no header to probe; their shape says it all")
-        header = await errands.in_thread(self._registry.probe, head.toreadonly(), limiter=errands.source_threads)
+        header = await errands.run_in_thread(self._registry.probe, head.toreadonly(), limiter=errands.source_threads)
         if header is None:
             raise TaskFailed("unsupported_format", "no plugin of this pool knows the format of this source")
         return header
@@ -340,11 +340,11 @@ class Pool:
         """
         if self._supervisor is None:
             raise PoolClosed("the pool was never entered")
-        if self._supervisor.home.is_here:
+        if self._supervisor.affinity.is_current:
             self._supervisor.collect_returns()
         return snapshot(self._supervisor.core)
 
-    def events(self) -> Reader:
+    def events(self) -> EventSubscription:
         """Watch the pool: an async iterator of what happens from this call on, until the pool is closed.
 
         Yields `WorkerMoved` for each step of each worker, with its cause, `WorkerCrashed` with a report, `TaskRetried`, and
@@ -352,7 +352,7 @@ class Pool:
         `close()`, or with `contextlib.aclosing`, when it has seen enough, or forget it. Without a reader nothing is
         recorded. Several tasks may read one: each event goes to one of them.
         """
-        return self._open().chronicle.watch()
+        return self._open().chronicle.subscribe()
 
     async def resize(self, workers: int) -> None:
         """Let so many tasks run at once from now on; returns when the workers for it are ready and the superfluous ones gone.
@@ -367,7 +367,7 @@ class Pool:
         check_workers(workers)
         supervisor = self._open()
         check_room(workers, supervisor.core.settings)
-        await supervisor.milestones.resize(supervisor.apply, workers)
+        await supervisor.conditions.resize(supervisor.apply, workers)
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Take nothing new, let what is held end, and close the pool: for the moments before a server stops.
@@ -386,13 +386,13 @@ class Pool:
         supervisor = self._supervisor
         if supervisor is None:
             raise PoolClosed
-        supervisor.home.check()
-        return await supervisor.milestones.drain(supervisor.apply, timeout)
+        supervisor.affinity.check()
+        return await supervisor.conditions.drain(supervisor.apply, timeout)
 
     def _open(self) -> Supervisor:
         supervisor = self._supervisor
-        if supervisor is None or supervisor.core.phase is not Phase.OPEN:
+        if supervisor is None or supervisor.core.phase is not PoolPhase.OPEN:
             raise PoolClosed
-        supervisor.home.check()
-        supervisor.standing.check_sound()
+        supervisor.affinity.check()
+        supervisor.gate.raise_if_failed()
         return supervisor

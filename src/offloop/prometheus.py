@@ -13,7 +13,7 @@ from typing import cast
 import msgspec
 
 from .core.model.worker_state import WorkerState
-from .core.workers.restart_policy import Breaker
+from .core.workers.restart_policy import CircuitBreaker
 from .errors import PoolClosed
 from .histogram import Histogram
 from .pool import Pool
@@ -56,7 +56,7 @@ def _by_priority(now: Statistics) -> dict[str, float]:
 
 
 def _by_breaker(now: Statistics) -> dict[str, float]:
-    return {breaker.value: now.breaker == breaker.value for breaker in Breaker}
+    return {breaker.value: now.breaker == breaker.value for breaker in CircuitBreaker}
 
 
 _COUNTER, _GAUGE, _HISTOGRAM = CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -133,7 +133,7 @@ class PoolCollector:
 
     def collect(self) -> Iterator[Metric]:
         """The metrics, as of now."""
-        numbers = {name: now for name, pool in self._pools.items() if (now := _maybe_statistics(pool)) is not None}
+        numbers = {name: now for name, pool in self._pools.items() if (now := _try_statistics(pool)) is not None}
         for line in _TABLE:
             family = self._family(line)
             for name, now in numbers.items():
@@ -168,7 +168,7 @@ class PoolCollector:
         return shown
 
 
-def _maybe_statistics(pool: Pool) -> Statistics | None:
+def _try_statistics(pool: Pool) -> Statistics | None:
     try:
         return pool.statistics()
     except PoolClosed:

@@ -15,7 +15,7 @@ from typing import Any, Literal, SupportsIndex, TypeAlias, cast, get_args
 import msgspec
 
 from .core.memory.allocator import PAGE_NBYTES, pages
-from .core.memory.budget import LEAST_FOR_TASKS_NBYTES, WORKER_NBYTES
+from .core.memory.budget import MIN_TASKS_NBYTES, DEFAULT_WORKER_NBYTES
 from .core.model.admission_mode import AdmissionMode
 from .core.model.settings import FIRST_GRANT_NBYTES, CoreSettings
 from .operation import Plugin
@@ -230,7 +230,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def _budget(self, total: int, workers: int) -> int | None:
         """The memory limit, if idle workers leave enough of it for anything to be decided by it."""
-        least = workers * WORKER_NBYTES + LEAST_FOR_TASKS_NBYTES
+        least = workers * DEFAULT_WORKER_NBYTES + MIN_TASKS_NBYTES
         if total >= least or self.admission == "off":
             return total
         if self.memory_limit is not None:
@@ -320,7 +320,7 @@ def check_workers(workers: int) -> None:
 
 def check_room(workers: int, settings: CoreSettings) -> None:
     """Refuse more workers than the memory limit has room for when they are idle."""
-    needed = workers * WORKER_NBYTES + LEAST_FOR_TASKS_NBYTES
+    needed = workers * DEFAULT_WORKER_NBYTES + MIN_TASKS_NBYTES
     limit = settings.budget_bytes
     if limit is not None and settings.admission is not AdmissionMode.OFF and workers > settings.workers and needed > limit:
         raise ValueError(f"workers={workers!r}: idle they need about {needed:,} bytes, and memory_limit is {limit:,}")

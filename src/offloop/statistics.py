@@ -14,7 +14,7 @@ from .histogram import Histogram
 
 __all__ = ["Statistics"]
 
-_LOOKS = 100  # each takes microseconds, so the pool's thread spoils few; whoever has none to spoil it needs one
+_MAX_ATTEMPTS = 100  # each takes microseconds, so the pool's thread spoils few; whoever has none to spoil it needs one
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,18 +70,18 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
 
 def snapshot(core: PoolState) -> Statistics:
     """The numbers of this moment; in another thread than the pool's, perhaps of two."""
-    for _ in range(_LOOKS):
+    for _ in range(_MAX_ATTEMPTS):
         with suppress(RuntimeError):  # a table has changed its size while this walked it
-            return _look(core)
-    return _look(core)
+            return _read(core)
+    return _read(core)
 
 
-def _look(core: PoolState) -> Statistics:
-    ended = core.ledger.tally.ended
+def _read(core: PoolState) -> Statistics:
+    ended = core.ledger.outcome_counter.ended
     running = core.crew.running
     failure = core.hiring.last_failure
     return Statistics(
-        submitted=core.ledger.tally.submitted,
+        submitted=core.ledger.outcome_counter.submitted,
         waiting=max(len(core.queue) + core.preparing, 0),  # of two moments, it may come out as less
         running=running,
         completed=ended["completed"],
@@ -90,33 +90,33 @@ def _look(core: PoolState) -> Statistics:
         cancelled=ended["cancelled"],
         worker_died=ended["worker_died"],
         refused=ended["refused"],
-        waiting_by_tenant=core.queue.order.waiting,
-        waiting_by_priority={priority: n for priority, n in sorted(core.queue.order.by_priority.items()) if n},
+        waiting_by_tenant=core.queue.policy.waiting,
+        waiting_by_priority={priority: n for priority, n in sorted(core.queue.policy.by_priority.items()) if n},
         waiting_bytes=core.queue.nbytes,
-        waiting_cost_s=core.queue.order.cost_s,
+        waiting_cost_s=core.queue.policy.cost_s,
         wait=core.ledger.waits.snapshot(),
         run=core.ledger.runs.snapshot(),
-        time_by_estimate=core.dispatch.estimates.time_ratios.snapshot(),
-        memory_by_estimate=core.dispatch.estimates.memory_ratios.snapshot(),
-        retried=core.deaths.retries,
+        time_by_estimate=core.dispatcher.cost_model.time_ratios.snapshot(),
+        memory_by_estimate=core.dispatcher.cost_model.memory_ratios.snapshot(),
+        retried=core.crash_recovery.retries,
         quarantined=len(core.quarantine),
-        concurrency=core.crew.limit,
+        concurrency=core.crew.concurrency_limit,
         spares=core.hiring.spares,
         helpers=core.crew.helpers,
         workers={state.value: n for state in WorkerState if (n := core.crew.count(state))},
         worker_starts=core.hiring.starts,
-        worker_crashes=core.hiring.policy.crashes,
+        worker_crashes=core.hiring.restart_policy.crashes,
         workers_abandoned=len(core.abandoned),
         worker_recycled=core.hiring.recycled,
-        breaker=core.hiring.policy.breaker.value,
-        start_failures=core.hiring.policy.start_deaths,
+        breaker=core.hiring.restart_policy.breaker.value,
+        start_failures=core.hiring.restart_policy.start_deaths,
         last_start_failure=None if failure is None else failure.cause,
-        memory_limit_bytes=core.settings.budget_bytes or core.arena.limit_bytes,
+        memory_limit_bytes=core.settings.budget_bytes or core.arena.capacity_bytes,
         memory_running_bytes=core.budget.running_bytes,
         memory_workers_bytes=core.budget.workers_bytes,
         memory_reserved_bytes=core.arena.reserved_bytes,
         memory_used_bytes=core.arena.used_bytes,
-        shared_memory_limit_bytes=core.arena.limit_bytes,
+        shared_memory_limit_bytes=core.arena.capacity_bytes,
         would_have_waited=core.budget.would_have_waited,
         would_have_been_refused=core.budget.would_have_been_refused,
         leases={holder.value: core.arena.leases[holder] for holder in Holder},

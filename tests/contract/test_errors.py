@@ -22,7 +22,7 @@ REPORT = errors.CrashReport(
     memory_bytes=9,
     traceback="",
     stderr_tail="tail",
-    story=("Ready",),
+    recent_transitions=("Ready",),
     tasks=1,
     age_s=2.0,
 )

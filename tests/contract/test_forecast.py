@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from offloop.operation import Estimate, Header, Operation, Plugin
-from offloop.plugins.estimator import Forecaster
+from offloop.plugins.estimator import Estimator
 
 HEADER = Header(media_type="image/x", width=3, height=2, bands=1)
 
@@ -45,7 +45,7 @@ def said(peak: Any = 10, work: Any = 1.0, output: Any = 5) -> Estimate:
 
 
 def forecast(*plugins: Sayer) -> tuple[Estimate | None, str]:
-    return Forecaster([(plugin, ()) for plugin in plugins]).of_bytes(memoryview(b"abcdefgh"), 1000)
+    return Estimator([(plugin, ()) for plugin in plugins]).estimate_bytes(memoryview(b"abcdefgh"), 1000)
 
 
 def test_the_first_plugin_reads_the_header_and_every_one_estimates_its_part() -> None:
@@ -66,7 +66,7 @@ def test_one_that_knows_nothing_makes_the_whole_unknown_and_the_media_type_is_kn
 
 def test_samples_have_a_shape_and_no_media_type() -> None:
     plugin = Sayer(said())
-    assert Forecaster([(plugin, ())]).of_samples((2, 3, 1), 6) == (said(), "")
+    assert Estimator([(plugin, ())]).estimate_samples((2, 3, 1), 6) == (said(), "")
     assert plugin.asked == [(Header(media_type="", width=3, height=2, bands=1), 6)]
 
 
@@ -137,5 +137,5 @@ def test_without_a_header_the_plugins_are_asked_all_the_same(caplog: pytest.LogC
 
 def test_an_empty_source_is_asked_about_as_well() -> None:
     plugin = Sayer(said(), None)
-    assert Forecaster([(plugin, ())]).of_bytes(memoryview(b""), 0) == (said(), "")
+    assert Estimator([(plugin, ())]).estimate_bytes(memoryview(b""), 0) == (said(), "")
     assert plugin.asked == [b"", (None, 0)]

@@ -92,7 +92,7 @@ def test_an_estimate_is_of_the_pipeline_that_is_run_and_not_of_an_equal_one_that
     degrees[0] = 1000
     forecaster = planner.plan([Turn([1])]).forecaster
     assert forecaster is not None
-    assert forecaster.of_bytes(memoryview(b""), 0) == (Estimate(peak_bytes=1, work_s=1.0), "any")
+    assert forecaster.estimate_bytes(memoryview(b""), 0) == (Estimate(peak_bytes=1, work_s=1.0), "any")
 
 
 @pytest.mark.parametrize(

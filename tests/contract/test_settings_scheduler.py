@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from offloop.core.memory.budget import WORKER_NBYTES
+from offloop.core.memory.budget import DEFAULT_WORKER_NBYTES
 from offloop.core.model.admission_mode import AdmissionMode
 from offloop.settings import PoolSettings
 from offloop.system import available_cpus
@@ -78,7 +78,7 @@ def test_workers_have_a_hard_limit_only_where_memory_is_enforced(admission: Any,
 
 
 def test_a_limit_that_idle_workers_would_fill_bounds_shared_memory_only_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    enough = 3 * WORKER_NBYTES + 64 * MIB
+    enough = 3 * DEFAULT_WORKER_NBYTES + 64 * MIB
     with caplog.at_level(logging.WARNING, "offloop.settings"):
         assert PoolSettings(workers=2, spares=1, memory_limit=enough).resolved().budget_bytes == enough
         assert caplog.text == ""

@@ -6,13 +6,13 @@ from typing import Any
 
 from offloop.core.memory.arena import Arena
 from offloop.core.model.commands import Command
-from offloop.core.model.events import WorkerReaped
+from offloop.core.model.events import WorkerExited
 from offloop.core.model.settings import CoreSettings
-from offloop.core.model.worker_slot import Slot
+from offloop.core.model.worker_slot import WorkerSlot
 from offloop.core.model.worker_state import WorkerEvent, WorkerState
-from offloop.core.tasks.crash_report import report_on
-from offloop.core.workers.reconciler import Hiring
-from offloop.core.workers.worker_table import Crew
+from offloop.core.tasks.crash_report import build_crash_report
+from offloop.core.workers.reconciler import WorkerReconciler
+from offloop.core.workers.worker_table import WorkerTable
 
 E, S = WorkerEvent, WorkerState
 
@@ -31,12 +31,12 @@ class Firm:
             **more,
         )
         self.now = 0.0
-        self.crew = Crew(workers)
+        self.crew = WorkerTable(workers)
         self.arena = Arena(1_000_000, 500_000)
-        self.hiring = Hiring(self.crew, self.arena, settings)
+        self.hiring = WorkerReconciler(self.crew, self.arena, settings)
 
     @property
-    def slot(self) -> Slot:
+    def slot(self) -> WorkerSlot:
         return self.crew[0]
 
     @property
@@ -53,7 +53,7 @@ class Firm:
         commands: list[Command] = []
         for index in indices:
             self.crew.apply(self.crew[index], E.READY)
-            commands += self.hiring.succeeded(self.crew[index], self.now)
+            commands += self.hiring.on_worker_ready(self.crew[index], self.now)
         return commands
 
     def opened(self) -> Firm:
@@ -72,16 +72,16 @@ class Firm:
 
     def answer(self, index: int = 0, private_bytes: int = 0) -> list[Command]:
         slot = self.crew[index]
-        self.crew.apply(slot, E.SETTLED, slot.old_at)
-        return self.reconcile() if self.hiring.answered(slot, private_bytes, self.now) else []
+        self.crew.apply(slot, E.TASK_FINISHED, slot.expires_at)
+        return self.reconcile() if self.hiring.on_task_answered(slot, private_bytes, self.now) else []
 
     def die(self, index: int = 0, exit_code: int = 1, *, crashed: bool = True, accepted: bool = True) -> list[Command]:
         """The slot's process is dead, and waitid says so."""
         slot = self.crew[index]
         if slot.state is not S.RETIRING:
-            self.crew.apply(slot, E.EXITED)
-        report = report_on(slot, WorkerReaped(index, exit_code, stderr_tail="last line"), self.now)
-        return self.hiring.replace(slot, self.now, report, E.REAPED, crashed=crashed, accepted=accepted)
+            self.crew.apply(slot, E.DISCONNECTED)
+        report = build_crash_report(slot, WorkerExited(index, exit_code, stderr_tail="last line"), self.now)
+        return self.hiring.replace(slot, self.now, report, E.EXITED, crashed=crashed, accepted=accepted)
 
     def fail_to_start(self, index: int = 0) -> tuple[float, list[Command]]:
         """Start it as soon as it may, let it die at once; how long until the next start, and the commands."""
@@ -94,4 +94,4 @@ class Firm:
         return slot.timer - self.now, commands
 
     def news(self, kind: type[Any]) -> list[Any]:
-        return [entry for entry in self.crew.journal.take() if isinstance(entry, kind)]
+        return [entry for entry in self.crew.journal.drain() if isinstance(entry, kind)]

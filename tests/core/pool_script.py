@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from offloop.core.model.blocks import Block, Reservation
-from offloop.core.model.commands import Command, FetchPages, ProvideInput, Send, SettleTask, StartWorker
+from offloop.core.model.commands import Command, ReservePages, ProvideInput, Send, SettleTask, StartWorker
 from offloop.core.model.events import (
     BlocksReturned,
     CloseRequested,
@@ -21,13 +21,13 @@ from offloop.core.model.events import (
     PoolStarted,
     PressureMeasured,
     ResizeRequested,
-    SourceIdentified,
+    SourceHashed,
     TaskCancelled,
     TaskEstimated,
-    TaskPrepared,
+    TaskStaged,
     TaskSubmitted,
     TimePassed,
-    WorkerReaped,
+    WorkerExited,
     WorkerReported,
     WorkerSpawned,
 )
@@ -157,7 +157,7 @@ class PoolScript:
         """That worker is dead; its status block says that it was at the task it has, unless told otherwise."""
         task = self.core.crew[slot].task
         more.setdefault("status", Status(task.task_id if task else 0, 0, 0.0))
-        return self.tell(WorkerReaped(slot, exit_code, **more))
+        return self.tell(WorkerExited(slot, exit_code, **more))
 
     def state(self, slot: int = 0) -> WorkerState:
         return self.core.crew[slot].state
@@ -169,7 +169,7 @@ class PoolScript:
 
     def prepare(self, task_id: int, block: Block | None = None, **more: Any) -> list[Command]:
         """Its source is in place: nothing, or a block of the inbox."""
-        return self.tell(TaskPrepared(task_id, self._spec(block, **more)))
+        return self.tell(TaskStaged(task_id, self._spec(block, **more)))
 
     def run(self, task_id: int, block: Block | None = None, **more: Any) -> list[Command]:
         """Submit a task whose source is in place already."""
@@ -200,7 +200,7 @@ class PoolScript:
         return self.tell(TaskCancelled(task_id))
 
     def identified(self, task_id: int, digest: bytes | None = b"bad") -> list[Command]:
-        return self.tell(SourceIdentified(task_id, digest))
+        return self.tell(SourceHashed(task_id, digest))
 
     def slot_of(self, task_id: int) -> int:
         """Where that task runs."""
@@ -297,7 +297,7 @@ def sent_run(task_id: int, slot: int = 0, *, grant: Handle | None = None) -> Sen
 
 
 def reservations(commands: Iterable[Command]) -> list[Reservation]:
-    return [command.reservation for command in of_type(commands, FetchPages)]
+    return [command.reservation for command in of_type(commands, ReservePages)]
 
 
 def runs(commands: Iterable[Command]) -> list[Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from offloop.core.model.commands import AbandonWorker, Command, DropOutbox, FetchPages, KillWorker, SettleTask, StartWorker
-from offloop.core.model.events import AbandonedWorkerExited, WorkerAbandoned, WorkerExited, WorkerMisbehaved
+from offloop.core.model.commands import AbandonWorker, Command, DropOutbox, ReservePages, KillWorker, SettleTask, StartWorker
+from offloop.core.model.events import AbandonedWorkerExited, WorkerAbandoned, WorkerDisconnected, WorkerViolatedProtocol
 from offloop.core.model.worker_state import WorkerState
 from offloop.errors import WorkerDied
 from offloop.pool_events import WorkerCrashed
@@ -51,7 +51,7 @@ def test_its_slot_has_another_process_and_the_next_task() -> None:
 
 def test_it_is_reported_and_counted_until_it_is_dead() -> None:
     pool, _ = with_frozen_worker()
-    crash = only([entry for entry in pool.core.journal.take() if isinstance(entry, WorkerCrashed)])
+    crash = only([entry for entry in pool.core.journal.drain() if isinstance(entry, WorkerCrashed)])
     assert crash.report.reason == "it could not be killed within 5 s"
     assert pool.statistics.workers_abandoned == 1
     assert of_type(pool.tell(AbandonedWorkerExited(1)), DropOutbox) == [DropOutbox(1, ())]
@@ -62,7 +62,7 @@ def test_what_it_may_still_write_to_is_not_reused_before_it_is_dead() -> None:
     pool = PoolScript().opened(pages=True)
     pool.run(1, timeout_s=1.0)
     granted = pool.granted(1, 1 * MIB)
-    standing = pool.core.crew[0].standing
+    standing = pool.core.crew[0].preallocated_block
     assert standing is not None
     pool.at(1.0)
     pool.at(1.0 + GRACE_S)
@@ -81,9 +81,9 @@ def test_a_block_of_which_the_worker_was_not_told_yet_comes_back_when_its_pages_
     pool = PoolScript().opened()
     pool.run(1, timeout_s=1.0)
     (reservation,) = reservations(pool.need(1, 1 * MIB))
-    pool.tell(WorkerExited(0))
+    pool.tell(WorkerDisconnected(0))
     frozen(pool, killed_at=0.0)
-    assert of_type(pool.reserved(reservation), FetchPages) == []
+    assert of_type(pool.reserved(reservation), ReservePages) == []
     assert pool.statistics.leases["abandoned"] == 0
     assert pool.statistics.memory_used_bytes == 0
     pool.tell(AbandonedWorkerExited(1))
@@ -95,7 +95,7 @@ def test_its_private_memory_stays_in_the_budget() -> None:
     pool.run(1)
     charged = pool.statistics.memory_running_bytes
     assert charged > 0
-    pool.tell(WorkerExited(0))
+    pool.tell(WorkerDisconnected(0))
     frozen(pool, killed_at=0.0)
     assert (pool.statistics.memory_workers_bytes, pool.statistics.memory_running_bytes) == (before + charged, 0)
     pool.tell(AbandonedWorkerExited(1))
@@ -105,7 +105,7 @@ def test_its_private_memory_stays_in_the_budget() -> None:
 def test_a_worker_that_broke_the_protocol_and_cannot_be_killed_says_both() -> None:
     pool = PoolScript().opened()
     pool.run(1)
-    pool.tell(WorkerMisbehaved(0, "nonsense"))
+    pool.tell(WorkerViolatedProtocol(0, "nonsense"))
     outcome = outcome_of(frozen(pool, killed_at=0.0), 1)
     assert "it broke the protocol: nonsense; it could not be killed within 5 s" in str(outcome)
 
@@ -113,7 +113,7 @@ def test_a_worker_that_broke_the_protocol_and_cannot_be_killed_says_both() -> No
 def test_a_task_that_was_not_begun_is_given_to_another_worker() -> None:
     pool = PoolScript(quarantine_after=1).opened()
     pool.run(1)
-    pool.tell(WorkerExited(0))
+    pool.tell(WorkerDisconnected(0))
     pool.at(KILL_S)
     assert of_type(pool.tell(WorkerAbandoned(0, Status(0, 0, 0.0))), SettleTask) == []
     assert runs(pool.ready()) == [sent_run(1)]
@@ -123,7 +123,7 @@ def test_a_task_that_was_not_begun_is_given_to_another_worker() -> None:
 def test_content_in_whose_task_a_worker_froze_has_a_strike() -> None:
     pool = PoolScript(quarantine_after=1).opened()
     pool.run(1)
-    pool.tell(WorkerExited(0))
+    pool.tell(WorkerDisconnected(0))
     frozen(pool, killed_at=0.0)
     assert pool.statistics.quarantined == 1
 
@@ -141,11 +141,11 @@ def test_a_worker_that_does_not_leave_and_cannot_be_killed_does_not_hold_up_the_
     pool = PoolScript().opened()
     pool.close()
     assert pool.at(GRACE_S) == [KillWorker(0)]
-    assert (pool.state(), pool.core.gone) == (WorkerState.TERMINATING, False)
+    assert (pool.state(), pool.core.closed) == (WorkerState.TERMINATING, False)
     commands = frozen(pool, killed_at=GRACE_S)
     assert of_type(commands, StartWorker) == []
-    assert pool.core.gone
-    assert only(pool.core.journal.take()).report.reason == "it could not be killed within 5 s"
+    assert pool.core.closed
+    assert only(pool.core.journal.drain()).report.reason == "it could not be killed within 5 s"
 
 
 def test_a_task_that_runs_in_such_a_worker_does_not_hold_up_the_close_either() -> None:
@@ -154,14 +154,14 @@ def test_a_task_that_runs_in_such_a_worker_does_not_hold_up_the_close_either() -
     pool.close()
     pool.at(GRACE_S)
     assert isinstance(outcome_of(frozen(pool, killed_at=GRACE_S), 1), WorkerDied)
-    assert pool.core.gone
+    assert pool.core.closed
 
 
 def freeze_the_next(pool: PoolScript) -> list[Command]:
     """A task comes, and its worker cannot be killed."""
     task_id = pool.statistics.submitted + 1
     pool.run(task_id)
-    pool.tell(WorkerExited(0))
+    pool.tell(WorkerDisconnected(0))
     return frozen(pool, killed_at=pool.clock())
 
 
@@ -175,7 +175,7 @@ def test_what_holds_up_one_worker_after_the_other_does_not_fill_the_machine_with
             break
         pool.run(pool.statistics.submitted + 1)
         (busy,) = [slot.index for slot in pool.core.crew if slot.task is not None]
-        pool.tell(WorkerExited(busy))
+        pool.tell(WorkerDisconnected(busy))
         killed_at = pool.clock()
         pool.at(killed_at + KILL_S)
         for start in of_type(pool.tell(WorkerAbandoned(busy, Status(pool.statistics.submitted, 0, 0.0))), StartWorker):
@@ -192,7 +192,7 @@ def test_tasks_that_no_worker_can_be_started_for_are_told_until_one_can() -> Non
     freeze_the_next(pool)
     pool.ready()
     pool.run(7)
-    pool.tell(WorkerExited(0))
+    pool.tell(WorkerDisconnected(0))
     pool.at(pool.clock() + KILL_S)
     pool.run(8)
     commands = pool.tell(WorkerAbandoned(0, Status(7, 0, 0.0)))
@@ -209,7 +209,7 @@ def test_a_pool_that_can_start_no_worker_closes_at_once() -> None:
     pool.ready()
     freeze_the_next(pool)
     pool.close()
-    assert pool.core.gone
+    assert pool.core.closed
 
 
 def test_a_larger_pool_may_start_workers_again() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from offloop.core.model.blocks import Block
-from offloop.core.model.commands import IdentifySource, SettleTask
-from offloop.core.model.events import TaskSubmitted, WorkerExited
+from offloop.core.model.commands import HashSource, SettleTask
+from offloop.core.model.events import TaskSubmitted, WorkerDisconnected
 from offloop.errors import PoolClosed, QueueFull, QueueTimeout, TaskQuarantined, TaskTimeout, WorkerDied
 from offloop.wire.handles import INBOX, OUTBOX, Handle
 from offloop.wire.messages import Failed
@@ -27,7 +27,7 @@ def with_source(task_id: int = 1, *, retries: int = 0, **settings: int) -> tuple
     block = pool.input(90, 5000)
     pool.run(task_id, block, retries=retries)
     commands = pool.reaped(exit_code=-11)
-    assert of_type(commands, IdentifySource) == [IdentifySource(task_id, handle_of(block))]
+    assert of_type(commands, HashSource) == [HashSource(task_id, handle_of(block))]
     assert of_type(commands, SettleTask) == []
     return pool, block
 
@@ -60,7 +60,7 @@ def test_a_source_is_read_once_however_often_it_kills() -> None:
     second = pool.reaped(exit_code=-11)
     pool.ready()
     third = pool.reaped(exit_code=-11)
-    assert of_type(second + third, IdentifySource) == []
+    assert of_type(second + third, HashSource) == []
     assert isinstance(outcome_of(third, 1), WorkerDied), "three strikes, though it has retries left"
     assert pool.statistics.retried == 2
 
@@ -69,7 +69,7 @@ def test_content_that_has_killed_too_often_is_refused_and_other_content_is_not()
     pool, block = with_source(quarantine_after=1)
     pool.identified(1)
     pool.ready()
-    assert pool.run(2, block) == [IdentifySource(2, handle_of(block))]
+    assert pool.run(2, block) == [HashSource(2, handle_of(block))]
     assert isinstance(outcome_of(pool.identified(2), 2), TaskQuarantined)
     pool.run(3, block)
     assert len(runs(pool.identified(3, b"another"))) == 1
@@ -156,10 +156,10 @@ def test_a_worker_that_dies_of_a_task_that_was_told_to_stop_is_a_strike(left: st
     block = pool.input(90, 5000)
     pool.run(1, block, timeout_s=1.0)
     pool.cancel(1) if left == "cancelled" else pool.at(1.0)
-    pool.tell(WorkerExited(0))
+    pool.tell(WorkerDisconnected(0))
     commands = pool.reaped(exit_code=-11)
     assert isinstance(outcome_of(commands, 1), TaskTimeout | None)
-    assert of_type(commands, IdentifySource) == [IdentifySource(1, handle_of(block))]
+    assert of_type(commands, HashSource) == [HashSource(1, handle_of(block))]
     pool.give_back(block)
     assert pool.core.arena.get(block.generation) is block, "it is held while it is read"
     pool.identified(1)

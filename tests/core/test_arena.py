@@ -73,7 +73,7 @@ def test_the_first_bytes_of_an_outbox_are_kept() -> None:
 def test_a_block_lives_until_its_last_lease_goes() -> None:
     arena = arena_of()
     block = carried_out(arena, cut(arena, 1))
-    arena.take(block, Lease(Holder.TASK, 5))
+    arena.acquire(block, Lease(Holder.TASK, 5))
     let_go(arena, block)
     assert arena.get(block.generation) is block
     arena.release(block, Lease(Holder.TASK, 5))
@@ -95,7 +95,7 @@ def test_the_same_lease_cannot_be_taken_twice() -> None:
     arena = arena_of()
     block, _ = cut(arena, 1)
     with pytest.raises(ValueError, match="is held on block"):
-        arena.take(block, Lease(Holder.CALLER, block.generation))
+        arena.acquire(block, Lease(Holder.CALLER, block.generation))
     assert arena.leases[Holder.CALLER] == 1
 
 
@@ -110,8 +110,8 @@ def test_a_lease_that_is_not_held_cannot_be_released() -> None:
 def test_leases_are_counted_by_holder() -> None:
     arena = arena_of()
     block, _ = cut(arena, 1)
-    arena.take(block, Lease(Holder.TASK, 5))
-    arena.take(block, Lease(Holder.TASK, 6))
+    arena.acquire(block, Lease(Holder.TASK, 5))
+    arena.acquire(block, Lease(Holder.TASK, 6))
     assert {holder: arena.leases[holder] for holder in Holder} == {
         Holder.CALLER: 1,
         Holder.TASK: 2,
@@ -154,7 +154,7 @@ def test_the_largest_spare_range_is_given_back_first() -> None:
     let_go(arena, large)
     _, reservation = cut(arena, 8, OUTBOX_ID)
     assert reservation is not None
-    assert reservation.give_back == (Span(INBOX_ID, 3 * P, 9 * P), Span(INBOX_ID, 0, P))
+    assert reservation.to_release == (Span(INBOX_ID, 3 * P, 9 * P), Span(INBOX_ID, 0, P))
     assert wall.nbytes == P
 
 
@@ -163,7 +163,7 @@ def test_nothing_is_given_back_while_there_is_room() -> None:
     let_go(arena, carried_out(arena, cut(arena, 8)))
     _, reservation = cut(arena, 8, OUTBOX_ID)
     assert reservation is not None
-    assert reservation.give_back == ()
+    assert reservation.to_release == ()
 
 
 def test_what_would_break_the_limit_is_not_given_and_changes_nothing() -> None:
@@ -185,10 +185,10 @@ def test_a_block_of_a_full_segment_is_not_given_although_the_budget_has_room() -
 
 def test_a_reserved_block_is_cut_only_where_all_its_pages_are() -> None:
     arena = arena_of()
-    assert arena.maybe_allocate_reserved(OUTBOX_ID, P, Holder.STANDING, OUTBOX_ID) is None
+    assert arena.try_allocate_reserved(OUTBOX_ID, P, Holder.STANDING, OUTBOX_ID) is None
     let_go(arena, carried_out(arena, cut(arena, 2, OUTBOX_ID)))
-    assert arena.maybe_allocate_reserved(OUTBOX_ID, 3 * P, Holder.STANDING, OUTBOX_ID) is None
-    block = arena.maybe_allocate_reserved(OUTBOX_ID, 2 * P, Holder.STANDING, OUTBOX_ID)
+    assert arena.try_allocate_reserved(OUTBOX_ID, 3 * P, Holder.STANDING, OUTBOX_ID) is None
+    block = arena.try_allocate_reserved(OUTBOX_ID, 2 * P, Holder.STANDING, OUTBOX_ID)
     assert block is not None
     assert block.leases == {Lease(Holder.STANDING, OUTBOX_ID)}
     assert arena.reserved_bytes == 2 * P
@@ -256,7 +256,7 @@ def test_a_refused_reservation_is_undone() -> None:
     arena = arena_of()
     block, reservation = cut(arena, 4)
     assert reservation is not None
-    arena.undo(reservation, 100 * P)
+    arena.rollback(reservation, 100 * P)
     arena.release(block, Lease(Holder.RESERVATION, block.generation))
     let_go(arena, block)
     assert arena.reserved_bytes == 0
@@ -268,8 +268,8 @@ def test_what_was_given_back_for_a_refused_reservation_stays_given_back() -> Non
     let_go(arena, carried_out(arena, cut(arena, 8)))
     block, reservation = cut(arena, 8, OUTBOX_ID)
     assert reservation is not None
-    assert reservation.give_back == (Span(INBOX_ID, 0, 6 * P),)
-    arena.undo(reservation, 100 * P)
+    assert reservation.to_release == (Span(INBOX_ID, 0, 6 * P),)
+    arena.rollback(reservation, 100 * P)
     arena.release(block, Lease(Holder.RESERVATION, block.generation))
     let_go(arena, block)
     assert arena.reserved_bytes == 2 * P
@@ -280,7 +280,7 @@ def test_what_the_system_has_left_bounds_the_arena_while_a_block_is_in_use() -> 
     held = carried_out(arena, cut(arena, 2))
     block, reservation = cut(arena, 8, OUTBOX_ID)
     assert reservation is not None
-    arena.undo(reservation, 3 * P)
+    arena.rollback(reservation, 3 * P)
     arena.release(block, Lease(Holder.RESERVATION, block.generation))
     let_go(arena, block)
     assert arena.allocate(OUTBOX_ID, 4 * P, Holder.CALLER) is None
@@ -292,7 +292,7 @@ def test_the_system_is_asked_again_once_nothing_is_in_use() -> None:
     arena = arena_of()
     block, reservation = cut(arena, 8)
     assert reservation is not None
-    arena.undo(reservation, 0)
+    arena.rollback(reservation, 0)
     arena.release(block, Lease(Holder.RESERVATION, block.generation))
     let_go(arena, block)
     assert arena.allocate(INBOX_ID, 8 * P, Holder.CALLER) is not None
@@ -303,7 +303,7 @@ def test_undo_after_the_segment_was_dropped_leaves_nothing_behind() -> None:
     block, reservation = cut(arena, 4, OUTBOX_ID)
     assert reservation is not None
     arena.drop_segment(OUTBOX_ID)
-    arena.undo(reservation, 0)
+    arena.rollback(reservation, 0)
     arena.release(block, Lease(Holder.RESERVATION, block.generation))
     let_go(arena, block)
     assert (arena.reserved_bytes, arena.used_bytes) == (0, 0)

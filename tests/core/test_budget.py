@@ -7,12 +7,12 @@ from math import inf
 import pytest
 
 from offloop.core.memory.arena import INBOX_ID, Arena
-from offloop.core.memory.budget import WORKER_NBYTES, Budget
+from offloop.core.memory.budget import DEFAULT_WORKER_NBYTES, Budget
 from offloop.core.model.admission_mode import AdmissionMode
 from offloop.core.model.blocks import Holder
 from offloop.core.model.task import TaskRecord, TaskSpec
-from offloop.core.model.worker_slot import Slot
-from offloop.core.workers.worker_table import Crew
+from offloop.core.model.worker_slot import WorkerSlot
+from offloop.core.workers.worker_table import WorkerTable
 from offloop.operation import Estimate
 from offloop.wire.handles import EncodedAt
 
@@ -23,12 +23,12 @@ LIMIT = 256 * MIB
 
 def budget_of(limit: int | None = LIMIT, mode: AdmissionMode = AdmissionMode.ENFORCE, *, workers_bytes: int = 0) -> Budget:
     budget = Budget(Arena(LIMIT, LIMIT * 3 // 4), limit, mode)
-    budget.note_worker(slot_of(), workers_bytes)
+    budget.set_worker_memory(slot_of(), workers_bytes)
     return budget
 
 
-def slot_of() -> Slot:
-    return Crew(1).add()
+def slot_of() -> WorkerSlot:
+    return WorkerTable(1).add()
 
 
 def task_of(task_id: int, peak: int, output: int = 0, nbytes: int = 0, *, guessed: bool = False) -> TaskRecord:
@@ -68,7 +68,7 @@ def test_a_guess_refuses_nobody_and_is_cut_to_what_there_is() -> None:
     budget = budget_of(workers_bytes=56 * MIB)
     task = task_of(1, LIMIT * 9, nbytes=20 * MIB, guessed=True)
     assert budget.refusal(task) is None
-    budget.let_in(task)
+    budget.admit(task)
     assert task.peak_bytes == 180 * MIB * 3 / 4, "and leaves some to others"
 
 
@@ -90,12 +90,12 @@ def test_without_a_limit_or_switched_off_nothing_is_refused_charged_or_bounded()
     for budget in (budget_of(None), budget_of(mode=AdmissionMode.OFF)):
         task = task_of(1, LIMIT * 9)
         assert budget.refusal(task) is None
-        budget.let_in(task)
+        budget.admit(task)
         budget.charge(task)
         assert (task.peak_bytes, task.charged_bytes, budget.running_bytes) == (LIMIT * 9, 0, 0)
         assert budget.fits(task_of(2, LIMIT * 9))
         assert budget.room_bytes == inf
-        assert budget.allowance(task, 1, 1) is None
+        assert budget.task_rlimit_bytes(task, 1, 1) is None
         assert not budget.enforced
 
 
@@ -131,19 +131,19 @@ def test_one_that_is_alone_always_fits_and_a_second_one_does_not() -> None:
 
 def test_while_tasks_are_charged_the_arenas_ceiling_is_lower_by_as_much() -> None:
     budget = budget_of(workers_bytes=56 * MIB)
-    assert budget._arena.ceiling_bytes == 200 * MIB
+    assert budget._arena.effective_capacity_bytes == 200 * MIB
     budget.charge(task := task_of(1, 250 * MIB))
-    assert budget._arena.ceiling_bytes == -50 * MIB
+    assert budget._arena.effective_capacity_bytes == -50 * MIB
     budget.discharge(task)
-    assert budget._arena.ceiling_bytes == 200 * MIB
+    assert budget._arena.effective_capacity_bytes == 200 * MIB
 
 
 def test_result_memory_in_a_charge_is_counted_once_when_the_arena_has_it() -> None:
     budget = budget_of()
     budget.charge(task := task_of(1, 90 * MIB, output=10 * MIB))
-    budget.turn_into_result(task, 4 * MIB)
+    budget.transfer_to_arena(task, 4 * MIB)
     assert (budget.running_bytes, task.charged_bytes) == (96 * MIB, 96 * MIB)
-    budget.turn_into_result(task, 6 * MIB)
+    budget.transfer_to_arena(task, 6 * MIB)
     budget.discharge(task)
     assert budget.running_bytes == 0
 
@@ -151,7 +151,7 @@ def test_result_memory_in_a_charge_is_counted_once_when_the_arena_has_it() -> No
 def test_a_task_that_runs_again_is_charged_as_if_it_had_never_run() -> None:
     budget = budget_of()
     budget.charge(task := task_of(1, 90 * MIB, output=10 * MIB))
-    budget.turn_into_result(task, 10 * MIB)
+    budget.transfer_to_arena(task, 10 * MIB)
     budget.discharge(task)
     budget.charge(task)
     assert task.charged_bytes == 100 * MIB
@@ -193,7 +193,7 @@ def test_in_shadow_everything_fits_and_who_would_not_have_is_counted() -> None:
     assert budget.fits(task_of(2, 100 * MIB))
     budget.charge(task_of(2, 100 * MIB))
     assert (budget.would_have_waited, budget.would_have_been_refused) == (1, 1)
-    assert budget._arena.ceiling_bytes == LIMIT, "nothing else is bounded by it either"
+    assert budget._arena.effective_capacity_bytes == LIMIT, "nothing else is bounded by it either"
     assert not budget.enforced
 
 
@@ -203,42 +203,42 @@ def test_in_shadow_everything_fits_and_who_would_not_have_is_counted() -> None:
 def test_sources_leave_room_for_the_largest_task_that_was_let_in_as_long_as_it_has_no_outcome() -> None:
     budget = budget_of()
     large, larger = task_of(1, 100 * MIB), task_of(2, 140 * MIB, output=10 * MIB)
-    budget.let_in(large)
-    budget.let_in(larger)
-    assert budget.to_be_left_bytes(0) == 150 * MIB
+    budget.admit(large)
+    budget.admit(larger)
+    assert budget.headroom_for_admitted(0) == 150 * MIB
     budget.charge(large)
-    assert budget.to_be_left_bytes(0) == 50 * MIB, "that much more when it has ended"
+    assert budget.headroom_for_admitted(0) == 50 * MIB, "that much more when it has ended"
     budget.discharge(large)
-    budget.forget(larger)
-    assert budget.to_be_left_bytes(0) == 100 * MIB
-    budget.forget(large)
-    assert budget.to_be_left_bytes(0) == 0
+    budget.remove(larger)
+    assert budget.headroom_for_admitted(0) == 100 * MIB
+    budget.remove(large)
+    assert budget.headroom_for_admitted(0) == 0
 
 
 def test_sources_leave_room_for_what_their_own_task_will_take() -> None:
     budget = budget_of()
-    assert budget.to_be_left_bytes(30 * MIB) == 30 * MIB
+    assert budget.headroom_for_admitted(30 * MIB) == 30 * MIB
     budget.charge(task_of(1, 20 * MIB))
-    assert budget.to_be_left_bytes(30 * MIB) == 10 * MIB
+    assert budget.headroom_for_admitted(30 * MIB) == 10 * MIB
 
 
 def test_a_small_task_is_not_worth_remembering() -> None:
     budget = budget_of()
-    budget.let_in(task_of(1, LIMIT // 8))
-    assert budget.to_be_left_bytes(0) == 0
-    budget.let_in(task_of(2, LIMIT // 8 + 1))
-    assert budget.to_be_left_bytes(0) == LIMIT // 8 + 1
+    budget.admit(task_of(1, LIMIT // 8))
+    assert budget.headroom_for_admitted(0) == 0
+    budget.admit(task_of(2, LIMIT // 8 + 1))
+    assert budget.headroom_for_admitted(0) == LIMIT // 8 + 1
 
 
 def test_tasks_that_have_ended_do_not_pile_up_behind_one_that_waits() -> None:
     budget = budget_of()
-    budget.let_in(task_of(0, 200 * MIB))
+    budget.admit(task_of(0, 200 * MIB))
     for task_id in range(1, 1001):
         task = task_of(task_id, 100 * MIB)
-        budget.let_in(task)
-        budget.forget(task)
+        budget.admit(task)
+        budget.remove(task)
     assert len(budget._largest) < 200
-    assert budget.to_be_left_bytes(0) == 200 * MIB
+    assert budget.headroom_for_admitted(0) == 200 * MIB
 
 
 # Workers
@@ -248,14 +248,14 @@ def test_idle_workers_are_counted_by_what_they_say_within_limits() -> None:
     budget = budget_of()
     slot = slot_of()
     for said, counted in (
-        (WORKER_NBYTES, WORKER_NBYTES),
+        (DEFAULT_WORKER_NBYTES, DEFAULT_WORKER_NBYTES),
         (40 * MIB, 40 * MIB),
         (LIMIT * 9, LIMIT),
         (-5, 0),
         (MIB, MIB),
         (0, 0),
     ):
-        budget.note_worker(slot, said)
+        budget.set_worker_memory(slot, said)
         assert (budget.workers_bytes, slot.idle_bytes) == (counted, counted)
 
 
@@ -272,8 +272,8 @@ def test_a_task_may_take_more_than_its_charge_and_never_more_than_there_is(
     peak: int, threads: int, concurrency: int, allowed: int
 ) -> None:
     budget = Budget(Arena(MIB, MIB), 1024 * MIB, AdmissionMode.ENFORCE)
-    assert budget.allowance(task_of(1, peak), threads, concurrency) == allowed
-    assert budget.allowance(task_of(1, peak, guessed=True), threads, concurrency) == allowed, "a guess is no reason for more"
+    assert budget.task_rlimit_bytes(task_of(1, peak), threads, concurrency) == allowed
+    assert budget.task_rlimit_bytes(task_of(1, peak, guessed=True), threads, concurrency) == allowed, "a guess is no reason for more"
 
 
 @pytest.mark.parametrize("workers", [1, 2, 8, 32])
@@ -283,15 +283,15 @@ def test_all_that_run_together_may_take_at_most_twice_the_limit(workers: int, pe
     limit = 1024 * MIB
     budget = Budget(Arena(MIB, MIB), limit, AdmissionMode.ENFORCE)
     for _ in range(workers):
-        budget.note_worker(slot_of(), 20 * MIB)
+        budget.set_worker_memory(slot_of(), 20 * MIB)
     allowed, running = 0, 0
     for task_id in range(workers):
         task = task_of(task_id, peak_mib * MIB, guessed=guessed)
-        budget.let_in(task)
+        budget.admit(task)
         if not budget.fits(task):
             break
         budget.charge(task)
         running += 1
-        allowed += budget.allowance(task, 1, workers) or 0
+        allowed += budget.task_rlimit_bytes(task, 1, workers) or 0
     assert running
     assert budget.workers_bytes + allowed - running * 16 * MIB <= 2 * limit

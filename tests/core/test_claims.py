@@ -9,9 +9,9 @@ import pytest
 from offloop.core.memory.arena import Arena
 from offloop.core.model.blocks import Block, Holder
 from offloop.core.model.task import TaskRecord, TaskSpec
-from offloop.core.model.worker_slot import Slot
-from offloop.core.model.worker_state import WorkerLife
-from offloop.core.tasks.answer_checks import ForgedClaim, block_nbytes, claimed_block
+from offloop.core.model.worker_slot import WorkerSlot
+from offloop.core.model.worker_state import WorkerStateMachine
+from offloop.core.tasks.answer_checks import InvalidHandle, block_nbytes, validate_output
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
 from offloop.wire.messages import Done, Failed
 
@@ -29,7 +29,7 @@ class Scene:
         self.granted = self.block(3 * P, Holder.WORKER, TASK_ID)
         spec = TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None, to_file=to_file)
         self.task = TaskRecord(TASK_ID, 0.0, spec=spec, granted=[self.granted])
-        self.slot = Slot(0, WorkerLife(), outbox_id=OUTBOX_ID, task=self.task, standing=self.standing)
+        self.slot = WorkerSlot(0, WorkerStateMachine(), outbox_id=OUTBOX_ID, task=self.task, preallocated_block=self.standing)
 
     def block(self, nbytes: int, holder: Holder, owner: int) -> Block:
         """A block whose pages are there."""
@@ -41,7 +41,7 @@ class Scene:
         return block
 
     def claim(self, output: EncodedAt | RasterAt | WrittenTo) -> Block | None:
-        return claimed_block(self.slot, self.task, Done(TASK_ID, output, {}, 1, 2))
+        return validate_output(self.slot, self.task, Done(TASK_ID, output, {}, 1, 2))
 
 
 def handle_of(block: Block, nbytes: int | None = None) -> Handle:
@@ -67,7 +67,7 @@ def test_an_empty_output_needs_no_block() -> None:
 
 def test_a_failure_claims_nothing() -> None:
     scene = Scene()
-    assert claimed_block(scene.slot, scene.task, Failed(TASK_ID, "code", "text", None, 1, 2)) is None
+    assert validate_output(scene.slot, scene.task, Failed(TASK_ID, "code", "text", None, 1, 2)) is None
 
 
 FORGERIES: dict[str, Callable[[Block], tuple[int, int, int, int]]] = {
@@ -91,21 +91,21 @@ FORGERIES: dict[str, Callable[[Block], tuple[int, int, int, int]]] = {
 def test_a_forged_handle_is_refused(forgery: str, name: str) -> None:
     scene = Scene()
     handle = Handle(*FORGERIES[forgery](getattr(scene, name)))
-    with pytest.raises(ForgedClaim):
+    with pytest.raises(InvalidHandle):
         scene.claim(EncodedAt(handle))
 
 
 def test_another_tasks_block_of_the_same_outbox_is_refused() -> None:
     scene = Scene()
     foreign = scene.block(P, Holder.WORKER, TASK_ID + 1)
-    with pytest.raises(ForgedClaim, match="does not hold"):
+    with pytest.raises(InvalidHandle, match="does not hold"):
         scene.claim(EncodedAt(handle_of(foreign)))
 
 
 def test_one_blocks_generation_at_another_blocks_place_is_refused() -> None:
     scene = Scene()
     handle = Handle(OUTBOX, scene.standing.offset, 1, scene.granted.generation)
-    with pytest.raises(ForgedClaim):
+    with pytest.raises(InvalidHandle):
         scene.claim(EncodedAt(handle))
 
 
@@ -114,12 +114,12 @@ def test_a_block_that_was_not_handed_over_yet_is_refused() -> None:
     found = scene.arena.allocate(OUTBOX_ID, 8 * P, Holder.WORKER, TASK_ID)
     assert found is not None
     scene.task.granted.append(found[0])
-    with pytest.raises(ForgedClaim):
+    with pytest.raises(InvalidHandle):
         scene.claim(EncodedAt(handle_of(found[0])))
 
 
 def test_a_file_that_nobody_asked_for_is_refused() -> None:
-    with pytest.raises(ForgedClaim, match="file"):
+    with pytest.raises(InvalidHandle, match="file"):
         Scene().claim(WrittenTo(10))
 
 
@@ -129,7 +129,7 @@ def test_a_file_that_was_asked_for_needs_no_block() -> None:
 
 def test_memory_where_a_file_was_asked_for_is_refused() -> None:
     scene = Scene(to_file=True)
-    with pytest.raises(ForgedClaim, match="file"):
+    with pytest.raises(InvalidHandle, match="file"):
         scene.claim(EncodedAt(handle_of(scene.standing)))
 
 

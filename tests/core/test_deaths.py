@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from offloop.core.model.commands import IdentifySource, Send, SettleTask, StartWorker
-from offloop.core.model.events import WorkerExited
+from offloop.core.model.commands import HashSource, Send, SettleTask, StartWorker
+from offloop.core.model.events import WorkerDisconnected
 from offloop.core.model.task import Completed
 from offloop.core.model.worker_state import WorkerState
 from offloop.errors import PoolClosed, TaskTimeout, WorkerDied
@@ -26,11 +26,11 @@ def test_a_task_without_retries_ends_with_its_worker() -> None:
 
 def test_a_task_with_retries_is_run_again_by_the_next_worker() -> None:
     pool = PoolScript().opened()
-    pool.core.journal.watched = True
+    pool.core.journal.has_subscribers = True
     pool.run(1, retries=1)
     assert of_type(pool.reaped(), SettleTask) == []
     assert (pool.statistics.waiting, pool.statistics.retried) == (1, 1)
-    assert TaskRetried(at=0.0, task_id=1, deaths=1) in pool.core.journal.take()
+    assert TaskRetried(at=0.0, task_id=1, deaths=1) in pool.core.journal.drain()
     assert sent_run(1) in pool.ready()
     assert isinstance(outcome_of(pool.done(1), 1), Completed)
 
@@ -41,9 +41,9 @@ def test_each_time_it_may_ask_for_memory_as_often_as_the_first() -> None:
     pool.granted(1, 5000)
     task = pool.core.ledger.get(1)
     assert task is not None
-    assert task.needs == 1
+    assert task.request_count == 1
     pool.reaped()
-    assert task.needs == 0
+    assert task.request_count == 0
 
 
 def test_when_its_retries_are_used_up_it_ends() -> None:
@@ -197,7 +197,7 @@ def test_a_source_that_lay_with_the_dead_worker_is_gone_and_the_task_with_it() -
     pool.run(2, block, nbytes=5000, segment=OUTBOX, outbox_id=block.segment_id, retries=5)
     commands = pool.reaped()
     assert isinstance(outcome_of(commands, 2), WorkerDied)
-    assert of_type(commands, IdentifySource) == []
+    assert of_type(commands, HashSource) == []
 
 
 def test_an_answer_in_the_last_words_is_no_death_of_the_task() -> None:
@@ -228,10 +228,10 @@ def test_a_pool_that_closes_does_not_wait_for_a_fresh_worker() -> None:
 def test_a_task_that_is_to_be_retried_in_a_pool_that_closes_ends() -> None:
     pool = PoolScript().opened()
     pool.run(1, retries=1)
-    pool.tell(WorkerExited(0))
+    pool.tell(WorkerDisconnected(0))
     pool.close()
     assert isinstance(outcome_of(pool.reaped(), 1), PoolClosed)
-    assert pool.core.gone
+    assert pool.core.closed
 
 
 def test_a_task_that_nobody_fresh_can_be_started_for_is_told_so_though_others_work_on() -> None:
@@ -250,7 +250,7 @@ def test_a_task_that_nobody_fresh_can_be_started_for_is_told_so_though_others_wo
     outcome = outcome_of(commands, 2)
     assert isinstance(outcome, WorkerDied)
     assert "during its start" in str(outcome)
-    assert pool.core.hiring.hopeless is None
+    assert pool.core.hiring.unavailable_error is None
     pool.run(3)
     assert runs(pool.done(1, worker)) == [sent_run(3, worker)]
 

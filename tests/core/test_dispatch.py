@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from offloop.core.memory.arena import Arena
-from offloop.core.memory.broker import Supply
+from offloop.core.memory.broker import MemoryBroker
 from offloop.core.memory.budget import Budget
 from offloop.core.model.admission_mode import AdmissionMode
 from offloop.core.model.commands import Send
 from offloop.core.model.task import TaskRecord, TaskSpec
 from offloop.core.model.worker_state import WorkerEvent, WorkerState
-from offloop.core.scheduling.dispatcher import HELD_S, Dispatch
+from offloop.core.scheduling.dispatcher import RESERVATION_S, Dispatcher
 from offloop.core.scheduling.task_queue import TaskQueue
-from offloop.core.workers.worker_table import Crew
+from offloop.core.workers.worker_table import WorkerTable
 from offloop.wire.handles import EncodedAt
 
 from .pool_script import MIB, STAGES, PoolScript, estimate, of_type, only, runs
@@ -25,11 +25,11 @@ class Desk:
     """Workers, of whom so many have worked before, and a queue."""
 
     def __init__(self, workers: int, *, used: int = 0) -> None:
-        self.crew = Crew(workers)
+        self.crew = WorkerTable(workers)
         self.queue = TaskQueue()
         arena = Arena(4 << 20, 3 << 20)
         budget = Budget(arena, None, AdmissionMode.OFF)
-        self.dispatch = Dispatch(self.crew, self.queue, Supply(arena, budget), budget)
+        self.dispatch = Dispatcher(self.crew, self.queue, MemoryBroker(arena, budget), budget)
         for index in range(workers):
             slot = self.crew.add()
             slot.outbox_id = self.crew.new_outbox_id()
@@ -38,7 +38,7 @@ class Desk:
             self.crew.apply(slot, WorkerEvent.READY)
 
     def feed(self) -> list[tuple[int, int]]:
-        return [(send.slot, send.message.task_id) for send in of_type(self.dispatch.feed(5.0), Send)]
+        return [(send.slot, send.message.task_id) for send in of_type(self.dispatch.dispatch_waiting(5.0), Send)]
 
 
 def task_of(task_id: int, timeout_s: float | None = None, **more: Any) -> TaskRecord:
@@ -56,22 +56,22 @@ def test_as_many_are_sent_as_there_are_workers() -> None:
 def test_a_task_for_a_fresh_worker_is_sent_to_one_and_before_the_others() -> None:
     desk = Desk(2, used=1)
     desk.queue.push(task_of(1))
-    desk.queue.push_for_fresh(task_of(2))
+    desk.queue.push_for_unused_worker(task_of(2))
     assert desk.feed() == [(1, 2), (0, 1)]
 
 
 def test_a_task_for_a_fresh_worker_waits_and_the_others_do_not_wait_for_it() -> None:
     desk = Desk(2, used=2)
-    desk.queue.push_for_fresh(task_of(1))
+    desk.queue.push_for_unused_worker(task_of(1))
     desk.queue.push(task_of(2))
     assert [task_id for _, task_id in desk.feed()] == [2]
-    assert desk.queue.for_fresh
+    assert desk.queue.waiting_for_unused_worker
 
 
 def test_nobody_is_fed_beyond_the_limit() -> None:
     desk = Desk(2)
-    desk.crew.limit = 1
-    desk.queue.push_for_fresh(task_of(1))
+    desk.crew.concurrency_limit = 1
+    desk.queue.push_for_unused_worker(task_of(1))
     desk.queue.push(task_of(2))
     assert [task_id for _, task_id in desk.feed()] == [1]
 
@@ -79,26 +79,26 @@ def test_nobody_is_fed_beyond_the_limit() -> None:
 def test_whoever_is_sent_a_task_is_busy_with_it_and_no_longer_fresh() -> None:
     desk = Desk(1)
     task = task_of(1, timeout_s=2.0)
-    desk.dispatch.send(desk.crew[0], task, 5.0)
+    desk.dispatch.dispatch(desk.crew[0], task, 5.0)
     slot = desk.crew[0]
-    assert (slot.task, slot.state, slot.timer, slot.tasks, slot.fresh) == (task, WorkerState.BUSY, 7.0, 1, False)
+    assert (slot.task, slot.state, slot.timer, slot.tasks, slot.unused) == (task, WorkerState.BUSY, 7.0, 1, False)
     assert task.dispatches == 1
 
 
 def test_a_task_that_comes_is_sent_at_once_or_waits_from_its_submission_on() -> None:
     desk = Desk(1)
-    send = only(of_type(desk.dispatch.enter(task_of(1), 5.0), Send))
+    send = only(of_type(desk.dispatch.submit(task_of(1), 5.0), Send))
     assert send.slot == 0
-    assert desk.dispatch.enter(task_of(2, queue_timeout_s=3.0), 5.0) == []
-    assert desk.queue.earliest == 4.0
+    assert desk.dispatch.submit(task_of(2, queue_timeout_s=3.0), 5.0) == []
+    assert desk.queue.next_deadline == 4.0
 
 
 def test_a_task_whose_source_lies_in_an_outbox_goes_there() -> None:
     desk = Desk(3)
-    send = only(of_type(desk.dispatch.enter(task_of(1, outbox_id=2), 5.0), Send))
+    send = only(of_type(desk.dispatch.submit(task_of(1, outbox_id=2), 5.0), Send))
     assert send.slot == 1
     with pytest.raises(AssertionError, match="can_run_in"):
-        desk.dispatch.enter(task_of(2, outbox_id=2), 5.0)
+        desk.dispatch.submit(task_of(2, outbox_id=2), 5.0)
 
 
 # Backfilling
@@ -152,12 +152,12 @@ def test_the_one_that_is_next_is_next_when_there_is_memory() -> None:
 def test_when_estimates_have_been_wrong_for_long_enough_only_those_pass_that_cannot_hold_it_up() -> None:
     board = Board(running_s=60.0)
     board.pool.run(6, estimate=estimate(100 * MIB, 1000.0))  # takes the memory that will be beside
-    board.pool.clock.advance_to(HELD_S - 0.01)
+    board.pool.clock.advance_to(RESERVATION_S - 0.01)
     assert board.run(3, 5, 1.0) == [3]
-    board.pool.clock.advance_to(HELD_S)
+    board.pool.clock.advance_to(RESERVATION_S)
     assert board.run(4, 5, 1.0) == [4], "there are still some MiB beside it"
     board.run(7, 97, 1.0)
-    assert board.pool.core.queue.order.tasks.get(7) is not None
+    assert board.pool.core.queue.policy.tasks.get(7) is not None
 
 
 def test_threads_are_a_share_of_the_processors_for_large_tasks_that_nobody_waits_behind() -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from offloop.core.model.task import TaskRecord, TaskSpec
-from offloop.core.scheduling.cost_model import DEFAULT_PEAK_BYTES, DEFAULT_PEAK_BYTES_PER_BYTE, Estimates
+from offloop.core.scheduling.cost_model import DEFAULT_PEAK_BYTES, DEFAULT_PEAK_BYTES_PER_BYTE, CostModel
 from offloop.operation import Estimate
 from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Done, Failed, Stage
@@ -28,37 +28,37 @@ def done(peak_bytes: int = 0, cpu_s: float = 0.0) -> Done:
     return Done(1, EncodedAt(None), {}, 1, 2, 0, peak_bytes, int(cpu_s * 1e9))
 
 
-def cost_of(estimates: Estimates, one: TaskRecord) -> float:
-    estimates.fill_in(one)
+def cost_of(estimates: CostModel, one: TaskRecord) -> float:
+    estimates.predict(one)
     return one.cost_s
 
 
-def peak_of(estimates: Estimates, one: TaskRecord) -> int:
-    estimates.fill_in(one)
+def peak_of(estimates: CostModel, one: TaskRecord) -> int:
+    estimates.predict(one)
     return one.peak_bytes
 
 
 def test_before_anything_is_known_a_larger_source_costs_more() -> None:
-    estimates = Estimates()
+    estimates = CostModel()
     guesses = [cost_of(estimates, task(nbytes)) for nbytes in (0, 50_000, MIB, 10 * MIB)]
     assert guesses == pytest.approx([0.005, 0.01, 0.11, 1.05], rel=0.01)
 
 
 def test_of_an_unknown_source_a_default_is_taken_and_never_everything() -> None:
-    estimates = Estimates()
+    estimates = CostModel()
     assert peak_of(estimates, task()) == DEFAULT_PEAK_BYTES
     assert peak_of(estimates, task(MIB)) == DEFAULT_PEAK_BYTES + MIB * DEFAULT_PEAK_BYTES_PER_BYTE
 
 
 def test_a_plugins_word_counts_until_something_is_known() -> None:
     one = task(MIB, estimate=SAID)
-    Estimates().fill_in(one)
+    CostModel().predict(one)
     assert (one.cost_s, one.peak_bytes, one.output_bytes) == (2.0, 100 * MIB, MIB)
 
 
 def test_the_first_task_of_a_kind_tells_how_long_the_next_will_take() -> None:
-    estimates = Estimates()
-    estimates.learn(task(MIB), done(), 2.0)
+    estimates = CostModel()
+    estimates.observe(task(MIB), done(), 2.0)
     assert cost_of(estimates, task(MIB)) == pytest.approx(2.0)
     assert cost_of(estimates, task(MIB + MIB // 2)) == pytest.approx(3.0, rel=0.02), "about as long, so by as much more"
     assert cost_of(estimates, task(4 * MIB)) == pytest.approx(0.42, rel=0.02)
@@ -66,75 +66,75 @@ def test_the_first_task_of_a_kind_tells_how_long_the_next_will_take() -> None:
 
 
 def test_a_correction_is_a_factor_for_every_size_of_a_format_and_for_no_other_format() -> None:
-    estimates = Estimates()
-    estimates.learn(task(MIB, estimate=SAID), done(50 * MIB), 4.0)
+    estimates = CostModel()
+    estimates.observe(task(MIB, estimate=SAID), done(50 * MIB), 4.0)
     larger = Estimate(peak_bytes=200 * MIB, work_s=4.0)
     assert cost_of(estimates, task(9 * MIB, estimate=larger)) == pytest.approx(8.0)
     assert cost_of(estimates, task(9 * MIB, estimate=larger, media_type="image/png")) == 4.0
 
 
 def test_a_plugins_word_about_time_is_corrected_within_limits() -> None:
-    estimates = Estimates()
+    estimates = CostModel()
     liar = Estimate(peak_bytes=MIB, work_s=0.001)
     for _ in range(10):
-        estimates.learn(task(estimate=liar), done(), 10.0)
+        estimates.observe(task(estimate=liar), done(), 10.0)
     assert cost_of(estimates, task(estimate=SAID)) == pytest.approx(16 * SAID.work_s)
 
 
 def test_what_is_remembered_of_a_kind_is_short_however_long_its_operations_are() -> None:
-    estimates = Estimates()
-    estimates.learn(task(MIB, "x" * MIB), done(), 2.0)
+    estimates = CostModel()
+    estimates.observe(task(MIB, "x" * MIB), done(), 2.0)
     (kind,) = estimates._corrections
     assert len(repr(kind)) < 1100
 
 
 def test_one_odd_task_does_not_change_the_mind_about_time_and_several_do() -> None:
-    estimates = Estimates()
-    estimates.learn(task(MIB), done(), 0.1)
-    estimates.learn(task(MIB), done(), 10.1)
+    estimates = CostModel()
+    estimates.observe(task(MIB), done(), 0.1)
+    estimates.observe(task(MIB), done(), 10.1)
     assert cost_of(estimates, task(MIB)) == pytest.approx(2.6)
     for _ in range(20):
-        estimates.learn(task(MIB), done(), 10.1)
+        estimates.observe(task(MIB), done(), 10.1)
     assert cost_of(estimates, task(MIB)) == pytest.approx(10.1, rel=0.01)
 
 
 def test_memory_that_is_always_the_same_is_charged_for_as_it_is() -> None:
-    estimates = Estimates()
+    estimates = CostModel()
     for _ in range(10):
-        estimates.learn(task(estimate=SAID), done(300 * MIB), 1.0)
+        estimates.observe(task(estimate=SAID), done(300 * MIB), 1.0)
         assert peak_of(estimates, task(estimate=SAID)) == pytest.approx(300 * MIB, rel=0.01)
 
 
 def test_memory_that_varies_is_charged_for_with_a_margin_that_is_not_the_highest_for_ever() -> None:
-    estimates = Estimates()
+    estimates = CostModel()
     for _ in range(50):
         for taken in (100, 100, 100, 200):
-            estimates.learn(task(estimate=SAID), done(taken * MIB), 1.0)
+            estimates.observe(task(estimate=SAID), done(taken * MIB), 1.0)
     assert 180 * MIB < peak_of(estimates, task(estimate=SAID)) < 300 * MIB
     for _ in range(50):
-        estimates.learn(task(estimate=SAID), done(100 * MIB), 1.0)
+        estimates.observe(task(estimate=SAID), done(100 * MIB), 1.0)
     assert peak_of(estimates, task(estimate=SAID)) == pytest.approx(100 * MIB, rel=0.01)
 
 
 @pytest.mark.parametrize(("claimed", "factor"), [(1 << 60, 16), (1, 0.25)])
 def test_a_worker_that_lies_about_its_memory_is_believed_within_limits(claimed: int, factor: float) -> None:
-    estimates = Estimates()
+    estimates = CostModel()
     for _ in range(500):
-        estimates.learn(task(estimate=SAID), done(claimed), 1.0)
+        estimates.observe(task(estimate=SAID), done(claimed), 1.0)
     assert peak_of(estimates, task(estimate=SAID)) == pytest.approx((SAID.peak_bytes + NOISE) * factor - NOISE, rel=0.01)
 
 
 def test_what_a_little_task_takes_says_next_to_nothing_of_a_large_one() -> None:
-    estimates = Estimates()
+    estimates = CostModel()
     little, large = Estimate(peak_bytes=2 * MIB, work_s=0.01), Estimate(peak_bytes=1000 * MIB, work_s=5.0)
     for _ in range(20):
-        estimates.learn(task(estimate=little), done(20_000), 0.01)
+        estimates.observe(task(estimate=little), done(20_000), 0.01)
     assert peak_of(estimates, task(estimate=large)) > 850 * MIB
 
 
 def test_a_task_that_was_too_short_to_look_tells_nothing_about_memory() -> None:
-    estimates = Estimates()
-    estimates.learn(task(estimate=SAID), done(0), 1.0)
+    estimates = CostModel()
+    estimates.observe(task(estimate=SAID), done(0), 1.0)
     assert peak_of(estimates, task(estimate=SAID)) == SAID.peak_bytes
 
 
@@ -142,77 +142,77 @@ AT_LIMIT = Failed(1, "memory_limit", "no", None, 1, 2)
 
 
 def test_a_guess_that_a_task_ran_into_is_doubled() -> None:
-    estimates = Estimates()
+    estimates = CostModel()
     before = peak_of(estimates, task(MIB))
-    estimates.learn(task(MIB), AT_LIMIT, 1.0)
+    estimates.observe(task(MIB), AT_LIMIT, 1.0)
     assert peak_of(estimates, task(MIB)) == 2 * before + NOISE
-    assert cost_of(estimates, task(MIB)) == pytest.approx(cost_of(Estimates(), task(MIB)))
+    assert cost_of(estimates, task(MIB)) == pytest.approx(cost_of(CostModel(), task(MIB)))
 
 
 def test_a_task_with_an_estimate_that_runs_into_its_limit_teaches_nothing() -> None:
-    estimates = Estimates()
-    estimates.learn(task(estimate=SAID), done(SAID.peak_bytes), 1.0)
+    estimates = CostModel()
+    estimates.observe(task(estimate=SAID), done(SAID.peak_bytes), 1.0)
     before = peak_of(estimates, task(estimate=SAID)), cost_of(estimates, task(estimate=SAID))
     for _ in range(6):
-        estimates.learn(task(estimate=SAID), AT_LIMIT, 1.0)
+        estimates.observe(task(estimate=SAID), AT_LIMIT, 1.0)
     assert (peak_of(estimates, task(estimate=SAID)), cost_of(estimates, task(estimate=SAID))) == before
 
 
 def test_a_task_that_failed_otherwise_tells_nothing() -> None:
-    estimates = Estimates()
-    estimates.learn(task(estimate=SAID), Failed(1, "corrupt_source", "no", None, 1, 2, 0, 1, 1), 0.01)
+    estimates = CostModel()
+    estimates.observe(task(estimate=SAID), Failed(1, "corrupt_source", "no", None, 1, 2, 0, 1, 1), 0.01)
     assert len(estimates) == 0
 
 
 @pytest.mark.parametrize(("cpu_s", "expected"), [(1.5, 1.5), (0.1, 2.0), (0.0, 2.0), (7.0, 2.0), (-5.0, 2.0)])
 def test_time_is_the_processors_where_it_computed_and_the_clocks_where_it_waited(cpu_s: float, expected: float) -> None:
-    estimates = Estimates()
-    estimates.learn(task(MIB), done(cpu_s=cpu_s), 2.0)
+    estimates = CostModel()
+    estimates.observe(task(MIB), done(cpu_s=cpu_s), 2.0)
     assert cost_of(estimates, task(MIB)) == pytest.approx(expected)
 
 
 def test_what_costs_next_to_nothing_is_not_learned() -> None:
-    estimates = Estimates()
-    estimates.learn(task(), done(), 0.0009)
+    estimates = CostModel()
+    estimates.observe(task(), done(), 0.0009)
     assert len(estimates) == 0
 
 
 def test_that_a_large_source_costs_nothing_is_learned() -> None:
-    estimates = Estimates()
-    estimates.learn(task(100 * MIB), done(), 0.0005)
+    estimates = CostModel()
+    estimates.observe(task(100 * MIB), done(), 0.0005)
     assert cost_of(estimates, task(100 * MIB)) == pytest.approx(0.0005)
 
 
 def test_of_more_kinds_than_are_remembered_the_least_recent_is_forgotten() -> None:
-    estimates = Estimates()
+    estimates = CostModel()
     for number in range(1025):
-        estimates.learn(task(MIB, str(number)), done(), 1.0)
+        estimates.observe(task(MIB, str(number)), done(), 1.0)
     assert len(estimates) == 1024
     assert cost_of(estimates, task(MIB, "0")) != pytest.approx(1.0)
     assert cost_of(estimates, task(MIB, "1024")) == pytest.approx(1.0)
 
 
 def test_a_kind_is_known_after_several_tasks() -> None:
-    estimates = Estimates()
+    estimates = CostModel()
     for _ in range(2):
-        estimates.learn(task(MIB), done(), 1.0)
-        assert not estimates.knows(task(MIB))
-    estimates.learn(task(MIB), done(), 1.0)
-    assert estimates.knows(task(MIB))
+        estimates.observe(task(MIB), done(), 1.0)
+        assert not estimates.has_observed(task(MIB))
+    estimates.observe(task(MIB), done(), 1.0)
+    assert estimates.has_observed(task(MIB))
 
 
 def test_a_workers_first_task_says_nothing_of_time_as_plugins_were_loaded_in_it() -> None:
-    estimates = Estimates()
-    estimates.learn(task(estimate=SAID), done(300 * MIB), 9.0, first=True)
+    estimates = CostModel()
+    estimates.observe(task(estimate=SAID), done(300 * MIB), 9.0, first=True)
     assert cost_of(estimates, task(estimate=SAID)) == SAID.work_s
     assert peak_of(estimates, task(estimate=SAID)) == pytest.approx(300 * MIB, rel=0.01)
-    estimates.learn(task(estimate=SAID), done(300 * MIB), 3.0)
+    estimates.observe(task(estimate=SAID), done(300 * MIB), 3.0)
     assert cost_of(estimates, task(estimate=SAID)) == pytest.approx(3.0)
 
 
 def test_a_workers_first_task_leaves_nothing_behind_where_it_says_nothing_of_memory() -> None:
-    estimates = Estimates()
-    estimates.learn(task(MIB), done(), 2.0, first=True)
+    estimates = CostModel()
+    estimates.observe(task(MIB), done(), 2.0, first=True)
     assert len(estimates) == 0
-    estimates.learn(task(MIB), done(peak_bytes=64 * MIB), 2.0, first=True)
+    estimates.observe(task(MIB), done(peak_bytes=64 * MIB), 2.0, first=True)
     assert len(estimates) == 1

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from offloop.core.model.commands import Send, StartWorker
-from offloop.core.model.worker_slot import Slot
-from offloop.core.model.worker_state import WorkerLife, WorkerState
+from offloop.core.model.worker_slot import WorkerSlot
+from offloop.core.model.worker_state import WorkerStateMachine, WorkerState
 from offloop.core.workers.failure_streaks import FailureStreaks
 from offloop.wire.messages import Failed, Retire
 
@@ -33,22 +33,22 @@ def test_the_third_unexpected_exception_in_a_row_replaces_the_worker_at_once() -
 
 
 def test_a_success_or_a_failure_that_was_meant_ends_the_row() -> None:
-    streaks, slot = FailureStreaks(), Slot(0, WorkerLife())
+    streaks, slot = FailureStreaks(), WorkerSlot(0, WorkerStateMachine())
     for answer in (failed(1), failed(2), done(3), failed(4), failed(5), failed(6, "corrupt_source"), failed(7), failed(8)):
-        assert streaks.answered(slot, answer) is None
-    assert streaks.answered(slot, failed(9)) == "3 tasks in a row ended with an unexpected exception"
+        assert streaks.on_task_answered(slot, answer) is None
+    assert streaks.on_task_answered(slot, failed(9)) == "3 tasks in a row ended with an unexpected exception"
 
 
 def test_where_replacing_does_not_help_it_is_done_ever_more_rarely_until_a_task_succeeds() -> None:
-    streaks, slot, replaced_after = FailureStreaks(), Slot(0, WorkerLife()), list[int]()
+    streaks, slot, replaced_after = FailureStreaks(), WorkerSlot(0, WorkerStateMachine()), list[int]()
     for number in range(1, 1000):
-        if streaks.answered(slot, failed(number)) is not None:
+        if streaks.on_task_answered(slot, failed(number)) is not None:
             replaced_after.append(slot.failures)
             slot.failures = 0
     assert replaced_after[:7] == [3, 6, 12, 24, 48, 96, 192]
     assert set(replaced_after[7:]) == {192}
-    streaks.answered(slot, done(1000))
-    assert [streaks.answered(slot, failed(number)) is not None for number in range(3)] == [False, False, True]
+    streaks.on_task_answered(slot, done(1000))
+    assert [streaks.on_task_answered(slot, failed(number)) is not None for number in range(3)] == [False, False, True]
 
 
 @pytest.mark.parametrize("answer", [failed(1, "any", recycle=True), msgspec.structs.replace(done(1), recycle=True)])

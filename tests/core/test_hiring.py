@@ -6,9 +6,9 @@ from itertools import pairwise
 
 from offloop.core.memory.allocator import pages
 from offloop.core.model.commands import AnnounceOpening, Send, StartWorker
-from offloop.core.model.events import WorkerReaped
+from offloop.core.model.events import WorkerExited
 from offloop.core.model.worker_state import WorkerEvent, WorkerState
-from offloop.core.tasks.crash_report import report_on
+from offloop.core.tasks.crash_report import build_crash_report
 from offloop.pool_events import WorkerCrashed
 from offloop.wire.messages import Retire
 from offloop.wire.status import STATUS_NBYTES
@@ -54,14 +54,14 @@ def test_a_worker_that_was_ready_is_replaced_at_once() -> None:
     assert isinstance(command, StartWorker)
     assert (command.slot, command.outbox_id) == (0, 2)
     assert (firm.slot.state, firm.slot.timer, firm.slot.ready_since) == (S.RESTARTING, 13.0, None)
-    assert firm.hiring.policy.crashes == 1
+    assert firm.hiring.restart_policy.crashes == 1
 
 
 def test_a_worker_that_we_ended_for_its_task_is_replaced_and_has_not_crashed() -> None:
     firm = Firm(restart_intensity=0).opened()
     (command,) = firm.die(crashed=False)
     assert isinstance(command, StartWorker)
-    assert (firm.hiring.policy.crashes, firm.news(WorkerCrashed)) == (0, [])
+    assert (firm.hiring.restart_policy.crashes, firm.news(WorkerCrashed)) == (0, [])
 
 
 def test_the_second_worker_that_dies_without_a_task_is_replaced_after_a_pause() -> None:
@@ -103,7 +103,7 @@ def test_a_success_ends_the_row_of_start_up_deaths() -> None:
     firm.now = firm.slot.timer
     firm.reconcile()
     firm.ready(0)
-    assert (firm.hiring.hopeless, firm.hiring.barren) == (None, None)
+    assert (firm.hiring.unavailable_error, firm.hiring.start_error) == (None, None)
     firm.die()
     assert firm.fail_to_start()[0] <= 0.12
 
@@ -113,13 +113,13 @@ def test_three_start_up_deaths_in_a_row_are_hopeless_and_say_why() -> None:
     firm.reconcile()
     firm.fail_to_start()
     firm.fail_to_start()
-    assert firm.hiring.hopeless is None
+    assert firm.hiring.unavailable_error is None
     _, commands = firm.fail_to_start()
-    assert firm.hiring.hopeless is not None
-    assert firm.hiring.hopeless.exit_code == 1
-    assert "last line" in firm.hiring.hopeless.__notes__[0]
-    assert firm.hiring.last_failure is firm.hiring.hopeless.report
-    assert commands == [AnnounceOpening(firm.hiring.hopeless)]
+    assert firm.hiring.unavailable_error is not None
+    assert firm.hiring.unavailable_error.exit_code == 1
+    assert "last line" in firm.hiring.unavailable_error.__notes__[0]
+    assert firm.hiring.last_failure is firm.hiring.unavailable_error.report
+    assert commands == [AnnounceOpening(firm.hiring.unavailable_error)]
     assert len(firm.news(WorkerCrashed)) == 3
 
 
@@ -128,7 +128,7 @@ def test_start_up_deaths_are_counted_over_all_slots() -> None:
     firm.reconcile()
     for index in range(3):
         firm.fail_to_start(index)
-    assert firm.hiring.hopeless is not None
+    assert firm.hiring.unavailable_error is not None
 
 
 def test_it_is_not_hopeless_while_somebody_is_at_work_but_no_fresh_one_comes() -> None:
@@ -137,8 +137,8 @@ def test_it_is_not_hopeless_while_somebody_is_at_work_but_no_fresh_one_comes() -
     firm.ready(0)
     for _ in range(3):
         firm.fail_to_start(1)
-    assert firm.hiring.hopeless is None
-    assert firm.hiring.barren is not None
+    assert firm.hiring.unavailable_error is None
+    assert firm.hiring.start_error is not None
 
 
 # The opening
@@ -208,10 +208,10 @@ def test_whoever_is_busy_leaves_after_its_task() -> None:
 
 def test_a_worker_that_is_condemned_is_waited_for_and_not_replaced() -> None:
     firm = Firm(2).opened()
-    firm.crew.apply(firm.slot, E.MISBEHAVED)
+    firm.crew.apply(firm.slot, E.PROTOCOL_VIOLATED)
     assert firm.resize(1) == []
-    report = report_on(firm.slot, WorkerReaped(0, -9), 0.0)
-    assert firm.hiring.replace(firm.slot, 0.0, report, E.REAPED, crashed=True, accepted=False) == []
+    report = build_crash_report(firm.slot, WorkerExited(0, -9), 0.0)
+    assert firm.hiring.replace(firm.slot, 0.0, report, E.EXITED, crashed=True, accepted=False) == []
     assert [slot.index for slot in firm.crew] == [1]
 
 
@@ -222,9 +222,9 @@ def test_down_to_one_and_up_again_ends_with_as_many_as_are_wanted() -> None:
     assert [command.slot for command in starts if isinstance(command, StartWorker)] == [4, 5]
     for index in (0, 1, 2):
         firm.die(index, 0)
-    assert not firm.hiring.complete
+    assert not firm.hiring.converged
     firm.ready(4, 5)
-    assert (firm.states, firm.hiring.complete) == ([S.IDLE] * 3, True)
+    assert (firm.states, firm.hiring.converged) == ([S.IDLE] * 3, True)
 
 
 def test_a_resize_while_they_start_is_followed_by_the_starts_that_are_missing() -> None:
@@ -239,10 +239,10 @@ def test_it_is_complete_when_so_many_are_at_work_and_nobody_leaves() -> None:
     firm = Firm(2)
     firm.reconcile()
     firm.ready(0)
-    assert not firm.hiring.complete
+    assert not firm.hiring.converged
     firm.ready(1)
-    assert firm.hiring.complete
+    assert firm.hiring.converged
     firm.resize(1)
-    assert not firm.hiring.complete, "one is still leaving"
+    assert not firm.hiring.converged, "one is still leaving"
     firm.die(0, 0)
-    assert firm.hiring.complete
+    assert firm.hiring.converged

@@ -8,7 +8,7 @@ import pytest
 
 from offloop.core.model.commands import Send, StartWorker
 from offloop.core.model.worker_state import WorkerEvent, WorkerState
-from offloop.core.workers.restart_policy import Breaker
+from offloop.core.workers.restart_policy import CircuitBreaker
 from offloop.pool_events import BreakerMoved, WorkerMemoryTooSmall
 from offloop.wire.messages import Retire
 
@@ -23,7 +23,7 @@ MIB = 1024 * 1024
 
 def test_a_workers_number_of_tasks_is_never_more_than_the_limit_and_up_to_a_fifth_less() -> None:
     firm = Firm(20, max_tasks_per_worker=100).opened()
-    numbers = {slot.tasks_allowed for slot in firm.crew}
+    numbers = {slot.max_tasks for slot in firm.crew}
     assert all(80 <= number <= 100 for number in numbers)
     assert len(numbers) > 3, "not all go at once"
 
@@ -31,15 +31,15 @@ def test_a_workers_number_of_tasks_is_never_more_than_the_limit_and_up_to_a_fift
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_a_small_limit_is_never_exceeded_either(limit: int) -> None:
     firm = Firm(50, max_tasks_per_worker=limit).opened()
-    assert all(1 <= slot.tasks_allowed <= limit for slot in firm.crew)
-    assert any(slot.tasks_allowed == limit for slot in firm.crew)
+    assert all(1 <= slot.max_tasks <= limit for slot in firm.crew)
+    assert any(slot.max_tasks == limit for slot in firm.crew)
 
 
 def test_the_replacement_of_a_spent_worker_is_started_while_it_does_its_last_task() -> None:
     firm = Firm(max_tasks_per_worker=1).opened()
     assert [type(command) for command in firm.work()] == [StartWorker]
     assert firm.states == [S.BUSY, S.STARTING]
-    assert firm.slot.worn == "it was given 1 tasks"
+    assert firm.slot.recycling == "it was given 1 tasks"
     assert firm.ready(1) == []
     assert firm.answer() == [Send(0, Retire())]
     firm.die(0, 0)
@@ -117,14 +117,14 @@ def test_a_worker_with_too_much_memory_is_worn(private_bytes: int, worn: bool) -
     firm = Firm(max_worker_bytes=1000).opened()
     firm.work()
     assert bool(firm.answer(private_bytes=private_bytes)) is worn
-    assert (firm.slot.worn is not None) is worn
-    if firm.slot.worn is not None:
-        assert re.fullmatch(r"it has 1,001 bytes of private memory, and (8|9)\d\d are its share", firm.slot.worn)
+    assert (firm.slot.recycling is not None) is worn
+    if firm.slot.recycling is not None:
+        assert re.fullmatch(r"it has 1,001 bytes of private memory, and (8|9)\d\d are its share", firm.slot.recycling)
 
 
 def test_not_all_workers_have_the_same_share_of_memory() -> None:
     firm = Firm(5, max_worker_bytes=1000).opened()
-    shares = {slot.bytes_allowed for slot in firm.crew}
+    shares = {slot.max_bytes for slot in firm.crew}
     assert len(shares) == 5
     assert all(800 <= share <= 1000 for share in shares)
 
@@ -142,7 +142,7 @@ def test_an_idle_worker_has_a_timer_for_its_age_and_a_busy_one_is_asked_after_it
     firm.work()
     firm.now = old_at
     assert [type(command) for command in firm.answer()] == [StartWorker]
-    assert firm.slot.worn == f"it is {old_at:.0f} s old"
+    assert firm.slot.recycling == f"it is {old_at:.0f} s old"
     assert firm.slot.timer is None
 
 
@@ -150,9 +150,9 @@ def test_recycling_alone_leaves_a_pool_complete() -> None:
     firm = Firm(2, max_worker_bytes=1000).opened()
     firm.work(0)
     firm.answer(0, private_bytes=2000)
-    assert firm.hiring.complete, "two are at work, and a third comes for one of them"
+    assert firm.hiring.converged, "two are at work, and a third comes for one of them"
     firm.ready(2)
-    assert firm.hiring.complete
+    assert firm.hiring.converged
 
 
 def test_a_pool_whose_workers_have_one_task_each_is_complete_once_as_many_as_are_wanted_have_been_ready() -> None:
@@ -162,9 +162,9 @@ def test_a_pool_whose_workers_have_one_task_each_is_complete_once_as_many_as_are
     firm.ready(1)
     firm.work(1)
     firm.answer(0)
-    assert not firm.hiring.complete, "one has become ready since"
+    assert not firm.hiring.converged, "one has become ready since"
     firm.ready(2)
-    assert firm.hiring.complete
+    assert firm.hiring.converged
 
 
 # A fresh one
@@ -174,10 +174,10 @@ def test_an_idle_worker_is_replaced_for_a_task_that_wants_a_fresh_one() -> None:
     firm = Firm().opened()
     firm.work()
     firm.answer()
-    firm.hiring.make_room_for_a_fresh_one()
-    assert firm.slot.worn is not None
+    firm.hiring.make_room_for_unused_worker()
+    assert firm.slot.recycling is not None
     assert [type(command) for command in firm.reconcile()] == [StartWorker]
-    firm.hiring.make_room_for_a_fresh_one()
+    firm.hiring.make_room_for_unused_worker()
     assert len(firm.crew) == 2, "one is enough"
 
 
@@ -191,9 +191,9 @@ def test_nobody_is_replaced_while_a_fresh_one_is_coming(coming: str) -> None:
     if coming != "starting":
         firm.ready(1)
     if coming == "dead":
-        firm.crew.apply(firm.crew[1], E.EXITED)
-    firm.hiring.make_room_for_a_fresh_one()
-    assert firm.slot.worn is None
+        firm.crew.apply(firm.crew[1], E.DISCONNECTED)
+    firm.hiring.make_room_for_unused_worker()
+    assert firm.slot.recycling is None
 
 
 @pytest.mark.parametrize("other", ["leaves", "is worn and busy"])
@@ -207,9 +207,9 @@ def test_a_worker_that_will_never_take_it_is_not_waited_for(other: str) -> None:
         firm.crew.apply(firm.crew[0], E.RETIREMENT_REQUESTED)
     else:
         firm.work(0)
-        firm.crew[0].worn = "old"
-    firm.hiring.make_room_for_a_fresh_one()
-    assert firm.crew[1].worn is not None
+        firm.crew[0].recycling = "old"
+    firm.hiring.make_room_for_unused_worker()
+    assert firm.crew[1].recycling is not None
 
 
 # The breaker
@@ -220,14 +220,14 @@ def storm() -> Firm:
     firm = Firm(3, restart_intensity=1).opened()
     assert firm.die(0)
     assert firm.die(1) == []
-    assert firm.hiring.policy.breaker is Breaker.OPEN
+    assert firm.hiring.restart_policy.breaker is CircuitBreaker.OPEN
     return firm
 
 
 def test_in_a_storm_one_is_started_on_probation_and_the_others_follow_it_at_once() -> None:
     firm = storm()
     firm.die(0)
-    firm.now = firm.hiring.policy.wake_at + 10.0
+    firm.now = firm.hiring.restart_policy.wake_at + 10.0
     (start,) = firm.reconcile()
     assert isinstance(start, StartWorker)
     waiting = next(slot for slot in firm.crew if slot.outbox_id is None)
@@ -241,11 +241,11 @@ def test_in_a_storm_one_is_started_on_probation_and_the_others_follow_it_at_once
 
 def test_the_breakers_moves_are_told() -> None:
     firm = storm()
-    firm.now = firm.hiring.policy.wake_at
+    firm.now = firm.hiring.restart_policy.wake_at
     firm.reconcile()
     firm.now = 100.0
     firm.ready(1)
-    firm.now = firm.hiring.policy.wake_at
+    firm.now = firm.hiring.restart_policy.wake_at
     firm.reconcile()
     moves = [(move.before, move.after) for move in firm.news(BreakerMoved)]
     assert moves == [("closed", "open"), ("open", "half-open"), ("half-open", "closed")]
@@ -256,10 +256,10 @@ def test_a_probe_without_a_task_is_followed_after_a_while() -> None:
     firm.die(0)
     firm.die(1)
     firm.die(0)
-    firm.now = firm.hiring.policy.wake_at + 10.0
+    firm.now = firm.hiring.restart_policy.wake_at + 10.0
     (start,) = firm.reconcile()
     assert isinstance(start, StartWorker)
     firm.ready(start.slot)
     assert firm.states.count(S.IDLE) == 1
-    firm.now = firm.hiring.policy.wake_at
+    firm.now = firm.hiring.restart_policy.wake_at
     assert [type(command) for command in firm.reconcile()] == [StartWorker]

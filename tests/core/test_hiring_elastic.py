@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from offloop.core.model.commands import Send, StartWorker
-from offloop.core.model.events import WorkerExited, WorkerSpawned
+from offloop.core.model.events import WorkerDisconnected, WorkerSpawned
 from offloop.core.model.worker_state import WorkerState
-from offloop.core.workers.reconciler import Hiring
+from offloop.core.workers.reconciler import WorkerReconciler
 from offloop.wire.messages import Retire
 
 from .firm import Firm
@@ -41,8 +41,8 @@ def given_to(commands: list[Any]) -> list[int]:
     return [send.slot for send in runs(commands)]
 
 
-def wake(hiring: Hiring, now: float) -> list[Any]:
-    hiring.let_go_of_the_unneeded(now)
+def wake(hiring: WorkerReconciler, now: float) -> list[Any]:
+    hiring.scale_down_idle(now)
     return hiring.reconcile(now)
 
 
@@ -53,46 +53,46 @@ def test_an_elastic_firm_begins_with_the_least_and_hires_for_those_that_wait() -
     firm = elastic()
     assert len(firm.crew) == 1
     firm.work(0)
-    assert starts(firm.hiring.want_for(2, 0.0)) == 2
-    assert starts(firm.hiring.want_for(1, 0.0)) == 0, "they are on their way"
-    assert starts(firm.hiring.want_for(99, 0.0)) == 1, "up to the most"
+    assert starts(firm.hiring.scale_up_for(2, 0.0)) == 2
+    assert starts(firm.hiring.scale_up_for(1, 0.0)) == 0, "they are on their way"
+    assert starts(firm.hiring.scale_up_for(99, 0.0)) == 1, "up to the most"
 
 
 def test_a_fixed_firm_hires_nobody_for_those_that_wait() -> None:
     firm = Firm(2).opened()
     firm.work(0)
     firm.work(1)
-    assert firm.hiring.want_for(5, 0.0) == []
-    assert firm.hiring.look_at == float("inf")
+    assert firm.hiring.scale_up_for(5, 0.0) == []
+    assert firm.hiring.next_scale_down_at == float("inf")
 
 
 def test_whoever_was_idle_all_the_time_goes_and_whoever_was_needed_once_stays() -> None:
     firm = elastic()
     firm.work(0)
-    firm.hiring.want_for(3, 0.0)
+    firm.hiring.scale_up_for(3, 0.0)
     firm.ready(1, 2, 3)
     for index in (1, 2):
         firm.work(index)  # three of four at once, at the most
     for index in (0, 1, 2):
         firm.answer(index)
-    assert firm.hiring.look_at == IDLE_S
+    assert firm.hiring.next_scale_down_at == IDLE_S
     wake(firm.hiring, IDLE_S)
-    assert firm.hiring.staff == 4, "three were on their way when the time began: nobody was idle then"
+    assert firm.hiring.desired_workers == 4, "three were on their way when the time began: nobody was idle then"
     firm.work(0)
     firm.work(1)
     firm.answer(0)
     firm.answer(1)
     assert len(retired(wake(firm.hiring, 2 * IDLE_S))) == 2
-    assert firm.hiring.staff == 2
+    assert firm.hiring.desired_workers == 2
     assert len(retired(wake(firm.hiring, 3 * IDLE_S))) == 1
-    assert firm.hiring.staff == 1
-    assert firm.hiring.look_at == float("inf"), "nobody is left to let go"
+    assert firm.hiring.desired_workers == 1
+    assert firm.hiring.next_scale_down_at == float("inf"), "nobody is left to let go"
 
 
 def test_before_the_time_is_over_nobody_goes() -> None:
     firm = elastic()
     firm.work(0)
-    firm.hiring.want_for(3, 0.0)
+    firm.hiring.scale_up_for(3, 0.0)
     firm.ready(1, 2, 3)
     firm.answer(0)
     wake(firm.hiring, IDLE_S)
@@ -103,21 +103,21 @@ def test_before_the_time_is_over_nobody_goes() -> None:
 def test_spares_are_no_reason_to_let_anybody_go() -> None:
     firm = elastic(1, 3, spares=2)
     firm.work(0)
-    firm.hiring.want_for(2, 0.0)
+    firm.hiring.scale_up_for(2, 0.0)
     firm.ready(*[slot.index for slot in firm.crew if slot.state is S.STARTING])
     for index in (1, 2):
         firm.work(index)
-    firm.hiring.let_go_of_the_unneeded(IDLE_S)
-    firm.hiring.let_go_of_the_unneeded(2 * IDLE_S)
-    assert firm.hiring.staff == 3
+    firm.hiring.scale_down_idle(IDLE_S)
+    firm.hiring.scale_down_idle(2 * IDLE_S)
+    assert firm.hiring.desired_workers == 3
 
 
 def test_an_idle_timeout_of_nothing_wakes_nobody_without_end() -> None:
     firm = elastic(idle_timeout_s=0.0)
     firm.work(0)
-    firm.hiring.want_for(1, 5.0)
-    firm.hiring.let_go_of_the_unneeded(6.0)
-    assert firm.hiring.look_at > 6.0
+    firm.hiring.scale_up_for(1, 5.0)
+    firm.hiring.scale_down_idle(6.0)
+    assert firm.hiring.next_scale_down_at > 6.0
 
 
 # Resizing
@@ -126,17 +126,17 @@ def test_an_idle_timeout_of_nothing_wakes_nobody_without_end() -> None:
 def test_an_elastic_firm_that_is_resized_stays_elastic() -> None:
     firm = elastic(2, 4)
     firm.resize(8)
-    assert (firm.hiring.least, firm.hiring.staff, firm.hiring.most, firm.crew.limit) == (2, 2, 8, 8)
+    assert (firm.hiring.min_workers, firm.hiring.desired_workers, firm.hiring.max_workers, firm.crew.concurrency_limit) == (2, 2, 8, 8)
     firm.resize(1)
-    assert (firm.hiring.least, firm.hiring.staff, firm.hiring.most, firm.crew.limit) == (1, 1, 1, 1)
+    assert (firm.hiring.min_workers, firm.hiring.desired_workers, firm.hiring.max_workers, firm.crew.concurrency_limit) == (1, 1, 1, 1)
     firm.resize(8)
-    assert (firm.hiring.least, firm.hiring.staff, firm.hiring.most, firm.crew.limit) == (2, 2, 8, 8)
+    assert (firm.hiring.min_workers, firm.hiring.desired_workers, firm.hiring.max_workers, firm.crew.concurrency_limit) == (2, 2, 8, 8)
 
 
 def test_an_elastic_firm_that_is_resized_lets_go_of_whoever_is_beyond() -> None:
     firm = elastic(1, 4)
     firm.work(0)
-    firm.hiring.want_for(3, 0.0)
+    firm.hiring.scale_up_for(3, 0.0)
     firm.ready(1, 2, 3)
     assert len(retired(firm.resize(2))) == 2
 
@@ -144,7 +144,7 @@ def test_an_elastic_firm_that_is_resized_lets_go_of_whoever_is_beyond() -> None:
 def test_a_fixed_firm_that_is_resized_stays_fixed() -> None:
     firm = Firm(2).opened()
     firm.resize(4)
-    assert (firm.hiring.least, firm.hiring.staff, firm.hiring.most) == (4, 4, 4)
+    assert (firm.hiring.min_workers, firm.hiring.desired_workers, firm.hiring.max_workers) == (4, 4, 4)
 
 
 # Pressure
@@ -157,7 +157,7 @@ def pool_of(workers: int = 4, **more: Any) -> PoolScript:
 def test_under_pressure_fewer_run_at_once_and_nobody_leaves() -> None:
     pool = pool_of()
     assert pool.press(SHORT) == []
-    assert (pool.core.crew.limit, len(pool.core.crew)) == (2, 4)
+    assert (pool.core.crew.concurrency_limit, len(pool.core.crew)) == (2, 4)
     assert [task_id for n in range(1, 5) for task_id in sent(pool.run(n))] == [1, 2]
 
 
@@ -184,9 +184,9 @@ def test_a_resize_under_pressure_does_not_lift_it() -> None:
     pool = pool_of()
     pool.press(SHORT)
     pool.resize(8)
-    assert pool.core.crew.limit == 2
+    assert pool.core.crew.concurrency_limit == 2
     pool.resize(1)
-    assert pool.core.crew.limit == 1
+    assert pool.core.crew.concurrency_limit == 1
 
 
 def test_under_pressure_nobody_is_hired_for_those_that_wait() -> None:
@@ -196,7 +196,7 @@ def test_under_pressure_nobody_is_hired_for_those_that_wait() -> None:
     pool.press(SHORT)
     pool.clock.advance_to(4.0)
     pool.press(SHORT)
-    assert pool.core.crew.limit == 1
+    assert pool.core.crew.concurrency_limit == 1
     commands = [command for task_id in range(1, 9) for command in pool.run(task_id)]
     assert starts(commands) == 0
     assert len(pool.core.crew) == 2
@@ -214,7 +214,7 @@ def test_a_pool_that_closes_under_pressure_runs_nothing_more() -> None:
     pool.press(SHORT)
     pool.close()
     pool.press(0.5)
-    assert pool.core.crew.limit == 0
+    assert pool.core.crew.concurrency_limit == 0
 
 
 # The helper
@@ -292,12 +292,12 @@ def test_a_helper_that_stands_in_for_a_worker_that_does_not_start_stays() -> Non
     helper = only(of_type(firm.hiring.want_helpers(1, 0.0), StartWorker)).slot
     firm.ready(helper)
     firm.die(0)
-    firm.hiring.let_go_of_the_unneeded(firm.hiring.look_at)
-    firm.hiring.let_go_of_the_unneeded(firm.hiring.look_at)
+    firm.hiring.scale_down_idle(firm.hiring.next_scale_down_at)
+    firm.hiring.scale_down_idle(firm.hiring.next_scale_down_at)
     assert retired(firm.reconcile()) == []
     firm.ready(0)
-    firm.hiring.let_go_of_the_unneeded(firm.hiring.look_at)
-    firm.hiring.let_go_of_the_unneeded(firm.hiring.look_at)
+    firm.hiring.scale_down_idle(firm.hiring.next_scale_down_at)
+    firm.hiring.scale_down_idle(firm.hiring.next_scale_down_at)
     assert retired(firm.reconcile()) == [helper]
 
 
@@ -309,20 +309,20 @@ def test_under_pressure_as_few_help_as_may_be_at_work() -> None:
     firm.ready(*helpers)
     firm.answer(1)
     firm.answer(2)
-    firm.crew.limit = 1  # as pressure sets it
-    beside = firm.crew.maybe_beyond()
+    firm.crew.concurrency_limit = 1  # as pressure sets it
+    beside = firm.crew.find_overcommit_worker()
     assert beside is not None
     firm.work(beside.index)
-    assert firm.crew.maybe_beyond() is None
+    assert firm.crew.find_overcommit_worker() is None
 
 
 def test_a_dead_workers_large_task_lets_nobody_work_beyond_the_limit() -> None:
     pool = pool_of(1, spares=1)
     pool.run(1, estimate=LARGE)
-    pool.tell(WorkerExited(0))
-    assert not pool.core.dispatch.large_everywhere
+    pool.tell(WorkerDisconnected(0))
+    assert not pool.core.dispatcher.all_workers_have_large_tasks
     assert sent(pool.run(2, estimate=SMALL)) == [2]
-    assert not pool.core.dispatch.large_everywhere
+    assert not pool.core.dispatcher.all_workers_have_large_tasks
 
 
 def test_the_fresh_worker_that_a_held_task_waits_with_is_kept_while_a_helper_is_idle() -> None:
@@ -349,10 +349,10 @@ def test_one_helper_stays_beside_large_tasks_and_the_others_go() -> None:
         firm.work(index)
     helpers = [start.slot for start in of_type(firm.hiring.want_helpers(3, 0.0), StartWorker)]
     firm.ready(*helpers)
-    firm.hiring.let_go_of_the_unneeded(firm.hiring.look_at, large_everywhere=True)
-    firm.hiring.let_go_of_the_unneeded(firm.hiring.look_at, large_everywhere=True)
+    firm.hiring.scale_down_idle(firm.hiring.next_scale_down_at, large_everywhere=True)
+    firm.hiring.scale_down_idle(firm.hiring.next_scale_down_at, large_everywhere=True)
     assert retired(firm.reconcile()) == helpers[:2]
-    firm.hiring.let_go_of_the_unneeded(firm.hiring.look_at, large_everywhere=False)
+    firm.hiring.scale_down_idle(firm.hiring.next_scale_down_at, large_everywhere=False)
     assert firm.crew.helpers == 0
 
 
@@ -428,7 +428,7 @@ def test_the_helper_goes_when_it_was_idle_all_the_time_and_large_tasks_are_over(
     commands += pool.at(2 * IDLE_S)
     assert len(retired(commands)) == 1
     assert not pool.core.crew.helpers
-    assert pool.core.hiring.look_at == float("inf")
+    assert pool.core.hiring.next_scale_down_at == float("inf")
 
 
 def test_the_helper_stays_as_long_as_all_have_large_tasks() -> None:

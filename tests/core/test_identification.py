@@ -6,9 +6,9 @@ import pytest
 
 from offloop.core.memory.arena import Arena
 from offloop.core.model.blocks import Block, Holder, Lease
-from offloop.core.model.commands import IdentifySource
+from offloop.core.model.commands import HashSource
 from offloop.core.model.task import TaskRecord, TaskSpec
-from offloop.core.tasks.source_hashing import Identification
+from offloop.core.tasks.source_hashing import SourceHashing
 from offloop.wire.handles import INBOX, EncodedAt, Handle
 
 from .pool_script import STAGES
@@ -25,10 +25,10 @@ def test_a_block_is_held_from_the_command_to_the_answer_by_each_reader() -> None
     block, reservation = cut
     assert reservation is not None
     arena.release(block, Lease(Holder.RESERVATION, block.generation))
-    identification = Identification(arena)
+    identification = SourceHashing(arena)
     handle = Handle(INBOX, block.offset, 5000, block.generation)
     for task_id in (1, 2):
-        assert identification.begin(task_with(block, task_id, handle)) == IdentifySource(task_id, handle)
+        assert identification.begin(task_with(block, task_id, handle)) == HashSource(task_id, handle)
     arena.release(block, Lease(Holder.CALLER, block.generation))
     identification.end(1)
     assert arena.get(block.generation) is block
@@ -41,7 +41,7 @@ def test_only_a_reading_for_a_strike_says_against_what_it_is() -> None:
     cut = arena.allocate(0, 5000, Holder.CALLER)
     assert cut is not None
     handle = Handle(INBOX, cut[0].offset, 5000, cut[0].generation)
-    identification = Identification(arena)
+    identification = SourceHashing(arena)
     asked, struck = task_with(cut[0], 1, handle), task_with(cut[0], 2, handle)
     identification.begin(asked)
     identification.begin(struck, strike=True)
@@ -51,4 +51,4 @@ def test_only_a_reading_for_a_strike_says_against_what_it_is() -> None:
 
 def test_an_answer_that_nobody_asked_for_is_a_defect() -> None:
     with pytest.raises(KeyError):
-        Identification(Arena(1 << 20, 1 << 19)).end(1)
+        SourceHashing(Arena(1 << 20, 1 << 19)).end(1)

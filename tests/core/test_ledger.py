@@ -6,15 +6,15 @@ import pytest
 
 from offloop import Histogram
 from offloop.core.memory.arena import INBOX_ID, Arena
-from offloop.core.memory.broker import Supply, worker_lease
+from offloop.core.memory.broker import MemoryBroker, worker_lease
 from offloop.core.memory.budget import Budget
 from offloop.core.model.admission_mode import AdmissionMode
 from offloop.core.model.blocks import Block, Holder, Lease
 from offloop.core.model.commands import SettleTask
 from offloop.core.model.task import TaskRecord
 from offloop.core.scheduling.task_queue import TaskQueue
-from offloop.core.tasks.task_table import Ledger
-from offloop.core.telemetry.event_log import Journal
+from offloop.core.tasks.task_table import TaskTable
+from offloop.core.telemetry.event_log import EventLog
 from offloop.errors import PoolClosed
 
 from .pool_script import GRACE_S, PoolScript
@@ -28,10 +28,10 @@ class Scene:
     def __init__(self) -> None:
         self.arena = Arena(32 * P, 16 * P)
         self.arena.add_segment(1, 33 * P, keep=P)
-        self.journal = Journal()
+        self.journal = EventLog()
         budget = Budget(self.arena, None, AdmissionMode.OFF)
-        self.supply = Supply(self.arena, budget)
-        self.ledger = Ledger(self.arena, self.supply, budget, TaskQueue(), self.journal)
+        self.supply = MemoryBroker(self.arena, budget)
+        self.ledger = TaskTable(self.arena, self.supply, budget, TaskQueue(), self.journal)
 
     def block(self, segment_id: int, holder: Holder, owner: int) -> Block:
         found = self.arena.allocate(segment_id, P, holder, owner)
@@ -43,7 +43,7 @@ class Scene:
 
     def task_with_memory(self, task_id: int) -> TaskRecord:
         """A task with a source and two granted blocks."""
-        task = self.ledger.enter(task_id, 0.0)
+        task = self.ledger.add(task_id, 0.0)
         task.source_block = self.block(INBOX_ID, Holder.TASK, task_id)
         task.granted = [self.block(1, Holder.WORKER, task_id) for _ in range(2)]
         return task
@@ -51,27 +51,27 @@ class Scene:
 
 def test_a_task_that_came_is_counted_and_can_be_found() -> None:
     ledger = Scene().ledger
-    task = ledger.enter(7, 2.5)
+    task = ledger.add(7, 2.5)
     assert (task.task_id, task.submitted_at) == (7, 2.5)
     assert ledger.get(7) is task
-    assert (len(ledger), list(ledger), ledger.tally.submitted) == (1, [task], 1)
+    assert (len(ledger), list(ledger), ledger.outcome_counter.submitted) == (1, [task], 1)
     assert ledger.get(8) is None
 
 
 def test_settling_takes_it_out_and_counts_its_outcome() -> None:
     ledger = Scene().ledger
     error = PoolClosed()
-    assert ledger.settle(ledger.enter(7, 0.0), error) == [SettleTask(7, error)]
-    assert (len(ledger), ledger.get(7), dict(ledger.tally.ended)) == (0, None, {"refused": 1})
+    assert ledger.settle(ledger.add(7, 0.0), error) == [SettleTask(7, error)]
+    assert (len(ledger), ledger.get(7), dict(ledger.outcome_counter.ended)) == (0, None, {"refused": 1})
 
 
 def test_a_task_cannot_be_settled_twice() -> None:
     ledger = Scene().ledger
-    task = ledger.enter(7, 0.0)
+    task = ledger.add(7, 0.0)
     ledger.settle(task, None)
     with pytest.raises(KeyError):
         ledger.settle(task, None)
-    assert dict(ledger.tally.ended) == {"cancelled": 1}
+    assert dict(ledger.outcome_counter.ended) == {"cancelled": 1}
 
 
 def test_settling_lets_go_of_the_source_and_of_every_grant() -> None:
@@ -87,7 +87,7 @@ def test_a_source_that_somebody_else_holds_too_stays() -> None:
     task = scene.task_with_memory(7)
     source = task.source_block
     assert source is not None
-    scene.arena.take(source, Lease(Holder.CALLER, source.generation))
+    scene.arena.acquire(source, Lease(Holder.CALLER, source.generation))
     scene.ledger.settle(task, None)
     assert scene.arena.get(source.generation) is source
 
@@ -95,10 +95,10 @@ def test_a_source_that_somebody_else_holds_too_stays() -> None:
 def test_when_grants_end_the_task_keeps_its_source_and_waits_for_nothing() -> None:
     scene = Scene()
     task = scene.task_with_memory(7)
-    scene.supply.request_grant(0, 1, task, 1000 * P)
-    scene.supply.request_grant(0, 1, task, P)
-    scene.ledger.end_grants(task)
-    assert (task.granted, task.needed_bytes, scene.supply.anyone_waits) == ([], None, False)
+    scene.supply.request_output(0, 1, task, 1000 * P)
+    scene.supply.request_output(0, 1, task, P)
+    scene.ledger.release_worker_blocks(task)
+    assert (task.granted, task.requested_bytes, scene.supply.has_waiters) == ([], None, False)
     assert scene.arena.leases[Holder.WORKER] == 0
     assert scene.ledger.get(7) is task
     assert task.source_block is not None
@@ -108,7 +108,7 @@ def test_when_grants_end_the_task_keeps_its_source_and_waits_for_nothing() -> No
 def test_the_ledger_may_change_while_it_is_walked() -> None:
     ledger = Scene().ledger
     for task_id in range(3):
-        ledger.enter(task_id, 0.0)
+        ledger.add(task_id, 0.0)
     for task in ledger:
         ledger.settle(task, None)
     assert len(ledger) == 0

@@ -7,30 +7,30 @@ from collections import Counter
 import pytest
 
 from offloop.core.model.task import TaskRecord, TaskSpec
-from offloop.core.scheduling.overtaking import MAX_PATIENCE_S, patience_s
-from offloop.core.scheduling.policy import CLASS_S, Order
+from offloop.core.scheduling.overtaking import MAX_OVERTAKING_S, overtaking_limit_s
+from offloop.core.scheduling.policy import PRIORITY_HEAD_START_S, SchedulingPolicy
 from offloop.wire.handles import EncodedAt
 
 
 def task(task_id: int, came: float = 0.0, cost_s: float = 0.01, *, priority: int = 0, tenant: str | None = None) -> TaskRecord:
     spec = TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None, priority=priority, tenant=tenant)
-    return TaskRecord(task_id, came, spec, cost_s=cost_s, arrived_s=came, place_s=came + patience_s(cost_s))
+    return TaskRecord(task_id, came, spec, cost_s=cost_s, arrived_s=came, place_s=came + overtaking_limit_s(cost_s))
 
 
-def order_of(*tasks: TaskRecord, weights: dict[str, float] | None = None) -> Order:
-    order = Order(weights)
+def order_of(*tasks: TaskRecord, weights: dict[str, float] | None = None) -> SchedulingPolicy:
+    order = SchedulingPolicy(weights)
     for one in tasks:
         order.add(one)
     return order
 
 
-def popped(order: Order) -> TaskRecord:
+def popped(order: SchedulingPolicy) -> TaskRecord:
     task = order.first()
-    order.take(task)
+    order.start(task)
     return task
 
 
-def drained(order: Order) -> list[int]:
+def drained(order: SchedulingPolicy) -> list[int]:
     return [popped(order).task_id for _ in range(len(order))]
 
 
@@ -44,7 +44,7 @@ def test_of_tasks_that_cost_the_same_the_one_that_came_first_is_first() -> None:
     assert drained(order_of(task(3, 3.0), task(1, 1.0), task(2, 2.0))) == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("cost_s", "patience_s"), [(0.1, patience_s(0.1)), (100.0, MAX_PATIENCE_S)])
+@pytest.mark.parametrize(("cost_s", "patience_s"), [(0.1, overtaking_limit_s(0.1)), (100.0, MAX_OVERTAKING_S)])
 def test_nothing_is_overtaken_by_what_comes_after_its_patience(cost_s: float, patience_s: float) -> None:
     dear = task(1, 0.0, cost_s)
     assert drained(order_of(dear, task(2, patience_s - 0.01, 0.0))) == [2, 1]
@@ -53,15 +53,15 @@ def test_nothing_is_overtaken_by_what_comes_after_its_patience(cost_s: float, pa
 
 def test_a_class_is_a_head_start_and_not_for_ever() -> None:
     low = task(1, 0.0)
-    assert drained(order_of(low, task(2, CLASS_S - 0.01, priority=1))) == [2, 1]
-    assert drained(order_of(low, task(2, CLASS_S + 0.01, priority=1))) == [1, 2]
-    assert drained(order_of(low, task(2, 2 * CLASS_S - 0.01, priority=1))) == [1, 2]
-    assert drained(order_of(task(1, 0.0, priority=-2), task(2, 2 * CLASS_S - 0.01))) == [2, 1]
+    assert drained(order_of(low, task(2, PRIORITY_HEAD_START_S - 0.01, priority=1))) == [2, 1]
+    assert drained(order_of(low, task(2, PRIORITY_HEAD_START_S + 0.01, priority=1))) == [1, 2]
+    assert drained(order_of(low, task(2, 2 * PRIORITY_HEAD_START_S - 0.01, priority=1))) == [1, 2]
+    assert drained(order_of(task(1, 0.0, priority=-2), task(2, 2 * PRIORITY_HEAD_START_S - 0.01))) == [2, 1]
 
 
 def test_a_task_that_had_its_turn_already_is_first_and_not_charged_again() -> None:
     order = order_of(task(1), task(2))
-    order.add_first(task(9, 5.0, 60.0))
+    order.requeue_first(task(9, 5.0, 60.0))
     assert drained(order) == [9, 1, 2]
 
 

@@ -7,8 +7,8 @@ import signal
 import msgspec
 import pytest
 
-from offloop.core.model.task import Completed, Stop, TaskRecord, TaskSpec
-from offloop.core.tasks.outcomes import Outcome, Tally, of_death, of_failure, of_stop
+from offloop.core.model.task import Completed, StopReason, TaskRecord, TaskSpec
+from offloop.core.tasks.outcomes import Outcome, OutcomeCounter, error_of_crash, error_of_failure, outcome_of_stop
 from offloop.errors import (
     CrashReport,
     InvalidTask,
@@ -28,9 +28,9 @@ from offloop.wire.messages import Failed, Stage
 STAGES = [Stage("vips", msgspec.Raw(b"\x90")), Stage("faces", msgspec.Raw(b"\x90"))]
 
 
-def task_with(stop: Stop | None = None, *, refused: MemoryLimitExceeded | None = None) -> TaskRecord:
+def task_with(stop: StopReason | None = None, *, refused: MemoryLimitExceeded | None = None) -> TaskRecord:
     spec = TaskSpec(source=EncodedAt(None), stages=STAGES, timeout_s=2.5)
-    return TaskRecord(7, 0.0, spec=spec, stop=stop, refused=refused)
+    return TaskRecord(7, 0.0, spec=spec, stop=stop, grant_error=refused)
 
 
 def failed(code: str, message: str = "text", traceback: str | None = None) -> Failed:
@@ -56,59 +56,59 @@ def failed(code: str, message: str = "text", traceback: str | None = None) -> Fa
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else value,
 )
 def test_every_outcome_is_counted_under_one_name(outcome: Outcome, kind: str) -> None:
-    tally = Tally()
+    tally = OutcomeCounter()
     tally.count(outcome)
     assert dict(tally.ended) == {kind: 1}
 
 
 @pytest.mark.parametrize("obeyed", [True, False])
 def test_a_deadline_says_whether_it_was_obeyed(obeyed: bool) -> None:
-    outcome = of_stop(task_with(Stop.DEADLINE), obeyed=obeyed, running="vips")
+    outcome = outcome_of_stop(task_with(StopReason.DEADLINE), obeyed=obeyed, running="vips")
     assert isinstance(outcome, TaskTimeout)
     assert (outcome.timeout_s, outcome.obeyed, outcome.running) == (2.5, obeyed, "vips")
 
 
 def test_a_caller_that_left_hears_nothing() -> None:
-    assert of_stop(task_with(Stop.CALLER), obeyed=True) is None
+    assert outcome_of_stop(task_with(StopReason.CALLER), obeyed=True) is None
 
 
 def test_a_task_that_ran_when_the_pool_was_closed_says_so() -> None:
-    outcome = of_stop(task_with(Stop.CLOSING), obeyed=True)
+    outcome = outcome_of_stop(task_with(StopReason.CLOSING), obeyed=True)
     assert isinstance(outcome, PoolClosed)
     assert "while the task ran" in str(outcome)
 
 
 def test_a_processors_refusal_reaches_the_caller_with_its_code_and_traceback() -> None:
-    outcome = of_failure(task_with(), failed("corrupt_source", "bad marker", "Traceback: here"))
+    outcome = error_of_failure(task_with(), failed("corrupt_source", "bad marker", "Traceback: here"))
     assert isinstance(outcome, TaskFailed)
     assert (outcome.code, outcome.message, outcome.remote_traceback) == ("corrupt_source", "bad marker", "Traceback: here")
 
 
 def test_an_invalid_task_is_the_callers_fault() -> None:
-    outcome = of_failure(task_with(), failed("invalid_task", "no such page"))
+    outcome = error_of_failure(task_with(), failed("invalid_task", "no such page"))
     assert isinstance(outcome, InvalidTask)
     assert str(outcome) == "no such page"
 
 
 def test_a_task_that_was_refused_memory_ends_with_that_refusal() -> None:
     refusal = MemoryLimitExceeded(3000, 2000)
-    assert of_failure(task_with(refused=refusal), failed("memory_limit")) is refusal
+    assert error_of_failure(task_with(refused=refusal), failed("memory_limit")) is refusal
 
 
 def test_a_memory_limit_that_we_never_refused_is_the_processors_own() -> None:
-    outcome = of_failure(task_with(), failed("memory_limit", "own limit"))
+    outcome = error_of_failure(task_with(), failed("memory_limit", "own limit"))
     assert isinstance(outcome, TaskFailed)
     assert outcome.code == "memory_limit"
 
 
 def test_a_broken_plugin_is_named() -> None:
-    outcome = of_failure(task_with(), failed("plugin_error:vips", "no libvips", "Traceback: here"))
+    outcome = error_of_failure(task_with(), failed("plugin_error:vips", "no libvips", "Traceback: here"))
     assert isinstance(outcome, PluginError)
     assert (outcome.plugin, outcome.reason, outcome.remote_traceback) == ("vips", "no libvips", "Traceback: here")
 
 
 def test_text_of_a_worker_is_capped() -> None:
-    outcome = of_failure(task_with(), failed("c" * 1000, "m" * 100_000, "t" * 100_000))
+    outcome = error_of_failure(task_with(), failed("c" * 1000, "m" * 100_000, "t" * 100_000))
     assert isinstance(outcome, TaskFailed)
     assert len(outcome.code) <= 64
     assert outcome.remote_traceback is not None
@@ -119,7 +119,7 @@ def test_text_of_a_worker_is_capped() -> None:
 
 @pytest.mark.parametrize("nasty", ["\x1b[31m", "\x00", "\r", "\u202e", "\x7f", "\u2028"])
 def test_control_characters_of_a_worker_are_escaped(nasty: str) -> None:
-    outcome = of_failure(task_with(), failed(f"a{nasty}b", f"a{nasty}b\nc", f"a{nasty}b\nc"))
+    outcome = error_of_failure(task_with(), failed(f"a{nasty}b", f"a{nasty}b\nc", f"a{nasty}b\nc"))
     assert isinstance(outcome, TaskFailed)
     assert outcome.remote_traceback is not None
     for text in (outcome.code, outcome.message, outcome.remote_traceback):
@@ -139,7 +139,7 @@ def report(exit_code: int | None = 1, reason: str | None = None, running: str | 
         memory_bytes=None,
         traceback="",
         stderr_tail=tail,
-        story=(),
+        recent_transitions=(),
         tasks=1,
         age_s=1.0,
     )
@@ -147,7 +147,7 @@ def report(exit_code: int | None = 1, reason: str | None = None, running: str | 
 
 def test_a_death_tells_the_exit_code_and_what_ran_and_has_the_report() -> None:
     crash = report(3, running="faces (Find) at 25%", tail="last line")
-    outcome = of_death(crash)
+    outcome = error_of_crash(crash)
     assert (outcome.exit_code, outcome.signal, outcome.reason) == (3, None, None)
     assert (outcome.running, outcome.stderr_tail) == ("faces (Find) at 25%", "last line")
     assert outcome.report is crash
@@ -158,7 +158,7 @@ def test_a_death_tells_the_exit_code_and_what_ran_and_has_the_report() -> None:
 
 
 def test_a_death_by_signal_names_the_signal() -> None:
-    outcome = of_death(report(-11))
+    outcome = error_of_crash(report(-11))
     assert (outcome.exit_code, outcome.signal) == (None, signal.SIGSEGV)
     assert "SIGSEGV" in str(outcome)
     assert outcome.report is not None
@@ -167,25 +167,25 @@ def test_a_death_by_signal_names_the_signal() -> None:
 
 @pytest.mark.parametrize("number", [35, 40, 63])
 def test_a_death_by_a_signal_without_a_name_is_an_outcome_too(number: int) -> None:
-    assert str(number) in str(of_death(report(-number)))
+    assert str(number) in str(error_of_crash(report(-number)))
 
 
 def test_a_worker_that_was_killed_for_its_own_fault_died_with_that_reason() -> None:
-    outcome = of_death(report(-9, reason="it broke the protocol"))
+    outcome = error_of_crash(report(-9, reason="it broke the protocol"))
     assert outcome.reason == "it broke the protocol"
     assert "was killed: it broke the protocol" in str(outcome)
 
 
 def test_a_process_that_never_was_died_of_its_reason() -> None:
-    assert str(of_death(report(None, reason="it could not be started"))) == "the worker is lost: it could not be started"
+    assert str(error_of_crash(report(None, reason="it could not be started"))) == "the worker is lost: it could not be started"
 
 
 def test_a_death_that_nobody_can_explain_says_so() -> None:
-    assert "took its exit code" in str(of_death(report(None)))
+    assert "took its exit code" in str(error_of_crash(report(None)))
 
 
 def test_a_worker_that_we_killed_for_its_task_ends_the_task_as_it_was_stopped() -> None:
-    outcome = of_stop(task_with(Stop.DEADLINE), obeyed=False, running="vips (Noop)")
+    outcome = outcome_of_stop(task_with(StopReason.DEADLINE), obeyed=False, running="vips (Noop)")
     assert isinstance(outcome, TaskTimeout)
     assert (outcome.obeyed, outcome.running) == (False, "vips (Noop)")
     assert "vips (Noop)" in str(outcome)

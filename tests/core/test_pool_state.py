@@ -6,8 +6,8 @@ from math import inf
 
 import pytest
 
-from offloop.core.model.commands import AnnounceOpening, FetchPages, KillWorker, OpenOutput, Send, SendFile, SettleTask
-from offloop.core.model.events import OutputOpened, TaskRefused
+from offloop.core.model.commands import AnnounceOpening, ReservePages, KillWorker, OpenOutput, Send, SendFile, SettleTask
+from offloop.core.model.events import OutputOpened, StagingFailed
 from offloop.core.model.settings import FIRST_GRANT_NBYTES
 from offloop.core.model.task import Completed
 from offloop.core.model.worker_state import WorkerState
@@ -87,8 +87,8 @@ def test_a_source_that_could_not_be_prepared_settles_the_task() -> None:
     pool = PoolScript().opened()
     pool.submit(1)
     error = MemoryLimitExceeded(2, 1)
-    assert pool.tell(TaskRefused(1, error)) == [SettleTask(1, error)]
-    assert pool.tell(TaskRefused(1, error)) == []
+    assert pool.tell(StagingFailed(1, error)) == [SettleTask(1, error)]
+    assert pool.tell(StagingFailed(1, error)) == []
     assert pool.statistics.refused == 1
 
 
@@ -159,7 +159,7 @@ def test_a_file_that_was_opened_for_a_task_that_is_over_or_stopped_is_not_sent()
 def test_a_task_goes_out_with_memory_to_begin_with_where_pages_are_there() -> None:
     pool = PoolScript().opened(pages=True)
     (command,) = pool.run(1)
-    standing = pool.core.crew[0].standing
+    standing = pool.core.crew[0].preallocated_block
     assert standing is not None
     assert command == sent_run(1, grant=Handle(OUTBOX, standing.offset, FIRST_GRANT_NBYTES, standing.generation))
     assert pool.statistics.leases["standing"] == 1
@@ -168,17 +168,17 @@ def test_a_task_goes_out_with_memory_to_begin_with_where_pages_are_there() -> No
 def test_memory_that_was_not_used_is_still_the_workers_and_is_not_sent_again() -> None:
     pool = PoolScript().opened(pages=True)
     pool.run(1)
-    standing = pool.core.crew[0].standing
+    standing = pool.core.crew[0].preallocated_block
     pool.done(1)
     assert pool.run(2) == [sent_run(2)]
-    assert pool.core.crew[0].standing is standing
+    assert pool.core.crew[0].preallocated_block is standing
     assert pool.statistics.leases["standing"] == 1
 
 
 def test_a_result_in_standing_memory_becomes_the_callers_and_the_next_task_gets_new_memory() -> None:
     pool = PoolScript().opened(pages=True)
     pool.run(1)
-    standing = pool.core.crew[0].standing
+    standing = pool.core.crew[0].preallocated_block
     assert standing is not None
     outcome = outcome_of(pool.done(1, output=in_outbox(standing, 5000)), 1)
     assert outcome.block is standing
@@ -188,8 +188,8 @@ def test_a_result_in_standing_memory_becomes_the_callers_and_the_next_task_gets_
     assert isinstance(command, Send)
     assert isinstance(command.message, Run)
     assert command.message.grant is None, "256 KiB with pages are not there any more, and nobody waits for them"
-    assert isinstance(fetch, FetchPages), "but the next task finds them there"
-    assert sum(span.end - span.start for span in fetch.reservation.fetch) == 8192
+    assert isinstance(fetch, ReservePages), "but the next task finds them there"
+    assert sum(span.end - span.start for span in fetch.reservation.to_reserve) == 8192
     pool.reserved(fetch.reservation)
     pool.done(2)
     (command,) = pool.run(3)
@@ -454,18 +454,18 @@ def test_a_result_is_a_source_in_place_for_the_worker_that_made_it() -> None:
     maker = pool_slot(pool, 1)
     block = pool.granted(1, 5000, maker)
     pool.done(1, maker, output=in_outbox(block, 5000))
-    assert pool.core.can_run_in(block.segment_id, 99, 0)
+    assert pool.core.can_run_in_place(block.segment_id, 99, 0)
     command = only(of_type(pool.run(2, block, nbytes=5000, segment=OUTBOX, outbox_id=block.segment_id), Send))
     assert command.slot == maker
-    assert not pool.core.can_run_in(block.segment_id, 99, 0)
+    assert not pool.core.can_run_in_place(block.segment_id, 99, 0)
 
 
 def test_no_worker_of_a_past_outbox_can_run_anything() -> None:
     pool = PoolScript().opened()
     pool.reaped()
     pool.ready()
-    assert not pool.core.can_run_in(1, 99, 0)
-    assert pool.core.can_run_in(2, 99, 0)
+    assert not pool.core.can_run_in_place(1, 99, 0)
+    assert pool.core.can_run_in_place(2, 99, 0)
 
 
 @pytest.mark.parametrize("workers", [1, 3])

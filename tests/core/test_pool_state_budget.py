@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from offloop.core.memory.budget import WORKER_NBYTES
+from offloop.core.memory.budget import DEFAULT_WORKER_NBYTES
 from offloop.core.model.admission_mode import AdmissionMode
-from offloop.core.model.commands import FetchPages, GivePagesBack, ProvideInput, RefuseInput, Send
+from offloop.core.model.commands import ReservePages, ReleasePages, ProvideInput, RefuseInput, Send
 from offloop.core.scheduling.cost_model import DEFAULT_PEAK_BYTES
 from offloop.errors import MemoryLimitExceeded
 from offloop.wire.messages import Grant
@@ -46,7 +46,7 @@ def test_what_can_never_fit_is_refused_before_its_source_is_brought_in() -> None
     error = outcome_of(pool.estimate(1, MIB, estimate=estimate(LIMIT)), 1)
     assert isinstance(error, MemoryLimitExceeded)
     assert f"{LIMIT + MIB:,}" in str(error)
-    assert f"{LIMIT - 2 * WORKER_NBYTES:,}" in str(error)
+    assert f"{LIMIT - 2 * DEFAULT_WORKER_NBYTES:,}" in str(error)
     assert pool.statistics.waiting_bytes == 0
 
 
@@ -64,8 +64,8 @@ def test_pages_that_are_kept_for_reuse_go_back_when_a_task_needs_the_memory() ->
     pool.give_back(pool.input(90, 300 * MIB))
     assert pool.core.arena.reserved_bytes == 300 * MIB
     commands = pool.run(1, estimate=estimate(300 * MIB))
-    spans = only(of_type(commands, GivePagesBack)).spans
-    assert sum(span.end - span.start for span in spans) == 300 * MIB - (LIMIT - WORKER_NBYTES - 300 * MIB)
+    spans = only(of_type(commands, ReleasePages)).spans
+    assert sum(span.end - span.start for span in spans) == 300 * MIB - (LIMIT - DEFAULT_WORKER_NBYTES - 300 * MIB)
     assert isinstance(commands[-1], Send), "the memory is there before the task begins"
     assert total(pool) == LIMIT
 
@@ -74,9 +74,9 @@ def test_new_sources_leave_room_for_a_large_task_that_waits() -> None:
     pool = pool_of()
     pool.run(1, estimate=estimate(300 * MIB))
     pool.run(2, estimate=estimate(300 * MIB))
-    assert of_type(pool.request(90, 148 * MIB + 1), FetchPages) == []
-    assert reservations(pool.done(1, pool.slot_of(1), private_bytes=WORKER_NBYTES)) == []
-    assert len(reservations(pool.done(2, pool.slot_of(2), private_bytes=WORKER_NBYTES))) == 1
+    assert of_type(pool.request(90, 148 * MIB + 1), ReservePages) == []
+    assert reservations(pool.done(1, pool.slot_of(1), private_bytes=DEFAULT_WORKER_NBYTES)) == []
+    assert len(reservations(pool.done(2, pool.slot_of(2), private_bytes=DEFAULT_WORKER_NBYTES))) == 1
 
 
 def test_the_source_of_a_guessed_task_is_brought_in_however_much_is_guessed() -> None:
@@ -94,7 +94,7 @@ def test_the_source_of_a_task_that_takes_all_there_is_is_brought_in_beside_the_s
     assert pool.core.arena.used_bytes > 0, "the worker keeps memory for its next task"
     nbytes = 5000  # no whole pages
     pool.submit(2)
-    assert pool.estimate(2, nbytes, estimate=estimate(LIMIT - WORKER_NBYTES * 2 - nbytes)) == []
+    assert pool.estimate(2, nbytes, estimate=estimate(LIMIT - DEFAULT_WORKER_NBYTES * 2 - nbytes)) == []
     pool.submit(3)
     room = LIMIT - pool.core.budget.workers_bytes
     assert pool.estimate(3, nbytes, estimate=estimate(room - nbytes)) == []
@@ -142,9 +142,9 @@ def test_a_task_that_fits_exactly_gets_its_result_memory_beside_the_rounding_of_
     pool = pool_of(1)
     nbytes, output = 5000, 10 * MIB + 1
     pool.submit(1)
-    assert pool.estimate(1, nbytes, estimate=estimate(LIMIT - WORKER_NBYTES - nbytes - output, output_bytes=output)) == []
+    assert pool.estimate(1, nbytes, estimate=estimate(LIMIT - DEFAULT_WORKER_NBYTES - nbytes - output, output_bytes=output)) == []
     block = pool.input(90, nbytes, task_id=1)
-    pool.prepare(1, block, estimate=estimate(LIMIT - WORKER_NBYTES - nbytes - output, output_bytes=output))
+    pool.prepare(1, block, estimate=estimate(LIMIT - DEFAULT_WORKER_NBYTES - nbytes - output, output_bytes=output))
     assert pool.granted(1, output).nbytes == 10 * MIB + PAGE
     assert total(pool) <= LIMIT
 
@@ -186,11 +186,11 @@ def test_results_count_in_the_arena_as_long_as_their_callers_look_at_them() -> N
     assert pool.core.budget.running_bytes == 150 * MIB
     block = pool.granted(1, 50 * MIB)
     assert pool.core.budget.running_bytes == 100 * MIB
-    assert total(pool) == WORKER_NBYTES + 150 * MIB
-    pool.done(1, output=in_outbox(block, 50 * MIB), private_bytes=WORKER_NBYTES)
-    assert (pool.core.budget.running_bytes, pool.core.budget.room_bytes) == (0, LIMIT - WORKER_NBYTES - 50 * MIB)
+    assert total(pool) == DEFAULT_WORKER_NBYTES + 150 * MIB
+    pool.done(1, output=in_outbox(block, 50 * MIB), private_bytes=DEFAULT_WORKER_NBYTES)
+    assert (pool.core.budget.running_bytes, pool.core.budget.room_bytes) == (0, LIMIT - DEFAULT_WORKER_NBYTES - 50 * MIB)
     pool.give_back(block)
-    assert pool.core.budget.room_bytes == LIMIT - WORKER_NBYTES
+    assert pool.core.budget.room_bytes == LIMIT - DEFAULT_WORKER_NBYTES
 
 
 def test_a_death_takes_its_task_and_its_worker_out_of_the_sum() -> None:
@@ -229,7 +229,7 @@ def test_a_task_that_is_cancelled_leaves_nothing_behind_in_the_sums(when: str) -
     if when == "waiting":
         pool.done(9)
     budget = pool.core.budget
-    assert (budget.running, budget.running_bytes, budget.to_be_left_bytes(0), pool.core.queue.nbytes) == (0, 0, 0, 0)
+    assert (budget.running, budget.running_bytes, budget.headroom_for_admitted(0), pool.core.queue.nbytes) == (0, 0, 0, 0)
     assert pool.core.arena.used_bytes == 0
 
 
@@ -238,7 +238,7 @@ def test_a_retried_task_that_needs_more_memory_than_there_is_beside_others_is_no
     for task_id in (91, 92, 93):
         pool.run(task_id)
     for task_id in (91, 92, 93):
-        pool.done(task_id, pool.slot_of(task_id), private_bytes=WORKER_NBYTES)
+        pool.done(task_id, pool.slot_of(task_id), private_bytes=DEFAULT_WORKER_NBYTES)
     pool.run(1, estimate=estimate(300 * MIB, work_s=1.0), retries=1)
     slot = pool.slot_of(1)
     pool.run(2, estimate=estimate(100 * MIB, work_s=1.0))
@@ -253,13 +253,13 @@ def test_a_retried_task_that_needs_more_memory_than_there_is_beside_others_is_no
         for each in [s.index for s in pool.core.crew if s.task is not None]:
             task = pool.core.crew[each].task
             assert task is not None
-            order += sent(pool.done(task.task_id, each, private_bytes=WORKER_NBYTES))
+            order += sent(pool.done(task.task_id, each, private_bytes=DEFAULT_WORKER_NBYTES))
     assert 1 in order[:4]
 
 
 def test_a_single_source_may_be_as_large_as_the_inbox_if_nothing_else_is_there() -> None:
     pool = pool_of(1)
-    assert len(of_type(pool.request(90, 384 * MIB), FetchPages)) == 1
+    assert len(of_type(pool.request(90, 384 * MIB), ReservePages)) == 1
     assert len(of_type(pool.request(91, 384 * MIB + 1), RefuseInput)) == 1
 
 
@@ -267,13 +267,13 @@ def test_a_source_that_could_only_be_brought_in_without_idle_workers_is_refused_
     pool = pool_of(8)
     error = only(of_type(pool.request(90, 300 * MIB), RefuseInput)).error
     assert isinstance(error, MemoryLimitExceeded)
-    assert f"{LIMIT - 8 * WORKER_NBYTES:,}" in str(error)
+    assert f"{LIMIT - 8 * DEFAULT_WORKER_NBYTES:,}" in str(error)
 
 
 def test_a_source_behind_a_large_one_comes_when_what_runs_has_ended() -> None:
     pool = pool_of(2)
     pool.run(1, estimate=estimate(300 * MIB))
-    assert of_type(pool.request(90, 200 * MIB) + pool.request(91, 50 * MIB), FetchPages) == []
+    assert of_type(pool.request(90, 200 * MIB) + pool.request(91, 50 * MIB), ReservePages) == []
     moves = reservations(pool.done(1, pool.slot_of(1)))
     assert [each.block.nbytes for each in moves] == [200 * MIB, 50 * MIB]
     assert len(of_type([c for each in moves for c in pool.reserved(each)], ProvideInput)) == 2
@@ -292,5 +292,5 @@ def test_workers_that_have_grown_are_replaced_and_little_tasks_go_on_meanwhile()
     for task_id in (1, 2):
         pool.done(task_id, pool.slot_of(task_id), private_bytes=LIMIT // 2)
     assert pool.core.budget.workers_bytes >= LIMIT, "there is no room for anybody"
-    assert [slot.worn is not None for slot in pool.core.crew][:2] == [True, True]
+    assert [slot.recycling is not None for slot in pool.core.crew][:2] == [True, True]
     assert sent(pool.run(3, estimate=estimate(32 * MIB))) == [3]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from offloop.core.model.commands import Command, KillWorker, RefuseInput, Send, SettleTask, StartWorker
-from offloop.core.model.events import WorkerExited
+from offloop.core.model.events import WorkerDisconnected
 from offloop.core.model.task import Completed
 from offloop.core.model.worker_state import WorkerState
 from offloop.errors import PoolClosed, WorkerDied
@@ -47,13 +47,13 @@ def timed_out() -> PoolScript:
 
 def failed_with_a_task() -> PoolScript:
     pool = busy()
-    pool.tell(WorkerExited(0))
+    pool.tell(WorkerDisconnected(0))
     return pool
 
 
 def failed_while_idle() -> PoolScript:
     pool = idle()
-    pool.tell(WorkerExited(0))
+    pool.tell(WorkerDisconnected(0))
     return pool
 
 
@@ -86,7 +86,7 @@ def bury(pool: PoolScript, *, obeys: bool) -> list[Command]:
     """Go on until nobody is left: workers leave when asked, or have to be killed. Returns all that was commanded."""
     commands: list[Command] = []
     for _ in range(20):
-        if pool.core.gone:
+        if pool.core.closed:
             return commands
         slot = pool.core.crew[0]
         if obeys and slot.task is not None and slot.state in {WorkerState.BUSY, WorkerState.TIMED_OUT}:
@@ -122,16 +122,16 @@ def test_an_idle_worker_is_asked_to_leave_and_goes() -> None:
     assert pool.close() == [Send(0, Retire())]
     assert pool.state() is WorkerState.RETIRING
     assert of_type(pool.reaped(exit_code=0), StartWorker) == []
-    assert pool.core.gone
+    assert pool.core.closed
 
 
 def test_a_worker_that_does_not_leave_is_killed() -> None:
     pool = idle()
     pool.close()
     assert pool.at(GRACE_S) == [KillWorker(0)]
-    assert not pool.core.gone
+    assert not pool.core.closed
     pool.reaped()
-    assert pool.core.gone
+    assert pool.core.closed
 
 
 def test_a_worker_that_becomes_ready_while_it_is_asked_to_leave_gets_no_task_and_keeps_its_timer() -> None:
@@ -161,14 +161,14 @@ def test_a_task_whose_worker_was_dead_before_the_close_says_so() -> None:
     pool = failed_with_a_task()
     pool.close()
     assert isinstance(outcome_of(pool.reaped(), 1), WorkerDied)
-    assert pool.core.gone
+    assert pool.core.closed
 
 
 def test_a_task_that_was_never_begun_is_not_requeued_by_a_pool_that_is_closing() -> None:
     pool = failed_with_a_task()
     pool.close()
     assert outcome_of(pool.reaped(status=Status(0, 0, 0.0)), 1) is not None
-    assert (pool.core.gone, pool.statistics.waiting) == (True, 0)
+    assert (pool.core.closed, pool.statistics.waiting) == (True, 0)
 
 
 @pytest.mark.parametrize("make", [busy, timed_out], ids=["busy", "timed out"])
@@ -177,13 +177,13 @@ def test_a_pool_that_is_closing_starts_no_process(make: Callable[[], PoolScript]
     pool.close()
     pool.at(pool.clock.now + GRACE_S)
     assert of_type(pool.reaped(), StartWorker) == []
-    assert pool.core.gone
+    assert pool.core.closed
 
 
 def test_a_slot_whose_process_is_yet_to_come_is_gone_at_once() -> None:
     pool = restarting_after_a_pause()
     assert pool.close() == []
-    assert pool.core.gone
+    assert pool.core.closed
     assert pool.at(100.0) == []
 
 
@@ -219,7 +219,7 @@ def test_a_caller_may_still_hold_a_result_and_a_source_after_the_end() -> None:
     source = pool.input(10, 5000)
     pool.close()
     pool.reaped(exit_code=0)
-    assert pool.core.gone
+    assert pool.core.closed
     assert pool.statistics.leases["caller"] == 1
     pool.give_back(source)
     assert pool.statistics.memory_used_bytes == 0
@@ -258,7 +258,7 @@ def test_a_pool_that_is_closed_with_nothing_in_hand_was_not_cut_short() -> None:
     pool.drain()
     pool.close()
     assert pool.core.drained
-    assert not pool.core.cut_short
+    assert not pool.core.interrupted
 
 
 @pytest.mark.parametrize("held", [busy, failed_with_a_task], ids=lambda state: state.__name__)
@@ -269,4 +269,4 @@ def test_a_pool_that_is_closed_with_tasks_in_hand_was_cut_short(held: Callable[[
     pool.reaped()
     pool.close()
     assert pool.core.drained
-    assert pool.core.cut_short
+    assert pool.core.interrupted

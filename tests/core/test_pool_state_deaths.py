@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from offloop.core.model.commands import AnnounceOpening, Command, DropOutbox, KillWorker, Send, SettleTask, StartWorker
-from offloop.core.model.events import WorkerExited, WorkerMisbehaved
+from offloop.core.model.events import WorkerDisconnected, WorkerViolatedProtocol
 from offloop.core.model.task import Completed
 from offloop.core.model.worker_state import WorkerState
 from offloop.errors import TaskFailed, TaskTimeout, WorkerDied
@@ -53,7 +53,7 @@ def test_a_crash_costs_its_own_task_and_no_other() -> None:
 def test_a_worker_whose_channel_ended_is_killed_and_its_task_waits_for_waitid() -> None:
     pool = PoolScript().opened()
     pool.run(1)
-    assert pool.tell(WorkerExited(0)) == [KillWorker(0)]
+    assert pool.tell(WorkerDisconnected(0)) == [KillWorker(0)]
     assert (pool.state(), pool.statistics.running) == (WorkerState.FAILED, 1)
     assert isinstance(outcome_of(pool.reaped(exit_code=0), 1), WorkerDied)
 
@@ -99,7 +99,7 @@ def test_standing_memory_dies_with_its_worker() -> None:
     assert pool.statistics.leases["standing"] == 1
     pool.reaped()
     assert pool.statistics.leases["standing"] == 0
-    assert pool.core.crew[0].standing is None
+    assert pool.core.crew[0].preallocated_block is None
 
 
 # Before it began
@@ -176,7 +176,7 @@ def test_a_task_whose_source_lay_with_the_dead_worker_is_not_run_elsewhere() -> 
 def test_a_task_whose_worker_broke_the_protocol_is_not_run_again() -> None:
     pool = PoolScript().opened()
     pool.run(1)
-    pool.tell(WorkerMisbehaved(0, "nonsense"))
+    pool.tell(WorkerViolatedProtocol(0, "nonsense"))
     outcome = outcome_of(pool.reaped(status=NOT_BEGUN), 1)
     assert isinstance(outcome, WorkerDied)
     assert "nonsense" in str(outcome)
@@ -229,7 +229,7 @@ def test_of_two_last_answers_the_first_counts() -> None:
 def test_a_worker_that_broke_the_protocol_has_no_last_words() -> None:
     pool = PoolScript().opened()
     pool.run(1)
-    pool.tell(WorkerMisbehaved(0, "nonsense"))
+    pool.tell(WorkerViolatedProtocol(0, "nonsense"))
     assert isinstance(outcome_of(pool.reaped(last_words=(done(1),)), 1), WorkerDied)
 
 
@@ -297,7 +297,7 @@ def test_a_pool_without_hope_goes_on_trying_and_recovers() -> None:
     assert timer is not None
     assert of_type(pool.at(timer), StartWorker)
     pool.ready()
-    assert pool.core.hiring.hopeless is None
+    assert pool.core.hiring.unavailable_error is None
     assert pool.run(1) == [sent_run(1)]
 
 
@@ -318,7 +318,7 @@ def test_a_worker_that_is_not_ready_in_time_is_killed_and_that_is_why_it_died() 
     assert pool.at(START_TIMEOUT_S) == [KillWorker(0)]
     pool.reaped()
     fail_to_start(pool, 2)
-    assert pool.core.hiring.hopeless is not None
+    assert pool.core.hiring.unavailable_error is not None
 
 
 def test_a_ready_that_comes_after_the_start_timer_does_not_change_the_reason() -> None:
@@ -329,12 +329,12 @@ def test_a_ready_that_comes_after_the_start_timer_does_not_change_the_reason() -
     for _ in range(3):
         pool.reaped()
         timer = pool.core.crew[0].timer
-        if pool.core.hiring.hopeless is None and timer is not None:
+        if pool.core.hiring.unavailable_error is None and timer is not None:
             pool.at(timer)
             pool.at(pool.clock.now + START_TIMEOUT_S)
             pool.ready()
-    assert pool.core.hiring.hopeless is not None
-    assert "not ready within 10 s" in str(pool.core.hiring.hopeless)
+    assert pool.core.hiring.unavailable_error is not None
+    assert "not ready within 10 s" in str(pool.core.hiring.unavailable_error)
 
 
 def test_a_cut_message_of_a_worker_that_was_killed_does_not_change_the_outcome() -> None:
@@ -342,7 +342,7 @@ def test_a_cut_message_of_a_worker_that_was_killed_does_not_change_the_outcome()
     pool.run(1, timeout_s=1.0)
     pool.at(1.0)
     pool.at(1.0 + GRACE_S)
-    pool.tell(WorkerMisbehaved(0, "the stream ended inside a frame"))
+    pool.tell(WorkerViolatedProtocol(0, "the stream ended inside a frame"))
     assert isinstance(outcome_of(pool.reaped(), 1), TaskTimeout)
 
 
@@ -353,4 +353,4 @@ def test_a_process_that_could_never_be_started_is_a_start_up_death_with_its_reas
         if pool.core.crew[0].outbox_id is None:
             pool.at(pool.core.crew[0].timer or 0.0)
         pool.reaped(exit_code=None, reason="it could not be started: no memory", status=None)
-    assert "no memory" in str(pool.core.hiring.hopeless)
+    assert "no memory" in str(pool.core.hiring.unavailable_error)

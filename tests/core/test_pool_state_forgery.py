@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from offloop.core.model.commands import Command, KillWorker, Send, SettleTask
-from offloop.core.model.events import TaskCancelled, WorkerMisbehaved
+from offloop.core.model.events import TaskCancelled, WorkerViolatedProtocol
 from offloop.core.model.settings import MAX_NEEDS
 from offloop.core.model.task import Completed
 from offloop.core.model.worker_state import WorkerState
@@ -89,7 +89,7 @@ def test_a_lie_is_answered_with_a_kill_and_costs_one_task(name: str) -> None:
 @pytest.mark.parametrize("name", MESSAGES)
 def test_what_a_condemned_worker_says_is_not_listened_to(name: str) -> None:
     scene = Scene()
-    scene.pool.tell(WorkerMisbehaved(scene.liar, "nonsense"))
+    scene.pool.tell(WorkerViolatedProtocol(scene.liar, "nonsense"))
     assert of_type(scene.lie(MESSAGES[name](scene)), SettleTask) == []
     assert of_type(scene.lie(done(LIAR_TASK, in_outbox(scene.own, 100))), SettleTask) == []
     assert isinstance(outcome_of(scene.pool.reaped(scene.liar), LIAR_TASK), WorkerDied)
@@ -169,7 +169,7 @@ def test_a_block_of_an_earlier_task_cannot_be_an_answer() -> None:
 def test_no_message_is_sent_to_a_condemned_worker() -> None:
     pool = PoolScript().opened()
     pool.run(1)
-    pool.tell(WorkerMisbehaved(0, "nonsense"))
+    pool.tell(WorkerViolatedProtocol(0, "nonsense"))
     assert of_type(pool.run(2), Send) == []
     assert of_type(pool.cancel(1), Send) == []
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from offloop.core.memory.stall_limit import MEMORY_WAIT_S
-from offloop.core.model.commands import Command, ConfirmGrowth, FetchPages, ProvideInput, RefuseInput, Send, StageAgain
-from offloop.core.model.events import InputAbandoned, InputCompleted
+from offloop.core.model.commands import Command, ConfirmGrowth, ReservePages, ProvideInput, RefuseInput, Send, RestageSource
+from offloop.core.model.events import InputCancelled, InputCompleted
 from offloop.core.model.task import Completed
 from offloop.errors import MemoryLimitExceeded
 from offloop.wire.handles import OUTBOX, Handle
@@ -24,7 +24,7 @@ def starved(pool: PoolScript, commands: list[Command], free_bytes: int = 12 * KI
     """The system has no pages, however often it is asked; what is left once nobody asks any more."""
     answers: list[Command] = []
     for _ in range(10):
-        answers += [command for command in commands if not isinstance(command, FetchPages)]
+        answers += [command for command in commands if not isinstance(command, ReservePages)]
         wanted = reservations(commands)
         if not wanted:
             return answers
@@ -94,7 +94,7 @@ def test_a_running_task_is_served_before_a_source_that_came_earlier() -> None:
     assert pool.need(1, 500 * KIB) == []
     commands = pool.give_back(held)
     assert [reservation.block.segment_id for reservation in reservations(commands)] == [1], "the worker's outbox"
-    assert pool.core.supply.anyone_waits
+    assert pool.core.broker.has_waiters
 
 
 def test_a_task_that_is_being_stopped_waits_for_no_memory() -> None:
@@ -146,7 +146,7 @@ def test_an_input_that_nobody_waits_for_any_more_lets_the_next_one_in() -> None:
     held = pool.input(10, 300 * KIB)
     pool.request(11, 700 * KIB)
     pool.request(12, 100 * KIB)
-    assert [r.block.nbytes for r in reservations(pool.tell(InputAbandoned(11)))] == [100 * KIB]
+    assert [r.block.nbytes for r in reservations(pool.tell(InputCancelled(11)))] == [100 * KIB]
     assert held.nbytes == 300 * KIB
 
 
@@ -181,7 +181,7 @@ def test_a_source_that_waits_makes_way_for_a_running_tasks_result_and_is_staged_
         pool.run(2 + number, source, stageable_again=True)
     pool.give_back(*sources)
     commands = pool.need(1, 700 * KIB)
-    assert of_type(commands, StageAgain) == [StageAgain(3)], "the last in the queue, and as few as are needed"
+    assert of_type(commands, RestageSource) == [RestageSource(3)], "the last in the queue, and as few as are needed"
     assert only(reservations(commands)).block.nbytes == 700 * KIB
     assert pool.request(12, 256 * KIB, task_id=3) == [], "it waits for its turn"
     assert pool.statistics.waiting == 2
@@ -294,7 +294,7 @@ def test_a_stream_that_is_abandoned_while_it_grows_gives_everything_back() -> No
     pool = with_addresses()
     block = pool.stream(10, 64 * KIB, 768 * KIB)
     reservation = only(reservations(pool.grow(11, block, 256 * KIB)))
-    pool.tell(InputAbandoned(11))
+    pool.tell(InputCancelled(11))
     pool.give_back(block)
     assert pool.reserved(reservation) == []
     assert pool.core.arena.used_bytes == 0
@@ -316,7 +316,7 @@ def test_a_source_waits_while_the_system_has_no_pages_and_a_block_of_ours_may_co
     pool = small()
     held = pool.input(10, 100 * KIB)
     assert starved(pool, pool.request(11, 200 * KIB)) == []
-    assert pool.core.supply.anyone_waits
+    assert pool.core.broker.has_waiters
     assert reservations(pool.give_back(held))
 
 
@@ -327,14 +327,14 @@ def test_a_source_is_refused_with_numbers_when_the_system_has_no_pages_and_nothi
     error: Any = refusal.error
     assert (error.asked_bytes, error.limit_bytes) == (200 * KIB + 1, 12 * KIB)
     assert "/dev/shm" in str(error)
-    assert not pool.core.supply.anyone_waits
+    assert not pool.core.broker.has_waiters
 
 
 def test_sources_that_the_system_has_no_pages_for_are_refused_in_their_order() -> None:
     pool = small()
     answers = starved(pool, pool.request(11, 200 * KIB) + pool.request(12, 100 * KIB))
     assert [refusal.input_id for refusal in of_type(answers, RefuseInput)] == [11, 12]
-    assert (pool.core.supply.anyone_waits, pool.statistics.memory_used_bytes) == (False, 0)
+    assert (pool.core.broker.has_waiters, pool.statistics.memory_used_bytes) == (False, 0)
 
 
 def test_after_a_refusal_the_system_is_asked_again() -> None:
@@ -377,7 +377,7 @@ def test_a_shortage_that_is_over_is_forgotten_although_a_worker_has_standing_mem
     held = pool.input(10, 4096)
     (reservation,) = reservations(pool.request(11, 2 * MIB))
     pool.refused(reservation, 0)
-    pool.tell(InputAbandoned(11))
+    pool.tell(InputCancelled(11))
     pool.give_back(held)
     assert reservations(pool.request(12, 2 * MIB))
 
@@ -438,9 +438,9 @@ def test_a_running_task_is_not_refused_what_pages_for_a_later_one_hold_for_a_mom
 
 def test_pages_that_a_dead_worker_was_refused_are_forgotten_with_it() -> None:
     pool = PoolScript().opened()
-    assert pool.core.supply._priming
+    assert pool.core.broker._prefetching
     pool.reaped()
-    assert not pool.core.supply._priming
+    assert not pool.core.broker._prefetching
 
 
 def test_pages_move_from_the_inbox_to_an_outbox_within_the_limit() -> None:
@@ -448,5 +448,5 @@ def test_pages_move_from_the_inbox_to_an_outbox_within_the_limit() -> None:
     pool.give_back(pool.input(10, 768 * KIB))
     pool.run(1)
     (reservation,) = reservations(pool.need(1, 900 * KIB))
-    assert sum(span.end - span.start for span in reservation.give_back) == 644 * KIB
+    assert sum(span.end - span.start for span in reservation.to_release) == 644 * KIB
     assert pool.statistics.memory_reserved_bytes == MIB

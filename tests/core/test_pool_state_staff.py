@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from offloop.core.model.commands import AnnounceOpening, Command, DropOutbox, KillWorker, Send, SettleTask, StartWorker
-from offloop.core.model.events import WorkerExited, WorkerMisbehaved, WorkerSpawned
-from offloop.core.model.pool_phase import Phase
+from offloop.core.model.events import WorkerDisconnected, WorkerViolatedProtocol, WorkerSpawned
+from offloop.core.model.pool_phase import PoolPhase
 from offloop.core.model.task import Completed
 from offloop.core.model.worker_state import WorkerState
 from offloop.errors import PoolClosed
@@ -36,9 +36,9 @@ def test_spares_are_ready_and_do_not_work_beyond_the_limit() -> None:
     assert (pool.statistics.concurrency, pool.statistics.spares) == (2, 2)
 
 
-@pytest.mark.parametrize("news", [WorkerExited(0), WorkerMisbehaved(0, "nonsense")], ids=["its channel ended", "it misbehaved"])
+@pytest.mark.parametrize("news", [WorkerDisconnected(0), WorkerViolatedProtocol(0, "nonsense")], ids=["its channel ended", "it misbehaved"])
 def test_at_the_first_news_of_a_death_a_spare_takes_the_next_task_in_the_same_turn(
-    news: WorkerExited | WorkerMisbehaved,
+    news: WorkerDisconnected | WorkerViolatedProtocol,
 ) -> None:
     pool = PoolScript(1, spares=1).opened()
     pool.run(1)
@@ -64,7 +64,7 @@ def test_the_dead_ones_replacement_becomes_the_spare() -> None:
     assert of_type(pool.reaped(victim), StartWorker)
     assert runs(pool.ready(victim)) == []
     assert workers(pool) == {"busy": 1, "idle": 1}
-    assert pool.core.hiring.complete
+    assert pool.core.hiring.converged
 
 
 def test_with_no_queue_a_spare_is_no_room_for_another_task() -> None:
@@ -85,7 +85,7 @@ def test_more_workers_take_waiting_tasks_and_a_spare_takes_one_at_once() -> None
     first, second = [command.slot for command in of_type(commands, StartWorker)]
     assert [send.message.task_id for send in runs(pool.ready(first))] == [3]
     assert runs(pool.ready(second)) == []
-    assert (pool.core.hiring.complete, pool.statistics.concurrency) == (True, 3)
+    assert (pool.core.hiring.converged, pool.statistics.concurrency) == (True, 3)
 
 
 def test_fewer_workers_finish_what_they_have_and_then_leave() -> None:
@@ -98,11 +98,11 @@ def test_fewer_workers_finish_what_they_have_and_then_leave() -> None:
         commands = pool.done(task_id, slots[task_id])
         assert isinstance(outcome_of(commands, task_id), Completed)
         assert (retired(commands), runs(commands)) == ([slots[task_id]], [])
-    assert not pool.core.hiring.complete
+    assert not pool.core.hiring.converged
     assert [send.message.task_id for send in runs(pool.done(3, slots[3]))] == [4]
     for task_id in (1, 2):
         assert of_type(pool.reaped(slots[task_id], 0), StartWorker) == []
-    assert (workers(pool), pool.core.hiring.complete) == ({"busy": 1}, True)
+    assert (workers(pool), pool.core.hiring.converged) == ({"busy": 1}, True)
 
 
 def test_a_surplus_worker_that_dies_is_not_replaced() -> None:
@@ -119,7 +119,7 @@ def test_a_surplus_worker_that_does_not_leave_is_killed() -> None:
     (slot,) = retired(pool.resize(1))
     assert pool.at(GRACE_S) == [KillWorker(slot)]
     assert of_type(pool.reaped(slot), StartWorker) == []
-    assert pool.core.hiring.complete
+    assert pool.core.hiring.converged
 
 
 def test_a_resize_in_a_pool_that_closes_starts_nobody() -> None:
@@ -127,7 +127,7 @@ def test_a_resize_in_a_pool_that_closes_starts_nobody() -> None:
     pool.close()
     assert pool.resize(5) == []
     pool.reaped(0, 0)
-    assert pool.core.gone
+    assert pool.core.closed
 
 
 def test_a_pool_whose_workers_start_can_be_made_smaller_and_opens_all_the_same() -> None:
@@ -159,7 +159,7 @@ def test_a_worker_gets_no_task_beyond_its_limit_and_is_replaced_without_a_pause(
     pool = PoolScript(1, max_tasks_per_worker=2).opened()
     for task_id in (1, 2, 3):
         pool.run(task_id)
-    assert pool.core.crew[0].tasks_allowed == 2
+    assert pool.core.crew[0].max_tasks == 2
     (start,) = of_type(pool.done(1), StartWorker)
     assert runs(pool.ready(start.slot)) == [], "never two at once"
     commands = pool.done(2)
@@ -201,7 +201,7 @@ def test_a_replacement_that_cannot_be_started_leaves_the_worn_one_at_work() -> N
 
 def test_the_reason_is_told_when_a_worn_worker_leaves() -> None:
     pool = PoolScript(1, max_worker_bytes=1000).opened()
-    pool.core.journal.watched = True
+    pool.core.journal.has_subscribers = True
     pool.run(1)
     (start,) = of_type(pool.done(1, private_bytes=5000), StartWorker)
     pool.ready(start.slot)
@@ -218,7 +218,7 @@ def test_a_draining_pool_takes_nothing_new_and_finishes_what_it_has() -> None:
     pool.run(2)
     pool.submit(3)
     assert pool.drain() == []
-    assert pool.core.phase is Phase.DRAINING
+    assert pool.core.phase is PoolPhase.DRAINING
     error = outcome_of(pool.run(4), 4)
     assert isinstance(error, PoolClosed)
     assert "draining" in str(error)
@@ -227,7 +227,7 @@ def test_a_draining_pool_takes_nothing_new_and_finishes_what_it_has() -> None:
         assert not pool.core.drained
         assert isinstance(outcome_of(pool.done(task_id), task_id), Completed)
     assert pool.core.drained
-    assert not pool.core.gone
+    assert not pool.core.closed
 
 
 def test_a_draining_pool_can_be_closed_and_a_closed_one_not_drained() -> None:
@@ -236,7 +236,7 @@ def test_a_draining_pool_can_be_closed_and_a_closed_one_not_drained() -> None:
     pool.drain()
     assert pool.close() == [Send(0, Cancel(1))]
     pool.drain()
-    assert pool.core.phase is Phase.CLOSING
+    assert pool.core.phase is PoolPhase.CLOSING
 
 
 def test_an_open_pool_is_not_drained_even_if_it_has_nothing_to_do() -> None:
@@ -247,12 +247,12 @@ def test_an_open_pool_is_not_drained_even_if_it_has_nothing_to_do() -> None:
 
 
 def moves(pool: PoolScript) -> list[WorkerMoved]:
-    return [entry for entry in pool.core.journal.take() if isinstance(entry, WorkerMoved)]
+    return [entry for entry in pool.core.journal.drain() if isinstance(entry, WorkerMoved)]
 
 
 def test_the_life_of_a_worker_is_told_step_by_step() -> None:
     pool = PoolScript()
-    pool.core.journal.watched = True
+    pool.core.journal.has_subscribers = True
     pool.start()
     pool.tell(WorkerSpawned(0, 4321))
     pool.ready()
@@ -276,7 +276,7 @@ def test_the_life_of_a_worker_is_told_step_by_step() -> None:
 
 def test_each_step_says_whose_it_is_and_why() -> None:
     pool = PoolScript()
-    pool.core.journal.watched = True
+    pool.core.journal.has_subscribers = True
     pool.start()
     pool.tell(WorkerSpawned(0, 4321))
     pool.ready()
@@ -284,7 +284,7 @@ def test_each_step_says_whose_it_is_and_why() -> None:
     pool.run(1)
     pool.cancel(1)
     pool.done(1)
-    pool.tell(WorkerMisbehaved(0, "nonsense"))
+    pool.tell(WorkerViolatedProtocol(0, "nonsense"))
     pool.reaped()
     entries = {entry.event: entry for entry in moves(pool)}
     assert {entry.pid for entry in entries.values()} == {4321}
@@ -297,7 +297,7 @@ def test_each_step_says_whose_it_is_and_why() -> None:
 
 def test_a_worker_that_is_ready_while_it_is_asked_to_leave_is_told_too() -> None:
     pool = PoolScript(2)
-    pool.core.journal.watched = True
+    pool.core.journal.has_subscribers = True
     pool.start()
     (slot,) = retired(pool.resize(1))
     pool.ready(slot)
@@ -309,7 +309,7 @@ def test_without_a_reader_only_what_goes_into_the_log_is_told() -> None:
     pool = PoolScript(1, restart_intensity=0).opened()
     pool.run(1, retries=1)
     pool.reaped(exit_code=-11)
-    crash, breaker = pool.core.journal.take()
+    crash, breaker = pool.core.journal.drain()
     assert isinstance(crash, WorkerCrashed)
     assert (crash.report.task_id, crash.report.exit_code) == (1, -11)
     assert isinstance(breaker, BreakerMoved)
@@ -320,7 +320,7 @@ def test_a_worker_that_leaves_as_asked_has_not_crashed() -> None:
     pool = PoolScript(2).opened()
     (slot,) = retired(pool.resize(1))
     pool.reaped(slot, -9)
-    assert pool.core.journal.take() == []
+    assert pool.core.journal.drain() == []
     assert pool.statistics.worker_crashes == 0
 
 

@@ -7,12 +7,12 @@ import math
 import msgspec
 import pytest
 
-from offloop.core.model.events import WorkerReaped
+from offloop.core.model.events import WorkerExited
 from offloop.core.model.task import TaskRecord, TaskSpec
-from offloop.core.model.worker_slot import Slot
+from offloop.core.model.worker_slot import WorkerSlot
 from offloop.core.model.worker_state import WorkerEvent
-from offloop.core.tasks.crash_report import report_on
-from offloop.core.workers.worker_table import Crew
+from offloop.core.tasks.crash_report import build_crash_report
+from offloop.core.workers.worker_table import WorkerTable
 from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Stage
 from offloop.wire.status import Status
@@ -26,9 +26,9 @@ STAGES = [stage("vips", "Resize", "Webp"), stage("faces", "Find")]
 FATAL = "Fatal Python error: Segmentation fault\n\nThread 0x1:\n  File here"
 
 
-def slot_with(task_id: int | None = 7, stages: list[Stage] | None = None) -> Slot:
+def slot_with(task_id: int | None = 7, stages: list[Stage] | None = None) -> WorkerSlot:
     """A slot that has been at work for a while, with that task."""
-    crew = Crew(1)
+    crew = WorkerTable(1)
     slot = crew.add()
     crew.apply(slot, WorkerEvent.READY)
     slot.pid, slot.ready_since, slot.tasks = 4321, 10.0, 5
@@ -41,35 +41,35 @@ def slot_with(task_id: int | None = 7, stages: list[Stage] | None = None) -> Slo
 
 def reaped(
     status: Status | None = None, exit_code: int | None = -11, reason: str | None = None, tail: str = ""
-) -> WorkerReaped:
-    return WorkerReaped(0, exit_code, reason, status, tail)
+) -> WorkerExited:
+    return WorkerExited(0, exit_code, reason, status, tail)
 
 
 def test_a_report_has_all_that_is_known() -> None:
-    report = report_on(slot_with(), reaped(Status(7, 1, 0.25, 5_000_000), tail=f"chatter\n{FATAL}"), 40.0)
+    report = build_crash_report(slot_with(), reaped(Status(7, 1, 0.25, 5_000_000), tail=f"chatter\n{FATAL}"), 40.0)
     assert (report.pid, report.exit_code, report.reason, report.task_id) == (4321, -11, None, 7)
     assert (report.running, report.progress, report.memory_bytes) == ("faces (Find) at 25%", 0.25, 5_000_000)
-    assert (report.tasks, report.age_s, report.story) == (5, 30.0, ("Ready", "Dispatched"))
+    assert (report.tasks, report.age_s, report.recent_transitions) == (5, 30.0, ("Ready", "Dispatched"))
     assert report.traceback == FATAL
     assert report.stderr_tail == f"chatter\n{FATAL}"
     assert report.cause == "was ended by SIGSEGV during faces (Find) at 25%"
 
 
 def test_a_worker_that_died_idle_had_no_task_and_ran_nothing() -> None:
-    report = report_on(slot_with(None), reaped(Status(0, 0, 0.0, 99)), 40.0)
+    report = build_crash_report(slot_with(None), reaped(Status(0, 0, 0.0, 99)), 40.0)
     assert (report.task_id, report.running, report.progress, report.memory_bytes) == (None, None, None, 99)
 
 
 def test_a_process_that_never_was_has_no_number_no_age_and_a_reason() -> None:
-    report = report_on(Crew(1).add(), reaped(exit_code=None, reason="it could not be started"), 40.0)
+    report = build_crash_report(WorkerTable(1).add(), reaped(exit_code=None, reason="it could not be started"), 40.0)
     assert (report.pid, report.age_s, report.tasks, report.memory_bytes) == (None, None, 0, None)
     assert report.cause == "is lost: it could not be started"
 
 
 def test_our_own_verdict_goes_before_what_the_host_says() -> None:
     slot = slot_with()
-    slot.verdict = "it broke the protocol"
-    assert report_on(slot, reaped(reason="something else"), 40.0).reason == "it broke the protocol"
+    slot.kill_reason = "it broke the protocol"
+    assert build_crash_report(slot, reaped(reason="something else"), 40.0).reason == "it broke the protocol"
 
 
 @pytest.mark.parametrize(
@@ -78,45 +78,45 @@ def test_our_own_verdict_goes_before_what_the_host_says() -> None:
     ids=["another task", "a stage that is none", "a huge stage", "nothing", "unreadable"],
 )
 def test_a_hint_that_cannot_be_true_is_none(status: Status | None) -> None:
-    report = report_on(slot_with(), reaped(status), 40.0)
+    report = build_crash_report(slot_with(), reaped(status), 40.0)
     assert (report.running, report.progress) == (None, None)
 
 
 @pytest.mark.parametrize("progress", [math.nan, math.inf, -math.inf, -1.0, 1.5, 0.0])
 def test_progress_that_cannot_be_is_left_out(progress: float) -> None:
-    report = report_on(slot_with(), reaped(Status(7, 0, progress)), 40.0)
+    report = build_crash_report(slot_with(), reaped(Status(7, 0, progress)), 40.0)
     assert (report.running, report.progress) == ("vips (Resize, Webp)", 0.0)
 
 
 def test_a_long_pipeline_is_told_in_short() -> None:
     names = [f"Step{n}" for n in range(20)]
-    report = report_on(slot_with(stages=[stage("vips", *names)]), reaped(Status(7, 0, 0.0)), 40.0)
+    report = build_crash_report(slot_with(stages=[stage("vips", *names)]), reaped(Status(7, 0, 0.0)), 40.0)
     assert report.running == f"vips ({', '.join(names[:8])}, and 12 more)"
 
 
 def test_as_many_operations_as_are_shown_are_shown() -> None:
     names = [f"Step{n}" for n in range(8)]
-    report = report_on(slot_with(stages=[stage("vips", *names)]), reaped(Status(7, 0, 0.0)), 40.0)
+    report = build_crash_report(slot_with(stages=[stage("vips", *names)]), reaped(Status(7, 0, 0.0)), 40.0)
     assert report.running == f"vips ({', '.join(names)})"
 
 
 def test_of_two_tracebacks_the_last_is_the_workers_own() -> None:
-    report = report_on(slot_with(), reaped(tail=f"Fatal Python error: quoted\n{FATAL}"), 40.0)
+    report = build_crash_report(slot_with(), reaped(tail=f"Fatal Python error: quoted\n{FATAL}"), 40.0)
     assert report.traceback == FATAL
 
 
 def test_a_worker_without_a_traceback_has_none() -> None:
-    assert report_on(slot_with(), reaped(tail="last line"), 40.0).traceback == ""
+    assert build_crash_report(slot_with(), reaped(tail="last line"), 40.0).traceback == ""
 
 
 def test_operations_are_named_whatever_their_fields_are() -> None:
     """A map with maps as keys can be encoded, and cannot be built of plain Python objects."""
     operations = b"\x91\x92" + msgspec.msgpack.encode("Cut") + b"\x81" + msgspec.msgpack.encode({"a": 1}) + b"\x02"
-    report = report_on(slot_with(stages=[Stage("vips", msgspec.Raw(operations))]), reaped(Status(7, 0, 0.0)), 40.0)
+    report = build_crash_report(slot_with(stages=[Stage("vips", msgspec.Raw(operations))]), reaped(Status(7, 0, 0.0)), 40.0)
     assert report.running == "vips (Cut)"
 
 
 def test_operations_that_are_nested_too_deeply_are_not_named() -> None:
     operations = b"\x91\x92" + msgspec.msgpack.encode("Cut") + b"\x91" * 100_000 + b"\x01"
-    report = report_on(slot_with(stages=[Stage("vips", msgspec.Raw(operations))]), reaped(Status(7, 0, 0.0)), 40.0)
+    report = build_crash_report(slot_with(stages=[Stage("vips", msgspec.Raw(operations))]), reaped(Status(7, 0, 0.0)), 40.0)
     assert report.running == "vips (operations nested too deeply to be named)"

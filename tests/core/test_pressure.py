@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import pytest
 
-from offloop.core.workers.concurrency_limiter import Pressure
+from offloop.core.workers.concurrency_limiter import AimdLimiter
 
 SHORT, BETWEEN, PLENTY = 0.01, 0.07, 0.5
 
 
 def test_without_pressure_nothing_is_bounded() -> None:
-    pressure = Pressure()
-    pressure.measured(PLENTY, 0.0, 8, 1.0)
-    assert pressure.allowed is None
+    pressure = AimdLimiter()
+    pressure.observe(PLENTY, 0.0, 8, 1.0)
+    assert pressure.limit is None
 
 
 def test_when_memory_is_short_the_number_is_halved_down_to_one() -> None:
-    pressure = Pressure()
+    pressure = AimdLimiter()
     allowed: list[int | None] = []
     for second in (0, 2, 4, 6):
-        pressure.measured(SHORT, 0.0, 9, second)
-        allowed.append(pressure.allowed)
+        pressure.observe(SHORT, 0.0, 9, second)
+        allowed.append(pressure.limit)
     assert allowed == [4, 2, 1, 1]
 
 
 def test_when_it_is_plentiful_the_number_is_raised_by_one_up_to_all() -> None:
-    pressure = Pressure()
-    pressure.measured(SHORT, 0.0, 4, 0.0)
+    pressure = AimdLimiter()
+    pressure.observe(SHORT, 0.0, 4, 0.0)
     allowed: list[int | None] = []
     for second in (2, 4, 6):
-        pressure.measured(PLENTY, 0.0, 4, second)
-        allowed.append(pressure.allowed)
+        pressure.observe(PLENTY, 0.0, 4, second)
+        allowed.append(pressure.limit)
     assert allowed == [3, None, None]
 
 
@@ -48,36 +48,36 @@ def test_when_it_is_plentiful_the_number_is_raised_by_one_up_to_all() -> None:
     ],
 )
 def test_between_short_and_plenty_lies_a_band_in_which_nothing_changes(available: float, stalled: float, expected: int) -> None:
-    pressure = Pressure()
-    pressure.measured(SHORT, 0.0, 9, 0.0)
-    pressure.measured(available, stalled, 9, 2.0)
-    assert pressure.allowed == expected
+    pressure = AimdLimiter()
+    pressure.observe(SHORT, 0.0, 9, 0.0)
+    pressure.observe(available, stalled, 9, 2.0)
+    assert pressure.limit == expected
 
 
 def test_what_has_changed_must_be_felt_before_it_changes_again() -> None:
-    pressure = Pressure()
-    pressure.measured(SHORT, 0.0, 8, 10.0)
-    pressure.measured(SHORT, 0.0, 8, 11.9)
-    assert pressure.allowed == 4
-    pressure.measured(SHORT, 0.0, 8, 12.0)
-    assert pressure.allowed == 2
+    pressure = AimdLimiter()
+    pressure.observe(SHORT, 0.0, 8, 10.0)
+    pressure.observe(SHORT, 0.0, 8, 11.9)
+    assert pressure.limit == 4
+    pressure.observe(SHORT, 0.0, 8, 12.0)
+    assert pressure.limit == 2
 
 
 def test_a_measurement_that_changes_nothing_delays_nothing() -> None:
-    pressure = Pressure()
-    pressure.measured(PLENTY, 0.0, 8, 10.0)
-    pressure.measured(SHORT, 0.0, 8, 10.1)
-    assert pressure.allowed == 4
+    pressure = AimdLimiter()
+    pressure.observe(PLENTY, 0.0, 8, 10.0)
+    pressure.observe(SHORT, 0.0, 8, 10.1)
+    assert pressure.limit == 4
 
 
 def test_a_pool_that_has_become_smaller_meanwhile_is_halved_by_what_it_is_now() -> None:
-    pressure = Pressure()
-    pressure.measured(SHORT, 0.0, 12, 0.0)
-    pressure.measured(SHORT, 0.0, 2, 2.0)
-    assert pressure.allowed == 1
+    pressure = AimdLimiter()
+    pressure.observe(SHORT, 0.0, 12, 0.0)
+    pressure.observe(SHORT, 0.0, 2, 2.0)
+    assert pressure.limit == 1
 
 
 def test_a_pool_of_one_has_nothing_to_give() -> None:
-    pressure = Pressure()
-    pressure.measured(SHORT, 0.9, 1, 0.0)
-    assert pressure.allowed is None
+    pressure = AimdLimiter()
+    pressure.observe(SHORT, 0.9, 1, 0.0)
+    assert pressure.limit is None

@@ -99,18 +99,18 @@ def test_after_the_cool_down_nothing_that_looks_like_it_is_hashed_any_more() -> 
 
 def test_content_that_did_no_harm_is_forgotten() -> None:
     quarantine = struck(2)
-    quarantine.absolve(spec_of(), b"bad")
+    quarantine.clear(spec_of(), b"bad")
     assert (len(quarantine), quarantine.suspects(spec_of(), 0.0)) == (0, False)
-    quarantine.absolve(spec_of(), b"never seen")
+    quarantine.clear(spec_of(), b"never seen")
 
 
 def test_a_look_is_suspect_for_as_long_as_one_content_of_it_is() -> None:
     quarantine = struck(2)
     quarantine.strike(spec_of(), b"worse", 0.0)
     assert len(quarantine) == 2
-    quarantine.absolve(spec_of(), b"bad")
+    quarantine.clear(spec_of(), b"bad")
     assert quarantine.suspects(spec_of(), 0.0)
-    quarantine.absolve(spec_of(), b"worse")
+    quarantine.clear(spec_of(), b"worse")
     assert not quarantine.suspects(spec_of(), 0.0)
 
 
@@ -128,5 +128,5 @@ def test_what_is_remembered_is_bounded_and_who_did_harm_longest_ago_is_forgotten
 
 
 def test_without_a_number_nothing_is_watched() -> None:
-    assert not Quarantine(None, COOL_DOWN_S).watches
-    assert Quarantine(1, COOL_DOWN_S).watches
+    assert not Quarantine(None, COOL_DOWN_S).enabled
+    assert Quarantine(1, COOL_DOWN_S).enabled

@@ -23,8 +23,8 @@ def queue_of(*entries: tuple[int, float | None]) -> TaskQueue:
 
 
 def popped(queue: TaskQueue) -> TaskRecord:
-    task = queue.order.first()
-    queue.take(task)
+    task = queue.policy.first()
+    queue.start(task)
     return task
 
 
@@ -39,7 +39,7 @@ def test_of_tasks_that_cost_the_same_the_one_that_was_submitted_first_is_first()
 def test_an_empty_queue_is_false_and_has_nothing_to_wait_for() -> None:
     queue = TaskQueue()
     assert not queue
-    assert queue.earliest == inf
+    assert queue.next_deadline == inf
     assert queue.expired(1e9) == []
     with pytest.raises(KeyError):
         popped(queue)
@@ -47,7 +47,7 @@ def test_an_empty_queue_is_false_and_has_nothing_to_wait_for() -> None:
 
 def test_a_task_that_was_next_already_goes_to_the_front() -> None:
     queue = queue_of((1, None), (2, None))
-    queue.push_front(task(9))
+    queue.requeue_first(task(9))
     assert drained(queue) == [9, 1, 2]
 
 
@@ -60,10 +60,10 @@ def test_removing_takes_that_task_out_and_no_other() -> None:
 
 def test_those_whose_time_has_come_are_taken_out_earliest_first() -> None:
     queue = queue_of((1, 5.0), (2, None), (3, 2.0), (4, 7.0))
-    assert queue.earliest == 2.0
+    assert queue.next_deadline == 2.0
     assert queue.expired(1.9) == []
     assert [task.task_id for task in queue.expired(5.0)] == [3, 1]
-    assert queue.earliest == 7.0
+    assert queue.next_deadline == 7.0
     assert drained(queue) == [2, 4]
 
 
@@ -72,7 +72,7 @@ def test_a_task_that_left_does_not_expire() -> None:
     popped(queue)
     queue.remove(2)
     assert queue.expired(6.0) == []
-    assert queue.earliest == inf
+    assert queue.next_deadline == inf
 
 
 def deadlines_kept(queue: TaskQueue) -> int:
@@ -101,17 +101,17 @@ def test_the_deadlines_of_tasks_that_were_dispatched_do_not_pile_up() -> None:
 
 def test_tasks_for_a_fresh_worker_wait_apart_in_their_order() -> None:
     queue = queue_of((1, None))
-    assert (bool(queue.for_fresh), bool(queue.for_any)) == (False, True)
+    assert (bool(queue.waiting_for_unused_worker), bool(queue.waiting)) == (False, True)
     for task_id in (3, 2):
-        queue.push_for_fresh(task(task_id))
-    assert (bool(queue.for_fresh), bool(queue.for_any), len(queue)) == (True, True, 3)
-    assert [queue.pop_for_fresh().task_id, queue.pop_for_fresh().task_id] == [3, 2]
-    assert (bool(queue.for_fresh), bool(queue.for_any)) == (False, True)
+        queue.push_for_unused_worker(task(task_id))
+    assert (bool(queue.waiting_for_unused_worker), bool(queue.waiting), len(queue)) == (True, True, 3)
+    assert [queue.pop_for_unused_worker().task_id, queue.pop_for_unused_worker().task_id] == [3, 2]
+    assert (bool(queue.waiting_for_unused_worker), bool(queue.waiting)) == (False, True)
 
 
 def test_a_task_for_a_fresh_worker_can_be_taken_out() -> None:
     queue = TaskQueue()
-    queue.push_for_fresh(task(7))
+    queue.push_for_unused_worker(task(7))
     queue.remove(7)
     assert not queue
 
@@ -119,19 +119,19 @@ def test_a_task_for_a_fresh_worker_can_be_taken_out() -> None:
 def test_all_can_be_taken_or_only_those_for_a_fresh_worker() -> None:
     queue = queue_of((1, 5.0), (2, None))
     for task_id in (3, 4):
-        queue.push_for_fresh(task(task_id))
-    assert [task.task_id for task in queue.pop_all_for_fresh()] == [3, 4]
+        queue.push_for_unused_worker(task(task_id))
+    assert [task.task_id for task in queue.pop_all_for_unused_worker()] == [3, 4]
     assert len(queue) == 2
-    queue.push_for_fresh(task(5))
+    queue.push_for_unused_worker(task(5))
     assert [task.task_id for task in queue.pop_all()] == [5, 1, 2]
-    assert (len(queue), queue.earliest) == (0, inf)
+    assert (len(queue), queue.next_deadline) == (0, inf)
 
 
 def test_a_task_that_was_sent_in_time_and_comes_back_has_kept_its_deadline() -> None:
     queue = queue_of((1, 5.0))
     first = popped(queue)
     first.dispatches += 1
-    queue.push_front(first)
+    queue.requeue_first(first)
     assert queue.expired(6.0) == []
     assert popped(queue) is first
 
@@ -139,15 +139,15 @@ def test_a_task_that_was_sent_in_time_and_comes_back_has_kept_its_deadline() -> 
 def test_when_all_have_left_nobody_wakes_for_their_deadlines() -> None:
     queue = queue_of((1, 5.0), (2, 6.0))
     drained(queue)
-    assert queue.earliest == inf
+    assert queue.next_deadline == inf
     queue = queue_of((1, 5.0), (2, 6.0))
     queue.remove(2)
     assert [task.task_id for task in queue.expired(5.0)] == [1]
-    assert queue.earliest == inf
+    assert queue.next_deadline == inf
 
 
 def test_nobody_is_woken_for_the_deadline_of_a_task_that_has_left() -> None:
     queue = queue_of((1, 5.0))
     popped(queue)
     queue.push(task(2), 9.0)
-    assert queue.earliest == 9.0
+    assert queue.next_deadline == 9.0

@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from offloop.core.scheduling.ranked_tasks import Ranking
+from offloop.core.scheduling.ranked_tasks import RankedTasks
 
 
 def test_the_lowest_rank_is_first_and_of_equal_ranks_the_lower_number() -> None:
-    ranking = Ranking()
+    ranking = RankedTasks()
     for rank, task_id in ((2.0, 1), (1.0, 9), (1.0, 3), (-1.0, 5)):
         ranking.add(rank, task_id, 0.5)
     assert list(ranking) == [5, 3, 9, 1]
@@ -18,20 +18,20 @@ def test_the_lowest_rank_is_first_and_of_equal_ranks_the_lower_number() -> None:
 
 
 def test_what_is_ahead_is_the_cost_of_all_lower_ranks_and_of_no_equal_one() -> None:
-    ranking = Ranking()
+    ranking = RankedTasks()
     for task_id, rank in enumerate((1.0, 2.0, 2.0, 3.0)):
         ranking.add(rank, task_id, rank)
     assert [ranking.ahead_s(rank) for rank in (0.0, 1.0, 2.0, 2.5, 3.0, 9.0)] == [0, 0, 1, 5, 5, 8]
 
 
 def test_nothing_is_ahead_of_anybody_in_an_empty_one() -> None:
-    assert (Ranking().ahead_s(1.0), Ranking().cost_s, len(Ranking())) == (0.0, 0, 0)
+    assert (RankedTasks().ahead_s(1.0), RankedTasks().cost_s, len(RankedTasks())) == (0.0, 0, 0)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_however_many_come_and_go_it_is_a_sorted_list(seed: int) -> None:
     chance = random.Random(seed)
-    ranking = Ranking()
+    ranking = RankedTasks()
     entries: list[tuple[float, int, float]] = []
     for task_id in range(5000):
         entry = (float(chance.randrange(300)), task_id, float(chance.randrange(9)))

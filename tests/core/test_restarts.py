@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from offloop.core.workers.restart_policy import Breaker, RestartPolicy
+from offloop.core.workers.restart_policy import CircuitBreaker, RestartPolicy
 
 PERIOD_S = 10.0
 LONG = 1000.0  # more than any pause, cool-down or probation
@@ -23,7 +23,7 @@ def opened(intensity: int = 0) -> RestartPolicy:
     policy = policy_of(intensity)
     for _ in range(intensity + 1):
         policy.crashed(0.0, accepted=True)
-    assert policy.breaker is Breaker.OPEN
+    assert policy.breaker is CircuitBreaker.OPEN
     return policy
 
 
@@ -34,7 +34,7 @@ def half_open(*, ready: bool = False) -> tuple[RestartPolicy, float]:
     assert policy.may_start(PROBE, now)
     if ready:
         policy.became_ready(PROBE, now)
-    assert policy.breaker is Breaker.HALF_OPEN
+    assert policy.breaker is CircuitBreaker.HALF_OPEN
     return policy, now
 
 
@@ -50,7 +50,7 @@ def cooled_down() -> tuple[RestartPolicy, float]:
     """Half-open, and nobody is on probation."""
     policy = opened()
     now = policy.wake_at
-    policy.notice(now)
+    policy.advance(now)
     return policy, now
 
 
@@ -78,26 +78,26 @@ EVENTS: dict[str, Callable[[RestartPolicy, float], object]] = {
     "another is ready": lambda policy, now: policy.became_ready(OTHER, now),
     "the probe answers": lambda policy, _: policy.accepted(PROBE),
     "another answers": lambda policy, _: policy.accepted(OTHER),
-    "the probe leaves": lambda policy, now: policy.left(PROBE, now),
-    "another leaves": lambda policy, now: policy.left(OTHER, now),
+    "the probe leaves": lambda policy, now: policy.on_worker_removed(PROBE, now),
+    "another leaves": lambda policy, now: policy.on_worker_removed(OTHER, now),
     "a start is asked for": lambda policy, now: policy.may_start(OTHER, now),
-    "time passes": lambda policy, now: policy.notice(now),
-    "a long time passes": lambda policy, now: policy.notice(now + LONG),
+    "time passes": lambda policy, now: policy.advance(now),
+    "a long time passes": lambda policy, now: policy.advance(now + LONG),
 }
-MOVES: dict[tuple[str, str], Breaker] = {
-    ("open", "a long time passes"): Breaker.HALF_OPEN,
+MOVES: dict[tuple[str, str], CircuitBreaker] = {
+    ("open", "a long time passes"): CircuitBreaker.HALF_OPEN,
     **{
-        (state, crash): Breaker.OPEN
+        (state, crash): CircuitBreaker.OPEN
         for state in STATES
         if state.startswith("half-open")
         for crash in ("the probe crashes", "an older worker crashes")
     },
-    ("half-open, the probe starts", "the probe dies at its start"): Breaker.OPEN,
-    ("half-open, the probe is ready", "the probe dies at its start"): Breaker.OPEN,
-    ("half-open, the probe starts", "the probe answers"): Breaker.CLOSED,
-    ("half-open, the probe is ready", "the probe answers"): Breaker.CLOSED,
-    ("half-open, the probe is ready", "a long time passes"): Breaker.CLOSED,
-    ("half-open, nobody on probation", "a long time passes"): Breaker.CLOSED,
+    ("half-open, the probe starts", "the probe dies at its start"): CircuitBreaker.OPEN,
+    ("half-open, the probe is ready", "the probe dies at its start"): CircuitBreaker.OPEN,
+    ("half-open, the probe starts", "the probe answers"): CircuitBreaker.CLOSED,
+    ("half-open, the probe is ready", "the probe answers"): CircuitBreaker.CLOSED,
+    ("half-open, the probe is ready", "a long time passes"): CircuitBreaker.CLOSED,
+    ("half-open, nobody on probation", "a long time passes"): CircuitBreaker.CLOSED,
 }
 """What moves the breaker; every other event leaves it where it is."""
 
@@ -116,8 +116,8 @@ def test_every_event_in_every_state_moves_the_breaker_as_listed(state: str, even
 def test_from_every_state_a_start_is_allowed_in_bounded_time(state: str, event: str) -> None:
     policy, now = STATES[state]()
     EVENTS[event](policy, now)
-    policy.left(PROBE, now)
-    policy.left(OTHER, now)
+    policy.on_worker_removed(PROBE, now)
+    policy.on_worker_removed(OTHER, now)
     assert policy.may_start(2, now) or policy.may_start(2, now + 1.2 * 30.0)
 
 
@@ -128,14 +128,14 @@ def test_as_many_crashes_as_the_intensity_are_borne_and_one_more_opens_the_break
     policy = policy_of(intensity=3)
     for n in range(3):
         policy.crashed(float(n), accepted=True)
-        assert policy.breaker is Breaker.CLOSED
+        assert policy.breaker is CircuitBreaker.CLOSED
     policy.crashed(3.0, accepted=True)
-    assert policy.breaker is Breaker.OPEN
+    assert policy.breaker is CircuitBreaker.OPEN
     assert policy.crashes == 4
 
 
-@pytest.mark.parametrize(("at", "breaker"), [(PERIOD_S, Breaker.OPEN), (PERIOD_S + 0.01, Breaker.CLOSED)])
-def test_a_crash_counts_for_as_long_as_the_period(at: float, breaker: Breaker) -> None:
+@pytest.mark.parametrize(("at", "breaker"), [(PERIOD_S, CircuitBreaker.OPEN), (PERIOD_S + 0.01, CircuitBreaker.CLOSED)])
+def test_a_crash_counts_for_as_long_as_the_period(at: float, breaker: CircuitBreaker) -> None:
     policy = policy_of(intensity=1)
     policy.crashed(0.0, accepted=True)
     policy.crashed(at, accepted=True)
@@ -146,7 +146,7 @@ def test_start_up_deaths_are_no_crashes() -> None:
     policy = policy_of(intensity=0)
     for _ in range(20):
         policy.died_at_start(0, 0.0)
-    assert (policy.breaker, policy.crashes, policy.start_deaths) == (Breaker.CLOSED, 0, 20)
+    assert (policy.breaker, policy.crashes, policy.start_deaths) == (CircuitBreaker.CLOSED, 0, 20)
 
 
 def test_crashes_from_before_the_breaker_closed_are_forgotten() -> None:
@@ -156,7 +156,7 @@ def test_crashes_from_before_the_breaker_closed_are_forgotten() -> None:
     policy.became_ready(PROBE, now)
     policy.accepted(PROBE)
     policy.crashed(now, accepted=True)
-    assert policy.breaker is Breaker.CLOSED
+    assert policy.breaker is CircuitBreaker.CLOSED
 
 
 # Open
@@ -211,8 +211,8 @@ def test_only_one_is_started_on_probation_and_the_others_wait_for_it() -> None:
 
 def test_a_probe_that_leaves_makes_room_for_the_next_one() -> None:
     policy, now = half_open(ready=True)
-    policy.left(PROBE, now)
-    assert policy.breaker is Breaker.HALF_OPEN
+    policy.on_worker_removed(PROBE, now)
+    assert policy.breaker is CircuitBreaker.HALF_OPEN
     assert policy.may_start(OTHER, now)
     assert not policy.may_start(2, now)
 
@@ -222,7 +222,7 @@ def test_a_probe_that_has_nothing_to_do_has_passed_after_the_period() -> None:
     assert policy.wake_at == now + PERIOD_S
     assert not policy.may_start(OTHER, now + PERIOD_S - 0.01)
     assert policy.may_start(OTHER, now + PERIOD_S)
-    assert policy.breaker is Breaker.CLOSED
+    assert policy.breaker is CircuitBreaker.CLOSED
 
 
 def test_however_long_the_period_a_probation_ends() -> None:
@@ -236,8 +236,8 @@ def test_however_long_the_period_a_probation_ends() -> None:
 
 def test_a_probe_that_is_not_ready_yet_has_not_passed_however_long_it_takes() -> None:
     policy, now = half_open()
-    policy.notice(now + LONG)
-    assert policy.breaker is Breaker.HALF_OPEN
+    policy.advance(now + LONG)
+    assert policy.breaker is CircuitBreaker.HALF_OPEN
     assert not policy.may_start(OTHER, now + LONG)
 
 
@@ -247,14 +247,14 @@ def test_a_crash_after_the_probation_is_the_first_of_a_new_count() -> None:
     policy.may_start(PROBE, now)
     policy.became_ready(PROBE, now)
     policy.crashed(now + LONG, accepted=True)
-    assert policy.breaker is Breaker.CLOSED
+    assert policy.breaker is CircuitBreaker.CLOSED
 
 
 def test_a_probe_that_was_overtaken_by_another_crash_is_none_any_more() -> None:
     policy, now = half_open(ready=True)
     policy.crashed(now, accepted=True)
     policy.accepted(PROBE)
-    assert policy.breaker is Breaker.OPEN
+    assert policy.breaker is CircuitBreaker.OPEN
 
 
 # Pauses

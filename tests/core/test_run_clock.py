@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from offloop.core.model.task import TaskRecord
-from offloop.core.model.worker_slot import Slot
+from offloop.core.model.worker_slot import WorkerSlot
 from offloop.core.model.worker_state import WorkerEvent
-from offloop.core.telemetry.event_log import Journal
+from offloop.core.telemetry.event_log import EventLog
 from offloop.core.workers.run_clock import RunClock
-from offloop.core.workers.worker_table import Crew
+from offloop.core.workers.worker_table import WorkerTable
 
 from .pool_script import PoolScript
 
 
-def busy(timer: float | None) -> tuple[RunClock, Slot, TaskRecord]:
+def busy(timer: float | None) -> tuple[RunClock, WorkerSlot, TaskRecord]:
     """A slot of a pool of one, whose task must have ended by then."""
     pool = PoolScript().opened()
     pool.run(1, timeout_s=timer)
@@ -23,31 +23,31 @@ def busy(timer: float | None) -> tuple[RunClock, Slot, TaskRecord]:
 
 def test_the_time_that_was_left_is_left_afterwards() -> None:
     clock, slot, task = busy(5.0)
-    clock.stop(slot, task, 2.0)
+    clock.pause(slot, task, 2.0)
     assert slot.timer is None
-    clock.go_on(slot, 12.0)
+    clock.resume(slot, 12.0)
     assert (slot.timer, task.memory_wait_s) == (15.0, 10.0)
 
 
 def test_a_task_without_a_limit_gets_none() -> None:
     clock, slot, task = busy(None)
-    clock.stop(slot, task, 2.0)
-    clock.go_on(slot, 12.0)
+    clock.pause(slot, task, 2.0)
+    clock.resume(slot, 12.0)
     assert (slot.timer, task.memory_wait_s) == (None, 10.0)
 
 
 def test_a_task_that_is_told_to_stop_keeps_its_grace() -> None:
     clock, slot, task = busy(5.0)
-    clock.stop(slot, task, 2.0)
+    clock.pause(slot, task, 2.0)
     clock.end_wait(task, 3.0)
-    slot.life.apply(WorkerEvent.CANCEL_REQUESTED)
+    slot.state_machine.apply(WorkerEvent.CANCEL_REQUESTED)
     slot.timer = 4.0
-    clock.go_on(slot, 3.5)
+    clock.resume(slot, 3.5)
     assert (slot.timer, task.memory_wait_s) == (4.0, 1.0)
 
 
 def test_a_slot_without_a_task_has_no_clock_to_go_on() -> None:
-    crew = Crew(1, Journal())
+    crew = WorkerTable(1, EventLog())
     slot = crew.add()
-    RunClock(crew).go_on(slot, 1.0)
+    RunClock(crew).resume(slot, 1.0)
     assert slot.timer is None

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from offloop.core.memory.stall_limit import MEMORY_WAIT_S, Stall
+from offloop.core.memory.stall_limit import MEMORY_WAIT_S, StallLimit
 
 
 def test_a_wait_ends_after_the_limit() -> None:
-    assert Stall().ends_at(5.0, 0.0) == 5.0 + MEMORY_WAIT_S
+    assert StallLimit().ends_at(5.0, 0.0) == 5.0 + MEMORY_WAIT_S
 
 
 def test_memory_that_comes_back_starts_the_limit_anew() -> None:
-    stall = Stall()
+    stall = StallLimit()
     stall.memory_moved(9.0)
     assert stall.ends_at(5.0, 0.0) == 9.0 + MEMORY_WAIT_S
 
 
 def test_once_given_up_tasks_that_were_submitted_before_do_not_wait_as_long_again() -> None:
-    stall = Stall()
-    stall.gave_up(40.0)
+    stall = StallLimit()
+    stall.request_failed(40.0)
     assert stall.ends_at(41.0, 39.0) < 41.0
     assert stall.ends_at(41.0, 41.0) == 41.0 + MEMORY_WAIT_S, "one that came later has the whole limit"
     stall.memory_moved(42.0)
@@ -25,7 +25,7 @@ def test_once_given_up_tasks_that_were_submitted_before_do_not_wait_as_long_agai
 
 
 def test_the_limit_does_not_run_while_the_pools_own_tasks_may_give_memory_back() -> None:
-    stall = Stall()
+    stall = StallLimit()
     stall.note_help(5.0, pool_can_help=True)
     stall.note_help(50.0, pool_can_help=False)
     assert stall.ends_at(5.0, 0.0) == 50.0 + MEMORY_WAIT_S

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from offloop.core.memory.arena import INBOX_ID, Arena
-from offloop.core.memory.broker import Supply, worker_lease
+from offloop.core.memory.broker import MemoryBroker, worker_lease
 from offloop.core.memory.budget import Budget
 from offloop.core.memory.input_queue import caller_lease
 from offloop.core.model.admission_mode import AdmissionMode
 from offloop.core.model.blocks import Block, Holder, Lease, Reservation
-from offloop.core.model.commands import Command, FetchPages, ProvideInput, RefuseInput, Send
+from offloop.core.model.commands import Command, ReservePages, ProvideInput, RefuseInput, Send
 from offloop.core.model.task import TaskRecord
 from offloop.errors import MemoryLimitExceeded
 from offloop.wire.handles import OUTBOX, Handle
@@ -27,11 +27,11 @@ class Scene:
     def __init__(self) -> None:
         self.arena = Arena(10 * P, 8 * P)
         self.arena.add_segment(OUTBOX_ID, 11 * P, keep=P)
-        self.supply = Supply(self.arena, Budget(self.arena, None, AdmissionMode.OFF))
+        self.supply = MemoryBroker(self.arena, Budget(self.arena, None, AdmissionMode.OFF))
         self.running = 99  # tasks that workers have: enough for one of them to go on
 
     def serve(self) -> list[Command]:
-        return self.supply.serve(self.running, 0) + self.supply.refuse(self.running, 0)
+        return self.supply.allocate_waiting(self.running, 0) + self.supply.refuse(self.running, 0)
 
     def hold(self, npages: int, segment_id: int = INBOX_ID) -> Block:
         """Somebody holds so much; its pages are there."""
@@ -58,7 +58,7 @@ class Scene:
         return self.serve()
 
     def need(self, task: TaskRecord, npages: float) -> list[Command]:
-        return self.supply.request_grant(SLOT, OUTBOX_ID, task, int(npages * P)) + self.serve()
+        return self.supply.request_output(SLOT, OUTBOX_ID, task, int(npages * P)) + self.serve()
 
     def reserved(self, reservation: Reservation) -> list[Command]:
         return self.supply.pages_reserved(reservation) + self.serve()
@@ -71,8 +71,8 @@ class Scene:
         """The system has no pages, however often it is asked; what is left once nobody asks any more."""
         answers: list[Command] = []
         for _ in range(10):
-            answers += [command for command in commands if not isinstance(command, FetchPages)]
-            wanted = [command.reservation for command in commands if isinstance(command, FetchPages)]
+            answers += [command for command in commands if not isinstance(command, ReservePages)]
+            wanted = [command.reservation for command in commands if isinstance(command, ReservePages)]
             if not wanted:
                 return answers
             commands = [command for reservation in wanted for command in self.refused(reservation, free_bytes)]
@@ -80,7 +80,7 @@ class Scene:
 
 
 def fetch(commands: list[Command]) -> Reservation:
-    assert [type(command) for command in commands] == [FetchPages]
+    assert [type(command) for command in commands] == [ReservePages]
     command: Any = commands[0]
     return command.reservation
 
@@ -98,7 +98,7 @@ def test_an_input_whose_pages_are_there_is_provided_at_once() -> None:
 def test_an_input_is_provided_when_its_pages_have_come() -> None:
     scene = Scene()
     reservation = fetch(scene.ask(1, 2 * P))
-    assert not scene.supply.anyone_waits
+    assert not scene.supply.has_waiters
     assert scene.reserved(reservation) == [ProvideInput(1, reservation.block)]
     assert reservation.block.leases == {caller_lease(reservation.block)}
 
@@ -108,10 +108,10 @@ def test_inputs_are_served_strictly_in_order() -> None:
     held = scene.hold(6)
     assert scene.ask(1, 4 * P) == []
     assert scene.ask(2, P) == [], "a small one does not overtake a large one"
-    assert scene.supply.anyone_waits
+    assert scene.supply.has_waiters
     commands = scene.let_go(held)
     assert [getattr(command, "input_id", None) for command in commands] == [1, 2]
-    assert not scene.supply.anyone_waits
+    assert not scene.supply.has_waiters
 
 
 def test_an_input_that_can_never_be_is_refused_with_both_numbers() -> None:
@@ -122,7 +122,7 @@ def test_an_input_that_can_never_be_is_refused_with_both_numbers() -> None:
     assert isinstance(error, MemoryLimitExceeded)
     assert (refusal.input_id, error.asked_bytes, error.limit_bytes) == (1, 8 * P + 1, 8 * P)
     assert "inbox" in str(error)
-    assert not scene.supply.anyone_waits
+    assert not scene.supply.has_waiters
 
 
 def test_the_largest_input_that_can_be_is_served() -> None:
@@ -135,7 +135,7 @@ def test_an_input_that_nobody_wants_any_more_makes_way() -> None:
     held = scene.hold(6)
     scene.ask(1, 4 * P)
     scene.ask(2, 2 * P)
-    assert [type(command) for command in scene.abandon(1)] == [FetchPages]
+    assert [type(command) for command in scene.abandon(1)] == [ReservePages]
     assert held.nbytes == 6 * P
 
 
@@ -159,24 +159,24 @@ def test_a_grant_whose_pages_are_there_is_sent_at_once() -> None:
     (block,) = task.granted
     assert commands == [Send(SLOT, Grant(7, Handle(OUTBOX, block.offset, 2 * P - 1, block.generation)))]
     assert block.leases == {worker_lease(task)}
-    assert task.needed_bytes is None
+    assert task.requested_bytes is None
 
 
 def test_a_grant_is_sent_when_its_pages_have_come() -> None:
     scene, task = Scene(), TaskRecord(7, 0.0)
     reservation = fetch(scene.need(task, 2))
-    assert task.needed_bytes == 2 * P
+    assert task.requested_bytes == 2 * P
     (command,) = scene.reserved(reservation)
     assert command == Send(SLOT, Grant(7, Handle(OUTBOX, P, 2 * P, reservation.block.generation)))
-    assert task.needed_bytes is None
+    assert task.requested_bytes is None
 
 
 def test_a_grant_beyond_the_limit_is_refused_at_once_with_both_numbers() -> None:
     scene, task = Scene(), TaskRecord(7, 0.0)
     assert scene.need(task, 11) == [Send(SLOT, Grant(7, None))]
-    assert task.refused is not None
-    assert (task.refused.asked_bytes, task.refused.limit_bytes) == (11 * P, 10 * P)
-    assert task.needed_bytes is None
+    assert task.grant_error is not None
+    assert (task.grant_error.asked_bytes, task.grant_error.limit_bytes) == (11 * P, 10 * P)
+    assert task.requested_bytes is None
 
 
 def test_running_tasks_come_before_new_sources() -> None:
@@ -185,7 +185,7 @@ def test_running_tasks_come_before_new_sources() -> None:
     scene.ask(1, P)
     assert scene.need(task, 3) == []
     kinds = [type(command) for command in scene.let_go(held)]
-    assert kinds == [FetchPages, FetchPages]
+    assert kinds == [ReservePages, ReservePages]
     assert [block.nbytes for block in task.granted] == [3 * P]
 
 
@@ -193,22 +193,22 @@ def test_a_small_need_may_be_met_while_a_large_one_waits() -> None:
     scene, large, small = Scene(), TaskRecord(7, 0.0), TaskRecord(8, 0.0)
     scene.hold(8)
     assert scene.need(large, 5) == []
-    assert [type(command) for command in scene.need(small, 2)] == [FetchPages]
+    assert [type(command) for command in scene.need(small, 2)] == [ReservePages]
 
 
 def test_a_task_that_has_ended_waits_for_nothing() -> None:
     scene, task = Scene(), TaskRecord(7, 0.0)
     held = scene.hold(8)
     scene.need(task, 5)
-    scene.supply.withdraw(task)
-    assert not scene.supply.anyone_waits
+    scene.supply.cancel_output_request(task)
+    assert not scene.supply.has_waiters
     assert scene.let_go(held) == []
 
 
 def test_a_task_that_ended_while_its_pages_were_fetched_is_sent_nothing() -> None:
     scene, task = Scene(), TaskRecord(7, 0.0)
     reservation = fetch(scene.need(task, 2))
-    scene.supply.withdraw(task)
+    scene.supply.cancel_output_request(task)
     task.granted.clear()
     scene.arena.release(reservation.block, worker_lease(task))
     assert scene.reserved(reservation) == []
@@ -219,8 +219,8 @@ def test_a_grant_that_the_system_has_no_pages_for_is_refused_with_what_was_asked
     scene, task = Scene(), TaskRecord(7, 0.0)
     scene.running = 1
     assert scene.starved(scene.need(task, 2 + 1 / P), 5) == [Send(SLOT, Grant(7, None))]
-    assert task.refused is not None
-    assert (task.refused.asked_bytes, task.refused.limit_bytes) == (2 * P + 1, 5)
+    assert task.grant_error is not None
+    assert (task.grant_error.asked_bytes, task.grant_error.limit_bytes) == (2 * P + 1, 5)
     assert (task.granted, scene.arena.used_bytes, scene.arena.reserved_bytes) == ([], 0, 0)
 
 
@@ -228,7 +228,7 @@ def test_a_grant_that_the_system_has_no_pages_for_waits_while_another_task_goes_
     scene, task = Scene(), TaskRecord(7, 0.0)
     held = scene.hold(2)
     assert scene.starved(scene.need(task, 2)) == []
-    assert task.needed_bytes == 2 * P
+    assert task.requested_bytes == 2 * P
     assert fetch(scene.let_go(held)).block.nbytes == 2 * P
 
 
@@ -236,7 +236,7 @@ def test_a_source_that_the_system_has_no_pages_for_waits_for_a_block_of_ours() -
     scene = Scene()
     held = scene.hold(2)
     assert scene.starved(scene.ask(1, 4 * P)) == []
-    assert scene.supply.anyone_waits
+    assert scene.supply.has_waiters
     again = fetch(scene.let_go(held))
     assert scene.reserved(again) == [ProvideInput(1, again.block)]
 
@@ -257,14 +257,14 @@ def test_a_source_that_the_system_has_no_pages_for_is_refused_when_nothing_will_
     error: Any = refusal.error
     assert (error.asked_bytes, error.limit_bytes) == (3 * P + 1, P)
     assert "/dev/shm" in str(error)
-    assert (scene.arena.used_bytes, scene.supply.anyone_waits) == (0, False)
+    assert (scene.arena.used_bytes, scene.supply.has_waiters) == (0, False)
 
 
 def test_two_sources_that_were_refused_pages_both_hear_of_it_in_their_order() -> None:
     scene = Scene()
     answers = scene.starved(scene.ask(1, 2 * P) + scene.ask(2, 2 * P))
     assert [command.input_id for command in answers if isinstance(command, RefuseInput)] == [1, 2]
-    assert not scene.supply.anyone_waits
+    assert not scene.supply.has_waiters
 
 
 def test_a_refused_reservation_that_nobody_wants_makes_way() -> None:
@@ -272,7 +272,7 @@ def test_a_refused_reservation_that_nobody_wants_makes_way() -> None:
     first = fetch(scene.ask(1, 7 * P))
     assert scene.ask(2, 7 * P) == []
     scene.abandon(1)
-    assert [type(command) for command in scene.refused(first, PLENTY)] == [FetchPages]
+    assert [type(command) for command in scene.refused(first, PLENTY)] == [ReservePages]
 
 
 def test_when_the_pool_closes_all_that_wait_are_told() -> None:
@@ -287,9 +287,9 @@ def test_when_the_pool_closes_all_that_wait_are_told() -> None:
 
 def test_standing_memory_is_cut_from_pages_that_are_there_or_not_at_all() -> None:
     scene = Scene()
-    assert scene.supply.maybe_grant_standing(OUTBOX_ID, 2 * P) is None
+    assert scene.supply.try_preallocate(OUTBOX_ID, 2 * P) is None
     scene.warm(2, OUTBOX_ID)
-    block = scene.supply.maybe_grant_standing(OUTBOX_ID, 2 * P)
+    block = scene.supply.try_preallocate(OUTBOX_ID, 2 * P)
     assert block is not None
     assert block.leases == {Lease(Holder.STANDING, OUTBOX_ID)}
 
@@ -297,65 +297,65 @@ def test_standing_memory_is_cut_from_pages_that_are_there_or_not_at_all() -> Non
 def test_standing_memory_never_takes_what_sources_may_need() -> None:
     scene = Scene()
     scene.warm(6, OUTBOX_ID)
-    assert scene.supply.maybe_grant_standing(OUTBOX_ID, 2 * P) is not None
-    assert scene.supply.maybe_grant_standing(OUTBOX_ID, 2 * P) is None
+    assert scene.supply.try_preallocate(OUTBOX_ID, 2 * P) is not None
+    assert scene.supply.try_preallocate(OUTBOX_ID, 2 * P) is None
     assert fetch(scene.ask(1, 8 * P)).block.nbytes == 8 * P
 
 
 def test_priming_fetches_pages_that_nobody_holds_afterwards() -> None:
     scene = Scene()
-    reservation = fetch(scene.supply.prime(OUTBOX_ID, 2 * P))
+    reservation = fetch(scene.supply.prefetch(OUTBOX_ID, 2 * P))
     assert scene.reserved(reservation) == []
     assert (scene.arena.used_bytes, scene.arena.reserved_bytes) == (0, 2 * P)
-    assert scene.supply.prime(OUTBOX_ID, 2 * P) == [], "they are there already"
+    assert scene.supply.prefetch(OUTBOX_ID, 2 * P) == [], "they are there already"
 
 
 def test_priming_is_left_out_where_there_is_no_room() -> None:
     scene = Scene()
     scene.hold(8)
     scene.hold(2, OUTBOX_ID)
-    assert scene.supply.prime(OUTBOX_ID, P) == []
+    assert scene.supply.prefetch(OUTBOX_ID, P) == []
 
 
 def test_those_who_wait_get_what_a_refused_priming_leaves() -> None:
     scene = Scene()
-    reservation = fetch(scene.supply.prime(OUTBOX_ID, 2 * P))
+    reservation = fetch(scene.supply.prefetch(OUTBOX_ID, 2 * P))
     scene.refused(reservation, PLENTY)
     assert (scene.arena.used_bytes, scene.arena.reserved_bytes) == (0, 0)
 
 
 def test_a_refused_priming_is_not_tried_again_until_the_outbox_has_got_pages_otherwise() -> None:
     scene = Scene()
-    scene.refused(fetch(scene.supply.prime(OUTBOX_ID, P)), PLENTY)
-    assert scene.supply.prime(OUTBOX_ID, P) == []
+    scene.refused(fetch(scene.supply.prefetch(OUTBOX_ID, P)), PLENTY)
+    assert scene.supply.prefetch(OUTBOX_ID, P) == []
     task = TaskRecord(7, 0.0)
     scene.reserved(fetch(scene.need(task, 1)))
-    assert fetch(scene.supply.prime(OUTBOX_ID, P))
+    assert fetch(scene.supply.prefetch(OUTBOX_ID, P))
 
 
 def test_priming_takes_no_pages_from_anybody_and_not_what_sources_may_need() -> None:
     scene = Scene()
-    assert scene.supply.prime(OUTBOX_ID, 3 * P) == []
+    assert scene.supply.prefetch(OUTBOX_ID, 3 * P) == []
     scene.warm(8, INBOX_ID)
-    assert fetch(scene.supply.prime(OUTBOX_ID, P)).give_back == ()
+    assert fetch(scene.supply.prefetch(OUTBOX_ID, P)).to_release == ()
     assert scene.arena.unreserved_bytes == P
     scene.warm(1, OUTBOX_ID)
     scene.hold(2, OUTBOX_ID)
-    assert scene.supply.prime(OUTBOX_ID, P) == []
+    assert scene.supply.prefetch(OUTBOX_ID, P) == []
 
 
 def test_if_every_running_task_waits_and_only_they_hold_memory_the_youngest_is_refused() -> None:
     scene, old, young = Scene(), TaskRecord(7, 0.0), TaskRecord(8, 0.0)
     old.source_block = held = scene.hold(8)
-    scene.arena.take(held, Lease(Holder.TASK, 7))
+    scene.arena.acquire(held, Lease(Holder.TASK, 7))
     scene.arena.release(held, caller_lease(held))
     scene.running = 2
     assert scene.need(old, 5) == [], "the other one goes on"
     assert scene.need(young, 6) == [Send(SLOT, Grant(8, None))]
-    assert young.refused is not None
-    assert young.refused.asked_bytes == 6 * P
-    assert young.refused.limit_bytes == 2 * P, "what is left beside the rest"
-    assert old.needed_bytes == 5 * P
+    assert young.grant_error is not None
+    assert young.grant_error.asked_bytes == 6 * P
+    assert young.grant_error.limit_bytes == 2 * P, "what is left beside the rest"
+    assert old.requested_bytes == 5 * P
 
 
 def test_nobody_is_refused_while_a_caller_could_give_memory_back() -> None:

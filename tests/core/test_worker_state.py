@@ -6,45 +6,45 @@ from itertools import product
 
 import pytest
 
-from offloop.core.model.worker_state import TABLE, IllegalTransition, WorkerEvent, WorkerLife, WorkerState
+from offloop.core.model.worker_state import TABLE, IllegalTransition, WorkerEvent, WorkerStateMachine, WorkerState
 
 S, E = WorkerState, WorkerEvent
 
 LEGAL = {
     (S.STARTING, E.READY): S.IDLE,
     (S.STARTING, E.START_EXPIRED): S.FAILED,
-    (S.STARTING, E.MISBEHAVED): S.FAILED,
-    (S.STARTING, E.EXITED): S.FAILED,
+    (S.STARTING, E.PROTOCOL_VIOLATED): S.FAILED,
+    (S.STARTING, E.DISCONNECTED): S.FAILED,
     (S.STARTING, E.RETIREMENT_REQUESTED): S.RETIRING,
     (S.IDLE, E.DISPATCHED): S.BUSY,
-    (S.IDLE, E.MISBEHAVED): S.FAILED,
-    (S.IDLE, E.EXITED): S.FAILED,
+    (S.IDLE, E.PROTOCOL_VIOLATED): S.FAILED,
+    (S.IDLE, E.DISCONNECTED): S.FAILED,
     (S.IDLE, E.RETIREMENT_REQUESTED): S.RETIRING,
-    (S.BUSY, E.SETTLED): S.IDLE,
+    (S.BUSY, E.TASK_FINISHED): S.IDLE,
     (S.BUSY, E.DEADLINE_EXPIRED): S.TIMED_OUT,
     (S.BUSY, E.CANCEL_REQUESTED): S.TIMED_OUT,
-    (S.BUSY, E.MISBEHAVED): S.FAILED,
-    (S.BUSY, E.EXITED): S.FAILED,
-    (S.TIMED_OUT, E.SETTLED): S.IDLE,
+    (S.BUSY, E.PROTOCOL_VIOLATED): S.FAILED,
+    (S.BUSY, E.DISCONNECTED): S.FAILED,
+    (S.TIMED_OUT, E.TASK_FINISHED): S.IDLE,
     (S.TIMED_OUT, E.GRACE_EXPIRED): S.FAILED,
-    (S.TIMED_OUT, E.MISBEHAVED): S.FAILED,
-    (S.TIMED_OUT, E.EXITED): S.FAILED,
-    (S.FAILED, E.REAPED): S.RESTARTING,
+    (S.TIMED_OUT, E.PROTOCOL_VIOLATED): S.FAILED,
+    (S.TIMED_OUT, E.DISCONNECTED): S.FAILED,
+    (S.FAILED, E.EXITED): S.RESTARTING,
     (S.FAILED, E.ABANDONED): S.RESTARTING,
     (S.RESTARTING, E.READY): S.IDLE,
     (S.RESTARTING, E.START_EXPIRED): S.FAILED,
-    (S.RESTARTING, E.MISBEHAVED): S.FAILED,
-    (S.RESTARTING, E.EXITED): S.FAILED,
+    (S.RESTARTING, E.PROTOCOL_VIOLATED): S.FAILED,
+    (S.RESTARTING, E.DISCONNECTED): S.FAILED,
     (S.RESTARTING, E.RETIREMENT_REQUESTED): S.RETIRING,
     (S.RETIRING, E.READY): S.RETIRING,
-    (S.RETIRING, E.EXITED): S.RETIRING,
-    (S.RETIRING, E.MISBEHAVED): S.RETIRING,
+    (S.RETIRING, E.DISCONNECTED): S.RETIRING,
+    (S.RETIRING, E.PROTOCOL_VIOLATED): S.RETIRING,
     (S.RETIRING, E.GRACE_EXPIRED): S.TERMINATING,
-    (S.RETIRING, E.REAPED): S.GONE,
+    (S.RETIRING, E.EXITED): S.GONE,
     (S.TERMINATING, E.READY): S.TERMINATING,
-    (S.TERMINATING, E.EXITED): S.TERMINATING,
-    (S.TERMINATING, E.MISBEHAVED): S.TERMINATING,
-    (S.TERMINATING, E.REAPED): S.GONE,
+    (S.TERMINATING, E.DISCONNECTED): S.TERMINATING,
+    (S.TERMINATING, E.PROTOCOL_VIOLATED): S.TERMINATING,
+    (S.TERMINATING, E.EXITED): S.GONE,
     (S.TERMINATING, E.ABANDONED): S.GONE,
 }
 
@@ -53,19 +53,19 @@ ROADS: dict[WorkerState, tuple[WorkerEvent, ...]] = {
     S.IDLE: (E.READY,),
     S.BUSY: (E.READY, E.DISPATCHED),
     S.TIMED_OUT: (E.READY, E.DISPATCHED, E.DEADLINE_EXPIRED),
-    S.FAILED: (E.READY, E.EXITED),
-    S.RESTARTING: (E.READY, E.EXITED, E.REAPED),
+    S.FAILED: (E.READY, E.DISCONNECTED),
+    S.RESTARTING: (E.READY, E.DISCONNECTED, E.EXITED),
     S.RETIRING: (E.READY, E.RETIREMENT_REQUESTED),
     S.TERMINATING: (E.READY, E.RETIREMENT_REQUESTED, E.GRACE_EXPIRED),
-    S.GONE: (E.READY, E.RETIREMENT_REQUESTED, E.REAPED),
+    S.GONE: (E.READY, E.RETIREMENT_REQUESTED, E.EXITED),
 }
 
 PAIRS = [pytest.param(state, event, id=f"{state.value}-{event.value}") for state, event in product(S, E)]
 
 
-def life_in(state: WorkerState) -> WorkerLife:
+def life_in(state: WorkerState) -> WorkerStateMachine:
     """A life that came to that state by the hand-written road."""
-    life = WorkerLife()
+    life = WorkerStateMachine()
     for event in ROADS[state]:
         life.apply(event)
     return life
@@ -79,19 +79,19 @@ def test_the_hand_written_road_leads_to_each_state(state: WorkerState) -> None:
 @pytest.mark.parametrize(("state", "event"), PAIRS)
 def test_every_pair_does_what_the_hand_written_table_says(state: WorkerState, event: WorkerEvent) -> None:
     life = life_in(state)
-    story = life.story
+    story = life.recent_transitions
     successor = LEGAL.get((state, event))
     assert life.can(event) is (successor is not None)
     if successor is not None:
         assert life.apply(event) is successor
         assert life.state is successor
-        assert life.story == (*story, event.value)
+        assert life.recent_transitions == (*story, event.value)
         return
     with pytest.raises(IllegalTransition) as caught:
         life.apply(event)
-    assert (caught.value.state, caught.value.event, caught.value.story) == (state, event, story)
+    assert (caught.value.state, caught.value.event, caught.value.recent_transitions) == (state, event, story)
     assert life.state is state
-    assert life.story == story
+    assert life.recent_transitions == story
 
 
 def test_the_table_has_a_row_for_every_state_and_no_other() -> None:
@@ -128,7 +128,7 @@ def test_from_every_state_there_is_a_way_out(state: WorkerState) -> None:
 @pytest.mark.parametrize("state", [state for state in S if state not in {S.RETIRING, S.TERMINATING, S.GONE}])
 def test_only_a_worker_that_was_asked_to_leave_leaves_its_slot_empty(state: WorkerState) -> None:
     assert S.GONE not in TABLE[state].values()
-    assert TABLE[S.RETIRING][E.REAPED] is S.GONE
+    assert TABLE[S.RETIRING][E.EXITED] is S.GONE
 
 
 def test_only_a_worker_that_was_killed_can_be_given_up() -> None:
@@ -143,15 +143,15 @@ def test_an_illegal_transition_tells_the_recent_story() -> None:
 
 def test_a_life_without_a_past_says_so() -> None:
     with pytest.raises(IllegalTransition, match=r"Settled is illegal in state starting; its story: \(none\)"):
-        WorkerLife().apply(E.SETTLED)
+        WorkerStateMachine().apply(E.TASK_FINISHED)
 
 
 def test_the_story_keeps_the_last_sixteen_events_only() -> None:
     life = life_in(S.IDLE)
     for _ in range(20):
         life.apply(E.DISPATCHED)
-        life.apply(E.SETTLED)
-    assert life.story == ("Dispatched", "Settled") * 8
+        life.apply(E.TASK_FINISHED)
+    assert life.recent_transitions == ("Dispatched", "Settled") * 8
 
 
 def test_the_table_cannot_be_written_to() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from offloop.runtime.loop.background import Errands
+from offloop.runtime.loop.background import BackgroundTasks
 from offloop.runtime.loop.event_loop import find_asyncio_loop
 
-__all__ = ["errands"]
+__all__ = ["background"]
 
 
 class _Watcher:
@@ -24,6 +24,6 @@ class _Watcher:
         raise AssertionError
 
 
-def errands() -> Errands:
+def background() -> BackgroundTasks:
     """Of the running loop."""
-    return Errands(find_asyncio_loop(), _Watcher())
+    return BackgroundTasks(find_asyncio_loop(), _Watcher())

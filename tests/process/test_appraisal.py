@@ -17,15 +17,15 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from own_errands import errands
+from own_errands import background
 from weighing_plugin import HesitantPlugin, Take, WeighingPlugin
 
 from offloop import Pool
-from offloop.client.preflight import Appraisal, appraise
+from offloop.client.preflight import Preflight, run_preflight
 from offloop.client.sources import Bytes, File, Samples, classify
 from offloop.errors import InvalidTask
 from offloop.operation import Estimate, Header, Operation, Plugin
-from offloop.plugins.estimator import Forecaster
+from offloop.plugins.estimator import Estimator
 from offloop.testing.faults import Echo, FaultsPlugin
 
 pytestmark = pytest.mark.anyio
@@ -49,22 +49,22 @@ class Reader(Plugin):
         return SAID
 
 
-FORECASTER = Forecaster([(Reader(), ())])
+FORECASTER = Estimator([(Reader(), ())])
 
 
-async def found(material: Any) -> Appraisal:
+async def found(material: Any) -> Preflight:
     with anyio.fail_after(10):
-        return await appraise(FORECASTER, material, errands())
+        return await run_preflight(FORECASTER, material, background())
 
 
 async def test_bytes_are_read_at_their_beginning(anyio_backend: object) -> None:
-    assert await found(Bytes(memoryview(b"abcdefgh"), private=True)) == Appraisal(8, SAID, "abcd")
+    assert await found(Bytes(memoryview(b"abcdefgh"), private=True)) == Preflight(8, SAID, "abcd")
 
 
 async def test_a_file_is_read_at_its_beginning(anyio_backend: object, tmp_path: Path) -> None:
     path = tmp_path / "picture"
     path.write_bytes(b"abcdefgh")
-    assert await found(File(str(path))) == Appraisal(8, SAID, "abcd")
+    assert await found(File(str(path))) == Preflight(8, SAID, "abcd")
 
 
 async def test_a_file_that_cannot_be_read_is_refused(anyio_backend: object, tmp_path: Path) -> None:
@@ -77,29 +77,29 @@ async def test_a_file_that_cannot_be_read_is_refused(anyio_backend: object, tmp_
 async def test_memory_that_may_be_a_mapped_file_is_copied_before_it_is_read(anyio_backend: object) -> None:
     mapped = mmap.mmap(-1, 8)
     mapped[:] = b"abcdefgh"
-    assert await found(classify(mapped)) == Appraisal(8, SAID, "abcd")
-    assert await found(classify(memoryview(b"a-b-c-d-e-f-g-h-")[::2])) == Appraisal(8, SAID, "abcd")
+    assert await found(classify(mapped)) == Preflight(8, SAID, "abcd")
+    assert await found(classify(memoryview(b"a-b-c-d-e-f-g-h-")[::2])) == Preflight(8, SAID, "abcd")
 
 
 async def test_of_samples_the_shape_says_it_all(anyio_backend: object) -> None:
     samples = Samples(memoryview(bytes(6)), (2, 3, 1), "|u1", private=True)
-    assert await found(samples) == Appraisal(6, SAID, "")
+    assert await found(samples) == Preflight(6, SAID, "")
 
 
 async def test_a_result_is_read_where_it_lies_until_it_is_released(anyio_backend: object, tmp_path: Path) -> None:
     async with Pool(workers=1, plugins=[FaultsPlugin]) as pool:
         result = await pool.run(b"abcdefgh", [Echo()])
-        assert await found(result) == Appraisal(8, SAID, "abcd")
+        assert await found(result) == Preflight(8, SAID, "abcd")
         result.data.release()
-        assert await found(result) == Appraisal()
+        assert await found(result) == Preflight()
         to_file = await pool.run(b"abcdefgh", [Echo()], to=tmp_path / "result")
-        assert await found(to_file) == Appraisal(8, SAID, "abcd")
+        assert await found(to_file) == Preflight(8, SAID, "abcd")
 
 
 async def test_bytes_that_were_released_have_no_estimate(anyio_backend: object) -> None:
     view = memoryview(b"abcdefgh")
     view.release()
-    assert await found(Bytes(view, private=True)) == Appraisal()
+    assert await found(Bytes(view, private=True)) == Preflight()
 
 
 class Locator(Reader):
@@ -119,8 +119,8 @@ class QuickLocator(Locator):
 async def test_only_a_quick_plugin_is_asked_on_the_loop_and_only_about_few_operations(
     anyio_backend: object, plugin: Plugin, operations: int, on_the_loop: bool
 ) -> None:
-    forecaster = Forecaster([(plugin, (Echo(),) * operations)])
-    appraisal = await appraise(forecaster, Bytes(memoryview(b"abc"), private=True), errands())
+    forecaster = Estimator([(plugin, (Echo(),) * operations)])
+    appraisal = await run_preflight(forecaster, Bytes(memoryview(b"abc"), private=True), background())
     assert (appraisal.media_type == str(threading.get_ident())) is on_the_loop
 
 

@@ -115,7 +115,7 @@ async def test_a_pause_of_the_loop_is_not_held_against_a_worker_that_sent_everyt
     with anyio.fail_after(20):
         async with anyio.create_task_group() as task_group:
             task_group.start_soon(ends.serve)
-            while not ends.channel.line.frames.pending:
+            while not ends.channel.socket.frames.pending:
                 await anyio.sleep(0)
             await anyio.sleep(LIMIT_S / 100)  # the clock runs
             assert ends.worker.send(frame[10:]) == len(frame) - 10
@@ -193,14 +193,14 @@ async def test_a_frame_in_thousands_of_pieces_is_refused(ends: Ends, anyio_backe
     with pytest.raises(ProtocolError, match="more than 4,096 pieces"):
         for byte in encode_frame(LONG):
             ends.worker.send(bytes([byte]))
-            assert ends.channel.line.read(ends.received.append)
+            assert ends.channel.socket.read(ends.received.append)
 
 
 async def test_of_what_a_dead_worker_left_behind_only_so_much_is_looked_at(ends: Ends, anyio_backend: object) -> None:
     for number in range(30):
         ends.worker.send(encode_frame(Failed(number, "exception", "x" * 4000, None, 1, 2)))
-    assert len(ends.channel.receive_rest()) == 30
+    assert len(ends.channel.drain()) == 30
     for _ in range(10):
         ends.worker.send(encode_frame(Need(1, 1)) * 100)
     with pytest.raises(ProtocolError, match="without waiting"):
-        ends.channel.receive_rest()
+        ends.channel.drain()

@@ -18,7 +18,7 @@ from weighing_plugin import Take, WeighingPlugin
 
 from offloop import Pool, WorkerMoved
 from offloop.testing.faults import FaultsPlugin, Inspect
-from offloop.worker.isolation.terminal import leave_terminal
+from offloop.worker.isolation.terminal import detach_tty
 
 pytestmark = pytest.mark.anyio
 
@@ -113,4 +113,4 @@ def test_what_is_no_terminal_but_has_its_name_is_left_alone(monkeypatch: pytest.
         return there(tmp_path / "tty", flags | os.O_CREAT)
 
     monkeypatch.setattr(os, "open", elsewhere)
-    leave_terminal()
+    detach_tty()

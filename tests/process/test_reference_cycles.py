@@ -16,7 +16,7 @@ import pytest
 from offloop import Buffer, OffloopError, Pool, Result
 from offloop.client.submission import Submission
 from offloop.core.model.events import WorkerSpawned
-from offloop.runtime.loop.futures import InputTicket, TaskTicket
+from offloop.runtime.loop.futures import BlockFuture, TaskFuture
 from offloop.testing.faults import Allocate, Echo, Exit, FaultsPlugin, Hang, Raise, Wait
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +46,7 @@ def is_of_a_call(garbage: object) -> bool:
     code = getattr(garbage, "f_code", None) or getattr(garbage, "cr_code", None)
     if isinstance(code, types.CodeType):
         return code.co_filename.rpartition("/offloop/")[2] in FILES
-    return isinstance(garbage, (OffloopError, Source, Buffer, Result, TaskTicket, InputTicket, Submission))
+    return isinstance(garbage, (OffloopError, Source, Buffer, Result, TaskFuture, BlockFuture, Submission))
 
 
 async def end(call: Callable[[], Awaitable[object]]) -> str:

@@ -11,14 +11,14 @@ import threading
 import anyio
 import pytest
 from mount_namespace import run_with_shared_memory_of, skip_without_mount_namespaces
-from own_errands import errands
+from own_errands import background
 
 from offloop import Pool, Result
 from offloop.core.model.blocks import Span
-from offloop.core.model.commands import GivePagesBack
+from offloop.core.model.commands import ReleasePages
 from offloop.runtime.memory import segments
 from offloop.runtime.memory.mapping import Mapping
-from offloop.runtime.memory.page_manager import Pager
+from offloop.runtime.memory.page_manager import PageManager
 from offloop.testing.faults import Echo, Inspect
 
 MIB = 1024 * 1024
@@ -115,8 +115,8 @@ def test_exported_pages_outlive_their_mapping_and_are_unmapped_one_by_one() -> N
 
 
 def test_two_threads_leave_the_page_managers_count_exact() -> None:
-    pager = Pager({}, errands(), lambda: None)
-    move = GivePagesBack((Span(9, 0, 4096),))
+    pager = PageManager({}, background(), lambda: None)
+    move = ReleasePages((Span(9, 0, 4096),))
     done = threading.Event()
 
     def work() -> None:
@@ -129,7 +129,7 @@ def test_two_threads_leave_the_page_managers_count_exact() -> None:
         thread = threading.Thread(target=work)
         thread.start()
         for _ in range(50_000):
-            pager.put(move)
+            pager.enqueue(move)
         done.set()
         thread.join()
     finally:

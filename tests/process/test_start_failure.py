@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from offloop.runtime.workers.spawn_errors import why_not_started
+from offloop.runtime.workers.spawn_errors import describe_spawn_error
 
 AGAIN = BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 NO_THREAD = RuntimeError("can't start new thread")
@@ -32,7 +32,7 @@ class Machine:
         file.write_text(text)
 
     def why(self, error: Exception = AGAIN, user_id: int = 1000) -> str:
-        return why_not_started(error, proc=self.proc, mount=self.mount, user_id=user_id)
+        return describe_spawn_error(error, proc=self.proc, mount=self.mount, user_id=user_id)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from offloop import Pool
 from offloop.core.model.events import TimePassed
 from offloop.core.model.task import TaskSpec
-from offloop.runtime.loop.futures import InputTicket, TaskTicket
-from offloop.runtime.loop.oneshot_event import Signal
+from offloop.runtime.loop.futures import BlockFuture, TaskFuture
+from offloop.runtime.loop.oneshot_event import OneShotEvent
 from offloop.runtime.supervisor import Supervisor
 from offloop.testing.faults import Echo
 
@@ -25,17 +25,17 @@ def supervisor_of(pool: Pool) -> Supervisor:
 
 async def test_what_is_caused_while_a_turn_ends_is_decided_on_in_that_turn(pool_of_one: Pool) -> None:
     supervisor = supervisor_of(pool_of_one)
-    milestones, asked = supervisor.milestones, list[InputTicket]()
+    milestones, asked = supervisor.conditions, list[BlockFuture]()
 
     def ask_while_looking() -> None:  # as a signal's handler may, or whatever a name's end sets off
         milestones.resized = None
-        del milestones.look
+        del milestones.notify
         asked.append(supervisor.request_input(4096))
         supervisor.abandon_input(asked[0])
         asked.append(supervisor.request_input(4096))
 
-    milestones.look = ask_while_looking
-    milestones.resized = Signal(supervisor.home.loop)
+    milestones.notify = ask_while_looking
+    milestones.resized = OneShotEvent(supervisor.affinity.loop)
     supervisor.apply(TimePassed())
     with anyio.fail_after(10):
         await asked[1].wait()
@@ -48,7 +48,7 @@ async def test_a_result_that_is_a_source_in_place_is_held_until_the_task_has_it(
     supervisor = supervisor_of(pool_of_one)
     submit, specs = supervisor.submit, list[TaskSpec | None]()
 
-    def release_and_submit(task_id: int, spec: TaskSpec | None, nbytes: int = 0) -> TaskTicket:
+    def release_and_submit(task_id: int, spec: TaskSpec | None, nbytes: int = 0) -> TaskFuture:
         thread = threading.Thread(target=first.data.release)  # views may be released in any thread, at any time
         thread.start()
         thread.join()

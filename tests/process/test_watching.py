@@ -62,7 +62,7 @@ async def test_a_watcher_that_does_not_read_misses_and_is_told_how_much(anyio_ba
         for _ in range(5_100):
             await pool.run(b"", [Noop()])
         reader.close()
-        assert reader.missed == 200
+        assert reader.dropped == 200
         assert len([event async for event in reader]) == 10_000
 
 
@@ -82,7 +82,7 @@ async def test_a_crash_is_reported_with_all_that_is_known(anyio_backend: object,
         assert report.memory_bytes > 1024 * 1024
         assert report.traceback.startswith("Fatal Python error: Segmentation fault")
         assert "_kill" in report.traceback
-        assert report.story[-1] == "Exited"
+        assert report.recent_transitions[-1] == "Exited"
         assert report.pid is not None
         assert report.age_s is not None
     assert any(f"(process {report.pid}) was ended by SIGSEGV during faults" in line for line in caplog.messages)
@@ -164,7 +164,7 @@ async def test_a_reader_that_is_left_behind_unclosed_costs_nothing(anyio_backend
         gc.collect()
         assert left() is None
         await pool.run(b"", [Noop()])
-        assert not pool._supervisor.core.journal.watched  # pyright: ignore[reportOptionalMemberAccess]
+        assert not pool._supervisor.core.journal.has_subscribers  # pyright: ignore[reportOptionalMemberAccess]
 
 
 async def test_a_reader_that_a_task_waits_at_stays_though_nobody_else_has_it(anyio_backend: object) -> None:

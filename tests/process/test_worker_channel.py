@@ -20,7 +20,7 @@ class Told:
     def cancel(self) -> None:
         self.cancelled = True
 
-    def note(self) -> None:
+    def write_status(self) -> None:
         pass
 
 

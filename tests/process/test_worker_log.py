@@ -13,7 +13,7 @@ import pytest
 
 from offloop.runtime.loop.event_loop import find_asyncio_loop
 from offloop.runtime.workers import output_log
-from offloop.runtime.workers.output_log import WorkerLog
+from offloop.runtime.workers.output_log import OutputLog
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +24,7 @@ class Output:
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe()
         os.set_blocking(self.reader, False)
-        self.log = WorkerLog(3, self.reader, find_asyncio_loop())
+        self.log = OutputLog(3, self.reader, find_asyncio_loop())
 
     async def flood(self, chunk: bytes, times: int) -> float:
         """Drain what a thread writes as fast as it can; the seconds that it took."""

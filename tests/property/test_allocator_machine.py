@@ -77,8 +77,8 @@ class ArenaMachine(RuleBasedStateMachine):
         addresses_bytes = (npages + more) * P if more else 0
         found = self.arena.allocate(segment, npages * P - odd, Holder.CALLER, addresses_bytes=addresses_bytes)
         if found is not None:
-            assert self.arena.used_bytes <= self.arena.ceiling_bytes
-            assert found[1] is None or self.arena.reserved_bytes <= self.arena.ceiling_bytes
+            assert self.arena.used_bytes <= self.arena.effective_capacity_bytes
+            assert found[1] is None or self.arena.reserved_bytes <= self.arena.effective_capacity_bytes
         if found is None:
             assert (self.arena.reserved_bytes, self.arena.used_bytes, Counter(self.arena.leases)) == before
             return NOTHING
@@ -110,7 +110,7 @@ class ArenaMachine(RuleBasedStateMachine):
     def allocate_reserved(self, segment: int, npages: int) -> Any:
         if segment != INBOX_ID and segment not in self.outboxes:
             return NOTHING
-        block = self.arena.maybe_allocate_reserved(segment, npages * P, Holder.STANDING, segment)
+        block = self.arena.try_allocate_reserved(segment, npages * P, Holder.STANDING, segment)
         if block is None:
             return NOTHING
         self.enter(block, Lease(Holder.STANDING, segment))
@@ -121,7 +121,7 @@ class ArenaMachine(RuleBasedStateMachine):
         if self.settled(block):
             self.numbers += 1
             lease = Lease(Holder.TASK, self.numbers)
-            self.arena.take(block, lease)
+            self.arena.acquire(block, lease)
             self.leases[block.generation].add(lease)
 
     @rule(block=blocks, which=st.integers(0, 5))
@@ -155,8 +155,8 @@ class ArenaMachine(RuleBasedStateMachine):
     @rule(npages=st.integers(-3, LIMIT_PAGES + 3))
     def set_ceiling(self, npages: int) -> None:
         """The rest of the budget is somebody else's now: what is only kept for reuse goes."""
-        self.arena.ceiling_bytes = min(npages, LIMIT_PAGES) * P
-        excess = self.arena.reserved_bytes - self.arena.ceiling_bytes
+        self.arena.effective_capacity_bytes = min(npages, LIMIT_PAGES) * P
+        excess = self.arena.reserved_bytes - self.arena.effective_capacity_bytes
         spare = self.arena.reserved_bytes - self.arena.used_bytes
         spans = self.arena.trim()
         given = sum(len(pages_in(span)) for span in spans) * P
@@ -166,7 +166,7 @@ class ArenaMachine(RuleBasedStateMachine):
 
     @rule()
     def ask_system_again(self) -> None:
-        self.arena.ask_system_again()
+        self.arena.reset_system_capacity()
 
     # What the host does
 
@@ -178,22 +178,22 @@ class ArenaMachine(RuleBasedStateMachine):
             for span in move[1]:
                 self.memory -= pages_in(span)
             return
-        for span in move.give_back:
+        for span in move.to_release:
             self.memory -= pages_in(span)
         block = move.block
         if not refused:
-            for span in move.fetch:
+            for span in move.to_reserve:
                 self.memory |= pages_in(span)
         before = self.growths.pop(block.generation, None)
         if refused and before is not None:
             self.undo_growth(block, before)
-            self.arena.undo(move, free * P)
+            self.arena.rollback(move, free * P)
             return
         for lease in sorted(self.leases[block.generation], key=lambda lease: lease.holder is Holder.RESERVATION):
             if refused or lease.holder is Holder.RESERVATION:
                 self.let_go(block, lease)
         if refused:
-            self.arena.undo(move, free * P)
+            self.arena.rollback(move, free * P)
 
     def undo_growth(self, block: Block, before: int) -> None:
         if len(self.leases[block.generation]) > 1 and block.generation not in self.orphans:
@@ -286,8 +286,8 @@ class ArenaMachine(RuleBasedStateMachine):
                 self.let_go(block, lease)
         assert self.arena.used_bytes == 0
         assert not any(self.arena.leases.values())
-        self.arena.ask_system_again()
-        self.arena.ceiling_bytes = self.arena.limit_bytes
+        self.arena.reset_system_capacity()
+        self.arena.effective_capacity_bytes = self.arena.capacity_bytes
         for segment_id, npages in {INBOX_ID: INBOX_PAGES, **self.outboxes}.items():
             usable = min(npages - (segment_id != INBOX_ID), LIMIT_PAGES)
             found = self.arena.allocate(segment_id, usable * P, Holder.CALLER)

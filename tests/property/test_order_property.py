@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offloop.core.model.task import TaskRecord, TaskSpec
-from offloop.core.scheduling.overtaking import patience_s
-from offloop.core.scheduling.policy import CLASS_S, Order
+from offloop.core.scheduling.overtaking import overtaking_limit_s
+from offloop.core.scheduling.policy import PRIORITY_HEAD_START_S, SchedulingPolicy
 from offloop.wire.handles import EncodedAt
 
 
@@ -37,9 +37,9 @@ ARRIVALS = st.lists(
 )
 
 
-def popped(order: Order) -> TaskRecord:
+def popped(order: SchedulingPolicy) -> TaskRecord:
     task = order.first()
-    order.take(task)
+    order.start(task)
     return task
 
 
@@ -49,7 +49,7 @@ def records(arrivals: list[Arrival]) -> list[TaskRecord]:
     for number, arrival in enumerate(arrivals):
         now += arrival.after_s
         spec = TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None, priority=arrival.priority, tenant=arrival.tenant)
-        place_s = now + patience_s(arrival.cost_s)  # on a work clock that goes as fast as time
+        place_s = now + overtaking_limit_s(arrival.cost_s)  # on a work clock that goes as fast as time
         found.append(TaskRecord(number, now, spec, cost_s=arrival.cost_s, place_s=place_s))
     return found
 
@@ -62,7 +62,7 @@ def of(task: TaskRecord) -> TaskSpec:
 @given(ARRIVALS)
 @settings(deadline=None)
 def test_one_worker_serves_everything_once_and_is_never_idle_while_a_task_waits(arrivals: list[Arrival]) -> None:
-    order, coming, now = Order(), records(arrivals), 0.0
+    order, coming, now = SchedulingPolicy(), records(arrivals), 0.0
     served: list[int] = []
     while coming or order:
         while coming and coming[0].submitted_at <= now:
@@ -79,7 +79,7 @@ def test_one_worker_serves_everything_once_and_is_never_idle_while_a_task_waits(
 @given(ARRIVALS)
 @settings(deadline=None)
 def test_within_a_tenant_nothing_is_overtaken_by_what_came_after_its_patience(arrivals: list[Arrival]) -> None:
-    order = Order()
+    order = SchedulingPolicy()
     tasks = records(arrivals)
     for task in tasks:
         order.add(task)
@@ -88,8 +88,8 @@ def test_within_a_tenant_nothing_is_overtaken_by_what_came_after_its_patience(ar
         for later in tasks:
             if of(later).tenant != of(waiting).tenant or place[later.task_id] > place[waiting.task_id]:
                 continue
-            head_start = max(of(later).priority - of(waiting).priority, 0) * CLASS_S
-            assert later.submitted_at <= waiting.submitted_at + patience_s(waiting.cost_s) + head_start
+            head_start = max(of(later).priority - of(waiting).priority, 0) * PRIORITY_HEAD_START_S
+            assert later.submitted_at <= waiting.submitted_at + overtaking_limit_s(waiting.cost_s) + head_start
 
 
 @given(
@@ -100,7 +100,7 @@ def test_within_a_tenant_nothing_is_overtaken_by_what_came_after_its_patience(ar
 def test_while_tenants_compete_no_share_is_off_by_more_than_a_turn_and_the_dearest_task(
     tasks: list[tuple[float, str]], weights: dict[str, float]
 ) -> None:
-    order = Order(weights)
+    order = SchedulingPolicy(weights)
     for task in records([Arrival(0.0, cost_s, tenant) for cost_s, tenant in tasks]):
         order.add(task)
     dearest = max(cost_s for cost_s, _ in tasks)
@@ -120,7 +120,7 @@ def test_while_tenants_compete_no_share_is_off_by_more_than_a_turn_and_the_deare
 @given(ARRIVALS, st.lists(st.integers(0, 59), max_size=30))
 @settings(deadline=None)
 def test_whoever_leaves_is_gone_and_the_others_are_not(arrivals: list[Arrival], leaving: list[int]) -> None:
-    order = Order()
+    order = SchedulingPolicy()
     tasks = records(arrivals)
     for task in tasks:
         order.add(task)

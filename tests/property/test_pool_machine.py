@@ -27,9 +27,9 @@ from offloop.core.model.commands import (
     Command,
     ConfirmGrowth,
     DropOutbox,
-    FetchPages,
-    GivePagesBack,
-    IdentifySource,
+    ReservePages,
+    ReleasePages,
+    HashSource,
     KillWorker,
     OpenOutput,
     ProvideInput,
@@ -37,7 +37,7 @@ from offloop.core.model.commands import (
     Send,
     SendFile,
     SettleTask,
-    StageAgain,
+    RestageSource,
     StartWorker,
 )
 from offloop.core.model.events import (
@@ -47,23 +47,23 @@ from offloop.core.model.events import (
     DrainRequested,
     Event,
     GrowthRequested,
-    InputAbandoned,
+    InputCancelled,
     InputCompleted,
     InputRequested,
     PagesRefused,
     PagesReserved,
     PoolStarted,
     ResizeRequested,
-    SourceIdentified,
+    SourceHashed,
     TaskCancelled,
-    TaskPrepared,
-    TaskRefused,
+    TaskStaged,
+    StagingFailed,
     TaskSubmitted,
     TimePassed,
     WorkerAbandoned,
+    WorkerDisconnected,
+    WorkerViolatedProtocol,
     WorkerExited,
-    WorkerMisbehaved,
-    WorkerReaped,
     WorkerReported,
     WorkerSpawned,
 )
@@ -71,7 +71,7 @@ from offloop.core.model.settings import FIRST_GRANT_NBYTES, CoreSettings
 from offloop.core.model.task import Completed, TaskSpec
 from offloop.core.model.worker_state import WorkerState
 from offloop.core.pool_state import PoolState
-from offloop.core.workers.restart_policy import Breaker
+from offloop.core.workers.restart_policy import CircuitBreaker
 from offloop.errors import InvalidTask
 from offloop.pool_events import TaskRetried, WorkerMoved
 from offloop.statistics import snapshot
@@ -184,7 +184,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.close_after = close_after
         self.numbers = 0
         self.closed = self.draining = False
-        self.core.journal.watched = watched
+        self.core.journal.has_subscribers = watched
         self.concurrency = workers
         self.starts = 0
         self.identifying: dict[int, Handle] = {}
@@ -203,7 +203,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.growths: dict[int, tuple[Block, int]] = {}  # the same of streams that need more of their block
         self.held: list[tuple[Block, int]] = []  # by callers, and how many bytes of it
         self.memory: set[Page] = set()
-        self.moves: list[Reservation | DropOutbox | GivePagesBack] = []
+        self.moves: list[Reservation | DropOutbox | ReleasePages] = []
         self.capacity = PLENTY  # pages that the system has for us
         self.refusals = 0
         self.tell(PoolStarted())
@@ -244,11 +244,11 @@ class PoolMachine(RuleBasedStateMachine):
                 self.note_death(process)
                 status = Status(process.task_id if process.begun and process.task_id else 0, 0, 0.5)
                 self.following.append(WorkerAbandoned(slot, status))
-            case DropOutbox() | GivePagesBack():
+            case DropOutbox() | ReleasePages():
                 self.moves.append(command)
-            case FetchPages(reservation):
+            case ReservePages(reservation):
                 self.moves.append(reservation)
-            case IdentifySource(task_id, source):
+            case HashSource(task_id, source):
                 assert task_id not in self.identifying
                 self.identifying[task_id] = source
             case ProvideInput(input_id, block):
@@ -262,7 +262,7 @@ class PoolMachine(RuleBasedStateMachine):
                 assert pages_of(block) <= self.memory
             case RefuseInput(input_id):
                 assert (self.inputs.pop(input_id, None) is None) is (self.growths.pop(input_id, None) is not None)
-            case StageAgain(task_id):
+            case RestageSource(task_id):
                 assert task_id in self.open_tasks
                 assert task_id not in self.identifying
                 self.preparing[task_id] = None
@@ -280,8 +280,8 @@ class PoolMachine(RuleBasedStateMachine):
             at_work = (WorkerState.BUSY, WorkerState.TIMED_OUT)
             running = [slot.task for slot in self.core.crew if slot.task is not None and slot.state in at_work]
             beside_large = sum(task.cost_s >= 0.2 for task in running) >= self.concurrency  # a small one
-            assert self.core.crew.helpers <= self.core.hiring.most
-            assert len(running) <= self.concurrency + beside_large * max(min(self.core.crew.helpers, self.core.crew.limit), 1)
+            assert self.core.crew.helpers <= self.core.hiring.max_workers
+            assert len(running) <= self.concurrency + beside_large * max(min(self.core.crew.helpers, self.core.crew.concurrency_limit), 1)
             assert message.task_id not in self.identifying
             self.runs[message.task_id] += 1
             assert self.runs[message.task_id] <= self.retries[message.task_id] + 2, "so often, and once if nobody began it"
@@ -356,7 +356,7 @@ class PoolMachine(RuleBasedStateMachine):
         task_id = self.pick(list(self.preparing), which)
         del self.preparing[task_id]
         self.retries[task_id] = retries
-        self.tell_with_source(partial(TaskPrepared, task_id), source, timeout_s, queue_timeout_s, keep, retries)
+        self.tell_with_source(partial(TaskStaged, task_id), source, timeout_s, queue_timeout_s, keep, retries)
 
     @rule(
         source=st.integers(0, 9),
@@ -388,7 +388,7 @@ class PoolMachine(RuleBasedStateMachine):
         if (
             held is not None
             and held[0].segment_id != INBOX_ID
-            and not self.core.can_run_in(held[0].segment_id, 0, held[0].nbytes)
+            and not self.core.can_run_in_place(held[0].segment_id, 0, held[0].nbytes)
         ):
             held = None
         in_outbox = held is not None and held[0].segment_id != INBOX_ID
@@ -427,7 +427,7 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 9))
     def refuse(self, which: int) -> None:
         task_id = self.pick(list(self.preparing), which)
-        self.tell(TaskRefused(task_id, InvalidTask("no such file")))
+        self.tell(StagingFailed(task_id, InvalidTask("no such file")))
 
     @precondition(lambda self: self.open_tasks)
     @rule(which=st.integers(0, 9))
@@ -439,7 +439,7 @@ class PoolMachine(RuleBasedStateMachine):
     def identify(self, which: int, digest: bytes | None) -> None:
         task_id = self.pick(list(self.identifying), which)
         del self.identifying[task_id]
-        self.tell(SourceIdentified(task_id, digest))
+        self.tell(SourceHashed(task_id, digest))
 
     @rule(workers=st.integers(1, 4))
     def resize(self, workers: int) -> None:
@@ -495,7 +495,7 @@ class PoolMachine(RuleBasedStateMachine):
     def abandon_growth(self, which: int) -> None:
         input_id = self.pick(list(self.growths), which)
         block, _ = self.growths.pop(input_id)
-        self.tell(InputAbandoned(input_id))
+        self.tell(InputCancelled(input_id))
         self.held = [(held, nbytes) for held, nbytes in self.held if held is not block]
         self.tell(BlocksReturned((block.generation,)))
 
@@ -504,7 +504,7 @@ class PoolMachine(RuleBasedStateMachine):
     def abandon_input(self, which: int) -> None:
         input_id = self.pick(list(self.inputs), which)
         del self.inputs[input_id]
-        self.tell(InputAbandoned(input_id))
+        self.tell(InputCancelled(input_id))
 
     @precondition(lambda self: self.held)
     @rule(which=st.integers(0, 9))
@@ -513,7 +513,7 @@ class PoolMachine(RuleBasedStateMachine):
         for input_id, (growing, _) in tuple(self.growths.items()):
             if growing is block:
                 del self.growths[input_id]
-                self.tell(InputAbandoned(input_id))
+                self.tell(InputCancelled(input_id))
         self.held.remove(held)
         self.tell(BlocksReturned((block.generation,)))
 
@@ -697,13 +697,13 @@ class PoolMachine(RuleBasedStateMachine):
         process = self.processes[slot]
         if how == "never started" and not process.said_ready:
             del self.processes[slot]
-            self.tell(WorkerReaped(slot, None, reason="it could not be started"))
+            self.tell(WorkerExited(slot, None, reason="it could not be started"))
         elif how == "misbehaves" and process.channel_open:
             process.channel_open = False
-            self.tell(WorkerMisbehaved(slot, "nonsense"))
+            self.tell(WorkerViolatedProtocol(slot, "nonsense"))
         elif how == "closes its channel" and process.channel_open:
             process.channel_open = False
-            self.tell(WorkerExited(slot))
+            self.tell(WorkerDisconnected(slot))
         else:
             self.die(slot, exit_code, words, odd)
 
@@ -723,7 +723,7 @@ class PoolMachine(RuleBasedStateMachine):
         if words and process.task_id is not None and not process.waits and process.channel_open:
             self.killed_by[process.task_id] = 0
             last_words = (Done(process.task_id, self.output_of(process, words - 1, odd), {}, 1, 2),)
-        self.tell(WorkerReaped(slot, exit_code, status=status, last_words=last_words))
+        self.tell(WorkerExited(slot, exit_code, status=status, last_words=last_words))
 
     @staticmethod
     def has_died_of_its_task(process: Process) -> bool:
@@ -748,13 +748,13 @@ class PoolMachine(RuleBasedStateMachine):
     def move_pages(self) -> None:
         """The next move in order, as far as the system has pages."""
         move = self.moves.pop(0)
-        if isinstance(move, DropOutbox | GivePagesBack):
+        if isinstance(move, DropOutbox | ReleasePages):
             for segment_id, start, end in move.spans:
                 self.memory -= pages_in(segment_id, start, end)
             return
-        for segment_id, start, end in move.give_back:
+        for segment_id, start, end in move.to_release:
             self.memory -= pages_in(segment_id, start, end)
-        wanted = {page for segment_id, start, end in move.fetch for page in pages_in(segment_id, start, end)}
+        wanted = {page for segment_id, start, end in move.to_reserve for page in pages_in(segment_id, start, end)}
         free = self.capacity - len(self.memory)
         if len(wanted) > free:
             self.refusals += 1
@@ -832,15 +832,15 @@ class PoolMachine(RuleBasedStateMachine):
         crew = self.core.crew
         if crew.count(WorkerState.BUSY, WorkerState.TIMED_OUT) < self.concurrency and not self.closed:
             idle = [self.processes[slot.index] for slot in crew if slot.state is WorkerState.IDLE]
-            early = self.core.dispatch.wake_at <= self.now + 0.1  # a large task waits a moment for what comes with it
-            assert not idle or not self.core.queue.for_any or early
-            assert not any(not process.tasks for process in idle) or not self.core.queue.for_fresh
+            early = self.core.dispatcher.wake_at <= self.now + 0.1  # a large task waits a moment for what comes with it
+            assert not idle or not self.core.queue.waiting or early
+            assert not any(not process.tasks for process in idle) or not self.core.queue.waiting_for_unused_worker
         if self.closed:
             assert not self.core.queue
 
     @invariant()
     def a_task_that_wants_a_fresh_worker_has_one_on_its_way(self) -> None:
-        if self.core.queue.for_fresh:
+        if self.core.queue.waiting_for_unused_worker:
             held = {slot.index for slot in self.core.crew if slot.state in IN_USE}
             fresh = any(not self.processes[index].tasks for index in held)
             assert fresh or len(held) < len(self.core.crew) or self.core.crew.count(WorkerState.IDLE) == 0
@@ -859,7 +859,7 @@ class PoolMachine(RuleBasedStateMachine):
                     assert slot.task.spec is not None
                     runs = slot.task.memory_wait_since is None
                     assert (slot.timer is not None) is (slot.task.spec.timeout_s is not None and runs)
-                    assert runs is (slot.task.needed_bytes is None)
+                    assert runs is (slot.task.requested_bytes is None)
                 case WorkerState.RETIRING:
                     assert process is not None
                     assert slot.timer is not None
@@ -870,7 +870,7 @@ class PoolMachine(RuleBasedStateMachine):
                 case WorkerState.IDLE:
                     assert process is not None
                     assert not process.killed
-                    assert (slot.timer is not None) is (slot.worn is None and self.core.settings.max_worker_age_s is not None)
+                    assert (slot.timer is not None) is (slot.recycling is None and self.core.settings.max_worker_age_s is not None)
                 case WorkerState.GONE:
                     raise AssertionError("it is forgotten")
             if slot.timer is not None:
@@ -881,13 +881,13 @@ class PoolMachine(RuleBasedStateMachine):
         starting = [slot for slot in self.core.crew if slot.state in HAS_STARTED and slot.outbox_id is not None]
         if len(starting) >= self.core.settings.max_starts:
             return True
-        policy = self.core.hiring.policy
-        return policy.breaker is Breaker.HALF_OPEN and policy.probe in self.processes
+        policy = self.core.hiring.restart_policy
+        return policy.breaker is CircuitBreaker.HALF_OPEN and policy.half_open_slot in self.processes
 
     @invariant()
     def there_are_as_many_slots_as_are_wanted_and_those_that_leave(self) -> None:
         leaving = (WorkerState.RETIRING, WorkerState.TERMINATING)
-        sound = [slot for slot in self.core.crew if slot.worn is None and slot.state not in leaving]
+        sound = [slot for slot in self.core.crew if slot.recycling is None and slot.state not in leaving]
         wanted = 0 if self.closed else self.wanted
         assert len(sound) >= wanted
         if len(sound) > wanted:
@@ -905,14 +905,14 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_core_wakes_for_the_breaker(self) -> None:
-        policy = self.core.hiring.policy
-        if policy.breaker is not Breaker.CLOSED and policy.probe is None:
+        policy = self.core.hiring.restart_policy
+        if policy.breaker is not CircuitBreaker.CLOSED and policy.half_open_slot is None:
             assert self.core.wake_at <= self.now + 36.0
 
     @invariant()
     def nothing_is_written_down_when_nobody_watches(self) -> None:
-        if not self.core.journal.watched:
-            assert not any(isinstance(entry, WorkerMoved | TaskRetried) for entry in self.core.journal.take())
+        if not self.core.journal.has_subscribers:
+            assert not any(isinstance(entry, WorkerMoved | TaskRetried) for entry in self.core.journal.drain())
 
     @invariant()
     def what_a_living_worker_may_write_to_is_its_own(self) -> None:
@@ -977,8 +977,8 @@ class PoolMachine(RuleBasedStateMachine):
             return False
         wanted = self.wanted
         s = snapshot(self.core)
-        if s.workers == {"idle": wanted} and not any(slot.worn for slot in self.core.crew):
-            assert self.core.hiring.complete
+        if s.workers == {"idle": wanted} and not any(slot.recycling for slot in self.core.crew):
+            assert self.core.hiring.converged
             return s.breaker == "closed"
         return False
 
@@ -1026,7 +1026,7 @@ class PoolMachine(RuleBasedStateMachine):
         while self.identifying:
             self.identify(0, None)
         for _ in range(50):
-            if self.core.gone:
+            if self.core.closed:
                 break
             for slot, process in sorted(self.processes.items()):
                 if process.killed:
@@ -1034,7 +1034,7 @@ class PoolMachine(RuleBasedStateMachine):
             while self.identifying:
                 self.identify(0, None)
             self.let_time_pass(1.0)
-        assert self.core.gone
+        assert self.core.closed
         assert self.processes == {}
         assert (len(self.core.crew), len(self.core.ledger)) == (0, 0)
         assert self.open_tasks == {}, "every task has its outcome"

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from offloop.core.memory.allocator import pages
-from offloop.core.memory.budget import LEAST_FOR_TASKS_NBYTES
+from offloop.core.memory.budget import MIN_TASKS_NBYTES
 from offloop.core.model.admission_mode import AdmissionMode
 from offloop.core.model.blocks import Block, Holder
 from offloop.core.model.commands import (
     Command,
-    FetchPages,
+    ReservePages,
     KillWorker,
     ProvideInput,
     RefuseInput,
@@ -31,7 +31,7 @@ from offloop.core.model.events import (
     BlocksReturned,
     CloseRequested,
     Event,
-    InputAbandoned,
+    InputCancelled,
     InputRequested,
     PagesReserved,
     PoolStarted,
@@ -39,11 +39,11 @@ from offloop.core.model.events import (
     ResizeRequested,
     TaskCancelled,
     TaskEstimated,
-    TaskPrepared,
-    TaskRefused,
+    TaskStaged,
+    StagingFailed,
     TaskSubmitted,
     TimePassed,
-    WorkerReaped,
+    WorkerExited,
     WorkerReported,
     WorkerSpawned,
 )
@@ -51,7 +51,7 @@ from offloop.core.model.settings import CoreSettings
 from offloop.core.model.task import Completed, TaskRecord, TaskSpec
 from offloop.core.model.worker_state import WorkerState
 from offloop.core.pool_state import PoolState
-from offloop.core.scheduling.dispatcher import HELD_S
+from offloop.core.scheduling.dispatcher import RESERVATION_S
 from offloop.errors import MemoryLimitExceeded, OffloopError
 from offloop.operation import Estimate
 from offloop.wire.handles import INBOX, EncodedAt, Handle
@@ -147,7 +147,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @property
     def workers_bytes(self) -> int:
         """What idle workers have, as far as it counts: whatever they have, little tasks go on."""
-        return min(self.core.budget.workers_bytes, self.limit - LEAST_FOR_TASKS_NBYTES)
+        return min(self.core.budget.workers_bytes, self.limit - MIN_TASKS_NBYTES)
 
     @property
     def excess(self) -> int:
@@ -174,7 +174,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 self.deliver(self.processes[slot], message)
             case KillWorker(slot):
                 self.processes[slot].dead = True
-            case FetchPages(reservation):
+            case ReservePages(reservation):
                 self.todo.append(PagesReserved(reservation))
             case ProvideInput(input_id, block):
                 self.provide(self.inputs.pop(input_id), block)
@@ -183,7 +183,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                     self.check_refused_input(self.inputs[input_id])
                 task_id = self.inputs.pop(input_id)
                 if task_id in self.deeds:
-                    self.todo.append(TaskRefused(task_id, error))
+                    self.todo.append(StagingFailed(task_id, error))
             case SettleTask(task_id, outcome):
                 self.settle(task_id, outcome)
             case _:
@@ -195,7 +195,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.held.append(block.generation)
             return
         source = EncodedAt(Handle(INBOX, block.offset, deed.nbytes, block.generation))
-        self.todo.append(TaskPrepared(task_id, msgspec.structs.replace(deed.spec, source=source)))
+        self.todo.append(TaskStaged(task_id, msgspec.structs.replace(deed.spec, source=source)))
         self.todo.append(BlocksReturned((block.generation,)))
 
     def deliver(self, process: Process, message: Any) -> None:
@@ -221,7 +221,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         deed = self.deeds.pop(task_id)
         if deed.input_id in self.inputs:
             self.inputs[deed.input_id] = None
-            self.todo.append(InputAbandoned(deed.input_id))
+            self.todo.append(InputCancelled(deed.input_id))
         if isinstance(outcome, Completed) and outcome.block is not None:
             self.held.append(outcome.block.generation)
         if isinstance(outcome, MemoryLimitExceeded) and task_id not in self.ran and deed.input_id is None:
@@ -247,7 +247,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert process.task_id is not None
         slot = next(slot for slot in self.core.crew if slot.task is not None and slot.task.task_id == process.task_id)
         assert slot.task is not None
-        if was_given_up(slot.task.refused):
+        if was_given_up(slot.task.grant_error):
             return
         budget, arena = self.core.budget, self.core.arena
         need = pages(self.deeds[process.task_id].result_nbytes)
@@ -305,7 +305,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if task_id not in self.deeds:
             return
         if not nbytes:
-            self.tell(TaskPrepared(task_id, spec))
+            self.tell(TaskStaged(task_id, spec))
             return
         self.numbers += 1
         self.inputs[self.numbers] = task_id
@@ -335,7 +335,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def host_works(self) -> None:
         while self.todo:
             event = self.todo.pop(0)
-            if isinstance(event, InputAbandoned):
+            if isinstance(event, InputCancelled):
                 self.inputs.pop(event.input_id, None)
             self.tell(event)
 
@@ -409,7 +409,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def bury(self, slot: int, *, begun: bool) -> None:
         process = self.processes.pop(slot)
         self.todo = [each for each in self.todo if not (isinstance(each, WorkerSpawned) and each.slot == slot)]
-        self.tell(WorkerReaped(slot, -9, status=Status(process.task_id or 0 if begun else 0, 0, 0.0)))
+        self.tell(WorkerExited(slot, -9, status=Status(process.task_id or 0 if begun else 0, 0, 0.0)))
 
     # What must hold
 
@@ -417,16 +417,16 @@ class SchedulerMachine(RuleBasedStateMachine):
     def nobody_who_may_work_is_idle_while_a_task_fits(self) -> None:
         """Work is conserved: neither the next task, nor one that may pass it, waits for nothing."""
         core = self.core
-        order = core.queue.order
-        if not core.crew.idle or not order or core.queue.for_fresh:
+        order = core.queue.policy
+        if not core.crew.idle or not order or core.queue.waiting_for_unused_worker:
             return
         first = order.first()
-        if core.dispatch.wake_at < math.inf:
+        if core.dispatcher.wake_at < math.inf:
             return  # it waits a moment for those that come with it
         assert not core.budget.fits(first), "the next one could run"
         until, beside = self.opening_for(first)
         for tenant in {task.spec and task.spec.tenant for task in order.tasks.values()}:
-            line = [order.tasks.get(task_id) for task_id in order._lines[tenant]]
+            line = [order.tasks.get(task_id) for task_id in order._ranked[tenant]]
             for task in line[:LOOKED_AT]:
                 assert task is not None
                 if core.budget.fits(task):
@@ -441,8 +441,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             if room < needed:
                 room += charged_bytes
                 until = end
-        assert first.held_at is not None
-        return (until if self.now - first.held_at < HELD_S else self.now), room - needed
+        assert first.blocked_since is not None
+        return (until if self.now - first.blocked_since < RESERVATION_S else self.now), room - needed
 
     def end_of(self, task: TaskRecord) -> float:
         """By its estimate; half-way where it has overrun that."""
@@ -456,7 +456,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if core.crew.running or self.todo:
             return
         if core.queue:
-            assert not core.crew.idle or core.queue.for_fresh or core.dispatch.wake_at < math.inf
+            assert not core.crew.idle or core.queue.waiting_for_unused_worker or core.dispatcher.wake_at < math.inf
             underway = core.crew.count(*set(WorkerState) - {WorkerState.IDLE, WorkerState.BUSY})
             assert underway or core.wake_at < math.inf
         elif self.inputs:
@@ -473,13 +473,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert core.queue.nbytes == sum(task.queued_bytes for task in core.ledger)
         if self.mode is AdmissionMode.ENFORCE:
             ceiling = self.limit - self.workers_bytes - core.budget.running_bytes
-            assert core.arena.ceiling_bytes == min(ceiling, core.arena.limit_bytes)
+            assert core.arena.effective_capacity_bytes == min(ceiling, core.arena.capacity_bytes)
 
     @invariant()
     def no_more_are_at_work_than_may_be_and_one(self) -> None:
         core = self.core
-        assert len(core.crew) >= core.hiring.staff
-        assert core.hiring.least <= core.hiring.staff <= core.hiring.most
+        assert len(core.crew) >= core.hiring.desired_workers
+        assert core.hiring.min_workers <= core.hiring.desired_workers <= core.hiring.max_workers
 
     # The end
 
@@ -510,17 +510,17 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.settle_down()
         core = self.core
         assert (core.budget.running, core.budget.running_bytes, core.queue.nbytes) == (0, 0, 0)
-        assert (core.budget._largest, core.budget._let_in) == ([], set())
-        supply = core.supply
-        assert (supply.inputs, supply.growths, supply.needs, supply._granting) == ({}, {}, {}, {})
-        assert supply._input_queue._fetching == {}
+        assert (core.budget._largest, core.budget._admitted) == ([], set())
+        supply = core.broker
+        assert (supply.input_requests, supply.growths, supply.output_requests, supply._reserving_outputs) == ({}, {}, {}, {})
+        assert supply._input_queue._reserving == {}
         self.tell(CloseRequested())
         for _ in range(20):
             self.host_works()
             for process in self.processes.values():
                 process.dead = True
             self.the_dead_are_reaped()
-        assert core.gone
+        assert core.closed
         assert core.budget.workers_bytes == 0
         while self.held:
             self.let_go(0)

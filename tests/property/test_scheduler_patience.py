@@ -8,13 +8,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offloop.core.model.commands import FetchPages, Send, SettleTask
+from offloop.core.model.commands import ReservePages, Send, SettleTask
 from offloop.core.model.events import PagesRefused, PoolStarted, TaskSubmitted, WorkerReported, WorkerSpawned
 from offloop.core.model.settings import CoreSettings
 from offloop.core.model.task import TaskSpec
 from offloop.core.pool_state import PoolState
-from offloop.core.scheduling.dispatcher import HELD_S
-from offloop.core.scheduling.overtaking import patience_s
+from offloop.core.scheduling.dispatcher import RESERVATION_S
+from offloop.core.scheduling.overtaking import overtaking_limit_s
 from offloop.operation import Estimate
 from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Done, Ready, Run
@@ -59,7 +59,7 @@ class Simulation:
                 case Send(slot, Run(task_id)):
                     self.running[slot] = self.now + self.takes_s[task_id], task_id
                     self.started_at[task_id] = self.now
-                case FetchPages(reservation):
+                case ReservePages(reservation):
                     self.tell(PagesRefused(reservation, PLENTY))
                 case SettleTask(task_id):
                     assert task_id in self.started_at
@@ -105,8 +105,8 @@ def test_a_large_task_is_not_passed_for_ever(
     room = LIMIT - workers * WORKER
     pool.submit(large, room - 20 * MIB, large_s, large_s, "large" if tenants else None)
     # what came before it and shortly after, by rank; then the estimates of what runs; then only what is beside it
-    ahead_s = patience_s(large_s) * workers / at_once * 1.5 + 3 * takes_s + 1.0
-    bound = 2 * (ahead_s + HELD_S + takes_s * workers)
+    ahead_s = overtaking_limit_s(large_s) * workers / at_once * 1.5 + 3 * takes_s + 1.0
+    bound = 2 * (ahead_s + RESERVATION_S + takes_s * workers)
     when = 0.0
     while large not in pool.started_at and when < bound:
         when += every_s

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..core.model.blocks import Block
 from ..errors import InvalidTask
-from ..runtime.loop.futures import InputTicket
+from ..runtime.loop.futures import BlockFuture
 
 if TYPE_CHECKING:
     from ..runtime.supervisor import Supervisor
@@ -23,13 +23,13 @@ class Buffer:
     back when it and all its views are gone.
     """
 
-    def __init__(self, supervisor: Supervisor, ticket: InputTicket) -> None:
+    def __init__(self, supervisor: Supervisor, ticket: BlockFuture) -> None:
         self._supervisor = supervisor
         self._ticket = ticket
         self._nbytes = ticket.nbytes
         self._view: memoryview | None = None
         self._moved = False
-        self._unclaimed = weakref.finalize(self, supervisor.exports.forget_input, ticket)
+        self._unclaimed = weakref.finalize(self, supervisor.exports.release_unused, ticket)
         self._unclaimed.atexit = False
 
     @property
@@ -44,7 +44,7 @@ class Buffer:
             MemoryLimitExceeded: there will never be that much.
             PoolMisused: this is another process, thread or loop than the pool's.
         """
-        self._supervisor.home.check()
+        self._supervisor.affinity.check()
         await self._ticket.wait()
         self._ticket.check()
         return self
@@ -65,7 +65,7 @@ class Buffer:
         if self._moved:
             raise InvalidTask("this buffer was moved into a task; make a new one with pool.buffer(nbytes)")
         if self._view is None:
-            self._supervisor.fetch_now(self._ticket)
+            self._supervisor.reserve_now(self._ticket)
             assert self._ticket.block is not None
             inbox = self._supervisor.inbox
             if self._unclaimed.detach() is None:  # from here on the end of the view gives the block back

@@ -14,20 +14,20 @@ import msgspec
 from ..core.model.blocks import Block
 from ..errors import InvalidTask, SourceTooLarge
 from ..runtime.files.source_files import file_nbytes, read_file_into
-from ..runtime.loop.futures import InputTicket
+from ..runtime.loop.futures import BlockFuture
 from ..runtime.memory.page_manager import INLINE_NBYTES
 from ..runtime.memory.segments import Segment
 from ..runtime.memory.source_memory import is_private_memory
 from ..runtime.supervisor import Supervisor
 from ..wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt
 
-__all__ = ["Intake", "Placed", "in_inbox", "in_outbox"]
+__all__ = ["SourceStager", "StagedSource", "in_inbox", "in_outbox"]
 
 _FIRST_NBYTES = 256 * 1024  # memory that a stream of unknown length starts with; then it doubles...
-_MOST_STEP_NBYTES = 8 * 1024 * 1024  # ...up to this much at a time
+_MAX_STEP_NBYTES = 8 * 1024 * 1024  # ...up to this much at a time
 
 
-class Placed(msgspec.Struct, eq=False):
+class StagedSource(msgspec.Struct, eq=False):
     """A source where a worker can read it, held until `Intake.release`."""
 
     source: EncodedAt | RasterAt
@@ -36,13 +36,13 @@ class Placed(msgspec.Struct, eq=False):
     outbox_id: int | None = None  # only this outbox's worker can read it
 
 
-class Intake:
+class SourceStager:
     """Puts bytes into the inbox."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
 
-    async def place(self, task_id: int, data: memoryview, *, private: bool) -> Placed:
+    async def stage(self, task_id: int, data: memoryview, *, private: bool) -> StagedSource:
         """Copy bytes in, for that task.
 
         Args:
@@ -55,24 +55,24 @@ class Intake:
             MemoryLimitExceeded: there will never be that much.
         """
         if not data.nbytes:
-            return Placed(EncodedAt(None))
+            return StagedSource(EncodedAt(None))
         block = await self._allocate(task_id, data.nbytes)
         try:
             await self._write(block, 0, data, private=private)
         except BaseException:
             self._supervisor.exports.return_block(block.generation)
             raise
-        return Placed(EncodedAt(in_inbox(block, data.nbytes)), block)
+        return StagedSource(EncodedAt(in_inbox(block, data.nbytes)), block)
 
-    async def place_raster(
+    async def stage_raster(
         self, task_id: int, data: memoryview, shape: tuple[int, ...], dtype: str, *, private: bool
-    ) -> Placed:
+    ) -> StagedSource:
         """Copy samples in; they are C-contiguous there."""
-        placed = await self.place(task_id, data, private=private)
+        placed = await self.stage(task_id, data, private=private)
         placed.source = RasterAt(placed.source.block, shape, dtype)
         return placed
 
-    async def place_file(self, task_id: int, path: str) -> Placed:
+    async def stage_file(self, task_id: int, path: str) -> StagedSource:
         """Read a file in, in a thread.
 
         Raises:
@@ -80,20 +80,20 @@ class Intake:
             MemoryLimitExceeded: there will never be that much.
         """
         errands = self._supervisor.errands
-        nbytes = await errands.in_thread(file_nbytes, path, limiter=errands.file_threads)
+        nbytes = await errands.run_in_thread(file_nbytes, path, limiter=errands.file_threads)
         if not nbytes:
-            return Placed(EncodedAt(None))
+            return StagedSource(EncodedAt(None))
         block = await self._allocate(task_id, nbytes)
         try:
-            await errands.in_thread(read_file_into, path, self._inbox, block.offset, nbytes, limiter=errands.file_threads)
+            await errands.run_in_thread(read_file_into, path, self._inbox, block.offset, nbytes, limiter=errands.file_threads)
         except BaseException:
             self._supervisor.exports.return_block(block.generation)
             raise
-        return Placed(EncodedAt(in_inbox(block, nbytes)), block)
+        return StagedSource(EncodedAt(in_inbox(block, nbytes)), block)
 
     async def receive(
         self, chunks: AsyncIterable[bytes], max_bytes: int, expected_bytes: int | None
-    ) -> tuple[InputTicket, int]:
+    ) -> tuple[BlockFuture, int]:
         """Write chunks in as they come; returns the settled ticket of their block and how many bytes there are.
 
         The block has the addresses of `max_bytes` from the start and gets memory as the bytes come, so a stream never moves.
@@ -125,7 +125,7 @@ class Intake:
         ticket.nbytes = received
         return ticket, received
 
-    def release(self, placed: Placed) -> None:
+    def release(self, placed: StagedSource) -> None:
         """The task holds its source itself now, or there will be no task."""
         placed.view = None
         if placed.block is not None:
@@ -142,15 +142,15 @@ class Intake:
         assert ticket.block is not None
         return ticket.block
 
-    async def _ticket(self, nbytes: int, task_id: int | None = None, addresses_bytes: int = 0) -> InputTicket:
+    async def _ticket(self, nbytes: int, task_id: int | None = None, addresses_bytes: int = 0) -> BlockFuture:
         return await self._settled(self._supervisor.request_input(nbytes, task_id, addresses_bytes))
 
     async def _grow(self, block: Block, nbytes: int) -> None:
         """Wait until a block has memory for so many bytes, or for some more where there is plenty."""
-        step = min(max(block.nbytes, _FIRST_NBYTES), _MOST_STEP_NBYTES)
+        step = min(max(block.nbytes, _FIRST_NBYTES), _MAX_STEP_NBYTES)
         await self._settled(self._supervisor.request_growth(block, nbytes, block.nbytes + step))
 
-    async def _settled(self, ticket: InputTicket) -> InputTicket:
+    async def _settled(self, ticket: BlockFuture) -> BlockFuture:
         if not ticket.is_set:
             try:
                 await ticket.wait()
@@ -167,7 +167,7 @@ class Intake:
             inbox.write(offset, data)
             return
         errands = self._supervisor.errands
-        await errands.in_thread(partial(inbox.write_large, private=private), offset, data, limiter=errands.source_threads)
+        await errands.run_in_thread(partial(inbox.write_large, private=private), offset, data, limiter=errands.source_threads)
 
     @property
     def _inbox(self) -> Segment:

@@ -16,16 +16,16 @@ from typing import Any
 
 from ..errors import PoolClosed, QueueTimeout
 from ..wire.messages import Grant
-from .components import Parts
-from .memory.budget import WORKER_NBYTES
+from .components import Components
+from .memory.budget import DEFAULT_WORKER_NBYTES
 from .model.blocks import Holder, Lease
-from .model.commands import AbandonWorker, Command, KillWorker, Send, StageAgain
+from .model.commands import AbandonWorker, Command, KillWorker, Send, RestageSource
 from .model.events import (
     BlocksReturned,
     CloseRequested,
     DrainRequested,
     Event,
-    InputAbandoned,
+    InputCancelled,
     PagesRefused,
     PagesReserved,
     PoolStarted,
@@ -33,28 +33,28 @@ from .model.events import (
     ResizeRequested,
     TimePassed,
 )
-from .model.pool_phase import Phase
+from .model.pool_phase import PoolPhase
 from .model.settings import CoreSettings
-from .model.task import Stop, TaskRecord
-from .model.worker_slot import Slot
+from .model.task import StopReason, TaskRecord
+from .model.worker_slot import WorkerSlot
 from .model.worker_state import WorkerEvent, WorkerState
-from .task_events import TaskEvents
-from .worker_events import WorkerEvents
+from .task_events import TaskEventHandlers
+from .worker_events import WorkerEventHandlers
 from .workers.worker_table import TIMER_EVENTS
 
 __all__ = ["PoolState"]
 
 
-class PoolState(Parts):
+class PoolState(Components):
     """All of a pool's state but the descriptors."""
 
     def __init__(self, settings: CoreSettings) -> None:
         super().__init__(settings)
-        self.cut_short = False  # it held tasks when it was closed
-        self.wants_memory = False  # a block that comes back would be of use to somebody at once
+        self.interrupted = False  # it held tasks when it was closed
+        self.has_memory_waiters = False  # a block that comes back would be of use to somebody at once
         self.wake_at = inf
         """When `TimePassed` is wanted, at the latest; infinity if there is nothing to wait for."""
-        self._tasks = TaskEvents(self)
+        self._tasks = TaskEventHandlers(self)
         self._handlers: dict[type, Callable[[Any, float], list[Command]]] = {
             PoolStarted: lambda _, now: self.hiring.reconcile(now),
             DrainRequested: self._on_drain,
@@ -62,176 +62,176 @@ class PoolState(Parts):
             ResizeRequested: self._on_resize,
             TimePassed: self._on_time,
             PressureMeasured: self._on_pressure,
-            InputAbandoned: self._on_input_abandoned,
+            InputCancelled: self._on_input_abandoned,
             BlocksReturned: self._on_blocks_returned,
             PagesReserved: self._on_pages_reserved,
             PagesRefused: self._on_pages_refused,
             **self._tasks.handlers,
-            **WorkerEvents(self).handlers,
+            **WorkerEventHandlers(self).handlers,
         }
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take in one fact; return what is to be done about it, in order. `now` is in seconds and never goes back."""
         self.journal.now = now
         commands = self._handlers[type(event)](event, now)
-        queue, supply = self.queue, self.supply
-        if queue.for_any or queue.for_fresh:
-            commands += self._see_to_the_waiting(now)
-        if self.wants_memory or supply.inputs or supply.needs or supply.growths:
-            commands += self._serve(now)
-        if self.dispatch.wanted_helpers:
-            commands += self._hire_helpers(now)
-        if self.dispatch.spent_a_worker:
-            self.dispatch.spent_a_worker = False
+        queue, supply = self.queue, self.broker
+        if queue.waiting or queue.waiting_for_unused_worker:
+            commands += self._schedule(now)
+        if self.has_memory_waiters or supply.input_requests or supply.output_requests or supply.growths:
+            commands += self._allocate_memory(now)
+        if self.dispatcher.wanted_helpers:
+            commands += self._scale_up_helpers(now)
+        if self.dispatcher.spent_a_worker:
+            self.dispatcher.spent_a_worker = False
             commands += self.hiring.replace_spent(now)
-        self.wake_at = min(self.crew.earliest, self.hiring.policy.wake_at, self.hiring.look_at, supply.wake_at)
-        if queue.for_any or queue.for_fresh:
-            self.wake_at = min(self.wake_at, queue.earliest, self.dispatch.wake_at)
+        self.wake_at = min(self.crew.next_timer, self.hiring.restart_policy.wake_at, self.hiring.next_scale_down_at, supply.wake_at)
+        if queue.waiting or queue.waiting_for_unused_worker:
+            self.wake_at = min(self.wake_at, queue.next_deadline, self.dispatcher.wake_at)
         return commands
 
     @property
-    def gone(self) -> bool:
+    def closed(self) -> bool:
         """The pool is closed: no process is left, none will come, and every task has its outcome."""
-        return self.phase is Phase.CLOSING and not self.crew and not self.ledger
+        return self.phase is PoolPhase.CLOSING and not self.crew and not self.ledger
 
     @property
     def drained(self) -> bool:
         """Nothing new is taken, and nothing is held."""
-        return self.phase is not Phase.OPEN and not self.ledger
+        return self.phase is not PoolPhase.OPEN and not self.ledger
 
-    def can_run_in(self, outbox_id: int, task_id: int, nbytes: int) -> bool:
+    def can_run_in_place(self, outbox_id: int, task_id: int, nbytes: int) -> bool:
         """Whether that task could start this moment on that outbox's worker, with its source of so many bytes where it lies."""
-        return self.dispatch.can_run_in(outbox_id, self.ledger.get(task_id) or TaskRecord(task_id, 0.0, nbytes=nbytes))
+        return self.dispatcher.can_run_in_place(outbox_id, self.ledger.get(task_id) or TaskRecord(task_id, 0.0, nbytes=nbytes))
 
     # The pool's own life
 
     def _on_drain(self, _: DrainRequested, _now: float) -> list[Command]:
-        if self.phase is Phase.OPEN:
-            self.phase = Phase.DRAINING
+        if self.phase is PoolPhase.OPEN:
+            self.phase = PoolPhase.DRAINING
         return []
 
     def _on_close(self, _: CloseRequested, now: float) -> list[Command]:
-        self.phase = Phase.CLOSING
-        self.cut_short |= bool(self.ledger)
-        commands = self.supply.close()
-        commands += self._see_to_the_waiting(now)  # now, and not one by one: there may be a hundred thousand
+        self.phase = PoolPhase.CLOSING
+        self.interrupted |= bool(self.ledger)
+        commands = self.broker.close()
+        commands += self._schedule(now)  # now, and not one by one: there may be a hundred thousand
         for task in self.ledger:
-            slot = self.crew.maybe_with(task)
+            slot = self.crew.find_with_task(task)
             if slot is None:
-                commands += self.ledger.settle(task, task.fate or PoolClosed("the pool was closed while the task waited"))
+                commands += self.ledger.settle(task, task.pending_error or PoolClosed("the pool was closed while the task waited"))
             elif slot.state is WorkerState.BUSY:
-                commands += self._tasks.stop(slot, task, Stop.CLOSING, WorkerEvent.CANCEL_REQUESTED, now)
-        return commands + self.hiring.dismiss_all(now)
+                commands += self._tasks.stop(slot, task, StopReason.CLOSING, WorkerEvent.CANCEL_REQUESTED, now)
+        return commands + self.hiring.scale_to_zero(now)
 
     def _on_resize(self, event: ResizeRequested, now: float) -> list[Command]:
-        return [] if self.phase is Phase.CLOSING else self.hiring.resize(event.workers, now)
+        return [] if self.phase is PoolPhase.CLOSING else self.hiring.resize(event.workers, now)
 
     def _on_time(self, _: TimePassed, now: float) -> list[Command]:
         commands: list[Command] = []
         for slot in self.crew.due(now):
             commands += self._on_timer(slot, now)
-        self.hiring.let_go_of_the_unneeded(now, large_everywhere=self.dispatch.large_everywhere)
+        self.hiring.scale_down_idle(now, large_everywhere=self.dispatcher.all_workers_have_large_tasks)
         return commands + self.hiring.reconcile(now)
 
-    def _on_timer(self, slot: Slot, now: float) -> list[Command]:
+    def _on_timer(self, slot: WorkerSlot, now: float) -> list[Command]:
         if slot.outbox_id is None:
             return []  # its pause is over, and `reconcile` starts it
         if slot.state is WorkerState.IDLE:
-            self.hiring.grown_old(slot, now)
+            self.hiring.mark_expired(slot, now)
             return []
         event = TIMER_EVENTS[slot.state]
         if event is WorkerEvent.ABANDONED:
             self.crew.set_timer(slot, None)  # the host's answer follows in the same turn
             if slot.task is not None:
-                self.supply.withdraw(slot.task)  # because nothing may be sent to the worker any more
+                self.broker.cancel_output_request(slot.task)  # because nothing may be sent to the worker any more
             return [AbandonWorker(slot.index)]
         if event is WorkerEvent.DEADLINE_EXPIRED:
             assert slot.task is not None
-            return self._tasks.stop(slot, slot.task, Stop.DEADLINE, event, now)
+            return self._tasks.stop(slot, slot.task, StopReason.DEADLINE, event, now)
         if event is WorkerEvent.START_EXPIRED:
-            slot.verdict = f"it was not ready within {self.settings.start_timeout_s:g} s"
-        self.crew.apply(slot, event, now + self.settings.kill_timeout_s, cause=slot.verdict or "")
+            slot.kill_reason = f"it was not ready within {self.settings.start_timeout_s:g} s"
+        self.crew.apply(slot, event, now + self.settings.kill_timeout_s, cause=slot.kill_reason or "")
         return [KillWorker(slot.index)]
 
     def _on_pressure(self, event: PressureMeasured, now: float) -> list[Command]:
-        self.hiring.measured(event, now)
+        self.hiring.on_memory_pressure(event, now)
         return []
 
-    def _on_input_abandoned(self, event: InputAbandoned, _now: float) -> list[Command]:
-        self.supply.abandon_input(event.input_id)
+    def _on_input_abandoned(self, event: InputCancelled, _now: float) -> list[Command]:
+        self.broker.abandon_input(event.input_id)
         return []
 
     def _on_blocks_returned(self, event: BlocksReturned, now: float) -> list[Command]:
-        self.supply.take_back(event.generations, now)
+        self.broker.release_returned(event.generations, now)
         return []
 
     def _on_pages_reserved(self, event: PagesReserved, now: float) -> list[Command]:
-        return self._let_clocks_go_on(self.supply.pages_reserved(event.reservation, now), now)
+        return self._resume_run_clocks(self.broker.pages_reserved(event.reservation, now), now)
 
     def _on_pages_refused(self, event: PagesRefused, now: float) -> list[Command]:
-        self.supply.pages_refused(event.reservation, event.free_bytes, now)
+        self.broker.pages_refused(event.reservation, event.free_bytes, now)
         return []
 
-    def _serve(self, now: float) -> list[Command]:
+    def _allocate_memory(self, now: float) -> list[Command]:
         """Requests for memory get what there is; those that could wait for ever are refused."""
-        supply, running = self.supply, self.crew.running
-        if not supply.anyone_waits:
-            self.wants_memory, supply.wake_at = False, inf
+        supply, running = self.broker, self.crew.running
+        if not supply.has_waiters:
+            self.has_memory_waiters, supply.wake_at = False, inf
             return []
-        commands = supply.serve(running, len(self.queue), now)
-        while supply.is_starved(running, now) and (made_way := self._free_a_source()):
-            commands += made_way + supply.serve(running, len(self.queue), now)
+        commands = supply.allocate_waiting(running, len(self.queue), now)
+        while supply.is_starved(running, now) and (made_way := self._release_a_source()):
+            commands += made_way + supply.allocate_waiting(running, len(self.queue), now)
         commands += supply.refuse(running, len(self.queue), now)
-        self._let_clocks_go_on(commands, now)
+        self._resume_run_clocks(commands, now)
         if commands and self.queue:  # a task may get its result's memory out of its own charge, which leaves room for others
-            commands += self._see_to_the_waiting(now)
-        self.wants_memory = supply.anyone_waits
+            commands += self._schedule(now)
+        self.has_memory_waiters = supply.has_waiters
         return commands
 
-    def _free_a_source(self) -> list[Command]:
+    def _release_a_source(self) -> list[Command]:
         """The last task that waits for a worker gives its source's memory to those that run, and has it brought in again."""
-        for task in reversed(self.queue.for_any.values()):
+        for task in reversed(self.queue.waiting.values()):
             if task.source_block is not None and task.spec is not None and task.spec.stageable_again:
                 self.queue.remove(task.task_id)
                 self.arena.release(task.source_block, Lease(Holder.TASK, task.task_id))
                 task.source_block = None
-                return [StageAgain(task.task_id)]
+                return [RestageSource(task.task_id)]
         return []
 
-    def _let_clocks_go_on(self, commands: list[Command], now: float) -> list[Command]:
+    def _resume_run_clocks(self, commands: list[Command], now: float) -> list[Command]:
         """Tasks that get memory, or are refused it, have the rest of their `timeout` from now on."""
         for command in commands:
             if type(command) is Send and type(command.message) is Grant:
-                self.run_clock.go_on(self.crew.slots[command.slot], now)
+                self.run_clock.resume(self.crew.slots[command.slot], now)
         return commands
 
-    def _hire_helpers(self, now: float) -> list[Command]:
+    def _scale_up_helpers(self, now: float) -> list[Command]:
         """What was sent to workers is a reason for helpers, where there is room for what they have when they are idle."""
-        helpers, self.dispatch.wanted_helpers = self.dispatch.wanted_helpers, 0
-        worker_bytes = max(WORKER_NBYTES, *(slot.idle_bytes for slot in self.crew))  # with what its plugins keep
-        if self.dispatch.large_everywhere and self.budget.room_bytes > worker_bytes:
+        helpers, self.dispatcher.wanted_helpers = self.dispatcher.wanted_helpers, 0
+        worker_bytes = max(DEFAULT_WORKER_NBYTES, *(slot.idle_bytes for slot in self.crew))  # with what its plugins keep
+        if self.dispatcher.all_workers_have_large_tasks and self.budget.room_bytes > worker_bytes:
             return self.hiring.want_helpers(helpers, now)
         return []
 
-    def _see_to_the_waiting(self, now: float) -> list[Command]:
+    def _schedule(self, now: float) -> list[Command]:
         """Tasks get workers, and those that need a fresh one have it made ready; in a pool that closes, none will come."""
         queue, commands = self.queue, list[Command]()
-        if self.phase is Phase.CLOSING:
+        if self.phase is PoolPhase.CLOSING:
             for task in queue.pop_all():
                 commands += self.ledger.settle(task, PoolClosed("the pool was closed while the task waited"))
-        if self.hiring.stuck is not None:
+        if self.hiring.abandoned_count is not None:
             for task in queue.pop_all():
-                commands += self.ledger.settle(task, self.hiring.stuck)
-        if queue.earliest <= now:  # whatever woke us: nobody is sent to a worker past its time
+                commands += self.ledger.settle(task, self.hiring.abandoned_count)
+        if queue.next_deadline <= now:  # whatever woke us: nobody is sent to a worker past its time
             for task in queue.expired(now):
                 assert task.spec is not None
                 commands += self.ledger.settle(task, QueueTimeout(task.spec.queue_timeout_s or 0.0, "a worker"))
-            if queue.earliest <= now:
+            if queue.next_deadline <= now:
                 return commands  # there are more of them, and the next event is now
-        commands += self.dispatch.feed(now)
-        if self.hiring.may_grow and queue and not self.crew.idle and self.dispatch.anyone_fits:
-            commands += self.hiring.want_for(len(queue), now)
-        if queue.for_fresh:
-            self.hiring.make_room_for_a_fresh_one()
+        commands += self.dispatcher.dispatch_waiting(now)
+        if self.hiring.may_grow and queue and not self.crew.idle and self.dispatcher.any_waiting_fits:
+            commands += self.hiring.scale_up_for(len(queue), now)
+        if queue.waiting_for_unused_worker:
+            self.hiring.make_room_for_unused_worker()
             commands += self.hiring.reconcile(now)
         return commands

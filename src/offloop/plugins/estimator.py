@@ -14,7 +14,7 @@ from typing import cast
 from ..operation import Estimate, Header, Operation, Plugin
 from .containment import reraise_interrupt
 
-__all__ = ["Forecaster"]
+__all__ = ["Estimator"]
 
 _FEW_OPERATIONS = 32
 _MOST_BYTES, _MOST_S = 1 << 60, 1e9
@@ -22,7 +22,7 @@ _MOST_BYTES, _MOST_S = 1 << 60, 1e9
 _log = logging.getLogger("offloop.plugins")
 
 
-class Forecaster:
+class Estimator:
     """Estimates of one pipeline: consecutive operations, each with its plugin."""
 
     def __init__(self, parts: Sequence[tuple[Plugin, Sequence[Operation]]]) -> None:
@@ -31,7 +31,7 @@ class Forecaster:
         few = sum(len(operations) for _, operations in parts) <= _FEW_OPERATIONS
         self.quick = few and all(plugin.quick for plugin, _ in parts)  # it need not be a thread that asks
 
-    def of_bytes(self, head: memoryview, nbytes: int) -> tuple[Estimate | None, str]:
+    def estimate_bytes(self, head: memoryview, nbytes: int) -> tuple[Estimate | None, str]:
         """The estimate for an encoded source of `nbytes` bytes that starts with `head`, and its media type.
 
         Where no header can be read, the plugins are asked without one, and the media type is "". No estimate: None.
@@ -39,7 +39,7 @@ class Forecaster:
         header = _header(self._parts[0][0], head[: self.probe_nbytes])
         return self._together(header, nbytes), "" if header is None else header.media_type
 
-    def of_samples(self, shape: tuple[int, ...], nbytes: int) -> tuple[Estimate | None, str]:
+    def estimate_samples(self, shape: tuple[int, ...], nbytes: int) -> tuple[Estimate | None, str]:
         """The estimate for an array. Only a picture, of (height, width) or (height, width, bands), has a header."""
         if len(shape) not in (2, 3):
             return self._together(None, nbytes), ""

@@ -13,7 +13,7 @@ import msgspec
 
 from ..operation import Operation
 from ..wire.messages import Stage
-from .estimator import Forecaster
+from .estimator import Estimator
 from .registry import Registry
 
 __all__ = ["Plan", "Planner"]
@@ -27,7 +27,7 @@ class Plan(NamedTuple):
     """What a pipeline means to a pool."""
 
     stages: list[Stage]  # shared by all its tasks: nobody changes it
-    forecaster: Forecaster | None  # None: none of its plugins ever estimates
+    forecaster: Estimator | None  # None: none of its plugins ever estimates
 
 
 class Planner:
@@ -63,7 +63,7 @@ class Planner:
         return plan
 
     def _made(self, operations: list[Operation]) -> Plan:
-        return Plan(self._registry.stages(operations), self._registry.maybe_forecaster(operations))
+        return Plan(self._registry.stages(operations), self._registry.find_estimator(operations))
 
     def _remember(self, key: _Key, plan: Plan) -> None:
         self._plans[key] = plan

@@ -23,7 +23,7 @@ from ..operation import Header, Operation, Plugin, tag_of
 from ..wire.messages import PluginSource, Stage
 from .containment import reraise_interrupt, text_of
 from .discovery import Candidate, installed_plugins
-from .estimator import Forecaster
+from .estimator import Estimator
 from .plugin_settings import find_state_objection, source_of
 from .processor_reference import find_missing_module
 
@@ -97,7 +97,7 @@ class Registry:
             return [self._stage(self._plugin_of(operations[0]), operations)]
         return [self._stage(name, list(group)) for name, group in groupby(operations, self._plugin_of)]
 
-    def maybe_forecaster(self, operations: Sequence[Operation]) -> Forecaster | None:
+    def find_estimator(self, operations: Sequence[Operation]) -> Estimator | None:
         """Who can estimate a pipeline that `stages` has passed; None if none of its plugins ever does."""
         if not self._estimating:
             return None
@@ -105,7 +105,7 @@ class Registry:
         if self._estimating.isdisjoint(names):
             return None
         groups = groupby(operations, lambda operation: self._by_operation[type(operation)])
-        return Forecaster([(self.plugins[name].plugin, tuple(group)) for name, group in groups])
+        return Estimator([(self.plugins[name].plugin, tuple(group)) for name, group in groups])
 
     def probe(self, data: memoryview) -> Header | None:
         """The first header that any plugin recognizes in a source's first bytes.

@@ -9,46 +9,46 @@ from copy import copy
 import anyio
 
 from ..core.model.events import CloseRequested, DrainRequested, Event, ResizeRequested
-from ..core.model.pool_phase import Phase
+from ..core.model.pool_phase import PoolPhase
 from ..core.pool_state import PoolState
 from ..errors import PoolClosed
-from .loop.decision_gate import Standing
-from .loop.oneshot_event import Signal
+from .loop.decision_gate import DecisionGate
+from .loop.oneshot_event import OneShotEvent
 
-__all__ = ["Milestones"]
+__all__ = ["PoolConditions"]
 
 Applying = Callable[[Event], None]
 
 
-class Milestones:
+class PoolConditions:
     """Looked at after every turn, but in a pool that is open and has its size."""
 
-    def __init__(self, core: PoolState, standing: Standing, loop: asyncio.AbstractEventLoop | None) -> None:
-        self.opened = Signal(loop)
-        self.gone = Signal(loop)
+    def __init__(self, core: PoolState, standing: DecisionGate, loop: asyncio.AbstractEventLoop | None) -> None:
+        self.opened = OneShotEvent(loop)
+        self.closed = OneShotEvent(loop)
         self._loop = loop
         self._core = core
         self._standing = standing
-        self._drained = Signal(loop)
-        self.resized: Signal | None = None  # somebody waits for it
+        self._drained = OneShotEvent(loop)
+        self.resized: OneShotEvent | None = None  # somebody waits for it
 
-    def look(self) -> None:
+    def notify(self) -> None:
         """Tell those whose moment has come."""
         core = self._core
-        if core.phase is not Phase.OPEN:
-            if core.phase is Phase.CLOSING:
+        if core.phase is not PoolPhase.OPEN:
+            if core.phase is PoolPhase.CLOSING:
                 self.opened.set()  # whoever still waits for that is told that it is closed
             if core.drained:
                 self._drained.set()
-            if core.gone:
-                self.gone.set()
-        if self.resized is not None and (core.hiring.complete or core.hiring.hopeless or core.phase is Phase.CLOSING):
+            if core.closed:
+                self.closed.set()
+        if self.resized is not None and (core.hiring.converged or core.hiring.unavailable_error or core.phase is PoolPhase.CLOSING):
             self.resized.set()
             self.resized = None
 
-    def give_up(self) -> None:
+    def release_all(self) -> None:
         """Nothing is decided any more, and nobody is to wait for it."""
-        for moment in (self.opened, self._drained, self.gone, self.resized):
+        for moment in (self.opened, self._drained, self.closed, self.resized):
             if moment is not None:
                 moment.set()
 
@@ -60,10 +60,10 @@ class Milestones:
         apply(DrainRequested())
         with anyio.move_on_after(timeout_s):
             await self._drained.wait()
-        in_time = self._core.drained and not self._core.cut_short
+        in_time = self._core.drained and not self._core.interrupted
         apply(CloseRequested())
-        await self.gone.wait_whatever_happens()
-        self._standing.check_sound()
+        await self.closed.wait_uncancellable()
+        self._standing.raise_if_failed()
         return in_time
 
     async def resize(self, apply: Applying, workers: int) -> None:
@@ -73,11 +73,11 @@ class Milestones:
             WorkerDied: no worker can be started.
             PoolClosed: the pool was closed meanwhile.
         """
-        resized = self.resized = self.resized or Signal(self._loop)
+        resized = self.resized = self.resized or OneShotEvent(self._loop)
         apply(ResizeRequested(workers))
         await resized.wait()
-        self._standing.check_sound()
-        if self._core.phase is Phase.CLOSING:
+        self._standing.raise_if_failed()
+        if self._core.phase is PoolPhase.CLOSING:
             raise PoolClosed("the pool was closed while it was resized")
-        if self._core.hiring.hopeless is not None:
-            raise copy(self._core.hiring.hopeless)  # the core keeps it, and must not keep its traceback
+        if self._core.hiring.unavailable_error is not None:
+            raise copy(self._core.hiring.unavailable_error)  # the core keeps it, and must not keep its traceback

@@ -14,41 +14,41 @@ from math import inf
 from typing import Any
 
 from ..core.model.events import BlocksReturned, Event
-from ..core.model.pool_phase import Phase
+from ..core.model.pool_phase import PoolPhase
 from ..core.pool_state import PoolState
-from .conditions import Milestones
-from .loop.decision_gate import Standing, Turn
-from .loop.futures import InputTicket
+from .conditions import PoolConditions
+from .loop.decision_gate import DecisionGate, GateState
+from .loop.futures import BlockFuture
 from .loop.io import clock
-from .loop.oneshot_event import Signal
-from .memory.page_manager import Pager
-from .memory.views import Exports
-from .telemetry.event_stream import Chronicle
+from .loop.oneshot_event import OneShotEvent
+from .memory.page_manager import PageManager
+from .memory.views import ViewTracker
+from .telemetry.event_stream import EventStream
 
-__all__ = ["Turns"]
+__all__ = ["CoreDriver"]
 
-_FREE, _TAKEN, _OPEN = Turn.FREE, Turn.TAKEN, Phase.OPEN  # looked up once: that takes its time on Python 3.11
+_FREE, _TAKEN, _OPEN = GateState.IDLE, GateState.PROCESSING, PoolPhase.OPEN  # looked up once: that takes its time on Python 3.11
 
 
-class Turns:
+class CoreDriver:
     """Tells the core what happened, and has done what it says."""
 
     def __init__(
         self,
         core: PoolState,
-        standing: Standing,
-        pager: Pager,
-        exports: Exports,
-        chronicle: Chronicle,
-        milestones: Milestones,
+        standing: DecisionGate,
+        pager: PageManager,
+        exports: ViewTracker,
+        chronicle: EventStream,
+        milestones: PoolConditions,
         loop: asyncio.AbstractEventLoop | None,
         *,
         carry_out: dict[type, Callable[[Any], None]],
-        abandon_input: Callable[[InputTicket], None],
+        abandon_input: Callable[[BlockFuture], None],
         fail: Callable[[BaseException], None],
     ) -> None:
-        self.armed_for = inf  # when the timer will wake by itself...
-        self.rearm = Signal(loop)  # ...unless it is set before
+        self.timer_deadline = inf  # when the timer will wake by itself...
+        self.timer_changed = OneShotEvent(loop)  # ...unless it is set before
         self._core = core
         self._standing = standing
         self._pager = pager
@@ -64,13 +64,13 @@ class Turns:
     def apply(self, event: Event) -> None:
         """Tell the core, and do what it says, and so on until nothing follows. After a defect of ours nothing does."""
         standing = self._standing
-        if standing.turn is not _FREE:
+        if standing.state is not _FREE:
             self._events.append(event)
             return
         try:  # a KeyboardInterrupt may come between any two lines
-            standing.turn = _TAKEN
-            self._decide_on(event)
-            standing.turn = _FREE
+            standing.state = _TAKEN
+            self._process(event)
+            standing.state = _FREE
         except BaseException as error:
             self._fail(error)
             if not isinstance(error, Exception):
@@ -78,21 +78,21 @@ class Turns:
 
     def collect_returns(self) -> None:
         """Take back what views and forgotten buffers have returned since the last event."""
-        if (news := self._maybe_news()) is not None:
+        if (news := self._find_returns()) is not None:
             self.apply(news)
 
-    def tell_results(self) -> None:
+    def apply_page_results(self) -> None:
         """Tell the core what became of the moves of pages."""
         results = self._pager.results
         while results:
             self.apply(results.popleft())
 
-    def _decide_on(self, event: Event) -> None:
+    def _process(self, event: Event) -> None:
         core, events, carry_out = self._core, self._events, self._carry_out
         pager, exports, milestones = self._pager, self._exports, self._milestones
-        if exports.news or events:
+        if exports.released or events:
             events.append(event)
-            if (news := self._maybe_news()) is not None:
+            if (news := self._find_returns()) is not None:
                 events.appendleft(news)
             event = events.popleft()
         now = self._clock()
@@ -100,44 +100,44 @@ class Turns:
             for command in core.handle(event, now):
                 carry_out[type(command)](command)
             if core.journal.entries or pager.waiting or pager.results:
-                self._see_to_the_rest()
+                self._flush_side_effects()
             if not events and (
-                core.wants_memory is not exports.wake_wanted
-                or core.wake_at < self.armed_for
+                core.has_memory_waiters is not exports.notifying
+                or core.wake_at < self.timer_deadline
                 or core.phase is not _OPEN
                 or milestones.resized is not None
             ):
-                self._look_around()
+                self._notify_waiters()
             if not events:
                 break
             event = events.popleft()
 
-    def _look_around(self) -> None:
+    def _notify_waiters(self) -> None:
         """Nothing follows any more: who waits for something else than an event is told."""
         core, exports = self._core, self._exports
-        if core.wants_memory is not exports.wake_wanted:
-            exports.want_wake(wanted=core.wants_memory)
-        if core.wake_at < self.armed_for:
-            self.armed_for = core.wake_at
-            self.rearm.set()
+        if core.has_memory_waiters is not exports.notifying:
+            exports.notify_on_release(wanted=core.has_memory_waiters)
+        if core.wake_at < self.timer_deadline:
+            self.timer_deadline = core.wake_at
+            self.timer_changed.set()
         if core.phase is not _OPEN or self._milestones.resized is not None:
-            self._milestones.look()
-            if core.gone:
+            self._milestones.notify()
+            if core.closed:
                 self._chronicle.close()
 
-    def _see_to_the_rest(self) -> None:
+    def _flush_side_effects(self) -> None:
         """What an event and its commands have brought about beside them: entries for the log, moves of pages."""
         pager = self._pager
-        if entries := self._core.journal.take():
+        if entries := self._core.journal.drain():
             self._chronicle.publish(entries)  # a handler of the log may cause events itself
         if pager.waiting:
-            pager.begin()
+            pager.kick()
         while pager.results:
             self._events.append(pager.results.popleft())
 
-    def _maybe_news(self) -> BlocksReturned | None:
+    def _find_returns(self) -> BlocksReturned | None:
         returned: list[int] = []
-        while self._exports.news:  # a forgotten buffer that has a block returns it, which is news again
+        while self._exports.released:  # a forgotten buffer that has a block returns it, which is news again
             generations, forgotten = self._exports.collect()
             returned += generations
             for ticket in forgotten:

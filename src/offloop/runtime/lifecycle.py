@@ -18,16 +18,16 @@ from typing import Protocol
 from ..core.model.events import CloseRequested, Event
 from ..core.pool_state import PoolState
 from ..errors import OffloopError, PoolClosed
-from .conditions import Milestones
-from .loop.affinity import Home
-from .loop.background import Errands
-from .loop.decision_gate import Standing, Turn
-from .loop.oneshot_event import Signal
-from .telemetry.safe_logging import UserLog
+from .conditions import PoolConditions
+from .loop.affinity import LoopAffinity
+from .loop.background import BackgroundTasks
+from .loop.decision_gate import DecisionGate, GateState
+from .loop.oneshot_event import OneShotEvent
+from .telemetry.safe_logging import SafeLogger
 
 __all__ = ["Lifecycle"]
 
-_log = UserLog("offloop.supervisor")
+_log = SafeLogger("offloop.supervisor")
 
 _REAP_LIMIT_S = 0.5  # a killed process is gone in milliseconds, unless it sleeps uninterruptibly in the kernel
 _REMEDY = "leave it before the event loop ends, with `async with Pool() as pool`, an AsyncExitStack, or your server's lifespan"
@@ -42,17 +42,17 @@ class _Worker(Protocol):
 class _Supervisor(Protocol):
     """What is opened and closed."""
 
-    home: Home
+    affinity: LoopAffinity
     core: PoolState
-    standing: Standing
-    milestones: Milestones
-    errands: Errands
+    gate: DecisionGate
+    conditions: PoolConditions
+    background: BackgroundTasks
 
     @property
     def workers(self) -> Collection[_Worker]: ...
     def apply(self, event: Event) -> None: ...
     def fail(self, error: BaseException) -> None: ...
-    def tell_all(self, error: OffloopError) -> None: ...
+    def fail_all(self, error: OffloopError) -> None: ...
     def leave_abandoned(self) -> None: ...
     def release(self) -> None: ...
 
@@ -70,7 +70,7 @@ class Lifecycle:
     def __init__(self, supervisor: _Supervisor) -> None:
         self._supervisor = supervisor
         self._state = _State.RUNNING
-        self._closed = Signal(supervisor.home.loop)
+        self._closed = OneShotEvent(supervisor.affinity.loop)
         for other in list(_unfinished):
             other.abandon_if_loop_is_closed()  # because closing a loop cancels no task
         _unfinished.add(self)
@@ -85,19 +85,19 @@ class Lifecycle:
         """
         if self._state is _State.RUNNING:
             self._state = _State.CLOSING
-            self._supervisor.errands.run(self._close)
+            self._supervisor.background.run(self._close)
         elif self._state is _State.ABORTED:
             self._state = _State.CLOSED  # it was not forgotten
-        await self._closed.wait_whatever_happens()
-        if not self._supervisor.standing.was_interrupted:
-            self._supervisor.standing.check_sound()
+        await self._closed.wait_uncancellable()
+        if not self._supervisor.gate.was_interrupted:
+            self._supervisor.gate.raise_if_failed()
 
     async def _close(self) -> None:
         supervisor = self._supervisor
         supervisor.apply(CloseRequested())
-        await supervisor.milestones.gone.wait()
+        await supervisor.conditions.closed.wait()
         supervisor.leave_abandoned()
-        supervisor.errands.close()
+        supervisor.background.close()
 
     def abort(self) -> None:
         """End the pool at once: its loop ends, or its tasks were cancelled. Every caller that waits gets `PoolClosed`.
@@ -109,7 +109,7 @@ class Lifecycle:
         left = self._is_left
         self._end_workers()
         self._state = _State.CLOSED if left else _State.ABORTED
-        if self._supervisor.home.entering_task_is_done:
+        if self._supervisor.affinity.entering_task_is_done:
             self.warn_if_forgotten("the event loop ended")
 
     def abandon(self, reason: str) -> None:
@@ -119,14 +119,14 @@ class Lifecycle:
         supervisor = self._supervisor
         left = self._is_left
         self._kill_workers()
-        if not supervisor.home.loop_runs:
+        if not supervisor.affinity.loop_runs:
             supervisor.release()
         self._state = _State.CLOSED if left else _State.ABORTED
         self.warn_if_forgotten(reason)
 
     def abandon_if_loop_is_closed(self) -> None:
         """Asyncio's loops only; trio's cancels its tasks before it is closed."""
-        loop = self._supervisor.home.loop
+        loop = self._supervisor.affinity.loop
         if loop is not None and loop.is_closed():
             self.abandon("its event loop was closed")
 
@@ -134,7 +134,7 @@ class Lifecycle:
         """Log once that the pool was not left."""
         if self._state is _State.ABORTED:
             self._state = _State.CLOSED
-            _log.write(logging.WARNING, "a pool was never left: its workers were killed when %s; %s", reason, _REMEDY)
+            _log.log(logging.WARNING, "a pool was never left: its workers were killed when %s; %s", reason, _REMEDY)
 
     # What the pool's tasks report
 
@@ -160,11 +160,11 @@ class Lifecycle:
 
     @property
     def _is_over(self) -> bool:
-        return self._supervisor.home.forked or self._state in (_State.ABORTED, _State.CLOSED)
+        return self._supervisor.affinity.forked or self._state in (_State.ABORTED, _State.CLOSED)
 
     @property
     def _is_left(self) -> bool:
-        return self._state is _State.CLOSING or self._supervisor.core.gone  # a drained pool has nothing to forget
+        return self._state is _State.CLOSING or self._supervisor.core.closed  # a drained pool has nothing to forget
 
     def _end_workers(self) -> None:
         supervisor = self._supervisor
@@ -175,12 +175,12 @@ class Lifecycle:
         deadline = monotonic() + _REAP_LIMIT_S
         for worker in workers:
             worker.end(deadline)
-        supervisor.tell_all(PoolClosed("the event loop ended while the pool was open"))  # none is left, but after a defect
-        supervisor.errands.cancel_all()
+        supervisor.fail_all(PoolClosed("the event loop ended while the pool was open"))  # none is left, but after a defect
+        supervisor.background.cancel_all()
 
     def _kill_workers(self) -> None:
         supervisor = self._supervisor
-        supervisor.standing.turn = Turn.OVER
+        supervisor.gate.state = GateState.STOPPED
         workers = tuple(supervisor.workers)
         for worker in workers:
             worker.kill()

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from copy import copy
 
 from ..core.model.blocks import Block
-from ..core.model.commands import SettleTask, StageAgain
+from ..core.model.commands import SettleTask, RestageSource
 from ..core.model.events import Event, TaskSubmitted
 from ..core.model.task import Completed, TaskSpec
 from ..errors import OffloopError
-from .loop.futures import TaskTicket
+from .loop.futures import TaskFuture
 
-__all__ = ["Desk"]
+__all__ = ["PendingTasks"]
 
 
-class Desk:
+class PendingTasks:
     """The tickets of all tasks that have no outcome yet."""
 
     def __init__(
@@ -28,12 +28,12 @@ class Desk:
         self._loop = loop
         self._apply = apply
         self._result_view = result_view
-        self._tickets: dict[int, TaskTicket] = {}
+        self._tickets: dict[int, TaskFuture] = {}
 
-    def submit(self, task_id: int, spec: TaskSpec | None, nbytes: int = 0) -> TaskTicket:
+    def submit(self, task_id: int, spec: TaskSpec | None, nbytes: int = 0) -> TaskFuture:
         """Enter a task; no spec: its source is still to be prepared, and has so many bytes if that is known. It may be settled
         at once."""
-        ticket = self._tickets[task_id] = TaskTicket(self._loop)
+        ticket = self._tickets[task_id] = TaskFuture(self._loop)
         self._apply(TaskSubmitted(task_id, spec, nbytes))
         return ticket
 
@@ -43,16 +43,16 @@ class Desk:
         view: memoryview | None = None
         if isinstance(outcome, Completed) and outcome.block is not None:
             view = self._result_view(outcome, outcome.block)
-        self._tickets[command.task_id].settle(outcome, view)
+        self._tickets[command.task_id].set_result(outcome, view)
         del self._tickets[command.task_id]  # last: a KeyboardInterrupt before it is told to every ticket that is left
 
-    def stage_again(self, command: StageAgain) -> None:
+    def stage_again(self, command: RestageSource) -> None:
         """The source of a task that waits for a worker is no longer in memory."""
         self._tickets[command.task_id].set()
 
-    def tell_all(self, error: OffloopError) -> None:
+    def fail_all(self, error: OffloopError) -> None:
         """Settle every task that has no outcome with this error, because nothing is decided any more."""
         for ticket in self._tickets.values():
             if not ticket.settled:
-                ticket.settle(copy(error), None)  # each caller raises its own
+                ticket.set_result(copy(error), None)  # each caller raises its own
             ticket.set()

@@ -22,9 +22,9 @@ from ..core.model.commands import (
     AnnounceOpening,
     ConfirmGrowth,
     DropOutbox,
-    FetchPages,
-    GivePagesBack,
-    IdentifySource,
+    ReservePages,
+    ReleasePages,
+    HashSource,
     KillWorker,
     OpenOutput,
     ProvideInput,
@@ -32,46 +32,46 @@ from ..core.model.commands import (
     Send,
     SendFile,
     SettleTask,
-    StageAgain,
+    RestageSource,
     StartWorker,
 )
 from ..core.model.events import (
     BlocksReturned,
     GrowthRequested,
-    InputAbandoned,
+    InputCancelled,
     InputCompleted,
     InputRequested,
     PoolStarted,
-    SourceIdentified,
+    SourceHashed,
     TaskCancelled,
     TimePassed,
 )
-from ..core.model.pool_phase import Phase
+from ..core.model.pool_phase import PoolPhase
 from ..core.model.settings import CoreSettings
 from ..core.model.task import Completed
 from ..core.pool_state import PoolState
 from ..errors import MemoryLimitExceeded, OffloopError, PoolClosed, WorkerDied
 from ..wire.handles import WrittenTo
-from .conditions import Milestones
-from .driver import Turns
+from .conditions import PoolConditions
+from .driver import CoreDriver
 from .files.output_delivery import OutputDelivery
 from .lifecycle import Lifecycle
 from .loop import fork_safety
-from .loop.affinity import Home
-from .loop.background import Errands
-from .loop.decision_gate import Standing, Turn
-from .loop.futures import InputTicket, TaskTicket
+from .loop.affinity import LoopAffinity
+from .loop.background import BackgroundTasks
+from .loop.decision_gate import DecisionGate, GateState
+from .loop.futures import BlockFuture, TaskFuture
 from .loop.io import clock, when_readable
-from .loop.oneshot_event import Signal
-from .memory.page_manager import Pager
+from .loop.oneshot_event import OneShotEvent
+from .memory.page_manager import PageManager
 from .memory.segments import Segment
-from .memory.views import Exports
-from .pending_tasks import Desk
-from .telemetry.event_stream import Chronicle
+from .memory.views import ViewTracker
+from .pending_tasks import PendingTasks
+from .telemetry.event_stream import EventStream
 from .telemetry.memory_monitor import watch_memory
-from .workers.config import HostSettings
-from .workers.connection import WorkerHost
-from .workers.spawn_errors import why_not_started
+from .workers.config import WorkerConfig
+from .workers.connection import WorkerConnection
+from .workers.spawn_errors import describe_spawn_error
 
 __all__ = ["Supervisor"]
 
@@ -79,24 +79,24 @@ __all__ = ["Supervisor"]
 class Supervisor:
     """One pool's processes, memory and tickets. Made when the pool is entered, in the loop that it will live in."""
 
-    def __init__(self, core_settings: CoreSettings, settings: HostSettings) -> None:
-        self.home = Home()
-        loop = self.home.loop
+    def __init__(self, core_settings: CoreSettings, settings: WorkerConfig) -> None:
+        self.affinity = LoopAffinity()
+        loop = self.affinity.loop
         self.core = PoolState(core_settings)
         self.settings = settings
         self.segments: dict[int, Segment] = {}
-        self.exports = Exports()
-        self.standing = Standing()
-        self.milestones = Milestones(self.core, self.standing, loop)
+        self.exports = ViewTracker()
+        self.gate = DecisionGate()
+        self.conditions = PoolConditions(self.core, self.gate, loop)
         self._lifecycle = Lifecycle(self)
         self.close = self._lifecycle.close
         self.abort = self._lifecycle.abort
-        self.errands = Errands(loop, self._lifecycle)
-        self.chronicle = Chronicle(self.core.journal, loop)
-        self._pager = Pager(self.segments, self.errands, lambda: self._turns.tell_results())  # noqa: PLW0108 (made below)
-        self._workers: dict[int, WorkerHost] = {}
-        self._abandoned: list[WorkerHost] = []  # killed and not dead; perhaps dead by now
-        self._inputs: dict[int, InputTicket] = {}
+        self.errands = BackgroundTasks(loop, self._lifecycle)
+        self.chronicle = EventStream(self.core.journal, loop)
+        self._pager = PageManager(self.segments, self.errands, lambda: self._turns.apply_page_results())  # noqa: PLW0108 (made below)
+        self._workers: dict[int, WorkerConnection] = {}
+        self._abandoned: list[WorkerConnection] = []  # killed and not dead; perhaps dead by now
+        self._inputs: dict[int, BlockFuture] = {}
         self._numbers = count(1)
         self._clock = clock(loop)
         self._opening_error: OffloopError | None = None
@@ -105,22 +105,22 @@ class Supervisor:
             Send: self._send,
             KillWorker: self._kill_worker,
             AbandonWorker: self._abandon_worker,
-            DropOutbox: self._pager.put,
-            FetchPages: self._pager.put,
-            GivePagesBack: self._pager.put,
-            IdentifySource: self._identify_source,
+            DropOutbox: self._pager.enqueue,
+            ReservePages: self._pager.enqueue,
+            ReleasePages: self._pager.enqueue,
+            HashSource: self._hash_source,
             ProvideInput: self._provide_input,
             ConfirmGrowth: self._confirm_growth,
             RefuseInput: self._refuse_input,
             AnnounceOpening: self._announce_opening,
         }
-        self._turns = Turns(
+        self._turns = CoreDriver(
             self.core,
-            self.standing,
+            self.gate,
             self._pager,
             self.exports,
             self.chronicle,
-            self.milestones,
+            self.conditions,
             loop,
             carry_out=carry_out,
             abandon_input=self.abandon_input,
@@ -129,13 +129,13 @@ class Supervisor:
         self.apply = self._turns.apply
         self._watch_memory = partial(watch_memory, self.core, self.apply, settings.memory_pressure)
         self.collect_returns = self._turns.collect_returns
-        self._desk = Desk(self.apply, self._result_view, loop)
+        self._desk = PendingTasks(self.apply, self._result_view, loop)
         carry_out[SettleTask] = self._desk.settle
         self.outputs = OutputDelivery(self.errands, self._workers, self.apply)
         carry_out |= {OpenOutput: self.outputs.open, SendFile: self.outputs.send}
-        carry_out[StageAgain] = self._desk.stage_again
+        carry_out[RestageSource] = self._desk.stage_again
         self.submit = self._desk.submit
-        fork_safety.watch(self)
+        fork_safety.register(self)
 
     async def open(self) -> None:
         """Make the inbox and start the workers. If that fails, or is cancelled, all is ended before the error is raised.
@@ -145,7 +145,7 @@ class Supervisor:
             PoolClosed: the pool was closed meanwhile.
             InternalError: a defect of ours.
         """
-        for errand in (self._keep_time, self._hear_of_returns, self._watch_memory, self.errands.loop_budget.refill):
+        for errand in (self._run_timer, self._watch_returns, self._watch_memory, self.errands.loop_budget.refill):
             self.errands.run(errand, until_closed=True)
         try:
             await self._open()
@@ -154,7 +154,7 @@ class Supervisor:
             raise
 
     @property
-    def workers(self) -> Collection[WorkerHost]:
+    def workers(self) -> Collection[WorkerConnection]:
         """Every worker that has a process, or is about to."""
         return (*self._workers.values(), *self._abandoned)
 
@@ -178,7 +178,7 @@ class Supervisor:
     def can_run_in_place(self, task_id: int, block: Block) -> bool:
         """Whether a task whose source is this block of an outbox could start this moment, with its source where it lies."""
         there = self.core.arena.get(block.generation) is block
-        return there and self.core.can_run_in(block.segment_id, task_id, block.nbytes)
+        return there and self.core.can_run_in_place(block.segment_id, task_id, block.nbytes)
 
     # Tickets: what callers wait on
 
@@ -186,21 +186,21 @@ class Supervisor:
         """A number for `submit`, never used twice."""
         return next(self._numbers)
 
-    async def withdraw(self, task_id: int, ticket: TaskTicket) -> None:
+    async def withdraw(self, task_id: int, ticket: TaskFuture) -> None:
         """Leave an unsettled task: when this returns it has its outcome, and its memory is back. Not cancellable."""
         self.apply(TaskCancelled(task_id))
-        await ticket.wait_whatever_happens()
+        await ticket.wait_uncancellable()
 
-    def request_input(self, nbytes: int, task_id: int | None = None, addresses_bytes: int = 0) -> InputTicket:
+    def request_input(self, nbytes: int, task_id: int | None = None, addresses_bytes: int = 0) -> BlockFuture:
         """Ask for memory of the inbox, for the source of that task or for a caller; it may grow to `addresses_bytes`."""
-        self.standing.check_sound()
+        self.gate.raise_if_failed()
         ticket = self._new_input_ticket(nbytes)
         self.apply(InputRequested(ticket.input_id, ticket.nbytes, task_id, addresses_bytes))
         return ticket
 
-    def request_growth(self, block: Block, nbytes: int, wanted_nbytes: int) -> InputTicket:
+    def request_growth(self, block: Block, nbytes: int, wanted_nbytes: int) -> BlockFuture:
         """Ask for more memory in the addresses of a block; the ticket is set once it is there, and has no block of its own."""
-        self.standing.check_sound()
+        self.gate.raise_if_failed()
         ticket = self._new_input_ticket(nbytes)
         self.apply(GrowthRequested(ticket.input_id, block.generation, nbytes, wanted_nbytes))
         return ticket
@@ -209,23 +209,23 @@ class Supervisor:
         """A block needs no more than so many bytes."""
         self.apply(InputCompleted(block.generation, nbytes))
 
-    def _new_input_ticket(self, nbytes: int) -> InputTicket:
-        ticket = InputTicket(next(self._numbers), nbytes, self.home.loop)
+    def _new_input_ticket(self, nbytes: int) -> BlockFuture:
+        ticket = BlockFuture(next(self._numbers), nbytes, self.affinity.loop)
         self._inputs[ticket.input_id] = ticket
         return ticket
 
-    def fetch_now(self, ticket: InputTicket) -> None:
+    def reserve_now(self, ticket: BlockFuture) -> None:
         """Wait on this thread for the pages of a requested block. Without room the request stays as it is.
 
         Raises:
             MemoryLimitExceeded: there is no room at this moment, or never.
             PoolMisused: it has not come yet, and this is another thread or loop than the pool's; or another process.
         """
-        if not ticket.is_set or self.home.forked:
-            self.home.check()
+        if not ticket.is_set or self.affinity.forked:
+            self.affinity.check()
         if not ticket.is_set:
             self._pager.work()
-            self._turns.tell_results()
+            self._turns.apply_page_results()
         if not ticket.is_set:
             used = self.core.arena.used_bytes
             raise MemoryLimitExceeded(
@@ -233,56 +233,56 @@ class Supervisor:
             )
         ticket.check()
 
-    def abandon_input(self, ticket: InputTicket) -> None:
+    def abandon_input(self, ticket: BlockFuture) -> None:
         """Give up a request, or the block that came of it."""
         if self._inputs.pop(ticket.input_id, None) is None:
             if ticket.block is not None:
                 self.exports.return_block(ticket.block.generation)
         else:
-            self.apply(InputAbandoned(ticket.input_id))
+            self.apply(InputCancelled(ticket.input_id))
 
     def forked(self) -> None:
         """In a forked child: the pool is the parent's. Nothing is decided here any more, and who waits here is told so."""
-        self.home.forked = True
-        self.standing.turn = Turn.OVER
+        self.affinity.forked = True
+        self.gate.state = GateState.STOPPED
         self.exports.forked()
-        if self.home.in_thread:  # else their loop is not here
-            self._desk.tell_all(self.home.error())
+        if self.affinity.in_thread:  # else their loop is not here
+            self._desk.fail_all(self.affinity.error())
             for ticket in self._inputs.values():
-                ticket.refuse(self.home.error())
+                ticket.set_exception(self.affinity.error())
 
     # The loop's own tasks
 
     async def _open(self) -> None:
         try:
-            await self.errands.in_thread(self._make_inbox, limiter=self.errands.own_threads)
+            await self.errands.run_in_thread(self._make_inbox, limiter=self.errands.own_threads)
         except OSError as error:
-            reason = f"its shared memory could not be made: {why_not_started(error)}"
+            reason = f"its shared memory could not be made: {describe_spawn_error(error)}"
             raise WorkerDied(None, reason=reason) from error
         self.apply(PoolStarted())
-        await self.milestones.opened.wait()
+        await self.conditions.opened.wait()
         if self._opening_error is not None:
             raise copy(self._opening_error)  # what is kept here must not refer to its traceback
-        if self.core.phase is Phase.CLOSING:
+        if self.core.phase is PoolPhase.CLOSING:
             raise PoolClosed("the pool was closed while it was opening")
 
-    async def _keep_time(self) -> None:
+    async def _run_timer(self) -> None:
         turns = self._turns
-        while self.standing.turn is not Turn.OVER:  # else nothing is decided, and it is always time
-            turns.rearm = Signal(self.home.loop)
-            turns.armed_for = self.core.wake_at
-            with anyio.CancelScope(deadline=turns.armed_for):
-                await turns.rearm.wait()
-            if self._clock() >= turns.armed_for:
+        while self.gate.state is not GateState.STOPPED:  # else nothing is decided, and it is always time
+            turns.timer_changed = OneShotEvent(self.affinity.loop)
+            turns.timer_deadline = self.core.wake_at
+            with anyio.CancelScope(deadline=turns.timer_deadline):
+                await turns.timer_changed.wait()
+            if self._clock() >= turns.timer_deadline:
                 self.apply(TimePassed())
 
-    async def _hear_of_returns(self) -> None:
+    async def _watch_returns(self) -> None:
         def hear() -> bool:
             self.exports.drain_wake()
             self.collect_returns()
             return True
 
-        await when_readable(self.home.loop, self.exports.wake_fd, hear)
+        await when_readable(self.affinity.loop, self.exports.wake_fd, hear)
 
     def _make_inbox(self) -> None:
         self.segments[INBOX_ID] = Segment(
@@ -305,26 +305,26 @@ class Supervisor:
 
     def fail(self, error: BaseException) -> None:
         """End everything after a defect of ours, because no decision can be trusted any more. Every waiting caller is told."""
-        self.standing.fail(error)
+        self.gate.fail(error)
         for worker in self._workers.values():
             worker.kill()
             worker.leave(self.core.settings.kill_timeout_s)
-        self.tell_all(self.standing.error())
+        self.fail_all(self.gate.error())
 
-    def tell_all(self, error: OffloopError) -> None:
+    def fail_all(self, error: OffloopError) -> None:
         """Decide nothing any more, and give every caller that still waits this error."""
-        self.standing.turn = Turn.OVER
-        self._desk.tell_all(error)
+        self.gate.state = GateState.STOPPED
+        self._desk.fail_all(error)
         for ticket in self._inputs.values():
             if not ticket.is_set:
-                ticket.refuse(error)
-        self.milestones.give_up()
+                ticket.set_exception(error)
+        self.conditions.release_all()
 
     # Commands
 
     def _start_worker(self, command: StartWorker) -> None:
-        worker = self._workers[command.slot] = WorkerHost(command, self, self.errands.own_threads, self.home.loop)
-        self.errands.run(worker.serve)
+        worker = self._workers[command.slot] = WorkerConnection(command, self, self.errands.own_threads, self.affinity.loop)
+        self.errands.run(worker.run)
 
     def _send(self, command: Send) -> None:
         self._workers[command.slot].send(command.message)
@@ -337,7 +337,7 @@ class Supervisor:
         self._abandoned.append(worker)
         worker.abandon()
 
-    def _identify_source(self, command: IdentifySource) -> None:
+    def _hash_source(self, command: HashSource) -> None:
         inbox, source = self.inbox, command.source
 
         async def identify() -> None:
@@ -346,7 +346,7 @@ class Supervisor:
                 digest = await anyio.to_thread.run_sync(
                     inbox.digest, source.offset, source.nbytes, limiter=self.errands.own_threads
                 )
-            self.apply(SourceIdentified(command.task_id, digest))
+            self.apply(SourceHashed(command.task_id, digest))
 
         self.errands.run(identify)
 
@@ -355,7 +355,7 @@ class Supervisor:
         if ticket is None:  # abandoned: that event is behind the one that freed this block
             self.apply(BlocksReturned((command.block.generation,)))
         else:
-            ticket.provide(command.block)
+            ticket.set_result(command.block)
             del self._inputs[command.input_id]
 
     def _confirm_growth(self, command: ConfirmGrowth) -> None:
@@ -366,7 +366,7 @@ class Supervisor:
     def _refuse_input(self, command: RefuseInput) -> None:
         ticket = self._inputs.get(command.input_id)
         if ticket is not None:  # else abandoned, as above
-            ticket.refuse(command.error)
+            ticket.set_exception(command.error)
             del self._inputs[command.input_id]
 
     def _result_view(self, outcome: Completed, block: Block) -> memoryview:
@@ -376,4 +376,4 @@ class Supervisor:
 
     def _announce_opening(self, command: AnnounceOpening) -> None:
         self._opening_error = command.error
-        self.milestones.opened.set()
+        self.conditions.opened.set()

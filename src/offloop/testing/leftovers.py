@@ -14,7 +14,7 @@ from ..statistics import Statistics
 __all__ = ["Surroundings", "assert_books_balance", "assert_nothing_left"]
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (looked at, not written to)
-_PATIENCE_S = 1.0  # for names in /dev/shm that other processes of the machine make and unlink
+_WAIT_LIMIT_S = 1.0  # for names in /dev/shm that other processes of the machine make and unlink
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ class Surroundings(msgspec.Struct, frozen=True):
         children = _children() - self.children
         assert not children, f"child processes are left: {sorted(children)}"
         names = _shared_memory() - self.shared_memory
-        deadline = monotonic() + _PATIENCE_S
+        deadline = monotonic() + _WAIT_LIMIT_S
         while names and monotonic() < deadline:
             sleep(0.01)
             names &= _shared_memory()

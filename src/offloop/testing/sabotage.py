@@ -23,7 +23,7 @@ from ..wire.codec import encode_frame
 from ..wire.messages import Done, Failed, FromSupervisor, FromWorker, Need
 from ..worker.channel import Channel
 from ..worker.task import RunningTask
-from ..worker.task_runner import Answering
+from ..worker.task_runner import TaskRunner
 from .orders import Fault, Order, Point
 
 __all__ = ["obey"]
@@ -74,9 +74,9 @@ class _Trap:
         self._send, self._next_message = channel.send, channel.next_message
         match order.point:
             case Point.BEFORE_ACCEPT:
-                self._lay_before(Answering, "answer")
+                self._lay_before(TaskRunner, "answer")
             case Point.OPENING:
-                self._lay_before(Answering, "_load")
+                self._lay_before(TaskRunner, "_load")
             case Point.IDLE:
                 channel.next_message = self._wait_for_idleness
             case _:

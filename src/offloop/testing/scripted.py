@@ -43,7 +43,7 @@ from ..wire.messages import (
     Run,
 )
 from ..wire.status import write_stage
-from ..worker.processors import decoder_for, named
+from ..worker.processors import decoder_for, import_object
 from .steps import Answer, Die, Refuse, Send, Stall, Step
 
 __all__ = ["Script", "ScriptLauncher", "ScriptedTask", "ScriptedWorker"]
@@ -176,7 +176,7 @@ class ScriptedWorker:
         assert isinstance(configure, Configure), "the first message configures"
         self._slot = configure.slot
         for name, source in configure.plugins.items():
-            self._operations[name] = decoder_for(named(source.reference).operations)
+            self._operations[name] = decoder_for(import_object(source.reference).operations)
         if self._start is not None:
             code = self._begin_badly(self._start)
             if code is not None:

@@ -22,7 +22,7 @@ from typing import Protocol
 from ..wire.codec import decode_from_supervisor, encode_frame
 from ..wire.framing import MAX_FROM_SUPERVISOR_NBYTES, MAX_FROM_WORKER_NBYTES, FrameReader, ProtocolError
 from ..wire.messages import MAX_UNLESS_FAILED_NBYTES, Cancel, Failed, File, FromSupervisor, FromWorker, NeedFile
-from .isolation.descriptors import seclude
+from .isolation.descriptors import isolate_fd
 
 __all__ = ["Cancellable", "Channel", "MessageTooLarge"]
 
@@ -46,7 +46,7 @@ class Cancellable(Protocol):
         """Tell the task to stop; called again and again until it does."""
         ...
 
-    def note(self) -> None:
+    def write_status(self) -> None:
         """Write down what a report on the worker's end should say; called now and then while it runs."""
         ...
 
@@ -64,7 +64,7 @@ class Channel:
         self._frames = FrameReader(MAX_FROM_SUPERVISOR_NBYTES)
         self._received: deque[FromSupervisor] = deque()
         self._cancelled_id: int | None = None  # a task that was told to stop before it was taken up
-        self._right_to_read = threading.Lock()  # who holds it may take bytes from the socket
+        self._read_lock = threading.Lock()  # who holds it may take bytes from the socket
         self._watched: Cancellable | None = None  # what the control thread may read for; None: the main thread reads
         self._wake = threading.Semaphore(0)
         self._control_asleep = False
@@ -99,16 +99,16 @@ class Channel:
         """The next message that is not a cancel, waiting for it."""
         received = self._received
         while not received:
-            self._take_in(self._socket.recv(_READ_NBYTES), None)
+            self._process_bytes(self._socket.recv(_READ_NBYTES), None)
         return received.popleft()
 
     def next_message_for(self, task: Cancellable) -> FromSupervisor | None:
         """The next message that is not a cancel, or None once the watched task is cancelled."""
-        with self._right_to_read:
+        with self._read_lock:
             self._watched = None  # it is this thread that reads now
         try:
             while not self._received and not task.cancelled:
-                self._take_in(self._socket.recv(_READ_NBYTES), task)
+                self._process_bytes(self._socket.recv(_READ_NBYTES), task)
             return None if task.cancelled else self._received.popleft()
         finally:
             self._watch(task)
@@ -116,7 +116,7 @@ class Channel:
     def request_file(self, task: Cancellable) -> int | None:
         """Ask for the file of the watched task and wait for it. The descriptor, which is the caller's; None if the file cannot
         be opened, or the task is cancelled."""
-        with self._right_to_read:
+        with self._read_lock:
             self._watched = None  # before the answer can come: a descriptor is lost on a thread that does not expect it
         try:
             self.send(NeedFile(task.task_id))
@@ -133,8 +133,8 @@ class Channel:
                     return descriptor
             data, descriptors, _, _ = socket.recv_fds(self._socket, _READ_NBYTES, 1, socket.MSG_CMSG_CLOEXEC)
             for received in descriptors:
-                descriptor = seclude(received)
-            self._take_in(data, task)
+                descriptor = isolate_fd(received)
+            self._process_bytes(data, task)
         if descriptor is not None:
             os.close(descriptor)
         return None
@@ -154,10 +154,10 @@ class Channel:
 
     def unwatch(self) -> None:
         """The task is over; when this returns, the control thread neither reads nor calls anything of it."""
-        with self._right_to_read:
+        with self._read_lock:
             self._watched = None
 
-    def _take_in(self, data: bytes, watched: Cancellable | None) -> None:
+    def _process_bytes(self, data: bytes, watched: Cancellable | None) -> None:
         if not data:
             os._exit(_EXIT_SUPERVISOR_GONE)
         try:
@@ -202,19 +202,19 @@ class Channel:
         poller.register(self._socket, select.POLLIN)
         while self._watched is task:
             readable = poller.poll((_TICK_S if task.cancelled else _NOTE_S) * 1000)
-            with self._right_to_read:
+            with self._read_lock:
                 if self._watched is not task:
                     return
                 if readable:
-                    self._take_in_nowait(task)
+                    self._process_bytes_nowait(task)
                 elif task.cancelled:
                     task.cancel()
                 else:
-                    task.note()
+                    task.write_status()
 
-    def _take_in_nowait(self, task: Cancellable) -> None:
+    def _process_bytes_nowait(self, task: Cancellable) -> None:
         try:
             data = self._socket.recv(_READ_NBYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
-        self._take_in(data, task)
+        self._process_bytes(data, task)

@@ -16,16 +16,16 @@ from ..wire.messages import Configure, Ready, Retire, Run, Warm
 from ..wire.start import START_MARK
 from .channel import Channel
 from .idle_memory import trim_heaps
-from .isolation.descriptors import seclude
+from .isolation.descriptors import isolate_fd
 from .isolation.memory_limits import PrivateMemory
-from .isolation.parent_death import hold_lifeline
-from .isolation.priority import forgo_claim, yield_to_server
-from .isolation.terminal import leave_terminal
+from .isolation.parent_death import watch_parent
+from .isolation.priority import yield_timeslice, lower_priority
+from .isolation.terminal import detach_tty
 from .logs import forward_logs
 from .output import open_output
-from .processors import Stages
+from .processors import ProcessorCache
 from .segments import Segment
-from .task_runner import Answering
+from .task_runner import TaskRunner
 
 __all__ = ["main", "run_from_command_line"]
 
@@ -43,32 +43,32 @@ def main(descriptors: list[int]) -> None:
     os.environ.pop(START_MARK, None)  # programs that a processor starts are not meant to be workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the server's business
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a server that ignores it passes that on, and `wait` would find no exit code
-    leave_terminal()
-    channel_fd, lifeline_fd, inbox_fd, outbox_fd = (seclude(fd) for fd in descriptors)
-    hold_lifeline(lifeline_fd)
+    detach_tty()
+    channel_fd, lifeline_fd, inbox_fd, outbox_fd = (isolate_fd(fd) for fd in descriptors)
+    watch_parent(lifeline_fd)
     open_output()
     channel = Channel(channel_fd)
     configure = channel.next_message()
     assert isinstance(configure, Configure), "the first message configures"
-    yield_to_server(configure.nice, helper=configure.helper)
+    lower_priority(configure.nice, helper=configure.helper)
     channel.start_control(trim_heaps)
     forward_logs(configure.log_level)
     inbox = Segment(inbox_fd, configure.inbox_nbytes, writable=False)
     outbox = Segment(outbox_fd, configure.outbox_nbytes, writable=True)
-    stages = Stages(configure.slot, configure.plugins)
+    stages = ProcessorCache(configure.slot, configure.plugins)
     memory = PrivateMemory()
     if configure.max_private_bytes is not None:
-        memory.never_exceed(configure.max_private_bytes)
-    answering = Answering(channel, outbox, stages, memory)
+        memory.set_hard_limit(configure.max_private_bytes)
+    answering = TaskRunner(channel, outbox, stages, memory)
     channel.send(Ready(os.getpid()))
     while True:
         match channel.next_message():
             case Run() as run:
-                forgo_claim(answering.answer(run, _payload_of(run, inbox, outbox)))
+                yield_timeslice(answering.run(run, _payload_of(run, inbox, outbox)))
             case Warm(plugins):
-                memory.allow(None)  # the last task's limit is not for what a plugin has anyway
-                stages.warm(plugins)
-                memory.look_again()
+                memory.set_soft_limit(None)  # the last task's limit is not for what a plugin has anyway
+                stages.preload(plugins)
+                memory.rebaseline()
             case Retire():
                 return
             case _:

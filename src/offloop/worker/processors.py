@@ -16,7 +16,7 @@ from ..processor import Payload, Processor, Task
 from ..wire.messages import PluginSource, Stage
 from .result_checks import check_payload
 
-__all__ = ["Stages", "decoder_for", "named"]
+__all__ = ["ProcessorCache", "decoder_for", "import_object"]
 
 
 class _Loaded(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ class _PluginContext:
         self.retire = worker.retire
 
 
-class Stages:
+class ProcessorCache:
     """Carries out stages; knows which plugins there are and loads those that are asked for."""
 
     def __init__(self, slot: int, plugins: dict[str, PluginSource]) -> None:
@@ -53,7 +53,7 @@ class Stages:
         self._loaded: dict[str, _Loaded] = {}
         self.loaded: KeysView[str] = self._loaded.keys()  # their names
 
-    def carry_out(self, stage: Stage, payload: Payload, task: Task) -> Payload:
+    def run_stage(self, stage: Stage, payload: Payload, task: Task) -> Payload:
         """Run one plugin's operations on a payload; it is loaded.
 
         Raises:
@@ -65,7 +65,7 @@ class Stages:
         check_payload(stage.plugin, result)
         return result
 
-    def warm(self, plugins: list[str]) -> None:
+    def preload(self, plugins: list[str]) -> None:
         """Load these ahead of a task. Whatever goes wrong will go wrong again with the task, and be told then."""
         for name in plugins:
             with suppress(BaseException):  # SystemExit too, as in a task
@@ -80,9 +80,9 @@ class Stages:
         """
         try:
             source = self._sources[name]
-            plugin = named(source.reference)
+            plugin = import_object(source.reference)
             decoder = decoder_for(plugin.operations)
-            processor: Processor = named(plugin.processor)()
+            processor: Processor = import_object(plugin.processor)()
             processor.open(_PluginContext(self.worker, _settings_of(source)))
         except Exception as error:
             raise PluginError(name, f"its processor cannot be loaded: {type(error).__name__}: {error}") from error
@@ -92,7 +92,7 @@ class Stages:
 def _settings_of(source: PluginSource) -> Any:
     if source.settings_type is None or source.settings is None:
         return None
-    return msgspec.msgpack.decode(source.settings, type=named(source.settings_type))
+    return msgspec.msgpack.decode(source.settings, type=import_object(source.settings_type))
 
 
 def decoder_for(operations: tuple[type[Operation], ...]) -> msgspec.msgpack.Decoder[list[Operation]]:
@@ -103,7 +103,7 @@ def decoder_for(operations: tuple[type[Operation], ...]) -> msgspec.msgpack.Deco
     return msgspec.msgpack.Decoder(list[union])
 
 
-def named(reference: str) -> Any:
+def import_object(reference: str) -> Any:
     """The object that "module:attribute" names."""
     module, _, attribute = reference.partition(":")
     return reduce(getattr, attribute.split("."), import_module(module))

@@ -51,9 +51,9 @@ class RunningTask:
                 except Exception:  # a processor's defect; the thread that brings the next cancel must live
                     sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType] (there is one)
 
-    def note(self) -> None:
+    def write_status(self) -> None:
         """Write down how much memory the process has now. Comes from the control thread, several times a second."""
-        write_memory(self._outbox.first_page, self._memory.look())
+        write_memory(self._outbox.first_page, self._memory.sample())
 
     def checkpoint(self) -> None:
         if self._cancelled:

@@ -13,12 +13,12 @@ from ..wire.status import write_stage
 from .channel import Channel
 from .isolation.memory_limits import PrivateMemory
 from .output import flush_output
-from .processors import Stages
+from .processors import ProcessorCache
 from .result_checks import check_memory, checked_info
 from .segments import Segment
 from .task import RunningTask
 
-__all__ = ["Answering"]
+__all__ = ["TaskRunner"]
 
 _TEXT_LIMIT = 32 * 1024  # characters of an error's text and of its traceback
 
@@ -27,10 +27,10 @@ _WRITE_NBYTES = 8 * 1024 * 1024  # of a file at once: between two pieces the tas
 _NOTHING = memoryview(b"")
 
 
-class Answering:
+class TaskRunner:
     """Runs tasks and reports on them."""
 
-    def __init__(self, channel: Channel, outbox: Segment, stages: Stages, memory: PrivateMemory) -> None:
+    def __init__(self, channel: Channel, outbox: Segment, stages: ProcessorCache, memory: PrivateMemory) -> None:
         self._channel = channel
         self._outbox = outbox
         self._stages = stages
@@ -38,7 +38,7 @@ class Answering:
         self._cpu_ns = process_time_ns()  # at the end of the last task
         self._standing: Handle | None = None  # result memory to begin a task with, until a result lies in it
 
-    def answer(self, run: Run, source: Payload) -> int:
+    def run(self, run: Run, source: Payload) -> int:
         """Carry a task out and send its answer. Returns the CPU time that it took, in nanoseconds."""
         channel, memory = self._channel, self._memory
         started_ns = monotonic_ns()
@@ -48,39 +48,39 @@ class Answering:
         task = RunningTask(run.task_id, run.threads, self._standing, channel, self._outbox, memory)
         channel.watch(task)
         try:
-            payload = self._carry_out(run, source, task)
+            payload = self._run_stages(run, source, task)
             check_memory(run.stages[-1].plugin, payload)
             output = _write_file(payload, task, channel) if run.to_file else _deliver(payload, task)
             info = checked_info(run.stages[-1].plugin, payload) if payload.info else {}
             channel.unwatch()  # first: nobody is to look at the memory of a task that is over
             flush_output()
             finished_ns = monotonic_ns()
-            peak_bytes, cpu_ns = memory.peak(finished_ns), self._cpu_ns_since_the_last()
+            peak_bytes, cpu_ns = memory.peak(finished_ns), self._take_cpu_ns()
             recycle = self._stages.worker.retiring
             channel.send(Done(run.task_id, output, info, started_ns, finished_ns, private_bytes, peak_bytes, cpu_ns, recycle))
             if not isinstance(output, WrittenTo) and output.block is not None:
-                self._part_with(output.block)
+                self._release_preallocated(output.block)
         except BaseException as error:  # SystemExit too: a processor does not end the worker by raising
             channel.unwatch()
             flush_output()
-            memory.allow(None)
-            peak_bytes, cpu_ns = memory.peak(monotonic_ns()), self._cpu_ns_since_the_last()
+            memory.set_soft_limit(None)
+            peak_bytes, cpu_ns = memory.peak(monotonic_ns()), self._take_cpu_ns()
             recycle = self._stages.worker.retiring or getattr(error, "recycle", False) is True
             channel.send(_failure(run, error, started_ns, private_bytes, peak_bytes, cpu_ns, recycle=recycle))
         return cpu_ns
 
-    def _part_with(self, block: Handle) -> None:
+    def _release_preallocated(self, block: Handle) -> None:
         """The block of a result belongs to whoever gets the result."""
         if self._standing is not None and block.generation == self._standing.generation:
             self._standing = None
 
-    def _cpu_ns_since_the_last(self) -> int:
+    def _take_cpu_ns(self) -> int:
         """CPU time of all threads since this was last asked, in nanoseconds."""
         before_ns = self._cpu_ns
         self._cpu_ns = now_ns = process_time_ns()
         return now_ns - before_ns
 
-    def _carry_out(self, run: Run, payload: Payload, task: RunningTask) -> Payload:
+    def _run_stages(self, run: Run, payload: Payload, task: RunningTask) -> Payload:
         for index, stage in enumerate(run.stages):
             # begun: from now on it is given to no other worker
             write_stage(self._outbox.first_page, run.task_id, index, self._memory.nbytes)
@@ -88,16 +88,16 @@ class Answering:
                 task.checkpoint()
                 self._load(stage.plugin)
             task.checkpoint()
-            self._memory.allow(run.private_bytes)
-            payload = self._stages.carry_out(stage, payload, task)
+            self._memory.set_soft_limit(run.private_bytes)
+            payload = self._stages.run_stage(stage, payload, task)
         task.checkpoint()
         return payload
 
     def _load(self, plugin: str) -> None:
         """What a plugin has when it is loaded is not the task's, and not limited with it."""
-        self._memory.allow(None)
+        self._memory.set_soft_limit(None)
         self._stages.load(plugin)
-        self._memory.look_again()
+        self._memory.rebaseline()
 
 
 def _deliver(payload: Payload, task: RunningTask) -> EncodedAt | RasterAt:

@@ -39,9 +39,9 @@ class Arena:
     def __init__(
         self, limit_bytes: int, inbox_nbytes: int, inbox_addresses_nbytes: int | None = None, bounded_by: str = "memory_limit"
     ) -> None:
-        self.limit_bytes = limit_bytes
+        self.capacity_bytes = limit_bytes
         self._bounded_by = bounded_by  # what the limit comes from
-        self.ceiling_bytes = limit_bytes  # less than the limit while the rest of the budget is somebody else's
+        self.effective_capacity_bytes = limit_bytes  # less than the limit while the rest of the budget is somebody else's
         self.used_bytes = 0  # pages that belong to a block
         self.reserved_bytes = 0  # pages that the pool has now, in use or kept for reuse
         self.leases: Counter[Holder] = Counter()  # how many, for statistics
@@ -49,43 +49,43 @@ class Arena:
         self._segments: dict[int, SegmentAllocator] = {INBOX_ID: inbox}
         self._blocks: dict[int, Block] = {}  # by generation
         self._generation = 0
-        self._system_limit_bytes = limit_bytes  # less than the limit once the system refused pages
-        self._busy_nbytes = 0
+        self._system_capacity_bytes = limit_bytes  # less than the limit once the system refused pages
+        self._busy_bytes = 0
 
     @property
     def busy_bytes(self) -> int:
         """Pages of blocks that somebody will give back one day; a standing grant stays as long as its worker."""
-        return self._busy_nbytes
+        return self._busy_bytes
 
     @property
     def unreserved_bytes(self) -> int:
         """Pages that could be fetched without giving any back; negative: some must be given back."""
-        return min(self.limit_bytes, self._system_limit_bytes, self.ceiling_bytes) - self.reserved_bytes
+        return min(self.capacity_bytes, self._system_capacity_bytes, self.effective_capacity_bytes) - self.reserved_bytes
 
     @property
     def system_is_short(self) -> bool:
         """Whether the system has refused pages and was not asked again since."""
-        return self._system_limit_bytes < self.limit_bytes
+        return self._system_capacity_bytes < self.capacity_bytes
 
     def shortage(self, nbytes: int, why: str = "") -> MemoryLimitExceeded:
         """The error for a request that cannot get so many bytes beside what others hold."""
-        limit = min(self.limit_bytes, self._system_limit_bytes, self.ceiling_bytes)
-        short = limit == self._system_limit_bytes < self.limit_bytes
-        bound = "what /dev/shm has" if short else self._bounded_by if limit == self.limit_bytes else "memory_limit"
+        limit = min(self.capacity_bytes, self._system_capacity_bytes, self.effective_capacity_bytes)
+        short = limit == self._system_capacity_bytes < self.capacity_bytes
+        bound = "what /dev/shm has" if short else self._bounded_by if limit == self.capacity_bytes else "memory_limit"
         free = max(limit - self.used_bytes, 0)
         limited_by = f"what is free of it, within {bound},"
         return MemoryLimitExceeded(nbytes, free, limited_by=limited_by, advice=why + _advice(bound))
 
-    def beyond_inbox(self, nbytes: int) -> MemoryLimitExceeded:
+    def exceeds_inbox(self, nbytes: int) -> MemoryLimitExceeded:
         """The error for a source that could never be held."""
         bound, limit = self._bounded_by, self.segment_nbytes(INBOX_ID)
         return MemoryLimitExceeded(nbytes, limit, limited_by=f"the inbox's share of {bound}", advice=_advice(bound))
 
-    def beyond_limit(self, nbytes: int) -> MemoryLimitExceeded:
+    def exceeds_capacity(self, nbytes: int) -> MemoryLimitExceeded:
         """The error for a result that could never be held."""
         bound = self._bounded_by
         limited_by = "the pool's memory_limit" if bound == "memory_limit" else bound
-        return MemoryLimitExceeded(nbytes, self.limit_bytes, limited_by=limited_by, advice=_advice(bound))
+        return MemoryLimitExceeded(nbytes, self.capacity_bytes, limited_by=limited_by, advice=_advice(bound))
 
     def holders(self) -> str:
         """Who holds memory, for an error's text."""
@@ -143,7 +143,7 @@ class Arena:
             held by the reservation. None if there is no room now.
         """
         nbytes = pages(nbytes)
-        if self.used_bytes + nbytes > self.ceiling_bytes - leave_bytes:
+        if self.used_bytes + nbytes > self.effective_capacity_bytes - leave_bytes:
             return None
         segment = self._segments[segment_id]
         addresses_nbytes = pages(addresses_bytes) if addresses_bytes > nbytes else nbytes
@@ -151,13 +151,13 @@ class Arena:
         if offset is None:
             return None
         if segment.reserved.covered(offset, offset + nbytes) == nbytes:
-            return self._enter(segment_id, offset, nbytes, holder, owner, addresses_nbytes), None
+            return self._add_block(segment_id, offset, nbytes, holder, owner, addresses_nbytes), None
         gaps = segment.reserved.gaps(offset, offset + nbytes)
-        give_back = self._make_room(sum(end - start for start, end in gaps), leave_bytes)
+        give_back = self._find_spans_to_release(sum(end - start for start, end in gaps), leave_bytes)
         if give_back is None:
             segment.free(offset, nbytes, addresses_nbytes)
             return None
-        block = self._enter(segment_id, offset, nbytes, holder, owner, addresses_nbytes)
+        block = self._add_block(segment_id, offset, nbytes, holder, owner, addresses_nbytes)
         return block, self._reserve(segment, block, give_back, gaps)
 
     def extend(self, block: Block, nbytes: int, *, leave_bytes: int = 0) -> list[Reservation] | None:
@@ -167,13 +167,13 @@ class Arena:
             The reservations that must be carried out before the new part is touched, at most one. None if there is no room now.
         """
         nbytes, before = pages(nbytes), block.nbytes
-        if self.used_bytes + nbytes - before > self.ceiling_bytes - leave_bytes:
+        if self.used_bytes + nbytes - before > self.effective_capacity_bytes - leave_bytes:
             return None
         segment, start = self._segments[block.segment_id], block.offset
         if not segment.extend(start, before, nbytes):
             return None
         gaps = segment.reserved.gaps(start + before, start + nbytes)
-        give_back = self._make_room(sum(high - low for low, high in gaps), leave_bytes) if gaps else ()
+        give_back = self._find_spans_to_release(sum(high - low for low, high in gaps), leave_bytes) if gaps else ()
         if give_back is None:
             segment.cut(start, nbytes, before)
             return None
@@ -185,10 +185,10 @@ class Arena:
         self._segments[block.segment_id].cut(block.offset, block.nbytes, nbytes)
         self._resize(block, nbytes)
 
-    def maybe_allocate_reserved(self, segment_id: int, nbytes: int, holder: Holder, owner: int | None = None) -> Block | None:
+    def try_allocate_reserved(self, segment_id: int, nbytes: int, holder: Holder, owner: int | None = None) -> Block | None:
         """As `allocate`, but only where the pages are there already."""
         nbytes = pages(nbytes)
-        if self.used_bytes + nbytes > self.ceiling_bytes:
+        if self.used_bytes + nbytes > self.effective_capacity_bytes:
             return None
         segment = self._segments[segment_id]
         offset = segment.allocate(nbytes)
@@ -197,7 +197,7 @@ class Arena:
         if segment.reserved.covered(offset, offset + nbytes) < nbytes:
             segment.free(offset, nbytes)
             return None
-        return self._enter(segment_id, offset, nbytes, holder, owner, nbytes)
+        return self._add_block(segment_id, offset, nbytes, holder, owner, nbytes)
 
     def shrink(self, block: Block, nbytes: int) -> None:
         """Keep only the pages of a block's first `nbytes`, and no other addresses; the rest is free again."""
@@ -210,17 +210,17 @@ class Arena:
 
     def _resize(self, block: Block, nbytes: int) -> None:
         if block.busy_leases:
-            self._busy_nbytes += nbytes - block.nbytes
+            self._busy_bytes += nbytes - block.nbytes
         self.used_bytes += nbytes - block.nbytes
         block.nbytes = nbytes
 
-    def take(self, block: Block, lease: Lease) -> None:
+    def acquire(self, block: Block, lease: Lease) -> None:
         """Hold a block, too."""
         if lease in block.leases:
             raise ValueError(f"{lease} is held on block {block.generation} already")
         if lease.holder is not Holder.STANDING:
             if not block.busy_leases:
-                self._busy_nbytes += block.nbytes
+                self._busy_bytes += block.nbytes
             block.busy_leases += 1
         block.leases.add(lease)
         self.leases[lease.holder] += 1
@@ -232,7 +232,7 @@ class Arena:
         if lease.holder is not Holder.STANDING:
             block.busy_leases -= 1
             if not block.busy_leases:
-                self._busy_nbytes -= block.nbytes
+                self._busy_bytes -= block.nbytes
         if block.leases:
             return
         del self._blocks[block.generation]
@@ -242,65 +242,65 @@ class Arena:
             self.reserved_bytes -= block.nbytes  # its worker is dead: nobody keeps them for reuse
         else:
             segment.free(block.offset, block.nbytes, block.addresses_nbytes)
-        if self._system_limit_bytes < self.limit_bytes and not self.busy_bytes:
-            self.ask_system_again()
+        if self._system_capacity_bytes < self.capacity_bytes and not self.busy_bytes:
+            self.reset_system_capacity()
 
-    def undo(self, reservation: Reservation, free_bytes: int) -> None:
+    def rollback(self, reservation: Reservation, free_bytes: int) -> None:
         """The system refused the pages: they are not there, and what was given back stays given back.
 
         What it has left bounds the arena from now on, until no block is in use any more, or `ask_system_again`.
         """
-        for span in reservation.fetch:
+        for span in reservation.to_reserve:
             segment = self._segments.get(span.segment_id)
             if segment is not None:
-                self._lose(segment, span)
-        self._system_limit_bytes = self.reserved_bytes + free_bytes
+                self._mark_unreserved(segment, span)
+        self._system_capacity_bytes = self.reserved_bytes + free_bytes
 
-    def ask_system_again(self) -> None:
+    def reset_system_capacity(self) -> None:
         """Forget that the system once refused pages: it may have some by now."""
-        self._system_limit_bytes = self.limit_bytes
+        self._system_capacity_bytes = self.capacity_bytes
 
-    def _enter(
+    def _add_block(
         self, segment_id: int, offset: int, nbytes: int, holder: Holder, owner: int | None, addresses_nbytes: int
     ) -> Block:
         self._generation += 1
         block = Block(self._generation, segment_id, offset, nbytes, set(), addresses_nbytes)
         self._blocks[block.generation] = block
         self.used_bytes += nbytes
-        self.take(block, Lease(holder, block.generation if owner is None else owner))
+        self.acquire(block, Lease(holder, block.generation if owner is None else owner))
         return block
 
     def _reserve(
         self, segment: SegmentAllocator, block: Block, give_back: tuple[Span, ...], gaps: list[tuple[int, int]]
     ) -> Reservation:
         for span in give_back:
-            self._lose(self._segments[span.segment_id], span)
+            self._mark_unreserved(self._segments[span.segment_id], span)
         for start, end in gaps:
             segment.reserved.add(start, end)
             self.reserved_bytes += end - start
-        self.take(block, Lease(Holder.RESERVATION, block.generation))
+        self.acquire(block, Lease(Holder.RESERVATION, block.generation))
         return Reservation(block, give_back, tuple(Span(block.segment_id, start, end) for start, end in gaps))
 
-    def _make_room(self, nbytes: int, leave_bytes: int) -> tuple[Span, ...] | None:
+    def _find_spans_to_release(self, nbytes: int, leave_bytes: int) -> tuple[Span, ...] | None:
         """What to give back so that `nbytes` of new pages stay within the limit; None if that cannot be."""
-        bound = min(self.limit_bytes, self._system_limit_bytes, self.ceiling_bytes - leave_bytes)
-        return self._spare_spans(self.reserved_bytes + nbytes - bound)
+        bound = min(self.capacity_bytes, self._system_capacity_bytes, self.effective_capacity_bytes - leave_bytes)
+        return self._find_spare_spans(self.reserved_bytes + nbytes - bound)
 
     def trim(self) -> tuple[Span, ...]:
         """What to give back of the pages that are kept for reuse, now that the ceiling is lower than what there is."""
-        excess = self.reserved_bytes - self.ceiling_bytes
-        spans = self._spare_spans(excess, at_most=True) or ()
+        excess = self.reserved_bytes - self.effective_capacity_bytes
+        spans = self._find_spare_spans(excess, at_most=True) or ()
         for span in spans:
-            self._lose(self._segments[span.segment_id], span)
+            self._mark_unreserved(self._segments[span.segment_id], span)
         return spans
 
-    def _lose(self, segment: SegmentAllocator, span: Span) -> None:
+    def _mark_unreserved(self, segment: SegmentAllocator, span: Span) -> None:
         """These pages are given back."""
         before = segment.reserved.total
         segment.reserved.remove(span.start, span.end)
         self.reserved_bytes -= before - segment.reserved.total
 
-    def _spare_spans(self, excess: int, *, at_most: bool = False) -> tuple[Span, ...] | None:
+    def _find_spare_spans(self, excess: int, *, at_most: bool = False) -> tuple[Span, ...] | None:
         """So many bytes of pages that no block uses; None, or as many as there are, if there are not so many."""
         spans: list[Span] = []
         for segment_id, segment in self._segments.items():

@@ -17,19 +17,19 @@ from math import inf
 from ...errors import MemoryLimitExceeded
 from ..model.admission_mode import AdmissionMode
 from ..model.task import TaskRecord
-from ..model.worker_slot import Slot
+from ..model.worker_slot import WorkerSlot
 from .arena import Arena
 
-__all__ = ["LEAST_FOR_TASKS_NBYTES", "WORKER_NBYTES", "Budget"]
+__all__ = ["MIN_TASKS_NBYTES", "DEFAULT_WORKER_NBYTES", "Budget"]
 
-WORKER_NBYTES = 32 * 1024 * 1024  # what a worker has that has not said it yet: Python and a plugin such as libvips
-LEAST_FOR_TASKS_NBYTES = 64 * 1024 * 1024  # beside idle workers
+DEFAULT_WORKER_NBYTES = 32 * 1024 * 1024  # what a worker has that has not said it yet: Python and a plugin such as libvips
+MIN_TASKS_NBYTES = 64 * 1024 * 1024  # beside idle workers
 
 _LARGE_SHARE = 1 / 8  # of the budget: a task that needs more is a large one
-_MOST_GUESSED = 3 / 4  # of what there is
+_MAX_GUESS_SHARE = 3 / 4  # of what there is
 _RESERVE_DECAY = 1 / 64  # per small task: what they need is forgotten so fast
 # what a task may really take before it is stopped: so many times its charge, and a part of a common slack, and its stacks
-_ALLOWED_TIMES, _SLACK_SHARE, _STACK_BYTES = 1.5, 1 / 2, 8 * 1024 * 1024
+_RLIMIT_FACTOR, _SLACK_SHARE, _STACK_BYTES = 1.5, 1 / 2, 8 * 1024 * 1024
 
 
 class Budget:
@@ -44,22 +44,22 @@ class Budget:
         self.would_have_been_refused = 0
         self.running = 0  # tasks
         self.enforced = self.limit_bytes is not None and mode is AdmissionMode.ENFORCE  # tasks wait, or are refused
-        self._there_is_bytes = self.limit_bytes or 0  # for tasks and the arena, beside idle workers
+        self._task_capacity_bytes = self.limit_bytes or 0  # for tasks and the arena, beside idle workers
         self._large_bytes = inf if self.limit_bytes is None else self.limit_bytes * _LARGE_SHARE
-        self._ordinary_bytes = min(self._large_bytes, self._there_is_bytes * _MOST_GUESSED)
+        self._max_guess_bytes = min(self._large_bytes, self._task_capacity_bytes * _MAX_GUESS_SHARE)
         self._arena = arena
         if self.enforced:
-            arena.ceiling_bytes = self._there_is_bytes
+            arena.effective_capacity_bytes = self._task_capacity_bytes
         self._reserve_bytes = 0  # for small tasks
         self._largest: list[tuple[int, int]] = []  # a heap: minus the need of a task that was let in, its number
-        self._let_in: set[int] = set()  # the numbers in it that still count
+        self._admitted: set[int] = set()  # the numbers in it that still count
 
     @property
     def room_bytes(self) -> float:
         """What another task could be charged with now."""
         if self.limit_bytes is None:
             return inf
-        return self._there_is_bytes - self.running_bytes - self._arena.used_bytes
+        return self._task_capacity_bytes - self.running_bytes - self._arena.used_bytes
 
     # Letting in
 
@@ -70,7 +70,7 @@ class Budget:
         if self.limit_bytes is None or estimate is None:
             return None
         need = min(estimate.peak_bytes, task.peak_bytes) + task.output_bytes + task.nbytes
-        there_is = self._there_is_bytes
+        there_is = self._task_capacity_bytes
         if need <= there_is:
             return None
         if self.mode is AdmissionMode.SHADOW:
@@ -80,37 +80,37 @@ class Budget:
             need, there_is, limited_by="what memory_limit leaves beside idle workers", what="memory (estimated)"
         )
 
-    def let_in(self, task: TaskRecord) -> None:
+    def admit(self, task: TaskRecord) -> None:
         """From now on there is to be room for this task, one day. A guess, or a correction, is never more than that, and leaves
         some to others: only its plugin's own word can make a task be alone."""
         if self.limit_bytes is None:
             return
-        if task.peak_bytes + task.output_bytes + task.nbytes <= self._ordinary_bytes:
+        if task.peak_bytes + task.output_bytes + task.nbytes <= self._max_guess_bytes:
             return  # as nearly all
         assert task.spec is not None
         said = 0 if task.spec.estimate is None else task.spec.estimate.peak_bytes
-        most = self._there_is_bytes - task.nbytes - task.output_bytes
-        task.peak_bytes = max(min(task.peak_bytes, max(int(most * _MOST_GUESSED), said), most), 0)
+        most = self._task_capacity_bytes - task.nbytes - task.output_bytes
+        task.peak_bytes = max(min(task.peak_bytes, max(int(most * _MAX_GUESS_SHARE), said), most), 0)
         need = task.peak_bytes + task.output_bytes
         if need > self._large_bytes:
             heappush(self._largest, (-need, task.task_id))
-            self._let_in.add(task.task_id)
+            self._admitted.add(task.task_id)
 
-    def to_be_left_bytes(self, beside_bytes: int) -> int:
+    def headroom_for_admitted(self, beside_bytes: int) -> int:
         """How much of the arena a source must leave: to the largest of the tasks that were let in, and to its own."""
         if not self.enforced:
             return 0
         largest = -self._largest[0][0] if self._largest else 0
         return max(largest - self.running_bytes, beside_bytes - self.running_bytes, 0)
 
-    def forget(self, task: TaskRecord) -> None:
+    def remove(self, task: TaskRecord) -> None:
         """The task has its outcome."""
-        if task.task_id in self._let_in:
-            self._let_in.discard(task.task_id)
-            while self._largest and self._largest[0][1] not in self._let_in:
+        if task.task_id in self._admitted:
+            self._admitted.discard(task.task_id)
+            while self._largest and self._largest[0][1] not in self._admitted:
                 heappop(self._largest)
-            if len(self._largest) > 2 * len(self._let_in) + 64:  # they would pile up below one that stays
-                self._largest = [entry for entry in self._largest if entry[1] in self._let_in]
+            if len(self._largest) > 2 * len(self._admitted) + 64:  # they would pile up below one that stays
+                self._largest = [entry for entry in self._largest if entry[1] in self._admitted]
                 heapify(self._largest)
 
     # Running
@@ -134,12 +134,12 @@ class Budget:
         if not self.enforced and self.running > 1 and self.needed_bytes(task) > self.room_bytes:
             self.would_have_waited += 1
         task.charged_bytes = charge = task.peak_bytes + task.output_bytes
-        task.owed_bytes = task.output_bytes
+        task.unused_output_bytes = task.output_bytes
         if charge != self._reserve_bytes and charge <= self._large_bytes:
             self._reserve_bytes = max(charge, self._reserve_bytes - int((self._reserve_bytes - charge) * _RESERVE_DECAY))
         self.running_bytes += charge
         if self.enforced:
-            self._arena.ceiling_bytes -= charge
+            self._arena.effective_capacity_bytes -= charge
 
     def discharge(self, task: TaskRecord) -> None:
         """It does not run any more."""
@@ -147,26 +147,26 @@ class Budget:
         if task.charged_bytes:
             self.running_bytes -= task.charged_bytes
             if self.enforced:
-                self._arena.ceiling_bytes += task.charged_bytes
+                self._arena.effective_capacity_bytes += task.charged_bytes
             task.charged_bytes = 0
 
-    def owed_bytes(self, task: TaskRecord) -> int:
+    def unused_output_bytes(self, task: TaskRecord) -> int:
         """How much of a task's charge is result memory that it may still be granted. A guess does not tell, so all of it."""
         if not task.charged_bytes:
             return 0
         assert task.spec is not None
-        return task.charged_bytes if task.spec.estimate is None else min(max(task.owed_bytes, 0), task.charged_bytes)
+        return task.charged_bytes if task.spec.estimate is None else min(max(task.unused_output_bytes, 0), task.charged_bytes)
 
-    def turn_into_result(self, task: TaskRecord, nbytes: int) -> None:
+    def transfer_to_arena(self, task: TaskRecord, nbytes: int) -> None:
         """So much of a task's charge is the arena's now; below zero: the task's again, there were no pages."""
         if nbytes:
-            task.owed_bytes -= nbytes
+            task.unused_output_bytes -= nbytes
             task.charged_bytes -= nbytes
             self.running_bytes -= nbytes
             if self.enforced:
-                self._arena.ceiling_bytes += nbytes
+                self._arena.effective_capacity_bytes += nbytes
 
-    def allowance(self, task: TaskRecord, threads: int, concurrency: int) -> int | None:
+    def task_rlimit_bytes(self, task: TaskRecord, threads: int, concurrency: int) -> int | None:
         """How much private memory a task may take before the system refuses it more.
 
         It follows from the task's charge, also where that is a guess: one and a half times the charge, and the task's part of a
@@ -177,11 +177,11 @@ class Budget:
             return None
         assert self.limit_bytes is not None
         slack = int(self.limit_bytes * _SLACK_SHARE) // max(concurrency, 1)
-        return min(int(task.peak_bytes * _ALLOWED_TIMES) + slack + _STACK_BYTES * (threads + 1), self.limit_bytes)
+        return min(int(task.peak_bytes * _RLIMIT_FACTOR) + slack + _STACK_BYTES * (threads + 1), self.limit_bytes)
 
     # Workers
 
-    def note_worker(self, slot: Slot, idle_bytes: int) -> None:
+    def set_worker_memory(self, slot: WorkerSlot, idle_bytes: int) -> None:
         """What a worker has when it is idle; zero: it is dead. It says so itself, so that is believed within limits.
 
         Those that grew are being replaced, and little tasks go on meanwhile: so much is left for them, whatever workers say.
@@ -200,8 +200,8 @@ class Budget:
     def _count_workers(self, more_bytes: int) -> None:
         assert self.limit_bytes is not None
         self.workers_bytes += more_bytes
-        taken = min(self.workers_bytes, max(self.limit_bytes - LEAST_FOR_TASKS_NBYTES, 0))
-        self._there_is_bytes = self.limit_bytes - taken
-        self._ordinary_bytes = min(self._large_bytes, self._there_is_bytes * _MOST_GUESSED)
+        taken = min(self.workers_bytes, max(self.limit_bytes - MIN_TASKS_NBYTES, 0))
+        self._task_capacity_bytes = self.limit_bytes - taken
+        self._max_guess_bytes = min(self._large_bytes, self._task_capacity_bytes * _MAX_GUESS_SHARE)
         if self.enforced:
-            self._arena.ceiling_bytes = self._there_is_bytes - self.running_bytes
+            self._arena.effective_capacity_bytes = self._task_capacity_bytes - self.running_bytes

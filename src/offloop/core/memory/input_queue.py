@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 from ...errors import PoolClosed
 from ..model.blocks import Block, Holder, Lease
-from ..model.commands import Command, ConfirmGrowth, FetchPages, ProvideInput, RefuseInput
+from ..model.commands import Command, ConfirmGrowth, ReservePages, ProvideInput, RefuseInput
 from .arena import INBOX_ID, Arena
 from .budget import Budget
 
 __all__ = ["Growth", "InputQueue", "InputRequest", "caller_lease"]
 
-_LOOK_AT = 16  # requests, whether they may pass the first
-_SMALL_SHARE = 1 / 8  # of the first: what may pass it
+_BYPASS_CANDIDATES = 16  # requests, whether they may pass the first
+_BYPASS_SHARE = 1 / 8  # of the first: what may pass it
 
 
 def caller_lease(block: Block) -> Lease:
@@ -57,8 +57,8 @@ class InputQueue:
         """New blocks that are waited for; only to be looked at."""
         self.growths: OrderedDict[int, Growth] = OrderedDict()
         """Blocks that wait for more memory; only to be looked at."""
-        self._passed = (0, 0)  # the first request, and how many bytes of others have passed it
-        self._fetching: dict[int, tuple[int, InputRequest | Growth]] = {}  # by the generation of the block
+        self._bypassed = (0, 0)  # the first request, and how many bytes of others have passed it
+        self._reserving: dict[int, tuple[int, InputRequest | Growth]] = {}  # by the generation of the block
 
     @property
     def growing_bytes(self) -> int:
@@ -69,9 +69,9 @@ class InputQueue:
         """The caller has left: its new block is free again. A growing block stays as it is, because the caller returns it."""
         self.requests.pop(input_id, None)
         self.growths.pop(input_id, None)
-        for generation, (waiting, wanted) in tuple(self._fetching.items()):
+        for generation, (waiting, wanted) in tuple(self._reserving.items()):
             if waiting == input_id:
-                del self._fetching[generation]
+                del self._reserving[generation]
                 if isinstance(wanted, InputRequest):
                     block = self._arena.get(generation)
                     assert block is not None, "a block under reservation is held"
@@ -79,7 +79,7 @@ class InputQueue:
 
     def close(self) -> list[Command]:
         """No request will be served any more."""
-        waiting = [*self.requests, *self.growths, *(input_id for input_id, _ in self._fetching.values())]
+        waiting = [*self.requests, *self.growths, *(input_id for input_id, _ in self._reserving.values())]
         for input_id in waiting:
             self.abandon(input_id)
         error = "the pool was closed while a source waited for memory"
@@ -87,7 +87,7 @@ class InputQueue:
 
     def pages_reserved(self, block: Block) -> list[Command]:
         """The pages that were missing are there."""
-        wanted = self._fetching.pop(block.generation, None)
+        wanted = self._reserving.pop(block.generation, None)
         if wanted is None:
             return []
         input_id, request = wanted
@@ -95,7 +95,7 @@ class InputQueue:
 
     def pages_refused(self, block: Block) -> None:
         """The system has no pages: the request waits again, in the order in which they came."""
-        wanted = self._fetching.pop(block.generation, None)
+        wanted = self._reserving.pop(block.generation, None)
         if wanted is None:
             return
         input_id, request = wanted
@@ -109,23 +109,23 @@ class InputQueue:
         for waiting in sorted(self.requests):
             self.requests.move_to_end(waiting)
 
-    def serve(self, *, leave_room: bool) -> list[Command]:
+    def allocate_waiting(self, *, leave_room: bool) -> list[Command]:
         """Give what there is; `leave_room` to what tasks are expected to need."""
         commands: list[Command] = []
         while self.growths and (served := self._grow(*next(iter(self.growths.items())), leave_room)):
             commands += served
         if self.growths:
             first_id, growing = next(iter(self.growths.items()))
-            return commands + self._let_pass(first_id, growing.nbytes, leave_room)
+            return commands + self._bypass_small(first_id, growing.nbytes, leave_room)
         while self.requests and (served := self._provide(*next(iter(self.requests.items())), leave_room)):
             commands += served
         if len(self.requests) > 1:
             first_id, first = next(iter(self.requests.items()))
-            commands += self._let_pass(first_id, first.nbytes, leave_room)
+            commands += self._bypass_small(first_id, first.nbytes, leave_room)
         return commands
 
     def _grow(self, input_id: int, growth: Growth, leave_room: bool) -> list[Command]:
-        leave_bytes = self._budget.to_be_left_bytes(0) if leave_room else 0
+        leave_bytes = self._budget.headroom_for_admitted(0) if leave_room else 0
         reservations = None
         if len(self.growths) == 1 and not self.requests:
             reservations = self._arena.extend(growth.block, growth.wanted_nbytes, leave_bytes=leave_bytes)
@@ -136,23 +136,23 @@ class InputQueue:
         del self.growths[input_id]
         if not reservations:
             return [ConfirmGrowth(input_id)]
-        self._fetching[growth.block.generation] = (input_id, growth)
-        return [FetchPages(reservation) for reservation in reservations]
+        self._reserving[growth.block.generation] = (input_id, growth)
+        return [ReservePages(reservation) for reservation in reservations]
 
-    def _let_pass(self, first_id: int, first_nbytes: int, leave_room: bool) -> list[Command]:
+    def _bypass_small(self, first_id: int, first_nbytes: int, leave_room: bool) -> list[Command]:
         """There is no room for the first: what is far smaller passes it, until together it was as much."""
         commands: list[Command] = []
-        passed_bytes = self._passed[1] if self._passed[0] == first_id else 0
-        for input_id, request in list(islice(self.requests.items(), _LOOK_AT)):
-            small = request.nbytes <= first_nbytes * _SMALL_SHARE and passed_bytes + request.nbytes <= first_nbytes
+        passed_bytes = self._bypassed[1] if self._bypassed[0] == first_id else 0
+        for input_id, request in list(islice(self.requests.items(), _BYPASS_CANDIDATES)):
+            small = request.nbytes <= first_nbytes * _BYPASS_SHARE and passed_bytes + request.nbytes <= first_nbytes
             if input_id != first_id and small and (served := self._provide(input_id, request, leave_room)):
                 commands += served
                 passed_bytes += request.nbytes
-        self._passed = (first_id, passed_bytes)
+        self._bypassed = (first_id, passed_bytes)
         return commands
 
     def _provide(self, input_id: int, request: InputRequest, leave_room: bool) -> list[Command]:
-        leave_bytes = self._budget.to_be_left_bytes(request.beside_bytes) if leave_room else 0
+        leave_bytes = self._budget.headroom_for_admitted(request.beside_bytes) if leave_room else 0
         cut = self._arena.allocate(
             INBOX_ID,
             request.nbytes,
@@ -166,5 +166,5 @@ class InputQueue:
         block, reservation = cut
         if reservation is None:
             return [ProvideInput(input_id, block)]
-        self._fetching[block.generation] = (input_id, request)
-        return [FetchPages(reservation)]
+        self._reserving[block.generation] = (input_id, request)
+        return [ReservePages(reservation)]

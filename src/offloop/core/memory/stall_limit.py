@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from math import inf
 
-__all__ = ["MEMORY_WAIT_S", "Stall"]
+__all__ = ["MEMORY_WAIT_S", "StallLimit"]
 
 MEMORY_WAIT_S = 30.0  # without any memory that came back, until a wait for it ends with an error
 
 
-class Stall:
+class StallLimit:
     """When callers last gave memory back, and whether waiting for more of it was given up since.
 
     The limit starts anew with each block that comes back, so a wait that gets on is not limited. It does not run while the
@@ -19,7 +19,7 @@ class Stall:
 
     def __init__(self) -> None:
         self._moved_at = -inf  # the last time at which callers gave memory back, or a task was granted some
-        self._gave_up_at = -inf
+        self._failed_at = -inf
         self._begins_at = -inf  # the last time at which the pool's own tasks could have given memory back
         self._pool_can_help = True
 
@@ -33,12 +33,12 @@ class Stall:
             self._begins_at = now
         self._pool_can_help = pool_can_help
 
-    def gave_up(self, now: float) -> None:
+    def request_failed(self, now: float) -> None:
         """A wait ended with an error."""
-        self._gave_up_at = now
+        self._failed_at = now
 
     def ends_at(self, since: float, submitted_at: float) -> float:
         """When a wait that began at `since`, of a task that was submitted then, is to end."""
-        if submitted_at <= self._gave_up_at and self._moved_at <= self._gave_up_at:
+        if submitted_at <= self._failed_at and self._moved_at <= self._failed_at:
             return -inf
         return max(since, self._moved_at, self._begins_at) + MEMORY_WAIT_S

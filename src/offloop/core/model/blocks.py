@@ -53,5 +53,5 @@ class Reservation(msgspec.Struct, frozen=True):
     """A plan to move pages: first give those back, then fetch these, for this block."""
 
     block: Block
-    give_back: tuple[Span, ...]
-    fetch: tuple[Span, ...]
+    to_release: tuple[Span, ...]
+    to_reserve: tuple[Span, ...]

@@ -16,9 +16,9 @@ __all__ = [
     "Command",
     "ConfirmGrowth",
     "DropOutbox",
-    "FetchPages",
-    "GivePagesBack",
-    "IdentifySource",
+    "ReservePages",
+    "ReleasePages",
+    "HashSource",
     "KillWorker",
     "OpenOutput",
     "ProvideInput",
@@ -26,7 +26,7 @@ __all__ = [
     "Send",
     "SendFile",
     "SettleTask",
-    "StageAgain",
+    "RestageSource",
     "StartWorker",
 ]
 
@@ -88,19 +88,19 @@ class DropOutbox(_Command, frozen=True):
     spans: tuple[Span, ...]
 
 
-class GivePagesBack(_Command, frozen=True):
+class ReleasePages(_Command, frozen=True):
     """Nobody uses the pages of these spans: give them back, in the order in which such commands came."""
 
     spans: tuple[Span, ...]
 
 
-class FetchPages(_Command, frozen=True):
+class ReservePages(_Command, frozen=True):
     """Carry out the reservation, in the order in which such commands came; answer PagesReserved or PagesRefused."""
 
     reservation: Reservation
 
 
-class IdentifySource(_Command, frozen=True):
+class HashSource(_Command, frozen=True):
     """Read the task's source in the inbox and answer with its digest: `SourceIdentified`."""
 
     task_id: int
@@ -120,7 +120,7 @@ class ConfirmGrowth(_Command, frozen=True):
     input_id: int
 
 
-class StageAgain(_Command, frozen=True):
+class RestageSource(_Command, frozen=True):
     """The task's source had to make way for a running task's result: bring it in again, as if it had never been."""
 
     task_id: int
@@ -154,13 +154,13 @@ Command = (
     | KillWorker
     | AbandonWorker
     | DropOutbox
-    | FetchPages
-    | GivePagesBack
-    | IdentifySource
+    | ReservePages
+    | ReleasePages
+    | HashSource
     | ProvideInput
     | ConfirmGrowth
     | RefuseInput
     | SettleTask
-    | StageAgain
+    | RestageSource
     | AnnounceOpening
 )

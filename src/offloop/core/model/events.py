@@ -17,7 +17,7 @@ __all__ = [
     "DrainRequested",
     "Event",
     "GrowthRequested",
-    "InputAbandoned",
+    "InputCancelled",
     "InputCompleted",
     "InputRequested",
     "OutputOpened",
@@ -26,17 +26,17 @@ __all__ = [
     "PoolStarted",
     "PressureMeasured",
     "ResizeRequested",
-    "SourceIdentified",
+    "SourceHashed",
     "TaskCancelled",
     "TaskEstimated",
-    "TaskPrepared",
-    "TaskRefused",
+    "TaskStaged",
+    "StagingFailed",
     "TaskSubmitted",
     "TimePassed",
     "WorkerAbandoned",
+    "WorkerDisconnected",
+    "WorkerViolatedProtocol",
     "WorkerExited",
-    "WorkerMisbehaved",
-    "WorkerReaped",
     "WorkerReported",
     "WorkerSpawned",
 ]
@@ -84,21 +84,21 @@ class TaskEstimated(_Event, frozen=True):
     nbytes: int  # of the source
 
 
-class TaskPrepared(_Event, frozen=True):
+class TaskStaged(_Event, frozen=True):
     """The task's source lies where a worker can read it."""
 
     task_id: int
     spec: TaskSpec
 
 
-class TaskRefused(_Event, frozen=True):
+class StagingFailed(_Event, frozen=True):
     """The task's source could not be prepared."""
 
     task_id: int
     error: OffloopError
 
 
-class SourceIdentified(_Event, frozen=True):
+class SourceHashed(_Event, frozen=True):
     """Its source was read, and this is its digest; None if it could not be."""
 
     task_id: int
@@ -145,7 +145,7 @@ class InputCompleted(_Event, frozen=True):
     nbytes: int
 
 
-class InputAbandoned(_Event, frozen=True):
+class InputCancelled(_Event, frozen=True):
     """Whoever wanted memory of the inbox has left before getting it."""
 
     input_id: int
@@ -191,20 +191,20 @@ class WorkerReported(_Event, frozen=True):
     message: FromWorker
 
 
-class WorkerMisbehaved(_Event, frozen=True):
+class WorkerViolatedProtocol(_Event, frozen=True):
     """A worker broke the protocol."""
 
     slot: int
     reason: str
 
 
-class WorkerExited(_Event, frozen=True):
+class WorkerDisconnected(_Event, frozen=True):
     """A worker's channel is at its end."""
 
     slot: int
 
 
-class WorkerReaped(_Event, frozen=True):
+class WorkerExited(_Event, frozen=True):
     """A worker is dead by waitid's word, or could never be started."""
 
     slot: int
@@ -237,24 +237,24 @@ Event = (
     | TimePassed
     | TaskSubmitted
     | TaskEstimated
-    | TaskPrepared
-    | TaskRefused
-    | SourceIdentified
+    | TaskStaged
+    | StagingFailed
+    | SourceHashed
     | TaskCancelled
     | OutputOpened
     | InputRequested
     | GrowthRequested
     | InputCompleted
-    | InputAbandoned
+    | InputCancelled
     | BlocksReturned
     | PagesReserved
     | PagesRefused
     | PressureMeasured
     | WorkerSpawned
     | WorkerReported
-    | WorkerMisbehaved
+    | WorkerViolatedProtocol
+    | WorkerDisconnected
     | WorkerExited
-    | WorkerReaped
     | WorkerAbandoned
     | AbandonedWorkerExited
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["Phase"]
+__all__ = ["PoolPhase"]
 
 
-class Phase(Enum):
+class PoolPhase(Enum):
     """The pool's own life; it only goes forward."""
 
     OPEN = "open"

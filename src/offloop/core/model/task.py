@@ -14,7 +14,7 @@ from ...wire.handles import EncodedAt, RasterAt, WrittenTo
 from ...wire.messages import Stage
 from .blocks import Block
 
-__all__ = ["Completed", "CostFactor", "Stop", "TaskRecord", "TaskSpec"]
+__all__ = ["Completed", "CostFactor", "StopReason", "TaskRecord", "TaskSpec"]
 
 
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class CostFactor(Protocol):
     now: float
 
 
-class Stop(Enum):
+class StopReason(Enum):
     """Why a running task was told to stop."""
 
     DEADLINE = "deadline"
@@ -56,42 +56,42 @@ class TaskRecord(msgspec.Struct, eq=False):
     spec: TaskSpec | None = None
     source_block: Block | None = None  # held with the task's lease
     granted: list[Block] = []  # held with the worker's lease
-    stop: Stop | None = None
-    appraised: bool = False  # what it will take was estimated before its source was brought in
+    stop: StopReason | None = None
+    estimated: bool = False  # what it will take was estimated before its source was brought in
     nbytes: int = 0  # of its source, once that is known
     queued_bytes: int = 0  # of it, as long as no worker has the task
-    prepared_at: float = 0.0  # when its source was in place
+    ready_at: float = 0.0  # when its source was in place
     cost_s: float = 0.0  # of a worker's time, as far as can be told
-    said_s: float = 0.0  # of a worker's time, without what was learned
-    steady: CostFactor | None = None  # of its kind, if anything was learned of that before
+    estimated_s: float = 0.0  # of a worker's time, without what was learned
+    cost_factor: CostFactor | None = None  # of its kind, if anything was learned of that before
     arrived_s: float = 0.0  # time of its submission on the work clock
     place_s: float = 0.0  # its place there among tasks of its priority: it waits behind work that comes until then
     peak_bytes: int = 0  # of private memory, as far as can be told
     output_bytes: int = 0  # of result memory, as far as can be told
     charged_s: float | None = None  # of its tenant's share, while it runs; None: nobody competed for it
     charged_bytes: int = 0  # of the budget, while it runs...
-    owed_bytes: int = 0  # ...and of that, result memory beyond what it was granted
-    held_at: float | None = None  # when it was next, and there was no memory for it
+    unused_output_bytes: int = 0  # ...and of that, result memory beyond what it was granted
+    blocked_since: float | None = None  # when it was next, and there was no memory for it
     rank: float = 0.0  # its place among those of its tenant that wait, with its priority
     dispatches: int = 0  # how often it was sent to a worker
     dispatched_at: float = 0.0  # when it was last
-    timed: int = 0  # how many of those dispatches have ended, and are counted in the histograms
-    deaths: int = 0  # workers that have died of it; more than none, and only a fresh worker gets it
+    timed_dispatches: int = 0  # how many of those dispatches have ended, and are counted in the histograms
+    crashes: int = 0  # workers that have died of it; more than none, and only a fresh worker gets it
     digest: bytes | None = None  # of its source, once there was a reason to ask
-    fate: OffloopError | None = None  # how it ends, once its source is identified, unless it is run again
-    needs: int = 0  # how often it asked for memory
-    needed_bytes: int | None = None  # it waits for a grant of so many bytes
+    pending_error: OffloopError | None = None  # how it ends, once its source is identified, unless it is run again
+    request_count: int = 0  # how often it asked for memory
+    requested_bytes: int | None = None  # it waits for a grant of so many bytes
     memory_wait_since: float | None = None  # when that wait began; its `timeout` does not run meanwhile
     memory_wait_s: float = 0.0  # seconds of its present run in which it waited for grants
     left_s: float | None = None  # seconds of its `timeout` that were left when that wait began; None: it has none
-    refused: MemoryLimitExceeded | None = None  # the memory that it was refused
+    grant_error: MemoryLimitExceeded | None = None  # the memory that it was refused
     file_dispatch: int = 0  # the dispatch in which the worker last asked for the output file; 0: none
     file_error: OffloopError | None = None  # why the output file could not be opened
 
     @property
-    def steady_cost_s(self) -> float:
+    def stable_cost_s(self) -> float:
         """Seconds of a worker's time that equal tasks take, the same for all of them, however long the last ones took."""
-        return self.said_s if self.steady is None else self.said_s * self.steady.now
+        return self.estimated_s if self.cost_factor is None else self.estimated_s * self.cost_factor.now
 
 
 class Completed(msgspec.Struct, frozen=True):

@@ -8,49 +8,49 @@ import msgspec
 
 from .blocks import Block
 from .task import TaskRecord
-from .worker_state import WorkerLife, WorkerState
+from .worker_state import WorkerStateMachine, WorkerState
 
-__all__ = ["Slot"]
+__all__ = ["WorkerSlot"]
 
 
-class Slot(msgspec.Struct, eq=False):
+class WorkerSlot(msgspec.Struct, eq=False):
     """One place for a worker; processes come and go in it. All but the first three are of the present process."""
 
     index: int
-    life: WorkerLife
+    state_machine: WorkerStateMachine
     helper: bool = False  # for small tasks beside large ones
     outbox_id: int | None = None  # None: there is no process
     pid: int | None = None  # once it is known
     task: TaskRecord | None = None
     ready_since: float | None = None  # None: it is not ready yet
     timer: float | None = None  # when the present state has lasted too long, or an empty slot is to be started
-    standing: Block | None = None  # result memory that the worker may begin any task with; held under the outbox's number
-    verdict: str | None = None  # why we kill it, where its own fault
+    preallocated_block: Block | None = None  # result memory that the worker may begin any task with; held under the outbox's number
+    kill_reason: str | None = None  # why we kill it, where its own fault
     tasks: int = 0  # that it was given
-    worn: str | None = None  # why it is to be replaced
-    tasks_allowed: float = inf  # that it may be given, exactly
+    recycling: str | None = None  # why it is to be replaced
+    max_tasks: float = inf  # that it may be given, exactly
     failures: int = 0  # unexpected exceptions in a row
-    bytes_allowed: float = inf  # private memory that it may have between two tasks
-    old_at: float | None = None  # when it is old
+    max_bytes: float = inf  # private memory that it may have between two tasks
+    expires_at: float | None = None  # when it is old
     idle_bytes: int = 0  # private memory that it has when it has no task, as far as is known
 
     @property
     def state(self) -> WorkerState:
-        return self.life.state
+        return self.state_machine.state
 
     @property
-    def fresh(self) -> bool:
+    def unused(self) -> bool:
         """Whether it has not had a task yet."""
         return not self.tasks
 
     @property
     def spent(self) -> bool:
         """Whether it has been given as many tasks as it may."""
-        return self.tasks >= self.tasks_allowed
+        return self.tasks >= self.max_tasks
 
     def clear(self) -> None:
         """The process is dead; what was its own is forgotten."""
-        self.outbox_id = self.pid = self.task = self.ready_since = self.timer = self.standing = None
-        self.verdict = self.worn = self.old_at = None
-        self.tasks, self.tasks_allowed, self.bytes_allowed = 0, inf, inf
+        self.outbox_id = self.pid = self.task = self.ready_since = self.timer = self.preallocated_block = None
+        self.kill_reason = self.recycling = self.expires_at = None
+        self.tasks, self.max_tasks, self.max_bytes = 0, inf, inf
         self.failures = 0

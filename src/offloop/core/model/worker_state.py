@@ -22,7 +22,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["TABLE", "IllegalTransition", "WorkerEvent", "WorkerLife", "WorkerState"]
+__all__ = ["TABLE", "IllegalTransition", "WorkerEvent", "WorkerStateMachine", "WorkerState"]
 
 
 class WorkerState(Enum):
@@ -44,55 +44,55 @@ class WorkerEvent(Enum):
 
     READY = "Ready"  # it said that it is configured
     DISPATCHED = "Dispatched"  # it was sent a task
-    SETTLED = "Settled"  # it answered for its task
+    TASK_FINISHED = "Settled"  # it answered for its task
     DEADLINE_EXPIRED = "DeadlineExpired"  # its task ran too long
     CANCEL_REQUESTED = "CancelRequested"  # nobody wants its task any more
     GRACE_EXPIRED = "GraceExpired"  # it was told to stop, or to leave, and did not
     START_EXPIRED = "StartExpired"  # it was not ready in time
-    MISBEHAVED = "Misbehaved"  # it broke the protocol
-    EXITED = "Exited"  # the first news of its end: EOF, or waitid
-    REAPED = "Reaped"  # waitid's word: it is dead, its memory is nobody's
+    PROTOCOL_VIOLATED = "Misbehaved"  # it broke the protocol
+    DISCONNECTED = "Exited"  # the first news of its end: EOF, or waitid
+    EXITED = "Reaped"  # waitid's word: it is dead, its memory is nobody's
     ABANDONED = "Abandoned"  # it was killed, and waitid has not said in time that it is dead: the slot is given up
     RETIREMENT_REQUESTED = "RetirementRequested"  # the slot is to be empty
 
 
 _S, _E = WorkerState, WorkerEvent
 
-_DOWNFALL = {_E.MISBEHAVED: _S.FAILED, _E.EXITED: _S.FAILED}
-_ARRIVAL = {_E.READY: _S.IDLE, _E.START_EXPIRED: _S.FAILED, _E.RETIREMENT_REQUESTED: _S.RETIRING, **_DOWNFALL}
+_ON_FAILURE = {_E.PROTOCOL_VIOLATED: _S.FAILED, _E.DISCONNECTED: _S.FAILED}
+_ON_START = {_E.READY: _S.IDLE, _E.START_EXPIRED: _S.FAILED, _E.RETIREMENT_REQUESTED: _S.RETIRING, **_ON_FAILURE}
 
 TABLE: Final = MappingProxyType(
     {
-        _S.STARTING: _ARRIVAL,
-        _S.IDLE: {_E.DISPATCHED: _S.BUSY, _E.RETIREMENT_REQUESTED: _S.RETIRING, **_DOWNFALL},
+        _S.STARTING: _ON_START,
+        _S.IDLE: {_E.DISPATCHED: _S.BUSY, _E.RETIREMENT_REQUESTED: _S.RETIRING, **_ON_FAILURE},
         _S.BUSY: {
-            _E.SETTLED: _S.IDLE,
+            _E.TASK_FINISHED: _S.IDLE,
             _E.DEADLINE_EXPIRED: _S.TIMED_OUT,
             _E.CANCEL_REQUESTED: _S.TIMED_OUT,
-            **_DOWNFALL,
+            **_ON_FAILURE,
         },
-        _S.TIMED_OUT: {_E.SETTLED: _S.IDLE, _E.GRACE_EXPIRED: _S.FAILED, **_DOWNFALL},
-        _S.FAILED: {_E.REAPED: _S.RESTARTING, _E.ABANDONED: _S.RESTARTING},
-        _S.RESTARTING: _ARRIVAL,
+        _S.TIMED_OUT: {_E.TASK_FINISHED: _S.IDLE, _E.GRACE_EXPIRED: _S.FAILED, **_ON_FAILURE},
+        _S.FAILED: {_E.EXITED: _S.RESTARTING, _E.ABANDONED: _S.RESTARTING},
+        _S.RESTARTING: _ON_START,
         _S.RETIRING: {
             _E.READY: _S.RETIRING,  # it was starting when it was asked to leave
-            _E.EXITED: _S.RETIRING,
-            _E.MISBEHAVED: _S.RETIRING,
+            _E.DISCONNECTED: _S.RETIRING,
+            _E.PROTOCOL_VIOLATED: _S.RETIRING,
             _E.GRACE_EXPIRED: _S.TERMINATING,
-            _E.REAPED: _S.GONE,
+            _E.EXITED: _S.GONE,
         },
         _S.TERMINATING: {
             _E.READY: _S.TERMINATING,
-            _E.EXITED: _S.TERMINATING,
-            _E.MISBEHAVED: _S.TERMINATING,
-            _E.REAPED: _S.GONE,
+            _E.DISCONNECTED: _S.TERMINATING,
+            _E.PROTOCOL_VIOLATED: _S.TERMINATING,
+            _E.EXITED: _S.GONE,
             _E.ABANDONED: _S.GONE,
         },
         _S.GONE: {},
     }
 )
 
-_STORY_LENGTH = 16  # events kept for the error message and for reports
+_RECENT_TRANSITIONS = 16  # events kept for the error message and for reports
 
 
 class IllegalTransition(Exception):
@@ -101,29 +101,29 @@ class IllegalTransition(Exception):
     def __init__(self, state: WorkerState, event: WorkerEvent, story: tuple[str, ...]) -> None:
         self.state = state
         self.event = event
-        self.story = story
+        self.recent_transitions = story
         super().__init__(f"{event.value} is illegal in state {state.value}; its story: {', '.join(story) or '(none)'}")
 
 
-class WorkerLife:
+class WorkerStateMachine:
     """Where one worker slot stands in the table, and how it came there."""
 
-    __slots__ = ("_row", "_story", "state")
+    __slots__ = ("_row", "_recent_transitions", "state")
 
     def __init__(self) -> None:
         self.state = WorkerState.STARTING
         self._row = TABLE[self.state]
-        self._story: deque[WorkerEvent] = deque(maxlen=_STORY_LENGTH)
+        self._recent_transitions: deque[WorkerEvent] = deque(maxlen=_RECENT_TRANSITIONS)
 
     @property
-    def story(self) -> tuple[str, ...]:
+    def recent_transitions(self) -> tuple[str, ...]:
         """The last events, oldest first."""
-        return tuple(event.value for event in self._story)
+        return tuple(event.value for event in self._recent_transitions)
 
     @property
     def last(self) -> WorkerEvent | None:
         """The last event; None: there was none yet."""
-        return self._story[-1] if self._story else None
+        return self._recent_transitions[-1] if self._recent_transitions else None
 
     def can(self, event: WorkerEvent) -> bool:
         """Whether the table has an entry for this event in the present state."""
@@ -137,8 +137,8 @@ class WorkerLife:
         """
         successor = self._row.get(event)
         if successor is None:
-            raise IllegalTransition(self.state, event, self.story)
+            raise IllegalTransition(self.state, event, self.recent_transitions)
         self.state = successor
         self._row = TABLE[successor]
-        self._story.append(event)
+        self._recent_transitions.append(event)
         return successor

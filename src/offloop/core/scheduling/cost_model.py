@@ -18,30 +18,30 @@ import msgspec
 from ...wire.messages import Done, Failed
 from ..model.task import TaskRecord, TaskSpec
 from ..telemetry.histogram_recorder import Recorder
-from .overtaking import SteadyFactor, patience_s
+from .overtaking import StableCostFactor, overtaking_limit_s
 
-__all__ = ["DEFAULT_PEAK_BYTES", "DEFAULT_PEAK_BYTES_PER_BYTE", "Estimates"]
+__all__ = ["DEFAULT_PEAK_BYTES", "DEFAULT_PEAK_BYTES_PER_BYTE", "CostModel"]
 
 DEFAULT_PEAK_BYTES = 32 * 1024 * 1024  # of a task about which nobody says anything...
 DEFAULT_PEAK_BYTES_PER_BYTE = 8  # ...and so much for each byte of its source: about what a photograph takes decoded
 
-_MOST_RATIO = 1e6  # that is counted: a worker can say what it likes
+_MAX_RATIO = 1e6  # that is counted: a worker can say what it likes
 
-_LEAST_S = 1e-6  # that anything takes
+_MIN_S = 1e-6  # that anything takes
 
 _CAPACITY = 1024  # kinds of tasks that are remembered
 _GUESS_S = 0.005  # for a task of no bytes...
 _GUESS_S_PER_BYTE = 100e-9  # ...and about what decoding a JPEG and making something of it takes for each byte of the file
-_LOOK_AT_NBYTES = 1024  # of a stage's operations: they may have a megabyte, of data more than of what is to be done
+_SIZE_CLASS_NBYTES = 1024  # of a stage's operations: they may have a megabyte, of data more than of what is to be done
 _WEIGHT_OF_NEW = 0.25  # of the newest of several: four tasks change the mind, one does not
 _MARGIN = 2.0  # usual distances
 _NOISE_BYTES = 16 * 1024 * 1024  # of what little tasks take nothing follows for large ones: they use again what is there
-_SEVERAL = 3
-_LEAST_FACTOR, _MOST_FACTOR = 0.25, 16.0  # of a correction of memory, or of a plugin's word: beyond that nobody is believed
+_MIN_SAMPLES = 3
+_MIN_FACTOR, _MAX_FACTOR = 0.25, 16.0  # of a correction of memory, or of a plugin's word: beyond that nobody is believed
 _FACTOR_AFTER_LIMIT = 2.0  # of a guess: a task that ran into the limit on its memory needed more, but not known how much
-_MOST_COST_S = 1e6  # eleven days: beyond that a number is no time, and sums of such lose the small ones
-_NOT_WORTH_LEARNING_S = 0.001  # whatever is done in less is cheap, and learning would be a part of its cost...
-_NOT_WORTH_LEARNING_NBYTES = _GUESS_S / _GUESS_S_PER_BYTE  # ...unless it was guessed to be dear
+_MAX_COST_S = 1e6  # eleven days: beyond that a number is no time, and sums of such lose the small ones
+_NEGLIGIBLE_S = 0.001  # whatever is done in less is cheap, and learning would be a part of its cost...
+_NEGLIGIBLE_NBYTES = _GUESS_S / _GUESS_S_PER_BYTE  # ...unless it was guessed to be dear
 
 _Kind = tuple[int | str | tuple[str, bytes], ...]  # how large, or of which media type; what is to be done
 
@@ -51,7 +51,7 @@ class _Correction:
 
     def __init__(self) -> None:
         self.time = 1.0
-        self.steady_time = SteadyFactor()  # the same, changed on strong evidence only
+        self.steady_time = StableCostFactor()  # the same, changed on strong evidence only
         self.memory = 1.0
         self.distance = 0.0  # that memory usually is from that
         self.tasks = 0
@@ -59,7 +59,7 @@ class _Correction:
         self.memory_factor = 1.0  # that follows: what estimates of memory are multiplied by
 
 
-class Estimates:
+class CostModel:
     """What was learned, by kind of task."""
 
     def __init__(self) -> None:
@@ -70,23 +70,23 @@ class Estimates:
     def __len__(self) -> int:
         return len(self._corrections)
 
-    def fill_in(self, task: TaskRecord) -> None:
+    def predict(self, task: TaskRecord) -> None:
         """Write down what the task is likely to take."""
         spec = task.spec
         assert spec is not None
-        cost_s, peak_bytes = _said_of(task, spec)
+        cost_s, peak_bytes = _prior(task, spec)
         if spec.estimate is not None:
             task.output_bytes = spec.estimate.output_bytes
-        task.said_s = cost_s
-        task.place_s = task.arrived_s + patience_s(cost_s)
+        task.estimated_s = cost_s
+        task.place_s = task.arrived_s + overtaking_limit_s(cost_s)
         if self._corrections:
             correction = self._corrections.get(_kind_of(task, spec))
             if correction is not None:
-                task.steady = correction.steady_time
+                task.cost_factor = correction.steady_time
                 task.place_s = correction.steady_time.place_s(task.arrived_s, cost_s)
                 cost_s *= correction.time
                 peak_bytes = _corrected_peak(peak_bytes, correction)
-        task.cost_s = cost_s if cost_s < _MOST_COST_S else _MOST_COST_S  # noqa: FURB136 (min() takes longer)
+        task.cost_s = cost_s if cost_s < _MAX_COST_S else _MAX_COST_S  # noqa: FURB136 (min() takes longer)
         task.peak_bytes = peak_bytes
 
     def fill_in_memory(self, task: TaskRecord) -> bool:
@@ -96,20 +96,20 @@ class Estimates:
         correction = self._corrections.get(_kind_of(task, spec))
         if correction is None:
             return False
-        task.peak_bytes = _corrected_peak(_said_of(task, spec)[1], correction)
+        task.peak_bytes = _corrected_peak(_prior(task, spec)[1], correction)
         return True
 
-    def guess(self, task: TaskRecord) -> None:
+    def predict_by_length(self, task: TaskRecord) -> None:
         """Write down what is assumed of a task of which nothing is known but the length of its source."""
         task.cost_s, task.peak_bytes = _guess(task.nbytes)
 
-    def knows(self, task: TaskRecord) -> bool:
+    def has_observed(self, task: TaskRecord) -> bool:
         """Whether tasks of its kind have been done, and not only once."""
         assert task.spec is not None
         correction = self._corrections.get(_kind_of(task, task.spec))
-        return correction is not None and correction.tasks >= _SEVERAL
+        return correction is not None and correction.tasks >= _MIN_SAMPLES
 
-    def learn(
+    def observe(
         self, task: TaskRecord, answer: Done | Failed, seconds: float, *, first: bool = False, clock_s: float = 0.0
     ) -> None:
         """Correct the estimates of the task's kind by what the task took: a worker was busy with it for `seconds`.
@@ -119,14 +119,14 @@ class Estimates:
         without an estimate that ran into its limit shows that our own guess is too low, and nothing else could show it.
         `clock_s` is the time on the work clock.
         """
-        if seconds < _NOT_WORTH_LEARNING_S and task.nbytes < _NOT_WORTH_LEARNING_NBYTES:
+        if seconds < _NEGLIGIBLE_S and task.nbytes < _NEGLIGIBLE_NBYTES:
             return
         spec = task.spec
         assert spec is not None
         at_limit = isinstance(answer, Failed) and answer.code == "memory_limit" and spec.estimate is None
         if isinstance(answer, Failed) and not at_limit:
             return
-        said_s, said_bytes = _said_of(task, spec)
+        said_s, said_bytes = _prior(task, spec)
         if first and not at_limit and answer.peak_bytes <= 0:
             return
         correction = self._touch(_kind_of(task, spec))
@@ -135,15 +135,15 @@ class Estimates:
             _note_factor(correction)
             return
         if not first:
-            self._learn_time(correction, task, _busy_s(answer, seconds), said_s, clock_s)
+            self._observe_time(correction, task, _busy_s(answer, seconds), said_s, clock_s)
         if answer.peak_bytes > 0:
-            self.memory_ratios.record(min(answer.peak_bytes / max(task.peak_bytes, 1), _MOST_RATIO))
+            self.memory_ratios.record(min(answer.peak_bytes / max(task.peak_bytes, 1), _MAX_RATIO))
             _follow_peak(correction, _bounded((answer.peak_bytes + _NOISE_BYTES) / (said_bytes + _NOISE_BYTES)))
             _note_factor(correction)
 
-    def _learn_time(self, correction: _Correction, task: TaskRecord, busy_s: float, said_s: float, clock_s: float) -> None:
+    def _observe_time(self, correction: _Correction, task: TaskRecord, busy_s: float, said_s: float, clock_s: float) -> None:
         assert task.spec is not None
-        self.time_ratios.record(busy_s / max(task.cost_s, _LEAST_S))
+        self.time_ratios.record(busy_s / max(task.cost_s, _MIN_S))
         factor = busy_s / said_s
         factor = factor if task.spec.estimate is None else _bounded(factor)
         _follow(correction, factor)
@@ -157,12 +157,12 @@ class Estimates:
         return correction
 
 
-def _said_of(task: TaskRecord, spec: TaskSpec) -> tuple[float, int]:
+def _prior(task: TaskRecord, spec: TaskSpec) -> tuple[float, int]:
     """Seconds and peak bytes without any correction."""
     estimate = spec.estimate
     if estimate is None:
         return _guess(task.nbytes)
-    return max(estimate.work_s, _LEAST_S), max(estimate.peak_bytes, 1)
+    return max(estimate.work_s, _MIN_S), max(estimate.peak_bytes, 1)
 
 
 def _corrected_peak(said_bytes: int, correction: _Correction) -> int:
@@ -200,7 +200,7 @@ def _note_factor(correction: _Correction) -> None:
 
 
 def _bounded(factor: float) -> float:
-    return min(max(factor, _LEAST_FACTOR), _MOST_FACTOR)
+    return min(max(factor, _MIN_FACTOR), _MAX_FACTOR)
 
 
 def _kind_of(task: TaskRecord, spec: TaskSpec) -> _Kind:
@@ -209,5 +209,5 @@ def _kind_of(task: TaskRecord, spec: TaskSpec) -> _Kind:
 
 
 def _head_of(operations: msgspec.Raw) -> bytes:
-    whole = len(operations) <= _LOOK_AT_NBYTES
-    return bytes(operations) if whole else bytes(memoryview(operations)[:_LOOK_AT_NBYTES])
+    whole = len(operations) <= _SIZE_CLASS_NBYTES
+    return bytes(operations) if whole else bytes(memoryview(operations)[:_SIZE_CLASS_NBYTES])

@@ -20,36 +20,36 @@ from math import inf
 
 from ...wire.handles import OUTBOX, Handle
 from ...wire.messages import Done, Failed, Run
-from ..memory.broker import Supply
+from ..memory.broker import MemoryBroker
 from ..memory.budget import Budget
-from ..model.commands import Command, GivePagesBack, Send
+from ..model.commands import Command, ReleasePages, Send
 from ..model.settings import FIRST_GRANT_NBYTES
 from ..model.task import TaskRecord
-from ..model.worker_slot import Slot
+from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerEvent
-from ..workers.worker_table import Crew
-from .cost_model import Estimates
+from ..workers.worker_table import WorkerTable
+from .cost_model import CostModel
 from .task_queue import TaskQueue
 
-__all__ = ["HELD_S", "Dispatch"]
+__all__ = ["RESERVATION_S", "Dispatcher"]
 
-HELD_S = 10.0  # how long the task that is next is passed by others that may hold it up, if they take longer than estimated
+RESERVATION_S = 10.0  # how long the task that is next is passed by others that may hold it up, if they take longer than estimated
 
 _DISPATCHED = WorkerEvent.DISPATCHED  # looked up once, as in `crew`
 
 _LARGE_S = 0.2  # a worker that is busy for so long is worth a helper: it takes about as long to start one
-_PATIENCE_S = 0.1  # how long small tasks wait before one more helps
+_SMALL_TASK_WAIT_S = 0.1  # how long small tasks wait before one more helps
 _SMALL_SHARE = 1 / 8  # of what the shortest of the large tasks takes
 _MOMENT_SHARE, _MOMENT_S = 0.02, 0.1  # of its own time, and at most: how long a large task waits for what comes with it
 _WORTH_THREADS_S = 0.5
-_LOOK_AT = 16  # tasks of each tenant that may be let past the one that is next
+_BACKFILL_CANDIDATES = 16  # tasks of each tenant that may be let past the one that is next
 
 
-class Dispatch:
+class Dispatcher:
     """Gives tasks to workers."""
 
-    def __init__(self, crew: Crew, queue: TaskQueue, supply: Supply, budget: Budget) -> None:
-        self.estimates = Estimates()
+    def __init__(self, crew: WorkerTable, queue: TaskQueue, supply: MemoryBroker, budget: Budget) -> None:
+        self.cost_model = CostModel()
         self.wanted_helpers = 0  # by what was sent since somebody last looked
         self.spent_a_worker = False  # a worker was sent the last task that it may have, since `Hiring` last looked
         self.preparing: Callable[[], int] = lambda: 0  # how many tasks are on their way in
@@ -59,86 +59,86 @@ class Dispatch:
         self.budget = budget
         self._supply = supply
 
-    def feed(self, now: float) -> list[Command]:
+    def dispatch_waiting(self, now: float) -> list[Command]:
         """Give every worker that may work a task, as long as there are both, and memory."""
         commands: list[Command] = []
         self.wake_at = inf
-        if not self.crew.idle_bodies:
+        if not self.crew.idle_processes:
             return commands
-        while self.queue.for_fresh and (slot := self.crew.maybe_idle(fresh=True)) is not None:
-            if not self.budget.fits(self.queue.first_for_fresh):
+        while self.queue.waiting_for_unused_worker and (slot := self.crew.find_idle(fresh=True)) is not None:
+            if not self.budget.fits(self.queue.first_for_unused_worker):
                 break
-            commands += self.send(slot, self.queue.pop_for_fresh(), now)
-        held = self._maybe_held()
-        while self.queue.for_any and (slot := self._maybe_worker()) is not None:
-            if held is not None and slot.fresh and self.crew.idle_fresh == 1:
-                slot = self.crew.maybe_idle(fresh=False)
+            commands += self.dispatch(slot, self.queue.pop_for_unused_worker(), now)
+        held = self._find_blocked()
+        while self.queue.waiting and (slot := self._find_worker()) is not None:
+            if held is not None and slot.unused and self.crew.idle_unused == 1:
+                slot = self.crew.find_idle(fresh=False)
                 if slot is None:
                     break
-            task = self._maybe_next(now, held)
+            task = self._find_next(now, held)
             if task is None:
                 break
-            self.queue.take(task)
-            commands += self.send(slot, task, now)
+            self.queue.start(task)
+            commands += self.dispatch(slot, task, now)
         return commands
 
-    def enter(self, task: TaskRecord, now: float) -> list[Command]:
+    def submit(self, task: TaskRecord, now: float) -> list[Command]:
         """A task may be run: now where a worker is free and there is memory, else in turn."""
         assert task.spec is not None
-        self.budget.let_in(task)
-        slot = self.crew.maybe_idle(task.spec.outbox_id)
+        self.budget.admit(task)
+        slot = self.crew.find_idle(task.spec.outbox_id)
         if task.spec.outbox_id is not None:
             assert slot is not None, "the host asked can_run_in before"
-            return self.send(slot, task, now)
-        task.prepared_at = now
+            return self.dispatch(slot, task, now)
+        task.ready_at = now
         if (
             slot is not None
-            and not (self.queue.for_any or self.queue.for_fresh)
-            and (task.steady_cost_s < _LARGE_S or self.preparing() <= 1)  # a large one waits a moment for what comes with it
+            and not (self.queue.waiting or self.queue.waiting_for_unused_worker)
+            and (task.stable_cost_s < _LARGE_S or self.preparing() <= 1)  # a large one waits a moment for what comes with it
             and (not self.budget.running or self.budget.fits(task))
         ):
-            return self.send(slot, task, now)
+            return self.dispatch(slot, task, now)
         timeout = task.spec.queue_timeout_s
         self.queue.push(task, None if timeout is None else task.submitted_at + timeout)
         return []
 
-    def can_run_in(self, outbox_id: int, task: TaskRecord) -> bool:
+    def can_run_in_place(self, outbox_id: int, task: TaskRecord) -> bool:
         """Whether the task could go to that worker this moment."""
-        if self.crew.maybe_idle(outbox_id) is None or self.queue:
+        if self.crew.find_idle(outbox_id) is None or self.queue:
             return False
         if task.spec is None:
-            self.estimates.guess(task)
+            self.cost_model.predict_by_length(task)
         return self.budget.fits(task)
 
-    def ended(self, task: TaskRecord, answer: Done | Failed | None, now: float, *, first: bool = False) -> None:
+    def task_ended(self, task: TaskRecord, answer: Done | Failed | None, now: float, *, first: bool = False) -> None:
         """A worker is through with a task, perhaps its first, or dead (no answer)."""
         self.budget.discharge(task)
         if task.charged_s is not None:
-            self.queue.order.took(task, now - task.dispatched_at)
+            self.queue.policy.record_duration(task, now - task.dispatched_at)
         if answer is not None and task.stop is None:
             seconds = now - task.dispatched_at - task.memory_wait_s
-            self.estimates.learn(task, answer, seconds, first=first, clock_s=self.queue.order.clock_s)
+            self.cost_model.observe(task, answer, seconds, first=first, clock_s=self.queue.policy.work_clock_s)
 
     @property
-    def large_everywhere(self) -> bool:
+    def all_workers_have_large_tasks(self) -> bool:
         """Whether as many have a large task as may be at work."""
-        return self.crew.full and len(self._large_costs()) >= self.crew.limit
+        return self.crew.at_limit and len(self._large_costs()) >= self.crew.concurrency_limit
 
-    def send(self, slot: Slot, task: TaskRecord, now: float) -> list[Command]:
+    def dispatch(self, slot: WorkerSlot, task: TaskRecord, now: float) -> list[Command]:
         """Give a task to an idle worker."""
         spec = task.spec
         assert spec is not None
         assert slot.outbox_id is not None
         slot.task = task
         slot.tasks += 1
-        if slot.tasks >= slot.tasks_allowed:
+        if slot.tasks >= slot.max_tasks:
             self.spent_a_worker = True
         task.dispatches += 1
         task.dispatched_at = now
         task.memory_wait_s, task.memory_wait_since = 0.0, None  # its last worker may have died while it waited
-        if task.steady_cost_s >= _LARGE_S:
+        if task.stable_cost_s >= _LARGE_S:
             self.wanted_helpers = max(self.wanted_helpers, 1)
-        elif now - task.prepared_at > _PATIENCE_S and self.crew.full and self.queue:
+        elif now - task.ready_at > _SMALL_TASK_WAIT_S and self.crew.at_limit and self.queue:
             self.wanted_helpers = self.crew.helpers + 1
         if task.queued_bytes:
             self.queue.count_source(task, 0)
@@ -146,13 +146,13 @@ class Dispatch:
         self.budget.charge(task)
         grant: Handle | None = None  # what it was granted before and has not used is still the worker's
         fetch: list[Command] = []
-        if slot.standing is None:
-            slot.standing = self._supply.maybe_grant_standing(slot.outbox_id, FIRST_GRANT_NBYTES)
-            if slot.standing is not None:
-                grant = Handle(OUTBOX, slot.standing.offset, FIRST_GRANT_NBYTES, slot.standing.generation)
+        if slot.preallocated_block is None:
+            slot.preallocated_block = self._supply.try_preallocate(slot.outbox_id, FIRST_GRANT_NBYTES)
+            if slot.preallocated_block is not None:
+                grant = Handle(OUTBOX, slot.preallocated_block.offset, FIRST_GRANT_NBYTES, slot.preallocated_block.generation)
             else:
-                fetch = self._supply.prime(slot.outbox_id, FIRST_GRANT_NBYTES)  # for the next task
-        threads = 1 if task.steady_cost_s < _WORTH_THREADS_S else self._threads()
+                fetch = self._supply.prefetch(slot.outbox_id, FIRST_GRANT_NBYTES)  # for the next task
+        threads = 1 if task.stable_cost_s < _WORTH_THREADS_S else self._threads_for_large()
         run = Run(
             task.task_id,
             spec.source,
@@ -160,41 +160,41 @@ class Dispatch:
             grant,
             spec.to_file,
             threads,
-            self.budget.allowance(task, threads, self.crew.limit + self.crew.helpers),
+            self.budget.task_rlimit_bytes(task, threads, self.crew.concurrency_limit + self.crew.helpers),
         )
         spans = self._supply.trim()
         send = Send(slot.index, run)
-        return [GivePagesBack(spans), send, *fetch] if spans else [send, *fetch]
+        return [ReleasePages(spans), send, *fetch] if spans else [send, *fetch]
 
-    def _maybe_worker(self) -> Slot | None:
+    def _find_worker(self) -> WorkerSlot | None:
         """Somebody for a waiting task: within the limit, or beyond it when all within have large ones."""
-        slot = self.crew.maybe_idle()
-        if slot is None and self.crew.full:
-            slot = self.crew.maybe_beyond()
-            if slot is not None and not self.large_everywhere:
+        slot = self.crew.find_idle()
+        if slot is None and self.crew.at_limit:
+            slot = self.crew.find_overcommit_worker()
+            if slot is not None and not self.all_workers_have_large_tasks:
                 return None
         return slot
 
-    def _maybe_held(self) -> TaskRecord | None:
+    def _find_blocked(self) -> TaskRecord | None:
         """A task that has a fresh worker, and no memory yet. It goes before all others, so they may only pass it as they pass
         whoever is next, and one fresh worker is kept for it."""
-        has_worker = self.queue.for_fresh and self.crew.maybe_idle(fresh=True) is not None
-        return self.queue.first_for_fresh if has_worker else None
+        has_worker = self.queue.waiting_for_unused_worker and self.crew.find_idle(fresh=True) is not None
+        return self.queue.first_for_unused_worker if has_worker else None
 
-    def _maybe_next(self, now: float, held: TaskRecord | None) -> TaskRecord | None:
+    def _find_next(self, now: float, held: TaskRecord | None) -> TaskRecord | None:
         """The task that is next, or one that may be let past it."""
-        order, budget = self.queue.order, self.budget
-        most_s = min(self._large_costs()) * _SMALL_SHARE if self.crew.full else None
+        order, budget = self.queue.policy, self.budget
+        most_s = min(self._large_costs()) * _SMALL_SHARE if self.crew.at_limit else None
         first = order.first()
         held = first if held is None and not budget.fits(first) and not self._fits_now(first) else held
-        if self._is_early(first, now):
+        if self._should_delay_large(first, now):
             most_s = min(_LARGE_S, inf if most_s is None else most_s)
-        elif held is None and (most_s is None or first.steady_cost_s <= most_s):
+        elif held is None and (most_s is None or first.stable_cost_s <= most_s):
             return first
-        until, beside_bytes = (None, 0.0) if held is None else self._opening_for(held, now)
-        others = order.after_first(_LOOK_AT)
+        until, beside_bytes = (None, 0.0) if held is None else self._shadow_time(held, now)
+        others = order.after_first(_BACKFILL_CANDIDATES)
         for task in others if held is None or held is first else chain((first,), others):
-            if (most_s is not None and task.steady_cost_s > most_s) or not budget.fits(task):
+            if (most_s is not None and task.stable_cost_s > most_s) or not budget.fits(task):
                 continue
             if until is None or (self._may_pass(task, now, until, beside_bytes) and self._fits_now(task)):
                 return task
@@ -209,53 +209,53 @@ class Dispatch:
 
         Tasks that are equal may have come with unequal estimates, and would pass each other for that.
         """
-        if self.estimates.fill_in_memory(task):
-            self.budget.let_in(task)
+        if self.cost_model.fill_in_memory(task):
+            self.budget.admit(task)
         return self.budget.fits(task)
 
-    def _is_early(self, task: TaskRecord, now: float) -> bool:
+    def _should_delay_large(self, task: TaskRecord, now: float) -> bool:
         """Whether a large task should wait a moment for those that came with it."""
-        if task.steady_cost_s < _LARGE_S or not self.preparing():
+        if task.stable_cost_s < _LARGE_S or not self.preparing():
             return False
-        may_begin_at = task.prepared_at + min(task.steady_cost_s * _MOMENT_SHARE, _MOMENT_S)
+        may_begin_at = task.ready_at + min(task.stable_cost_s * _MOMENT_SHARE, _MOMENT_S)
         if now >= may_begin_at:
             return False
         self.wake_at = may_begin_at
         return True
 
-    def _opening_for(self, task: TaskRecord, now: float) -> tuple[float, float]:
+    def _shadow_time(self, task: TaskRecord, now: float) -> tuple[float, float]:
         """When there will be memory for a task, by the estimates of those that run; and how much there will be beside it."""
-        task.held_at = now if task.held_at is None else task.held_at
+        task.blocked_since = now if task.blocked_since is None else task.blocked_since
         room, until, needed = self.budget.room_bytes, now, self.budget.needed_bytes(task)
         running = [slot.task for slot in self.crew if slot.task is not None]
-        ends = sorted((_likely_end(other, now), other.charged_bytes) for other in running)
+        ends = sorted((_expected_end(other, now), other.charged_bytes) for other in running)
         for end, charged_bytes in ends:
             if room >= needed:
                 break
             room += charged_bytes
             until = end
-        return (until if now - task.held_at < HELD_S else now), room - needed
+        return (until if now - task.blocked_since < RESERVATION_S else now), room - needed
 
     def _large_costs(self) -> list[float]:
         """What the large tasks that run take, in seconds."""
-        return [task.steady_cost_s for task in self.crew.tasks_at_work if task.steady_cost_s >= _LARGE_S]
+        return [task.stable_cost_s for task in self.crew.busy_tasks if task.stable_cost_s >= _LARGE_S]
 
-    def _threads(self) -> int:
+    def _threads_for_large(self) -> int:
         """A large task gets its share of all CPUs, if nobody who waits could use them."""
-        if self.queue and self.anyone_fits:
+        if self.queue and self.any_waiting_fits:
             return 1
-        return max(self.crew.limit // self.crew.at_work, 1)
+        return max(self.crew.concurrency_limit // self.crew.busy, 1)
 
     @property
-    def anyone_fits(self) -> bool:
+    def any_waiting_fits(self) -> bool:
         """Whether there is memory for any of those who are next."""
-        if not self.queue.for_any:
+        if not self.queue.waiting:
             return True
-        order = self.queue.order
-        return any(self.budget.fits(task) for task in chain([order.first()], order.after_first(_LOOK_AT)))
+        order = self.queue.policy
+        return any(self.budget.fits(task) for task in chain([order.first()], order.after_first(_BACKFILL_CANDIDATES)))
 
 
-def _likely_end(task: TaskRecord, now: float) -> float:
+def _expected_end(task: TaskRecord, now: float) -> float:
     """When a running task ends; one that has overrun its estimate is taken to be half-way."""
     elapsed_s = now - task.dispatched_at
     return task.dispatched_at + (task.cost_s if elapsed_s < task.cost_s else 2 * elapsed_s)

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import chain, islice
 
-__all__ = ["Shares"]
+__all__ = ["FairQueue"]
 
 _STALE_ENTRIES = 64  # entries of the heap of turns that may be out of date, beyond one for each waiting tenant
 
@@ -35,50 +35,50 @@ class _Tag:
         self.entry = 0  # number of its valid entry: in the heap of turns if it waits, else in that of ageing tags
 
 
-class Shares:
+class FairQueue:
     """Tags of tenants, and the virtual time."""
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self._weights = weights or {}
-        self._clock = 0.0
-        self._tags: dict[str | None, _Tag] = {}
+        self._virtual_time = 0.0
+        self._start_tags: dict[str | None, _Tag] = {}
         self._weight_sum = 0.0  # of all tenants with a tag
         self._tag_sum = 0.0  # of all tags, each times the weight of its tenant
         self._waiting: dict[str | None, None] = {}  # tenants that have something waiting, the longest first
-        self._turns: list[tuple[float, int, str | None]] = []  # heap of tags; only the last entry of each tenant is valid
+        self._heap: list[tuple[float, int, str | None]] = []  # heap of tags; only the last entry of each tenant is valid
         self._ageing: list[tuple[float, int, str | None]] = []  # heap of tags without waiting tasks, to be forgotten
         self._entry = 0
 
     @property
-    def first(self) -> str | None:
+    def next_tenant(self) -> str | None:
         """The tenant that is next. Some tenant must be waiting."""
-        while not self._is_valid(self._turns[0]):
-            heappop(self._turns)
-        return self._turns[0][2]
+        while not self._is_valid(self._heap[0]):
+            heappop(self._heap)
+        return self._heap[0][2]
 
-    def near(self, count: int) -> Iterator[str | None]:
+    def tenants_near_turn(self, count: int) -> Iterator[str | None]:
         """At most `count` waiting tenants: all of them if there are not more, else some with low tags."""
         if len(self._waiting) <= count:
             return iter(self._waiting)
-        first = self.first  # the top of the heap is valid now; entries near it have low tags
-        near = (entry[2] for entry in islice(self._turns, 8 * count) if self._is_valid(entry))
+        first = self.next_tenant  # the top of the heap is valid now; entries near it have low tags
+        near = (entry[2] for entry in islice(self._heap, 8 * count) if self._is_valid(entry))
         return islice(chain((first,), (tenant for tenant in near if tenant != first)), count)
 
-    def join(self, tenant: str | None) -> None:
+    def activate(self, tenant: str | None) -> None:
         """The tenant has a task waiting, and had none before."""
-        tag = self._tags.get(tenant)
+        tag = self._start_tags.get(tenant)
         if tag is None:
             tag = self._remember(tenant)
-        self._move(tenant, tag, max(tag.at, self._clock))
-        tag.floor = self._clock
+        self._move(tenant, tag, max(tag.at, self._virtual_time))
+        tag.floor = self._virtual_time
         self._waiting[tenant] = None
         tag.waits = True
         self._push_turn(tenant, tag)
 
-    def leave(self, tenant: str | None) -> None:
+    def deactivate(self, tenant: str | None) -> None:
         """The tenant has no task waiting any more."""
         del self._waiting[tenant]
-        tag = self._tags[tenant]
+        tag = self._start_tags[tenant]
         tag.waits = False
         self._let_age(tenant, tag)
         self._advance()
@@ -86,13 +86,13 @@ class Shares:
     def charge(self, tenant: str | None, cost_s: float) -> None:
         """A task of a waiting tenant starts, and is estimated to take so many seconds."""
         self._advance()  # without the charge, because that may be corrected to less, and tenants that join meanwhile would lose
-        tag = self._tags[tenant]
+        tag = self._start_tags[tenant]
         self._move(tenant, tag, tag.at + cost_s / self._weight(tenant))
         self._push_turn(tenant, tag)
 
     def correct(self, tenant: str | None, more_s: float) -> None:
         """A task that was charged took so many seconds more; fewer if negative."""
-        tag = self._tags.get(tenant)
+        tag = self._start_tags.get(tenant)
         if tag is None:
             if more_s <= 0.0:
                 return
@@ -108,19 +108,19 @@ class Shares:
         return 1.0 if tenant is None else self._weights.get(tenant, 1.0)
 
     def _is_valid(self, entry: tuple[float, int, str | None]) -> bool:
-        tag = self._tags.get(entry[2])
+        tag = self._start_tags.get(entry[2])
         return tag is not None and tag.entry == entry[1]
 
     def _push_turn(self, tenant: str | None, tag: _Tag) -> None:
         self._entry += 1
         tag.entry = self._entry
-        heappush(self._turns, (tag.at, self._entry, tenant))
-        if len(self._turns) > 2 * len(self._waiting) + _STALE_ENTRIES:
-            self._turns = [entry for entry in self._turns if self._is_valid(entry)]
-            heapify(self._turns)
+        heappush(self._heap, (tag.at, self._entry, tenant))
+        if len(self._heap) > 2 * len(self._waiting) + _STALE_ENTRIES:
+            self._heap = [entry for entry in self._heap if self._is_valid(entry)]
+            heapify(self._heap)
 
     def _remember(self, tenant: str | None) -> _Tag:
-        tag = self._tags[tenant] = _Tag(self._clock)
+        tag = self._start_tags[tenant] = _Tag(self._virtual_time)
         weight = self._weight(tenant)
         self._weight_sum += weight
         self._tag_sum += weight * tag.at
@@ -131,8 +131,8 @@ class Shares:
         tag.at = at
 
     def _forget(self, tenant: str | None, tag: _Tag) -> None:
-        del self._tags[tenant]
-        if self._tags:
+        del self._start_tags[tenant]
+        if self._start_tags:
             weight = self._weight(tenant)
             self._weight_sum -= weight
             self._tag_sum -= weight * tag.at
@@ -141,7 +141,7 @@ class Shares:
 
     def _let_age(self, tenant: str | None, tag: _Tag) -> None:
         """Forget a tag that the virtual time has passed, now or later: a tenant that comes back would begin there anyway."""
-        if tag.at <= self._clock:
+        if tag.at <= self._virtual_time:
             self._forget(tenant, tag)
             return
         self._entry += 1
@@ -150,9 +150,9 @@ class Shares:
 
     def _advance(self) -> None:
         """Set the virtual time, and forget the tags that it has passed. Only corrections to less put it back."""
-        if self._tags:
-            self._clock = self._tag_sum / self._weight_sum
-        while self._ageing and self._ageing[0][0] <= self._clock:
+        if self._start_tags:
+            self._virtual_time = self._tag_sum / self._weight_sum
+        while self._ageing and self._ageing[0][0] <= self._virtual_time:
             entry = heappop(self._ageing)
             if self._is_valid(entry):
-                self._forget(entry[2], self._tags[entry[2]])
+                self._forget(entry[2], self._start_tags[entry[2]])

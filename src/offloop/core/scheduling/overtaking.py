@@ -10,27 +10,27 @@ from __future__ import annotations
 
 from math import exp, inf, log
 
-__all__ = ["MAX_PATIENCE_S", "SteadyFactor", "patience_s"]
+__all__ = ["MAX_OVERTAKING_S", "StableCostFactor", "overtaking_limit_s"]
 
-MAX_PATIENCE_S = 30.0  # seconds of the whole pool's work that may pass any task
-_PATIENCE = 8.0  # a task lets work pass that takes the pool so many times as long as the task takes itself...
-_PATIENCE_PER_S = 100.0  # ...and so many times more for each second that it takes
+MAX_OVERTAKING_S = 30.0  # seconds of the whole pool's work that may pass any task
+_LIMIT_PER_COST = 8.0  # a task lets work pass that takes the pool so many times as long as the task takes itself...
+_LIMIT_PER_SQUARED_COST = 100.0  # ...and so many times more for each second that it takes
 
-_EVIDENCE = 6  # tasks in a row that must agree before the factor of their kind changes
-_WRONG = 2.0  # by how much they must be off
+_MIN_AGREEING_TASKS = 6  # tasks in a row that must agree before the factor of their kind changes
+_CHANGE_RATIO = 2.0  # by how much they must be off
 _LEAST_FACTOR = 1e-9  # a clock that is too coarse says zero
 
 
-def patience_s(cost_s: float) -> float:
+def overtaking_limit_s(cost_s: float) -> float:
     """Seconds of the whole pool's work that may come after a task and still go before it.
 
     Nearly in proportion to the cost for small tasks, so that tasks of similar cost go almost in the order of their submission.
     With the square of it for larger ones, so that thumbnails pass panoramas for as long as that can matter.
     """
-    return min(cost_s * (_PATIENCE + _PATIENCE_PER_S * cost_s), MAX_PATIENCE_S)
+    return min(cost_s * (_LIMIT_PER_COST + _LIMIT_PER_SQUARED_COST * cost_s), MAX_OVERTAKING_S)
 
 
-class SteadyFactor:
+class StableCostFactor:
     """Ratio of what tasks of a kind take to what was said beforehand, changed on strong evidence only.
 
     It changes at most once in `MAX_PATIENCE_S` of the work clock. So no place from before the last change but one is still
@@ -48,14 +48,14 @@ class SteadyFactor:
     def observe(self, factor: float, clock_s: float) -> None:
         """A task took so many times what was said."""
         ratio = factor / self.now
-        side = int(ratio > _WRONG) - int(ratio * _WRONG < 1.0)
+        side = int(ratio > _CHANGE_RATIO) - int(ratio * _CHANGE_RATIO < 1.0)
         if side != self._side:
             self._side, self._run, self._run_log = side, 0, 0.0
         if not side:
             return
         self._run += 1
         self._run_log += log(max(factor, _LEAST_FACTOR))
-        if self._run >= _EVIDENCE and clock_s >= self._changed_at_s + MAX_PATIENCE_S:
+        if self._run >= _MIN_AGREEING_TASKS and clock_s >= self._changed_at_s + MAX_OVERTAKING_S:
             self._before, self.now = self.now, exp(self._run_log / self._run)
             self._changed_at_s = clock_s
             self._side, self._run, self._run_log = 0, 0, 0.0
@@ -63,7 +63,7 @@ class SteadyFactor:
     def place_s(self, arrived_s: float, said_s: float) -> float:
         """The place on the work clock of a task that was submitted at `arrived_s` there: never before that of an equal task
         that was submitted earlier, even if the factor became smaller in between."""
-        before = patience_s(said_s * self._before)
+        before = overtaking_limit_s(said_s * self._before)
         if arrived_s < self._changed_at_s:
             return arrived_s + before
-        return max(arrived_s + patience_s(said_s * self.now), self._changed_at_s + before)
+        return max(arrived_s + overtaking_limit_s(said_s * self.now), self._changed_at_s + before)

@@ -10,14 +10,14 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from itertools import chain
 
-__all__ = ["Ranking"]
+__all__ = ["RankedTasks"]
 
 _Entry = tuple[float, int, float]  # rank, task's number, cost in seconds
 
-_MOST = 512  # entries of a piece: moving so many pointers takes less than finding the place
+_MAX_PIECE_LENGTH = 512  # entries of a piece: moving so many pointers takes less than finding the place
 
 
-class Ranking:
+class RankedTasks:
     """Who is before whom."""
 
     def __init__(self) -> None:
@@ -55,8 +55,8 @@ class Ranking:
         insort(piece, entry)
         self._lasts[at] = piece[-1]
         self._costs_s[at] += cost_s
-        if len(piece) > _MOST:
-            self._cut(at)
+        if len(piece) > _MAX_PIECE_LENGTH:
+            self._split(at)
 
     def remove(self, rank: float, task_id: int, cost_s: float) -> None:
         """Take a task out that was entered so."""
@@ -81,7 +81,7 @@ class Ranking:
         ahead = (cost_s for _, _, cost_s in piece[: bisect_left(piece, entry)])
         return sum(ahead, sum(self._costs_s[:at], 0.0))
 
-    def _cut(self, at: int) -> None:
+    def _split(self, at: int) -> None:
         piece = self._pieces[at]
         halves = [piece[: len(piece) // 2], piece[len(piece) // 2 :]]
         self._pieces[at : at + 1] = halves

@@ -9,105 +9,105 @@ from heapq import heapify, heappop, heappush
 from math import inf
 
 from ..model.task import TaskRecord
-from .policy import Order
+from .policy import SchedulingPolicy
 
 __all__ = ["TaskQueue"]
 
 
-_MOST_AT_ONCE = 100  # deadlines that one event lets pass: each outcome takes the loop several microseconds
+_MAX_EXPIRED_AT_ONCE = 100  # deadlines that one event lets pass: each outcome takes the loop several microseconds
 
 
 class TaskQueue:
     """Tasks that wait for a worker, some with a time after which they do not want to start any more."""
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
-        self.order = Order(weights)
-        self.for_any = self.order.tasks
+        self.policy = SchedulingPolicy(weights)
+        self.waiting = self.policy.tasks
         """Those that wait for any worker, by number; only to be looked at."""
         self.nbytes = 0  # of the sources of all tasks that no worker has yet, these and those that are being prepared
-        self.for_fresh: OrderedDict[int, TaskRecord] = OrderedDict()
+        self.waiting_for_unused_worker: OrderedDict[int, TaskRecord] = OrderedDict()
         """Those that wait for a worker that has had no task yet, by number; only to be looked at."""
         # a heap; entries of tasks that have left stay until they surface, and are never its first: when that time came there
         # would be nobody to give up, and the pool would be woken for it without end
         self._deadlines: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
-        return len(self.order) + len(self.for_fresh)
+        return len(self.policy) + len(self.waiting_for_unused_worker)
 
     def __bool__(self) -> bool:
-        return bool(self.for_any or self.for_fresh)
+        return bool(self.waiting or self.waiting_for_unused_worker)
 
     def push(self, task: TaskRecord, deadline: float | None = None) -> None:
         """Let a task wait; past its deadline `expired` gives it up."""
-        self.order.add(task)
+        self.policy.add(task)
         if deadline is not None:
             heappush(self._deadlines, (deadline, task.task_id))
 
-    def push_front(self, task: TaskRecord) -> None:
+    def requeue_first(self, task: TaskRecord) -> None:
         """Let a task wait that was next already: its worker died before it began. Its queue deadline was kept then."""
-        self.order.add_first(task)
+        self.policy.requeue_first(task)
 
-    def push_for_fresh(self, task: TaskRecord) -> None:
+    def push_for_unused_worker(self, task: TaskRecord) -> None:
         """Let a task wait for a worker that has had none yet: others have died of it."""
-        self.for_fresh[task.task_id] = task
+        self.waiting_for_unused_worker[task.task_id] = task
 
     def count_source(self, task: TaskRecord, nbytes: int) -> None:
         """So many bytes wait with the task, until a worker has it or it has ended."""
         self.nbytes += nbytes - task.queued_bytes
         task.queued_bytes = nbytes
 
-    def take(self, task: TaskRecord) -> None:
+    def start(self, task: TaskRecord) -> None:
         """A task that waits for any worker gets one."""
-        self.order.take(task)
-        self._forget_left_deadlines()
+        self.policy.start(task)
+        self._drop_stale_deadlines()
 
     @property
-    def first_for_fresh(self) -> TaskRecord:
+    def first_for_unused_worker(self) -> TaskRecord:
         """The task that is next for a fresh worker."""
-        return next(iter(self.for_fresh.values()))
+        return next(iter(self.waiting_for_unused_worker.values()))
 
-    def pop_for_fresh(self) -> TaskRecord:
+    def pop_for_unused_worker(self) -> TaskRecord:
         """Take the task that is next for a fresh worker."""
-        return self.for_fresh.popitem(last=False)[1]
+        return self.waiting_for_unused_worker.popitem(last=False)[1]
 
-    def pop_all_for_fresh(self) -> list[TaskRecord]:
+    def pop_all_for_unused_worker(self) -> list[TaskRecord]:
         """Take every task that waits for a fresh worker."""
-        tasks = list(self.for_fresh.values())
-        self.for_fresh.clear()
+        tasks = list(self.waiting_for_unused_worker.values())
+        self.waiting_for_unused_worker.clear()
         return tasks
 
     def pop_all(self) -> list[TaskRecord]:
         """Take every task."""
-        tasks = [*self.pop_all_for_fresh(), *self.order.pop_all()]
+        tasks = [*self.pop_all_for_unused_worker(), *self.policy.pop_all()]
         self._deadlines.clear()
         return tasks
 
     def remove(self, task_id: int) -> None:
         """Take that task out, if it waits here."""
-        self.order.remove(task_id)
-        self.for_fresh.pop(task_id, None)
-        self._forget_left_deadlines()
+        self.policy.remove(task_id)
+        self.waiting_for_unused_worker.pop(task_id, None)
+        self._drop_stale_deadlines()
 
     def expired(self, now: float) -> list[TaskRecord]:
         """Take out tasks whose deadline has come; if there are very many, some of them, and `earliest` stays in the past."""
         late: list[TaskRecord] = []
-        while self._deadlines and self._deadlines[0][0] <= now and len(late) < _MOST_AT_ONCE:
-            task = self.order.tasks.get(heappop(self._deadlines)[1])
+        while self._deadlines and self._deadlines[0][0] <= now and len(late) < _MAX_EXPIRED_AT_ONCE:
+            task = self.policy.tasks.get(heappop(self._deadlines)[1])
             if task is not None and not task.dispatches:
-                self.order.remove(task.task_id)
+                self.policy.remove(task.task_id)
                 late.append(task)
-        self._forget_left_deadlines()
+        self._drop_stale_deadlines()
         return late
 
-    def _forget_left_deadlines(self) -> None:
+    def _drop_stale_deadlines(self) -> None:
         """Those that surface go; and when more tasks have left than stayed, all others of them, so that they do not pile up."""
-        while self._deadlines and self._deadlines[0][1] not in self.order:
+        while self._deadlines and self._deadlines[0][1] not in self.policy:
             heappop(self._deadlines)
-        if len(self._deadlines) > 2 * len(self.order) + 64:
-            self._deadlines = [entry for entry in self._deadlines if entry[1] in self.order]
+        if len(self._deadlines) > 2 * len(self.policy) + 64:
+            self._deadlines = [entry for entry in self._deadlines if entry[1] in self.policy]
             heapify(self._deadlines)
 
     @property
-    def earliest(self) -> float:
+    def next_deadline(self) -> float:
         """No deadline comes before; may be early, never late."""
         return self._deadlines[0][0] if self._deadlines else inf

@@ -8,16 +8,16 @@ from ...errors import MemoryLimitExceeded, QueueFull, QueueTimeout, TaskTimeout
 from ..model.commands import Command
 from ..model.settings import CoreSettings
 from ..model.task import TaskRecord, TaskSpec
-from ..scheduling.dispatcher import Dispatch
+from ..scheduling.dispatcher import Dispatcher
 from .quarantine import Quarantine
-from .source_hashing import Identification
-from .task_table import Ledger
+from .source_hashing import SourceHashing
+from .task_table import TaskTable
 
 __all__ = ["Admission"]
 
 _Refusal = QueueFull | QueueTimeout | MemoryLimitExceeded | TaskTimeout
 
-_HOPELESS = 2.0  # times its limit: the time that must be expected before a task is refused; estimates are off by less
+_MAX_TIMEOUT_RATIO = 2.0  # times its limit: the time that must be expected before a task is refused; estimates are off by less
 _TRIAL_EVERY_S = 1.0  # one that is expected to take too long is let in now and then, or nobody would learn that it does not
 
 
@@ -27,10 +27,10 @@ class Admission:
     def __init__(
         self,
         settings: CoreSettings,
-        ledger: Ledger,
+        ledger: TaskTable,
         quarantine: Quarantine,
-        identification: Identification,
-        dispatch: Dispatch,
+        identification: SourceHashing,
+        dispatch: Dispatcher,
     ) -> None:
         self._settings = settings
         self._crew, self._queue, self._budget = dispatch.crew, dispatch.queue, dispatch.budget
@@ -43,7 +43,7 @@ class Admission:
     def submitted(self, task: TaskRecord, nbytes: int) -> QueueFull | None:
         """A task came, with a source of so many bytes; zero: that is not known yet."""
         settings = self._settings
-        task.arrived_s = self._queue.order.clock_s
+        task.arrived_s = self._queue.policy.work_clock_s
         if settings.max_queue is None and settings.max_queue_bytes is None:
             return None
         others = len(self._ledger) - 1
@@ -54,7 +54,7 @@ class Admission:
 
     def estimated(self, task: TaskRecord, spec: TaskSpec, nbytes: int, now: float) -> list[Command]:
         """It is known what a task is likely to take, and its source is yet to be brought in."""
-        task.spec, task.nbytes, task.appraised = spec, nbytes, True
+        task.spec, task.nbytes, task.estimated = spec, nbytes, True
         self._estimate(task)
         refusal = self._refusal(task, now)
         return [] if refusal is None else self._ledger.settle(task, refusal)
@@ -63,31 +63,31 @@ class Admission:
         """A task's source is in place. One that lies in an outbox is the result of a task that did no harm."""
         spec = task.spec
         assert spec is not None
-        if not task.appraised:
+        if not task.estimated:
             task.nbytes = 0 if spec.source.block is None else spec.source.block.nbytes
             self._estimate(task)
             refusal = self._refusal(task, now)
             if refusal is not None:
                 return self._ledger.settle(task, refusal)
         if spec.outbox_id is not None or not (self._quarantine.records and self._quarantine.suspects(spec, now)):
-            return self._dispatch.enter(task, now)
+            return self._dispatch.submit(task, now)
         if spec.source.block is None:
-            return self.identified(task, b"", now)
+            return self.source_hashed(task, b"", now)
         return [self._identification.begin(task)]
 
-    def identified(self, task: TaskRecord, digest: bytes | None, now: float) -> list[Command]:
+    def source_hashed(self, task: TaskRecord, digest: bytes | None, now: float) -> list[Command]:
         """A task that looks like one that killed a worker may run, unless it is the same. No digest: nobody knows."""
         assert task.spec is not None
         task.digest = digest
         refusal = None if digest is None else self._quarantine.refusal(task.spec, digest, now)
         if refusal is not None:
             return self._ledger.settle(task, refusal)
-        return self._dispatch.enter(task, now)
+        return self._dispatch.submit(task, now)
 
     def _estimate(self, task: TaskRecord) -> None:
         """Write down what the task is likely to take, and move the work clock on by it."""
-        self._dispatch.estimates.fill_in(task)
-        self._queue.order.clock_s += task.cost_s / max(self._crew.limit, 1)
+        self._dispatch.cost_model.predict(task)
+        self._queue.policy.work_clock_s += task.cost_s / max(self._crew.concurrency_limit, 1)
 
     def _refusal(self, task: TaskRecord, now: float) -> _Refusal | None:
         """Why a task is not taken, now that it is known what it is likely to take."""
@@ -99,7 +99,7 @@ class Admission:
             return too_many
         if spec.queue_timeout_s is not None and (too_late := self._too_late(task, spec.queue_timeout_s, now)):
             return too_late
-        if spec.timeout_s is not None and task.steady_cost_s > spec.timeout_s * _HOPELESS:
+        if spec.timeout_s is not None and task.stable_cost_s > spec.timeout_s * _MAX_TIMEOUT_RATIO:
             return self._too_long(task, spec.timeout_s, now)
         return None
 
@@ -119,17 +119,17 @@ class Admission:
             return QueueTimeout(limit_s, "memory")
         if self._crew.idle:
             return None
-        expected_s = self._queue.order.ahead_s(task) / max(self._crew.limit, 1)
-        return QueueTimeout(limit_s, "a worker", expected_s=expected_s) if expected_s > limit_s * _HOPELESS else None
+        expected_s = self._queue.policy.ahead_s(task) / max(self._crew.concurrency_limit, 1)
+        return QueueTimeout(limit_s, "a worker", expected_s=expected_s) if expected_s > limit_s * _MAX_TIMEOUT_RATIO else None
 
     def _too_long(self, task: TaskRecord, limit_s: float, now: float) -> TaskTimeout | None:
         """Tasks like it take far longer than it may; by its plugin's word too, as others of its kind may be of another size."""
         assert task.spec is not None
         estimate = task.spec.estimate
-        said_s = task.steady_cost_s if estimate is None else estimate.work_s
-        if said_s <= limit_s * _HOPELESS or not self._dispatch.estimates.knows(task):
+        said_s = task.stable_cost_s if estimate is None else estimate.work_s
+        if said_s <= limit_s * _MAX_TIMEOUT_RATIO or not self._dispatch.cost_model.has_observed(task):
             return None
         if now >= self._next_trial_at:
             self._next_trial_at = now + _TRIAL_EVERY_S
             return None
-        return TaskTimeout(limit_s, expected_s=task.steady_cost_s)
+        return TaskTimeout(limit_s, expected_s=task.stable_cost_s)

@@ -11,16 +11,16 @@ from ...wire.messages import Done, Failed, Need, NeedFile
 from ..model.blocks import Block, Holder
 from ..model.settings import MAX_NEEDS
 from ..model.task import TaskRecord
-from ..model.worker_slot import Slot
+from ..model.worker_slot import WorkerSlot
 
-__all__ = ["ForgedClaim", "block_nbytes", "checked_file_need", "checked_need", "claimed_block"]
+__all__ = ["InvalidHandle", "block_nbytes", "validate_file_request", "validate_request", "validate_output"]
 
 
-class ForgedClaim(Exception):
+class InvalidHandle(Exception):
     """The worker named memory that is not its own, a file that nobody asked for, or a need that it may not have."""
 
 
-def claimed_block(slot: Slot, task: TaskRecord, answer: Done | Failed) -> Block | None:
+def validate_output(slot: WorkerSlot, task: TaskRecord, answer: Done | Failed) -> Block | None:
     """The block that the output lies in; None if it needs none.
 
     Raises:
@@ -32,46 +32,46 @@ def claimed_block(slot: Slot, task: TaskRecord, answer: Done | Failed) -> Block 
     output, to_file = answer.output, task.spec.to_file
     if isinstance(output, WrittenTo):
         if not to_file:
-            raise ForgedClaim("it wrote a file that was not asked for")
+            raise InvalidHandle("it wrote a file that was not asked for")
         return None
     if to_file:
-        raise ForgedClaim("it did not write the file that was asked for")
+        raise InvalidHandle("it did not write the file that was asked for")
     handle = output.block
     if handle is None:
         return None
-    for block in (slot.standing, *task.granted):
+    for block in (slot.preallocated_block, *task.granted):
         if block is not None and block.generation == handle.generation and _was_given(block) and _lies_in(handle, block):
             return block
-    raise ForgedClaim("it named a block that it does not hold")
+    raise InvalidHandle("it named a block that it does not hold")
 
 
-def checked_need(slot: Slot, need: Need) -> TaskRecord:
+def validate_request(slot: WorkerSlot, need: Need) -> TaskRecord:
     """The task that wants memory.
 
     Raises:
         ForgedClaim: it is not the worker's, it waits for some already, or it has asked too often.
     """
     task = slot.task
-    if task is None or task.task_id != need.task_id or task.needed_bytes is not None or need.nbytes < 1:
-        raise ForgedClaim(f"it asked for {need.nbytes} bytes for task {need.task_id} out of turn")
-    task.needs += 1
-    if task.needs > MAX_NEEDS:
-        raise ForgedClaim(f"it asked for memory more than {MAX_NEEDS:,} times for one task")
+    if task is None or task.task_id != need.task_id or task.requested_bytes is not None or need.nbytes < 1:
+        raise InvalidHandle(f"it asked for {need.nbytes} bytes for task {need.task_id} out of turn")
+    task.request_count += 1
+    if task.request_count > MAX_NEEDS:
+        raise InvalidHandle(f"it asked for memory more than {MAX_NEEDS:,} times for one task")
     return task
 
 
-def checked_file_need(slot: Slot, need: NeedFile) -> TaskRecord:
+def validate_file_request(slot: WorkerSlot, need: NeedFile) -> TaskRecord:
     """The task that wants its output file.
 
     Raises:
         ForgedClaim: it is not the worker's, it has none, it waits for memory, or it has asked before.
     """
     task = slot.task
-    if task is None or task.task_id != need.task_id or task.needed_bytes is not None:
-        raise ForgedClaim(f"it asked for the file of task {need.task_id} out of turn")
+    if task is None or task.task_id != need.task_id or task.requested_bytes is not None:
+        raise InvalidHandle(f"it asked for the file of task {need.task_id} out of turn")
     assert task.spec is not None
     if not task.spec.to_file or task.file_dispatch == task.dispatches:
-        raise ForgedClaim(f"it asked for a file that task {need.task_id} does not have, or has already")
+        raise InvalidHandle(f"it asked for a file that task {need.task_id} does not have, or has already")
     task.file_dispatch = task.dispatches
     return task
 

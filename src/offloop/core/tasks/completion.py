@@ -8,33 +8,33 @@ from ..memory.input_queue import caller_lease
 from ..model.blocks import Block, Holder, Lease
 from ..model.commands import Command
 from ..model.task import Completed, TaskRecord
-from ..model.worker_slot import Slot
+from ..model.worker_slot import WorkerSlot
 from .answer_checks import block_nbytes
-from .outcomes import of_failure, of_stop
+from .outcomes import error_of_failure, outcome_of_stop
 from .quarantine import Quarantine
-from .task_table import Ledger
+from .task_table import TaskTable
 
-__all__ = ["Answers"]
+__all__ = ["TaskCompletion"]
 
 
-class Answers:
+class TaskCompletion:
     """Turns answers into outcomes."""
 
-    def __init__(self, arena: Arena, ledger: Ledger, quarantine: Quarantine) -> None:
+    def __init__(self, arena: Arena, ledger: TaskTable, quarantine: Quarantine) -> None:
         self._arena = arena
         self._ledger = ledger
         self._quarantine = quarantine
 
-    def settle(self, slot: Slot, task: TaskRecord, answer: Done | Failed, block: Block | None) -> list[Command]:
+    def settle(self, slot: WorkerSlot, task: TaskRecord, answer: Done | Failed, block: Block | None) -> list[Command]:
         """The task has ended with this answer; `block` is the checked claim of it."""
         if block is not None:
-            self._arena.take(block, caller_lease(block))
-            if block is slot.standing:
-                self.take_back_standing(slot)
+            self._arena.acquire(block, caller_lease(block))
+            if block is slot.preallocated_block:
+                self.release_preallocated(slot)
         if task.stop is not None:
-            outcome = of_stop(task, obeyed=True)
+            outcome = outcome_of_stop(task, obeyed=True)
         elif isinstance(answer, Failed):
-            outcome = of_failure(task, answer)
+            outcome = error_of_failure(task, answer)
         else:
             outcome = Completed(answer.output, block, answer.info, answer.started_ns, answer.finished_ns)
         if block is not None and isinstance(outcome, Completed):
@@ -43,11 +43,11 @@ class Answers:
             self._arena.release(block, caller_lease(block))  # nobody gets it: it came too late
         if task.digest is not None and task.stop is None:
             assert task.spec is not None
-            self._quarantine.absolve(task.spec, task.digest)
+            self._quarantine.clear(task.spec, task.digest)
         return self._ledger.settle(task, outcome)
 
-    def take_back_standing(self, slot: Slot) -> None:
+    def release_preallocated(self, slot: WorkerSlot) -> None:
         """The worker has used up, or will not use any more, what it was granted ahead."""
-        if slot.standing is not None:
-            self._arena.release(slot.standing, Lease(Holder.STANDING, slot.standing.segment_id))
-            slot.standing = None
+        if slot.preallocated_block is not None:
+            self._arena.release(slot.preallocated_block, Lease(Holder.STANDING, slot.preallocated_block.segment_id))
+            slot.preallocated_block = None

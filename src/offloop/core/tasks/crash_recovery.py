@@ -15,39 +15,39 @@ from ...errors import CrashReport
 from ...pool_events import TaskRetried
 from ...wire.messages import Done, Failed, Ready
 from ..model.commands import Command
-from ..model.events import WorkerReaped
-from ..model.task import Stop, TaskRecord
-from ..model.worker_slot import Slot
+from ..model.events import WorkerExited
+from ..model.task import StopReason, TaskRecord
+from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerEvent
 from ..scheduling.task_queue import TaskQueue
-from ..telemetry.event_log import Journal
-from .answer_checks import ForgedClaim, claimed_block
-from .completion import Answers
-from .outcomes import of_death, of_stop
+from ..telemetry.event_log import EventLog
+from .answer_checks import InvalidHandle, validate_output
+from .completion import TaskCompletion
+from .outcomes import error_of_crash, outcome_of_stop
 from .quarantine import Quarantine
-from .source_hashing import Identification
-from .task_table import Ledger
+from .source_hashing import SourceHashing
+from .task_table import TaskTable
 
-__all__ = ["Deaths", "was_begun"]
+__all__ = ["CrashRecovery", "was_begun"]
 
 
-def was_begun(task: TaskRecord, event: WorkerReaped) -> bool:
+def was_begun(task: TaskRecord, event: WorkerExited) -> bool:
     """Whether a dead worker is known to have begun its task: it had noted that, or said something about it."""
     noted = event.status is not None and event.status.task_id == task.task_id
     return noted or any(not isinstance(message, Ready) and message.task_id == task.task_id for message in event.last_words)
 
 
-class Deaths:
+class CrashRecovery:
     """Settles, retries and remembers."""
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: TaskTable,
         queue: TaskQueue,
-        answers: Answers,
+        answers: TaskCompletion,
         quarantine: Quarantine,
-        identification: Identification,
-        journal: Journal,
+        identification: SourceHashing,
+        journal: EventLog,
     ) -> None:
         self.retries = 0  # tasks that were given to another worker, for statistics
         self._ledger = ledger
@@ -57,37 +57,37 @@ class Deaths:
         self._identification = identification
         self._journal = journal
 
-    def bury(self, slot: Slot, task: TaskRecord, event: WorkerReaped, report: CrashReport) -> list[Command]:
+    def recover(self, slot: WorkerSlot, task: TaskRecord, event: WorkerExited, report: CrashReport) -> list[Command]:
         """Settle a dead worker's task, or let it wait for another worker."""
         assert task.spec is not None
         for message in event.last_words if report.reason is None else ():
             if isinstance(message, Done | Failed) and message.task_id == task.task_id:
-                with suppress(ForgedClaim):
-                    return self._answers.settle(slot, task, message, claimed_block(slot, task, message))
+                with suppress(InvalidHandle):
+                    return self._answers.settle(slot, task, message, validate_output(slot, task, message))
         begun = event.status is None or was_begun(task, event)
         if task.stop is not None and report.reason is None:
-            died_by_itself = slot.life.last is WorkerEvent.EXITED
+            died_by_itself = slot.state_machine.last is WorkerEvent.DISCONNECTED
             # not where the caller left, because the task might have ended in time
-            strikes = begun and (died_by_itself or task.stop is Stop.DEADLINE)
+            strikes = begun and (died_by_itself or task.stop is StopReason.DEADLINE)
             commands = self._strike(task) if strikes else []
-            return commands + self._ledger.settle(task, of_stop(task, obeyed=False, running=report.running))
-        self._ledger.end_grants(task)
-        error = of_death(report)
+            return commands + self._ledger.settle(task, outcome_of_stop(task, obeyed=False, running=report.running))
+        self._ledger.release_worker_blocks(task)
+        error = error_of_crash(report)
         if task.stop is not None or task.spec.outbox_id is not None:
             commands = self._strike(task) if begun else []
             return commands + self._ledger.settle(task, error)  # a source that lay with the dead worker has gone with it
-        if not begun and slot.verdict is None:
-            if task.dispatches - task.deaths > 1:
+        if not begun and slot.kill_reason is None:
+            if task.dispatches - task.crashes > 1:
                 return self._ledger.settle(task, error)
-            return self._again(task)
-        task.deaths += 1
-        task.fate = error
-        return self._strike(task) or self._end(task)
+            return self._retry(task)
+        task.crashes += 1
+        task.pending_error = error
+        return self._strike(task) or self._fail_or_retry(task)
 
-    def identified(self, task: TaskRecord, digest: bytes | None) -> list[Command]:
+    def source_hashed(self, task: TaskRecord, digest: bytes | None) -> list[Command]:
         """The task's source was read, after its worker had died of it."""
         task.digest = digest
-        return self._end(task)
+        return self._fail_or_retry(task)
 
     def _strike(self, task: TaskRecord) -> list[Command]:
         """Count a strike against the task's content: now if its digest is known, else when its source was read.
@@ -96,7 +96,7 @@ class Deaths:
         """
         spec = task.spec
         assert spec is not None
-        if not self._quarantine.watches or spec.outbox_id is not None:
+        if not self._quarantine.enabled or spec.outbox_id is not None:
             return []
         if spec.source.block is None:
             task.digest = b""
@@ -105,23 +105,23 @@ class Deaths:
         self._quarantine.strike(spec, task.digest, self._journal.now)
         return []
 
-    def _end(self, task: TaskRecord) -> list[Command]:
+    def _fail_or_retry(self, task: TaskRecord) -> list[Command]:
         """It fails, or it is tried again."""
         assert task.spec is not None
-        error, task.fate = task.fate, None
-        if task.deaths > task.spec.retries or self._is_quarantined(task):
+        error, task.pending_error = task.pending_error, None
+        if task.crashes > task.spec.retries or self._is_quarantined(task):
             return self._ledger.settle(task, error)
-        return self._again(task)
+        return self._retry(task)
 
     def _is_quarantined(self, task: TaskRecord) -> bool:
         assert task.spec is not None
         return task.digest is not None and self._quarantine.refusal(task.spec, task.digest, self._journal.now) is not None
 
-    def _again(self, task: TaskRecord) -> list[Command]:
+    def _retry(self, task: TaskRecord) -> list[Command]:
         self.retries += 1
-        self._journal.enter(TaskRetried(at=self._journal.now, task_id=task.task_id, deaths=task.deaths))
-        if task.deaths:
-            self._queue.push_for_fresh(task)
+        self._journal.append_if_watched(TaskRetried(at=self._journal.now, task_id=task.task_id, deaths=task.crashes))
+        if task.crashes:
+            self._queue.push_for_unused_worker(task)
         else:
-            self._queue.push_front(task)
+            self._queue.requeue_first(task)
         return []

@@ -7,11 +7,11 @@ import msgspec
 from ...errors import CrashReport
 from ...wire.messages import Stage
 from ...wire.status import Status
-from ..model.events import WorkerReaped
+from ..model.events import WorkerExited
 from ..model.task import TaskRecord
-from ..model.worker_slot import Slot
+from ..model.worker_slot import WorkerSlot
 
-__all__ = ["report_on"]
+__all__ = ["build_crash_report"]
 
 _FATAL = "Fatal Python error:"  # how the fault handler's report begins
 _NAMES_SHOWN = 8  # operations of a pipeline
@@ -21,27 +21,27 @@ _operations_decoder = msgspec.msgpack.Decoder(list[list[msgspec.Raw]])
 _name_decoder = msgspec.msgpack.Decoder(str)
 
 
-def report_on(slot: Slot, event: WorkerReaped, now: float) -> CrashReport:
+def build_crash_report(slot: WorkerSlot, event: WorkerExited, now: float) -> CrashReport:
     """What is known of the process that was in the slot."""
-    status = _believable(slot.task, event.status)
+    status = _checked_status(slot.task, event.status)
     fatal = event.stderr_tail.rfind(_FATAL)
     return CrashReport(
         pid=slot.pid,
         exit_code=event.exit_code,
-        reason=slot.verdict or event.reason,
+        reason=slot.kill_reason or event.reason,
         task_id=None if slot.task is None else slot.task.task_id,
         running=None if status is None else _running(slot.task, status),
         progress=None if status is None else status.progress,
         memory_bytes=None if event.status is None else event.status.memory_bytes,
         traceback=event.stderr_tail[fatal:] if fatal >= 0 else "",
         stderr_tail=event.stderr_tail,
-        story=slot.life.story,
+        recent_transitions=slot.state_machine.recent_transitions,
         tasks=slot.tasks,
         age_s=None if slot.ready_since is None else now - slot.ready_since,
     )
 
 
-def _believable(task: TaskRecord | None, status: Status | None) -> Status | None:
+def _checked_status(task: TaskRecord | None, status: Status | None) -> Status | None:
     """The status, if it is about this task; a wild progress is none."""
     if status is None or task is None or task.spec is None or status.task_id != task.task_id:
         return None

@@ -7,16 +7,16 @@ from collections import Counter
 from ...errors import CrashReport, InvalidTask, OffloopError, PluginError, PoolClosed, TaskFailed, TaskTimeout, WorkerDied
 from ...wire.messages import Failed
 from ...wire.text import printable
-from ..model.task import Completed, Stop, TaskRecord
+from ..model.task import Completed, StopReason, TaskRecord
 
-__all__ = ["Outcome", "Tally", "of_death", "of_failure", "of_stop"]
+__all__ = ["Outcome", "OutcomeCounter", "error_of_crash", "error_of_failure", "outcome_of_stop"]
 
 Outcome = Completed | OffloopError | None  # None: the caller cancelled, and hears nothing more
 
 _TEXT_LIMIT = 32 * 1024  # characters of a worker's text that reach a caller
 
 
-class Tally:
+class OutcomeCounter:
     """How many tasks came, and how each ended."""
 
     def __init__(self) -> None:
@@ -25,10 +25,10 @@ class Tally:
 
     def count(self, outcome: Outcome) -> None:
         """Enter one task's outcome."""
-        self.ended["completed" if isinstance(outcome, Completed) else _kind(outcome)] += 1
+        self.ended["completed" if isinstance(outcome, Completed) else _counter_of(outcome)] += 1
 
 
-def _kind(outcome: OffloopError | None) -> str:
+def _counter_of(outcome: OffloopError | None) -> str:
     if outcome is None:
         return "cancelled"
     if isinstance(outcome, TaskTimeout):
@@ -38,26 +38,26 @@ def _kind(outcome: OffloopError | None) -> str:
     return "failed" if isinstance(outcome, TaskFailed | PluginError) else "refused"
 
 
-def of_stop(task: TaskRecord, *, obeyed: bool, running: str | None = None) -> Outcome:
+def outcome_of_stop(task: TaskRecord, *, obeyed: bool, running: str | None = None) -> Outcome:
     """The outcome of a task that was told to stop."""
     assert task.spec is not None
     match task.stop:
-        case Stop.DEADLINE:
+        case StopReason.DEADLINE:
             assert task.spec.timeout_s is not None
             return TaskTimeout(task.spec.timeout_s, obeyed=obeyed, running=running)
-        case Stop.CLOSING:
+        case StopReason.CLOSING:
             return PoolClosed("the pool was closed while the task ran")
         case _:
             return None
 
 
-def of_failure(task: TaskRecord, failed: Failed) -> OffloopError:
+def error_of_failure(task: TaskRecord, failed: Failed) -> OffloopError:
     """The outcome of a task that its processor refused or failed to carry out."""
     code, message = _clean(failed.code)[:64], _clean(failed.message)
     if code == "invalid_task":
         return InvalidTask(message)
-    if code == "memory_limit" and task.refused is not None:
-        return task.refused
+    if code == "memory_limit" and task.grant_error is not None:
+        return task.grant_error
     traceback = failed.traceback and _clean(failed.traceback)
     if code == "cannot_write" and task.file_error is not None:
         return task.file_error
@@ -67,7 +67,7 @@ def of_failure(task: TaskRecord, failed: Failed) -> OffloopError:
     return TaskFailed(code, message, remote_traceback=traceback, recycle=failed.recycle)
 
 
-def of_death(report: CrashReport) -> WorkerDied:
+def error_of_crash(report: CrashReport) -> WorkerDied:
     """The outcome of a task whose worker is dead."""
     return WorkerDied(
         report.exit_code,

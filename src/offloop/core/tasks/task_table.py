@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..memory.arena import Arena
-from ..memory.broker import Supply, worker_lease
+from ..memory.broker import MemoryBroker, worker_lease
 from ..memory.budget import Budget
 from ..model.blocks import Holder, Lease
 from ..model.commands import Command, SettleTask
 from ..model.task import TaskRecord
 from ..scheduling.task_queue import TaskQueue
-from ..telemetry.event_log import Journal
+from ..telemetry.event_log import EventLog
 from ..telemetry.histogram_recorder import Recorder
-from .outcomes import Outcome, Tally
+from .outcomes import Outcome, OutcomeCounter
 
-__all__ = ["Ledger"]
+__all__ = ["TaskTable"]
 
 
-class Ledger:
+class TaskTable:
     """The tasks of a pool, by number."""
 
-    def __init__(self, arena: Arena, supply: Supply, budget: Budget, queue: TaskQueue, journal: Journal) -> None:
-        self.tally = Tally()
+    def __init__(self, arena: Arena, supply: MemoryBroker, budget: Budget, queue: TaskQueue, journal: EventLog) -> None:
+        self.outcome_counter = OutcomeCounter()
         self.waits = Recorder()  # of each task that a worker had, from its submission to its first dispatch
         self.runs = Recorder()  # of each run of a task, from its dispatch to its end
         self._arena = arena
@@ -42,10 +42,10 @@ class Ledger:
     def __iter__(self) -> Iterator[TaskRecord]:
         return iter(tuple(self._tasks.values()))
 
-    def enter(self, task_id: int, now: float) -> TaskRecord:
+    def add(self, task_id: int, now: float) -> TaskRecord:
         """A task came."""
         task = self._tasks[task_id] = TaskRecord(task_id, now)
-        self.tally.submitted += 1
+        self.outcome_counter.submitted += 1
         return task
 
     def get(self, task_id: int) -> TaskRecord | None:
@@ -55,25 +55,25 @@ class Ledger:
     def settle(self, task: TaskRecord, outcome: Outcome) -> list[Command]:
         """Give a task its outcome; every lease that it, or its worker for it, has held goes."""
         del self._tasks[task.task_id]
-        self.end_grants(task)
-        self._budget.forget(task)
+        self.release_worker_blocks(task)
+        self._budget.remove(task)
         if task.queued_bytes:
             self._queue.count_source(task, 0)
         if task.source_block is not None:
             self._arena.release(task.source_block, Lease(Holder.TASK, task.task_id))
-        self.tally.count(outcome)
+        self.outcome_counter.count(outcome)
         return [SettleTask(task.task_id, outcome)]
 
-    def end_grants(self, task: TaskRecord) -> None:
+    def release_worker_blocks(self, task: TaskRecord) -> None:
         """The worker has answered for the task, or is dead: it writes to nothing of it any more, and its run is over."""
-        if task.dispatches > task.timed:
-            if not task.timed:
+        if task.dispatches > task.timed_dispatches:
+            if not task.timed_dispatches:
                 self.waits.record(task.dispatched_at - task.submitted_at)
             self.runs.record(self._journal.now - task.dispatched_at)
-            task.timed = task.dispatches
-        task.needs = 0
-        if task.needed_bytes is not None:
-            self._supply.withdraw(task)
+            task.timed_dispatches = task.dispatches
+        task.request_count = 0
+        if task.requested_bytes is not None:
+            self._supply.cancel_output_request(task)
         if task.granted:
             for block in task.granted:
                 self._arena.release(block, worker_lease(task))

@@ -7,27 +7,27 @@ from __future__ import annotations
 
 from ...pool_events import PoolEvent
 
-__all__ = ["Journal"]
+__all__ = ["EventLog"]
 
 
-class Journal:
+class EventLog:
     """What has happened since it was last read."""
 
     def __init__(self) -> None:
-        self.watched = False  # whether anybody wants to know
+        self.has_subscribers = False  # whether anybody wants to know
         self.now = 0.0
         self.entries: list[PoolEvent] = []
 
-    def enter(self, entry: PoolEvent) -> None:
+    def append_if_watched(self, entry: PoolEvent) -> None:
         """Write down, if anybody wants to know."""
-        if self.watched:
+        if self.has_subscribers:
             self.entries.append(entry)
 
-    def report(self, entry: PoolEvent) -> None:
+    def append(self, entry: PoolEvent) -> None:
         """Write down, whoever wants to know: it is rare, and it goes into the log."""
         self.entries.append(entry)
 
-    def take(self) -> list[PoolEvent]:
+    def drain(self) -> list[PoolEvent]:
         """Read, and empty."""
         entries, self.entries = self.entries, []
         return entries

@@ -13,12 +13,12 @@ from ..memory.arena import Arena
 from ..memory.budget import Budget
 from ..model.blocks import Block, Holder, Lease
 from ..model.commands import DropOutbox
-from ..model.worker_slot import Slot
+from ..model.worker_slot import WorkerSlot
 
 __all__ = ["AbandonedWorkers"]
 
 
-class _Process(NamedTuple):
+class _AbandonedProcess(NamedTuple):
     """What one process may still use."""
 
     blocks: tuple[Block, ...]  # that it may write to
@@ -31,21 +31,21 @@ class AbandonedWorkers:
     def __init__(self, arena: Arena, budget: Budget) -> None:
         self._arena = arena
         self._budget = budget
-        self._processes: dict[int, _Process] = {}
+        self._processes: dict[int, _AbandonedProcess] = {}
 
     def __len__(self) -> int:
         return len(self._processes)
 
-    def add(self, slot: Slot) -> None:
+    def add(self, slot: WorkerSlot) -> None:
         """The slot's process is given up. To be called before its task is settled: its grants are held from now on."""
         assert slot.outbox_id is not None
         granted = slot.task.granted if slot.task is not None else []
-        blocks = tuple(block for block in (slot.standing, *granted) if block is not None and not _is_reserving(block))
+        blocks = tuple(block for block in (slot.preallocated_block, *granted) if block is not None and not _is_reserving(block))
         for block in blocks:
-            self._arena.take(block, Lease(Holder.ABANDONED, slot.outbox_id))
+            self._arena.acquire(block, Lease(Holder.ABANDONED, slot.outbox_id))
         private_bytes = slot.idle_bytes + (0 if slot.task is None else slot.task.charged_bytes)
         self._budget.count_abandoned(private_bytes)
-        self._processes[slot.outbox_id] = _Process(blocks, private_bytes)
+        self._processes[slot.outbox_id] = _AbandonedProcess(blocks, private_bytes)
 
     def remove(self, outbox_id: int) -> DropOutbox:
         """The process is dead at last: nothing writes to its outbox any more."""

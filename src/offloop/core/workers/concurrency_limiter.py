@@ -7,21 +7,21 @@ two lies a band in which nothing changes, so the number does not swing.
 
 from __future__ import annotations
 
-__all__ = ["Pressure"]
+__all__ = ["AimdLimiter"]
 
 _SHORT_SHARE, _PLENTY_SHARE = 0.05, 0.10  # of all memory: available
 _SHORT_STALL, _PLENTY_STALL = 0.20, 0.05  # of the time: some task of the machine stood still for want of memory (PSI)
 _PAUSE_S = 2.0  # between two changes: what has changed must be felt first
 
 
-class Pressure:
+class AimdLimiter:
     """How many tasks the machine bears."""
 
     def __init__(self) -> None:
-        self.allowed: int | None = None  # tasks at once; None: as many as the pool may
+        self.limit: int | None = None  # tasks at once; None: as many as the pool may
         self._not_before = 0.0
 
-    def measured(self, available_share: float, stalled_share: float, at_most: int, now: float) -> None:
+    def observe(self, available_share: float, stalled_share: float, at_most: int, now: float) -> None:
         """The machine was looked at.
 
         Args:
@@ -31,14 +31,14 @@ class Pressure:
         """
         if now < self._not_before:
             return
-        allowed = at_most if self.allowed is None else min(self.allowed, at_most)
+        allowed = at_most if self.limit is None else min(self.limit, at_most)
         if available_share < _SHORT_SHARE or stalled_share > _SHORT_STALL:
-            self._allow(max(allowed // 2, 1), at_most, now)
+            self._set_limit(max(allowed // 2, 1), at_most, now)
         elif available_share > _PLENTY_SHARE and stalled_share < _PLENTY_STALL:
-            self._allow(allowed + 1, at_most, now)
+            self._set_limit(allowed + 1, at_most, now)
 
-    def _allow(self, allowed: int, at_most: int, now: float) -> None:
-        before = self.allowed
-        self.allowed = None if allowed >= at_most else allowed
-        if self.allowed != before:
+    def _set_limit(self, allowed: int, at_most: int, now: float) -> None:
+        before = self.limit
+        self.limit = None if allowed >= at_most else allowed
+        if self.limit != before:
             self._not_before = now + _PAUSE_S

@@ -11,7 +11,7 @@ it doubles the number, so a broken plugin costs few starts.
 from __future__ import annotations
 
 from ...wire.messages import Done, Failed
-from ..model.worker_slot import Slot
+from ..model.worker_slot import WorkerSlot
 
 __all__ = ["FailureStreaks"]
 
@@ -23,17 +23,17 @@ class FailureStreaks:
     """Counts unexpected exceptions in a row for each worker."""
 
     def __init__(self) -> None:
-        self._allowed = _FIRST  # in a row, until a worker is replaced
+        self._max_streak = _FIRST  # in a row, until a worker is replaced
 
-    def answered(self, slot: Slot, answer: Done | Failed) -> str | None:
+    def on_task_answered(self, slot: WorkerSlot, answer: Done | Failed) -> str | None:
         """Count an answer. Returns why the worker must not have another task; None: it may."""
         if isinstance(answer, Done):
-            self._allowed = _FIRST
+            self._max_streak = _FIRST
         unexpected = isinstance(answer, Failed) and answer.code == "exception"
         slot.failures = slot.failures + 1 if unexpected else 0
         if answer.recycle:
             return "its processor asked to be replaced"
-        if slot.failures < self._allowed:
+        if slot.failures < self._max_streak:
             return None
-        self._allowed = min(2 * self._allowed, _MOST)
+        self._max_streak = min(2 * self._max_streak, _MOST)
         return f"{slot.failures} tasks in a row ended with an unexpected exception"

@@ -10,31 +10,31 @@ from __future__ import annotations
 from ...wire.messages import Warm
 from ..model.commands import Command, Send
 from ..model.task import TaskRecord
-from ..model.worker_slot import Slot
+from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerState
-from .worker_table import Crew
+from .worker_table import WorkerTable
 
-__all__ = ["Warmth"]
+__all__ = ["PluginPreloader"]
 
 
-class Warmth:
+class PluginPreloader:
     """Knows what has proved itself, and who has not loaded it."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: WorkerTable) -> None:
         self._crew = crew
         self._proven: set[str] = set()
 
-    def welcome(self, slot: Slot) -> list[Command]:
+    def on_worker_ready(self, slot: WorkerSlot) -> list[Command]:
         """A worker is ready and has nothing to do."""
         return [Send(slot.index, Warm(sorted(self._proven)))] if self._proven else []
 
-    def proved(self, task: TaskRecord) -> list[Command]:
+    def on_task_succeeded(self, task: TaskRecord) -> list[Command]:
         """A task succeeded."""
         assert task.spec is not None
         commands: list[Command] = []
         for stage in task.spec.stages:
             if stage.plugin not in self._proven:
                 self._proven.add(stage.plugin)
-                waiting = (slot for slot in self._crew if slot.fresh and slot.state is WorkerState.IDLE)
+                waiting = (slot for slot in self._crew if slot.unused and slot.state is WorkerState.IDLE)
                 commands += [Send(slot.index, Warm([stage.plugin])) for slot in waiting]
         return commands

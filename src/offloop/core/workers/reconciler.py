@@ -20,46 +20,46 @@ from ...wire.messages import Retire
 from ...wire.status import STATUS_NBYTES
 from ..memory.allocator import pages
 from ..memory.arena import Arena
-from ..memory.budget import LEAST_FOR_TASKS_NBYTES, WORKER_NBYTES
+from ..memory.budget import MIN_TASKS_NBYTES, DEFAULT_WORKER_NBYTES
 from ..model.admission_mode import AdmissionMode
 from ..model.commands import AnnounceOpening, Command, Send, StartWorker
 from ..model.events import PressureMeasured
 from ..model.settings import CoreSettings
-from ..model.worker_slot import Slot
+from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerEvent, WorkerState
-from .concurrency_limiter import Pressure
-from .restart_policy import Breaker, RestartPolicy
-from .worker_table import Crew
+from .concurrency_limiter import AimdLimiter
+from .restart_policy import CircuitBreaker, RestartPolicy
+from .worker_table import WorkerTable
 
-__all__ = ["Hiring"]
+__all__ = ["WorkerReconciler"]
 
-_HOPELESS_AFTER = 3  # start-up deaths in a row
-_TASKS_OF_A_LOADED_WORKER = 2  # with the second task a worker says how much memory it had after the first
-_LEAST_PAUSE_S = 0.1  # between two looks at who is not needed: each wakes the loop
+_MAX_START_FAILURES = 3  # start-up deaths in a row
+_MIN_TASKS_BEFORE_WARNING = 2  # with the second task a worker says how much memory it had after the first
+_MIN_PAUSE_S = 0.1  # between two looks at who is not needed: each wakes the loop
 
 _S = WorkerState
-_AT_WORK = (_S.IDLE, _S.BUSY, _S.TIMED_OUT)
+_READY_STATES = (_S.IDLE, _S.BUSY, _S.TIMED_OUT)
 _ON_THE_WAY = (_S.STARTING, _S.RESTARTING)
 _COMING = (*_ON_THE_WAY, _S.FAILED)
 _LEAVING = (_S.RETIRING, _S.TERMINATING)
 
 
-class Hiring:
+class WorkerReconciler:
     """Starts, replacements and farewells."""
 
-    def __init__(self, crew: Crew, arena: Arena, settings: CoreSettings) -> None:
-        self.policy = RestartPolicy(settings.restart_intensity, settings.restart_period_s, settings.seed)
+    def __init__(self, crew: WorkerTable, arena: Arena, settings: CoreSettings) -> None:
+        self.restart_policy = RestartPolicy(settings.restart_intensity, settings.restart_period_s, settings.seed)
         self.spares = settings.spares
-        self.most = settings.workers  # workers for tasks, at most...
-        self.least = settings.workers if settings.min_workers is None else settings.min_workers  # ...and at least
-        self.staff = self.least  # and now
-        self.pressure = Pressure()
-        self.look_at = inf  # when to see who has not been needed
+        self.max_workers = settings.workers  # workers for tasks, at most...
+        self.min_workers = settings.workers if settings.min_workers is None else settings.min_workers  # ...and at least
+        self.desired_workers = self.min_workers  # and now
+        self.limiter = AimdLimiter()
+        self.next_scale_down_at = inf  # when to see who has not been needed
         self.starts = 0  # processes started, for statistics
         self.recycled = 0  # workers replaced because they were worn, for statistics
         self.last_failure: CrashReport | None = None  # of a start
-        self.barren: WorkerDied | None = None  # set while starts come to nothing
-        self.hopeless: WorkerDied | None = None  # and while nobody is at work either
+        self.start_error: WorkerDied | None = None  # set while starts come to nothing
+        self.unavailable_error: WorkerDied | None = None  # and while nobody is at work either
         self._abandoned = 0  # processes that could not be killed and are there yet
         self._last_abandoned: WorkerDied | None = None  # the error about the last of them
         self._crew = crew
@@ -67,14 +67,14 @@ class Hiring:
         self._settings = settings
         self._announced = False
         self._ready_since_resize = 0  # workers
-        self._warned_of_memory = False  # that a worker has more than it may keep as soon as its plugins are loaded
-        self._too_many = False  # somebody is to leave as soon as he is idle
-        self._breaker = Breaker.CLOSED  # as it was last told
+        self._warned_about_memory = False  # that a worker has more than it may keep as soon as its plugins are loaded
+        self._excess = False  # somebody is to leave as soon as he is idle
+        self._breaker = CircuitBreaker.CLOSED  # as it was last told
 
     @property
     def may_grow(self) -> bool:
         """Whether somebody may be hired for tasks that wait."""
-        return self.staff < self._crew.limit
+        return self.desired_workers < self._crew.concurrency_limit
 
     @property
     def wanted(self) -> int:
@@ -88,120 +88,120 @@ class Hiring:
         As many abandoned processes as there are places are replaced and no more, because what holds up one worker after the
         other (a file system that hangs) would fill the machine with processes.
         """
-        return max(self.staff + self.spares - max(self._abandoned - self.most - self.spares, 0), 0)
+        return max(self.desired_workers + self.spares - max(self._abandoned - self.max_workers - self.spares, 0), 0)
 
     @property
-    def stuck(self) -> WorkerDied | None:
+    def abandoned_count(self) -> WorkerDied | None:
         """The error for waiting tasks while so many processes could not be killed that no worker may be started."""
-        return self._last_abandoned if self._abandoned and self.most and not self._places else None
+        return self._last_abandoned if self._abandoned and self.max_workers and not self._places else None
 
     @property
-    def complete(self) -> bool:
+    def converged(self) -> bool:
         """Whether so many workers are at work and no other is there, but for the worn ones and those that come in their place.
 
         Where each worker has few tasks, they are never all at work at the same time: it is enough that as many have become
         ready since the size was changed.
         """
-        sound = [slot for slot in self._crew if slot.worn is None]
-        return len(sound) == self.wanted <= max(self._crew.count(*_AT_WORK), self._ready_since_resize)
+        sound = [slot for slot in self._crew if slot.recycling is None]
+        return len(sound) == self.wanted <= max(self._crew.count(*_READY_STATES), self._ready_since_resize)
 
     def resize(self, workers: int, now: float) -> list[Command]:
         """So many tasks may run at once from now on."""
         least, most = self._settings.min_workers, self._settings.workers
-        self.most = workers
-        self.least = min(least, workers) if least is not None and least < most else workers
-        self.staff = min(max(self.staff, self.least), workers)
+        self.max_workers = workers
+        self.min_workers = min(least, workers) if least is not None and least < most else workers
+        self.desired_workers = min(max(self.desired_workers, self.min_workers), workers)
         self._crew.helpers = min(self._crew.helpers, workers)
         self._ready_since_resize = 0
         self._set_limit()
         return self.reconcile(now)
 
-    def dismiss_all(self, now: float) -> list[Command]:
+    def scale_to_zero(self, now: float) -> list[Command]:
         """The pool closes: nobody is wanted any more."""
-        self.most = self.least = self.staff = self.spares = self._crew.limit = self._crew.helpers = 0
-        self.look_at = inf
+        self.max_workers = self.min_workers = self.desired_workers = self.spares = self._crew.concurrency_limit = self._crew.helpers = 0
+        self.next_scale_down_at = inf
         return self.reconcile(now)
 
-    def measured(self, event: PressureMeasured, now: float) -> None:
+    def on_memory_pressure(self, event: PressureMeasured, now: float) -> None:
         """The machine's memory was looked at: perhaps not so many tasks may run at once. Nobody leaves for it."""
-        self.pressure.measured(event.available_share, event.stalled_share, self.most, now)
+        self.limiter.observe(event.available_share, event.stalled_share, self.max_workers, now)
         self._set_limit()
 
-    def want_for(self, waiting: int, now: float) -> list[Command]:
+    def scale_up_for(self, waiting: int, now: float) -> list[Command]:
         """So many tasks wait, and nobody may take them: whoever may be hired for them is, but not while memory is short."""
-        staff = max(self.staff, min(self._crew.at_work + waiting, self._crew.limit))
-        if staff == self.staff:
+        staff = max(self.desired_workers, min(self._crew.busy + waiting, self._crew.concurrency_limit))
+        if staff == self.desired_workers:
             return []
-        self.staff = staff
-        self._look_later(now)
+        self.desired_workers = staff
+        self._schedule_scale_down(now)
         return self.reconcile(now)
 
     def want_helpers(self, helpers: int, now: float) -> list[Command]:
         """All have large tasks, and small ones may come or wait: so many help, unless more than the spares are idle, or a
         helper is on the way. There are never more helpers than others: the large tasks are to go on."""
-        helpers = min(helpers, self._crew.limit)
-        if helpers <= self._crew.helpers or self._crew.idle_bodies > self.spares:
+        helpers = min(helpers, self._crew.concurrency_limit)
+        if helpers <= self._crew.helpers or self._crew.idle_processes > self.spares:
             return []
         if any(slot.helper and slot.task is None for slot in self._crew):
             return []
         self._crew.helpers = helpers
-        self._look_later(now)
+        self._schedule_scale_down(now)
         return self.reconcile(now)
 
-    def let_go_of_the_unneeded(self, now: float, *, large_everywhere: bool = False) -> None:
+    def scale_down_idle(self, now: float, *, large_everywhere: bool = False) -> None:
         """Those that were idle for all of the time since the last look are not wanted any more; but helpers are that stand in
         for others who are not there, and one is while all others have large tasks: it would be hired again at once."""
-        if now < self.look_at:
+        if now < self.next_scale_down_at:
             return
-        unneeded = max(self._crew.least_idle - self.spares, 0)
+        unneeded = max(self._crew.min_idle - self.spares, 0)
         helpers = self._crew.helpers
-        present = sum(slot.state in _AT_WORK for slot in self._crew if not slot.helper)
-        needed = max(self.staff + self.spares - present, int(large_everywhere))
+        present = sum(slot.state in _READY_STATES for slot in self._crew if not slot.helper)
+        needed = max(self.desired_workers + self.spares - present, int(large_everywhere))
         self._crew.helpers = max(helpers - unneeded, min(helpers, needed))
-        self.staff = max(self.staff - max(unneeded - helpers, 0), self.least)
-        self._look_later(now)
+        self.desired_workers = max(self.desired_workers - max(unneeded - helpers, 0), self.min_workers)
+        self._schedule_scale_down(now)
 
     def _set_limit(self) -> None:
-        if self.most:
-            self._crew.limit = min(self.most, self.pressure.allowed or self.most)
+        if self.max_workers:
+            self._crew.concurrency_limit = min(self.max_workers, self.limiter.limit or self.max_workers)
 
-    def _look_later(self, now: float) -> None:
-        self._crew.count_idle_anew()
-        pause_s = max(self._settings.idle_timeout_s, _LEAST_PAUSE_S)
-        self.look_at = now + pause_s if self._crew.helpers or self.staff > self.least else inf
+    def _schedule_scale_down(self, now: float) -> None:
+        self._crew.reset_min_idle()
+        pause_s = max(self._settings.idle_timeout_s, _MIN_PAUSE_S)
+        self.next_scale_down_at = now + pause_s if self._crew.helpers or self.desired_workers > self.min_workers else inf
 
     def reconcile(self, now: float) -> list[Command]:
         """Hire whoever is missing, let go whoever is too many, start whom the policy allows."""
         commands: list[Command] = []
-        self.policy.notice(now)
+        self.restart_policy.advance(now)
         for helper, wanted in ((False, self._places), (True, self._crew.helpers)):
             group = [slot for slot in self._crew if slot.helper is helper]
-            sound = [slot for slot in group if slot.worn is None and slot.state not in _LEAVING]
+            sound = [slot for slot in group if slot.recycling is None and slot.state not in _LEAVING]
             for _ in range(wanted - len(sound)):
                 self._crew.add(helper=helper)
-            for slot in _surplus(group, sound, wanted):
-                commands += self._retire(slot, now, slot.worn or "there are more workers than wanted")
-        commands += self._start_who_may(now)
+            for slot in _find_surplus(group, sound, wanted):
+                commands += self._retire(slot, now, slot.recycling or "there are more workers than wanted")
+        commands += self._start_allowed(now)
         self._note_breaker(now)
-        self._too_many = len(self._crew) > self.wanted
+        self._excess = len(self._crew) > self.wanted
         return commands
 
-    def succeeded(self, slot: Slot, now: float) -> list[Command]:
+    def on_worker_ready(self, slot: WorkerSlot, now: float) -> list[Command]:
         """A slot's worker is ready."""
         settings = self._settings
         slot.ready_since = now
         self._ready_since_resize += 1
         if settings.max_tasks_per_worker is not None:
-            slot.tasks_allowed = max(round(self.policy.jittered_down(settings.max_tasks_per_worker)), 1)
+            slot.max_tasks = max(round(self.restart_policy.jittered_down(settings.max_tasks_per_worker)), 1)
         if settings.max_worker_bytes is not None:
-            slot.bytes_allowed = self.policy.jittered_down(settings.max_worker_bytes)
-        slot.bytes_allowed = min(slot.bytes_allowed, self._share_bytes)
+            slot.max_bytes = self.restart_policy.jittered_down(settings.max_worker_bytes)
+        slot.max_bytes = min(slot.max_bytes, self._share_bytes)
         if settings.max_worker_age_s is not None:
-            slot.old_at = now + self.policy.jittered(settings.max_worker_age_s)
-            self._crew.set_timer(slot, slot.old_at)
-        self.policy.became_ready(slot.index, now)
-        self.barren = self.hopeless = None
-        return self._maybe_announce() + self.reconcile(now)
+            slot.expires_at = now + self.restart_policy.jittered(settings.max_worker_age_s)
+            self._crew.set_timer(slot, slot.expires_at)
+        self.restart_policy.became_ready(slot.index, now)
+        self.start_error = self.unavailable_error = None
+        return self._announce_opening() + self.reconcile(now)
 
     @property
     def _share_bytes(self) -> float:
@@ -209,51 +209,51 @@ class Hiring:
         settings = self._settings
         if settings.budget_bytes is None or settings.admission is not AdmissionMode.ENFORCE:
             return inf
-        share = (settings.budget_bytes - LEAST_FOR_TASKS_NBYTES) // max(self.most + self.spares, 1)
-        return max(share, WORKER_NBYTES)
+        share = (settings.budget_bytes - MIN_TASKS_NBYTES) // max(self.max_workers + self.spares, 1)
+        return max(share, DEFAULT_WORKER_NBYTES)
 
-    def answered(self, slot: Slot, private_bytes: int, now: float) -> bool:
+    def on_task_answered(self, slot: WorkerSlot, private_bytes: int, now: float) -> bool:
         """A worker is through with a task. Returns whether that changes who is wanted."""
-        self.policy.accepted(slot.index)
-        if private_bytes > slot.bytes_allowed:
-            self._wear(slot, f"it has {private_bytes:,} bytes of private memory, and {slot.bytes_allowed:,.0f} are its share")
-            self._warn_of_memory(slot, private_bytes, now)
-        elif slot.old_at is not None and slot.old_at <= now:
-            self.grown_old(slot, now)
-        return self._too_many or slot.worn is not None or self.policy.breaker is not self._breaker
+        self.restart_policy.accepted(slot.index)
+        if private_bytes > slot.max_bytes:
+            self._mark_for_recycling(slot, f"it has {private_bytes:,} bytes of private memory, and {slot.max_bytes:,.0f} are its share")
+            self._warn_about_memory(slot, private_bytes, now)
+        elif slot.expires_at is not None and slot.expires_at <= now:
+            self.mark_expired(slot, now)
+        return self._excess or slot.recycling is not None or self.restart_policy.breaker is not self._breaker
 
-    def stop_using(self, slot: Slot, reason: str) -> None:
+    def stop_using(self, slot: WorkerSlot, reason: str) -> None:
         """The worker must not have another task, and is to be replaced."""
-        slot.tasks_allowed = slot.tasks
-        self._wear(slot, reason)
+        slot.max_tasks = slot.tasks
+        self._mark_for_recycling(slot, reason)
 
     def replace_spent(self, now: float) -> list[Command]:
         """Workers were sent their last task: have their replacements started meanwhile."""
         for slot in self._crew:
             if slot.spent:
-                self._wear(slot, f"it was given {slot.tasks} tasks")
+                self._mark_for_recycling(slot, f"it was given {slot.tasks} tasks")
         return self.reconcile(now)
 
-    def _warn_of_memory(self, slot: Slot, private_bytes: int, now: float) -> None:
+    def _warn_about_memory(self, slot: WorkerSlot, private_bytes: int, now: float) -> None:
         """Report, once, that workers are replaced as soon as they are loaded."""
-        if self._warned_of_memory or slot.tasks > _TASKS_OF_A_LOADED_WORKER:
+        if self._warned_about_memory or slot.tasks > _MIN_TASKS_BEFORE_WARNING:
             return
-        self._warned_of_memory = True
+        self._warned_about_memory = True
         own, share = self._settings.max_worker_bytes, self._share_bytes
         by_setting = own is not None and own <= share
         limit, limited_by = (own, "max_worker_memory") if by_setting else (share, "a worker's share of memory_limit")
         report = WorkerMemoryTooSmall(
             at=now, slot=slot.index, private_bytes=private_bytes, limit_bytes=int(limit or 0), limited_by=limited_by
         )
-        self._crew.journal.report(report)
+        self._crew.journal.append(report)
 
-    def grown_old(self, slot: Slot, now: float) -> None:
+    def mark_expired(self, slot: WorkerSlot, now: float) -> None:
         """A worker has been there for as long as one may."""
         assert slot.ready_since is not None
-        self._wear(slot, f"it is {now - slot.ready_since:.0f} s old")
+        self._mark_for_recycling(slot, f"it is {now - slot.ready_since:.0f} s old")
 
     def replace(
-        self, slot: Slot, now: float, report: CrashReport, how: WorkerEvent, *, crashed: bool, accepted: bool
+        self, slot: WorkerSlot, now: float, report: CrashReport, how: WorkerEvent, *, crashed: bool, accepted: bool
     ) -> list[Command]:
         """A slot's process is dead, or given up: start the next one, now or after a pause.
 
@@ -262,23 +262,23 @@ class Hiring:
             crashed: it was not us who ended it, or we did for its own fault.
             accepted: it had begun at least one task.
         """
-        was_ready, worn = slot.ready_since is not None, slot.worn is not None
+        was_ready, worn = slot.ready_since is not None, slot.recycling is not None
         state = self._crew.apply(slot, how, cause=report.cause)
         slot.clear()
         if state is _S.GONE:
             self.recycled += worn
             if how is WorkerEvent.ABANDONED:
-                self._crew.journal.report(WorkerCrashed(at=now, slot=slot.index, report=report))
-            self.policy.left(slot.index, now)
+                self._crew.journal.append(WorkerCrashed(at=now, slot=slot.index, report=report))
+            self.restart_policy.on_worker_removed(slot.index, now)
             self._crew.remove(slot)
         elif not was_ready:
             self._start_failed(slot, report, now)
         elif crashed:
-            self._crew.journal.report(WorkerCrashed(at=now, slot=slot.index, report=report))
-            self._crew.set_timer(slot, self.policy.crashed(now, accepted=accepted))
+            self._crew.journal.append(WorkerCrashed(at=now, slot=slot.index, report=report))
+            self._crew.set_timer(slot, self.restart_policy.crashed(now, accepted=accepted))
         else:
-            self.policy.left(slot.index, now)
-        return self._maybe_announce() + self.reconcile(now)
+            self.restart_policy.on_worker_removed(slot.index, now)
+        return self._announce_opening() + self.reconcile(now)
 
     def note_abandoned(self, abandoned: int, report: CrashReport | None) -> None:
         """So many processes could not be killed and are there yet; the report on the last of them, unless one has ended."""
@@ -286,56 +286,56 @@ class Hiring:
         if report is not None:
             self._last_abandoned = _death(report, report.running)
 
-    def _start_failed(self, slot: Slot, report: CrashReport, now: float) -> None:
+    def _start_failed(self, slot: WorkerSlot, report: CrashReport, now: float) -> None:
         self.last_failure = report
-        self._crew.journal.report(WorkerCrashed(at=now, slot=slot.index, report=report))
-        self._crew.set_timer(slot, self.policy.died_at_start(slot.index, now))
-        if self.policy.start_deaths >= _HOPELESS_AFTER:
-            self.barren = _death(report, "its start")
-            self.hopeless = None if self._crew.count(*_AT_WORK) else self.barren
+        self._crew.journal.append(WorkerCrashed(at=now, slot=slot.index, report=report))
+        self._crew.set_timer(slot, self.restart_policy.died_at_start(slot.index, now))
+        if self.restart_policy.start_deaths >= _MAX_START_FAILURES:
+            self.start_error = _death(report, "its start")
+            self.unavailable_error = None if self._crew.count(*_READY_STATES) else self.start_error
 
-    def make_room_for_a_fresh_one(self) -> None:
+    def make_room_for_unused_worker(self) -> None:
         """A task waits for a worker that has had none: if none is on its way, another is to be replaced, best an idle one."""
-        if any(slot.state in _COMING or (slot.fresh and slot.state in _AT_WORK) for slot in self._crew):
+        if any(slot.state in _COMING or (slot.unused and slot.state in _READY_STATES) for slot in self._crew):
             return
-        sound = [slot for slot in self._crew if slot.worn is None and slot.state in _AT_WORK]
+        sound = [slot for slot in self._crew if slot.recycling is None and slot.state in _READY_STATES]
         sound.sort(key=lambda slot: slot.state is not _S.IDLE)  # in a pool that is never idle it would wait for ever
         for slot in sound[:1]:
-            self._wear(slot, "a task wants a worker that has had none")
+            self._mark_for_recycling(slot, "a task wants a worker that has had none")
 
-    def _maybe_announce(self) -> list[Command]:
+    def _announce_opening(self) -> list[Command]:
         """Say that the pool is open, once every worker has had its first start; with an error if none came of it."""
-        if self._announced or (self._crew.count(_S.STARTING) and self.hopeless is None):
+        if self._announced or (self._crew.count(_S.STARTING) and self.unavailable_error is None):
             return []
-        if not self._crew.count(*_AT_WORK) and self.hopeless is None:
+        if not self._crew.count(*_READY_STATES) and self.unavailable_error is None:
             return []
         self._announced = True
-        return [AnnounceOpening(self.hopeless)]
+        return [AnnounceOpening(self.unavailable_error)]
 
-    def _retire(self, slot: Slot, now: float, cause: str) -> list[Command]:
+    def _retire(self, slot: WorkerSlot, now: float, cause: str) -> list[Command]:
         """Ask the slot's process to leave; an empty slot is gone at once."""
         if slot.outbox_id is None:
             self._crew.apply(slot, WorkerEvent.RETIREMENT_REQUESTED, cause=cause)
-            self._crew.apply(slot, WorkerEvent.REAPED)
+            self._crew.apply(slot, WorkerEvent.EXITED)
             self._crew.remove(slot)
             return []
         self._crew.apply(slot, WorkerEvent.RETIREMENT_REQUESTED, now + self._settings.grace_s, cause=cause)
         return [Send(slot.index, Retire())]
 
-    def _wear(self, slot: Slot, reason: str) -> None:
-        slot.worn = slot.worn or reason
-        slot.old_at = None
+    def _mark_for_recycling(self, slot: WorkerSlot, reason: str) -> None:
+        slot.recycling = slot.recycling or reason
+        slot.expires_at = None
         if slot.state is _S.IDLE:
             self._crew.set_timer(slot, None)
 
     def _note_breaker(self, now: float) -> None:
-        self._crew.on_probation = self.policy.probe
-        breaker = self.policy.breaker
+        self._crew.half_open_slot = self.restart_policy.half_open_slot
+        breaker = self.restart_policy.breaker
         if breaker is not self._breaker:
-            self._crew.journal.report(BreakerMoved(at=now, before=self._breaker.value, after=breaker.value))
+            self._crew.journal.append(BreakerMoved(at=now, before=self._breaker.value, after=breaker.value))
             self._breaker = breaker
 
-    def _start_who_may(self, now: float) -> list[Command]:
+    def _start_allowed(self, now: float) -> list[Command]:
         commands: list[Command] = []
         on_the_way = [slot for slot in self._crew if slot.state in _ON_THE_WAY]
         starting = sum(slot.outbox_id is not None for slot in on_the_way)
@@ -344,14 +344,14 @@ class Hiring:
                 continue
             if starting >= self._settings.max_starts:
                 self._crew.set_timer(slot, None)  # it is its turn when one of those has ended
-            elif self.policy.may_start(slot.index, now):
+            elif self.restart_policy.may_start(slot.index, now):
                 commands.append(self._start(slot, now))
                 starting += 1
             else:
-                self._crew.set_timer(slot, self.policy.ask_again_at)
+                self._crew.set_timer(slot, self.restart_policy.ask_again_at)
         return commands
 
-    def _start(self, slot: Slot, now: float) -> StartWorker:
+    def _start(self, slot: WorkerSlot, now: float) -> StartWorker:
         slot.outbox_id = self._crew.new_outbox_id()
         self._crew.set_timer(slot, now + self._settings.start_timeout_s)
         self.starts += 1
@@ -365,16 +365,16 @@ def _death(report: CrashReport, running: str | None) -> WorkerDied:
     return WorkerDied(report.exit_code, reason=report.reason, running=running, stderr_tail=report.stderr_tail, report=report)
 
 
-def _surplus(group: list[Slot], sound: list[Slot], wanted: int) -> list[Slot]:
+def _find_surplus(group: list[WorkerSlot], sound: list[WorkerSlot], wanted: int) -> list[WorkerSlot]:
     """The slots of a group that are to be empty: those on the way that are not needed, idle workers that are spent, and of the
     other idle ones the worn first."""
     on_the_way = [slot for slot in sound if slot.state in _ON_THE_WAY]
     on_the_way.sort(key=lambda slot: slot.outbox_id is not None)  # those first that cost nothing to let go
     leaving = on_the_way[: max(len(sound) - wanted, 0)]
     leaving += [slot for slot in group if slot.state is _S.IDLE and slot.spent]
-    present = [slot for slot in group if slot.state in _AT_WORK and slot not in leaving]
+    present = [slot for slot in group if slot.state in _READY_STATES and slot not in leaving]
     idle = [slot for slot in present if slot.state is _S.IDLE]
-    worn = sum(slot.worn is not None for slot in present)
-    leaving += [slot for slot in idle if slot.worn is not None][: max(len(present) - wanted, 0)]
-    leaving += [slot for slot in idle if slot.worn is None][: max(len(present) - worn - wanted, 0)]
+    worn = sum(slot.recycling is not None for slot in present)
+    leaving += [slot for slot in idle if slot.recycling is not None][: max(len(present) - wanted, 0)]
+    leaving += [slot for slot in idle if slot.recycling is None][: max(len(present) - worn - wanted, 0)]
     return leaving

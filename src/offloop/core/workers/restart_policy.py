@@ -17,7 +17,7 @@ from enum import Enum
 from math import inf
 from random import Random
 
-__all__ = ["Breaker", "RestartPolicy"]
+__all__ = ["CircuitBreaker", "RestartPolicy"]
 
 _PAUSE_S = 0.1  # after the second death in a row; doubles with each
 _MAX_PAUSE_S = 5.0
@@ -27,7 +27,7 @@ _MAX_PROBATION_S = 30.0  # without a task and without a crash; the period, where
 _JITTER = 0.2  # of every pause: the pools of a hundred servers do not start their workers in step
 
 
-class Breaker(Enum):
+class CircuitBreaker(Enum):
     """Whether dead workers are replaced."""
 
     CLOSED = "closed"  # yes
@@ -39,7 +39,7 @@ class RestartPolicy:
     """Counts deaths and says when the next start may be. `intensity` crashes within `period_s` are borne; one more is not."""
 
     def __init__(self, intensity: int, period_s: float, seed: int) -> None:
-        self.breaker = Breaker.CLOSED
+        self.breaker = CircuitBreaker.CLOSED
         self.crashes = 0  # in all, for statistics
         self.start_deaths = 0  # in a row
         self._intensity = intensity
@@ -49,66 +49,66 @@ class RestartPolicy:
         self._unaccepted = 0  # deaths in a row of workers that had accepted no task
         self._openings = 0  # of the breaker since it was last closed
         self.wake_at = inf  # when `notice` is to be called: the open breaker half-opens, or the half-open one closes
-        self.probe: int | None = None  # the slot of the worker on probation
+        self.half_open_slot: int | None = None  # the slot of the worker on probation
 
-    def notice(self, now: float) -> None:
+    def advance(self, now: float) -> None:
         """Time has passed: a cool-down, or a probation, may be over."""
-        if self.breaker is Breaker.OPEN and now >= self.wake_at:
-            self.breaker = Breaker.HALF_OPEN
+        if self.breaker is CircuitBreaker.OPEN and now >= self.wake_at:
+            self.breaker = CircuitBreaker.HALF_OPEN
             self._watch_from(now)
-        elif self.breaker is Breaker.HALF_OPEN and now >= self.wake_at:
+        elif self.breaker is CircuitBreaker.HALF_OPEN and now >= self.wake_at:
             self._close()
 
     def crashed(self, now: float, *, accepted: bool) -> float:
         """A worker that had been ready died. Returns when its replacement may be started."""
-        self.notice(now)
+        self.advance(now)
         self.crashes += 1
         self._unaccepted = 0 if accepted else self._unaccepted + 1
         self._recent.append(now)
         while self._recent[0] < now - self._period_s:
             self._recent.popleft()
-        if self.breaker is Breaker.HALF_OPEN or (self.breaker is Breaker.CLOSED and len(self._recent) > self._intensity):
+        if self.breaker is CircuitBreaker.HALF_OPEN or (self.breaker is CircuitBreaker.CLOSED and len(self._recent) > self._intensity):
             self._open(now)
         return now + self._pause(self._unaccepted - 1)
 
     def died_at_start(self, slot: int, now: float) -> float:
         """A worker died before it was ready. Returns when the next may be started."""
         self.start_deaths += 1
-        if slot == self.probe:
+        if slot == self.half_open_slot:
             self._open(now)
         return now + self._pause(self.start_deaths)
 
     def became_ready(self, slot: int, now: float) -> None:
         """A worker could be brought up."""
         self.start_deaths = 0
-        if slot == self.probe:
+        if slot == self.half_open_slot:
             self._watch_from(now)
 
     def accepted(self, slot: int) -> None:
         """A worker has answered for a task, so it can be started, spoken to, and do its work."""
         self._unaccepted = 0
-        if slot == self.probe:
+        if slot == self.half_open_slot:
             self._close()
 
-    def left(self, slot: int, now: float) -> None:
+    def on_worker_removed(self, slot: int, now: float) -> None:
         """The slot's worker is gone for another reason than a crash: if it was on probation, the next one is."""
-        if slot == self.probe:
-            self.probe = None
+        if slot == self.half_open_slot:
+            self.half_open_slot = None
             self._watch_from(now)
 
     def may_start(self, slot: int, now: float) -> bool:
         """Whether a worker may be started in that slot now; if so, it counts as started."""
-        self.notice(now)
-        if self.breaker is Breaker.HALF_OPEN and self.probe is None:
-            self.probe = slot
+        self.advance(now)
+        if self.breaker is CircuitBreaker.HALF_OPEN and self.half_open_slot is None:
+            self.half_open_slot = slot
             self.wake_at = inf  # it has to be ready first
             return True
-        return self.breaker is Breaker.CLOSED
+        return self.breaker is CircuitBreaker.CLOSED
 
     @property
     def ask_again_at(self) -> float | None:
         """When `may_start` is worth asking again, after it said no; None: when the worker on probation has passed or failed."""
-        return self.wake_at if self.breaker is Breaker.OPEN else None
+        return self.wake_at if self.breaker is CircuitBreaker.OPEN else None
 
     def jittered(self, amount: float) -> float:
         """The amount, give or take a fifth: what is done to every worker is not to be done to all at once."""
@@ -119,14 +119,14 @@ class RestartPolicy:
         return limit * self._random.uniform(1 - _JITTER, 1)
 
     def _open(self, now: float) -> None:
-        self.breaker = Breaker.OPEN
-        self.probe = None
+        self.breaker = CircuitBreaker.OPEN
+        self.half_open_slot = None
         self.wake_at = now + self.jittered(min(_COOL_DOWN_S * 2 ** min(self._openings, 10), _MAX_COOL_DOWN_S))
         self._openings += 1
 
     def _close(self) -> None:
-        self.breaker = Breaker.CLOSED
-        self.probe = None
+        self.breaker = CircuitBreaker.CLOSED
+        self.half_open_slot = None
         self.wake_at = inf
         self._openings = 0
         self._recent.clear()

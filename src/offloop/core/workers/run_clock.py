@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..model.task import TaskRecord
-from ..model.worker_slot import Slot
+from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerState
-from .worker_table import Crew
+from .worker_table import WorkerTable
 
 __all__ = ["RunClock"]
 
@@ -13,16 +13,16 @@ __all__ = ["RunClock"]
 class RunClock:
     """Stops the timers of busy slots, and lets them run again."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: WorkerTable) -> None:
         self._crew = crew
 
-    def stop(self, slot: Slot, task: TaskRecord, now: float) -> None:
+    def pause(self, slot: WorkerSlot, task: TaskRecord, now: float) -> None:
         """The task waits for memory from now on."""
         task.memory_wait_since = now
         task.left_s = None if slot.timer is None else slot.timer - now
         self._crew.set_timer(slot, None)
 
-    def go_on(self, slot: Slot, now: float) -> None:
+    def resume(self, slot: WorkerSlot, now: float) -> None:
         """The wait is over: the task has the time left that it had. A task that was told to stop meanwhile has its grace."""
         task = slot.task
         if task is None or task.memory_wait_since is None:

@@ -9,8 +9,8 @@ import anyio.to_thread
 
 from ...core.model.commands import OpenOutput, SendFile
 from ...core.model.events import Event, OutputOpened
-from ..loop.background import Errands
-from ..workers.connection import WorkerHost
+from ..loop.background import BackgroundTasks
+from ..workers.connection import WorkerConnection
 from .output_files import OutputFile
 
 __all__ = ["OutputDelivery"]
@@ -19,7 +19,7 @@ __all__ = ["OutputDelivery"]
 class OutputDelivery:
     """The output files of tasks that are not over, by the task."""
 
-    def __init__(self, errands: Errands, workers: dict[int, WorkerHost], apply: Callable[[Event], None]) -> None:
+    def __init__(self, errands: BackgroundTasks, workers: dict[int, WorkerConnection], apply: Callable[[Event], None]) -> None:
         self._errands = errands
         self._workers = workers
         self._apply = apply

@@ -12,10 +12,10 @@ from threading import get_ident
 from ...errors import PoolMisused
 from .event_loop import find_asyncio_loop
 
-__all__ = ["Home"]
+__all__ = ["LoopAffinity"]
 
 
-class Home:
+class LoopAffinity:
     """The process, thread and loop in which this was made."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Home:
         return get_ident() == self._thread_id
 
     @property
-    def is_here(self) -> bool:
+    def is_current(self) -> bool:
         """Whether the caller is at home."""
         return get_ident() == self._thread_id and self._loop_runs() and not self.forked
 

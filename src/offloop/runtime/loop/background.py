@@ -21,15 +21,15 @@ import anyio.to_thread
 
 from . import fork_safety
 from .loop_budget import LoopBudget
-from .oneshot_event import Signal
+from .oneshot_event import OneShotEvent
 from .thread_call import ThreadCall
 
 if TYPE_CHECKING:
     import trio
 
-__all__ = ["Errand", "Errands"]
+__all__ = ["Job", "BackgroundTasks"]
 
-Errand: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+Job: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 Value = TypeVar("Value")
 Arguments = TypeVarTuple("Arguments")
 
@@ -50,7 +50,7 @@ class _Task(Protocol):
     def done(self) -> bool: ...
 
 
-class _Watcher(Protocol):
+class _TaskObserver(Protocol):
     """What is told how tasks end."""
 
     def task_cancelled(self) -> None:
@@ -70,10 +70,10 @@ class _Watcher(Protocol):
         ...
 
 
-class Errands:
+class BackgroundTasks:
     """Starts tasks and threads, and reports how they end."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop | None, watcher: _Watcher) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None, watcher: _TaskObserver) -> None:
         """Made in the task that enters the pool: its context variables are the tasks'."""
         # not anyio's common threads: a server whose callers hold all of those while they wait for us would wait for ever
         self.own_threads = anyio.CapacityLimiter(inf)  # few by nature: starts, page moves
@@ -87,14 +87,14 @@ class Errands:
         self._state = _State.OPEN
         self._tasks: set[_Task] = set()
         self._until_closed: set[_Task] = set()  # those of the tasks that `close` cancels
-        self._threads: set[Signal] = set()  # what callers of `in_thread` wait for
+        self._threads: set[OneShotEvent] = set()  # what callers of `in_thread` wait for
 
     @property
     def closed(self) -> bool:
         """Whether no task is started any more."""
         return self._state is not _State.OPEN
 
-    def run(self, errand: Errand, *, until_closed: bool = False) -> None:
+    def run(self, errand: Job, *, until_closed: bool = False) -> None:
         """Start a task, in the loop's thread; `close` cancels it, or lets it end by itself. Does nothing once it is closed."""
         if self._state is not _State.OPEN:
             return
@@ -103,7 +103,7 @@ class Errands:
         if until_closed:
             self._until_closed.add(task)
 
-    async def in_thread(
+    async def run_in_thread(
         self, function: Callable[[Unpack[Arguments]], Value], *arguments: *Arguments, limiter: anyio.CapacityLimiter
     ) -> Value:
         """Run a function in a thread and return its result.
@@ -121,7 +121,7 @@ class Errands:
         if self._state is not _State.OPEN:
             return await anyio.to_thread.run_sync(function, *arguments, limiter=limiter)
         call = ThreadCall(function, arguments)
-        ended = Signal(self._loop)
+        ended = OneShotEvent(self._loop)
         scope = anyio.CancelScope()
         born = fork_safety.generation()
 
@@ -142,7 +142,7 @@ class Errands:
             if call.withdraw():
                 scope.cancel()
             elif born == fork_safety.generation():  # else the thread is the parent's
-                await ended.wait_whatever_happens()
+                await ended.wait_uncancellable()
             raise
         finally:
             self._threads.discard(ended)
@@ -153,7 +153,7 @@ class Errands:
         self._state = _State.CLOSED if self._state is _State.OPEN else self._state
         for task in tuple(self._until_closed):
             task.cancel()
-        self._look_whether_ended()
+        self._check_ended()
 
     def cancel_all(self) -> None:
         """As `close`, and cancel all tasks, and wait for no thread any more."""
@@ -163,7 +163,7 @@ class Errands:
         for task in tuple(self._tasks):
             task.cancel()
 
-    def _start_in_asyncio(self, errand: Errand, loop: asyncio.AbstractEventLoop) -> _Task:
+    def _start_in_asyncio(self, errand: Job, loop: asyncio.AbstractEventLoop) -> _Task:
         # no task factory of the program's: an eager one would run the task in the middle of a decision
         task = asyncio.Task(self._watch_for_disposal(errand), loop=loop, context=self._context.copy())
         task.add_done_callback(self._on_asyncio_task_done)
@@ -182,9 +182,9 @@ class Errands:
                 self._watcher.task_cancelled()
         elif (error := task.exception()) is not None:
             self._watcher.task_failed(error)
-        self._look_whether_ended()
+        self._check_ended()
 
-    async def _watch_for_disposal(self, errand: Errand) -> None:
+    async def _watch_for_disposal(self, errand: Job) -> None:
         """Run a task, and report if its coroutine is thrown away half-way: its loop was closed, or forgotten."""
         try:
             await errand()
@@ -192,7 +192,7 @@ class Errands:
             self._watcher.task_disposed()
             raise
 
-    def _start_in_trio(self, errand: Errand) -> _Task:
+    def _start_in_trio(self, errand: Job) -> _Task:
         import trio  # noqa: PLC0415 (it runs us)
 
         task = _TrioTask(trio.CancelScope())
@@ -212,12 +212,12 @@ class Errands:
                 raise
             finally:
                 task.has_ended = True
-                self._look_whether_ended()
+                self._check_ended()
 
         trio.lowlevel.spawn_system_task(run, context=self._context.copy())
         return task
 
-    def _look_whether_ended(self) -> None:
+    def _check_ended(self) -> None:
         self._tasks = {task for task in self._tasks if not task.done()}
         if self._state is _State.CLOSED and not self._tasks:
             self._watcher.all_tasks_ended()

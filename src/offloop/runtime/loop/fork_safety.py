@@ -18,24 +18,24 @@ import weakref
 from contextlib import suppress
 from typing import Protocol
 
-from .affinity import Home
+from .affinity import LoopAffinity
 
-__all__ = ["close", "generation", "keep", "release", "undisturbed", "watch"]
+__all__ = ["close", "generation", "protect", "unprotect", "fd_lock", "register"]
 
 
 class _Forked(Protocol):
     @property
-    def home(self) -> Home: ...
+    def affinity(self) -> LoopAffinity: ...
 
     def forked(self) -> None:
         """This is a child of the process that made the object. No thread but this one is left."""
         ...
 
 
-undisturbed = threading.RLock()
+fd_lock = threading.RLock()
 """Held while descriptors come and go: no fork can come between a descriptor's making and the note of it."""
 
-_kept: set[int] = set()
+_protected: set[int] = set()
 _watched: weakref.WeakSet[_Forked] = weakref.WeakSet()
 _generation = 0  # forks between the first process and this one
 
@@ -45,27 +45,27 @@ def generation() -> int:
     return _generation
 
 
-def keep(*descriptors: int) -> None:
+def protect(*descriptors: int) -> None:
     """No forked child may have these."""
-    with undisturbed:
-        _kept.update(descriptors)
+    with fd_lock:
+        _protected.update(descriptors)
 
 
-def release(*descriptors: int) -> None:
+def unprotect(*descriptors: int) -> None:
     """They are about to be closed; hold `undisturbed` until they are."""
-    _kept.difference_update(descriptors)
+    _protected.difference_update(descriptors)
 
 
 def close(descriptor: int) -> None:
     """Close what was kept."""
-    with undisturbed:
-        release(descriptor)
+    with fd_lock:
+        unprotect(descriptor)
         os.close(descriptor)
 
 
-def watch(object_: _Forked) -> None:
+def register(object_: _Forked) -> None:
     """Have its `forked` called in every forked child, for as long as it lives."""
-    with undisturbed:
+    with fd_lock:
         _watched.add(object_)
 
 
@@ -80,20 +80,20 @@ def _in_child() -> None:
             object_.forked()
     finally:
         _watched.clear()
-        undisturbed.release()
+        fd_lock.release()
 
 
 def _replace_kept() -> None:
     nothing = -1
     with suppress(OSError):
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    for descriptor in _kept:
+    for descriptor in _protected:
         with suppress(OSError):
             if nothing < 0:
                 os.close(descriptor)  # no descriptor to be had: better a number that is free
             else:
                 os.dup2(nothing, descriptor, inheritable=False)
-    _kept.clear()
+    _protected.clear()
     if nothing >= 0:
         os.close(nothing)
 
@@ -101,10 +101,10 @@ def _replace_kept() -> None:
 def _pollers() -> list[int]:
     """The epoll descriptors that watch what is kept: those of the loops that pools live in, whichever library made them."""
     found: list[int] = []
-    if _kept:
+    if _protected:
         with suppress(OSError):  # this container has no /proc
             found = [int(name) for name in os.listdir("/proc/self/fd")]
-    return [descriptor for descriptor in found if not _kept.isdisjoint(_watched_by(descriptor))]
+    return [descriptor for descriptor in found if not _protected.isdisjoint(_watched_by(descriptor))]
 
 
 def _watched_by(poller: int) -> set[int]:
@@ -122,11 +122,11 @@ def _replace_poller(poller: int) -> None:
     asyncio's loop and uvloop's come to their end with an empty one. trio's would wait for a wake-up of its own for ever, and
     stops with an error when it cannot poll.
     """
-    if any(object_.home.loop is None for object_ in _watched):
-        _kept.add(poller)
+    if any(object_.affinity.loop is None for object_ in _watched):
+        _protected.add(poller)
         return
     with suppress(OSError), select.epoll() as empty:
         os.dup2(empty.fileno(), poller, inheritable=False)
 
 
-os.register_at_fork(before=undisturbed.acquire, after_in_parent=undisturbed.release, after_in_child=_in_child)
+os.register_at_fork(before=fd_lock.acquire, after_in_parent=fd_lock.release, after_in_child=_in_child)

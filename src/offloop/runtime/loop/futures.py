@@ -8,12 +8,12 @@ from copy import copy
 from ...core.model.blocks import Block
 from ...core.model.task import Completed
 from ...errors import OffloopError
-from .oneshot_event import Signal
+from .oneshot_event import OneShotEvent
 
-__all__ = ["InputTicket", "TaskTicket"]
+__all__ = ["BlockFuture", "TaskFuture"]
 
 
-class TaskTicket(Signal):
+class TaskFuture(OneShotEvent):
     """One task's outcome; set once there is one, or when its source must be staged again."""
 
     settled = False
@@ -25,7 +25,7 @@ class TaskTicket(Signal):
         outcome, self.outcome = self.outcome, None
         return outcome
 
-    def settle(self, outcome: Completed | OffloopError | None, view: memoryview | None) -> None:
+    def set_result(self, outcome: Completed | OffloopError | None, view: memoryview | None) -> None:
         self.settled = True
         self.outcome, self.view = outcome, view
         self.set()
@@ -38,7 +38,7 @@ class TaskTicket(Signal):
             self.event = None
 
 
-class InputTicket(Signal):
+class BlockFuture(OneShotEvent):
     """A block of the inbox; set once there is room and pages for it, or never will be."""
 
     block: Block | None = None
@@ -49,11 +49,11 @@ class InputTicket(Signal):
         self.input_id = input_id
         self.nbytes = nbytes
 
-    def provide(self, block: Block) -> None:
+    def set_result(self, block: Block) -> None:
         self.block = block
         self.set()
 
-    def refuse(self, error: OffloopError) -> None:
+    def set_exception(self, error: OffloopError) -> None:
         self._error = error
         self.set()
 

@@ -17,9 +17,9 @@ import anyio
 from . import fork_safety
 
 if TYPE_CHECKING:
-    from .oneshot_event import Signal
+    from .oneshot_event import OneShotEvent
 
-__all__ = ["clock", "wait_for", "wait_for_whatever_happens", "when_readable"]
+__all__ = ["clock", "wait_for", "wait_uncancellable", "when_readable"]
 
 
 def clock(loop: asyncio.AbstractEventLoop | None) -> Callable[[], float]:
@@ -27,7 +27,7 @@ def clock(loop: asyncio.AbstractEventLoop | None) -> Callable[[], float]:
     return anyio.current_time if loop is None else loop.time
 
 
-async def wait_for(signal: Signal) -> None:
+async def wait_for(signal: OneShotEvent) -> None:
     """Return once it is set."""
     if signal.is_set:
         return
@@ -46,7 +46,7 @@ async def wait_for(signal: Signal) -> None:
     await signal.event.wait()
 
 
-async def wait_for_whatever_happens(signal: Signal) -> None:
+async def wait_uncancellable(signal: OneShotEvent) -> None:
     """Return once it is set; a cancellation meanwhile is raised then. asyncio's own `Task.cancel` goes through shields.
 
     In a forked child, where nobody is left to set it, a cancellation is raised at once.

@@ -21,7 +21,7 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 import anyio.lowlevel
 
 from ...errors import PoolClosed
-from .oneshot_event import Signal
+from .oneshot_event import OneShotEvent
 
 __all__ = ["LoopBudget"]
 
@@ -38,7 +38,7 @@ class _Job:
     def __init__(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], loop: asyncio.AbstractEventLoop | None
     ) -> None:
-        self.ended = Signal(loop)
+        self.ended = OneShotEvent(loop)
         self._function = function
         self._arguments = arguments
         self._value: Any = None
@@ -69,7 +69,7 @@ class LoopBudget:
         self._loop = loop
         self._limit_s = inf  # as long as `refill` does not run
         self._spent_s = 0.0
-        self._spent_out = Signal(loop)
+        self._spent_out = OneShotEvent(loop)
         self._waiting: OrderedDict[_Job, None] = OrderedDict()
 
     async def call(self, function: Callable[[Unpack[Arguments]], Value], *arguments: *Arguments) -> Value:
@@ -101,7 +101,7 @@ class LoopBudget:
         try:
             while True:
                 await self._spent_out.wait()
-                self._spent_out = Signal(self._loop)
+                self._spent_out = OneShotEvent(self._loop)
                 while self._spent_s >= self._limit_s:
                     await anyio.lowlevel.checkpoint()  # the loop's turn
                     self._spent_s = 0.0

@@ -8,12 +8,12 @@ from typing import Any
 
 import anyio
 
-from .io import wait_for, wait_for_whatever_happens
+from .io import wait_for, wait_uncancellable
 
-__all__ = ["Signal"]
+__all__ = ["OneShotEvent"]
 
 
-class Signal:
+class OneShotEvent:
     """What `anyio.Event` is, for the one loop and thread of a pool."""
 
     is_set = False
@@ -36,6 +36,6 @@ class Signal:
         """Await it: it returns once the signal is set."""
         return wait_for(self)
 
-    def wait_whatever_happens(self) -> Coroutine[Any, Any, None]:
+    def wait_uncancellable(self) -> Coroutine[Any, Any, None]:
         """Await it: it returns once the signal is set; a cancellation meanwhile is raised then."""
-        return wait_for_whatever_happens(self)
+        return wait_uncancellable(self)

@@ -14,33 +14,33 @@ from collections.abc import Callable
 import anyio.to_thread
 
 from ...core.model.blocks import Span
-from ...core.model.commands import DropOutbox, FetchPages, GivePagesBack
+from ...core.model.commands import DropOutbox, ReservePages, ReleasePages
 from ...core.model.events import PagesRefused, PagesReserved
-from ..loop.background import Errands
-from .segments import NoPages, Segment
+from ..loop.background import BackgroundTasks
+from .segments import PagesUnavailable, Segment
 
-__all__ = ["INLINE_NBYTES", "Move", "Pager"]
+__all__ = ["INLINE_NBYTES", "PageOperation", "PageManager"]
 
-Move = FetchPages | GivePagesBack | DropOutbox
+PageOperation = ReservePages | ReleasePages | DropOutbox
 
 INLINE_NBYTES = 512 * 1024  # what is moved or copied on the loop itself: well under a millisecond
 
 
-class Pager:
+class PageManager:
     """The queue of moves, and their results."""
 
-    def __init__(self, segments: dict[int, Segment], errands: Errands, tell_results: Callable[[], None]) -> None:
+    def __init__(self, segments: dict[int, Segment], errands: BackgroundTasks, tell_results: Callable[[], None]) -> None:
         self._segments = segments
         self._errands = errands
-        self._tell_results = tell_results  # called when a thread is through; otherwise whoever called `begin` looks at them
+        self._apply_results = tell_results  # called when a thread is through; otherwise whoever called `begin` looks at them
         self._has_a_thread = False
-        self.waiting: deque[Move] = deque()
+        self.waiting: deque[PageOperation] = deque()
         self._put_nbytes = 0  # of all moves that were ever queued; changed by the loop's thread only
         self._moved_nbytes = 0  # of all that were carried out; changed by the thread that holds the lock
         self._at_work = threading.Lock()
         self.results: deque[PagesReserved | PagesRefused] = deque()  # to be told to the core
 
-    def put(self, move: Move) -> None:
+    def enqueue(self, move: PageOperation) -> None:
         """Queue a move."""
         self.waiting.append(move)
         self._put_nbytes += _nbytes(move)
@@ -50,7 +50,7 @@ class Pager:
         """Bytes of the moves that are not carried out yet. Two counters with one writer each need no lock."""
         return self._put_nbytes - self._moved_nbytes
 
-    def begin(self) -> None:
+    def kick(self) -> None:
         """Carry out what is queued: here, if it takes less than a millisecond and no thread is at it, else in a thread."""
         if self._queued_nbytes <= INLINE_NBYTES and not self._at_work.locked():
             self.work()
@@ -64,9 +64,9 @@ class Pager:
             while self.waiting:
                 move = self.waiting[0]
                 match move:
-                    case FetchPages():
+                    case ReservePages():
                         self._fetch(move)
-                    case GivePagesBack():
+                    case ReleasePages():
                         self._give_back(move.spans)
                     case DropOutbox():
                         self._drop(move)
@@ -81,19 +81,19 @@ class Pager:
             except RuntimeError:  # the system has no thread to give: better late than never
                 self.work()
         self._has_a_thread = False
-        self._tell_results()
+        self._apply_results()
 
-    def _fetch(self, move: FetchPages) -> None:
+    def _fetch(self, move: ReservePages) -> None:
         reservation = move.reservation
-        self._give_back(reservation.give_back)
+        self._give_back(reservation.to_release)
         fetched: list[tuple[Segment, int, int]] = []
         try:
-            for span in reservation.fetch:
+            for span in reservation.to_reserve:
                 segment = self._segments.get(span.segment_id)
                 if segment is not None:
                     segment.fetch(span.start, span.end)
                     fetched.append((segment, span.start, span.end))
-        except NoPages as error:
+        except PagesUnavailable as error:
             for segment, start, end in fetched:
                 segment.give_back(start, end)
             self.results.append(PagesRefused(reservation, error.free_bytes))
@@ -115,6 +115,6 @@ class Pager:
         segment.close()
 
 
-def _nbytes(move: Move) -> int:
-    spans = move.reservation.give_back + move.reservation.fetch if isinstance(move, FetchPages) else move.spans
+def _nbytes(move: PageOperation) -> int:
+    spans = move.reservation.to_release + move.reservation.to_reserve if isinstance(move, ReservePages) else move.spans
     return sum(span.end - span.start for span in spans)

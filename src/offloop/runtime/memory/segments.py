@@ -24,7 +24,7 @@ from ...errors import PoolClosed
 from .mapping import Mapping
 from .source_memory import copy_strided, loaded_numpy, memory_errors
 
-__all__ = ["NoPages", "Segment"]
+__all__ = ["PagesUnavailable", "Segment"]
 
 _WRITE_NBYTES = 1024 * 1024  # about 0.3 ms
 _FETCH_NBYTES = 4 * 1024 * 1024  # about 0.5 ms
@@ -32,7 +32,7 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (where POSIX shared memory lives on Li
 _NOT_SUPPORTED = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}  # how kernels refuse O_TMPFILE
 
 
-class NoPages(Exception):
+class PagesUnavailable(Exception):
     """The file system behind shared memory is full."""
 
     def __init__(self, free_bytes: int) -> None:
@@ -65,7 +65,7 @@ class Segment:
         except BaseException:
             os.close(self._fd)
             raise
-        self._users = _Users(self._release)
+        self._users = _DescriptorGuard(self._release)
         self._seen = RangeSet()  # pages that large writes have filled before: it pays to copy through the mapping
         self._seen_lock = threading.Lock()
 
@@ -87,7 +87,7 @@ class Segment:
             if error.errno not in (errno.ENOSPC, errno.ENOMEM):
                 raise
             free = os.fstatvfs(self._fd)
-            raise NoPages(free.f_bavail * free.f_bsize) from None
+            raise PagesUnavailable(free.f_bavail * free.f_bsize) from None
 
     def give_back(self, start: int, end: int) -> None:
         """Return the pages of [start, end) to the system; reading there gives zeros and takes a page again."""
@@ -165,7 +165,7 @@ class Segment:
 
     def close(self) -> None:
         """Give up the descriptors and the mapping, or have the last thread that uses them do it. Exported pages stay mapped."""
-        self._users.send_away()
+        self._users.close_when_unused()
 
     def _release(self) -> None:
         os.close(self._fd)
@@ -173,14 +173,14 @@ class Segment:
         self._memory.close()
 
 
-class _Users:
+class _DescriptorGuard:
     """The threads that use a segment right now. It is released when it was closed and the last of them has left, because a
     thread must not write to a descriptor or an address that is of another file by now."""
 
     def __init__(self, release: Callable[[], None]) -> None:
         self._release = release
         self._count = 0
-        self._sent_away = False
+        self._closing = False
         self._lock = threading.Lock()
 
     def __enter__(self) -> None:
@@ -190,20 +190,20 @@ class _Users:
             PoolClosed: the segment was closed.
         """
         with self._lock:
-            if self._sent_away:
+            if self._closing:
                 raise PoolClosed("the pool was closed while a source was copied")
             self._count += 1
 
     def __exit__(self, *_exc: object) -> None:
         with self._lock:
             self._count -= 1
-            if self._sent_away and not self._count:
+            if self._closing and not self._count:
                 self._release()
 
-    def send_away(self) -> None:
+    def close_when_unused(self) -> None:
         """No thread may come any more."""
         with self._lock:
-            self._sent_away = True
+            self._closing = True
             if not self._count:
                 self._release()
 

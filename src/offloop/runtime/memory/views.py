@@ -16,25 +16,25 @@ from functools import partial
 
 from ...core.model.blocks import Block
 from ..loop import fork_safety
-from ..loop.futures import InputTicket
+from ..loop.futures import BlockFuture
 from .segments import Segment
 
-__all__ = ["Exports"]
+__all__ = ["ViewTracker"]
 
 
-class Exports:
+class ViewTracker:
     """Makes views, and remembers which blocks came back."""
 
     def __init__(self) -> None:
-        self.news: deque[int | InputTicket] = deque()  # generations that came back, tickets that nobody will use
-        with fork_safety.undisturbed:
+        self.released: deque[int | BlockFuture] = deque()  # generations that came back, tickets that nobody will use
+        with fork_safety.fd_lock:
             self.wake_fd, self._wake_writer = os.pipe()  # closed on exec
-            fork_safety.keep(self.wake_fd, self._wake_writer)
+            fork_safety.protect(self.wake_fd, self._wake_writer)
         os.set_blocking(self.wake_fd, False)
         os.set_blocking(self._wake_writer, False)
         self._views: dict[int, weakref.ref[object]] = {}  # by the generation of the block; each goes with what it refers to
         self._wake_lock = threading.RLock()  # a finalizer may strike while this thread is waking already
-        self.wake_wanted = False  # somebody waits for memory: a block that comes back is news
+        self.notifying = False  # somebody waits for memory: a block that comes back is news
 
     def view(self, segment: Segment, block: Block, nbytes: int) -> memoryview:
         """A writable view of a block's first `nbytes`; the block is returned when every object that refers to it is gone."""
@@ -52,32 +52,32 @@ class Exports:
 
     def return_block(self, generation: int) -> None:
         """Say that nobody uses the block any more. From any thread, at any time."""
-        self.news.append(generation)
-        if self.wake_wanted:
+        self.released.append(generation)
+        if self.notifying:
             self.wake()
 
-    def forget_input(self, ticket: InputTicket) -> None:
+    def release_unused(self, ticket: BlockFuture) -> None:
         """Say that nobody will use what was asked for with this ticket. From any thread, at any time."""
-        self.news.append(ticket)
-        if self.wake_wanted:
+        self.released.append(ticket)
+        if self.notifying:
             self.wake()
 
-    def collect(self) -> tuple[tuple[int, ...], list[InputTicket]]:
+    def collect(self) -> tuple[tuple[int, ...], list[BlockFuture]]:
         """The generations of the blocks that came back since the last call, and the tickets that nobody will use."""
         returned: list[int] = []
-        forgotten: list[InputTicket] = []
-        while self.news:
-            news = self.news.popleft()
+        forgotten: list[BlockFuture] = []
+        while self.released:
+            news = self.released.popleft()
             if isinstance(news, int):
                 returned.append(news)
             else:
                 forgotten.append(news)
         return tuple(returned), forgotten
 
-    def want_wake(self, *, wanted: bool) -> None:
+    def notify_on_release(self, *, wanted: bool) -> None:
         """From now on a block that comes back is news to somebody who waits for memory, or is not any more."""
-        self.wake_wanted = wanted
-        if wanted and self.news:
+        self.notifying = wanted
+        if wanted and self.released:
             self.wake()  # it came before
 
     def drain_wake(self) -> None:
@@ -88,7 +88,7 @@ class Exports:
     def close(self) -> None:
         """Close the pipe; blocks that come back later are not reported. A second call does nothing."""
         with self._wake_lock:
-            self.wake_wanted = False
+            self.notifying = False
             descriptors, self._wake_writer, self.wake_fd = (self._wake_writer, self.wake_fd), -1, -1
         for descriptor in descriptors:
             if descriptor >= 0:
@@ -97,7 +97,7 @@ class Exports:
     def forked(self) -> None:
         """In a forked child: what comes back here is not the parent's news."""
         self._wake_lock = threading.RLock()  # whoever held the other one is not here
-        self.wake_wanted = False
+        self.notifying = False
 
     def wake(self) -> None:
         """Have the supervisor collect what came back."""

@@ -12,35 +12,35 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
-from ...core.telemetry.event_log import Journal
+from ...core.telemetry.event_log import EventLog
 from ...pool_events import BreakerMoved, PoolEvent, WorkerCrashed, WorkerMemoryTooSmall
-from ..loop.oneshot_event import Signal
-from .safe_logging import UserLog
+from ..loop.oneshot_event import OneShotEvent
+from .safe_logging import SafeLogger
 
-__all__ = ["Chronicle", "Reader"]
+__all__ = ["EventStream", "EventSubscription"]
 
-_log = UserLog("offloop.supervisor")
+_log = SafeLogger("offloop.supervisor")
 
-_KEPT = 10_000  # events for a reader that is behind
-_CONSEQUENCES = {
+_MAX_UNREAD_EVENTS = 10_000  # events for a reader that is behind
+_LOG_LEVELS = {
     "closed": "dead workers are replaced again",
     "open": "dead workers are not replaced for a while",
     "half-open": "one worker is started on probation",
 }
 
 
-class Reader:
+class EventSubscription:
     """One who watches: an async iterator of events, from the moment it was made until the pool is gone."""
 
-    def __init__(self, chronicle: Chronicle, loop: asyncio.AbstractEventLoop | None) -> None:
+    def __init__(self, chronicle: EventStream, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
-        self.missed = 0  # events that came while it was too far behind
+        self.dropped = 0  # events that came while it was too far behind
         self._chronicle = chronicle
         self._unread: deque[PoolEvent] = deque()
-        self._came = Signal(loop)
+        self._came = OneShotEvent(loop)
         self._over = False
 
-    def __aiter__(self) -> Reader:
+    def __aiter__(self) -> EventSubscription:
         return self
 
     async def __anext__(self) -> PoolEvent:
@@ -48,25 +48,25 @@ class Reader:
             if self._over:
                 raise StopAsyncIteration
             if self._came.is_set:  # else another task waits for the same news
-                self._came = Signal(self._loop)
-            with self._chronicle.awaited(self):
+                self._came = OneShotEvent(self._loop)
+            with self._chronicle.has_waiting_reader(self):
                 await self._came.wait()
         return self._unread.popleft()
 
     def close(self) -> None:
         """Watch no longer; what is unread can still be read."""
-        self._chronicle.leave(self)
+        self._chronicle.unsubscribe(self)
         self.end()
 
     async def aclose(self) -> None:
         """As `close`."""
         self.close()
 
-    def tell(self, event: PoolEvent) -> None:
+    def push(self, event: PoolEvent) -> None:
         """Something happened."""
-        if len(self._unread) >= _KEPT:
+        if len(self._unread) >= _MAX_UNREAD_EVENTS:
             self._unread.popleft()
-            self.missed += 1
+            self.dropped += 1
         self._unread.append(event)
         self._came.set()
 
@@ -76,29 +76,29 @@ class Reader:
         self._came.set()
 
 
-class Chronicle:
+class EventStream:
     """Hands what happens to all who watch."""
 
-    def __init__(self, journal: Journal, loop: asyncio.AbstractEventLoop | None) -> None:
+    def __init__(self, journal: EventLog, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
         self._journal = journal
-        self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()  # one that was left behind unclosed keeps nothing
-        self._awaited: list[Reader] = []  # these live: perhaps nobody else holds the task that waits
+        self._subscriptions: weakref.WeakSet[EventSubscription] = weakref.WeakSet()  # one that was left behind unclosed keeps nothing
+        self._awaited: list[EventSubscription] = []  # these live: perhaps nobody else holds the task that waits
 
-    def watch(self) -> Reader:
+    def subscribe(self) -> EventSubscription:
         """Somebody wants to know what happens from now on."""
-        reader = Reader(self, self._loop)
-        self._readers.add(reader)
-        self._journal.watched = True
+        reader = EventSubscription(self, self._loop)
+        self._subscriptions.add(reader)
+        self._journal.has_subscribers = True
         return reader
 
-    def leave(self, reader: Reader) -> None:
+    def unsubscribe(self, reader: EventSubscription) -> None:
         """And does not any more."""
-        self._readers.discard(reader)
-        self._journal.watched = bool(self._readers)
+        self._subscriptions.discard(reader)
+        self._journal.has_subscribers = bool(self._subscriptions)
 
     @contextmanager
-    def awaited(self, reader: Reader) -> Generator[None]:
+    def has_waiting_reader(self, reader: EventSubscription) -> Generator[None]:
         """Inside, a task waits for what this reader will be told."""
         self._awaited.append(reader)
         try:
@@ -110,18 +110,18 @@ class Chronicle:
         """Tell everybody, and the log."""
         for event in events:
             if isinstance(event, WorkerCrashed):
-                _log.write(logging.WARNING, "worker %d (process %s) %s", event.slot, event.report.pid, event.report.cause)
+                _log.log(logging.WARNING, "worker %d (process %s) %s", event.slot, event.report.pid, event.report.cause)
             elif isinstance(event, BreakerMoved):
                 moved = "the breaker was %s and is %s: %s"
-                _log.write(logging.WARNING, moved, event.before, event.after, _CONSEQUENCES[event.after])
+                _log.log(logging.WARNING, moved, event.before, event.after, _LOG_LEVELS[event.after])
             elif isinstance(event, WorkerMemoryTooSmall):
                 small = "%s is %d bytes, and a worker had %d after its first task: workers are replaced all the time"
-                _log.write(logging.WARNING, small, event.limited_by, event.limit_bytes, event.private_bytes)
-            for reader in self._readers:
-                reader.tell(event)
-        self._journal.watched = bool(self._readers)
+                _log.log(logging.WARNING, small, event.limited_by, event.limit_bytes, event.private_bytes)
+            for reader in self._subscriptions:
+                reader.push(event)
+        self._journal.has_subscribers = bool(self._subscriptions)
 
     def close(self) -> None:
         """The pool is gone: readers read to the end, and stop."""
-        for reader in self._readers:
+        for reader in self._subscriptions:
             reader.end()

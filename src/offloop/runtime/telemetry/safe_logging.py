@@ -10,10 +10,10 @@ import logging
 import sys
 from contextlib import suppress
 
-__all__ = ["UserLog"]
+__all__ = ["SafeLogger"]
 
 
-class UserLog:
+class SafeLogger:
     """A logger whose handlers may raise."""
 
     def __init__(self, name: str) -> None:
@@ -24,7 +24,7 @@ class UserLog:
         """The lowest level that is logged."""
         return self._logger.getEffectiveLevel()
 
-    def write(self, level: int, message: str, *arguments: object) -> None:
+    def log(self, level: int, message: str, *arguments: object) -> None:
         """Log a line. What a handler raises is shown as an error of its thread, as where nobody catches it."""
         try:
             self._logger.log(level, message, *arguments, stacklevel=2)

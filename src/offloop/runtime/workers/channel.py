@@ -20,14 +20,14 @@ import anyio
 from ...wire.framing import ProtocolError
 from ...wire.messages import FromWorker
 from ..loop.io import when_readable
-from ..loop.oneshot_event import Signal
-from .framed_socket import Line
+from ..loop.oneshot_event import OneShotEvent
+from .framed_socket import FramedSocket
 
 __all__ = ["LOAD_LIMIT_S", "STALL_LIMIT_S", "Channel"]
 
 STALL_LIMIT_S = 5.0  # it takes microseconds, or on a machine that swaps a second or two
 LOAD_LIMIT_S = 60.0  # a large model takes tens of seconds to load, and holds the GIL for some of them
-_LOOKS = 10  # during that time; a pause of the loop is held against the worker as one of them at most
+_CHECKS_PER_LIMIT = 10  # during that time; a pause of the loop is held against the worker as one of them at most
 
 
 class Channel:
@@ -39,11 +39,11 @@ class Channel:
         self._stall_limit_s = stall_limit_s
         self.write_limit_s = stall_limit_s
         """Seconds in which the worker must have read what is unsent. Longer while it loads plugins and cannot read."""
-        self._look_s = stall_limit_s / _LOOKS
-        self.line = line = Line(end, loop)
+        self._check_interval_s = stall_limit_s / _CHECKS_PER_LIMIT
+        self.socket = line = FramedSocket(end, loop)
         self.send = line.send
         """Send now, or let `write_unsent` do it. A peer that is gone is noticed by `receive`, not here."""
-        self.receive_rest = line.read_rest
+        self.drain = line.drain
         """What a dead worker had sent and nobody has read yet."""
 
     async def write_unsent(self) -> None:
@@ -53,20 +53,20 @@ class Channel:
             ProtocolError: the worker does not read.
         """
         while True:
-            await self.line.unsent_grew.wait()
+            await self.socket.backlog_changed.wait()
             await self._write_backlog()
-            self.line.unsent_grew = Signal(self._loop)
+            self.socket.backlog_changed = OneShotEvent(self._loop)
 
     async def _write_backlog(self) -> None:
-        left_s, line = self.write_limit_s, self.line
+        left_s, line = self.write_limit_s, self.socket
         while line.unsent:
             if left_s <= 0:
                 unread = f"{len(line.unsent):,} bytes for it are unsent"
                 raise ProtocolError(f"it does not read: after {self.write_limit_s:g} s {unread}")
             before = anyio.current_time()
-            with anyio.move_on_after(min(left_s, self._look_s)):
+            with anyio.move_on_after(min(left_s, self._check_interval_s)):
                 await anyio.wait_writable(line.socket)
-            left_s -= min(anyio.current_time() - before, self._look_s)
+            left_s -= min(anyio.current_time() - before, self._check_interval_s)
             line.send_unsent()
 
     async def time_frames(self) -> None:
@@ -76,22 +76,22 @@ class Channel:
             ProtocolError: one was not complete in time.
         """
         while True:
-            await self.line.half_came.wait()
-            self.line.half_came = Signal(self._loop)
-            await self._time_half_frames()
+            await self.socket.partial_started.wait()
+            self.socket.partial_started = OneShotEvent(self._loop)
+            await self._time_partial_frames()
 
-    async def _time_half_frames(self) -> None:
-        line = self.line
-        half, left_s = line.half, self._stall_limit_s
+    async def _time_partial_frames(self) -> None:
+        line = self.socket
+        half, left_s = line.partial_frame, self._stall_limit_s
         while half is not None:
             if left_s <= 0:
                 came = f"only {len(line.frames.pending):,} bytes of it had come"
                 raise ProtocolError(f"it began a frame, and after {self._stall_limit_s:g} s {came}")
             before = anyio.current_time()
-            await anyio.sleep(min(left_s, self._look_s))
-            left_s -= min(anyio.current_time() - before, self._look_s)
-            if line.half is not half:
-                half, left_s = line.half, self._stall_limit_s
+            await anyio.sleep(min(left_s, self._check_interval_s))
+            left_s -= min(anyio.current_time() - before, self._check_interval_s)
+            if line.partial_frame is not half:
+                half, left_s = line.partial_frame, self._stall_limit_s
 
     async def receive(self, handle: Callable[[FromWorker], None]) -> None:
         """Hand over every message as it comes, in the loop's own turn; returns at the end of the stream.
@@ -99,8 +99,8 @@ class Channel:
         Raises:
             ProtocolError: the worker sent something else than messages.
         """
-        await when_readable(self._loop, self.line.socket.fileno(), partial(self.line.read, handle))
+        await when_readable(self._loop, self.socket.socket.fileno(), partial(self.socket.read, handle))
 
     def close(self) -> None:
         """Hang up: the worker hears of it as the end of its stream."""
-        self.line.socket.close()
+        self.socket.socket.close()

@@ -10,10 +10,10 @@ import msgspec
 from ...wire.messages import PluginSource
 from .launcher import Launcher
 
-__all__ = ["HostSettings"]
+__all__ = ["WorkerConfig"]
 
 
-class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
+class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How workers are started, and what of."""
 
     plugins: dict[str, PluginSource]  # by name

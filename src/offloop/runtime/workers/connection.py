@@ -21,9 +21,9 @@ from ...core.model.events import (
     AbandonedWorkerExited,
     Event,
     WorkerAbandoned,
+    WorkerDisconnected,
+    WorkerViolatedProtocol,
     WorkerExited,
-    WorkerMisbehaved,
-    WorkerReaped,
     WorkerReported,
     WorkerSpawned,
 )
@@ -32,16 +32,16 @@ from ...wire.messages import Configure, File, FromSupervisor, FromWorker, Run, W
 from ...wire.status import STATUS_NBYTES, Status, read_status
 from ..loop.io import clock
 from ..memory.segments import Segment
-from ..telemetry.safe_logging import UserLog
+from ..telemetry.safe_logging import SafeLogger
 from .channel import LOAD_LIMIT_S, STALL_LIMIT_S, Channel
-from .config import HostSettings
+from .config import WorkerConfig
 from .launcher import LaunchedWorker
-from .output_log import WORKER_LOGGER, WorkerLog
-from .spawn_errors import why_not_started
+from .output_log import WORKER_LOGGER, OutputLog
+from .spawn_errors import describe_spawn_error
 
-__all__ = ["WorkerHost"]
+__all__ = ["WorkerConnection"]
 
-_log = UserLog("offloop.supervisor")
+_log = SafeLogger("offloop.supervisor")
 
 _FOR_GOOD_S = 1e6  # eleven days: poll() takes no much longer time
 _LATE_REAP_LIMIT_S = 5.0  # for a process that was started after its slot was given up; a thread of its own waits
@@ -51,7 +51,7 @@ class _Host(Protocol):
     """What a worker's host needs of the supervisor."""
 
     segments: dict[int, Segment]
-    settings: HostSettings
+    settings: WorkerConfig
 
     def apply(self, event: Event) -> None: ...
     def abort(self) -> None: ...
@@ -65,7 +65,7 @@ class _State(Enum):
     ENDED = "ended"  # it is dead, or never was
 
 
-class WorkerHost:
+class WorkerConnection:
     """Owns the descriptors of one process. Messages that are sent before it runs are kept for it."""
 
     def __init__(
@@ -84,13 +84,13 @@ class WorkerHost:
         self._threads = threads
         self._unsent: list[FromSupervisor] = []  # until the process runs
         self._channel: Channel | None = None  # None: it does not run yet
-        self._log: WorkerLog | None = None
+        self._log: OutputLog | None = None
         self._process: LaunchedWorker | None = None
         self._clock = clock(loop)
         self._leave_at = inf  # when the process is no longer waited for
         self._scope: anyio.CancelScope | None = None  # None: it is not served yet
         self._is_reaped = False  # without the loop
-        self._condemned = False  # killed before there was a process to kill
+        self._kill_requested = False  # killed before there was a process to kill
         self._state = _State.STARTING
         self._starting = threading.RLock()  # held while a process comes into being for us, or while its slot is given up
 
@@ -109,16 +109,16 @@ class WorkerHost:
         """Send the worker, which has asked for it, its task's file. Returns why the system does not pass it."""
         assert self._channel is not None, "it has asked"
         try:
-            self._channel.line.send_with_descriptor(File(task_id, opened=True), descriptor)
+            self._channel.socket.send_with_descriptor(File(task_id, opened=True), descriptor)
         except ProtocolError as error:
-            self._supervisor.apply(WorkerMisbehaved(self._slot, str(error)))
+            self._supervisor.apply(WorkerViolatedProtocol(self._slot, str(error)))
         except OSError as error:
             return error
         return None
 
     def kill(self) -> None:
         """SIGKILL, now or as soon as there is a process."""
-        self._condemned = True
+        self._kill_requested = True
         if self._process is not None:
             self._process.kill()
 
@@ -160,7 +160,7 @@ class WorkerHost:
         elif self._state is _State.ENDING:
             self._report_end(exit_code, reason="the event loop ended" if self._process is None else None)
 
-    async def serve(self) -> None:
+    async def run(self) -> None:
         """Run the worker and report what happens to it; `WorkerReaped` is the last event, unless it was abandoned.
 
         It ends when the process does, or with `leave`. If it is cancelled from outside, the process is for `end` and `close`.
@@ -178,7 +178,7 @@ class WorkerHost:
             process.close()
             return
         late = "process %s was killed and has not ended: the pool is closed without it, and the system ends it when it can"
-        _log.write(logging.WARNING, late, process.pid)
+        _log.log(logging.WARNING, late, process.pid)
         try:
             threading.Thread(target=_reap_late, args=(process,), name="offloop-reaper", daemon=True).start()
         except RuntimeError:  # the interpreter is at its end, or has no thread to give: the process is init's to reap
@@ -188,7 +188,7 @@ class WorkerHost:
         try:
             started = await anyio.to_thread.run_sync(self._start, abandon_on_cancel=True, limiter=self._threads)
         except RuntimeError as error:  # no thread
-            started = why_not_started(error)
+            started = describe_spawn_error(error)
         if self._state is _State.ABANDONED:
             self._report_late_end()
         elif self._state is not _State.STARTING:
@@ -197,7 +197,7 @@ class WorkerHost:
             self._report_end(None, reason=f"it could not be started: {started}")
         else:
             self._state = _State.RUNNING
-            await self._attend(started)
+            await self._supervise(started)
 
     def _start(self) -> LaunchedWorker | str:
         """In a thread: make the outbox, fetch its first page, start the process. Text: why that failed.
@@ -211,7 +211,7 @@ class WorkerHost:
             outbox.fetch(0, STATUS_NBYTES)
             process = self._supervisor.settings.launch(segments[INBOX_ID].worker_fd, outbox.worker_fd)
         except Exception as error:  # no memory, no descriptor, no interpreter: the slot must hear of it
-            process = why_not_started(error)
+            process = describe_spawn_error(error)
         with self._starting:
             if self._state is _State.STARTING:
                 self._process = None if isinstance(process, str) else process
@@ -230,19 +230,19 @@ class WorkerHost:
             if outbox is not None:
                 outbox.close()
 
-    async def _attend(self, process: LaunchedWorker) -> None:
+    async def _supervise(self, process: LaunchedWorker) -> None:
         channel = self._channel = Channel(process.channel, STALL_LIMIT_S, self._loop)
-        log = self._log = WorkerLog(self._slot, process.log_fd, self._loop)
+        log = self._log = OutputLog(self._slot, process.log_fd, self._loop)
         self._supervisor.apply(WorkerSpawned(self._slot, process.pid))
         channel.send(self._configuration())
         for message in self._unsent:
             channel.send(message)
-        if self._condemned:
+        if self._kill_requested:
             process.kill()
         reaped, exit_code = False, None
         async with anyio.create_task_group() as task_group:
             for work in (channel.write_unsent, channel.time_frames, partial(self._listen, channel)):
-                task_group.start_soon(self._hold_to_account, work)
+                task_group.start_soon(self._report_violations, work)
             task_group.start_soon(log.drain)
             exit_code = await process.wait(self._threads)
             reaped = True
@@ -258,12 +258,12 @@ class WorkerHost:
         """Tell the core that no process is left, with all that the worker had said."""
         self._state = _State.ENDED
         if self._log is None or self._channel is None:
-            self._supervisor.apply(WorkerReaped(self._slot, exit_code, reason=reason))
+            self._supervisor.apply(WorkerExited(self._slot, exit_code, reason=reason))
             return
         self._log.drain_rest()
-        last_words, status, tail = _last_words(self._channel), self._last_status(), self._log.tail
+        last_words, status, tail = _drain_messages(self._channel), self._last_status(), self._log.tail
         self._supervisor.apply(
-            WorkerReaped(self._slot, exit_code, reason=reason, status=status, stderr_tail=tail, last_words=last_words)
+            WorkerExited(self._slot, exit_code, reason=reason, status=status, stderr_tail=tail, last_words=last_words)
         )
 
     def _report_late_end(self) -> None:
@@ -272,7 +272,7 @@ class WorkerHost:
 
     async def _listen(self, channel: Channel) -> None:
         await channel.receive(self._on_message)
-        self._report(WorkerExited(self._slot))
+        self._report(WorkerDisconnected(self._slot))
 
     def _on_message(self, message: FromWorker) -> None:
         assert self._channel is not None
@@ -284,11 +284,11 @@ class WorkerHost:
         if self._state is _State.RUNNING:
             self._supervisor.apply(event)
 
-    async def _hold_to_account(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _report_violations(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except ProtocolError as error:
-            self._report(WorkerMisbehaved(self._slot, str(error)))
+            self._report(WorkerViolatedProtocol(self._slot, str(error)))
 
     def _configuration(self) -> Configure:
         inbox = self._supervisor.segments[INBOX_ID]
@@ -314,8 +314,8 @@ def _reap_late(process: LaunchedWorker) -> None:
     process.close()
 
 
-def _last_words(channel: Channel) -> tuple[FromWorker, ...]:
+def _drain_messages(channel: Channel) -> tuple[FromWorker, ...]:
     try:
-        return tuple(channel.receive_rest())
+        return tuple(channel.drain())
     except ProtocolError:
         return ()

@@ -10,9 +10,9 @@ from socket import send_fds
 from ...wire.codec import decode_from_worker, encode_frame
 from ...wire.framing import MAX_FROM_WORKER_NBYTES, FrameReader, ProtocolError
 from ...wire.messages import FromSupervisor, FromWorker
-from ..loop.oneshot_event import Signal
+from ..loop.oneshot_event import OneShotEvent
 
-__all__ = ["Line"]
+__all__ = ["FramedSocket"]
 
 _READ_NBYTES = 32 * 1024  # a larger buffer is mapped and unmapped for each read, which costs more than all the rest
 
@@ -21,14 +21,14 @@ _MAX_UNREAD = 64  # messages in one read: a worker waits for an answer to nearly
 _MAX_PIECES = 4096  # reads for one frame: the longest, sent in one go, comes in some dozens
 
 
-class _HalfFrame:
+class _PartialFrame:
     """The frame that has begun and is not complete."""
 
     def __init__(self) -> None:
         self.pieces = 1
 
 
-class Line:
+class FramedSocket:
     """The supervisor's end of one worker's socket."""
 
     def __init__(self, end: socket.socket, loop: asyncio.AbstractEventLoop | None) -> None:
@@ -36,9 +36,9 @@ class Line:
         self.socket = end
         self.frames = FrameReader(MAX_FROM_WORKER_NBYTES)
         self.unsent = bytearray()  # what a full pipe has refused
-        self.unsent_grew = Signal(loop)
-        self.half: _HalfFrame | None = None  # a frame that has begun
-        self.half_came = Signal(loop)
+        self.backlog_changed = OneShotEvent(loop)
+        self.partial_frame: _PartialFrame | None = None  # a frame that has begun
+        self.partial_started = OneShotEvent(loop)
 
     def send(self, message: FromSupervisor) -> None:
         """Send now, or keep it for whoever writes `unsent`. A peer that is gone is noticed by `read`, not here."""
@@ -46,7 +46,7 @@ class Line:
         sent = 0 if self.unsent else self._send_nowait(frame)
         if sent < len(frame):
             self.unsent += frame[sent:]
-            self.unsent_grew.set()
+            self.backlog_changed.set()
 
     def send_with_descriptor(self, message: FromSupervisor, descriptor: int) -> None:
         """Send a message and, with it, a descriptor, now or not at all: the worker waits for it, so there is room.
@@ -84,15 +84,15 @@ class Line:
         if not data:
             return False
         frames = self.frames.feed(data)
-        if self.half is not None or self.frames.pending:
-            self._note_half_frame(completed=bool(frames))
+        if self.partial_frame is not None or self.frames.pending:
+            self._note_partial_frame(completed=bool(frames))
         if len(frames) > _MAX_UNREAD:
             raise ProtocolError(f"it sent {len(frames):,} messages without waiting for an answer; the limit is {_MAX_UNREAD}")
         for frame in frames:
             handle(decode_from_worker(frame))
         return True
 
-    def read_rest(self) -> list[FromWorker]:
+    def drain(self) -> list[FromWorker]:
         """What a dead worker had sent and nobody has read yet."""
         messages: list[FromWorker] = []
         for _ in range(_REST_NBYTES // _READ_NBYTES):  # its own children may hold the other end, and go on sending
@@ -100,15 +100,15 @@ class Line:
                 break
         return messages
 
-    def _note_half_frame(self, *, completed: bool) -> None:
+    def _note_partial_frame(self, *, completed: bool) -> None:
         if not self.frames.pending:
-            self.half = None
-        elif self.half is None or completed:
-            self.half = _HalfFrame()
-            self.half_came.set()
+            self.partial_frame = None
+        elif self.partial_frame is None or completed:
+            self.partial_frame = _PartialFrame()
+            self.partial_started.set()
         else:
-            self.half.pieces += 1
-            if self.half.pieces > _MAX_PIECES:
+            self.partial_frame.pieces += 1
+            if self.partial_frame.pieces > _MAX_PIECES:
                 raise ProtocolError(f"it sent a frame in more than {_MAX_PIECES:,} pieces")
 
     def _send_nowait(self, data: bytes | bytearray) -> int:

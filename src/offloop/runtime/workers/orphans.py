@@ -16,12 +16,12 @@ from contextlib import suppress
 
 from ...wire.start import WORKER_ID
 
-__all__ = ["kill_strays"]
+__all__ = ["kill_orphans"]
 
 _MAX_ROUNDS = 10  # a process may start another one while the search runs
 
 
-def kill_strays(worker_id: str) -> int:
+def kill_orphans(worker_id: str) -> int:
     """SIGKILL each process whose environment names this worker, which is dead. Returns how many there were.
 
     Blocks: some 20 microseconds for each process of the system. Call it in a thread.

@@ -24,11 +24,11 @@ import anyio
 from ...wire.log_lines import split_levels, without_markers
 from ...wire.text import printable
 from ..loop.io import when_readable
-from ..telemetry.safe_logging import UserLog
+from ..telemetry.safe_logging import SafeLogger
 
-__all__ = ["WORKER_LOGGER", "WorkerLog"]
+__all__ = ["WORKER_LOGGER", "OutputLog"]
 
-WORKER_LOGGER = UserLog("offloop.worker")
+WORKER_LOGGER = SafeLogger("offloop.worker")
 
 _READ_NBYTES = 64 * 1024
 _PIPE_NBYTES = 1024 * 1024  # the most that a pipe can hold
@@ -41,7 +41,7 @@ _NOTHING_UNREAD = bytearray(4)  # what FIONREAD says of an empty pipe
 _PAUSE_S = 0.025  # between bursts, which makes it 40 MiB a second and 2 % of the loop
 
 
-class WorkerLog:
+class OutputLog:
     """Drains one worker's output."""
 
     def __init__(self, slot: int, descriptor: int, loop: asyncio.AbstractEventLoop | None) -> None:
@@ -140,7 +140,7 @@ class WorkerLog:
         second = int(monotonic())
         if second != self._second:
             if self._dropped:
-                WORKER_LOGGER.write(logging.WARNING, "worker %d: %d lines were dropped", self._slot, self._dropped)
+                WORKER_LOGGER.log(logging.WARNING, "worker %d: %d lines were dropped", self._slot, self._dropped)
             self._second, self._lines_left, self._dropped = second, _LINES_PER_SECOND, 0
 
     def _emit(self, lines: list[bytes]) -> None:
@@ -150,4 +150,4 @@ class WorkerLog:
         for line in taken:
             for level, part in split_levels(line[:_LINE_NBYTES]):
                 text = ascii(part.decode("utf-8", "backslashreplace"))[1:-1]
-                WORKER_LOGGER.write(level, "%s: %s", origin, text)
+                WORKER_LOGGER.log(level, "%s: %s", origin, text)

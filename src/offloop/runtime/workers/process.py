@@ -22,17 +22,17 @@ import anyio
 import anyio.to_thread
 
 from ..loop import fork_safety
-from ..telemetry.safe_logging import UserLog
+from ..telemetry.safe_logging import SafeLogger
 from .command_line import WorkerProgram
-from .orphans import kill_strays
+from .orphans import kill_orphans
 
 __all__ = ["ProcessLauncher", "WorkerProcess", "spawn"]
 
-_log = UserLog("offloop.supervisor")
+_log = SafeLogger("offloop.supervisor")
 
 _SIGNAL_PROCESS_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, since Linux 6.9
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-_LOOK_S = 0.002  # between looks at a process without a pidfd
+_POLL_S = 0.002  # between looks at a process without a pidfd
 
 
 class WorkerProcess:
@@ -46,10 +46,10 @@ class WorkerProcess:
         Raises:
             OSError: there is no descriptor for its pidfd; nothing was taken.
         """
-        with fork_safety.undisturbed:
-            self._pidfd = _maybe_pidfd(process.pid)
+        with fork_safety.fd_lock:
+            self._pidfd = _open_pidfd(process.pid)
             if self._pidfd is not None:
-                fork_safety.keep(self._pidfd)
+                fork_safety.protect(self._pidfd)
         self.channel = channel  # our end
         self.log_fd = log_fd  # what it writes to stdout and stderr comes out here
         self.pid = process.pid
@@ -79,24 +79,24 @@ class WorkerProcess:
         else:
             await anyio.wait_readable(self._pidfd)
         exit_code = self._reap()
-        await self._kill_strays(threads)
+        await self._kill_orphans(threads)
         return exit_code
 
-    async def _kill_strays(self, threads: anyio.CapacityLimiter) -> None:
+    async def _kill_orphans(self, threads: anyio.CapacityLimiter) -> None:
         try:
-            strays = await anyio.to_thread.run_sync(kill_strays, self._worker_id, limiter=threads)
+            strays = await anyio.to_thread.run_sync(kill_orphans, self._worker_id, limiter=threads)
         except RuntimeError:  # the system has no thread to give
-            strays = kill_strays(self._worker_id)
+            strays = kill_orphans(self._worker_id)
         if strays:
             message = "worker process %d left %d processes of other groups behind, which were killed"
-            _log.write(logging.WARNING, message, self.pid, strays)
+            _log.log(logging.WARNING, message, self.pid, strays)
 
     def reap(self, timeout_s: float) -> int | None:
         """As `wait`, but blocking, without a loop and in any thread. None also if the process lives on after the time-out."""
         if self._reaped or not self._dies_within(timeout_s):
             return None
         exit_code = self._reap()
-        kill_strays(self._worker_id)
+        kill_orphans(self._worker_id)
         return exit_code
 
     def close(self) -> None:
@@ -106,8 +106,8 @@ class WorkerProcess:
         for descriptor in (self._lifeline_fd, self.log_fd, self._pidfd):
             if descriptor is not None:
                 fork_safety.close(descriptor)
-        with fork_safety.undisturbed:
-            fork_safety.release(self.channel.fileno())
+        with fork_safety.fd_lock:
+            fork_safety.unprotect(self.channel.fileno())
             self.channel.close()
 
     def _await_death(self) -> None:
@@ -124,7 +124,7 @@ class WorkerProcess:
         while self._is_running():
             if monotonic() >= deadline:
                 return False
-            sleep(_LOOK_S)
+            sleep(_POLL_S)
         return True
 
     def _is_running(self) -> bool:
@@ -160,7 +160,7 @@ class WorkerProcess:
             os.killpg(self.pid, signal.SIGKILL)
 
 
-def _maybe_pidfd(pid: int) -> int | None:
+def _open_pidfd(pid: int) -> int | None:
     """A descriptor of the process; None where there is no such call, and then a thread waits for the process.
 
     A Python that was built with old kernel headers has no `os.pidfd_open` (those that uv installs), and gVisor, on which
@@ -189,7 +189,7 @@ class ProcessLauncher:
         Raises:
             OSError: no process, descriptor or memory could be had; nothing is left behind.
         """
-        ends = _Ends()
+        ends = _WorkerPipes()
         inherited = (ends.theirs.fileno(), ends.lifeline_reader, inbox_fd, outbox_fd)
         worker_id = secrets.token_hex(8)
         process: subprocess.Popen[bytes] | None = None
@@ -219,7 +219,7 @@ spawn = ProcessLauncher(WorkerProgram())
 """Starts the workers of a program that sets neither executable nor environment."""
 
 
-class _Ends:
+class _WorkerPipes:
     """The descriptors between the server and one worker."""
 
     def __init__(self) -> None:
@@ -228,17 +228,17 @@ class _Ends:
         Raises:
             OSError: there are not as many; none is left open.
         """
-        with ExitStack() as opened, fork_safety.undisturbed:
+        with ExitStack() as opened, fork_safety.fd_lock:
             self.ours, self.theirs = (opened.enter_context(end) for end in socket.socketpair())
             self.lifeline_reader, self.lifeline = _pipe(opened)
             self.log, self.log_writer = _pipe(opened)
             os.set_blocking(self.log, False)
-            fork_safety.keep(self.ours.fileno(), self.lifeline, self.log)
+            fork_safety.protect(self.ours.fileno(), self.lifeline, self.log)
             opened.pop_all()
 
     def close_ours(self) -> None:
-        with fork_safety.undisturbed:
-            fork_safety.release(self.ours.fileno())
+        with fork_safety.fd_lock:
+            fork_safety.unprotect(self.ours.fileno())
             self.ours.close()
         fork_safety.close(self.lifeline)
         fork_safety.close(self.log)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from ...cgroups import control_groups, read_number
 
-__all__ = ["why_not_started"]
+__all__ = ["describe_spawn_error"]
 
-_NEARLY = 0.9  # of a limit: processes have ended between the failure and the look
+_NEAR_LIMIT_SHARE = 0.9  # of a limit: processes have ended between the failure and the look
 
 
-def why_not_started(
+def describe_spawn_error(
     error: Exception, *, proc: Path = Path("/proc"), mount: Path = Path("/sys/fs/cgroup"), user_id: int | None = None
 ) -> str:
     """The error, and the limit that it ran into, where that can be told.
@@ -47,13 +47,13 @@ def _reached_limits(proc: Path, mount: Path, user_id: int) -> Iterator[str]:
     found = False
     for directory in control_groups("pids", listing=proc / "self/cgroup", mount=mount):
         limit, current = read_number(directory / "pids.max"), read_number(directory / "pids.current")
-        if limit is not None and current is not None and current >= limit * _NEARLY:
+        if limit is not None and current is not None and current >= limit * _NEAR_LIMIT_SHARE:
             found = True
             yield f"the cgroup {directory} may have {limit:,} processes and threads, and has {current:,} (pids.max)"
     total = _total_threads(proc)
     for name in ("threads-max", "pid_max"):
         limit = read_number(proc / "sys/kernel" / name)
-        if limit is not None and total >= limit * _NEARLY:
+        if limit is not None and total >= limit * _NEAR_LIMIT_SHARE:
             found = True
             yield f"the system may have {limit:,} processes and threads, and has {total:,} (kernel.{name})"
     limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]

@@ -10,12 +10,12 @@ import fcntl
 import os
 import resource
 
-__all__ = ["seclude"]
+__all__ = ["isolate_fd"]
 
 _HIGH = 900  # above what code that closes "all" low descriptors reaches
 
 
-def seclude(descriptor: int) -> int:
+def isolate_fd(descriptor: int) -> int:
     """Move a descriptor to a high number that is not inherited, and return the number."""
     soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     high = _HIGH if soft_limit == resource.RLIM_INFINITY else min(_HIGH, max(soft_limit - 32, 3))

@@ -10,7 +10,7 @@ from contextlib import suppress
 __all__ = ["PrivateMemory"]
 
 _EVERY_NS = 50_000_000  # looking costs a few microseconds, and what matters changes more slowly
-_WORTH_MEASURING_NS = 1_000_000  # measuring a task's peak costs twenty microseconds
+_MIN_MEASURED_NS = 1_000_000  # measuring a task's peak costs twenty microseconds
 _RESULT_WORTH_MEASURING_NBYTES = 1024 * 1024  # a smaller result hides no more than that
 _PAGE_NBYTES = os.sysconf("SC_PAGESIZE")
 _RESET_PEAK = b"5"  # to /proc/self/clear_refs, see proc(5)
@@ -34,14 +34,14 @@ class PrivateMemory:
         self._status_fd = _maybe_open("/proc/self/status", os.O_RDONLY)
         self._peak_fd = _maybe_open("/proc/self/clear_refs", os.O_WRONLY)
 
-    def look(self) -> int:
+    def sample(self) -> int:
         """The number of bytes, at most a twentieth of a second old."""
         now_ns = time.monotonic_ns()
         if now_ns - self._looked_at_ns > _EVERY_NS:
-            self._look(now_ns)
+            self._sample(now_ns)
         return self.nbytes
 
-    def _look(self, now_ns: int) -> None:
+    def _sample(self, now_ns: int) -> None:
         if self._statm_fd >= 0:
             self._looked_at_ns = now_ns
             _, resident, shared, _, _, data, *_ = os.pread(self._statm_fd, 128, 0).split()
@@ -49,17 +49,17 @@ class PrivateMemory:
             self._data_nbytes = int(data) * _PAGE_NBYTES
             self._most_seen_nbytes = max(self._most_seen_nbytes, self.nbytes)
 
-    def look_again(self) -> int:
+    def rebaseline(self) -> int:
         """The number of bytes now; all that there is now is the process's own, and not a task's."""
         self._looked_at_ns = 0
-        self.look()
+        self.sample()
         self._own_nbytes, self._own_data_nbytes = self.nbytes, self._data_nbytes
         return self.nbytes
 
     def begin(self, now_ns: int) -> int:
         """A task begins: from now on its peak is what counts. The number of bytes before it, hardly older than `look` says."""
         if now_ns - self._looked_at_ns > _EVERY_NS:
-            self._look(now_ns)
+            self._sample(now_ns)
         self._began_at_ns = now_ns
         self._own_nbytes = self.nbytes
         self._own_data_nbytes = self._data_nbytes
@@ -80,7 +80,7 @@ class PrivateMemory:
 
     def peak(self, now_ns: int) -> int:
         """How much more it was at the highest since `begin` than before; 0 after a short time. The task is over."""
-        if now_ns - self._began_at_ns < _WORTH_MEASURING_NS or self._status_fd < 0:
+        if now_ns - self._began_at_ns < _MIN_MEASURED_NS or self._status_fd < 0:
             return 0
         self._peak_is_old = True
         self._looked_at_ns = 0  # what was seen while it ran is no more
@@ -99,7 +99,7 @@ class PrivateMemory:
             os.pwrite(self._peak_fd, _RESET_PEAK, 0)
             self._peak_is_old = False
 
-    def allow(self, more_bytes: int | None) -> None:
+    def set_soft_limit(self, more_bytes: int | None) -> None:
         """From now on the process may take so much more than it has; whatever asks beyond that fails. None: any amount.
 
         RLIMIT_DATA counts addresses that are private and writable, used or not: it is a little stricter than the memory itself.
@@ -113,7 +113,7 @@ class PrivateMemory:
             limit = hard if limit == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
-    def never_exceed(self, nbytes: int) -> None:
+    def set_hard_limit(self, nbytes: int) -> None:
         """The process cannot have more than that for itself, and can never change it back."""
         with suppress(ValueError, OSError):  # a stricter limit is there already
             resource.setrlimit(resource.RLIMIT_DATA, (nbytes, nbytes))

@@ -12,10 +12,10 @@ import os
 import select
 import signal
 
-__all__ = ["hold_lifeline"]
+__all__ = ["watch_parent"]
 
 
-def hold_lifeline(descriptor: int) -> None:
+def watch_parent(descriptor: int) -> None:
     """Arrange to be killed when the pipe's write end closes; exit if it has closed already."""
     leads = os.getpgrp() == os.getpid()  # else the group is another process's
     fcntl.fcntl(descriptor, fcntl.F_SETOWN, -os.getpgrp() if leads else os.getpid())

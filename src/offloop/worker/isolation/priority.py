@@ -8,15 +8,15 @@ import struct
 from contextlib import suppress
 from typing import Literal
 
-__all__ = ["forgo_claim", "yield_to_server"]
+__all__ = ["yield_timeslice", "lower_priority"]
 
-_LEAST = 19
+_MIN_NICE = 19
 _HELPER_SHARE = 0.3  # of the others' niceness: at 2 beside 8, Linux gives nearly four times as much of a CPU
 _SLICE_NS = 5_000_000  # longer than the usual one, of 2.8 ms at most; what computes for long loses nothing by it
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274}  # the C library has had it only since glibc 2.41
 
 
-def yield_to_server(nice: int | Literal["idle"], *, helper: bool) -> None:
+def lower_priority(nice: int | Literal["idle"], *, helper: bool) -> None:
     """Be so much nicer than the server, or have only what nobody else wants, from now on and with every thread to come.
 
     Linux may group processes by session (autogroup) or by control group, and then niceness counts within a group only. A worker
@@ -29,14 +29,14 @@ def yield_to_server(nice: int | Literal["idle"], *, helper: bool) -> None:
     if nice == "idle":
         if not helper and _join_idle_class():
             return
-        nice = _LEAST
+        nice = _MIN_NICE
     elif helper:
         nice = round(nice * _HELPER_SHARE)
     if nice:
         _ask_for_slice(os.nice(nice))
 
 
-def forgo_claim(cpu_ns: int) -> None:
+def yield_timeslice(cpu_ns: int) -> None:
     """After a task: give up what the system owes this thread for the time that it had to wait for a CPU.
 
     It would collect that with its next task, before the server's loop, which would have to wait until it is paid (Linux's EEVDF

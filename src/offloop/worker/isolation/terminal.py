@@ -11,10 +11,10 @@ from __future__ import annotations
 import errno
 import os
 
-__all__ = ["leave_terminal"]
+__all__ = ["detach_tty"]
 
 
-def leave_terminal() -> None:
+def detach_tty() -> None:
     """Have no controlling terminal from now on."""
     try:
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
