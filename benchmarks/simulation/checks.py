@@ -8,7 +8,7 @@ from itertools import accumulate
 from math import isnan
 
 from .schedule import Schedule
-from .the_core import RESERVATION_S, OVERTAKEN_S, OVERTAKEN_S_PER_CLASS
+from .the_core import OVERTAKEN_S, OVERTAKEN_S_PER_CLASS, RESERVATION_S
 from .traces import Arrival, Trace
 
 __all__ = ["overtaken_for_too_long", "passed_by_equals"]

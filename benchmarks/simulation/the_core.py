@@ -11,7 +11,7 @@ from time import process_time
 import msgspec
 
 from offloop.core.model.admission_mode import AdmissionMode
-from offloop.core.model.commands import Command, ReservePages, KillWorker, Send, SettleTask, StartWorker
+from offloop.core.model.commands import Command, KillWorker, ReservePages, Send, SettleTask, StartWorker
 from offloop.core.model.events import Event, PagesReserved, PoolStarted, TaskSubmitted, TimePassed, WorkerExited, WorkerReported
 from offloop.core.model.settings import CoreSettings
 from offloop.core.model.task import Completed, TaskSpec
@@ -26,9 +26,12 @@ from offloop.wire.messages import Done, Failed, Ready, Retire, Run, Stage
 from .schedule import Schedule
 from .traces import Arrival, Trace, size_of
 
-__all__ = ["RESERVATION_S", "OVERTAKEN_S", "OVERTAKEN_S_PER_CLASS", "Replay", "cost_per_task"]
+__all__ = ["OVERTAKEN_S", "OVERTAKEN_S_PER_CLASS", "RESERVATION_S", "Replay", "cost_per_task"]
 
-OVERTAKEN_S, OVERTAKEN_S_PER_CLASS = MAX_OVERTAKING_S, PRIORITY_HEAD_START_S  # no task is overtaken by one that comes so much later
+OVERTAKEN_S, OVERTAKEN_S_PER_CLASS = (
+    MAX_OVERTAKING_S,
+    PRIORITY_HEAD_START_S,
+)  # no task is overtaken by one that comes so much later
 
 _PLENTY = 1 << 40
 _START_S = 0.1  # what a worker takes to start
@@ -190,7 +193,7 @@ def cost_per_task(waiting: int, tenants: int = 1, *, tasks: int = 2000, seed: in
         nonlocal now
         now += 0.001
         slot = random.choice(running)
-        task = core.crew[slot].task
+        task = core.worker_table[slot].task
         assert task is not None
         core.handle(WorkerReported(slot, Done(task.task_id, EncodedAt(None), {}, 0, 1)), now)
 

@@ -3,15 +3,15 @@
 The layers, each of which imports only those below it:
 
     cli, testing, prometheus                                 the command line; tools for tests; metrics
-    pool, submission, settings, machine, sources, buffers, results, statistics
-                                                             what users import, and its first helpers
-    plugins                                                  which plugins there are, and whether they are sound
-    host                                                     carries out: processes, pipes, segments, timers (anyio)
+    pool, settings, startup, statistics, system              what users import, configure and read
+    client                                                   one call of `Pool.run` from its caller's side
+    plugins                                                  discovery, registry, planner, estimator
+    runtime                                                  carries commands out: processes, sockets, segments, timers (anyio)
     core                                                     decides: events in, commands out (pure)
-    wire                                                     the language between both ends (pure)
+    wire                                                     messages between supervisor and worker (pure)
 
-    worker                                                   the child: imports wire and the contracts below, nothing else
-    operation, processor, errors, history, histogram         the contracts: what plugin authors import
+    worker                                                   the child process: imports wire and the contracts, nothing else
+    operation, processor, errors, pool_events, histogram     the contracts: what plugin authors import
 
 Names are loaded when they are used, so that a worker, which imports this package too, never loads the server's half.
 """
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .pool_events import BreakerMoved, PoolEvent, TaskRetried, WorkerCrashed, WorkerMemoryTooSmall, WorkerMoved
     from .processor import Encoded, Output, Payload, Processor, Raster, Task, TaskCancelled, WorkerContext
     from .program import freeze_support
+    from .runtime.telemetry.event_stream import EventSubscription
     from .statistics import Statistics
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "CrashReport",
     "Encoded",
     "Estimate",
+    "EventSubscription",
     "Header",
     "Histogram",
     "Info",
@@ -94,14 +96,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "buffers": ("Buffer",),
+    "client.buffers": ("Buffer",),
     "program": ("freeze_support",),
+    "runtime.telemetry.event_stream": ("EventSubscription",),
     "histogram": ("Histogram",),
-    "history": ("BreakerMoved", "PoolEvent", "TaskRetried", "WorkerCrashed", "WorkerMemoryTooSmall", "WorkerMoved"),
+    "pool_events": ("BreakerMoved", "PoolEvent", "TaskRetried", "WorkerCrashed", "WorkerMemoryTooSmall", "WorkerMoved"),
     "operation": ("Estimate", "Header", "Operation", "Plugin"),
     "pool": ("Pool",),
     "processor": ("Encoded", "Output", "Payload", "Processor", "Raster", "Task", "TaskCancelled", "WorkerContext"),
-    "results": ("Info", "Result", "Timings"),
+    "client.results": ("Info", "Result", "Timings"),
     "statistics": ("Statistics",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -147,7 +147,7 @@ class Pool:
         self._launcher: Launcher = ProcessLauncher(self._settings.worker_program())  # offloop.testing sets others
         self._entered = False
         self._supervisor: Supervisor | None = None
-        self._intake: SourceStager
+        self._stager: SourceStager
         self._registry: Registry
         self._planner: Planner
 
@@ -177,7 +177,7 @@ class Pool:
             ),
         )
         self._supervisor = supervisor
-        self._intake = SourceStager(supervisor)
+        self._stager = SourceStager(supervisor)
         await supervisor.open()
         return self
 
@@ -258,7 +258,7 @@ class Pool:
         plan = self._planner.plan(pipeline)
         retries = self._settings.retries if retries is None else check_retries(retries)
         output = None if to is None else OutputFile(destination_path(to))
-        submission = Submission(supervisor, self._intake, plan, timeout, queue_timeout, retries, priority, tenant, output)
+        submission = Submission(supervisor, self._stager, plan, timeout, queue_timeout, retries, priority, tenant, output)
         return await (submission.run(material) if output is None else submission.run_to_file(material, output))
 
     async def probe(self, source: Source) -> Header:
@@ -270,22 +270,22 @@ class Pool:
             TaskFailed: with the code "unsupported_format", if no plugin knows it.
             InvalidTask: a file cannot be read, or the source is samples, which have no header.
         """
-        errands, nbytes = self._open().errands, self._registry.probe_nbytes
+        background, nbytes = self._open().background, self._registry.probe_nbytes
         material = classify(source)
         match material:
             case Bytes(data, private) if private and data.c_contiguous:
                 head = data[:nbytes]
             case Bytes(data):
-                head = memoryview(await errands.run_in_thread(read_head, data, nbytes, limiter=errands.source_threads))
+                head = memoryview(await background.run_in_thread(read_head, data, nbytes, limiter=background.source_threads))
             case File(path):
-                head = (await errands.run_in_thread(read_file_head, path, nbytes, limiter=errands.file_threads)).data
+                head = (await background.run_in_thread(read_file_head, path, nbytes, limiter=background.file_threads)).data
             case Buffer():
                 head = material.view[:nbytes]
             case Result() if material.raster is None:
                 head = material.data[:nbytes]
             case _:
                 raise InvalidTask("samples have no header to probe; their shape says it all")
-        header = await errands.run_in_thread(self._registry.probe, head.toreadonly(), limiter=errands.source_threads)
+        header = await background.run_in_thread(self._registry.probe, head.toreadonly(), limiter=background.source_threads)
         if header is None:
             raise TaskFailed("unsupported_format", "no plugin of this pool knows the format of this source")
         return header
@@ -298,9 +298,9 @@ class Pool:
             MemoryLimitExceeded: a source can never be that large.
         """
         supervisor = self._open()
-        ticket = supervisor.request_input(check_nbytes("nbytes", nbytes, 1))
-        ticket.check()
-        return Buffer(supervisor, ticket)
+        future = supervisor.request_input(check_nbytes("nbytes", nbytes, 1))
+        future.check()
+        return Buffer(supervisor, future)
 
     async def receive(
         self, byte_stream: AsyncIterable[bytes], *, max_bytes: int | None = None, expected_bytes: int | None = None
@@ -328,8 +328,8 @@ class Pool:
         supervisor = self._open()
         limit = supervisor.core.settings.inbox_nbytes if max_bytes is None else check_nbytes("max_bytes", max_bytes, 0)
         expected = None if expected_bytes is None else check_nbytes("expected_bytes", expected_bytes, 0)
-        ticket, received = await self._intake.receive(byte_stream, limit, expected)
-        buffer = Buffer(supervisor, ticket)
+        future, received = await self._stager.receive(byte_stream, limit, expected)
+        buffer = Buffer(supervisor, future)
         buffer.trim(received)
         return buffer
 
@@ -348,11 +348,11 @@ class Pool:
         """Watch the pool: an async iterator of what happens from this call on, until the pool is closed.
 
         Yields `WorkerMoved` for each step of each worker, with its cause, `WorkerCrashed` with a report, `TaskRetried`, and
-        `BreakerMoved`. A reader that is 10,000 events behind loses the oldest, counted in its `missed`. Close it with
+        `BreakerMoved`. A reader that is 10,000 events behind loses the oldest, counted in its `dropped`. Close it with
         `close()`, or with `contextlib.aclosing`, when it has seen enough, or forget it. Without a reader nothing is
         recorded. Several tasks may read one: each event goes to one of them.
         """
-        return self._open().chronicle.subscribe()
+        return self._open().event_stream.subscribe()
 
     async def resize(self, workers: int) -> None:
         """Let so many tasks run at once from now on; returns when the workers for it are ready and the superfluous ones gone.

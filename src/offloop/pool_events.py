@@ -19,7 +19,7 @@ class WorkerMoved(_Record, frozen=True, kw_only=True):
     slot: int  # the place of the worker; processes come and go in it
     pid: int | None  # of the process in it; None: there is none
     before: str  # a state of the table: "starting", "idle", "busy", "timed-out", "failed", "restarting", "retiring", "gone"
-    event: str  # of the table: "Ready", "Dispatched", "Settled", ...
+    event: str  # of the table: "Ready", "Dispatched", "TaskFinished", ...
     after: str
     cause: str  # why, in words; empty where the event says it all
     task_id: int | None  # the task that the worker has, or had until now

@@ -15,7 +15,7 @@ from typing import Any, Literal, SupportsIndex, TypeAlias, cast, get_args
 import msgspec
 
 from .core.memory.allocator import PAGE_NBYTES, pages
-from .core.memory.budget import MIN_TASKS_NBYTES, DEFAULT_WORKER_NBYTES
+from .core.memory.budget import DEFAULT_WORKER_NBYTES, MIN_TASKS_NBYTES
 from .core.model.admission_mode import AdmissionMode
 from .core.model.settings import FIRST_GRANT_NBYTES, CoreSettings
 from .operation import Plugin

@@ -77,11 +77,11 @@ def snapshot(core: PoolState) -> Statistics:
 
 
 def _read(core: PoolState) -> Statistics:
-    ended = core.ledger.outcome_counter.ended
-    running = core.crew.running
-    failure = core.hiring.last_failure
+    ended = core.task_table.outcome_counter.ended
+    running = core.worker_table.running
+    failure = core.reconciler.last_failure
     return Statistics(
-        submitted=core.ledger.outcome_counter.submitted,
+        submitted=core.task_table.outcome_counter.submitted,
         waiting=max(len(core.queue) + core.preparing, 0),  # of two moments, it may come out as less
         running=running,
         completed=ended["completed"],
@@ -94,22 +94,22 @@ def _read(core: PoolState) -> Statistics:
         waiting_by_priority={priority: n for priority, n in sorted(core.queue.policy.by_priority.items()) if n},
         waiting_bytes=core.queue.nbytes,
         waiting_cost_s=core.queue.policy.cost_s,
-        wait=core.ledger.waits.snapshot(),
-        run=core.ledger.runs.snapshot(),
+        wait=core.task_table.waits.snapshot(),
+        run=core.task_table.runs.snapshot(),
         time_by_estimate=core.dispatcher.cost_model.time_ratios.snapshot(),
         memory_by_estimate=core.dispatcher.cost_model.memory_ratios.snapshot(),
         retried=core.crash_recovery.retries,
         quarantined=len(core.quarantine),
-        concurrency=core.crew.concurrency_limit,
-        spares=core.hiring.spares,
-        helpers=core.crew.helpers,
-        workers={state.value: n for state in WorkerState if (n := core.crew.count(state))},
-        worker_starts=core.hiring.starts,
-        worker_crashes=core.hiring.restart_policy.crashes,
+        concurrency=core.worker_table.concurrency_limit,
+        spares=core.reconciler.spares,
+        helpers=core.worker_table.helpers,
+        workers={state.value: n for state in WorkerState if (n := core.worker_table.count(state))},
+        worker_starts=core.reconciler.starts,
+        worker_crashes=core.reconciler.restart_policy.crashes,
         workers_abandoned=len(core.abandoned),
-        worker_recycled=core.hiring.recycled,
-        breaker=core.hiring.restart_policy.breaker.value,
-        start_failures=core.hiring.restart_policy.start_deaths,
+        worker_recycled=core.reconciler.recycled,
+        breaker=core.reconciler.restart_policy.breaker.value,
+        start_failures=core.reconciler.restart_policy.start_deaths,
         last_start_failure=None if failure is None else failure.cause,
         memory_limit_bytes=core.settings.budget_bytes or core.arena.capacity_bytes,
         memory_running_bytes=core.budget.running_bytes,

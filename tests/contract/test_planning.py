@@ -90,9 +90,9 @@ def test_an_estimate_is_of_the_pipeline_that_is_run_and_not_of_an_equal_one_that
     degrees = [1]
     planner.plan([Turn(degrees)])
     degrees[0] = 1000
-    forecaster = planner.plan([Turn([1])]).forecaster
-    assert forecaster is not None
-    assert forecaster.estimate_bytes(memoryview(b""), 0) == (Estimate(peak_bytes=1, work_s=1.0), "any")
+    estimator = planner.plan([Turn([1])]).estimator
+    assert estimator is not None
+    assert estimator.estimate_bytes(memoryview(b""), 0) == (Estimate(peak_bytes=1, work_s=1.0), "any")
 
 
 @pytest.mark.parametrize(

@@ -31,61 +31,61 @@ class Firm:
             **more,
         )
         self.now = 0.0
-        self.crew = WorkerTable(workers)
+        self.worker_table = WorkerTable(workers)
         self.arena = Arena(1_000_000, 500_000)
-        self.hiring = WorkerReconciler(self.crew, self.arena, settings)
+        self.reconciler = WorkerReconciler(self.worker_table, self.arena, settings)
 
     @property
     def slot(self) -> WorkerSlot:
-        return self.crew[0]
+        return self.worker_table[0]
 
     @property
     def states(self) -> list[WorkerState]:
-        return [slot.state for slot in self.crew]
+        return [slot.state for slot in self.worker_table]
 
     def reconcile(self) -> list[Command]:
-        return self.hiring.reconcile(self.now)
+        return self.reconciler.reconcile(self.now)
 
     def resize(self, workers: int) -> list[Command]:
-        return self.hiring.resize(workers, self.now)
+        return self.reconciler.resize(workers, self.now)
 
     def ready(self, *indices: int) -> list[Command]:
         commands: list[Command] = []
         for index in indices:
-            self.crew.apply(self.crew[index], E.READY)
-            commands += self.hiring.on_worker_ready(self.crew[index], self.now)
+            self.worker_table.apply(self.worker_table[index], E.READY)
+            commands += self.reconciler.on_worker_ready(self.worker_table[index], self.now)
         return commands
 
     def opened(self) -> Firm:
         """All are ready, one start after the other where it must be."""
         self.reconcile()
-        while waiting := [slot.index for slot in self.crew if slot.state is S.STARTING and slot.outbox_id is not None]:
+        while waiting := [slot.index for slot in self.worker_table if slot.state is S.STARTING and slot.outbox_id is not None]:
             self.ready(*waiting)
         return self
 
     def work(self, index: int = 0) -> list[Command]:
         """The slot's worker is sent a task."""
-        slot = self.crew[index]
+        slot = self.worker_table[index]
         slot.tasks += 1
-        self.crew.apply(slot, E.DISPATCHED)
-        return self.hiring.replace_spent(self.now) if slot.spent else []
+        self.worker_table.apply(slot, E.DISPATCHED)
+        return self.reconciler.replace_spent(self.now) if slot.spent else []
 
     def answer(self, index: int = 0, private_bytes: int = 0) -> list[Command]:
-        slot = self.crew[index]
-        self.crew.apply(slot, E.TASK_FINISHED, slot.expires_at)
-        return self.reconcile() if self.hiring.on_task_answered(slot, private_bytes, self.now) else []
+        slot = self.worker_table[index]
+        self.worker_table.apply(slot, E.TASK_FINISHED, slot.expires_at)
+        return self.reconcile() if self.reconciler.on_task_answered(slot, private_bytes, self.now) else []
 
     def die(self, index: int = 0, exit_code: int = 1, *, crashed: bool = True, accepted: bool = True) -> list[Command]:
         """The slot's process is dead, and waitid says so."""
-        slot = self.crew[index]
+        slot = self.worker_table[index]
         if slot.state is not S.RETIRING:
-            self.crew.apply(slot, E.DISCONNECTED)
+            self.worker_table.apply(slot, E.DISCONNECTED)
         report = build_crash_report(slot, WorkerExited(index, exit_code, stderr_tail="last line"), self.now)
-        return self.hiring.replace(slot, self.now, report, E.EXITED, crashed=crashed, accepted=accepted)
+        return self.reconciler.replace(slot, self.now, report, E.EXITED, crashed=crashed, accepted=accepted)
 
     def fail_to_start(self, index: int = 0) -> tuple[float, list[Command]]:
         """Start it as soon as it may, let it die at once; how long until the next start, and the commands."""
-        slot = self.crew[index]
+        slot = self.worker_table[index]
         if slot.outbox_id is None:
             self.now = max(self.now, slot.timer or 0.0)
             self.reconcile()
@@ -94,4 +94,4 @@ class Firm:
         return slot.timer - self.now, commands
 
     def news(self, kind: type[Any]) -> list[Any]:
-        return [entry for entry in self.crew.journal.drain() if isinstance(entry, kind)]
+        return [entry for entry in self.worker_table.event_log.drain() if isinstance(entry, kind)]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from offloop.core.model.blocks import Block, Reservation
-from offloop.core.model.commands import Command, ReservePages, ProvideInput, Send, SettleTask, StartWorker
+from offloop.core.model.commands import Command, ProvideInput, ReservePages, Send, SettleTask, StartWorker
 from offloop.core.model.events import (
     BlocksReturned,
     CloseRequested,
@@ -118,13 +118,13 @@ class PoolScript:
     def opened(self, *, pages: bool = False) -> PoolScript:
         """Entered, with every worker ready; unless told otherwise, tasks go out without a first grant."""
         self.start()
-        for slot in self.core.crew:
+        for slot in self.core.worker_table:
             self.ready(slot.index, pages=pages)
         return self
 
     def spawned(self) -> PoolScript:
         """The processes' numbers are known, and so their memory is counted."""
-        for slot in self.core.crew:
+        for slot in self.core.worker_table:
             if slot.outbox_id is not None and slot.pid is None:
                 self.tell(WorkerSpawned(slot.index, 1000 + slot.index))
         return self
@@ -155,12 +155,12 @@ class PoolScript:
 
     def reaped(self, slot: int = 0, exit_code: int | None = -9, **more: Any) -> list[Command]:
         """That worker is dead; its status block says that it was at the task it has, unless told otherwise."""
-        task = self.core.crew[slot].task
+        task = self.core.worker_table[slot].task
         more.setdefault("status", Status(task.task_id if task else 0, 0, 0.0))
         return self.tell(WorkerExited(slot, exit_code, **more))
 
     def state(self, slot: int = 0) -> WorkerState:
-        return self.core.crew[slot].state
+        return self.core.worker_table[slot].state
 
     # Tasks
 
@@ -204,7 +204,7 @@ class PoolScript:
 
     def slot_of(self, task_id: int) -> int:
         """Where that task runs."""
-        return only([slot.index for slot in self.core.crew if slot.task and slot.task.task_id == task_id])
+        return only([slot.index for slot in self.core.worker_table if slot.task and slot.task.task_id == task_id])
 
     # The pool
 

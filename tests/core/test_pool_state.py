@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from offloop.core.model.commands import AnnounceOpening, ReservePages, KillWorker, OpenOutput, Send, SendFile, SettleTask
+from offloop.core.model.commands import AnnounceOpening, KillWorker, OpenOutput, ReservePages, Send, SendFile, SettleTask
 from offloop.core.model.events import OutputOpened, StagingFailed
 from offloop.core.model.settings import FIRST_GRANT_NBYTES
 from offloop.core.model.task import Completed
@@ -64,7 +64,7 @@ def test_tasks_that_came_before_a_worker_was_ready_are_given_to_it() -> None:
     pool.start()
     assert pool.run(1) == []
     assert pool.ready()[:1] == [AnnounceOpening(None)]
-    assert pool.core.crew[0].task is not None
+    assert pool.core.worker_table[0].task is not None
 
 
 def test_every_idle_worker_gets_one_task_and_no_more() -> None:
@@ -159,7 +159,7 @@ def test_a_file_that_was_opened_for_a_task_that_is_over_or_stopped_is_not_sent()
 def test_a_task_goes_out_with_memory_to_begin_with_where_pages_are_there() -> None:
     pool = PoolScript().opened(pages=True)
     (command,) = pool.run(1)
-    standing = pool.core.crew[0].preallocated_block
+    standing = pool.core.worker_table[0].preallocated_block
     assert standing is not None
     assert command == sent_run(1, grant=Handle(OUTBOX, standing.offset, FIRST_GRANT_NBYTES, standing.generation))
     assert pool.statistics.leases["standing"] == 1
@@ -168,17 +168,17 @@ def test_a_task_goes_out_with_memory_to_begin_with_where_pages_are_there() -> No
 def test_memory_that_was_not_used_is_still_the_workers_and_is_not_sent_again() -> None:
     pool = PoolScript().opened(pages=True)
     pool.run(1)
-    standing = pool.core.crew[0].preallocated_block
+    standing = pool.core.worker_table[0].preallocated_block
     pool.done(1)
     assert pool.run(2) == [sent_run(2)]
-    assert pool.core.crew[0].preallocated_block is standing
+    assert pool.core.worker_table[0].preallocated_block is standing
     assert pool.statistics.leases["standing"] == 1
 
 
 def test_a_result_in_standing_memory_becomes_the_callers_and_the_next_task_gets_new_memory() -> None:
     pool = PoolScript().opened(pages=True)
     pool.run(1)
-    standing = pool.core.crew[0].preallocated_block
+    standing = pool.core.worker_table[0].preallocated_block
     assert standing is not None
     outcome = outcome_of(pool.done(1, output=in_outbox(standing, 5000)), 1)
     assert outcome.block is standing
@@ -214,7 +214,7 @@ def test_with_no_queue_a_task_is_refused_when_every_worker_has_one() -> None:
 
 def pool_slot(pool: PoolScript, task_id: int) -> int:
     """Where that task runs."""
-    return only([slot.index for slot in pool.core.crew if slot.task and slot.task.task_id == task_id])
+    return only([slot.index for slot in pool.core.worker_table if slot.task and slot.task.task_id == task_id])
 
 
 def test_a_queue_of_one_takes_one_and_refuses_the_next() -> None:
@@ -304,7 +304,7 @@ def test_the_queue_deadline_counts_from_the_submission() -> None:
 def test_a_task_without_a_timeout_has_no_timer() -> None:
     pool = PoolScript().opened()
     pool.run(1)
-    assert pool.core.crew[0].timer is None
+    assert pool.core.worker_table[0].timer is None
 
 
 def test_a_task_past_its_deadline_is_told_to_stop_and_obeys() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from offloop.core.memory.budget import DEFAULT_WORKER_NBYTES
 from offloop.core.model.admission_mode import AdmissionMode
-from offloop.core.model.commands import ReservePages, ReleasePages, ProvideInput, RefuseInput, Send
+from offloop.core.model.commands import ProvideInput, RefuseInput, ReleasePages, ReservePages, Send
 from offloop.core.scheduling.cost_model import DEFAULT_PEAK_BYTES
 from offloop.errors import MemoryLimitExceeded
 from offloop.wire.messages import Grant
@@ -142,7 +142,9 @@ def test_a_task_that_fits_exactly_gets_its_result_memory_beside_the_rounding_of_
     pool = pool_of(1)
     nbytes, output = 5000, 10 * MIB + 1
     pool.submit(1)
-    assert pool.estimate(1, nbytes, estimate=estimate(LIMIT - DEFAULT_WORKER_NBYTES - nbytes - output, output_bytes=output)) == []
+    assert (
+        pool.estimate(1, nbytes, estimate=estimate(LIMIT - DEFAULT_WORKER_NBYTES - nbytes - output, output_bytes=output)) == []
+    )
     block = pool.input(90, nbytes, task_id=1)
     pool.prepare(1, block, estimate=estimate(LIMIT - DEFAULT_WORKER_NBYTES - nbytes - output, output_bytes=output))
     assert pool.granted(1, output).nbytes == 10 * MIB + PAGE
@@ -250,8 +252,8 @@ def test_a_retried_task_that_needs_more_memory_than_there_is_beside_others_is_no
     order: list[int] = []
     for second in range(1, 8):
         pool.at(second)
-        for each in [s.index for s in pool.core.crew if s.task is not None]:
-            task = pool.core.crew[each].task
+        for each in [s.index for s in pool.core.worker_table if s.task is not None]:
+            task = pool.core.worker_table[each].task
             assert task is not None
             order += sent(pool.done(task.task_id, each, private_bytes=DEFAULT_WORKER_NBYTES))
     assert 1 in order[:4]
@@ -292,5 +294,5 @@ def test_workers_that_have_grown_are_replaced_and_little_tasks_go_on_meanwhile()
     for task_id in (1, 2):
         pool.done(task_id, pool.slot_of(task_id), private_bytes=LIMIT // 2)
     assert pool.core.budget.workers_bytes >= LIMIT, "there is no room for anybody"
-    assert [slot.recycling is not None for slot in pool.core.crew][:2] == [True, True]
+    assert [slot.recycling is not None for slot in pool.core.worker_table][:2] == [True, True]
     assert sent(pool.run(3, estimate=estimate(32 * MIB))) == [3]

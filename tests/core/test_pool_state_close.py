@@ -88,7 +88,7 @@ def bury(pool: PoolScript, *, obeys: bool) -> list[Command]:
     for _ in range(20):
         if pool.core.closed:
             return commands
-        slot = pool.core.crew[0]
+        slot = pool.core.worker_table[0]
         if obeys and slot.task is not None and slot.state in {WorkerState.BUSY, WorkerState.TIMED_OUT}:
             commands += pool.done(slot.task.task_id)
         elif slot.outbox_id is not None and (obeys or slot.timer is None):

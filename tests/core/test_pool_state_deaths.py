@@ -31,7 +31,7 @@ NOT_BEGUN = Status(0, 0, 0.0)
 
 
 def slot_of(pool: PoolScript, task_id: int) -> int:
-    return only([slot.index for slot in pool.core.crew if slot.task and slot.task.task_id == task_id])
+    return only([slot.index for slot in pool.core.worker_table if slot.task and slot.task.task_id == task_id])
 
 
 def test_a_crash_costs_its_own_task_and_no_other() -> None:
@@ -99,7 +99,7 @@ def test_standing_memory_dies_with_its_worker() -> None:
     assert pool.statistics.leases["standing"] == 1
     pool.reaped()
     assert pool.statistics.leases["standing"] == 0
-    assert pool.core.crew[0].preallocated_block is None
+    assert pool.core.worker_table[0].preallocated_block is None
 
 
 # Before it began
@@ -252,7 +252,7 @@ def test_start_up_deaths_are_spaced_out_up_to_a_cap() -> None:
     pauses: list[float] = []
     for _ in range(9):
         assert of_type(pool.reaped(exit_code=1), StartWorker) == []
-        timer = pool.core.crew[0].timer
+        timer = pool.core.worker_table[0].timer
         assert timer is not None
         pauses.append(timer - pool.clock.now)
         assert pool.at(timer - 0.01) == []
@@ -266,8 +266,8 @@ def fail_to_start(pool: PoolScript, times: int, slot: int = 0) -> list[Command]:
     """So many processes die at their start; what that commands."""
     commands: list[Command] = []
     for _ in range(times):
-        if pool.core.crew[slot].outbox_id is None:
-            pool.at(pool.core.crew[slot].timer or 0.0)
+        if pool.core.worker_table[slot].outbox_id is None:
+            pool.at(pool.core.worker_table[slot].timer or 0.0)
         commands += pool.reaped(slot, 3, stderr_tail="no libvips")
     return commands
 
@@ -293,11 +293,11 @@ def test_a_pool_without_hope_goes_on_trying_and_recovers() -> None:
     pool = PoolScript()
     pool.start()
     fail_to_start(pool, 3)
-    timer = pool.core.crew[0].timer
+    timer = pool.core.worker_table[0].timer
     assert timer is not None
     assert of_type(pool.at(timer), StartWorker)
     pool.ready()
-    assert pool.core.hiring.unavailable_error is None
+    assert pool.core.reconciler.unavailable_error is None
     assert pool.run(1) == [sent_run(1)]
 
 
@@ -318,7 +318,7 @@ def test_a_worker_that_is_not_ready_in_time_is_killed_and_that_is_why_it_died() 
     assert pool.at(START_TIMEOUT_S) == [KillWorker(0)]
     pool.reaped()
     fail_to_start(pool, 2)
-    assert pool.core.hiring.unavailable_error is not None
+    assert pool.core.reconciler.unavailable_error is not None
 
 
 def test_a_ready_that_comes_after_the_start_timer_does_not_change_the_reason() -> None:
@@ -328,13 +328,13 @@ def test_a_ready_that_comes_after_the_start_timer_does_not_change_the_reason() -
     pool.ready()
     for _ in range(3):
         pool.reaped()
-        timer = pool.core.crew[0].timer
-        if pool.core.hiring.unavailable_error is None and timer is not None:
+        timer = pool.core.worker_table[0].timer
+        if pool.core.reconciler.unavailable_error is None and timer is not None:
             pool.at(timer)
             pool.at(pool.clock.now + START_TIMEOUT_S)
             pool.ready()
-    assert pool.core.hiring.unavailable_error is not None
-    assert "not ready within 10 s" in str(pool.core.hiring.unavailable_error)
+    assert pool.core.reconciler.unavailable_error is not None
+    assert "not ready within 10 s" in str(pool.core.reconciler.unavailable_error)
 
 
 def test_a_cut_message_of_a_worker_that_was_killed_does_not_change_the_outcome() -> None:
@@ -350,7 +350,7 @@ def test_a_process_that_could_never_be_started_is_a_start_up_death_with_its_reas
     pool = PoolScript()
     pool.start()
     for _ in range(3):
-        if pool.core.crew[0].outbox_id is None:
-            pool.at(pool.core.crew[0].timer or 0.0)
+        if pool.core.worker_table[0].outbox_id is None:
+            pool.at(pool.core.worker_table[0].timer or 0.0)
         pool.reaped(exit_code=None, reason="it could not be started: no memory", status=None)
-    assert "no memory" in str(pool.core.hiring.unavailable_error)
+    assert "no memory" in str(pool.core.reconciler.unavailable_error)

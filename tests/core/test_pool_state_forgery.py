@@ -33,7 +33,7 @@ class Scene:
         self.foreign = self.pool.granted(OTHER_TASK, 9000, self.other)
 
     def slot_of(self, task_id: int) -> int:
-        return only([slot.index for slot in self.pool.core.crew if slot.task and slot.task.task_id == task_id])
+        return only([slot.index for slot in self.pool.core.worker_table if slot.task and slot.task.task_id == task_id])
 
     def lie(self, message: FromWorker) -> list[Command]:
         return self.pool.report(self.liar, message)

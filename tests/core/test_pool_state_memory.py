@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from offloop.core.memory.stall_limit import MEMORY_WAIT_S
-from offloop.core.model.commands import Command, ConfirmGrowth, ReservePages, ProvideInput, RefuseInput, Send, RestageSource
+from offloop.core.model.commands import Command, ConfirmGrowth, ProvideInput, RefuseInput, ReservePages, RestageSource, Send
 from offloop.core.model.events import InputCancelled, InputCompleted
 from offloop.core.model.task import Completed
 from offloop.errors import MemoryLimitExceeded
@@ -156,7 +156,7 @@ def test_if_all_that_run_wait_for_memory_the_youngest_is_refused_and_the_other_g
     pool.run(1, source)
     pool.run(2)
     pool.give_back(source)
-    first, second = pool.core.crew
+    first, second = pool.core.worker_table
     assert first.task is not None
     assert second.task is not None
     assert pool.need(first.task.task_id, 900 * KIB, 0) == []
@@ -228,7 +228,7 @@ def test_the_time_that_a_task_waits_for_its_results_memory_is_no_part_of_its_tim
     pool.at(20.0)
     for reservation in reservations(pool.give_back(held)):
         pool.reserved(reservation)
-    assert pool.core.crew[0].timer == 23.0
+    assert pool.core.worker_table[0].timer == 23.0
     assert only(of_type(pool.at(23.0), Send)).message == Cancel(1)
 
 
@@ -364,7 +364,7 @@ def test_an_input_that_the_inbox_could_hold_does_not_wait_for_ever_for_idle_work
     pool = small(4, pages=True)
     for task_id in range(1, 5):
         pool.run(task_id)
-    for slot in pool.core.crew:
+    for slot in pool.core.worker_table:
         assert slot.task is not None
         pool.done(slot.task.task_id, slot.index)
     assert pool.request(11, 768 * KIB) != []

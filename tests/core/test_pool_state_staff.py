@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from offloop.core.model.commands import AnnounceOpening, Command, DropOutbox, KillWorker, Send, SettleTask, StartWorker
-from offloop.core.model.events import WorkerDisconnected, WorkerViolatedProtocol, WorkerSpawned
+from offloop.core.model.events import WorkerDisconnected, WorkerSpawned, WorkerViolatedProtocol
 from offloop.core.model.pool_phase import PoolPhase
 from offloop.core.model.task import Completed
 from offloop.core.model.worker_state import WorkerState
@@ -36,7 +36,9 @@ def test_spares_are_ready_and_do_not_work_beyond_the_limit() -> None:
     assert (pool.statistics.concurrency, pool.statistics.spares) == (2, 2)
 
 
-@pytest.mark.parametrize("news", [WorkerDisconnected(0), WorkerViolatedProtocol(0, "nonsense")], ids=["its channel ended", "it misbehaved"])
+@pytest.mark.parametrize(
+    "news", [WorkerDisconnected(0), WorkerViolatedProtocol(0, "nonsense")], ids=["its channel ended", "it misbehaved"]
+)
 def test_at_the_first_news_of_a_death_a_spare_takes_the_next_task_in_the_same_turn(
     news: WorkerDisconnected | WorkerViolatedProtocol,
 ) -> None:
@@ -64,7 +66,7 @@ def test_the_dead_ones_replacement_becomes_the_spare() -> None:
     assert of_type(pool.reaped(victim), StartWorker)
     assert runs(pool.ready(victim)) == []
     assert workers(pool) == {"busy": 1, "idle": 1}
-    assert pool.core.hiring.converged
+    assert pool.core.reconciler.converged
 
 
 def test_with_no_queue_a_spare_is_no_room_for_another_task() -> None:
@@ -85,7 +87,7 @@ def test_more_workers_take_waiting_tasks_and_a_spare_takes_one_at_once() -> None
     first, second = [command.slot for command in of_type(commands, StartWorker)]
     assert [send.message.task_id for send in runs(pool.ready(first))] == [3]
     assert runs(pool.ready(second)) == []
-    assert (pool.core.hiring.converged, pool.statistics.concurrency) == (True, 3)
+    assert (pool.core.reconciler.converged, pool.statistics.concurrency) == (True, 3)
 
 
 def test_fewer_workers_finish_what_they_have_and_then_leave() -> None:
@@ -98,11 +100,11 @@ def test_fewer_workers_finish_what_they_have_and_then_leave() -> None:
         commands = pool.done(task_id, slots[task_id])
         assert isinstance(outcome_of(commands, task_id), Completed)
         assert (retired(commands), runs(commands)) == ([slots[task_id]], [])
-    assert not pool.core.hiring.converged
+    assert not pool.core.reconciler.converged
     assert [send.message.task_id for send in runs(pool.done(3, slots[3]))] == [4]
     for task_id in (1, 2):
         assert of_type(pool.reaped(slots[task_id], 0), StartWorker) == []
-    assert (workers(pool), pool.core.hiring.converged) == ({"busy": 1}, True)
+    assert (workers(pool), pool.core.reconciler.converged) == ({"busy": 1}, True)
 
 
 def test_a_surplus_worker_that_dies_is_not_replaced() -> None:
@@ -111,7 +113,7 @@ def test_a_surplus_worker_that_dies_is_not_replaced() -> None:
         pool.run(task_id)
     pool.resize(1)
     assert of_type(pool.reaped(0), StartWorker) == []
-    assert len(pool.core.crew) == 1
+    assert len(pool.core.worker_table) == 1
 
 
 def test_a_surplus_worker_that_does_not_leave_is_killed() -> None:
@@ -119,7 +121,7 @@ def test_a_surplus_worker_that_does_not_leave_is_killed() -> None:
     (slot,) = retired(pool.resize(1))
     assert pool.at(GRACE_S) == [KillWorker(slot)]
     assert of_type(pool.reaped(slot), StartWorker) == []
-    assert pool.core.hiring.converged
+    assert pool.core.reconciler.converged
 
 
 def test_a_resize_in_a_pool_that_closes_starts_nobody() -> None:
@@ -137,7 +139,7 @@ def test_a_pool_whose_workers_start_can_be_made_smaller_and_opens_all_the_same()
     assert len(leaving) == 2
     for slot in leaving:
         assert of_type(pool.reaped(slot, 0), AnnounceOpening) == []
-    (stays,) = (slot.index for slot in pool.core.crew)
+    (stays,) = (slot.index for slot in pool.core.worker_table)
     assert of_type(pool.ready(stays), AnnounceOpening) == [AnnounceOpening(None)]
 
 
@@ -159,7 +161,7 @@ def test_a_worker_gets_no_task_beyond_its_limit_and_is_replaced_without_a_pause(
     pool = PoolScript(1, max_tasks_per_worker=2).opened()
     for task_id in (1, 2, 3):
         pool.run(task_id)
-    assert pool.core.crew[0].max_tasks == 2
+    assert pool.core.worker_table[0].max_tasks == 2
     (start,) = of_type(pool.done(1), StartWorker)
     assert runs(pool.ready(start.slot)) == [], "never two at once"
     commands = pool.done(2)
@@ -179,7 +181,7 @@ def test_a_task_waits_for_the_replacement_of_a_spent_worker() -> None:
 
 def test_an_idle_worker_grows_old() -> None:
     pool = PoolScript(1, max_worker_age_s=100.0).opened()
-    old_at = pool.core.crew[0].timer
+    old_at = pool.core.worker_table[0].timer
     assert old_at is not None
     assert pool.core.wake_at <= old_at
     (start,) = pool.at(old_at)
@@ -193,15 +195,15 @@ def test_a_replacement_that_cannot_be_started_leaves_the_worn_one_at_work() -> N
     pool.run(1)
     (start,) = of_type(pool.done(1, private_bytes=5000), StartWorker)
     for _ in range(5):
-        if pool.core.crew[start.slot].outbox_id is None:
-            pool.at(pool.core.crew[start.slot].timer or 0.0)
+        if pool.core.worker_table[start.slot].outbox_id is None:
+            pool.at(pool.core.worker_table[start.slot].timer or 0.0)
         pool.reaped(start.slot, 1)
     assert runs(pool.run(2)) == [sent_run(2)]
 
 
 def test_the_reason_is_told_when_a_worn_worker_leaves() -> None:
     pool = PoolScript(1, max_worker_bytes=1000).opened()
-    pool.core.journal.has_subscribers = True
+    pool.core.event_log.has_subscribers = True
     pool.run(1)
     (start,) = of_type(pool.done(1, private_bytes=5000), StartWorker)
     pool.ready(start.slot)
@@ -247,12 +249,12 @@ def test_an_open_pool_is_not_drained_even_if_it_has_nothing_to_do() -> None:
 
 
 def moves(pool: PoolScript) -> list[WorkerMoved]:
-    return [entry for entry in pool.core.journal.drain() if isinstance(entry, WorkerMoved)]
+    return [entry for entry in pool.core.event_log.drain() if isinstance(entry, WorkerMoved)]
 
 
 def test_the_life_of_a_worker_is_told_step_by_step() -> None:
     pool = PoolScript()
-    pool.core.journal.has_subscribers = True
+    pool.core.event_log.has_subscribers = True
     pool.start()
     pool.tell(WorkerSpawned(0, 4321))
     pool.ready()
@@ -268,15 +270,15 @@ def test_the_life_of_a_worker_is_told_step_by_step() -> None:
         ("idle", "Dispatched", "busy"),
         ("busy", "DeadlineExpired", "timed-out"),
         ("timed-out", "GraceExpired", "failed"),
-        ("failed", "Reaped", "restarting"),
+        ("failed", "Exited", "restarting"),
         ("restarting", "RetirementRequested", "retiring"),
-        ("retiring", "Reaped", "gone"),
+        ("retiring", "Exited", "gone"),
     ]
 
 
 def test_each_step_says_whose_it_is_and_why() -> None:
     pool = PoolScript()
-    pool.core.journal.has_subscribers = True
+    pool.core.event_log.has_subscribers = True
     pool.start()
     pool.tell(WorkerSpawned(0, 4321))
     pool.ready()
@@ -289,15 +291,15 @@ def test_each_step_says_whose_it_is_and_why() -> None:
     entries = {entry.event: entry for entry in moves(pool)}
     assert {entry.pid for entry in entries.values()} == {4321}
     assert entries["Dispatched"].at == 7.0
-    assert [entries[event].task_id for event in ("Dispatched", "CancelRequested", "Settled")] == [1, 1, 1]
+    assert [entries[event].task_id for event in ("Dispatched", "CancelRequested", "TaskFinished")] == [1, 1, 1]
     assert entries["CancelRequested"].cause == "its task is to stop: caller"
-    assert entries["Misbehaved"].cause == "nonsense"
-    assert entries["Reaped"].cause == "was killed: it broke the protocol: nonsense"
+    assert entries["ProtocolViolated"].cause == "nonsense"
+    assert entries["Exited"].cause == "was killed: it broke the protocol: nonsense"
 
 
 def test_a_worker_that_is_ready_while_it_is_asked_to_leave_is_told_too() -> None:
     pool = PoolScript(2)
-    pool.core.journal.has_subscribers = True
+    pool.core.event_log.has_subscribers = True
     pool.start()
     (slot,) = retired(pool.resize(1))
     pool.ready(slot)
@@ -309,7 +311,7 @@ def test_without_a_reader_only_what_goes_into_the_log_is_told() -> None:
     pool = PoolScript(1, restart_intensity=0).opened()
     pool.run(1, retries=1)
     pool.reaped(exit_code=-11)
-    crash, breaker = pool.core.journal.drain()
+    crash, breaker = pool.core.event_log.drain()
     assert isinstance(crash, WorkerCrashed)
     assert (crash.report.task_id, crash.report.exit_code) == (1, -11)
     assert isinstance(breaker, BreakerMoved)
@@ -320,7 +322,7 @@ def test_a_worker_that_leaves_as_asked_has_not_crashed() -> None:
     pool = PoolScript(2).opened()
     (slot,) = retired(pool.resize(1))
     pool.reaped(slot, -9)
-    assert pool.core.journal.drain() == []
+    assert pool.core.event_log.drain() == []
     assert pool.statistics.worker_crashes == 0
 
 
@@ -352,7 +354,7 @@ def test_in_a_storm_waiting_tasks_wait_and_the_one_on_probation_gets_the_first()
 def test_the_worker_on_probation_has_the_next_task_though_another_is_warmer() -> None:
     pool = PoolScript(2, restart_intensity=0).opened()
     pool.run(1)
-    survivor = next(slot.index for slot in pool.core.crew if slot.task is not None)
+    survivor = next(slot.index for slot in pool.core.worker_table if slot.task is not None)
     pool.reaped(1 - survivor)
     assert pool.statistics.breaker == "open"
     pool.done(1, survivor)
@@ -361,7 +363,7 @@ def test_the_worker_on_probation_has_the_next_task_though_another_is_warmer() ->
     pool.ready(1 - survivor)
     assert pool.statistics.breaker == "half-open"
     pool.run(2)
-    assert pool.core.crew[1 - survivor].task is not None
+    assert pool.core.worker_table[1 - survivor].task is not None
     pool.done(2, 1 - survivor)
     assert pool.statistics.breaker == "closed"
 

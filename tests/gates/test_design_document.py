@@ -1,4 +1,4 @@
-"""The design document shows the tables that the code uses, and names what there is; no page points to nowhere."""
+"""The design page shows what the code has: the layout, the worker states, the events with their handlers, the messages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from offloop.core.model.events import Event
 from offloop.wire.messages import FromSupervisor, FromWorker
 
 ROOT = Path(__file__).parents[2]
@@ -16,9 +17,11 @@ DESIGN = (DOCS / "design.md").read_text()
 PAGES = [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("plugins/*/README.md")]
 SOURCE = ROOT / "src" / "offloop"
 
+MAX_WORDS = 2500
+
 
 def section(title: str) -> str:
-    found = DESIGN.partition(f"\n## {title}")[2].partition("\n## ")[0]
+    found = DESIGN.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     assert found, f"there is no section {title!r}"
     return found
 
@@ -27,9 +30,23 @@ def modules(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("__"))
 
 
-def test_the_drawing_of_the_workers_life_is_the_tables() -> None:
-    drawing = runpy.run_path(str(DOCS / "draw_worker_life.py"))
-    assert drawing["redrawn"](DESIGN) == DESIGN, "run: python docs/draw_worker_life.py"
+def layout() -> dict[str, list[str]]:
+    """The packages of the drawn tree with their modules: "" is the package itself."""
+    tree = section("Layout").partition("offloop/\n")[2].partition("```")[0]
+    packages: dict[str, list[str]] = {}
+    for line in tree.splitlines():
+        name, _, names = line.strip().partition("  ")
+        packages[name.rstrip("/") if name.endswith("/") else ""] = (names if name.endswith("/") else line).split()
+    return packages
+
+
+def test_the_page_is_short_enough_to_be_read() -> None:
+    assert len(DESIGN.split()) <= MAX_WORDS
+
+
+def test_the_diagram_of_worker_states_is_drawn_from_the_table() -> None:
+    drawing = runpy.run_path(str(DOCS / "draw_states.py"))
+    assert drawing["redrawn"](DESIGN) == DESIGN, "run: python docs/draw_states.py"
     assert "BUSY --> TIMED_OUT: CancelRequested, DeadlineExpired" in DESIGN
 
 
@@ -70,17 +87,26 @@ def test_every_link_to_a_measurement_names_its_section() -> None:
     assert [link for link in links if "#" not in link] == []
 
 
-@pytest.mark.parametrize(("folder", "title"), [("core", "Core: decisions"), ("host", "The host"), ("worker", "The worker")])
-def test_every_module_has_its_place_in_the_tables(folder: str, title: str) -> None:
-    parts = [name for line in section(title).splitlines() if line.startswith("| `") for name in line.split("|")[1].split(", ")]
-    assert sorted(part.strip(" `") for part in parts) == modules(SOURCE / folder)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_module_that_a_page_names_exists(page: Path) -> None:
+    packages = "|".join(path.parent.name for path in SOURCE.glob("*/__init__.py"))
+    named = re.findall(rf"`(?:offloop/)?((?:{packages})/[\w/]+?)(?:\.py)?`", page.read_text())
+    missing = [name for name in named if not (SOURCE / f"{name}.py").exists() and not (SOURCE / name).is_dir()]
+    assert missing == []
 
 
-def test_every_room_is_on_the_map_and_nothing_else() -> None:
-    words = set(re.findall(r"\w+/?", section("The rooms").partition("offloop/\n")[2].partition("```")[0]))
-    packages = {f"{path.parent.name}/" for path in SOURCE.glob("*/__init__.py")}
-    assert {*modules(SOURCE), *packages} <= words
-    assert {word for word in words if word.endswith("/")} == packages
+@pytest.mark.parametrize(
+    "package", [path.parent for path in sorted(SOURCE.rglob("__init__.py"))], ids=lambda path: str(path.relative_to(SOURCE))
+)
+def test_the_drawn_layout_has_every_package_with_its_modules(package: Path) -> None:
+    name = "" if package == SOURCE else str(package.relative_to(SOURCE))
+    assert sorted(layout()[name]) == modules(package)
+
+
+def test_every_event_is_in_the_table_of_events() -> None:
+    names = [kind.__name__ for kind in getattr(Event, "__args__", ())]
+    rows = re.findall(r"^\| `(\w+)` \|", section("Events and commands"), flags=re.MULTILINE)
+    assert sorted(rows) == sorted(names)
 
 
 @pytest.mark.parametrize("union", [FromSupervisor, FromWorker])

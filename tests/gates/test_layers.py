@@ -12,23 +12,45 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "offloop"
 
 CONTRACTS = {"errors", "operation", "processor"}
-POOL = {"appraisal", "buffers", "machine", "pool", "results", "settings", "sources", "startup", "statistics", "submission"}
+POOL = {"pool", "settings", "startup", "statistics", "system"}
+
+BELOW_CORE = {"wire", "errors", "histogram", "pool_events", "operation"}
+BELOW_RUNTIME = {"core", "wire", "cgroups", "errors", "pool_events"}
 
 ALLOWED: dict[str, set[str]] = {
     "cgroups": set(),
     "errors": set(),
     "program": {"errors", "wire.start", "worker.main"},
     "histogram": set(),
-    "history": {"errors"},
+    "pool_events": {"errors"},
     "operation": {"errors"},
     "processor": {"operation"},
     "wire": set(),
-    "core": {"wire", "errors", "histogram", "history", "operation"},
-    "host": {"core", "wire", "cgroups", "errors", "history"},
+    "core": {"core", *BELOW_CORE},
+    "core.model": {"core.model", *BELOW_CORE},
+    "core.telemetry": {"core.telemetry", "core.model", *BELOW_CORE},
+    "core.memory": {"core.memory", "core.telemetry", "core.model", *BELOW_CORE},
+    "core.workers": {"core.workers", "core.memory", "core.telemetry", "core.model", *BELOW_CORE},
+    "core.scheduling": {"core.scheduling", "core.workers", "core.memory", "core.telemetry", "core.model", *BELOW_CORE},
+    "core.tasks": {"core.tasks", "core.scheduling", "core.workers", "core.memory", "core.telemetry", "core.model", *BELOW_CORE},
+    "runtime": {"runtime", *BELOW_RUNTIME},
+    "runtime.loop": {"runtime.loop", *BELOW_RUNTIME},
+    "runtime.telemetry": {"runtime.telemetry", "runtime.loop", *BELOW_RUNTIME},
+    "runtime.memory": {"runtime.memory", "runtime.telemetry", "runtime.loop", *BELOW_RUNTIME},
+    "runtime.files": {
+        "runtime.files",
+        "runtime.workers",
+        "runtime.memory",
+        "runtime.telemetry",
+        "runtime.loop",
+        *BELOW_RUNTIME,
+    },
+    "runtime.workers": {"runtime.workers", "runtime.memory", "runtime.telemetry", "runtime.loop", *BELOW_RUNTIME},
+    "client": {"client", "runtime", "core", "wire", "plugins", "settings", *CONTRACTS},
     "worker": {"wire", *CONTRACTS},
     "plugins": {"errors", "operation", "wire.messages"},
-    **{name: {"host", "core", "wire", "plugins", "program", "histogram", *CONTRACTS, *POOL} for name in POOL},
-    "machine": {"cgroups"},
+    **{name: {"client", "runtime", "core", "wire", "plugins", "program", "histogram", *CONTRACTS, *POOL} for name in POOL},
+    "system": {"cgroups"},
     "prometheus": {"core.workers.restart_policy", "core.model.worker_state", "errors", "histogram", "pool", "statistics"},
     "testing": CONTRACTS,
     "testing.inline": {"worker.result_checks", *CONTRACTS},
@@ -40,8 +62,16 @@ ALLOWED: dict[str, set[str]] = {
     "testing.starts": {"runtime.workers.launcher", "runtime.workers.process", "testing.orders"},
     "testing.steps": {"wire"},
     "testing.transport": {"runtime.workers.launcher", "runtime.workers.process"},
-    "cli": {"", "pool", "plugins", *CONTRACTS, *POOL},
-    "": CONTRACTS | POOL | {"program", "histogram", "history"},  # the package itself: names, loaded lazily
+    "cli": {"", "client", "pool", "plugins", *CONTRACTS, *POOL},
+    "": CONTRACTS
+    | POOL
+    | {
+        "client",
+        "program",
+        "histogram",
+        "pool_events",
+        "runtime.telemetry.event_stream",
+    },  # the package itself: names, loaded lazily
 }
 """Module or package -> what it may import of ours, beside itself. The longest name that fits counts."""
 
@@ -53,7 +83,7 @@ FOREIGN: dict[str, set[str]] = {
     "worker": {"asyncio", "anyio", "trio", "sniffio", "uvloop"},
     "errors": PURE,
     "histogram": PURE,
-    "history": PURE,
+    "pool_events": PURE,
     "operation": PURE,
     "processor": PURE,
 }
@@ -175,13 +205,17 @@ def test_the_walk_sees_the_imports_that_are_there() -> None:
 
 WRONG = [
     ("core.memory.arena", "import os", "offloop.core.memory.arena:1 imports os"),
-    ("core.memory.arena", "from ..host import supervisor", "offloop.core.memory.arena:1 imports offloop.runtime.supervisor"),
     (
         "core.memory.arena",
-        "from ..host.supervisor import Supervisor",
+        "from ...runtime import supervisor",
         "offloop.core.memory.arena:1 imports offloop.runtime.supervisor",
     ),
-    ("core.memory.arena", "from .. import pool", "offloop.core.memory.arena:1 imports offloop.pool"),
+    (
+        "core.memory.arena",
+        "from ...runtime.supervisor import Supervisor",
+        "offloop.core.memory.arena:1 imports offloop.runtime.supervisor",
+    ),
+    ("core.memory.arena", "from ... import pool", "offloop.core.memory.arena:1 imports offloop.pool"),
     ("core.memory.arena", "import offloop.pool", "offloop.core.memory.arena:1 imports offloop.pool"),
     ("core.memory.arena", "def f():\n    import time", "offloop.core.memory.arena:2 imports time"),
     (
@@ -189,23 +223,27 @@ WRONG = [
         "try:\n    from threading import Lock\nfinally:\n    pass",
         "offloop.core.memory.arena:2 imports threading",
     ),
-    ("core.memory.arena", "if TYPE_CHECKING:\n    from ..pool import Pool", "offloop.core.memory.arena:2 imports offloop.pool"),
+    (
+        "core.memory.arena",
+        "if TYPE_CHECKING:\n    from ...pool import Pool",
+        "offloop.core.memory.arena:2 imports offloop.pool",
+    ),
     ("wire.handles", "from ..errors import OffloopError", "offloop.wire.handles:1 imports offloop.errors"),
     ("wire.handles", "import asyncio.events", "offloop.wire.handles:1 imports asyncio"),
     ("worker.main", "import anyio", "offloop.worker.main:1 imports anyio"),
-    ("worker.main", "from ..core.arena import Arena", "offloop.worker.main:1 imports offloop.core.memory.arena"),
+    ("worker.main", "from ..core.memory.arena import Arena", "offloop.worker.main:1 imports offloop.core.memory.arena"),
     ("worker.main", "importlib.import_module('offloop.pool')", "offloop.worker.main:1 imports offloop.pool"),
-    ("runtime.workers.process", "from ..pool import Pool", "offloop.runtime.workers.process:1 imports offloop.pool"),
-    ("runtime.workers.process", "from ..plugins import Registry", "offloop.runtime.workers.process:1 imports offloop.plugins"),
+    ("runtime.workers.process", "from ...pool import Pool", "offloop.runtime.workers.process:1 imports offloop.pool"),
+    ("runtime.workers.process", "from ...plugins import Registry", "offloop.runtime.workers.process:1 imports offloop.plugins"),
     ("errors", "from .operation import Operation", "offloop.errors:1 imports offloop.operation"),
     ("operation", "from .wire.messages import Stage", "offloop.operation:1 imports offloop.wire.messages"),
     ("plugins.registry", "from ..wire.handles import Handle", "offloop.plugins.registry:1 imports offloop.wire.handles"),
-    ("machine", "from .settings import parse_size", "offloop.system:1 imports offloop.settings"),
+    ("system", "from .settings import parse_size", "offloop.system:1 imports offloop.settings"),
     ("testing.faults", "from ..pool import Pool", "offloop.testing.faults:1 imports offloop.pool"),
     ("testing.sabotage", "from ..pool import Pool", "offloop.testing.sabotage:1 imports offloop.pool"),
     ("testing.scripted", "from ..pool import Pool", "offloop.testing.scripted:1 imports offloop.pool"),
-    ("cli.app", "from ..core.arena import Arena", "offloop.cli.app:1 imports offloop.core.memory.arena"),
-    ("cli.app", "from ..host.supervisor import Supervisor", "offloop.cli.app:1 imports offloop.runtime.supervisor"),
+    ("cli.app", "from ..core.memory.arena import Arena", "offloop.cli.app:1 imports offloop.core.memory.arena"),
+    ("cli.app", "from ..runtime.supervisor import Supervisor", "offloop.cli.app:1 imports offloop.runtime.supervisor"),
     ("novelty", "from .errors import OffloopError", "offloop.novelty:1 belongs to no layer: add it to the table"),
 ]
 
@@ -219,9 +257,9 @@ def test_a_wrong_arrow_is_found(module: str, text: str, objection: str) -> None:
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("core.memory.arena", "from .allocator import pages\nfrom ..wire.handles import Handle\nimport msgspec, math"),
+        ("core.memory.arena", "from .allocator import pages\nfrom ...wire.handles import Handle\nimport msgspec, math"),
         ("worker.main", "import os, time\nfrom ..processor import Task"),
-        ("pool", "from .host.supervisor import Supervisor\nimport anyio"),
+        ("pool", "from .runtime.supervisor import Supervisor\nimport anyio"),
         ("plugins.registry", "from ..wire.messages import Stage\nfrom .discovery import Candidate"),
     ],
 )

@@ -47,10 +47,10 @@ async def test_a_caller_that_waits_for_a_thread_leaves_when_it_is_cancelled(pool
         go_on.wait(20)
 
     async with anyio.create_task_group() as task_group:
-        for limiter in (supervisor.errands.file_threads, supervisor.errands.source_threads):
+        for limiter in (supervisor.background.file_threads, supervisor.background.source_threads):
             for _ in range(8):
                 busy.append(begun := threading.Event())
-                task_group.start_soon(lambda limiter=limiter: supervisor.errands.in_thread(stand_still, limiter=limiter))
+                task_group.start_soon(lambda limiter=limiter: supervisor.background.run_in_thread(stand_still, limiter=limiter))
                 await anyio.to_thread.run_sync(begun.wait)
         for source in (path, bytes(1 << 20), np.zeros((900, 900), "u1")[:, ::2]):
             for _ in range(2):  # the second is cancelled while it runs no function any more
@@ -71,7 +71,7 @@ async def test_files_that_make_their_readers_wait_do_not_hold_up_sources_in_memo
     async with anyio.create_task_group() as task_group:
         for _ in range(9):
             task_group.start_soon(
-                lambda: supervisor.errands.in_thread(lambda: go_on.wait(20), limiter=supervisor.errands.file_threads)
+                lambda: supervisor.background.run_in_thread(lambda: go_on.wait(20), limiter=supervisor.background.file_threads)
             )
         await anyio.wait_all_tasks_blocked()
         with anyio.fail_after(10):

@@ -11,7 +11,7 @@ import threading
 import anyio
 import pytest
 from mount_namespace import run_with_shared_memory_of, skip_without_mount_namespaces
-from own_errands import background
+from own_background import background
 
 from offloop import Pool, Result
 from offloop.core.model.blocks import Span
@@ -115,13 +115,13 @@ def test_exported_pages_outlive_their_mapping_and_are_unmapped_one_by_one() -> N
 
 
 def test_two_threads_leave_the_page_managers_count_exact() -> None:
-    pager = PageManager({}, background(), lambda: None)
+    page_manager = PageManager({}, background(), lambda: None)
     move = ReleasePages((Span(9, 0, 4096),))
     done = threading.Event()
 
     def work() -> None:
-        while not done.is_set() or pager.waiting:
-            pager.work()
+        while not done.is_set() or page_manager.waiting:
+            page_manager.work()
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -129,9 +129,9 @@ def test_two_threads_leave_the_page_managers_count_exact() -> None:
         thread = threading.Thread(target=work)
         thread.start()
         for _ in range(50_000):
-            pager.enqueue(move)
+            page_manager.enqueue(move)
         done.set()
         thread.join()
     finally:
         sys.setswitchinterval(interval)
-    assert pager._queued_nbytes == 0
+    assert page_manager._queued_nbytes == 0

@@ -25,17 +25,17 @@ def supervisor_of(pool: Pool) -> Supervisor:
 
 async def test_what_is_caused_while_a_turn_ends_is_decided_on_in_that_turn(pool_of_one: Pool) -> None:
     supervisor = supervisor_of(pool_of_one)
-    milestones, asked = supervisor.conditions, list[BlockFuture]()
+    conditions, asked = supervisor.conditions, list[BlockFuture]()
 
     def ask_while_looking() -> None:  # as a signal's handler may, or whatever a name's end sets off
-        milestones.resized = None
-        del milestones.notify
+        conditions.resized = None
+        del conditions.notify
         asked.append(supervisor.request_input(4096))
         supervisor.abandon_input(asked[0])
         asked.append(supervisor.request_input(4096))
 
-    milestones.notify = ask_while_looking
-    milestones.resized = OneShotEvent(supervisor.affinity.loop)
+    conditions.notify = ask_while_looking
+    conditions.resized = OneShotEvent(supervisor.affinity.loop)
     supervisor.apply(TimePassed())
     with anyio.fail_after(10):
         await asked[1].wait()

@@ -64,7 +64,7 @@ def wait_for_kills(pool: Pool, seconds: float) -> None:
 
 def pid_of_a_worker(pool: Pool, *, busy: bool) -> int:
     assert pool._supervisor is not None
-    (pid,) = [slot.pid for slot in pool._supervisor.core.crew if (slot.task is not None) is busy]
+    (pid,) = [slot.pid for slot in pool._supervisor.core.worker_table if (slot.task is not None) is busy]
     assert pid is not None
     return pid
 

@@ -28,10 +28,10 @@ async def test_a_watcher_sees_each_step_with_its_cause(anyio_backend: object) ->
         moves = [event async for event in reader if isinstance(event, WorkerMoved)]
     assert [(move.before, move.event, move.after) for move in moves] == [
         ("idle", "Dispatched", "busy"),
-        ("busy", "Settled", "idle"),
+        ("busy", "TaskFinished", "idle"),
         ("idle", "Dispatched", "busy"),
         ("busy", "DeadlineExpired", "timed-out"),
-        ("timed-out", "Settled", "idle"),
+        ("timed-out", "TaskFinished", "idle"),
     ]
     assert moves[3].cause == "its task is to stop: deadline"
     assert len({move.pid for move in moves}) == 1
@@ -82,7 +82,7 @@ async def test_a_crash_is_reported_with_all_that_is_known(anyio_backend: object,
         assert report.memory_bytes > 1024 * 1024
         assert report.traceback.startswith("Fatal Python error: Segmentation fault")
         assert "_kill" in report.traceback
-        assert report.recent_transitions[-1] == "Exited"
+        assert report.recent_transitions[-1] == "Disconnected"
         assert report.pid is not None
         assert report.age_s is not None
     assert any(f"(process {report.pid}) was ended by SIGSEGV during faults" in line for line in caplog.messages)
@@ -164,7 +164,7 @@ async def test_a_reader_that_is_left_behind_unclosed_costs_nothing(anyio_backend
         gc.collect()
         assert left() is None
         await pool.run(b"", [Noop()])
-        assert not pool._supervisor.core.journal.has_subscribers  # pyright: ignore[reportOptionalMemberAccess]
+        assert not pool._supervisor.core.event_log.has_subscribers  # pyright: ignore[reportOptionalMemberAccess]
 
 
 async def test_a_reader_that_a_task_waits_at_stays_though_nobody_else_has_it(anyio_backend: object) -> None:

@@ -11,7 +11,7 @@ import mmap, resource, time
 from offloop.worker.isolation.memory_limits import PrivateMemory
 MIB = 1 << 20
 memory = PrivateMemory()
-memory.look_again()
+memory.rebaseline()
 
 def take(nbytes):
     block = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -68,11 +68,11 @@ def test_a_peak_is_the_same_though_somebody_looked_in_the_middle() -> None:
         memory.begin(time.monotonic_ns())
         block = take(40 * MIB)
         memory._looked_at_ns = 0  # as if a twentieth of a second had passed
-        assert memory.look() > 40 * MIB
+        assert memory.sample() > 40 * MIB
         block.close()
         busy()
         assert 38 * MIB < memory.peak(time.monotonic_ns()) < 50 * MIB, memory.peak(time.monotonic_ns())
-        assert memory.look() < 40 * MIB, "the task's memory is no idle worker's"
+        assert memory.sample() < 40 * MIB, "the task's memory is no idle worker's"
     """)
 
 
@@ -97,7 +97,7 @@ def test_memory_that_is_taken_and_freed_after_a_result_was_granted_is_seen_by_a_
         memory.begin_result(30 * MIB)
         block = take(40 * MIB)
         memory._looked_at_ns = 0  # as if a twentieth of a second had passed
-        memory.look()
+        memory.sample()
         block.close()
         result = mmap.mmap(-1, 30 * MIB)
         for offset in range(0, len(result), 4096):
@@ -110,11 +110,11 @@ def test_memory_that_is_taken_and_freed_after_a_result_was_granted_is_seen_by_a_
 def test_what_a_task_has_taken_does_not_widen_its_limit() -> None:
     run("""
         memory.begin(time.monotonic_ns())
-        memory.allow(100 * MIB)
+        memory.set_soft_limit(100 * MIB)
         block = take(60 * MIB)
         memory._looked_at_ns = 0
-        memory.look()
-        memory.allow(100 * MIB)  # the next stage
+        memory.sample()
+        memory.set_soft_limit(100 * MIB)  # the next stage
         assert is_refused(60 * MIB)
     """)
 
@@ -122,7 +122,7 @@ def test_what_a_task_has_taken_does_not_widen_its_limit() -> None:
 def test_what_a_worker_has_anyway_is_not_in_its_peak() -> None:
     run("""
         kept = take(40 * MIB)
-        assert memory.look_again() > 40 * MIB
+        assert memory.rebaseline() > 40 * MIB
         memory.begin(time.monotonic_ns())
         busy()
         memory.peak(time.monotonic_ns())
@@ -134,11 +134,11 @@ def test_what_a_worker_has_anyway_is_not_in_its_peak() -> None:
 
 def test_shared_memory_is_not_private() -> None:
     run("""
-        before = memory.look_again()
+        before = memory.rebaseline()
         shared = mmap.mmap(-1, 40 * MIB)
         for offset in range(0, len(shared), 4096):
             shared[offset] = 1
-        assert memory.look_again() - before < 5 * MIB
+        assert memory.rebaseline() - before < 5 * MIB
     """)
 
 
@@ -152,11 +152,11 @@ def test_a_task_that_is_over_at_once_is_not_measured() -> None:
 
 def test_what_asks_for_more_than_is_allowed_is_refused_and_may_go_on() -> None:
     run("""
-        memory.allow(64 * MIB)
+        memory.set_soft_limit(64 * MIB)
         assert not is_refused(20 * MIB)
         assert is_refused(200 * MIB)
         assert not is_refused(20 * MIB)
-        memory.allow(None)
+        memory.set_soft_limit(None)
         assert not is_refused(200 * MIB)
     """)
 
@@ -164,8 +164,8 @@ def test_what_asks_for_more_than_is_allowed_is_refused_and_may_go_on() -> None:
 def test_what_is_allowed_is_beside_what_it_has() -> None:
     run("""
         kept = take(200 * MIB)
-        memory.look_again()
-        memory.allow(64 * MIB)
+        memory.rebaseline()
+        memory.set_soft_limit(64 * MIB)
         assert not is_refused(40 * MIB)
         assert is_refused(100 * MIB)
     """)
@@ -173,9 +173,9 @@ def test_what_is_allowed_is_beside_what_it_has() -> None:
 
 def test_a_limit_for_good_cannot_be_lifted_and_nothing_is_allowed_beyond_it() -> None:
     run("""
-        memory.never_exceed(300 * MIB)
+        memory.set_hard_limit(300 * MIB)
         for allowed in (None, 1000 * MIB):
-            memory.allow(allowed)
+            memory.set_soft_limit(allowed)
             assert is_refused(400 * MIB)
         try:
             resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -184,7 +184,7 @@ def test_a_limit_for_good_cannot_be_lifted_and_nothing_is_allowed_beyond_it() ->
         else:
             import os
             assert os.geteuid() == 0, "only root could"
-        memory.allow(10 * MIB)
+        memory.set_soft_limit(10 * MIB)
         assert is_refused(50 * MIB)
     """)
 
@@ -193,9 +193,9 @@ def test_a_stricter_limit_that_is_there_already_stays() -> None:
     run("""
         import os
         resource.setrlimit(resource.RLIMIT_DATA, (200 * MIB, 200 * MIB))
-        memory.never_exceed(100 * MIB)
+        memory.set_hard_limit(100 * MIB)
         assert resource.getrlimit(resource.RLIMIT_DATA)[1] == 100 * MIB
         if os.geteuid():
-            memory.never_exceed(400 * MIB)
+            memory.set_hard_limit(400 * MIB)
             assert resource.getrlimit(resource.RLIMIT_DATA)[1] == 100 * MIB
     """)

@@ -27,17 +27,17 @@ from offloop.core.model.commands import (
     Command,
     ConfirmGrowth,
     DropOutbox,
-    ReservePages,
-    ReleasePages,
     HashSource,
     KillWorker,
     OpenOutput,
     ProvideInput,
     RefuseInput,
+    ReleasePages,
+    ReservePages,
+    RestageSource,
     Send,
     SendFile,
     SettleTask,
-    RestageSource,
     StartWorker,
 )
 from offloop.core.model.events import (
@@ -55,17 +55,17 @@ from offloop.core.model.events import (
     PoolStarted,
     ResizeRequested,
     SourceHashed,
+    StagingFailed,
     TaskCancelled,
     TaskStaged,
-    StagingFailed,
     TaskSubmitted,
     TimePassed,
     WorkerAbandoned,
     WorkerDisconnected,
-    WorkerViolatedProtocol,
     WorkerExited,
     WorkerReported,
     WorkerSpawned,
+    WorkerViolatedProtocol,
 )
 from offloop.core.model.settings import FIRST_GRANT_NBYTES, CoreSettings
 from offloop.core.model.task import Completed, TaskSpec
@@ -184,7 +184,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.close_after = close_after
         self.numbers = 0
         self.closed = self.draining = False
-        self.core.journal.has_subscribers = watched
+        self.core.event_log.has_subscribers = watched
         self.concurrency = workers
         self.starts = 0
         self.identifying: dict[int, Handle] = {}
@@ -228,8 +228,8 @@ class PoolMachine(RuleBasedStateMachine):
                 assert slot not in self.processes, "a slot has one process at a time"
                 assert nbytes >= LIMIT + STATUS_NBYTES
                 assert not self.closed, "a pool that is closing starts nothing"
-                starting = self.core.crew.count(WorkerState.STARTING, WorkerState.RESTARTING)
-                waiting = sum(s.outbox_id is None for s in self.core.crew)
+                starting = self.core.worker_table.count(WorkerState.STARTING, WorkerState.RESTARTING)
+                waiting = sum(s.outbox_id is None for s in self.core.worker_table)
                 assert starting - waiting <= self.core.settings.max_starts
                 self.starts += 1
                 self.processes[slot] = Process(outbox_id)
@@ -278,10 +278,12 @@ class PoolMachine(RuleBasedStateMachine):
             assert process.task_id is None, "one task at a time"
             assert process.said_ready
             at_work = (WorkerState.BUSY, WorkerState.TIMED_OUT)
-            running = [slot.task for slot in self.core.crew if slot.task is not None and slot.state in at_work]
+            running = [slot.task for slot in self.core.worker_table if slot.task is not None and slot.state in at_work]
             beside_large = sum(task.cost_s >= 0.2 for task in running) >= self.concurrency  # a small one
-            assert self.core.crew.helpers <= self.core.hiring.max_workers
-            assert len(running) <= self.concurrency + beside_large * max(min(self.core.crew.helpers, self.core.crew.concurrency_limit), 1)
+            assert self.core.worker_table.helpers <= self.core.reconciler.max_workers
+            assert len(running) <= self.concurrency + beside_large * max(
+                min(self.core.worker_table.helpers, self.core.worker_table.concurrency_limit), 1
+            )
             assert message.task_id not in self.identifying
             self.runs[message.task_id] += 1
             assert self.runs[message.task_id] <= self.retries[message.task_id] + 2, "so often, and once if nobody began it"
@@ -813,25 +815,25 @@ class PoolMachine(RuleBasedStateMachine):
         assert s.waiting + s.running == len(self.open_tasks)
         assert ended == len(self.settled)
         assert min(s.waiting, s.running) >= 0
-        assert sum(s.workers.values()) == len(self.core.crew)
+        assert sum(s.workers.values()) == len(self.core.worker_table)
         assert s.worker_starts == self.starts
         assert s.concurrency == (0 if self.closed else self.concurrency)
         assert s.retried >= sum(self.runs.values()) - len(self.runs)
 
     @invariant()
     def a_worker_has_one_task_and_a_task_one_worker(self) -> None:
-        held = [slot.task.task_id for slot in self.core.crew if slot.task is not None]
+        held = [slot.task.task_id for slot in self.core.worker_table if slot.task is not None]
         assert len(held) == len(set(held))
         assert set(held) <= set(self.open_tasks)
-        for slot in self.core.crew:
+        for slot in self.core.worker_table:
             if slot.task is not None:
                 assert slot.index in self.processes
 
     @invariant()
     def nobody_is_idle_while_a_task_that_it_may_have_waits(self) -> None:
-        crew = self.core.crew
-        if crew.count(WorkerState.BUSY, WorkerState.TIMED_OUT) < self.concurrency and not self.closed:
-            idle = [self.processes[slot.index] for slot in crew if slot.state is WorkerState.IDLE]
+        worker_table = self.core.worker_table
+        if worker_table.count(WorkerState.BUSY, WorkerState.TIMED_OUT) < self.concurrency and not self.closed:
+            idle = [self.processes[slot.index] for slot in worker_table if slot.state is WorkerState.IDLE]
             early = self.core.dispatcher.wake_at <= self.now + 0.1  # a large task waits a moment for what comes with it
             assert not idle or not self.core.queue.waiting or early
             assert not any(not process.tasks for process in idle) or not self.core.queue.waiting_for_unused_worker
@@ -841,13 +843,13 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def a_task_that_wants_a_fresh_worker_has_one_on_its_way(self) -> None:
         if self.core.queue.waiting_for_unused_worker:
-            held = {slot.index for slot in self.core.crew if slot.state in IN_USE}
-            fresh = any(not self.processes[index].tasks for index in held)
-            assert fresh or len(held) < len(self.core.crew) or self.core.crew.count(WorkerState.IDLE) == 0
+            held = {slot.index for slot in self.core.worker_table if slot.state in IN_USE}
+            unused = any(not self.processes[index].tasks for index in held)
+            assert unused or len(held) < len(self.core.worker_table) or self.core.worker_table.count(WorkerState.IDLE) == 0
 
     @invariant()
     def every_state_that_can_last_too_long_has_a_timer(self) -> None:
-        for slot in self.core.crew:
+        for slot in self.core.worker_table:
             process = self.processes.get(slot.index)
             match slot.state:
                 case WorkerState.STARTING | WorkerState.RESTARTING:
@@ -870,7 +872,9 @@ class PoolMachine(RuleBasedStateMachine):
                 case WorkerState.IDLE:
                     assert process is not None
                     assert not process.killed
-                    assert (slot.timer is not None) is (slot.recycling is None and self.core.settings.max_worker_age_s is not None)
+                    assert (slot.timer is not None) is (
+                        slot.recycling is None and self.core.settings.max_worker_age_s is not None
+                    )
                 case WorkerState.GONE:
                     raise AssertionError("it is forgotten")
             if slot.timer is not None:
@@ -878,16 +882,16 @@ class PoolMachine(RuleBasedStateMachine):
 
     def may_not_start_yet(self) -> bool:
         """Whether somebody else's start, or probation, has to end first."""
-        starting = [slot for slot in self.core.crew if slot.state in HAS_STARTED and slot.outbox_id is not None]
+        starting = [slot for slot in self.core.worker_table if slot.state in HAS_STARTED and slot.outbox_id is not None]
         if len(starting) >= self.core.settings.max_starts:
             return True
-        policy = self.core.hiring.restart_policy
+        policy = self.core.reconciler.restart_policy
         return policy.breaker is CircuitBreaker.HALF_OPEN and policy.half_open_slot in self.processes
 
     @invariant()
     def there_are_as_many_slots_as_are_wanted_and_those_that_leave(self) -> None:
         leaving = (WorkerState.RETIRING, WorkerState.TERMINATING)
-        sound = [slot for slot in self.core.crew if slot.recycling is None and slot.state not in leaving]
+        sound = [slot for slot in self.core.worker_table if slot.recycling is None and slot.state not in leaving]
         wanted = 0 if self.closed else self.wanted
         assert len(sound) >= wanted
         if len(sound) > wanted:
@@ -905,14 +909,14 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_core_wakes_for_the_breaker(self) -> None:
-        policy = self.core.hiring.restart_policy
+        policy = self.core.reconciler.restart_policy
         if policy.breaker is not CircuitBreaker.CLOSED and policy.half_open_slot is None:
             assert self.core.wake_at <= self.now + 36.0
 
     @invariant()
     def nothing_is_written_down_when_nobody_watches(self) -> None:
-        if not self.core.journal.has_subscribers:
-            assert not any(isinstance(entry, WorkerMoved | TaskRetried) for entry in self.core.journal.drain())
+        if not self.core.event_log.has_subscribers:
+            assert not any(isinstance(entry, WorkerMoved | TaskRetried) for entry in self.core.event_log.drain())
 
     @invariant()
     def what_a_living_worker_may_write_to_is_its_own(self) -> None:
@@ -977,8 +981,8 @@ class PoolMachine(RuleBasedStateMachine):
             return False
         wanted = self.wanted
         s = snapshot(self.core)
-        if s.workers == {"idle": wanted} and not any(slot.recycling for slot in self.core.crew):
-            assert self.core.hiring.converged
+        if s.workers == {"idle": wanted} and not any(slot.recycling for slot in self.core.worker_table):
+            assert self.core.reconciler.converged
             return s.breaker == "closed"
         return False
 
@@ -986,7 +990,7 @@ class PoolMachine(RuleBasedStateMachine):
     def wanted(self) -> int:
         """Workers for tasks, and spares; a helper beside large tasks. Beyond as many, abandoned ones are not replaced."""
         places = self.concurrency + self.core.settings.spares
-        return max(places - max(len(self.abandoned) - places, 0), 0) + self.core.crew.helpers
+        return max(places - max(len(self.abandoned) - places, 0), 0) + self.core.worker_table.helpers
 
     def take_a_step(self) -> bool:  # noqa: PLR0911 (one road out for each thing that may be due)
         """One thing that is due is done; whether there was one."""
@@ -997,7 +1001,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.an_abandoned_worker_is_dead_at_last(0)
             return True
         for slot, process in sorted(self.processes.items()):
-            if process.killed or not process.channel_open or self.core.crew[slot].state is WorkerState.RETIRING:
+            if process.killed or not process.channel_open or self.core.worker_table[slot].state is WorkerState.RETIRING:
                 self.die(slot)
                 return True
             if not process.said_ready:
@@ -1036,7 +1040,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.let_time_pass(1.0)
         assert self.core.closed
         assert self.processes == {}
-        assert (len(self.core.crew), len(self.core.ledger)) == (0, 0)
+        assert (len(self.core.worker_table), len(self.core.task_table)) == (0, 0)
         assert self.open_tasks == {}, "every task has its outcome"
         assert (self.inputs, self.growths) == ({}, {}), "and whoever waited for memory was told"
 

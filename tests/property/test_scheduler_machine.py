@@ -19,10 +19,10 @@ from offloop.core.model.admission_mode import AdmissionMode
 from offloop.core.model.blocks import Block, Holder
 from offloop.core.model.commands import (
     Command,
-    ReservePages,
     KillWorker,
     ProvideInput,
     RefuseInput,
+    ReservePages,
     Send,
     SettleTask,
     StartWorker,
@@ -37,10 +37,10 @@ from offloop.core.model.events import (
     PoolStarted,
     PressureMeasured,
     ResizeRequested,
+    StagingFailed,
     TaskCancelled,
     TaskEstimated,
     TaskStaged,
-    StagingFailed,
     TaskSubmitted,
     TimePassed,
     WorkerExited,
@@ -162,7 +162,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         alone = alone or self.core.budget.running == len(runs)
         most = max(excess, 0) + max(self.workers_bytes - workers_bytes, 0)
         if alone and runs:
-            most += max(slot.task.charged_bytes for slot in self.core.crew if slot.task is not None)
+            most += max(slot.task.charged_bytes for slot in self.core.worker_table if slot.task is not None)
         assert self.excess <= most, "the sum of all memory"
 
     def carry_out(self, command: Command) -> None:
@@ -245,7 +245,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def check_refused_grant(self, process: Process) -> None:
         assert process.task_id is not None
-        slot = next(slot for slot in self.core.crew if slot.task is not None and slot.task.task_id == process.task_id)
+        slot = next(slot for slot in self.core.worker_table if slot.task is not None and slot.task.task_id == process.task_id)
         assert slot.task is not None
         if was_given_up(slot.task.grant_error):
             return
@@ -418,7 +418,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         """Work is conserved: neither the next task, nor one that may pass it, waits for nothing."""
         core = self.core
         order = core.queue.policy
-        if not core.crew.idle or not order or core.queue.waiting_for_unused_worker:
+        if not core.worker_table.idle or not order or core.queue.waiting_for_unused_worker:
             return
         first = order.first()
         if core.dispatcher.wake_at < math.inf:
@@ -436,7 +436,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def opening_for(self, first: TaskRecord) -> tuple[float, float]:
         core = self.core
         needed, room, until = core.budget.needed_bytes(first), core.budget.room_bytes, self.now
-        running = [slot.task for slot in core.crew if slot.task is not None]
+        running = [slot.task for slot in core.worker_table if slot.task is not None]
         for end, charged_bytes in sorted((self.end_of(task), task.charged_bytes) for task in running):
             if room < needed:
                 room += charged_bytes
@@ -453,11 +453,11 @@ class SchedulerMachine(RuleBasedStateMachine):
     def whoever_waits_waits_for_something(self) -> None:
         """Nothing runs: then those that wait have a worker on its way, and sources have callers who hold memory."""
         core = self.core
-        if core.crew.running or self.todo:
+        if core.worker_table.running or self.todo:
             return
         if core.queue:
-            assert not core.crew.idle or core.queue.waiting_for_unused_worker or core.dispatcher.wake_at < math.inf
-            underway = core.crew.count(*set(WorkerState) - {WorkerState.IDLE, WorkerState.BUSY})
+            assert not core.worker_table.idle or core.queue.waiting_for_unused_worker or core.dispatcher.wake_at < math.inf
+            underway = core.worker_table.count(*set(WorkerState) - {WorkerState.IDLE, WorkerState.BUSY})
             assert underway or core.wake_at < math.inf
         elif self.inputs:
             assert self.held, "a source waits for nobody"
@@ -465,12 +465,12 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def the_sums_are_what_they_are_made_of(self) -> None:
         core = self.core
-        running = [slot.task for slot in core.crew if slot.task is not None]
+        running = [slot.task for slot in core.worker_table if slot.task is not None]
         assert core.budget.running == len(running)
         assert core.budget.running_bytes == sum(task.charged_bytes for task in running)
         assert all(task.charged_bytes >= 0 for task in running)
-        assert core.budget.workers_bytes == sum(slot.idle_bytes for slot in core.crew)
-        assert core.queue.nbytes == sum(task.queued_bytes for task in core.ledger)
+        assert core.budget.workers_bytes == sum(slot.idle_bytes for slot in core.worker_table)
+        assert core.queue.nbytes == sum(task.queued_bytes for task in core.task_table)
         if self.mode is AdmissionMode.ENFORCE:
             ceiling = self.limit - self.workers_bytes - core.budget.running_bytes
             assert core.arena.effective_capacity_bytes == min(ceiling, core.arena.capacity_bytes)
@@ -478,8 +478,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def no_more_are_at_work_than_may_be_and_one(self) -> None:
         core = self.core
-        assert len(core.crew) >= core.hiring.desired_workers
-        assert core.hiring.min_workers <= core.hiring.desired_workers <= core.hiring.max_workers
+        assert len(core.worker_table) >= core.reconciler.desired_workers
+        assert core.reconciler.min_workers <= core.reconciler.desired_workers <= core.reconciler.max_workers
 
     # The end
 
@@ -511,9 +511,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         core = self.core
         assert (core.budget.running, core.budget.running_bytes, core.queue.nbytes) == (0, 0, 0)
         assert (core.budget._largest, core.budget._admitted) == ([], set())
-        supply = core.broker
-        assert (supply.input_requests, supply.growths, supply.output_requests, supply._reserving_outputs) == ({}, {}, {}, {})
-        assert supply._input_queue._reserving == {}
+        broker = core.broker
+        assert (broker.input_requests, broker.growths, broker.output_requests, broker._reserving_outputs) == ({}, {}, {}, {})
+        assert broker._input_queue._reserving == {}
         self.tell(CloseRequested())
         for _ in range(20):
             self.host_works()

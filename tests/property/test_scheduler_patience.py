@@ -46,7 +46,7 @@ class Simulation:
         self.running: dict[int, tuple[float, int]] = {}  # by slot: until when, which task
         self.started_at: dict[int, float] = {}
         self.carry_out(self.core.handle(PoolStarted(), 0.0))
-        for slot in self.core.crew:
+        for slot in self.core.worker_table:
             self.tell(WorkerSpawned(slot.index, None))
             self.tell(WorkerReported(slot.index, Ready(1)))
 

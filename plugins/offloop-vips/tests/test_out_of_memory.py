@@ -29,12 +29,12 @@ data = open(path, "rb").read()
 processor = VipsProcessor()
 processor.open(None)
 memory = PrivateMemory()
-memory.look_again()
-memory.allow(int(more))
+memory.rebaseline()
+memory.set_soft_limit(int(more))
 try:
     run_inline(processor, Encoded(data), eval(operations))
 except MemoryError:
-    memory.allow(None)
+    memory.set_soft_limit(None)
     run_inline(processor, Encoded(data), eval(operations))
     print("memory")  # and the next task is none the worse for it
 except TaskFailed as failure:

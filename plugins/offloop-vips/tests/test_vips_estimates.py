@@ -196,7 +196,7 @@ class Shared(InlineTask):
 data, task, processor, memory = open(sys.argv[1], "rb").read(), Shared(), VipsProcessor(), PrivateMemory()
 processor.open(None)
 memory._peak_is_old = True
-memory.look_again()
+memory.rebaseline()
 memory.begin(time.monotonic_ns())
 processor.run(Encoded(data), eval(sys.argv[2]), task)
 print(json.dumps(memory.peak(time.monotonic_ns())))

@@ -23,13 +23,13 @@ class Buffer:
     back when it and all its views are gone.
     """
 
-    def __init__(self, supervisor: Supervisor, ticket: BlockFuture) -> None:
+    def __init__(self, supervisor: Supervisor, future: BlockFuture) -> None:
         self._supervisor = supervisor
-        self._ticket = ticket
-        self._nbytes = ticket.nbytes
+        self._future = future
+        self._nbytes = future.nbytes
         self._view: memoryview | None = None
         self._moved = False
-        self._unclaimed = weakref.finalize(self, supervisor.exports.release_unused, ticket)
+        self._unclaimed = weakref.finalize(self, supervisor.views.release_unused, future)
         self._unclaimed.atexit = False
 
     @property
@@ -45,8 +45,8 @@ class Buffer:
             PoolMisused: this is another process, thread or loop than the pool's.
         """
         self._supervisor.affinity.check()
-        await self._ticket.wait()
-        self._ticket.check()
+        await self._future.wait()
+        self._future.check()
         return self
 
     @property
@@ -65,12 +65,12 @@ class Buffer:
         if self._moved:
             raise InvalidTask("this buffer was moved into a task; make a new one with pool.buffer(nbytes)")
         if self._view is None:
-            self._supervisor.reserve_now(self._ticket)
-            assert self._ticket.block is not None
+            self._supervisor.reserve_now(self._future)
+            assert self._future.block is not None
             inbox = self._supervisor.inbox
             if self._unclaimed.detach() is None:  # from here on the end of the view gives the block back
                 raise InvalidTask("the view of this buffer is being taken by another thread")
-            self._view = self._supervisor.exports.view(inbox, self._ticket.block, self._nbytes)
+            self._view = self._supervisor.views.view(inbox, self._future.block, self._nbytes)
         return self._view
 
     def trim(self, nbytes: int) -> None:
@@ -98,7 +98,7 @@ class Buffer:
             InvalidTask: it was moved before, or an object over its view (a numpy array) is still alive.
         """
         view = self.view
-        block = self._ticket.block
+        block = self._future.block
         assert block is not None
         assert self._view is not None
         kept = view[:]

@@ -28,7 +28,9 @@ class Preflight(msgspec.Struct, frozen=True):
     file_contents: memoryview | None = None  # the contents of a file that is no longer than what was looked at
 
 
-async def run_preflight(forecaster: Estimator, material: Bytes | File | Samples | Result, errands: BackgroundTasks) -> Preflight:
+async def run_preflight(
+    estimator: Estimator, material: Bytes | File | Samples | Result, background: BackgroundTasks
+) -> Preflight:
     """Read the header of a source and ask the plugins.
 
     In a thread; on the event loop, and within the loop's budget, where the plugins are quick and the bytes are in memory.
@@ -37,46 +39,46 @@ async def run_preflight(forecaster: Estimator, material: Bytes | File | Samples 
         InvalidTask: a file, or the memory of the source, cannot be read.
     """
     try:
-        return await _appraise(forecaster, material, errands)
+        return await _appraise(estimator, material, background)
     except InvalidTask:
         raise
     except ValueError:
         return Preflight()  # its memory was released
 
 
-async def _appraise(forecaster: Estimator, material: Bytes | File | Samples | Result, errands: BackgroundTasks) -> Preflight:
+async def _appraise(estimator: Estimator, material: Bytes | File | Samples | Result, background: BackgroundTasks) -> Preflight:
     match material:
         case Samples(data, shape):
-            look = partial(_of_samples, forecaster, shape, data.nbytes)
+            look = partial(_of_samples, estimator, shape, data.nbytes)
         case Result() if material.raster is not None:
-            look = partial(_of_samples, forecaster, material.raster.shape, material.nbytes)
+            look = partial(_of_samples, estimator, material.raster.shape, material.nbytes)
         case File() | Result(path=Path()):
-            look = partial(_of_file, forecaster, str(material.path))
-            return await errands.run_in_thread(look, limiter=errands.file_threads)
+            look = partial(_of_file, estimator, str(material.path))
+            return await background.run_in_thread(look, limiter=background.file_threads)
         case Bytes(data, private) if not (private and data.c_contiguous):
-            look = partial(_of_foreign_bytes, forecaster, data)
-            return await errands.run_in_thread(look, limiter=errands.source_threads)
+            look = partial(_of_foreign_bytes, estimator, data)
+            return await background.run_in_thread(look, limiter=background.source_threads)
         case _:
-            head = material.data[: forecaster.probe_nbytes].toreadonly()
-            look = partial(_of_bytes, forecaster, head, material.data.nbytes)
-    if forecaster.quick:
-        return await errands.loop_budget.call(look)
-    return await errands.run_in_thread(look, limiter=errands.source_threads)
+            head = material.data[: estimator.probe_nbytes].toreadonly()
+            look = partial(_of_bytes, estimator, head, material.data.nbytes)
+    if estimator.quick:
+        return await background.loop_budget.call(look)
+    return await background.run_in_thread(look, limiter=background.source_threads)
 
 
-def _of_samples(forecaster: Estimator, shape: tuple[int, ...], nbytes: int) -> Preflight:
-    return Preflight(nbytes, *forecaster.estimate_samples(shape, nbytes))
+def _of_samples(estimator: Estimator, shape: tuple[int, ...], nbytes: int) -> Preflight:
+    return Preflight(nbytes, *estimator.estimate_samples(shape, nbytes))
 
 
-def _of_bytes(forecaster: Estimator, head: memoryview, nbytes: int) -> Preflight:
-    return Preflight(nbytes, *forecaster.estimate_bytes(head, nbytes))
+def _of_bytes(estimator: Estimator, head: memoryview, nbytes: int) -> Preflight:
+    return Preflight(nbytes, *estimator.estimate_bytes(head, nbytes))
 
 
-def _of_foreign_bytes(forecaster: Estimator, data: memoryview) -> Preflight:
-    return _of_bytes(forecaster, memoryview(read_head(data, forecaster.probe_nbytes)), data.nbytes)
+def _of_foreign_bytes(estimator: Estimator, data: memoryview) -> Preflight:
+    return _of_bytes(estimator, memoryview(read_head(data, estimator.probe_nbytes)), data.nbytes)
 
 
-def _of_file(forecaster: Estimator, path: str) -> Preflight:
-    head = read_file_head(path, forecaster.probe_nbytes)
-    appraisal = _of_bytes(forecaster, head.data, head.nbytes)
-    return msgspec.structs.replace(appraisal, whole=head.data) if 0 < len(head.data) == head.nbytes else appraisal
+def _of_file(estimator: Estimator, path: str) -> Preflight:
+    head = read_file_head(path, estimator.probe_nbytes)
+    preflight = _of_bytes(estimator, head.data, head.nbytes)
+    return msgspec.structs.replace(preflight, file_contents=head.data) if 0 < len(head.data) == head.nbytes else preflight

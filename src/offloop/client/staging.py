@@ -60,7 +60,7 @@ class SourceStager:
         try:
             await self._write(block, 0, data, private=private)
         except BaseException:
-            self._supervisor.exports.return_block(block.generation)
+            self._supervisor.views.return_block(block.generation)
             raise
         return StagedSource(EncodedAt(in_inbox(block, data.nbytes)), block)
 
@@ -68,9 +68,9 @@ class SourceStager:
         self, task_id: int, data: memoryview, shape: tuple[int, ...], dtype: str, *, private: bool
     ) -> StagedSource:
         """Copy samples in; they are C-contiguous there."""
-        placed = await self.stage(task_id, data, private=private)
-        placed.source = RasterAt(placed.source.block, shape, dtype)
-        return placed
+        staged = await self.stage(task_id, data, private=private)
+        staged.source = RasterAt(staged.source.block, shape, dtype)
+        return staged
 
     async def stage_file(self, task_id: int, path: str) -> StagedSource:
         """Read a file in, in a thread.
@@ -79,15 +79,17 @@ class SourceStager:
             InvalidTask: it cannot be read, is no regular file, or was changed meanwhile.
             MemoryLimitExceeded: there will never be that much.
         """
-        errands = self._supervisor.errands
-        nbytes = await errands.run_in_thread(file_nbytes, path, limiter=errands.file_threads)
+        background = self._supervisor.background
+        nbytes = await background.run_in_thread(file_nbytes, path, limiter=background.file_threads)
         if not nbytes:
             return StagedSource(EncodedAt(None))
         block = await self._allocate(task_id, nbytes)
         try:
-            await errands.run_in_thread(read_file_into, path, self._inbox, block.offset, nbytes, limiter=errands.file_threads)
+            await background.run_in_thread(
+                read_file_into, path, self._inbox, block.offset, nbytes, limiter=background.file_threads
+            )
         except BaseException:
-            self._supervisor.exports.return_block(block.generation)
+            self._supervisor.views.return_block(block.generation)
             raise
         return StagedSource(EncodedAt(in_inbox(block, nbytes)), block)
 
@@ -104,8 +106,8 @@ class SourceStager:
         """
         first = min(expected_bytes or _FIRST_NBYTES, max_bytes)
         iterator = aiter(chunks)
-        ticket = await self._ticket(max(first, 1), addresses_bytes=max_bytes)
-        block = ticket.block
+        future = await self._future(max(first, 1), addresses_bytes=max_bytes)
+        block = future.block
         assert block is not None
         received = 0
         try:
@@ -117,20 +119,20 @@ class SourceStager:
                 await self._write(block, received, data, private=is_private_memory(data))
                 received = end
         except BaseException:
-            self._supervisor.abandon_input(ticket)
+            self._supervisor.abandon_input(future)
             raise
         finally:
             await _close_iterator(iterator, chunks)
         self._supervisor.complete_input(block, received)
-        ticket.nbytes = received
-        return ticket, received
+        future.nbytes = received
+        return future, received
 
-    def release(self, placed: StagedSource) -> None:
+    def release(self, staged: StagedSource) -> None:
         """The task holds its source itself now, or there will be no task."""
-        placed.view = None
-        if placed.block is not None:
-            self._supervisor.exports.return_block(placed.block.generation)
-            placed.block = None
+        staged.view = None
+        if staged.block is not None:
+            self._supervisor.views.return_block(staged.block.generation)
+            staged.block = None
 
     async def _allocate(self, task_id: int, nbytes: int) -> Block:
         """A block of the inbox with pages, held until it is returned.
@@ -138,11 +140,11 @@ class SourceStager:
         Raises:
             MemoryLimitExceeded: there will never be that much.
         """
-        ticket = await self._ticket(nbytes, task_id)
-        assert ticket.block is not None
-        return ticket.block
+        future = await self._future(nbytes, task_id)
+        assert future.block is not None
+        return future.block
 
-    async def _ticket(self, nbytes: int, task_id: int | None = None, addresses_bytes: int = 0) -> BlockFuture:
+    async def _future(self, nbytes: int, task_id: int | None = None, addresses_bytes: int = 0) -> BlockFuture:
         return await self._settled(self._supervisor.request_input(nbytes, task_id, addresses_bytes))
 
     async def _grow(self, block: Block, nbytes: int) -> None:
@@ -150,15 +152,15 @@ class SourceStager:
         step = min(max(block.nbytes, _FIRST_NBYTES), _MAX_STEP_NBYTES)
         await self._settled(self._supervisor.request_growth(block, nbytes, block.nbytes + step))
 
-    async def _settled(self, ticket: BlockFuture) -> BlockFuture:
-        if not ticket.is_set:
+    async def _settled(self, future: BlockFuture) -> BlockFuture:
+        if not future.is_set:
             try:
-                await ticket.wait()
+                await future.wait()
             except BaseException:
-                self._supervisor.abandon_input(ticket)
+                self._supervisor.abandon_input(future)
                 raise
-        ticket.check()
-        return ticket
+        future.check()
+        return future
 
     async def _write(self, block: Block, position: int, data: memoryview, *, private: bool) -> None:
         """Copy bytes in: here, if they are few and surely in memory; pages of a mapped file may have to be read from a disk."""
@@ -166,8 +168,10 @@ class SourceStager:
         if private and data.nbytes <= INLINE_NBYTES and data.c_contiguous:
             inbox.write(offset, data)
             return
-        errands = self._supervisor.errands
-        await errands.run_in_thread(partial(inbox.write_large, private=private), offset, data, limiter=errands.source_threads)
+        background = self._supervisor.background
+        await background.run_in_thread(
+            partial(inbox.write_large, private=private), offset, data, limiter=background.source_threads
+        )
 
     @property
     def _inbox(self) -> Segment:

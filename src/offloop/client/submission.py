@@ -14,7 +14,7 @@ from time import monotonic
 import anyio
 import msgspec
 
-from ..core.model.events import TaskEstimated, TaskStaged, StagingFailed
+from ..core.model.events import StagingFailed, TaskEstimated, TaskStaged
 from ..core.model.task import Completed, TaskSpec
 from ..errors import InvalidTask, OffloopError, QueueTimeout
 from ..plugins.planner import Plan
@@ -42,7 +42,7 @@ class Submission:
     def __init__(
         self,
         supervisor: Supervisor,
-        intake: SourceStager,
+        stager: SourceStager,
         plan: Plan,
         timeout_s: float | None,
         queue_timeout_s: float | None,
@@ -52,8 +52,8 @@ class Submission:
         output: OutputFile | None,
     ) -> None:
         self._supervisor = supervisor
-        self._intake = intake
-        self._forecaster = plan.forecaster
+        self._stager = stager
+        self._estimator = plan.estimator
         self._output = output
         self._task_id = supervisor.new_task_id()
         # where its source lies, and what it is likely to take, are filled in when they are known
@@ -70,11 +70,11 @@ class Submission:
 
     async def run_to_file(self, material: Material, output: OutputFile) -> Result:
         """As `carry_out`; the result goes into a file, which has its name when this returns."""
-        errands = self._supervisor.errands
+        background = self._supervisor.background
         self._supervisor.outputs.add(self._task_id, output)
         try:
             result = await self.run(material)
-            await errands.run_in_thread(output.publish, result.nbytes, limiter=errands.file_threads)
+            await background.run_in_thread(output.publish, result.nbytes, limiter=background.file_threads)
         finally:
             self._supervisor.outputs.discard(self._task_id)
         return result
@@ -82,25 +82,25 @@ class Submission:
     async def run(self, material: Material) -> Result:
         """Bring the source in, wait for the outcome, and return or raise it."""
         queued = monotonic()
-        known = self._forecaster is None and self._output is None
+        known = self._estimator is None and self._output is None
         spec = self._spec_if_in_place(material) if known else None
         nbytes = _nbytes_if_known(material) if spec is None else 0
-        ticket = self._supervisor.submit(self._task_id, spec, nbytes)
+        future = self._supervisor.submit(self._task_id, spec, nbytes)
         self._source_view = None  # the task holds its source itself now
         try:
-            if spec is None and not ticket.is_set:
-                await self._prepare(partial(self._stage_source, material, ticket))
-            await ticket.wait()
-            while not ticket.settled:  # its source had to make way for a running task's result
-                ticket.rearm()
+            if spec is None and not future.is_set:
+                await self._prepare(partial(self._stage_source, material, future))
+            await future.wait()
+            while not future.settled:  # its source had to make way for a running task's result
+                future.rearm()
                 await self._prepare(partial(self._stage_again, material))
-                await ticket.wait()
+                await future.wait()
         finally:
-            if not ticket.settled:
-                await self._supervisor.withdraw(self._task_id, ticket)
-        outcome = ticket.take_outcome()
+            if not future.settled:
+                await self._supervisor.withdraw(self._task_id, future)
+        outcome = future.take_outcome()
         if isinstance(outcome, Completed):
-            return Result(outcome, ticket.view, queued, None if self._output is None else Path(self._output.path))
+            return Result(outcome, future.view, queued, None if self._output is None else Path(self._output.path))
         assert outcome is not None, "a cancelled task's caller is not here any more"
         try:
             raise outcome
@@ -116,43 +116,43 @@ class Submission:
         """The task with its source, if a worker can read it where it is; None if it must be brought in."""
         if isinstance(material, Bytes):
             return None if material.data.nbytes else self._spec
-        placed = self._find_in_place(material) if isinstance(material, Result) else None
-        if placed is None:
+        staged = self._find_in_place(material) if isinstance(material, Result) else None
+        if staged is None:
             return None
-        self._source_view = placed.view
-        return self._specify(source=placed.source, outbox_id=placed.outbox_id)
+        self._source_view = staged.view
+        return self._specify(source=staged.source, outbox_id=staged.outbox_id)
 
     async def _prepare(self, bring_in: Callable[[], Awaitable[StagedSource | None]]) -> None:
         """Bring the source to where a worker can read it, and queue the task; unless it is refused before."""
         queue_timeout = self._spec.queue_timeout_s
         try:
             if queue_timeout is None:  # no scope to pay for
-                placed = await bring_in()
+                staged = await bring_in()
             else:
-                placed = await _in_time(queue_timeout, bring_in)
+                staged = await _in_time(queue_timeout, bring_in)
         except OffloopError as error:
             self._supervisor.apply(StagingFailed(self._task_id, error))
             return
-        if placed is None:
+        if staged is None:
             return
-        spec = self._specify(source=placed.source, outbox_id=placed.outbox_id, stageable_again=placed.block is not None)
+        spec = self._specify(source=staged.source, outbox_id=staged.outbox_id, stageable_again=staged.block is not None)
         self._supervisor.apply(TaskStaged(self._task_id, spec))
-        self._intake.release(placed)
+        self._stager.release(staged)
 
-    async def _stage_source(self, material: Material, ticket: TaskFuture) -> StagedSource | None:
+    async def _stage_source(self, material: Material, future: TaskFuture) -> StagedSource | None:
         """The source where a worker can read it; None if the task was refused for what it would take."""
         if self._output is not None:
-            errands = self._supervisor.errands
-            await errands.run_in_thread(self._output.check, limiter=errands.file_threads)
+            background = self._supervisor.background
+            await background.run_in_thread(self._output.check, limiter=background.file_threads)
         material = await self._materialize(material)
         if isinstance(material, Buffer):
-            placed = self._move(material)  # at once: whatever comes, its owner has it no more
-            if placed.view is None or await self._is_admitted(Bytes(placed.view, private=True), ticket):
-                return placed
+            staged = self._move(material)  # at once: whatever comes, its owner has it no more
+            if staged.view is None or await self._is_admitted(Bytes(staged.view, private=True), future):
+                return staged
             return None
-        if not await self._is_admitted(material, ticket):
+        if not await self._is_admitted(material, future):
             return None
-        if self._forecaster is not None and isinstance(material, Result):
+        if self._estimator is not None and isinstance(material, Result):
             in_place = self._find_in_place(material)
             if in_place is not None:
                 return in_place
@@ -168,31 +168,31 @@ class Submission:
         """The source itself; of an array-like object, its samples."""
         if not isinstance(material, ArrayObject):
             return material
-        errands = self._supervisor.errands
-        return await errands.run_in_thread(samples_of, material, limiter=errands.source_threads)
+        background = self._supervisor.background
+        return await background.run_in_thread(samples_of, material, limiter=background.source_threads)
 
-    async def _is_admitted(self, material: Bytes | File | Samples | Result, ticket: TaskFuture) -> bool:
+    async def _is_admitted(self, material: Bytes | File | Samples | Result, future: TaskFuture) -> bool:
         """Whether the task may be run, by what it is likely to take."""
-        if self._forecaster is None:
+        if self._estimator is None:
             return True
-        appraisal = await run_preflight(self._forecaster, material, self._supervisor.errands)
-        self._file_contents = appraisal.file_contents
-        spec = self._specify(estimate=appraisal.estimate, media_type=appraisal.media_type)
-        self._supervisor.apply(TaskEstimated(self._task_id, spec, appraisal.nbytes))
-        return not ticket.is_set
+        preflight = await run_preflight(self._estimator, material, self._supervisor.background)
+        self._file_contents = preflight.file_contents
+        spec = self._specify(estimate=preflight.estimate, media_type=preflight.media_type)
+        self._supervisor.apply(TaskEstimated(self._task_id, spec, preflight.nbytes))
+        return not future.is_set
 
     async def _stage(self, material: Bytes | File | Samples | Result) -> StagedSource:
         match material:
             case Bytes(data, private):
-                return await self._intake.stage(self._task_id, data, private=private)
+                return await self._stager.stage(self._task_id, data, private=private)
             case File(path):
                 whole, self._file_contents = self._file_contents, None
                 if whole is not None and not self._supervisor.core.broker.has_waiters:
-                    return await self._intake.stage(self._task_id, whole, private=True)
+                    return await self._stager.stage(self._task_id, whole, private=True)
                 del whole  # else a crowd that waits for room in the inbox would fill the server's own memory instead
-                return await self._intake.stage_file(self._task_id, path)
+                return await self._stager.stage_file(self._task_id, path)
             case Samples(data, shape, dtype, private):
-                return await self._intake.stage_raster(self._task_id, data, shape, dtype, private=private)
+                return await self._stager.stage_raster(self._task_id, data, shape, dtype, private=private)
             case Result():
                 return await self._copy_result(material)
 
@@ -221,11 +221,11 @@ class Submission:
         except ValueError:
             raise InvalidTask("this result's data was released; nothing is left to be a source") from None
         if result.path is not None:
-            return await self._intake.stage_file(self._task_id, str(result.path))
+            return await self._stager.stage_file(self._task_id, str(result.path))
         raster = result.raster
         if raster is None:
-            return await self._intake.stage(self._task_id, data, private=True)
-        return await self._intake.stage_raster(self._task_id, data, raster.shape, raster.dtype, private=True)
+            return await self._stager.stage(self._task_id, data, private=True)
+        return await self._stager.stage_raster(self._task_id, data, raster.shape, raster.dtype, private=True)
 
 
 async def _in_time(queue_timeout: float, bring_in: Callable[[], Awaitable[StagedSource | None]]) -> StagedSource | None:

@@ -33,27 +33,29 @@ class Components:
     def __init__(self, settings: CoreSettings) -> None:
         self.settings = settings
         self.phase = PoolPhase.OPEN
-        self.journal = EventLog()
+        self.event_log = EventLog()
         self.arena = Arena(settings.limit_bytes, settings.inbox_nbytes, settings.inbox_addresses_nbytes, settings.bounded_by)
-        self.crew = WorkerTable(settings.workers, self.journal)
+        self.worker_table = WorkerTable(settings.workers, self.event_log)
         self.queue = TaskQueue(settings.tenant_weights)
         self.budget = Budget(self.arena, settings.budget_bytes, settings.admission)
         self.abandoned = AbandonedWorkers(self.arena, self.budget)
         self.broker = MemoryBroker(self.arena, self.budget)
-        self.run_clock = RunClock(self.crew)
-        self.ledger = TaskTable(self.arena, self.broker, self.budget, self.queue, self.journal)
-        self.hiring = WorkerReconciler(self.crew, self.arena, settings)
+        self.run_clock = RunClock(self.worker_table)
+        self.task_table = TaskTable(self.arena, self.broker, self.budget, self.queue, self.event_log)
+        self.reconciler = WorkerReconciler(self.worker_table, self.arena, settings)
         self.failure_streaks = FailureStreaks()
-        self.warmth = PluginPreloader(self.crew)
+        self.preloader = PluginPreloader(self.worker_table)
         self.quarantine = Quarantine(settings.quarantine_after, settings.quarantine_s)
         self.source_hashing = SourceHashing(self.arena)
-        self.dispatcher = Dispatcher(self.crew, self.queue, self.broker, self.budget)
+        self.dispatcher = Dispatcher(self.worker_table, self.queue, self.broker, self.budget)
         self.dispatcher.preparing = lambda: self.preparing
-        self.admission = Admission(settings, self.ledger, self.quarantine, self.source_hashing, self.dispatcher)
-        self.completion = TaskCompletion(self.arena, self.ledger, self.quarantine)
-        self.crash_recovery = CrashRecovery(self.ledger, self.queue, self.completion, self.quarantine, self.source_hashing, self.journal)
+        self.admission = Admission(settings, self.task_table, self.quarantine, self.source_hashing, self.dispatcher)
+        self.completion = TaskCompletion(self.arena, self.task_table, self.quarantine)
+        self.crash_recovery = CrashRecovery(
+            self.task_table, self.queue, self.completion, self.quarantine, self.source_hashing, self.event_log
+        )
 
     @property
     def preparing(self) -> int:
         """Tasks whose source is still on its way, or being looked at."""
-        return len(self.ledger) - len(self.queue) - self.crew.running
+        return len(self.task_table) - len(self.queue) - self.worker_table.running

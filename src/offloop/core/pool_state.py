@@ -19,7 +19,7 @@ from ..wire.messages import Grant
 from .components import Components
 from .memory.budget import DEFAULT_WORKER_NBYTES
 from .model.blocks import Holder, Lease
-from .model.commands import AbandonWorker, Command, KillWorker, Send, RestageSource
+from .model.commands import AbandonWorker, Command, KillWorker, RestageSource, Send
 from .model.events import (
     BlocksReturned,
     CloseRequested,
@@ -56,7 +56,7 @@ class PoolState(Components):
         """When `TimePassed` is wanted, at the latest; infinity if there is nothing to wait for."""
         self._tasks = TaskEventHandlers(self)
         self._handlers: dict[type, Callable[[Any, float], list[Command]]] = {
-            PoolStarted: lambda _, now: self.hiring.reconcile(now),
+            PoolStarted: lambda _, now: self.reconciler.reconcile(now),
             DrainRequested: self._on_drain,
             CloseRequested: self._on_close,
             ResizeRequested: self._on_resize,
@@ -72,19 +72,24 @@ class PoolState(Components):
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take in one fact; return what is to be done about it, in order. `now` is in seconds and never goes back."""
-        self.journal.now = now
+        self.event_log.now = now
         commands = self._handlers[type(event)](event, now)
-        queue, supply = self.queue, self.broker
+        queue, broker = self.queue, self.broker
         if queue.waiting or queue.waiting_for_unused_worker:
             commands += self._schedule(now)
-        if self.has_memory_waiters or supply.input_requests or supply.output_requests or supply.growths:
+        if self.has_memory_waiters or broker.input_requests or broker.output_requests or broker.growths:
             commands += self._allocate_memory(now)
         if self.dispatcher.wanted_helpers:
             commands += self._scale_up_helpers(now)
         if self.dispatcher.spent_a_worker:
             self.dispatcher.spent_a_worker = False
-            commands += self.hiring.replace_spent(now)
-        self.wake_at = min(self.crew.next_timer, self.hiring.restart_policy.wake_at, self.hiring.next_scale_down_at, supply.wake_at)
+            commands += self.reconciler.replace_spent(now)
+        self.wake_at = min(
+            self.worker_table.next_timer,
+            self.reconciler.restart_policy.wake_at,
+            self.reconciler.next_scale_down_at,
+            broker.wake_at,
+        )
         if queue.waiting or queue.waiting_for_unused_worker:
             self.wake_at = min(self.wake_at, queue.next_deadline, self.dispatcher.wake_at)
         return commands
@@ -92,16 +97,18 @@ class PoolState(Components):
     @property
     def closed(self) -> bool:
         """The pool is closed: no process is left, none will come, and every task has its outcome."""
-        return self.phase is PoolPhase.CLOSING and not self.crew and not self.ledger
+        return self.phase is PoolPhase.CLOSING and not self.worker_table and not self.task_table
 
     @property
     def drained(self) -> bool:
         """Nothing new is taken, and nothing is held."""
-        return self.phase is not PoolPhase.OPEN and not self.ledger
+        return self.phase is not PoolPhase.OPEN and not self.task_table
 
     def can_run_in_place(self, outbox_id: int, task_id: int, nbytes: int) -> bool:
         """Whether that task could start this moment on that outbox's worker, with its source of so many bytes where it lies."""
-        return self.dispatcher.can_run_in_place(outbox_id, self.ledger.get(task_id) or TaskRecord(task_id, 0.0, nbytes=nbytes))
+        return self.dispatcher.can_run_in_place(
+            outbox_id, self.task_table.get(task_id) or TaskRecord(task_id, 0.0, nbytes=nbytes)
+        )
 
     # The pool's own life
 
@@ -112,36 +119,38 @@ class PoolState(Components):
 
     def _on_close(self, _: CloseRequested, now: float) -> list[Command]:
         self.phase = PoolPhase.CLOSING
-        self.interrupted |= bool(self.ledger)
+        self.interrupted |= bool(self.task_table)
         commands = self.broker.close()
         commands += self._schedule(now)  # now, and not one by one: there may be a hundred thousand
-        for task in self.ledger:
-            slot = self.crew.find_with_task(task)
+        for task in self.task_table:
+            slot = self.worker_table.find_with_task(task)
             if slot is None:
-                commands += self.ledger.settle(task, task.pending_error or PoolClosed("the pool was closed while the task waited"))
+                commands += self.task_table.settle(
+                    task, task.pending_error or PoolClosed("the pool was closed while the task waited")
+                )
             elif slot.state is WorkerState.BUSY:
                 commands += self._tasks.stop(slot, task, StopReason.CLOSING, WorkerEvent.CANCEL_REQUESTED, now)
-        return commands + self.hiring.scale_to_zero(now)
+        return commands + self.reconciler.scale_to_zero(now)
 
     def _on_resize(self, event: ResizeRequested, now: float) -> list[Command]:
-        return [] if self.phase is PoolPhase.CLOSING else self.hiring.resize(event.workers, now)
+        return [] if self.phase is PoolPhase.CLOSING else self.reconciler.resize(event.workers, now)
 
     def _on_time(self, _: TimePassed, now: float) -> list[Command]:
         commands: list[Command] = []
-        for slot in self.crew.due(now):
+        for slot in self.worker_table.due(now):
             commands += self._on_timer(slot, now)
-        self.hiring.scale_down_idle(now, large_everywhere=self.dispatcher.all_workers_have_large_tasks)
-        return commands + self.hiring.reconcile(now)
+        self.reconciler.scale_down_idle(now, large_everywhere=self.dispatcher.all_workers_have_large_tasks)
+        return commands + self.reconciler.reconcile(now)
 
     def _on_timer(self, slot: WorkerSlot, now: float) -> list[Command]:
         if slot.outbox_id is None:
             return []  # its pause is over, and `reconcile` starts it
         if slot.state is WorkerState.IDLE:
-            self.hiring.mark_expired(slot, now)
+            self.reconciler.mark_expired(slot, now)
             return []
         event = TIMER_EVENTS[slot.state]
         if event is WorkerEvent.ABANDONED:
-            self.crew.set_timer(slot, None)  # the host's answer follows in the same turn
+            self.worker_table.set_timer(slot, None)  # the host's answer follows in the same turn
             if slot.task is not None:
                 self.broker.cancel_output_request(slot.task)  # because nothing may be sent to the worker any more
             return [AbandonWorker(slot.index)]
@@ -150,11 +159,11 @@ class PoolState(Components):
             return self._tasks.stop(slot, slot.task, StopReason.DEADLINE, event, now)
         if event is WorkerEvent.START_EXPIRED:
             slot.kill_reason = f"it was not ready within {self.settings.start_timeout_s:g} s"
-        self.crew.apply(slot, event, now + self.settings.kill_timeout_s, cause=slot.kill_reason or "")
+        self.worker_table.apply(slot, event, now + self.settings.kill_timeout_s, cause=slot.kill_reason or "")
         return [KillWorker(slot.index)]
 
     def _on_pressure(self, event: PressureMeasured, now: float) -> list[Command]:
-        self.hiring.on_memory_pressure(event, now)
+        self.reconciler.on_memory_pressure(event, now)
         return []
 
     def _on_input_abandoned(self, event: InputCancelled, _now: float) -> list[Command]:
@@ -174,18 +183,18 @@ class PoolState(Components):
 
     def _allocate_memory(self, now: float) -> list[Command]:
         """Requests for memory get what there is; those that could wait for ever are refused."""
-        supply, running = self.broker, self.crew.running
-        if not supply.has_waiters:
-            self.has_memory_waiters, supply.wake_at = False, inf
+        broker, running = self.broker, self.worker_table.running
+        if not broker.has_waiters:
+            self.has_memory_waiters, broker.wake_at = False, inf
             return []
-        commands = supply.allocate_waiting(running, len(self.queue), now)
-        while supply.is_starved(running, now) and (made_way := self._release_a_source()):
-            commands += made_way + supply.allocate_waiting(running, len(self.queue), now)
-        commands += supply.refuse(running, len(self.queue), now)
+        commands = broker.allocate_waiting(running, len(self.queue), now)
+        while broker.is_starved(running, now) and (made_way := self._release_a_source()):
+            commands += made_way + broker.allocate_waiting(running, len(self.queue), now)
+        commands += broker.refuse(running, len(self.queue), now)
         self._resume_run_clocks(commands, now)
         if commands and self.queue:  # a task may get its result's memory out of its own charge, which leaves room for others
             commands += self._schedule(now)
-        self.has_memory_waiters = supply.has_waiters
+        self.has_memory_waiters = broker.has_waiters
         return commands
 
     def _release_a_source(self) -> list[Command]:
@@ -202,15 +211,17 @@ class PoolState(Components):
         """Tasks that get memory, or are refused it, have the rest of their `timeout` from now on."""
         for command in commands:
             if type(command) is Send and type(command.message) is Grant:
-                self.run_clock.resume(self.crew.slots[command.slot], now)
+                self.run_clock.resume(self.worker_table.slots[command.slot], now)
         return commands
 
     def _scale_up_helpers(self, now: float) -> list[Command]:
         """What was sent to workers is a reason for helpers, where there is room for what they have when they are idle."""
         helpers, self.dispatcher.wanted_helpers = self.dispatcher.wanted_helpers, 0
-        worker_bytes = max(DEFAULT_WORKER_NBYTES, *(slot.idle_bytes for slot in self.crew))  # with what its plugins keep
+        worker_bytes = max(
+            DEFAULT_WORKER_NBYTES, *(slot.idle_bytes for slot in self.worker_table)
+        )  # with what its plugins keep
         if self.dispatcher.all_workers_have_large_tasks and self.budget.room_bytes > worker_bytes:
-            return self.hiring.want_helpers(helpers, now)
+            return self.reconciler.want_helpers(helpers, now)
         return []
 
     def _schedule(self, now: float) -> list[Command]:
@@ -218,20 +229,20 @@ class PoolState(Components):
         queue, commands = self.queue, list[Command]()
         if self.phase is PoolPhase.CLOSING:
             for task in queue.pop_all():
-                commands += self.ledger.settle(task, PoolClosed("the pool was closed while the task waited"))
-        if self.hiring.abandoned_count is not None:
+                commands += self.task_table.settle(task, PoolClosed("the pool was closed while the task waited"))
+        if self.reconciler.abandoned_count is not None:
             for task in queue.pop_all():
-                commands += self.ledger.settle(task, self.hiring.abandoned_count)
+                commands += self.task_table.settle(task, self.reconciler.abandoned_count)
         if queue.next_deadline <= now:  # whatever woke us: nobody is sent to a worker past its time
             for task in queue.expired(now):
                 assert task.spec is not None
-                commands += self.ledger.settle(task, QueueTimeout(task.spec.queue_timeout_s or 0.0, "a worker"))
+                commands += self.task_table.settle(task, QueueTimeout(task.spec.queue_timeout_s or 0.0, "a worker"))
             if queue.next_deadline <= now:
                 return commands  # there are more of them, and the next event is now
         commands += self.dispatcher.dispatch_waiting(now)
-        if self.hiring.may_grow and queue and not self.crew.idle and self.dispatcher.any_waiting_fits:
-            commands += self.hiring.scale_up_for(len(queue), now)
+        if self.reconciler.may_grow and queue and not self.worker_table.idle and self.dispatcher.any_waiting_fits:
+            commands += self.reconciler.scale_up_for(len(queue), now)
         if queue.waiting_for_unused_worker:
-            self.hiring.make_room_for_unused_worker()
-            commands += self.hiring.reconcile(now)
+            self.reconciler.make_room_for_unused_worker()
+            commands += self.reconciler.reconcile(now)
         return commands

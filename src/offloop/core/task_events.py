@@ -15,10 +15,10 @@ from .model.events import (
     InputCompleted,
     InputRequested,
     SourceHashed,
+    StagingFailed,
     TaskCancelled,
     TaskEstimated,
     TaskStaged,
-    StagingFailed,
     TaskSubmitted,
 )
 from .model.pool_phase import PoolPhase
@@ -34,8 +34,8 @@ _OPEN = PoolPhase.OPEN  # looked up once, as in `crew`
 class TaskEventHandlers:
     """The handlers of these events."""
 
-    def __init__(self, parts: Components) -> None:
-        self._components = parts
+    def __init__(self, components: Components) -> None:
+        self._components = components
         self.handlers: dict[type, Callable[[Any, float], list[Command]]] = {
             TaskSubmitted: self._on_submitted,
             TaskEstimated: self._on_estimated,
@@ -50,29 +50,31 @@ class TaskEventHandlers:
 
     def stop(self, slot: WorkerSlot, task: TaskRecord, stop: StopReason, event: WorkerEvent, now: float) -> list[Command]:
         """Tell the worker that has the task to stop; its grace runs."""
-        parts = self._components
+        components = self._components
         task.stop = stop
-        parts.broker.cancel_output_request(task)
-        parts.run_clock.end_wait(task, now)
-        parts.crew.apply(slot, event, now + parts.settings.grace_s, cause=f"its task is to stop: {stop.value}")
+        components.broker.cancel_output_request(task)
+        components.run_clock.end_wait(task, now)
+        components.worker_table.apply(
+            slot, event, now + components.settings.grace_s, cause=f"its task is to stop: {stop.value}"
+        )
         return [Send(slot.index, Cancel(task.task_id))]
 
     def _on_submitted(self, event: TaskSubmitted, now: float) -> list[Command]:
-        parts = self._components
-        task = parts.ledger.add(event.task_id, now)
-        if parts.phase is not _OPEN:
-            return parts.ledger.settle(task, PoolClosed(f"the pool is {parts.phase.value}"))
-        full = parts.admission.submitted(task, event.nbytes)
+        components = self._components
+        task = components.task_table.add(event.task_id, now)
+        if components.phase is not _OPEN:
+            return components.task_table.settle(task, PoolClosed(f"the pool is {components.phase.value}"))
+        full = components.admission.submitted(task, event.nbytes)
         if full is not None:
-            return parts.ledger.settle(task, full)
+            return components.task_table.settle(task, full)
         return [] if event.spec is None else self._enqueue(task, event.spec, now)
 
     def _on_estimated(self, event: TaskEstimated, now: float) -> list[Command]:
-        task = self._components.ledger.get(event.task_id)
+        task = self._components.task_table.get(event.task_id)
         return [] if task is None else self._components.admission.estimated(task, event.spec, event.nbytes, now)
 
     def _on_input_requested(self, event: InputRequested, now: float) -> list[Command]:
-        task = None if event.task_id is None else self._components.ledger.get(event.task_id)
+        task = None if event.task_id is None else self._components.task_table.get(event.task_id)
         return self._components.broker.request_input(
             event.input_id, event.nbytes, task, addresses_bytes=event.addresses_bytes, now=now
         )
@@ -85,7 +87,7 @@ class TaskEventHandlers:
         return []
 
     def _on_staged(self, event: TaskStaged, now: float) -> list[Command]:
-        task = self._components.ledger.get(event.task_id)
+        task = self._components.task_table.get(event.task_id)
         if task is None:
             return []  # it has its outcome already: the pool was closed meanwhile
         return self._enqueue(task, event.spec, now)
@@ -101,30 +103,30 @@ class TaskEventHandlers:
         return self._components.admission.enter(task, now)
 
     def _on_staging_failed(self, event: StagingFailed, _now: float) -> list[Command]:
-        task = self._components.ledger.get(event.task_id)
-        return [] if task is None else self._components.ledger.settle(task, event.error)
+        task = self._components.task_table.get(event.task_id)
+        return [] if task is None else self._components.task_table.settle(task, event.error)
 
     def _on_hashed(self, event: SourceHashed, now: float) -> list[Command]:
-        parts = self._components
-        struck = parts.source_hashing.end(event.task_id)
+        components = self._components
+        struck = components.source_hashing.end(event.task_id)
         if struck is not None and event.digest is not None:
-            parts.quarantine.strike(struck, event.digest, now)
-        task = parts.ledger.get(event.task_id)
+            components.quarantine.strike(struck, event.digest, now)
+        task = components.task_table.get(event.task_id)
         if task is None:
             return []  # its caller left, or the pool was closed
         if task.pending_error is None:
-            return parts.admission.source_hashed(task, event.digest, now)
-        return parts.crash_recovery.source_hashed(task, event.digest)
+            return components.admission.source_hashed(task, event.digest, now)
+        return components.crash_recovery.source_hashed(task, event.digest)
 
     def _on_cancelled(self, event: TaskCancelled, now: float) -> list[Command]:
-        parts = self._components
-        task = parts.ledger.get(event.task_id)
+        components = self._components
+        task = components.task_table.get(event.task_id)
         if task is None:
             return []
-        slot = parts.crew.find_with_task(task)
+        slot = components.worker_table.find_with_task(task)
         if slot is None:
-            parts.queue.remove(task.task_id)
-            return parts.ledger.settle(task, None)
+            components.queue.remove(task.task_id)
+            return components.task_table.settle(task, None)
         if slot.state is WorkerState.BUSY:
             return self.stop(slot, task, StopReason.CALLER, WorkerEvent.CANCEL_REQUESTED, now)
         if task.stop is None or task.stop is StopReason.DEADLINE:

@@ -15,15 +15,15 @@ from .model.events import (
     OutputOpened,
     WorkerAbandoned,
     WorkerDisconnected,
-    WorkerViolatedProtocol,
     WorkerExited,
     WorkerReported,
     WorkerSpawned,
+    WorkerViolatedProtocol,
 )
 from .model.settings import FIRST_GRANT_NBYTES
 from .model.worker_slot import WorkerSlot
 from .model.worker_state import WorkerEvent, WorkerState
-from .tasks.answer_checks import InvalidHandle, validate_file_request, validate_request, validate_output
+from .tasks.answer_checks import InvalidHandle, validate_file_request, validate_output, validate_request
 from .tasks.crash_recovery import was_begun
 from .tasks.crash_report import build_crash_report
 
@@ -36,8 +36,8 @@ _LEAVING = (WorkerState.RETIRING, WorkerState.TERMINATING)
 class WorkerEventHandlers:
     """The handlers of these events."""
 
-    def __init__(self, parts: Components) -> None:
-        self._components = parts
+    def __init__(self, components: Components) -> None:
+        self._components = components
         self.handlers: dict[type, Callable[[Any, float], list[Command]]] = {
             WorkerSpawned: self._on_spawned,
             WorkerReported: self._on_reported,
@@ -57,46 +57,48 @@ class WorkerEventHandlers:
         }
 
     def _on_spawned(self, event: WorkerSpawned, _now: float) -> list[Command]:
-        slot = self._components.crew[event.slot]
+        slot = self._components.worker_table[event.slot]
         slot.pid = event.pid
         self._components.budget.set_worker_memory(slot, DEFAULT_WORKER_NBYTES)
         return []
 
     def _on_reported(self, event: WorkerReported, now: float) -> list[Command]:
         message = event.message
-        return self._on_message[type(message)](self._components.crew.slots[event.slot], message, now)
+        return self._on_message[type(message)](self._components.worker_table.slots[event.slot], message, now)
 
     def _on_ready(self, slot: WorkerSlot, _: Ready, now: float) -> list[Command]:
-        parts = self._components
+        components = self._components
         if not slot.state_machine.can(WorkerEvent.READY):
             return self._terminate(slot, "it said Ready twice", now)
         if slot.state in _LEAVING:
-            parts.crew.apply(slot, WorkerEvent.READY, slot.timer)
+            components.worker_table.apply(slot, WorkerEvent.READY, slot.timer)
             return []
-        parts.crew.apply(slot, WorkerEvent.READY)
+        components.worker_table.apply(slot, WorkerEvent.READY)
         assert slot.outbox_id is not None
-        commands = parts.hiring.on_worker_ready(slot, now) + parts.broker.prefetch(slot.outbox_id, FIRST_GRANT_NBYTES)
-        return commands if parts.queue else commands + parts.warmth.on_worker_ready(slot)
+        commands = components.reconciler.on_worker_ready(slot, now) + components.broker.prefetch(
+            slot.outbox_id, FIRST_GRANT_NBYTES
+        )
+        return commands if components.queue else commands + components.preloader.on_worker_ready(slot)
 
     def _on_answer(self, slot: WorkerSlot, answer: Done | Failed, now: float) -> list[Command]:
-        parts, task = self._components, slot.task
+        components, task = self._components, slot.task
         if task is None or task.task_id != answer.task_id or not slot.state_machine.can(_SETTLED):
             return self._terminate(slot, f"it answered for task {answer.task_id}, which it does not have", now)
         try:
             block = validate_output(slot, task, answer)
         except InvalidHandle as forged:
             return self._terminate(slot, str(forged), now)
-        parts.crew.apply(slot, _SETTLED, slot.expires_at)
+        components.worker_table.apply(slot, _SETTLED, slot.expires_at)
         slot.task = None
-        commands = parts.completion.settle(slot, task, answer, block)
-        parts.dispatcher.task_ended(task, answer, now, first=slot.tasks == 1)
-        parts.budget.set_worker_memory(slot, answer.private_bytes)
+        commands = components.completion.settle(slot, task, answer, block)
+        components.dispatcher.task_ended(task, answer, now, first=slot.tasks == 1)
+        components.budget.set_worker_memory(slot, answer.private_bytes)
         if isinstance(answer, Done):
-            commands += parts.warmth.on_task_succeeded(task)
-        if (reason := parts.failure_streaks.on_task_answered(slot, answer)) is not None:
-            parts.hiring.stop_using(slot, reason)
-        if parts.hiring.on_task_answered(slot, answer.private_bytes, now):
-            commands += parts.hiring.reconcile(now)
+            commands += components.preloader.on_task_succeeded(task)
+        if (reason := components.failure_streaks.on_task_answered(slot, answer)) is not None:
+            components.reconciler.stop_using(slot, reason)
+        if components.reconciler.on_task_answered(slot, answer.private_bytes, now):
+            commands += components.reconciler.reconcile(now)
         return commands
 
     def _on_need(self, slot: WorkerSlot, need: Need, now: float) -> list[Command]:
@@ -122,7 +124,7 @@ class WorkerEventHandlers:
         return [OpenOutput(slot.index, task.task_id, task.dispatches)]
 
     def _on_output_opened(self, event: OutputOpened, _now: float) -> list[Command]:
-        slot = self._components.crew[event.slot]
+        slot = self._components.worker_table[event.slot]
         task = slot.task
         if task is None or task.task_id != event.task_id or slot.state is not WorkerState.BUSY:
             return []  # the task has ended, or is being stopped
@@ -137,7 +139,7 @@ class WorkerEventHandlers:
         if slot.state is WorkerState.FAILED or slot.state in _LEAVING:
             return []  # it is being killed or leaving already, and what it says is of no account
         slot.kill_reason = f"it broke the protocol: {reason}"
-        self._components.crew.apply(slot, WorkerEvent.PROTOCOL_VIOLATED, self._arm_kill_timer(now), cause=reason)
+        self._components.worker_table.apply(slot, WorkerEvent.PROTOCOL_VIOLATED, self._arm_kill_timer(now), cause=reason)
         return [KillWorker(slot.index)]
 
     def _arm_kill_timer(self, now: float) -> float:
@@ -145,26 +147,26 @@ class WorkerEventHandlers:
         return now + self._components.settings.kill_timeout_s
 
     def _on_protocol_violated(self, event: WorkerViolatedProtocol, now: float) -> list[Command]:
-        return self._terminate(self._components.crew[event.slot], event.reason, now)
+        return self._terminate(self._components.worker_table[event.slot], event.reason, now)
 
     def _on_disconnected(self, event: WorkerDisconnected, now: float) -> list[Command]:
-        slot = self._components.crew[event.slot]
+        slot = self._components.worker_table[event.slot]
         if slot.state_machine.can(WorkerEvent.DISCONNECTED):
             timer = slot.timer if slot.state in _LEAVING else self._arm_kill_timer(now)
-            self._components.crew.apply(slot, WorkerEvent.DISCONNECTED, timer, cause="its channel is at its end")
+            self._components.worker_table.apply(slot, WorkerEvent.DISCONNECTED, timer, cause="its channel is at its end")
         if slot.state is WorkerState.FAILED:
             return [KillWorker(slot.index)]  # it closed its channel: alive or not, it is of no use
         return []
 
     def _on_exited(self, event: WorkerExited, now: float) -> list[Command]:
-        slot = self._components.crew[event.slot]
+        slot = self._components.worker_table[event.slot]
         if not slot.state_machine.can(WorkerEvent.EXITED):
-            self._components.crew.apply(slot, WorkerEvent.DISCONNECTED)
+            self._components.worker_table.apply(slot, WorkerEvent.DISCONNECTED)
         return self._on_end(slot, event, WorkerEvent.EXITED, now)
 
     def _on_abandoned(self, event: WorkerAbandoned, now: float) -> list[Command]:
         """The process may go on: what it may write to is held, and counted, until it is dead."""
-        slot = self._components.crew[event.slot]
+        slot = self._components.worker_table[event.slot]
         reason = f"it could not be killed within {self._components.settings.kill_timeout_s:g} s"
         if slot.kill_reason is not None:
             reason = slot.kill_reason = f"{slot.kill_reason}; {reason}"
@@ -173,43 +175,43 @@ class WorkerEventHandlers:
         return self._on_end(slot, end, WorkerEvent.ABANDONED, now)
 
     def _on_abandoned_exited(self, event: AbandonedWorkerExited, now: float) -> list[Command]:
-        parts = self._components
-        drop = parts.abandoned.remove(event.outbox_id)
-        parts.hiring.note_abandoned(len(parts.abandoned), None)
-        return [drop, *parts.hiring.reconcile(now)]
+        components = self._components
+        drop = components.abandoned.remove(event.outbox_id)
+        components.reconciler.note_abandoned(len(components.abandoned), None)
+        return [drop, *components.reconciler.reconcile(now)]
 
     def _on_end(self, slot: WorkerSlot, event: WorkerExited, how: WorkerEvent, now: float) -> list[Command]:
         """A slot's process is dead, or given up."""
-        parts = self._components
+        components = self._components
         report = build_crash_report(slot, event, now)
         never_ready = slot.ready_since is None
         task, outbox_id = slot.task, slot.outbox_id
         assert outbox_id is not None
         begun = task is not None and was_begun(task, event)
         crashed = report.reason is not None or task is None or task.stop is None
-        parts.budget.set_worker_memory(slot, 0)
+        components.budget.set_worker_memory(slot, 0)
         commands: list[Command] = []
         if task is not None:
             slot.task = None
-            parts.dispatcher.task_ended(task, None, now)
-            commands += parts.crash_recovery.recover(slot, task, event, report)
-        parts.completion.release_preallocated(slot)
-        parts.broker.forget_outbox(outbox_id)
+            components.dispatcher.task_ended(task, None, now)
+            commands += components.crash_recovery.recover(slot, task, event, report)
+        components.completion.release_preallocated(slot)
+        components.broker.forget_outbox(outbox_id)
         if how is WorkerEvent.EXITED:
-            commands.append(DropOutbox(outbox_id, parts.arena.drop_segment(outbox_id)))
+            commands.append(DropOutbox(outbox_id, components.arena.drop_segment(outbox_id)))
         else:
-            parts.hiring.note_abandoned(len(parts.abandoned), report)
+            components.reconciler.note_abandoned(len(components.abandoned), report)
         accepted = begun or slot.tasks > (task is not None)
-        commands += parts.hiring.replace(slot, now, report, how, crashed=crashed, accepted=accepted)
+        commands += components.reconciler.replace(slot, now, report, how, crashed=crashed, accepted=accepted)
         return commands + self._fail_unservable_tasks(never_ready=never_ready)
 
     def _fail_unservable_tasks(self, *, never_ready: bool) -> list[Command]:
         """No worker will come for those who wait, or none that is fresh: they are told."""
-        parts, commands = self._components, list[Command]()
-        if parts.hiring.unavailable_error is not None:
-            for waiting in parts.queue.pop_all():
-                commands += parts.ledger.settle(waiting, copy(parts.hiring.unavailable_error))
-        elif never_ready and parts.hiring.start_error is not None:
-            for waiting in parts.queue.pop_all_for_unused_worker():
-                commands += parts.ledger.settle(waiting, copy(parts.hiring.start_error))
+        components, commands = self._components, list[Command]()
+        if components.reconciler.unavailable_error is not None:
+            for waiting in components.queue.pop_all():
+                commands += components.task_table.settle(waiting, copy(components.reconciler.unavailable_error))
+        elif never_ready and components.reconciler.start_error is not None:
+            for waiting in components.queue.pop_all_for_unused_worker():
+                commands += components.task_table.settle(waiting, copy(components.reconciler.start_error))
         return commands

@@ -27,7 +27,7 @@ class Plan(NamedTuple):
     """What a pipeline means to a pool."""
 
     stages: list[Stage]  # shared by all its tasks: nobody changes it
-    forecaster: Estimator | None  # None: none of its plugins ever estimates
+    estimator: Estimator | None  # None: none of its plugins ever estimates
 
 
 class Planner:

@@ -28,7 +28,7 @@ class PoolConditions:
         self.closed = OneShotEvent(loop)
         self._loop = loop
         self._core = core
-        self._standing = standing
+        self._gate = standing
         self._drained = OneShotEvent(loop)
         self.resized: OneShotEvent | None = None  # somebody waits for it
 
@@ -42,7 +42,9 @@ class PoolConditions:
                 self._drained.set()
             if core.closed:
                 self.closed.set()
-        if self.resized is not None and (core.hiring.converged or core.hiring.unavailable_error or core.phase is PoolPhase.CLOSING):
+        if self.resized is not None and (
+            core.reconciler.converged or core.reconciler.unavailable_error or core.phase is PoolPhase.CLOSING
+        ):
             self.resized.set()
             self.resized = None
 
@@ -63,7 +65,7 @@ class PoolConditions:
         in_time = self._core.drained and not self._core.interrupted
         apply(CloseRequested())
         await self.closed.wait_uncancellable()
-        self._standing.raise_if_failed()
+        self._gate.raise_if_failed()
         return in_time
 
     async def resize(self, apply: Applying, workers: int) -> None:
@@ -76,8 +78,8 @@ class PoolConditions:
         resized = self.resized = self.resized or OneShotEvent(self._loop)
         apply(ResizeRequested(workers))
         await resized.wait()
-        self._standing.raise_if_failed()
+        self._gate.raise_if_failed()
         if self._core.phase is PoolPhase.CLOSING:
             raise PoolClosed("the pool was closed while it was resized")
-        if self._core.hiring.unavailable_error is not None:
-            raise copy(self._core.hiring.unavailable_error)  # the core keeps it, and must not keep its traceback
+        if self._core.reconciler.unavailable_error is not None:
+            raise copy(self._core.reconciler.unavailable_error)  # the core keeps it, and must not keep its traceback

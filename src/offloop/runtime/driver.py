@@ -27,7 +27,11 @@ from .telemetry.event_stream import EventStream
 
 __all__ = ["CoreDriver"]
 
-_FREE, _TAKEN, _OPEN = GateState.IDLE, GateState.PROCESSING, PoolPhase.OPEN  # looked up once: that takes its time on Python 3.11
+_FREE, _TAKEN, _OPEN = (
+    GateState.IDLE,
+    GateState.PROCESSING,
+    PoolPhase.OPEN,
+)  # looked up once: that takes its time on Python 3.11
 
 
 class CoreDriver:
@@ -37,10 +41,10 @@ class CoreDriver:
         self,
         core: PoolState,
         standing: DecisionGate,
-        pager: PageManager,
-        exports: ViewTracker,
-        chronicle: EventStream,
-        milestones: PoolConditions,
+        page_manager: PageManager,
+        views: ViewTracker,
+        event_stream: EventStream,
+        conditions: PoolConditions,
         loop: asyncio.AbstractEventLoop | None,
         *,
         carry_out: dict[type, Callable[[Any], None]],
@@ -50,11 +54,11 @@ class CoreDriver:
         self.timer_deadline = inf  # when the timer will wake by itself...
         self.timer_changed = OneShotEvent(loop)  # ...unless it is set before
         self._core = core
-        self._standing = standing
-        self._pager = pager
-        self._exports = exports
-        self._chronicle = chronicle
-        self._milestones = milestones
+        self._gate = standing
+        self._page_manager = page_manager
+        self._views = views
+        self._event_stream = event_stream
+        self._conditions = conditions
         self._carry_out = carry_out  # by the type of the command
         self._abandon_input = abandon_input
         self._fail = fail
@@ -63,7 +67,7 @@ class CoreDriver:
 
     def apply(self, event: Event) -> None:
         """Tell the core, and do what it says, and so on until nothing follows. After a defect of ours nothing does."""
-        standing = self._standing
+        standing = self._gate
         if standing.state is not _FREE:
             self._events.append(event)
             return
@@ -83,14 +87,14 @@ class CoreDriver:
 
     def apply_page_results(self) -> None:
         """Tell the core what became of the moves of pages."""
-        results = self._pager.results
+        results = self._page_manager.results
         while results:
             self.apply(results.popleft())
 
     def _process(self, event: Event) -> None:
         core, events, carry_out = self._core, self._events, self._carry_out
-        pager, exports, milestones = self._pager, self._exports, self._milestones
-        if exports.released or events:
+        page_manager, views, conditions = self._page_manager, self._views, self._conditions
+        if views.released or events:
             events.append(event)
             if (news := self._find_returns()) is not None:
                 events.appendleft(news)
@@ -99,13 +103,13 @@ class CoreDriver:
         while True:
             for command in core.handle(event, now):
                 carry_out[type(command)](command)
-            if core.journal.entries or pager.waiting or pager.results:
+            if core.event_log.entries or page_manager.waiting or page_manager.results:
                 self._flush_side_effects()
             if not events and (
-                core.has_memory_waiters is not exports.notifying
+                core.has_memory_waiters is not views.notifying
                 or core.wake_at < self.timer_deadline
                 or core.phase is not _OPEN
-                or milestones.resized is not None
+                or conditions.resized is not None
             ):
                 self._notify_waiters()
             if not events:
@@ -114,32 +118,32 @@ class CoreDriver:
 
     def _notify_waiters(self) -> None:
         """Nothing follows any more: who waits for something else than an event is told."""
-        core, exports = self._core, self._exports
-        if core.has_memory_waiters is not exports.notifying:
-            exports.notify_on_release(wanted=core.has_memory_waiters)
+        core, views = self._core, self._views
+        if core.has_memory_waiters is not views.notifying:
+            views.notify_on_release(wanted=core.has_memory_waiters)
         if core.wake_at < self.timer_deadline:
             self.timer_deadline = core.wake_at
             self.timer_changed.set()
-        if core.phase is not _OPEN or self._milestones.resized is not None:
-            self._milestones.notify()
+        if core.phase is not _OPEN or self._conditions.resized is not None:
+            self._conditions.notify()
             if core.closed:
-                self._chronicle.close()
+                self._event_stream.close()
 
     def _flush_side_effects(self) -> None:
         """What an event and its commands have brought about beside them: entries for the log, moves of pages."""
-        pager = self._pager
-        if entries := self._core.journal.drain():
-            self._chronicle.publish(entries)  # a handler of the log may cause events itself
-        if pager.waiting:
-            pager.kick()
-        while pager.results:
-            self._events.append(pager.results.popleft())
+        page_manager = self._page_manager
+        if entries := self._core.event_log.drain():
+            self._event_stream.publish(entries)  # a handler of the log may cause events itself
+        if page_manager.waiting:
+            page_manager.kick()
+        while page_manager.results:
+            self._events.append(page_manager.results.popleft())
 
     def _find_returns(self) -> BlocksReturned | None:
         returned: list[int] = []
-        while self._exports.released:  # a forgotten buffer that has a block returns it, which is news again
-            generations, forgotten = self._exports.collect()
+        while self._views.released:  # a forgotten buffer that has a block returns it, which is news again
+            generations, forgotten = self._views.collect()
             returned += generations
-            for ticket in forgotten:
-                self._abandon_input(ticket)
+            for future in forgotten:
+                self._abandon_input(future)
         return BlocksReturned(tuple(returned)) if returned else None

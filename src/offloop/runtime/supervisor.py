@@ -22,17 +22,17 @@ from ..core.model.commands import (
     AnnounceOpening,
     ConfirmGrowth,
     DropOutbox,
-    ReservePages,
-    ReleasePages,
     HashSource,
     KillWorker,
     OpenOutput,
     ProvideInput,
     RefuseInput,
+    ReleasePages,
+    ReservePages,
+    RestageSource,
     Send,
     SendFile,
     SettleTask,
-    RestageSource,
     StartWorker,
 )
 from ..core.model.events import (
@@ -85,15 +85,15 @@ class Supervisor:
         self.core = PoolState(core_settings)
         self.settings = settings
         self.segments: dict[int, Segment] = {}
-        self.exports = ViewTracker()
+        self.views = ViewTracker()
         self.gate = DecisionGate()
         self.conditions = PoolConditions(self.core, self.gate, loop)
         self._lifecycle = Lifecycle(self)
         self.close = self._lifecycle.close
         self.abort = self._lifecycle.abort
-        self.errands = BackgroundTasks(loop, self._lifecycle)
-        self.chronicle = EventStream(self.core.journal, loop)
-        self._pager = PageManager(self.segments, self.errands, lambda: self._turns.apply_page_results())  # noqa: PLW0108 (made below)
+        self.background = BackgroundTasks(loop, self._lifecycle)
+        self.event_stream = EventStream(self.core.event_log, loop)
+        self._page_manager = PageManager(self.segments, self.background, lambda: self._driver.apply_page_results())  # noqa: PLW0108 (made below)
         self._workers: dict[int, WorkerConnection] = {}
         self._abandoned: list[WorkerConnection] = []  # killed and not dead; perhaps dead by now
         self._inputs: dict[int, BlockFuture] = {}
@@ -105,36 +105,36 @@ class Supervisor:
             Send: self._send,
             KillWorker: self._kill_worker,
             AbandonWorker: self._abandon_worker,
-            DropOutbox: self._pager.enqueue,
-            ReservePages: self._pager.enqueue,
-            ReleasePages: self._pager.enqueue,
+            DropOutbox: self._page_manager.enqueue,
+            ReservePages: self._page_manager.enqueue,
+            ReleasePages: self._page_manager.enqueue,
             HashSource: self._hash_source,
             ProvideInput: self._provide_input,
             ConfirmGrowth: self._confirm_growth,
             RefuseInput: self._refuse_input,
             AnnounceOpening: self._announce_opening,
         }
-        self._turns = CoreDriver(
+        self._driver = CoreDriver(
             self.core,
             self.gate,
-            self._pager,
-            self.exports,
-            self.chronicle,
+            self._page_manager,
+            self.views,
+            self.event_stream,
             self.conditions,
             loop,
             carry_out=carry_out,
             abandon_input=self.abandon_input,
             fail=self.fail,
         )
-        self.apply = self._turns.apply
+        self.apply = self._driver.apply
         self._watch_memory = partial(watch_memory, self.core, self.apply, settings.memory_pressure)
-        self.collect_returns = self._turns.collect_returns
-        self._desk = PendingTasks(self.apply, self._result_view, loop)
-        carry_out[SettleTask] = self._desk.settle
-        self.outputs = OutputDelivery(self.errands, self._workers, self.apply)
+        self.collect_returns = self._driver.collect_returns
+        self._pending_tasks = PendingTasks(self.apply, self._result_view, loop)
+        carry_out[SettleTask] = self._pending_tasks.settle
+        self.outputs = OutputDelivery(self.background, self._workers, self.apply)
         carry_out |= {OpenOutput: self.outputs.open, SendFile: self.outputs.send}
-        carry_out[RestageSource] = self._desk.stage_again
-        self.submit = self._desk.submit
+        carry_out[RestageSource] = self._pending_tasks.stage_again
+        self.submit = self._pending_tasks.submit
         fork_safety.register(self)
 
     async def open(self) -> None:
@@ -145,8 +145,8 @@ class Supervisor:
             PoolClosed: the pool was closed meanwhile.
             InternalError: a defect of ours.
         """
-        for errand in (self._run_timer, self._watch_returns, self._watch_memory, self.errands.loop_budget.refill):
-            self.errands.run(errand, until_closed=True)
+        for errand in (self._run_timer, self._watch_returns, self._watch_memory, self.background.loop_budget.refill):
+            self.background.run(errand, until_closed=True)
         try:
             await self._open()
         except BaseException:
@@ -186,76 +186,76 @@ class Supervisor:
         """A number for `submit`, never used twice."""
         return next(self._numbers)
 
-    async def withdraw(self, task_id: int, ticket: TaskFuture) -> None:
+    async def withdraw(self, task_id: int, future: TaskFuture) -> None:
         """Leave an unsettled task: when this returns it has its outcome, and its memory is back. Not cancellable."""
         self.apply(TaskCancelled(task_id))
-        await ticket.wait_uncancellable()
+        await future.wait_uncancellable()
 
     def request_input(self, nbytes: int, task_id: int | None = None, addresses_bytes: int = 0) -> BlockFuture:
         """Ask for memory of the inbox, for the source of that task or for a caller; it may grow to `addresses_bytes`."""
         self.gate.raise_if_failed()
-        ticket = self._new_input_ticket(nbytes)
-        self.apply(InputRequested(ticket.input_id, ticket.nbytes, task_id, addresses_bytes))
-        return ticket
+        future = self._new_input_ticket(nbytes)
+        self.apply(InputRequested(future.input_id, future.nbytes, task_id, addresses_bytes))
+        return future
 
     def request_growth(self, block: Block, nbytes: int, wanted_nbytes: int) -> BlockFuture:
         """Ask for more memory in the addresses of a block; the ticket is set once it is there, and has no block of its own."""
         self.gate.raise_if_failed()
-        ticket = self._new_input_ticket(nbytes)
-        self.apply(GrowthRequested(ticket.input_id, block.generation, nbytes, wanted_nbytes))
-        return ticket
+        future = self._new_input_ticket(nbytes)
+        self.apply(GrowthRequested(future.input_id, block.generation, nbytes, wanted_nbytes))
+        return future
 
     def complete_input(self, block: Block, nbytes: int) -> None:
         """A block needs no more than so many bytes."""
         self.apply(InputCompleted(block.generation, nbytes))
 
     def _new_input_ticket(self, nbytes: int) -> BlockFuture:
-        ticket = BlockFuture(next(self._numbers), nbytes, self.affinity.loop)
-        self._inputs[ticket.input_id] = ticket
-        return ticket
+        future = BlockFuture(next(self._numbers), nbytes, self.affinity.loop)
+        self._inputs[future.input_id] = future
+        return future
 
-    def reserve_now(self, ticket: BlockFuture) -> None:
+    def reserve_now(self, future: BlockFuture) -> None:
         """Wait on this thread for the pages of a requested block. Without room the request stays as it is.
 
         Raises:
             MemoryLimitExceeded: there is no room at this moment, or never.
             PoolMisused: it has not come yet, and this is another thread or loop than the pool's; or another process.
         """
-        if not ticket.is_set or self.affinity.forked:
+        if not future.is_set or self.affinity.forked:
             self.affinity.check()
-        if not ticket.is_set:
-            self._pager.work()
-            self._turns.apply_page_results()
-        if not ticket.is_set:
+        if not future.is_set:
+            self._page_manager.work()
+            self._driver.apply_page_results()
+        if not future.is_set:
             used = self.core.arena.used_bytes
             raise MemoryLimitExceeded(
-                ticket.nbytes, max(self.core.settings.inbox_nbytes - used, 0), limited_by="what is free now"
+                future.nbytes, max(self.core.settings.inbox_nbytes - used, 0), limited_by="what is free now"
             )
-        ticket.check()
+        future.check()
 
-    def abandon_input(self, ticket: BlockFuture) -> None:
+    def abandon_input(self, future: BlockFuture) -> None:
         """Give up a request, or the block that came of it."""
-        if self._inputs.pop(ticket.input_id, None) is None:
-            if ticket.block is not None:
-                self.exports.return_block(ticket.block.generation)
+        if self._inputs.pop(future.input_id, None) is None:
+            if future.block is not None:
+                self.views.return_block(future.block.generation)
         else:
-            self.apply(InputCancelled(ticket.input_id))
+            self.apply(InputCancelled(future.input_id))
 
     def forked(self) -> None:
         """In a forked child: the pool is the parent's. Nothing is decided here any more, and who waits here is told so."""
         self.affinity.forked = True
         self.gate.state = GateState.STOPPED
-        self.exports.forked()
+        self.views.forked()
         if self.affinity.in_thread:  # else their loop is not here
-            self._desk.fail_all(self.affinity.error())
-            for ticket in self._inputs.values():
-                ticket.set_exception(self.affinity.error())
+            self._pending_tasks.fail_all(self.affinity.error())
+            for future in self._inputs.values():
+                future.set_exception(self.affinity.error())
 
     # The loop's own tasks
 
     async def _open(self) -> None:
         try:
-            await self.errands.run_in_thread(self._make_inbox, limiter=self.errands.own_threads)
+            await self.background.run_in_thread(self._make_inbox, limiter=self.background.own_threads)
         except OSError as error:
             reason = f"its shared memory could not be made: {describe_spawn_error(error)}"
             raise WorkerDied(None, reason=reason) from error
@@ -267,7 +267,7 @@ class Supervisor:
             raise PoolClosed("the pool was closed while it was opening")
 
     async def _run_timer(self) -> None:
-        turns = self._turns
+        turns = self._driver
         while self.gate.state is not GateState.STOPPED:  # else nothing is decided, and it is always time
             turns.timer_changed = OneShotEvent(self.affinity.loop)
             turns.timer_deadline = self.core.wake_at
@@ -278,11 +278,11 @@ class Supervisor:
 
     async def _watch_returns(self) -> None:
         def hear() -> bool:
-            self.exports.drain_wake()
+            self.views.drain_wake()
             self.collect_returns()
             return True
 
-        await when_readable(self.affinity.loop, self.exports.wake_fd, hear)
+        await when_readable(self.affinity.loop, self.views.wake_fd, hear)
 
     def _make_inbox(self) -> None:
         self.segments[INBOX_ID] = Segment(
@@ -298,8 +298,8 @@ class Supervisor:
             worker.close()
         while self.segments:
             self.segments.popitem()[1].close()
-        self.exports.close()
-        self.chronicle.close()
+        self.views.close()
+        self.event_stream.close()
         with suppress(KeyError):  # it was dropped before
             self.core.arena.drop_segment(INBOX_ID)
 
@@ -314,17 +314,17 @@ class Supervisor:
     def fail_all(self, error: OffloopError) -> None:
         """Decide nothing any more, and give every caller that still waits this error."""
         self.gate.state = GateState.STOPPED
-        self._desk.fail_all(error)
-        for ticket in self._inputs.values():
-            if not ticket.is_set:
-                ticket.set_exception(error)
+        self._pending_tasks.fail_all(error)
+        for future in self._inputs.values():
+            if not future.is_set:
+                future.set_exception(error)
         self.conditions.release_all()
 
     # Commands
 
     def _start_worker(self, command: StartWorker) -> None:
-        worker = self._workers[command.slot] = WorkerConnection(command, self, self.errands.own_threads, self.affinity.loop)
-        self.errands.run(worker.run)
+        worker = self._workers[command.slot] = WorkerConnection(command, self, self.background.own_threads, self.affinity.loop)
+        self.background.run(worker.run)
 
     def _send(self, command: Send) -> None:
         self._workers[command.slot].send(command.message)
@@ -344,35 +344,35 @@ class Supervisor:
             digest: bytes | None = None
             with suppress(RuntimeError):  # the system has no thread to give: unknown, then
                 digest = await anyio.to_thread.run_sync(
-                    inbox.digest, source.offset, source.nbytes, limiter=self.errands.own_threads
+                    inbox.digest, source.offset, source.nbytes, limiter=self.background.own_threads
                 )
             self.apply(SourceHashed(command.task_id, digest))
 
-        self.errands.run(identify)
+        self.background.run(identify)
 
     def _provide_input(self, command: ProvideInput) -> None:
-        ticket = self._inputs.get(command.input_id)
-        if ticket is None:  # abandoned: that event is behind the one that freed this block
+        future = self._inputs.get(command.input_id)
+        if future is None:  # abandoned: that event is behind the one that freed this block
             self.apply(BlocksReturned((command.block.generation,)))
         else:
-            ticket.set_result(command.block)
+            future.set_result(command.block)
             del self._inputs[command.input_id]
 
     def _confirm_growth(self, command: ConfirmGrowth) -> None:
-        ticket = self._inputs.pop(command.input_id, None)
-        if ticket is not None:  # else abandoned: the block is returned by the request that it came from
-            ticket.set()
+        future = self._inputs.pop(command.input_id, None)
+        if future is not None:  # else abandoned: the block is returned by the request that it came from
+            future.set()
 
     def _refuse_input(self, command: RefuseInput) -> None:
-        ticket = self._inputs.get(command.input_id)
-        if ticket is not None:  # else abandoned, as above
-            ticket.set_exception(command.error)
+        future = self._inputs.get(command.input_id)
+        if future is not None:  # else abandoned, as above
+            future.set_exception(command.error)
             del self._inputs[command.input_id]
 
     def _result_view(self, outcome: Completed, block: Block) -> memoryview:
         assert not isinstance(outcome.output, WrittenTo)
         assert outcome.output.block is not None
-        return self.exports.view(self.segments[block.segment_id], block, outcome.output.block.nbytes).toreadonly()
+        return self.views.view(self.segments[block.segment_id], block, outcome.output.block.nbytes).toreadonly()
 
     def _announce_opening(self, command: AnnounceOpening) -> None:
         self._opening_error = command.error

@@ -14,7 +14,7 @@ __all__ = ["pool_with", "scripted_pool"]
 
 
 def pool_with(launcher: Launcher, workers: int | None = None, **settings: Any) -> Pool:
-    """A pool, not entered yet, whose workers a launcher starts (see `offloop.runtime.workers.launcher`): a `Transport`, for instance.
+    """Return a pool, not entered yet, with its own launcher of workers, such as a `Transport` (`runtime.workers.launcher`).
 
     Args:
         launcher: is called for each start, in a thread.

@@ -74,7 +74,7 @@ class _Trap:
         self._send, self._next_message = channel.send, channel.next_message
         match order.point:
             case Point.BEFORE_ACCEPT:
-                self._lay_before(TaskRunner, "answer")
+                self._lay_before(TaskRunner, "run")
             case Point.OPENING:
                 self._lay_before(TaskRunner, "_load")
             case Point.IDLE:

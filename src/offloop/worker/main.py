@@ -19,7 +19,7 @@ from .idle_memory import trim_heaps
 from .isolation.descriptors import isolate_fd
 from .isolation.memory_limits import PrivateMemory
 from .isolation.parent_death import watch_parent
-from .isolation.priority import yield_timeslice, lower_priority
+from .isolation.priority import lower_priority, yield_timeslice
 from .isolation.terminal import detach_tty
 from .logs import forward_logs
 from .output import open_output

@@ -21,7 +21,7 @@ from ...errors import MemoryLimitExceeded, PoolClosed
 from ...wire.handles import OUTBOX, Handle
 from ...wire.messages import Grant
 from ..model.blocks import Block, Holder, Lease, Reservation, Span
-from ..model.commands import Command, ReservePages, ReleasePages, RefuseInput, Send
+from ..model.commands import Command, RefuseInput, ReleasePages, ReservePages, Send
 from ..model.task import TaskRecord
 from .arena import INBOX_ID, Arena
 from .budget import Budget
@@ -61,7 +61,9 @@ class MemoryBroker:
         """Blocks of streams that wait for more memory, by input id; only to be looked at."""
         self.output_requests: OrderedDict[int, _OutputRequest] = OrderedDict()
         """Running tasks that wait for result memory, by task id; only to be looked at."""
-        self._reserving_outputs: dict[int, tuple[_OutputRequest, int]] = {}  # generation -> whose pages are fetched, and how much of its charge
+        self._reserving_outputs: dict[
+            int, tuple[_OutputRequest, int]
+        ] = {}  # generation -> whose pages are fetched, and how much of its charge
         self._prefetching: set[int] = set()  # outboxes whose pages are being fetched ahead of a grant, or were refused
         self._stall = StallLimit()
         self._system_refused_at = -inf
@@ -219,7 +221,9 @@ class MemoryBroker:
         """Whether all tasks that run wait for memory, and no caller will give any back, or none has for too long."""
         if not self._all_running_tasks_wait(running) or self._arena.leases[Holder.RESERVATION]:
             return False
-        return not self._arena.leases[Holder.CALLER] or any(self._expires_at(need) <= now for need in self.output_requests.values())
+        return not self._arena.leases[Holder.CALLER] or any(
+            self._expires_at(need) <= now for need in self.output_requests.values()
+        )
 
     def refuse(self, running: int, waiting: int, now: float = 0.0) -> list[Command]:
         """Tell those that could wait for ever, or that have waited too long, that they will not get it."""
@@ -232,7 +236,11 @@ class MemoryBroker:
         return commands
 
     def _allocate_inputs(self, running: int, waiting: int) -> list[Command]:
-        return self._input_queue.allocate_waiting(leave_room=bool(running or waiting)) if self.input_requests or self.growths else []
+        return (
+            self._input_queue.allocate_waiting(leave_room=bool(running or waiting))
+            if self.input_requests or self.growths
+            else []
+        )
 
     def _all_running_tasks_wait(self, running: int) -> bool:
         """Whether every task that runs waits for result memory, and none is about to get it."""
@@ -254,7 +262,9 @@ class MemoryBroker:
             leave_bytes = -task.charged_bytes if one_in_any_case else -counted
             if beyond_charges:
                 leave_bytes = -self._budget.running_bytes
-            cut = self._arena.allocate(need.outbox_id, task.requested_bytes, Holder.WORKER, task.task_id, leave_bytes=leave_bytes)
+            cut = self._arena.allocate(
+                need.outbox_id, task.requested_bytes, Holder.WORKER, task.task_id, leave_bytes=leave_bytes
+            )
             if cut is None:
                 continue
             counted = max(counted, self._arena.used_bytes - self._arena.effective_capacity_bytes)
@@ -296,7 +306,9 @@ class MemoryBroker:
 
     def _queued_sources(self) -> bool:
         """Whether tasks hold sources that are not among `needs`, as all that run are: their callers may leave."""
-        return self._arena.leases[Holder.TASK] > sum(need.task.source_block is not None for need in self.output_requests.values())
+        return self._arena.leases[Holder.TASK] > sum(
+            need.task.source_block is not None for need in self.output_requests.values()
+        )
 
     def _fail_expired(self, running: int, waiting: int, now: float) -> list[Command]:
         """Refuse one that has waited for callers for too long."""

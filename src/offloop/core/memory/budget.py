@@ -20,7 +20,7 @@ from ..model.task import TaskRecord
 from ..model.worker_slot import WorkerSlot
 from .arena import Arena
 
-__all__ = ["MIN_TASKS_NBYTES", "DEFAULT_WORKER_NBYTES", "Budget"]
+__all__ = ["DEFAULT_WORKER_NBYTES", "MIN_TASKS_NBYTES", "Budget"]
 
 DEFAULT_WORKER_NBYTES = 32 * 1024 * 1024  # what a worker has that has not said it yet: Python and a plugin such as libvips
 MIN_TASKS_NBYTES = 64 * 1024 * 1024  # beside idle workers

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ...errors import PoolClosed
 from ..model.blocks import Block, Holder, Lease
-from ..model.commands import Command, ConfirmGrowth, ReservePages, ProvideInput, RefuseInput
+from ..model.commands import Command, ConfirmGrowth, ProvideInput, RefuseInput, ReservePages
 from .arena import INBOX_ID, Arena
 from .budget import Budget
 

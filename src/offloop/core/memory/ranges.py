@@ -70,20 +70,20 @@ class RangeSet:
 
     def overlaps(self, start: int, end: int) -> list[tuple[int, int]]:
         """The parts of [start, end) that are in the set, in order."""
-        parts: list[tuple[int, int]] = []
+        components: list[tuple[int, int]] = []
         index = bisect_right(self._ends, start)
         while index < len(self._starts) and self._starts[index] < end:
-            parts.append((max(start, self._starts[index]), min(end, self._ends[index])))
+            components.append((max(start, self._starts[index]), min(end, self._ends[index])))
             index += 1
-        return parts
+        return components
 
     def gaps(self, start: int, end: int) -> list[tuple[int, int]]:
         """The parts of [start, end) that are not in the set, in order."""
-        parts: list[tuple[int, int]] = []
+        components: list[tuple[int, int]] = []
         for low, high in self.overlaps(start, end):
             if start < low:
-                parts.append((start, low))
+                components.append((start, low))
             start = high
         if start < end:
-            parts.append((start, end))
-        return parts
+            components.append((start, end))
+        return components

@@ -27,18 +27,18 @@ __all__ = [
     "PressureMeasured",
     "ResizeRequested",
     "SourceHashed",
+    "StagingFailed",
     "TaskCancelled",
     "TaskEstimated",
     "TaskStaged",
-    "StagingFailed",
     "TaskSubmitted",
     "TimePassed",
     "WorkerAbandoned",
     "WorkerDisconnected",
-    "WorkerViolatedProtocol",
     "WorkerExited",
     "WorkerReported",
     "WorkerSpawned",
+    "WorkerViolatedProtocol",
 ]
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from .blocks import Block
 from .task import TaskRecord
-from .worker_state import WorkerStateMachine, WorkerState
+from .worker_state import WorkerState, WorkerStateMachine
 
 __all__ = ["WorkerSlot"]
 
@@ -24,7 +24,9 @@ class WorkerSlot(msgspec.Struct, eq=False):
     task: TaskRecord | None = None
     ready_since: float | None = None  # None: it is not ready yet
     timer: float | None = None  # when the present state has lasted too long, or an empty slot is to be started
-    preallocated_block: Block | None = None  # result memory that the worker may begin any task with; held under the outbox's number
+    preallocated_block: Block | None = (
+        None  # result memory that the worker may begin any task with; held under the outbox's number
+    )
     kill_reason: str | None = None  # why we kill it, where its own fault
     tasks: int = 0  # that it was given
     recycling: str | None = None  # why it is to be replaced

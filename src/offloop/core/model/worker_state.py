@@ -22,7 +22,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["TABLE", "IllegalTransition", "WorkerEvent", "WorkerStateMachine", "WorkerState"]
+__all__ = ["TABLE", "IllegalTransition", "WorkerEvent", "WorkerState", "WorkerStateMachine"]
 
 
 class WorkerState(Enum):
@@ -44,14 +44,14 @@ class WorkerEvent(Enum):
 
     READY = "Ready"  # it said that it is configured
     DISPATCHED = "Dispatched"  # it was sent a task
-    TASK_FINISHED = "Settled"  # it answered for its task
+    TASK_FINISHED = "TaskFinished"  # it answered for its task
     DEADLINE_EXPIRED = "DeadlineExpired"  # its task ran too long
     CANCEL_REQUESTED = "CancelRequested"  # nobody wants its task any more
     GRACE_EXPIRED = "GraceExpired"  # it was told to stop, or to leave, and did not
     START_EXPIRED = "StartExpired"  # it was not ready in time
-    PROTOCOL_VIOLATED = "Misbehaved"  # it broke the protocol
-    DISCONNECTED = "Exited"  # the first news of its end: EOF, or waitid
-    EXITED = "Reaped"  # waitid's word: it is dead, its memory is nobody's
+    PROTOCOL_VIOLATED = "ProtocolViolated"  # it broke the protocol
+    DISCONNECTED = "Disconnected"  # the first news of its end: EOF, or waitid
+    EXITED = "Exited"  # waitid's word: it is dead, its memory is nobody's
     ABANDONED = "Abandoned"  # it was killed, and waitid has not said in time that it is dead: the slot is given up
     RETIREMENT_REQUESTED = "RetirementRequested"  # the slot is to be empty
 
@@ -98,17 +98,19 @@ _RECENT_TRANSITIONS = 16  # events kept for the error message and for reports
 class IllegalTransition(Exception):
     """An event that the table has no entry for: a defect of the caller, not of the worker."""
 
-    def __init__(self, state: WorkerState, event: WorkerEvent, story: tuple[str, ...]) -> None:
+    def __init__(self, state: WorkerState, event: WorkerEvent, recent_transitions: tuple[str, ...]) -> None:
         self.state = state
         self.event = event
-        self.recent_transitions = story
-        super().__init__(f"{event.value} is illegal in state {state.value}; its story: {', '.join(story) or '(none)'}")
+        self.recent_transitions = recent_transitions
+        super().__init__(
+            f"{event.value} is illegal in state {state.value}; its story: {', '.join(recent_transitions) or '(none)'}"
+        )
 
 
 class WorkerStateMachine:
     """Where one worker slot stands in the table, and how it came there."""
 
-    __slots__ = ("_row", "_recent_transitions", "state")
+    __slots__ = ("_recent_transitions", "_row", "state")
 
     def __init__(self) -> None:
         self.state = WorkerState.STARTING

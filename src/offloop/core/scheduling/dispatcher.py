@@ -33,7 +33,9 @@ from .task_queue import TaskQueue
 
 __all__ = ["RESERVATION_S", "Dispatcher"]
 
-RESERVATION_S = 10.0  # how long the task that is next is passed by others that may hold it up, if they take longer than estimated
+RESERVATION_S = (
+    10.0  # how long the task that is next is passed by others that may hold it up, if they take longer than estimated
+)
 
 _DISPATCHED = WorkerEvent.DISPATCHED  # looked up once, as in `crew`
 
@@ -48,31 +50,31 @@ _BACKFILL_CANDIDATES = 16  # tasks of each tenant that may be let past the one t
 class Dispatcher:
     """Gives tasks to workers."""
 
-    def __init__(self, crew: WorkerTable, queue: TaskQueue, supply: MemoryBroker, budget: Budget) -> None:
+    def __init__(self, worker_table: WorkerTable, queue: TaskQueue, broker: MemoryBroker, budget: Budget) -> None:
         self.cost_model = CostModel()
         self.wanted_helpers = 0  # by what was sent since somebody last looked
         self.spent_a_worker = False  # a worker was sent the last task that it may have, since `Hiring` last looked
         self.preparing: Callable[[], int] = lambda: 0  # how many tasks are on their way in
         self.wake_at = inf  # when a task that is held back for them may begin
-        self.crew = crew
+        self.worker_table = worker_table
         self.queue = queue
         self.budget = budget
-        self._supply = supply
+        self._broker = broker
 
     def dispatch_waiting(self, now: float) -> list[Command]:
         """Give every worker that may work a task, as long as there are both, and memory."""
         commands: list[Command] = []
         self.wake_at = inf
-        if not self.crew.idle_processes:
+        if not self.worker_table.idle_processes:
             return commands
-        while self.queue.waiting_for_unused_worker and (slot := self.crew.find_idle(fresh=True)) is not None:
+        while self.queue.waiting_for_unused_worker and (slot := self.worker_table.find_idle(unused=True)) is not None:
             if not self.budget.fits(self.queue.first_for_unused_worker):
                 break
             commands += self.dispatch(slot, self.queue.pop_for_unused_worker(), now)
         held = self._find_blocked()
         while self.queue.waiting and (slot := self._find_worker()) is not None:
-            if held is not None and slot.unused and self.crew.idle_unused == 1:
-                slot = self.crew.find_idle(fresh=False)
+            if held is not None and slot.unused and self.worker_table.idle_unused == 1:
+                slot = self.worker_table.find_idle(unused=False)
                 if slot is None:
                     break
             task = self._find_next(now, held)
@@ -86,7 +88,7 @@ class Dispatcher:
         """A task may be run: now where a worker is free and there is memory, else in turn."""
         assert task.spec is not None
         self.budget.admit(task)
-        slot = self.crew.find_idle(task.spec.outbox_id)
+        slot = self.worker_table.find_idle(task.spec.outbox_id)
         if task.spec.outbox_id is not None:
             assert slot is not None, "the host asked can_run_in before"
             return self.dispatch(slot, task, now)
@@ -104,7 +106,7 @@ class Dispatcher:
 
     def can_run_in_place(self, outbox_id: int, task: TaskRecord) -> bool:
         """Whether the task could go to that worker this moment."""
-        if self.crew.find_idle(outbox_id) is None or self.queue:
+        if self.worker_table.find_idle(outbox_id) is None or self.queue:
             return False
         if task.spec is None:
             self.cost_model.predict_by_length(task)
@@ -122,7 +124,7 @@ class Dispatcher:
     @property
     def all_workers_have_large_tasks(self) -> bool:
         """Whether as many have a large task as may be at work."""
-        return self.crew.at_limit and len(self._large_costs()) >= self.crew.concurrency_limit
+        return self.worker_table.at_limit and len(self._large_costs()) >= self.worker_table.concurrency_limit
 
     def dispatch(self, slot: WorkerSlot, task: TaskRecord, now: float) -> list[Command]:
         """Give a task to an idle worker."""
@@ -138,20 +140,20 @@ class Dispatcher:
         task.memory_wait_s, task.memory_wait_since = 0.0, None  # its last worker may have died while it waited
         if task.stable_cost_s >= _LARGE_S:
             self.wanted_helpers = max(self.wanted_helpers, 1)
-        elif now - task.ready_at > _SMALL_TASK_WAIT_S and self.crew.at_limit and self.queue:
-            self.wanted_helpers = self.crew.helpers + 1
+        elif now - task.ready_at > _SMALL_TASK_WAIT_S and self.worker_table.at_limit and self.queue:
+            self.wanted_helpers = self.worker_table.helpers + 1
         if task.queued_bytes:
             self.queue.count_source(task, 0)
-        self.crew.apply(slot, _DISPATCHED, None if spec.timeout_s is None else now + spec.timeout_s)
+        self.worker_table.apply(slot, _DISPATCHED, None if spec.timeout_s is None else now + spec.timeout_s)
         self.budget.charge(task)
         grant: Handle | None = None  # what it was granted before and has not used is still the worker's
         fetch: list[Command] = []
         if slot.preallocated_block is None:
-            slot.preallocated_block = self._supply.try_preallocate(slot.outbox_id, FIRST_GRANT_NBYTES)
+            slot.preallocated_block = self._broker.try_preallocate(slot.outbox_id, FIRST_GRANT_NBYTES)
             if slot.preallocated_block is not None:
                 grant = Handle(OUTBOX, slot.preallocated_block.offset, FIRST_GRANT_NBYTES, slot.preallocated_block.generation)
             else:
-                fetch = self._supply.prefetch(slot.outbox_id, FIRST_GRANT_NBYTES)  # for the next task
+                fetch = self._broker.prefetch(slot.outbox_id, FIRST_GRANT_NBYTES)  # for the next task
         threads = 1 if task.stable_cost_s < _WORTH_THREADS_S else self._threads_for_large()
         run = Run(
             task.task_id,
@@ -160,17 +162,17 @@ class Dispatcher:
             grant,
             spec.to_file,
             threads,
-            self.budget.task_rlimit_bytes(task, threads, self.crew.concurrency_limit + self.crew.helpers),
+            self.budget.task_rlimit_bytes(task, threads, self.worker_table.concurrency_limit + self.worker_table.helpers),
         )
-        spans = self._supply.trim()
+        spans = self._broker.trim()
         send = Send(slot.index, run)
         return [ReleasePages(spans), send, *fetch] if spans else [send, *fetch]
 
     def _find_worker(self) -> WorkerSlot | None:
         """Somebody for a waiting task: within the limit, or beyond it when all within have large ones."""
-        slot = self.crew.find_idle()
-        if slot is None and self.crew.at_limit:
-            slot = self.crew.find_overcommit_worker()
+        slot = self.worker_table.find_idle()
+        if slot is None and self.worker_table.at_limit:
+            slot = self.worker_table.find_overcommit_worker()
             if slot is not None and not self.all_workers_have_large_tasks:
                 return None
         return slot
@@ -178,13 +180,13 @@ class Dispatcher:
     def _find_blocked(self) -> TaskRecord | None:
         """A task that has a fresh worker, and no memory yet. It goes before all others, so they may only pass it as they pass
         whoever is next, and one fresh worker is kept for it."""
-        has_worker = self.queue.waiting_for_unused_worker and self.crew.find_idle(fresh=True) is not None
+        has_worker = self.queue.waiting_for_unused_worker and self.worker_table.find_idle(unused=True) is not None
         return self.queue.first_for_unused_worker if has_worker else None
 
     def _find_next(self, now: float, held: TaskRecord | None) -> TaskRecord | None:
         """The task that is next, or one that may be let past it."""
         order, budget = self.queue.policy, self.budget
-        most_s = min(self._large_costs()) * _SMALL_SHARE if self.crew.at_limit else None
+        most_s = min(self._large_costs()) * _SMALL_SHARE if self.worker_table.at_limit else None
         first = order.first()
         held = first if held is None and not budget.fits(first) and not self._fits_now(first) else held
         if self._should_delay_large(first, now):
@@ -227,7 +229,7 @@ class Dispatcher:
         """When there will be memory for a task, by the estimates of those that run; and how much there will be beside it."""
         task.blocked_since = now if task.blocked_since is None else task.blocked_since
         room, until, needed = self.budget.room_bytes, now, self.budget.needed_bytes(task)
-        running = [slot.task for slot in self.crew if slot.task is not None]
+        running = [slot.task for slot in self.worker_table if slot.task is not None]
         ends = sorted((_expected_end(other, now), other.charged_bytes) for other in running)
         for end, charged_bytes in ends:
             if room >= needed:
@@ -238,13 +240,13 @@ class Dispatcher:
 
     def _large_costs(self) -> list[float]:
         """What the large tasks that run take, in seconds."""
-        return [task.stable_cost_s for task in self.crew.busy_tasks if task.stable_cost_s >= _LARGE_S]
+        return [task.stable_cost_s for task in self.worker_table.busy_tasks if task.stable_cost_s >= _LARGE_S]
 
     def _threads_for_large(self) -> int:
         """A large task gets its share of all CPUs, if nobody who waits could use them."""
         if self.queue and self.any_waiting_fits:
             return 1
-        return max(self.crew.concurrency_limit // self.crew.busy, 1)
+        return max(self.worker_table.concurrency_limit // self.worker_table.busy, 1)
 
     @property
     def any_waiting_fits(self) -> bool:

@@ -27,17 +27,17 @@ class Admission:
     def __init__(
         self,
         settings: CoreSettings,
-        ledger: TaskTable,
+        task_table: TaskTable,
         quarantine: Quarantine,
-        identification: SourceHashing,
-        dispatch: Dispatcher,
+        source_hashing: SourceHashing,
+        dispatcher: Dispatcher,
     ) -> None:
         self._settings = settings
-        self._crew, self._queue, self._budget = dispatch.crew, dispatch.queue, dispatch.budget
-        self._ledger = ledger
+        self._worker_table, self._queue, self._budget = dispatcher.worker_table, dispatcher.queue, dispatcher.budget
+        self._task_table = task_table
         self._quarantine = quarantine
-        self._identification = identification
-        self._dispatch = dispatch
+        self._source_hashing = source_hashing
+        self._dispatcher = dispatcher
         self._next_trial_at = 0.0
 
     def submitted(self, task: TaskRecord, nbytes: int) -> QueueFull | None:
@@ -46,8 +46,8 @@ class Admission:
         task.arrived_s = self._queue.policy.work_clock_s
         if settings.max_queue is None and settings.max_queue_bytes is None:
             return None
-        others = len(self._ledger) - 1
-        waiting = others - self._crew.running - self._crew.idle
+        others = len(self._task_table) - 1
+        waiting = others - self._worker_table.running - self._worker_table.idle
         if settings.max_queue is not None and waiting >= settings.max_queue:
             return QueueFull(max(waiting, 0), settings.max_queue)
         return self._too_many_bytes(task, nbytes)
@@ -57,7 +57,7 @@ class Admission:
         task.spec, task.nbytes, task.estimated = spec, nbytes, True
         self._estimate(task)
         refusal = self._refusal(task, now)
-        return [] if refusal is None else self._ledger.settle(task, refusal)
+        return [] if refusal is None else self._task_table.settle(task, refusal)
 
     def enter(self, task: TaskRecord, now: float) -> list[Command]:
         """A task's source is in place. One that lies in an outbox is the result of a task that did no harm."""
@@ -68,12 +68,12 @@ class Admission:
             self._estimate(task)
             refusal = self._refusal(task, now)
             if refusal is not None:
-                return self._ledger.settle(task, refusal)
+                return self._task_table.settle(task, refusal)
         if spec.outbox_id is not None or not (self._quarantine.records and self._quarantine.suspects(spec, now)):
-            return self._dispatch.submit(task, now)
+            return self._dispatcher.submit(task, now)
         if spec.source.block is None:
             return self.source_hashed(task, b"", now)
-        return [self._identification.begin(task)]
+        return [self._source_hashing.begin(task)]
 
     def source_hashed(self, task: TaskRecord, digest: bytes | None, now: float) -> list[Command]:
         """A task that looks like one that killed a worker may run, unless it is the same. No digest: nobody knows."""
@@ -81,13 +81,13 @@ class Admission:
         task.digest = digest
         refusal = None if digest is None else self._quarantine.refusal(task.spec, digest, now)
         if refusal is not None:
-            return self._ledger.settle(task, refusal)
-        return self._dispatch.submit(task, now)
+            return self._task_table.settle(task, refusal)
+        return self._dispatcher.submit(task, now)
 
     def _estimate(self, task: TaskRecord) -> None:
         """Write down what the task is likely to take, and move the work clock on by it."""
-        self._dispatch.cost_model.predict(task)
-        self._queue.policy.work_clock_s += task.cost_s / max(self._crew.concurrency_limit, 1)
+        self._dispatcher.cost_model.predict(task)
+        self._queue.policy.work_clock_s += task.cost_s / max(self._worker_table.concurrency_limit, 1)
 
     def _refusal(self, task: TaskRecord, now: float) -> _Refusal | None:
         """Why a task is not taken, now that it is known what it is likely to take."""
@@ -105,7 +105,7 @@ class Admission:
 
     def _too_many_bytes(self, task: TaskRecord, nbytes: int) -> QueueFull | None:
         limit, others = self._settings.max_queue_bytes, self._queue.nbytes - task.queued_bytes
-        if limit is not None and nbytes and others + nbytes > limit and not self._crew.idle:
+        if limit is not None and nbytes and others + nbytes > limit and not self._worker_table.idle:
             return QueueFull(others, limit, unit="bytes", asked_bytes=nbytes)
         self._queue.count_source(task, nbytes)
         return None
@@ -117,9 +117,9 @@ class Admission:
         """
         if 0 < limit_s < now - task.submitted_at:  # no time at all means: if it can be begun as soon as it is there
             return QueueTimeout(limit_s, "memory")
-        if self._crew.idle:
+        if self._worker_table.idle:
             return None
-        expected_s = self._queue.policy.ahead_s(task) / max(self._crew.concurrency_limit, 1)
+        expected_s = self._queue.policy.ahead_s(task) / max(self._worker_table.concurrency_limit, 1)
         return QueueTimeout(limit_s, "a worker", expected_s=expected_s) if expected_s > limit_s * _MAX_TIMEOUT_RATIO else None
 
     def _too_long(self, task: TaskRecord, limit_s: float, now: float) -> TaskTimeout | None:
@@ -127,7 +127,7 @@ class Admission:
         assert task.spec is not None
         estimate = task.spec.estimate
         said_s = task.stable_cost_s if estimate is None else estimate.work_s
-        if said_s <= limit_s * _MAX_TIMEOUT_RATIO or not self._dispatch.cost_model.has_observed(task):
+        if said_s <= limit_s * _MAX_TIMEOUT_RATIO or not self._dispatcher.cost_model.has_observed(task):
             return None
         if now >= self._next_trial_at:
             self._next_trial_at = now + _TRIAL_EVERY_S

@@ -13,7 +13,7 @@ from ..model.settings import MAX_NEEDS
 from ..model.task import TaskRecord
 from ..model.worker_slot import WorkerSlot
 
-__all__ = ["InvalidHandle", "block_nbytes", "validate_file_request", "validate_request", "validate_output"]
+__all__ = ["InvalidHandle", "block_nbytes", "validate_file_request", "validate_output", "validate_request"]
 
 
 class InvalidHandle(Exception):

@@ -20,9 +20,9 @@ __all__ = ["TaskCompletion"]
 class TaskCompletion:
     """Turns answers into outcomes."""
 
-    def __init__(self, arena: Arena, ledger: TaskTable, quarantine: Quarantine) -> None:
+    def __init__(self, arena: Arena, task_table: TaskTable, quarantine: Quarantine) -> None:
         self._arena = arena
-        self._ledger = ledger
+        self._task_table = task_table
         self._quarantine = quarantine
 
     def settle(self, slot: WorkerSlot, task: TaskRecord, answer: Done | Failed, block: Block | None) -> list[Command]:
@@ -44,7 +44,7 @@ class TaskCompletion:
         if task.digest is not None and task.stop is None:
             assert task.spec is not None
             self._quarantine.clear(task.spec, task.digest)
-        return self._ledger.settle(task, outcome)
+        return self._task_table.settle(task, outcome)
 
     def release_preallocated(self, slot: WorkerSlot) -> None:
         """The worker has used up, or will not use any more, what it was granted ahead."""

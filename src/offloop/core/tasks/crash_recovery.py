@@ -42,20 +42,20 @@ class CrashRecovery:
 
     def __init__(
         self,
-        ledger: TaskTable,
+        task_table: TaskTable,
         queue: TaskQueue,
-        answers: TaskCompletion,
+        completion: TaskCompletion,
         quarantine: Quarantine,
-        identification: SourceHashing,
-        journal: EventLog,
+        source_hashing: SourceHashing,
+        event_log: EventLog,
     ) -> None:
         self.retries = 0  # tasks that were given to another worker, for statistics
-        self._ledger = ledger
+        self._task_table = task_table
         self._queue = queue
-        self._answers = answers
+        self._completion = completion
         self._quarantine = quarantine
-        self._identification = identification
-        self._journal = journal
+        self._source_hashing = source_hashing
+        self._event_log = event_log
 
     def recover(self, slot: WorkerSlot, task: TaskRecord, event: WorkerExited, report: CrashReport) -> list[Command]:
         """Settle a dead worker's task, or let it wait for another worker."""
@@ -63,22 +63,22 @@ class CrashRecovery:
         for message in event.last_words if report.reason is None else ():
             if isinstance(message, Done | Failed) and message.task_id == task.task_id:
                 with suppress(InvalidHandle):
-                    return self._answers.settle(slot, task, message, validate_output(slot, task, message))
+                    return self._completion.settle(slot, task, message, validate_output(slot, task, message))
         begun = event.status is None or was_begun(task, event)
         if task.stop is not None and report.reason is None:
             died_by_itself = slot.state_machine.last is WorkerEvent.DISCONNECTED
             # not where the caller left, because the task might have ended in time
             strikes = begun and (died_by_itself or task.stop is StopReason.DEADLINE)
             commands = self._strike(task) if strikes else []
-            return commands + self._ledger.settle(task, outcome_of_stop(task, obeyed=False, running=report.running))
-        self._ledger.release_worker_blocks(task)
+            return commands + self._task_table.settle(task, outcome_of_stop(task, obeyed=False, running=report.running))
+        self._task_table.release_worker_blocks(task)
         error = error_of_crash(report)
         if task.stop is not None or task.spec.outbox_id is not None:
             commands = self._strike(task) if begun else []
-            return commands + self._ledger.settle(task, error)  # a source that lay with the dead worker has gone with it
+            return commands + self._task_table.settle(task, error)  # a source that lay with the dead worker has gone with it
         if not begun and slot.kill_reason is None:
             if task.dispatches - task.crashes > 1:
-                return self._ledger.settle(task, error)
+                return self._task_table.settle(task, error)
             return self._retry(task)
         task.crashes += 1
         task.pending_error = error
@@ -101,8 +101,8 @@ class CrashRecovery:
         if spec.source.block is None:
             task.digest = b""
         if task.digest is None:
-            return [self._identification.begin(task, strike=True)]
-        self._quarantine.strike(spec, task.digest, self._journal.now)
+            return [self._source_hashing.begin(task, strike=True)]
+        self._quarantine.strike(spec, task.digest, self._event_log.now)
         return []
 
     def _fail_or_retry(self, task: TaskRecord) -> list[Command]:
@@ -110,16 +110,16 @@ class CrashRecovery:
         assert task.spec is not None
         error, task.pending_error = task.pending_error, None
         if task.crashes > task.spec.retries or self._is_quarantined(task):
-            return self._ledger.settle(task, error)
+            return self._task_table.settle(task, error)
         return self._retry(task)
 
     def _is_quarantined(self, task: TaskRecord) -> bool:
         assert task.spec is not None
-        return task.digest is not None and self._quarantine.refusal(task.spec, task.digest, self._journal.now) is not None
+        return task.digest is not None and self._quarantine.refusal(task.spec, task.digest, self._event_log.now) is not None
 
     def _retry(self, task: TaskRecord) -> list[Command]:
         self.retries += 1
-        self._journal.append_if_watched(TaskRetried(at=self._journal.now, task_id=task.task_id, deaths=task.crashes))
+        self._event_log.append_if_watched(TaskRetried(at=self._event_log.now, task_id=task.task_id, deaths=task.crashes))
         if task.crashes:
             self._queue.push_for_unused_worker(task)
         else:

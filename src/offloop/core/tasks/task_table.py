@@ -25,15 +25,15 @@ __all__ = ["TaskTable"]
 class TaskTable:
     """The tasks of a pool, by number."""
 
-    def __init__(self, arena: Arena, supply: MemoryBroker, budget: Budget, queue: TaskQueue, journal: EventLog) -> None:
+    def __init__(self, arena: Arena, broker: MemoryBroker, budget: Budget, queue: TaskQueue, event_log: EventLog) -> None:
         self.outcome_counter = OutcomeCounter()
         self.waits = Recorder()  # of each task that a worker had, from its submission to its first dispatch
         self.runs = Recorder()  # of each run of a task, from its dispatch to its end
         self._arena = arena
-        self._supply = supply
+        self._broker = broker
         self._budget = budget
         self._queue = queue
-        self._journal = journal
+        self._event_log = event_log
         self._tasks: dict[int, TaskRecord] = {}
 
     def __len__(self) -> int:
@@ -69,11 +69,11 @@ class TaskTable:
         if task.dispatches > task.timed_dispatches:
             if not task.timed_dispatches:
                 self.waits.record(task.dispatched_at - task.submitted_at)
-            self.runs.record(self._journal.now - task.dispatched_at)
+            self.runs.record(self._event_log.now - task.dispatched_at)
             task.timed_dispatches = task.dispatches
         task.request_count = 0
         if task.requested_bytes is not None:
-            self._supply.cancel_output_request(task)
+            self._broker.cancel_output_request(task)
         if task.granted:
             for block in task.granted:
                 self._arena.release(block, worker_lease(task))

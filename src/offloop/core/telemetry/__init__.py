@@ -1,0 +1,1 @@
+"""What the core records: pool events and histograms of durations."""

@@ -20,8 +20,8 @@ __all__ = ["PluginPreloader"]
 class PluginPreloader:
     """Knows what has proved itself, and who has not loaded it."""
 
-    def __init__(self, crew: WorkerTable) -> None:
-        self._crew = crew
+    def __init__(self, worker_table: WorkerTable) -> None:
+        self._worker_table = worker_table
         self._proven: set[str] = set()
 
     def on_worker_ready(self, slot: WorkerSlot) -> list[Command]:
@@ -35,6 +35,6 @@ class PluginPreloader:
         for stage in task.spec.stages:
             if stage.plugin not in self._proven:
                 self._proven.add(stage.plugin)
-                waiting = (slot for slot in self._crew if slot.unused and slot.state is WorkerState.IDLE)
+                waiting = (slot for slot in self._worker_table if slot.unused and slot.state is WorkerState.IDLE)
                 commands += [Send(slot.index, Warm([stage.plugin])) for slot in waiting]
         return commands

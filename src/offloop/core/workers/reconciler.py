@@ -20,7 +20,7 @@ from ...wire.messages import Retire
 from ...wire.status import STATUS_NBYTES
 from ..memory.allocator import pages
 from ..memory.arena import Arena
-from ..memory.budget import MIN_TASKS_NBYTES, DEFAULT_WORKER_NBYTES
+from ..memory.budget import DEFAULT_WORKER_NBYTES, MIN_TASKS_NBYTES
 from ..model.admission_mode import AdmissionMode
 from ..model.commands import AnnounceOpening, Command, Send, StartWorker
 from ..model.events import PressureMeasured
@@ -47,7 +47,7 @@ _LEAVING = (_S.RETIRING, _S.TERMINATING)
 class WorkerReconciler:
     """Starts, replacements and farewells."""
 
-    def __init__(self, crew: WorkerTable, arena: Arena, settings: CoreSettings) -> None:
+    def __init__(self, worker_table: WorkerTable, arena: Arena, settings: CoreSettings) -> None:
         self.restart_policy = RestartPolicy(settings.restart_intensity, settings.restart_period_s, settings.seed)
         self.spares = settings.spares
         self.max_workers = settings.workers  # workers for tasks, at most...
@@ -62,7 +62,7 @@ class WorkerReconciler:
         self.unavailable_error: WorkerDied | None = None  # and while nobody is at work either
         self._abandoned = 0  # processes that could not be killed and are there yet
         self._last_abandoned: WorkerDied | None = None  # the error about the last of them
-        self._crew = crew
+        self._worker_table = worker_table
         self._arena = arena
         self._settings = settings
         self._announced = False
@@ -74,12 +74,12 @@ class WorkerReconciler:
     @property
     def may_grow(self) -> bool:
         """Whether somebody may be hired for tasks that wait."""
-        return self.desired_workers < self._crew.concurrency_limit
+        return self.desired_workers < self._worker_table.concurrency_limit
 
     @property
     def wanted(self) -> int:
         """How many workers there should be."""
-        return self._places + self._crew.helpers
+        return self._places + self._worker_table.helpers
 
     @property
     def _places(self) -> int:
@@ -102,8 +102,8 @@ class WorkerReconciler:
         Where each worker has few tasks, they are never all at work at the same time: it is enough that as many have become
         ready since the size was changed.
         """
-        sound = [slot for slot in self._crew if slot.recycling is None]
-        return len(sound) == self.wanted <= max(self._crew.count(*_READY_STATES), self._ready_since_resize)
+        sound = [slot for slot in self._worker_table if slot.recycling is None]
+        return len(sound) == self.wanted <= max(self._worker_table.count(*_READY_STATES), self._ready_since_resize)
 
     def resize(self, workers: int, now: float) -> list[Command]:
         """So many tasks may run at once from now on."""
@@ -111,14 +111,16 @@ class WorkerReconciler:
         self.max_workers = workers
         self.min_workers = min(least, workers) if least is not None and least < most else workers
         self.desired_workers = min(max(self.desired_workers, self.min_workers), workers)
-        self._crew.helpers = min(self._crew.helpers, workers)
+        self._worker_table.helpers = min(self._worker_table.helpers, workers)
         self._ready_since_resize = 0
         self._set_limit()
         return self.reconcile(now)
 
     def scale_to_zero(self, now: float) -> list[Command]:
         """The pool closes: nobody is wanted any more."""
-        self.max_workers = self.min_workers = self.desired_workers = self.spares = self._crew.concurrency_limit = self._crew.helpers = 0
+        self.max_workers = self.min_workers = self.desired_workers = self.spares = self._worker_table.concurrency_limit = (
+            self._worker_table.helpers
+        ) = 0
         self.next_scale_down_at = inf
         return self.reconcile(now)
 
@@ -129,7 +131,7 @@ class WorkerReconciler:
 
     def scale_up_for(self, waiting: int, now: float) -> list[Command]:
         """So many tasks wait, and nobody may take them: whoever may be hired for them is, but not while memory is short."""
-        staff = max(self.desired_workers, min(self._crew.busy + waiting, self._crew.concurrency_limit))
+        staff = max(self.desired_workers, min(self._worker_table.busy + waiting, self._worker_table.concurrency_limit))
         if staff == self.desired_workers:
             return []
         self.desired_workers = staff
@@ -139,12 +141,12 @@ class WorkerReconciler:
     def want_helpers(self, helpers: int, now: float) -> list[Command]:
         """All have large tasks, and small ones may come or wait: so many help, unless more than the spares are idle, or a
         helper is on the way. There are never more helpers than others: the large tasks are to go on."""
-        helpers = min(helpers, self._crew.concurrency_limit)
-        if helpers <= self._crew.helpers or self._crew.idle_processes > self.spares:
+        helpers = min(helpers, self._worker_table.concurrency_limit)
+        if helpers <= self._worker_table.helpers or self._worker_table.idle_processes > self.spares:
             return []
-        if any(slot.helper and slot.task is None for slot in self._crew):
+        if any(slot.helper and slot.task is None for slot in self._worker_table):
             return []
-        self._crew.helpers = helpers
+        self._worker_table.helpers = helpers
         self._schedule_scale_down(now)
         return self.reconcile(now)
 
@@ -153,37 +155,39 @@ class WorkerReconciler:
         for others who are not there, and one is while all others have large tasks: it would be hired again at once."""
         if now < self.next_scale_down_at:
             return
-        unneeded = max(self._crew.min_idle - self.spares, 0)
-        helpers = self._crew.helpers
-        present = sum(slot.state in _READY_STATES for slot in self._crew if not slot.helper)
+        unneeded = max(self._worker_table.min_idle - self.spares, 0)
+        helpers = self._worker_table.helpers
+        present = sum(slot.state in _READY_STATES for slot in self._worker_table if not slot.helper)
         needed = max(self.desired_workers + self.spares - present, int(large_everywhere))
-        self._crew.helpers = max(helpers - unneeded, min(helpers, needed))
+        self._worker_table.helpers = max(helpers - unneeded, min(helpers, needed))
         self.desired_workers = max(self.desired_workers - max(unneeded - helpers, 0), self.min_workers)
         self._schedule_scale_down(now)
 
     def _set_limit(self) -> None:
         if self.max_workers:
-            self._crew.concurrency_limit = min(self.max_workers, self.limiter.limit or self.max_workers)
+            self._worker_table.concurrency_limit = min(self.max_workers, self.limiter.limit or self.max_workers)
 
     def _schedule_scale_down(self, now: float) -> None:
-        self._crew.reset_min_idle()
+        self._worker_table.reset_min_idle()
         pause_s = max(self._settings.idle_timeout_s, _MIN_PAUSE_S)
-        self.next_scale_down_at = now + pause_s if self._crew.helpers or self.desired_workers > self.min_workers else inf
+        self.next_scale_down_at = (
+            now + pause_s if self._worker_table.helpers or self.desired_workers > self.min_workers else inf
+        )
 
     def reconcile(self, now: float) -> list[Command]:
         """Hire whoever is missing, let go whoever is too many, start whom the policy allows."""
         commands: list[Command] = []
         self.restart_policy.advance(now)
-        for helper, wanted in ((False, self._places), (True, self._crew.helpers)):
-            group = [slot for slot in self._crew if slot.helper is helper]
+        for helper, wanted in ((False, self._places), (True, self._worker_table.helpers)):
+            group = [slot for slot in self._worker_table if slot.helper is helper]
             sound = [slot for slot in group if slot.recycling is None and slot.state not in _LEAVING]
             for _ in range(wanted - len(sound)):
-                self._crew.add(helper=helper)
+                self._worker_table.add(helper=helper)
             for slot in _find_surplus(group, sound, wanted):
                 commands += self._retire(slot, now, slot.recycling or "there are more workers than wanted")
         commands += self._start_allowed(now)
         self._note_breaker(now)
-        self._excess = len(self._crew) > self.wanted
+        self._excess = len(self._worker_table) > self.wanted
         return commands
 
     def on_worker_ready(self, slot: WorkerSlot, now: float) -> list[Command]:
@@ -198,7 +202,7 @@ class WorkerReconciler:
         slot.max_bytes = min(slot.max_bytes, self._share_bytes)
         if settings.max_worker_age_s is not None:
             slot.expires_at = now + self.restart_policy.jittered(settings.max_worker_age_s)
-            self._crew.set_timer(slot, slot.expires_at)
+            self._worker_table.set_timer(slot, slot.expires_at)
         self.restart_policy.became_ready(slot.index, now)
         self.start_error = self.unavailable_error = None
         return self._announce_opening() + self.reconcile(now)
@@ -216,7 +220,9 @@ class WorkerReconciler:
         """A worker is through with a task. Returns whether that changes who is wanted."""
         self.restart_policy.accepted(slot.index)
         if private_bytes > slot.max_bytes:
-            self._mark_for_recycling(slot, f"it has {private_bytes:,} bytes of private memory, and {slot.max_bytes:,.0f} are its share")
+            self._mark_for_recycling(
+                slot, f"it has {private_bytes:,} bytes of private memory, and {slot.max_bytes:,.0f} are its share"
+            )
             self._warn_about_memory(slot, private_bytes, now)
         elif slot.expires_at is not None and slot.expires_at <= now:
             self.mark_expired(slot, now)
@@ -229,7 +235,7 @@ class WorkerReconciler:
 
     def replace_spent(self, now: float) -> list[Command]:
         """Workers were sent their last task: have their replacements started meanwhile."""
-        for slot in self._crew:
+        for slot in self._worker_table:
             if slot.spent:
                 self._mark_for_recycling(slot, f"it was given {slot.tasks} tasks")
         return self.reconcile(now)
@@ -245,7 +251,7 @@ class WorkerReconciler:
         report = WorkerMemoryTooSmall(
             at=now, slot=slot.index, private_bytes=private_bytes, limit_bytes=int(limit or 0), limited_by=limited_by
         )
-        self._crew.journal.append(report)
+        self._worker_table.event_log.append(report)
 
     def mark_expired(self, slot: WorkerSlot, now: float) -> None:
         """A worker has been there for as long as one may."""
@@ -263,19 +269,19 @@ class WorkerReconciler:
             accepted: it had begun at least one task.
         """
         was_ready, worn = slot.ready_since is not None, slot.recycling is not None
-        state = self._crew.apply(slot, how, cause=report.cause)
+        state = self._worker_table.apply(slot, how, cause=report.cause)
         slot.clear()
         if state is _S.GONE:
             self.recycled += worn
             if how is WorkerEvent.ABANDONED:
-                self._crew.journal.append(WorkerCrashed(at=now, slot=slot.index, report=report))
+                self._worker_table.event_log.append(WorkerCrashed(at=now, slot=slot.index, report=report))
             self.restart_policy.on_worker_removed(slot.index, now)
-            self._crew.remove(slot)
+            self._worker_table.remove(slot)
         elif not was_ready:
             self._start_failed(slot, report, now)
         elif crashed:
-            self._crew.journal.append(WorkerCrashed(at=now, slot=slot.index, report=report))
-            self._crew.set_timer(slot, self.restart_policy.crashed(now, accepted=accepted))
+            self._worker_table.event_log.append(WorkerCrashed(at=now, slot=slot.index, report=report))
+            self._worker_table.set_timer(slot, self.restart_policy.crashed(now, accepted=accepted))
         else:
             self.restart_policy.on_worker_removed(slot.index, now)
         return self._announce_opening() + self.reconcile(now)
@@ -288,26 +294,26 @@ class WorkerReconciler:
 
     def _start_failed(self, slot: WorkerSlot, report: CrashReport, now: float) -> None:
         self.last_failure = report
-        self._crew.journal.append(WorkerCrashed(at=now, slot=slot.index, report=report))
-        self._crew.set_timer(slot, self.restart_policy.died_at_start(slot.index, now))
+        self._worker_table.event_log.append(WorkerCrashed(at=now, slot=slot.index, report=report))
+        self._worker_table.set_timer(slot, self.restart_policy.died_at_start(slot.index, now))
         if self.restart_policy.start_deaths >= _MAX_START_FAILURES:
             self.start_error = _death(report, "its start")
-            self.unavailable_error = None if self._crew.count(*_READY_STATES) else self.start_error
+            self.unavailable_error = None if self._worker_table.count(*_READY_STATES) else self.start_error
 
     def make_room_for_unused_worker(self) -> None:
         """A task waits for a worker that has had none: if none is on its way, another is to be replaced, best an idle one."""
-        if any(slot.state in _COMING or (slot.unused and slot.state in _READY_STATES) for slot in self._crew):
+        if any(slot.state in _COMING or (slot.unused and slot.state in _READY_STATES) for slot in self._worker_table):
             return
-        sound = [slot for slot in self._crew if slot.recycling is None and slot.state in _READY_STATES]
+        sound = [slot for slot in self._worker_table if slot.recycling is None and slot.state in _READY_STATES]
         sound.sort(key=lambda slot: slot.state is not _S.IDLE)  # in a pool that is never idle it would wait for ever
         for slot in sound[:1]:
             self._mark_for_recycling(slot, "a task wants a worker that has had none")
 
     def _announce_opening(self) -> list[Command]:
         """Say that the pool is open, once every worker has had its first start; with an error if none came of it."""
-        if self._announced or (self._crew.count(_S.STARTING) and self.unavailable_error is None):
+        if self._announced or (self._worker_table.count(_S.STARTING) and self.unavailable_error is None):
             return []
-        if not self._crew.count(*_READY_STATES) and self.unavailable_error is None:
+        if not self._worker_table.count(*_READY_STATES) and self.unavailable_error is None:
             return []
         self._announced = True
         return [AnnounceOpening(self.unavailable_error)]
@@ -315,45 +321,45 @@ class WorkerReconciler:
     def _retire(self, slot: WorkerSlot, now: float, cause: str) -> list[Command]:
         """Ask the slot's process to leave; an empty slot is gone at once."""
         if slot.outbox_id is None:
-            self._crew.apply(slot, WorkerEvent.RETIREMENT_REQUESTED, cause=cause)
-            self._crew.apply(slot, WorkerEvent.EXITED)
-            self._crew.remove(slot)
+            self._worker_table.apply(slot, WorkerEvent.RETIREMENT_REQUESTED, cause=cause)
+            self._worker_table.apply(slot, WorkerEvent.EXITED)
+            self._worker_table.remove(slot)
             return []
-        self._crew.apply(slot, WorkerEvent.RETIREMENT_REQUESTED, now + self._settings.grace_s, cause=cause)
+        self._worker_table.apply(slot, WorkerEvent.RETIREMENT_REQUESTED, now + self._settings.grace_s, cause=cause)
         return [Send(slot.index, Retire())]
 
     def _mark_for_recycling(self, slot: WorkerSlot, reason: str) -> None:
         slot.recycling = slot.recycling or reason
         slot.expires_at = None
         if slot.state is _S.IDLE:
-            self._crew.set_timer(slot, None)
+            self._worker_table.set_timer(slot, None)
 
     def _note_breaker(self, now: float) -> None:
-        self._crew.half_open_slot = self.restart_policy.half_open_slot
+        self._worker_table.half_open_slot = self.restart_policy.half_open_slot
         breaker = self.restart_policy.breaker
         if breaker is not self._breaker:
-            self._crew.journal.append(BreakerMoved(at=now, before=self._breaker.value, after=breaker.value))
+            self._worker_table.event_log.append(BreakerMoved(at=now, before=self._breaker.value, after=breaker.value))
             self._breaker = breaker
 
     def _start_allowed(self, now: float) -> list[Command]:
         commands: list[Command] = []
-        on_the_way = [slot for slot in self._crew if slot.state in _ON_THE_WAY]
+        on_the_way = [slot for slot in self._worker_table if slot.state in _ON_THE_WAY]
         starting = sum(slot.outbox_id is not None for slot in on_the_way)
         for slot in on_the_way:
             if slot.outbox_id is not None or (slot.timer is not None and slot.timer > now):
                 continue
             if starting >= self._settings.max_starts:
-                self._crew.set_timer(slot, None)  # it is its turn when one of those has ended
+                self._worker_table.set_timer(slot, None)  # it is its turn when one of those has ended
             elif self.restart_policy.may_start(slot.index, now):
                 commands.append(self._start(slot, now))
                 starting += 1
             else:
-                self._crew.set_timer(slot, self.restart_policy.ask_again_at)
+                self._worker_table.set_timer(slot, self.restart_policy.ask_again_at)
         return commands
 
     def _start(self, slot: WorkerSlot, now: float) -> StartWorker:
-        slot.outbox_id = self._crew.new_outbox_id()
-        self._crew.set_timer(slot, now + self._settings.start_timeout_s)
+        slot.outbox_id = self._worker_table.new_outbox_id()
+        self._worker_table.set_timer(slot, now + self._settings.start_timeout_s)
         self.starts += 1
         nbytes = pages(self._settings.limit_bytes) + STATUS_NBYTES
         self._arena.add_segment(slot.outbox_id, nbytes, keep=STATUS_NBYTES)

@@ -67,7 +67,9 @@ class RestartPolicy:
         self._recent.append(now)
         while self._recent[0] < now - self._period_s:
             self._recent.popleft()
-        if self.breaker is CircuitBreaker.HALF_OPEN or (self.breaker is CircuitBreaker.CLOSED and len(self._recent) > self._intensity):
+        if self.breaker is CircuitBreaker.HALF_OPEN or (
+            self.breaker is CircuitBreaker.CLOSED and len(self._recent) > self._intensity
+        ):
             self._open(now)
         return now + self._pause(self._unaccepted - 1)
 

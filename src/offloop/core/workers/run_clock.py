@@ -13,14 +13,14 @@ __all__ = ["RunClock"]
 class RunClock:
     """Stops the timers of busy slots, and lets them run again."""
 
-    def __init__(self, crew: WorkerTable) -> None:
-        self._crew = crew
+    def __init__(self, worker_table: WorkerTable) -> None:
+        self._worker_table = worker_table
 
     def pause(self, slot: WorkerSlot, task: TaskRecord, now: float) -> None:
         """The task waits for memory from now on."""
         task.memory_wait_since = now
         task.left_s = None if slot.timer is None else slot.timer - now
-        self._crew.set_timer(slot, None)
+        self._worker_table.set_timer(slot, None)
 
     def resume(self, slot: WorkerSlot, now: float) -> None:
         """The wait is over: the task has the time left that it had. A task that was told to stop meanwhile has its grace."""
@@ -29,7 +29,7 @@ class RunClock:
             return
         self.end_wait(task, now)
         if slot.state is WorkerState.BUSY and task.left_s is not None:
-            self._crew.set_timer(slot, now + task.left_s)
+            self._worker_table.set_timer(slot, now + task.left_s)
 
     @staticmethod
     def end_wait(task: TaskRecord, now: float) -> None:

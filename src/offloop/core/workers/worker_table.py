@@ -14,7 +14,7 @@ from math import inf
 from ...pool_events import WorkerMoved
 from ..model.task import TaskRecord
 from ..model.worker_slot import WorkerSlot
-from ..model.worker_state import WorkerEvent, WorkerStateMachine, WorkerState
+from ..model.worker_state import WorkerEvent, WorkerState, WorkerStateMachine
 from ..telemetry.event_log import EventLog
 
 __all__ = ["TIMER_EVENTS", "WorkerTable"]
@@ -38,9 +38,9 @@ _IDLE = WorkerState.IDLE  # a member that is looked up on its class costs 0.1 us
 class WorkerTable:
     """All slots of a pool."""
 
-    def __init__(self, limit: int, journal: EventLog | None = None) -> None:
+    def __init__(self, limit: int, event_log: EventLog | None = None) -> None:
         self.concurrency_limit = limit  # tasks at once
-        self.journal = EventLog() if journal is None else journal
+        self.event_log = EventLog() if event_log is None else event_log
         self.next_timer = inf  # no timer runs out before; timers that were taken back may leave it too early
         self.half_open_slot: int | None = None  # the slot whose worker has the next task, so that it can pass or fail
         self.slots: dict[int, WorkerSlot] = {}  # by index
@@ -94,7 +94,7 @@ class WorkerTable:
                 self._insert_idle(slot)
         elif state in _BUSY_STATES:
             self._busy += 1
-        if self.journal.has_subscribers:
+        if self.event_log.has_subscribers:
             self._log_transition(slot, before, event, cause)
         return state
 
@@ -109,14 +109,14 @@ class WorkerTable:
         if timer is not None and timer < self.next_timer:
             self.next_timer = timer
 
-    def find_idle(self, outbox_id: int | None = None, *, fresh: bool | None = None) -> WorkerSlot | None:
+    def find_idle(self, outbox_id: int | None = None, *, unused: bool | None = None) -> WorkerSlot | None:
         """A worker that may take a task now; only that outbox's, or only one that has had no task yet, or has, if so asked."""
         if self._busy >= self.concurrency_limit or not self._idle:
             return None
         if outbox_id is not None:
             return next((slot for slot in self._idle if slot.outbox_id == outbox_id), None)
-        if fresh is not None:
-            return next((slot for slot in reversed(self._idle) if slot.unused is fresh), None)
+        if unused is not None:
+            return next((slot for slot in reversed(self._idle) if slot.unused is unused), None)
         if self.half_open_slot is not None:
             return next((slot for slot in self._idle if slot.index == self.half_open_slot), self._idle[-1])
         return self._idle[-1]
@@ -181,9 +181,9 @@ class WorkerTable:
         return [slot for timer, slot in timers if timer <= now]
 
     def _log_transition(self, slot: WorkerSlot, before: WorkerState, event: WorkerEvent, cause: str) -> None:
-        self.journal.append_if_watched(
+        self.event_log.append_if_watched(
             WorkerMoved(
-                at=self.journal.now,
+                at=self.event_log.now,
                 slot=slot.index,
                 pid=slot.pid,
                 before=before.value,

@@ -19,8 +19,10 @@ __all__ = ["OutputDelivery"]
 class OutputDelivery:
     """The output files of tasks that are not over, by the task."""
 
-    def __init__(self, errands: BackgroundTasks, workers: dict[int, WorkerConnection], apply: Callable[[Event], None]) -> None:
-        self._errands = errands
+    def __init__(
+        self, background: BackgroundTasks, workers: dict[int, WorkerConnection], apply: Callable[[Event], None]
+    ) -> None:
+        self._background = background
         self._workers = workers
         self._apply = apply
         self._files: dict[int, OutputFile] = {}
@@ -32,30 +34,30 @@ class OutputDelivery:
     def discard(self, task_id: int) -> None:
         """The task is over, and its file is published or not wanted. It is closed in a thread: that may free much."""
         output = self._files.pop(task_id)
-        if self._errands.closed:
+        if self._background.closed:
             output.discard()
             return
 
         async def discard() -> None:
             with suppress(RuntimeError):  # no thread
-                await anyio.to_thread.run_sync(output.discard, limiter=self._errands.own_threads)
+                await anyio.to_thread.run_sync(output.discard, limiter=self._background.own_threads)
                 return
             output.discard()
 
-        self._errands.run(discard)
+        self._background.run(discard)
 
     def open(self, command: OpenOutput) -> None:
         """Open the file in a thread, and tell what came of it."""
-        output, errands = self._files[command.task_id], self._errands
+        output, background = self._files[command.task_id], self._background
 
         async def open_it() -> None:
             try:
-                error = await anyio.to_thread.run_sync(output.open, limiter=errands.file_threads)
+                error = await anyio.to_thread.run_sync(output.open, limiter=background.file_threads)
             except RuntimeError:  # no thread
                 error = output.open()
             self._apply(OutputOpened(command.slot, command.task_id, command.dispatch, error))
 
-        errands.run(open_it)
+        background.run(open_it)
 
     def send(self, command: SendFile) -> None:
         """Pass the open file to the worker, or tell why the system does not."""

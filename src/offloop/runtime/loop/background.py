@@ -27,7 +27,7 @@ from .thread_call import ThreadCall
 if TYPE_CHECKING:
     import trio
 
-__all__ = ["Job", "BackgroundTasks"]
+__all__ = ["BackgroundTasks", "Job"]
 
 Job: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 Value = TypeVar("Value")

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from .affinity import LoopAffinity
 
-__all__ = ["close", "generation", "protect", "unprotect", "fd_lock", "register"]
+__all__ = ["close", "fd_lock", "generation", "protect", "register", "unprotect"]
 
 
 class _Forked(Protocol):

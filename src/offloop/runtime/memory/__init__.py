@@ -1,0 +1,1 @@
+"""Shared-memory segments, the reservation of their pages, and the views that callers hold."""

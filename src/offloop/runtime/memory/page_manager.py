@@ -14,12 +14,12 @@ from collections.abc import Callable
 import anyio.to_thread
 
 from ...core.model.blocks import Span
-from ...core.model.commands import DropOutbox, ReservePages, ReleasePages
+from ...core.model.commands import DropOutbox, ReleasePages, ReservePages
 from ...core.model.events import PagesRefused, PagesReserved
 from ..loop.background import BackgroundTasks
 from .segments import PagesUnavailable, Segment
 
-__all__ = ["INLINE_NBYTES", "PageOperation", "PageManager"]
+__all__ = ["INLINE_NBYTES", "PageManager", "PageOperation"]
 
 PageOperation = ReservePages | ReleasePages | DropOutbox
 
@@ -29,9 +29,9 @@ INLINE_NBYTES = 512 * 1024  # what is moved or copied on the loop itself: well u
 class PageManager:
     """The queue of moves, and their results."""
 
-    def __init__(self, segments: dict[int, Segment], errands: BackgroundTasks, tell_results: Callable[[], None]) -> None:
+    def __init__(self, segments: dict[int, Segment], background: BackgroundTasks, tell_results: Callable[[], None]) -> None:
         self._segments = segments
-        self._errands = errands
+        self._background = background
         self._apply_results = tell_results  # called when a thread is through; otherwise whoever called `begin` looks at them
         self._has_a_thread = False
         self.waiting: deque[PageOperation] = deque()
@@ -56,7 +56,7 @@ class PageManager:
             self.work()
         elif not self._has_a_thread:
             self._has_a_thread = True
-            self._errands.run(self._work_in_thread)
+            self._background.run(self._work_in_thread)
 
     def work(self) -> None:
         """Carry out everything queued. Blocks; from any thread."""
@@ -77,7 +77,7 @@ class PageManager:
         """Until nothing is queued."""
         while self.waiting:
             try:
-                await anyio.to_thread.run_sync(self.work, limiter=self._errands.own_threads)
+                await anyio.to_thread.run_sync(self.work, limiter=self._background.own_threads)
             except RuntimeError:  # the system has no thread to give: better late than never
                 self.work()
         self._has_a_thread = False

@@ -56,9 +56,9 @@ class ViewTracker:
         if self.notifying:
             self.wake()
 
-    def release_unused(self, ticket: BlockFuture) -> None:
+    def release_unused(self, future: BlockFuture) -> None:
         """Say that nobody will use what was asked for with this ticket. From any thread, at any time."""
-        self.released.append(ticket)
+        self.released.append(future)
         if self.notifying:
             self.wake()
 

@@ -32,10 +32,10 @@ _LOG_LEVELS = {
 class EventSubscription:
     """One who watches: an async iterator of events, from the moment it was made until the pool is gone."""
 
-    def __init__(self, chronicle: EventStream, loop: asyncio.AbstractEventLoop | None) -> None:
+    def __init__(self, event_stream: EventStream, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
         self.dropped = 0  # events that came while it was too far behind
-        self._chronicle = chronicle
+        self._event_stream = event_stream
         self._unread: deque[PoolEvent] = deque()
         self._came = OneShotEvent(loop)
         self._over = False
@@ -49,13 +49,13 @@ class EventSubscription:
                 raise StopAsyncIteration
             if self._came.is_set:  # else another task waits for the same news
                 self._came = OneShotEvent(self._loop)
-            with self._chronicle.has_waiting_reader(self):
+            with self._event_stream.has_waiting_reader(self):
                 await self._came.wait()
         return self._unread.popleft()
 
     def close(self) -> None:
         """Watch no longer; what is unread can still be read."""
-        self._chronicle.unsubscribe(self)
+        self._event_stream.unsubscribe(self)
         self.end()
 
     async def aclose(self) -> None:
@@ -79,23 +79,25 @@ class EventSubscription:
 class EventStream:
     """Hands what happens to all who watch."""
 
-    def __init__(self, journal: EventLog, loop: asyncio.AbstractEventLoop | None) -> None:
+    def __init__(self, event_log: EventLog, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
-        self._journal = journal
-        self._subscriptions: weakref.WeakSet[EventSubscription] = weakref.WeakSet()  # one that was left behind unclosed keeps nothing
+        self._event_log = event_log
+        self._subscriptions: weakref.WeakSet[EventSubscription] = (
+            weakref.WeakSet()
+        )  # one that was left behind unclosed keeps nothing
         self._awaited: list[EventSubscription] = []  # these live: perhaps nobody else holds the task that waits
 
     def subscribe(self) -> EventSubscription:
         """Somebody wants to know what happens from now on."""
         reader = EventSubscription(self, self._loop)
         self._subscriptions.add(reader)
-        self._journal.has_subscribers = True
+        self._event_log.has_subscribers = True
         return reader
 
     def unsubscribe(self, reader: EventSubscription) -> None:
         """And does not any more."""
         self._subscriptions.discard(reader)
-        self._journal.has_subscribers = bool(self._subscriptions)
+        self._event_log.has_subscribers = bool(self._subscriptions)
 
     @contextmanager
     def has_waiting_reader(self, reader: EventSubscription) -> Generator[None]:
@@ -119,7 +121,7 @@ class EventStream:
                 _log.log(logging.WARNING, small, event.limited_by, event.limit_bytes, event.private_bytes)
             for reader in self._subscriptions:
                 reader.push(event)
-        self._journal.has_subscribers = bool(self._subscriptions)
+        self._event_log.has_subscribers = bool(self._subscriptions)
 
     def close(self) -> None:
         """The pool is gone: readers read to the end, and stop."""

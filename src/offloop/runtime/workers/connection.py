@@ -22,10 +22,10 @@ from ...core.model.events import (
     Event,
     WorkerAbandoned,
     WorkerDisconnected,
-    WorkerViolatedProtocol,
     WorkerExited,
     WorkerReported,
     WorkerSpawned,
+    WorkerViolatedProtocol,
 )
 from ...wire.framing import ProtocolError
 from ...wire.messages import Configure, File, FromSupervisor, FromWorker, Run, Warm

@@ -1,6 +1,6 @@
 """What the host asks of whatever starts workers.
 
-A pool's workers are processes (`host.process.spawn`); a test's may be scripts, or processes at the end of a bad line.
+A pool's workers are processes (`process.spawn`); a test's may be scripts, or processes at the end of a bad line.
 """
 
 from __future__ import annotations

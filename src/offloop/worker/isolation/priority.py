@@ -8,7 +8,7 @@ import struct
 from contextlib import suppress
 from typing import Literal
 
-__all__ = ["yield_timeslice", "lower_priority"]
+__all__ = ["lower_priority", "yield_timeslice"]
 
 _MIN_NICE = 19
 _HELPER_SHARE = 0.3  # of the others' niceness: at 2 beside 8, Linux gives nearly four times as much of a CPU

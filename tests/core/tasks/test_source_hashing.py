@@ -11,7 +11,7 @@ from offloop.core.model.task import TaskRecord, TaskSpec
 from offloop.core.tasks.source_hashing import SourceHashing
 from offloop.wire.handles import INBOX, EncodedAt, Handle
 
-from .pool_script import STAGES
+from ..pool_script import STAGES
 
 
 def task_with(block: Block, task_id: int, handle: Handle) -> TaskRecord:
@@ -25,14 +25,14 @@ def test_a_block_is_held_from_the_command_to_the_answer_by_each_reader() -> None
     block, reservation = cut
     assert reservation is not None
     arena.release(block, Lease(Holder.RESERVATION, block.generation))
-    identification = SourceHashing(arena)
+    source_hashing = SourceHashing(arena)
     handle = Handle(INBOX, block.offset, 5000, block.generation)
     for task_id in (1, 2):
-        assert identification.begin(task_with(block, task_id, handle)) == HashSource(task_id, handle)
+        assert source_hashing.begin(task_with(block, task_id, handle)) == HashSource(task_id, handle)
     arena.release(block, Lease(Holder.CALLER, block.generation))
-    identification.end(1)
+    source_hashing.end(1)
     assert arena.get(block.generation) is block
-    identification.end(2)
+    source_hashing.end(2)
     assert arena.get(block.generation) is None
 
 
@@ -41,12 +41,12 @@ def test_only_a_reading_for_a_strike_says_against_what_it_is() -> None:
     cut = arena.allocate(0, 5000, Holder.CALLER)
     assert cut is not None
     handle = Handle(INBOX, cut[0].offset, 5000, cut[0].generation)
-    identification = SourceHashing(arena)
+    source_hashing = SourceHashing(arena)
     asked, struck = task_with(cut[0], 1, handle), task_with(cut[0], 2, handle)
-    identification.begin(asked)
-    identification.begin(struck, strike=True)
-    assert identification.end(1) is None
-    assert identification.end(2) is struck.spec
+    source_hashing.begin(asked)
+    source_hashing.begin(struck, strike=True)
+    assert source_hashing.end(1) is None
+    assert source_hashing.end(2) is struck.spec
 
 
 def test_an_answer_that_nobody_asked_for_is_a_defect() -> None:

@@ -10,27 +10,27 @@ NEWS = BreakerMoved(at=2.0, before="closed", after="open")
 
 
 def test_steps_are_written_down_only_while_somebody_watches() -> None:
-    journal = EventLog()
-    journal.append_if_watched(STEP)
-    assert journal.drain() == []
-    journal.has_subscribers = True
-    journal.append_if_watched(STEP)
-    assert journal.drain() == [STEP]
+    event_log = EventLog()
+    event_log.append_if_watched(STEP)
+    assert event_log.drain() == []
+    event_log.has_subscribers = True
+    event_log.append_if_watched(STEP)
+    assert event_log.drain() == [STEP]
 
 
 def test_what_goes_into_the_log_is_always_written_down() -> None:
-    journal = EventLog()
-    journal.append(NEWS)
-    assert journal.drain() == [NEWS]
+    event_log = EventLog()
+    event_log.append(NEWS)
+    assert event_log.drain() == [NEWS]
 
 
 def test_what_was_read_is_not_told_again_and_the_order_stays() -> None:
-    journal = EventLog()
-    journal.has_subscribers = True
-    journal.append_if_watched(STEP)
-    journal.append(NEWS)
-    entries = journal.drain()
+    event_log = EventLog()
+    event_log.has_subscribers = True
+    event_log.append_if_watched(STEP)
+    event_log.append(NEWS)
+    entries = event_log.drain()
     assert entries == [STEP, NEWS]
-    journal.append_if_watched(STEP)
+    event_log.append_if_watched(STEP)
     assert entries == [STEP, NEWS], "what was taken is the reader's own"
-    assert journal.drain() == [STEP]
+    assert event_log.drain() == [STEP]

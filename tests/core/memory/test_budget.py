@@ -16,7 +16,7 @@ from offloop.core.workers.worker_table import WorkerTable
 from offloop.operation import Estimate
 from offloop.wire.handles import EncodedAt
 
-from .pool_script import MIB, STAGES
+from ..pool_script import MIB, STAGES
 
 LIMIT = 256 * MIB
 
@@ -273,7 +273,9 @@ def test_a_task_may_take_more_than_its_charge_and_never_more_than_there_is(
 ) -> None:
     budget = Budget(Arena(MIB, MIB), 1024 * MIB, AdmissionMode.ENFORCE)
     assert budget.task_rlimit_bytes(task_of(1, peak), threads, concurrency) == allowed
-    assert budget.task_rlimit_bytes(task_of(1, peak, guessed=True), threads, concurrency) == allowed, "a guess is no reason for more"
+    assert budget.task_rlimit_bytes(task_of(1, peak, guessed=True), threads, concurrency) == allowed, (
+        "a guess is no reason for more"
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 2, 8, 32])

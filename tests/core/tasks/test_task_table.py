@@ -17,7 +17,7 @@ from offloop.core.tasks.task_table import TaskTable
 from offloop.core.telemetry.event_log import EventLog
 from offloop.errors import PoolClosed
 
-from .pool_script import GRACE_S, PoolScript
+from ..pool_script import GRACE_S, PoolScript
 
 P = 4096
 
@@ -28,10 +28,10 @@ class Scene:
     def __init__(self) -> None:
         self.arena = Arena(32 * P, 16 * P)
         self.arena.add_segment(1, 33 * P, keep=P)
-        self.journal = EventLog()
+        self.event_log = EventLog()
         budget = Budget(self.arena, None, AdmissionMode.OFF)
-        self.supply = MemoryBroker(self.arena, budget)
-        self.ledger = TaskTable(self.arena, self.supply, budget, TaskQueue(), self.journal)
+        self.broker = MemoryBroker(self.arena, budget)
+        self.task_table = TaskTable(self.arena, self.broker, budget, TaskQueue(), self.event_log)
 
     def block(self, segment_id: int, holder: Holder, owner: int) -> Block:
         found = self.arena.allocate(segment_id, P, holder, owner)
@@ -43,41 +43,41 @@ class Scene:
 
     def task_with_memory(self, task_id: int) -> TaskRecord:
         """A task with a source and two granted blocks."""
-        task = self.ledger.add(task_id, 0.0)
+        task = self.task_table.add(task_id, 0.0)
         task.source_block = self.block(INBOX_ID, Holder.TASK, task_id)
         task.granted = [self.block(1, Holder.WORKER, task_id) for _ in range(2)]
         return task
 
 
 def test_a_task_that_came_is_counted_and_can_be_found() -> None:
-    ledger = Scene().ledger
-    task = ledger.add(7, 2.5)
+    task_table = Scene().task_table
+    task = task_table.add(7, 2.5)
     assert (task.task_id, task.submitted_at) == (7, 2.5)
-    assert ledger.get(7) is task
-    assert (len(ledger), list(ledger), ledger.outcome_counter.submitted) == (1, [task], 1)
-    assert ledger.get(8) is None
+    assert task_table.get(7) is task
+    assert (len(task_table), list(task_table), task_table.outcome_counter.submitted) == (1, [task], 1)
+    assert task_table.get(8) is None
 
 
 def test_settling_takes_it_out_and_counts_its_outcome() -> None:
-    ledger = Scene().ledger
+    task_table = Scene().task_table
     error = PoolClosed()
-    assert ledger.settle(ledger.add(7, 0.0), error) == [SettleTask(7, error)]
-    assert (len(ledger), ledger.get(7), dict(ledger.outcome_counter.ended)) == (0, None, {"refused": 1})
+    assert task_table.settle(task_table.add(7, 0.0), error) == [SettleTask(7, error)]
+    assert (len(task_table), task_table.get(7), dict(task_table.outcome_counter.ended)) == (0, None, {"refused": 1})
 
 
 def test_a_task_cannot_be_settled_twice() -> None:
-    ledger = Scene().ledger
-    task = ledger.add(7, 0.0)
-    ledger.settle(task, None)
+    task_table = Scene().task_table
+    task = task_table.add(7, 0.0)
+    task_table.settle(task, None)
     with pytest.raises(KeyError):
-        ledger.settle(task, None)
-    assert dict(ledger.outcome_counter.ended) == {"cancelled": 1}
+        task_table.settle(task, None)
+    assert dict(task_table.outcome_counter.ended) == {"cancelled": 1}
 
 
 def test_settling_lets_go_of_the_source_and_of_every_grant() -> None:
     scene = Scene()
     other = scene.task_with_memory(8)
-    scene.ledger.settle(scene.task_with_memory(7), None)
+    scene.task_table.settle(scene.task_with_memory(7), None)
     assert scene.arena.used_bytes == 3 * P, "the other task's"
     assert scene.arena.leases[Holder.WORKER] == len(other.granted) == 2
 
@@ -88,30 +88,30 @@ def test_a_source_that_somebody_else_holds_too_stays() -> None:
     source = task.source_block
     assert source is not None
     scene.arena.acquire(source, Lease(Holder.CALLER, source.generation))
-    scene.ledger.settle(task, None)
+    scene.task_table.settle(task, None)
     assert scene.arena.get(source.generation) is source
 
 
 def test_when_grants_end_the_task_keeps_its_source_and_waits_for_nothing() -> None:
     scene = Scene()
     task = scene.task_with_memory(7)
-    scene.supply.request_output(0, 1, task, 1000 * P)
-    scene.supply.request_output(0, 1, task, P)
-    scene.ledger.release_worker_blocks(task)
-    assert (task.granted, task.requested_bytes, scene.supply.has_waiters) == ([], None, False)
+    scene.broker.request_output(0, 1, task, 1000 * P)
+    scene.broker.request_output(0, 1, task, P)
+    scene.task_table.release_worker_blocks(task)
+    assert (task.granted, task.requested_bytes, scene.broker.has_waiters) == ([], None, False)
     assert scene.arena.leases[Holder.WORKER] == 0
-    assert scene.ledger.get(7) is task
+    assert scene.task_table.get(7) is task
     assert task.source_block is not None
     assert worker_lease(task) not in task.source_block.leases
 
 
 def test_the_ledger_may_change_while_it_is_walked() -> None:
-    ledger = Scene().ledger
+    task_table = Scene().task_table
     for task_id in range(3):
-        ledger.add(task_id, 0.0)
-    for task in ledger:
-        ledger.settle(task, None)
-    assert len(ledger) == 0
+        task_table.add(task_id, 0.0)
+    for task in task_table:
+        task_table.settle(task, None)
+    assert len(task_table) == 0
 
 
 def times_of(told: Histogram) -> tuple[int, float]:

@@ -12,7 +12,7 @@ from offloop.core.workers.restart_policy import CircuitBreaker
 from offloop.pool_events import BreakerMoved, WorkerMemoryTooSmall
 from offloop.wire.messages import Retire
 
-from .firm import Firm
+from ..firm import Firm
 
 E, S = WorkerEvent, WorkerState
 MIB = 1024 * 1024
@@ -23,7 +23,7 @@ MIB = 1024 * 1024
 
 def test_a_workers_number_of_tasks_is_never_more_than_the_limit_and_up_to_a_fifth_less() -> None:
     firm = Firm(20, max_tasks_per_worker=100).opened()
-    numbers = {slot.max_tasks for slot in firm.crew}
+    numbers = {slot.max_tasks for slot in firm.worker_table}
     assert all(80 <= number <= 100 for number in numbers)
     assert len(numbers) > 3, "not all go at once"
 
@@ -31,8 +31,8 @@ def test_a_workers_number_of_tasks_is_never_more_than_the_limit_and_up_to_a_fift
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_a_small_limit_is_never_exceeded_either(limit: int) -> None:
     firm = Firm(50, max_tasks_per_worker=limit).opened()
-    assert all(1 <= slot.max_tasks <= limit for slot in firm.crew)
-    assert any(slot.max_tasks == limit for slot in firm.crew)
+    assert all(1 <= slot.max_tasks <= limit for slot in firm.worker_table)
+    assert any(slot.max_tasks == limit for slot in firm.worker_table)
 
 
 def test_the_replacement_of_a_spent_worker_is_started_while_it_does_its_last_task() -> None:
@@ -43,7 +43,7 @@ def test_the_replacement_of_a_spent_worker_is_started_while_it_does_its_last_tas
     assert firm.ready(1) == []
     assert firm.answer() == [Send(0, Retire())]
     firm.die(0, 0)
-    assert (firm.states, firm.hiring.recycled) == ([S.IDLE], 1)
+    assert (firm.states, firm.reconciler.recycled) == ([S.IDLE], 1)
 
 
 def test_a_spent_worker_leaves_after_its_last_task_though_no_replacement_is_ready() -> None:
@@ -69,7 +69,7 @@ def test_a_worker_that_has_grown_old_leaves_only_when_its_replacement_is_ready()
     assert firm.states == [S.IDLE, S.STARTING]
     assert firm.ready(1) == [Send(0, Retire())]
     firm.die(0, 0)
-    assert (firm.states, firm.hiring.recycled) == ([S.IDLE], 1)
+    assert (firm.states, firm.reconciler.recycled) == ([S.IDLE], 1)
 
 
 def test_a_worn_worker_goes_on_until_then_and_finishes_its_task() -> None:
@@ -86,7 +86,7 @@ def test_a_worn_worker_that_dies_is_not_replaced_twice() -> None:
     firm.work()
     firm.answer(private_bytes=2000)
     assert firm.die(0) == []
-    assert [slot.index for slot in firm.crew] == [1]
+    assert [slot.index for slot in firm.worker_table] == [1]
 
 
 @pytest.mark.parametrize(("tasks", "warned"), [(1, True), (2, True), (3, False)])
@@ -124,7 +124,7 @@ def test_a_worker_with_too_much_memory_is_worn(private_bytes: int, worn: bool) -
 
 def test_not_all_workers_have_the_same_share_of_memory() -> None:
     firm = Firm(5, max_worker_bytes=1000).opened()
-    shares = {slot.max_bytes for slot in firm.crew}
+    shares = {slot.max_bytes for slot in firm.worker_table}
     assert len(shares) == 5
     assert all(800 <= share <= 1000 for share in shares)
 
@@ -150,9 +150,9 @@ def test_recycling_alone_leaves_a_pool_complete() -> None:
     firm = Firm(2, max_worker_bytes=1000).opened()
     firm.work(0)
     firm.answer(0, private_bytes=2000)
-    assert firm.hiring.converged, "two are at work, and a third comes for one of them"
+    assert firm.reconciler.converged, "two are at work, and a third comes for one of them"
     firm.ready(2)
-    assert firm.hiring.converged
+    assert firm.reconciler.converged
 
 
 def test_a_pool_whose_workers_have_one_task_each_is_complete_once_as_many_as_are_wanted_have_been_ready() -> None:
@@ -162,9 +162,9 @@ def test_a_pool_whose_workers_have_one_task_each_is_complete_once_as_many_as_are
     firm.ready(1)
     firm.work(1)
     firm.answer(0)
-    assert not firm.hiring.converged, "one has become ready since"
+    assert not firm.reconciler.converged, "one has become ready since"
     firm.ready(2)
-    assert firm.hiring.converged
+    assert firm.reconciler.converged
 
 
 # A fresh one
@@ -174,11 +174,11 @@ def test_an_idle_worker_is_replaced_for_a_task_that_wants_a_fresh_one() -> None:
     firm = Firm().opened()
     firm.work()
     firm.answer()
-    firm.hiring.make_room_for_unused_worker()
+    firm.reconciler.make_room_for_unused_worker()
     assert firm.slot.recycling is not None
     assert [type(command) for command in firm.reconcile()] == [StartWorker]
-    firm.hiring.make_room_for_unused_worker()
-    assert len(firm.crew) == 2, "one is enough"
+    firm.reconciler.make_room_for_unused_worker()
+    assert len(firm.worker_table) == 2, "one is enough"
 
 
 @pytest.mark.parametrize("coming", ["starting", "dead", "ready"])
@@ -191,8 +191,8 @@ def test_nobody_is_replaced_while_a_fresh_one_is_coming(coming: str) -> None:
     if coming != "starting":
         firm.ready(1)
     if coming == "dead":
-        firm.crew.apply(firm.crew[1], E.DISCONNECTED)
-    firm.hiring.make_room_for_unused_worker()
+        firm.worker_table.apply(firm.worker_table[1], E.DISCONNECTED)
+    firm.reconciler.make_room_for_unused_worker()
     assert firm.slot.recycling is None
 
 
@@ -203,13 +203,13 @@ def test_a_worker_that_will_never_take_it_is_not_waited_for(other: str) -> None:
         firm.work(index)
         firm.answer(index)
     if other == "leaves":
-        firm.crew[0].tasks = 0
-        firm.crew.apply(firm.crew[0], E.RETIREMENT_REQUESTED)
+        firm.worker_table[0].tasks = 0
+        firm.worker_table.apply(firm.worker_table[0], E.RETIREMENT_REQUESTED)
     else:
         firm.work(0)
-        firm.crew[0].recycling = "old"
-    firm.hiring.make_room_for_unused_worker()
-    assert firm.crew[1].recycling is not None
+        firm.worker_table[0].recycling = "old"
+    firm.reconciler.make_room_for_unused_worker()
+    assert firm.worker_table[1].recycling is not None
 
 
 # The breaker
@@ -220,17 +220,17 @@ def storm() -> Firm:
     firm = Firm(3, restart_intensity=1).opened()
     assert firm.die(0)
     assert firm.die(1) == []
-    assert firm.hiring.restart_policy.breaker is CircuitBreaker.OPEN
+    assert firm.reconciler.restart_policy.breaker is CircuitBreaker.OPEN
     return firm
 
 
 def test_in_a_storm_one_is_started_on_probation_and_the_others_follow_it_at_once() -> None:
     firm = storm()
     firm.die(0)
-    firm.now = firm.hiring.restart_policy.wake_at + 10.0
+    firm.now = firm.reconciler.restart_policy.wake_at + 10.0
     (start,) = firm.reconcile()
     assert isinstance(start, StartWorker)
-    waiting = next(slot for slot in firm.crew if slot.outbox_id is None)
+    waiting = next(slot for slot in firm.worker_table if slot.outbox_id is None)
     assert waiting.timer is None, "the probe is waited for"
     firm.ready(start.slot)
     firm.work(start.slot)
@@ -241,11 +241,11 @@ def test_in_a_storm_one_is_started_on_probation_and_the_others_follow_it_at_once
 
 def test_the_breakers_moves_are_told() -> None:
     firm = storm()
-    firm.now = firm.hiring.restart_policy.wake_at
+    firm.now = firm.reconciler.restart_policy.wake_at
     firm.reconcile()
     firm.now = 100.0
     firm.ready(1)
-    firm.now = firm.hiring.restart_policy.wake_at
+    firm.now = firm.reconciler.restart_policy.wake_at
     firm.reconcile()
     moves = [(move.before, move.after) for move in firm.news(BreakerMoved)]
     assert moves == [("closed", "open"), ("open", "half-open"), ("half-open", "closed")]
@@ -256,10 +256,10 @@ def test_a_probe_without_a_task_is_followed_after_a_while() -> None:
     firm.die(0)
     firm.die(1)
     firm.die(0)
-    firm.now = firm.hiring.restart_policy.wake_at + 10.0
+    firm.now = firm.reconciler.restart_policy.wake_at + 10.0
     (start,) = firm.reconcile()
     assert isinstance(start, StartWorker)
     firm.ready(start.slot)
     assert firm.states.count(S.IDLE) == 1
-    firm.now = firm.hiring.restart_policy.wake_at
+    firm.now = firm.reconciler.restart_policy.wake_at
     assert [type(command) for command in firm.reconcile()] == [StartWorker]

@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from own_errands import background
+from own_background import background
 from weighing_plugin import HesitantPlugin, Take, WeighingPlugin
 
 from offloop import Pool
@@ -119,9 +119,9 @@ class QuickLocator(Locator):
 async def test_only_a_quick_plugin_is_asked_on_the_loop_and_only_about_few_operations(
     anyio_backend: object, plugin: Plugin, operations: int, on_the_loop: bool
 ) -> None:
-    forecaster = Estimator([(plugin, (Echo(),) * operations)])
-    appraisal = await run_preflight(forecaster, Bytes(memoryview(b"abc"), private=True), background())
-    assert (appraisal.media_type == str(threading.get_ident())) is on_the_loop
+    estimator = Estimator([(plugin, (Echo(),) * operations)])
+    preflight = await run_preflight(estimator, Bytes(memoryview(b"abc"), private=True), background())
+    assert (preflight.media_type == str(threading.get_ident())) is on_the_loop
 
 
 async def test_files_that_wait_for_room_are_not_kept_in_the_servers_own_memory(anyio_backend: object, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from offloop.pool_events import WorkerCrashed
 from offloop.wire.messages import Retire
 from offloop.wire.status import STATUS_NBYTES
 
-from .firm import Firm
+from ..firm import Firm
 
 E, S = WorkerEvent, WorkerState
 
@@ -26,7 +26,7 @@ def test_a_start_makes_an_outbox_as_large_as_the_whole_limit() -> None:
     firm.now = 5.0
     nbytes = pages(1_000_000) + STATUS_NBYTES
     assert firm.reconcile() == [StartWorker(0, 1, nbytes)]
-    assert (firm.slot.outbox_id, firm.slot.timer, firm.hiring.starts) == (1, 15.0, 1)
+    assert (firm.slot.outbox_id, firm.slot.timer, firm.reconciler.starts) == (1, 15.0, 1)
     assert firm.arena.segment_nbytes(1) == nbytes
 
 
@@ -34,17 +34,17 @@ def test_as_many_are_started_as_may_work_at_once_and_the_spares() -> None:
     firm = Firm(2, spares=1)
     assert [type(command) for command in firm.reconcile()] == [StartWorker] * 3
     assert firm.reconcile() == [], "nobody is missing"
-    assert firm.hiring.wanted == 3
+    assert firm.reconciler.wanted == 3
 
 
 def test_no_more_are_started_at_the_same_moment_than_are_allowed() -> None:
     firm = Firm(4, max_starts=2)
     assert len(firm.reconcile()) == 2
-    assert [slot.outbox_id for slot in firm.crew] == [1, 2, None, None]
+    assert [slot.outbox_id for slot in firm.worker_table] == [1, 2, None, None]
     assert firm.reconcile() == []
     assert [type(command) for command in firm.ready(1)] == [StartWorker], "one is ready, the next is started"
     assert any(isinstance(command, StartWorker) for command in firm.die(0)), "one is dead, the next is started"
-    assert sum(slot.outbox_id is not None and slot.ready_since is None for slot in firm.crew) == 2
+    assert sum(slot.outbox_id is not None and slot.ready_since is None for slot in firm.worker_table) == 2
 
 
 def test_a_worker_that_was_ready_is_replaced_at_once() -> None:
@@ -54,14 +54,14 @@ def test_a_worker_that_was_ready_is_replaced_at_once() -> None:
     assert isinstance(command, StartWorker)
     assert (command.slot, command.outbox_id) == (0, 2)
     assert (firm.slot.state, firm.slot.timer, firm.slot.ready_since) == (S.RESTARTING, 13.0, None)
-    assert firm.hiring.restart_policy.crashes == 1
+    assert firm.reconciler.restart_policy.crashes == 1
 
 
 def test_a_worker_that_we_ended_for_its_task_is_replaced_and_has_not_crashed() -> None:
     firm = Firm(restart_intensity=0).opened()
     (command,) = firm.die(crashed=False)
     assert isinstance(command, StartWorker)
-    assert (firm.hiring.restart_policy.crashes, firm.news(WorkerCrashed)) == (0, [])
+    assert (firm.reconciler.restart_policy.crashes, firm.news(WorkerCrashed)) == (0, [])
 
 
 def test_the_second_worker_that_dies_without_a_task_is_replaced_after_a_pause() -> None:
@@ -103,7 +103,7 @@ def test_a_success_ends_the_row_of_start_up_deaths() -> None:
     firm.now = firm.slot.timer
     firm.reconcile()
     firm.ready(0)
-    assert (firm.hiring.unavailable_error, firm.hiring.start_error) == (None, None)
+    assert (firm.reconciler.unavailable_error, firm.reconciler.start_error) == (None, None)
     firm.die()
     assert firm.fail_to_start()[0] <= 0.12
 
@@ -113,13 +113,13 @@ def test_three_start_up_deaths_in_a_row_are_hopeless_and_say_why() -> None:
     firm.reconcile()
     firm.fail_to_start()
     firm.fail_to_start()
-    assert firm.hiring.unavailable_error is None
+    assert firm.reconciler.unavailable_error is None
     _, commands = firm.fail_to_start()
-    assert firm.hiring.unavailable_error is not None
-    assert firm.hiring.unavailable_error.exit_code == 1
-    assert "last line" in firm.hiring.unavailable_error.__notes__[0]
-    assert firm.hiring.last_failure is firm.hiring.unavailable_error.report
-    assert commands == [AnnounceOpening(firm.hiring.unavailable_error)]
+    assert firm.reconciler.unavailable_error is not None
+    assert firm.reconciler.unavailable_error.exit_code == 1
+    assert "last line" in firm.reconciler.unavailable_error.__notes__[0]
+    assert firm.reconciler.last_failure is firm.reconciler.unavailable_error.report
+    assert commands == [AnnounceOpening(firm.reconciler.unavailable_error)]
     assert len(firm.news(WorkerCrashed)) == 3
 
 
@@ -128,7 +128,7 @@ def test_start_up_deaths_are_counted_over_all_slots() -> None:
     firm.reconcile()
     for index in range(3):
         firm.fail_to_start(index)
-    assert firm.hiring.unavailable_error is not None
+    assert firm.reconciler.unavailable_error is not None
 
 
 def test_it_is_not_hopeless_while_somebody_is_at_work_but_no_fresh_one_comes() -> None:
@@ -137,8 +137,8 @@ def test_it_is_not_hopeless_while_somebody_is_at_work_but_no_fresh_one_comes() -
     firm.ready(0)
     for _ in range(3):
         firm.fail_to_start(1)
-    assert firm.hiring.unavailable_error is None
-    assert firm.hiring.start_error is not None
+    assert firm.reconciler.unavailable_error is None
+    assert firm.reconciler.start_error is not None
 
 
 # The opening
@@ -182,17 +182,17 @@ def test_a_worker_that_is_too_many_is_told_to_leave_and_has_its_grace() -> None:
     assert firm.resize(1) == [Send(0, Retire())]
     assert (firm.slot.state, firm.slot.timer) == (S.RETIRING, 21.0)
     assert firm.die(0, 0) == []
-    assert [slot.index for slot in firm.crew] == [1]
-    assert firm.hiring.recycled == 0
+    assert [slot.index for slot in firm.worker_table] == [1]
+    assert firm.reconciler.recycled == 0
 
 
 def test_those_on_the_way_leave_before_those_at_work_and_first_those_that_were_not_started() -> None:
     firm = Firm(3, max_starts=1)
     firm.reconcile()
     firm.ready(0)
-    assert [slot.outbox_id for slot in firm.crew] == [1, 2, None]
+    assert [slot.outbox_id for slot in firm.worker_table] == [1, 2, None]
     assert firm.resize(2) == [], "the one without a process is gone without a word"
-    assert [slot.index for slot in firm.crew] == [0, 1]
+    assert [slot.index for slot in firm.worker_table] == [0, 1]
     assert firm.resize(1) == [Send(1, Retire())]
     assert firm.states == [S.IDLE, S.RETIRING]
 
@@ -208,11 +208,11 @@ def test_whoever_is_busy_leaves_after_its_task() -> None:
 
 def test_a_worker_that_is_condemned_is_waited_for_and_not_replaced() -> None:
     firm = Firm(2).opened()
-    firm.crew.apply(firm.slot, E.PROTOCOL_VIOLATED)
+    firm.worker_table.apply(firm.slot, E.PROTOCOL_VIOLATED)
     assert firm.resize(1) == []
     report = build_crash_report(firm.slot, WorkerExited(0, -9), 0.0)
-    assert firm.hiring.replace(firm.slot, 0.0, report, E.EXITED, crashed=True, accepted=False) == []
-    assert [slot.index for slot in firm.crew] == [1]
+    assert firm.reconciler.replace(firm.slot, 0.0, report, E.EXITED, crashed=True, accepted=False) == []
+    assert [slot.index for slot in firm.worker_table] == [1]
 
 
 def test_down_to_one_and_up_again_ends_with_as_many_as_are_wanted() -> None:
@@ -222,9 +222,9 @@ def test_down_to_one_and_up_again_ends_with_as_many_as_are_wanted() -> None:
     assert [command.slot for command in starts if isinstance(command, StartWorker)] == [4, 5]
     for index in (0, 1, 2):
         firm.die(index, 0)
-    assert not firm.hiring.converged
+    assert not firm.reconciler.converged
     firm.ready(4, 5)
-    assert (firm.states, firm.hiring.converged) == ([S.IDLE] * 3, True)
+    assert (firm.states, firm.reconciler.converged) == ([S.IDLE] * 3, True)
 
 
 def test_a_resize_while_they_start_is_followed_by_the_starts_that_are_missing() -> None:
@@ -239,10 +239,10 @@ def test_it_is_complete_when_so_many_are_at_work_and_nobody_leaves() -> None:
     firm = Firm(2)
     firm.reconcile()
     firm.ready(0)
-    assert not firm.hiring.converged
+    assert not firm.reconciler.converged
     firm.ready(1)
-    assert firm.hiring.converged
+    assert firm.reconciler.converged
     firm.resize(1)
-    assert not firm.hiring.converged, "one is still leaving"
+    assert not firm.reconciler.converged, "one is still leaving"
     firm.die(0, 0)
-    assert firm.hiring.converged
+    assert firm.reconciler.converged

@@ -28,12 +28,12 @@ FATAL = "Fatal Python error: Segmentation fault\n\nThread 0x1:\n  File here"
 
 def slot_with(task_id: int | None = 7, stages: list[Stage] | None = None) -> WorkerSlot:
     """A slot that has been at work for a while, with that task."""
-    crew = WorkerTable(1)
-    slot = crew.add()
-    crew.apply(slot, WorkerEvent.READY)
+    worker_table = WorkerTable(1)
+    slot = worker_table.add()
+    worker_table.apply(slot, WorkerEvent.READY)
     slot.pid, slot.ready_since, slot.tasks = 4321, 10.0, 5
     if task_id is not None:
-        crew.apply(slot, WorkerEvent.DISPATCHED)
+        worker_table.apply(slot, WorkerEvent.DISPATCHED)
         spec = TaskSpec(source=EncodedAt(None), stages=STAGES if stages is None else stages, timeout_s=None)
         slot.task = TaskRecord(task_id, 0.0, spec=spec)
     return slot

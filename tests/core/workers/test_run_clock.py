@@ -9,14 +9,14 @@ from offloop.core.telemetry.event_log import EventLog
 from offloop.core.workers.run_clock import RunClock
 from offloop.core.workers.worker_table import WorkerTable
 
-from .pool_script import PoolScript
+from ..pool_script import PoolScript
 
 
 def busy(timer: float | None) -> tuple[RunClock, WorkerSlot, TaskRecord]:
     """A slot of a pool of one, whose task must have ended by then."""
     pool = PoolScript().opened()
     pool.run(1, timeout_s=timer)
-    slot = pool.core.crew[0]
+    slot = pool.core.worker_table[0]
     assert slot.task is not None
     return pool.core.run_clock, slot, slot.task
 
@@ -47,7 +47,7 @@ def test_a_task_that_is_told_to_stop_keeps_its_grace() -> None:
 
 
 def test_a_slot_without_a_task_has_no_clock_to_go_on() -> None:
-    crew = WorkerTable(1, EventLog())
-    slot = crew.add()
-    RunClock(crew).resume(slot, 1.0)
+    worker_table = WorkerTable(1, EventLog())
+    slot = worker_table.add()
+    RunClock(worker_table).resume(slot, 1.0)
     assert slot.timer is None

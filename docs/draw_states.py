@@ -1,4 +1,4 @@
-"""Draw the worker's life into design.md, from the table that the code uses: python docs/draw_worker_life.py"""
+"""Draw the state diagrams of design.md from the tables that the code uses: python docs/draw_states.py"""
 
 from itertools import groupby
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 from offloop.core.model.worker_state import TABLE, WorkerState
 
 DESIGN = Path(__file__).with_name("design.md")
-BEGIN, END = "<!-- drawn by docs/draw_worker_life.py -->\n", "<!-- end of the drawing -->\n"
+BEGIN, END = "<!-- drawn by docs/draw_states.py -->\n", "<!-- end of the drawing -->\n"
 
 
 def diagram() -> str:
-    """The table as a Mermaid state diagram: one arrow for each pair of states, with its events."""
+    """Return the table as a Mermaid state diagram: one arrow for each pair of states, with its events."""
     lines = ["stateDiagram-v2", f"    [*] --> {WorkerState.STARTING.name}"]
     for state, row in TABLE.items():
         arrows = sorted((successor.name, event.value) for event, successor in row.items())
@@ -22,7 +22,7 @@ def diagram() -> str:
 
 
 def redrawn(text: str) -> str:
-    """The document with the drawing as it should be."""
+    """Return the document with the drawing of today's table."""
     before, _, rest = text.partition(BEGIN)
     return before + BEGIN + diagram() + END + rest.partition(END)[2]
 

@@ -18,24 +18,24 @@ from offloop.core.scheduling.task_queue import TaskQueue
 from offloop.core.workers.worker_table import WorkerTable
 from offloop.wire.handles import EncodedAt
 
-from .pool_script import MIB, STAGES, PoolScript, estimate, of_type, only, runs
+from ..pool_script import MIB, STAGES, PoolScript, estimate, of_type, only, runs
 
 
 class Desk:
     """Workers, of whom so many have worked before, and a queue."""
 
     def __init__(self, workers: int, *, used: int = 0) -> None:
-        self.crew = WorkerTable(workers)
+        self.worker_table = WorkerTable(workers)
         self.queue = TaskQueue()
         arena = Arena(4 << 20, 3 << 20)
         budget = Budget(arena, None, AdmissionMode.OFF)
-        self.dispatch = Dispatcher(self.crew, self.queue, MemoryBroker(arena, budget), budget)
+        self.dispatch = Dispatcher(self.worker_table, self.queue, MemoryBroker(arena, budget), budget)
         for index in range(workers):
-            slot = self.crew.add()
-            slot.outbox_id = self.crew.new_outbox_id()
+            slot = self.worker_table.add()
+            slot.outbox_id = self.worker_table.new_outbox_id()
             arena.add_segment(slot.outbox_id, 4 << 20, keep=4096)
             slot.tasks = int(index < used)
-            self.crew.apply(slot, WorkerEvent.READY)
+            self.worker_table.apply(slot, WorkerEvent.READY)
 
     def feed(self) -> list[tuple[int, int]]:
         return [(send.slot, send.message.task_id) for send in of_type(self.dispatch.dispatch_waiting(5.0), Send)]
@@ -70,7 +70,7 @@ def test_a_task_for_a_fresh_worker_waits_and_the_others_do_not_wait_for_it() -> 
 
 def test_nobody_is_fed_beyond_the_limit() -> None:
     desk = Desk(2)
-    desk.crew.concurrency_limit = 1
+    desk.worker_table.concurrency_limit = 1
     desk.queue.push_for_unused_worker(task_of(1))
     desk.queue.push(task_of(2))
     assert [task_id for _, task_id in desk.feed()] == [1]
@@ -79,8 +79,8 @@ def test_nobody_is_fed_beyond_the_limit() -> None:
 def test_whoever_is_sent_a_task_is_busy_with_it_and_no_longer_fresh() -> None:
     desk = Desk(1)
     task = task_of(1, timeout_s=2.0)
-    desk.dispatch.dispatch(desk.crew[0], task, 5.0)
-    slot = desk.crew[0]
+    desk.dispatch.dispatch(desk.worker_table[0], task, 5.0)
+    slot = desk.worker_table[0]
     assert (slot.task, slot.state, slot.timer, slot.tasks, slot.unused) == (task, WorkerState.BUSY, 7.0, 1, False)
     assert task.dispatches == 1
 

@@ -12,7 +12,7 @@ from offloop.wire.handles import OUTBOX
 from offloop.wire.messages import Retire
 from offloop.wire.status import Status
 
-from .pool_script import GRACE_S, PoolScript, done, in_outbox, of_type, only, outcome_of, runs, sent_run
+from ..pool_script import GRACE_S, PoolScript, done, in_outbox, of_type, only, outcome_of, runs, sent_run
 
 NOT_BEGUN = Status(0, 0, 0.0)
 
@@ -26,11 +26,11 @@ def test_a_task_without_retries_ends_with_its_worker() -> None:
 
 def test_a_task_with_retries_is_run_again_by_the_next_worker() -> None:
     pool = PoolScript().opened()
-    pool.core.journal.has_subscribers = True
+    pool.core.event_log.has_subscribers = True
     pool.run(1, retries=1)
     assert of_type(pool.reaped(), SettleTask) == []
     assert (pool.statistics.waiting, pool.statistics.retried) == (1, 1)
-    assert TaskRetried(at=0.0, task_id=1, deaths=1) in pool.core.journal.drain()
+    assert TaskRetried(at=0.0, task_id=1, deaths=1) in pool.core.event_log.drain()
     assert sent_run(1) in pool.ready()
     assert isinstance(outcome_of(pool.done(1), 1), Completed)
 
@@ -39,7 +39,7 @@ def test_each_time_it_may_ask_for_memory_as_often_as_the_first() -> None:
     pool = PoolScript().opened()
     pool.run(1, retries=1)
     pool.granted(1, 5000)
-    task = pool.core.ledger.get(1)
+    task = pool.core.task_table.get(1)
     assert task is not None
     assert task.request_count == 1
     pool.reaped()
@@ -93,7 +93,7 @@ def test_two_that_want_a_fresh_worker_do_not_wait_for_each_other() -> None:
     pool.run(3, retries=1)
     pool.reaped(second)
     pool.reaped(pool.slot_of(3))
-    starting = [slot.index for slot in pool.core.crew if slot.ready_since is None]
+    starting = [slot.index for slot in pool.core.worker_table if slot.ready_since is None]
     assert {send.message.task_id for slot in starting for send in runs(pool.ready(slot))} == {2, 3}
 
 
@@ -116,7 +116,10 @@ def test_one_that_runs_for_long_on_the_fresh_worker_does_not_keep_the_next_from_
         commands = pool.ready(only(starts).slot)
         sent += [send.message.task_id for send in runs(commands)]
         commands += [
-            command for slot in pool.core.crew if slot.state is WorkerState.RETIRING for command in pool.reaped(slot.index, 0)
+            command
+            for slot in pool.core.worker_table
+            if slot.state is WorkerState.RETIRING
+            for command in pool.reaped(slot.index, 0)
         ]
     assert sent == [1, 2], "and nobody has answered since"
 
@@ -135,9 +138,9 @@ def test_a_worker_that_makes_way_works_on_until_the_fresh_one_is_ready() -> None
     pool.done(1, pool.slot_of(1))
     pool.run(2)
     pool.done(2, pool.slot_of(2))
-    used = only([slot for slot in pool.core.crew if slot.tasks])
-    fresh = 1 - used.index
-    pool.core.crew[fresh].tasks = 1  # it has worked, too
+    used = only([slot for slot in pool.core.worker_table if slot.tasks])
+    unused = 1 - used.index
+    pool.core.worker_table[unused].tasks = 1  # it has worked, too
     pool.run(3, retries=1)
     victim = pool.slot_of(3)
     commands = pool.reaped(victim)
@@ -243,14 +246,14 @@ def test_a_task_that_nobody_fresh_can_be_started_for_is_told_so_though_others_wo
     commands = pool.reaped(victim)
     for n in range(3):
         assert pool.statistics.waiting == 1
-        if pool.core.crew[victim].outbox_id is None:
-            pool.at(pool.core.crew[victim].timer or 0.0)
+        if pool.core.worker_table[victim].outbox_id is None:
+            pool.at(pool.core.worker_table[victim].timer or 0.0)
         commands = pool.reaped(victim, 3, stderr_tail="no libvips")
         assert bool(of_type(commands, SettleTask)) is (n == 2)
     outcome = outcome_of(commands, 2)
     assert isinstance(outcome, WorkerDied)
     assert "during its start" in str(outcome)
-    assert pool.core.hiring.unavailable_error is None
+    assert pool.core.reconciler.unavailable_error is None
     pool.run(3)
     assert runs(pool.done(1, worker)) == [sent_run(3, worker)]
 

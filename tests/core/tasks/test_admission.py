@@ -12,7 +12,7 @@ from offloop.wire.handles import INBOX, OUTBOX, Handle
 from offloop.wire.messages import Failed
 from offloop.wire.status import Status
 
-from .pool_script import GRACE_S, PoolScript, estimate, in_outbox, of_type, outcome_of, reservations, runs
+from ..pool_script import GRACE_S, PoolScript, estimate, in_outbox, of_type, outcome_of, reservations, runs
 
 NOT_BEGUN = Status(0, 0, 0.0)
 

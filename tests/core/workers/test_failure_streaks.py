@@ -7,11 +7,11 @@ import pytest
 
 from offloop.core.model.commands import Send, StartWorker
 from offloop.core.model.worker_slot import WorkerSlot
-from offloop.core.model.worker_state import WorkerStateMachine, WorkerState
+from offloop.core.model.worker_state import WorkerState, WorkerStateMachine
 from offloop.core.workers.failure_streaks import FailureStreaks
 from offloop.wire.messages import Failed, Retire
 
-from .pool_script import PoolScript, done, of_type, runs
+from ..pool_script import PoolScript, done, of_type, runs
 
 
 def failed(task_id: int, code: str = "exception", *, recycle: bool = False) -> Failed:

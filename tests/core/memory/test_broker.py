@@ -10,7 +10,7 @@ from offloop.core.memory.budget import Budget
 from offloop.core.memory.input_queue import caller_lease
 from offloop.core.model.admission_mode import AdmissionMode
 from offloop.core.model.blocks import Block, Holder, Lease, Reservation
-from offloop.core.model.commands import Command, ReservePages, ProvideInput, RefuseInput, Send
+from offloop.core.model.commands import Command, ProvideInput, RefuseInput, ReservePages, Send
 from offloop.core.model.task import TaskRecord
 from offloop.errors import MemoryLimitExceeded
 from offloop.wire.handles import OUTBOX, Handle
@@ -27,11 +27,11 @@ class Scene:
     def __init__(self) -> None:
         self.arena = Arena(10 * P, 8 * P)
         self.arena.add_segment(OUTBOX_ID, 11 * P, keep=P)
-        self.supply = MemoryBroker(self.arena, Budget(self.arena, None, AdmissionMode.OFF))
+        self.broker = MemoryBroker(self.arena, Budget(self.arena, None, AdmissionMode.OFF))
         self.running = 99  # tasks that workers have: enough for one of them to go on
 
     def serve(self) -> list[Command]:
-        return self.supply.allocate_waiting(self.running, 0) + self.supply.refuse(self.running, 0)
+        return self.broker.allocate_waiting(self.running, 0) + self.broker.refuse(self.running, 0)
 
     def hold(self, npages: int, segment_id: int = INBOX_ID) -> Block:
         """Somebody holds so much; its pages are there."""
@@ -51,20 +51,20 @@ class Scene:
         self.let_go(self.hold(npages, segment_id))
 
     def ask(self, input_id: int, nbytes: int) -> list[Command]:
-        return self.supply.request_input(input_id, nbytes) + self.serve()
+        return self.broker.request_input(input_id, nbytes) + self.serve()
 
     def abandon(self, input_id: int) -> list[Command]:
-        self.supply.abandon_input(input_id)
+        self.broker.abandon_input(input_id)
         return self.serve()
 
     def need(self, task: TaskRecord, npages: float) -> list[Command]:
-        return self.supply.request_output(SLOT, OUTBOX_ID, task, int(npages * P)) + self.serve()
+        return self.broker.request_output(SLOT, OUTBOX_ID, task, int(npages * P)) + self.serve()
 
     def reserved(self, reservation: Reservation) -> list[Command]:
-        return self.supply.pages_reserved(reservation) + self.serve()
+        return self.broker.pages_reserved(reservation) + self.serve()
 
     def refused(self, reservation: Reservation, free_bytes: int) -> list[Command]:
-        self.supply.pages_refused(reservation, free_bytes)
+        self.broker.pages_refused(reservation, free_bytes)
         return self.serve()
 
     def starved(self, commands: list[Command], free_bytes: int = 0) -> list[Command]:
@@ -98,7 +98,7 @@ def test_an_input_whose_pages_are_there_is_provided_at_once() -> None:
 def test_an_input_is_provided_when_its_pages_have_come() -> None:
     scene = Scene()
     reservation = fetch(scene.ask(1, 2 * P))
-    assert not scene.supply.has_waiters
+    assert not scene.broker.has_waiters
     assert scene.reserved(reservation) == [ProvideInput(1, reservation.block)]
     assert reservation.block.leases == {caller_lease(reservation.block)}
 
@@ -108,10 +108,10 @@ def test_inputs_are_served_strictly_in_order() -> None:
     held = scene.hold(6)
     assert scene.ask(1, 4 * P) == []
     assert scene.ask(2, P) == [], "a small one does not overtake a large one"
-    assert scene.supply.has_waiters
+    assert scene.broker.has_waiters
     commands = scene.let_go(held)
     assert [getattr(command, "input_id", None) for command in commands] == [1, 2]
-    assert not scene.supply.has_waiters
+    assert not scene.broker.has_waiters
 
 
 def test_an_input_that_can_never_be_is_refused_with_both_numbers() -> None:
@@ -122,7 +122,7 @@ def test_an_input_that_can_never_be_is_refused_with_both_numbers() -> None:
     assert isinstance(error, MemoryLimitExceeded)
     assert (refusal.input_id, error.asked_bytes, error.limit_bytes) == (1, 8 * P + 1, 8 * P)
     assert "inbox" in str(error)
-    assert not scene.supply.has_waiters
+    assert not scene.broker.has_waiters
 
 
 def test_the_largest_input_that_can_be_is_served() -> None:
@@ -200,15 +200,15 @@ def test_a_task_that_has_ended_waits_for_nothing() -> None:
     scene, task = Scene(), TaskRecord(7, 0.0)
     held = scene.hold(8)
     scene.need(task, 5)
-    scene.supply.cancel_output_request(task)
-    assert not scene.supply.has_waiters
+    scene.broker.cancel_output_request(task)
+    assert not scene.broker.has_waiters
     assert scene.let_go(held) == []
 
 
 def test_a_task_that_ended_while_its_pages_were_fetched_is_sent_nothing() -> None:
     scene, task = Scene(), TaskRecord(7, 0.0)
     reservation = fetch(scene.need(task, 2))
-    scene.supply.cancel_output_request(task)
+    scene.broker.cancel_output_request(task)
     task.granted.clear()
     scene.arena.release(reservation.block, worker_lease(task))
     assert scene.reserved(reservation) == []
@@ -236,7 +236,7 @@ def test_a_source_that_the_system_has_no_pages_for_waits_for_a_block_of_ours() -
     scene = Scene()
     held = scene.hold(2)
     assert scene.starved(scene.ask(1, 4 * P)) == []
-    assert scene.supply.has_waiters
+    assert scene.broker.has_waiters
     again = fetch(scene.let_go(held))
     assert scene.reserved(again) == [ProvideInput(1, again.block)]
 
@@ -257,14 +257,14 @@ def test_a_source_that_the_system_has_no_pages_for_is_refused_when_nothing_will_
     error: Any = refusal.error
     assert (error.asked_bytes, error.limit_bytes) == (3 * P + 1, P)
     assert "/dev/shm" in str(error)
-    assert (scene.arena.used_bytes, scene.supply.has_waiters) == (0, False)
+    assert (scene.arena.used_bytes, scene.broker.has_waiters) == (0, False)
 
 
 def test_two_sources_that_were_refused_pages_both_hear_of_it_in_their_order() -> None:
     scene = Scene()
     answers = scene.starved(scene.ask(1, 2 * P) + scene.ask(2, 2 * P))
     assert [command.input_id for command in answers if isinstance(command, RefuseInput)] == [1, 2]
-    assert not scene.supply.has_waiters
+    assert not scene.broker.has_waiters
 
 
 def test_a_refused_reservation_that_nobody_wants_makes_way() -> None:
@@ -279,7 +279,7 @@ def test_when_the_pool_closes_all_that_wait_are_told() -> None:
     scene = Scene()
     reservation = fetch(scene.ask(1, 7 * P))
     scene.ask(2, 7 * P)
-    refusals = scene.supply.close()
+    refusals = scene.broker.close()
     assert {refusal.input_id for refusal in refusals if isinstance(refusal, RefuseInput)} == {1, 2}
     assert scene.reserved(reservation) == []
     assert scene.arena.used_bytes == 0
@@ -287,9 +287,9 @@ def test_when_the_pool_closes_all_that_wait_are_told() -> None:
 
 def test_standing_memory_is_cut_from_pages_that_are_there_or_not_at_all() -> None:
     scene = Scene()
-    assert scene.supply.try_preallocate(OUTBOX_ID, 2 * P) is None
+    assert scene.broker.try_preallocate(OUTBOX_ID, 2 * P) is None
     scene.warm(2, OUTBOX_ID)
-    block = scene.supply.try_preallocate(OUTBOX_ID, 2 * P)
+    block = scene.broker.try_preallocate(OUTBOX_ID, 2 * P)
     assert block is not None
     assert block.leases == {Lease(Holder.STANDING, OUTBOX_ID)}
 
@@ -297,51 +297,51 @@ def test_standing_memory_is_cut_from_pages_that_are_there_or_not_at_all() -> Non
 def test_standing_memory_never_takes_what_sources_may_need() -> None:
     scene = Scene()
     scene.warm(6, OUTBOX_ID)
-    assert scene.supply.try_preallocate(OUTBOX_ID, 2 * P) is not None
-    assert scene.supply.try_preallocate(OUTBOX_ID, 2 * P) is None
+    assert scene.broker.try_preallocate(OUTBOX_ID, 2 * P) is not None
+    assert scene.broker.try_preallocate(OUTBOX_ID, 2 * P) is None
     assert fetch(scene.ask(1, 8 * P)).block.nbytes == 8 * P
 
 
 def test_priming_fetches_pages_that_nobody_holds_afterwards() -> None:
     scene = Scene()
-    reservation = fetch(scene.supply.prefetch(OUTBOX_ID, 2 * P))
+    reservation = fetch(scene.broker.prefetch(OUTBOX_ID, 2 * P))
     assert scene.reserved(reservation) == []
     assert (scene.arena.used_bytes, scene.arena.reserved_bytes) == (0, 2 * P)
-    assert scene.supply.prefetch(OUTBOX_ID, 2 * P) == [], "they are there already"
+    assert scene.broker.prefetch(OUTBOX_ID, 2 * P) == [], "they are there already"
 
 
 def test_priming_is_left_out_where_there_is_no_room() -> None:
     scene = Scene()
     scene.hold(8)
     scene.hold(2, OUTBOX_ID)
-    assert scene.supply.prefetch(OUTBOX_ID, P) == []
+    assert scene.broker.prefetch(OUTBOX_ID, P) == []
 
 
 def test_those_who_wait_get_what_a_refused_priming_leaves() -> None:
     scene = Scene()
-    reservation = fetch(scene.supply.prefetch(OUTBOX_ID, 2 * P))
+    reservation = fetch(scene.broker.prefetch(OUTBOX_ID, 2 * P))
     scene.refused(reservation, PLENTY)
     assert (scene.arena.used_bytes, scene.arena.reserved_bytes) == (0, 0)
 
 
 def test_a_refused_priming_is_not_tried_again_until_the_outbox_has_got_pages_otherwise() -> None:
     scene = Scene()
-    scene.refused(fetch(scene.supply.prefetch(OUTBOX_ID, P)), PLENTY)
-    assert scene.supply.prefetch(OUTBOX_ID, P) == []
+    scene.refused(fetch(scene.broker.prefetch(OUTBOX_ID, P)), PLENTY)
+    assert scene.broker.prefetch(OUTBOX_ID, P) == []
     task = TaskRecord(7, 0.0)
     scene.reserved(fetch(scene.need(task, 1)))
-    assert fetch(scene.supply.prefetch(OUTBOX_ID, P))
+    assert fetch(scene.broker.prefetch(OUTBOX_ID, P))
 
 
 def test_priming_takes_no_pages_from_anybody_and_not_what_sources_may_need() -> None:
     scene = Scene()
-    assert scene.supply.prefetch(OUTBOX_ID, 3 * P) == []
+    assert scene.broker.prefetch(OUTBOX_ID, 3 * P) == []
     scene.warm(8, INBOX_ID)
-    assert fetch(scene.supply.prefetch(OUTBOX_ID, P)).to_release == ()
+    assert fetch(scene.broker.prefetch(OUTBOX_ID, P)).to_release == ()
     assert scene.arena.unreserved_bytes == P
     scene.warm(1, OUTBOX_ID)
     scene.hold(2, OUTBOX_ID)
-    assert scene.supply.prefetch(OUTBOX_ID, P) == []
+    assert scene.broker.prefetch(OUTBOX_ID, P) == []
 
 
 def test_if_every_running_task_waits_and_only_they_hold_memory_the_youngest_is_refused() -> None:

@@ -12,8 +12,8 @@ from offloop.core.model.worker_state import WorkerState
 from offloop.core.workers.reconciler import WorkerReconciler
 from offloop.wire.messages import Retire
 
-from .firm import Firm
-from .pool_script import MIB, PoolScript, estimate, of_type, only, runs
+from ..firm import Firm
+from ..pool_script import MIB, PoolScript, estimate, of_type, only, runs
 
 S = WorkerState
 IDLE_S = 30.0
@@ -41,9 +41,9 @@ def given_to(commands: list[Any]) -> list[int]:
     return [send.slot for send in runs(commands)]
 
 
-def wake(hiring: WorkerReconciler, now: float) -> list[Any]:
-    hiring.scale_down_idle(now)
-    return hiring.reconcile(now)
+def wake(reconciler: WorkerReconciler, now: float) -> list[Any]:
+    reconciler.scale_down_idle(now)
+    return reconciler.reconcile(now)
 
 
 # As many as are needed
@@ -51,73 +51,73 @@ def wake(hiring: WorkerReconciler, now: float) -> list[Any]:
 
 def test_an_elastic_firm_begins_with_the_least_and_hires_for_those_that_wait() -> None:
     firm = elastic()
-    assert len(firm.crew) == 1
+    assert len(firm.worker_table) == 1
     firm.work(0)
-    assert starts(firm.hiring.scale_up_for(2, 0.0)) == 2
-    assert starts(firm.hiring.scale_up_for(1, 0.0)) == 0, "they are on their way"
-    assert starts(firm.hiring.scale_up_for(99, 0.0)) == 1, "up to the most"
+    assert starts(firm.reconciler.scale_up_for(2, 0.0)) == 2
+    assert starts(firm.reconciler.scale_up_for(1, 0.0)) == 0, "they are on their way"
+    assert starts(firm.reconciler.scale_up_for(99, 0.0)) == 1, "up to the most"
 
 
 def test_a_fixed_firm_hires_nobody_for_those_that_wait() -> None:
     firm = Firm(2).opened()
     firm.work(0)
     firm.work(1)
-    assert firm.hiring.scale_up_for(5, 0.0) == []
-    assert firm.hiring.next_scale_down_at == float("inf")
+    assert firm.reconciler.scale_up_for(5, 0.0) == []
+    assert firm.reconciler.next_scale_down_at == float("inf")
 
 
 def test_whoever_was_idle_all_the_time_goes_and_whoever_was_needed_once_stays() -> None:
     firm = elastic()
     firm.work(0)
-    firm.hiring.scale_up_for(3, 0.0)
+    firm.reconciler.scale_up_for(3, 0.0)
     firm.ready(1, 2, 3)
     for index in (1, 2):
         firm.work(index)  # three of four at once, at the most
     for index in (0, 1, 2):
         firm.answer(index)
-    assert firm.hiring.next_scale_down_at == IDLE_S
-    wake(firm.hiring, IDLE_S)
-    assert firm.hiring.desired_workers == 4, "three were on their way when the time began: nobody was idle then"
+    assert firm.reconciler.next_scale_down_at == IDLE_S
+    wake(firm.reconciler, IDLE_S)
+    assert firm.reconciler.desired_workers == 4, "three were on their way when the time began: nobody was idle then"
     firm.work(0)
     firm.work(1)
     firm.answer(0)
     firm.answer(1)
-    assert len(retired(wake(firm.hiring, 2 * IDLE_S))) == 2
-    assert firm.hiring.desired_workers == 2
-    assert len(retired(wake(firm.hiring, 3 * IDLE_S))) == 1
-    assert firm.hiring.desired_workers == 1
-    assert firm.hiring.next_scale_down_at == float("inf"), "nobody is left to let go"
+    assert len(retired(wake(firm.reconciler, 2 * IDLE_S))) == 2
+    assert firm.reconciler.desired_workers == 2
+    assert len(retired(wake(firm.reconciler, 3 * IDLE_S))) == 1
+    assert firm.reconciler.desired_workers == 1
+    assert firm.reconciler.next_scale_down_at == float("inf"), "nobody is left to let go"
 
 
 def test_before_the_time_is_over_nobody_goes() -> None:
     firm = elastic()
     firm.work(0)
-    firm.hiring.scale_up_for(3, 0.0)
+    firm.reconciler.scale_up_for(3, 0.0)
     firm.ready(1, 2, 3)
     firm.answer(0)
-    wake(firm.hiring, IDLE_S)
-    assert wake(firm.hiring, 2 * IDLE_S - 0.01) == []
-    assert len(retired(wake(firm.hiring, 2 * IDLE_S))) == 3
+    wake(firm.reconciler, IDLE_S)
+    assert wake(firm.reconciler, 2 * IDLE_S - 0.01) == []
+    assert len(retired(wake(firm.reconciler, 2 * IDLE_S))) == 3
 
 
 def test_spares_are_no_reason_to_let_anybody_go() -> None:
     firm = elastic(1, 3, spares=2)
     firm.work(0)
-    firm.hiring.scale_up_for(2, 0.0)
-    firm.ready(*[slot.index for slot in firm.crew if slot.state is S.STARTING])
+    firm.reconciler.scale_up_for(2, 0.0)
+    firm.ready(*[slot.index for slot in firm.worker_table if slot.state is S.STARTING])
     for index in (1, 2):
         firm.work(index)
-    firm.hiring.scale_down_idle(IDLE_S)
-    firm.hiring.scale_down_idle(2 * IDLE_S)
-    assert firm.hiring.desired_workers == 3
+    firm.reconciler.scale_down_idle(IDLE_S)
+    firm.reconciler.scale_down_idle(2 * IDLE_S)
+    assert firm.reconciler.desired_workers == 3
 
 
 def test_an_idle_timeout_of_nothing_wakes_nobody_without_end() -> None:
     firm = elastic(idle_timeout_s=0.0)
     firm.work(0)
-    firm.hiring.scale_up_for(1, 5.0)
-    firm.hiring.scale_down_idle(6.0)
-    assert firm.hiring.next_scale_down_at > 6.0
+    firm.reconciler.scale_up_for(1, 5.0)
+    firm.reconciler.scale_down_idle(6.0)
+    assert firm.reconciler.next_scale_down_at > 6.0
 
 
 # Resizing
@@ -126,17 +126,32 @@ def test_an_idle_timeout_of_nothing_wakes_nobody_without_end() -> None:
 def test_an_elastic_firm_that_is_resized_stays_elastic() -> None:
     firm = elastic(2, 4)
     firm.resize(8)
-    assert (firm.hiring.min_workers, firm.hiring.desired_workers, firm.hiring.max_workers, firm.crew.concurrency_limit) == (2, 2, 8, 8)
+    assert (
+        firm.reconciler.min_workers,
+        firm.reconciler.desired_workers,
+        firm.reconciler.max_workers,
+        firm.worker_table.concurrency_limit,
+    ) == (2, 2, 8, 8)
     firm.resize(1)
-    assert (firm.hiring.min_workers, firm.hiring.desired_workers, firm.hiring.max_workers, firm.crew.concurrency_limit) == (1, 1, 1, 1)
+    assert (
+        firm.reconciler.min_workers,
+        firm.reconciler.desired_workers,
+        firm.reconciler.max_workers,
+        firm.worker_table.concurrency_limit,
+    ) == (1, 1, 1, 1)
     firm.resize(8)
-    assert (firm.hiring.min_workers, firm.hiring.desired_workers, firm.hiring.max_workers, firm.crew.concurrency_limit) == (2, 2, 8, 8)
+    assert (
+        firm.reconciler.min_workers,
+        firm.reconciler.desired_workers,
+        firm.reconciler.max_workers,
+        firm.worker_table.concurrency_limit,
+    ) == (2, 2, 8, 8)
 
 
 def test_an_elastic_firm_that_is_resized_lets_go_of_whoever_is_beyond() -> None:
     firm = elastic(1, 4)
     firm.work(0)
-    firm.hiring.scale_up_for(3, 0.0)
+    firm.reconciler.scale_up_for(3, 0.0)
     firm.ready(1, 2, 3)
     assert len(retired(firm.resize(2))) == 2
 
@@ -144,7 +159,7 @@ def test_an_elastic_firm_that_is_resized_lets_go_of_whoever_is_beyond() -> None:
 def test_a_fixed_firm_that_is_resized_stays_fixed() -> None:
     firm = Firm(2).opened()
     firm.resize(4)
-    assert (firm.hiring.min_workers, firm.hiring.desired_workers, firm.hiring.max_workers) == (4, 4, 4)
+    assert (firm.reconciler.min_workers, firm.reconciler.desired_workers, firm.reconciler.max_workers) == (4, 4, 4)
 
 
 # Pressure
@@ -157,7 +172,7 @@ def pool_of(workers: int = 4, **more: Any) -> PoolScript:
 def test_under_pressure_fewer_run_at_once_and_nobody_leaves() -> None:
     pool = pool_of()
     assert pool.press(SHORT) == []
-    assert (pool.core.crew.concurrency_limit, len(pool.core.crew)) == (2, 4)
+    assert (pool.core.worker_table.concurrency_limit, len(pool.core.worker_table)) == (2, 4)
     assert [task_id for n in range(1, 5) for task_id in sent(pool.run(n))] == [1, 2]
 
 
@@ -184,9 +199,9 @@ def test_a_resize_under_pressure_does_not_lift_it() -> None:
     pool = pool_of()
     pool.press(SHORT)
     pool.resize(8)
-    assert pool.core.crew.concurrency_limit == 2
+    assert pool.core.worker_table.concurrency_limit == 2
     pool.resize(1)
-    assert pool.core.crew.concurrency_limit == 1
+    assert pool.core.worker_table.concurrency_limit == 1
 
 
 def test_under_pressure_nobody_is_hired_for_those_that_wait() -> None:
@@ -196,10 +211,10 @@ def test_under_pressure_nobody_is_hired_for_those_that_wait() -> None:
     pool.press(SHORT)
     pool.clock.advance_to(4.0)
     pool.press(SHORT)
-    assert pool.core.crew.concurrency_limit == 1
+    assert pool.core.worker_table.concurrency_limit == 1
     commands = [command for task_id in range(1, 9) for command in pool.run(task_id)]
     assert starts(commands) == 0
-    assert len(pool.core.crew) == 2
+    assert len(pool.core.worker_table) == 2
 
 
 def test_nobody_is_hired_for_those_that_only_wait_for_memory() -> None:
@@ -214,7 +229,7 @@ def test_a_pool_that_closes_under_pressure_runs_nothing_more() -> None:
     pool.press(SHORT)
     pool.close()
     pool.press(0.5)
-    assert pool.core.crew.concurrency_limit == 0
+    assert pool.core.worker_table.concurrency_limit == 0
 
 
 # The helper
@@ -238,7 +253,7 @@ def test_a_helper_is_hired_the_moment_all_have_large_tasks_and_takes_small_ones_
 def test_no_helper_is_hired_while_one_has_a_small_task() -> None:
     pool = pool_of(2)
     assert starts(pool.run(1, estimate=LARGE) + pool.run(2, estimate=SMALL)) == 0
-    assert not pool.core.crew.helpers
+    assert not pool.core.worker_table.helpers
 
 
 def test_a_helper_takes_nothing_that_is_not_far_smaller_than_what_runs() -> None:
@@ -272,7 +287,7 @@ def test_another_helper_comes_when_small_tasks_wait_for_longer_than_a_start_take
     pool.clock.advance_to(0.11)
     second = only(of_type(pool.done(4, first), StartWorker)).slot
     assert given_to(pool.ready(second)) == [second], "beside the first, which is busy"
-    assert pool.core.crew.slots[second].helper
+    assert pool.core.worker_table.slots[second].helper
     assert starts(pool.done(5, first)) == 0, "never more helpers than others"
 
 
@@ -289,15 +304,15 @@ def test_nobody_else_is_hired_for_a_small_task_that_waited_for_the_helper_only()
 def test_a_helper_that_stands_in_for_a_worker_that_does_not_start_stays() -> None:
     firm = Firm(1).opened()
     firm.work(0)
-    helper = only(of_type(firm.hiring.want_helpers(1, 0.0), StartWorker)).slot
+    helper = only(of_type(firm.reconciler.want_helpers(1, 0.0), StartWorker)).slot
     firm.ready(helper)
     firm.die(0)
-    firm.hiring.scale_down_idle(firm.hiring.next_scale_down_at)
-    firm.hiring.scale_down_idle(firm.hiring.next_scale_down_at)
+    firm.reconciler.scale_down_idle(firm.reconciler.next_scale_down_at)
+    firm.reconciler.scale_down_idle(firm.reconciler.next_scale_down_at)
     assert retired(firm.reconcile()) == []
     firm.ready(0)
-    firm.hiring.scale_down_idle(firm.hiring.next_scale_down_at)
-    firm.hiring.scale_down_idle(firm.hiring.next_scale_down_at)
+    firm.reconciler.scale_down_idle(firm.reconciler.next_scale_down_at)
+    firm.reconciler.scale_down_idle(firm.reconciler.next_scale_down_at)
     assert retired(firm.reconcile()) == [helper]
 
 
@@ -305,15 +320,15 @@ def test_under_pressure_as_few_help_as_may_be_at_work() -> None:
     firm = Firm(3).opened()
     for index in range(3):
         firm.work(index)
-    helpers = [start.slot for start in of_type(firm.hiring.want_helpers(3, 0.0), StartWorker)]
+    helpers = [start.slot for start in of_type(firm.reconciler.want_helpers(3, 0.0), StartWorker)]
     firm.ready(*helpers)
     firm.answer(1)
     firm.answer(2)
-    firm.crew.concurrency_limit = 1  # as pressure sets it
-    beside = firm.crew.find_overcommit_worker()
+    firm.worker_table.concurrency_limit = 1  # as pressure sets it
+    beside = firm.worker_table.find_overcommit_worker()
     assert beside is not None
     firm.work(beside.index)
-    assert firm.crew.find_overcommit_worker() is None
+    assert firm.worker_table.find_overcommit_worker() is None
 
 
 def test_a_dead_workers_large_task_lets_nobody_work_beyond_the_limit() -> None:
@@ -347,22 +362,22 @@ def test_one_helper_stays_beside_large_tasks_and_the_others_go() -> None:
     firm = Firm(3).opened()
     for index in range(3):
         firm.work(index)
-    helpers = [start.slot for start in of_type(firm.hiring.want_helpers(3, 0.0), StartWorker)]
+    helpers = [start.slot for start in of_type(firm.reconciler.want_helpers(3, 0.0), StartWorker)]
     firm.ready(*helpers)
-    firm.hiring.scale_down_idle(firm.hiring.next_scale_down_at, large_everywhere=True)
-    firm.hiring.scale_down_idle(firm.hiring.next_scale_down_at, large_everywhere=True)
+    firm.reconciler.scale_down_idle(firm.reconciler.next_scale_down_at, large_everywhere=True)
+    firm.reconciler.scale_down_idle(firm.reconciler.next_scale_down_at, large_everywhere=True)
     assert retired(firm.reconcile()) == helpers[:2]
-    firm.hiring.scale_down_idle(firm.hiring.next_scale_down_at, large_everywhere=False)
-    assert firm.crew.helpers == 0
+    firm.reconciler.scale_down_idle(firm.reconciler.next_scale_down_at, large_everywhere=False)
+    assert firm.worker_table.helpers == 0
 
 
 def test_a_pool_that_shrinks_has_no_more_helpers_than_others() -> None:
     firm = Firm(3).opened()
     for index in range(3):
         firm.work(index)
-    firm.hiring.want_helpers(3, 0.0)
+    firm.reconciler.want_helpers(3, 0.0)
     firm.resize(1)
-    assert firm.crew.helpers == 1
+    assert firm.worker_table.helpers == 1
 
 
 def test_the_helper_is_the_last_to_get_any_other_task() -> None:
@@ -392,11 +407,11 @@ def test_the_helper_leaves_and_no_other_in_its_stead() -> None:
     firm = Firm(2).opened()
     firm.work(0)
     firm.work(1)
-    start = only(of_type(firm.hiring.want_helpers(1, 0.0), StartWorker))
+    start = only(of_type(firm.reconciler.want_helpers(1, 0.0), StartWorker))
     firm.ready(start.slot)
     firm.work(start.slot)
     firm.answer(1)
-    firm.crew.helpers = 0
+    firm.worker_table.helpers = 0
     assert retired(firm.reconcile()) == []
     assert retired(firm.answer(start.slot)) == [start.slot]
 
@@ -404,7 +419,7 @@ def test_the_helper_leaves_and_no_other_in_its_stead() -> None:
 def test_a_worn_helper_is_replaced_by_a_helper() -> None:
     firm = Firm(1, max_worker_bytes=1000).opened()
     firm.work(0)
-    start = only(of_type(firm.hiring.want_helpers(1, 0.0), StartWorker))
+    start = only(of_type(firm.reconciler.want_helpers(1, 0.0), StartWorker))
     firm.ready(start.slot)
     firm.work(start.slot)
     successor = only(of_type(firm.answer(start.slot, private_bytes=2000), StartWorker))
@@ -427,8 +442,8 @@ def test_the_helper_goes_when_it_was_idle_all_the_time_and_large_tasks_are_over(
     commands = pool.at(IDLE_S)
     commands += pool.at(2 * IDLE_S)
     assert len(retired(commands)) == 1
-    assert not pool.core.crew.helpers
-    assert pool.core.hiring.next_scale_down_at == float("inf")
+    assert not pool.core.worker_table.helpers
+    assert pool.core.reconciler.next_scale_down_at == float("inf")
 
 
 def test_the_helper_stays_as_long_as_all_have_large_tasks() -> None:
@@ -437,7 +452,7 @@ def test_the_helper_stays_as_long_as_all_have_large_tasks() -> None:
     pool.ready(1)
     commands = [command for n in range(1, 5) for command in pool.at(n * IDLE_S)]
     assert (retired(commands), starts(commands)) == ([], 0)
-    assert pool.core.crew.helpers
+    assert pool.core.worker_table.helpers
 
 
 @pytest.mark.parametrize("stop", ["timeout", "cancel"])

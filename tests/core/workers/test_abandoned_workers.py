@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from offloop.core.model.commands import AbandonWorker, Command, DropOutbox, ReservePages, KillWorker, SettleTask, StartWorker
+from offloop.core.model.commands import AbandonWorker, Command, DropOutbox, KillWorker, ReservePages, SettleTask, StartWorker
 from offloop.core.model.events import AbandonedWorkerExited, WorkerAbandoned, WorkerDisconnected, WorkerViolatedProtocol
 from offloop.core.model.worker_state import WorkerState
 from offloop.errors import WorkerDied
 from offloop.pool_events import WorkerCrashed
 from offloop.wire.status import Status
 
-from .pool_script import GRACE_S, KIB, MIB, START_TIMEOUT_S, PoolScript, of_type, only, outcome_of, reservations, runs, sent_run
+from ..pool_script import (
+    GRACE_S,
+    KIB,
+    MIB,
+    START_TIMEOUT_S,
+    PoolScript,
+    of_type,
+    only,
+    outcome_of,
+    reservations,
+    runs,
+    sent_run,
+)
 
 KILL_S = 5.0
 
@@ -20,7 +32,7 @@ def frozen(pool: PoolScript, slot: int = 0, *, killed_at: float) -> list[Command
     """The worker was killed then and does not die; what follows once that has lasted too long."""
     assert of_type(pool.at(killed_at + KILL_S - 0.01), AbandonWorker) == []
     assert pool.at(killed_at + KILL_S) == [AbandonWorker(slot)]
-    task = pool.core.crew[slot].task
+    task = pool.core.worker_table[slot].task
     return pool.tell(WorkerAbandoned(slot, Status(task.task_id if task else 0, 0, 0.0), "its last line"))
 
 
@@ -51,7 +63,7 @@ def test_its_slot_has_another_process_and_the_next_task() -> None:
 
 def test_it_is_reported_and_counted_until_it_is_dead() -> None:
     pool, _ = with_frozen_worker()
-    crash = only([entry for entry in pool.core.journal.drain() if isinstance(entry, WorkerCrashed)])
+    crash = only([entry for entry in pool.core.event_log.drain() if isinstance(entry, WorkerCrashed)])
     assert crash.report.reason == "it could not be killed within 5 s"
     assert pool.statistics.workers_abandoned == 1
     assert of_type(pool.tell(AbandonedWorkerExited(1)), DropOutbox) == [DropOutbox(1, ())]
@@ -62,7 +74,7 @@ def test_what_it_may_still_write_to_is_not_reused_before_it_is_dead() -> None:
     pool = PoolScript().opened(pages=True)
     pool.run(1, timeout_s=1.0)
     granted = pool.granted(1, 1 * MIB)
-    standing = pool.core.crew[0].preallocated_block
+    standing = pool.core.worker_table[0].preallocated_block
     assert standing is not None
     pool.at(1.0)
     pool.at(1.0 + GRACE_S)
@@ -145,7 +157,7 @@ def test_a_worker_that_does_not_leave_and_cannot_be_killed_does_not_hold_up_the_
     commands = frozen(pool, killed_at=GRACE_S)
     assert of_type(commands, StartWorker) == []
     assert pool.core.closed
-    assert only(pool.core.journal.drain()).report.reason == "it could not be killed within 5 s"
+    assert only(pool.core.event_log.drain()).report.reason == "it could not be killed within 5 s"
 
 
 def test_a_task_that_runs_in_such_a_worker_does_not_hold_up_the_close_either() -> None:
@@ -170,11 +182,11 @@ def test_what_holds_up_one_worker_after_the_other_does_not_fill_the_machine_with
     pool = PoolScript(spares=spares).opened()
     places = 1 + spares
     for _ in range(100):
-        idle = [slot.index for slot in pool.core.crew if slot.state is WorkerState.IDLE]
+        idle = [slot.index for slot in pool.core.worker_table if slot.state is WorkerState.IDLE]
         if not idle:
             break
         pool.run(pool.statistics.submitted + 1)
-        (busy,) = [slot.index for slot in pool.core.crew if slot.task is not None]
+        (busy,) = [slot.index for slot in pool.core.worker_table if slot.task is not None]
         pool.tell(WorkerDisconnected(busy))
         killed_at = pool.clock()
         pool.at(killed_at + KILL_S)

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from offloop.core.model.worker_state import TABLE, IllegalTransition, WorkerEvent, WorkerStateMachine, WorkerState
+from offloop.core.model.worker_state import TABLE, IllegalTransition, WorkerEvent, WorkerState, WorkerStateMachine
 
 S, E = WorkerState, WorkerEvent
 
@@ -108,11 +108,11 @@ def test_every_event_leads_somewhere() -> None:
 
 def reachable(start: WorkerState) -> set[WorkerState]:
     """Every state that some events lead to from there, itself among them."""
-    found, fresh = {start}, [start]
-    while fresh:
-        new = set(TABLE[fresh.pop()].values()) - found
+    found, unused = {start}, [start]
+    while unused:
+        new = set(TABLE[unused.pop()].values()) - found
         found |= new
-        fresh += new
+        unused += new
     return found
 
 
@@ -142,7 +142,7 @@ def test_an_illegal_transition_tells_the_recent_story() -> None:
 
 
 def test_a_life_without_a_past_says_so() -> None:
-    with pytest.raises(IllegalTransition, match=r"Settled is illegal in state starting; its story: \(none\)"):
+    with pytest.raises(IllegalTransition, match=r"TaskFinished is illegal in state starting; its story: \(none\)"):
         WorkerStateMachine().apply(E.TASK_FINISHED)
 
 
@@ -151,7 +151,7 @@ def test_the_story_keeps_the_last_sixteen_events_only() -> None:
     for _ in range(20):
         life.apply(E.DISPATCHED)
         life.apply(E.TASK_FINISHED)
-    assert life.recent_transitions == ("Dispatched", "Settled") * 8
+    assert life.recent_transitions == ("Dispatched", "TaskFinished") * 8
 
 
 def test_the_table_cannot_be_written_to() -> None:

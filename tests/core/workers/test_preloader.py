@@ -7,7 +7,7 @@ from typing import Any
 from offloop.core.model.commands import Send
 from offloop.wire.messages import Retire, Warm
 
-from .pool_script import PoolScript, of_type
+from ..pool_script import PoolScript, of_type
 
 
 def warmed(commands: list[Any]) -> list[tuple[int, list[str]]]:
@@ -59,4 +59,4 @@ def test_who_leaves_is_not_told_to_load_anything() -> None:
 
 def busy(pool: PoolScript) -> int:
     """The slot that has a task."""
-    return next(slot.index for slot in pool.core.crew if slot.task is not None)
+    return next(slot.index for slot in pool.core.worker_table if slot.task is not None)

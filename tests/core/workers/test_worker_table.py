@@ -1,0 +1,267 @@
+"""Slots, their one timer, and who is idle."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+
+from offloop.core.model.task import TaskRecord
+from offloop.core.model.worker_state import TABLE, IllegalTransition, WorkerEvent, WorkerState
+from offloop.core.telemetry.event_log import EventLog
+from offloop.core.workers.worker_table import TIMER_EVENTS, WorkerTable
+from offloop.pool_events import WorkerMoved
+
+E, S = WorkerEvent, WorkerState
+
+
+def crew_of(workers: int, *, idle: int = 0) -> WorkerTable:
+    """So many slots, the first few of which are ready; all of them may work at once."""
+    worker_table = WorkerTable(workers)
+    for _ in range(workers):
+        slot = worker_table.add()
+        slot.outbox_id = worker_table.new_outbox_id()
+    for index in range(idle):
+        worker_table.apply(worker_table[index], E.READY)
+    return worker_table
+
+
+def test_a_new_crew_is_nobody() -> None:
+    worker_table = WorkerTable(3)
+    assert (len(worker_table), list(worker_table), worker_table.idle, worker_table.running, worker_table.next_timer) == (
+        0,
+        [],
+        0,
+        0,
+        inf,
+    )
+    assert worker_table.find_idle() is None
+
+
+def test_a_new_slot_is_starting_and_has_nothing() -> None:
+    worker_table = WorkerTable(3)
+    slot = worker_table.add()
+    assert (slot.index, slot.state, slot.outbox_id, slot.pid, slot.unused) == (0, S.STARTING, None, None, True)
+    assert (len(worker_table), worker_table.idle, worker_table.find_idle()) == (1, 0, None)
+
+
+def test_a_new_slot_takes_the_lowest_number_that_is_free() -> None:
+    worker_table = crew_of(3)
+    worker_table.remove(worker_table[1])
+    assert [slot.index for slot in worker_table] == [0, 2]
+    assert [worker_table.add().index, worker_table.add().index] == [1, 3]
+
+
+def test_slots_can_come_and_go_while_they_are_looked_through() -> None:
+    worker_table = crew_of(3)
+    for slot in worker_table:
+        worker_table.remove(slot)
+        if len(worker_table) < 3:
+            worker_table.add()
+    assert len(worker_table) == 3
+
+
+def test_clearing_a_slot_forgets_all_that_was_the_processs() -> None:
+    worker_table = crew_of(1)
+    slot = worker_table[0]
+    slot.pid, slot.ready_since, slot.timer, slot.kill_reason, slot.recycling = 5, 1.0, 2.0, "bad", "old"
+    slot.tasks, slot.max_tasks, slot.expires_at, slot.task = 3, 1.0, 9.0, TaskRecord(1, 0.0)
+    slot.clear()
+    new = WorkerTable(1).add()
+    for field in slot.__struct_fields__:
+        if field not in {"index", "state_machine"}:
+            assert getattr(slot, field) == getattr(new, field), field
+
+
+# How many may work at once
+
+
+def test_nobody_is_taken_beyond_the_limit() -> None:
+    worker_table = crew_of(3, idle=3)
+    worker_table.concurrency_limit = 2
+    assert worker_table.idle == 2
+    for slot in (worker_table[0], worker_table[1]):
+        worker_table.apply(slot, E.DISPATCHED)
+    assert (worker_table.idle, worker_table.find_idle(), worker_table.find_idle(3), worker_table.find_idle(unused=True)) == (
+        0,
+        None,
+        None,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    "end", [(E.TASK_FINISHED,), (E.CANCEL_REQUESTED, E.TASK_FINISHED), (E.DISCONNECTED,), (E.CANCEL_REQUESTED, E.GRACE_EXPIRED)]
+)
+def test_whoever_ends_a_task_or_dies_of_it_makes_room_at_once(end: tuple[WorkerEvent, ...]) -> None:
+    worker_table = crew_of(2, idle=2)
+    worker_table.concurrency_limit = 1
+    worker_table.apply(worker_table[0], E.DISPATCHED)
+    assert worker_table.find_idle() is None
+    for event in end:
+        worker_table.apply(worker_table[0], event)
+    assert worker_table.find_idle() is not None
+
+
+def test_a_worker_that_is_being_stopped_still_counts() -> None:
+    worker_table = crew_of(2, idle=2)
+    worker_table.concurrency_limit = 1
+    worker_table.apply(worker_table[0], E.DISPATCHED)
+    worker_table.apply(worker_table[0], E.DEADLINE_EXPIRED)
+    assert worker_table.find_idle() is None
+
+
+def test_a_limit_that_shrinks_below_those_at_work_leaves_no_negative_room() -> None:
+    worker_table = crew_of(3, idle=3)
+    worker_table.apply(worker_table[0], E.DISPATCHED)
+    worker_table.apply(worker_table[1], E.DISPATCHED)
+    worker_table.concurrency_limit = 1
+    assert (worker_table.idle, worker_table.find_idle()) == (0, None)
+
+
+# Spares
+
+
+def test_a_worker_that_has_worked_is_taken_before_one_that_has_not() -> None:
+    worker_table = crew_of(3, idle=3)
+    worker_table[1].tasks = 1
+    worker_table.apply(worker_table[1], E.DISPATCHED)
+    worker_table.apply(worker_table[1], E.TASK_FINISHED)
+    replaced = worker_table[2]
+    worker_table.apply(replaced, E.DISCONNECTED)
+    worker_table.apply(replaced, E.EXITED)
+    worker_table.apply(replaced, E.READY)
+    assert worker_table.find_idle() is worker_table[1], "spares stay fresh"
+
+
+def test_only_a_fresh_one_is_taken_if_so_asked() -> None:
+    worker_table = crew_of(3, idle=3)
+    worker_table[0].tasks = worker_table[2].tasks = 1
+    assert worker_table.find_idle(unused=True) is worker_table[1]
+    worker_table[1].tasks = 1
+    assert worker_table.find_idle(unused=True) is None
+
+
+# Who is idle
+
+
+def test_outbox_numbers_start_after_the_inbox_and_never_repeat() -> None:
+    worker_table = WorkerTable(1)
+    assert [worker_table.new_outbox_id() for _ in range(3)] == [1, 2, 3]
+
+
+def test_the_worker_that_was_busy_last_is_taken_first() -> None:
+    worker_table = crew_of(3, idle=3)
+    first = worker_table[0]
+    first.tasks = 1
+    worker_table.apply(first, E.DISPATCHED)
+    worker_table.apply(first, E.TASK_FINISHED)
+    assert worker_table.find_idle() is first
+
+
+@pytest.mark.parametrize("event", [E.DISPATCHED, E.DISCONNECTED, E.PROTOCOL_VIOLATED, E.RETIREMENT_REQUESTED])
+def test_a_worker_that_leaves_idle_is_not_taken(event: WorkerEvent) -> None:
+    worker_table = crew_of(1, idle=1)
+    assert worker_table.idle == 1
+    worker_table.apply(worker_table[0], event)
+    assert (worker_table.idle, worker_table.find_idle()) == (0, None)
+
+
+def test_a_worker_on_probation_is_taken_before_all_others_while_it_is_idle() -> None:
+    worker_table = crew_of(3, idle=3)
+    warm = worker_table.find_idle()
+    worker_table.half_open_slot = next(slot.index for slot in worker_table if slot is not warm)
+    probe = worker_table[worker_table.half_open_slot]
+    assert worker_table.find_idle() is probe
+    worker_table.apply(probe, E.DISPATCHED)
+    assert worker_table.find_idle() is warm
+
+
+def test_a_worker_can_be_asked_for_by_its_outbox() -> None:
+    worker_table = crew_of(3, idle=2)
+    assert worker_table.find_idle(1) is worker_table[0]
+    assert worker_table.find_idle(2) is worker_table[1]
+    assert worker_table.find_idle(3) is None
+    assert worker_table.find_idle(99) is None
+
+
+def test_an_illegal_event_changes_neither_state_nor_timer_nor_who_is_idle() -> None:
+    worker_table = crew_of(1, idle=1)
+    slot = worker_table[0]
+    worker_table.set_timer(slot, 5.0)
+    with pytest.raises(IllegalTransition):
+        worker_table.apply(slot, E.TASK_FINISHED, 9.0)
+    assert (slot.state, slot.timer, worker_table.idle, worker_table.next_timer) == (S.IDLE, 5.0, 1, 5.0)
+
+
+def test_a_new_state_lets_its_own_timer_run_or_none() -> None:
+    worker_table = crew_of(1, idle=1)
+    slot = worker_table[0]
+    worker_table.apply(slot, E.DISPATCHED, 7.0)
+    assert (slot.timer, worker_table.next_timer) == (7.0, 7.0)
+    worker_table.apply(slot, E.TASK_FINISHED)
+    assert slot.timer is None
+    assert worker_table.next_timer <= 7.0, "may be early, never late"
+
+
+def test_those_whose_timer_has_run_out_are_due_and_the_next_one_is_known() -> None:
+    worker_table = crew_of(4)
+    for slot, timer in zip(worker_table, (3.0, 1.0, None, 2.0), strict=True):
+        worker_table.set_timer(slot, timer)
+    assert worker_table.next_timer == 1.0
+    assert [slot.index for slot in worker_table.due(2.0)] == [1, 3]
+    assert worker_table.next_timer == 3.0
+
+
+def test_with_no_timer_left_there_is_nothing_to_wait_for() -> None:
+    worker_table = crew_of(1)
+    worker_table.set_timer(worker_table[0], 1.0)
+    worker_table.set_timer(worker_table[0], None)
+    assert worker_table.due(5.0) == []
+    assert worker_table.next_timer == inf
+
+
+def test_slots_with_a_task_are_running() -> None:
+    worker_table = crew_of(2, idle=2)
+    worker_table[1].task = TaskRecord(1, 0.0)
+    assert worker_table.running == 1
+
+
+def test_slots_are_counted_by_state() -> None:
+    worker_table = crew_of(3, idle=2)
+    assert (worker_table.count(S.IDLE), worker_table.count(S.STARTING), worker_table.count(S.IDLE, S.STARTING)) == (2, 1, 3)
+
+
+def test_every_timer_event_is_legal_where_it_would_come() -> None:
+    assert all(event in TABLE[state] for state, event in TIMER_EVENTS.items())
+    assert set(TIMER_EVENTS) == {S.STARTING, S.RESTARTING, S.BUSY, S.TIMED_OUT, S.RETIRING, S.FAILED, S.TERMINATING}
+
+
+# What is written down
+
+
+def test_each_step_is_written_down_with_its_cause_while_somebody_watches() -> None:
+    event_log = EventLog()
+    worker_table = WorkerTable(1, event_log)
+    slot = worker_table.add()
+    slot.pid, slot.task = 77, TaskRecord(5, 0.0)
+    event_log.has_subscribers, event_log.now = True, 3.0
+    worker_table.apply(slot, E.READY)
+    worker_table.apply(slot, E.DISCONNECTED, cause="its channel is at its end")
+    ready, exited = event_log.drain()
+    assert ready == WorkerMoved(at=3.0, slot=0, pid=77, before="starting", event="Ready", after="idle", cause="", task_id=5)
+    assert isinstance(exited, WorkerMoved)
+    assert (exited.before, exited.after, exited.cause) == ("idle", "failed", "its channel is at its end")
+
+
+def test_nothing_is_written_down_when_nobody_watches() -> None:
+    worker_table = crew_of(1, idle=1)
+    assert worker_table.event_log.drain() == []
+
+
+def test_a_step_that_is_illegal_is_not_written_down() -> None:
+    worker_table = crew_of(1, idle=1)
+    worker_table.event_log.has_subscribers = True
+    with pytest.raises(IllegalTransition):
+        worker_table.apply(worker_table[0], E.TASK_FINISHED)
+    assert worker_table.event_log.drain() == []
