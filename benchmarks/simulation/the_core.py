@@ -10,10 +10,9 @@ from time import process_time
 
 import msgspec
 
-from offloop.core.model.admission_mode import AdmissionMode
 from offloop.core.model.commands import Command, KillWorker, ReservePages, Send, SettleTask, StartWorker
 from offloop.core.model.events import Event, PagesReserved, PoolStarted, TaskSubmitted, TimePassed, WorkerExited, WorkerReported
-from offloop.core.model.settings import CoreSettings
+from offloop.core.model.settings import AdmissionMode, CoreSettings
 from offloop.core.model.task import Completed, TaskSpec
 from offloop.core.pool_state import PoolState
 from offloop.core.scheduling.dispatcher import RESERVATION_S

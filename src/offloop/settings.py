@@ -16,8 +16,7 @@ import msgspec
 
 from .core.memory.allocator import PAGE_NBYTES, pages
 from .core.memory.budget import DEFAULT_WORKER_NBYTES, MIN_TASKS_NBYTES
-from .core.model.admission_mode import AdmissionMode
-from .core.model.settings import FIRST_GRANT_NBYTES, CoreSettings
+from .core.model.settings import FIRST_GRANT_NBYTES, AdmissionMode, CoreSettings
 from .operation import Plugin
 from .program import is_frozen
 from .runtime.workers.command_line import WorkerProgram

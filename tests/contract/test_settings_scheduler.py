@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from offloop.core.memory.budget import DEFAULT_WORKER_NBYTES
-from offloop.core.model.admission_mode import AdmissionMode
+from offloop.core.model.settings import AdmissionMode
 from offloop.settings import PoolSettings
 from offloop.system import available_cpus
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from offloop.core.memory.budget import DEFAULT_WORKER_NBYTES
-from offloop.core.model.admission_mode import AdmissionMode
 from offloop.core.model.commands import ProvideInput, RefuseInput, ReleasePages, ReservePages, Send
+from offloop.core.model.settings import AdmissionMode
 from offloop.core.scheduling.cost_model import DEFAULT_PEAK_BYTES
 from offloop.errors import MemoryLimitExceeded
 from offloop.wire.messages import Grant

@@ -15,7 +15,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from offloop.core.memory.allocator import pages
 from offloop.core.memory.budget import MIN_TASKS_NBYTES
-from offloop.core.model.admission_mode import AdmissionMode
 from offloop.core.model.blocks import Block, Holder
 from offloop.core.model.commands import (
     Command,
@@ -47,7 +46,7 @@ from offloop.core.model.events import (
     WorkerReported,
     WorkerSpawned,
 )
-from offloop.core.model.settings import CoreSettings
+from offloop.core.model.settings import AdmissionMode, CoreSettings
 from offloop.core.model.task import Completed, TaskRecord, TaskSpec
 from offloop.core.model.worker_state import WorkerState
 from offloop.core.pool_state import PoolState

@@ -8,9 +8,9 @@ from offloop.core.memory.arena import INBOX_ID, Arena
 from offloop.core.memory.broker import MemoryBroker, worker_lease
 from offloop.core.memory.budget import Budget
 from offloop.core.memory.input_queue import caller_lease
-from offloop.core.model.admission_mode import AdmissionMode
 from offloop.core.model.blocks import Block, Holder, Lease, Reservation
 from offloop.core.model.commands import Command, ProvideInput, RefuseInput, ReservePages, Send
+from offloop.core.model.settings import AdmissionMode
 from offloop.core.model.task import TaskRecord
 from offloop.errors import MemoryLimitExceeded
 from offloop.wire.handles import OUTBOX, Handle

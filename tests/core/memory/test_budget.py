@@ -8,8 +8,8 @@ import pytest
 
 from offloop.core.memory.arena import INBOX_ID, Arena
 from offloop.core.memory.budget import DEFAULT_WORKER_NBYTES, Budget
-from offloop.core.model.admission_mode import AdmissionMode
 from offloop.core.model.blocks import Holder
+from offloop.core.model.settings import AdmissionMode
 from offloop.core.model.task import TaskRecord, TaskSpec
 from offloop.core.model.worker_slot import WorkerSlot
 from offloop.core.workers.worker_table import WorkerTable

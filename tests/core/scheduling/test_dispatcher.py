@@ -9,8 +9,8 @@ import pytest
 from offloop.core.memory.arena import Arena
 from offloop.core.memory.broker import MemoryBroker
 from offloop.core.memory.budget import Budget
-from offloop.core.model.admission_mode import AdmissionMode
 from offloop.core.model.commands import Send
+from offloop.core.model.settings import AdmissionMode
 from offloop.core.model.task import TaskRecord, TaskSpec
 from offloop.core.model.worker_state import WorkerEvent, WorkerState
 from offloop.core.scheduling.dispatcher import RESERVATION_S, Dispatcher

@@ -8,9 +8,9 @@ from offloop import Histogram
 from offloop.core.memory.arena import INBOX_ID, Arena
 from offloop.core.memory.broker import MemoryBroker, worker_lease
 from offloop.core.memory.budget import Budget
-from offloop.core.model.admission_mode import AdmissionMode
 from offloop.core.model.blocks import Block, Holder, Lease
 from offloop.core.model.commands import SettleTask
+from offloop.core.model.settings import AdmissionMode
 from offloop.core.model.task import TaskRecord
 from offloop.core.scheduling.task_queue import TaskQueue
 from offloop.core.tasks.task_table import TaskTable

@@ -15,7 +15,7 @@ from heapq import heapify, heappop, heappush
 from math import inf
 
 from ...errors import MemoryLimitExceeded
-from ..model.admission_mode import AdmissionMode
+from ..model.settings import AdmissionMode
 from ..model.task import TaskRecord
 from ..model.worker_slot import WorkerSlot
 from .arena import Arena

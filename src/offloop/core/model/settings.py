@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 
 import msgspec
 
-from .admission_mode import AdmissionMode
-
-__all__ = ["FIRST_GRANT_NBYTES", "MAX_NEEDS", "CoreSettings"]
+__all__ = ["FIRST_GRANT_NBYTES", "MAX_NEEDS", "AdmissionMode", "CoreSettings"]
 
 FIRST_GRANT_NBYTES = 256 * 1024  # result memory sent along with a task: most thumbnails need no more
 MAX_NEEDS = 10_000  # of one task: each costs the loop an answer, and an enemy asks for as long as its task may run
 
-
 _ADDRESSES_BYTES = 256 * 1024 * 1024  # RLIMIT_DATA counts them, too
+
+
+class AdmissionMode(Enum):
+    """What the memory budget means for tasks."""
+
+    ENFORCE = "enforce"  # tasks wait for memory, or are refused
+    SHADOW = "shadow"  # no task waits or is refused; the budget counts the tasks that would have been
+    OFF = "off"  # no budget
 
 
 class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):

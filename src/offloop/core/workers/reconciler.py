@@ -21,10 +21,9 @@ from ...wire.status import STATUS_NBYTES
 from ..memory.allocator import pages
 from ..memory.arena import Arena
 from ..memory.budget import DEFAULT_WORKER_NBYTES, MIN_TASKS_NBYTES
-from ..model.admission_mode import AdmissionMode
 from ..model.commands import AnnounceOpening, Command, Send, StartWorker
 from ..model.events import PressureMeasured
-from ..model.settings import CoreSettings
+from ..model.settings import AdmissionMode, CoreSettings
 from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerEvent, WorkerState
 from .concurrency_limiter import AimdLimiter
