@@ -1,7 +1,7 @@
-"""One call of `Pool.run`: from a source to a result, with nothing left behind however it ends.
+"""One call of `Pool.run`: stages the source, waits for the outcome, releases all resources in every case.
 
-The task is in the supervisor's tables before the first await, and whatever interrupts the call, it leaves only when the
-task has its outcome.
+The task is in the supervisor's tables before the first await. A call that is interrupted returns only after the task has
+its outcome.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _NO_BYTES = EncodedAt(None)
 
 
 class Submission:
-    """One task's way through the pool, from its caller's side."""
+    """One task from submission to result, on its caller's side."""
 
-    _file_contents: memoryview | None = None  # the contents of a file that was short enough to be read with its header
-    _source_view: memoryview | None = None  # of a result that is the source where it lies, so that nobody else takes it away
+    _file_contents: memoryview | None = None  # contents of a file that was short enough to be read whole with its header
+    _source_view: memoryview | None = None  # view of a result that is the source in place; keeps its block until submission
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Submission:
         self._estimator = plan.estimator
         self._output = output
         self._task_id = supervisor.new_task_id()
-        # where its source lies, and what it is likely to take, are filled in when they are known
+        # `source` and `estimate` are filled in when they are known
         self._spec = TaskSpec(
             source=_NO_BYTES,
             stages=plan.stages,
@@ -69,7 +69,7 @@ class Submission:
         )
 
     async def run_to_file(self, material: Material, output: OutputFile) -> Result:
-        """As `carry_out`; the result goes into a file, which has its name when this returns."""
+        """As `run`, but the result goes into a file. The file has its name when this returns."""
         background = self._supervisor.background
         self._supervisor.outputs.add(self._task_id, output)
         try:
@@ -80,18 +80,18 @@ class Submission:
         return result
 
     async def run(self, material: Material) -> Result:
-        """Bring the source in, wait for the outcome, and return or raise it."""
+        """Stage the source, wait for the outcome, and return or raise it."""
         queued = monotonic()
         known = self._estimator is None and self._output is None
         spec = self._spec_if_in_place(material) if known else None
         nbytes = _nbytes_if_known(material) if spec is None else 0
         future = self._supervisor.submit(self._task_id, spec, nbytes)
-        self._source_view = None  # the task holds its source itself now
+        self._source_view = None  # the submitted task holds its source itself
         try:
             if spec is None and not future.is_set:
                 await self._prepare(partial(self._stage_source, material, future))
             await future.wait()
-            while not future.settled:  # its source had to make way for a running task's result
+            while not future.settled:  # the source was removed from memory to make room for a running task's result
                 future.rearm()
                 await self._prepare(partial(self._stage_again, material))
                 await future.wait()
@@ -101,19 +101,19 @@ class Submission:
         outcome = future.take_outcome()
         if isinstance(outcome, Completed):
             return Result(outcome, future.view, queued, None if self._output is None else Path(self._output.path))
-        assert outcome is not None, "a cancelled task's caller is not here any more"
+        assert outcome is not None, "only a cancelled task has no outcome, and its caller has left"
         try:
             raise outcome
         finally:
-            del outcome  # else this frame, which the error's traceback refers to, would refer to the error
+            del outcome  # because the error's traceback refers to this frame: a reference cycle otherwise
 
     def _specify(self, **known: object) -> TaskSpec:
-        """Fill in what is known by now."""
+        """Return the task's specification with these fields set."""
         self._spec = msgspec.structs.replace(self._spec, **known)
         return self._spec
 
     def _spec_if_in_place(self, material: Material) -> TaskSpec | None:
-        """The task with its source, if a worker can read it where it is; None if it must be brought in."""
+        """The complete specification if a worker can read the source in place; None if the source must be staged."""
         if isinstance(material, Bytes):
             return None if material.data.nbytes else self._spec
         staged = self._find_in_place(material) if isinstance(material, Result) else None
@@ -123,10 +123,10 @@ class Submission:
         return self._specify(source=staged.source, outbox_id=staged.outbox_id)
 
     async def _prepare(self, bring_in: Callable[[], Awaitable[StagedSource | None]]) -> None:
-        """Bring the source to where a worker can read it, and queue the task; unless it is refused before."""
+        """Stage the source and queue the task. An error of the staging settles the task."""
         queue_timeout = self._spec.queue_timeout_s
         try:
-            if queue_timeout is None:  # no scope to pay for
+            if queue_timeout is None:  # saves the cost of a cancel scope
                 staged = await bring_in()
             else:
                 staged = await _in_time(queue_timeout, bring_in)
@@ -140,13 +140,13 @@ class Submission:
         self._stager.release(staged)
 
     async def _stage_source(self, material: Material, future: TaskFuture) -> StagedSource | None:
-        """The source where a worker can read it; None if the task was refused for what it would take."""
+        """Stage the source. None: the task was refused because of its estimate."""
         if self._output is not None:
             background = self._supervisor.background
             await background.run_in_thread(self._output.check, limiter=background.file_threads)
         material = await self._materialize(material)
         if isinstance(material, Buffer):
-            staged = self._move(material)  # at once: whatever comes, its owner has it no more
+            staged = self._move(material)  # first, because the owner loses the buffer even if the task is refused
             if staged.view is None or await self._is_admitted(Bytes(staged.view, private=True), future):
                 return staged
             return None
@@ -159,20 +159,20 @@ class Submission:
         return await self._stage(material)
 
     async def _stage_again(self, material: Material) -> StagedSource:
-        """The source in memory a second time, of a task that was accepted."""
+        """Stage the source of an accepted task a second time."""
         material = await self._materialize(material)
         assert not isinstance(material, Buffer), "a buffer has no second copy"
         return await self._stage(material)
 
     async def _materialize(self, material: Material) -> Bytes | File | Samples | Buffer | Result:
-        """The source itself; of an array-like object, its samples."""
+        """The source itself, or the samples of an array-like object."""
         if not isinstance(material, ArrayObject):
             return material
         background = self._supervisor.background
         return await background.run_in_thread(samples_of, material, limiter=background.source_threads)
 
     async def _is_admitted(self, material: Bytes | File | Samples | Result, future: TaskFuture) -> bool:
-        """Whether the task may be run, by what it is likely to take."""
+        """Whether the task may run, given its estimate."""
         if self._estimator is None:
             return True
         preflight = await run_preflight(self._estimator, material, self._supervisor.background)
@@ -189,7 +189,7 @@ class Submission:
                 whole, self._file_contents = self._file_contents, None
                 if whole is not None and not self._supervisor.core.broker.has_waiters:
                     return await self._stager.stage(self._task_id, whole, private=True)
-                del whole  # else a crowd that waits for room in the inbox would fill the server's own memory instead
+                del whole  # because tasks that wait for inbox memory must not keep file contents in the server's own memory
                 return await self._stager.stage_file(self._task_id, path)
             case Samples(data, shape, dtype, private):
                 return await self._stager.stage_raster(self._task_id, data, shape, dtype, private=private)
@@ -203,14 +203,14 @@ class Submission:
         return StagedSource(EncodedAt(in_inbox(block, view.nbytes) if view.nbytes else None), view=view)
 
     def _find_in_place(self, result: Result) -> StagedSource | None:
-        """The result where it lies, if the worker that made it is free this moment."""
+        """The result in place, if the worker that made it is idle now."""
         block, raster = result.block, result.raster
         if block is None or not self._supervisor.can_run_in_place(self._task_id, block):
             return None
         try:
             view = result.data[:]
         except ValueError:
-            return None  # it was released; whoever tries to copy it says so
+            return None  # the result was released; `_copy_result` raises the error
         handle = in_outbox(block, view.nbytes)
         source = EncodedAt(handle) if raster is None else RasterAt(handle, raster.shape, raster.dtype)
         return StagedSource(source, view=view, outbox_id=block.segment_id)
@@ -219,7 +219,7 @@ class Submission:
         try:
             data = result.data[:]
         except ValueError:
-            raise InvalidTask("this result's data was released; nothing is left to be a source") from None
+            raise InvalidTask("this result cannot be a source, because its data was released") from None
         if result.path is not None:
             return await self._stager.stage_file(self._task_id, str(result.path))
         raster = result.raster
@@ -240,4 +240,4 @@ def _nbytes_if_known(material: Material) -> int:
     try:
         return material.nbytes
     except ValueError:
-        return 0  # it was released; whoever tries to bring it in says so
+        return 0  # it was released; staging raises the error

@@ -1,6 +1,6 @@
-"""The async side that owns the worker slots: tells the core what happened and carries out what it commands.
+"""The async side of a pool: owns its processes, shared memory and futures, and carries out the core's commands.
 
-Which event is next, and that nothing comes between it and its commands, is the `Turns`' affair.
+`CoreDriver` passes events to the core one at a time and calls the methods here for the commands.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ __all__ = ["Supervisor"]
 
 
 class Supervisor:
-    """One pool's processes, memory and tickets. Made when the pool is entered, in the loop that it will live in."""
+    """One pool's processes, shared memory and futures. Made when the pool is entered, in the pool's event loop."""
 
     def __init__(self, core_settings: CoreSettings, settings: WorkerConfig) -> None:
         self.affinity = LoopAffinity()
@@ -93,9 +93,9 @@ class Supervisor:
         self.abort = self._lifecycle.abort
         self.background = BackgroundTasks(loop, self._lifecycle)
         self.event_stream = EventStream(self.core.event_log, loop)
-        self._page_manager = PageManager(self.segments, self.background, lambda: self._driver.apply_page_results())  # noqa: PLW0108 (made below)
+        self._page_manager = PageManager(self.segments, self.background, lambda: self._driver.apply_page_results())  # noqa: PLW0108 (the driver is made below)
         self._workers: dict[int, WorkerConnection] = {}
-        self._abandoned: list[WorkerConnection] = []  # killed and not dead; perhaps dead by now
+        self._abandoned: list[WorkerConnection] = []  # workers that were killed, did not exit in time, and lost their slots
         self._inputs: dict[int, BlockFuture] = {}
         self._numbers = count(1)
         self._clock = clock(loop)
@@ -138,12 +138,12 @@ class Supervisor:
         fork_safety.register(self)
 
     async def open(self) -> None:
-        """Make the inbox and start the workers. If that fails, or is cancelled, all is ended before the error is raised.
+        """Make the inbox and start the workers. If that fails or is cancelled, the pool is closed before the error is raised.
 
         Raises:
             WorkerDied: no worker could be started.
-            PoolClosed: the pool was closed meanwhile.
-            InternalError: a defect of ours.
+            PoolClosed: the pool was closed while it was opening.
+            InternalError: a defect in offloop.
         """
         for errand in (self._run_timer, self._watch_returns, self._watch_memory, self.background.loop_budget.refill):
             self.background.run(errand, until_closed=True)
@@ -155,20 +155,20 @@ class Supervisor:
 
     @property
     def workers(self) -> Collection[WorkerConnection]:
-        """Every worker that has a process, or is about to."""
+        """Every worker that has a process or is starting one, abandoned workers included."""
         return (*self._workers.values(), *self._abandoned)
 
     def leave_abandoned(self) -> None:
-        """Wait no longer for workers that were killed and have not ended."""
+        """Stop waiting for workers that were killed and have not exited."""
         for worker in self._abandoned:
             worker.leave()
 
     @property
     def inbox(self) -> Segment:
-        """The segment that sources go to.
+        """The segment for sources.
 
         Raises:
-            PoolClosed: it is gone.
+            PoolClosed: the segment was released.
         """
         segment = self.segments.get(INBOX_ID)
         if segment is None:
@@ -176,37 +176,37 @@ class Supervisor:
         return segment
 
     def can_run_in_place(self, task_id: int, block: Block) -> bool:
-        """Whether a task whose source is this block of an outbox could start this moment, with its source where it lies."""
+        """Whether a task could start now with this block of an outbox as its source, without a copy."""
         there = self.core.arena.get(block.generation) is block
         return there and self.core.can_run_in_place(block.segment_id, task_id, block.nbytes)
 
-    # Tickets: what callers wait on
+    # Tasks and memory requests of callers
 
     def new_task_id(self) -> int:
-        """A number for `submit`, never used twice."""
+        """A unique task id for `submit`."""
         return next(self._numbers)
 
     async def withdraw(self, task_id: int, future: TaskFuture) -> None:
-        """Leave an unsettled task: when this returns it has its outcome, and its memory is back. Not cancellable."""
+        """Cancel an unsettled task. When this returns, the task has its outcome and its memory is freed. Not cancellable."""
         self.apply(TaskCancelled(task_id))
         await future.wait_uncancellable()
 
     def request_input(self, nbytes: int, task_id: int | None = None, addresses_bytes: int = 0) -> BlockFuture:
-        """Ask for memory of the inbox, for the source of that task or for a caller; it may grow to `addresses_bytes`."""
+        """Request a block of the inbox, for the source of a task or for a caller. It may grow to `addresses_bytes`."""
         self.gate.raise_if_failed()
         future = self._new_input_ticket(nbytes)
         self.apply(InputRequested(future.input_id, future.nbytes, task_id, addresses_bytes))
         return future
 
     def request_growth(self, block: Block, nbytes: int, wanted_nbytes: int) -> BlockFuture:
-        """Ask for more memory in the addresses of a block; the ticket is set once it is there, and has no block of its own."""
+        """Request more pages within the addresses of a block. The future is set when they are reserved, without a block."""
         self.gate.raise_if_failed()
         future = self._new_input_ticket(nbytes)
         self.apply(GrowthRequested(future.input_id, block.generation, nbytes, wanted_nbytes))
         return future
 
     def complete_input(self, block: Block, nbytes: int) -> None:
-        """A block needs no more than so many bytes."""
+        """Tell the core that a block needs only this many bytes."""
         self.apply(InputCompleted(block.generation, nbytes))
 
     def _new_input_ticket(self, nbytes: int) -> BlockFuture:
@@ -215,11 +215,11 @@ class Supervisor:
         return future
 
     def reserve_now(self, future: BlockFuture) -> None:
-        """Wait on this thread for the pages of a requested block. Without room the request stays as it is.
+        """Reserve the pages of a requested block, blocking this thread. Without free memory the request stays as it is.
 
         Raises:
-            MemoryLimitExceeded: there is no room at this moment, or never.
-            PoolMisused: it has not come yet, and this is another thread or loop than the pool's; or another process.
+            MemoryLimitExceeded: there is no free memory now, or the request can never be met.
+            PoolMisused: called in a forked process, or before the block is provided in another thread or loop than the pool's.
         """
         if not future.is_set or self.affinity.forked:
             self.affinity.check()
@@ -234,7 +234,7 @@ class Supervisor:
         future.check()
 
     def abandon_input(self, future: BlockFuture) -> None:
-        """Give up a request, or the block that came of it."""
+        """Cancel a request, or return the block that it was given."""
         if self._inputs.pop(future.input_id, None) is None:
             if future.block is not None:
                 self.views.return_block(future.block.generation)
@@ -242,33 +242,33 @@ class Supervisor:
             self.apply(InputCancelled(future.input_id))
 
     def forked(self) -> None:
-        """In a forked child: the pool is the parent's. Nothing is decided here any more, and who waits here is told so."""
+        """Stop deciding in a forked child, because the pool is the parent's. Callers that wait here get `PoolMisused`."""
         self.affinity.forked = True
         self.gate.state = GateState.STOPPED
         self.views.forked()
-        if self.affinity.in_thread:  # else their loop is not here
+        if self.affinity.in_thread:  # another thread's loop does not exist in the child
             self._pending_tasks.fail_all(self.affinity.error())
             for future in self._inputs.values():
                 future.set_exception(self.affinity.error())
 
-    # The loop's own tasks
+    # The pool's background tasks
 
     async def _open(self) -> None:
         try:
             await self.background.run_in_thread(self._make_inbox, limiter=self.background.own_threads)
         except OSError as error:
-            reason = f"its shared memory could not be made: {describe_spawn_error(error)}"
+            reason = f"its shared memory could not be created: {describe_spawn_error(error)}"
             raise WorkerDied(None, reason=reason) from error
         self.apply(PoolStarted())
         await self.conditions.opened.wait()
         if self._opening_error is not None:
-            raise copy(self._opening_error)  # what is kept here must not refer to its traceback
+            raise copy(self._opening_error)  # a copy, because the kept error must not refer to a traceback
         if self.core.phase is PoolPhase.CLOSING:
             raise PoolClosed("the pool was closed while it was opening")
 
     async def _run_timer(self) -> None:
         turns = self._driver
-        while self.gate.state is not GateState.STOPPED:  # else nothing is decided, and it is always time
+        while self.gate.state is not GateState.STOPPED:  # a stopped gate never moves `wake_at`: an endless loop
             turns.timer_changed = OneShotEvent(self.affinity.loop)
             turns.timer_deadline = self.core.wake_at
             with anyio.CancelScope(deadline=turns.timer_deadline):
@@ -290,9 +290,9 @@ class Supervisor:
         )
 
     def release(self) -> None:
-        """Give up memory and descriptors, when no task of the pool's own is left. Views that exist stay valid.
+        """Release shared memory and descriptors after the last background task has ended. Existing views stay valid.
 
-        May be called again after a KeyboardInterrupt in the middle of it.
+        May be called again after a KeyboardInterrupt has interrupted it.
         """
         for worker in self.workers:
             worker.close()
@@ -304,7 +304,7 @@ class Supervisor:
             self.core.arena.drop_segment(INBOX_ID)
 
     def fail(self, error: BaseException) -> None:
-        """End everything after a defect of ours, because no decision can be trusted any more. Every waiting caller is told."""
+        """End the pool after a defect in offloop, because no decision can be trusted. Every waiting caller gets the error."""
         self.gate.fail(error)
         for worker in self._workers.values():
             worker.kill()
@@ -312,7 +312,7 @@ class Supervisor:
         self.fail_all(self.gate.error())
 
     def fail_all(self, error: OffloopError) -> None:
-        """Decide nothing any more, and give every caller that still waits this error."""
+        """Stop deciding, and give this error to every waiting caller."""
         self.gate.state = GateState.STOPPED
         self._pending_tasks.fail_all(error)
         for future in self._inputs.values():
@@ -342,7 +342,7 @@ class Supervisor:
 
         async def identify() -> None:
             digest: bytes | None = None
-            with suppress(RuntimeError):  # the system has no thread to give: unknown, then
+            with suppress(RuntimeError):  # no thread can be started: the digest stays unknown
                 digest = await anyio.to_thread.run_sync(
                     inbox.digest, source.offset, source.nbytes, limiter=self.background.own_threads
                 )
@@ -352,7 +352,7 @@ class Supervisor:
 
     def _provide_input(self, command: ProvideInput) -> None:
         future = self._inputs.get(command.input_id)
-        if future is None:  # abandoned: that event is behind the one that freed this block
+        if future is None:  # abandoned: its `InputCancelled` is still queued
             self.apply(BlocksReturned((command.block.generation,)))
         else:
             future.set_result(command.block)
@@ -360,12 +360,12 @@ class Supervisor:
 
     def _confirm_growth(self, command: ConfirmGrowth) -> None:
         future = self._inputs.pop(command.input_id, None)
-        if future is not None:  # else abandoned: the block is returned by the request that it came from
+        if future is not None:  # None: abandoned. The block is returned with the request that it came from
             future.set()
 
     def _refuse_input(self, command: RefuseInput) -> None:
         future = self._inputs.get(command.input_id)
-        if future is not None:  # else abandoned, as above
+        if future is not None:  # None: abandoned
             future.set_exception(command.error)
             del self._inputs[command.input_id]
 
