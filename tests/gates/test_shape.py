@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = [ROOT / "src" / "offloop"]
+SOURCES = [ROOT / "src" / "offloop", *sorted(ROOT.glob("plugins/*/src/*"))]
 MODULES = sorted(path for source in SOURCES for path in source.rglob("*.py"))
 
 MAX_MODULES = 14  # in a package, `__init__` not counted: more than that cannot be taken in at a glance
@@ -26,6 +26,7 @@ def packages() -> list[Path]:
 def test_the_walk_finds_the_packages() -> None:
     names = {path.name for path in packages()}
     assert {"offloop", "core", "runtime", "worker", "wire", "client"} <= names
+    assert {"offloop_vips", "headers", "estimates", "processor"} <= names
 
 
 @pytest.mark.parametrize("package", packages(), ids=lambda path: str(path.relative_to(ROOT)))

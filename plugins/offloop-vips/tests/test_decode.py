@@ -16,8 +16,8 @@ from offloop.processor import Encoded
 from offloop.testing import InlineTask
 from offloop_vips import AutoOrient, Blur, Decode, Jpeg, Raw, Resize, Webp
 from offloop_vips.evaluation import Evaluation
-from offloop_vips.opening import open_encoded
 from offloop_vips.pipeline import Pipeline
+from offloop_vips.processor.loading import open_encoded
 
 SUFFIXES = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "avif": ".avif", "gif": ".gif", "tiff": ".tif"}
 formats = pytest.mark.parametrize("name", SUFFIXES)

@@ -8,9 +8,9 @@ from offloop.processor import Encoded
 from offloop.testing import InlineTask
 from offloop_vips import Resize
 from offloop_vips.evaluation import Evaluation
-from offloop_vips.opening import open_encoded
 from offloop_vips.picture import Picture
 from offloop_vips.pipeline import Pipeline
+from offloop_vips.processor.loading import open_encoded
 
 
 def opened(data: bytes, *operations: Any) -> Picture:

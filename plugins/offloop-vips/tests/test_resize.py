@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from offloop.errors import InvalidTask, TaskFailed
 from offloop_vips import Decode, Raw, Resize, Rotate
-from offloop_vips.fitting import Size, fit_size
+from offloop_vips.geometry import Size, fit_size
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 

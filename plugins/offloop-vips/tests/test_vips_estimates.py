@@ -30,7 +30,7 @@ from offloop_vips import (
     VipsPlugin,
     Webp,
 )
-from offloop_vips.coding import VipsHeader
+from offloop_vips.headers.parser import VipsHeader
 
 PANORAMA = 12_000, 10_000
 ALL = Decode(max_pixels=10**9)

@@ -1,17 +1,17 @@
 """Image operations for offloop, carried out by libvips in worker processes.
 
-Importing this package is cheap and safe in a server: it brings the operations and the plugin, and neither pyvips nor numpy.
+Importing this package is cheap and safe in a server: it imports the operations and the plugin, and neither pyvips nor numpy.
 
-    formats, colours, fitting    pure: file formats, CSS colours, the arithmetic of sizes
-    operations/                  one file each: the parameters and, as a function of a picture, how they are carried out
-    pipeline                     pure: which operation may stand where, and by how much a decoder shrinks for it
-    coding, boxes, tags          pure: how a source is coded, from its first bytes; the boxes of AVIF, the tags of TIFF and EXIF
-    pages, admitting             pure: what a source declares, checked in a worker before a decoder is called
-    estimates, costs             pure: what a pipeline is likely to take; the numbers for that
-    plugin                       what offloop registers; reads headers without a decoder
-    picture, evaluation          the image under way, and how its computation is watched and stopped
-    opening, saving, faults      libvips: bytes to picture, picture to bytes, its errors to ours
-    processor                    what offloop opens in a worker
+    headers/         source formats and bounded header readers, in pure Python
+    geometry         sizes and positions of a resize
+    colours          CSS colours
+    picture          the image between two steps of a pipeline
+    evaluation       the libvips computations of one task: progress and cancellation
+    operations/      one module for each operation: its parameters and how it is applied to a picture
+    pipeline         which operation may stand where; how much a decoder shrinks for a resize
+    estimates/       memory and time of a pipeline, from the header
+    plugin           the light half, which offloop registers in the server
+    processor/       the heavy half, which offloop opens in a worker: the only package that imports pyvips
 """
 
 from .operations import (

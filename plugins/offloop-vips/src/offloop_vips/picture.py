@@ -14,7 +14,7 @@ from offloop.errors import TaskFailed
 
 from .colours import Rgba
 from .evaluation import Evaluation
-from .fitting import Size
+from .geometry import Size
 
 __all__ = ["Image", "Picture", "check_pixels", "class_of", "over", "premultiplied"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from offloop.errors import InvalidTask
 from offloop.operation import Operation, describe
 
-from .fitting import Size
-from .formats import FormatName
+from .geometry import Size
+from .headers.formats import FormatName
 from .operations import AutoOrient, Avif, Decode, Encoder, Jpeg, Png, Raw, Resize, Webp
 from .operations.resize import fitting
 

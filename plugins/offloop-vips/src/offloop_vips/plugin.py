@@ -8,9 +8,9 @@ from typing import ClassVar
 from offloop.operation import Estimate, Header, Operation, Plugin
 
 from . import operations
-from .coding import VipsHeader, read_coding
-from .estimates import estimate
-from .formats import FORMATS, SNIFF_NBYTES, FormatName, sniff
+from .estimates.estimator import estimate
+from .headers.formats import FORMATS, SNIFF_NBYTES, FormatName, sniff
+from .headers.parser import VipsHeader, read_coding
 from .pipeline import Pipeline
 
 __all__ = ["VipsPlugin"]

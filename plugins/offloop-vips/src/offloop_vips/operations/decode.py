@@ -9,7 +9,7 @@ from msgspec import Meta
 from offloop.errors import InvalidTask
 from offloop.operation import Operation
 
-from ..formats import FORMAT_NAMES, FormatName
+from ..headers.formats import FORMAT_NAMES, FormatName
 
 __all__ = ["Decode"]
 

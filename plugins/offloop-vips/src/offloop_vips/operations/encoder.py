@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from offloop.operation import Operation
 
-from ..formats import FormatName
+from ..headers.formats import FormatName
 
 __all__ = ["Encoder"]
 

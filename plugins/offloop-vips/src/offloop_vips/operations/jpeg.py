@@ -9,7 +9,7 @@ from msgspec import Meta
 from offloop.errors import InvalidTask
 
 from ..colours import Colour, check_colour, rgba
-from ..formats import FormatName
+from ..headers.formats import FormatName
 from ..picture import Image
 from .encoder import Encoder
 

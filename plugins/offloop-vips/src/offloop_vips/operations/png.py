@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from offloop.errors import InvalidTask
 
-from ..formats import FormatName
+from ..headers.formats import FormatName
 from ..picture import Image
 from .encoder import Encoder
 

@@ -11,7 +11,7 @@ from offloop.errors import InvalidTask
 from offloop.operation import Operation
 
 from ..colours import Colour, check_colour, rgba
-from ..fitting import Fit, Fitting, Position, Size, fit_size, is_strategy, offset
+from ..geometry import Fit, Fitting, Position, Size, fit_size, is_strategy, offset
 from ..picture import Image, Picture, check_pixels, over, premultiplied
 
 __all__ = ["Resize", "fitting"]

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from ..formats import FormatName
+from ..headers.formats import FormatName
 from ..picture import Image
 from .encoder import Encoder
 

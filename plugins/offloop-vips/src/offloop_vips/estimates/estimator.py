@@ -15,8 +15,13 @@ from math import cos, radians, sin
 
 from offloop.operation import Estimate, Header, Operation
 
-from .coding import VipsHeader
-from .colours import rgba
+from ..colours import rgba
+from ..geometry import Size, is_strategy
+from ..headers.formats import FORMATS, FormatName
+from ..headers.parser import VipsHeader
+from ..operations import AutoOrient, Encoder, Grayscale, Jpeg, Raw, Resize, Rotate, Tint
+from ..operations.resize import fitting
+from ..pipeline import Pipeline, default_encoder, shrink_on_load
 from .costs import (
     COLD_NBYTES,
     PAGE_ROWS_NBYTES,
@@ -28,11 +33,6 @@ from .costs import (
     step_tiles_nbytes,
     step_work_ns,
 )
-from .fitting import Size, is_strategy
-from .formats import FORMATS, FormatName
-from .operations import AutoOrient, Encoder, Grayscale, Jpeg, Raw, Resize, Rotate, Tint
-from .operations.resize import fitting
-from .pipeline import Pipeline, default_encoder, shrink_on_load
 
 __all__ = ["estimate"]
 

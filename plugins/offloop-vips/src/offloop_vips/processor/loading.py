@@ -9,14 +9,14 @@ import pyvips
 from offloop.errors import InvalidTask, TaskFailed
 from offloop.processor import Encoded, Raster
 
-from .admitting import admit, check_pages
-from .evaluation import Evaluation
-from .faults import corrupt_source, lacks_memory
-from .fitting import Size
-from .formats import FORMAT_NAMES, FORMATS, SNIFF_NBYTES, FormatName, sniff
-from .operations import Decode
-from .picture import Image, Picture, check_pixels
-from .pipeline import Pipeline, shrink_on_load
+from ..evaluation import Evaluation
+from ..geometry import Size
+from ..headers.formats import FORMAT_NAMES, FORMATS, SNIFF_NBYTES, FormatName, sniff
+from ..operations import Decode
+from ..picture import Image, Picture, check_pixels
+from ..pipeline import Pipeline, shrink_on_load
+from .libvips_errors import corrupt_source, lacks_memory
+from .source_limits import admit, check_pages
 
 __all__ = ["is_readable_when_small", "open_encoded", "open_raster", "recognise"]
 

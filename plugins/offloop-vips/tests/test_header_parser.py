@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from offloop_vips import VipsPlugin
-from offloop_vips.coding import MAX_BLOCKS, MAX_CHUNKS, MAX_MARKERS, VipsHeader
+from offloop_vips.headers.parser import MAX_BLOCKS, MAX_CHUNKS, MAX_MARKERS, VipsHeader
 
 NBYTES = VipsPlugin.probe_nbytes
 META = b"\0\0\0\x18ftypavif\0\0\0\0avifmif1"

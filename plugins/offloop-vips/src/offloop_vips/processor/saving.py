@@ -11,9 +11,9 @@ import pyvips
 from offloop.errors import InvalidTask, TaskFailed
 from offloop.processor import Encoded, Output, Raster, Task
 
-from .formats import FORMATS
-from .operations import Encoder, Raw, avif, jpeg, png, webp
-from .picture import Picture
+from ..headers.formats import FORMATS
+from ..operations import Encoder, Raw, avif, jpeg, png, webp
+from ..picture import Picture
 
 __all__ = ["save_encoded", "save_raster"]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from offloop.errors import TaskFailed
 
-from .coding import Unclear, read_coding
-from .fitting import Size
-from .formats import FormatName
-from .operations import Decode
-from .pages import count_pages
-from .picture import check_pixels
+from ..geometry import Size
+from ..headers.formats import FormatName
+from ..headers.page_count import count_pages
+from ..headers.parser import Unclear, read_coding
+from ..operations import Decode
+from ..picture import check_pixels
 
 __all__ = ["admit", "check_pages"]
 

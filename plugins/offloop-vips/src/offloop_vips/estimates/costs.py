@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from offloop.operation import Header, Operation
 
-from .coding import VipsHeader
-from .fitting import Size, is_strategy
-from .formats import FormatName
-from .operations import Avif, Blur, Encoder, Jpeg, Png, Resize, Sharpen, Webp
+from ..geometry import Size, is_strategy
+from ..headers.formats import FormatName
+from ..headers.parser import VipsHeader
+from ..operations import Avif, Blur, Encoder, Jpeg, Png, Resize, Sharpen, Webp
 
 __all__ = [
     "COLD_NBYTES",

@@ -9,7 +9,7 @@ import pyvips
 
 from offloop.errors import TaskFailed
 
-from .formats import FORMATS, FormatName
+from ..headers.formats import FORMATS, FormatName
 
 __all__ = ["corrupt_source", "explain", "is_corrupt", "is_memory_limited", "lacks_memory"]
 

@@ -6,7 +6,7 @@ import pytest
 import pyvips
 
 from offloop.errors import TaskFailed
-from offloop_vips.faults import corrupt_source, explain
+from offloop_vips.processor.libvips_errors import corrupt_source, explain
 
 
 def error(detail: str) -> pyvips.Error:

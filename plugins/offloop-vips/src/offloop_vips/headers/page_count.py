@@ -9,7 +9,7 @@ from __future__ import annotations
 from struct import error, unpack_from
 
 from .formats import FormatName
-from .tags import is_big
+from .tiff_tags import is_big
 
 __all__ = ["count_pages"]
 

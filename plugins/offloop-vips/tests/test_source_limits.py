@@ -11,7 +11,7 @@ import pytest
 
 from offloop.errors import TaskFailed
 from offloop_vips import Decode, Raw
-from offloop_vips.pages import count_pages
+from offloop_vips.headers.page_count import count_pages
 
 
 def refusal(bench: Any, source: Any, *operations: Any) -> TaskFailed:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offloop_vips.fitting import Fitting, Size, fit_size, offset
+from offloop_vips.geometry import Fitting, Size, fit_size, offset
 
 side = st.integers(1, 5000)
 maybe_side = st.none() | side

@@ -13,12 +13,10 @@ from offloop.errors import InvalidTask
 from offloop.operation import Operation, describe
 from offloop.processor import Encoded, Payload, Task, WorkerContext
 
-from .evaluation import Evaluation
-from .faults import explain, is_corrupt, is_memory_limited
-from .fitting import Size
-from .formats import FORMATS, FormatName
-from .opening import is_readable_when_small, open_encoded, open_raster, recognise
-from .operations import (
+from ..evaluation import Evaluation
+from ..geometry import Size
+from ..headers.formats import FORMATS, FormatName
+from ..operations import (
     AutoOrient,
     Blur,
     Grayscale,
@@ -35,8 +33,10 @@ from .operations import (
     sharpen,
     tint,
 )
-from .picture import Picture, check_pixels
-from .pipeline import Pipeline, default_encoder
+from ..picture import Picture, check_pixels
+from ..pipeline import Pipeline, default_encoder
+from .libvips_errors import explain, is_corrupt, is_memory_limited
+from .loading import is_readable_when_small, open_encoded, open_raster, recognise
 from .saving import save_encoded, save_raster
 
 __all__ = ["VipsProcessor"]

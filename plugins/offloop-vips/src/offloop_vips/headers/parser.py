@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from offloop.operation import Header
 
-from .boxes import Box, primary_properties, walk
 from .formats import FormatName
-from .tags import HEIGHT, MAX_EXIF_NBYTES, ORIENTATION, WIDTH, is_big, read_orientation, read_tags
+from .iso_boxes import Box, primary_properties, walk
+from .tiff_tags import HEIGHT, MAX_EXIF_NBYTES, ORIENTATION, WIDTH, is_big, read_orientation, read_tags
 
 __all__ = ["Coding", "Unclear", "VipsHeader", "read_coding"]
 
