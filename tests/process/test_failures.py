@@ -55,7 +55,7 @@ async def assert_echoes(pool: Pool, data: bytes) -> None:
 WHAT_IS_RAISED: dict[Any, str] = {
     "ordinary": "ValueError: as ordered",
     "unpicklable": "_Unpicklable: ('holds a lock'",
-    "textless": "_Textless (and its text cannot be had)",
+    "textless": "_Textless (its text cannot be read)",
     "system_exit": "SystemExit: 7",
 }
 

@@ -1,6 +1,6 @@
-"""All that supervisor and worker ever say to each other: MessagePack arrays, each with a tag.
+"""The messages between the supervisor and a worker: MessagePack arrays, each with a tag.
 
-Adding a message means adding it here, to the union of its direction, and to the receiving end; nothing else knows the list.
+A new message is added here, to the union of its direction, and to the receiving end. No other module lists the messages.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ __all__ = [
 
 
 MAX_UNLESS_FAILED_NBYTES = 64 * 1024
-"""What a worker may say at once, but for the texts of a failure: the info of a result is made of many small objects, and a
-mebibyte of it takes the decoder, and so the event loop, up to 42 ms."""
+"""Maximum bytes of a message from a worker, except `Failed`, because the info of a result consists of many small objects: the
+decoder, and so the event loop, needs up to 42 ms for a mebibyte of it."""
 
 
 _Scalar = None | bool | int | float | str
-InfoValue = _Scalar | list[_Scalar] | dict[str, _Scalar]  # what a plugin may say of a result
+InfoValue = _Scalar | list[_Scalar] | dict[str, _Scalar]  # a value in the info of a result
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -50,31 +50,31 @@ class Stage(_Message, frozen=True):
     """Consecutive operations of one plugin."""
 
     plugin: str
-    operations: msgspec.Raw  # an array of operations, still encoded: only the plugin's own types can decode it
+    operations: msgspec.Raw  # encoded array of operations, because only the plugin's own types can decode it
 
 
 class PluginSource(_Message, frozen=True):
     """How a worker loads a plugin."""
 
-    reference: str  # "module:attribute" of the light half
-    settings_type: str | None = None  # "module:attribute" of the struct that the settings are; None: there are none
-    settings: bytes | None = None  # encoded
+    reference: str  # "module:attribute" of the plugin
+    settings_type: str | None = None  # "module:attribute" of the type of the settings; None: the plugin has no settings
+    settings: bytes | None = None  # encoded settings; None: the plugin has no settings
 
 
 # Supervisor to worker
 
 
 class Configure(_Message, frozen=True, tag="configure"):
-    """The first message, once."""
+    """The configuration of a worker. It is the first message, and sent once."""
 
-    slot: int
-    inbox_nbytes: int
-    outbox_nbytes: int
-    plugins: dict[str, PluginSource]  # by name
-    nice: int | Literal["idle"] = 0  # how much nicer than the server; or it has only what nobody else wants
-    max_private_bytes: int | None = None  # that the process may ever have for itself; None: any number
-    helper: bool = False  # it has small tasks beside large ones, and is to have more of a CPU than those
-    log_level: int = 30  # records of plugin code below this level are not written
+    slot: int  # index of the worker's slot in the pool
+    inbox_nbytes: int  # size of the inbox segment in bytes
+    outbox_nbytes: int  # size of the worker's outbox segment in bytes
+    plugins: dict[str, PluginSource]  # plugins by name
+    nice: int | Literal["idle"] = 0  # increment to the server's niceness; "idle": only CPU time that no other process wants
+    max_private_bytes: int | None = None  # limit of the process's private memory for its lifetime; None: no limit
+    helper: bool = False  # whether the worker runs small tasks beside large ones, and gets more of a CPU than the others
+    log_level: int = 30  # lowest `logging` level of plugin code's records that the worker writes
 
 
 class Run(_Message, frozen=True, tag="run"):
@@ -83,91 +83,91 @@ class Run(_Message, frozen=True, tag="run"):
     task_id: int
     source: EncodedAt | RasterAt
     stages: list[Stage]
-    grant: Handle | None  # result memory to begin with; None: what it was given so before and has not used
-    to_file: bool = False  # the result goes into a file, which the worker asks for when it has the result
-    threads: int = 1  # that the task may compute with
-    private_bytes: int | None = None  # memory that it may take beyond what the process has for itself; None: any amount
+    grant: Handle | None  # preallocated result memory; None: the preallocated block of an earlier `Run` that has no result yet
+    to_file: bool = False  # whether the result goes into a file; the worker sends `NeedFile` when the result is ready
+    threads: int = 1  # maximum number of threads that the task may compute with
+    private_bytes: int | None = None  # limit of the task's private memory, beyond the process's before it; None: no limit
 
 
 class Grant(_Message, frozen=True, tag="grant"):
-    """The answer to `Need`. No block: there will never be that much."""
+    """The answer to `Need`."""
 
     task_id: int
-    block: Handle | None
+    block: Handle | None  # granted result memory; None: the pool can never grant that much
 
 
 class File(_Message, frozen=True, tag="file"):
     """The answer to `NeedFile`."""
 
     task_id: int
-    opened: bool  # the file's descriptor comes with this message (SCM_RIGHTS); else there is none, and the task fails
+    opened: bool  # whether the file's descriptor comes with this message (SCM_RIGHTS); if not, the task fails
 
 
 class Cancel(_Message, frozen=True, tag="cancel"):
-    """Stop that task and answer for it. Ignored when it is not the one that runs."""
+    """Stop the task and answer for it. The worker ignores the message if it runs another task or none."""
 
     task_id: int
 
 
 class Warm(_Message, frozen=True, tag="warm"):
-    """Load these plugins' processors ahead of the first task. Sent to a worker that has had none."""
+    """Load the processors of these plugins before the first task. Sent to a worker that has had no task."""
 
-    plugins: list[str]
+    plugins: list[str]  # names of plugins
 
 
 class Retire(_Message, frozen=True, tag="retire"):
-    """Exit with code 0 as soon as nothing runs."""
+    """Exit with code 0 as soon as no task runs."""
 
 
 # Worker to supervisor
 
 
 class Ready(_Message, frozen=True, tag="ready"):
-    """Configured and waiting, once."""
+    """The worker is configured and waits for a task. Sent once."""
 
-    pid: int
+    pid: int  # process id, in the worker's PID namespace
 
 
 class Need(_Message, frozen=True, tag="need"):
-    """The running task wants another block of result memory, and waits for it."""
+    """The running task requests another block of result memory, and waits for `Grant`."""
 
     task_id: int
-    nbytes: int
+    nbytes: int  # requested size in bytes
 
 
 class NeedFile(_Message, frozen=True, tag="need_file"):
-    """The running task has its result, wants the file that it goes into, and waits for it."""
+    """The running task has its result, requests the file for it, and waits for `File`."""
 
     task_id: int
 
 
 class Done(_Message, frozen=True, tag="done"):
-    """The task succeeded; whatever else it was granted is free."""
+    """The task succeeded. All blocks that it was granted, except the output's, are free."""
 
     task_id: int
     output: EncodedAt | RasterAt | WrittenTo
-    info: dict[str, InfoValue]
-    started_ns: int  # on the system's monotonic clock
-    finished_ns: int
-    private_bytes: int = 0  # memory of the process that nobody shares, between two tasks, when it last looked
-    peak_bytes: int = 0  # of it at the highest, beyond that; 0: the task was too short to look
-    cpu_ns: int = 0  # CPU time, in all threads
-    recycle: bool = False  # the worker is to be replaced, and to have no other task
+    info: dict[str, InfoValue]  # the user's `result.info`
+    started_ns: int  # start of the task on the system's monotonic clock, in nanoseconds
+    finished_ns: int  # end of the task on the system's monotonic clock, in nanoseconds
+    private_bytes: int = 0  # private memory of the process before the task, in bytes; up to 50 ms old
+    peak_bytes: int = 0  # peak of the private memory during the task, in bytes above `private_bytes`; 0: too short to measure
+    cpu_ns: int = 0  # CPU time of all threads during the task, in nanoseconds
+    recycle: bool = False  # whether the worker has to be replaced, and gets no further task
 
 
 class Failed(_Message, frozen=True, tag="failed"):
-    """The task did not succeed; the worker is well."""
+    """The task failed. The worker can run other tasks."""
 
     task_id: int
-    code: str
-    message: str
-    traceback: str | None
-    started_ns: int
-    finished_ns: int
-    private_bytes: int = 0
-    peak_bytes: int = 0
-    cpu_ns: int = 0
-    recycle: bool = False
+    code: str  # code of the `TaskFailed`, "cancelled", "invalid_task", "memory_limit", "exception" or "plugin_error:<plugin>"
+    message: str  # text of the error
+    traceback: str | None  # formatted traceback; None: the error is not a defect of plugin code
+    started_ns: int  # as in `Done`
+    finished_ns: int  # as in `Done`
+    private_bytes: int = 0  # as in `Done`
+    peak_bytes: int = 0  # as in `Done`
+    cpu_ns: int = 0  # as in `Done`
+    recycle: bool = False  # as in `Done`
 
 
 FromSupervisor = Configure | Run | Grant | File | Cancel | Warm | Retire

@@ -55,19 +55,19 @@ def main(descriptors: list[int]) -> None:
     forward_logs(configure.log_level)
     inbox = Segment(inbox_fd, configure.inbox_nbytes, writable=False)
     outbox = Segment(outbox_fd, configure.outbox_nbytes, writable=True)
-    stages = ProcessorCache(configure.slot, configure.plugins)
+    processors = ProcessorCache(configure.slot, configure.plugins)
     memory = PrivateMemory()
     if configure.max_private_bytes is not None:
         memory.set_hard_limit(configure.max_private_bytes)
-    answering = TaskRunner(channel, outbox, stages, memory)
+    runner = TaskRunner(channel, outbox, processors, memory)
     channel.send(Ready(os.getpid()))
     while True:
         match channel.next_message():
             case Run() as run:
-                yield_timeslice(answering.run(run, _payload_of(run, inbox, outbox)))
+                yield_timeslice(runner.run(run, _payload_of(run, inbox, outbox)))
             case Warm(plugins):
                 memory.set_soft_limit(None)  # the last task's limit is not for what a plugin has anyway
-                stages.preload(plugins)
+                processors.preload(plugins)
                 memory.rebaseline()
             case Retire():
                 return

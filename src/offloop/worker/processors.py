@@ -1,4 +1,4 @@
-"""The plugins in a worker: loaded on first use or ahead of it, opened once, then kept."""
+"""Loads the processors of plugins in a worker, on first use or before it. A processor is opened once and then kept."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class _Loaded(msgspec.Struct, frozen=True):
 
 
 class LoadedWorker:
-    """The worker, as all processors in it share it."""
+    """State of the worker that all its processors share."""
 
     def __init__(self, slot: int) -> None:
         self.slot = slot
-        self.retiring = False  # a processor asked for a replacement
+        self.retiring = False  # whether a processor has requested that the worker is replaced
 
     def retire(self) -> None:
         self.retiring = True
 
 
 class _PluginContext:
-    """The worker, as the processor of one plugin sees it: `offloop.processor.WorkerContext`."""
+    """Implements `offloop.processor.WorkerContext` for the processor of one plugin."""
 
     def __init__(self, worker: LoadedWorker, settings: Any) -> None:
         self.slot = worker.slot
@@ -45,20 +45,20 @@ class _PluginContext:
 
 
 class ProcessorCache:
-    """Carries out stages; knows which plugins there are and loads those that are asked for."""
+    """Maps plugin names to opened processors, and runs stages with them."""
 
     def __init__(self, slot: int, plugins: dict[str, PluginSource]) -> None:
         self.worker = LoadedWorker(slot)
         self._sources = plugins
         self._loaded: dict[str, _Loaded] = {}
-        self.loaded: KeysView[str] = self._loaded.keys()  # their names
+        self.loaded: KeysView[str] = self._loaded.keys()  # names of the loaded plugins
 
     def run_stage(self, stage: Stage, payload: Payload, task: Task) -> Payload:
-        """Run one plugin's operations on a payload; it is loaded.
+        """Run one plugin's operations on a payload. The plugin must be loaded.
 
         Raises:
-            PluginError: it returned what is no payload.
-            Exception: whatever the processor raised.
+            PluginError: the processor returned an object that is not a payload.
+            Exception: any exception of the processor.
         """
         loaded = self._loaded[stage.plugin]
         result = loaded.processor.run(payload, loaded.operations.decode(stage.operations), task)
@@ -66,17 +66,17 @@ class ProcessorCache:
         return result
 
     def preload(self, plugins: list[str]) -> None:
-        """Load these ahead of a task. Whatever goes wrong will go wrong again with the task, and be told then."""
+        """Load plugins before a task needs them. Errors are ignored, because the task's load raises them again."""
         for name in plugins:
-            with suppress(BaseException):  # SystemExit too, as in a task
+            with suppress(BaseException):  # includes SystemExit, as in a task
                 if name not in self._loaded:
                     self.load(name)
 
     def load(self, name: str) -> None:
-        """Load a plugin, and open its processor.
+        """Load a plugin and open its processor.
 
         Raises:
-            PluginError: it could not be loaded or opened.
+            PluginError: the processor cannot be loaded or opened.
         """
         try:
             source = self._sources[name]
@@ -96,7 +96,7 @@ def _settings_of(source: PluginSource) -> Any:
 
 
 def decoder_for(operations: tuple[type[Operation], ...]) -> msgspec.msgpack.Decoder[list[Operation]]:
-    """It makes these operations and no other type."""
+    """Returns a decoder that accepts only these types of operations."""
     union: Any = operations[0]
     for operation in operations[1:]:
         union |= operation
@@ -104,6 +104,6 @@ def decoder_for(operations: tuple[type[Operation], ...]) -> msgspec.msgpack.Deco
 
 
 def import_object(reference: str) -> Any:
-    """The object that "module:attribute" names."""
+    """Import and return the object that "module:attribute" names."""
     module, _, attribute = reference.partition(":")
     return reduce(getattr, attribute.split("."), import_module(module))

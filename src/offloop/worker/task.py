@@ -1,4 +1,4 @@
-"""The task as its processor sees it, in a real worker: `offloop.processor.Task` over granted memory and the channel."""
+"""Implements `offloop.processor.Task` in a worker, with granted memory and the channel."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ __all__ = ["RunningTask"]
 
 
 class RunningTask:
-    """One task from its `Run` to its answer."""
+    """One task from its `Run` message to its answer."""
 
     _cancelled = False
 
     def __init__(
-        self, task_id: int, threads: int, standing: Handle | None, channel: Channel, outbox: Segment, memory: PrivateMemory
+        self, task_id: int, threads: int, preallocated: Handle | None, channel: Channel, outbox: Segment, memory: PrivateMemory
     ) -> None:
         self.task_id = task_id
         self.threads = threads
         self._channel = channel
         self._outbox = outbox
         self._memory = memory
-        self._grant = standing  # memory that is there and not yet given to the processor
-        self._granted: list[Handle] = [standing] if standing else []
+        self._preallocated = preallocated  # result memory that the processor has not allocated yet
+        self._granted: list[Handle] = [preallocated] if preallocated else []
         self._callbacks: list[Callable[[], object]] = []
         self._callbacks_lock = threading.Lock()
 
@@ -42,17 +42,17 @@ class RunningTask:
         return self._cancelled
 
     def cancel(self) -> None:
-        """Mark the task and call whatever can stop it. Comes from the control thread, repeatedly."""
+        """Mark the task as cancelled and call the callbacks of `on_cancel`. The control thread calls this repeatedly."""
         self._cancelled = True
         with self._callbacks_lock:
             for callback in self._callbacks:
                 try:
                     callback()
-                except Exception:  # a processor's defect; the thread that brings the next cancel must live
-                    sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType] (there is one)
+                except Exception:  # a processor's defect; the control thread must survive, because it repeats the call
+                    sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType] (there is an exception here)
 
     def write_status(self) -> None:
-        """Write down how much memory the process has now. Comes from the control thread, several times a second."""
+        """Write the process's private memory to the status page. The control thread calls this several times a second."""
         write_memory(self._outbox.first_page, self._memory.sample())
 
     def checkpoint(self) -> None:
@@ -68,7 +68,7 @@ class RunningTask:
         try:
             yield
         finally:
-            with self._callbacks_lock:  # waits for a call that is under way
+            with self._callbacks_lock:  # waits until a call in progress has returned
                 self._callbacks.remove(callback)
 
     def progress(self, fraction: float) -> None:
@@ -78,21 +78,21 @@ class RunningTask:
         return self.allocate_at_least(nbytes)[:nbytes]
 
     def allocate_at_least(self, nbytes: int) -> memoryview:
-        """As `allocate`, but the whole block: growing output has a use for what was granted beyond."""
+        """Returns the whole granted block of at least `nbytes`, because `GrowingOutput` can use all of it."""
         self.checkpoint()
         if nbytes == 0:
             return memoryview(bytearray())
-        if self._grant is not None and self._grant.nbytes >= nbytes:
-            handle, self._grant = self._grant, None
+        if self._preallocated is not None and self._preallocated.nbytes >= nbytes:
+            handle, self._preallocated = self._preallocated, None
         else:
-            handle = self._ask_for(nbytes)
+            handle = self._request_block(nbytes)
         return self._outbox.view(handle)
 
     def output(self, expected_nbytes: int = 0) -> GrowingOutput:
         return GrowingOutput(self.allocate_at_least, expected_nbytes)
 
-    def handle_of(self, memory: memoryview) -> Handle | None:
-        """The handle for result memory that starts where a granted block does; None for memory that lies elsewhere."""
+    def find_handle(self, memory: memoryview) -> Handle | None:
+        """Returns the handle of memory that starts at the start of a granted block; None for all other memory."""
         address = address_of(memory)
         if address is None:
             return None
@@ -102,7 +102,7 @@ class RunningTask:
                 return Handle(block.segment, block.offset, memory.nbytes, block.generation)
         return None
 
-    def _ask_for(self, nbytes: int) -> Handle:
+    def _request_block(self, nbytes: int) -> Handle:
         self._memory.begin_result(nbytes)
         self._channel.send(Need(self.task_id, nbytes))
         while True:
@@ -111,15 +111,15 @@ class RunningTask:
             if isinstance(answer, Grant) and answer.task_id == self.task_id:
                 break
         if answer.block is None:
-            raise TaskFailed("memory_limit", f"{nbytes:,} bytes of result memory cannot be had")
+            raise TaskFailed("memory_limit", f"the pool can never grant {nbytes:,} bytes of result memory")
         self._granted.append(answer.block)
         return answer.block
 
 
 class GrowingOutput:
-    """Result memory that is replaced by twice as much whenever it is full."""
+    """Result memory of unknown length. When it is full, a block of twice the size replaces it."""
 
-    _FIRST_NBYTES = 64 * 1024  # fits the memory that comes with every task
+    _FIRST_NBYTES = 64 * 1024  # initial size in bytes; fits the preallocated block of a task
 
     def __init__(self, allocate: Callable[[int], memoryview], expected_nbytes: int) -> None:
         self._allocate = allocate
