@@ -509,7 +509,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.settle_down()
         core = self.core
         assert (core.budget.running, core.budget.running_bytes, core.queue.nbytes) == (0, 0, 0)
-        assert (core.budget._largest, core.budget._admitted) == ([], set())
+        assert not core.budget._admitted_large
         broker = core.broker
         assert (broker.input_requests, broker.growths, broker.output_requests, broker._reserving_outputs) == ({}, {}, {}, {})
         assert broker._input_queue._reserving == {}

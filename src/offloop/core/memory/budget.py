@@ -11,10 +11,10 @@ Small work is kept some room free: large tasks leave as much as the small ones o
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
 from math import inf
 
 from ...errors import MemoryLimitExceeded
+from ..model.lazy_heap import LazyHeap
 from ..model.settings import AdmissionMode
 from ..model.task import TaskRecord
 from ..model.worker_slot import WorkerSlot
@@ -51,8 +51,7 @@ class Budget:
         if self.enforced:
             arena.effective_capacity_bytes = self._task_capacity_bytes
         self._reserve_bytes = 0  # for small tasks
-        self._largest: list[tuple[int, int]] = []  # a heap: minus the need of a task that was let in, its number
-        self._admitted: set[int] = set()  # the numbers in it that still count
+        self._admitted_large: LazyHeap[int] = LazyHeap()  # ids of admitted large tasks, by minus the bytes that they need
 
     @property
     def room_bytes(self) -> float:
@@ -93,25 +92,18 @@ class Budget:
         task.peak_bytes = max(min(task.peak_bytes, max(int(most * _MAX_GUESS_SHARE), said), most), 0)
         need = task.peak_bytes + task.output_bytes
         if need > self._large_bytes:
-            heappush(self._largest, (-need, task.task_id))
-            self._admitted.add(task.task_id)
+            self._admitted_large.set(task.task_id, -need)
 
     def headroom_for_admitted(self, beside_bytes: int) -> int:
         """How much of the arena a source must leave: to the largest of the tasks that were let in, and to its own."""
         if not self.enforced:
             return 0
-        largest = -self._largest[0][0] if self._largest else 0
+        largest = -int(self._admitted_large.lowest) if self._admitted_large else 0
         return max(largest - self.running_bytes, beside_bytes - self.running_bytes, 0)
 
     def remove(self, task: TaskRecord) -> None:
         """The task has its outcome."""
-        if task.task_id in self._admitted:
-            self._admitted.discard(task.task_id)
-            while self._largest and self._largest[0][1] not in self._admitted:
-                heappop(self._largest)
-            if len(self._largest) > 2 * len(self._admitted) + 64:  # they would pile up below one that stays
-                self._largest = [entry for entry in self._largest if entry[1] in self._admitted]
-                heapify(self._largest)
+        self._admitted_large.discard(task.task_id)
 
     # Running
 

@@ -101,7 +101,8 @@ class Dispatcher:
         ):
             return self.dispatch(slot, task, now)
         timeout = task.spec.queue_timeout_s
-        self.queue.push(task, None if timeout is None else task.submitted_at + timeout)
+        kept = timeout is None or task.dispatches  # a task that a worker once had in time has no queue deadline any more
+        self.queue.push(task, None if kept or timeout is None else task.submitted_at + timeout)
         return []
 
     def can_run_in_place(self, outbox_id: int, task: TaskRecord) -> bool:

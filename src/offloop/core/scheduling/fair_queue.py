@@ -17,12 +17,11 @@ and no tag could ever be forgotten.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from heapq import heapify, heappop, heappush
 from itertools import chain, islice
 
-__all__ = ["FairQueue"]
+from ..model.lazy_heap import LazyHeap
 
-_STALE_ENTRIES = 64  # entries of the heap of turns that may be out of date, beyond one for each waiting tenant
+__all__ = ["FairQueue"]
 
 
 class _Tag:
@@ -31,8 +30,6 @@ class _Tag:
     def __init__(self, at: float) -> None:
         self.at = at
         self.floor = at  # virtual time when the tenant last began to wait; a correction never lowers the tag below it
-        self.waits = False  # whether the tenant has a task waiting
-        self.entry = 0  # number of its valid entry: in the heap of turns if it waits, else in that of ageing tags
 
 
 class FairQueue:
@@ -44,24 +41,20 @@ class FairQueue:
         self._start_tags: dict[str | None, _Tag] = {}
         self._weight_sum = 0.0  # of all tenants with a tag
         self._tag_sum = 0.0  # of all tags, each times the weight of its tenant
-        self._waiting: dict[str | None, None] = {}  # tenants that have something waiting, the longest first
-        self._heap: list[tuple[float, int, str | None]] = []  # heap of tags; only the last entry of each tenant is valid
-        self._ageing: list[tuple[float, int, str | None]] = []  # heap of tags without waiting tasks, to be forgotten
-        self._entry = 0
+        self._waiting: LazyHeap[str | None] = LazyHeap()  # tenants with a waiting task, by their tags
+        self._ageing: LazyHeap[str | None] = LazyHeap()  # tenants without a waiting task, by their tags
 
     @property
     def next_tenant(self) -> str | None:
         """The tenant that is next. Some tenant must be waiting."""
-        while not self._is_valid(self._heap[0]):
-            heappop(self._heap)
-        return self._heap[0][2]
+        return self._waiting.first
 
     def tenants_near_turn(self, count: int) -> Iterator[str | None]:
         """At most `count` waiting tenants: all of them if there are not more, else some with low tags."""
         if len(self._waiting) <= count:
             return iter(self._waiting)
-        first = self.next_tenant  # the top of the heap is valid now; entries near it have low tags
-        near = (entry[2] for entry in islice(self._heap, 8 * count) if self._is_valid(entry))
+        first = self.next_tenant
+        near = self._waiting.near_first(8 * count)
         return islice(chain((first,), (tenant for tenant in near if tenant != first)), count)
 
     def activate(self, tenant: str | None) -> None:
@@ -71,16 +64,13 @@ class FairQueue:
             tag = self._remember(tenant)
         self._move(tenant, tag, max(tag.at, self._virtual_time))
         tag.floor = self._virtual_time
-        self._waiting[tenant] = None
-        tag.waits = True
-        self._push_turn(tenant, tag)
+        self._ageing.discard(tenant)
+        self._waiting.set(tenant, tag.at)
 
     def deactivate(self, tenant: str | None) -> None:
         """The tenant has no task waiting any more."""
-        del self._waiting[tenant]
-        tag = self._start_tags[tenant]
-        tag.waits = False
-        self._let_age(tenant, tag)
+        self._waiting.discard(tenant)
+        self._let_age(tenant, self._start_tags[tenant])
         self._advance()
 
     def charge(self, tenant: str | None, cost_s: float) -> None:
@@ -88,7 +78,7 @@ class FairQueue:
         self._advance()  # without the charge, because that may be corrected to less, and tenants that join meanwhile would lose
         tag = self._start_tags[tenant]
         self._move(tenant, tag, tag.at + cost_s / self._weight(tenant))
-        self._push_turn(tenant, tag)
+        self._waiting.set(tenant, tag.at)
 
     def correct(self, tenant: str | None, more_s: float) -> None:
         """A task that was charged took so many seconds more; fewer if negative."""
@@ -98,26 +88,14 @@ class FairQueue:
                 return
             tag = self._remember(tenant)  # it was forgotten because it owed nothing, and now it owes this
         self._move(tenant, tag, max(tag.at + more_s / self._weight(tenant), tag.floor))
-        if tag.waits:
-            self._push_turn(tenant, tag)
+        if tenant in self._waiting:
+            self._waiting.set(tenant, tag.at)
         else:
             self._let_age(tenant, tag)
         self._advance()
 
     def _weight(self, tenant: str | None) -> float:
         return 1.0 if tenant is None else self._weights.get(tenant, 1.0)
-
-    def _is_valid(self, entry: tuple[float, int, str | None]) -> bool:
-        tag = self._start_tags.get(entry[2])
-        return tag is not None and tag.entry == entry[1]
-
-    def _push_turn(self, tenant: str | None, tag: _Tag) -> None:
-        self._entry += 1
-        tag.entry = self._entry
-        heappush(self._heap, (tag.at, self._entry, tenant))
-        if len(self._heap) > 2 * len(self._waiting) + _STALE_ENTRIES:
-            self._heap = [entry for entry in self._heap if self._is_valid(entry)]
-            heapify(self._heap)
 
     def _remember(self, tenant: str | None) -> _Tag:
         tag = self._start_tags[tenant] = _Tag(self._virtual_time)
@@ -132,6 +110,7 @@ class FairQueue:
 
     def _forget(self, tenant: str | None, tag: _Tag) -> None:
         del self._start_tags[tenant]
+        self._ageing.discard(tenant)
         if self._start_tags:
             weight = self._weight(tenant)
             self._weight_sum -= weight
@@ -143,16 +122,13 @@ class FairQueue:
         """Forget a tag that the virtual time has passed, now or later: a tenant that comes back would begin there anyway."""
         if tag.at <= self._virtual_time:
             self._forget(tenant, tag)
-            return
-        self._entry += 1
-        tag.entry = self._entry
-        heappush(self._ageing, (tag.at, self._entry, tenant))
+        else:
+            self._ageing.set(tenant, tag.at)
 
     def _advance(self) -> None:
         """Set the virtual time, and forget the tags that it has passed. Only corrections to less put it back."""
         if self._start_tags:
             self._virtual_time = self._tag_sum / self._weight_sum
-        while self._ageing and self._ageing[0][0] <= self._virtual_time:
-            entry = heappop(self._ageing)
-            if self._is_valid(entry):
-                self._forget(entry[2], self._start_tags[entry[2]])
+        while self._ageing.lowest <= self._virtual_time:
+            tenant = self._ageing.pop()
+            self._forget(tenant, self._start_tags[tenant])

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from heapq import heapify, heappop, heappush
-from math import inf
 
+from ..model.lazy_heap import LazyHeap
 from ..model.task import TaskRecord
 from .policy import SchedulingPolicy
 
@@ -27,9 +26,7 @@ class TaskQueue:
         self.nbytes = 0  # of the sources of all tasks that no worker has yet, these and those that are being prepared
         self.waiting_for_unused_worker: OrderedDict[int, TaskRecord] = OrderedDict()
         """Those that wait for a worker that has had no task yet, by number; only to be looked at."""
-        # a heap; entries of tasks that have left stay until they surface, and are never its first: when that time came there
-        # would be nobody to give up, and the pool would be woken for it without end
-        self._deadlines: list[tuple[float, int]] = []
+        self._deadlines: LazyHeap[int] = LazyHeap()  # ids of the tasks that wait for any worker and have a queue deadline
 
     def __len__(self) -> int:
         return len(self.policy) + len(self.waiting_for_unused_worker)
@@ -41,7 +38,7 @@ class TaskQueue:
         """Let a task wait; past its deadline `expired` gives it up."""
         self.policy.add(task)
         if deadline is not None:
-            heappush(self._deadlines, (deadline, task.task_id))
+            self._deadlines.set(task.task_id, deadline)
 
     def requeue_first(self, task: TaskRecord) -> None:
         """Let a task wait that was next already: its worker died before it began. Its queue deadline was kept then."""
@@ -59,7 +56,7 @@ class TaskQueue:
     def start(self, task: TaskRecord) -> None:
         """A task that waits for any worker gets one."""
         self.policy.start(task)
-        self._drop_stale_deadlines()
+        self._deadlines.discard(task.task_id)
 
     @property
     def first_for_unused_worker(self) -> TaskRecord:
@@ -86,28 +83,18 @@ class TaskQueue:
         """Take that task out, if it waits here."""
         self.policy.remove(task_id)
         self.waiting_for_unused_worker.pop(task_id, None)
-        self._drop_stale_deadlines()
+        self._deadlines.discard(task_id)
 
     def expired(self, now: float) -> list[TaskRecord]:
         """Take out tasks whose deadline has come; if there are very many, some of them, and `earliest` stays in the past."""
         late: list[TaskRecord] = []
-        while self._deadlines and self._deadlines[0][0] <= now and len(late) < _MAX_EXPIRED_AT_ONCE:
-            task = self.policy.tasks.get(heappop(self._deadlines)[1])
-            if task is not None and not task.dispatches:
-                self.policy.remove(task.task_id)
-                late.append(task)
-        self._drop_stale_deadlines()
+        while self._deadlines.lowest <= now and len(late) < _MAX_EXPIRED_AT_ONCE:
+            task = self.policy.remove(self._deadlines.pop())
+            assert task is not None, "a task with a queue deadline waits"
+            late.append(task)
         return late
-
-    def _drop_stale_deadlines(self) -> None:
-        """Those that surface go; and when more tasks have left than stayed, all others of them, so that they do not pile up."""
-        while self._deadlines and self._deadlines[0][1] not in self.policy:
-            heappop(self._deadlines)
-        if len(self._deadlines) > 2 * len(self.policy) + 64:
-            self._deadlines = [entry for entry in self._deadlines if entry[1] in self.policy]
-            heapify(self._deadlines)
 
     @property
     def next_deadline(self) -> float:
-        """No deadline comes before; may be early, never late."""
-        return self._deadlines[0][0] if self._deadlines else inf
+        """The earliest queue deadline of a waiting task; infinity if none has one."""
+        return self._deadlines.lowest
