@@ -15,7 +15,7 @@ from offloop.core.model.events import Event, PagesReserved, PoolStarted, TaskSub
 from offloop.core.model.settings import AdmissionMode, CoreSettings
 from offloop.core.model.task import Completed, TaskSpec
 from offloop.core.pool_state import PoolState
-from offloop.core.scheduling.dispatcher import RESERVATION_S
+from offloop.core.scheduling.backfill import RESERVATION_S
 from offloop.core.scheduling.overtaking import MAX_OVERTAKING_S
 from offloop.core.scheduling.policy import PRIORITY_HEAD_START_S
 from offloop.operation import Estimate

@@ -50,7 +50,7 @@ from offloop.core.model.settings import AdmissionMode, CoreSettings
 from offloop.core.model.task import Completed, TaskRecord, TaskSpec
 from offloop.core.model.worker_state import WorkerState
 from offloop.core.pool_state import PoolState
-from offloop.core.scheduling.dispatcher import RESERVATION_S
+from offloop.core.scheduling.backfill import RESERVATION_S
 from offloop.errors import MemoryLimitExceeded, OffloopError
 from offloop.operation import Estimate
 from offloop.wire.handles import INBOX, EncodedAt, Handle

@@ -13,7 +13,7 @@ from offloop.core.model.events import PagesRefused, PoolStarted, TaskSubmitted, 
 from offloop.core.model.settings import CoreSettings
 from offloop.core.model.task import TaskSpec
 from offloop.core.pool_state import PoolState
-from offloop.core.scheduling.dispatcher import RESERVATION_S
+from offloop.core.scheduling.backfill import RESERVATION_S
 from offloop.core.scheduling.overtaking import overtaking_limit_s
 from offloop.operation import Estimate
 from offloop.wire.handles import EncodedAt

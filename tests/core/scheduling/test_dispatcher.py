@@ -13,7 +13,7 @@ from offloop.core.model.commands import Send
 from offloop.core.model.settings import AdmissionMode
 from offloop.core.model.task import TaskRecord, TaskSpec
 from offloop.core.model.worker_state import WorkerEvent, WorkerState
-from offloop.core.scheduling.dispatcher import RESERVATION_S, Dispatcher
+from offloop.core.scheduling.dispatcher import Dispatcher
 from offloop.core.scheduling.task_queue import TaskQueue
 from offloop.core.workers.worker_table import WorkerTable
 from offloop.wire.handles import EncodedAt
@@ -101,63 +101,10 @@ def test_a_task_whose_source_lies_in_an_outbox_goes_there() -> None:
         desk.dispatch.submit(task_of(2, outbox_id=2), 5.0)
 
 
-# Backfilling
+# Threads
 
 
 LIMIT = 512 * MIB
-
-
-class Board:
-    """A pool whose budget is filled by one running task, and another that waits for its memory."""
-
-    def __init__(self, workers: int = 4, running_s: float = 5.0) -> None:
-        self.pool = PoolScript(workers, limit_bytes=LIMIT, inbox_nbytes=LIMIT // 2, budget_bytes=LIMIT).opened()
-        self.run(1, 400, running_s)
-        assert self.run(2, 300, 1.0) == []
-
-    def run(self, task_id: int, peak_mib: int, work_s: float, **more: Any) -> list[int]:
-        return self.sent(self.pool.run(task_id, estimate=estimate(peak_mib * MIB, work_s), **more))
-
-    @staticmethod
-    def sent(commands: list[Any]) -> list[int]:
-        return [send.message.task_id for send in runs(commands)]
-
-
-def test_a_task_may_pass_that_will_have_ended_when_there_is_memory() -> None:
-    assert Board().run(3, 50, 4.9) == [3]
-
-
-def test_a_task_may_pass_for_which_there_is_memory_beside_however_long_it_takes() -> None:
-    assert Board().run(3, 90, 1000.0) == [3]
-
-
-def test_a_task_may_not_pass_that_would_hold_up_the_one_that_is_next() -> None:
-    board = Board(running_s=0.5)
-    assert board.run(3, 100, 4.9) == [3], "there is memory for it beside"
-    assert board.run(4, 12, 4.9) == [4]
-    assert board.run(5, 1, 0.4) == []
-
-
-def test_what_does_not_fit_now_does_not_pass() -> None:
-    assert Board().run(3, 113, 0.1) == []
-
-
-def test_the_one_that_is_next_is_next_when_there_is_memory() -> None:
-    board = Board()
-    assert board.run(3, 300, 0.001) == []
-    assert board.sent(board.pool.done(1, board.pool.slot_of(1)))[0] == 3, "by rank"
-    assert board.sent(board.pool.done(3, board.pool.slot_of(3))) == [2]
-
-
-def test_when_estimates_have_been_wrong_for_long_enough_only_those_pass_that_cannot_hold_it_up() -> None:
-    board = Board(running_s=60.0)
-    board.pool.run(6, estimate=estimate(100 * MIB, 1000.0))  # takes the memory that will be beside
-    board.pool.clock.advance_to(RESERVATION_S - 0.01)
-    assert board.run(3, 5, 1.0) == [3]
-    board.pool.clock.advance_to(RESERVATION_S)
-    assert board.run(4, 5, 1.0) == [4], "there are still some MiB beside it"
-    board.run(7, 97, 1.0)
-    assert board.pool.core.queue.policy.tasks.get(7) is not None
 
 
 def test_threads_are_a_share_of_the_processors_for_large_tasks_that_nobody_waits_behind() -> None:

@@ -1,15 +1,14 @@
-"""Bringing waiting tasks and idle workers together, within the memory that there is.
+"""Dispatcher: gives waiting tasks to idle workers, within the memory budget.
 
-The task that is next gets a worker as soon as one is free and there is memory for it. While there is none, others may be let
-past it (backfilling, as batch schedulers do; Lifka 1995): those that will have ended before there is, and those for which there
-is memory beside it. That goes on for `HELD_S` at most; then estimates have been wrong for long enough, and only those may
-pass that cannot hold it up.
+The first task (by `SchedulingPolicy`) gets a worker as soon as one is idle and there is memory for the task. While there is no
+memory for it, other tasks may pass it (see `Backfill`).
 
-When every worker has a large task, one more task may run beyond the limit, on a helper: a small one, that would have to wait
-many times as long as it takes. When such tasks wait for longer than a worker takes to start, another helper is wanted.
+When every worker has a large task, a helper may run a small task beyond the concurrency limit, because that task would wait
+many times as long as it takes. When small tasks wait for longer than a worker takes to start, another helper is wanted.
 
-A large task is not begun while other sources are on their way in, for a fiftieth of its own time at most: what came together
-with it may be small, and then goes before it. When no other can be begun beside it, it may use the CPUs of idle workers.
+A large task is not started while other sources are being prepared, for a fiftieth of its own time at most, because a task that
+was submitted at the same time may be small, and then goes first. A large task may use the CPUs of idle workers when no other
+task can start beside it.
 """
 
 from __future__ import annotations
@@ -28,41 +27,41 @@ from ..model.task import TaskRecord
 from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerEvent
 from ..workers.worker_table import WorkerTable
+from .backfill import BACKFILL_CANDIDATES, Backfill
 from .cost_model import CostModel
 from .task_queue import TaskQueue
 
-__all__ = ["RESERVATION_S", "Dispatcher"]
+__all__ = ["Dispatcher"]
 
-RESERVATION_S = (
-    10.0  # how long the task that is next is passed by others that may hold it up, if they take longer than estimated
-)
+_DISPATCHED = WorkerEvent.DISPATCHED  # a member that is looked up on its class costs 0.1 us on Python 3.11
 
-_DISPATCHED = WorkerEvent.DISPATCHED  # looked up once, as in `crew`
-
-_LARGE_S = 0.2  # a worker that is busy for so long is worth a helper: it takes about as long to start one
-_SMALL_TASK_WAIT_S = 0.1  # how long small tasks wait before one more helps
-_SMALL_SHARE = 1 / 8  # of what the shortest of the large tasks takes
-_MOMENT_SHARE, _MOMENT_S = 0.02, 0.1  # of its own time, and at most: how long a large task waits for what comes with it
-_WORTH_THREADS_S = 0.5
-_BACKFILL_CANDIDATES = 16  # tasks of each tenant that may be let past the one that is next
+_LARGE_S = 0.2  # cost of a large task, in seconds: about the time that a helper takes to start
+_SMALL_TASK_WAIT_S = 0.1  # seconds that small tasks wait before another helper is wanted
+_SMALL_SHARE = 1 / 8  # largest cost of a small task, as a share of the lowest cost of the running large tasks
+_MAX_DELAY_SHARE, _MAX_DELAY_S = (
+    0.02,
+    0.1,
+)  # longest delay of a large task: share of its cost, and seconds
+_MIN_COST_FOR_THREADS_S = 0.5  # seconds
 
 
 class Dispatcher:
-    """Gives tasks to workers."""
+    """Decides which waiting task starts now, and on which worker."""
 
     def __init__(self, worker_table: WorkerTable, queue: TaskQueue, broker: MemoryBroker, budget: Budget) -> None:
         self.cost_model = CostModel()
-        self.wanted_helpers = 0  # by what was sent since somebody last looked
-        self.spent_a_worker = False  # a worker was sent the last task that it may have, since `Hiring` last looked
-        self.preparing: Callable[[], int] = lambda: 0  # how many tasks are on their way in
-        self.wake_at = inf  # when a task that is held back for them may begin
+        self.wanted_helpers = 0  # helpers that the tasks dispatched since the last reset are worth; `PoolState` resets it
+        self.spent_a_worker = False  # whether a worker was sent its last task since the last reset; `PoolState` resets it
+        self.preparing: Callable[[], int] = lambda: 0  # number of tasks that are being prepared
+        self.wake_at = inf  # when a delayed large task may start
         self.worker_table = worker_table
         self.queue = queue
         self.budget = budget
         self._broker = broker
+        self._backfill = Backfill(worker_table, queue.policy, budget, self.cost_model)
 
     def dispatch_waiting(self, now: float) -> list[Command]:
-        """Give every worker that may work a task, as long as there are both, and memory."""
+        """Dispatch waiting tasks as long as there are tasks, idle workers and memory."""
         commands: list[Command] = []
         self.wake_at = inf
         if not self.worker_table.idle_processes:
@@ -71,13 +70,13 @@ class Dispatcher:
             if not self.budget.fits(self.queue.first_for_unused_worker):
                 break
             commands += self.dispatch(slot, self.queue.pop_for_unused_worker(), now)
-        held = self._find_blocked()
+        blocked = self._find_blocked()
         while self.queue.waiting and (slot := self._find_worker()) is not None:
-            if held is not None and slot.unused and self.worker_table.idle_unused == 1:
+            if blocked is not None and slot.unused and self.worker_table.idle_unused == 1:
                 slot = self.worker_table.find_idle(unused=False)
                 if slot is None:
                     break
-            task = self._find_next(now, held)
+            task = self._find_next(now, blocked)
             if task is None:
                 break
             self.queue.start(task)
@@ -85,18 +84,18 @@ class Dispatcher:
         return commands
 
     def submit(self, task: TaskRecord, now: float) -> list[Command]:
-        """A task may be run: now where a worker is free and there is memory, else in turn."""
+        """A task is prepared: dispatch it if a worker is idle, no other task waits and there is memory; else queue it."""
         assert task.spec is not None
         self.budget.admit(task)
         slot = self.worker_table.find_idle(task.spec.outbox_id)
         if task.spec.outbox_id is not None:
-            assert slot is not None, "the host asked can_run_in before"
+            assert slot is not None, "the runtime asked can_run_in_place before"
             return self.dispatch(slot, task, now)
         task.ready_at = now
         if (
             slot is not None
             and not (self.queue.waiting or self.queue.waiting_for_unused_worker)
-            and (task.stable_cost_s < _LARGE_S or self.preparing() <= 1)  # a large one waits a moment for what comes with it
+            and (task.stable_cost_s < _LARGE_S or self.preparing() <= 1)  # see `_should_delay_large`
             and (not self.budget.running or self.budget.fits(task))
         ):
             return self.dispatch(slot, task, now)
@@ -106,7 +105,7 @@ class Dispatcher:
         return []
 
     def can_run_in_place(self, outbox_id: int, task: TaskRecord) -> bool:
-        """Whether the task could go to that worker this moment."""
+        """Whether the worker of this outbox can start the task at once."""
         if self.worker_table.find_idle(outbox_id) is None or self.queue:
             return False
         if task.spec is None:
@@ -114,7 +113,14 @@ class Dispatcher:
         return self.budget.fits(task)
 
     def task_ended(self, task: TaskRecord, answer: Done | Failed | None, now: float, *, first: bool = False) -> None:
-        """A worker is through with a task, perhaps its first, or dead (no answer)."""
+        """A task has ended: its worker has answered, or is dead.
+
+        Args:
+            task: the task.
+            answer: the worker's answer; None if the worker is dead.
+            now: seconds.
+            first: whether it was the worker's first task.
+        """
         self.budget.discharge(task)
         if task.charged_s is not None:
             self.queue.policy.record_duration(task, now - task.dispatched_at)
@@ -124,7 +130,7 @@ class Dispatcher:
 
     @property
     def all_workers_have_large_tasks(self) -> bool:
-        """Whether as many have a large task as may be at work."""
+        """Whether as many large tasks run as the concurrency limit allows."""
         return self.worker_table.at_limit and len(self._large_costs()) >= self.worker_table.concurrency_limit
 
     def dispatch(self, slot: WorkerSlot, task: TaskRecord, now: float) -> list[Command]:
@@ -138,7 +144,7 @@ class Dispatcher:
             self.spent_a_worker = True
         task.dispatches += 1
         task.dispatched_at = now
-        task.memory_wait_s, task.memory_wait_since = 0.0, None  # its last worker may have died while it waited
+        task.memory_wait_s, task.memory_wait_since = 0.0, None  # because its last worker may have died in a wait
         if task.stable_cost_s >= _LARGE_S:
             self.wanted_helpers = max(self.wanted_helpers, 1)
         elif now - task.ready_at > _SMALL_TASK_WAIT_S and self.worker_table.at_limit and self.queue:
@@ -147,7 +153,7 @@ class Dispatcher:
             self.queue.count_source(task, 0)
         self.worker_table.apply(slot, _DISPATCHED, None if spec.timeout_s is None else now + spec.timeout_s)
         self.budget.charge(task)
-        grant: Handle | None = None  # what it was granted before and has not used is still the worker's
+        grant: Handle | None = None  # None if the worker still has the block that was preallocated with an earlier task
         fetch: list[Command] = []
         if slot.preallocated_block is None:
             slot.preallocated_block = self._broker.try_preallocate(slot.outbox_id, FIRST_GRANT_NBYTES)
@@ -155,7 +161,7 @@ class Dispatcher:
                 grant = Handle(OUTBOX, slot.preallocated_block.offset, FIRST_GRANT_NBYTES, slot.preallocated_block.generation)
             else:
                 fetch = self._broker.prefetch(slot.outbox_id, FIRST_GRANT_NBYTES)  # for the next task
-        threads = 1 if task.stable_cost_s < _WORTH_THREADS_S else self._threads_for_large()
+        threads = 1 if task.stable_cost_s < _MIN_COST_FOR_THREADS_S else self._threads_for_large()
         run = Run(
             task.task_id,
             spec.source,
@@ -170,7 +176,7 @@ class Dispatcher:
         return [ReleasePages(spans), send, *fetch] if spans else [send, *fetch]
 
     def _find_worker(self) -> WorkerSlot | None:
-        """Somebody for a waiting task: within the limit, or beyond it when all within have large ones."""
+        """A worker for a waiting task: within the concurrency limit, or a helper when all within it have large tasks."""
         slot = self.worker_table.find_idle()
         if slot is None and self.worker_table.at_limit:
             slot = self.worker_table.find_overcommit_worker()
@@ -179,86 +185,47 @@ class Dispatcher:
         return slot
 
     def _find_blocked(self) -> TaskRecord | None:
-        """A task that has a fresh worker, and no memory yet. It goes before all others, so they may only pass it as they pass
-        whoever is next, and one fresh worker is kept for it."""
+        """A task that has an unused worker and no memory yet. It goes before all other tasks: they may pass it only by
+        backfilling, and one unused worker is kept for it."""
         has_worker = self.queue.waiting_for_unused_worker and self.worker_table.find_idle(unused=True) is not None
         return self.queue.first_for_unused_worker if has_worker else None
 
-    def _find_next(self, now: float, held: TaskRecord | None) -> TaskRecord | None:
-        """The task that is next, or one that may be let past it."""
-        order, budget = self.queue.policy, self.budget
-        most_s = min(self._large_costs()) * _SMALL_SHARE if self.worker_table.at_limit else None
-        first = order.first()
-        held = first if held is None and not budget.fits(first) and not self._fits_now(first) else held
+    def _find_next(self, now: float, blocked: TaskRecord | None) -> TaskRecord | None:
+        """The first task, or a task that may pass it."""
+        max_cost_s = min(self._large_costs()) * _SMALL_SHARE if self.worker_table.at_limit else None
+        first = self.queue.policy.first()
+        if blocked is None and not self.budget.fits(first) and not self._backfill.fits_as_learned(first):
+            blocked = first
         if self._should_delay_large(first, now):
-            most_s = min(_LARGE_S, inf if most_s is None else most_s)
-        elif held is None and (most_s is None or first.stable_cost_s <= most_s):
+            max_cost_s = min(_LARGE_S, inf if max_cost_s is None else max_cost_s)
+        elif blocked is None and (max_cost_s is None or first.stable_cost_s <= max_cost_s):
             return first
-        until, beside_bytes = (None, 0.0) if held is None else self._shadow_time(held, now)
-        others = order.after_first(_BACKFILL_CANDIDATES)
-        for task in others if held is None or held is first else chain((first,), others):
-            if (most_s is not None and task.stable_cost_s > most_s) or not budget.fits(task):
-                continue
-            if until is None or (self._may_pass(task, now, until, beside_bytes) and self._fits_now(task)):
-                return task
-        return None
-
-    def _may_pass(self, task: TaskRecord, now: float, until: float, beside_bytes: float) -> bool:
-        """Whether a task would end by then, or leaves the memory that the held task needs."""
-        return now + task.cost_s <= until or self.budget.needed_bytes(task) <= beside_bytes
-
-    def _fits_now(self, task: TaskRecord) -> bool:
-        """Whether there is memory for a task by what was learned while it waited.
-
-        Tasks that are equal may have come with unequal estimates, and would pass each other for that.
-        """
-        if self.cost_model.fill_in_memory(task):
-            self.budget.admit(task)
-        return self.budget.fits(task)
+        return self._backfill.find(blocked, max_cost_s, now)
 
     def _should_delay_large(self, task: TaskRecord, now: float) -> bool:
-        """Whether a large task should wait a moment for those that came with it."""
+        """Whether a large task should wait for tasks that were submitted at the same time and are being prepared."""
         if task.stable_cost_s < _LARGE_S or not self.preparing():
             return False
-        may_begin_at = task.ready_at + min(task.stable_cost_s * _MOMENT_SHARE, _MOMENT_S)
-        if now >= may_begin_at:
+        may_start_at = task.ready_at + min(task.stable_cost_s * _MAX_DELAY_SHARE, _MAX_DELAY_S)
+        if now >= may_start_at:
             return False
-        self.wake_at = may_begin_at
+        self.wake_at = may_start_at
         return True
 
-    def _shadow_time(self, task: TaskRecord, now: float) -> tuple[float, float]:
-        """When there will be memory for a task, by the estimates of those that run; and how much there will be beside it."""
-        task.blocked_since = now if task.blocked_since is None else task.blocked_since
-        room, until, needed = self.budget.room_bytes, now, self.budget.needed_bytes(task)
-        running = [slot.task for slot in self.worker_table if slot.task is not None]
-        ends = sorted((_expected_end(other, now), other.charged_bytes) for other in running)
-        for end, charged_bytes in ends:
-            if room >= needed:
-                break
-            room += charged_bytes
-            until = end
-        return (until if now - task.blocked_since < RESERVATION_S else now), room - needed
-
     def _large_costs(self) -> list[float]:
-        """What the large tasks that run take, in seconds."""
+        """Costs of the running large tasks, in seconds."""
         return [task.stable_cost_s for task in self.worker_table.busy_tasks if task.stable_cost_s >= _LARGE_S]
 
     def _threads_for_large(self) -> int:
-        """A large task gets its share of all CPUs, if nobody who waits could use them."""
+        """Number of threads for a large task: its share of all CPUs, or 1 if a waiting task could use the other CPUs."""
         if self.queue and self.any_waiting_fits:
             return 1
         return max(self.worker_table.concurrency_limit // self.worker_table.busy, 1)
 
     @property
     def any_waiting_fits(self) -> bool:
-        """Whether there is memory for any of those who are next."""
+        """Whether there is memory for any of the tasks that are first."""
         if not self.queue.waiting:
             return True
-        order = self.queue.policy
-        return any(self.budget.fits(task) for task in chain([order.first()], order.after_first(_BACKFILL_CANDIDATES)))
-
-
-def _expected_end(task: TaskRecord, now: float) -> float:
-    """When a running task ends; one that has overrun its estimate is taken to be half-way."""
-    elapsed_s = now - task.dispatched_at
-    return task.dispatched_at + (task.cost_s if elapsed_s < task.cost_s else 2 * elapsed_s)
+        policy = self.queue.policy
+        return any(self.budget.fits(task) for task in chain([policy.first()], policy.after_first(BACKFILL_CANDIDATES)))
