@@ -17,7 +17,8 @@ import pytest
 import pyvips
 from starlette.requests import Request
 
-from offloop import Pool, WorkerDied
+from offloop import Encoded, Pool, WorkerDied
+from offloop.testing import run_inline
 from offloop.testing.faults import FaultsPlugin, Kill, Noop
 from offloop_vips import Resize
 
@@ -153,6 +154,13 @@ async def test_a_program_that_drains_when_it_is_told_to_stop(anyio_backend: obje
     numbers = names["pool"].statistics()
     assert (numbers.completed, numbers.workers) == (done, {})
     assert numbers.submitted == done + numbers.refused
+
+
+def test_the_plugin_of_the_plugins_page() -> None:
+    names: dict[str, Any] = {}
+    exec(fragment("docs/plugins.md", "InvertProcessor"), names)
+    result = run_inline(names["InvertProcessor"](), Encoded(b"\x00\x01\x02"), [names["Invert"](count=2)])
+    assert bytes(result.data) == b"\xff\xfe\x02"
 
 
 def test_a_frozen_program() -> None:
