@@ -67,7 +67,7 @@ def test_a_peak_is_the_same_though_somebody_looked_in_the_middle() -> None:
     run("""
         memory.begin(time.monotonic_ns())
         block = take(40 * MIB)
-        memory._looked_at_ns = 0  # as if a twentieth of a second had passed
+        memory._sampled_at_ns = 0  # as if a twentieth of a second had passed
         assert memory.sample() > 40 * MIB
         block.close()
         busy()
@@ -96,7 +96,7 @@ def test_memory_that_is_taken_and_freed_after_a_result_was_granted_is_seen_by_a_
         memory.begin(time.monotonic_ns())
         memory.begin_result(30 * MIB)
         block = take(40 * MIB)
-        memory._looked_at_ns = 0  # as if a twentieth of a second had passed
+        memory._sampled_at_ns = 0  # as if a twentieth of a second had passed
         memory.sample()
         block.close()
         result = mmap.mmap(-1, 30 * MIB)
@@ -112,7 +112,7 @@ def test_what_a_task_has_taken_does_not_widen_its_limit() -> None:
         memory.begin(time.monotonic_ns())
         memory.set_soft_limit(100 * MIB)
         block = take(60 * MIB)
-        memory._looked_at_ns = 0
+        memory._sampled_at_ns = 0
         memory.sample()
         memory.set_soft_limit(100 * MIB)  # the next stage
         assert is_refused(60 * MIB)

@@ -1,1 +1,1 @@
-"""The language between supervisor and worker: handles, messages, frames and the status block. Pure: no descriptor, no clock."""
+"""The protocol between supervisor and worker: handles, messages, frames, status page. Pure: no descriptor, no clock."""

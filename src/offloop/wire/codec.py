@@ -1,7 +1,7 @@
-"""From messages to frames and back.
+"""Encodes messages into frames, and decodes frames.
 
-Decoding is strict in both directions. Anything that does not decode is a `ProtocolError`, and whoever sent it is not
-listened to any more.
+Decoding is strict in both directions. A frame that cannot be decoded is a `ProtocolError`, after which no more is read from its
+sender.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from .text import printable
 
 __all__ = ["decode_from_supervisor", "decode_from_worker", "encode_frame"]
 
-_FAILED = tuple(bytes([0x90 + n]) + b"\xa6failed" for n in (7, 8, 9, 10, 11))  # an array of so many, and a text of 6
-_REASON_LIMIT = 200  # characters: a decoder's complaint may quote what it was given
+_FAILED = tuple(bytes([0x90 + n]) + b"\xa6failed" for n in (7, 8, 9, 10, 11))  # prefixes: array of n, then string of 6 bytes
+_MAX_REASON_LENGTH = 200  # maximum characters of a decoder's error text, because it may quote the frame
 
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -26,13 +26,17 @@ _from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(From
 
 
 def encode_frame(message: FromSupervisor | FromWorker) -> bytes:
-    """The message, ready to be sent: its length and its bytes."""
+    """Returns the frame of a message: its length and its encoding."""
     encoded = _encode(message)
     return _pack_length(len(encoded)) + encoded
 
 
 def decode_from_supervisor(frame: bytes | bytearray) -> FromSupervisor:
-    """Raises `ProtocolError` for anything that is not exactly one message of the supervisor."""
+    """Decode a frame from the supervisor.
+
+    Raises:
+        ProtocolError: the frame is not exactly one message of the supervisor.
+    """
     try:
         return _from_supervisor.decode(frame)
     except _UNDECODABLE as error:
@@ -40,7 +44,11 @@ def decode_from_supervisor(frame: bytes | bytearray) -> FromSupervisor:
 
 
 def decode_from_worker(frame: bytes | bytearray) -> FromWorker:
-    """Raises `ProtocolError` for anything that is not exactly one message of a worker."""
+    """Decode a frame from a worker.
+
+    Raises:
+        ProtocolError: the frame is not exactly one message of a worker, or is too long.
+    """
     if len(frame) > MAX_UNLESS_FAILED_NBYTES and not frame.startswith(_FAILED):
         raise ProtocolError(f"a message of {len(frame):,} bytes that is no failure; the limit is {MAX_UNLESS_FAILED_NBYTES:,}")
     try:
@@ -50,4 +58,4 @@ def decode_from_worker(frame: bytes | bytearray) -> FromWorker:
 
 
 def _protocol_error(frame: bytes | bytearray, error: Exception) -> ProtocolError:
-    return ProtocolError(f"undecodable message of {len(frame)} bytes: {printable(str(error), _REASON_LIMIT)}")
+    return ProtocolError(f"undecodable message of {len(frame)} bytes: {printable(str(error), _MAX_REASON_LENGTH)}")

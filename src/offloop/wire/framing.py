@@ -1,7 +1,7 @@
 """Frames on a byte stream: four bytes of length, little-endian, then that many bytes.
 
-The reader is fed whatever a read returned, in any split, and gives back every frame that is complete. It decides from the
-header alone whether a frame is too large, so a liar costs four bytes and not the memory that it claims.
+`FrameReader` accepts the stream in pieces of any length and returns the complete frames. It refuses a frame that is too large
+when it has read the header, so a false length costs no memory.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = [
     "ProtocolError",
 ]
 
-MAX_FROM_SUPERVISOR_NBYTES = 16 * 1024 * 1024  # a long pipeline with tables in it; bytes travel elsewhere
-MAX_FROM_WORKER_NBYTES = 1024 * 1024  # the supervisor's memory at a worker's mercy
+MAX_FROM_SUPERVISOR_NBYTES = 16 * 1024 * 1024  # maximum frame to a worker; fits a long pipeline with tables in it
+MAX_FROM_WORKER_NBYTES = 1024 * 1024  # maximum frame to the supervisor; bounds the memory that a worker can make it use
 
 HEADER = struct.Struct("<I")
-"""How many bytes follow."""
+"""Length of the frame without the header, in bytes."""
 
 HEADER_NBYTES = HEADER.size
 
@@ -29,28 +29,28 @@ _unpack_length = HEADER.unpack_from
 
 
 class ProtocolError(Exception):
-    """The peer sent what it must not send. There is no way to go on with it."""
+    """The peer broke the protocol. The connection cannot be used any more."""
 
 
 class FrameReader:
-    """Cuts a stream into frames."""
+    """Splits a byte stream into frames."""
 
     def __init__(self, max_nbytes: int) -> None:
         self._max_nbytes = max_nbytes
         self.pending = bytearray()
-        """What is here of a frame that is not complete, its header included; only `feed` changes it."""
+        """Bytes of the incomplete frame, with its header. Only `feed` changes it."""
 
     def feed(self, data: bytes) -> list[bytes | bytearray]:
-        """Take the next bytes of the stream and return the frames that they complete, oldest first.
+        """Append bytes of the stream. Returns the frames that they complete, oldest first.
 
         Raises:
-            ProtocolError: a frame announces more than the limit. The frames before it are lost with it.
+            ProtocolError: the header of a frame announces more bytes than the limit. Frames before it in `data` are lost.
         """
         pending = self.pending
         if not pending and len(data) >= HEADER_NBYTES:
             (nbytes,) = _unpack_length(data)
             if len(data) - HEADER_NBYTES == nbytes <= self._max_nbytes:
-                return [data[HEADER_NBYTES:]]  # as nearly always
+                return [data[HEADER_NBYTES:]]  # fast path for the common case of exactly one frame
         pending += data
         frames: list[bytes | bytearray] = []
         position = 0

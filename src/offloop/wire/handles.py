@@ -1,7 +1,7 @@
-"""What goes into a message instead of bytes: where in shared memory they lie.
+"""Handles: references to shared memory, which messages contain instead of the bytes.
 
-A handle is a claim, not a right. The supervisor looks each one up among the leases of the worker that sent it, and the
-generation tells a block from an earlier one at the same place.
+The supervisor does not trust a handle. It looks each one up in the leases of the worker that sent it. The generation
+distinguishes a block from an earlier one at the same offset.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 
 __all__ = ["INBOX", "MAX_DIMENSIONS", "OUTBOX", "EncodedAt", "Handle", "RasterAt", "WrittenTo", "check_shape", "itemsize_of"]
 
-_SIZES = {  # bytes per sample, by the letter of the kind
+_SIZES = {  # kind letter of the dtype -> possible bytes per sample
     "b": ("1",),
     "u": ("1", "2", "4", "8"),
     "i": ("1", "2", "4", "8"),
@@ -21,52 +21,54 @@ _SIZES = {  # bytes per sample, by the letter of the kind
     "c": ("8", "16"),
 }
 
-MAX_DIMENSIONS = 8
+MAX_DIMENSIONS = 8  # maximum sides of a raster
 
-_MAX_SIDES_NBYTES = 1 << 62  # the sides that are not 0, multiplied: numpy counts an empty array's bytes so, in 63 bits
+_MAX_SIDES_NBYTES = (
+    1 << 62
+)  # maximum product of the nonzero sides, in bytes, because numpy counts it in 63 bits for empty arrays
 
-INBOX = 0  # the pool's inbox: the supervisor writes, every worker reads
-OUTBOX = 1  # the worker's own outbox: it writes, the supervisor reads
+INBOX = 0  # segment number of the pool's inbox: the supervisor writes, every worker reads
+OUTBOX = 1  # segment number of the worker's outbox: the worker writes, the supervisor reads
 
 
 class Handle(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
-    """A piece of a segment that both ends have mapped."""
+    """Location of a block in a segment that supervisor and worker have mapped."""
 
     segment: int  # INBOX or OUTBOX
-    offset: int  # bytes from the start of the segment
-    nbytes: int
-    generation: int  # the block's number, never used twice in a pool
+    offset: int  # distance from the start of the segment in bytes
+    nbytes: int  # length of the data in bytes
+    generation: int  # number of the block, never used twice in a pool
 
 
 class EncodedAt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="e", gc=False):
-    """Bytes of a file format, or any bytes. No handle: there are none."""
+    """Location of the bytes of a file format, or of any bytes."""
 
-    block: Handle | None
+    block: Handle | None  # None: zero bytes
 
 
 class RasterAt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="r", gc=False):
-    """Samples: C-contiguous. A picture is (height, width) or (height, width, bands)."""
+    """Location of C-contiguous samples. A picture is (height, width) or (height, width, bands)."""
 
-    block: Handle | None
+    block: Handle | None  # None: zero bytes
     shape: tuple[int, ...]  # 1 to `MAX_DIMENSIONS` sides
     dtype: str  # numpy type string with byte order: "|u1"
 
     def __post_init__(self) -> None:
-        """Refuse a shape that does not fill the block exactly: an array that is made of it would reach past its end."""
+        """Refuse a shape that does not fill the block exactly, because an array of that shape could reach past its end."""
         check_shape(self.shape, self.dtype, self.block.nbytes if self.block else 0)
 
 
 class WrittenTo(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="w", gc=False):
-    """The worker wrote the file that the task named."""
+    """The worker wrote the result into the task's file."""
 
-    nbytes: Annotated[int, msgspec.Meta(ge=0)]
+    nbytes: Annotated[int, msgspec.Meta(ge=0)]  # length of the file in bytes
 
 
 def check_shape(shape: tuple[int, ...], dtype: str, nbytes: int) -> None:
-    """Check that an array can have this shape, and fills so many bytes.
+    """Check that an array can have this shape, and has exactly `nbytes` bytes.
 
     Raises:
-        ValueError: it cannot, or does not.
+        ValueError: an array cannot have this shape or dtype, or has another number of bytes.
     """
     if not 1 <= len(shape) <= MAX_DIMENSIONS:
         raise ValueError(f"it has {len(shape)} dimensions; give 1 to {MAX_DIMENSIONS}")
@@ -78,10 +80,10 @@ def check_shape(shape: tuple[int, ...], dtype: str, nbytes: int) -> None:
 
 
 def itemsize_of(dtype: str) -> int:
-    """Bytes per sample of a plain numeric numpy type string.
+    """Returns the bytes per sample of a plain numeric numpy type string.
 
     Raises:
-        ValueError: it is something else (objects, structures, strings).
+        ValueError: the type is not a plain number (objects, structures, strings).
     """
     order, kind, size = dtype[:1], dtype[1:2], dtype[2:]
     if order in ("<", ">", "|", "=") and size in _SIZES.get(kind, ()):

@@ -1,15 +1,15 @@
-"""Words on the command line and in the environment with which a worker is started."""
+"""Environment variables and the argument with which a worker is started."""
 
 from __future__ import annotations
 
 __all__ = ["START_MARK", "WORKER_ARGUMENT", "WORKER_ID"]
 
 START_MARK = "OFFLOOP_WORKER_START"
-"""Environment variable of a process that is started as a worker. A worker removes it first of all, so a program that enters a
-pool and has it was meant to be a worker."""
+"""Environment variable of a process that is started as a worker. A worker removes it at its start. So if a program enters a
+pool and has the variable, it was started to be a worker."""
 
 WORKER_ID = "OFFLOOP_WORKER_ID"
-"""Environment variable of a worker and of all processes that it starts: a text that no other worker has."""
+"""Environment variable of a worker and of all processes that it starts: an id that no other worker has."""
 
 WORKER_ARGUMENT = "--offloop-worker"
 """First argument of a frozen program that is started as a worker."""

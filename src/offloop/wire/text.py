@@ -1,17 +1,18 @@
-"""A worker's text made safe to print, in a terminal or a log file: whoever wrote it may be an enemy.
+"""Escapes text of a worker for terminals and log files, because a worker is not trusted.
 
-It runs on the event loop, so no step is taken for each character: an enemy chooses text in which every one needs escaping.
+It runs on the event loop, so no Python code runs per character, because a hostile worker can send text in which every character
+needs escaping.
 """
 
 from __future__ import annotations
 
 __all__ = ["printable"]
 
-_NEWLINE_SIGN = "\u2424"  # printable; where a worker wrote this sign itself, it becomes a line break, which harms nobody
+_NEWLINE_SIGN = "\u2424"  # printable; if a worker's text contains this sign, it becomes a line break, which is harmless
 
 
 def printable(text: str, limit: int) -> str:
-    """At most `limit` characters of the text, with line breaks as they are and all else that is not printable escaped."""
+    """Returns at most `limit` characters of the text. Line breaks stay; all other unprintable characters are escaped."""
     capped = text if len(text) <= limit else text[:limit] + " [cut]"
     on_one_line = capped.replace("\n", _NEWLINE_SIGN)
     if on_one_line.isprintable():

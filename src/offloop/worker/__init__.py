@@ -1,5 +1,5 @@
-"""The child: one process, one pipe, one task at a time.
+"""The worker process: one socket to the supervisor, one task at a time.
 
-Run as `python -m offloop.worker`. It imports the wire, the operation and processor contracts and the standard library: no event
-loop and nothing of the supervisor.
+Run as `python -m offloop.worker`. It imports `offloop.wire`, the operation and processor contracts and the standard library,
+but no event loop and no module of the supervisor.
 """

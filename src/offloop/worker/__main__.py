@@ -1,4 +1,4 @@
-"""The entry point of `python -m offloop.worker`; the numbers of four descriptors are its arguments."""
+"""The entry point of `python -m offloop.worker`. Its arguments are the numbers of four descriptors."""
 
 from .main import run_from_command_line
 

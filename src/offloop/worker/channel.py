@@ -1,11 +1,11 @@
-"""The worker's end of the pipe, and the thread that listens to it while a task runs.
+"""The worker's end of the socket to the supervisor, and the control thread that reads it while a task runs.
 
-Two threads want to read: the main one between tasks and while it waits for memory, the control thread while a processor
-runs, for a cancel or the supervisor's end. Only the holder of the right to read does; the right changes hands under a lock.
+Main and control thread both read the socket: the main thread between tasks and while it waits for memory, the control thread
+while a processor runs, for a `Cancel` or the supervisor's death. `_read_lock` ensures that only one does at a time.
 
-A wake-up of a sleeping thread costs more than a small task. So the control thread does not watch every task from its first
-moment: it looks every few milliseconds whether the same task is still running, only then blocks on the pipe, and sleeps
-without any clock when nothing has run for a while.
+Because waking a sleeping thread costs more than a small task, the control thread does not watch a task from its start. It
+checks every few milliseconds whether the same task still runs, and only then blocks on the socket. If no task has run for a
+second, it sleeps until the next task without polling.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from .isolation.descriptors import isolate_fd
 
 __all__ = ["Cancellable", "Channel", "MessageTooLarge"]
 
-_TICK_S = 0.004  # how long a task runs before the control thread watches; and how often a cancel is repeated
-_NOTE_S = 0.05  # how often a long task's memory is noted
-_QUIET_TICKS = 250  # without a task before the control thread sleeps for good
-_READ_NBYTES = 32 * 1024
-_EXIT_SUPERVISOR_GONE = 70  # EX_SOFTWARE's number; nobody is left to read it
+_TICK_S = 0.004  # seconds between two checks for a task that still runs, and between two repetitions of a cancel
+_STATUS_INTERVAL_S = 0.05  # seconds between two updates of the status page during a long task
+_MAX_QUIET_TICKS = 250  # ticks without a task before the control thread sleeps until the next task
+_READ_NBYTES = 32 * 1024  # maximum bytes of a read
+_EXIT_SUPERVISOR_GONE = 70  # EX_SOFTWARE's number
 
 
 class Cancellable(Protocol):
-    """The task that the control thread watches over."""
+    """A task that the control thread can watch."""
 
     @property
     def task_id(self) -> int: ...
@@ -43,47 +43,47 @@ class Cancellable(Protocol):
     def cancelled(self) -> bool: ...
 
     def cancel(self) -> None:
-        """Tell the task to stop; called again and again until it does."""
+        """Tell the task to stop. The control thread repeats the call until the task has stopped."""
         ...
 
     def write_status(self) -> None:
-        """Write down what a report on the worker's end should say; called now and then while it runs."""
+        """Update the status page, which a crash report shows. Called every 50 ms while the task runs."""
         ...
 
 
 class MessageTooLarge(ValueError):
-    """The supervisor would kill the sender of such a frame."""
+    """A message is above its size limit. The supervisor would kill the worker that sends it."""
 
 
 class Channel:
-    """Messages in both directions. `send` and `next_message` are for the thread that runs the task; one at a time."""
+    """Sends and receives messages. Only the main thread, which runs the tasks, may call `send` and `next_message`."""
 
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(True)
         self._frames = FrameReader(MAX_FROM_SUPERVISOR_NBYTES)
         self._received: deque[FromSupervisor] = deque()
-        self._cancelled_id: int | None = None  # a task that was told to stop before it was taken up
-        self._read_lock = threading.Lock()  # who holds it may take bytes from the socket
-        self._watched: Cancellable | None = None  # what the control thread may read for; None: the main thread reads
+        self._cancelled_id: int | None = None  # id of a task that was cancelled before the worker started it
+        self._read_lock = threading.Lock()  # guards reads from the socket while a task is watched
+        self._watched: Cancellable | None = None  # task for which the control thread reads; None: the main thread reads
         self._wake = threading.Semaphore(0)
         self._control_asleep = False
         self._on_idle: Callable[[], object]
 
     def start_control(self, on_idle: Callable[[], object]) -> None:
-        """Start the control thread, before the first task; it has the priority that this thread has by now.
+        """Start the control thread, before the first task. It inherits the priority of the calling thread.
 
         Args:
-            on_idle: is called in that thread each time that the worker has been idle for a second.
+            on_idle: called in the control thread each time the worker has been idle for a second.
         """
         self._on_idle = on_idle
         threading.Thread(target=self._watch_tasks, name="offloop-control", daemon=True).start()
 
     def send(self, message: FromWorker) -> None:
-        """Send, waiting while the pipe is full.
+        """Send a message. Blocks while the socket's buffer is full.
 
         Raises:
-            MessageTooLarge: nothing was sent.
+            MessageTooLarge: the message is above its size limit; nothing was sent.
         """
         frame = encode_frame(message)
         if len(frame) > MAX_UNLESS_FAILED_NBYTES:
@@ -96,16 +96,16 @@ class Channel:
             os._exit(_EXIT_SUPERVISOR_GONE)
 
     def next_message(self) -> FromSupervisor:
-        """The next message that is not a cancel, waiting for it."""
+        """Wait for the next message that is not a `Cancel`, and return it."""
         received = self._received
         while not received:
             self._process_bytes(self._socket.recv(_READ_NBYTES), None)
         return received.popleft()
 
     def next_message_for(self, task: Cancellable) -> FromSupervisor | None:
-        """The next message that is not a cancel, or None once the watched task is cancelled."""
+        """Wait for the next message that is not a `Cancel`, and return it; None when the watched task is cancelled."""
         with self._read_lock:
-            self._watched = None  # it is this thread that reads now
+            self._watched = None  # because the main thread reads now
         try:
             while not self._received and not task.cancelled:
                 self._process_bytes(self._socket.recv(_READ_NBYTES), task)
@@ -114,10 +114,10 @@ class Channel:
             self._watch(task)
 
     def request_file(self, task: Cancellable) -> int | None:
-        """Ask for the file of the watched task and wait for it. The descriptor, which is the caller's; None if the file cannot
-        be opened, or the task is cancelled."""
+        """Request the file of the watched task and wait for it. Returns the descriptor, which the caller owns and closes; None
+        if the file cannot be opened, or the task is cancelled."""
         with self._read_lock:
-            self._watched = None  # before the answer can come: a descriptor is lost on a thread that does not expect it
+            self._watched = None  # before the request, because the control thread's `recv` would drop the descriptor
         try:
             self.send(NeedFile(task.task_id))
             return self._receive_file(task)
@@ -140,20 +140,20 @@ class Channel:
         return None
 
     def watch(self, task: Cancellable) -> None:
-        """From now on the control thread listens for this task."""
+        """Let the control thread read the socket while this task runs."""
         if task.task_id == self._cancelled_id:
             task.cancel()
         self._watch(task)
 
     def _watch(self, task: Cancellable) -> None:
-        """Have the control thread listen; it may have gone to sleep while this thread waited for an answer."""
+        """Let the control thread read, and wake it, because it may sleep since this thread waited for an answer."""
         self._watched = task
         if self._control_asleep:
             self._control_asleep = False
             self._wake.release()
 
     def unwatch(self) -> None:
-        """The task is over; when this returns, the control thread neither reads nor calls anything of it."""
+        """Stop watching the task. After the return, the control thread neither reads nor calls a method of the task."""
         with self._read_lock:
             self._watched = None
 
@@ -168,40 +168,40 @@ class Channel:
                 elif watched is not None and message.task_id == watched.task_id:
                     watched.cancel()
                 else:
-                    self._cancelled_id = message.task_id  # its `Run` may have come with it, while a plugin was loaded
+                    self._cancelled_id = message.task_id  # its `Run` may be in `_received`, if a plugin was being loaded
         except ProtocolError:
-            os._exit(_EXIT_SUPERVISOR_GONE)  # whatever that is at the other end, it is not our supervisor
+            os._exit(_EXIT_SUPERVISOR_GONE)  # because the other end is not our supervisor
 
     def _watch_tasks(self) -> None:
         quiet_ticks = 0
         while True:
-            seen = self._watched
-            if seen is None:
+            task = self._watched
+            if task is None:
                 quiet_ticks += 1
-                if quiet_ticks > _QUIET_TICKS:
+                if quiet_ticks > _MAX_QUIET_TICKS:
                     self._on_idle()
-                    self._sleep_until_a_task_comes()
+                    self._sleep_until_watch()
                     quiet_ticks = 0
                     continue
             else:
                 quiet_ticks = 0
             time.sleep(_TICK_S)
-            if seen is not None and self._watched is seen:
-                self._listen_for(seen)
+            if task is not None and self._watched is task:
+                self._listen_for(task)
 
-    def _sleep_until_a_task_comes(self) -> None:
+    def _sleep_until_watch(self) -> None:
         self._control_asleep = True
-        if self._watched is not None:  # it came between the last look and going to sleep: `watch` may not have seen us asleep
+        if self._watched is not None:  # a task was watched since the last check, and `_watch` may have read the flag before
             self._control_asleep = False
             return
         self._wake.acquire()
 
     def _listen_for(self, task: Cancellable) -> None:
-        """Read for a task until it is over, then tell it to stop again and again if it was cancelled."""
+        """Read the socket until the task is unwatched. Repeat `cancel` if the task was cancelled, else update its status."""
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
         while self._watched is task:
-            readable = poller.poll((_TICK_S if task.cancelled else _NOTE_S) * 1000)
+            readable = poller.poll((_TICK_S if task.cancelled else _STATUS_INTERVAL_S) * 1000)
             with self._read_lock:
                 if self._watched is not task:
                     return

@@ -1,7 +1,7 @@
-"""Memory that an idle worker gives back to the system.
+"""Returns free memory of an idle worker to the system.
 
-malloc keeps what is freed inside its heaps. `malloc_trim` gives whole free pages back, wherever they lie. It locks one heap
-at a time, for about a millisecond of each 10 MB, so it is called when no task has come for a second.
+malloc keeps freed memory in its heaps. `malloc_trim` returns all free whole pages to the system. It locks one heap at a time,
+for about a millisecond per 10 MB, so it is called when the worker has been idle for a second.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["trim_heaps"]
 
 
 def _no_trim(_keep_nbytes: int) -> int:
-    """Another C library than glibc: it has no such function."""
+    """Replaces `malloc_trim` where the C library is not glibc."""
     return 0
 
 
@@ -22,5 +22,5 @@ _malloc_trim: Callable[[int], Any] = getattr(ctypes.CDLL(None), "malloc_trim", _
 
 
 def trim_heaps() -> None:
-    """Give free pages back to the system. Other threads that need memory meanwhile wait for a moment."""
+    """Return free pages to the system. Other threads that allocate memory meanwhile have to wait."""
     _malloc_trim(0)

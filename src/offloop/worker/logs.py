@@ -1,7 +1,7 @@
-"""Log records and warnings of plugin code, written to the worker's output with their levels.
+"""Writes log records and warnings of plugin code to the worker's output, with their levels.
 
-The supervisor reads the output and logs each line in the server, see `offloop.wire.log_lines`. Plugin code that configures
-`logging` with `force=True`, or for a logger that does not propagate, writes plain output instead.
+The supervisor reads the output and logs each line in the server, see `offloop.wire.log_lines`. If plugin code configures
+`logging` with `force=True`, or uses a logger that does not propagate, its records are plain output.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _OUTPUT_FD = 2
 
 
 class _OutputHandler(logging.Handler):
-    """Writes each record to the output in one piece."""
+    """Log handler that writes each record to the output in one piece."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -32,7 +32,7 @@ class _OutputHandler(logging.Handler):
 
 
 def forward_logs(level: int) -> None:
-    """Write records of this level and above, and all warnings that filters let pass, to the output."""
+    """Write records of this level and above, and all warnings that pass the filters, to the output."""
     handler = _OutputHandler()
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
     root = logging.getLogger()

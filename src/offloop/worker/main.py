@@ -1,7 +1,7 @@
-"""From an inherited set of descriptors to the loop that answers one task after another.
+"""Sets up the worker process from inherited descriptors, and runs one task after another.
 
-The order matters: secluded first, so that nothing loaded later finds a descriptor of the protocol; the lifeline second, so that
-there is no moment in which a dead supervisor leaves a worker behind; then the first message, which says all the rest.
+The order of the set-up matters. The descriptors are moved first, because code that is loaded later must not find them. Then
+`watch_parent` is called, because a worker must not survive its supervisor. Then the first message configures the worker.
 """
 
 from __future__ import annotations
@@ -31,25 +31,29 @@ __all__ = ["main", "run_from_command_line"]
 
 
 def run_from_command_line() -> None:
-    """Serve with the descriptors that are the first four arguments of the program. The others are removed, too: plugin code
-    may read them."""
+    """Run the worker with the descriptors that are the first four arguments of the program. All arguments are removed, because
+    plugin code may read them."""
     descriptors = [int(argument) for argument in sys.argv[1:5]]
     del sys.argv[1:]
     main(descriptors)
 
 
 def main(descriptors: list[int]) -> None:
-    """Serve until told to retire or until the supervisor is gone. Descriptors: channel, lifeline, inbox, outbox."""
-    os.environ.pop(START_MARK, None)  # programs that a processor starts are not meant to be workers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the server's business
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a server that ignores it passes that on, and `wait` would find no exit code
+    """Run tasks until `Retire` arrives or the supervisor dies.
+
+    Args:
+        descriptors: the channel, the read end of the lifeline (see `isolation.parent_death`), the inbox, the outbox.
+    """
+    os.environ.pop(START_MARK, None)  # because a program that a processor starts is not a worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # because the server handles a terminal's Ctrl-C
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # because a worker inherits SIG_IGN, and then `wait` returns no exit code
     detach_tty()
     channel_fd, lifeline_fd, inbox_fd, outbox_fd = (isolate_fd(fd) for fd in descriptors)
     watch_parent(lifeline_fd)
     open_output()
     channel = Channel(channel_fd)
     configure = channel.next_message()
-    assert isinstance(configure, Configure), "the first message configures"
+    assert isinstance(configure, Configure), "the first message is Configure"
     lower_priority(configure.nice, helper=configure.helper)
     channel.start_control(trim_heaps)
     forward_logs(configure.log_level)
@@ -66,13 +70,13 @@ def main(descriptors: list[int]) -> None:
             case Run() as run:
                 yield_timeslice(runner.run(run, _payload_of(run, inbox, outbox)))
             case Warm(plugins):
-                memory.set_soft_limit(None)  # the last task's limit is not for what a plugin has anyway
+                memory.set_soft_limit(None)  # because the last task's limit must not limit the memory of plugins
                 processors.preload(plugins)
                 memory.rebaseline()
             case Retire():
                 return
             case _:
-                pass  # a Grant or Cancel for a task that has ended
+                pass  # a `Grant` or `File` for a task that has ended
 
 
 def _payload_of(run: Run, inbox: Segment, outbox: Segment) -> Payload:

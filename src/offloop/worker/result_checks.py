@@ -1,4 +1,4 @@
-"""What a processor may return, checked in a worker and by `run_inline` alike."""
+"""Checks the results of processors, in a worker and in `run_inline`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..wire.messages import MAX_UNLESS_FAILED_NBYTES, InfoValue
 
 __all__ = ["check_memory", "check_payload", "checked_info"]
 
-_MAX_INFO_NBYTES = MAX_UNLESS_FAILED_NBYTES - 1024  # the rest of a `Done` is short
+_MAX_INFO_NBYTES = MAX_UNLESS_FAILED_NBYTES - 1024  # maximum bytes of an encoded info; 1,024 are for the rest of `Done`
 
 _PAYLOADS = (Encoded, Raster)
 
 
 def _number_of(value: Any) -> Any:
-    """A scalar of numpy, or of a library like it, as the Python number that it holds."""
+    """Returns the Python number of a scalar of numpy, or of a library like it."""
     if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
         return value.item()
     raise TypeError(f"a {type(value).__name__} cannot be sent")
@@ -30,12 +30,12 @@ _decoder: msgspec.msgpack.Decoder[dict[str, InfoValue]] = msgspec.msgpack.Decode
 
 
 def check_payload(plugin: str, payload: Payload) -> None:
-    """Check what a processor returned.
+    """Check that a processor returned a payload.
 
     Raises:
-        PluginError: it is no payload.
+        PluginError: the object is not a payload.
     """
-    if not isinstance(payload, _PAYLOADS):  # pyright: ignore[reportUnnecessaryIsInstance] (not all are typed)
+    if not isinstance(payload, _PAYLOADS):  # pyright: ignore[reportUnnecessaryIsInstance] (not all processors are typed)
         raise PluginError(plugin, f"its processor returned {type(payload).__name__}, not Encoded or Raster")
 
 
@@ -43,7 +43,7 @@ def check_memory(plugin: str, payload: Payload) -> None:
     """Check the memory of a result.
 
     Raises:
-        PluginError: it is not contiguous, or is not what shape and dtype say.
+        PluginError: the memory is not contiguous, or its length does not match shape and dtype.
     """
     view = memoryview(payload.data)
     if not view.c_contiguous:
@@ -56,10 +56,10 @@ def check_memory(plugin: str, payload: Payload) -> None:
 
 
 def checked_info(plugin: str, payload: Payload) -> dict[str, InfoValue]:
-    """The info of a result as it is sent; numpy's scalars are numbers.
+    """Returns the info of a result in the types that can be sent. Scalars of numpy become numbers.
 
     Raises:
-        PluginError: it cannot be sent.
+        PluginError: the info contains a type that cannot be sent, or is too large.
     """
     try:
         encoded = _encoder.encode(payload.info)

@@ -1,7 +1,7 @@
-"""Shared memory as a worker sees it: mapped once, its descriptor closed at once.
+"""Maps shared memory segments in a worker, and closes their descriptors.
 
-`mmap.mmap` would keep a duplicate of the descriptor, with which a hijacked worker could shrink the segment under the server and
-end it with SIGBUS; so the mapping is made through libc, and lives as long as the process.
+`mmap.mmap` would keep a duplicate of the descriptor. With it, a hijacked worker could shrink the segment, and the server would
+die of SIGBUS. So the segment is mapped through libc. The mapping lives as long as the process.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
 class Segment:
-    """One mapped segment."""
+    """A mapped segment of shared memory."""
 
     def __init__(self, descriptor: int, nbytes: int, *, writable: bool) -> None:
-        """Map the descriptor's first `nbytes` and close it."""
+        """Map the first `nbytes` of the descriptor's file and close the descriptor."""
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         address = _libc.mmap(None, nbytes, protection, mmap.MAP_SHARED, descriptor, 0)
         os.close(descriptor)
@@ -41,15 +41,15 @@ class Segment:
         self.address: int = address
         whole = memoryview((ctypes.c_char * nbytes).from_address(address)).cast("B")
         self._memory = whole if writable else whole.toreadonly()
-        self.first_page = self._memory[: mmap.PAGESIZE]  # of an outbox: the status block
+        self.first_page = self._memory[: mmap.PAGESIZE]  # of an outbox: the status page
 
     def view(self, handle: Handle) -> memoryview:
-        """The bytes that a handle names, in place."""
+        """Returns a view of the bytes that a handle refers to."""
         return self._memory[handle.offset : handle.offset + handle.nbytes]
 
 
 def address_of(memory: memoryview) -> int | None:
-    """Where writable memory lies; None if it is empty, read-only or not contiguous."""
+    """Returns the address of writable memory; None if it is empty, read-only or not contiguous."""
     if memory.readonly or not memory.nbytes or not memory.c_contiguous:
         return None
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))

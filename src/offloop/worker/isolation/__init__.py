@@ -1,1 +1,1 @@
-"""What separates a worker from its server and limits it: descriptors, parent death, terminal, priority, memory limits."""
+"""Isolation of a worker from its server, and limits: descriptors, parent death, terminal, priority, memory limits."""

@@ -1,7 +1,7 @@
-"""Moving the protocol's descriptors out of reach.
+"""Moves the descriptors of the protocol to high numbers.
 
-0 is /dev/null and 1 is joined to 2 from the start, so a `print` goes to the log. Code that closes or reuses low descriptors by
-number, as C libraries and daemonizing helpers do, must not hit the channel either: it moves up and is closed on exec.
+From the start, descriptor 0 is /dev/null and 1 is joined to 2, so a `print` goes to the log. C libraries and daemonizing code
+may close or reuse low descriptors by number. So that they do not hit the channel, it gets a high number, and is closed on exec.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import resource
 
 __all__ = ["isolate_fd"]
 
-_HIGH = 900  # above what code that closes "all" low descriptors reaches
+_HIGH = 900  # lowest new number; above the descriptors that code closes when it closes "all"
 
 
 def isolate_fd(descriptor: int) -> int:
-    """Move a descriptor to a high number that is not inherited, and return the number."""
+    """Move a descriptor to a high number that is not inherited (CLOEXEC). Returns the number."""
     soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     high = _HIGH if soft_limit == resource.RLIM_INFINITY else min(_HIGH, max(soft_limit - 32, 3))
     moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, high)

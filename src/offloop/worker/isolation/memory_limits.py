@@ -1,4 +1,4 @@
-"""How much memory this process has that nobody else shares, and how much it may have."""
+"""Measures and limits the private memory of the worker process."""
 
 from __future__ import annotations
 
@@ -9,102 +9,105 @@ from contextlib import suppress
 
 __all__ = ["PrivateMemory"]
 
-_EVERY_NS = 50_000_000  # looking costs a few microseconds, and what matters changes more slowly
-_MIN_MEASURED_NS = 1_000_000  # measuring a task's peak costs twenty microseconds
-_RESULT_WORTH_MEASURING_NBYTES = 1024 * 1024  # a smaller result hides no more than that
+_SAMPLE_INTERVAL_NS = 50_000_000  # minimum time between two samples, because one costs a few microseconds
+_MIN_MEASURED_NS = 1_000_000  # duration of the shortest task whose peak is measured, because that costs 20 microseconds
+_MIN_MEASURED_RESULT_NBYTES = 1024 * 1024  # size of the smallest result before which the peak is read; also the largest error
 _PAGE_NBYTES = os.sysconf("SC_PAGESIZE")
 _RESET_PEAK = b"5"  # to /proc/self/clear_refs, see proc(5)
 
 
 class PrivateMemory:
-    """The resident pages that are neither a file's nor shared memory's, as last looked at; 0 where the system does not say."""
+    """Private memory of the process: resident pages that belong neither to a file nor to shared memory; 0 without /proc."""
 
     def __init__(self) -> None:
-        self.nbytes = 0
-        self._data_nbytes = 0  # addresses of the kind that RLIMIT_DATA limits
-        self._own_nbytes = 0  # both, without the present task's: it is looked at while that runs, too
-        self._own_data_nbytes = 0
-        self._looked_at_ns = 0
-        self._began_at_ns = 0
-        self._peak_is_old = False
-        self._peak_before_results_nbytes = 0  # of the present task, until it was last granted result memory
-        self._most_seen_nbytes = 0  # of the present task, by the looks of the control thread
-        self._limit_nbytes: int | None = None  # of the present task
-        self._statm_fd = _maybe_open("/proc/self/statm", os.O_RDONLY)
-        self._status_fd = _maybe_open("/proc/self/status", os.O_RDONLY)
-        self._peak_fd = _maybe_open("/proc/self/clear_refs", os.O_WRONLY)
+        self.nbytes = 0  # private memory at the last sample, in bytes
+        self._data_nbytes = 0  # address space that RLIMIT_DATA counts, at the last sample, in bytes
+        self._baseline_nbytes = 0  # private memory without the current task's, in bytes
+        self._baseline_data_nbytes = 0  # `_data_nbytes` without the current task's, in bytes
+        self._sampled_at_ns = 0  # monotonic time of the last sample
+        self._began_at_ns = 0  # monotonic time of the current task's start
+        self._is_peak_stale = False  # whether VmHWM includes an earlier task's peak
+        self._peak_before_results_nbytes = 0  # peak of the current task until its last grant of result memory, in bytes
+        self._max_sampled_nbytes = 0  # highest sample during the current task, in bytes
+        self._limit_nbytes: int | None = None  # current soft RLIMIT_DATA in bytes; None: never set
+        self._statm_fd = _try_open("/proc/self/statm", os.O_RDONLY)
+        self._status_fd = _try_open("/proc/self/status", os.O_RDONLY)
+        self._peak_fd = _try_open("/proc/self/clear_refs", os.O_WRONLY)
 
     def sample(self) -> int:
-        """The number of bytes, at most a twentieth of a second old."""
+        """Returns the private memory in bytes. The value is at most 50 ms old."""
         now_ns = time.monotonic_ns()
-        if now_ns - self._looked_at_ns > _EVERY_NS:
+        if now_ns - self._sampled_at_ns > _SAMPLE_INTERVAL_NS:
             self._sample(now_ns)
         return self.nbytes
 
     def _sample(self, now_ns: int) -> None:
         if self._statm_fd >= 0:
-            self._looked_at_ns = now_ns
+            self._sampled_at_ns = now_ns
             _, resident, shared, _, _, data, *_ = os.pread(self._statm_fd, 128, 0).split()
             self.nbytes = (int(resident) - int(shared)) * _PAGE_NBYTES
             self._data_nbytes = int(data) * _PAGE_NBYTES
-            self._most_seen_nbytes = max(self._most_seen_nbytes, self.nbytes)
+            self._max_sampled_nbytes = max(self._max_sampled_nbytes, self.nbytes)
 
     def rebaseline(self) -> int:
-        """The number of bytes now; all that there is now is the process's own, and not a task's."""
-        self._looked_at_ns = 0
+        """Measure the private memory, and count all of it as the process's own instead of a task's. Returns it in bytes."""
+        self._sampled_at_ns = 0
         self.sample()
-        self._own_nbytes, self._own_data_nbytes = self.nbytes, self._data_nbytes
+        self._baseline_nbytes, self._baseline_data_nbytes = self.nbytes, self._data_nbytes
         return self.nbytes
 
     def begin(self, now_ns: int) -> int:
-        """A task begins: from now on its peak is what counts. The number of bytes before it, hardly older than `look` says."""
-        if now_ns - self._looked_at_ns > _EVERY_NS:
+        """Start to measure a task. Returns the private memory before the task in bytes, at most 50 ms old."""
+        if now_ns - self._sampled_at_ns > _SAMPLE_INTERVAL_NS:
             self._sample(now_ns)
         self._began_at_ns = now_ns
-        self._own_nbytes = self.nbytes
-        self._own_data_nbytes = self._data_nbytes
-        self._peak_before_results_nbytes = self._most_seen_nbytes = 0
-        if self._peak_is_old:
+        self._baseline_nbytes = self.nbytes
+        self._baseline_data_nbytes = self._data_nbytes
+        self._peak_before_results_nbytes = self._max_sampled_nbytes = 0
+        if self._is_peak_stale:
             self._reset_peak()
         return self.nbytes
 
     def begin_result(self, nbytes: int) -> None:
-        """The task gets result memory: take down its peak until now.
+        """Record the task's peak before it gets result memory of `nbytes`.
 
-        VmHWM counts the pages of results, too. A task that frees private memory and then fills its result has no higher VmHWM
-        for it, so what is subtracted for the result at the end must not be subtracted from what was before.
+        VmHWM includes the pages of results, and `peak` subtracts them. If a task frees private memory and then fills its
+        result, VmHWM does not rise. So the peak before the result is recorded, because the result must not be subtracted from
+        it.
         """
-        if nbytes >= _RESULT_WORTH_MEASURING_NBYTES and self._status_fd >= 0:
+        if nbytes >= _MIN_MEASURED_RESULT_NBYTES and self._status_fd >= 0:
             self._peak_before_results_nbytes = max(self._peak_before_results_nbytes, self._private_peak())
             self._reset_peak()
 
     def peak(self, now_ns: int) -> int:
-        """How much more it was at the highest since `begin` than before; 0 after a short time. The task is over."""
+        """Returns the peak of private memory since `begin`, in bytes above the memory before it; 0 if the task took less than
+        1 ms. Call it once, at the end of the task."""
         if now_ns - self._began_at_ns < _MIN_MEASURED_NS or self._status_fd < 0:
             return 0
-        self._peak_is_old = True
-        self._looked_at_ns = 0  # what was seen while it ran is no more
-        highest = max(self._private_peak(), self._peak_before_results_nbytes, self._most_seen_nbytes)
-        return max(highest - self._own_nbytes, 0)
+        self._is_peak_stale = True
+        self._sampled_at_ns = 0  # because samples during the task include its memory
+        highest = max(self._private_peak(), self._peak_before_results_nbytes, self._max_sampled_nbytes)
+        return max(highest - self._baseline_nbytes, 0)
 
     def _private_peak(self) -> int:
-        """VmHWM without the pages of files and of shared memory that there are now."""
+        """Returns VmHWM without the present pages of files and of shared memory, in bytes."""
         sizes = dict(line.split(b":", 1) for line in os.pread(self._status_fd, 4096, 0).splitlines() if b"kB" in line)
         peak, files, shared = (int(sizes[key].split()[0]) * 1024 for key in (b"VmHWM", b"RssFile", b"RssShmem"))
         return peak - files - shared
 
     def _reset_peak(self) -> None:
-        """Let VmHWM begin anew at what there is now."""
+        """Reset VmHWM to the present memory."""
         if self._peak_fd >= 0:
             os.pwrite(self._peak_fd, _RESET_PEAK, 0)
-            self._peak_is_old = False
+            self._is_peak_stale = False
 
     def set_soft_limit(self, more_bytes: int | None) -> None:
-        """From now on the process may take so much more than it has; whatever asks beyond that fails. None: any amount.
+        """Limit the process to `more_bytes` above its memory before the task; further allocations fail. None: no limit.
 
-        RLIMIT_DATA counts addresses that are private and writable, used or not: it is a little stricter than the memory itself.
+        RLIMIT_DATA counts private writable addresses, even if they are unused. So it is a little stricter than a limit of
+        memory.
         """
-        limit = resource.RLIM_INFINITY if more_bytes is None else self._own_data_nbytes + more_bytes
+        limit = resource.RLIM_INFINITY if more_bytes is None else self._baseline_data_nbytes + more_bytes
         if limit == self._limit_nbytes:
             return
         self._limit_nbytes = limit
@@ -114,12 +117,12 @@ class PrivateMemory:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
     def set_hard_limit(self, nbytes: int) -> None:
-        """The process cannot have more than that for itself, and can never change it back."""
-        with suppress(ValueError, OSError):  # a stricter limit is there already
+        """Limit the private memory of the process for its lifetime."""
+        with suppress(ValueError, OSError):  # a stricter limit exists already
             resource.setrlimit(resource.RLIMIT_DATA, (nbytes, nbytes))
 
 
-def _maybe_open(path: str, flags: int) -> int:
-    with suppress(OSError):  # no such file: this container has no /proc
+def _try_open(path: str, flags: int) -> int:
+    with suppress(OSError):  # a container without /proc
         return os.open(path, flags | os.O_CLOEXEC)
     return -1

@@ -1,4 +1,4 @@
-"""The worker's place behind the server when both want a CPU."""
+"""CPU priority of the worker, below the server's."""
 
 from __future__ import annotations
 
@@ -10,38 +10,39 @@ from typing import Literal
 
 __all__ = ["lower_priority", "yield_timeslice"]
 
-_MIN_NICE = 19
-_HELPER_SHARE = 0.3  # of the others' niceness: at 2 beside 8, Linux gives nearly four times as much of a CPU
-_SLICE_NS = 5_000_000  # longer than the usual one, of 2.8 ms at most; what computes for long loses nothing by it
-_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274}  # the C library has had it only since glibc 2.41
+_MAX_NICE = 19
+_HELPER_NICE_RATIO = 0.3  # a helper's niceness / the others': at 2 beside 8, Linux gives nearly four times as much of a CPU
+_SLICE_NS = 5_000_000  # requested time slice; the default is at most 2.8 ms. A longer slice costs long computations nothing
+_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274}  # system call numbers; glibc has the function since 2.41 only
 
 
 def lower_priority(nice: int | Literal["idle"], *, helper: bool) -> None:
-    """Be so much nicer than the server, or have only what nobody else wants, from now on and with every thread to come.
+    """Lower the CPU priority of this thread and of all threads that it starts.
 
-    Linux may group processes by session (autogroup) or by control group, and then niceness counts within a group only. A worker
-    is in the server's session, so it is weighed against the server and what else runs there, and not against strangers.
+    Linux may group processes by session (autogroup) or by control group. Then niceness counts only within a group. A worker is
+    in the server's session, so its niceness counts against the server and the other processes of that session.
 
     Args:
-        nice: as `Pool(nice=...)`.
-        helper: it has small tasks beside workers with large ones. Those are to have what it leaves them, so it is less nice.
+        nice: as `Pool(nice=...)`: an increment to the server's niceness, or "idle" for CPU time that no other process wants.
+        helper: whether the worker runs small tasks beside workers with large ones. If so, it is less nice than those workers.
     """
     if nice == "idle":
         if not helper and _join_idle_class():
             return
-        nice = _MIN_NICE
+        nice = _MAX_NICE
     elif helper:
-        nice = round(nice * _HELPER_SHARE)
+        nice = round(nice * _HELPER_NICE_RATIO)
     if nice:
-        _ask_for_slice(os.nice(nice))
+        _request_time_slice(os.nice(nice))
 
 
 def yield_timeslice(cpu_ns: int) -> None:
-    """After a task: give up what the system owes this thread for the time that it had to wait for a CPU.
+    """Give up this thread's scheduling credit (lag) after a task.
 
-    It would collect that with its next task, before the server's loop, which would have to wait until it is paid (Linux's EEVDF
-    keeps it while a thread sleeps; yielding forfeits it in kernels from the end of 2025 on). Small tasks keep their claim: it
-    is as small as they are, and the yield costs a whole time slice wherever somebody else wants the CPU, too.
+    Linux's EEVDF credits a thread with the time that it waited for a CPU, and keeps the credit while the thread sleeps. With
+    its next task, the thread would use the credit before the server's loop runs. Yielding forfeits it in kernels from the end
+    of 2025 on. Small tasks do not yield, because their credit is small, and a yield costs a whole time slice if another thread
+    wants the CPU.
 
     Args:
         cpu_ns: the CPU time that the task took.
@@ -52,19 +53,19 @@ def yield_timeslice(cpu_ns: int) -> None:
 
 
 def _join_idle_class() -> bool:
-    """Whoever is in no such class takes the CPU from the worker at once, however much it has had of it already."""
+    """Try to join SCHED_IDLE. Threads of all other classes then preempt the worker at once, even if they had more CPU time."""
     with suppress(OSError):  # a sandbox forbids it
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         return True
     return False
 
 
-def _ask_for_slice(niceness: int) -> None:
-    """Whoever wakes up with a shorter time slice may interrupt a longer one at once, if it has not had more than its share
-    (Linux 6.12, EEVDF). Older kernels take no notice."""
+def _request_time_slice(niceness: int) -> None:
+    """Request a longer time slice, because a waking thread with a shorter slice may then preempt this one at once, unless it
+    has had more than its share (EEVDF, Linux 6.12). Older kernels ignore the request."""
     number = _SCHED_SETATTR.get(os.uname().machine)
     if number is None:
         return
     # struct sched_attr: its size, policy (the ordinary one), flags, niceness, priority, runtime, deadline, period
     attributes = struct.pack("=IIQiIQQQ", 48, 0, 0, niceness, 0, _SLICE_NS, 0, 0)
-    ctypes.CDLL(None).syscall(number, 0, attributes, 0)  # a refusal makes no difference
+    ctypes.CDLL(None).syscall(number, 0, attributes, 0)  # an error is ignored, because the default slice works too
