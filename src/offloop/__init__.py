@@ -1,19 +1,19 @@
-"""offloop: heavy work beside an async server, in supervised worker processes, over shared memory.
+"""offloop: runs heavy work of an async server in supervised worker processes, over shared memory.
 
-The layers, each of which imports only those below it:
+The layers. Each imports only layers below it:
 
     cli, testing, prometheus                                 the command line; tools for tests; metrics
     pool, settings, startup, statistics, system              what users import, configure and read
     client                                                   one call of `Pool.run` from its caller's side
     plugins                                                  discovery, registry, planner, estimator
-    runtime                                                  carries commands out: processes, sockets, segments, timers (anyio)
+    runtime                                                  executes commands: processes, sockets, segments, timers (anyio)
     core                                                     decides: events in, commands out (pure)
     wire                                                     messages between supervisor and worker (pure)
 
-    worker                                                   the child process: imports wire and the contracts, nothing else
+    worker                                                   the worker process: imports wire and the contracts, nothing else
     operation, processor, errors, pool_events, histogram     the contracts: what plugin authors import
 
-Names are loaded when they are used, so that a worker, which imports this package too, never loads the server's half.
+Names are imported on first use, because a worker imports this package too and must not load the server's modules.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ __all__ = [
     "freeze_support",
 ]
 
-_HOMES = {
+_NAMES_BY_MODULE = {
     "client.buffers": ("Buffer",),
     "program": ("freeze_support",),
     "runtime.telemetry.event_stream": ("EventSubscription",),
@@ -107,13 +107,13 @@ _HOMES = {
     "client.results": ("Info", "Result", "Timings"),
     "statistics": ("Statistics",),
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_HOME_OF.get(name, 'errors')}", __name__), name)
+    value = globals()[name] = getattr(import_module(f".{_MODULE_OF.get(name, 'errors')}", __name__), name)
     return value
 
 

@@ -1,13 +1,15 @@
-"""Every error that offloop raises, one tree, branched by who has to act.
+"""All errors that offloop raises. The root is `OffloopError`.
 
-The caller: `InvalidTask`, `PoolClosed`, `PoolMisused`. Whoever sends the load: `QueueFull`, `QueueTimeout`, `TaskTimeout`.
-Whoever owns the source or the plugin: `TaskFailed`, `WorkerDied`, `TaskQuarantined`, `PluginError`. Whoever sizes the machine:
-`MemoryLimitExceeded`. Nobody but us: `InternalError`.
+- Wrong use by the caller: `InvalidTask`, `PoolClosed`, `PoolMisused`.
+- Too much load: `QueueFull`, `QueueTimeout`, `TaskTimeout`.
+- A defect of the source or the plugin: `TaskFailed`, `WorkerDied`, `TaskQuarantined`, `PluginError`.
+- Too little memory: `MemoryLimitExceeded`, `SourceTooLarge`.
+- A defect of offloop: `InternalError`.
 
-An error is built from its arguments and writes its own sentence: what was asked, what there was, what to do.
+An error builds its text from its arguments: what was asked, what there was, what to do.
 
-Two readers, two texts. `str(error)` and the error's notes are for the operator: notes hold a worker's traceback and the end of
-its output, and `logging.exception` shows them. `error.public_message` may be sent to a client.
+`str(error)` and the error's notes are for the operator. Notes contain a worker's traceback and the end of its output, and
+`logging.exception` shows them. `error.public_message` may be sent to a client.
 """
 
 from __future__ import annotations
@@ -37,32 +39,30 @@ __all__ = [
 
 
 class OffloopError(Exception):
-    """The root: `except OffloopError` catches all that this library raises on purpose.
+    """Base class: `except OffloopError` catches every error that this library raises on purpose.
 
-    Each can be copied and pickled, for instance to be a job queue's answer.
+    All errors can be copied and pickled, for instance as the answer of a job queue.
     """
 
     @property
     def public_message(self) -> str:
-        """One sentence that may be sent to a client: no output of a worker, no traceback, no path, no text of a plugin's
-        unexpected exception."""
+        """One sentence that may be sent to a client. It contains no output of a worker, no traceback, no path, and no text of a
+        plugin's unexpected exception."""
         return str(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = self.__dict__
         if "__notes__" in state:
-            state = {
-                **state,
-                "__notes__": list(state["__notes__"]),
-            }  # because a note that is added to a copy is the copy's alone
-        return _as_it_was, (type(self), self.args), state
+            # a copy of the list, because a note that is added to the copy must not change the original
+            state = {**state, "__notes__": list(state["__notes__"])}
+        return _restore, (type(self), self.args), state
 
 
 class InvalidTask(OffloopError, ValueError):
-    """The task cannot be carried out as it was written; submitting it again will not help. Nothing was started."""
+    """The task is invalid as it was written, so submitting it again does not help. Nothing was started."""
 
     def __init__(self, message: str, *, public_message: str | None = None) -> None:
-        self._public_message = public_message  # where the message names a file of the server; None: the message itself
+        self._public_message = public_message  # text for a client if `message` contains a path; None: `message`
         super().__init__(message)
 
     @property
@@ -71,41 +71,41 @@ class InvalidTask(OffloopError, ValueError):
 
 
 class QueueFull(OffloopError):
-    """The pool refuses a task at once because as much as `max_queue` or `max_queue_bytes` allows already waits. Try later, or
-    elsewhere."""
+    """The pool refused a task at once, because the waiting tasks reach `max_queue` or their sources `max_queue_bytes`. Try
+    again later, or on another server."""
 
     def __init__(self, queued: int, max_queue: int, *, unit: Literal["tasks", "bytes"] = "tasks", asked_bytes: int = 0) -> None:
-        self.queued = queued  # tasks, or bytes of sources, that wait now
-        self.max_queue = max_queue  # the limit that the pool was made with, in the same unit
-        self.unit = unit
-        self.asked_bytes = asked_bytes  # of the source that was one too many; 0 where tasks are counted
+        self.queued = queued  # waiting tasks, or bytes of their sources, at the refusal
+        self.max_queue = max_queue  # limit of the pool, in the same unit
+        self.unit = unit  # unit of `queued` and `max_queue`
+        self.asked_bytes = asked_bytes  # size of the refused source in bytes; 0 if `unit` is "tasks"
         limit = "max_queue" if unit == "tasks" else "max_queue_bytes"
         asked = f", and this source has {asked_bytes:,}" if asked_bytes else ""
         super().__init__(f"{queued:,} {unit} already wait{asked}; the limit is {limit}={max_queue}: try again later")
 
 
 class QueueTimeout(OffloopError, TimeoutError):
-    """The task waited for longer than its `queue_timeout`, or would have had to, and was never started."""
+    """The task waited longer than its `queue_timeout`, or was expected to. It was never started."""
 
     def __init__(self, queue_timeout_s: float, waiting_for: str, *, expected_s: float | None = None) -> None:
-        self.queue_timeout_s = queue_timeout_s
+        self.queue_timeout_s = queue_timeout_s  # the task's limit in seconds
         self.waiting_for = waiting_for  # "a worker" or "memory"
-        self.expected_s = expected_s  # how long it would have waited at least; None: it has waited
+        self.expected_s = expected_s  # minimum expected waiting time in seconds; None: the task has waited
         would = f"would have to wait {expected_s:.3g} s, longer than its" if expected_s is not None else "waited"
         super().__init__(f"the task {would} {queue_timeout_s:g} s for {waiting_for} and was not started")
 
 
 class TaskTimeout(OffloopError, TimeoutError):
-    """The task ran for longer than its `timeout`: it was told to stop and, if it did not, its worker was killed. Or tasks like
-    it take so much longer that it was not started."""
+    """The task ran longer than its `timeout`. It was told to stop; if it did not, its worker was killed. Or the task was not
+    started, because tasks of the same kind take longer than its `timeout`."""
 
     def __init__(
         self, timeout_s: float, *, obeyed: bool = True, running: str | None = None, expected_s: float | None = None
     ) -> None:
-        self.timeout_s = timeout_s
-        self.obeyed = obeyed  # True: it stopped when told to; False: its worker had to be killed
-        self.running = running  # the operation that was under way, where known
-        self.expected_s = expected_s  # how long tasks like it take; None: it was started
+        self.timeout_s = timeout_s  # the task's limit in seconds
+        self.obeyed = obeyed  # whether the task stopped when told to; False: its worker was killed
+        self.running = running  # the operation that was running; None: unknown
+        self.expected_s = expected_s  # expected running time in seconds; None: the task was started
         if expected_s is not None:
             super().__init__(f"the task has {timeout_s:g} s, and tasks like it take {expected_s:.3g} s: it was not started")
             return
@@ -114,18 +114,18 @@ class TaskTimeout(OffloopError, TimeoutError):
 
 
 class TaskFailed(OffloopError):
-    """A processor refused or failed to carry the task out. The worker is well and goes on.
+    """A processor refused the task or failed. The worker can run other tasks.
 
-    Processors raise it themselves, with a `code` that callers can branch on. Any other exception of theirs reaches the caller
-    as a `TaskFailed` whose code is "exception". With `recycle=True` a processor says that it may be broken: its worker gets
-    no other task and is replaced.
+    Processors raise it with a `code` that callers can branch on. Any other exception of a processor reaches the caller as a
+    `TaskFailed` with the code "exception". If a processor raises it with `recycle=True`, because the processor may be broken,
+    its worker gets no other task and is replaced.
     """
 
     def __init__(self, code: str, message: str, *, remote_traceback: str | None = None, recycle: bool = False) -> None:
-        self.code = code  # a stable word: "unsupported_format", "corrupt_source", "exception", ...
-        self.message = message
-        self.remote_traceback = remote_traceback  # the worker's traceback as text, or None where it adds nothing
-        self.recycle = recycle  # the worker that it came from is replaced
+        self.code = code  # stable identifier: "unsupported_format", "corrupt_source", "exception", ...
+        self.message = message  # description of the failure
+        self.remote_traceback = remote_traceback  # the worker's traceback as text; None: it has none
+        self.recycle = recycle  # whether the worker is replaced
         super().__init__(code, message)
         _note(self, "the worker's traceback", remote_traceback)
 
@@ -134,48 +134,48 @@ class TaskFailed(OffloopError):
 
     @property
     def public_message(self) -> str:
-        """The code and the message; where the message was not written for a client, the code and a general sentence."""
+        """The code and the message. If the message was not written for clients, the code and a general sentence."""
         return f"[{self.code}] {_GENERAL_MESSAGES.get(self.code, self.message)}"
 
 
 _GENERAL_MESSAGES = {
-    "exception": "the processor failed unexpectedly",  # the message is the text of any exception
-    "cannot_write": "the result could not be written",  # the message names a file of the server
+    "exception": "the processor failed unexpectedly",  # because the message is the text of an arbitrary exception
+    "cannot_write": "the result could not be written",  # because the message contains a path of the server
 }
 
 
 class CrashReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a worker process that died, by its exit and by what it had noted: hints, as it was not trusted."""
+    """Report on a worker process that died. Fields from its status page and output are hints, because a worker is not
+    trusted."""
 
-    pid: int | None  # None: there never was a process
-    exit_code: int | None  # as from `subprocess`: negative is a signal; None: there was no process, or nobody knows
-    reason: str | None  # why offloop killed it, or could not start it; None: it died by itself
-    task_id: int | None  # that it had
-    running: str | None  # the plugin whose operations were under way, their names, and how far they were
-    progress: float | None  # of that, from 0 to 1
-    memory_bytes: int | None  # its private memory when it last looked
-    traceback: str  # the fault handler's, of every thread; empty where it wrote none
-    stderr_tail: str  # the end of what it wrote to stdout and stderr since it was sent its last task
-    recent_transitions: tuple[str, ...]  # its last steps through the table of states, oldest first
-    tasks: int  # that it was given
-    age_s: float | None  # since it was ready; None: it never was
+    pid: int | None  # process id; None: no process was started
+    exit_code: int | None  # as in `subprocess`: negative for a signal; None: no process was started, or the code is unknown
+    reason: str | None  # reason why offloop killed it, or could not start it; None: it died by itself
+    task_id: int | None  # id of its task; None: it had no task
+    running: str | None  # plugin, names and progress of the running operations; None: unknown, or none ran
+    progress: float | None  # progress of the running operations, from 0 to 1; None: none ran
+    memory_bytes: int | None  # last sample of its private memory in bytes; None: none was taken
+    traceback: str  # the fault handler's traceback of all threads; empty: it wrote none
+    stderr_tail: str  # end of its stdout and stderr since it was sent its last task
+    recent_transitions: tuple[str, ...]  # last transitions of its slot's state, oldest first
+    tasks: int  # number of tasks that it was sent
+    age_s: float | None  # seconds since it became ready; None: it never did
 
     @property
     def signal(self) -> signals.Signals | int | None:
-        """The signal that ended it, if one did."""
+        """The signal that ended the process; None if it exited."""
         return _signal_of(self.exit_code)
 
     @property
     def cause(self) -> str:
-        """One line: how it ended, and what it was doing."""
+        """How the process ended, and the operations that were running, in one line."""
         return f"{_end_of(self.exit_code, self.reason)}{_during(self.running)}"
 
 
 class WorkerDied(OffloopError):
-    """The worker process ended while it held the task, by itself or because it broke the protocol and was killed.
+    """The worker process ended while it ran the task: by itself, or because it broke the protocol and was killed.
 
-    What the worker wrote to stdout and stderr during the task is in `stderr_tail` and in the error's notes, and never in
-    `str(error)`.
+    The worker's output during the task is in `stderr_tail` and in the error's notes, but never in `str(error)`.
     """
 
     def __init__(
@@ -187,34 +187,34 @@ class WorkerDied(OffloopError):
         stderr_tail: str = "",
         report: CrashReport | None = None,
     ) -> None:
-        self.exit_code = exit_code if exit_code is None or exit_code >= 0 else None  # set if it exited
-        self.signal = _signal_of(exit_code)  # set if a signal ended it: `signal.Signals`, or a number that has no name there
-        self.reason = reason  # why offloop killed it, or None where it died by itself
-        self.running = running  # the operation that was under way, where known
-        self.stderr_tail = stderr_tail  # the end of what it wrote to stdout and stderr during this task
-        self.report = report  # all that is known of its end
+        self.exit_code = exit_code if exit_code is None or exit_code >= 0 else None  # None: a signal ended it, or it is unknown
+        self.signal = _signal_of(exit_code)  # `signal.Signals`, or the number of a signal without a name; None: it exited
+        self.reason = reason  # reason why offloop killed it; None: it died by itself
+        self.running = running  # the operation that was running; None: unknown
+        self.stderr_tail = stderr_tail  # end of the worker's stdout and stderr during this task
+        self.report = report  # report on the worker process; None: there is none
         super().__init__(f"the worker {_end_of(exit_code, reason)}{_during(running)}")
         _note(self, "the worker's output ended with", stderr_tail)
 
     @property
     def public_message(self) -> str:
-        """That the worker died, without the reason: it may name a file of the server."""
+        """A sentence that the worker died, without the reason, because that may contain a path of the server."""
         return f"the worker process that had the task died{_during(self.running)}"
 
 
 class TaskQuarantined(OffloopError):
-    """The same source with the same pipeline has killed workers before; it is refused until a cool-down has passed."""
+    """The same source with the same pipeline has killed workers. It is refused until the quarantine time has passed."""
 
     def __init__(self, deaths: int, seconds_left: float) -> None:
-        self.deaths = deaths  # workers that died of it
-        self.seconds_left = seconds_left  # until it is let in again
+        self.deaths = deaths  # number of workers that it has killed
+        self.seconds_left = seconds_left  # seconds until it is admitted again
         super().__init__(
             f"this source with this pipeline has killed {deaths} workers; it is refused for another {seconds_left:.0f} s"
         )
 
 
 class MemoryLimitExceeded(OffloopError, MemoryError):
-    """More memory was asked for than the pool may ever use, or than the system would give, or than came back in time."""
+    """More memory was requested than the pool may ever use, than the system provides, or than was freed in time."""
 
     def __init__(
         self,
@@ -225,16 +225,16 @@ class MemoryLimitExceeded(OffloopError, MemoryError):
         what: str = "shared memory",
         advice: str = "",
     ) -> None:
-        self.asked_bytes = asked_bytes
-        self.limit_bytes = limit_bytes
-        self.limited_by = limited_by
-        self.what = what  # "shared memory", or "memory" by the task's estimate
+        self.asked_bytes = asked_bytes  # requested bytes
+        self.limit_bytes = limit_bytes  # available bytes
+        self.limited_by = limited_by  # name of the limit
+        self.what = what  # kind of memory: "shared memory", or "memory" by the task's estimate
         text = f"{asked_bytes:,} bytes of {what} were needed, but {limited_by} is {limit_bytes:,} bytes"
         super().__init__(f"{text}; {advice}" if advice else text)
 
 
 class SourceTooLarge(MemoryLimitExceeded):
-    """A source that was received piece by piece went past the `max_bytes` that its receiver allowed."""
+    """A source that `Pool.receive` read piece by piece is longer than its `max_bytes`."""
 
     def __init__(self, asked_bytes: int, limit_bytes: int) -> None:
         super().__init__(asked_bytes, limit_bytes, limited_by="the limit for this source (max_bytes)")
@@ -246,22 +246,23 @@ class PluginError(OffloopError):
     def __init__(
         self, plugin: str, reason: str, *, distribution: str | None = None, remote_traceback: str | None = None
     ) -> None:
-        self.plugin = plugin
-        self.distribution = distribution  # name and version, where it came from an installed distribution
-        self.reason = reason
-        self.remote_traceback = remote_traceback  # the worker's traceback as text; None: it was found by the server
+        self.plugin = plugin  # name of the plugin
+        self.distribution = distribution  # name and version of its distribution; None: it comes from no installed one
+        self.reason = reason  # reason why it cannot be used
+        self.remote_traceback = remote_traceback  # the worker's traceback as text; None: the error was found in the server
         origin = f" (from {distribution})" if distribution else ""
         super().__init__(f"plugin {plugin!r}{origin}: {reason}")
         _note(self, "the worker's traceback", remote_traceback)
 
     @property
     def public_message(self) -> str:
-        """The plugin's name, without the reason: it may be the text of any exception."""
+        """A sentence with the plugin's name, without the reason, because that may be the text of an arbitrary exception."""
         return f"the plugin {self.plugin!r} cannot be used"
 
 
 class PoolClosed(OffloopError):
-    """The pool is not open: not yet entered, closing, or closed. Tasks that it still held end with this too."""
+    """The pool is not open: it is not yet entered, closing, or closed. Unsettled tasks of a closing pool end with this
+    error."""
 
     def __init__(self, what: str = "the pool is closed") -> None:
         super().__init__(f"{what}: use it inside `async with Pool() as pool`")
@@ -272,16 +273,16 @@ class PoolClosed(OffloopError):
 
 
 class PoolMisused(OffloopError, RuntimeError):
-    """The pool was used outside the process, the thread or the event loop that it was entered in; nothing was done. Or a pool
-    cannot live here at all: on another system than Linux, in a program that cannot start workers, or in a process that was
-    meant to be a worker."""
+    """The pool was used outside the process, the thread or the event loop in which it was entered. Nothing was done. Or a pool
+    cannot be used here at all: on another system than Linux, in a program that cannot start workers, or in a process that was
+    started to be a worker."""
 
     def __init__(
         self, what: Literal["process", "thread", "event loop", "system", "program", "worker"], home: str, here: str
     ) -> None:
-        self.what = what  # in which respect the caller was somewhere else
-        self.home = home  # where the pool lives: a pid, a thread's name, a loop; or where it can live
-        self.here = here  # where the call came from
+        self.what = what  # kind of place that does not match
+        self.home = home  # place of the pool: a pid, a thread's name, a loop; or the place where a pool can be used
+        self.here = here  # place of the call
         if what in _NO_PLACE:
             super().__init__(_NO_PLACE[what].format(here=here))
         else:
@@ -323,10 +324,10 @@ def _note(error: OffloopError, title: str, text: str | None) -> None:
         error.add_note(f"{title}:\n{text}")
 
 
-def _as_it_was(kind: type[OffloopError], args: tuple[Any, ...]) -> OffloopError:
-    """A copy of an error: it has its sentence, and is not to write another."""
+def _restore(kind: type[OffloopError], args: tuple[Any, ...]) -> OffloopError:
+    """Create an error from its text without calling `__init__`, which would build the text again."""
     base: Any = kind
-    while base.__module__ != "builtins":  # of several, the one whose `__new__` makes it
+    while base.__module__ != "builtins":  # finds the built-in exception whose `__new__` accepts `kind`
         base = base.__base__
     error: OffloopError = base.__new__(kind)
     error.args = args

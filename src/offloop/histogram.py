@@ -1,8 +1,7 @@
-"""How long things took, as a picture at one moment.
+"""Histogram of durations: a snapshot at one moment.
 
-There is no reset: two readers of one pool would fight over it, and what is scraped must never go down. Whoever asks about a
-time of their own keeps the picture from its start and takes the difference: `later - earlier` is the histogram of what came
-between.
+There is no reset, because a pool may have several readers, and a scraped counter must never decrease. For the histogram of a
+period, take a snapshot at its start and one at its end, and subtract: `later - earlier`.
 """
 
 from __future__ import annotations
@@ -18,19 +17,20 @@ __all__ = ["Histogram"]
 
 
 class Histogram(msgspec.Struct, frozen=True, kw_only=True):
-    """How long things took, counted in buckets whose bounds lie an eighth apart at most, from a microsecond to an hour."""
+    """Durations, counted in buckets from a microsecond to an hour. A bucket's upper bound is at most 1/8 above its lower
+    bound."""
 
-    count: int  # how many things
-    sum_s: float  # how long all of them together
-    max_s: float  # how long the longest; of a difference, if it was not the longest ever: at most an eighth too high
-    # (bound in seconds, how many took less than that), rising; bounds at which the number does not rise are left out, and so
-    # are those beyond an hour
+    count: int  # number of durations
+    sum_s: float  # sum of all durations in seconds
+    max_s: float  # longest duration in seconds; of a difference, up to 1/8 too high unless it is the longest of the pool
+    # (upper bound in seconds, number of durations below it), ascending; without empty buckets, and without bounds above an hour
     buckets: tuple[tuple[float, int], ...]
 
     def percentile(self, percent: float) -> float:
-        """The seconds that so many percent did not exceed: never too low; at most an eighth, or a microsecond, too high.
+        """Returns the duration in seconds that `percent` of the durations did not exceed. It is never too low, and at most 1/8
+        or a microsecond too high.
 
-        Beyond an hour it is the longest time. 0.0 where nothing was counted.
+        Above an hour, it is the longest duration. It is 0.0 if the histogram is empty.
 
         Raises:
             ValueError: `percent` is not from 0 to 100.
@@ -41,20 +41,20 @@ class Histogram(msgspec.Struct, frozen=True, kw_only=True):
         return next((min(bound, self.max_s) for bound, number in self.buckets if number >= rank), self.max_s)
 
     def below(self, seconds: float) -> int:
-        """How many took less than that. Exact where a bucket ends there, as it does at every whole power of two of a second (up
-        to 4,096 and down to a microsecond); else those of the bucket in which `seconds` lies are left out."""
-        place = bisect_right(self.buckets, seconds, key=lambda bucket: bucket[0])
-        return self.buckets[place - 1][1] if place else 0
+        """Returns the number of durations below `seconds`. It is exact at a bucket's bound. Every power of two of a second,
+        from a microsecond to 4,096 seconds, is one. Elsewhere the durations in the bucket of `seconds` are not counted."""
+        index = bisect_right(self.buckets, seconds, key=lambda bucket: bucket[0])
+        return self.buckets[index - 1][1] if index else 0
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON types; `buckets` is a list of [bound in seconds, number below it]."""
+        """Returns the fields as plain JSON types; `buckets` is a list of [bound in seconds, number below it]."""
         return msgspec.to_builtins(self)
 
     def __sub__(self, earlier: Histogram) -> Histogram:
-        """What came after `earlier`, a histogram of the same pool and the same thing.
+        """Returns the histogram of the durations since `earlier`, a histogram of the same quantity of the same pool.
 
         Raises:
-            ValueError: `earlier` has counted what this has not.
+            ValueError: `earlier` contains durations that this histogram does not contain.
         """
         if not isinstance(earlier, Histogram):  # pyright: ignore[reportUnnecessaryIsInstance] (callers are not all typed)
             return NotImplemented
@@ -75,9 +75,9 @@ class Histogram(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def _counts(self) -> dict[float, int]:
-        """How many in each bucket, by its bound."""
+        """Number of durations in each bucket, by its upper bound in seconds."""
         counts: dict[float, int] = {}
-        known = 0
+        below = 0
         for bound, number in (*self.buckets, (inf, self.count)):
-            counts[bound], known = number - known, number
+            counts[bound], below = number - below, number
         return counts

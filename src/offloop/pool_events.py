@@ -1,4 +1,4 @@
-"""What a pool tells those who watch it: each step of each worker with its cause, and a report on each crash."""
+"""Events of a pool, for `Pool.events`: every transition of every worker with its cause, and a report on every crash."""
 
 from __future__ import annotations
 
@@ -10,52 +10,52 @@ __all__ = ["BreakerMoved", "PoolEvent", "TaskRetried", "WorkerCrashed", "WorkerM
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
-    at: float  # seconds on the clock of the pool's loop
+    at: float  # time of the event in seconds on the clock of the pool's loop
 
 
 class WorkerMoved(_Record, frozen=True, kw_only=True):
     """A worker slot went from one state to another."""
 
-    slot: int  # the place of the worker; processes come and go in it
-    pid: int | None  # of the process in it; None: there is none
-    before: str  # a state of the table: "starting", "idle", "busy", "timed-out", "failed", "restarting", "retiring", "gone"
-    event: str  # of the table: "Ready", "Dispatched", "TaskFinished", ...
-    after: str
-    cause: str  # why, in words; empty where the event says it all
-    task_id: int | None  # the task that the worker has, or had until now
+    slot: int  # index of the worker's slot, which outlives its processes
+    pid: int | None  # process id of the worker; None: the slot has no process
+    before: str  # previous state: "starting", "idle", "busy", "timed-out", "failed", "restarting", "retiring", "gone"
+    event: str  # event in the table of transitions: "Ready", "Dispatched", "TaskFinished", ...
+    after: str  # new state, one of the states of `before`
+    cause: str  # reason in words; empty if the event is the reason
+    task_id: int | None  # id of the worker's task at the transition; None: it had no task
 
 
 class WorkerCrashed(_Record, frozen=True, kw_only=True):
-    """A worker process ended that should not have, or came to nothing before it was ready."""
+    """A worker process ended unexpectedly, or could not be started."""
 
-    slot: int
-    report: CrashReport
+    slot: int  # index of the worker's slot
+    report: CrashReport  # report on the process
 
 
 class TaskRetried(_Record, frozen=True, kw_only=True):
-    """A task that killed its worker, or whose worker died before it began, is given to another."""
+    """A task is queued again, because it killed its worker, or its worker died before it began the task."""
 
-    task_id: int
-    deaths: int  # of workers that had begun it
+    task_id: int  # id of the task
+    deaths: int  # number of workers that died after they had begun the task
 
 
 class BreakerMoved(_Record, frozen=True, kw_only=True):
-    """Dead workers are replaced no more, on probation, or again."""
+    """The circuit breaker changed its state. Open: dead workers are not replaced. Half-open: one is, as a test."""
 
-    before: str  # "closed", "open" or "half-open"
-    after: str
+    before: str  # previous state: "closed", "open" or "half-open"
+    after: str  # new state: "closed", "open" or "half-open"
 
 
 class WorkerMemoryTooSmall(_Record, frozen=True, kw_only=True):
-    """A worker had more private memory than it may keep after its first task, so workers are replaced all the time.
+    """A worker had more private memory than it may keep after its first task, so every task replaces its worker.
 
-    Reported once in a pool's life.
+    Reported once per pool.
     """
 
-    slot: int
-    private_bytes: int  # of the worker, after its first task
-    limit_bytes: int  # what it may keep between two tasks
-    limited_by: str  # "max_worker_memory", or "a worker's share of memory_limit"
+    slot: int  # index of the worker's slot
+    private_bytes: int  # private memory of the worker after its first task, in bytes
+    limit_bytes: int  # maximum private memory of a worker between two tasks, in bytes
+    limited_by: str  # name of the limit: "max_worker_memory", or "a worker's share of memory_limit"
 
 
 PoolEvent = WorkerMoved | WorkerCrashed | TaskRetried | BreakerMoved | WorkerMemoryTooSmall

@@ -1,13 +1,13 @@
-"""What the author of a processor sees: payloads come in and go out, a task gives memory and tells of cancellation.
+"""Contracts for the authors of processors: payloads, the task, the worker, and the processor itself.
 
-A processor is the heavy half of a plugin. It is imported in a worker, opened once, at the latest for the first task that needs
-it, and then called for one task after another in one thread. It never sees a pipe, a segment or the server.
+A processor carries out the operations of a plugin. It is imported in a worker only, opened once, before the first task that
+needs it, and then runs one task after another in one thread. It has no access to the socket, the segments or the server.
 
     class Blur:
         def open(self, worker): self.kernel = load_the_library()
         def run(self, payload, operations, task):
             out = task.allocate(payload.data.nbytes)      # result memory: nothing is copied afterwards
-            with task.on_cancel(self.kernel.stop):        # called from another thread, until the block is left
+            with task.on_cancel(self.kernel.stop):        # called from another thread, until the block ends
                 self.kernel.blur(payload.data, out, operations[0].sigma)
             return Raster(out, payload.shape, payload.dtype)
 """
@@ -26,123 +26,124 @@ __all__ = ["Encoded", "Output", "Payload", "Processor", "Raster", "Task", "TaskC
 
 
 class Encoded(msgspec.Struct, frozen=True):
-    """Bytes in a file format (or in none: any bytes)."""
+    """Bytes of a file format, or any bytes."""
 
     data: memoryview | bytes | bytearray
-    """Read-only when it comes in; when it goes out, memory of `Task.allocate` or `Task.output` is not copied again."""
+    """The bytes. A processor's input is read-only. Output in memory of `Task.allocate` or `Task.output` is not copied again."""
 
     info: Mapping[str, Any] = {}
-    """What the user finds in `result.info`: JSON-like values. Only the last stage's info reaches the user."""
+    """Values for the user's `result.info`: JSON-like. Only the last stage's info reaches the user."""
 
 
 class Raster(msgspec.Struct, frozen=True):
-    """Samples in memory: C-contiguous numbers. A picture has its rows from the top and its bands interleaved."""
+    """C-contiguous samples. The rows of a picture start at the top, and its bands are interleaved."""
 
     data: memoryview | bytes | bytearray
-    """As many bytes as shape and dtype say; read-only when it comes in."""
+    """The samples, as many bytes as shape and dtype require. A processor's input is read-only."""
 
     shape: tuple[int, ...]
-    """1 to 8 sides. A picture is (height, width, bands), or (height, width) with one band; a processor that takes pictures only
-    refuses other shapes with `InvalidTask`."""
+    """Number of samples along each of 1 to 8 sides. A picture is (height, width, bands), or (height, width) with one band. A
+    processor that accepts only pictures refuses other shapes with `InvalidTask`."""
 
     dtype: str
-    """A numpy type string with its byte order, as in the array interface: "|u1", "<u2", "<f4"."""
+    """Numpy type string with byte order, as in the array interface: "|u1", "<u2", "<f4"."""
 
     info: Mapping[str, Any] = {}
-    """As in `Encoded`."""
+    """Values for the user's `result.info`, as in `Encoded`."""
 
 
 Payload: TypeAlias = Encoded | Raster
 
 
 class TaskCancelled(Exception):
-    """Raised in a processor by `Task.checkpoint` (and `allocate`) once the task is to stop. Let it pass."""
+    """The task has to stop. `Task.checkpoint` and `Task.allocate` raise it in a processor, which must not catch it."""
 
 
 class Output(Protocol):
-    """Result memory of a length that is not known beforehand, as an encoder needs it."""
+    """Result memory that grows, for an encoder that does not know the length of its output."""
 
     def write(self, chunk: memoryview | bytes | bytearray) -> int:
-        """Append the chunk (copied) and return its length; asks the server for more memory when what it has is full."""
+        """Append a copy of the chunk. Returns its length. Requests more memory from the server when the memory is full."""
         ...
 
     @property
     def view(self) -> memoryview:
-        """What was written so far; the next `write` may move it."""
+        """The bytes written so far. The next `write` may move them."""
         ...
 
 
 class Task(Protocol):
-    """One task, as its processor sees it. Valid until `Processor.run` returns."""
+    """The task, for its processor. Valid until `Processor.run` returns."""
 
     @property
     def cancelled(self) -> bool:
-        """Whether the task is to stop: its time is over or nobody wants the result any more."""
+        """Whether the task has to stop, because its time is over or its caller cancelled it."""
         ...
 
     @property
     def threads(self) -> int:
-        """How many threads the task may compute with: more than one where it is large and the other workers are idle."""
+        """Maximum number of threads that the task may compute with. More than one if it is large and other workers are idle."""
         ...
 
     def checkpoint(self) -> None:
-        """Raise `TaskCancelled` if the task is to stop. For loops written in Python."""
+        """Raise `TaskCancelled` if the task has to stop. For loops written in Python."""
         ...
 
     def on_cancel(self, callback: Callable[[], object]) -> AbstractContextManager[None]:
-        """While the block runs, a cancellation calls `callback`: from another thread, and again every few milliseconds until
-        the block is left, because some libraries forget a request to stop that comes before they start."""
+        """Returns a context manager. If the task is cancelled inside its block, another thread calls `callback`, again every
+        few milliseconds until the block ends, because some libraries forget a request to stop that comes before they start."""
         ...
 
     def allocate(self, nbytes: int) -> memoryview:
-        """A writable block of result memory of exactly `nbytes`; pages are reserved, contents undefined.
+        """Returns a writable block of exactly `nbytes` bytes of result memory. Its pages are reserved, its contents undefined.
 
         Raises:
-            TaskCancelled: the task is to stop.
-            TaskFailed: with the code "memory_limit", when the pool can never give that much.
+            TaskCancelled: the task has to stop.
+            TaskFailed: the pool can never grant that much; the code is "memory_limit".
         """
         ...
 
     def output(self, expected_nbytes: int = 0) -> Output:
-        """Result memory that grows as it is written; at best `expected_nbytes` is right and it never has to."""
+        """Returns result memory that grows when it is written. If `expected_nbytes` is large enough, it never has to grow."""
         ...
 
     def progress(self, fraction: float) -> None:
-        """Note how far the task is, 0 to 1. Costs no message; it survives a crash of the worker and tells where it happened."""
+        """Report the progress of the task, from 0 to 1. It sends no message, and is in the crash report if the worker dies."""
         ...
 
 
 class WorkerContext(Protocol):
-    """What a processor may know of its worker when it is opened."""
+    """The worker of a processor, as an argument of `Processor.open`."""
 
     @property
     def slot(self) -> int:
-        """The worker's place in the pool, from 0. A replacement has the same slot."""
+        """Index of the worker's slot in the pool, from 0. A replacement has the same slot."""
         ...
 
     @property
     def settings(self) -> Any:
-        """A struct equal to the `Plugin.settings` of the plugin that the pool was given; None if that has none."""
+        """A struct equal to `Plugin.settings` of the pool's plugin; None if the plugin has no settings."""
         ...
 
     def retire(self) -> None:
-        """Have the worker replaced: it ends the task that it has, if any, and gets no other one. For a processor that has found
-        its library in a bad state, or has leaked too much. May be called at any time after `open`, from the task's thread."""
+        """Request that the worker is replaced: it finishes its current task, and gets no other. For a processor whose library
+        is in a bad state or leaks too much. May be called at any time after `open`, from the task's thread."""
         ...
 
 
 class Processor(Protocol):
-    """The heavy half of a plugin."""
+    """Carries out the operations of a plugin in a worker."""
 
     def open(self, worker: WorkerContext) -> None:
-        """Load the library and set its limits. Once per worker, before its first task that needs this plugin."""
+        """Load the library and set its limits. Called once per worker, before its first task that needs this plugin."""
         ...
 
     def run(self, payload: Payload, operations: Sequence[Operation], task: Task) -> Payload:
-        """Carry out consecutive operations of this plugin, in the order given.
+        """Carry out consecutive operations of this plugin, in the given order.
 
         Raises:
-            TaskFailed: with a code the caller can branch on. Any other exception becomes a `TaskFailed` with code "exception".
-            InvalidTask: the operations make no sense for this payload.
+            TaskFailed: the task cannot be carried out. Callers can branch on its code. Any other exception becomes a
+                `TaskFailed` with the code "exception".
+            InvalidTask: the operations are not possible for this payload.
         """
         ...

@@ -1,4 +1,4 @@
-"""Finds plugins, checks them, and turns a pipeline into stages. Nothing heavy is imported here."""
+"""Finds and checks plugins, and groups a pipeline into stages. It imports no processor."""
 
 from .discovery import Candidate, installed_plugins
 from .planner import Plan, Planner

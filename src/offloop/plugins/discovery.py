@@ -1,4 +1,4 @@
-"""Which plugins are installed, by metadata alone: nothing of theirs is imported to find out."""
+"""Finds installed plugins by the metadata of distributions, without importing a plugin."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ GROUP = "offloop.processors"
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A plugin as its distribution announces it."""
+    """A plugin that is not yet imported and checked."""
 
-    name: str
-    reference: str  # "module:attribute" of the light half
-    distribution: str | None  # name and version
+    name: str  # name of the entry point, or of a requested plugin
+    reference: str  # "module:attribute" of the plugin
+    distribution: str | None  # name and version of its distribution; None: unknown
 
 
 def installed_plugins() -> list[Candidate]:
-    """Every entry point of the group, in the order of their names."""
+    """Returns the entry points of the group, sorted by name."""
     found = [
         Candidate(point.name, point.value, f"{point.dist.name} {point.dist.version}" if point.dist else None)
         for point in entry_points(group=GROUP)

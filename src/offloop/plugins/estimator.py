@@ -1,7 +1,7 @@
-"""What a pipeline will take of a source, as its plugins estimate it: the first reads the header, each estimates its part.
+"""Estimates memory and time of a pipeline: the first plugin probes the header, each plugin estimates its own operations.
 
-Plugins are foreign code that reads untrusted bytes. A wrong answer, or an exception of any kind, counts as no answer.
-The code runs in a thread, unless all plugins of the pipeline promise to be quick.
+Plugins are third-party code that reads untrusted bytes. An invalid estimate or any exception counts as no estimate. The
+plugins are called in a thread, unless all plugins of the pipeline are `quick`.
 """
 
 from __future__ import annotations
@@ -16,40 +16,43 @@ from .containment import reraise_interrupt
 
 __all__ = ["Estimator"]
 
-_FEW_OPERATIONS = 32
-_MOST_BYTES, _MOST_S = 1 << 60, 1e9
+_MAX_QUICK_OPERATIONS = 32  # longest pipeline that is estimated on the event loop
+_MAX_BYTES, _MAX_S = 1 << 60, 1e9  # limits of an estimate
 
 _log = logging.getLogger("offloop.plugins")
 
 
 class Estimator:
-    """Estimates of one pipeline: consecutive operations, each with its plugin."""
+    """Estimates of one pipeline, whose stages are pairs of a plugin and consecutive operations."""
 
-    def __init__(self, parts: Sequence[tuple[Plugin, Sequence[Operation]]]) -> None:
-        self._parts = parts
-        self.probe_nbytes = parts[0][0].probe_nbytes
-        few = sum(len(operations) for _, operations in parts) <= _FEW_OPERATIONS
-        self.quick = few and all(plugin.quick for plugin, _ in parts)  # it need not be a thread that asks
+    def __init__(self, stages: Sequence[tuple[Plugin, Sequence[Operation]]]) -> None:
+        self._stages = stages
+        self.probe_nbytes = stages[0][0].probe_nbytes
+        is_short = sum(len(operations) for _, operations in stages) <= _MAX_QUICK_OPERATIONS
+        self.quick = is_short and all(plugin.quick for plugin, _ in stages)  # whether the event loop may call the plugins
 
     def estimate_bytes(self, head: memoryview, nbytes: int) -> tuple[Estimate | None, str]:
-        """The estimate for an encoded source of `nbytes` bytes that starts with `head`, and its media type.
+        """Returns the estimate for an encoded source of `nbytes` bytes that starts with `head`, and its media type.
 
-        Where no header can be read, the plugins are asked without one, and the media type is "". No estimate: None.
+        If no header can be read, the plugins estimate without it, and the media type is "". The estimate is None if a plugin
+        has none.
         """
-        header = _header(self._parts[0][0], head[: self.probe_nbytes])
-        return self._together(header, nbytes), "" if header is None else header.media_type
+        header = _probe(self._stages[0][0], head[: self.probe_nbytes])
+        return self._combined_estimate(header, nbytes), "" if header is None else header.media_type
 
     def estimate_samples(self, shape: tuple[int, ...], nbytes: int) -> tuple[Estimate | None, str]:
-        """The estimate for an array. Only a picture, of (height, width) or (height, width, bands), has a header."""
+        """Returns the estimate for an array, and the media type "". Only a picture, (height, width) or (height, width, bands),
+        has a header."""
         if len(shape) not in (2, 3):
-            return self._together(None, nbytes), ""
+            return self._combined_estimate(None, nbytes), ""
         height, width, *bands = shape
-        return self._together(Header(media_type="", width=width, height=height, bands=bands[0] if bands else 1), nbytes), ""
+        header = Header(media_type="", width=width, height=height, bands=bands[0] if bands else 1)
+        return self._combined_estimate(header, nbytes), ""
 
-    def _together(self, header: Header | None, nbytes: int) -> Estimate | None:
-        """Stages run one after the other: their work adds up, their memory does not."""
+    def _combined_estimate(self, header: Header | None, nbytes: int) -> Estimate | None:
+        """Combine the stages' estimates: the sum of their work, and the maximum of their memory, because they run in turn."""
         estimates: list[Estimate] = []
-        for index, (plugin, operations) in enumerate(self._parts):
+        for index, (plugin, operations) in enumerate(self._stages):
             estimate = _estimate(plugin, None if index else header, operations, 0 if index else nbytes)
             if estimate is None:
                 return None
@@ -61,16 +64,16 @@ class Estimator:
         )
 
 
-def _header(plugin: Plugin, head: memoryview) -> Header | None:
+def _probe(plugin: Plugin, head: memoryview) -> Header | None:
     try:
         header = plugin.probe(head)
-        sound = header is None or _is_header(header)
+        is_valid = header is None or _is_header(header)
     except BaseException as error:
         reraise_interrupt(error)
         _log.exception("the probe of %r raised, which it must not", plugin.name)
         return None
-    if not sound:
-        _log.error("what the probe of %r returned makes no sense: %r", plugin.name, header)
+    if not is_valid:
+        _log.error("the probe of %r returned an invalid header: %r", plugin.name, header)
         return None
     return header
 
@@ -85,18 +88,22 @@ def _estimate(plugin: Plugin, header: Header | None, operations: Sequence[Operat
         return None if estimate is None else _checked(estimate)
     except BaseException as error:
         reraise_interrupt(error)
-        _log.exception("the estimate of %r raised, or makes no sense", plugin.name)
+        _log.exception("the estimate of %r raised, or is invalid", plugin.name)
         return None
 
 
 def _checked(estimate: Estimate) -> Estimate:
-    """An estimate of whole bytes and finite times, none below zero; numpy's numbers and such are converted. What is beyond all
-    memory and time is that, and no number that sums and products of floats could not hold."""
+    """Returns an estimate of whole bytes and finite seconds. Numbers of numpy and other types are converted, and large numbers
+    are limited, so that sums and products of them cannot overflow.
+
+    Raises:
+        Exception: a number is negative, not finite, or not a number.
+    """
     work_s = float(estimate.work_s)
     checked = Estimate(
-        peak_bytes=min(int(estimate.peak_bytes), _MOST_BYTES),
-        work_s=min(work_s, _MOST_S),
-        output_bytes=min(int(estimate.output_bytes), _MOST_BYTES),
+        peak_bytes=min(int(estimate.peak_bytes), _MAX_BYTES),
+        work_s=min(work_s, _MAX_S),
+        output_bytes=min(int(estimate.output_bytes), _MAX_BYTES),
     )
     if min(checked.peak_bytes, checked.output_bytes, checked.work_s) < 0 or not isfinite(work_s):
         raise ValueError(f"{estimate!r}: must be numbers from 0")

@@ -1,7 +1,7 @@
-"""From a pipeline to what is sent of it, once: servers run the same few pipelines again and again.
+"""Turns pipelines into plans, and caches the plans, because servers run the same few pipelines repeatedly.
 
-A pipeline is known again by its operations' types and by their encoding, which says all that a worker will ever hear of them.
-Pipelines with anything in them that can be changed are planned anew each time.
+The cache's key consists of the operations' types and their encoding, which is all that a worker gets. Pipelines with a mutable
+value are not cached.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from .registry import Registry
 
 __all__ = ["Plan", "Planner"]
 
-_MOST, _MOST_NBYTES = 256, 4096  # pipelines that are remembered, and how long each may be
+_MAX_PLANS = 256  # maximum number of cached plans
+_MAX_KEY_NBYTES = 4096  # maximum length of a cached pipeline's encoding in bytes
 
 _Key = tuple[type[Operation] | bytes, ...]
 
 
 class Plan(NamedTuple):
-    """What a pipeline means to a pool."""
+    """A checked pipeline: its encoded stages and its estimator."""
 
-    stages: list[Stage]  # shared by all its tasks: nobody changes it
-    estimator: Estimator | None  # None: none of its plugins ever estimates
+    stages: list[Stage]  # encoded stages; shared by all tasks of the pipeline, so never changed
+    estimator: Estimator | None  # None: none of its plugins overrides `estimate`
 
 
 class Planner:
-    """Plans that were made, the oldest of which are forgotten."""
+    """Makes plans, and caches the last ones."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -39,42 +40,42 @@ class Planner:
         self._encoder = msgspec.msgpack.Encoder()
 
     def plan(self, pipeline: Iterable[Operation]) -> Plan:
-        """The plan for a pipeline.
+        """Returns the plan for a pipeline.
 
         Raises:
-            InvalidTask: it makes no sense to the registry.
+            InvalidTask: the registry refuses the pipeline, see `Registry.stages`.
         """
         if isinstance(pipeline, list):
             operations = pipeline
         elif isinstance(pipeline, Operation):
-            return Plan(self._registry.stages(pipeline), None)  # which says what is wrong
+            return Plan(self._registry.stages(pipeline), None)  # raises: a single operation is no pipeline
         else:
             operations = list(pipeline)
         try:
             encoded = self._encoder.encode(operations)
         except (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError):
-            return self._made(operations)  # as before
+            return self._new_plan(operations)  # raises an error that names the operation
         key: _Key = (*map(type, operations), encoded)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._made(operations)
-            if len(encoded) <= _MOST_NBYTES and _is_fixed(operations):
+            plan = self._new_plan(operations)
+            if len(encoded) <= _MAX_KEY_NBYTES and _is_fixed(operations):
                 self._remember(key, plan)
         return plan
 
-    def _made(self, operations: list[Operation]) -> Plan:
+    def _new_plan(self, operations: list[Operation]) -> Plan:
         return Plan(self._registry.stages(operations), self._registry.find_estimator(operations))
 
     def _remember(self, key: _Key, plan: Plan) -> None:
         self._plans[key] = plan
-        if len(self._plans) > _MOST:
+        if len(self._plans) > _MAX_PLANS:
             del self._plans[next(iter(self._plans))]
 
 
 def _is_fixed(operations: Iterable[Operation]) -> bool:
-    """Whether nobody can change an operation later: its forecaster would then speak of another one than was encoded."""
+    """Whether no operation can change later, because the estimator would then estimate other operations than were encoded."""
     try:
         hash(tuple(operations))
     except TypeError:
-        return False  # there is a list, a dict or the like in it
+        return False  # a value is a list, a dict or another mutable type
     return True

@@ -1,4 +1,4 @@
-"""The parameters of a plugin instance: how they reach a worker, and which instances have state that would not."""
+"""Encodes the settings of a plugin instance for workers, and finds state of an instance that would not reach a worker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["find_state_objection", "source_of"]
 
 
 def find_state_objection(plugin: object) -> str | None:
-    """Why an instance cannot be used: it has state beside `settings`, which no worker would get. None: it has not."""
+    """Returns an error text if an instance has state other than `settings`, because no worker would get it; else None."""
     state = set(getattr(plugin, "__dict__", {}))
     state |= {slot for kind in type(plugin).__mro__ for slot in getattr(kind, "__slots__", ()) if hasattr(plugin, slot)}
     state -= {"settings", "__dict__", "__weakref__"}
@@ -23,10 +23,10 @@ def find_state_objection(plugin: object) -> str | None:
 
 
 def source_of(reference: str, settings: object) -> PluginSource:
-    """What a worker needs in order to load a plugin with these settings.
+    """Returns the source from which a worker loads a plugin with these settings.
 
     Raises:
-        ValueError: the settings are no frozen msgspec struct, or cannot be sent; the text says why.
+        ValueError: the settings are not a frozen msgspec struct, or cannot be sent; the text contains the reason.
     """
     if settings is None:
         return PluginSource(reference)

@@ -1,8 +1,8 @@
-"""Whether the module of a processor can be found, without importing it or any package around it.
+"""Checks that the module of a processor exists, without importing it or its packages.
 
-The processor is the heavy half of a plugin, which only workers import, and its package may be heavy as well. But
-`importlib.util.find_spec` imports packages. Here each finder of the import system is asked for one part of the name after the
-other. Whether the module has the attribute is known only to the worker that imports it.
+Only workers import a processor, and importing its package may load large libraries too. But `importlib.util.find_spec` imports
+packages. So this module calls the finders of the import system for each part of the name. Whether the module has the attribute
+is not checked, because that requires importing it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ __all__ = ["find_missing_module"]
 
 
 def find_missing_module(module: str) -> str | None:
-    """The first part of a dotted name that no finder knows; None: the module is there, or only its package could tell."""
+    """Returns the shortest prefix of a dotted name that no finder finds; None if the module exists, or if that cannot be
+    checked without importing its package."""
     path: Sequence[str] | None = None
     parts = module.split(".")
     for count in range(1, len(parts) + 1):
@@ -25,13 +26,13 @@ def find_missing_module(module: str) -> str | None:
             path = getattr(loaded, "__path__", None)
             continue
         if count > 1 and path is None:
-            return name  # what is around it is a module and no package
+            return name  # because its parent is a module and not a package
         try:
             spec = _find_spec(name, path)
             if spec is None:
                 return name
             path = spec.submodule_search_locations and list(spec.submodule_search_locations)
-        except Exception:  # a finder that needs the package imported
+        except Exception:  # a finder that requires the imported package
             return None
     return None
 

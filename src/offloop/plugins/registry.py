@@ -1,7 +1,7 @@
-"""The plugins of one pool: imported, checked, and refused by name where something is wrong with them.
+"""Imports, checks and registers the plugins of one pool.
 
-A broken plugin costs itself and nothing else. It is refused with its name, its distribution and the reason; a pool that
-did not ask for it by name goes on without it, one that did is told at once.
+A broken plugin is refused with its name, its distribution and the reason. If the pool requested it by name, that raises; else
+the pool works without it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Registered", "Registry"]
 
 _REFERENCE = re.compile(r"[\w.]+:[\w.]+")
 
-_MAX_OPERATIONS_NBYTES = 1024 * 1024  # of one stage, encoded; a frame holds sixteen times that
+_MAX_OPERATIONS_NBYTES = 1024 * 1024  # maximum encoding of one stage's operations in bytes; 1/16 of the maximum frame
 
 _log = logging.getLogger("offloop.plugins")
 
@@ -39,33 +39,33 @@ _log = logging.getLogger("offloop.plugins")
 class Registered(msgspec.Struct, frozen=True):
     """A plugin that passed the checks."""
 
-    candidate: Candidate
+    candidate: Candidate  # where it was found
     plugin: Plugin
-    source: PluginSource
+    source: PluginSource  # how a worker loads it
 
 
 class Registry:
-    """Which plugins a pool has, and which it was refused."""
+    """The plugins of a pool, and the errors of refused plugins."""
 
     def __init__(self, requested: Sequence[str | Plugin | type[Plugin]] | None = None) -> None:
         """Import and check plugins.
 
         Args:
             requested: names of installed plugins, references as "module:attribute", or plugins themselves (module-level
-                objects: workers must be able to import them). None: every installed one.
+                objects, because workers must be able to import them). None: all installed plugins.
 
         Raises:
-            PluginError: one that was requested is missing or was refused.
+            PluginError: a requested plugin is missing or was refused.
         """
         self.plugins: dict[str, Registered] = {}
         self.refused: list[PluginError] = []
         self._by_operation: dict[type[Operation], str] = {}
-        self._estimating: set[str] = set()  # the names of those that say what their operations take
+        self._estimating: set[str] = set()  # names of the plugins that override `estimate`
         self._encoder = msgspec.msgpack.Encoder()
-        for wanted in installed_plugins() if requested is None else requested:
-            candidate = wanted if isinstance(wanted, Candidate) else _candidate_for(wanted)
+        for item in installed_plugins() if requested is None else requested:
+            candidate = item if isinstance(item, Candidate) else _candidate_for(item)
             try:
-                self._register(candidate, wanted if isinstance(wanted, Plugin) else None)
+                self._register(candidate, item if isinstance(item, Plugin) else None)
             except PluginError as error:
                 if requested is not None:
                     raise
@@ -74,19 +74,21 @@ class Registry:
 
     @property
     def sources(self) -> dict[str, PluginSource]:
-        """What a worker needs in order to load the plugins, by their names."""
+        """Plugin name -> source from which a worker loads the plugin."""
         return {name: registered.source for name, registered in self.plugins.items()}
 
     @property
     def references(self) -> dict[str, str]:
-        """Name to "module:attribute"."""
+        """Plugin name -> "module:attribute" of the plugin."""
         return {name: registered.candidate.reference for name, registered in self.plugins.items()}
 
     def stages(self, pipeline: Iterable[Operation]) -> list[Stage]:
         """Group a pipeline's operations by plugin and encode them.
 
         Raises:
-            InvalidTask: it is empty, contains what is no operation of a plugin of this pool, or a plugin refuses the order.
+            InvalidTask: the pipeline is empty, contains an object that is not an operation of the pool's plugins, or a plugin's
+                `check` refuses it.
+            PluginError: a plugin's `check` raised another error.
         """
         if isinstance(pipeline, Operation):
             raise InvalidTask(f"the pipeline is a single {type(pipeline).__name__}; write it as a list: [{pipeline!r}]")
@@ -98,7 +100,7 @@ class Registry:
         return [self._stage(name, list(group)) for name, group in groupby(operations, self._plugin_of)]
 
     def find_estimator(self, operations: Sequence[Operation]) -> Estimator | None:
-        """Who can estimate a pipeline that `stages` has passed; None if none of its plugins ever does."""
+        """Returns the estimator of a pipeline that `stages` accepted; None if none of its plugins overrides `estimate`."""
         if not self._estimating:
             return None
         names = [self._by_operation[type(operation)] for operation in operations]
@@ -108,10 +110,10 @@ class Registry:
         return Estimator([(self.plugins[name].plugin, tuple(group)) for name, group in groups])
 
     def probe(self, data: memoryview) -> Header | None:
-        """The first header that any plugin recognizes in a source's first bytes.
+        """Returns the header from the first plugin that recognizes a source's first bytes; None if no plugin does.
 
         Raises:
-            PluginError: a plugin's probe raised, which it must not.
+            PluginError: a plugin's `probe` raised, which it must not.
         """
         for name, registered in self.plugins.items():
             try:
@@ -145,7 +147,7 @@ class Registry:
 
     @property
     def probe_nbytes(self) -> int:
-        """How many of a source's first bytes the probes want."""
+        """Maximum number of a source's first bytes that a plugin's `probe` gets."""
         return max((registered.plugin.probe_nbytes for registered in self.plugins.values()), default=0)
 
     def _plugin_of(self, operation: Operation) -> str:
@@ -182,9 +184,9 @@ class Registry:
         other = self.plugins.get(plugin.name)
         if other is not None:
             return f"its name is taken by {other.candidate.reference} ({other.candidate.distribution or 'not installed'})"
-        taken = [kind for kind in plugin.operations if kind in self._by_operation]
-        if taken:
-            return f"its {taken[0].__name__} is an operation of {self._by_operation[taken[0]]!r} already"
+        duplicates = [kind for kind in plugin.operations if kind in self._by_operation]
+        if duplicates:
+            return f"its {duplicates[0].__name__} is an operation of {self._by_operation[duplicates[0]]!r} already"
         return None
 
 
@@ -206,13 +208,13 @@ def _candidate_for(requested: str | Plugin | type[Plugin]) -> Candidate:
 
 def _load(reference: str) -> Any:
     module, _, attribute = reference.partition(":")
-    named = _named(module, attribute)
-    return named() if isinstance(named, type) else named
+    found = _import_object(module, attribute)
+    return found() if isinstance(found, type) else found
 
 
-def _named(module: str, attribute: str) -> Any:
-    """The object of a module. A module that another thread still imports is not waited for if it has the object already,
-    because that thread may wait for this pool."""
+def _import_object(module: str, attribute: str) -> Any:
+    """Returns the object of a module. If another thread still imports the module, but the object exists already, this does not
+    wait, because that thread may wait for this pool."""
     path = attribute.split(".")
     try:
         return reduce(getattr, path, sys.modules[module])
@@ -221,7 +223,7 @@ def _named(module: str, attribute: str) -> Any:
 
 
 def _objection(plugin: Any, candidate: Candidate) -> str | None:
-    """Why a plugin cannot be registered; None if it can."""
+    """Returns the reason why a plugin cannot be registered; None if it can."""
     name, processor = getattr(plugin, "name", None), getattr(plugin, "processor", None)
     if not isinstance(name, str) or not name.isidentifier():
         return f"its name must be an identifier, not {name!r}"
@@ -247,9 +249,9 @@ def _objection_to_operations(operations: Any) -> str | None:
     if not isinstance(operations, tuple) or not operations:
         return f"operations must be a tuple of Operation subclasses, not {operations!r}"
     kinds = cast("tuple[Any, ...]", operations)
-    strangers = [kind for kind in kinds if not _is_operation(kind)]
-    if strangers:
-        return f"operations must be a tuple of Operation subclasses, and {strangers[0]!r} is none"
+    invalid = [kind for kind in kinds if not _is_operation(kind)]
+    if invalid:
+        return f"operations must be a tuple of Operation subclasses, and {invalid[0]!r} is none"
     tags = [tag_of(kind) for kind in kinds]
     return f"two of its operations have the same name: {sorted(tags)}" if len(set(tags)) < len(tags) else None
 

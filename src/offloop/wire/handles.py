@@ -23,9 +23,7 @@ _SIZES = {  # kind letter of the dtype -> possible bytes per sample
 
 MAX_DIMENSIONS = 8  # maximum sides of a raster
 
-_MAX_SIDES_NBYTES = (
-    1 << 62
-)  # maximum product of the nonzero sides, in bytes, because numpy counts it in 63 bits for empty arrays
+_MAX_SIDES_NBYTES = 1 << 62  # limit of the nonzero sides' product in bytes, because numpy counts it in 63 bits if a side is 0
 
 INBOX = 0  # segment number of the pool's inbox: the supervisor writes, every worker reads
 OUTBOX = 1  # segment number of the worker's outbox: the worker writes, the supervisor reads
