@@ -101,7 +101,7 @@ def _read(core: PoolState) -> Statistics:
         retried=core.crash_recovery.retries,
         quarantined=len(core.quarantine),
         concurrency=core.worker_table.concurrency_limit,
-        spares=core.reconciler.spares,
+        spares=core.autoscaler.spares,
         helpers=core.worker_table.helpers,
         workers={state.value: n for state in WorkerState if (n := core.worker_table.count(state))},
         worker_starts=core.reconciler.starts,

@@ -78,7 +78,7 @@ ALLOWED: dict[str, set[str]] = {
 PURE = {"os", "socket", "asyncio", "anyio", "trio", "time", "threading", "logging", "random", "select", "subprocess", "uvloop"}
 FOREIGN: dict[str, set[str]] = {
     "core": PURE | {"mmap", "ctypes"},
-    "core.workers.restart_policy": (PURE | {"mmap", "ctypes"}) - {"random"},  # jitter, from a seed that it is given
+    "core.workers.jitter": (PURE | {"mmap", "ctypes"}) - {"random"},  # jitter, from a seed that it is given
     "wire": PURE | {"mmap", "ctypes"},
     "worker": {"asyncio", "anyio", "trio", "sniffio", "uvloop"},
     "errors": PURE,

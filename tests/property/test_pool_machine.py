@@ -280,7 +280,7 @@ class PoolMachine(RuleBasedStateMachine):
             at_work = (WorkerState.BUSY, WorkerState.TIMED_OUT)
             running = [slot.task for slot in self.core.worker_table if slot.task is not None and slot.state in at_work]
             beside_large = sum(task.cost_s >= 0.2 for task in running) >= self.concurrency  # a small one
-            assert self.core.worker_table.helpers <= self.core.reconciler.max_workers
+            assert self.core.worker_table.helpers <= self.core.autoscaler.max_workers
             assert len(running) <= self.concurrency + beside_large * max(
                 min(self.core.worker_table.helpers, self.core.worker_table.concurrency_limit), 1
             )

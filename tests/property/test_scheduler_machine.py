@@ -477,8 +477,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def no_more_are_at_work_than_may_be_and_one(self) -> None:
         core = self.core
-        assert len(core.worker_table) >= core.reconciler.desired_workers
-        assert core.reconciler.min_workers <= core.reconciler.desired_workers <= core.reconciler.max_workers
+        assert len(core.worker_table) >= core.autoscaler.desired_workers
+        assert core.autoscaler.min_workers <= core.autoscaler.desired_workers <= core.autoscaler.max_workers
 
     # The end
 

@@ -17,9 +17,11 @@ from .tasks.source_hashing import SourceHashing
 from .tasks.task_table import TaskTable
 from .telemetry.event_log import EventLog
 from .workers.abandoned_workers import AbandonedWorkers
-from .workers.failure_streaks import FailureStreaks
+from .workers.autoscaler import Autoscaler
+from .workers.jitter import Jitter
 from .workers.preloader import PluginPreloader
 from .workers.reconciler import WorkerReconciler
+from .workers.recycling import Recycling
 from .workers.run_clock import RunClock
 from .workers.worker_table import WorkerTable
 
@@ -42,8 +44,10 @@ class Components:
         self.broker = MemoryBroker(self.arena, self.budget)
         self.run_clock = RunClock(self.worker_table)
         self.task_table = TaskTable(self.arena, self.broker, self.budget, self.queue, self.event_log)
-        self.reconciler = WorkerReconciler(self.worker_table, self.arena, settings)
-        self.failure_streaks = FailureStreaks()
+        jitter = Jitter(settings.seed)
+        self.autoscaler = Autoscaler(self.worker_table, settings)
+        self.recycling = Recycling(self.worker_table, self.autoscaler, jitter, settings)
+        self.reconciler = WorkerReconciler(self.worker_table, self.autoscaler, jitter, self.arena, settings)
         self.preloader = PluginPreloader(self.worker_table)
         self.quarantine = Quarantine(settings.quarantine_after, settings.quarantine_s)
         self.source_hashing = SourceHashing(self.arena)

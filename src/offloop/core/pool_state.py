@@ -83,11 +83,12 @@ class PoolState(Components):
             commands += self._scale_up_helpers(now)
         if self.dispatcher.spent_a_worker:
             self.dispatcher.spent_a_worker = False
-            commands += self.reconciler.replace_spent(now)
+            self.recycling.mark_spent()
+            commands += self.reconciler.reconcile(now)
         self.wake_at = min(
             self.worker_table.next_timer,
             self.reconciler.restart_policy.wake_at,
-            self.reconciler.next_scale_down_at,
+            self.autoscaler.next_scale_down_at,
             broker.wake_at,
         )
         if queue.waiting or queue.waiting_for_unused_worker:
@@ -139,14 +140,14 @@ class PoolState(Components):
         commands: list[Command] = []
         for slot in self.worker_table.due(now):
             commands += self._on_timer(slot, now)
-        self.reconciler.scale_down_idle(now, large_everywhere=self.dispatcher.all_workers_have_large_tasks)
+        self.autoscaler.scale_down_idle(now, large_everywhere=self.dispatcher.all_workers_have_large_tasks)
         return commands + self.reconciler.reconcile(now)
 
     def _on_timer(self, slot: WorkerSlot, now: float) -> list[Command]:
         if slot.outbox_id is None:
             return []  # its pause is over, and `reconcile` starts it
         if slot.state is WorkerState.IDLE:
-            self.reconciler.mark_expired(slot, now)
+            self.recycling.mark_expired(slot, now)
             return []
         event = TIMER_EVENTS[slot.state]
         if event is WorkerEvent.ABANDONED:
@@ -163,7 +164,7 @@ class PoolState(Components):
         return [KillWorker(slot.index)]
 
     def _on_pressure(self, event: PressureMeasured, now: float) -> list[Command]:
-        self.reconciler.on_memory_pressure(event, now)
+        self.autoscaler.on_memory_pressure(event, now)
         return []
 
     def _on_input_abandoned(self, event: InputCancelled, _now: float) -> list[Command]:
@@ -221,7 +222,7 @@ class PoolState(Components):
             DEFAULT_WORKER_NBYTES, *(slot.idle_bytes for slot in self.worker_table)
         )  # with what its plugins keep
         if self.dispatcher.all_workers_have_large_tasks and self.budget.room_bytes > worker_bytes:
-            return self.reconciler.want_helpers(helpers, now)
+            return self.reconciler.reconcile(now) if self.autoscaler.scale_up_helpers(helpers, now) else []
         return []
 
     def _schedule(self, now: float) -> list[Command]:
@@ -230,9 +231,9 @@ class PoolState(Components):
         if self.phase is PoolPhase.CLOSING:
             for task in queue.pop_all():
                 commands += self.task_table.settle(task, PoolClosed("the pool was closed while the task waited"))
-        if self.reconciler.abandoned_count is not None:
+        if self.reconciler.abandoned_error is not None:
             for task in queue.pop_all():
-                commands += self.task_table.settle(task, self.reconciler.abandoned_count)
+                commands += self.task_table.settle(task, self.reconciler.abandoned_error)
         if queue.next_deadline <= now:  # whatever woke us: nobody is sent to a worker past its time
             for task in queue.expired(now):
                 assert task.spec is not None
@@ -240,9 +241,9 @@ class PoolState(Components):
             if queue.next_deadline <= now:
                 return commands  # there are more of them, and the next event is now
         commands += self.dispatcher.dispatch_waiting(now)
-        if self.reconciler.may_grow and queue and not self.worker_table.idle and self.dispatcher.any_waiting_fits:
-            commands += self.reconciler.scale_up_for(len(queue), now)
+        if self.autoscaler.can_scale_up and queue and not self.worker_table.idle and self.dispatcher.any_waiting_fits:
+            commands += self.reconciler.reconcile(now) if self.autoscaler.scale_up_for(len(queue), now) else []
         if queue.waiting_for_unused_worker:
-            self.reconciler.make_room_for_unused_worker()
+            self.recycling.mark_for_unused_worker()
             commands += self.reconciler.reconcile(now)
         return commands

@@ -75,6 +75,7 @@ class WorkerEventHandlers:
             return []
         components.worker_table.apply(slot, WorkerEvent.READY)
         assert slot.outbox_id is not None
+        components.recycling.on_worker_ready(slot, now)
         commands = components.reconciler.on_worker_ready(slot, now) + components.broker.prefetch(
             slot.outbox_id, FIRST_GRANT_NBYTES
         )
@@ -95,9 +96,8 @@ class WorkerEventHandlers:
         components.budget.set_worker_memory(slot, answer.private_bytes)
         if isinstance(answer, Done):
             commands += components.preloader.on_task_succeeded(task)
-        if (reason := components.failure_streaks.on_task_answered(slot, answer)) is not None:
-            components.reconciler.stop_using(slot, reason)
-        if components.reconciler.on_task_answered(slot, answer.private_bytes, now):
+        components.recycling.on_task_answered(slot, answer, now)
+        if components.reconciler.on_task_answered(slot):
             commands += components.reconciler.reconcile(now)
         return commands
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections import deque
 from enum import Enum
 from math import inf
-from random import Random
+
+from .jitter import Jitter
 
 __all__ = ["CircuitBreaker", "RestartPolicy"]
 
@@ -24,7 +25,6 @@ _MAX_PAUSE_S = 5.0
 _COOL_DOWN_S = 1.0  # that an opened breaker stays open; doubles with each failed probe
 _MAX_COOL_DOWN_S = 30.0
 _MAX_PROBATION_S = 30.0  # without a task and without a crash; the period, where that is shorter
-_JITTER = 0.2  # of every pause: the pools of a hundred servers do not start their workers in step
 
 
 class CircuitBreaker(Enum):
@@ -38,13 +38,13 @@ class CircuitBreaker(Enum):
 class RestartPolicy:
     """Counts deaths and says when the next start may be. `intensity` crashes within `period_s` are borne; one more is not."""
 
-    def __init__(self, intensity: int, period_s: float, seed: int) -> None:
+    def __init__(self, intensity: int, period_s: float, jitter: Jitter) -> None:
         self.breaker = CircuitBreaker.CLOSED
         self.crashes = 0  # in all, for statistics
         self.start_deaths = 0  # in a row
         self._intensity = intensity
         self._period_s = period_s
-        self._random = Random(seed)  # noqa: S311 (nobody gains by guessing a pause)
+        self._jitter = jitter
         self._recent: deque[float] = deque()  # when workers crashed, within the period
         self._unaccepted = 0  # deaths in a row of workers that had accepted no task
         self._openings = 0  # of the breaker since it was last closed
@@ -112,18 +112,10 @@ class RestartPolicy:
         """When `may_start` is worth asking again, after it said no; None: when the worker on probation has passed or failed."""
         return self.wake_at if self.breaker is CircuitBreaker.OPEN else None
 
-    def jittered(self, amount: float) -> float:
-        """The amount, give or take a fifth: what is done to every worker is not to be done to all at once."""
-        return amount * self._random.uniform(1 - _JITTER, 1 + _JITTER)
-
-    def jittered_down(self, limit: float) -> float:
-        """As `jittered`, for what must not be exceeded: the limit, or up to a fifth less."""
-        return limit * self._random.uniform(1 - _JITTER, 1)
-
     def _open(self, now: float) -> None:
         self.breaker = CircuitBreaker.OPEN
         self.half_open_slot = None
-        self.wake_at = now + self.jittered(min(_COOL_DOWN_S * 2 ** min(self._openings, 10), _MAX_COOL_DOWN_S))
+        self.wake_at = now + self._jitter.around(min(_COOL_DOWN_S * 2 ** min(self._openings, 10), _MAX_COOL_DOWN_S))
         self._openings += 1
 
     def _close(self) -> None:
@@ -140,4 +132,4 @@ class RestartPolicy:
         """None for the first, then doubling."""
         if deaths < 1:
             return 0.0
-        return self.jittered(min(_PAUSE_S * 2 ** min(deaths - 1, 10), _MAX_PAUSE_S))
+        return self._jitter.around(min(_PAUSE_S * 2 ** min(deaths - 1, 10), _MAX_PAUSE_S))

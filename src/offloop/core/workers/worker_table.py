@@ -17,7 +17,9 @@ from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerEvent, WorkerState, WorkerStateMachine
 from ..telemetry.event_log import EventLog
 
-__all__ = ["TIMER_EVENTS", "WorkerTable"]
+__all__ = ["READY_STATES", "TIMER_EVENTS", "WorkerTable"]
+
+READY_STATES = (WorkerState.IDLE, WorkerState.BUSY, WorkerState.TIMED_OUT)
 
 TIMER_EVENTS = {
     WorkerState.STARTING: WorkerEvent.START_EXPIRED,

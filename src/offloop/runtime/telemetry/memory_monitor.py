@@ -20,5 +20,5 @@ async def watch_memory(
     """Tell the core every second, which takes the loop a tenth of a millisecond; not while nothing runs and all may run."""
     while True:
         await anyio.sleep(_EVERY_S)
-        if core.worker_table.busy or core.reconciler.limiter.limit is not None:
+        if core.worker_table.busy or core.autoscaler.limiter.limit is not None:
             apply(PressureMeasured(*measure()))

@@ -1,4 +1,4 @@
-"""A crew and who hires it, without tasks: the workers come, work and go as a test says."""
+"""`WorkerScript`: the workers of a pool without tasks. A test says when they become ready, work and die."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from offloop.core.model.settings import CoreSettings
 from offloop.core.model.worker_slot import WorkerSlot
 from offloop.core.model.worker_state import WorkerEvent, WorkerState
 from offloop.core.tasks.crash_report import build_crash_report
+from offloop.core.workers.autoscaler import Autoscaler
+from offloop.core.workers.jitter import Jitter
 from offloop.core.workers.reconciler import WorkerReconciler
+from offloop.core.workers.recycling import Recycling
 from offloop.core.workers.worker_table import WorkerTable
+from offloop.wire.handles import EncodedAt
+from offloop.wire.messages import Done
 
 E, S = WorkerEvent, WorkerState
 
 
-class Firm:
-    """A crew and who hires it."""
+class WorkerScript:
+    """Worker table, autoscaler, recycling and reconciler, connected as in a pool."""
 
     def __init__(self, workers: int = 1, **more: Any) -> None:
         settings = CoreSettings(
@@ -33,7 +38,10 @@ class Firm:
         self.now = 0.0
         self.worker_table = WorkerTable(workers)
         self.arena = Arena(1_000_000, 500_000)
-        self.reconciler = WorkerReconciler(self.worker_table, self.arena, settings)
+        jitter = Jitter(settings.seed)
+        self.autoscaler = Autoscaler(self.worker_table, settings)
+        self.recycling = Recycling(self.worker_table, self.autoscaler, jitter, settings)
+        self.reconciler = WorkerReconciler(self.worker_table, self.autoscaler, jitter, self.arena, settings)
 
     @property
     def slot(self) -> WorkerSlot:
@@ -49,18 +57,29 @@ class Firm:
     def resize(self, workers: int) -> list[Command]:
         return self.reconciler.resize(workers, self.now)
 
+    def scale_up_for(self, waiting: int) -> list[Command]:
+        """So many tasks wait."""
+        return self.reconcile() if self.autoscaler.scale_up_for(waiting, self.now) else []
+
+    def scale_up_helpers(self, helpers: int) -> list[Command]:
+        """All workers have large tasks, and so many helpers are wanted."""
+        return self.reconcile() if self.autoscaler.scale_up_helpers(helpers, self.now) else []
+
     def ready(self, *indices: int) -> list[Command]:
+        """The workers of these slots become ready."""
         commands: list[Command] = []
         for index in indices:
-            self.worker_table.apply(self.worker_table[index], E.READY)
-            commands += self.reconciler.on_worker_ready(self.worker_table[index], self.now)
+            slot = self.worker_table[index]
+            self.worker_table.apply(slot, E.READY)
+            self.recycling.on_worker_ready(slot, self.now)
+            commands += self.reconciler.on_worker_ready(slot, self.now)
         return commands
 
-    def opened(self) -> Firm:
-        """All are ready, one start after the other where it must be."""
+    def opened(self) -> WorkerScript:
+        """All workers are ready, started in turn where `max_starts` requires it."""
         self.reconcile()
-        while waiting := [slot.index for slot in self.worker_table if slot.state is S.STARTING and slot.outbox_id is not None]:
-            self.ready(*waiting)
+        while starting := [slot.index for slot in self.worker_table if slot.state is S.STARTING and slot.outbox_id is not None]:
+            self.ready(*starting)
         return self
 
     def work(self, index: int = 0) -> list[Command]:
@@ -68,15 +87,20 @@ class Firm:
         slot = self.worker_table[index]
         slot.tasks += 1
         self.worker_table.apply(slot, E.DISPATCHED)
-        return self.reconciler.replace_spent(self.now) if slot.spent else []
+        if not slot.spent:
+            return []
+        self.recycling.mark_spent()
+        return self.reconcile()
 
     def answer(self, index: int = 0, private_bytes: int = 0) -> list[Command]:
+        """The slot's worker answers for its task."""
         slot = self.worker_table[index]
         self.worker_table.apply(slot, E.TASK_FINISHED, slot.expires_at)
-        return self.reconcile() if self.reconciler.on_task_answered(slot, private_bytes, self.now) else []
+        self.recycling.on_task_answered(slot, Done(1, EncodedAt(None), {}, 0, 0, private_bytes), self.now)
+        return self.reconcile() if self.reconciler.on_task_answered(slot) else []
 
     def die(self, index: int = 0, exit_code: int = 1, *, crashed: bool = True, accepted: bool = True) -> list[Command]:
-        """The slot's process is dead, and waitid says so."""
+        """The slot's process exits."""
         slot = self.worker_table[index]
         if slot.state is not S.RETIRING:
             self.worker_table.apply(slot, E.DISCONNECTED)
@@ -84,7 +108,8 @@ class Firm:
         return self.reconciler.replace(slot, self.now, report, E.EXITED, crashed=crashed, accepted=accepted)
 
     def fail_to_start(self, index: int = 0) -> tuple[float, list[Command]]:
-        """Start it as soon as it may, let it die at once; how long until the next start, and the commands."""
+        """Start the slot's worker as soon as allowed, and let it die at once. Returns the next pause in seconds and the
+        commands."""
         slot = self.worker_table[index]
         if slot.outbox_id is None:
             self.now = max(self.now, slot.timer or 0.0)
@@ -93,5 +118,6 @@ class Firm:
         assert slot.timer is not None
         return slot.timer - self.now, commands
 
-    def news(self, kind: type[Any]) -> list[Any]:
+    def logged(self, kind: type[Any]) -> list[Any]:
+        """Events of one type that were logged since the last call."""
         return [entry for entry in self.worker_table.event_log.drain() if isinstance(entry, kind)]

@@ -9,19 +9,18 @@ import pytest
 from offloop.core.model.commands import Send, StartWorker
 from offloop.core.model.events import WorkerDisconnected, WorkerSpawned
 from offloop.core.model.worker_state import WorkerState
-from offloop.core.workers.reconciler import WorkerReconciler
 from offloop.wire.messages import Retire
 
-from ..firm import Firm
 from ..pool_script import MIB, PoolScript, estimate, of_type, only, runs
+from ..worker_script import WorkerScript
 
 S = WorkerState
 IDLE_S = 30.0
 SHORT = 0.01
 
 
-def elastic(least: int = 1, most: int = 4, **more: Any) -> Firm:
-    return Firm(most, min_workers=least, **more).opened()
+def elastic(least: int = 1, most: int = 4, **more: Any) -> WorkerScript:
+    return WorkerScript(most, min_workers=least, **more).opened()
 
 
 def starts(commands: list[Any]) -> int:
@@ -41,125 +40,126 @@ def given_to(commands: list[Any]) -> list[int]:
     return [send.slot for send in runs(commands)]
 
 
-def wake(reconciler: WorkerReconciler, now: float) -> list[Any]:
-    reconciler.scale_down_idle(now)
-    return reconciler.reconcile(now)
+def wake(script: WorkerScript, now: float) -> list[Any]:
+    script.autoscaler.scale_down_idle(now)
+    return script.reconciler.reconcile(now)
 
 
 # As many as are needed
 
 
 def test_an_elastic_firm_begins_with_the_least_and_hires_for_those_that_wait() -> None:
-    firm = elastic()
-    assert len(firm.worker_table) == 1
-    firm.work(0)
-    assert starts(firm.reconciler.scale_up_for(2, 0.0)) == 2
-    assert starts(firm.reconciler.scale_up_for(1, 0.0)) == 0, "they are on their way"
-    assert starts(firm.reconciler.scale_up_for(99, 0.0)) == 1, "up to the most"
+    script = elastic()
+    assert len(script.worker_table) == 1
+    script.work(0)
+    assert starts(script.scale_up_for(2)) == 2
+    assert starts(script.scale_up_for(1)) == 0, "they are on their way"
+    assert starts(script.scale_up_for(99)) == 1, "up to the most"
 
 
 def test_a_fixed_firm_hires_nobody_for_those_that_wait() -> None:
-    firm = Firm(2).opened()
-    firm.work(0)
-    firm.work(1)
-    assert firm.reconciler.scale_up_for(5, 0.0) == []
-    assert firm.reconciler.next_scale_down_at == float("inf")
+    script = WorkerScript(2).opened()
+    script.work(0)
+    script.work(1)
+    assert script.scale_up_for(5) == []
+    assert script.autoscaler.next_scale_down_at == float("inf")
 
 
 def test_whoever_was_idle_all_the_time_goes_and_whoever_was_needed_once_stays() -> None:
-    firm = elastic()
-    firm.work(0)
-    firm.reconciler.scale_up_for(3, 0.0)
-    firm.ready(1, 2, 3)
+    script = elastic()
+    script.work(0)
+    script.scale_up_for(3)
+    script.ready(1, 2, 3)
     for index in (1, 2):
-        firm.work(index)  # three of four at once, at the most
+        script.work(index)  # three of four at once, at the most
     for index in (0, 1, 2):
-        firm.answer(index)
-    assert firm.reconciler.next_scale_down_at == IDLE_S
-    wake(firm.reconciler, IDLE_S)
-    assert firm.reconciler.desired_workers == 4, "three were on their way when the time began: nobody was idle then"
-    firm.work(0)
-    firm.work(1)
-    firm.answer(0)
-    firm.answer(1)
-    assert len(retired(wake(firm.reconciler, 2 * IDLE_S))) == 2
-    assert firm.reconciler.desired_workers == 2
-    assert len(retired(wake(firm.reconciler, 3 * IDLE_S))) == 1
-    assert firm.reconciler.desired_workers == 1
-    assert firm.reconciler.next_scale_down_at == float("inf"), "nobody is left to let go"
+        script.answer(index)
+    assert script.autoscaler.next_scale_down_at == IDLE_S
+    wake(script, IDLE_S)
+    assert script.autoscaler.desired_workers == 4, "three were on their way when the time began: nobody was idle then"
+    script.work(0)
+    script.work(1)
+    script.answer(0)
+    script.answer(1)
+    assert len(retired(wake(script, 2 * IDLE_S))) == 2
+    assert script.autoscaler.desired_workers == 2
+    assert len(retired(wake(script, 3 * IDLE_S))) == 1
+    assert script.autoscaler.desired_workers == 1
+    assert script.autoscaler.next_scale_down_at == float("inf"), "nobody is left to let go"
 
 
 def test_before_the_time_is_over_nobody_goes() -> None:
-    firm = elastic()
-    firm.work(0)
-    firm.reconciler.scale_up_for(3, 0.0)
-    firm.ready(1, 2, 3)
-    firm.answer(0)
-    wake(firm.reconciler, IDLE_S)
-    assert wake(firm.reconciler, 2 * IDLE_S - 0.01) == []
-    assert len(retired(wake(firm.reconciler, 2 * IDLE_S))) == 3
+    script = elastic()
+    script.work(0)
+    script.scale_up_for(3)
+    script.ready(1, 2, 3)
+    script.answer(0)
+    wake(script, IDLE_S)
+    assert wake(script, 2 * IDLE_S - 0.01) == []
+    assert len(retired(wake(script, 2 * IDLE_S))) == 3
 
 
 def test_spares_are_no_reason_to_let_anybody_go() -> None:
-    firm = elastic(1, 3, spares=2)
-    firm.work(0)
-    firm.reconciler.scale_up_for(2, 0.0)
-    firm.ready(*[slot.index for slot in firm.worker_table if slot.state is S.STARTING])
+    script = elastic(1, 3, spares=2)
+    script.work(0)
+    script.scale_up_for(2)
+    script.ready(*[slot.index for slot in script.worker_table if slot.state is S.STARTING])
     for index in (1, 2):
-        firm.work(index)
-    firm.reconciler.scale_down_idle(IDLE_S)
-    firm.reconciler.scale_down_idle(2 * IDLE_S)
-    assert firm.reconciler.desired_workers == 3
+        script.work(index)
+    script.autoscaler.scale_down_idle(IDLE_S)
+    script.autoscaler.scale_down_idle(2 * IDLE_S)
+    assert script.autoscaler.desired_workers == 3
 
 
 def test_an_idle_timeout_of_nothing_wakes_nobody_without_end() -> None:
-    firm = elastic(idle_timeout_s=0.0)
-    firm.work(0)
-    firm.reconciler.scale_up_for(1, 5.0)
-    firm.reconciler.scale_down_idle(6.0)
-    assert firm.reconciler.next_scale_down_at > 6.0
+    script = elastic(idle_timeout_s=0.0)
+    script.work(0)
+    script.now = 5.0
+    script.scale_up_for(1)
+    script.autoscaler.scale_down_idle(6.0)
+    assert script.autoscaler.next_scale_down_at > 6.0
 
 
 # Resizing
 
 
 def test_an_elastic_firm_that_is_resized_stays_elastic() -> None:
-    firm = elastic(2, 4)
-    firm.resize(8)
+    script = elastic(2, 4)
+    script.resize(8)
     assert (
-        firm.reconciler.min_workers,
-        firm.reconciler.desired_workers,
-        firm.reconciler.max_workers,
-        firm.worker_table.concurrency_limit,
+        script.autoscaler.min_workers,
+        script.autoscaler.desired_workers,
+        script.autoscaler.max_workers,
+        script.worker_table.concurrency_limit,
     ) == (2, 2, 8, 8)
-    firm.resize(1)
+    script.resize(1)
     assert (
-        firm.reconciler.min_workers,
-        firm.reconciler.desired_workers,
-        firm.reconciler.max_workers,
-        firm.worker_table.concurrency_limit,
+        script.autoscaler.min_workers,
+        script.autoscaler.desired_workers,
+        script.autoscaler.max_workers,
+        script.worker_table.concurrency_limit,
     ) == (1, 1, 1, 1)
-    firm.resize(8)
+    script.resize(8)
     assert (
-        firm.reconciler.min_workers,
-        firm.reconciler.desired_workers,
-        firm.reconciler.max_workers,
-        firm.worker_table.concurrency_limit,
+        script.autoscaler.min_workers,
+        script.autoscaler.desired_workers,
+        script.autoscaler.max_workers,
+        script.worker_table.concurrency_limit,
     ) == (2, 2, 8, 8)
 
 
 def test_an_elastic_firm_that_is_resized_lets_go_of_whoever_is_beyond() -> None:
-    firm = elastic(1, 4)
-    firm.work(0)
-    firm.reconciler.scale_up_for(3, 0.0)
-    firm.ready(1, 2, 3)
-    assert len(retired(firm.resize(2))) == 2
+    script = elastic(1, 4)
+    script.work(0)
+    script.scale_up_for(3)
+    script.ready(1, 2, 3)
+    assert len(retired(script.resize(2))) == 2
 
 
 def test_a_fixed_firm_that_is_resized_stays_fixed() -> None:
-    firm = Firm(2).opened()
-    firm.resize(4)
-    assert (firm.reconciler.min_workers, firm.reconciler.desired_workers, firm.reconciler.max_workers) == (4, 4, 4)
+    script = WorkerScript(2).opened()
+    script.resize(4)
+    assert (script.autoscaler.min_workers, script.autoscaler.desired_workers, script.autoscaler.max_workers) == (4, 4, 4)
 
 
 # Pressure
@@ -302,33 +302,33 @@ def test_nobody_else_is_hired_for_a_small_task_that_waited_for_the_helper_only()
 
 
 def test_a_helper_that_stands_in_for_a_worker_that_does_not_start_stays() -> None:
-    firm = Firm(1).opened()
-    firm.work(0)
-    helper = only(of_type(firm.reconciler.want_helpers(1, 0.0), StartWorker)).slot
-    firm.ready(helper)
-    firm.die(0)
-    firm.reconciler.scale_down_idle(firm.reconciler.next_scale_down_at)
-    firm.reconciler.scale_down_idle(firm.reconciler.next_scale_down_at)
-    assert retired(firm.reconcile()) == []
-    firm.ready(0)
-    firm.reconciler.scale_down_idle(firm.reconciler.next_scale_down_at)
-    firm.reconciler.scale_down_idle(firm.reconciler.next_scale_down_at)
-    assert retired(firm.reconcile()) == [helper]
+    script = WorkerScript(1).opened()
+    script.work(0)
+    helper = only(of_type(script.scale_up_helpers(1), StartWorker)).slot
+    script.ready(helper)
+    script.die(0)
+    script.autoscaler.scale_down_idle(script.autoscaler.next_scale_down_at)
+    script.autoscaler.scale_down_idle(script.autoscaler.next_scale_down_at)
+    assert retired(script.reconcile()) == []
+    script.ready(0)
+    script.autoscaler.scale_down_idle(script.autoscaler.next_scale_down_at)
+    script.autoscaler.scale_down_idle(script.autoscaler.next_scale_down_at)
+    assert retired(script.reconcile()) == [helper]
 
 
 def test_under_pressure_as_few_help_as_may_be_at_work() -> None:
-    firm = Firm(3).opened()
+    script = WorkerScript(3).opened()
     for index in range(3):
-        firm.work(index)
-    helpers = [start.slot for start in of_type(firm.reconciler.want_helpers(3, 0.0), StartWorker)]
-    firm.ready(*helpers)
-    firm.answer(1)
-    firm.answer(2)
-    firm.worker_table.concurrency_limit = 1  # as pressure sets it
-    beside = firm.worker_table.find_overcommit_worker()
+        script.work(index)
+    helpers = [start.slot for start in of_type(script.scale_up_helpers(3), StartWorker)]
+    script.ready(*helpers)
+    script.answer(1)
+    script.answer(2)
+    script.worker_table.concurrency_limit = 1  # as pressure sets it
+    beside = script.worker_table.find_overcommit_worker()
     assert beside is not None
-    firm.work(beside.index)
-    assert firm.worker_table.find_overcommit_worker() is None
+    script.work(beside.index)
+    assert script.worker_table.find_overcommit_worker() is None
 
 
 def test_a_dead_workers_large_task_lets_nobody_work_beyond_the_limit() -> None:
@@ -359,25 +359,25 @@ def test_the_fresh_worker_that_a_held_task_waits_with_is_kept_while_a_helper_is_
 
 
 def test_one_helper_stays_beside_large_tasks_and_the_others_go() -> None:
-    firm = Firm(3).opened()
+    script = WorkerScript(3).opened()
     for index in range(3):
-        firm.work(index)
-    helpers = [start.slot for start in of_type(firm.reconciler.want_helpers(3, 0.0), StartWorker)]
-    firm.ready(*helpers)
-    firm.reconciler.scale_down_idle(firm.reconciler.next_scale_down_at, large_everywhere=True)
-    firm.reconciler.scale_down_idle(firm.reconciler.next_scale_down_at, large_everywhere=True)
-    assert retired(firm.reconcile()) == helpers[:2]
-    firm.reconciler.scale_down_idle(firm.reconciler.next_scale_down_at, large_everywhere=False)
-    assert firm.worker_table.helpers == 0
+        script.work(index)
+    helpers = [start.slot for start in of_type(script.scale_up_helpers(3), StartWorker)]
+    script.ready(*helpers)
+    script.autoscaler.scale_down_idle(script.autoscaler.next_scale_down_at, large_everywhere=True)
+    script.autoscaler.scale_down_idle(script.autoscaler.next_scale_down_at, large_everywhere=True)
+    assert retired(script.reconcile()) == helpers[:2]
+    script.autoscaler.scale_down_idle(script.autoscaler.next_scale_down_at, large_everywhere=False)
+    assert script.worker_table.helpers == 0
 
 
 def test_a_pool_that_shrinks_has_no_more_helpers_than_others() -> None:
-    firm = Firm(3).opened()
+    script = WorkerScript(3).opened()
     for index in range(3):
-        firm.work(index)
-    firm.reconciler.want_helpers(3, 0.0)
-    firm.resize(1)
-    assert firm.worker_table.helpers == 1
+        script.work(index)
+    script.scale_up_helpers(3)
+    script.resize(1)
+    assert script.worker_table.helpers == 1
 
 
 def test_the_helper_is_the_last_to_get_any_other_task() -> None:
@@ -404,27 +404,27 @@ def test_a_worker_that_never_worked_comes_before_the_helper() -> None:
 
 def test_the_helper_leaves_and_no_other_in_its_stead() -> None:
     """It was busy when it was no longer wanted; then somebody else is idle, and stays."""
-    firm = Firm(2).opened()
-    firm.work(0)
-    firm.work(1)
-    start = only(of_type(firm.reconciler.want_helpers(1, 0.0), StartWorker))
-    firm.ready(start.slot)
-    firm.work(start.slot)
-    firm.answer(1)
-    firm.worker_table.helpers = 0
-    assert retired(firm.reconcile()) == []
-    assert retired(firm.answer(start.slot)) == [start.slot]
+    script = WorkerScript(2).opened()
+    script.work(0)
+    script.work(1)
+    start = only(of_type(script.scale_up_helpers(1), StartWorker))
+    script.ready(start.slot)
+    script.work(start.slot)
+    script.answer(1)
+    script.worker_table.helpers = 0
+    assert retired(script.reconcile()) == []
+    assert retired(script.answer(start.slot)) == [start.slot]
 
 
 def test_a_worn_helper_is_replaced_by_a_helper() -> None:
-    firm = Firm(1, max_worker_bytes=1000).opened()
-    firm.work(0)
-    start = only(of_type(firm.reconciler.want_helpers(1, 0.0), StartWorker))
-    firm.ready(start.slot)
-    firm.work(start.slot)
-    successor = only(of_type(firm.answer(start.slot, private_bytes=2000), StartWorker))
+    script = WorkerScript(1, max_worker_bytes=1000).opened()
+    script.work(0)
+    start = only(of_type(script.scale_up_helpers(1), StartWorker))
+    script.ready(start.slot)
+    script.work(start.slot)
+    successor = only(of_type(script.answer(start.slot, private_bytes=2000), StartWorker))
     assert successor.helper
-    assert retired(firm.ready(successor.slot)) == [start.slot]
+    assert retired(script.ready(successor.slot)) == [start.slot]
 
 
 def test_nobody_is_hired_under_pressure_for_there_is_somebody() -> None:
@@ -443,7 +443,7 @@ def test_the_helper_goes_when_it_was_idle_all_the_time_and_large_tasks_are_over(
     commands += pool.at(2 * IDLE_S)
     assert len(retired(commands)) == 1
     assert not pool.core.worker_table.helpers
-    assert pool.core.reconciler.next_scale_down_at == float("inf")
+    assert pool.core.autoscaler.next_scale_down_at == float("inf")
 
 
 def test_the_helper_stays_as_long_as_all_have_large_tasks() -> None:
