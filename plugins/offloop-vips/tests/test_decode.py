@@ -17,7 +17,7 @@ from offloop.testing import InlineTask
 from offloop_vips import AutoOrient, Blur, Decode, Jpeg, Raw, Resize, Webp
 from offloop_vips.evaluation import Evaluation
 from offloop_vips.pipeline import Pipeline
-from offloop_vips.processor.loading import open_encoded
+from offloop_vips.processor.loading import load_encoded
 
 SUFFIXES = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "avif": ".avif", "gif": ".gif", "tiff": ".tif"}
 formats = pytest.mark.parametrize("name", SUFFIXES)
@@ -67,7 +67,7 @@ def test_half_a_file_is_corrupt(bench: Any, name: str):
     for operations in ([Raw()], [Resize(8), Jpeg()]):
         failure = refusal(bench, source[: len(source) // 2], *operations)
         assert failure.code == "corrupt_source"
-        assert failure.message.startswith(f"the source is no readable {name} file")
+        assert failure.message.startswith(f"the source is not a readable {name} file")
         assert len(failure.message) < 500
         assert "\n" not in failure.message
 
@@ -128,7 +128,7 @@ def test_the_limit_is_exact(bench: Any, smooth: Any, name: str):
 def loaded_size(source: bytes, *operations: Any) -> tuple[int, int]:
     pipeline = Pipeline.of(operations, encoded=True)
     name: Any = "webp" if source[:4] == b"RIFF" else "jpeg"
-    picture = open_encoded(Encoded(memoryview(source)), name, pipeline, Evaluation(InlineTask()))
+    picture = load_encoded(Encoded(memoryview(source)), name, pipeline, Evaluation(InlineTask()))
     return picture.page_size
 
 

@@ -6,7 +6,7 @@ import pytest
 import pyvips
 
 from offloop.errors import TaskFailed
-from offloop_vips.processor.libvips_errors import corrupt_source, explain
+from offloop_vips.processor.libvips_errors import corrupt_source, translate_error
 
 
 def error(detail: str) -> pyvips.Error:
@@ -28,7 +28,7 @@ def error(detail: str) -> pyvips.Error:
     ],
 )
 def test_a_decoder_s_complaint_is_told_from_any_other(detail: str, source: str | None, code: str):
-    failure = explain(error(detail or " "), source)  # type: ignore[arg-type]
+    failure = translate_error(error(detail or " "), source)  # type: ignore[arg-type]
     assert isinstance(failure, TaskFailed)
     assert failure.code == code
 
@@ -45,11 +45,11 @@ def test_a_decoder_s_complaint_is_told_from_any_other(detail: str, source: str |
     ],
 )
 def test_a_lack_of_memory_is_told_from_a_broken_source(detail: str):
-    assert isinstance(explain(error(detail), "png"), MemoryError)
+    assert isinstance(translate_error(error(detail), "png"), MemoryError)
 
 
 def test_what_is_larger_than_it_declares_is_broken_though_its_decoder_calls_that_a_lack_of_memory():
-    failure = explain(
+    failure = translate_error(
         error("heif: Memory allocation error: Security limit exceeded: Image size 640x480 exceeds 65536\n"), "avif"
     )
     assert isinstance(failure, TaskFailed)
@@ -57,11 +57,11 @@ def test_what_is_larger_than_it_declares_is_broken_though_its_decoder_calls_that
 
 
 def test_a_message_is_short_and_on_one_line():
-    failure = explain(error("one: " + "x" * 1000 + "\ntwo\x1b[31m: y\n\n" + "one: z\n" * 50), None)
+    failure = translate_error(error("one: " + "x" * 1000 + "\ntwo\x1b[31m: y\n\n" + "one: z\n" * 50), None)
     assert isinstance(failure, TaskFailed)
     assert failure.message == "one: " + "x" * 195 + "; two[31m: y"
 
 
 def test_the_same_line_is_said_once_and_bad_seeks_are_not():
     failure = corrupt_source("avif", error("source: bad seek to 9\nheif: broken\nheif: broken\nsource: bad seek to 8\n"))
-    assert failure.message == "the source is no readable avif file: heif: broken"
+    assert failure.message == "the source is not a readable avif file: heif: broken"

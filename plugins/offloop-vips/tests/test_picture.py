@@ -10,29 +10,29 @@ from offloop_vips import Resize
 from offloop_vips.evaluation import Evaluation
 from offloop_vips.picture import Picture
 from offloop_vips.pipeline import Pipeline
-from offloop_vips.processor.loading import open_encoded
+from offloop_vips.processor.loading import load_encoded
 
 
 def opened(data: bytes, *operations: Any) -> Picture:
-    return open_encoded(Encoded(memoryview(data)), "jpeg", Pipeline.of(operations, encoded=True), Evaluation(InlineTask()))
+    return load_encoded(Encoded(memoryview(data)), "jpeg", Pipeline.of(operations, encoded=True), Evaluation(InlineTask()))
 
 
 def test_pixels_are_gathered_in_memory_once(bench: Any, smooth: Any):
     read_in_order = opened(bench.file(smooth(40, 30), ".jpg"))
-    settled = read_in_order.settled()
+    settled = read_in_order.with_random_access()
     assert settled is not read_in_order
-    assert settled.settled() is settled
+    assert settled.with_random_access() is settled
 
 
 def test_its_size_is_that_of_the_upright_picture_before_the_decoder_shrank_it(bench: Any, smooth: Any):
     picture = opened(bench.file(smooth(800, 600), ".jpg", 6), Resize(75))
     assert tuple(picture.page_size) == (100, 75)
-    assert tuple(picture.size) == (600, 800)
-    assert picture.turns
+    assert tuple(picture.logical_size) == (600, 800)
+    assert picture.is_sideways
 
 
 def test_once_upright_it_owes_no_turn(bench: Any, smooth: Any):
     upright = opened(bench.file(smooth(40, 30), ".jpg", 6)).upright()
-    assert tuple(upright.page_size) == tuple(upright.size) == (30, 40)
+    assert tuple(upright.page_size) == tuple(upright.logical_size) == (30, 40)
     assert upright.orientation == 1
     assert upright.upright() is upright

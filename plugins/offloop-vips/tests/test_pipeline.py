@@ -47,5 +47,5 @@ def test_somebody_else_s_operation_is_refused(bench: Any, quarters: Any):
     class Emboss(Operation, frozen=True):
         pass
 
-    with pytest.raises(InvalidTask, match=r"Emboss\(\) is no operation of offloop-vips"):
+    with pytest.raises(InvalidTask, match=r"Emboss\(\) is not an operation of offloop-vips"):
         bench.run(quarters, Emboss())

@@ -1,4 +1,4 @@
-"""Colours as people write them: CSS strings, or (r, g, b) and (r, g, b, alpha) tuples. Parsed by tinycss2."""
+"""Colour parser: CSS strings, parsed by tinycss2, and (r, g, b) or (r, g, b, alpha) tuples."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["Colour", "Rgba", "check_colour", "rgba"]
 Colour: TypeAlias = str | tuple[float, ...]
 """CSS ("red", "#f008", "rgb(255 0 0 / 50%)", "hsl(120, 100%, 50%)") or numbers: red, green and blue 0 to 255, alpha 0 to 1."""
 
-MAX_CSS_LENGTH = 100  # characters; the parser's time grows with the text, and no colour is longer
-_FORMS = "a CSS colour, or (r, g, b[, a]) with r, g and b from 0 to 255 and a from 0 to 1"
+MAX_CSS_LENGTH = 100  # characters; a longer text is refused, because the parser's time grows with the text
+_EXPECTED = "a CSS colour, or (r, g, b[, a]) with r, g and b from 0 to 255 and a from 0 to 1"
 
 
 class Rgba(NamedTuple):
-    """A colour in sRGB, not premultiplied."""
+    """A colour in sRGB, not premultiplied with alpha."""
 
     red: float  # 0 to 255
-    green: float
-    blue: float
+    green: float  # 0 to 255
+    blue: float  # 0 to 255
     alpha: float  # 0 to 1
 
     @property
@@ -33,20 +33,20 @@ class Rgba(NamedTuple):
 
 
 def check_colour(operation: Operation, field: str) -> None:
-    """Refuse, with `InvalidTask`, an operation whose field is no colour."""
+    """Raises `InvalidTask` if the operation's field is not a colour."""
     value: Any = getattr(operation, field)
     try:
         rgba(value)
     except ValueError:
-        raise InvalidTask(f"{type(operation).__name__}({field}={value!r}): not a colour; expected {_FORMS}") from None
+        raise InvalidTask(f"{type(operation).__name__}({field}={value!r}): not a colour; expected {_EXPECTED}") from None
 
 
-@lru_cache(maxsize=256)  # a service uses a handful of colours, and each is read in the server and again in the worker
+@lru_cache(maxsize=256)  # a service uses a handful of colours; server and worker both parse each of them
 def rgba(colour: Colour) -> Rgba:
-    """Read a colour.
+    """Parses a colour.
 
     Raises:
-        ValueError: it is none, or it is in a colour space other than sRGB, HSL or HWB.
+        ValueError: the value is not a colour, or is in a colour space other than sRGB, HSL or HWB.
     """
     return _from_css(colour) if isinstance(colour, str) else _from_numbers(colour)
 
@@ -59,7 +59,7 @@ def _from_css(text: str) -> Rgba:
         red, green, blue = parsed.to("srgb").coordinates
     except NotImplementedError:
         raise ValueError(text) from None
-    # CSS lets a colour lie outside of the gamut and has whoever shows it bring it back
+    # CSS allows a colour outside of the gamut; it is clipped here
     return Rgba(*(min(max(band, 0.0), 1.0) * 255 for band in (red, green, blue)), alpha=float(parsed.alpha))
 
 

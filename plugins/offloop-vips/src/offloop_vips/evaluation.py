@@ -1,8 +1,8 @@
-"""The images that are computed for one task: watched, reported on, and stopped together.
+"""Progress, cancellation and memory of the libvips images of one task.
 
-libvips computes when pixels are asked for, and a task asks more than once: each time that pixels are gathered in memory, and
-when the result is written. It forgets a request to stop that comes while nothing is computed, so `stop` may be called
-again and again.
+libvips computes an image when its pixels are requested. A task requests pixels more than once: for each copy to memory, and
+when the result is written. libvips forgets a kill request that arrives between two computations, so `stop` may be called
+repeatedly.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Evaluation"]
 
 
 class Evaluation:
-    """What libvips is asked to compute for one task."""
+    """The libvips images that are computed for one task."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -23,47 +23,47 @@ class Evaluation:
         self._memory: list[memoryview] = []
 
     def stop(self) -> None:
-        """Have every image that is under way fail at its next pixels. May be called from any thread."""
+        """Makes every watched image fail at the next pixels that it computes. May be called from any thread."""
         for image in tuple(self._images):
             image.set_kill(True)
 
     def watch(self, image: Any) -> Any:
-        """Have `stop` reach this image, and return it."""
+        """Adds an image to those that `stop` stops, and returns it."""
         self._images.append(image)
         return image
 
-    def keep(self, memory: memoryview) -> memoryview:
-        """Hold on to memory that images look at until they are released, and return it."""
+    def keep_alive(self, memory: memoryview) -> memoryview:
+        """Keeps memory that images point into alive until `release`, and returns it."""
         self._memory.append(memory)
         return memory
 
-    def in_memory(self, image: Any) -> Any:
-        """Compute all of an image now, so that its pixels can be read in any order.
+    def copy_to_memory(self, image: Any) -> Any:
+        """Computes the whole image into memory, so that its pixels can be read in any order.
 
         Raises:
-            TaskCancelled: the task is to stop.
-            pyvips.Error: its pixels could not be computed.
+            TaskCancelled: the task was cancelled.
+            pyvips.Error: the pixels could not be computed.
         """
         self._task.checkpoint()
-        gathered = self.watch(image).copy_memory().copy()
-        gathered.remove("vips-sequential")  # it describes the loader, and is copied along although it is no longer true
-        return self.watch(gathered)
+        copied = self.watch(image).copy_memory().copy()
+        copied.remove("vips-sequential")  # libvips copies this field of the loader, but it is not true of the copy
+        return self.watch(copied)
 
-    def report(self, image: Any) -> Any:
-        """Watch an image and note the task's progress while it is computed."""
-        task, last = self._task, -1  # not self: an image that holds what holds it is freed late
+    def report_progress(self, image: Any) -> Any:
+        """Adds an image as `watch` does, and reports the task's progress while the image is computed."""
+        task, last_percent = self._task, -1  # not `self`, because a reference cycle would free the image late
 
-        def note(_image: Any, progress: Any) -> None:
-            nonlocal last
-            if progress.percent > last:
-                last = progress.percent
-                task.progress(min(last / 100, 1.0))
+        def on_eval(_image: Any, progress: Any) -> None:
+            nonlocal last_percent
+            if progress.percent > last_percent:
+                last_percent = progress.percent
+                task.progress(min(last_percent / 100, 1.0))
 
         image.set_progress(True)
-        image.signal_connect("eval", note)
+        image.signal_connect("eval", on_eval)
         return self.watch(image)
 
     def release(self) -> None:
-        """Let go of every image: they look at memory that is not ours after the task."""
+        """Drops every image, because the images point into memory that does not belong to the worker after the task."""
         self._images.clear()
         self._memory.clear()

@@ -1,6 +1,6 @@
-"""The arithmetic of resizing: which size a picture takes, and where it sits in what was asked for. No pixels here.
+"""Sizes and positions of a resize: the size of the scaled picture, and its offset in the canvas. No pixels.
 
-Names and rounding are sharp's, so that a service that moves from sharp to offloop gets pictures of the same size.
+Names and rounding follow sharp, so that a service that moves from sharp to offloop gets pictures of the same size.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Position: TypeAlias = Literal[
     "attention",
 ]
 
-# where the picture's own point sits along (x, y): 0 is the near edge, 1 the middle, 2 the far edge
+# position along (x, y): 0 is the left or top edge, 1 the middle, 2 the right or bottom edge
 _ANCHORS: dict[str, tuple[int, int]] = {
     "centre": (1, 1),
     "center": (1, 1),
@@ -57,13 +57,13 @@ _ANCHORS: dict[str, tuple[int, int]] = {
 
 
 class Size(NamedTuple):
-    """In pixels."""
+    """Width and height in pixels."""
 
     width: int
     height: int
 
     @property
-    def turned(self) -> Size:
+    def transposed(self) -> Size:
         return Size(self.height, self.width)
 
     @property
@@ -74,12 +74,12 @@ class Size(NamedTuple):
 class Fitting(NamedTuple):
     """The two sizes of a resize."""
 
-    scaled: Size  # the whole picture after it was scaled
-    canvas: Size  # what is left of it, or around it, in the end
+    scaled: Size  # size of the whole picture after scaling
+    canvas: Size  # size of the result, after a crop or with a margin
 
 
 def is_strategy(position: Position) -> bool:
-    """Whether the place depends on what the picture shows."""
+    """Whether the position depends on the picture's content: "entropy" or "attention"."""
     return position not in _ANCHORS
 
 
@@ -92,40 +92,40 @@ def fit_size(
     without_enlargement: bool = False,
     without_reduction: bool = False,
 ) -> Fitting:
-    """The sizes that a picture of `size` takes when it is resized to `width` by `height`, either of which may be None."""
-    across, down = _shrinks(size, width, height, fit)
+    """Returns the sizes for a resize of a picture of `size` to `width` x `height`. One of `width` and `height` may be None."""
+    horizontal, vertical = _shrink_factors(size, width, height, fit)
     if without_enlargement:
-        across, down = max(across, 1.0), max(down, 1.0)
+        horizontal, vertical = max(horizontal, 1.0), max(vertical, 1.0)
     if without_reduction:
-        across, down = min(across, 1.0), min(down, 1.0)
-    scaled = Size(max(1, round(size.width / across)), max(1, round(size.height / down)))
+        horizontal, vertical = min(horizontal, 1.0), min(vertical, 1.0)
+    scaled = Size(max(1, round(size.width / horizontal)), max(1, round(size.height / vertical)))
     return Fitting(scaled, _canvas(scaled, Size(width or scaled.width, height or scaled.height), fit))
 
 
 def offset(inner: Size, outer: Size, position: Position, *, cropping: bool) -> tuple[int, int]:
-    """Left and top of `inner` within `outer`; an odd pixel in the middle goes right or below the way sharp has it go."""
-    odd = 1 if cropping else 0
+    """Returns left and top of `inner` within `outer`. Half an odd gap is rounded as in sharp: up for a crop, else down."""
+    rounding = 1 if cropping else 0
     gaps = (outer.width - inner.width, outer.height - inner.height)
-    places = [(0, (gap + odd) // 2, gap)[anchor] for gap, anchor in zip(gaps, _ANCHORS[position], strict=True)]
-    return places[0], places[1]
+    left, top = ((0, (gap + rounding) // 2, gap)[anchor] for gap, anchor in zip(gaps, _ANCHORS[position], strict=True))
+    return left, top
 
 
-def _shrinks(size: Size, width: int | None, height: int | None, fit: Fit) -> tuple[float, float]:
-    """By how much each side is divided."""
-    across = size.width / width if width else None
-    down = size.height / height if height else None
+def _shrink_factors(size: Size, width: int | None, height: int | None, fit: Fit) -> tuple[float, float]:
+    """Returns the divisors of width and height."""
+    horizontal = size.width / width if width else None
+    vertical = size.height / height if height else None
     if fit == "fill":
-        return across or 1.0, down or 1.0
-    if across and down:
-        both = min(across, down) if fit in ("cover", "outside") else max(across, down)
+        return horizontal or 1.0, vertical or 1.0
+    if horizontal and vertical:
+        factor = min(horizontal, vertical) if fit in ("cover", "outside") else max(horizontal, vertical)
     else:
-        both = across or down or 1.0
-    return both, both
+        factor = horizontal or vertical or 1.0
+    return factor, factor
 
 
-def _canvas(scaled: Size, asked: Size, fit: Fit) -> Size:
+def _canvas(scaled: Size, requested: Size, fit: Fit) -> Size:
     if fit == "cover":
-        return Size(min(scaled.width, asked.width), min(scaled.height, asked.height))
+        return Size(min(scaled.width, requested.width), min(scaled.height, requested.height))
     if fit == "contain":
-        return Size(max(scaled.width, asked.width), max(scaled.height, asked.height))
+        return Size(max(scaled.width, requested.width), max(scaled.height, requested.height))
     return scaled

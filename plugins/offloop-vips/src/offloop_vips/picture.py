@@ -1,7 +1,7 @@
-"""The image under way through a pipeline, with what libvips does not keep for us.
+"""The image between two steps of a pipeline, with state that libvips does not store.
 
-Pixels are 8-bit sRGB or grey, with or without alpha, never premultiplied between two steps. Several pages are stacked from
-the top down, and a step is applied to each of them by itself.
+Pixels are 8-bit sRGB or grey, with or without alpha, and not premultiplied between two steps. Several pages are stacked from
+the top down, and a step is applied to each page separately.
 """
 
 from __future__ import annotations
@@ -16,114 +16,114 @@ from .colours import Rgba
 from .evaluation import Evaluation
 from .geometry import Size
 
-__all__ = ["Image", "Picture", "check_pixels", "class_of", "over", "premultiplied"]
+__all__ = ["Image", "Picture", "apply_premultiplied", "check_pixels", "image_class", "match_background"]
 
-Image: TypeAlias = Any  # pyvips.Image: it has no types, and this module is imported where there is no pyvips
+Image: TypeAlias = Any  # pyvips.Image, which has no types; the server imports this module without pyvips
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One image between two steps. Steps return a new one."""
+    """The image between two steps. A step returns a new picture."""
 
     image: Image
     evaluation: Evaluation
     max_pixels: int
-    """No picture, at any step, may have more pixels than this, all pages together."""
+    """Maximum number of pixels after any step, all pages together."""
 
     pages: int = 1
     auto_orient: bool = True
-    """Whether every step is to see the picture upright."""
+    """Whether the EXIF orientation is applied before the next step."""
 
-    loaded_from: Size | None = None
-    """One page's stored size, if the decoder was told to shrink it and the resize that was meant has not happened yet."""
+    unshrunk_size: Size | None = None
+    """Stored size of one page, if the decoder shrank it for a resize that has not been applied yet; otherwise None."""
 
-    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """What steps have to tell the user, for `result.info`."""
+    extra_info: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Fields that steps add to `result.info`."""
 
     @property
     def page_size(self) -> Size:
-        """One page, as it lies in memory."""
+        """Size of one page as it lies in memory."""
         return Size(self.image.width, self.image.height // self.pages)
 
     @property
     def orientation(self) -> int:
-        """The EXIF orientation, 1 to 8, that the pixels do not show yet."""
+        """EXIF orientation, 1 to 8, that has not been applied to the pixels yet; 1 if there is none."""
         if self.image.get_typeof("orientation") == 0:
             return 1
         tag = int(self.image.get("orientation"))
-        return tag if 1 <= tag <= 8 else 1  # noqa: PLR2004 (what else a file may say has no meaning)
+        return tag if 1 <= tag <= 8 else 1  # noqa: PLR2004 (other values have no meaning)
 
     @property
-    def turns(self) -> bool:
-        """Whether making it upright will swap width and height."""
-        return self.auto_orient and self.orientation >= 5  # noqa: PLR2004 (5 to 8 are the ones on their side)
+    def is_sideways(self) -> bool:
+        """Whether applying the orientation will swap width and height."""
+        return self.auto_orient and self.orientation >= 5  # noqa: PLR2004 (5 to 8 swap width and height)
 
     @property
-    def size(self) -> Size:
-        """One page as steps are to reckon with it: upright if it is to be, and not yet shrunk."""
-        stored = self.loaded_from or self.page_size
-        return stored.turned if self.turns else stored
+    def logical_size(self) -> Size:
+        """Size of one page that a step computes with: before a shrink on load, and upright if `auto_orient`."""
+        stored = self.unshrunk_size or self.page_size
+        return stored.transposed if self.is_sideways else stored
 
-    def with_image(self, image: Image, **facts: Any) -> Picture:
-        """The picture with other pixels."""
-        return replace(self, image=image, facts={**self.facts, **facts})
+    def with_image(self, image: Image, **extra_info: Any) -> Picture:
+        """Returns the picture with other pixels, and with these fields added to `extra_info`."""
+        return replace(self, image=image, extra_info={**self.extra_info, **extra_info})
 
-    def each_page(self, work: Callable[[Image], Image]) -> Picture:
-        """The picture with `work` done to every page; all pages must come out at one size."""
+    def map_pages(self, function: Callable[[Image], Image]) -> Picture:
+        """Returns the picture with `function` applied to each page. All results must have the same size."""
         if self.pages == 1:
-            return self.with_image(work(self.image))
+            return self.with_image(function(self.image))
         width, height = self.page_size
-        pages = [work(self.image.crop(0, page * height, width, height)) for page in range(self.pages)]
-        return self.with_image(class_of(self.image).arrayjoin(pages, across=1))
+        pages = [function(self.image.crop(0, page * height, width, height)) for page in range(self.pages)]
+        return self.with_image(image_class(self.image).arrayjoin(pages, across=1))
 
-    def settled(self) -> Picture:
-        """The picture with pixels that can be read in any order; a decoder gives them from the top down, once.
+    def with_random_access(self) -> Picture:
+        """Returns the picture with pixels that can be read in any order. A decoder gives them once, from the top down.
 
         Raises:
-            TaskFailed: "too_many_pixels", as all of them may have to be computed at once.
+            TaskFailed: with the code "too_many_pixels". The size is checked because all pixels may be computed at once.
         """
         check_pixels(self.page_size, self.pages, self.max_pixels)
         if self.image.get_typeof("vips-sequential") == 0:
             return self
-        return self.with_image(self.evaluation.in_memory(self.image))
+        return self.with_image(self.evaluation.copy_to_memory(self.image))
 
     def upright(self) -> Picture:
-        """The picture as it is to be looked at, its orientation applied if it is to be."""
+        """Returns the picture with its orientation applied if `auto_orient`."""
         if not self.auto_orient or self.orientation == 1:
             return self
-        return self.settled().each_page(lambda page: page.autorot())
+        return self.with_random_access().map_pages(lambda page: page.autorot())
 
 
-def class_of(image: Image) -> Any:
-    """`pyvips.Image`, for making an image without importing pyvips."""
+def image_class(image: Image) -> Any:
+    """Returns `pyvips.Image`, to make an image without importing pyvips."""
     return cast("Any", type(image))
 
 
 def check_pixels(size: Size, pages: int, max_pixels: int) -> None:
-    """Refuse a picture that is larger than allowed.
+    """Checks the number of pixels of a picture, all pages together, against the limit.
 
     Raises:
         TaskFailed: with the code "too_many_pixels".
     """
     total = size.pixels * pages
     if total > max_pixels:
-        times = f" x {pages} pages" if pages > 1 else ""
+        page_factor = f" x {pages} pages" if pages > 1 else ""
         raise TaskFailed(
             "too_many_pixels",
-            f"{size.width} x {size.height}{times} = {total:,} pixels, the limit is {max_pixels:,} (Decode.max_pixels)",
+            f"{size.width} x {size.height}{page_factor} = {total:,} pixels, the limit is {max_pixels:,} (Decode.max_pixels)",
         )
 
 
-def premultiplied(image: Image, work: Callable[[Image], Image]) -> Image:
-    """Do work that mixes neighbouring pixels so that the colour of transparent ones does not bleed into their neighbours."""
+def apply_premultiplied(image: Image, function: Callable[[Image], Image]) -> Image:
+    """Applies a function that mixes neighbouring pixels, so that the colour of transparent pixels does not bleed."""
     if not image.hasalpha():
-        return work(image)
-    return work(image.premultiply().cast("uchar")).unpremultiply().cast("uchar")
+        return function(image)
+    return function(image.premultiply().cast("uchar")).unpremultiply().cast("uchar")
 
 
-def over(image: Image, colour: Rgba) -> tuple[Image, list[float]]:
-    """The image with the bands that it needs to stand on `colour`, and that colour as samples of those bands."""
-    if image.bands < 3 and not colour.is_grey:  # noqa: PLR2004 (grey, and a coloured ground cannot be put around grey)
+def match_background(image: Image, colour: Rgba) -> tuple[Image, list[float]]:
+    """Returns the image with the bands that `colour` needs as its background, and the colour as samples of these bands."""
+    if image.bands < 3 and not colour.is_grey:  # noqa: PLR2004 (a grey image cannot have a coloured background)
         image = image.colourspace("srgb")
     if colour.alpha < 1 and not image.hasalpha():
         image = image.addalpha()

@@ -1,4 +1,4 @@
-"""Which operation may stand where: Decode first, an encoder or Raw last, everything else between, in the order written."""
+"""Order of the operations in a pipeline: Decode first, an encoder or Raw last, the other steps between in the given order."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ from offloop.operation import Operation, describe
 from .geometry import Size
 from .headers.formats import FormatName
 from .operations import AutoOrient, Avif, Decode, Encoder, Jpeg, Png, Raw, Resize, Webp
-from .operations.resize import fitting
+from .operations.resize import fit_resize
 
-__all__ = ["Pipeline", "default_encoder", "shrink_on_load"]
+__all__ = ["Pipeline", "default_encoder", "load_shrink_factor"]
 
-SHRINKING = ("jpeg", "webp")
-_AS_BY_DEFAULT = Decode()  # made once: checking its fields costs a fifth of an estimate
-SHRINKS = (8, 4, 2)  # what a JPEG decoder can leave out while it decodes, at next to no cost in quality
+_SHRINKABLE_FORMATS = ("jpeg", "webp")
+_SHRINK_FACTORS = (8, 4, 2)  # supported by JPEG decoders, with hardly any loss of quality
+_DEFAULT_DECODE = Decode()  # made once, because the check of its fields takes a fifth of the time of an estimate
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A list of operations, sorted by their roles."""
+    """The operations of a task by their roles."""
 
-    decode: Decode
-    steps: tuple[Operation, ...]
-    ending: Encoder | Raw | None
-    """None where the list names none: the source's own kind is made again."""
+    decode: Decode  # given, or the default
+    steps: tuple[Operation, ...]  # between decode and output step
+    output_step: Encoder | Raw | None
+    """Last operation, if it is an encoder or Raw. None: the output has the kind of the source."""
 
     @classmethod
     def of(cls, operations: Sequence[Operation], *, encoded: bool) -> Pipeline:
-        """Sort a list of operations.
+        """Makes a pipeline from a list of operations. `encoded` tells that the source is a file, and not a raster.
 
         Raises:
-            InvalidTask: one stands where it cannot.
+            InvalidTask: an operation stands in a position where it cannot be applied.
         """
-        for place, operation in enumerate(operations):
+        for index, operation in enumerate(operations):
             if isinstance(operation, Decode):
-                _check_decode(operation, place, encoded=encoded)
-            if isinstance(operation, Encoder | Raw) and place != len(operations) - 1:
-                after = describe(operations[place + 1])
-                raise InvalidTask(f"{describe(operation)} ends a pipeline, but {after} comes after it")
-        decode, ending = None, None
+                _check_decode(operation, index, encoded=encoded)
+            if isinstance(operation, Encoder | Raw) and index != len(operations) - 1:
+                following = describe(operations[index + 1])
+                raise InvalidTask(f"{describe(operation)} ends a pipeline, but {following} comes after it")
+        decode, output_step = None, None
         if operations and isinstance(first := operations[0], Decode):
             decode, operations = first, operations[1:]
         if operations and isinstance(last := operations[-1], Encoder | Raw):
-            ending, operations = last, operations[:-1]
-        return cls(decode or _AS_BY_DEFAULT, tuple(operations), ending)
+            output_step, operations = last, operations[:-1]
+        return cls(decode or _DEFAULT_DECODE, tuple(operations), output_step)
 
     @property
     def first_resize(self) -> tuple[Resize, bool] | None:
-        """The resize that sees the picture as it was decoded, and whether it sees it upright; None if another step comes first.
+        """The resize that is the first step, and whether the picture is upright by then; None if another step is first.
 
-        Then the decoder may leave out detail that the resize would throw away.
+        For a first resize the decoder can skip detail that the resize would discard.
         """
         auto_orient = self.decode.auto_orient
         for step in self.steps:
@@ -65,33 +65,33 @@ class Pipeline:
 
 
 def default_encoder(source: FormatName, pages: int) -> Encoder:
-    """What is made of an encoded source whose pipeline names no ending: the same format, with that format's defaults.
+    """Returns the encoder for a pipeline without an output step: the source's format with its defaults.
 
-    GIF and TIFF sources become PNG, which loses nothing, and several pages become a WebP animation.
+    GIF and TIFF sources become PNG, which is lossless. Several pages become a WebP animation.
     """
     if pages > 1:
         return Webp()
     return {"jpeg": Jpeg, "webp": Webp, "avif": Avif}.get(source, Png)()
 
 
-def shrink_on_load(pipeline: Pipeline, source: FormatName, stored: Size, orientation: int) -> int:
-    """By how much one page of a source is shrunk while it is decoded; 1 where it is not.
+def load_shrink_factor(pipeline: Pipeline, source: FormatName, stored: Size, orientation: int) -> int:
+    """Returns the factor by which the decoder shrinks a page; 1 if it does not shrink.
 
-    It is the most that still leaves the resize at least as many pixels as it is to make. libvips' own `thumbnail` leaves it
-    twice as many, which takes twice as long at a reduction of 3.8.
+    It is the largest factor that leaves at least the size that the resize scales to. `thumbnail` of libvips leaves twice that
+    size, which takes twice as long at a reduction of 3.8.
     """
-    if source not in SHRINKING or pipeline.first_resize is None:
+    if source not in _SHRINKABLE_FORMATS or pipeline.first_resize is None:
         return 1
     resize, auto_orient = pipeline.first_resize
-    if resize.kernel == "nearest":  # picks pixels of the original, and nothing else will do
+    if resize.kernel == "nearest":  # because this kernel picks pixels of the original
         return 1
-    seen = stored.turned if auto_orient and orientation >= 5 else stored  # noqa: PLR2004 (5 to 8 are the ones on their side)
-    least = fitting(resize, seen).scaled
-    return next((by for by in SHRINKS if seen.width // by >= least.width and seen.height // by >= least.height), 1)
+    size = stored.transposed if auto_orient and orientation >= 5 else stored  # noqa: PLR2004 (5 to 8 swap width and height)
+    scaled = fit_resize(resize, size).scaled
+    return next((n for n in _SHRINK_FACTORS if size.width // n >= scaled.width and size.height // n >= scaled.height), 1)
 
 
-def _check_decode(decode: Decode, place: int, *, encoded: bool) -> None:
+def _check_decode(decode: Decode, index: int, *, encoded: bool) -> None:
     if not encoded:
-        raise InvalidTask(f"{describe(decode)}: the source is a raster already, there is nothing to decode")
-    if place != 0:
-        raise InvalidTask(f"{describe(decode)} can only be the first step, and it stands at place {place + 1}")
+        raise InvalidTask(f"{describe(decode)}: the source is a raster already, so there is nothing to decode")
+    if index != 0:
+        raise InvalidTask(f"{describe(decode)} can only be the first step, but it is step {index + 1}")

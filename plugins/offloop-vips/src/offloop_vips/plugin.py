@@ -1,4 +1,4 @@
-"""The light half of the plugin: imported by the server, where it must not bring in a decoder."""
+"""The light half of the plugin, for the server: it must not import a decoder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from offloop.operation import Estimate, Header, Operation, Plugin
 from . import operations
 from .estimates.estimator import estimate
 from .headers.formats import FORMATS, SNIFF_NBYTES, FormatName, sniff
-from .headers.parser import VipsHeader, read_coding
+from .headers.parser import VipsHeader, parse_header
 from .pipeline import Pipeline
 
 __all__ = ["VipsPlugin"]
@@ -35,62 +35,61 @@ class VipsPlugin(Plugin):
         operations.Avif,
         operations.Raw,
     )
-    quick: ClassVar[bool] = True  # at most half a millisecond for a hostile header, and a tenth for an estimate
+    quick: ClassVar[bool] = True  # a hostile header takes at most half a millisecond, an estimate at most a tenth
     processor: ClassVar[str] = "offloop_vips.processor:VipsProcessor"
 
     def check(self, operations: Sequence[Operation]) -> None:
-        """Refuse an encoder that is not last and a Decode that is not first.
+        """Checks that an encoder is last and a Decode first.
 
-        Whether the source needs decoding is not known here; a Decode for samples is refused in the worker.
+        The kind of the source is not known here. A Decode for a raster is refused in the worker.
 
         Raises:
-            InvalidTask: naming the operation that stands where it cannot.
+            InvalidTask: an operation stands in a wrong position. The message names it.
         """
         Pipeline.of(operations, encoded=True)
 
     def probe(self, data: memoryview) -> Header | None:
-        """Read a header in pure Python: the format by its signature, the size as it is stored, and how it is coded.
+        """Reads a header in pure Python: format, stored size and parsed.
 
         Returns:
-            None where the format is not one of ours, or the header is broken, longer than what was given, or of more parts
-            than are looked at.
+            None if the format is not supported, or the header is broken, longer than `data`, or exceeds a limit of the parser.
         """
         source = sniff(bytes(data[:SNIFF_NBYTES]))
         if source is None:
             return None
         try:
             return _header(source, bytes(data), whole=len(data) < self.probe_nbytes)
-        except Exception:  # it parses what strangers send, and whatever it stumbles over is the worker's to name
+        except Exception:  # the data is untrusted; the worker reports the error in it
             return None
 
     def estimate(self, header: Header | None, operations: Sequence[Operation], nbytes: int) -> Estimate | None:
-        """Reckon what the operations take, from how the source is coded and which of them need the whole picture.
+        """Estimates memory, time and output size, from the coding of the source and the operations.
 
         Returns:
-            None where the header is not known, or is no picture's.
+            None if the header is unknown, or is not that of an image.
         """
         if header is None:
             return None
         try:
             return estimate(header, operations, nbytes)
-        except Exception:  # the numbers come from strangers, and no mistake in reckoning with them may reach the server
+        except Exception:  # the numbers are untrusted, and an arithmetic error must not reach the server
             return None
 
 
 def _header(source: FormatName, data: bytes, *, whole: bool) -> Header:
-    coding = read_coding(source, data, whole=whole)
-    width, height = coding.size
-    orientation = coding.orientation
+    parsed = parse_header(source, data, whole=whole)
+    width, height = parsed.size
+    orientation = parsed.orientation
     return VipsHeader(
         media_type=FORMATS[source].media_type,
         width=width,
         height=height,
-        bands=coding.bands,
+        bands=parsed.bands,
         orientation=orientation if orientation is not None and 1 <= orientation <= 8 else None,  # noqa: PLR2004 (EXIF's)
-        bits=coding.bits,
-        pages=coding.pages,
-        progressive=coding.progressive,
-        samples_per_pixel=coding.samples_per_pixel,
-        lossless=coding.lossless,
-        page_nbytes=coding.page_nbytes,
+        bits=parsed.bits,
+        pages=parsed.pages,
+        progressive=parsed.progressive,
+        samples_per_pixel=parsed.samples_per_pixel,
+        lossless=parsed.lossless,
+        page_nbytes=parsed.page_nbytes,
     )

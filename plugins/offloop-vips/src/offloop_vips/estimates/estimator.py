@@ -1,10 +1,10 @@
-"""What a pipeline is likely to take in a worker: a walk along its steps with sizes in place of pixels.
+"""Estimator of a pipeline's memory and time in a worker: simulates the steps with sizes instead of pixels.
 
-Memory is of two kinds. Whole pictures: what a decoder keeps before it gives the first row, what is gathered so that it can be
-read in any order, what an encoder collects before it writes the first byte. And rows: everything else flows through from the
-top down, and each step looks at some hundred rows at once. The source and the result lie in shared memory and are not counted.
+There are two kinds of memory. Whole pictures: the buffers of a decoder before its first row, copies to memory for random
+access, and the buffers of an encoder before its first byte. Rows: in all other steps pixels stream from the top down, and each
+step buffers some hundred rows. Source and result are in shared memory and are not counted.
 
-Where a number has no derivation beside it, it was measured by `benchmarks/calibrate_vips.py` with libvips 8.18, and rounded up.
+A number without a derivation was measured by `benchmarks/calibrate_vips.py` with libvips 8.18, and rounded up.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ..geometry import Size, is_strategy
 from ..headers.formats import FORMATS, FormatName
 from ..headers.parser import VipsHeader
 from ..operations import AutoOrient, Encoder, Grayscale, Jpeg, Raw, Resize, Rotate, Tint
-from ..operations.resize import fitting
-from ..pipeline import Pipeline, default_encoder, shrink_on_load
+from ..operations.resize import fit_resize
+from ..pipeline import Pipeline, default_encoder, load_shrink_factor
 from .costs import (
-    COLD_NBYTES,
+    COLD_START_NBYTES,
     PAGE_ROWS_NBYTES,
     ROWS_AT_ONCE,
-    decoding,
-    encoding,
+    decoding_cost,
+    encoding_cost,
     resize_rows,
     step_rows,
     step_tiles_nbytes,
@@ -41,216 +41,220 @@ _ITEM_NBYTES = {"uint8": 1, "uint16": 2, "float32": 4}
 
 
 def estimate(header: Header, operations: Sequence[Operation], nbytes: int) -> Estimate | None:
-    """What the operations are likely to take on a source of `nbytes` with that header; None for what is no source of ours."""
+    """Estimates the operations for a source of `nbytes` with this header. None if its media type is not supported."""
     source = _FORMAT_OF.get(header.media_type)
     if source is None and header.media_type:
         return None
     pipeline = Pipeline.of(operations, encoded=source is not None)
-    way = _Way.of(header, source, pipeline, nbytes)
-    if way.is_refused:
-        return way.estimate()
+    picture = _SimulatedPicture.load(header, source, pipeline, nbytes)
+    if picture.is_too_large:
+        return picture.estimate()
     for step in pipeline.steps:
-        way.take(step)
-        if way.is_refused:
-            return way.estimate()
-    way.turn_upright()
-    way.end(pipeline.ending or (default_encoder(source, way.pages) if source else Raw()))
-    return way.estimate()
+        picture.apply_step(step)
+        if picture.is_too_large:
+            return picture.estimate()
+    picture.make_upright()
+    picture.save(pipeline.output_step or (default_encoder(source, picture.pages) if source else Raw()))
+    return picture.estimate()
 
 
 @dataclass(slots=True)
-class _Way:
-    """A picture between two steps, as `Picture` is, and what it has taken so far."""
+class _SimulatedPicture:
+    """Sizes of the picture between two steps, like `Picture`, and the cost of the steps so far."""
 
-    size: Size  # of one page as it lies in memory
-    pages: int
-    bands: int
-    max_pixels: int
-    auto_orient: bool
-    orientation: int  # that the pixels do not show yet
-    loaded_from: Size | None = None
-    sequential: bool = False  # rows come from the top down, once
-    whole_nbytes: float = 0  # of whole pictures
-    rows_nbytes: float = 0  # of rows
-    peak_nbytes: float = 0  # so far; what is whole and what flows is there at the same time, until the end
-    work_ns: float = 0
-    output_nbytes: int = 0
+    page_size: Size  # of one page as it lies in memory
+    pages: int  # number of pages
+    bands: int  # bands of 8 bits
+    max_pixels: int  # maximum number of pixels, all pages together
+    auto_orient: bool  # whether the orientation is applied before the next step
+    orientation: int  # EXIF orientation that has not been applied yet
+    unshrunk_size: Size | None = None  # stored size of one page, if the decoder shrank it for a resize
+    is_sequential: bool = False  # whether rows can only be read once, from the top down
+    whole_nbytes: float = 0  # bytes of whole pictures
+    rows_nbytes: float = 0  # bytes of buffered rows
+    peak_nbytes: float = 0  # peak so far; whole pictures and rows exist together until the end of the task
+    work_ns: float = 0  # CPU time in nanoseconds
+    output_nbytes: int = 0  # size of the result
 
     @classmethod
-    def of(cls, header: Header, source: FormatName | None, pipeline: Pipeline, nbytes: int) -> _Way:
-        """A picture that has been opened, though nothing of it has been read."""
+    def load(cls, header: Header, source: FormatName | None, pipeline: Pipeline, nbytes: int) -> _SimulatedPicture:
+        """Simulates the load of a source."""
         stored = Size(header.width, header.height)
         bands = header.bands or (3 if source else 4)
         if source is None:
-            most = max(pipeline.decode.max_pixels, stored.pixels)
-            return cls(stored, 1, bands, most, auto_orient=True, orientation=1)
+            max_pixels = max(pipeline.decode.max_pixels, stored.pixels)
+            return cls(stored, 1, bands, max_pixels, auto_orient=True, orientation=1)
         decode = pipeline.decode
         orientation = header.orientation or 1
-        if source == "avif":  # its decoder turns the picture
-            stored, orientation = (stored.turned if orientation >= 5 else stored), 1  # noqa: PLR2004 (5 to 8 lie on their side)
-        pages = _pages(header, pipeline, nbytes)
+        if source == "avif":  # the decoder applies the orientation
+            stored, orientation = (stored.transposed if orientation >= 5 else stored), 1  # noqa: PLR2004 (5 to 8 swap the sides)
+        pages = _count_pages(header, pipeline, nbytes)
         shrink = 1
         if pages == 1 and decode.page == 0:
-            shrink = shrink_on_load(pipeline, source, stored, orientation)
+            shrink = load_shrink_factor(pipeline, source, stored, orientation)
         size = Size(-(-stored.width // shrink), -(-stored.height // shrink))
-        decoder = decoding(source, header, stored, size, pages, nbytes)
-        way = cls(size, pages, min(bands, 4), decode.max_pixels, decode.auto_orient, orientation)
-        if way.is_refused or stored.pixels * pages > decode.max_pixels:
-            way.size = stored
-            return way
-        way.sequential, way.loaded_from = True, stored if shrink > 1 else None
-        way.whole_nbytes, way.work_ns = decoder.whole_nbytes, decoder.work_ns
-        way.rows_nbytes = decoder.rows_nbytes + ROWS_AT_ONCE * way.row_nbytes
-        way.peak_nbytes = decoder.start_nbytes
-        if source == "jpeg" and bands > 3:  # noqa: PLR2004 (cyan, magenta, yellow and black become three)
-            way.bands = 3
-        way.note_peak()
+        decoder = decoding_cost(source, header, stored, size, pages, nbytes)
+        picture = cls(size, pages, min(bands, 4), decode.max_pixels, decode.auto_orient, orientation)
+        if picture.is_too_large or stored.pixels * pages > decode.max_pixels:
+            picture.page_size = stored
+            return picture
+        picture.is_sequential, picture.unshrunk_size = True, stored if shrink > 1 else None
+        picture.whole_nbytes, picture.work_ns = decoder.whole_nbytes, decoder.work_ns
+        picture.rows_nbytes = decoder.rows_nbytes + ROWS_AT_ONCE * picture.row_nbytes
+        picture.peak_nbytes = decoder.setup_nbytes
+        if source == "jpeg" and bands > 3:  # noqa: PLR2004 (CMYK becomes RGB)
+            picture.bands = 3
+        picture.update_peak()
         if pages > 1:
-            way.gather()
-        return way
+            picture.copy_to_memory()
+        return picture
 
     @property
     def row_nbytes(self) -> int:
-        return self.size.width * self.bands
+        return self.page_size.width * self.bands
 
     @property
     def nbytes(self) -> int:
-        return self.size.pixels * self.pages * self.bands
+        return self.page_size.pixels * self.pages * self.bands
 
     @property
-    def is_refused(self) -> bool:
-        """Whether the processor stops here, as the picture is larger than allowed."""
-        return self.size.pixels * self.pages > self.max_pixels
+    def is_too_large(self) -> bool:
+        """Whether the processor fails at this step, because the picture exceeds `max_pixels`."""
+        return self.page_size.pixels * self.pages > self.max_pixels
 
     @property
-    def seen(self) -> Size:
-        stored = self.loaded_from or self.size
-        return stored.turned if self.turns else stored
+    def logical_size(self) -> Size:
+        stored = self.unshrunk_size or self.page_size
+        return stored.transposed if self.is_sideways else stored
 
     @property
-    def turns(self) -> bool:
-        return self.auto_orient and self.orientation >= 5  # noqa: PLR2004 (5 to 8 are the ones on their side)
+    def is_sideways(self) -> bool:
+        return self.auto_orient and self.orientation >= 5  # noqa: PLR2004 (5 to 8 swap width and height)
 
     @property
     def has_alpha(self) -> bool:
         return self.bands in (2, 4)
 
-    def take_rows(self, nbytes: float) -> None:
-        """A step looks at so many bytes of rows; more where they are multiplied by their alpha, and for each page anew."""
+    def add_rows(self, nbytes: float) -> None:
+        """Adds the row buffers of a step. Premultiplied rows are larger, and each page has buffers of its own."""
         nbytes *= 1.4 if self.has_alpha else 1.0
         self.rows_nbytes += nbytes + (self.pages - 1) * min(nbytes, PAGE_ROWS_NBYTES)
 
-    def note_peak(self) -> None:
+    def update_peak(self) -> None:
         self.peak_nbytes = max(self.peak_nbytes, self.whole_nbytes + self.rows_nbytes)
 
-    def gather(self) -> None:
-        """All pixels come into memory, where a decoder gives them."""
-        if not self.sequential:
+    def copy_to_memory(self) -> None:
+        """Adds a copy of the whole picture, if its rows can only be read once."""
+        if not self.is_sequential:
             return
         self.whole_nbytes += self.nbytes
         self.work_ns += 1.5 * self.nbytes
-        self.sequential = False
-        self.note_peak()
+        self.is_sequential = False
+        self.update_peak()
 
-    def turn_upright(self) -> None:
+    def make_upright(self) -> None:
         if not self.auto_orient or self.orientation == 1:
             return
-        self.gather()
+        self.copy_to_memory()
         self.work_ns += 3 * self.nbytes
-        if self.turns:
-            self.size = self.size.turned
+        if self.is_sideways:
+            self.page_size = self.page_size.transposed
         self.orientation = 1
 
-    def take(self, step: Operation) -> None:
-        """One step is made."""
+    def apply_step(self, step: Operation) -> None:
+        """Simulates one step."""
         if isinstance(step, AutoOrient):
             self.auto_orient = True
             return
         if isinstance(step, Resize):
             self._resize(step)
             return
-        self.turn_upright()
+        self.make_upright()
         self.work_ns += step_work_ns(step, self.nbytes) * (1.5 if self.has_alpha else 1.0)
-        self.take_rows(step_rows(step) * self.row_nbytes)
-        self.rows_nbytes += step_tiles_nbytes(step, alpha=self.has_alpha)
+        self.add_rows(step_rows(step) * self.row_nbytes)
+        self.rows_nbytes += step_tiles_nbytes(step, has_alpha=self.has_alpha)
         if isinstance(step, Rotate):
             self._rotate(step)
         elif isinstance(step, Grayscale):
             self.bands = 2 if self.has_alpha else 1
         elif isinstance(step, Tint):
             self.bands = 4 if self.has_alpha else 3
-        self.note_peak()
+        self.update_peak()
 
     def _resize(self, resize: Resize) -> None:
-        scaled, canvas = fitting(resize, self.seen)
+        scaled, canvas = fit_resize(resize, self.logical_size)
         if canvas.pixels * self.pages > self.max_pixels:
-            self.size = canvas
+            self.page_size = canvas
             return
         before = self.nbytes
-        stored = scaled.turned if self.turns else scaled
-        if stored != self.size:
-            rows = resize_rows(self.size.height / stored.height)
-            self.take_rows(rows * self.row_nbytes + 100 * stored.width * self.bands)
-        alpha = 2 if self.has_alpha else 1
-        self.size, self.loaded_from = stored, None
-        self.work_ns += alpha * (step_work_ns(resize, before) + 8 * min(self.nbytes, canvas.pixels * self.pages * self.bands))
-        self.turn_upright()
-        self.rows_nbytes += step_tiles_nbytes(resize, alpha=self.has_alpha)
+        stored = scaled.transposed if self.is_sideways else scaled
+        if stored != self.page_size:
+            rows = resize_rows(self.page_size.height / stored.height)
+            self.add_rows(rows * self.row_nbytes + 100 * stored.width * self.bands)
+        alpha_factor = 2 if self.has_alpha else 1
+        self.page_size, self.unshrunk_size = stored, None
+        self.work_ns += alpha_factor * (
+            step_work_ns(resize, before) + 8 * min(self.nbytes, canvas.pixels * self.pages * self.bands)
+        )
+        self.make_upright()
+        self.rows_nbytes += step_tiles_nbytes(resize, has_alpha=self.has_alpha)
         if is_strategy(resize.position):
-            self.gather()
+            self.copy_to_memory()
         if canvas != scaled and resize.fit == "contain" and rgba(resize.background).alpha < 1:
             self.bands = 4
-        self.size = canvas
-        self.note_peak()
+        self.page_size = canvas
+        self.update_peak()
 
     def _rotate(self, rotate: Rotate) -> None:
         angle = rotate.angle % 360
         if angle == 0:
             return
-        self.gather()
+        self.copy_to_memory()
         if angle in (90, 270):
-            self.size = self.size.turned
+            self.page_size = self.page_size.transposed
         elif angle != 180:  # noqa: PLR2004 (degrees)
             if rgba(rotate.background).alpha < 1:
                 self.bands = 4
-            self.size = rotated(self.size, angle)
+            self.page_size = rotated_size(self.page_size, angle)
         self.work_ns += 0 if angle % 90 == 0 else 8 * self.nbytes
 
-    def end(self, ending: Encoder | Raw) -> None:
-        """The result is made."""
-        if isinstance(ending, Raw):
-            self.output_nbytes = self.nbytes * _ITEM_NBYTES[ending.dtype]
+    def save(self, output_step: Encoder | Raw) -> None:
+        """Simulates the output step."""
+        if isinstance(output_step, Raw):
+            self.output_nbytes = self.nbytes * _ITEM_NBYTES[output_step.dtype]
             self.work_ns += 0.3 * self.output_nbytes
             return
-        if isinstance(ending, Jpeg) and self.has_alpha:
+        if isinstance(output_step, Jpeg) and self.has_alpha:
             self.bands -= 1
-        encoder = encoding(ending, self.size, self.pages, self.bands)
+        encoder = encoding_cost(output_step, self.page_size, self.pages, self.bands)
         self.whole_nbytes += encoder.whole_nbytes
         self.rows_nbytes += encoder.rows_nbytes
         self.work_ns += encoder.work_ns
-        self.output_nbytes = int(self.nbytes * ending.typical_ratio)
-        self.note_peak()
+        self.output_nbytes = int(self.nbytes * output_step.typical_ratio)
+        self.update_peak()
 
     def estimate(self) -> Estimate:
         return Estimate(
-            peak_bytes=int(self.peak_nbytes) + COLD_NBYTES, work_s=self.work_ns / 1e9 + 0.002, output_bytes=self.output_nbytes
+            peak_bytes=int(self.peak_nbytes) + COLD_START_NBYTES,
+            work_s=self.work_ns / 1e9 + 0.002,
+            output_bytes=self.output_nbytes,
         )
 
 
-def rotated(size: Size, angle: float) -> Size:
-    """The canvas that holds a picture turned by any angle."""
-    across, down = abs(cos(radians(angle))), abs(sin(radians(angle)))
-    return Size(round(size.width * across + size.height * down), round(size.width * down + size.height * across))
+def rotated_size(size: Size, angle: float) -> Size:
+    """Returns the size of the canvas that holds a picture rotated by `angle` degrees."""
+    cosine, sine = abs(cos(radians(angle))), abs(sin(radians(angle)))
+    return Size(round(size.width * cosine + size.height * sine), round(size.width * sine + size.height * cosine))
 
 
-def _pages(header: Header, pipeline: Pipeline, nbytes: int) -> int:
-    """How many pages are read. Where the header does not tell how many there are, the file's length gives an idea."""
+def _count_pages(header: Header, pipeline: Pipeline, nbytes: int) -> int:
+    """Returns the number of pages that are read. If the header has no number, the size of the file gives an estimate."""
     decode = pipeline.decode
     if decode.pages != -1:
         return decode.pages
-    there = header.pages
-    if there is None:
+    total = header.pages
+    if total is None:
         page_nbytes = header.page_nbytes if isinstance(header, VipsHeader) else None
-        most = decode.max_pixels // (header.width * header.height)
-        there = min(-(-nbytes // page_nbytes), most) if page_nbytes else 1
-    return max(there - decode.page, 1)
+        max_pages = decode.max_pixels // (header.width * header.height)
+        total = min(-(-nbytes // page_nbytes), max_pages) if page_nbytes else 1
+    return max(total - decode.page, 1)

@@ -1,7 +1,7 @@
-"""The six file formats that are let in, and how their first bytes give them away.
+"""The six accepted file formats, and their detection by signature.
 
-A source is recognised here, by us, and then only that format's decoder is called. Left to itself libvips would ask every
-loader that it was built with, and each of those is a parser that a hostile file could choose.
+The plugin detects the format itself and then calls only that format's decoder. Otherwise libvips would ask every loader that
+it was built with, and a hostile file could choose any of these parsers.
 """
 
 from __future__ import annotations
@@ -13,27 +13,26 @@ __all__ = ["FORMATS", "FORMAT_NAMES", "SNIFF_NBYTES", "Format", "FormatName", "s
 FormatName: TypeAlias = Literal["jpeg", "png", "webp", "avif", "gif", "tiff"]
 FORMAT_NAMES = cast("tuple[FormatName, ...]", get_args(FormatName))
 
-SNIFF_NBYTES = 64  # the longest signature that we look for, a list of brands, ends here in every AVIF we have met
+SNIFF_NBYTES = 64  # bytes; the longest signature is AVIF's list of brands, which ended before that in every AVIF seen
 
 
 class Format(NamedTuple):
-    """What has to be known of a file format."""
+    """Facts about a file format."""
 
     media_type: str
-    loader: str  # the libvips operation that decodes it
-    loader_class: str  # that operation's class, by which it is unblocked
-    error_domains: tuple[str, ...]  # how the lines begin in which its decoder complains
-    max_side: int  # the most pixels its own fields can express for one side of one page
-    holds_pages: bool  # whether one file can hold several pages
+    loader: str  # name of the libvips operation that decodes the format
+    loader_class: str  # class name of the loader, for `operation_block_set`
+    error_domains: tuple[str, ...]  # prefixes of the decoder's error lines
+    max_side: int  # largest width or height of one page, in pixels, that the format's fields can express
 
 
 FORMATS: dict[FormatName, Format] = {
-    "jpeg": Format("image/jpeg", "jpegload_source", "VipsForeignLoadJpeg", ("VipsJpeg", "jpegload"), 65_535, False),
-    "png": Format("image/png", "pngload_source", "VipsForeignLoadPng", ("vipspng", "pngload", "libpng"), 2**31 - 1, False),
-    "webp": Format("image/webp", "webpload_source", "VipsForeignLoadWebp", ("webp", "webpload"), 16_383, True),
-    "avif": Format("image/avif", "heifload_source", "VipsForeignLoadHeif", ("heif", "heifload"), 16_384, True),
-    "gif": Format("image/gif", "gifload_source", "VipsForeignLoadNsgif", ("gifload",), 65_535, True),
-    "tiff": Format("image/tiff", "tiffload_source", "VipsForeignLoadTiff", ("tiff", "tiff2vips", "tiffload"), 2**31 - 1, True),
+    "jpeg": Format("image/jpeg", "jpegload_source", "VipsForeignLoadJpeg", ("VipsJpeg", "jpegload"), 65_535),
+    "png": Format("image/png", "pngload_source", "VipsForeignLoadPng", ("vipspng", "pngload", "libpng"), 2**31 - 1),
+    "webp": Format("image/webp", "webpload_source", "VipsForeignLoadWebp", ("webp", "webpload"), 16_383),
+    "avif": Format("image/avif", "heifload_source", "VipsForeignLoadHeif", ("heif", "heifload"), 16_384),
+    "gif": Format("image/gif", "gifload_source", "VipsForeignLoadNsgif", ("gifload",), 65_535),
+    "tiff": Format("image/tiff", "tiffload_source", "VipsForeignLoadTiff", ("tiff", "tiff2vips", "tiffload"), 2**31 - 1),
 }
 
 _SIGNATURES: tuple[tuple[bytes, FormatName], ...] = (
@@ -49,7 +48,7 @@ _SIGNATURES: tuple[tuple[bytes, FormatName], ...] = (
 
 
 def sniff(start: bytes) -> FormatName | None:
-    """The format whose signature a source's first `SNIFF_NBYTES` bytes carry, or None. It proves nothing about the rest."""
+    """Returns the format whose signature is in a source's first `SNIFF_NBYTES` bytes, or None. The rest is not checked."""
     for signature, name in _SIGNATURES:
         if start.startswith(signature):
             return name
@@ -61,6 +60,6 @@ def sniff(start: bytes) -> FormatName | None:
 
 
 def _brands(start: bytes) -> set[bytes]:
-    """HEIC and AVIF share a container; only the brands, first the major then the compatible ones, tell them apart."""
+    """Returns the major and the compatible brands of an `ftyp` box; HEIC and AVIF files differ only in their brands."""
     end = min(int.from_bytes(start[:4], "big"), len(start), SNIFF_NBYTES)
     return {start[8:12]} | {start[at : at + 4] for at in range(16, end - 3, 4)}

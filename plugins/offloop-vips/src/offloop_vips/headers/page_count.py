@@ -1,7 +1,7 @@
-"""The number of pages or frames of a source, counted without a decoder, and no further than to a limit.
+"""Number of pages or frames of a source, counted without a decoder and up to a limit.
 
-Only formats are counted whose decoders take more than a moment for each unused page: libwebp's list of frames takes
-time by the square of their number, and libtiff reads every directory. A file of more other parts than pages is refused as well.
+Only WebP and TIFF are counted, because their decoders take long for pages that nothing uses: libwebp builds its list of frames
+in quadratic time, and libtiff reads every directory. A WebP with too many other chunks counts as one with too many frames.
 """
 
 from __future__ import annotations
@@ -9,48 +9,48 @@ from __future__ import annotations
 from struct import error, unpack_from
 
 from .formats import FormatName
-from .tiff_tags import is_big
+from .tiff_tags import is_bigtiff
 
 __all__ = ["count_pages"]
 
-_OTHER_PARTS = 1000  # of a WebP, beside its frames
-_ANIMATED = 0x02
+_MAX_OTHER_CHUNKS = 1000  # of a WebP, besides its frames
+_ANIMATED = 0x02  # flag in VP8X
 
 
-def count_pages(source: FormatName, data: memoryview, most: int) -> int:
-    """How many pages there are; `most` + 1 where there are more, 0 where they are not counted or the file is broken."""
+def count_pages(source: FormatName, data: memoryview, max_pages: int) -> int:
+    """Returns the number of pages, or `max_pages` + 1 if there are more. 0: the format is not counted, or the file broken."""
     try:
         if source == "webp":
-            return _webp_frames(data, most)
+            return _count_webp_frames(data, max_pages)
         if source == "tiff":
-            return _tiff_directories(data, most)
+            return _count_tiff_directories(data, max_pages)
     except error:
         return 0
     return 0
 
 
-def _webp_frames(data: memoryview, most: int) -> int:
-    if bytes(data[12:16]) != b"VP8X" or data.nbytes <= 20 or not data[20] & _ANIMATED:  # noqa: PLR2004 (where the flags are)
+def _count_webp_frames(data: memoryview, max_frames: int) -> int:
+    if bytes(data[12:16]) != b"VP8X" or data.nbytes <= 20 or not data[20] & _ANIMATED:  # noqa: PLR2004 (offset of the flags)
         return 1
     frames, at = 0, 12
-    for _ in range(most + _OTHER_PARTS):
+    for _ in range(max_frames + _MAX_OTHER_CHUNKS):
         if at + 8 > data.nbytes:
             return frames
         kind, nbytes = unpack_from("<4sI", data, at)
         frames += kind == b"ANMF"
-        if frames > most:
+        if frames > max_frames:
             return frames
         at += 8 + nbytes + nbytes % 2
-    return most + 1
+    return max_frames + 1
 
 
-def _tiff_directories(data: memoryview, most: int) -> int:
+def _count_tiff_directories(data: memoryview, max_directories: int) -> int:
     order = "<" if bytes(data[:1]) == b"I" else ">"
-    big = is_big(data, order)
-    place, number, entry = ("Q", 8, 20) if big else ("I", 2, 12)
-    pages, at = 0, unpack_from(order + place, data, 8 if big else 4)[0]
-    while at and pages <= most:
-        pages += 1
-        count = unpack_from(order + ("Q" if big else "H"), data, at)[0]
-        at = unpack_from(order + place, data, at + number + entry * count)[0]
-    return pages
+    is_big = is_bigtiff(data, order)
+    offset_code, count_nbytes, entry_nbytes = ("Q", 8, 20) if is_big else ("I", 2, 12)
+    directories, at = 0, unpack_from(order + offset_code, data, 8 if is_big else 4)[0]
+    while at and directories <= max_directories:
+        directories += 1
+        count = unpack_from(order + ("Q" if is_big else "H"), data, at)[0]
+        at = unpack_from(order + offset_code, data, at + count_nbytes + entry_nbytes * count)[0]
+    return directories

@@ -1,7 +1,7 @@
-"""One operation, one file: its parameters, checked when they are made, and how it is carried out.
+"""Image operations, one module each: the parameters, checked when they are made, and the function that applies them.
 
-`apply` takes a picture and the parameters and returns a picture; it is called in a worker and speaks to libvips only through
-the picture's own methods, so that these files can be imported where there is no pyvips. Encoders have `save` in its place.
+`apply` takes a picture and the parameters, and returns a picture. It runs in a worker and calls libvips only through methods of
+the image, so that the server can import these modules without pyvips. Encoders have `prepare` and `save` instead.
 """
 
 from .auto_orient import AutoOrient

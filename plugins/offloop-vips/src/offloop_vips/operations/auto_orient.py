@@ -1,4 +1,4 @@
-"""Turn the picture the way its EXIF tag tells."""
+"""Auto-orient: applies the EXIF orientation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ __all__ = ["AutoOrient"]
 
 
 class AutoOrient(Operation, frozen=True):
-    """Apply the EXIF orientation here. Decoding does it already, so this is for `Decode(auto_orient=False)`."""
+    """Applies the EXIF orientation at this step. It is for `Decode(auto_orient=False)`; otherwise decoding applies it."""
 
 
 def apply(picture: Picture, _auto_orient: AutoOrient) -> Picture:
-    return replace(picture, auto_orient=True)  # done when the next step looks: a resize does it when there is less to turn
+    return replace(
+        picture, auto_orient=True
+    )  # applied before the next step; a resize applies it after scaling, when there are fewer pixels

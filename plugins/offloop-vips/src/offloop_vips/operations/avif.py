@@ -1,4 +1,4 @@
-"""Make an AVIF file."""
+"""AVIF encoder."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ __all__ = ["Avif"]
 
 
 class Avif(Encoder, frozen=True):
-    """Make an AVIF file: one page, with or without alpha. Slow, and its encoder cannot be interrupted."""
+    """Makes an AVIF file: one page, with or without alpha. The encoder is slow and cannot be interrupted."""
 
     format: ClassVar[FormatName] = "avif"
     typical_ratio: ClassVar[float] = 0.06
 
     quality: Annotated[int, Meta(ge=1, le=100)] = 50
+    """Encoding quality, 1 to 100."""
 
     lossless: bool = False
-    """Keep every pixel as it is; colour then has to have its full resolution."""
+    """Keep every pixel value; needs `chroma_subsampling="4:4:4"`."""
 
     effort: Annotated[int, Meta(ge=0, le=9)] = 4
-    """How much time to spend on a smaller file."""
+    """Encoding effort: more takes longer and makes a smaller file."""
 
     chroma_subsampling: Literal["4:4:4", "4:2:0"] = "4:4:4"
-    """Whether colour is kept at half the resolution of lightness."""
+    """Chroma resolution: full, or half in both directions."""
 
     bitdepth: Literal[8, 10, 12] = 8
-    """Bits of each sample in the file; more make smoother gradients after lossy compression."""
+    """Bits of each sample in the file; more bits make smoother gradients after lossy compression."""
 
     def check(self) -> None:
         if self.lossless and self.chroma_subsampling != "4:4:4":
@@ -41,7 +42,7 @@ class Avif(Encoder, frozen=True):
 
 
 def prepare(image: Image, _avif: Avif) -> Image:
-    return image.colourspace("srgb")  # decoders give three bands whatever the file was made from
+    return image.colourspace("srgb")  # because decoders give three bands for a grey file, too
 
 
 def save(image: Image, avif: Avif, target: object) -> None:

@@ -1,4 +1,4 @@
-"""Blur."""
+"""Blur: a box filter or a Gaussian."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from offloop.operation import Operation
 
-from ..picture import Image, Picture, premultiplied
+from ..picture import Image, Picture, apply_premultiplied
 
 __all__ = ["Blur"]
 
@@ -16,14 +16,14 @@ _BOX = [[1, 1, 1], [1, 1, 1], [1, 1, 1]]
 
 
 class Blur(Operation, frozen=True):
-    """Blur the picture, gently and fast, or by a Gaussian."""
+    """Blurs the picture, mildly and fast, or by a Gaussian."""
 
     sigma: Annotated[float, Meta(ge=0.3, le=1000)] | None = None
     """The Gaussian's standard deviation in pixels; None averages each pixel with its eight neighbours."""
 
 
 def apply(picture: Picture, blur: Blur) -> Picture:
-    return picture.each_page(lambda page: premultiplied(page, lambda image: _blurred(image, blur.sigma)))
+    return picture.map_pages(lambda page: apply_premultiplied(page, lambda image: _blurred(image, blur.sigma)))
 
 
 def _blurred(image: Image, sigma: float | None) -> Image:

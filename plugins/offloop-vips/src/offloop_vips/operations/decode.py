@@ -1,4 +1,4 @@
-"""What is let in, and how it is read. Carried out in `offloop_vips.opening`."""
+"""Decode parameters: accepted formats, limits and pages. Applied in `offloop_vips.processor.loading`."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ __all__ = ["Decode"]
 
 
 class Decode(Operation, frozen=True):
-    """Read an encoded source. The first step if it is there at all; without it a source is read with these defaults."""
+    """Reads an encoded source. It can only be the first step; without it a source is read with these defaults."""
 
     max_pixels: Annotated[int, Meta(ge=1)] = 50_000_000
-    """The most pixels, all pages together, that the source may declare and that any later step may ask for."""
+    """Maximum number of pixels, all pages together, of the source and of the result of each step."""
 
     formats: tuple[FormatName, ...] = FORMAT_NAMES
-    """What the source may be, by its contents; names and declared types play no part."""
+    """Accepted formats of the source. The format is detected by content; file names and declared types are ignored."""
 
     fail_on: Literal["none", "truncated", "error", "warning"] = "warning"
-    """The least fault in the file that fails the task. "none" reads what can be read of a broken file."""
+    """Lowest severity of a decoding problem that fails the task. "none" reads the readable part of a damaged file."""
 
     auto_orient: bool = True
-    """Turn the picture the way its EXIF tag tells, before any other step sees it."""
+    """Apply the EXIF orientation before the other steps."""
 
     page: Annotated[int, Meta(ge=0)] = 0
-    """The first page, or frame of an animation, to read."""
+    """Index, from 0, of the first page or animation frame to read."""
 
     pages: Annotated[int, Meta(ge=-1)] = 1
-    """How many to read; -1 for all that follow. Several pages go through every step one by one, and out together."""
+    """Number of pages to read; -1: all from `page` on. Each step is applied to each page, and one result holds all pages."""
 
     max_pages: Annotated[int, Meta(ge=1)] = 10_000
-    """The most pages or frames that the source may have, whichever of them are read: decoders look at all of them first."""
+    """Maximum total number of pages or frames of the source, because decoders examine all of them, even to read one."""
 
     def check(self) -> None:
         if self.pages == 0:
             raise InvalidTask("Decode(pages=0): expected the number of pages to read, or -1 for all")
         if not self.formats:
-            raise InvalidTask("Decode(formats=()): nothing would be let in; name one format at least")
+            raise InvalidTask("Decode(formats=()): no source would be accepted; name at least one format")

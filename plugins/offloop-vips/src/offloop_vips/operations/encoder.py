@@ -1,4 +1,4 @@
-"""What the file encoders have in common."""
+"""Base class of the file encoders."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["Encoder"]
 
 
 class Encoder(Operation, frozen=True):
-    """The last step, which makes a file. Metadata is left out, and colours are sRGB."""
+    """Last step of a pipeline, which makes a file. Metadata is dropped, and colours are sRGB."""
 
     format: ClassVar[FormatName]
-    """The format it makes."""
+    """Format of the file."""
 
     typical_ratio: ClassVar[float]
-    """Bytes of the file to bytes of its samples, for a photograph: what result memory is asked for first."""
+    """Bytes of the file per byte of samples, for a photograph: the size of the first request for result memory."""
 
-    holds_pages: ClassVar[bool] = False
-    """Whether it can make one file of several pages."""
+    can_hold_pages: ClassVar[bool] = False
+    """Whether the format can hold several pages in one file."""

@@ -1,4 +1,4 @@
-"""Take the colour out."""
+"""Grayscale conversion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Grayscale"]
 
 
 class Grayscale(Operation, frozen=True):
-    """Turn the picture into shades of grey by its luminance: one band, and alpha if there was any."""
+    """Converts the picture to grey by its luminance: one band, and alpha if the picture has it."""
 
 
 def apply(picture: Picture, _grayscale: Grayscale) -> Picture:

@@ -1,4 +1,4 @@
-"""Make a JPEG file."""
+"""JPEG encoder."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ __all__ = ["Jpeg"]
 
 
 class Jpeg(Encoder, frozen=True):
-    """Make a JPEG file: one page, no alpha."""
+    """Makes a JPEG file: one page, no alpha."""
 
     format: ClassVar[FormatName] = "jpeg"
     typical_ratio: ClassVar[float] = 0.15
 
     quality: Annotated[int, Meta(ge=1, le=100)] = 80
+    """Encoding quality, 1 to 100."""
 
     progressive: bool = False
-    """Order the data so that a viewer can show a coarse picture first; needs the whole image in memory, here and there."""
+    """Order the data so that a viewer can show a coarse picture first. Encoder and decoder then keep the whole image."""
 
     chroma_subsampling: Literal["4:2:0", "4:4:4"] = "4:2:0"
-    """Whether colour is kept at half the resolution of lightness."""
+    """Chroma resolution: half in both directions, or full."""
 
     optimise_coding: bool = True
-    """Compute the Huffman tables for this picture instead of taking standard ones."""
+    """Compute the Huffman tables for this picture instead of using the standard tables."""
 
     mozjpeg: bool = False
-    """Spend several times as long on a smaller file, which is always progressive."""
+    """Make a smaller file in several times the time. The file is always progressive."""
 
     background: Colour = "black"
-    """What shows where the picture was transparent; opaque itself."""
+    """Opaque colour behind the transparent parts of the picture."""
 
     def check(self) -> None:
         check_colour(self, "background")

@@ -1,4 +1,4 @@
-"""Make a PNG file."""
+"""PNG encoder."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ _DEFAULTS = (7, 256, 1.0)
 
 
 class Png(Encoder, frozen=True):
-    """Make a PNG file: one page, with or without alpha."""
+    """Makes a PNG file: one page, with or without alpha."""
 
     format: ClassVar[FormatName] = "png"
     typical_ratio: ClassVar[float] = 0.6
 
     compression_level: Annotated[int, Meta(ge=0, le=9)] = 6
-    """zlib's: 0 is fast and large, 9 slow and small."""
+    """Level of zlib: 0 is fast and large, 9 is slow and small."""
 
     progressive: bool = False
-    """Interlace, so that a viewer can show a coarse picture first."""
+    """Interlace the file, so that a viewer can show a coarse picture first."""
 
     adaptive_filtering: bool = False
-    """Try every filter on each row: smaller photographs, more slowly."""
+    """Try every filter on each row: slower, but photographs get smaller."""
 
     palette: bool = False
-    """Reduce the picture to a palette, alpha included; the fields below apply to this."""
+    """Reduce the picture to a palette, alpha included. `effort`, `colours` and `dither` need it."""
 
     effort: Annotated[int, Meta(ge=1, le=10)] = 7
-    """How hard to look for a good palette."""
+    """Effort of the palette search, 1 to 10."""
 
     colours: Annotated[int, Meta(ge=2, le=256)] = 256
-    """How many palette entries there may be: rounded up to 2, 4, 16 or 256, as the format has them."""
+    """Maximum number of palette entries, rounded up to 2, 4, 16 or 256, which the format supports."""
 
     dither: Annotated[float, Meta(ge=0, le=1)] = 1.0
-    """How much of the error is passed on to neighbouring pixels."""
+    """Fraction of the palette error that is passed on to neighbouring pixels, 0 to 1."""
 
     def check(self) -> None:
         if not self.palette and (self.effort, self.colours, self.dither) != _DEFAULTS:
-            raise InvalidTask("Png: effort, colours and dither do nothing without palette=True")
+            raise InvalidTask("Png: effort, colours and dither have no effect without palette=True")
 
 
 def prepare(image: Image, _png: Png) -> Image:

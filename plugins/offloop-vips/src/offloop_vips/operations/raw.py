@@ -1,4 +1,4 @@
-"""Hand out samples instead of a file."""
+"""Raw output: samples instead of a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Raw"]
 
 
 class Raw(Operation, frozen=True):
-    """End in a raster: samples in memory, shape (height, width, bands), several pages one below the other."""
+    """Makes a raster: samples in memory, shape (height, width, bands), several pages stacked from the top down."""
 
     dtype: Literal["uint8", "uint16", "float32"] = "uint8"
-    """The samples' type. Values are 0 to 255 whichever it is."""
+    """Type of the samples. Values are 0 to 255 with every type."""

@@ -1,4 +1,4 @@
-"""Resize."""
+"""Resize: scale, then crop or embed."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ from offloop.operation import Operation
 
 from ..colours import Colour, check_colour, rgba
 from ..geometry import Fit, Fitting, Position, Size, fit_size, is_strategy, offset
-from ..picture import Image, Picture, check_pixels, over, premultiplied
+from ..picture import Image, Picture, apply_premultiplied, check_pixels, match_background
 
-__all__ = ["Resize", "fitting"]
+__all__ = ["Resize", "fit_resize"]
 
-Side: TypeAlias = Annotated[int, Meta(ge=1, le=10_000_000)]  # libvips allows no more; how many pixels is for Decode to limit
+Side: TypeAlias = Annotated[int, Meta(ge=1, le=10_000_000)]  # limit of libvips; `Decode.max_pixels` limits the number of pixels
 
 
 class Resize(Operation, frozen=True):
-    """Scale the picture, then crop it or put it on a canvas, as `fit` tells. One side may be left to follow from the other."""
+    """Scales the picture, then crops it or embeds it in a canvas, according to `fit`. Width or height may be omitted."""
 
     width: Side | None = None
-    """In pixels; None keeps the proportions."""
+    """Width in pixels; None keeps the aspect ratio."""
 
     height: Side | None = None
-    """In pixels; None keeps the proportions."""
+    """Height in pixels; None keeps the aspect ratio."""
 
     fit: Fit = "cover"
-    """cover: fill the size and cut off what is beyond it. contain: show all, on a canvas of the size. fill: stretch.
-    inside: as large as fits into the size. outside: as small as covers it, nothing cut off."""
+    """cover: fill the size and crop the rest. contain: embed the whole picture in a canvas of the size. fill: stretch.
+    inside: scale to the largest picture within the size. outside: scale to the smallest picture that covers the size."""
 
     position: Position = "centre"
-    """Which part cover keeps and where contain puts the picture: a gravity, a side, or for cover "entropy" (the busiest part)
-    or "attention" (what an eye would go to)."""
+    """Part that cover keeps, or place of the picture with contain: a gravity, a side, or for cover "entropy" (most detail)
+    or "attention" (most salient)."""
 
     kernel: Literal["nearest", "linear", "cubic", "mitchell", "lanczos2", "lanczos3"] = "lanczos3"
-    """How pixels are mixed when there are to be fewer of them; enlarging uses nearest, linear or cubic, the closest."""
+    """Interpolation kernel for a reduction. An enlargement uses the closest of nearest, linear and cubic."""
 
     background: Colour = "black"
-    """What contain puts around the picture; a colour with alpha gives the picture an alpha band."""
+    """Colour around the picture with contain. A colour with alpha adds an alpha band."""
 
     without_enlargement: bool = False
-    """Leave the scale alone rather than enlarge; the result may be smaller than asked for."""
+    """Do not scale up. The result may be smaller than requested."""
 
     without_reduction: bool = False
-    """Leave the scale alone rather than reduce; the result may be larger than asked for, or more of it cut off."""
+    """Do not scale down. The result may be larger than requested, or cropped more."""
 
     def check(self) -> None:
         if self.width is None and self.height is None:
-            raise InvalidTask("Resize(width=None, height=None): give one of them at least")
+            raise InvalidTask("Resize(width=None, height=None): give at least one of them")
         if is_strategy(self.position) and self.fit != "cover":
-            raise InvalidTask(f"Resize(position={self.position!r}, fit={self.fit!r}): a strategy chooses what cover keeps")
+            raise InvalidTask(f"Resize(position={self.position!r}, fit={self.fit!r}): this position needs fit='cover'")
         check_colour(self, "background")
 
 
-def fitting(resize: Resize, size: Size) -> Fitting:
-    """The sizes that a picture of `size` takes."""
+def fit_resize(resize: Resize, size: Size) -> Fitting:
+    """Returns the sizes for the resize of a picture of `size`."""
     return fit_size(
         size,
         resize.width,
@@ -70,41 +70,42 @@ def fitting(resize: Resize, size: Size) -> Fitting:
 
 def apply(picture: Picture, resize: Resize) -> Picture:
     if is_strategy(resize.position) and picture.pages > 1:
-        raise InvalidTask(f"Resize(position={resize.position!r}): every page would be cropped elsewhere; choose a gravity")
-    scaled, canvas = fitting(resize, picture.size)
-    check_pixels(canvas, picture.pages, picture.max_pixels)  # of what is scaled, only the part that is kept is ever computed
+        raise InvalidTask(f"Resize(position={resize.position!r}): the crop would differ from page to page; use a gravity")
+    scaled, canvas = fit_resize(resize, picture.logical_size)
+    # the canvas is checked, because libvips computes only this part of the scaled picture
+    check_pixels(canvas, picture.pages, picture.max_pixels)
     picture = _scale(picture, scaled, resize.kernel).upright()
     if canvas == scaled:
         return picture
     if resize.fit == "contain":
-        return picture.each_page(lambda page: _embed(page, canvas, resize))
+        return picture.map_pages(lambda page: _embed(page, canvas, resize))
     if is_strategy(resize.position):
         return _crop_by_content(picture, canvas, resize.position)
     left, top = offset(canvas, scaled, resize.position, cropping=True)
-    return picture.each_page(lambda page: page.crop(left, top, canvas.width, canvas.height))
+    return picture.map_pages(lambda page: page.crop(left, top, canvas.width, canvas.height))
 
 
 def _scale(picture: Picture, scaled: Size, kernel: str) -> Picture:
-    """Scale before turning upright: the same picture comes out, and there are fewer pixels to turn."""
-    stored = scaled.turned if picture.turns else scaled
-    picture = replace(picture, loaded_from=None)
+    """Scales before the orientation is applied: the result is the same, and fewer pixels are turned."""
+    stored = scaled.transposed if picture.is_sideways else scaled
+    picture = replace(picture, unshrunk_size=None)
     if stored == picture.page_size:
         return picture
-    across, down = stored.width / picture.page_size.width, stored.height / picture.page_size.height
+    horizontal, vertical = stored.width / picture.page_size.width, stored.height / picture.page_size.height
 
-    def work(image: Image) -> Image:
-        return image.resize(across, vscale=down, kernel=kernel)
+    def scale(image: Image) -> Image:
+        return image.resize(horizontal, vscale=vertical, kernel=kernel)
 
-    return picture.each_page(lambda page: premultiplied(page, work))
+    return picture.map_pages(lambda page: apply_premultiplied(page, scale))
 
 
 def _embed(image: Image, canvas: Size, resize: Resize) -> Image:
-    image, ground = over(image, rgba(resize.background))
+    image, background = match_background(image, rgba(resize.background))
     left, top = offset(Size(image.width, image.height), canvas, resize.position, cropping=False)
-    return image.embed(left, top, canvas.width, canvas.height, extend="background", background=ground)
+    return image.embed(left, top, canvas.width, canvas.height, extend="background", background=background)
 
 
 def _crop_by_content(picture: Picture, canvas: Size, strategy: str) -> Picture:
-    picture = picture.settled()
+    picture = picture.with_random_access()
     cropped = picture.evaluation.watch(picture.image).smartcrop(canvas.width, canvas.height, interesting=strategy)
     return picture.with_image(cropped, crop_left=-cropped.xoffset, crop_top=-cropped.yoffset)

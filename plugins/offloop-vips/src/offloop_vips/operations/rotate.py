@@ -1,4 +1,4 @@
-"""Rotate."""
+"""Rotation by any angle."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from msgspec import Meta
 from offloop.operation import Operation
 
 from ..colours import Colour, check_colour, rgba
-from ..picture import Image, Picture, over
+from ..picture import Image, Picture, match_background
 
 __all__ = ["Rotate"]
 
 
 class Rotate(Operation, frozen=True):
-    """Rotate the picture clockwise; multiples of 90 move whole pixels, other angles enlarge the canvas to hold the corners."""
+    """Rotates the picture clockwise. Multiples of 90 are exact; other angles enlarge the canvas, so that the corners fit."""
 
     angle: Annotated[float, Meta(ge=-36_000, le=36_000)]
-    """In degrees."""
+    """Clockwise angle in degrees."""
 
     background: Colour = "black"
-    """What the new corners show; a colour with alpha gives the picture an alpha band. Not used by multiples of 90."""
+    """Colour of the new corners. A colour with alpha adds an alpha band. Not used for multiples of 90."""
 
     def check(self) -> None:
         check_colour(self, "background")
@@ -32,13 +32,13 @@ def apply(picture: Picture, rotate: Rotate) -> Picture:
     if angle == 0:
         return picture
     if angle % 90 == 0:
-        return picture.settled().each_page(lambda page: page.rot(f"d{angle:.0f}"))
-    return picture.settled().each_page(lambda page: _rotated(page, angle, rotate.background))
+        return picture.with_random_access().map_pages(lambda page: page.rot(f"d{angle:.0f}"))
+    return picture.with_random_access().map_pages(lambda page: _rotated(page, angle, rotate.background))
 
 
 def _rotated(image: Image, angle: float, background: Colour) -> Image:
     colour = rgba(background)
-    image, ground = over(image, colour)
-    if image.hasalpha():  # libvips premultiplies such an image by itself, but not the background
-        ground = [band * colour.alpha for band in ground[:-1]] + ground[-1:]
-    return image.rotate(angle, background=ground)
+    image, samples = match_background(image, colour)
+    if image.hasalpha():  # libvips premultiplies the image, but not the background
+        samples = [sample * colour.alpha for sample in samples[:-1]] + samples[-1:]
+    return image.rotate(angle, background=samples)

@@ -1,4 +1,4 @@
-"""Sharpen."""
+"""Sharpening: a fast convolution or an unsharp mask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Meta
 from offloop.errors import InvalidTask
 from offloop.operation import Operation
 
-from ..picture import Image, Picture, premultiplied
+from ..picture import Image, Picture, apply_premultiplied
 
 __all__ = ["Sharpen"]
 
@@ -20,33 +20,33 @@ _DEFAULTS = (1.0, 2.0, 2.0, 10.0, 20.0)
 
 
 class Sharpen(Operation, frozen=True):
-    """Sharpen the picture, mildly and fast, or its lightness alone with flat and jagged areas told apart."""
+    """Sharpens the picture, mildly and fast, or only its lightness, with different strengths for flat and jagged areas."""
 
     sigma: Annotated[float, Meta(ge=0.000001, le=10)] | None = None
-    """The mask's standard deviation in pixels; None is the mild, fast kind, to which the fields below do not apply."""
+    """Standard deviation of the mask in pixels; None: the mild, fast kind, which does not use the other fields."""
 
     m1: Level = 1.0
-    """How much flat areas are sharpened."""
+    """Strength in flat areas."""
 
     m2: Level = 2.0
-    """How much jagged areas are sharpened."""
+    """Strength in jagged areas."""
 
     x1: Level = 2.0
-    """The difference in lightness, of 100, at which an area counts as jagged."""
+    """Difference in lightness, 0 to 100, from which on an area counts as jagged."""
 
     y2: Level = 10.0
-    """The most that is brightened."""
+    """Maximum brightening, in lightness."""
 
     y3: Level = 20.0
-    """The most that is darkened."""
+    """Maximum darkening, in lightness."""
 
     def check(self) -> None:
         if self.sigma is None and (self.m1, self.m2, self.x1, self.y2, self.y3) != _DEFAULTS:
-            raise InvalidTask("Sharpen: m1, m2, x1, y2 and y3 do nothing without a sigma")
+            raise InvalidTask("Sharpen: m1, m2, x1, y2 and y3 have no effect without a sigma")
 
 
 def apply(picture: Picture, sharpen: Sharpen) -> Picture:
-    return picture.each_page(lambda page: premultiplied(page, lambda image: _sharpened(image, sharpen)))
+    return picture.map_pages(lambda page: apply_premultiplied(page, lambda image: _sharpened(image, sharpen)))
 
 
 def _sharpened(image: Image, sharpen: Sharpen) -> Image:

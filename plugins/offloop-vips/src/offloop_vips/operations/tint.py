@@ -1,4 +1,4 @@
-"""Tint."""
+"""Tint with one hue."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from offloop.errors import InvalidTask
 from offloop.operation import Operation
 
 from ..colours import Colour, check_colour, rgba
-from ..picture import Image, Picture, class_of
+from ..picture import Image, Picture, image_class
 
 __all__ = ["Tint"]
 
 
 class Tint(Operation, frozen=True):
-    """Colour the picture in shades of one hue; lightness and alpha stay as they are."""
+    """Colours the picture in shades of one hue. Lightness and alpha do not change."""
 
     color: Colour
-    """Whose hue and saturation are taken. It has no alpha: there is nothing for it to act on."""
+    """Opaque colour that gives hue and saturation."""
 
     def check(self) -> None:
         check_colour(self, "color")
         if rgba(self.color).alpha != 1:
-            raise InvalidTask(f"Tint(color={self.color!r}): a tint has no transparency; give an opaque colour")
+            raise InvalidTask(f"Tint(color={self.color!r}): a tint cannot be transparent; give an opaque colour")
 
 
 def apply(picture: Picture, tint: Tint) -> Picture:
-    return picture.with_image(_tinted(picture.image, _shades(class_of(picture.image), tint.color)))
+    return picture.with_image(_tinted(picture.image, _shades(image_class(picture.image), tint.color)))
 
 
 def _tinted(image: Image, shades: Image) -> Image:
@@ -36,7 +36,7 @@ def _tinted(image: Image, shades: Image) -> Image:
 
 
 def _shades(images: Any, color: Colour) -> Image:
-    """The 256 greys with the tint's hue, fading to none towards black and white, which have no room for any."""
+    """Returns a lookup table of 256 greys with the tint's hue, whose saturation falls to zero towards black and white."""
     _, a, b = images.black(1, 1).linear([1, 1, 1], list(rgba(color)[:3])).copy(interpretation="srgb").colourspace("lab")(0, 0)
     lightness = images.identity().copy(interpretation="b-w").colourspace("lab")[0]
     strength = lightness * (100 - lightness) / 2500  # 1 at middle grey, 0 at either end

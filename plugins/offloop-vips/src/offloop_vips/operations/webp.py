@@ -1,4 +1,4 @@
-"""Make a WebP file."""
+"""WebP encoder."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ __all__ = ["Webp"]
 
 
 class Webp(Encoder, frozen=True):
-    """Make a WebP file, with or without alpha; several pages become an animation."""
+    """Makes a WebP file, with or without alpha. Several pages become an animation."""
 
     format: ClassVar[FormatName] = "webp"
     typical_ratio: ClassVar[float] = 0.1
-    holds_pages: ClassVar[bool] = True
+    can_hold_pages: ClassVar[bool] = True
 
     quality: Annotated[int, Meta(ge=1, le=100)] = 80
+    """Encoding quality, 1 to 100."""
 
     alpha_quality: Annotated[int, Meta(ge=0, le=100)] = 100
+    """Encoding quality of alpha, 0 to 100."""
 
     lossless: bool = False
-    """Keep every visible pixel as it is; quality is then how hard to compress."""
+    """Keep the value of every visible pixel. `quality` is then the compression effort."""
 
     near_lossless: bool = False
-    """Lossless after small changes that help compression; quality is how small."""
+    """Lossless compression after small changes that help it. A higher `quality` makes smaller changes."""
 
     smart_subsample: bool = False
-    """Subsample colour with more care for sharp edges between colours."""
+    """Subsample chroma with a slower method that keeps edges between colours sharp."""
 
     effort: Annotated[int, Meta(ge=0, le=6)] = 4
-    """How much time to spend on a smaller file."""
+    """Encoding effort: more takes longer and makes a smaller file."""
 
 
 def prepare(image: Image, _webp: Webp) -> Image:
-    return image.colourspace("srgb")  # the format knows no grey
+    return image.colourspace("srgb")  # because the format has no grey
 
 
 def save(image: Image, webp: Webp, target: object) -> None:

@@ -1,4 +1,4 @@
-"""What libvips complains of, as errors that a caller can branch on."""
+"""Translation of libvips errors into `TaskFailed` codes and `MemoryError`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from offloop.errors import TaskFailed
 
 from ..headers.formats import FORMATS, FormatName
 
-__all__ = ["corrupt_source", "explain", "is_corrupt", "is_memory_limited", "lacks_memory"]
+__all__ = ["corrupt_source", "is_corrupt_source", "is_memory_limited", "is_out_of_memory", "translate_error"]
 
-MAX_LINES = 2  # libvips adds a line for every layer that gave up; the first ones say what happened
-MAX_LINE_LENGTH = 200  # characters; a file can put its own text into a decoder's message
-_SAVING = ("save", "encod")
-_NO_MEMORY = (  # the words of libvips and libpng, libjpeg, libheif, libtiff, and of glib, which needs a stack for a thread
+MAX_LINES = 2  # of a message; libvips adds a line for each layer that failed, and the first lines name the cause
+MAX_LINE_LENGTH = 200  # characters; a file can put text of its own into a decoder's message
+_ENCODER_WORDS = ("save", "encod")
+_MEMORY_ERRORS = (  # texts of libvips, libpng, libjpeg, libheif, libtiff, and of glib, which needs a stack for a thread
     "out of memory",
     "insufficient memory",
     "memory allocation",
@@ -27,60 +27,64 @@ _NO_MEMORY = (  # the words of libvips and libpng, libjpeg, libheif, libtiff, an
     "picture memory error",
     "creating thread: resource temporarily unavailable",
 )
-_MAY_BE_NO_MEMORY = ("webpsave: unable to encode", "encoder plugin generated an error", "quantisation failed")
-_TOO_LARGE = "security limit exceeded"  # libheif calls it a lack of memory that a file holds more than it declares
-_NOISE = "source: bad seek"  # once for every place that a parser looked at in vain
+_AMBIGUOUS_ERRORS = (  # texts of encoders that do not tell the reason of a failure
+    "webpsave: unable to encode",
+    "encoder plugin generated an error",
+    "quantisation failed",
+)
+_SECURITY_LIMIT = "security limit exceeded"  # libheif reports a file larger than it declares as a memory error with this text
+_IGNORED_PREFIX = "source: bad seek"  # one line for each failed read of a parser, which says nothing about the error
 
 
-def lacks_memory(error: pyvips.Error) -> bool:
-    """Whether an allocation failed, wherever that was: all else that was said then is a consequence of it."""
-    words = _NO_MEMORY + _MAY_BE_NO_MEMORY if is_memory_limited() else _NO_MEMORY  # encoders do not tell why they gave up
+def is_out_of_memory(error: pyvips.Error) -> bool:
+    """Whether an allocation failed, in any line of the error, because the other lines are consequences of it."""
+    texts = _MEMORY_ERRORS + _AMBIGUOUS_ERRORS if is_memory_limited() else _MEMORY_ERRORS
     lines = [line.lower() for line in _lines(error)]
-    return any(word in line for line in lines for word in words if _TOO_LARGE not in line)
+    return any(text in line for line in lines for text in texts if _SECURITY_LIMIT not in line)
 
 
 def is_memory_limited() -> bool:
-    """Whether the task may only have so much private memory."""
+    """Whether the private memory of the task is limited."""
     return resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY
 
 
 def corrupt_source(source: FormatName, error: pyvips.Error | None = None) -> TaskFailed:
-    """The failure of a source that carries a format's signature and cannot be read as that format."""
-    said = _said(error) if error is not None else ""
-    return TaskFailed("corrupt_source", f"the source is no readable {source} file" + (f": {said}" if said else ""))
+    """Returns the failure for a source that has the signature of a format but cannot be decoded."""
+    message = _message(error) if error is not None else ""
+    return TaskFailed("corrupt_source", f"the source is not a readable {source} file" + (f": {message}" if message else ""))
 
 
-def is_corrupt(failure: Exception) -> bool:
-    """Whether it is the failure of a source that cannot be read."""
+def is_corrupt_source(failure: Exception) -> bool:
+    """Whether a failure has the code "corrupt_source"."""
     return isinstance(failure, TaskFailed) and failure.code == "corrupt_source"
 
 
-def explain(error: pyvips.Error, source: FormatName | None) -> TaskFailed | MemoryError:
-    """The failure that an error during evaluation amounts to.
+def translate_error(error: pyvips.Error, source: FormatName | None) -> TaskFailed | MemoryError:
+    """Returns the failure for an error during evaluation.
 
-    Pixels are decoded while they are processed, so that only the wording tells a broken source from anything else.
+    Pixels are decoded while they are processed, so that only the text of the error tells a corrupt source from other errors.
     """
-    if lacks_memory(error):
-        return MemoryError(_said(error))
-    if source is not None and any(_is_decoder(line, source) for line in _lines(error)):
+    if is_out_of_memory(error):
+        return MemoryError(_message(error))
+    if source is not None and any(_is_from_decoder(line, source) for line in _lines(error)):
         return corrupt_source(source, error)
-    return TaskFailed("processing_failed", _said(error) or str(error.message)[:MAX_LINE_LENGTH])
+    return TaskFailed("processing_failed", _message(error) or str(error.message)[:MAX_LINE_LENGTH])
 
 
-def _is_decoder(line: str, source: FormatName) -> bool:
-    domain, _, complaint = line.partition(":")
-    if any(word in domain.lower() or word in complaint.lower() for word in _SAVING):
+def _is_from_decoder(line: str, source: FormatName) -> bool:
+    domain, _, text = line.partition(":")
+    if any(word in domain.lower() or word in text.lower() for word in _ENCODER_WORDS):
         return False
     return domain.startswith(FORMATS[source].error_domains)
 
 
-def _said(error: pyvips.Error) -> str:
+def _message(error: pyvips.Error) -> str:
     return "; ".join(_distinct(line[:MAX_LINE_LENGTH] for line in _lines(error)))
 
 
 def _lines(error: pyvips.Error) -> list[str]:
     lines = ["".join(filter(str.isprintable, line)).strip() for line in str(error.detail).splitlines()]
-    return [line for line in lines if line and not line.startswith(_NOISE)]
+    return [line for line in lines if line and not line.startswith(_IGNORED_PREFIX)]
 
 
 def _distinct(lines: Iterable[str]) -> list[str]:

@@ -1,8 +1,8 @@
-"""What a source declares, checked in the worker before a decoder is called.
+"""Limits on the declared pixels and pages of a source, checked in the worker before a decoder is called.
 
-A decoder takes memory and time for what a header declares before it says anything of it: a canvas of 16,383 x 16,383 pixels
-for a WebP of 46 KB, seconds for the list of 50,000 frames of which one is wanted. So our own reader reads the header first, and
-pages are counted, as far as the limit.
+A decoder spends memory and time on a declared size before it reports the size: a canvas of 16,383 x 16,383 pixels for a WebP
+of 46 KB, or seconds for a list of 50,000 frames of which one is needed. So the header parser reads the source first, and the
+pages are counted up to the limit.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ from offloop.errors import TaskFailed
 from ..geometry import Size
 from ..headers.formats import FormatName
 from ..headers.page_count import count_pages
-from ..headers.parser import Unclear, read_coding
+from ..headers.parser import UnreadableHeader, parse_header
 from ..operations import Decode
 from ..picture import check_pixels
 
-__all__ = ["admit", "check_pages"]
+__all__ = ["check_page_count", "check_source"]
 
-_HEAD_NBYTES = 256 * 1024  # of a source: as much as the server looks at
+_HEADER_NBYTES = 256 * 1024  # given to the parser; as many as in the server
 
 
-def admit(data: memoryview, source: FormatName, decode: Decode) -> None:
-    """Refuse a source that declares more than is allowed. A header that cannot be read is left to the decoder.
+def check_source(data: memoryview, source: FormatName, decode: Decode) -> None:
+    """Checks the declared pixels and pages of a source against `decode`. An unreadable header is left to the decoder.
 
     Raises:
         TaskFailed: "too_many_pixels" or "too_many_pages".
     """
     try:
-        coding = read_coding(source, bytes(data[:_HEAD_NBYTES]), whole=data.nbytes <= _HEAD_NBYTES)
-    except Unclear:
+        header = parse_header(source, bytes(data[:_HEADER_NBYTES]), whole=data.nbytes <= _HEADER_NBYTES)
+    except UnreadableHeader:
         pass
     else:
-        check_pixels(Size(*coding.size), 1, decode.max_pixels)
-    check_pages(count_pages(source, data, decode.max_pages), source, decode)
+        check_pixels(Size(*header.size), 1, decode.max_pixels)
+    check_page_count(count_pages(source, data, decode.max_pages), source, decode)
 
 
-def check_pages(pages: int, source: FormatName, decode: Decode) -> None:
-    """Refuse a source of more pages or frames than allowed, whichever of them are wanted.
+def check_page_count(pages: int, source: FormatName, decode: Decode) -> None:
+    """Checks the total number of pages or frames of a source, whichever of them are read.
 
     Raises:
         TaskFailed: with the code "too_many_pages".

@@ -1,4 +1,4 @@
-"""The heavy half of the plugin: imported in a worker, where it carries pipelines out with libvips."""
+"""`VipsProcessor`: runs pipelines with libvips in a worker."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from ..operations import (
 )
 from ..picture import Picture, check_pixels
 from ..pipeline import Pipeline, default_encoder
-from .libvips_errors import explain, is_corrupt, is_memory_limited
-from .loading import is_readable_when_small, open_encoded, open_raster, recognise
+from .libvips_errors import is_corrupt_source, is_memory_limited, translate_error
+from .loading import can_load_shrunk_webp, detect_format, load_encoded, load_raster
 from .saving import save_encoded, save_raster
 
 __all__ = ["VipsProcessor"]
 
-_STEPS: dict[type[Operation], Callable[[Picture, Any], Picture]] = {
+_APPLY: dict[type[Operation], Callable[[Picture, Any], Picture]] = {
     AutoOrient: auto_orient.apply,
     Blur: blur.apply,
     Grayscale: grayscale.apply,
@@ -52,95 +52,97 @@ _STEPS: dict[type[Operation], Callable[[Picture, Any], Picture]] = {
 }
 
 
-vips = cast("Any", pyvips)  # it makes some of its names at run time, where a type checker cannot see them
+vips = cast("Any", pyvips)  # some names are made at run time, where a type checker cannot see them
 
 
 class VipsProcessor:
-    """Carries out image operations, one task at a time, with as many libvips threads as the task may have."""
+    """Runs image operations, one task at a time, with `task.threads` libvips threads."""
 
     def open(self, worker: WorkerContext) -> None:  # noqa: ARG002 (the signature is the contract)
-        """Set libvips up for untrusted sources and for tasks that have nothing in common."""
-        vips.cache_set_max(0)  # it would keep results, and with them our memory, for a next task that never asks for them
-        vips.concurrency_set(1)  # workers are the parallelism
+        """Configures libvips for untrusted sources and unrelated tasks."""
+        vips.cache_set_max(0)  # the cache would keep results and their memory, which no later task uses
+        vips.concurrency_set(1)  # because each worker is a process of its own
         vips.block_untrusted_set(True)
         vips.operation_block_set("VipsForeignLoad", True)
-        for form in FORMATS.values():
-            vips.operation_block_set(form.loader_class, False)
+        for file_format in FORMATS.values():
+            vips.operation_block_set(file_format.loader_class, False)
 
     def run(self, payload: Payload, operations: Sequence[Operation], task: Task) -> Payload:
-        """Carry out a pipeline; afterwards nothing here looks at the payload's memory or at the result's.
+        """Runs a pipeline. After the return no object of libvips points into the memory of the payload or of the result.
 
         Raises:
             TaskFailed: "corrupt_source", "unsupported_format", "too_many_pixels", "too_many_pages" or "processing_failed".
-            InvalidTask: the operations cannot stand in this order, or not on this payload.
-            TaskCancelled: the task was to stop, and did.
-            MemoryError: memory could not be had. Where a library ends the process instead, this is never heard.
+            InvalidTask: the order of the operations is wrong, or they do not suit the payload.
+            TaskCancelled: the task was cancelled.
+            MemoryError: an allocation failed. Some libraries abort the process instead.
         """
         pipeline = Pipeline.of(operations, encoded=isinstance(payload, Encoded))
-        source = recognise(payload, pipeline.decode) if isinstance(payload, Encoded) else None
+        source = detect_format(payload, pipeline.decode) if isinstance(payload, Encoded) else None
         evaluation = Evaluation(task)
         try:
-            with task.on_cancel(evaluation.stop), _threads(task.threads):
-                return _carry_out(payload, source, pipeline, evaluation, task)
+            with task.on_cancel(evaluation.stop), _concurrency(task.threads):
+                return _run(payload, source, pipeline, evaluation, task)
         except pyvips.Error as error:
-            failure = explain(error, source)
+            failure = translate_error(error, source)
         except BaseException as error:
-            _forget_frames(error)
+            _clear_frames(error)
             raise
         finally:
             evaluation.release()
-        task.checkpoint()  # a task that was stopped fails with whatever the step it was in made of that
+        task.checkpoint()  # raises TaskCancelled, because the error of a stopped task depends on the step
         if (
             source == "webp"
-            and is_corrupt(failure)
+            and is_corrupt_source(failure)
             and is_memory_limited()
-            and is_readable_when_small(cast("Encoded", payload))
+            and can_load_shrunk_webp(cast("Encoded", payload))
         ):
             raise MemoryError(str(failure))
         raise failure
 
 
 @contextmanager
-def _threads(number: int) -> Generator[None]:
-    """Have libvips compute with so many threads. Encoders and decoders use one of their own all the same, except AVIF's."""
-    if number == 1:
+def _concurrency(threads: int) -> Generator[None]:
+    """Sets the number of libvips threads. Codecs run in one thread for any value, except AVIF's."""
+    if threads == 1:
         yield
         return
-    vips.concurrency_set(number)
+    vips.concurrency_set(threads)
     try:
         yield
     finally:
         vips.concurrency_set(1)
 
 
-def _carry_out(payload: Payload, source: FormatName | None, pipeline: Pipeline, evaluation: Evaluation, task: Task) -> Payload:
+def _run(payload: Payload, source: FormatName | None, pipeline: Pipeline, evaluation: Evaluation, task: Task) -> Payload:
     if isinstance(payload, Encoded):
         assert source is not None
-        picture = open_encoded(payload, source, pipeline, evaluation)
+        picture = load_encoded(payload, source, pipeline, evaluation)
     else:
-        picture = open_raster(payload, evaluation)
+        picture = load_raster(payload, evaluation)
     for operation in pipeline.steps:
         task.checkpoint()
         picture = _apply(operation, picture)
     picture = picture.upright()
-    ending = pipeline.ending or (default_encoder(source, picture.pages) if source else Raw())
+    output_step = pipeline.output_step or (default_encoder(source, picture.pages) if source else Raw())
     task.checkpoint()
-    return save_raster(picture, ending, task) if isinstance(ending, Raw) else save_encoded(picture, ending, task)
+    if isinstance(output_step, Raw):
+        return save_raster(picture, output_step, task)
+    return save_encoded(picture, output_step, task)
 
 
 def _apply(operation: Operation, picture: Picture) -> Picture:
-    apply = _STEPS.get(type(operation))
+    apply = _APPLY.get(type(operation))
     if apply is None:
-        raise InvalidTask(f"{describe(operation)} is no operation of offloop-vips")
-    if not isinstance(operation, AutoOrient | Resize):  # these two see to it themselves
+        raise InvalidTask(f"{describe(operation)} is not an operation of offloop-vips")
+    if not isinstance(operation, AutoOrient | Resize):  # these two handle the orientation themselves
         picture = picture.upright()
     picture = apply(picture, operation)
     check_pixels(Size(*picture.page_size), picture.pages, picture.max_pixels)
     return picture
 
 
-def _forget_frames(error: BaseException | None) -> None:
-    """A traceback holds local variables: images, and through them memory that is only ours until `run` is left."""
+def _clear_frames(error: BaseException | None) -> None:
+    """Clears the frames of tracebacks, because local variables keep images and task memory alive."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__context__
