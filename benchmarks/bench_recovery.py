@@ -64,7 +64,7 @@ class BareWorker:
 
     def __init__(self) -> None:
         self._inbox, self._outbox = Segment(MIB, workers_write=False), Segment(MIB, workers_write=True)
-        self._outbox.fetch(0, 4096)
+        self._outbox.reserve_pages(0, 4096)
         self._registry = Registry([FaultsPlugin])
         self._frames = FrameReader(MAX_FROM_WORKER_NBYTES)
 

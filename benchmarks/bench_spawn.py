@@ -49,10 +49,10 @@ def nothing() -> None:
 
 
 def in_child_of_multiprocessing(method: str) -> Callable[[], Awaitable[object]]:
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
 
     async def start() -> object:
-        process = context.Process(target=nothing)  # type: ignore[attr-defined]
+        process = context.Process(target=nothing)
         process.start()
         return lambda: (process.join(), process.close())
 
@@ -89,7 +89,7 @@ class Worker:
     def __init__(self) -> None:
         self._inbox = Segment(64 * MIB, workers_write=False)
         self._outbox = Segment(64 * MIB, workers_write=True)
-        self._outbox.fetch(0, 4096)
+        self._outbox.reserve_pages(0, 4096)
 
     async def start(self) -> object:
         process = await anyio.to_thread.run_sync(spawn, self._inbox.worker_fd, self._outbox.worker_fd)
@@ -105,6 +105,8 @@ class Worker:
 async def pause_of(start: Callable[[], Awaitable[object]]) -> tuple[float, float]:
     """Seconds: the longest time in which the loop did not come round while it starts, and until the start has returned."""
     longest, last = 0.0, perf_counter()
+    end: Any = None
+    took = 0.0
 
     async def tick() -> None:
         nonlocal longest, last
@@ -118,7 +120,7 @@ async def pause_of(start: Callable[[], Awaitable[object]]) -> tuple[float, float
         for _ in range(3):
             await anyio.sleep(0)
         longest, started = 0.0, perf_counter()
-        end: Any = await start()
+        end = await start()
         took = perf_counter() - started
         await anyio.sleep(0)
         task_group.cancel_scope.cancel()

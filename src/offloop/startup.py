@@ -37,7 +37,7 @@ async def load(settings: PoolSettings) -> tuple[Registry, CoreSettings]:
         await anyio.to_thread.run_sync(call, limiter=anyio.CapacityLimiter(1))
     except RuntimeError:
         call()
-    return call.take_result()
+    return call.pop_result()
 
 
 def _load(settings: PoolSettings) -> tuple[Registry, CoreSettings]:

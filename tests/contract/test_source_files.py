@@ -18,7 +18,7 @@ from offloop.runtime.memory.segments import Segment
 @pytest.fixture
 def segment() -> Iterator[Segment]:
     segment = Segment(1 << 20, workers_write=False)
-    segment.fetch(0, 1 << 20)
+    segment.reserve_pages(0, 1 << 20)
     yield segment
     segment.close()
 
@@ -120,7 +120,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, data: b
     path.write_bytes(b"abcdefgh")
     os.utime(path, (1, 1))
     segment = Meddler(1 << 16, workers_write=False)
-    segment.fetch(0, 1 << 16)
+    segment.reserve_pages(0, 1 << 16)
     segment.meddle = lambda: path.write_bytes(data)
     with pytest.raises(InvalidTask, match="was changed while it was read"):
         read_file_into(str(path), segment, 0, 8)

@@ -187,7 +187,7 @@ async def test_who_looks_for_events_with_a_time_out_leaves_nothing_behind(anyio_
         for _ in range(20):
             with anyio.move_on_after(0.001):
                 await anext(reader)
-        assert not reader._came.futures
+        assert not reader._arrived.futures
 
 
 class Broken(logging.Handler):

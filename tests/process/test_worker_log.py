@@ -62,7 +62,7 @@ async def test_many_short_writes_use_the_burst_up_too(output: Output, anyio_back
     for _ in range(200):
         os.write(output.writer, b"x")
         assert output.log.drain_nowait()
-    assert -output.log._burst_left >= 200 * output_log._LEAST_CHARGE_NBYTES
+    assert -output.log._burst_left >= 200 * output_log._MIN_CHARGE_NBYTES
 
 
 async def test_of_a_flood_of_lines_the_first_are_logged_and_the_last_are_kept_for_the_report(
@@ -137,7 +137,7 @@ async def test_of_several_tasks_that_began_before_anything_was_read_each_has_its
         output.log.begin_task(number + 10)  # a task that writes nothing
         output.log.begin_task(number)
         os.write(output.writer, b"task %d" % number)
-    assert len(output.log._begins) == 4
+    assert len(output.log._task_starts) == 4
     output.log.drain_nowait()
     assert output.log.tail == "task 4"
     output.log.begin_task(5)

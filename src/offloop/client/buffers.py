@@ -28,7 +28,7 @@ class Buffer:
         self._future = future
         self._nbytes = future.nbytes
         self._view: memoryview | None = None
-        self._moved = False
+        self._is_moved = False
         self._unclaimed = weakref.finalize(self, supervisor.views.release_unused, future)
         self._unclaimed.atexit = False
 
@@ -62,7 +62,7 @@ class Buffer:
             PoolClosed: the pool is closed, and the view was not taken before.
             PoolMisused: the pages are not there yet, and this is another thread than the pool's; `await buffer.ready()` there.
         """
-        if self._moved:
+        if self._is_moved:
             raise InvalidTask("this buffer was moved into a task; make a new one with pool.buffer(nbytes)")
         if self._view is None:
             self._supervisor.reserve_now(self._future)
@@ -107,5 +107,5 @@ class Buffer:
         except BufferError:
             raise InvalidTask("an object made over the buffer's view is still in use; release it first") from None
         self._view = None
-        self._moved = True
+        self._is_moved = True
         return block, kept

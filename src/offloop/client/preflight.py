@@ -39,14 +39,14 @@ async def run_preflight(
         InvalidTask: a file, or the memory of the source, cannot be read.
     """
     try:
-        return await _appraise(estimator, material, background)
+        return await _run(estimator, material, background)
     except InvalidTask:
         raise
     except ValueError:
         return Preflight()  # its memory was released
 
 
-async def _appraise(estimator: Estimator, material: Bytes | File | Samples | Result, background: BackgroundTasks) -> Preflight:
+async def _run(estimator: Estimator, material: Bytes | File | Samples | Result, background: BackgroundTasks) -> Preflight:
     match material:
         case Samples(data, shape):
             look = partial(_of_samples, estimator, shape, data.nbytes)

@@ -1,4 +1,4 @@
-"""The moments in a pool's life that somebody may wait for."""
+"""Conditions of a pool that tasks wait for: opened, drained, resized, closed."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from .loop.oneshot_event import OneShotEvent
 
 __all__ = ["PoolConditions"]
 
-Applying = Callable[[Event], None]
+ApplyEvent = Callable[[Event], None]
 
 
 class PoolConditions:
-    """Looked at after every turn, but in a pool that is open and has its size."""
+    """One-shot events for the phases of one pool. `CoreDriver` calls `notify` unless the pool is open and not being resized."""
 
-    def __init__(self, core: PoolState, standing: DecisionGate, loop: asyncio.AbstractEventLoop | None) -> None:
+    def __init__(self, core: PoolState, gate: DecisionGate, loop: asyncio.AbstractEventLoop | None) -> None:
         self.opened = OneShotEvent(loop)
         self.closed = OneShotEvent(loop)
         self._loop = loop
         self._core = core
-        self._gate = standing
+        self._gate = gate
         self._drained = OneShotEvent(loop)
-        self.resized: OneShotEvent | None = None  # somebody waits for it
+        self.resized: OneShotEvent | None = None  # event of the current resize; None: no resize is in progress
 
     def notify(self) -> None:
-        """Tell those whose moment has come."""
+        """Set the event of each condition that has become true."""
         core = self._core
         if core.phase is not PoolPhase.OPEN:
             if core.phase is PoolPhase.CLOSING:
-                self.opened.set()  # whoever still waits for that is told that it is closed
+                self.opened.set()  # `Supervisor.open` then raises `PoolClosed`
             if core.drained:
                 self._drained.set()
             if core.closed:
@@ -49,15 +49,15 @@ class PoolConditions:
             self.resized = None
 
     def release_all(self) -> None:
-        """Nothing is decided any more, and nobody is to wait for it."""
-        for moment in (self.opened, self._drained, self.closed, self.resized):
-            if moment is not None:
-                moment.set()
+        """Wake all waiting tasks, because the core decides nothing any more."""
+        for condition in (self.opened, self._drained, self.closed, self.resized):
+            if condition is not None:
+                condition.set()
 
-    async def drain(self, apply: Applying, timeout_s: float | None) -> bool:
-        """Take nothing new, wait for what is held, and end what is still there after the time-out; then the pool is closed.
+    async def drain(self, apply: ApplyEvent, timeout_s: float | None) -> bool:
+        """Refuse new tasks, wait for the present ones, stop those left after the time-out, and close the pool.
 
-        Returns whether everything ended by itself.
+        Returns whether all tasks ended by themselves.
         """
         apply(DrainRequested())
         with anyio.move_on_after(timeout_s):
@@ -68,12 +68,12 @@ class PoolConditions:
         self._gate.raise_if_failed()
         return in_time
 
-    async def resize(self, apply: Applying, workers: int) -> None:
-        """Have so many tasks run at once; returns when as many workers as are wanted are there, and no more.
+    async def resize(self, apply: ApplyEvent, workers: int) -> None:
+        """Set how many tasks may run at once. Returns when exactly the desired workers exist.
 
         Raises:
             WorkerDied: no worker can be started.
-            PoolClosed: the pool was closed meanwhile.
+            PoolClosed: the pool was closed during the resize.
         """
         resized = self.resized = self.resized or OneShotEvent(self._loop)
         apply(ResizeRequested(workers))
@@ -82,4 +82,4 @@ class PoolConditions:
         if self._core.phase is PoolPhase.CLOSING:
             raise PoolClosed("the pool was closed while it was resized")
         if self._core.reconciler.unavailable_error is not None:
-            raise copy(self._core.reconciler.unavailable_error)  # the core keeps it, and must not keep its traceback
+            raise copy(self._core.reconciler.unavailable_error)  # a copy, because the core keeps the error without a traceback

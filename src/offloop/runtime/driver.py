@@ -1,8 +1,8 @@
-"""From event to commands, one event after another.
+"""Passes events to the core one at a time and carries out the commands that it returns.
 
-Everything happens in one turn of the loop: an event goes in, its commands are carried out, and events that this causes
-follow at once. Nothing here awaits between an event and its last command, so no cancellation can come between them. What
-comes while another event is decided on (a handler of the log causes one, a view goes) is next.
+All of it runs in one iteration of the event loop: the core handles an event, its commands are carried out, and events that
+they cause follow at once. Nothing here awaits between an event and its last command, so no cancellation can come between
+them. An event that arrives while another one is processed (from a log handler, or a deleted view) is queued.
 """
 
 from __future__ import annotations
@@ -27,20 +27,17 @@ from .telemetry.event_stream import EventStream
 
 __all__ = ["CoreDriver"]
 
-_FREE, _TAKEN, _OPEN = (
-    GateState.IDLE,
-    GateState.PROCESSING,
-    PoolPhase.OPEN,
-)  # looked up once: that takes its time on Python 3.11
+# constants, because an enum member lookup is slow on Python 3.11
+_IDLE, _PROCESSING, _OPEN = GateState.IDLE, GateState.PROCESSING, PoolPhase.OPEN
 
 
 class CoreDriver:
-    """Tells the core what happened, and has done what it says."""
+    """Event loop of the core: applies events, carries out commands, publishes log entries, rearms the timer."""
 
     def __init__(
         self,
         core: PoolState,
-        standing: DecisionGate,
+        gate: DecisionGate,
         page_manager: PageManager,
         views: ViewTracker,
         event_stream: EventStream,
@@ -51,42 +48,45 @@ class CoreDriver:
         abandon_input: Callable[[BlockFuture], None],
         fail: Callable[[BaseException], None],
     ) -> None:
-        self.timer_deadline = inf  # when the timer will wake by itself...
-        self.timer_changed = OneShotEvent(loop)  # ...unless it is set before
+        self.timer_deadline = inf  # loop time at which the timer task wakes
+        self.timer_changed = OneShotEvent(loop)  # set when the deadline becomes earlier; wakes the timer task
         self._core = core
-        self._gate = standing
+        self._gate = gate
         self._page_manager = page_manager
         self._views = views
         self._event_stream = event_stream
         self._conditions = conditions
-        self._carry_out = carry_out  # by the type of the command
+        self._carry_out = carry_out  # functions by command type
         self._abandon_input = abandon_input
         self._fail = fail
         self._clock = clock(loop)
         self._events: deque[Event] = deque()
 
     def apply(self, event: Event) -> None:
-        """Tell the core, and do what it says, and so on until nothing follows. After a defect of ours nothing does."""
-        standing = self._gate
-        if standing.state is not _FREE:
+        """Process an event and all events that it causes. A stopped gate processes nothing.
+
+        During the processing of another event, the event is queued.
+        """
+        gate = self._gate
+        if gate.state is not _IDLE:
             self._events.append(event)
             return
         try:  # a KeyboardInterrupt may come between any two lines
-            standing.state = _TAKEN
+            gate.state = _PROCESSING
             self._process(event)
-            standing.state = _FREE
+            gate.state = _IDLE
         except BaseException as error:
             self._fail(error)
             if not isinstance(error, Exception):
                 raise
 
     def collect_returns(self) -> None:
-        """Take back what views and forgotten buffers have returned since the last event."""
-        if (news := self._find_returns()) is not None:
-            self.apply(news)
+        """Tell the core which blocks deleted views and unused buffers have returned since the last event."""
+        if (returned := self._find_returns()) is not None:
+            self.apply(returned)
 
     def apply_page_results(self) -> None:
-        """Tell the core what became of the moves of pages."""
+        """Tell the core the results of page operations."""
         results = self._page_manager.results
         while results:
             self.apply(results.popleft())
@@ -96,8 +96,8 @@ class CoreDriver:
         page_manager, views, conditions = self._page_manager, self._views, self._conditions
         if views.released or events:
             events.append(event)
-            if (news := self._find_returns()) is not None:
-                events.appendleft(news)
+            if (returned := self._find_returns()) is not None:
+                events.appendleft(returned)
             event = events.popleft()
         now = self._clock()
         while True:
@@ -106,7 +106,7 @@ class CoreDriver:
             if core.event_log.entries or page_manager.waiting or page_manager.results:
                 self._flush_side_effects()
             if not events and (
-                core.has_memory_waiters is not views.notifying
+                core.has_memory_waiters is not views.is_notifying
                 or core.wake_at < self.timer_deadline
                 or core.phase is not _OPEN
                 or conditions.resized is not None
@@ -117,9 +117,9 @@ class CoreDriver:
             event = events.popleft()
 
     def _notify_waiters(self) -> None:
-        """Nothing follows any more: who waits for something else than an event is told."""
+        """Notify the views, the timer and the tasks that wait for conditions. Called when no event is queued."""
         core, views = self._core, self._views
-        if core.has_memory_waiters is not views.notifying:
+        if core.has_memory_waiters is not views.is_notifying:
             views.notify_on_release(wanted=core.has_memory_waiters)
         if core.wake_at < self.timer_deadline:
             self.timer_deadline = core.wake_at
@@ -130,10 +130,10 @@ class CoreDriver:
                 self._event_stream.close()
 
     def _flush_side_effects(self) -> None:
-        """What an event and its commands have brought about beside them: entries for the log, moves of pages."""
+        """Publish new event log entries, start queued page operations and queue their results as events."""
         page_manager = self._page_manager
         if entries := self._core.event_log.drain():
-            self._event_stream.publish(entries)  # a handler of the log may cause events itself
+            self._event_stream.publish(entries)  # a log handler may cause events
         if page_manager.waiting:
             page_manager.kick()
         while page_manager.results:
@@ -141,9 +141,9 @@ class CoreDriver:
 
     def _find_returns(self) -> BlocksReturned | None:
         returned: list[int] = []
-        while self._views.released:  # a forgotten buffer that has a block returns it, which is news again
-            generations, forgotten = self._views.collect()
+        while self._views.released:  # a loop, because `_abandon_input` may append to `released`
+            generations, unused = self._views.collect()
             returned += generations
-            for future in forgotten:
+            for future in unused:
                 self._abandon_input(future)
         return BlocksReturned(tuple(returned)) if returned else None

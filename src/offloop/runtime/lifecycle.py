@@ -1,8 +1,9 @@
-"""A pool's life: opened, closed, or ended at once where its event loop ends first.
+"""Closes a pool, or aborts it when its event loop ends first.
 
-Closing takes its turns of the loop. `Lifecycle.abort` takes none, because there may be none left: asyncio.run and trio.run
-cancel every task when the main task has ended, the pool's own too, and a loop that is closed or forgotten runs nothing at all.
-So it kills all workers, waits for their deaths with a bound, and has the core settle every task, in one call.
+`Lifecycle.close` needs a running loop. `Lifecycle.abort` does not, because the loop may be at its end: asyncio.run and trio.run
+cancel every task when the main task has ended, background tasks of the pool included, and a loop that is closed or garbage
+collected runs nothing. So `abort` kills all workers, waits for their exits with a time limit, and has the core settle every
+task, in one call.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = ["Lifecycle"]
 
 _log = SafeLogger("offloop.supervisor")
 
-_REAP_LIMIT_S = 0.5  # a killed process is gone in milliseconds, unless it sleeps uninterruptibly in the kernel
+_REAP_LIMIT_S = 0.5  # a killed process exits in milliseconds, unless it sleeps uninterruptibly in the kernel
 _REMEDY = "leave it before the event loop ends, with `async with Pool() as pool`, an AsyncExitStack, or your server's lifespan"
 
 
@@ -40,7 +41,7 @@ class _Worker(Protocol):
 
 
 class _Supervisor(Protocol):
-    """What is opened and closed."""
+    """The part of `Supervisor` that a lifecycle uses."""
 
     affinity: LoopAffinity
     core: PoolState
@@ -58,36 +59,36 @@ class _Supervisor(Protocol):
 
 
 class _State(Enum):
-    RUNNING = "running"  # opened, or being opened
-    CLOSING = "closing"  # its block was left
-    ABORTED = "aborted"  # its loop ended, and its block may still be left
+    RUNNING = "running"  # open or opening
+    CLOSING = "closing"  # `close` was called
+    ABORTED = "aborted"  # the loop ended first; `close` was not called yet
     CLOSED = "closed"
 
 
 class Lifecycle:
-    """Closes one pool, and is told how the pool's own tasks end."""
+    """State machine that closes or aborts one pool, and observes how its background tasks end."""
 
     def __init__(self, supervisor: _Supervisor) -> None:
         self._supervisor = supervisor
         self._state = _State.RUNNING
         self._closed = OneShotEvent(supervisor.affinity.loop)
         for other in list(_unfinished):
-            other.abandon_if_loop_is_closed()  # because closing a loop cancels no task
+            other.abandon_if_loop_is_closed()  # because closing a loop cancels no tasks
         _unfinished.add(self)
 
     async def close(self) -> None:
-        """End all tasks and workers, and give the memory back; in any task of the loop, and any number of times.
+        """End all tasks and workers and release the memory. Any task of the loop may call it, any number of times.
 
-        A cancellation meanwhile is raised when all is done: after the grace, and the time that the system needs to kill.
+        A cancellation is raised when the pool is closed: after the grace, and the time that the system needs to kill.
 
         Raises:
-            InternalError: a defect of ours has ended the pool.
+            InternalError: a defect in offloop has ended the pool.
         """
         if self._state is _State.RUNNING:
             self._state = _State.CLOSING
             self._supervisor.background.run(self._close)
         elif self._state is _State.ABORTED:
-            self._state = _State.CLOSED  # it was not forgotten
+            self._state = _State.CLOSED  # no warning: the pool was left, if late
         await self._closed.wait_uncancellable()
         if not self._supervisor.gate.was_interrupted:
             self._supervisor.gate.raise_if_failed()
@@ -100,9 +101,9 @@ class Lifecycle:
         supervisor.background.close()
 
     def abort(self) -> None:
-        """End the pool at once: its loop ends, or its tasks were cancelled. Every caller that waits gets `PoolClosed`.
+        """End the pool at once, because its loop ends or its tasks were cancelled. Every waiting caller gets `PoolClosed`.
 
-        Blocks until the workers are dead, for half a second at most.
+        Blocks until the workers have exited, for half a second at most.
         """
         if self._is_over:
             return
@@ -113,7 +114,7 @@ class Lifecycle:
             self.warn_if_forgotten("the event loop ended")
 
     def abandon(self, reason: str) -> None:
-        """As `abort` where the loop does not run, and never will again: the processes are ended, and no caller can be told."""
+        """As `abort`, for a loop that will never run again: the workers are killed, and no caller can be notified."""
         if self._is_over:
             return
         supervisor = self._supervisor
@@ -125,18 +126,18 @@ class Lifecycle:
         self.warn_if_forgotten(reason)
 
     def abandon_if_loop_is_closed(self) -> None:
-        """Asyncio's loops only; trio's cancels its tasks before it is closed."""
+        """Abandon the pool if its asyncio loop is closed. A trio loop cancels its tasks before it is closed."""
         loop = self._supervisor.affinity.loop
         if loop is not None and loop.is_closed():
             self.abandon("its event loop was closed")
 
     def warn_if_forgotten(self, reason: str) -> None:
-        """Log once that the pool was not left."""
+        """Log once that the pool's block was never left."""
         if self._state is _State.ABORTED:
             self._state = _State.CLOSED
             _log.log(logging.WARNING, "a pool was never left: its workers were killed when %s; %s", reason, _REMEDY)
 
-    # What the pool's tasks report
+    # Reports of `BackgroundTasks`
 
     def task_cancelled(self) -> None:
         self.abort()
@@ -148,7 +149,7 @@ class Lifecycle:
         if isinstance(error, Exception):
             self._supervisor.fail(error)
         else:
-            self.abort()  # KeyboardInterrupt or SystemExit: the loop has stopped
+            self.abort()  # KeyboardInterrupt or SystemExit stops the loop
 
     def all_tasks_ended(self) -> None:
         try:
@@ -164,18 +165,18 @@ class Lifecycle:
 
     @property
     def _is_left(self) -> bool:
-        return self._state is _State.CLOSING or self._supervisor.core.closed  # a drained pool has nothing to forget
+        return self._state is _State.CLOSING or self._supervisor.core.closed  # a drained pool needs no warning
 
     def _end_workers(self) -> None:
         supervisor = self._supervisor
         workers = tuple(supervisor.workers)
         for worker in workers:
             worker.kill()
-        supervisor.apply(CloseRequested())  # no worker is replaced, and each task ends with the report of its worker's end
+        supervisor.apply(CloseRequested())  # so no worker is replaced, and each task is settled when its worker exits
         deadline = monotonic() + _REAP_LIMIT_S
         for worker in workers:
             worker.end(deadline)
-        supervisor.fail_all(PoolClosed("the event loop ended while the pool was open"))  # none is left, but after a defect
+        supervisor.fail_all(PoolClosed("the event loop ended while the pool was open"))  # callers are left only after a defect
         supervisor.background.cancel_all()
 
     def _kill_workers(self) -> None:
@@ -192,11 +193,11 @@ class Lifecycle:
         self.warn_if_forgotten("the event loop ended")
 
 
-_unfinished: weakref.WeakSet[Lifecycle] = weakref.WeakSet()  # every pool of this process that still has to be ended
+_unfinished: weakref.WeakSet[Lifecycle] = weakref.WeakSet()  # lifecycles of all pools of this process
 
 
 def _end_unfinished() -> None:
-    """At the interpreter's end."""
+    """Abandon every pool of this process when the interpreter exits."""
     for lifecycle in list(_unfinished):
         lifecycle.abandon("the interpreter ended")
         lifecycle.warn_if_forgotten("the event loop ended")

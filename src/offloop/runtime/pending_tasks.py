@@ -1,4 +1,4 @@
-"""Where callers leave their tasks, and are called for the outcomes."""
+"""Maps each unsettled task id to the future that its caller awaits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["PendingTasks"]
 
 
 class PendingTasks:
-    """The tickets of all tasks that have no outcome yet."""
+    """Futures of all unsettled tasks, by task id."""
 
     def __init__(
         self,
@@ -31,28 +31,33 @@ class PendingTasks:
         self._futures: dict[int, TaskFuture] = {}
 
     def submit(self, task_id: int, spec: TaskSpec | None, nbytes: int = 0) -> TaskFuture:
-        """Enter a task; no spec: its source is still to be prepared, and has so many bytes if that is known. It may be settled
-        at once."""
+        """Submit a task and return its future, which may be settled at once.
+
+        Args:
+            task_id: a new id.
+            spec: the complete specification; None: the source must be staged first.
+            nbytes: length of the source to stage, in bytes; 0: unknown.
+        """
         future = self._futures[task_id] = TaskFuture(self._loop)
         self._apply(TaskSubmitted(task_id, spec, nbytes))
         return future
 
     def settle(self, command: SettleTask) -> None:
-        """A task has its outcome."""
+        """Set the outcome of a task's future, and forget the future."""
         outcome = command.outcome
         view: memoryview | None = None
         if isinstance(outcome, Completed) and outcome.block is not None:
             view = self._result_view(outcome, outcome.block)
         self._futures[command.task_id].set_result(outcome, view)
-        del self._futures[command.task_id]  # last: a KeyboardInterrupt before it is told to every ticket that is left
+        del self._futures[command.task_id]  # last, because a KeyboardInterrupt before this line still fails the future
 
     def stage_again(self, command: RestageSource) -> None:
-        """The source of a task that waits for a worker is no longer in memory."""
+        """Wake the caller of a waiting task whose source was removed from memory, so that it stages the source again."""
         self._futures[command.task_id].set()
 
     def fail_all(self, error: OffloopError) -> None:
-        """Settle every task that has no outcome with this error, because nothing is decided any more."""
+        """Settle every unsettled task with this error, because the core decides nothing any more."""
         for future in self._futures.values():
             if not future.settled:
-                future.set_result(copy(error), None)  # each caller raises its own
+                future.set_result(copy(error), None)  # a copy for each caller, because raising changes the traceback
             future.set()

@@ -1,1 +1,1 @@
-"""Source files that the server reads, and output files that workers write and the server names."""
+"""Reads source files, and opens and publishes output files."""

@@ -1,4 +1,4 @@
-"""Opens the output files of running tasks when their workers ask, passes them on, and closes them when the tasks are over."""
+"""Opens output files when workers ask for them, passes the descriptors, and closes the files when the tasks have ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["OutputDelivery"]
 
 
 class OutputDelivery:
-    """The output files of tasks that are not over, by the task."""
+    """The output files of unfinished tasks, by task id."""
 
     def __init__(
         self, background: BackgroundTasks, workers: dict[int, WorkerConnection], apply: Callable[[Event], None]
@@ -28,18 +28,18 @@ class OutputDelivery:
         self._files: dict[int, OutputFile] = {}
 
     def add(self, task_id: int, output: OutputFile) -> None:
-        """The task's result goes into this file, which its worker will ask for."""
+        """Register the output file of a task."""
         self._files[task_id] = output
 
     def discard(self, task_id: int) -> None:
-        """The task is over, and its file is published or not wanted. It is closed in a thread: that may free much."""
+        """Discard the file of an ended task, published or not. In a thread, because closing a large unnamed file takes time."""
         output = self._files.pop(task_id)
         if self._background.closed:
             output.discard()
             return
 
         async def discard() -> None:
-            with suppress(RuntimeError):  # no thread
+            with suppress(RuntimeError):  # no thread can be started
                 await anyio.to_thread.run_sync(output.discard, limiter=self._background.own_threads)
                 return
             output.discard()
@@ -47,20 +47,20 @@ class OutputDelivery:
         self._background.run(discard)
 
     def open(self, command: OpenOutput) -> None:
-        """Open the file in a thread, and tell what came of it."""
+        """Open the file in a thread, and report `OutputOpened` to the core."""
         output, background = self._files[command.task_id], self._background
 
         async def open_it() -> None:
             try:
                 error = await anyio.to_thread.run_sync(output.open, limiter=background.file_threads)
-            except RuntimeError:  # no thread
+            except RuntimeError:  # no thread can be started
                 error = output.open()
             self._apply(OutputOpened(command.slot, command.task_id, command.dispatch, error))
 
         background.run(open_it)
 
     def send(self, command: SendFile) -> None:
-        """Pass the open file to the worker, or tell why the system does not."""
+        """Pass the open file to the worker. If the system refuses, report it to the core."""
         output = self._files[command.task_id]
         error = self._workers[command.slot].send_file(command.task_id, output.descriptor)
         if error is not None:

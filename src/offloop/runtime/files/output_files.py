@@ -1,12 +1,12 @@
-"""Files that workers write and the server names (`to=`): whole under their name, or not there at all.
+"""Atomic output files (`to=`): a worker writes the file, and the server gives it its name when it is complete.
 
 The server opens the file when the worker has the result, passes the descriptor, and gives the file its name when the worker has
-answered. No worker opens a path. Where the file system has `O_TMPFILE`, the file has no name until then, so nothing is left
-behind by a kill. A name is given by `link` where there was none; a file that is there is replaced by `rename`, for
-which the new file has a name of its own (`.offloop-...`) for some microseconds. Elsewhere (NFS, older overlay and FUSE file
-systems) the file has such a name while it is written; the server removes it in the end, but not if the server is killed.
+answered. No worker opens a path. If the file system has `O_TMPFILE`, the file has no name until then, so a kill leaves no file.
+A new name is made by `link`. An existing file is replaced by `rename`, for which the new file has a temporary name
+(`.offloop-...`) for some microseconds. On other file systems (NFS, older overlay and FUSE) the file has such a name while
+it is written; the server removes it at the end, unless the server is killed.
 
-Nothing is synchronized: after a crash of a process the file is whole; after a power failure the file system decides.
+Nothing is synchronized: after a crash of a process the file is complete; after a power failure it depends on the file system.
 """
 
 from __future__ import annotations
@@ -24,19 +24,24 @@ __all__ = ["OutputFile", "destination_path"]
 
 _UNNAMED = os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC
 _NAMED = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
-_HAS_NO_UNNAMED = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}  # as file systems and old kernels say it
+_HAS_NO_UNNAMED = {
+    errno.EOPNOTSUPP,
+    errno.EISDIR,
+    errno.EINVAL,
+    errno.ENOENT,
+}  # how a missing O_TMPFILE is reported
 
-_NEW_FILE_MODE = 0o666  # less the umask
+_NEW_FILE_MODE = 0o666  # before the umask
 _SET_ID_BITS = stat.S_ISUID | stat.S_ISGID
 
-_FOR_CLIENTS = "the result cannot be written"  # without the path
+_FOR_CLIENTS = "the result cannot be written"  # public message, without the path
 
 
 def destination_path(to: str | os.PathLike[str]) -> str:
-    """The absolute path of a destination. It is not normalized: ".." after a symbolic link is the file system's to resolve.
+    """The absolute path of a destination. Not normalized, because the file system resolves ".." after a symbolic link.
 
     Raises:
-        InvalidTask: it cannot be the path of a file.
+        InvalidTask: the destination cannot be the path of a file.
     """
     try:
         path = os.fspath(to)
@@ -44,7 +49,7 @@ def destination_path(to: str | os.PathLike[str]) -> str:
             path = os.fsdecode(path)
         os.fsencode(path)
         path = os.path.join(os.getcwd(), path)
-    except (TypeError, ValueError, OSError) as error:  # ValueError: a lone surrogate; OSError: the working directory is gone
+    except (TypeError, ValueError, OSError) as error:  # ValueError: a lone surrogate; OSError: no working directory
         raise _invalid(to, str(error)) from None
     if "\0" in path:
         raise _invalid(to, "a path cannot have a NUL in it")
@@ -54,32 +59,32 @@ def destination_path(to: str | os.PathLike[str]) -> str:
 
 
 class OutputFile:
-    """One task's output file. The methods block, and are for threads; after `discard` the others do nothing useful.
+    """One task's output file. The methods block; call them in threads. `discard` ends its use.
 
-    A task that is tried again opens it again, so a worker that has failed shares no file with its successor.
+    A retried task opens it again, so a failed worker shares no file with the next one.
     """
 
     def __init__(self, path: str) -> None:
-        """Take the absolute path of the destination; nothing is opened."""
+        """Store the absolute path of the destination. Opens nothing."""
         self.path = path
         self._directory, self._name = os.path.split(path)
-        self._lock = threading.Lock()  # its task may end while it is opened
+        self._lock = threading.Lock()  # because the task may end while a thread opens the file
         self._descriptor: int | None = None
-        self._temporary: str | None = None  # the name of the file while it is written, where it needs one
+        self._temporary: str | None = None  # temporary path while the file is written, without O_TMPFILE
         self._discarded = False
 
     @property
     def descriptor(self) -> int:
-        """What is passed to the worker; the file is open."""
+        """Descriptor of the open file, for the worker."""
         assert self._descriptor is not None
         return self._descriptor
 
     def check(self) -> None:
-        """Find out whether the file can be written, before its task is run.
+        """Check whether the file can be written, before the task runs.
 
         Raises:
-            InvalidTask: something else than a regular file or a symbolic link is there.
-            TaskFailed: with the code "cannot_write".
+            InvalidTask: the destination exists and is neither a regular file nor a symbolic link.
+            TaskFailed: with the code "cannot_write": its directory does not exist or cannot be written to.
         """
         try:
             self._status()
@@ -91,7 +96,7 @@ class OutputFile:
             raise self.cannot_write(error) from None
 
     def open(self) -> OffloopError | None:
-        """Open an empty file beside the destination. Returns why that is not possible; the error is for the task."""
+        """Open an empty file in the destination's directory. Returns the task's error if that fails."""
         with self._lock:
             self._close()
             if self._discarded:
@@ -106,16 +111,17 @@ class OutputFile:
             return None
 
     def publish(self, nbytes: int) -> None:
-        """Give the file its name, replacing what is there. It keeps the mode of a file that it replaces, and its owner where
-        the server may give files away; of a new file the mode follows the umask. A symbolic link is replaced, and not
-        followed.
+        """Give the file its name, replacing an existing file.
+
+        The mode of a replaced file is kept, and its owner if the server may change owners. The mode of a new file follows the
+        umask. A symbolic link is replaced, and not followed.
 
         Args:
-            nbytes: how much the worker says that it wrote.
+            nbytes: number of bytes that the worker says it has written.
 
         Raises:
-            TaskFailed: with the code "cannot_write": the destination is as it was.
-            InvalidTask: a directory, or another file that is not a regular one, has come there since `check`.
+            TaskFailed: with the code "cannot_write": the destination is unchanged.
+            InvalidTask: since `check`, the destination has become something else than a regular file or a symbolic link.
         """
         with self._lock:
             try:
@@ -135,13 +141,13 @@ class OutputFile:
             raise OSError(errno.EIO, f"the worker wrote {written:,} bytes, and said {nbytes:,}")
 
     def discard(self) -> None:
-        """The file is not wanted any more; nothing of it is left. After `publish`, this does nothing."""
+        """Close the file and remove it, unless it was published."""
         with self._lock:
             self._discarded = True
             self._close()
 
     def _status(self) -> os.stat_result | None:
-        """Of the regular file that is there; None if there is none, or a symbolic link, which is replaced as such."""
+        """The status of the existing regular file; None if there is no file, or a symbolic link, which is replaced itself."""
         try:
             status = os.lstat(self.path)
         except FileNotFoundError:
@@ -158,7 +164,7 @@ class OutputFile:
             self._descriptor = os.open(self._directory, _UNNAMED, mode)
             if os.path.lexists(_link_of(self._descriptor)):
                 return
-            self._close()  # without /proc it could not be given a name
+            self._close()  # because without /proc the file cannot be given a name
         except OSError as error:
             if error.errno not in _HAS_NO_UNNAMED:
                 raise
@@ -182,7 +188,7 @@ class OutputFile:
             os.close(self._descriptor)
             self._descriptor = None
         if self._temporary is not None:
-            with suppress(OSError):  # its directory is gone, too
+            with suppress(OSError):  # its directory was removed
                 os.unlink(self._temporary)
             self._temporary = None
 
@@ -207,7 +213,7 @@ def _link_or_replace(link: str, name: str, directory: int) -> None:
     with suppress(FileExistsError):
         os.link(link, name, dst_dir_fd=directory, follow_symlinks=True)
         return
-    temporary = _temporary_name()  # because only `rename` replaces a name, and it takes another one
+    temporary = _temporary_name()  # because only `rename` replaces a file, and its source needs a name
     os.link(link, temporary, dst_dir_fd=directory, follow_symlinks=True)
     try:
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -217,7 +223,7 @@ def _link_or_replace(link: str, name: str, directory: int) -> None:
 
 
 def _keep_owner_and_mode(descriptor: int, status: os.stat_result) -> None:
-    """As of the file that is replaced; without the set-user-ID bits where the owner cannot be kept."""
+    """Set owner and mode to those of the replaced file; without the set-user-ID bits if the owner cannot be set."""
     mode = stat.S_IMODE(status.st_mode)
     try:
         os.fchown(descriptor, status.st_uid, status.st_gid)

@@ -1,8 +1,8 @@
-"""Reads source files: regular files only, never blocking on a special file, the same way for `probe`, estimate and staging.
+"""Reads source files for `probe`, estimate and staging: regular files only, never blocking on a special file.
 
 `os.stat` comes before `os.open`, because opening a special file can have an effect: a FIFO's writer wakes up, a tape rewinds.
-The opened file is checked again, because the name may refer to another file by then. A file is read as it was at one moment:
-`InvalidTask` tells of a file that changed meanwhile. Files whose size is not known beforehand (`/proc`) are refused.
+The opened file is checked again, because the name may refer to another file by then. A file that changes while it is read
+raises `InvalidTask`. Files whose size is not known beforehand (`/proc`) are refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["FileHead", "file_nbytes", "read_file_head", "read_file_into"]
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
-_FOR_CLIENTS = "the source cannot be read"  # without the path
+_FOR_CLIENTS = "the source cannot be read"  # public message, without the path
 
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -33,17 +33,17 @@ _KINDS = {
 
 
 class FileHead(msgspec.Struct, frozen=True):
-    """The first bytes of a file."""
+    """The first bytes of a file, and the file's size."""
 
-    nbytes: int  # of the whole file
-    data: memoryview  # its first bytes; all of them if the file is no longer than what was asked for
+    nbytes: int  # size of the whole file
+    data: memoryview  # the first bytes, as many as were asked for, or the whole file if it is shorter
 
 
 def file_nbytes(path: str) -> int:
     """The size of a regular file in bytes.
 
     Raises:
-        InvalidTask: it cannot be read, or is not a regular file whose size is known.
+        InvalidTask: the path cannot be read, or is not a regular file of known size.
     """
     with _opened(path) as (_, status):
         return status.st_size
@@ -60,10 +60,10 @@ def read_file_head(path: str, nbytes: int) -> FileHead:
 
 
 def read_file_into(path: str, segment: Segment, offset: int, nbytes: int) -> None:
-    """Read a whole regular file, whose size was `nbytes`, into a segment at `offset`.
+    """Read a whole regular file of `nbytes` bytes into a segment at `offset`.
 
     Raises:
-        InvalidTask: as `file_nbytes`; or the file was changed before it was read, or meanwhile.
+        InvalidTask: as `file_nbytes`; or the size is not `nbytes` any more, or the file was changed while it was read.
     """
     with _opened(path) as (descriptor, status):
         complete = status.st_size == nbytes and segment.read_in(descriptor, offset, nbytes) == nbytes

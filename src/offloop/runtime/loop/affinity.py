@@ -1,4 +1,4 @@
-"""Where a pool lives: one process, one thread, one event loop. Everything that decides happens there and nowhere else."""
+"""The process, thread and event loop that a pool belongs to, and the check that a caller is in them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["LoopAffinity"]
 
 
 class LoopAffinity:
-    """The process, thread and loop in which this was made."""
+    """The process, thread and event loop in which the object was made. Only there may the core decide."""
 
     def __init__(self) -> None:
-        self.loop = find_asyncio_loop()  # None: trio's
-        # a thread runs one loop at a time; asking which one costs a call of the system on Python 3.11
+        self.loop = find_asyncio_loop()  # None: trio's loop
+        # `is_running` is enough, because a thread runs one loop at a time; `_get_running_loop` is a system call on Python 3.11
         self._loop_runs: Callable[[], bool] = _always if self.loop is None else self.loop.is_running
         self._pid = os.getpid()
-        self.forked = False  # True in a child of the process that it names; set there by the supervisor
+        self.forked = False  # True in a forked child of the pool's process; the supervisor sets it
         self._thread_id = get_ident()
         self._thread_name = threading.current_thread().name
         task = None if self.loop is None else asyncio.current_task()
@@ -31,36 +31,36 @@ class LoopAffinity:
 
     @property
     def in_thread(self) -> bool:
-        """Whether the caller is in the thread that it names."""
+        """Whether the caller is in the pool's thread."""
         return get_ident() == self._thread_id
 
     @property
     def is_current(self) -> bool:
-        """Whether the caller is at home."""
+        """Whether the caller is in the pool's process, thread and loop."""
         return get_ident() == self._thread_id and self._loop_runs() and not self.forked
 
     def check(self) -> None:
-        """Return if the caller is at home.
+        """Check that the caller is in the pool's process, thread and loop.
 
         Raises:
-            PoolMisused: it is not.
+            PoolMisused: the caller is elsewhere.
         """
         if get_ident() != self._thread_id or self.forked or not self._loop_runs():
             raise self.error()
 
     @property
     def loop_runs(self) -> bool:
-        """Whether the loop is running, so far as that can be told: trio's counts as running until its tasks are thrown away."""
+        """Whether the loop is running. A trio loop counts as running, because its state is unknown."""
         return self._loop_runs()
 
     @property
     def entering_task_is_done(self) -> bool:
-        """Whether the task that entered the pool has ended, so that only another one can leave it. On trio always true."""
+        """Whether the task that entered the pool has ended, so that only another task can leave it. Always true on trio."""
         task = None if self._task is None else self._task()
         return task is None or task.done()
 
     def error(self) -> PoolMisused:
-        """Where the caller is instead."""
+        """The error of a caller that is in another process, thread or loop."""
         if self.forked:
             return PoolMisused("process", str(self._pid), str(os.getpid()))
         if not self.in_thread:
@@ -69,7 +69,7 @@ class LoopAffinity:
 
 
 def _always() -> bool:
-    """trio's loop: nothing else can run in its thread before it has ended, and the pool with it."""
+    """`is_running` of a trio loop: always true, because no other loop runs in its thread before the trio run has ended."""
     return True
 
 

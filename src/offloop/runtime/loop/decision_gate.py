@@ -1,4 +1,4 @@
-"""Whether a supervisor may decide: at this moment, and ever again."""
+"""State of the core driver: idle, processing an event, or stopped after an internal error."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ __all__ = ["DecisionGate", "GateState"]
 
 
 class GateState(Enum):
-    """What stands between an event and a decision."""
+    """Whether an event can be processed."""
 
-    IDLE = "free"  # nothing
-    PROCESSING = "taken"  # another event is being decided on; this one is next
-    STOPPED = "over"  # after a defect of ours, and in a forked child: no event is decided on any more
+    IDLE = "idle"  # an event is processed at once
+    PROCESSING = "processing"  # another event is being processed; new events are queued
+    STOPPED = "stopped"  # no event is processed any more: after an internal error, an abort, or in a forked child
 
 
 class DecisionGate:
-    """The turn, and the defect that ended it, if one did."""
+    """The gate state, and the internal error that stopped it."""
 
     def __init__(self) -> None:
         self.state = GateState.IDLE
-        self.internal_error: BaseException | None = None  # of ours
+        self.internal_error: BaseException | None = None  # the first defect in offloop, or an interrupt
 
-    def fail(self, defect: BaseException) -> None:
-        """No decision can be trusted any more; the first defect is the one that is told."""
+    def fail(self, error: BaseException) -> None:
+        """Stop the gate, because no decision can be trusted. The first error is kept."""
         self.state = GateState.STOPPED
-        self.internal_error = self.internal_error or defect
+        self.internal_error = self.internal_error or error
 
     def raise_if_failed(self) -> None:
-        """Return if no defect of ours has struck.
+        """Raise the error that stopped the gate, if any.
 
         Raises:
-            InternalError: one has.
+            InternalError: a defect in offloop.
+            PoolClosed: a KeyboardInterrupt or the like.
         """
         if self.internal_error is not None:
             raise self.error() from self.internal_error
 
     @property
     def was_interrupted(self) -> bool:
-        """Whether what ended the decisions is a KeyboardInterrupt or the like, and no defect."""
+        """Whether a KeyboardInterrupt or the like has stopped the gate, and not a defect."""
         return self.internal_error is not None and not isinstance(self.internal_error, Exception)
 
     def error(self) -> OffloopError:
-        """Why nothing is decided any more, as callers are told of it."""
+        """The error for callers after the gate was stopped."""
         if self.was_interrupted:
             return PoolClosed(f"the pool was ended by {type(self.internal_error).__name__}")
         return InternalError(f"{type(self.internal_error).__name__}: {self.internal_error}")

@@ -1,4 +1,4 @@
-"""Which event loop runs the caller: asyncio's (or uvloop), or trio's. A pool asks once, when it is entered."""
+"""Detects the running event loop: asyncio (or uvloop), or trio. A pool does so once, when it is entered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["find_asyncio_loop"]
 def find_asyncio_loop() -> asyncio.AbstractEventLoop | None:
     """The running asyncio loop; None if the caller runs in trio, or in no loop.
 
-    Trio's guest mode runs trio inside a callback of an asyncio loop. Then both are running, and the caller is trio's.
+    Trio's guest mode runs trio inside a callback of an asyncio loop. Both are running then, and the result is None.
     """
     loop = _get_running_loop()
     return None if loop is None or _is_in_trio() else loop
@@ -26,4 +26,4 @@ def _is_in_trio() -> bool:
     try:
         return sniffio.current_async_library() == "trio"
     except sniffio.AsyncLibraryNotFoundError:
-        return False  # a callback of asyncio
+        return False  # the caller is an asyncio callback

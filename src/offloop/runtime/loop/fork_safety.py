@@ -1,12 +1,12 @@
-"""What a fork of the server must not carry off.
+"""Replaces the pool's descriptors in forked children of the server.
 
-A forked child has a copy of every descriptor. A lifeline in a second pair of hands would keep workers alive after their
-server; a copy of the loop's poller is no copy at all, but the parent's own, and a child that tidies up would make the parent
-deaf. So in a child, before it runs a line of its own, the descriptors that only the server may hold become /dev/null under the
-same numbers: whoever closes them later closes nothing of anybody's. And so does the poller, or it becomes an empty one: a child
-that listened to the loop's own wake-up pipe would take the parent's wake-ups out of it.
+A forked child inherits every descriptor. A second holder of a lifeline would keep workers alive after their server. An epoll
+descriptor is shared with the parent, so a child that unregisters descriptors would make the parent miss their events. So the
+child, before it runs any other Python code, replaces each protected descriptor by /dev/null under the same number: closing the
+number later harms nothing. It also replaces the poller, by /dev/null or by an empty one, because a child that reads the loop's
+wake-up pipe would steal the parent's wake-ups.
 
-Programs that the server starts are another matter: everything here is closed on exec.
+Programs that the server starts with exec are not affected, because all these descriptors are closed on exec.
 """
 
 from __future__ import annotations
@@ -23,50 +23,50 @@ from .affinity import LoopAffinity
 __all__ = ["close", "fd_lock", "generation", "protect", "register", "unprotect"]
 
 
-class _Forked(Protocol):
+class _ForkAware(Protocol):
     @property
     def affinity(self) -> LoopAffinity: ...
 
     def forked(self) -> None:
-        """This is a child of the process that made the object. No thread but this one is left."""
+        """Called in a forked child of the process that made the object. Only the current thread exists there."""
         ...
 
 
 fd_lock = threading.RLock()
-"""Held while descriptors come and go: no fork can come between a descriptor's making and the note of it."""
+"""Held while descriptors are opened and protected, or unprotected and closed, so that no fork comes between."""
 
 _protected: set[int] = set()
-_watched: weakref.WeakSet[_Forked] = weakref.WeakSet()
-_generation = 0  # forks between the first process and this one
+_registered: weakref.WeakSet[_ForkAware] = weakref.WeakSet()
+_generation = 0  # number of forks between the first process and this one
 
 
 def generation() -> int:
-    """Another number in a forked child than in its parent; far cheaper than asking the system who we are."""
+    """A number that differs between a forked child and its parent. Much cheaper than `os.getpid()`."""
     return _generation
 
 
 def protect(*descriptors: int) -> None:
-    """No forked child may have these."""
+    """Register descriptors that are replaced in forked children."""
     with fd_lock:
         _protected.update(descriptors)
 
 
 def unprotect(*descriptors: int) -> None:
-    """They are about to be closed; hold `undisturbed` until they are."""
+    """Unregister descriptors that are about to be closed. The caller holds `fd_lock` until they are closed."""
     _protected.difference_update(descriptors)
 
 
 def close(descriptor: int) -> None:
-    """Close what was kept."""
+    """Unprotect and close a descriptor."""
     with fd_lock:
         unprotect(descriptor)
         os.close(descriptor)
 
 
-def register(object_: _Forked) -> None:
-    """Have its `forked` called in every forked child, for as long as it lives."""
+def register(owner: _ForkAware) -> None:
+    """Call `owner.forked()` in every forked child, as long as the owner exists."""
     with fd_lock:
-        _watched.add(object_)
+        _registered.add(owner)
 
 
 def _in_child() -> None:
@@ -74,41 +74,41 @@ def _in_child() -> None:
     _generation += 1
     for poller in _pollers():
         _replace_poller(poller)
-    _replace_kept()
+    _replace_protected()
     try:
-        for object_ in list(_watched):
+        for object_ in list(_registered):
             object_.forked()
     finally:
-        _watched.clear()
+        _registered.clear()
         fd_lock.release()
 
 
-def _replace_kept() -> None:
-    nothing = -1
+def _replace_protected() -> None:
+    null_fd = -1
     with suppress(OSError):
-        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for descriptor in _protected:
         with suppress(OSError):
-            if nothing < 0:
-                os.close(descriptor)  # no descriptor to be had: better a number that is free
+            if null_fd < 0:
+                os.close(descriptor)  # no free descriptor for /dev/null: an unused number is the next best
             else:
-                os.dup2(nothing, descriptor, inheritable=False)
+                os.dup2(null_fd, descriptor, inheritable=False)
     _protected.clear()
-    if nothing >= 0:
-        os.close(nothing)
+    if null_fd >= 0:
+        os.close(null_fd)
 
 
 def _pollers() -> list[int]:
-    """The epoll descriptors that watch what is kept: those of the loops that pools live in, whichever library made them."""
+    """The epoll descriptors that watch protected descriptors: those of all event loops with a pool, of any library."""
     found: list[int] = []
     if _protected:
-        with suppress(OSError):  # this container has no /proc
+        with suppress(OSError):  # no /proc in this container
             found = [int(name) for name in os.listdir("/proc/self/fd")]
     return [descriptor for descriptor in found if not _protected.isdisjoint(_watched_by(descriptor))]
 
 
 def _watched_by(poller: int) -> set[int]:
-    """What an epoll descriptor watches; nothing if it is something else."""
+    """The descriptors that an epoll descriptor watches; empty for any other descriptor."""
     with suppress(OSError):
         if os.readlink(f"/proc/self/fd/{poller}") == "anon_inode:[eventpoll]":
             with open(f"/proc/self/fdinfo/{poller}") as lines:
@@ -117,12 +117,12 @@ def _watched_by(poller: int) -> set[int]:
 
 
 def _replace_poller(poller: int) -> None:
-    """Take the parent's poller out of this process's hands.
+    """Replace an epoll descriptor that is shared with the parent.
 
-    asyncio's loop and uvloop's come to their end with an empty one. trio's would wait for a wake-up of its own for ever, and
-    stops with an error when it cannot poll.
+    asyncio and uvloop loops end normally with an empty one. A trio loop would wait for its wake-up for ever, so it gets
+    /dev/null, and stops with an error when it polls.
     """
-    if any(object_.affinity.loop is None for object_ in _watched):
+    if any(object_.affinity.loop is None for object_ in _registered):
         _protected.add(poller)
         return
     with suppress(OSError), select.epoll() as empty:

@@ -1,4 +1,4 @@
-"""What a caller waits on: for its task's outcome, or for memory of the inbox."""
+"""Futures that callers await: a task's outcome, or a block of the inbox."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["BlockFuture", "TaskFuture"]
 
 
 class TaskFuture(OneShotEvent):
-    """One task's outcome; set once there is one, or when its source must be staged again."""
+    """Future of one task's outcome. Set when the task has its outcome, or when its source must be staged again."""
 
     settled = False
     outcome: Completed | OffloopError | None = None
     view: memoryview | None = None  # the result's memory, read-only
 
     def take_outcome(self) -> Completed | OffloopError | None:
-        """The outcome, which the ticket no longer refers to: an error's traceback may refer to the ticket."""
+        """Return the outcome and forget it, because an error's traceback may refer to this future."""
         outcome, self.outcome = self.outcome, None
         return outcome
 
@@ -31,7 +31,7 @@ class TaskFuture(OneShotEvent):
         self.set()
 
     def rearm(self) -> None:
-        """Wait for the next event of a task that has no outcome yet."""
+        """Reset the event of a task that has no outcome yet."""
         if not self.settled:
             self.is_set = False
             self.futures = ()
@@ -39,10 +39,10 @@ class TaskFuture(OneShotEvent):
 
 
 class BlockFuture(OneShotEvent):
-    """A block of the inbox; set once there is room and pages for it, or never will be."""
+    """Future of a block of the inbox. Set when its pages are reserved, or the request is refused."""
 
     block: Block | None = None
-    _error: OffloopError | None = None  # as it was told, and never raised
+    _error: OffloopError | None = None  # error of a refused request; only copies of it are raised
 
     def __init__(self, input_id: int, nbytes: int, loop: asyncio.AbstractEventLoop | None) -> None:
         super().__init__(loop)
@@ -58,6 +58,6 @@ class BlockFuture(OneShotEvent):
         self.set()
 
     def check(self) -> None:
-        """Raise the error with which the request was refused, if it was: a copy, so that nothing here holds its traceback."""
+        """Raise the error of a refused request: a copy, so that this future keeps no traceback."""
         if self._error is not None:
             raise copy(self._error)

@@ -1,9 +1,8 @@
-"""What the host needs of the loop underneath, at the loop's own price.
+"""Clock, events and readable descriptors of the running loop, without anyio's overhead on asyncio.
 
-anyio's `wait_readable` registers and unregisters the descriptor and wakes a task for each read, and its `Event` finds
-the loop anew each time; together that is a noticeable part of a small task's round trip. Where the loop is asyncio's (or
-uvloop), a callback is registered once and runs in the loop's own turn, and a future is awaited; elsewhere anyio does
-both.
+anyio's `wait_readable` registers and unregisters the descriptor and wakes a task for each read, and its `Event` looks up
+the loop each time; together that is a noticeable part of a small task's round trip. On asyncio (and uvloop) a callback is
+registered once and called by the loop, and a future is awaited. On trio anyio does both.
 """
 
 from __future__ import annotations
@@ -23,53 +22,53 @@ __all__ = ["clock", "wait_for", "wait_uncancellable", "when_readable"]
 
 
 def clock(loop: asyncio.AbstractEventLoop | None) -> Callable[[], float]:
-    """The loop's monotonic clock, found once: `anyio.current_time` looks for the loop at every call. None: trio's loop."""
+    """The loop's monotonic clock. Faster than `anyio.current_time`, which looks up the loop in each call. None: trio's loop."""
     return anyio.current_time if loop is None else loop.time
 
 
-async def wait_for(signal: OneShotEvent) -> None:
-    """Return once it is set."""
-    if signal.is_set:
+async def wait_for(event: OneShotEvent) -> None:
+    """Return when the event is set."""
+    if event.is_set:
         return
-    loop = signal.loop
+    loop = event.loop
     if loop is not None:
         future: asyncio.Future[None] = loop.create_future()
-        signal.futures += (future,)
+        event.futures += (future,)
         try:
             await future
         except BaseException:
-            signal.futures = tuple(other for other in signal.futures if other is not future)  # nothing is left behind
+            event.futures = tuple(other for other in event.futures if other is not future)  # a cancelled waiter is removed
             raise
         return
-    if signal.event is None:
-        signal.event = anyio.Event()
-    await signal.event.wait()
+    if event.event is None:
+        event.event = anyio.Event()
+    await event.event.wait()
 
 
-async def wait_uncancellable(signal: OneShotEvent) -> None:
-    """Return once it is set; a cancellation meanwhile is raised then. asyncio's own `Task.cancel` goes through shields.
+async def wait_uncancellable(event: OneShotEvent) -> None:
+    """Return when the event is set. A cancellation is raised only then, asyncio's `Task.cancel` too, which ignores shields.
 
-    In a forked child, where nobody is left to set it, a cancellation is raised at once.
+    In a forked child, where the event is never set, a cancellation is raised at once.
     """
-    held: BaseException | None = None
-    born = fork_safety.generation()
+    cancelled: BaseException | None = None
+    generation = fork_safety.generation()
     with anyio.CancelScope(shield=True):
-        while not signal.is_set and (held is None or born == fork_safety.generation()):
+        while not event.is_set and (cancelled is None or generation == fork_safety.generation()):
             try:
-                await wait_for(signal)
-            except anyio.get_cancelled_exc_class() as cancellation:
-                held = cancellation
-    if held is not None:
+                await wait_for(event)
+            except anyio.get_cancelled_exc_class() as error:
+                cancelled = error
+    if cancelled is not None:
         try:
-            raise held
+            raise cancelled
         finally:
-            del held  # its traceback refers to this frame, and to all that its callers hold
+            del cancelled  # because its traceback refers to this frame: a reference cycle otherwise
 
 
 async def when_readable(loop: asyncio.AbstractEventLoop | None, descriptor: int, callback: Callable[[], bool]) -> None:
-    """Call `callback` each time the descriptor is readable, until it returns False or raises, which is raised here.
+    """Call `callback` each time the descriptor is readable, until it returns False or raises. Its error is raised here.
 
-    `loop` is the running one; None: trio's.
+    `loop` is the running loop; None: trio's.
     """
     if loop is not None:
         await _when_readable_asyncio(loop, descriptor, callback)
@@ -81,22 +80,22 @@ async def when_readable(loop: asyncio.AbstractEventLoop | None, descriptor: int,
 
 
 async def _when_readable_asyncio(loop: asyncio.AbstractEventLoop, descriptor: int, callback: Callable[[], bool]) -> None:
-    over: asyncio.Future[None] = loop.create_future()
+    finished: asyncio.Future[None] = loop.create_future()
 
     def call() -> None:
         try:
-            if callback() or over.done():
+            if callback() or finished.done():
                 return
         except BaseException as error:
-            if not over.done():
-                over.set_exception(error)
+            if not finished.done():
+                finished.set_exception(error)
         else:
-            over.set_result(None)
+            finished.set_result(None)
         loop.remove_reader(descriptor)
 
     loop.add_reader(descriptor, call)
     try:
-        await over
+        await finished
     finally:
         if not loop.is_closed():
             loop.remove_reader(descriptor)

@@ -1,11 +1,11 @@
-"""Bounds how long short functions, such as header readers, hold the event loop in one of its iterations.
+"""Limits the time that short functions, such as header readers, take in one iteration of the event loop.
 
 A hundred tasks that are submitted together all begin in one iteration of the loop. Each reads a header for a fraction of a
-millisecond, and together they would stop the loop for a hundred times that. So their time is added up. Once it is spent, the
-functions of later tasks wait in line, and a task of the pool calls them: as many as the budget allows, then the loop gets a
-turn, then the next ones. A function that comes while there is budget left is called at once, without any suspension.
+millisecond, and together they would block the loop for a hundred times that. So their time is added up. When the budget is
+spent, later functions are queued. A background task calls as many of them as the budget allows, lets the loop run one
+iteration, and goes on. While budget is left and no function is queued, a function is called at once, without any suspension.
 
-The budget is refilled only after it was spent, in the next iteration. So an iteration may see the rest of one budget and all of
+The budget is refilled only after it was spent, in the next iteration. So one iteration may use the rest of one budget, all of
 the next one, and one function beyond that.
 """
 
@@ -25,15 +25,15 @@ from .oneshot_event import OneShotEvent
 
 __all__ = ["LoopBudget"]
 
-BUDGET_S = 0.001  # what the first law allows
-_FOLLOWING_S = 0.0001  # of the loop's time after each function: its task's events, and the copy of a small source
+BUDGET_S = 0.001  # seconds for each iteration: the limit of design law 1
+_FOLLOWING_S = 0.0001  # seconds of loop time after each function, for its task's events and the copy of a small source
 
 Value = TypeVar("Value")
 Arguments = TypeVarTuple("Arguments")
 
 
 class _Job:
-    """A function that waits for its call, and then its outcome."""
+    """A queued function call, and then its outcome."""
 
     def __init__(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], loop: asyncio.AbstractEventLoop | None
@@ -44,42 +44,42 @@ class _Job:
         self._value: Any = None
         self._error: BaseException | None = PoolClosed("the pool was closed while a header waited to be read")
 
-    def carry_out(self) -> None:
+    def run(self) -> None:
         try:
             self._value, self._error = self._function(*self._arguments), None
-        except BaseException as error:  # its caller's, and not the task's that carries it out
+        except BaseException as error:  # it is raised in the task that called `LoopBudget.call`
             self._error = error
         self.ended.set()
 
-    def outcome(self) -> Any:
-        """What the function returned; raises what it raised. To be asked once."""
+    def pop_outcome(self) -> Any:
+        """Return or raise the outcome of the function, and forget it."""
         error, self._error = self._error, None
         if error is None:
             return self._value
         try:
             raise error
         finally:
-            del error  # its traceback refers to this frame
+            del error  # because its traceback refers to this frame: a reference cycle otherwise
 
 
 class LoopBudget:
-    """Calls functions on the event loop, within a budget of time for each iteration, in the order in which they come."""
+    """Calls functions on the event loop, first come, first served, within a time budget for each iteration."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
-        self._limit_s = inf  # as long as `refill` does not run
+        self._limit_s = inf  # infinite unless `refill` is running
         self._spent_s = 0.0
-        self._spent_out = OneShotEvent(loop)
+        self._exhausted = OneShotEvent(loop)
         self._waiting: OrderedDict[_Job, None] = OrderedDict()
 
     async def call(self, function: Callable[[Unpack[Arguments]], Value], *arguments: *Arguments) -> Value:
-        """Call a function that does not block: now, if there is budget left, else when it is its turn.
+        """Call a function that does not block: now if budget is left, else after the functions queued before it.
 
         Raises:
-            PoolClosed: the pool was closed before its turn came.
-            Exception: what the function raised.
+            PoolClosed: the pool was closed before the function was called.
+            Exception: the error that the function raised.
 
-        Cancelling it while it waits takes it out of the line.
+        Cancelling the call while it waits removes the function from the queue.
         """
         if self._spent_s < self._limit_s and not self._waiting:
             started = perf_counter()
@@ -93,32 +93,32 @@ class LoopBudget:
             await job.ended.wait()
         finally:
             self._waiting.pop(job, None)
-        return job.outcome()
+        return job.pop_outcome()
 
     async def refill(self) -> None:
-        """Runs until it is cancelled, as a task of the pool."""
+        """Refill the budget and call queued functions, until cancelled. Runs as a background task."""
         self._limit_s = BUDGET_S
         try:
             while True:
-                await self._spent_out.wait()
-                self._spent_out = OneShotEvent(self._loop)
+                await self._exhausted.wait()
+                self._exhausted = OneShotEvent(self._loop)
                 while self._spent_s >= self._limit_s:
-                    await anyio.lowlevel.checkpoint()  # the loop's turn
+                    await anyio.lowlevel.checkpoint()  # one loop iteration
                     self._spent_s = 0.0
-                    self._carry_out_some()
+                    self._run_waiting()
         finally:
             self._limit_s = inf
             for job in self._waiting:
                 job.ended.set()
 
-    def _carry_out_some(self) -> None:
+    def _run_waiting(self) -> None:
         while self._waiting and self._spent_s < self._limit_s:
             job, _ = self._waiting.popitem(last=False)
             started = perf_counter()
-            job.carry_out()
+            job.run()
             self._charge(started)
 
     def _charge(self, started: float) -> None:
         self._spent_s += perf_counter() - started + _FOLLOWING_S
         if self._spent_s >= self._limit_s:
-            self._spent_out.set()
+            self._exhausted.set()

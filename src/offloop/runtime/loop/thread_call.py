@@ -1,4 +1,4 @@
-"""A function call that a thread makes for a task."""
+"""A function call in a thread, which its caller can withdraw before it has begun."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class ThreadCall(Generic[*Arguments, Value]):
-    """One function call that a thread makes, or its caller withdraws. What was given and what came of it is let go of at once:
-    a thread that idles keeps a reference to what it ran last."""
+    """One function call that a thread runs or the caller withdraws.
+
+    References to arguments and result are dropped early, because an idle thread keeps a reference to the last call.
+    """
 
     def __init__(self, function: Callable[[Unpack[Arguments]], Value], arguments: tuple[*Arguments]) -> None:
-        self._work = [(function, arguments)]  # popping it is atomic: it goes to the thread, or back to the caller
+        self._work = [(function, arguments)]  # popped by the thread or by the caller, atomically
         self._result: list[Value] = []
         self._error: list[BaseException] = []
 
@@ -26,24 +28,28 @@ class ThreadCall(Generic[*Arguments, Value]):
         try:
             function, arguments = self._work.pop()
         except IndexError:
-            return  # withdrawn, or begun before
+            return  # it was withdrawn, or has begun in another call
         try:
             self._result.append(function(*arguments))
-        except BaseException as error:  # SystemExit too: it is for the caller, and ends no task of the pool
+        except BaseException as error:  # SystemExit too, because it must reach the caller and not end a background task
             self._error.append(error)
 
     def withdraw(self) -> bool:
-        """Take the work back. Returns whether it had not begun."""
+        """Cancel the call if it has not begun. Returns whether that succeeded."""
         try:
             self._work.pop()
         except IndexError:
             return False
         return True
 
-    def take_result(self) -> Value:
-        """What the function returned; what it raised is raised here, or `PoolClosed` if it has not ended."""
+    def pop_result(self) -> Value:
+        """Return the result and forget it, or raise the function's error.
+
+        Raises:
+            PoolClosed: the function has not ended.
+        """
         if self._error:
-            raise self._error.pop()  # this frame, which its traceback refers to, must not refer to it
+            raise self._error.pop()  # popped, because its traceback refers to this frame: a reference cycle otherwise
         if not self._result:
             raise PoolClosed("the event loop ended while the pool was open")
         return self._result.pop()

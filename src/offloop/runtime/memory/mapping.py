@@ -1,7 +1,8 @@
-"""Memory-mapped shared memory without a descriptor of its own, of which parts can be unmapped.
+"""Memory mapping of shared memory that keeps no descriptor and can be unmapped in parts.
 
-`mmap.mmap` keeps a duplicate of the descriptor and all addresses until the last view of any part is gone. A worker's outbox has
-as many addresses as the memory limit, so one small result of a dead worker would hold a descriptor and gigabytes of addresses.
+`mmap.mmap` keeps a duplicate of the descriptor and all addresses until the last view of any part is deleted. A worker's outbox
+has as many addresses as the memory limit, so one small result of a dead worker would hold a descriptor and gigabytes of
+addresses.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Mapping:
         """Map the first `nbytes` of a file; its descriptor may be closed afterwards.
 
         Raises:
-            OSError: there are not as many addresses.
+            OSError: there is not enough address space.
         """
         address = _libc.mmap(None, nbytes, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, descriptor, 0)
         if address == _MAP_FAILED:
@@ -41,7 +42,7 @@ class Mapping:
         self._exported: dict[int, int] = {}  # offset -> length of each exported range, until the mapping is closed
 
     def view(self, offset: int, nbytes: int) -> memoryview:
-        """A writable view that must be gone when the mapping is closed."""
+        """A writable view that must be deleted before the mapping is closed."""
         return self._whole[offset : offset + nbytes]
 
     def copy_in(self, offset: int, source: bytes | int, nbytes: int) -> None:
@@ -54,22 +55,22 @@ class Mapping:
         return (ctypes.c_char * nbytes).from_address(self._address + offset)
 
     def withdraw(self, offset: int, nbytes: int) -> None:
-        """No object over the exported range exists any more. From any thread and from finalizers, so without a lock.
+        """End an export, after the last object over the range was deleted. Any thread or finalizer may call it: no lock.
 
-        The range belongs to the side that pops its entry: `close` unmaps all ranges but those that it has popped, and what
-        `close` has popped is unmapped here, its pages with it.
+        Popping the range's entry decides which method unmaps it. `close` unmaps everything but the ranges that it popped;
+        those are unmapped here, and their pages discarded.
         """
         if self._exported.pop(offset, None) is None:
-            if os.getpid() == self._pid:  # in a forked child the pages are the parent's, who may still read them
+            if os.getpid() == self._pid:  # not in a forked child, because the parent may still read the pages
                 with suppress(OSError):
                     self.discard(offset, nbytes)
             _libc.munmap(self._address + offset, nbytes)
 
     def discard(self, offset: int, nbytes: int) -> None:
-        """Return the pages of a range to the system; reading there gives zeros and takes a page again.
+        """Return the pages of a range to the system. Reading there gives zeros and allocates a page again.
 
         Raises:
-            OSError: the file system cannot do that.
+            OSError: the file system does not support it.
         """
         if _libc.madvise(self._address + offset, nbytes, mmap.MADV_REMOVE):
             error = ctypes.get_errno()
@@ -80,7 +81,7 @@ class Mapping:
         kept: list[tuple[int, int]] = []
         for offset in list(self._exported):
             nbytes = self._exported.pop(offset, None)
-            if nbytes is not None:  # else it was withdrawn meanwhile
+            if nbytes is not None:  # None: another thread has withdrawn it
                 kept.append((offset, offset + nbytes))
         start = 0
         for kept_start, kept_end in [*sorted(kept), (self._nbytes, self._nbytes)]:

@@ -1,16 +1,17 @@
-"""Shared memory as the server sees it: POSIX shared memory as `multiprocessing.shared_memory` makes it, but without a name.
+"""Shared-memory segments in the server: POSIX shared memory as of `multiprocessing.shared_memory`, but without a name.
 
 A segment is a file in /dev/shm that never had a name there (`O_TMPFILE`). The size of that file system bounds it, and a server
-that is killed at any moment leaves nothing behind. Workers inherit a descriptor. `SharedMemory` itself is not used, because it
-gives each segment a name for milliseconds, and starts a resource tracker process to sweep the names, which outlives the
-pool and does not start everywhere. `memfd_create` is not used, because the size of /dev/shm does not bound it.
+that is killed at any moment leaves no file. Workers inherit a descriptor. `SharedMemory` itself is not used, because it gives
+each segment a name for milliseconds, and starts a resource tracker process to remove the names, which outlives the pool and
+does not start everywhere. `memfd_create` is not used, because the size of /dev/shm does not bound it.
 
-Pages are fetched before they are touched: a full file system is an error here and SIGBUS there.
+Pages are reserved before they are accessed, because with a full file system a reservation fails with an error, and an access
+with SIGBUS.
 """
 
 from __future__ import annotations
 
-import _posixshmem  # pyright: ignore[reportMissingModuleSource] (what SharedMemory itself opens with)
+import _posixshmem  # pyright: ignore[reportMissingModuleSource] (SharedMemory uses it, too)
 import ctypes
 import errno
 import os
@@ -27,7 +28,7 @@ from .source_memory import copy_strided, loaded_numpy, memory_errors
 __all__ = ["PagesUnavailable", "Segment"]
 
 _WRITE_NBYTES = 1024 * 1024  # about 0.3 ms
-_FETCH_NBYTES = 4 * 1024 * 1024  # about 0.5 ms
+_RESERVE_NBYTES = 4 * 1024 * 1024  # about 0.5 ms
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (where POSIX shared memory lives on Linux)
 _NOT_SUPPORTED = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}  # how kernels refuse O_TMPFILE
 
@@ -41,16 +42,16 @@ class PagesUnavailable(Exception):
 
 
 class Segment:
-    """One nameless piece of shared memory, mapped here, with descriptors for others to map it.
+    """One unnamed shared-memory file, mapped in the server, with a descriptor for workers.
 
-    Views that exist stay valid, and mapped, when the segment is closed; all else is unmapped then.
+    Existing views stay valid and mapped when the segment is closed; the rest is unmapped.
     """
 
     def __init__(self, nbytes: int, *, workers_write: bool) -> None:
-        """Make a sparse segment; it has addresses, but no pages yet.
+        """Make a sparse segment: addresses without pages.
 
         Raises:
-            OSError: the system has no descriptor, no address space or no shared memory to give.
+            OSError: no descriptor, address space or shared memory is available.
         """
         self.nbytes = nbytes
         self._fd = _create()
@@ -65,98 +66,98 @@ class Segment:
         except BaseException:
             os.close(self._fd)
             raise
-        self._users = _DescriptorGuard(self._release)
-        self._seen = RangeSet()  # pages that large writes have filled before: it pays to copy through the mapping
-        self._seen_lock = threading.Lock()
+        self._guard = _DescriptorGuard(self._release)
+        self._written = RangeSet()  # pages that large writes have filled: copying through the mapping is faster there
+        self._written_lock = threading.Lock()
 
-    def fetch(self, start: int, end: int) -> None:
+    def reserve_pages(self, start: int, end: int) -> None:
         """Reserve the pages of [start, end). Blocks: about 14 ms for 128 MiB.
 
         Raises:
-            NoPages: there are not as many; none was taken.
+            PagesUnavailable: the file system has too few free pages; none is reserved.
         """
         position = start
         try:
-            with self._users:
-                while position < end:  # in pieces, as in `write`
-                    os.posix_fallocate(self._fd, position, min(_FETCH_NBYTES, end - position))
-                    position += _FETCH_NBYTES
+            with self._guard:
+                while position < end:  # in pieces, because each call locks the whole segment
+                    os.posix_fallocate(self._fd, position, min(_RESERVE_NBYTES, end - position))
+                    position += _RESERVE_NBYTES
         except OSError as error:
             if position > start:
-                self.give_back(start, position)
+                self.release_pages(start, position)
             if error.errno not in (errno.ENOSPC, errno.ENOMEM):
                 raise
             free = os.fstatvfs(self._fd)
             raise PagesUnavailable(free.f_bavail * free.f_bsize) from None
 
-    def give_back(self, start: int, end: int) -> None:
-        """Return the pages of [start, end) to the system; reading there gives zeros and takes a page again."""
-        with self._seen_lock:
-            self._seen.remove(start, end)
+    def release_pages(self, start: int, end: int) -> None:
+        """Return the pages of [start, end) to the system. Reading there gives zeros and allocates a page again."""
+        with self._written_lock:
+            self._written.remove(start, end)
         self._memory.discard(start, end - start)
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Copy bytes in through the descriptor: no page fault here, and no GIL while it lasts.
+        """Copy bytes into the segment through the descriptor: without a page fault, and without the GIL.
 
         Raises:
             InvalidTask: the memory of the data cannot be read.
         """
-        with self._users, memory_errors():
-            while data:  # in pieces: a write locks the whole segment, and the loop may want to write a few bytes meanwhile
+        with self._guard, memory_errors():
+            while data:  # in pieces, because a write locks the whole segment and the loop may have a few bytes to write
                 written = os.pwrite(self._fd, data[:_WRITE_NBYTES], offset)
                 data = data[written:]
                 offset += written
 
     def write_large(self, offset: int, data: memoryview, *, private: bool) -> None:
-        """Copy bytes in, the way that is fastest for these pages; without the GIL, in a thread.
+        """Copy bytes into the segment by the method that is fastest for these pages. Without the GIL; for threads.
 
         Measured for 128 MiB (memcpy: 12 ms): onto fresh pages 29 ms through the descriptor and 70 through the mapping;
         onto pages that were mapped before 32 and 12. So the first time goes through the descriptor, and later ones
         through the mapping.
 
         Args:
-            offset: where to.
-            data: one-dimensional bytes, or of any strides.
-            private: no other process can take the pages of the data away. Else the copy goes through the descriptor, because
-                reading a page that is gone would be SIGBUS.
+            offset: position in the segment, in bytes.
+            data: one-dimensional bytes, or an array of any strides.
+            private: no other process can remove the pages of the data. Otherwise the copy goes through the descriptor, because
+                a load from a removed page is SIGBUS.
 
         Raises:
             InvalidTask: the memory of the data cannot be read.
         """
         if not data.c_contiguous:
-            with self._users:
+            with self._guard:
                 copy_strided(data, self._memory.view(offset, data.nbytes), loaded_numpy())
             return
         end = offset + data.nbytes
-        with self._seen_lock:
-            seen = not self._seen.gaps(offset, end)
-            self._seen.add(offset, end)
-        source = _pointer_to(data) if seen and private else None
+        with self._written_lock:
+            was_written = not self._written.gaps(offset, end)
+            self._written.add(offset, end)
+        source = _pointer_to(data) if was_written and private else None
         if source is None:
             self.write(offset, data)
         else:
-            with self._users:
+            with self._guard:
                 self._memory.copy_in(offset, source, data.nbytes)
 
     def read_in(self, descriptor: int, offset: int, nbytes: int) -> int:
-        """Read a file from its start straight into the segment, without the GIL; returns how many bytes there were."""
+        """Read a file from its start directly into the segment, without the GIL. Returns the number of bytes read."""
         done = 0
-        with self._users, self._memory.view(offset, nbytes) as target:
+        with self._guard, self._memory.view(offset, nbytes) as target:
             while done < nbytes and (count := os.preadv(descriptor, [target[done:]], done)):
                 done += count
         return done
 
     def digest(self, offset: int, nbytes: int) -> bytes:
-        """By which a source is known again: BLAKE2b, 16 bytes. Without the GIL, at about a gigabyte a second."""
-        with self._users, self._memory.view(offset, nbytes) as data:
+        """BLAKE2b hash (16 bytes) of a range, by which a source is recognized. Without the GIL, about a gigabyte a second."""
+        with self._guard, self._memory.view(offset, nbytes) as data:
             return blake2b(data, digest_size=16).digest()
 
     def export(self, offset: int, nbytes: int) -> ctypes.Array[ctypes.c_char]:
-        """An object over whole pages that stay mapped until `withdraw`; `memoryview(it)` is writable."""
+        """An object over whole pages that stay mapped until `withdraw`. Its `memoryview` is writable."""
         return self._memory.export(offset, nbytes)
 
     def withdraw(self, offset: int, nbytes: int) -> None:
-        """No view of these exported pages is left. From any thread, between any two lines."""
+        """End an export, after its last view was deleted. Any thread or finalizer may call it."""
         self._memory.withdraw(offset, nbytes)
 
     def read(self, offset: int, nbytes: int) -> bytes:
@@ -164,8 +165,8 @@ class Segment:
         return bytes(self._memory.view(offset, nbytes))
 
     def close(self) -> None:
-        """Give up the descriptors and the mapping, or have the last thread that uses them do it. Exported pages stay mapped."""
-        self._users.close_when_unused()
+        """Close the descriptors and the mapping, now or when the last thread has stopped using them. Exports stay mapped."""
+        self._guard.close_when_unused()
 
     def _release(self) -> None:
         os.close(self._fd)
@@ -174,8 +175,10 @@ class Segment:
 
 
 class _DescriptorGuard:
-    """The threads that use a segment right now. It is released when it was closed and the last of them has left, because a
-    thread must not write to a descriptor or an address that is of another file by now."""
+    """Counts the threads that use a segment, and delays its release until the last has left.
+
+    Otherwise a thread could write to a descriptor or an address that belongs to another file by then.
+    """
 
     def __init__(self, release: Callable[[], None]) -> None:
         self._release = release
@@ -184,7 +187,7 @@ class _DescriptorGuard:
         self._lock = threading.Lock()
 
     def __enter__(self) -> None:
-        """Come.
+        """Count this thread.
 
         Raises:
             PoolClosed: the segment was closed.
@@ -201,7 +204,7 @@ class _DescriptorGuard:
                 self._release()
 
     def close_when_unused(self) -> None:
-        """No thread may come any more."""
+        """Refuse more threads, and release the segment when no thread uses it."""
         with self._lock:
             self._closing = True
             if not self._count:
@@ -209,7 +212,7 @@ class _DescriptorGuard:
 
 
 def _pointer_to(data: memoryview) -> bytes | int | None:
-    """What ctypes takes for the address of bytes that are held; None for read-only memory that is not a whole `bytes`."""
+    """The data as an argument for `memmove`. None: read-only memory that is not a whole `bytes` object."""
     if isinstance(data.obj, bytes) and len(data.obj) == data.nbytes:
         return data.obj
     return None if data.readonly else ctypes.addressof(ctypes.c_char.from_buffer(data))
@@ -226,7 +229,7 @@ def _create() -> int:
 
 
 def _create_and_unlink() -> int:
-    """The same where the file system has no O_TMPFILE (gVisor): the file has a name for some microseconds."""
+    """As `_create`, for a file system without O_TMPFILE (gVisor): the file has a name for some microseconds."""
     name = f"/psm_{secrets.token_hex(8)}"
     descriptor: int = _posixshmem.shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode=0o600)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     _posixshmem.shm_unlink(name)  # pyright: ignore[reportUnknownMemberType]
@@ -234,5 +237,5 @@ def _create_and_unlink() -> int:
 
 
 def _reopened_read_only(descriptor: int) -> int:
-    """A second descriptor of the same file, with which it can only be read."""
+    """A read-only descriptor of the same file."""
     return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)

@@ -1,9 +1,9 @@
-"""Reads callers' memory, which may be a mapped file that another process truncates while it is read.
+"""Reads callers' memory safely, which may be a mapped file that another process truncates at the same time.
 
-A load from such a page is SIGBUS, and the end of the server; a system call that reads it fails with EFAULT. So memory that is
-not known to be private is read by `pwrite` only: into the segment where it is contiguous, else into a small scratch file whose
-mapping is then read. Strided arrays (a crop, a transposed picture, BGR as RGB) are copied piece by piece in the order of their
-own memory, so that the scratch stays small and no second copy of the array is made.
+A load from a truncated page is SIGBUS, which kills the server; a system call that reads it fails with EFAULT. So memory that is
+not known to be private is read by `pwrite` only: contiguous memory into the segment, other memory into a small scratch file
+whose mapping is then read. Strided arrays (a crop, a transposed picture, BGR as RGB) are copied in pieces, in the order of
+their own memory, so that the scratch stays small and no second copy of the array is made.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ...errors import InvalidTask
 __all__ = ["copy_strided", "is_private_memory", "loaded_numpy", "memory_errors", "read_head"]
 
 _SCRATCH_NBYTES = 1024 * 1024
-_PYTHON_SCRATCH_NBYTES = 64 * 1024  # without numpy a piece is copied with the GIL held: about 0.2 ms
+_PYTHON_SCRATCH_NBYTES = 64 * 1024  # without numpy, because a piece is copied with the GIL held: about 0.2 ms
 
 
 def is_private_memory(view: memoryview) -> bool:
@@ -37,13 +37,13 @@ def is_private_memory(view: memoryview) -> bool:
 
 
 def loaded_numpy() -> Any:
-    """numpy, if the caller has imported it; it is never imported here."""
+    """The numpy module if the program has imported it, else None. Never imports it."""
     return sys.modules.get("numpy")
 
 
 @contextmanager
 def memory_errors() -> Generator[None]:
-    """Turn the EFAULT of a system call that reads a caller's memory into `InvalidTask`."""
+    """Convert the EFAULT of a system call that reads a caller's memory into `InvalidTask`."""
     try:
         yield
     except OSError as error:
@@ -55,7 +55,7 @@ def memory_errors() -> Generator[None]:
 
 
 def read_head(view: memoryview, nbytes: int) -> bytes:
-    """A copy of the first bytes of a caller's memory; none of memory that is strided in several dimensions.
+    """A copy of the first `nbytes` of a caller's memory; empty for memory of several dimensions.
 
     Raises:
         InvalidTask: the memory cannot be read.
@@ -69,7 +69,7 @@ def read_head(view: memoryview, nbytes: int) -> bytes:
 
 
 class _Layout(NamedTuple):
-    """Where the items of an array lie, from the largest stride to the smallest; no stride is negative."""
+    """Shape and strides of an array in two memories, axes from the largest stride to the smallest. No stride is negative."""
 
     shape: tuple[int, ...]
     source_strides: tuple[int, ...]
@@ -77,26 +77,26 @@ class _Layout(NamedTuple):
 
     @property
     def span(self) -> int:
-        """Bytes between the first and the last item's first byte in the source."""
+        """Bytes from the first byte of the first item to the first byte of the last one, in the source."""
         return sum((side - 1) * stride for side, stride in zip(self.shape, self.source_strides, strict=True))
 
     @property
     def nitems(self) -> int:
-        """How many items there are."""
+        """Number of items."""
         return prod(self.shape)
 
     def with_first_side(self, side: int) -> _Layout:
-        """A part of it along the first axis."""
+        """The layout with another length of the first axis."""
         return self._replace(shape=(side, *self.shape[1:]))
 
 
 def copy_strided(source: memoryview, target: memoryview, numpy: Any = None) -> None:
-    """Copy an array into C-contiguous memory of the same length, for a thread. Contiguous memory will do, too.
+    """Copy an array of any strides into C-contiguous memory of the same length. Blocks; for threads.
 
     Args:
-        source: of any strides.
+        source: memory of any strides, contiguous too.
         target: one-dimensional, writable bytes.
-        numpy: the module, if the caller has imported it: it copies without the GIL, and several times faster.
+        numpy: the module or None. With it the copy holds no GIL and is several times faster.
 
     Raises:
         InvalidTask: the memory cannot be read, or is not one array (suboffsets).
@@ -111,13 +111,13 @@ def copy_strided(source: memoryview, target: memoryview, numpy: Any = None) -> N
 
 
 def _in_memory_order(source: memoryview) -> tuple[_Layout, int, int]:
-    """The layout, and the offsets of its first item from the source's and the target's first item."""
+    """The layout, and the byte offsets of its first item from the first items of source and target."""
     shape, source_strides = source.shape or (), source.strides or ()  # typeshed: None is possible
     target_strides = [source.itemsize * prod(shape[axis + 1 :]) for axis in range(source.ndim)]
     source_at = target_at = 0
     axes: list[tuple[int, int, int]] = []
     for side, stride, target_stride in zip(shape, source_strides, target_strides, strict=True):
-        if stride < 0:  # walk this axis from its other end
+        if stride < 0:  # iterate this axis from its other end
             source_at += (side - 1) * stride
             target_at += (side - 1) * target_stride
             stride, target_stride = -stride, -target_stride  # noqa: PLW2901
@@ -128,7 +128,7 @@ def _in_memory_order(source: memoryview) -> tuple[_Layout, int, int]:
 
 
 class _Scratch:
-    """A small file in memory, through which pieces of an array go: the source is read by `pwrite` alone."""
+    """A small file in memory through which pieces of an array are copied, so that only `pwrite` reads the source."""
 
     def __init__(self, nbytes: int, itemsize: int, numpy: Any) -> None:
         self._nbytes = max(nbytes, 2 * itemsize)
@@ -149,7 +149,7 @@ class _Scratch:
         os.close(self._fd)
 
     def copy(self, layout: _Layout, address: int, target: memoryview, offset: int) -> None:
-        """Copy the items of a layout, which begins at an address and at an offset of the target."""
+        """Copy the items of a layout from an address to an offset of the target."""
         if max(layout.span, layout.nitems * self._itemsize) + self._itemsize <= self._nbytes or not layout.shape:
             self._copy_piece(layout, address, target, offset)
             return
@@ -160,7 +160,7 @@ class _Scratch:
             self.copy(piece, address + start * source_stride, target, offset + start * target_stride)
 
     def _count_at_once(self, inner: _Layout, stride: int) -> int:
-        """How many steps along the first axis fit into the scratch."""
+        """Number of steps along the first axis that fit into the scratch."""
         by_target = (self._nbytes - self._itemsize) // (inner.nitems * self._itemsize)
         by_source = by_target if not stride else (self._nbytes - inner.span - self._itemsize) // stride + 1
         return max(min(by_target, by_source), 1)
@@ -181,7 +181,7 @@ class _Scratch:
             self._numpy.copyto(there, array(layout.shape, dtype, self._memory, 0, layout.source_strides))
 
     def _scatter(self, layout: _Layout, target: memoryview, offset: int) -> None:
-        """Copy a piece without numpy: one slice for each run of items along the longest axis, and for each byte of an item."""
+        """Copy a piece without numpy: one slice assignment for each byte of an item and each run along the longest axis."""
         longest = max(range(len(layout.shape)), key=layout.shape.__getitem__, default=None)
         others = [axis for axis in range(len(layout.shape)) if axis != longest]
         side, source_stride, target_stride = (1, 1, 1) if longest is None else (sides[longest] for sides in layout)
@@ -193,7 +193,7 @@ class _Scratch:
 
 
 def _run(start: int, stride: int, count: int) -> slice:
-    """So many bytes, one at every stride."""
+    """A slice of `count` bytes, one at every stride."""
     end = start + (count - 1) * stride
     stop = end + (1 if stride > 0 else -1)
     return slice(start, None if stop < 0 else stop, stride)
@@ -233,8 +233,10 @@ _release_buffer.restype = None
 
 
 def _address_of(view: memoryview) -> int:
-    """Where the first item of a buffer lies, which must be held while the address is used; `ctypes` tells it of writable,
-    contiguous ones only."""
+    """The address of a buffer's first item. The caller keeps the buffer alive while it uses the address.
+
+    `ctypes` itself gives the address of writable, contiguous buffers only.
+    """
     buffer = _PyBuffer()
     _get_buffer(view, ctypes.byref(buffer), _FULL_READ_ONLY)
     try:

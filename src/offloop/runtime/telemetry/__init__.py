@@ -1,1 +1,1 @@
-"""What the server reports: the stream of pool events, log lines, and the memory of the machine."""
+"""Event stream, safe logging and memory monitor of the server."""

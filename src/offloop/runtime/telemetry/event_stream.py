@@ -1,6 +1,6 @@
-"""Who watches the pool, and what they have not read yet; and what is worth a line in the log.
+"""Publishes pool events to subscriptions, and logs the important ones.
 
-A reader that is slow or asleep never holds anything up: what it does not read in time it misses, and is told how much.
+A slow subscription never delays the pool: beyond a limit it drops its oldest unread events, and counts them.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["EventStream", "EventSubscription"]
 
 _log = SafeLogger("offloop.supervisor")
 
-_MAX_UNREAD_EVENTS = 10_000  # events for a reader that is behind
-_LOG_LEVELS = {
+_MAX_UNREAD_EVENTS = 10_000  # unread events that one subscription keeps
+_BREAKER_TEXTS = {
     "closed": "dead workers are replaced again",
     "open": "dead workers are not replaced for a while",
     "half-open": "one worker is started on probation",
@@ -30,100 +30,99 @@ _LOG_LEVELS = {
 
 
 class EventSubscription:
-    """One who watches: an async iterator of events, from the moment it was made until the pool is gone."""
+    """Async iterator of pool events, from its creation until the pool is closed."""
 
     def __init__(self, event_stream: EventStream, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
-        self.dropped = 0  # events that came while it was too far behind
+        self.dropped = 0  # number of unread events that were dropped
         self._event_stream = event_stream
         self._unread: deque[PoolEvent] = deque()
-        self._came = OneShotEvent(loop)
-        self._over = False
+        self._arrived = OneShotEvent(loop)
+        self._has_ended = False
 
     def __aiter__(self) -> EventSubscription:
         return self
 
     async def __anext__(self) -> PoolEvent:
         while not self._unread:
-            if self._over:
+            if self._has_ended:
                 raise StopAsyncIteration
-            if self._came.is_set:  # else another task waits for the same news
-                self._came = OneShotEvent(self._loop)
-            with self._event_stream.has_waiting_reader(self):
-                await self._came.wait()
+            if self._arrived.is_set:  # not set: another task waits for the same event
+                self._arrived = OneShotEvent(self._loop)
+            with self._event_stream.keep_alive(self):
+                await self._arrived.wait()
         return self._unread.popleft()
 
     def close(self) -> None:
-        """Watch no longer; what is unread can still be read."""
+        """End the subscription. Unread events can still be read."""
         self._event_stream.unsubscribe(self)
         self.end()
 
     async def aclose(self) -> None:
-        """As `close`."""
+        """Close the subscription, as `close` does."""
         self.close()
 
     def push(self, event: PoolEvent) -> None:
-        """Something happened."""
+        """Append an event, and drop the oldest one if there are too many."""
         if len(self._unread) >= _MAX_UNREAD_EVENTS:
             self._unread.popleft()
             self.dropped += 1
         self._unread.append(event)
-        self._came.set()
+        self._arrived.set()
 
     def end(self) -> None:
-        """Nothing more will."""
-        self._over = True
-        self._came.set()
+        """End the iteration after the unread events."""
+        self._has_ended = True
+        self._arrived.set()
 
 
 class EventStream:
-    """Hands what happens to all who watch."""
+    """Publishes events to all subscriptions and to the log."""
 
     def __init__(self, event_log: EventLog, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
         self._event_log = event_log
-        self._subscriptions: weakref.WeakSet[EventSubscription] = (
-            weakref.WeakSet()
-        )  # one that was left behind unclosed keeps nothing
-        self._awaited: list[EventSubscription] = []  # these live: perhaps nobody else holds the task that waits
+        # weak references, so that a subscription that was never closed can be garbage collected
+        self._subscriptions: weakref.WeakSet[EventSubscription] = weakref.WeakSet()
+        self._waiting: list[EventSubscription] = []  # strong references to subscriptions that tasks wait for
 
     def subscribe(self) -> EventSubscription:
-        """Somebody wants to know what happens from now on."""
-        reader = EventSubscription(self, self._loop)
-        self._subscriptions.add(reader)
+        """Return a new subscription to the events from now on."""
+        subscription = EventSubscription(self, self._loop)
+        self._subscriptions.add(subscription)
         self._event_log.has_subscribers = True
-        return reader
+        return subscription
 
-    def unsubscribe(self, reader: EventSubscription) -> None:
-        """And does not any more."""
-        self._subscriptions.discard(reader)
+    def unsubscribe(self, subscription: EventSubscription) -> None:
+        """Remove a subscription."""
+        self._subscriptions.discard(subscription)
         self._event_log.has_subscribers = bool(self._subscriptions)
 
     @contextmanager
-    def has_waiting_reader(self, reader: EventSubscription) -> Generator[None]:
-        """Inside, a task waits for what this reader will be told."""
-        self._awaited.append(reader)
+    def keep_alive(self, subscription: EventSubscription) -> Generator[None]:
+        """Refer to a subscription while a task waits for its next event, because nothing else may refer to that task."""
+        self._waiting.append(subscription)
         try:
             yield
         finally:
-            self._awaited.remove(reader)
+            self._waiting.remove(subscription)
 
     def publish(self, events: Sequence[PoolEvent]) -> None:
-        """Tell everybody, and the log."""
+        """Push events to all subscriptions, and log crashes, breaker changes and too small memory limits."""
         for event in events:
             if isinstance(event, WorkerCrashed):
                 _log.log(logging.WARNING, "worker %d (process %s) %s", event.slot, event.report.pid, event.report.cause)
             elif isinstance(event, BreakerMoved):
-                moved = "the breaker was %s and is %s: %s"
-                _log.log(logging.WARNING, moved, event.before, event.after, _LOG_LEVELS[event.after])
+                text = "the breaker was %s and is %s: %s"
+                _log.log(logging.WARNING, text, event.before, event.after, _BREAKER_TEXTS[event.after])
             elif isinstance(event, WorkerMemoryTooSmall):
-                small = "%s is %d bytes, and a worker had %d after its first task: workers are replaced all the time"
-                _log.log(logging.WARNING, small, event.limited_by, event.limit_bytes, event.private_bytes)
-            for reader in self._subscriptions:
-                reader.push(event)
+                text = "%s is %d bytes, and a worker had %d after its first task: workers are replaced all the time"
+                _log.log(logging.WARNING, text, event.limited_by, event.limit_bytes, event.private_bytes)
+            for subscription in self._subscriptions:
+                subscription.push(event)
         self._event_log.has_subscribers = bool(self._subscriptions)
 
     def close(self) -> None:
-        """The pool is gone: readers read to the end, and stop."""
-        for reader in self._subscriptions:
-            reader.end()
+        """End all subscriptions after their unread events."""
+        for subscription in self._subscriptions:
+            subscription.end()

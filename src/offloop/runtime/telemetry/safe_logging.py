@@ -1,7 +1,7 @@
-"""The user's logging, held at arm's length.
+"""Logging that survives errors in the user's log handlers.
 
-What is logged here is said in the middle of a decision, or while a worker's pipe is drained. A handler or filter that raises is
-the user's defect; it must cost a line in the log and not the pool.
+The supervisor logs while it processes an event, or drains a worker's pipe. A handler or filter that raises is a defect of the
+user's program: it may cost a log line, but not the pool.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["SafeLogger"]
 
 
 class SafeLogger:
-    """A logger whose handlers may raise."""
+    """A logger that catches the exceptions of its handlers and filters."""
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
@@ -25,9 +25,9 @@ class SafeLogger:
         return self._logger.getEffectiveLevel()
 
     def log(self, level: int, message: str, *arguments: object) -> None:
-        """Log a line. What a handler raises is shown as an error of its thread, as where nobody catches it."""
+        """Log a line. An exception of a handler goes to `sys.excepthook`, as an uncaught one does."""
         try:
             self._logger.log(level, message, *arguments, stacklevel=2)
         except Exception:
             with suppress(Exception):
-                sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType] (there is one)
+                sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType] (there is a current exception)

@@ -1,9 +1,9 @@
-"""The program that a worker process runs: its command line and its environment.
+"""Command line and environment of worker processes.
 
-A worker finds what the server finds, and runs as the server's interpreter runs. It is started with the interpreter's own
-flags, and gets the server's `sys.path` as arguments, because `sys.path` may have been changed since the interpreter came up:
-by a zipapp, by PEX, by hand. A frozen program has no interpreter to start. It starts itself, if it calls
-`offloop.freeze_support()`, or the interpreter that `Pool(executable=...)` names.
+A worker imports the same modules as the server, under the same interpreter flags. It is started with the flags of the server's
+interpreter, and gets the server's `sys.path` as arguments, because a program may have changed `sys.path` since its start (a
+zipapp, PEX, its own code). A frozen program has no interpreter to start. It starts itself if it calls
+`offloop.freeze_support()`, or else the interpreter that `Pool(executable=...)` names.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _BOOT_WITH_OWN_PATH = "from offloop.worker.main import run_from_command_line; ru
 _BOOT = f"import sys; sys.path[:] = sys.argv[5:]; {_BOOT_WITH_OWN_PATH}"
 
 _ALLOCATOR = {
-    # glibc raises this threshold to 32 MiB by itself when a large block is freed; from then on such blocks stay in a heap that
-    # only shrinks from its end. A fixed threshold keeps large blocks apart, and they go back to the system when they are freed.
+    # glibc raises this threshold up to 32 MiB when a large block is freed; after that such blocks come from a heap that
+    # shrinks only at its end. With a fixed threshold large blocks are mapped separately, and unmapped when they are freed.
     "MALLOC_MMAP_THRESHOLD_": "131072",
 }
 _THREAD_COUNTS = (
@@ -41,34 +41,39 @@ _THREAD_COUNTS = (
     "POLARS_MAX_THREADS",
 )
 DEFAULT_ENVIRONMENT: Mapping[str, str] = {**_ALLOCATOR, **dict.fromkeys(_THREAD_COUNTS, "1")}
-"""Set for workers, unless the server's environment has the variable: one thread in each library, because each worker is one of
-many; a processor raises the number for a task that has more (`Task.threads`)."""
+"""Variables of workers that the server's environment does not set. Each library gets one thread, because each worker is one of
+many; a processor raises the number for a task that may use more (`Task.threads`)."""
 
 
 class WorkerProgram(msgspec.Struct, frozen=True):
-    """How worker processes are started."""
+    """Interpreter and environment of worker processes."""
 
     executable: tuple[str, ...] | None = None
-    """A Python interpreter, with arguments that come before all others. None: this program's own."""
+    """A Python interpreter and its first arguments. None: this program's own."""
 
     environment: Mapping[str, str | None] = {}
     """Variables in addition to the server's own and `DEFAULT_ENVIRONMENT`; None removes one."""
 
     frozen: bool = False
-    """Whether `sys.executable` is a frozen program and no interpreter."""
+    """Whether `sys.executable` is a frozen program and not an interpreter."""
 
     def command(self, descriptors: Sequence[int]) -> list[str]:
-        """The command line of a worker with these descriptors."""
+        """The command line of a worker that inherits these descriptors."""
         numbers = list(map(str, descriptors))
         executable = self.executable or (sys.executable,)
         if not self.frozen:
             return [*executable, *_interpreter_flags(), *_FLAGS, _BOOT, *numbers, *_import_path()]
         if self.executable is None:
             return [*executable, WORKER_ARGUMENT, *numbers]
-        return [*executable, *_FLAGS, _BOOT_WITH_OWN_PATH, *numbers]  # a frozen program's flags and path are for itself
+        return [
+            *executable,
+            *_FLAGS,
+            _BOOT_WITH_OWN_PATH,
+            *numbers,
+        ]  # without a frozen program's flags and path
 
     def variables(self, worker_id: str) -> dict[str, str]:
-        """The environment of the worker with this name."""
+        """The environment variables of the worker with this id."""
         variables = DEFAULT_ENVIRONMENT | os.environ
         for name, value in self.environment.items():
             if value is None:
@@ -79,20 +84,19 @@ class WorkerProgram(msgspec.Struct, frozen=True):
 
 
 def _interpreter_flags() -> list[str]:
-    """The command-line flags that this interpreter was started with, `-O`, `-X`, `-W`, `-I` and their kin, to start another
-    one."""
-    subprocess_module: Any = subprocess  # its type stubs know only what is public
+    """The command-line flags of this interpreter: `-O`, `-X`, `-W`, `-I` and similar."""
+    subprocess_module: Any = subprocess  # because its type stubs lack private functions
     flags: list[str] = subprocess_module._args_from_interpreter_flags()  # noqa: SLF001 (as multiprocessing does)
     given = {flag.partition("=")[0] for before, flag in pairwise(flags) if before == "-X"}
-    options: dict[str, str | bool] = sys._xoptions  # noqa: SLF001 (the only place that has them)
+    options: dict[str, str | bool] = sys._xoptions  # noqa: SLF001 (there is no public access)
     for name, value in options.items():
-        if name not in given and name != "faulthandler":  # it is passed in any case
+        if name not in given and name != "faulthandler":  # faulthandler is in _FLAGS
             flags += ["-X", name if value is True else f"{name}={value}"]
     return flags
 
 
 def _import_path() -> list[str]:
-    """The entries of `sys.path` that can be passed on: programs put other things there, and the import system ignores those."""
+    """The entries of `sys.path` that can be arguments. The import system ignores other entries, which programs may add."""
     given: list[object] = list(sys.path)
     return [entry for entry in given if isinstance(entry, str) and _can_be_argument(entry)]
 

@@ -1,4 +1,4 @@
-"""What the host needs to know beside what the core decides by."""
+"""Configuration of worker processes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["WorkerConfig"]
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How workers are started, and what of."""
+    """Settings of the runtime that the core does not need."""
 
-    plugins: dict[str, PluginSource]  # by name
-    nice: int | Literal["idle"]  # how much lower than the server's the workers' priority is
-    launch: Launcher
-    max_private_bytes: int | None  # what the system lets a worker have for itself; None: any amount
-    memory_pressure: Callable[[], tuple[float, float]]  # the share of memory that is available, and of time that was stalled
+    plugins: dict[str, PluginSource]  # plugins to load, by name
+    nice: int | Literal["idle"]  # niceness of workers relative to the server's; "idle": the idle scheduling class
+    launch: Launcher  # starts a worker
+    max_private_bytes: int | None  # hard limit of a worker's private memory, in bytes; None: no limit
+    memory_pressure: Callable[[], tuple[float, float]]  # measures the available share of memory, and the stalled share of time

@@ -1,4 +1,4 @@
-"""One worker process from its start to its end: spawned, configured, listened to, reaped."""
+"""Runs one worker process: starts and configures it, passes its messages to the core, reaps it."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ __all__ = ["WorkerConnection"]
 
 _log = SafeLogger("offloop.supervisor")
 
-_FOR_GOOD_S = 1e6  # eleven days: poll() takes no much longer time
-_LATE_REAP_LIMIT_S = 5.0  # for a process that was started after its slot was given up; a thread of its own waits
+_MAX_POLL_S = 1e6  # eleven days, in practice no limit; poll() accepts not much more
+_LATE_REAP_LIMIT_S = 5.0  # for a process that was started after its slot was given up; the starting thread waits
 
 
-class _Host(Protocol):
-    """What a worker's host needs of the supervisor."""
+class _Supervisor(Protocol):
+    """The part of `Supervisor` that a connection uses."""
 
     segments: dict[int, Segment]
     settings: WorkerConfig
@@ -58,20 +58,20 @@ class _Host(Protocol):
 
 
 class _State(Enum):
-    STARTING = "starting"  # a thread makes its outbox and starts its process
-    RUNNING = "running"
-    ABANDONED = "abandoned"  # it was killed and is not dead: it has no slot any more, and only its end is waited for
-    ENDING = "ending"  # its loop ends: it was killed, and is reaped without the loop
-    ENDED = "ended"  # it is dead, or never was
+    STARTING = "starting"  # a thread creates the outbox and starts the process
+    RUNNING = "running"  # the process runs
+    ABANDONED = "abandoned"  # killed, did not exit in time, and lost its slot; only its exit is still awaited
+    ENDING = "ending"  # the loop ends: the process was killed, and is reaped without the loop
+    ENDED = "ended"  # the process has exited, or was never started
 
 
 class WorkerConnection:
-    """Owns the descriptors of one process. Messages that are sent before it runs are kept for it."""
+    """One worker process and its descriptors. Messages that are sent before the process runs are buffered."""
 
     def __init__(
         self,
         command: StartWorker,
-        supervisor: _Host,
+        supervisor: _Supervisor,
         threads: anyio.CapacityLimiter,
         loop: asyncio.AbstractEventLoop | None,
     ) -> None:
@@ -82,32 +82,32 @@ class WorkerConnection:
         self._helper = command.helper
         self._supervisor = supervisor
         self._threads = threads
-        self._unsent: list[FromSupervisor] = []  # until the process runs
-        self._channel: Channel | None = None  # None: it does not run yet
+        self._unsent: list[FromSupervisor] = []  # messages that wait for the process to run
+        self._channel: Channel | None = None  # None: the process does not run yet
         self._log: OutputLog | None = None
         self._process: LaunchedWorker | None = None
         self._clock = clock(loop)
-        self._leave_at = inf  # when the process is no longer waited for
-        self._scope: anyio.CancelScope | None = None  # None: it is not served yet
-        self._is_reaped = False  # without the loop
-        self._kill_requested = False  # killed before there was a process to kill
+        self._leave_at = inf  # loop time at which the wait for the process ends
+        self._scope: anyio.CancelScope | None = None  # None: `run` was not called yet
+        self._is_reaped = False  # whether `reap` has reaped the process
+        self._kill_requested = False  # whether `kill` was called, possibly before the process was started
         self._state = _State.STARTING
-        self._starting = threading.RLock()  # held while a process comes into being for us, or while its slot is given up
+        self._start_lock = threading.RLock()  # held while the started process is stored, and while the slot is given up
 
     def send(self, message: FromSupervisor) -> None:
-        """Send to the worker, now or as soon as it runs."""
+        """Send a message to the worker, now or as soon as the process runs."""
         if self._channel is None or self._log is None:
             self._unsent.append(message)
             return
         if isinstance(message, Run):
             self._log.begin_task(message.task_id)
         elif isinstance(message, Warm):
-            self._channel.write_limit_s = LOAD_LIMIT_S  # until it answers: it may not read while it loads
+            self._channel.write_limit_s = LOAD_LIMIT_S  # until it answers, because it does not read while it loads
         self._channel.send(message)
 
     def send_file(self, task_id: int, descriptor: int) -> OSError | None:
-        """Send the worker, which has asked for it, its task's file. Returns why the system does not pass it."""
-        assert self._channel is not None, "it has asked"
+        """Send the worker the open file of its task, which it has asked for. Returns the error if the system refuses."""
+        assert self._channel is not None, "the worker has asked for the file"
         try:
             self._channel.socket.send_with_descriptor(File(task_id, opened=True), descriptor)
         except ProtocolError as error:
@@ -117,16 +117,16 @@ class WorkerConnection:
         return None
 
     def kill(self) -> None:
-        """SIGKILL, now or as soon as there is a process."""
+        """Send SIGKILL, now or as soon as the process is started."""
         self._kill_requested = True
         if self._process is not None:
             self._process.kill()
 
     def abandon(self) -> None:
-        """Give up the slot: `WorkerAbandoned` is the last event that names it. The process's end is reported by its outbox."""
-        with self._starting:
+        """Give up the slot. `WorkerAbandoned` is the last event with the slot; `AbandonedWorkerExited` names the outbox."""
+        with self._start_lock:
             if self._state is _State.ENDED:
-                return  # it died at the last moment, and `WorkerReaped` is next
+                return  # it has just exited, and `WorkerExited` is queued
             self._state = _State.ABANDONED
         if self._log is None:
             self._supervisor.apply(WorkerAbandoned(self._slot))
@@ -135,14 +135,14 @@ class WorkerConnection:
         self._supervisor.apply(WorkerAbandoned(self._slot, self._last_status(), self._log.tail))
 
     def leave(self, after_s: float = 0.0) -> None:
-        """Wait for the process no longer than that; what ends it later is a thread."""
+        """Stop waiting for the process after this time. A thread reaps it later."""
         self._leave_at = self._clock() + after_s
         if self._scope is not None:
             self._scope.deadline = self._leave_at
 
     def reap(self, deadline: float) -> int | None:
-        """After `kill`: wait for the process's death until then, without the loop. Returns the exit code if there is one."""
-        with self._starting:
+        """Wait for a killed process until the deadline, without the loop. Returns the exit code, None if it is unknown."""
+        with self._start_lock:
             if self._state in (_State.STARTING, _State.RUNNING):
                 self._state = _State.ENDING
         if self._process is None:
@@ -153,7 +153,7 @@ class WorkerConnection:
         return exit_code
 
     def end(self, deadline: float) -> None:
-        """As `reap`, and report it. In the loop's thread; may be called again after a KeyboardInterrupt in the middle of it."""
+        """Reap the process and report its exit, in the loop's thread. May be called again after a KeyboardInterrupt."""
         exit_code = self.reap(deadline)
         if self._state is _State.ABANDONED:
             self._report_late_end()
@@ -161,33 +161,34 @@ class WorkerConnection:
             self._report_end(exit_code, reason="the event loop ended" if self._process is None else None)
 
     async def run(self) -> None:
-        """Run the worker and report what happens to it; `WorkerReaped` is the last event, unless it was abandoned.
+        """Run the worker and report its events to the core. The last one is `WorkerExited`, unless it was abandoned.
 
-        It ends when the process does, or with `leave`. If it is cancelled from outside, the process is for `end` and `close`.
+        Returns when the process has exited, or after `leave`. If it is cancelled from outside, `end` and `close` reap the
+        process.
         """
         with anyio.CancelScope(deadline=self._leave_at) as self._scope:
             await self._serve()
         self.close()
 
     def close(self) -> None:
-        """Close the descriptors of the process, if there is one. One that is not dead is reaped by a thread, once it is."""
+        """Close the descriptors of the process. If the process has not exited, a thread waits for it first."""
         process, self._process = self._process, None
         if process is None:
             return
         if self._state is _State.ENDED or self._is_reaped:
             process.close()
             return
-        late = "process %s was killed and has not ended: the pool is closed without it, and the system ends it when it can"
-        _log.log(logging.WARNING, late, process.pid)
+        text = "process %s was killed and has not ended: the pool is closed without it, and the system ends it when it can"
+        _log.log(logging.WARNING, text, process.pid)
         try:
             threading.Thread(target=_reap_late, args=(process,), name="offloop-reaper", daemon=True).start()
-        except RuntimeError:  # the interpreter is at its end, or has no thread to give: the process is init's to reap
+        except RuntimeError:  # no thread can be started, or the interpreter exits: init reaps the process
             process.close()
 
     async def _serve(self) -> None:
         try:
             started = await anyio.to_thread.run_sync(self._start, abandon_on_cancel=True, limiter=self._threads)
-        except RuntimeError as error:  # no thread
+        except RuntimeError as error:  # no thread can be started
             started = describe_spawn_error(error)
         if self._state is _State.ABANDONED:
             self._report_late_end()
@@ -200,32 +201,32 @@ class WorkerConnection:
             await self._supervise(started)
 
     def _start(self) -> LaunchedWorker | str:
-        """In a thread: make the outbox, fetch its first page, start the process. Text: why that failed.
+        """Create the outbox, reserve its first page and start the process, in a thread. Returns a text if that fails.
 
-        It does not raise: a thread that idles keeps its last error, and with its traceback the segment.
+        It does not raise, because an idle thread keeps its last error, and the traceback would keep the segment.
         """
         segments = self._supervisor.segments
         try:
             outbox = Segment(self._outbox_nbytes, workers_write=True)
-            segments[self._outbox_id] = outbox  # owned, before anything can fail
-            outbox.fetch(0, STATUS_NBYTES)
+            segments[self._outbox_id] = outbox  # in the table before anything can fail
+            outbox.reserve_pages(0, STATUS_NBYTES)
             process = self._supervisor.settings.launch(segments[INBOX_ID].worker_fd, outbox.worker_fd)
-        except Exception as error:  # no memory, no descriptor, no interpreter: the slot must hear of it
+        except Exception as error:  # no memory, descriptor or interpreter: reported to the slot
             process = describe_spawn_error(error)
-        with self._starting:
+        with self._start_lock:
             if self._state is _State.STARTING:
                 self._process = None if isinstance(process, str) else process
                 return process
-        self._end_late_start(process)
+        self._discard_late_start(process)
         return "its slot was given up"
 
-    def _end_late_start(self, process: LaunchedWorker | str) -> None:
-        """In the starting thread: the slot was given up meanwhile, or the pool was ended."""
+    def _discard_late_start(self, process: LaunchedWorker | str) -> None:
+        """End a process whose slot was given up, or whose pool was ended, during the start. Runs in the starting thread."""
         if not isinstance(process, str):
             process.kill()
             process.reap(_LATE_REAP_LIMIT_S)
             process.close()
-        if self._state is not _State.ABANDONED:  # else its outbox is dropped when its end is reported
+        if self._state is not _State.ABANDONED:  # an abandoned worker's outbox is dropped after its exit is reported
             outbox = self._supervisor.segments.pop(self._outbox_id, None)
             if outbox is not None:
                 outbox.close()
@@ -248,22 +249,22 @@ class WorkerConnection:
             reaped = True
             task_group.cancel_scope.cancel()
         if not reaped:
-            self._supervisor.abort()  # one of these tasks was cancelled from outside, and took the others along
+            self._supervisor.abort()  # a task of the group was cancelled from outside
         elif self._state is _State.ABANDONED:
             self._report_late_end()
         elif self._state is _State.RUNNING:
             self._report_end(exit_code)
 
     def _report_end(self, exit_code: int | None, *, reason: str | None = None) -> None:
-        """Tell the core that no process is left, with all that the worker had said."""
+        """Report `WorkerExited` to the core, with the worker's unread messages, status and output."""
         self._state = _State.ENDED
         if self._log is None or self._channel is None:
             self._supervisor.apply(WorkerExited(self._slot, exit_code, reason=reason))
             return
         self._log.drain_rest()
-        last_words, status, tail = _drain_messages(self._channel), self._last_status(), self._log.tail
+        messages, status, tail = _drain_messages(self._channel), self._last_status(), self._log.tail
         self._supervisor.apply(
-            WorkerExited(self._slot, exit_code, reason=reason, status=status, stderr_tail=tail, last_words=last_words)
+            WorkerExited(self._slot, exit_code, reason=reason, status=status, stderr_tail=tail, last_words=messages)
         )
 
     def _report_late_end(self) -> None:
@@ -280,7 +281,7 @@ class WorkerConnection:
         self._report(WorkerReported(self._slot, message))
 
     def _report(self, event: Event) -> None:
-        """Tell the core, while the process has a slot."""
+        """Report an event to the core, if the process still has its slot."""
         if self._state is _State.RUNNING:
             self._supervisor.apply(event)
 
@@ -309,8 +310,8 @@ class WorkerConnection:
 
 
 def _reap_late(process: LaunchedWorker) -> None:
-    """In a thread: wait for a process that could not be killed. The interpreter does not wait for it."""
-    process.reap(_FOR_GOOD_S)
+    """Wait for a process that did not exit after SIGKILL, in a daemon thread: the interpreter does not wait for it."""
+    process.reap(_MAX_POLL_S)
     process.close()
 
 

@@ -1,4 +1,4 @@
-"""What of a channel needs no waiting: a message is sent or kept, and what has come is cut into frames and handed over."""
+"""Non-blocking framed socket: sends or buffers outgoing frames, parses incoming bytes into messages."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..loop.oneshot_event import OneShotEvent
 
 __all__ = ["FramedSocket"]
 
-_READ_NBYTES = 32 * 1024  # a larger buffer is mapped and unmapped for each read, which costs more than all the rest
+_READ_NBYTES = 32 * 1024  # because malloc maps and unmaps a larger buffer for each read, which costs more than the read
 
-_REST_NBYTES = 512 * 1024  # more than a socket holds
-_MAX_UNREAD = 64  # messages in one read: a worker waits for an answer to nearly every one, so honest ones have three at most
-_MAX_PIECES = 4096  # reads for one frame: the longest, sent in one go, comes in some dozens
+_DRAIN_NBYTES = 512 * 1024  # more than a socket buffers
+_MAX_MESSAGES_PER_READ = 64  # a worker waits for an answer to nearly every message, so a correct one has at most three unread
+_MAX_PIECES = 4096  # reads for one frame; the longest frame, sent at once, arrives in some dozens
 
 
 class _PartialFrame:
-    """The frame that has begun and is not complete."""
+    """An incomplete frame, and the number of reads that it has taken."""
 
     def __init__(self) -> None:
         self.pieces = 1
@@ -35,13 +35,13 @@ class FramedSocket:
         end.setblocking(False)
         self.socket = end
         self.frames = FrameReader(MAX_FROM_WORKER_NBYTES)
-        self.unsent = bytearray()  # what a full pipe has refused
-        self.backlog_changed = OneShotEvent(loop)
-        self.partial_frame: _PartialFrame | None = None  # a frame that has begun
-        self.partial_started = OneShotEvent(loop)
+        self.unsent = bytearray()  # bytes that a full socket has refused
+        self.backlog_changed = OneShotEvent(loop)  # set when `unsent` grows
+        self.partial_frame: _PartialFrame | None = None  # the incomplete incoming frame, if any
+        self.partial_started = OneShotEvent(loop)  # set when an incoming frame is incomplete
 
     def send(self, message: FromSupervisor) -> None:
-        """Send now, or keep it for whoever writes `unsent`. A peer that is gone is noticed by `read`, not here."""
+        """Send a message now, or append it to `unsent`. A closed connection is noticed by `read`, not here."""
         frame = encode_frame(message)
         sent = 0 if self.unsent else self._send_nowait(frame)
         if sent < len(frame):
@@ -49,11 +49,11 @@ class FramedSocket:
             self.backlog_changed.set()
 
     def send_with_descriptor(self, message: FromSupervisor, descriptor: int) -> None:
-        """Send a message and, with it, a descriptor, now or not at all: the worker waits for it, so there is room.
+        """Send a message and a descriptor now. A correct worker waits for them, so its socket is empty.
 
         Raises:
-            ProtocolError: there is none. The worker asked for the message and does not read.
-            OSError: the system does not pass the descriptor, because too many are on their way.
+            ProtocolError: the socket is full, because the worker asked for the message and does not read.
+            OSError: the system does not pass the descriptor, because too many are in flight.
         """
         frame = encode_frame(message)
         try:
@@ -61,16 +61,16 @@ class FramedSocket:
         except BlockingIOError:
             sent = 0
         except ConnectionError:
-            return  # the worker is gone; `read` will say so
+            return  # the worker has closed the socket; `read` reports it
         if sent < len(frame):
             raise ProtocolError("it asked for its file, and does not read")
 
     def send_unsent(self) -> None:
-        """As much of it as the pipe takes now."""
+        """Send as much of `unsent` as the socket takes now."""
         del self.unsent[: self._send_nowait(self.unsent)]
 
     def read(self, handle: Callable[[FromWorker], None]) -> bool:
-        """Hand over what there is now. Returns whether there may be more one day.
+        """Read once, and call `handle` with each complete message. Returns False at the end of the stream.
 
         Raises:
             ProtocolError: the worker sent something else than messages, or too many of them, or one in too many pieces.
@@ -86,17 +86,19 @@ class FramedSocket:
         frames = self.frames.feed(data)
         if self.partial_frame is not None or self.frames.pending:
             self._note_partial_frame(completed=bool(frames))
-        if len(frames) > _MAX_UNREAD:
-            raise ProtocolError(f"it sent {len(frames):,} messages without waiting for an answer; the limit is {_MAX_UNREAD}")
+        if len(frames) > _MAX_MESSAGES_PER_READ:
+            raise ProtocolError(
+                f"it sent {len(frames):,} messages without waiting for an answer; the limit is {_MAX_MESSAGES_PER_READ}"
+            )
         for frame in frames:
             handle(decode_from_worker(frame))
         return True
 
     def drain(self) -> list[FromWorker]:
-        """What a dead worker had sent and nobody has read yet."""
+        """Return the unread messages of a dead worker."""
         messages: list[FromWorker] = []
-        for _ in range(_REST_NBYTES // _READ_NBYTES):  # its own children may hold the other end, and go on sending
-            if not self.read(messages.append) or len(messages) > _MAX_UNREAD:
+        for _ in range(_DRAIN_NBYTES // _READ_NBYTES):  # bounded, because the worker's own children may go on sending
+            if not self.read(messages.append) or len(messages) > _MAX_MESSAGES_PER_READ:
                 break
         return messages
 
@@ -117,4 +119,4 @@ class FramedSocket:
         except BlockingIOError:
             return 0
         except OSError:
-            return len(data)  # the worker is gone; `read` will say so
+            return len(data)  # the worker has closed the socket; `read` reports it

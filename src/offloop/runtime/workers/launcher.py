@@ -1,6 +1,6 @@
-"""What the host asks of whatever starts workers.
+"""Interfaces of a worker launcher and of the workers that it starts.
 
-A pool's workers are processes (`process.spawn`); a test's may be scripts, or processes at the end of a bad line.
+`ProcessLauncher` starts processes. Launchers of `offloop.testing` start scripted workers, or processes behind a faulty socket.
 """
 
 from __future__ import annotations
@@ -14,30 +14,32 @@ __all__ = ["LaunchedWorker", "Launcher"]
 
 
 class LaunchedWorker(Protocol):
-    """A worker, from its start to its burial."""
+    """A started worker, until its process was reaped and its descriptors closed."""
 
     channel: socket.socket
     """The supervisor's end of the duplex stream of frames."""
 
     log_fd: int
-    """What the worker prints can be read here; does not block."""
+    """Non-blocking descriptor for reading the worker's stdout and stderr."""
 
     @property
     def pid(self) -> int | None:
-        """The number of its process; None: it is none."""
+        """The process id; None: the worker is not a process."""
         ...
 
     def kill(self) -> None:
-        """End it, whatever it does; a no-op once it is dead."""
+        """End the worker at once. Does nothing after the worker has exited."""
         ...
 
     async def wait(self, threads: anyio.CapacityLimiter) -> int | None:
-        """Its exit code, negative for a signal, None if nobody knows, once it is dead: from then on it touches no memory and
-        sends nothing more."""
+        """Wait until the worker has exited. From then on it accesses no shared memory and sends nothing.
+
+        Returns the exit code, negative for a signal; None if it is unknown.
+        """
         ...
 
     def reap(self, timeout_s: float, /) -> int | None:
-        """As `wait`, after `kill`, but blocking: for an event loop that ends. None also if it is not dead in time."""
+        """As `wait`, but blocking, for an event loop that ends. To be called after `kill`. None also after a time-out."""
         ...
 
     def close(self) -> None:
@@ -46,12 +48,12 @@ class LaunchedWorker(Protocol):
 
 
 class Launcher(Protocol):
-    """Starts workers."""
+    """Function that starts a worker."""
 
     def __call__(self, inbox_fd: int, outbox_fd: int, /) -> LaunchedWorker:
-        """Start a worker that may read the one segment and write the other. Called in a thread; may block for a moment.
+        """Start a worker that may read the inbox and write the outbox. Called in a thread; may block for a moment.
 
         Raises:
-            OSError: it could not be started; nothing is left behind.
+            OSError: it could not be started; no process or descriptor is left.
         """
         ...

@@ -1,8 +1,8 @@
-"""Processes that a dead worker has left behind.
+"""Finds and kills orphaned processes that a dead worker has started.
 
 A worker's process group is killed with it. A process that plugin code has moved to another group or session (`setsid`, a
-daemon) is not in that group, and after the worker's death it is no longer a descendant of the server. But it has inherited
-the worker's environment, in which a variable names the worker. All processes of this user are searched for that name.
+daemon) is not in that group, and after the worker's exit it is no longer a descendant of the server. But it has inherited
+the worker's environment, in which a variable has the worker's id. All processes of this user are searched for that id.
 
 A process that was started with another environment (`env -i`, `subprocess.run(..., env={...})`) and has left the group is not
 found.
@@ -18,11 +18,11 @@ from ...wire.start import WORKER_ID
 
 __all__ = ["kill_orphans"]
 
-_MAX_ROUNDS = 10  # a process may start another one while the search runs
+_MAX_ROUNDS = 10  # searches, because a process may start another one during a search
 
 
 def kill_orphans(worker_id: str) -> int:
-    """SIGKILL each process whose environment names this worker, which is dead. Returns how many there were.
+    """SIGKILL each process whose environment has the id of this dead worker. Returns the number of processes.
 
     Blocks: some 20 microseconds for each process of the system. Call it in a thread.
     """
@@ -37,7 +37,7 @@ def kill_orphans(worker_id: str) -> int:
 
 
 def _pids() -> list[int]:
-    with suppress(OSError):  # this container has no /proc
+    with suppress(OSError):  # no /proc in this container
         return [int(name) for name in os.listdir("/proc") if name.isdigit()]
     return []
 
@@ -50,7 +50,7 @@ def _has_mark(pid: int, mark: bytes) -> bool:
 
 
 def _kill(pid: int) -> bool:
-    """The number is not another process's yet: it was read microseconds ago, and the kernel gives numbers out in turn."""
+    """SIGKILL a process. The kernel does not reuse its number within microseconds, because it assigns numbers in turn."""
     with suppress(OSError):
         os.kill(pid, signal.SIGKILL)
         return True

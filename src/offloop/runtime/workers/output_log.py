@@ -1,11 +1,12 @@
-"""A worker's output: its lines go to the server's log, bounded and with their levels; its end goes into the report of a death.
+"""Copies a worker's stdout and stderr to the server's log, with limits, and keeps the last bytes for the crash report.
 
-The pipe is always drained, so a worker never waits on it for long; what exceeds a line's length or a second's share is counted
-and dropped. A flood must not take the loop from everybody else: after so much was read there is a pause, in which the pipe is
-full and the worker that floods it waits.
+The pipe is always drained, so a worker never waits on it for long. Bytes beyond a line's maximum length are dropped; lines
+beyond the limit per second are dropped and counted. After each burst the drain pauses, so that a flood of output does not block
+the event loop: the pipe fills, and the worker waits.
 
-Output belongs to the task during which it was written. A worker writes all that a task printed before it answers, so what is in
-the pipe when the next task is sent is of those before. `begin_task` notes the position in the stream where they end.
+Output belongs to the task during which it was written. A worker writes all that a task printed before it answers, so bytes that
+are in the pipe when the next task is sent belong to earlier tasks. `begin_task` records the position in the stream where they
+end.
 """
 
 from __future__ import annotations
@@ -31,58 +32,58 @@ __all__ = ["WORKER_LOGGER", "OutputLog"]
 WORKER_LOGGER = SafeLogger("offloop.worker")
 
 _READ_NBYTES = 64 * 1024
-_PIPE_NBYTES = 1024 * 1024  # the most that a pipe can hold
-_TAIL_NBYTES = 4096  # kept for the report of a crash
-_LINE_NBYTES = 2048
-_LINES_PER_SECOND = 50  # a traceback is shorter
-_BURST_NBYTES = 1024 * 1024  # read without a pause: some 0.5 ms of the loop
-_LEAST_CHARGE_NBYTES = 16 * 1024  # a read of one byte costs the loop nearly as much as one of thousands
-_NOTHING_UNREAD = bytearray(4)  # what FIONREAD says of an empty pipe
-_PAUSE_S = 0.025  # between bursts, which makes it 40 MiB a second and 2 % of the loop
+_PIPE_NBYTES = 1024 * 1024  # maximum capacity of a pipe
+_TAIL_NBYTES = 4096  # last bytes of output, kept for the crash report
+_LINE_NBYTES = 2048  # maximum length of a logged line
+_LINES_PER_SECOND = 50  # more than a traceback has
+_BURST_NBYTES = 1024 * 1024  # bytes read without a pause: some 0.5 ms of the loop
+_MIN_CHARGE_NBYTES = 16 * 1024  # for each read, because reading one byte costs nearly as much as reading thousands
+_NOTHING_UNREAD = bytearray(4)  # FIONREAD result for an empty pipe
+_PAUSE_S = 0.025  # seconds between bursts: at most 40 MiB a second, and 2 % of the loop
 
 
 class OutputLog:
-    """Drains one worker's output."""
+    """Reads one worker's output pipe and logs its lines."""
 
     def __init__(self, slot: int, descriptor: int, loop: asyncio.AbstractEventLoop | None) -> None:
-        self._loop = loop  # the running one; None: trio's
+        self._loop = loop  # the running loop; None: trio's
         self._slot = slot
         self._fd = descriptor
         self._tail = b""
-        self._line = b""
+        self._partial_line = b""
         self._second: int = 0
         self._lines_left = _LINES_PER_SECOND
         self._dropped = 0
-        self._ended = False
+        self._has_ended = False
         self._burst_left = 0
-        self._read_nbytes = 0  # of the stream
-        self._unread_nbytes = bytearray(_NOTHING_UNREAD)  # for FIONREAD to write to
-        self._task_id: int | None = None  # whose output is read; None: before the first task
-        self._begins: deque[tuple[int, int]] = deque()  # where in the unread part of the stream which task begins
+        self._read_nbytes = 0  # bytes read from the stream in total
+        self._unread_nbytes = bytearray(_NOTHING_UNREAD)  # buffer for FIONREAD
+        self._task_id: int | None = None  # task whose output is being read; None: before the first task
+        self._task_starts: deque[tuple[int, int]] = deque()  # (stream position, task id) of task starts in the unread part
 
     def begin_task(self, task_id: int) -> None:
-        """The worker is about to be sent a task: what it has written until now is not that task's."""
+        """Record that output from now on belongs to this task. Called before the task is sent."""
         ioctl(self._fd, termios.FIONREAD, self._unread_nbytes)
-        if not self._begins and self._unread_nbytes == _NOTHING_UNREAD:
+        if not self._task_starts and self._unread_nbytes == _NOTHING_UNREAD:
             self._begin_section(task_id)
             return
         position = self._read_nbytes + int.from_bytes(self._unread_nbytes, sys.byteorder)
-        if self._begins and self._begins[-1][0] == position:  # the last task has written nothing
-            self._begins.pop()
-        self._begins.append((position, task_id))
+        if self._task_starts and self._task_starts[-1][0] == position:  # the previous task has written nothing
+            self._task_starts.pop()
+        self._task_starts.append((position, task_id))
 
     @property
     def tail(self) -> str:
-        """The end of what it wrote since it was sent its last task, made safe to print."""
+        """The last output of the current task, safe to print."""
         text = without_markers(self._tail).decode("utf-8", "backslashreplace").strip()
-        return printable(text, _TAIL_NBYTES * 4)  # an escaped byte is 4
+        return printable(text, _TAIL_NBYTES * 4)  # because an escaped byte has 4 characters
 
     async def drain(self) -> None:
-        """Read until the worker and all that inherited its output have closed it."""
+        """Read until the end of the stream: all processes that inherited the pipe have closed it."""
         while True:
             self._burst_left = _BURST_NBYTES
             await when_readable(self._loop, self._fd, self._drain_burst)
-            if self._ended:
+            if self._has_ended:
                 return
             await anyio.sleep(_PAUSE_S)
 
@@ -90,53 +91,53 @@ class OutputLog:
         return self.drain_nowait() and self._burst_left > 0
 
     def drain_rest(self) -> None:
-        """Read what a dead worker left behind; its own children may keep the pipe open, so there may be no end."""
+        """Read the rest of a dead worker's output. Bounded, because the worker's own children may keep the pipe open."""
         for _ in range(_PIPE_NBYTES // _READ_NBYTES + 1):
             if not self.drain_nowait():
                 return
 
     def drain_nowait(self) -> bool:
-        """Read what is there; False at the end of the stream."""
+        """Read once, without blocking. Returns False at the end of the stream."""
         try:
             data = os.read(self._fd, _READ_NBYTES)
         except BlockingIOError:
             return True
         if not data:
-            self._renew_share()
-            self._emit([self._line][: self._lines_left])
-            self._line = b""
-            self._ended = True
+            self._reset_line_limit()
+            self._emit([self._partial_line][: self._lines_left])
+            self._partial_line = b""
+            self._has_ended = True
             return False
-        self._burst_left -= max(len(data), _LEAST_CHARGE_NBYTES)
-        self._renew_share()
-        while self._begins and self._begins[0][0] <= self._read_nbytes + len(data):
-            position, task_id = self._begins.popleft()
+        self._burst_left -= max(len(data), _MIN_CHARGE_NBYTES)
+        self._reset_line_limit()
+        while self._task_starts and self._task_starts[0][0] <= self._read_nbytes + len(data):
+            position, task_id = self._task_starts.popleft()
             nbytes = position - self._read_nbytes
-            self._take_in(data[:nbytes])
+            self._append(data[:nbytes])
             self._begin_section(task_id)
             data = data[nbytes:]
-        self._take_in(data)
+        self._append(data)
         return True
 
-    def _take_in(self, data: bytes) -> None:
-        """Log whole lines, and keep the end, of output that is all of one task."""
+    def _append(self, data: bytes) -> None:
+        """Log the complete lines of one task's output, and keep the tail."""
         self._read_nbytes += len(data)
         self._tail = (self._tail + data)[-_TAIL_NBYTES:]
-        *lines, rest = (self._line + data).split(b"\n", self._lines_left)
+        *lines, rest = (self._partial_line + data).split(b"\n", self._lines_left)
         self._emit(lines)
-        self._dropped += rest.count(b"\n")  # never cut into lines: a flood may be nothing but line ends
+        self._dropped += rest.count(b"\n")  # not split into lines, because a flood may be nothing but line ends
         rest = rest[rest.rfind(b"\n") + 1 :]
-        self._line = rest[:_LINE_NBYTES]  # a longer line loses its end
+        self._partial_line = rest[:_LINE_NBYTES]  # a longer line is truncated
 
     def _begin_section(self, task_id: int) -> None:
-        """The output of a task begins. A line that the last task has not finished is a line of its own."""
+        """Begin the output of a task. An unfinished line of the previous task is logged as a line."""
         self._tail = b""
-        if self._line:
-            self._emit([self._line][: self._lines_left])
-            self._line = b""
+        if self._partial_line:
+            self._emit([self._partial_line][: self._lines_left])
+            self._partial_line = b""
         self._task_id = task_id
 
-    def _renew_share(self) -> None:
+    def _reset_line_limit(self) -> None:
         second = int(monotonic())
         if second != self._second:
             if self._dropped:
@@ -145,9 +146,9 @@ class OutputLog:
 
     def _emit(self, lines: list[bytes]) -> None:
         origin = f"worker {self._slot}" if self._task_id is None else f"worker {self._slot}, task {self._task_id}"
-        taken = [line for line in lines if line]
-        self._lines_left -= len(taken)
-        for line in taken:
+        nonempty = [line for line in lines if line]
+        self._lines_left -= len(nonempty)
+        for line in nonempty:
             for level, part in split_levels(line[:_LINE_NBYTES]):
                 text = ascii(part.decode("utf-8", "backslashreplace"))[1:-1]
                 WORKER_LOGGER.log(level, "%s: %s", origin, text)

@@ -1,7 +1,7 @@
-"""Starting a worker process and hearing of its death.
+"""Starts, kills and reaps worker processes.
 
-`subprocess.Popen` runs in a thread, on every loop alike: it waits for the child's exec. The child is reaped through its
-pidfd by us and nobody else, so a pid is never signalled after it could have been given to another process.
+`subprocess.Popen` runs in a thread, because it waits for the child's exec. Only this module reaps the child, through its
+pidfd, so a pid is never signalled after the kernel may have reused it.
 """
 
 from __future__ import annotations
@@ -32,37 +32,37 @@ _log = SafeLogger("offloop.supervisor")
 
 _SIGNAL_PROCESS_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, since Linux 6.9
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-_POLL_S = 0.002  # between looks at a process without a pidfd
+_POLL_S = 0.002  # seconds between checks of a process without a pidfd
 
 
 class WorkerProcess:
-    """A child, from spawn to reap."""
+    """One worker process and the server's descriptors for it."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], worker_id: str, channel: socket.socket, lifeline_fd: int, log_fd: int
     ) -> None:
-        """Take a running child and its descriptors.
+        """Take ownership of a running child and of the descriptors.
 
         Raises:
-            OSError: there is no descriptor for its pidfd; nothing was taken.
+            OSError: no descriptor is free for the pidfd; the caller keeps ownership.
         """
         with fork_safety.fd_lock:
             self._pidfd = _open_pidfd(process.pid)
             if self._pidfd is not None:
                 fork_safety.protect(self._pidfd)
-        self.channel = channel  # our end
-        self.log_fd = log_fd  # what it writes to stdout and stderr comes out here
+        self.channel = channel  # the server's end of the socket pair
+        self.log_fd = log_fd  # read end of the child's stdout and stderr
         self.pid = process.pid
         self._process = process
-        self._worker_id = worker_id  # in the environment of what it starts
+        self._worker_id = worker_id  # in the environment of the child and its descendants
         self._lifeline_fd = lifeline_fd  # closing it kills the child
-        self._reaped = False
-        self._reaping = threading.RLock()  # without a pidfd, its number may be signalled only while it is its own
+        self._is_reaped = False
+        self._reap_lock = threading.RLock()  # because without a pidfd the pid may be signalled only before it is reaped
 
     def kill(self) -> None:
-        """SIGKILL; a no-op once it is dead. From any thread."""
-        with suppress(ProcessLookupError), self._reaping:
-            if self._reaped:
+        """Send SIGKILL; does nothing after the process was reaped. Any thread may call it."""
+        with suppress(ProcessLookupError), self._reap_lock:
+            if self._is_reaped:
                 return
             if self._pidfd is not None:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -70,9 +70,10 @@ class WorkerProcess:
                 os.kill(self.pid, signal.SIGKILL)
 
     async def wait(self, threads: anyio.CapacityLimiter) -> int | None:
-        """Its exit code, negative for a signal, once it is dead and reaped; what it started itself is killed with it.
+        """Wait until the process has exited, reap it, and kill the processes that it has started.
 
-        None: somebody else in this process took the exit code, by waiting for any child or by ignoring SIGCHLD.
+        Returns the exit code, negative for a signal. None: other code of the server has reaped the process, by waiting for any
+        child or by ignoring SIGCHLD.
         """
         if self._pidfd is None:
             await anyio.to_thread.run_sync(self._await_death, abandon_on_cancel=True, limiter=threads)
@@ -84,25 +85,25 @@ class WorkerProcess:
 
     async def _kill_orphans(self, threads: anyio.CapacityLimiter) -> None:
         try:
-            strays = await anyio.to_thread.run_sync(kill_orphans, self._worker_id, limiter=threads)
-        except RuntimeError:  # the system has no thread to give
-            strays = kill_orphans(self._worker_id)
-        if strays:
+            killed = await anyio.to_thread.run_sync(kill_orphans, self._worker_id, limiter=threads)
+        except RuntimeError:  # no thread can be started
+            killed = kill_orphans(self._worker_id)
+        if killed:
             message = "worker process %d left %d processes of other groups behind, which were killed"
-            _log.log(logging.WARNING, message, self.pid, strays)
+            _log.log(logging.WARNING, message, self.pid, killed)
 
     def reap(self, timeout_s: float) -> int | None:
-        """As `wait`, but blocking, without a loop and in any thread. None also if the process lives on after the time-out."""
-        if self._reaped or not self._dies_within(timeout_s):
+        """As `wait`, but blocking, without a loop and in any thread. None also if the process has not exited in time."""
+        if self._is_reaped or not self._dies_within(timeout_s):
             return None
         exit_code = self._reap()
         kill_orphans(self._worker_id)
         return exit_code
 
     def close(self) -> None:
-        """Close our descriptors; from then on the process is neither signalled nor reaped."""
-        with self._reaping:
-            self._reaped = True
+        """Close the server's descriptors. After that the process is neither signalled nor reaped."""
+        with self._reap_lock:
+            self._is_reaped = True
         for descriptor in (self._lifeline_fd, self.log_fd, self._pidfd):
             if descriptor is not None:
                 fork_safety.close(descriptor)
@@ -115,7 +116,7 @@ class WorkerProcess:
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
 
     def _dies_within(self, timeout_s: float) -> bool:
-        """Block until it is dead, or the time is over."""
+        """Block until the process has exited. Returns False after the time-out."""
         if self._pidfd is not None:
             death = select.poll()
             death.register(self._pidfd, select.POLLIN)
@@ -131,28 +132,28 @@ class WorkerProcess:
         try:
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None
         except ChildProcessError:
-            return False  # something else in this process has reaped it
+            return False  # other code of the server has reaped it
 
     def _reap(self) -> int | None:
         which = (os.P_PID, self.pid) if self._pidfd is None else (os.P_PIDFD, self._pidfd)
-        with self._reaping:
-            if self._reaped:
+        with self._reap_lock:
+            if self._is_reaped:
                 return None  # another thread was first
             self._kill_group(*which)
             try:
-                end = os.waitid(*which, os.WEXITED)  # returns at once: it is dead
+                end = os.waitid(*which, os.WEXITED)  # returns at once, because the process has exited
             except ChildProcessError:
                 end = None
-            self._reaped = True
-        self._process.returncode = 0  # Popen must not wait for a number that is another child's by now
+            self._is_reaped = True
+        self._process.returncode = 0  # because Popen must not wait for a pid that may be reused
         if end is None:
             return None
         return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
 
     def _kill_group(self, kind: int, number: int) -> None:
-        """Kill what it started itself. By its pidfd where the kernel can; by its number only while nobody has reaped it."""
+        """Kill the process group: by pidfd where the kernel supports it, else by number, but only before it is reaped."""
         if self._pidfd is not None:
-            with suppress(OSError):  # EINVAL from an older kernel; nobody is there
+            with suppress(OSError):  # EINVAL from a kernel before 6.9; ESRCH for an empty group
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL, None, _SIGNAL_PROCESS_GROUP)
                 return
         with suppress(ChildProcessError, ProcessLookupError, PermissionError):
@@ -161,13 +162,13 @@ class WorkerProcess:
 
 
 def _open_pidfd(pid: int) -> int | None:
-    """A descriptor of the process; None where there is no such call, and then a thread waits for the process.
+    """Open a pidfd of the process. None where pidfds are not supported; then a thread waits for the process.
 
     A Python that was built with old kernel headers has no `os.pidfd_open` (those that uv installs), and gVisor, on which
     Cloud Run runs containers, has no such system call.
 
     Raises:
-        OSError: no descriptor is left.
+        OSError: no descriptor is free.
     """
     try:
         return os.pidfd_open(pid)
@@ -178,7 +179,7 @@ def _open_pidfd(pid: int) -> int | None:
 
 
 class ProcessLauncher:
-    """Starts worker processes that run one program. A `offloop.runtime.workers.launcher.Launcher`."""
+    """`Launcher` that starts worker processes."""
 
     def __init__(self, program: WorkerProgram) -> None:
         self._program = program
@@ -187,10 +188,10 @@ class ProcessLauncher:
         """Start a worker that inherits these two segments. Blocks for a few milliseconds: call it in a thread.
 
         Raises:
-            OSError: no process, descriptor or memory could be had; nothing is left behind.
+            OSError: no process, descriptor or memory is available; no process or descriptor is left.
         """
-        ends = _WorkerPipes()
-        inherited = (ends.theirs.fileno(), ends.lifeline_reader, inbox_fd, outbox_fd)
+        pipes = _WorkerPipes()
+        inherited = (pipes.theirs.fileno(), pipes.lifeline_reader, inbox_fd, outbox_fd)
         worker_id = secrets.token_hex(8)
         process: subprocess.Popen[bytes] | None = None
         try:
@@ -198,35 +199,35 @@ class ProcessLauncher:
                 self._program.command(inherited),
                 env=self._program.variables(worker_id),
                 stdin=subprocess.DEVNULL,
-                stdout=ends.log_writer,
-                stderr=ends.log_writer,
+                stdout=pipes.log_writer,
+                stderr=pipes.log_writer,
                 pass_fds=inherited,
-                process_group=0,  # a terminal's signals are for the server
+                process_group=0,  # because a terminal's signals are for the server only
             )
-            worker = WorkerProcess(process, worker_id, ends.ours, ends.lifeline, ends.log)
+            worker = WorkerProcess(process, worker_id, pipes.ours, pipes.lifeline, pipes.log)
         except BaseException:
             if process is not None:
                 process.kill()
                 process.wait()
-            ends.close_ours()
+            pipes.close_ours()
             raise
         finally:
-            ends.close_theirs()
+            pipes.close_theirs()
         return worker
 
 
 spawn = ProcessLauncher(WorkerProgram())
-"""Starts the workers of a program that sets neither executable nor environment."""
+"""Launcher of workers with the default program: neither executable nor environment is set."""
 
 
 class _WorkerPipes:
-    """The descriptors between the server and one worker."""
+    """Socket pair, lifeline pipe and output pipe between the server and one worker."""
 
     def __init__(self) -> None:
-        """Open them all.
+        """Open all descriptors.
 
         Raises:
-            OSError: there are not as many; none is left open.
+            OSError: not enough descriptors are free; none is left open.
         """
         with ExitStack() as opened, fork_safety.fd_lock:
             self.ours, self.theirs = (opened.enter_context(end) for end in socket.socketpair())
@@ -250,7 +251,7 @@ class _WorkerPipes:
 
 
 def _pipe(opened: ExitStack) -> tuple[int, int]:
-    reader, writer = os.pipe()  # closed on exec, unless passed on
+    reader, writer = os.pipe()  # closed on exec, unless in `pass_fds`
     opened.callback(os.close, reader)
     opened.callback(os.close, writer)
     return reader, writer

@@ -1,7 +1,7 @@
-"""Why a process could not be started: the error, and the limit that it ran into.
+"""Describes why a process could not be started: the error, and the system limit that was reached.
 
-The system says EAGAIN for four limits on processes and threads and does not tell which one it was. So each limit is compared
-with what there is now; a limit that is reached is named.
+The system reports EAGAIN for four limits on processes and threads, without saying which. So each limit is compared with the
+present number; a limit that is reached is named.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from ...cgroups import control_groups, read_number
 
 __all__ = ["describe_spawn_error"]
 
-_NEAR_LIMIT_SHARE = 0.9  # of a limit: processes have ended between the failure and the look
+_NEAR_LIMIT_SHARE = 0.9  # share of a limit that counts as reached, because processes end between the failure and the check
 
 
 def describe_spawn_error(
     error: Exception, *, proc: Path = Path("/proc"), mount: Path = Path("/sys/fs/cgroup"), user_id: int | None = None
 ) -> str:
-    """The error, and the limit that it ran into, where that can be told.
+    """A text with the error, and the limit that was reached if it is known.
 
     Args:
-        error: of a start, as the system gave it.
-        proc, mount: where the kernel's files are.
-        user_id: whose processes are limited. None: this process's effective user.
+        error: the error of a process or thread start.
+        proc, mount: directories of the kernel's files.
+        user_id: the user for the RLIMIT_NPROC check. None: this process's effective user.
     """
     text = f"{type(error).__name__}: {error}"
     number = error.errno if isinstance(error, OSError) else None
@@ -42,8 +42,10 @@ def describe_spawn_error(
 
 
 def _reached_limits(proc: Path, mount: Path, user_id: int) -> Iterator[str]:
-    """The limits on processes and threads that are nearly reached; RLIMIT_NPROC, if no other is, because it is costly to
-    count."""
+    """Texts about the limits on processes and threads that are nearly reached.
+
+    If none is, RLIMIT_NPROC is named without a check, because counting a user's threads is costly.
+    """
     found = False
     for directory in control_groups("pids", listing=proc / "self/cgroup", mount=mount):
         limit, current = read_number(directory / "pids.max"), read_number(directory / "pids.current")
@@ -62,7 +64,7 @@ def _reached_limits(proc: Path, mount: Path, user_id: int) -> Iterator[str]:
 
 
 def _total_threads(proc: Path) -> int:
-    """Threads of the whole system, from a line as "0.20 0.18 0.12 1/80 11206"; 0 where it is not said."""
+    """Number of threads in the system, from a line as "0.20 0.18 0.12 1/80 11206"; 0 if unknown."""
     with suppress(OSError, ValueError, IndexError):
         return int((proc / "loadavg").read_text().split()[3].partition("/")[2])
     return 0
