@@ -31,8 +31,8 @@ def serve_one_off_tenants(shares: FairQueue, tenants: int, *, at_once: int = 40,
 def test_tenants_that_come_once_are_forgotten(at_once: int) -> None:
     shares = FairQueue()
     serve_one_off_tenants(shares, 5_000, at_once=at_once)
-    assert len(shares._start_tags) <= 2 * at_once
-    assert len(shares._ageing) <= 2 * at_once
+    assert len(shares._tags) <= 2 * at_once
+    assert len(shares._inactive) <= 2 * at_once
     assert not shares._waiting
 
 
@@ -80,7 +80,7 @@ def test_a_task_that_takes_longer_than_charged_is_a_debt_even_of_a_tenant_that_w
     shares.deactivate("late")
     shares.charge("other", 1.0)
     shares.charge("other", 1.0)
-    assert list(shares._start_tags) == ["other"]
+    assert list(shares._tags) == ["other"]
     shares.correct("late", 5.0)
     shares.activate("late")
     shares.activate("new")
@@ -141,4 +141,4 @@ def test_new_tenants_and_one_that_keeps_waiting_compete_on_equal_terms_however_w
         shares.correct(name, 1.0 - wrong)
         spent["new"] += 1
     assert 0.6 <= spent["new"] / spent["keeps waiting"] <= 1.7
-    assert len(shares._start_tags) <= 20
+    assert len(shares._tags) <= 20

@@ -1,1 +1,1 @@
-"""Which waiting task is next, which worker gets it, and what tasks are likely to cost."""
+"""Scheduling: the order of waiting tasks, their dispatch to workers, and estimates of their cost."""

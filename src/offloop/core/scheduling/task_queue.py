@@ -1,5 +1,8 @@
-"""The tasks that wait for a worker. Who of them is next is the `Order`'s to say; who waits for a fresh worker, or no longer, is
-kept here."""
+"""Task queue: the tasks that wait for a worker.
+
+`SchedulingPolicy` has the tasks that wait for any worker, and their order. The queue has their deadlines, and the tasks that
+wait for an unused worker.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,19 @@ from .policy import SchedulingPolicy
 
 __all__ = ["TaskQueue"]
 
-
-_MAX_EXPIRED_AT_ONCE = 100  # deadlines that one event lets pass: each outcome takes the loop several microseconds
+_MAX_EXPIRED_AT_ONCE = 100  # tasks that expire in one event, because each outcome takes the loop several microseconds
 
 
 class TaskQueue:
-    """Tasks that wait for a worker, some with a time after which they do not want to start any more."""
+    """Waiting tasks, some with a deadline for their start."""
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self.policy = SchedulingPolicy(weights)
         self.waiting = self.policy.tasks
-        """Those that wait for any worker, by number; only to be looked at."""
-        self.nbytes = 0  # of the sources of all tasks that no worker has yet, these and those that are being prepared
+        """The tasks that wait for any worker, by id. Read only."""
+        self.nbytes = 0  # size of the sources of all tasks that no worker has yet, waiting or being prepared
         self.waiting_for_unused_worker: OrderedDict[int, TaskRecord] = OrderedDict()
-        """Those that wait for a worker that has had no task yet, by number; only to be looked at."""
+        """The tasks that wait for a worker that has had no task yet, by id. Read only."""
         self._deadlines: LazyHeap[int] = LazyHeap()  # ids of the tasks that wait for any worker and have a queue deadline
 
     def __len__(self) -> int:
@@ -35,58 +37,59 @@ class TaskQueue:
         return bool(self.waiting or self.waiting_for_unused_worker)
 
     def push(self, task: TaskRecord, deadline: float | None = None) -> None:
-        """Let a task wait; past its deadline `expired` gives it up."""
+        """Add a task that waits for any worker. After its deadline, `expired` removes and returns it."""
         self.policy.add(task)
         if deadline is not None:
             self._deadlines.set(task.task_id, deadline)
 
     def requeue_first(self, task: TaskRecord) -> None:
-        """Let a task wait that was next already: its worker died before it began. Its queue deadline was kept then."""
+        """Add a task as the first one, because its worker died before the task had begun. It has no queue deadline any more."""
         self.policy.requeue_first(task)
 
     def push_for_unused_worker(self, task: TaskRecord) -> None:
-        """Let a task wait for a worker that has had none yet: others have died of it."""
+        """Add a task that waits for an unused worker, because a worker has died of it."""
         self.waiting_for_unused_worker[task.task_id] = task
 
     def count_source(self, task: TaskRecord, nbytes: int) -> None:
-        """So many bytes wait with the task, until a worker has it or it has ended."""
+        """Set the size of a task's source in `nbytes`; 0 when a worker has the task, or it has ended."""
         self.nbytes += nbytes - task.queued_bytes
         task.queued_bytes = nbytes
 
     def start(self, task: TaskRecord) -> None:
-        """A task that waits for any worker gets one."""
+        """Remove a task that waited for any worker and gets one."""
         self.policy.start(task)
         self._deadlines.discard(task.task_id)
 
     @property
     def first_for_unused_worker(self) -> TaskRecord:
-        """The task that is next for a fresh worker."""
+        """The first task that waits for an unused worker."""
         return next(iter(self.waiting_for_unused_worker.values()))
 
     def pop_for_unused_worker(self) -> TaskRecord:
-        """Take the task that is next for a fresh worker."""
+        """Remove and return the first task that waits for an unused worker."""
         return self.waiting_for_unused_worker.popitem(last=False)[1]
 
     def pop_all_for_unused_worker(self) -> list[TaskRecord]:
-        """Take every task that waits for a fresh worker."""
+        """Remove and return all tasks that wait for an unused worker."""
         tasks = list(self.waiting_for_unused_worker.values())
         self.waiting_for_unused_worker.clear()
         return tasks
 
     def pop_all(self) -> list[TaskRecord]:
-        """Take every task."""
+        """Remove and return all tasks."""
         tasks = [*self.pop_all_for_unused_worker(), *self.policy.pop_all()]
         self._deadlines.clear()
         return tasks
 
     def remove(self, task_id: int) -> None:
-        """Take that task out, if it waits here."""
+        """Remove a task, if it waits here."""
         self.policy.remove(task_id)
         self.waiting_for_unused_worker.pop(task_id, None)
         self._deadlines.discard(task_id)
 
     def expired(self, now: float) -> list[TaskRecord]:
-        """Take out tasks whose deadline has come; if there are very many, some of them, and `earliest` stays in the past."""
+        """Remove and return tasks whose deadline has passed; at most 100, and `next_deadline` stays in the past if there are
+        more."""
         late: list[TaskRecord] = []
         while self._deadlines.lowest <= now and len(late) < _MAX_EXPIRED_AT_ONCE:
             task = self.policy.remove(self._deadlines.pop())

@@ -1,1 +1,1 @@
-"""How many workers there are, which of them are idle, and when a dead one is replaced."""
+"""Decisions about workers: their number, starts, replacements, retirement and timers."""

@@ -1,8 +1,8 @@
-"""Workers that were killed and are not dead: a process in an uninterruptible sleep, or in a frozen cgroup.
+"""Abandoned workers: processes that were killed and are not dead, in an uninterruptible sleep or in a frozen cgroup.
 
-The pool waits for waitid's word for a bounded time. After that the task has its outcome and the slot has another process, but
-what the old process may still write to is not reused: its outbox stays, and each block that it was granted has a lease until
-the process is dead, or the pool is closed. Its private memory stays in the budget for as long.
+The pool waits for the exit of a killed process for a bounded time. Then the task gets its outcome and the slot another process.
+The memory that the old process may still write to is not reused: its outbox and a lease on each of its granted blocks are kept
+until the process has exited or the pool is closed. Its private memory is counted in the budget for the same time.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ __all__ = ["AbandonedWorkers"]
 
 
 class _AbandonedProcess(NamedTuple):
-    """What one process may still use."""
+    """Memory that one abandoned process may still use."""
 
-    blocks: tuple[Block, ...]  # that it may write to
-    private_bytes: int  # that it is counted with
+    blocks: tuple[Block, ...]  # blocks that it may write to
+    private_bytes: int  # its private memory in the budget, in bytes
 
 
 class AbandonedWorkers:
-    """The processes that could not be killed, by their outbox's number."""
+    """The abandoned processes, by the number of their outbox."""
 
     def __init__(self, arena: Arena, budget: Budget) -> None:
         self._arena = arena
@@ -37,7 +37,7 @@ class AbandonedWorkers:
         return len(self._processes)
 
     def add(self, slot: WorkerSlot) -> None:
-        """The slot's process is given up. To be called before its task is settled: its grants are held from now on."""
+        """Abandon the slot's process, and hold its granted blocks. Must be called before its task is settled."""
         assert slot.outbox_id is not None
         granted = slot.task.granted if slot.task is not None else []
         blocks = tuple(block for block in (slot.preallocated_block, *granted) if block is not None and not _is_reserving(block))
@@ -48,7 +48,7 @@ class AbandonedWorkers:
         self._processes[slot.outbox_id] = _AbandonedProcess(blocks, private_bytes)
 
     def remove(self, outbox_id: int) -> DropOutbox:
-        """The process is dead at last: nothing writes to its outbox any more."""
+        """An abandoned process has exited: release its memory."""
         process = self._processes.pop(outbox_id)
         self._budget.count_abandoned(-process.private_bytes)
         for block in process.blocks:
@@ -57,5 +57,5 @@ class AbandonedWorkers:
 
 
 def _is_reserving(block: Block) -> bool:
-    """Whether the pages of a block are still being reserved, so that the worker was never told of the block."""
+    """Whether the pages of a block are still being reserved, so that the worker was not granted the block yet."""
     return Lease(Holder.RESERVATION, block.generation) in block.leases

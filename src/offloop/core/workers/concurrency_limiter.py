@@ -1,44 +1,45 @@
-"""Fewer tasks at once while the machine is short of memory, and all of them again when it is not.
+"""Concurrency limiter (AIMD: additive increase, multiplicative decrease) for times when the machine is short of memory.
 
-The budget bounds what this pool takes; others take memory too. Each time that the machine is measured (about once a second),
-the number that may run is halved if memory is short, and raised by one if it is plentiful: down at once, up slowly. Between the
-two lies a band in which nothing changes, so the number does not swing.
+The budget bounds the memory of this pool only; other processes of the machine need memory, too. The machine is measured about
+once a second. The limit is halved if memory is short, and raised by one if it is plentiful. It does not change between these
+two thresholds, so that it does not oscillate.
 """
 
 from __future__ import annotations
 
 __all__ = ["AimdLimiter"]
 
-_SHORT_SHARE, _PLENTY_SHARE = 0.05, 0.10  # of all memory: available
-_SHORT_STALL, _PLENTY_STALL = 0.20, 0.05  # of the time: some task of the machine stood still for want of memory (PSI)
-_PAUSE_S = 2.0  # between two changes: what has changed must be felt first
+_SHORT_SHARE, _PLENTY_SHARE = 0.05, 0.10  # available memory, as a share of all memory
+_SHORT_STALL, _PLENTY_STALL = 0.20, 0.05  # share of the time in which some process of the machine waited for memory (PSI)
+_PAUSE_S = 2.0  # seconds between two changes, because a change has its effect first
 
 
 class AimdLimiter:
-    """How many tasks the machine bears."""
+    """The number of tasks that may run at once with the machine's present memory."""
 
     def __init__(self) -> None:
-        self.limit: int | None = None  # tasks at once; None: as many as the pool may
+        self.limit: int | None = None  # tasks at once; None: no limit beside the configured one
         self._not_before = 0.0
 
-    def observe(self, available_share: float, stalled_share: float, at_most: int, now: float) -> None:
-        """The machine was looked at.
+    def observe(self, available_share: float, stalled_share: float, max_concurrency: int, now: float) -> None:
+        """Adjust the limit to a measurement of the machine.
 
         Args:
-            available_share: memory that could be had without swapping, of all that there is.
-            stalled_share: of the last ten seconds, in which a process waited for memory. 0 where the kernel does not say.
-            at_most: tasks that may run at once without pressure.
+            available_share: memory that is available without swapping, as a share of all memory.
+            stalled_share: share of the last ten seconds in which a process waited for memory; 0 if the kernel does not tell.
+            max_concurrency: tasks that may run at once without memory pressure.
+            now: seconds.
         """
         if now < self._not_before:
             return
-        allowed = at_most if self.limit is None else min(self.limit, at_most)
+        limit = max_concurrency if self.limit is None else min(self.limit, max_concurrency)
         if available_share < _SHORT_SHARE or stalled_share > _SHORT_STALL:
-            self._set_limit(max(allowed // 2, 1), at_most, now)
+            self._set_limit(max(limit // 2, 1), max_concurrency, now)
         elif available_share > _PLENTY_SHARE and stalled_share < _PLENTY_STALL:
-            self._set_limit(allowed + 1, at_most, now)
+            self._set_limit(limit + 1, max_concurrency, now)
 
-    def _set_limit(self, allowed: int, at_most: int, now: float) -> None:
+    def _set_limit(self, limit: int, max_concurrency: int, now: float) -> None:
         before = self.limit
-        self.limit = None if allowed >= at_most else allowed
+        self.limit = None if limit >= max_concurrency else limit
         if self.limit != before:
             self._not_before = now + _PAUSE_S

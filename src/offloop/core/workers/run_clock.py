@@ -1,4 +1,4 @@
-"""The clock of a task's `timeout`: it stands still while the task waits for result memory, which is no fault of the task."""
+"""Run clock: a task's `timeout` does not run while the task waits for result memory."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ __all__ = ["RunClock"]
 
 
 class RunClock:
-    """Stops the timers of busy slots, and lets them run again."""
+    """Pauses and resumes the timers of busy slots."""
 
     def __init__(self, worker_table: WorkerTable) -> None:
         self._worker_table = worker_table
 
     def pause(self, slot: WorkerSlot, task: TaskRecord, now: float) -> None:
-        """The task waits for memory from now on."""
+        """The task begins to wait for memory."""
         task.memory_wait_since = now
         task.left_s = None if slot.timer is None else slot.timer - now
         self._worker_table.set_timer(slot, None)
 
     def resume(self, slot: WorkerSlot, now: float) -> None:
-        """The wait is over: the task has the time left that it had. A task that was told to stop meanwhile has its grace."""
+        """The wait has ended: run the rest of the timeout. A task that was stopped in the wait keeps the timer of its grace."""
         task = slot.task
         if task is None or task.memory_wait_since is None:
             return
@@ -33,7 +33,7 @@ class RunClock:
 
     @staticmethod
     def end_wait(task: TaskRecord, now: float) -> None:
-        """The task waits no more. The wait is no part of the duration of its run."""
+        """The task does not wait any more. Its wait is not counted in the duration of its run."""
         if task.memory_wait_since is not None:
             task.memory_wait_s += now - task.memory_wait_since
             task.memory_wait_since = None
