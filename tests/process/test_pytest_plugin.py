@@ -71,7 +71,7 @@ async def test_keeps(offloop_pool):
 """,
     )
     result.assert_outcomes(passed=2, errors=2)
-    result.stdout.fnmatch_lines(["*blocks of shared memory are still held, by {'caller': 1}*"])
+    result.stdout.fnmatch_lines(["*blocks of shared memory are still leased, by {'caller': 1}*"])
 
 
 def test_a_child_that_is_left_is_found_after_the_test(pytester: pytest.Pytester) -> None:

@@ -1,6 +1,6 @@
-"""Tools for those who write plugins and for those who test services that use a pool.
+"""Test tools for plugins, and for services that use a pool: fakes, fault injection, checks for leaks, pytest fixtures.
 
-The names are loaded when they are first used: the faults plugin is imported in workers, which must not load a server.
+Names are imported on first use, because workers import the faults plugin from here and must not load the server's modules.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .steps import Answer, Die, Refuse, Send, Stall
     from .transport import Traffic, Transport
 
-_HOMES = {
+_NAMES_BY_MODULE = {
     "clock": ("FakeClock",),
     "inline": ("InlineTask", "run_inline"),
     "leftovers": ("Surroundings", "assert_books_balance", "assert_nothing_left"),
@@ -30,7 +30,7 @@ _HOMES = {
     "steps": ("Answer", "Die", "Refuse", "Send", "Stall"),
     "transport": ("Traffic", "Transport"),
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 __all__ = [
     "Answer",
@@ -60,9 +60,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    value = globals()[name] = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
     return value
 
 

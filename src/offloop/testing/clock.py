@@ -1,4 +1,4 @@
-"""Time that stands still until a test moves it."""
+"""A fake clock that a test moves."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ __all__ = ["FakeClock"]
 
 
 class FakeClock:
-    """A monotonic clock in seconds, for whatever takes the time as an argument or as a function.
+    """A monotonic clock in seconds, for code that takes the time as an argument or as a function.
 
     core.handle(event, clock())
 
-    It is not for a running pool: that waits for its loop's timers, and they know their own clock only. On trio, give the loop
-    a `trio.testing.MockClock`, and the pool lives by it.
+    It does not work for a running pool, because a pool uses its loop's timers and clock. On trio, give the loop a
+    `trio.testing.MockClock` instead; the pool then uses it.
     """
 
     def __init__(self, now: float = 0.0) -> None:
@@ -25,18 +25,18 @@ class FakeClock:
         return self._now
 
     def advance(self, seconds: float) -> float:
-        """Let so many seconds pass; returns the new time.
+        """Move the clock forward by `seconds`. Returns the new time.
 
         Raises:
-            ValueError: they are negative: a monotonic clock never goes back.
+            ValueError: `seconds` is negative, and a monotonic clock never goes back.
         """
         return self.advance_to(self._now + seconds)
 
     def advance_to(self, now: float) -> float:
-        """Let time pass until then; returns it.
+        """Move the clock forward to `now`. Returns `now`.
 
         Raises:
-            ValueError: that is over already.
+            ValueError: `now` is in the past.
         """
         if not now >= self._now:
             raise ValueError(f"it is {self._now:g} s, and a monotonic clock never goes back to {now:g} s")

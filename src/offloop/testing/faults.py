@@ -1,4 +1,4 @@
-"""A plugin whose operations go wrong in every way that a processor can: for tests of what a pool, or a service, makes of it.
+"""A plugin whose operations fail in every way that a processor can, for tests of a pool or a service.
 
 async with Pool(1, plugins=[FaultsPlugin]) as pool:
     with pytest.raises(WorkerDied):
@@ -41,117 +41,117 @@ __all__ = [
 
 
 class Noop(Operation, frozen=True):
-    """Return nothing: the shortest task there is."""
+    """Return zero bytes."""
 
 
 class Echo(Operation, frozen=True):
-    """Return the source as it came, through result memory."""
+    """Return the unchanged source, copied into result memory."""
 
 
 class Allocate(Operation, frozen=True):
-    """Return so many bytes of value 1, from `allocate` in one piece or through a growing `output` in chunks."""
+    """Return `nbytes` bytes of value 1: from `allocate`, or from a growing `output` that is written in chunks."""
 
     nbytes: Annotated[int, Meta(ge=0)]
     chunk_nbytes: Annotated[int, Meta(ge=1)] | None = None
 
 
 class Inspect(Operation, frozen=True):
-    """Return, in the info, what the worker's interpreter looks like: pid, imported modules, descriptors."""
+    """Return the state of the worker's interpreter in the info: pid, imported modules, descriptors."""
 
 
 class PrintText(Operation, frozen=True):
-    """Print to stdout, by Python and by descriptor 1; or leave the text in the buffers of Python and of C."""
+    """Print to stdout with Python and with descriptor 1. If `buffered`, leave the text in the buffers of Python and of C."""
 
     text: str
     buffered: bool = False
 
 
 class WriteStderr(Operation, frozen=True):
-    """Write so many bytes to stderr."""
+    """Write `nbytes` bytes to stderr."""
 
     nbytes: Annotated[int, Meta(ge=0)]
 
 
 class Raise(Operation, frozen=True):
-    """Raise something: an ordinary exception, one that cannot be pickled, one whose text raises, SystemExit, MemoryError, or a
-    `TaskFailed` with the code "refused"."""
+    """Raise an ordinary exception, an exception that cannot be pickled, an exception whose text raises, SystemExit,
+    MemoryError, or a `TaskFailed` with the code "refused"."""
 
     kind: Literal["ordinary", "unpicklable", "textless", "system_exit", "memory", "task_failed"] = "ordinary"
 
 
 class ReturnNonsense(Operation, frozen=True):
-    """Return what is no payload."""
+    """Return an object that is not a payload."""
 
 
 class Exit(Operation, frozen=True):
-    """End the process at once, without unwinding."""
+    """End the process at once with an exit code, without unwinding."""
 
     code: int = 1
 
 
 class Kill(Operation, frozen=True):
-    """Send itself a signal."""
+    """Send a signal to the worker process."""
 
     signal: int
 
 
 class KillOnce(Operation, frozen=True):
-    """Make an empty file of that name and kill the process; do nothing where the file is there already."""
+    """Create an empty file with the name `mark` and kill the process. Do nothing if the file exists."""
 
     mark: str
 
 
 class Progress(Operation, frozen=True):
-    """Note how far it is, from 0 to 1."""
+    """Report the progress, from 0 to 1."""
 
     fraction: float
 
 
 class Grow(Operation, frozen=True):
-    """Take so many mebibytes of private memory, and keep them."""
+    """Allocate private memory, and keep it after the task."""
 
     mebibytes: Annotated[int, Meta(ge=1)]
 
 
 class Wait(Operation, frozen=True):
-    """Wait so long, and stop when told to."""
+    """Wait for `seconds`, or until the task is cancelled."""
 
     seconds: float
 
 
 class Hang(Operation, frozen=True):
-    """Never return, and do not stop when told to: asleep, spinning in Python, or spinning in C with the GIL held."""
+    """Never return, and ignore a cancellation: sleep, loop in Python, or sleep in C with the GIL."""
 
     how: Literal["sleep", "spin", "hold_gil"] = "sleep"
 
 
 class HoldOn(Operation, frozen=True):
-    """Keep the worker until there is a file of that name, or until told to stop; then return the source as it came."""
+    """Wait until a file with the name `until` exists, or the task is cancelled. Then return the unchanged source."""
 
     until: str
 
 
 class Obey(Operation, frozen=True):
-    """Carry out the order in the source's first line (see `offloop.testing.Order`), such as b"exit 42 at mid-pixels", and
-    return the whole source as it came, if it comes to that."""
+    """Carry out the order in the source's first line (see `offloop.testing.Order`), such as b"exit 42 at mid-pixels". Then
+    return the unchanged source, if the worker still runs."""
 
 
 class Say(Operation, frozen=True):
-    """Say what cannot be sent: in an error's text, in nested info, in info with text that is none, or in too much info."""
+    """Return a value that cannot be sent: invalid text in an error, nested info, info with invalid text, or too much info."""
 
     what: Literal["error", "nested info", "surrogate info", "long info"]
 
 
 class CallBackBadly(Operation, frozen=True):
-    """Register a callback that raises, and stop when told to all the same."""
+    """Register a cancel callback that raises, and stop when the task is cancelled."""
 
 
 class LeaveChild(Operation, frozen=True):
-    """Start a process that sleeps and holds on to the worker's output; its pid is in the info."""
+    """Start a process that sleeps and keeps the worker's output open. Its pid is in the info."""
 
 
 class FaultsPlugin(Plugin):
-    """The plugin; give it to a pool as `plugins=[FaultsPlugin]`."""
+    """Plugin with an operation for each fault, for `Pool(plugins=[FaultsPlugin])`."""
 
     name = "faults"
     operations = (
@@ -179,5 +179,5 @@ class FaultsPlugin(Plugin):
     processor = "offloop.testing.faults_processor:FaultsProcessor"
 
     def probe(self, data: memoryview) -> Header | None:
-        """Know one format: eight bytes "FAULTS!\\n"."""
+        """Recognize one format: the eight bytes "FAULTS!\\n"."""
         return Header(media_type="application/x-faults", width=1, height=1) if bytes(data[:8]) == b"FAULTS!\n" else None

@@ -1,4 +1,4 @@
-"""The half of the faults plugin that runs in a worker."""
+"""The processor of the faults plugin."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Textless(Exception):
 
 
 class FaultsProcessor:
-    """Does what each operation says, in order."""
+    """Carries out the operations of the faults plugin, in order."""
 
     def open(self, worker: WorkerContext) -> None:
         self._slot = worker.slot
@@ -71,7 +71,7 @@ def _inspect(_operation: faults.Inspect, _payload: Payload, _task: Task) -> Payl
         try:
             descriptors[name] = os.readlink(f"/proc/self/fd/{name}")
         except OSError:
-            continue  # the listing's own
+            continue  # the descriptor of the listing itself, which is closed already
     info: dict[str, Any] = {"pid": os.getpid(), "modules": sorted(sys.modules), "descriptors": descriptors}
     return Encoded(b"", info)
 
@@ -82,7 +82,7 @@ def _print_text(operation: faults.PrintText, payload: Payload, _task: Task) -> P
         sys.stderr.write(operation.text)
         ctypes.CDLL(None).printf(b"%s", operation.text.encode())
         return payload
-    print(operation.text)  # noqa: T201 (it is the point)
+    print(operation.text)  # noqa: T201 (the operation prints)
     os.write(1, operation.text.encode())
     return payload
 
@@ -120,7 +120,7 @@ def _exit(operation: faults.Exit, _payload: Payload, _task: Task) -> Payload:
 
 def _kill(operation: faults.Kill, _payload: Payload, _task: Task) -> Payload:
     os.kill(os.getpid(), operation.signal)
-    time.sleep(60)  # a signal to the process may be delivered a moment later
+    time.sleep(60)  # because a signal to the process may be delivered later
     return _payload
 
 
@@ -146,9 +146,9 @@ def _grow(operation: faults.Grow, payload: Payload, _task: Task) -> Payload:
 
 
 def _wait(operation: faults.Wait, payload: Payload, task: Task) -> Payload:
-    told = threading.Event()
-    with task.on_cancel(told.set):
-        told.wait(operation.seconds)
+    cancelled = threading.Event()
+    with task.on_cancel(cancelled.set):
+        cancelled.wait(operation.seconds)
     task.checkpoint()
     return payload
 
@@ -172,16 +172,16 @@ def _hang(operation: faults.Hang, _payload: Payload, _task: Task) -> Payload:
 
 
 def _say(operation: faults.Say, _payload: Payload, _task: Task) -> Payload:
-    no_text = os.fsdecode(b"file-\xff")
+    invalid_text = os.fsdecode(b"file-\xff")
     match operation.what:
         case "error":
-            raise TaskFailed("refused", no_text)
+            raise TaskFailed("refused", invalid_text)
         case "long info":
             return Encoded(b"", {"text": "x" * 65_000})
         case "nested info":
             return Encoded(b"", {"deep": {"er": {"and": "deeper"}}})
         case _:
-            return Encoded(b"", {"name": no_text})
+            return Encoded(b"", {"name": invalid_text})
 
 
 def _call_back_badly(_operation: faults.CallBackBadly, payload: Payload, task: Task) -> Payload:
@@ -196,7 +196,7 @@ def _call_back_badly(_operation: faults.CallBackBadly, payload: Payload, task: T
 
 
 def _leave_child(_operation: faults.LeaveChild, _payload: Payload, _task: Task) -> Payload:
-    return Encoded(b"", {"pid": subprocess.Popen(["sleep", "3600"]).pid})  # noqa: S607 (whichever sleep there is)
+    return Encoded(b"", {"pid": subprocess.Popen(["sleep", "3600"]).pid})  # noqa: S607 (any `sleep` on the path)
 
 
 _ACTIONS: dict[type[Operation], Callable[[Any, Payload, Task], Payload]] = {

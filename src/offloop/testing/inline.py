@@ -1,6 +1,6 @@
-"""Run a processor in this process, without a pool: for the unit tests of a plugin.
+"""Runs a processor in this process, without a pool, for the unit tests of a plugin.
 
-`InlineTask` keeps every promise of `offloop.processor.Task`; the contract tests run on it and on the worker's own task alike.
+`InlineTask` implements the whole contract of `offloop.processor.Task`. The contract tests run on it and on the worker's task.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["InlineTask", "run_inline"]
 
 
 class InlineOutput:
-    """Growing memory in a bytearray."""
+    """Growing result memory in a bytearray."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -33,11 +33,11 @@ class InlineOutput:
 
 
 class InlineTask:
-    """A task without a pool. `cancel()` does what a deadline would do."""
+    """A task without a pool. `cancel()` cancels it as a deadline would."""
 
     def __init__(self, threads: int = 1) -> None:
         self.threads = threads
-        self.fraction = 0.0  # the last progress noted
+        self.fraction = 0.0  # last reported progress, from 0 to 1
         self._cancelled = False
         self._callbacks: list[Callable[[], object]] = []
 
@@ -46,7 +46,7 @@ class InlineTask:
         return self._cancelled
 
     def cancel(self) -> None:
-        """Tell the task to stop; may be called from any thread."""
+        """Tell the task to stop. May be called from any thread."""
         self._cancelled = True
         for callback in tuple(self._callbacks):
             callback()
@@ -69,7 +69,7 @@ class InlineTask:
         self.checkpoint()
         return memoryview(bytearray(nbytes))
 
-    def output(self, expected_nbytes: int = 0) -> InlineOutput:  # noqa: ARG002 (a hint, of no use here)
+    def output(self, expected_nbytes: int = 0) -> InlineOutput:  # noqa: ARG002 (a bytearray needs no hint)
         return InlineOutput()
 
     def progress(self, fraction: float) -> None:
@@ -87,12 +87,12 @@ class _InlineWorker:
 
 
 def run_inline(processor: Processor, payload: Payload, operations: Sequence[Operation], *, settings: object = None) -> Payload:
-    """Open the processor, with these settings of its plugin, run the operations on the payload in this process and return what
-    came out.
+    """Open the processor with the settings of its plugin, and run the operations on the payload in this process. Returns the
+    result.
 
     Raises:
-        PluginError: a worker would refuse the result, because it is no payload, its memory is not what it says, or its info
-            cannot be sent.
+        PluginError: a worker would refuse the result, because it is not a payload, its memory does not match its shape and
+            dtype, or its info cannot be sent.
     """
     processor.open(_InlineWorker(settings))
     result = processor.run(payload, operations, InlineTask())

@@ -1,7 +1,7 @@
-"""Fixtures for pytest: pools that are closed after the test, and checked.
+"""pytest fixtures: pools that are closed and checked after the test.
 
-pytest loads this by itself where offloop is installed. The fixtures are asynchronous and run on anyio's plugin, so they are for
-tests with `pytest.mark.anyio`, on whatever loop `anyio_backend` says. Nothing of offloop is loaded before one is used.
+pytest loads this plugin if offloop is installed. The fixtures are asynchronous and run on anyio's plugin, so tests need
+`pytest.mark.anyio`; their loop is that of `anyio_backend`. The rest of offloop is imported when a fixture is used.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["offloop_pool", "offloop_pool_factory", "offloop_pool_settings"]
 
 @pytest.fixture
 async def offloop_pool_factory(anyio_backend: object) -> AsyncIterator[Callable[..., Awaitable[Pool]]]:  # noqa: ARG001
-    """A function that gives running pools: `pool = await offloop_pool_factory(2, plugins=[...])`, or with a pool that was made
-    and not entered, `await offloop_pool_factory(scripted_pool(...))`.
+    """A function that returns running pools: `pool = await offloop_pool_factory(2, plugins=[...])`, or with a pool that is not
+    entered, `await offloop_pool_factory(scripted_pool(...))`.
 
-    After the test each is closed, and must have left nothing: every task had its one outcome, nobody holds a lease, and no
-    child process and no name in /dev/shm is there that was not there before.
+    After the test, each pool is closed and checked: every task has exactly one outcome, there is no lease, and there is no
+    child process and no name in /dev/shm that was not there before the test.
     """
-    import anyio  # noqa: PLC0415 (pytest loads this module in every run of every project)
+    import anyio  # noqa: PLC0415 (because pytest loads this module in every run of every project)
 
     from offloop import Pool  # noqa: PLC0415
 
@@ -36,36 +36,36 @@ async def offloop_pool_factory(anyio_backend: object) -> AsyncIterator[Callable[
 
     before = Surroundings.now()
     pools: list[Pool] = []
-    over = anyio.Event()
+    is_over = anyio.Event()
 
-    async def keep(pool: Pool, *, task_status: TaskStatus[Pool]) -> None:
-        """A task of its own: a pool that a test enters among its own scopes would have to be left among them."""
+    async def run_pool(pool: Pool, *, task_status: TaskStatus[Pool]) -> None:
+        """Enters the pool in a task of its own, because a pool must be left in the scope in which it was entered."""
         async with pool:
             pools.append(pool)
             task_status.started(pool)
-            await over.wait()
-            gc.collect()  # a caught error's traceback may refer to a result
+            await is_over.wait()
+            gc.collect()  # because the traceback of a caught error may refer to a result
 
     async def factory(pool: Pool | int | None = None, /, **settings: Any) -> Pool:
         if not isinstance(pool, Pool):
             pool = Pool(**settings) if pool is None else Pool(pool, **settings)
-        started: Pool = await task_group.start(keep, pool)
+        started: Pool = await task_group.start(run_pool, pool)
         return started
 
     async with anyio.create_task_group() as task_group:
         yield factory
-        over.set()
+        is_over.set()
     for pool in pools:
         assert_nothing_left(pool, before)
 
 
 @pytest.fixture
 def offloop_pool_settings() -> dict[str, Any]:
-    """What `offloop_pool` is made with: nothing but defaults. Override it in a module or a conftest.py."""
+    """Arguments of `Pool` for `offloop_pool`; empty by default. Override it in a module or a conftest.py."""
     return {}
 
 
 @pytest.fixture
 async def offloop_pool(offloop_pool_factory: Callable[..., Awaitable[Pool]], offloop_pool_settings: dict[str, Any]) -> Pool:
-    """A running pool, made with `offloop_pool_settings`; closed and checked after the test."""
+    """A running pool with the settings of `offloop_pool_settings`, closed and checked after the test."""
     return await offloop_pool_factory(**offloop_pool_settings)

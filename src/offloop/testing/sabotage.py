@@ -1,9 +1,9 @@
-"""Carrying out an order inside a worker, at the point that it names.
+"""Carries out an order inside a worker, at the order's point.
 
-Some points lie in a processor's own code; `obey` passes them itself. Others lie in the worker's: there a trap is laid around
-the one method that the point belongs to, in this process only, when the order comes. The worker knows nothing of it.
+Some points are in the code of a processor; `obey` calls `_Failpoint.reach` there. The others are in the code of the worker: for
+them, `_Failpoint` replaces one method of the worker in this process when the order arrives.
 
-What is about to be done is said on stderr first, so it is in the log and in a `WorkerDied`'s `stderr_tail`.
+The order is written to stderr before it is carried out, so it is in the log and in a `WorkerDied`'s `stderr_tail`.
 """
 
 from __future__ import annotations
@@ -28,67 +28,67 @@ from .orders import Fault, Order, Point
 
 __all__ = ["obey"]
 
-_LONGEST_ORDER_NBYTES = 200
-_IDLE_MS = 20
-_GARBAGE = b"\xff" * 4096  # announces a frame of 4 GiB, wherever in a frame it begins
+_MAX_ORDER_NBYTES = 200  # maximum length of an order's line in bytes
+_IDLE_MS = 20  # time without a task at which the point IDLE is reached
+_GARBAGE = b"\xff" * 4096  # announces a frame of 4 GiB at any position of a frame
 
 
 def obey(_operation: Operation, payload: Payload, task: Task) -> Payload:
-    """Carry out the order in the source's first line; return the whole source as it came.
+    """Carry out the order in the source's first line. Returns the unchanged source.
 
     Raises:
-        InvalidTask: there is no order, or nothing that could carry it out.
+        InvalidTask: the line is not a valid order, or the order cannot be carried out here.
     """
     source = memoryview(payload.data)
-    order = Order.parse(bytes(source[:_LONGEST_ORDER_NBYTES]).partition(b"\n")[0])
+    order = Order.parse(bytes(source[:_MAX_ORDER_NBYTES]).partition(b"\n")[0])
     if order.point is Point.STARTING:
-        raise InvalidTask(f"{str(order)!r}: no task can have that; use offloop.testing.FaultyStarts")
+        raise InvalidTask(f"{str(order)!r}: a task has no point 'starting'; use offloop.testing.FaultyStarts")
     if not isinstance(task, RunningTask):
         raise InvalidTask(f"{str(order)!r}: orders are for the worker of a pool, and there is none")
-    return _echo(source, task, _Trap(order, task._channel))
+    return _echo(source, task, _Failpoint(order, task._channel))
 
 
-def _echo(source: memoryview, task: RunningTask, trap: _Trap) -> Payload:
+def _echo(source: memoryview, task: RunningTask, failpoint: _Failpoint) -> Payload:
     half = source.nbytes // 2
-    trap.reach(Point.ACCEPTED)
+    failpoint.reach(Point.ACCEPTED)
     data = bytearray(source[:half])
-    trap.reach(Point.MID_INPUT)
+    failpoint.reach(Point.MID_INPUT)
     data += source[half:]
-    task.allocate(1)  # takes what the task began with, so that the next has to be asked for
+    task.allocate(1)  # uses up the preallocated block, so that the next block has to be requested
     block = task.allocate(len(data))
-    trap.reach(Point.WHILE_GRANTED)
+    failpoint.reach(Point.WHILE_GRANTED)
     block[:half] = data[:half]
-    trap.reach(Point.MID_PIXELS)
+    failpoint.reach(Point.MID_PIXELS)
     block[half:] = data[half:]
     return Encoded(block)
 
 
-class _Trap:
-    """Waits for its point and carries out its order there, once."""
+class _Failpoint:
+    """Carries out an order once, when the worker reaches the order's point."""
 
     def __init__(self, order: Order, channel: Channel) -> None:
         self._order = order
         self._channel = channel
         self._socket: socket.socket = channel._socket
-        self._sprung = False
+        self._is_reached = False
         self._send, self._next_message = channel.send, channel.next_message
         match order.point:
             case Point.BEFORE_ACCEPT:
-                self._lay_before(TaskRunner, "run")
+                self._patch_before(TaskRunner, "run")
             case Point.OPENING:
-                self._lay_before(TaskRunner, "_load")
+                self._patch_before(TaskRunner, "_load")
             case Point.IDLE:
-                channel.next_message = self._wait_for_idleness
+                channel.next_message = self._next_message_unless_idle
             case _:
-                channel.send = self._send_with_care
+                channel.send = self._send_in_pieces
 
     def reach(self, point: Point) -> None:
-        if point is self._order.point and not self._sprung:
-            self._sprung = True
+        if point is self._order.point and not self._is_reached:
+            self._is_reached = True
             os.write(2, f"offloop.testing: {self._order}\n".encode())
-            self._spring()
+            self._inject_fault()
 
-    def _lay_before(self, kind: type[Any], name: str) -> None:
+    def _patch_before(self, kind: type[Any], name: str) -> None:
         original = getattr(kind, name)
 
         def method(instance: Any, *arguments: Any) -> Any:
@@ -97,15 +97,15 @@ class _Trap:
 
         setattr(kind, name, method)
 
-    def _wait_for_idleness(self) -> FromSupervisor:
+    def _next_message_unless_idle(self) -> FromSupervisor:
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
         if not self._channel._received and not poller.poll(_IDLE_MS):
             self.reach(Point.IDLE)
         return self._next_message()
 
-    def _send_with_care(self, message: FromWorker) -> None:
-        if self._sprung or not isinstance(message, Done | Failed):
+    def _send_in_pieces(self, message: FromWorker) -> None:
+        if self._is_reached or not isinstance(message, Done | Failed):
             self._send(message)
             if isinstance(message, Need):
                 self.reach(Point.WAITING_FOR_GRANT)
@@ -125,7 +125,7 @@ class _Trap:
                 self.reach(point)
         self._socket.sendall(frame[sent:])
 
-    def _spring(self) -> None:
+    def _inject_fault(self) -> None:
         match self._order.fault:
             case Fault.EXIT:
                 os._exit(self._order.number or 0)
@@ -137,9 +137,9 @@ class _Trap:
             case Fault.HANG:
                 _sleep_for_ever()
             case Fault.SPIN:
-                all(repeat(object()))  # in C, and without a look at anything else
+                all(repeat(object()))  # loops in C and never releases the GIL
             case Fault.CLOSE:
-                self._socket.shutdown(socket.SHUT_WR)  # not the other half: the worker would leave by itself
+                self._socket.shutdown(socket.SHUT_WR)  # only one half, because the worker would exit after SHUT_RD
                 _sleep_for_ever()
             case Fault.GARBAGE:
                 self._socket.sendall(_GARBAGE)

@@ -1,8 +1,7 @@
-"""A worker without a process: a thread that speaks the worker's language, and does with each task what a script says.
+"""A fake worker: a thread that implements the worker's protocol and follows a script.
 
-To the supervisor it is a worker like any other: it has a channel, it reads and writes shared memory, it asks for memory and
-gets it, it can be killed. The same contract test runs on it and on real processes. What it cannot be is interrupted: a script
-function has to return.
+For the supervisor it is like any other worker: it has a channel, reads and writes shared memory, requests memory, and can be
+killed. The same contract test runs on it and on real processes. But a script function cannot be interrupted, so it must return.
 """
 
 from __future__ import annotations
@@ -48,26 +47,26 @@ from .steps import Answer, Die, Refuse, Send, Stall, Step
 
 __all__ = ["Script", "ScriptLauncher", "ScriptedTask", "ScriptedWorker"]
 
-_EXIT_SUPERVISOR_GONE = 70  # as a real worker's
+_EXIT_SUPERVISOR_GONE = 70  # exit code, as of a real worker
 
 
 class ScriptedTask(msgspec.Struct, frozen=True):
-    """A task, as a script function sees it."""
+    """A task, as the argument of a script function."""
 
     task_id: int
     slot: int
-    """The worker's place in the pool, from 0."""
+    """Index of the worker's slot in the pool, from 0."""
 
     source: bytes
     operations: list[Operation]
 
 
 Script: TypeAlias = Sequence[Step] | Callable[[ScriptedTask], Step]
-"""One step for each task, in the order in which workers take them up; or a function, asked for each in a worker's thread."""
+"""A step for each task, in the order in which workers start them; or a function, called for each task in a worker's thread."""
 
 
 class ScriptLauncher:
-    """Starts workers that share one script."""
+    """Launcher of workers that share one script."""
 
     def __init__(self, script: Script, starts: Sequence[Step | None] = ()) -> None:
         self._script = script
@@ -87,57 +86,57 @@ class ScriptLauncher:
             return next(self._steps, Refuse("script_over", f"the script has no step for task {task.task_id}"))
 
 
-class _Gone(Exception):
-    """The supervisor has hung up, or has killed us."""
+class _Disconnected(Exception):
+    """The supervisor has closed the channel, or has killed this worker."""
 
 
 class ScriptedWorker:
-    """One worker: what `offloop.runtime.workers.launcher.LaunchedWorker` asks for, and the thread behind it."""
+    """Implements `offloop.runtime.workers.launcher.LaunchedWorker` with a thread."""
 
     def __init__(
-        self, play: Callable[[ScriptedTask], Step], inbox_fd: int, outbox_fd: int, *, start: Step | None = None
+        self, next_step: Callable[[ScriptedTask], Step], inbox_fd: int, outbox_fd: int, *, start: Step | None = None
     ) -> None:
-        """Begin.
+        """Start the thread.
 
         Args:
-            play: what to do with a task.
-            inbox_fd, outbox_fd: the segments; mapped at once, and not needed afterwards.
-            start: what to do instead of becoming ready.
+            next_step: returns the step for a task.
+            inbox_fd, outbox_fd: descriptors of the segments. They are mapped at once, and the caller closes them.
+            start: step instead of becoming ready; None: become ready.
         """
-        self._play = play
+        self._next_step = next_step
         self._start = start
         self._frames = FrameReader(MAX_FROM_SUPERVISOR_NBYTES)
         self._received: list[FromSupervisor] = []
-        self._descriptors: list[int] = []  # of files that came and were not used yet
-        self._standing: Handle | None = None
+        self._descriptors: list[int] = []  # descriptors of files that were received and not yet used
+        self._preallocated: Handle | None = None  # result memory that the next task starts with
         self._operations: dict[str, msgspec.msgpack.Decoder[list[Operation]]] = {}
         self._slot = 0
         self._ended = False
         self._exit_code = 0
         self._killed = False
-        self._life = threading.Lock()
-        with ExitStack() as opened:  # closed again if anything fails
+        self._end_lock = threading.Lock()  # guards `_killed`, `_ended` and `_exit_code`
+        with ExitStack() as opened:  # closes all if one fails
             self._inbox = opened.enter_context(mmap.mmap(inbox_fd, 0, prot=mmap.PROT_READ))
             self._outbox = opened.enter_context(mmap.mmap(outbox_fd, 0))
             self.channel, self._end = map(opened.enter_context, socket.socketpair())
             self.log_fd, self._stderr = _pipe(opened)
             os.set_blocking(self.log_fd, False)
-            self._ended_fd, self._ending = _pipe(opened)  # readable when the thread has ended
-            threading.Thread(target=self._live, name="offloop-scripted-worker", daemon=True).start()
+            self._ended_fd, self._ending = _pipe(opened)  # `_ended_fd` is readable when the thread has ended
+            threading.Thread(target=self._run_thread, name="offloop-scripted-worker", daemon=True).start()
             opened.pop_all()
 
-    # What the supervisor sees
+    # Methods that the supervisor calls
 
-    pid = None  # a thread
+    pid = None  # because the worker is a thread
 
     def kill(self) -> None:
-        with self._life:
+        with self._end_lock:
             if not self._ended:
                 self._killed = True
                 with suppress(OSError):
                     self._end.shutdown(socket.SHUT_RDWR)
 
-    async def wait(self, threads: anyio.CapacityLimiter) -> int:  # noqa: ARG002 (real processes may need one)
+    async def wait(self, threads: anyio.CapacityLimiter) -> int:  # noqa: ARG002 (only real processes may need a thread)
         await anyio.wait_readable(self._ended_fd)
         return self._exit_code
 
@@ -150,21 +149,21 @@ class ScriptedWorker:
         os.close(self._ended_fd)
         self.channel.close()
 
-    # The thread
+    # Methods of the thread
 
-    def _live(self) -> None:
+    def _run_thread(self) -> None:
         try:
             code = self._serve()
-        except _Gone:
+        except _Disconnected:
             code = _EXIT_SUPERVISOR_GONE
-        except Exception:  # the script's own: as a worker that dies of one
+        except Exception:  # an error of the script ends the worker, as an error of its own code ends a real one
             self._print(format_exc())
             code = 1
         self._inbox.close()
         self._outbox.close()
         for descriptor in self._descriptors:
             os.close(descriptor)
-        with self._life:
+        with self._end_lock:
             self._ended = True
             self._exit_code = -signal.SIGKILL if self._killed else code
             self._end.close()
@@ -173,12 +172,12 @@ class ScriptedWorker:
 
     def _serve(self) -> int:
         configure = self._receive()
-        assert isinstance(configure, Configure), "the first message configures"
+        assert isinstance(configure, Configure), "the first message is Configure"
         self._slot = configure.slot
         for name, source in configure.plugins.items():
             self._operations[name] = decoder_for(import_object(source.reference).operations)
         if self._start is not None:
-            code = self._begin_badly(self._start)
+            code = self._fail_start(self._start)
             if code is not None:
                 return code
         else:
@@ -186,15 +185,15 @@ class ScriptedWorker:
         while True:
             match self._receive():
                 case Run() as run:
-                    code = self._attend(run)
+                    code = self._run_task(run)
                     if code is not None:
                         return code
                 case Retire():
                     return 0
                 case _:
-                    pass  # for a task that has ended
+                    pass  # a message for a task that has ended
 
-    def _begin_badly(self, step: Step) -> int | None:
+    def _fail_start(self, step: Step) -> int | None:
         match step:
             case Die():
                 self._print(step.stderr)
@@ -207,19 +206,19 @@ class ScriptedWorker:
                     pass
                 return 0
             case _:
-                raise TypeError(f"{step!r} is for a task, and no start")
+                raise TypeError(f"{step!r} is a step for a task, and not for a start; use Die, Stall or Send")
 
-    def _attend(self, run: Run) -> int | None:
-        """Do what the script says; the exit code, if that is an end."""
-        step = self._play(ScriptedTask(run.task_id, self._slot, self._source_of(run), self._operations_of(run)))
+    def _run_task(self, run: Run) -> int | None:
+        """Do the script's step for a task. Returns the exit code if the worker ends; else None."""
+        step = self._next_step(ScriptedTask(run.task_id, self._slot, self._source_of(run), self._operations_of(run)))
         if isinstance(step, Die):
             if step.begun:
-                self._note_begin(run)
+                self._write_begun(run)
             self._print(step.stderr)
             return step.exit_code
-        self._note_begin(run)
+        self._write_begun(run)
         if run.grant is not None:
-            self._standing = run.grant
+            self._preallocated = run.grant
         match step:
             case Answer():
                 self._answer(run, step)
@@ -243,22 +242,22 @@ class ScriptedWorker:
                 return
         else:
             try:
-                block = self._place(run, answer.data) if answer.data else None
+                block = self._write_result(run, answer.data) if answer.data else None
             except _Refused as refused:
                 self._send(self._failure(run, refused.code))
                 return
             output = EncodedAt(block) if answer.shape is None else RasterAt(block, answer.shape, answer.dtype)
         self._send(Done(run.task_id, output, dict(answer.info), started_ns, time.monotonic_ns()))
 
-    def _place(self, run: Run, data: bytes) -> Handle:
-        """Write a result to where it may lie, and say where that is."""
-        if self._standing is not None and self._standing.nbytes >= len(data):
-            place, self._standing = self._standing, None  # it goes to whoever gets the result
+    def _write_result(self, run: Run, data: bytes) -> Handle:
+        """Write a result into the preallocated or a requested block. Returns its handle."""
+        if self._preallocated is not None and self._preallocated.nbytes >= len(data):
+            block, self._preallocated = self._preallocated, None  # the caller of the task owns it now
         else:
             self._send(Need(run.task_id, len(data)))
-            place = self._grant_for(run)
-        self._outbox[place.offset : place.offset + len(data)] = data
-        return Handle(place.segment, place.offset, len(data), place.generation)
+            block = self._receive_grant(run)
+        self._outbox[block.offset : block.offset + len(data)] = data
+        return Handle(block.segment, block.offset, len(data), block.generation)
 
     def _write_file(self, run: Run, data: bytes) -> WrittenTo:
         self._send(NeedFile(run.task_id))
@@ -274,7 +273,7 @@ class ScriptedWorker:
                 case _:
                     pass
 
-    def _grant_for(self, run: Run) -> Handle:
+    def _receive_grant(self, run: Run) -> Handle:
         while True:
             match self._receive():
                 case Grant(task_id=run.task_id, block=block):
@@ -300,7 +299,7 @@ class ScriptedWorker:
     def _operations_of(self, run: Run) -> list[Operation]:
         return [operation for stage in run.stages for operation in self._operations[stage.plugin].decode(stage.operations)]
 
-    def _note_begin(self, run: Run) -> None:
+    def _write_begun(self, run: Run) -> None:
         with memoryview(self._outbox) as page:
             write_stage(page, run.task_id, 0)
 
@@ -310,7 +309,7 @@ class ScriptedWorker:
         return Failed(run.task_id, code, message, None, now_ns, now_ns)
 
     def _print(self, text: str) -> None:
-        os.write(self._stderr, text.encode()[-4096:])  # less than a pipe holds
+        os.write(self._stderr, text.encode()[-4096:])  # less than the capacity of a pipe, so it never blocks
 
     def _send_all(self, step: Send) -> None:
         for message in step.messages:
@@ -320,7 +319,7 @@ class ScriptedWorker:
         try:
             self._end.sendall(message if isinstance(message, bytes) else encode_frame(message))
         except OSError:
-            raise _Gone from None
+            raise _Disconnected from None
 
     def _receive(self) -> FromSupervisor:
         while not self._received:
@@ -330,7 +329,7 @@ class ScriptedWorker:
             except OSError:
                 data = b""
             if not data:
-                raise _Gone
+                raise _Disconnected
             self._received += map(decode_from_supervisor, self._frames.feed(data))
         return self._received.pop(0)
 
@@ -343,7 +342,7 @@ def _pipe(opened: ExitStack) -> tuple[int, int]:
 
 
 class _Refused(Exception):
-    """No memory for a result."""
+    """The task fails with a code: cancelled, or no memory or file for its result."""
 
     def __init__(self, code: str) -> None:
         self.code = code

@@ -1,4 +1,4 @@
-"""Workers whose start goes wrong."""
+"""Launchers of workers that fail at their start or cannot be killed."""
 
 from __future__ import annotations
 
@@ -18,27 +18,31 @@ __all__ = ["FaultyStarts", "UnkillableWorkers"]
 
 
 class FaultyStarts:
-    """A launcher of real processes that carries out orders for the point "starting", one for each of the first starts.
+    """Launcher of real processes that carries out an order for the point "starting" in each of the first starts.
 
     pool_with(FaultyStarts("SIGSEGV at starting", None, "stop at starting"), workers=1)
 
-    The process is struck from outside, before it has imported anything: by a signal, by "stop", or by "close". For a start that
-    ends with an exit code see `scripted_pool(starts=...)`.
+    The fault comes from outside, before the process has imported a module: a signal, "stop", or "close". For a start that ends
+    with an exit code see `scripted_pool(starts=...)`.
     """
 
     def __init__(self, *orders: str | None, launcher: Callable[[int, int], WorkerProcess] = spawn) -> None:
-        """Take the orders; None is a start that goes well, as are all after the last.
+        """Set the orders.
+
+        Args:
+            orders: an order for each of the first starts. None: a start without a fault, as all starts after the last order.
+            launcher: starts the processes.
 
         Raises:
-            OrderError: one is no order, not for "starting", or cannot be carried out from outside.
+            OrderError: an order is invalid, not for "starting", or cannot be carried out from outside.
         """
         self._orders = [None if order is None else _checked(order) for order in orders]
         self._launcher = launcher
-        self.started = 0  # processes so far
+        self.started = 0  # number of started processes
         self._lock = threading.Lock()
 
     def __call__(self, inbox_fd: int, outbox_fd: int, /) -> WorkerProcess:
-        with self._lock:  # several are started at once
+        with self._lock:  # because several processes may be started at once
             order = self._orders[self.started] if self.started < len(self._orders) else None
             self.started += 1
         worker = self._launcher(inbox_fd, outbox_fd)
@@ -46,29 +50,29 @@ class FaultyStarts:
             worker.channel.shutdown(socket.SHUT_RDWR)
         elif order is not None:
             assert order.number is not None
-            os.kill(worker.pid, order.number)  # it is our child, and nobody has reaped it yet
+            os.kill(worker.pid, order.number)  # the pid is valid, because the process is our child and not yet reaped
         return worker
 
 
 def _checked(text: str) -> Order:
     order = Order.parse(text)
     if order.point is not Point.STARTING:
-        raise OrderError(text, "a start has no point but starting")
+        raise OrderError(text, "the only point of a start is starting")
     if order.fault is Fault.STOP:
         return Order(Fault.SIGNAL, order.point, signal.SIGSTOP.value)
     if order.fault not in (Fault.SIGNAL, Fault.CLOSE):
-        raise OrderError(text, f"nobody can make a process {order.fault.value} from outside")
+        raise OrderError(text, f"{order.fault.value!r} cannot be done to a process from outside")
     return order
 
 
 class UnkillableWorkers:
-    """A launcher of real processes of which the first ones cannot be killed before `release`, as in an uninterruptible sleep.
+    """Launcher of real processes. The first ones cannot be killed before `release`, like a process in uninterruptible sleep.
 
     pool_with(UnkillableWorkers(1), workers=2)
     """
 
     def __init__(self, number: int = 1, *, launcher: Launcher = spawn) -> None:
-        self._left = number
+        self._remaining = number  # number of unkillable workers that are not yet started
         self._launcher = launcher
         self._workers: list[_Unkillable] = []
         self._lock = threading.Lock()
@@ -76,25 +80,25 @@ class UnkillableWorkers:
     def __call__(self, inbox_fd: int, outbox_fd: int, /) -> LaunchedWorker:
         worker = self._launcher(inbox_fd, outbox_fd)
         with self._lock:
-            if not self._left:
+            if not self._remaining:
                 return worker
-            self._left -= 1
+            self._remaining -= 1
             self._workers.append(_Unkillable(worker))
             return self._workers[-1]
 
     def release(self) -> None:
-        """Whatever was sent SIGKILL dies now, and so does whatever is sent it later."""
+        """Send SIGKILL to the workers that were killed before. Workers can be killed from now on."""
         with self._lock:
             for worker in self._workers:
                 worker.release()
 
 
 class _Unkillable:
-    """A process whose SIGKILL is held back."""
+    """A process that gets SIGKILL only after `release`."""
 
     def __init__(self, worker: LaunchedWorker) -> None:
         self._worker = worker
-        self._held, self._was_killed = True, False
+        self._is_released, self._was_killed = False, False
         self.channel, self.log_fd = worker.channel, worker.log_fd
 
     @property
@@ -103,11 +107,11 @@ class _Unkillable:
 
     def kill(self) -> None:
         self._was_killed = True
-        if not self._held:
+        if self._is_released:
             self._worker.kill()
 
     def release(self) -> None:
-        self._held = False
+        self._is_released = True
         if self._was_killed:
             self._worker.kill()
 

@@ -1,4 +1,4 @@
-"""What a scripted worker can do with a task."""
+"""Steps of a scripted worker: the possible reactions to a task."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ __all__ = ["Answer", "Die", "Refuse", "Send", "Stall", "Step"]
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Succeed, with these bytes as the result; to a task that has a `to`, write them there."""
+    """Succeed. The result is `data`; if the task has a `to`, it is written to that file."""
 
     data: bytes = b""
     info: Mapping[str, Any] = {}
-    """What the user finds in `result.info`."""
+    """The user's `result.info`."""
 
     shape: tuple[int, ...] | None = None
-    """(height, width, bands): the bytes are samples, and `result.array()` works."""
+    """(height, width, bands) of samples, for which `result.array()` works. None: the bytes are not samples."""
 
     dtype: str = "|u1"
-    """Of samples."""
+    """Numpy type string of the samples."""
 
 
 class Refuse(msgspec.Struct, frozen=True):
-    """Fail: the caller gets `TaskFailed` with this code (or `InvalidTask`, for the code "invalid_task")."""
+    """Fail. The caller gets `TaskFailed` with this code, or `InvalidTask` for the code "invalid_task"."""
 
     code: str
     message: str = "as scripted"
 
 
 class Die(msgspec.Struct, frozen=True):
-    """End: the caller gets `WorkerDied`."""
+    """End the worker. The caller gets `WorkerDied`."""
 
     exit_code: int = 1
-    """Negative for a signal: -11 is SIGSEGV."""
+    """Exit code of the worker, negative for a signal: -11 is SIGSEGV."""
 
     begun: bool = True
-    """False: it dies before it begins with the task, which is then given to another worker, once."""
+    """Whether the worker has begun the task. If not, the task is given to another worker, once."""
 
     stderr: str = ""
-    """Its last words."""
+    """Text that the worker writes to stderr before it ends."""
 
 
 class Stall(msgspec.Struct, frozen=True):
-    """Do not answer until told to stop."""
+    """Do not answer until the task is cancelled."""
 
     obey: bool = True
-    """False: not even then; it has to be killed."""
+    """Whether the worker stops when the task is cancelled. If not, it has to be killed."""
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Send these, whatever they are, and wait for the next task: for what a worker should never say."""
+    """Send arbitrary messages or bytes, and wait for the next task. For messages that a worker must not send."""
 
     messages: tuple[FromWorker | bytes, ...]
-    """Messages of `offloop.wire.messages`, or bytes for the stream as they are."""
+    """Messages of `offloop.wire.messages`, or bytes that are sent unchanged."""
 
 
 Step: TypeAlias = Answer | Refuse | Die | Stall | Send
