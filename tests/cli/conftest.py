@@ -1,4 +1,4 @@
-"""The command line in a process of its own, and pictures to give it."""
+"""Fixtures: the command line in a child process, and picture files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SOURCES = Path(offloop.__file__).parents[1]
 
 @pytest.fixture
 def command_line(tmp_path: Path) -> CommandLine:
-    """Run `offloop ...` in the test's directory, to its end."""
+    """A function that runs `offloop ...` in the test's directory until it ends."""
 
     def run(*arguments: str | Path, **options: Any) -> Completed:
         command = [sys.executable, "-m", "offloop.cli", *map(str, arguments)]
@@ -35,7 +35,7 @@ def command_line(tmp_path: Path) -> CommandLine:
 
 @pytest.fixture
 def draw(tmp_path: Path) -> Drawing:
-    """Make a picture file in the test's directory; its suffix tells the format, unless there is a `suffix` beside the name."""
+    """A function that makes a picture file in the test's directory. The format is that of `suffix`, or else of the name."""
 
     def make(name: str, width: int = 60, height: int = 40, *, suffix: str | None = None) -> Path:
         path = tmp_path / name
@@ -50,19 +50,19 @@ def draw(tmp_path: Path) -> Drawing:
 
 @pytest.fixture
 def measure() -> Callable[[Path], tuple[str, int, int]]:
-    """A picture file's format, by its contents, and its width and height."""
+    """A function that returns a picture file's format, by its contents, and its width and height."""
 
-    def look(path: Path) -> tuple[str, int, int]:
+    def read_header(path: Path) -> tuple[str, int, int]:
         image: Any = pyvips.Image.new_from_file(str(path))
         loader = str(image.get("vips-loader")).removesuffix("load").removesuffix("_source")
         return {"heif": "avif"}.get(loader, loader), image.width, image.height
 
-    return look
+    return read_header
 
 
 @pytest.fixture
 def bare(tmp_path: Path) -> dict[str, str]:
-    """An environment for `python -S`, all of whose packages are in `tmp_path / "site"`: everything here but offloop-vips."""
+    """An environment for `python -S` with all installed packages except offloop-vips, in `tmp_path / "site"`."""
     site = tmp_path / "site"
     site.mkdir()
     for entry in Path(sysconfig.get_path("purelib")).iterdir():

@@ -1,4 +1,4 @@
-"""`offloop convert`: what is written, what is refused, and how it ends."""
+"""`offloop convert`: outputs, refusals, signals, exit codes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Measure: TypeAlias = Callable[[Path], tuple[str, int, int]]
 
 CONVERT = [sys.executable, "-m", "offloop.cli", "convert"]
 
-# Popen cannot make a terminal a child's own without forking Python: the child does that itself, then becomes the command.
+# The child itself sets its controlling terminal and executes the command, because Popen could do that only by forking Python.
 IN_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -120,14 +120,16 @@ def test_quality_reaches_the_encoder(command_line: CommandLine, draw: Drawing, t
     assert (tmp_path / "5/a.jpg").stat().st_size * 2 < (tmp_path / "95/a.jpg").stat().st_size
 
 
-def test_each_failure_is_told_by_name_and_the_others_are_written(command_line: CommandLine, draw: Drawing, tmp_path: Path):
+def test_each_failure_is_listed_by_name_and_the_other_files_are_written(
+    command_line: CommandLine, draw: Drawing, tmp_path: Path
+):
     draw("in/good.jpg")
     (tmp_path / "in/bad.jpg").write_bytes(b"no picture at all")
     ended = command_line("convert", "in", "missing.jpg", "--out", "out", "--workers", "1")
     assert ended.returncode == 1
     assert files(tmp_path / "out") == {"good.jpg"}
-    told = [line for line in ended.stderr.splitlines() if line.startswith("failed: ")]
-    assert sorted(line.split(": ")[1] for line in told) == ["in/bad.jpg", "missing.jpg"]
+    failures = [line for line in ended.stderr.splitlines() if line.startswith("failed: ")]
+    assert sorted(line.split(": ")[1] for line in failures) == ["in/bad.jpg", "missing.jpg"]
     assert "[unsupported_format]" in ended.stderr
     assert "No such file or directory" in ended.stderr
     assert "1 converted, 2 failed" in ended.stderr
@@ -165,10 +167,10 @@ def test_outputs_below_a_source_are_not_converted_again(command_line: CommandLin
         (["in", "--out", "out", "--resize", "0"], "0 is not in the range"),
         (["in", "--out", "out", "--to", "bmp"], "'bmp' is not one of 'webp', 'jpeg', 'png', 'avif'"),
         (["in", "--out", "out", "--quality", "101"], "101 is not in the range"),
-        (["in", "--out", "out", "--quality", "5", "--to", "png"], "--quality says nothing about PNG"),
+        (["in", "--out", "out", "--quality", "5", "--to", "png"], "--quality has no effect on PNG"),
         (["in", "--out", "out", "--memory-limit", "much"], "'much' is not a size"),
         (["in", "--out", "out", "--timeout", "0"], "0.0 is not in the range"),
-        (["in", "--out", "in"], "is the source in itself"),
+        (["in", "--out", "in"], "is the source in, whose pictures would be replaced"),
         (["empty", "--out", "out"], "no pictures were found"),
         (["in"], "Missing option '--out'"),
         (["--out", "out"], "Missing argument 'SOURCES...'"),
@@ -196,7 +198,7 @@ def test_a_name_cannot_write_to_the_terminal(command_line: CommandLine, draw: Dr
     assert "\x1b" not in ended.stdout + ended.stderr
 
 
-def test_the_files_are_written_when_nobody_reads_the_lines(draw: Drawing, tmp_path: Path):
+def test_the_files_are_written_when_stdout_is_closed(draw: Drawing, tmp_path: Path):
     for number in range(5):
         draw(f"in/{number}.png")
     with started("in", "--out", "out", "--workers", "1", directory=tmp_path) as process:
@@ -210,15 +212,15 @@ def test_the_files_are_written_when_nobody_reads_the_lines(draw: Drawing, tmp_pa
     assert len(files(tmp_path / "out")) == 5
 
 
-def test_files_are_taken_as_they_are_converted_and_not_all_at_once(draw: Drawing, tmp_path: Path):
+def test_the_selection_is_at_most_in_flight_files_ahead_of_the_outcomes(draw: Drawing, tmp_path: Path):
     source = draw("a.png")
-    taken = reported = most_ahead = 0
+    taken = reported = max_ahead = 0
 
     def many() -> Iterator[Selected]:
-        nonlocal taken, most_ahead
+        nonlocal taken, max_ahead
         for number in range(40):
             taken += 1
-            most_ahead = max(most_ahead, taken - reported)
+            max_ahead = max(max_ahead, taken - reported)
             yield Picked(str(source), 1, "png", tmp_path / "out" / f"{number}.png")
 
     def count(_outcome: Outcome) -> None:
@@ -232,11 +234,11 @@ def test_files_are_taken_as_they_are_converted_and_not_all_at_once(draw: Drawing
 
     anyio.run(main)
     assert (reported, len(files(tmp_path / "out"))) == (40, 40)
-    assert most_ahead <= 3
+    assert max_ahead <= 3
 
 
 @pytest.mark.parametrize(("signum", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_without_a_trace_or_half_a_file(draw: Drawing, tmp_path: Path, signum: int, exit_code: int):
+def test_a_signal_ends_it_without_a_traceback_or_a_partial_file(draw: Drawing, tmp_path: Path, signum: int, exit_code: int):
     slow(draw)
     with started("in", "--out", "out", "--to", "avif", "--workers", "1", directory=tmp_path) as process:
         assert process.stdout is not None
@@ -271,7 +273,9 @@ def test_a_terminal_shows_a_bar_and_the_lines_above_it(draw: Drawing, tmp_path: 
     assert "in/a.png -> out/a.png" in terminal.text
 
 
-def test_without_offloop_vips_it_says_what_to_install(command_line: CommandLine, bare: dict[str, str], tmp_path: Path):
+def test_without_offloop_vips_the_error_names_the_package_to_install(
+    command_line: CommandLine, bare: dict[str, str], tmp_path: Path
+):
     command = [sys.executable, "-S", "-m", "offloop.cli", "convert", "a.jpg", "--out", "out"]
     ended = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == 1
@@ -280,7 +284,7 @@ def test_without_offloop_vips_it_says_what_to_install(command_line: CommandLine,
 
 @contextmanager
 def started(*arguments: str, directory: Path) -> Generator[subprocess.Popen[str]]:
-    """The command, under way; it does not outlive the block, not even where it hangs."""
+    """A running command. It is killed at the end of the block."""
     command = [*CONVERT, *arguments]
     with subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -290,7 +294,8 @@ def started(*arguments: str, directory: Path) -> Generator[subprocess.Popen[str]
 
 
 def slow(draw: Drawing) -> None:
-    """A picture that is done at once, and then one whose encoder is busy for many seconds and does not listen."""
+    """Makes a picture that is converted at once, and a picture whose encoder runs for many seconds and ignores a
+    cancellation."""
     draw("in/0.png")
     draw("in/1.png", 2000, 1500)
 
@@ -333,7 +338,7 @@ class Terminal:
     def _read(self) -> str:
         try:
             data = os.read(self._master, 65_536)
-        except OSError:  # how a terminal without a process says that there is no more
+        except OSError:  # the end of a terminal without a process
             data = b""
         assert data, f"it ended: {self.text}"
         return data.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""`offloop doctor`, and what all commands have in common."""
+"""`offloop doctor`, and options of all commands."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ import offloop
 CommandLine: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_it_tells_what_a_pool_would_use_and_that_it_works(command_line: CommandLine):
+def test_it_shows_what_a_pool_could_use_and_that_a_conversion_works(command_line: CommandLine):
     ended = command_line("doctor")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    told = [line.split("  ")[0] for line in ended.stdout.splitlines()]
+    labels = [line.split("  ")[0] for line in ended.stdout.splitlines()]
     facts = ["offloop", "python", "event loop", "CPUs", "memory", "memory limit", "shared memory", "pidfd"]
-    assert told[: len(facts)] == facts
+    assert labels[: len(facts)] == facts
     assert f"vips (offloop-vips {version('offloop-vips')}): Decode, " in ended.stdout
     assert "a picture converted in " in ended.stdout
     assert ended.stdout.endswith("\nusable\n")
     assert ended.stderr == ""
 
 
-def test_it_tells_a_machine_the_same(command_line: CommandLine):
+def test_json_contains_the_same(command_line: CommandLine):
     ended = command_line("doctor", "--json")
     report: Any = json.loads(ended.stdout)
     assert (ended.returncode, report["usable"], report["problems"]) == (0, True, [])
@@ -50,7 +50,7 @@ def test_it_never_loads_libvips_itself():
     assert not {name for name in imported if name.startswith(("pyvips", "numpy", "offloop_vips.processor"))}
 
 
-def test_without_a_plugin_it_says_so_and_a_worker_still_starts(bare: dict[str, str]):
+def test_without_a_plugin_it_shows_that_and_a_worker_still_starts(bare: dict[str, str]):
     ended = doctor(bare)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert 'none is installed; for pictures: pip install "offloop-vips"' in ended.stdout
@@ -69,8 +69,8 @@ def test_a_refused_plugin_is_a_problem_with_a_name_and_a_reason(bare: dict[str, 
     assert ended.stderr == ""
 
 
-def test_a_pool_that_cannot_be_had_is_a_problem():
-    no_files = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh"]  # not even shared memory can be made
+def test_a_pool_that_cannot_start_is_a_problem():
+    no_files = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh"]  # because shared memory cannot be created then
     command = [*no_files, sys.executable, "-m", "offloop.cli", "doctor", "--json"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     report: Any = json.loads(ended.stdout)
@@ -88,9 +88,9 @@ def test_an_unknown_command_is_bad_usage(command_line: CommandLine):
     assert (ended.returncode, "No such command 'covnert'" in ended.stderr) == (2, True)
 
 
-def test_without_its_extra_it_says_what_to_install(tmp_path: Path):
+def test_without_its_extra_the_error_names_the_packages_to_install(tmp_path: Path):
     installed = Path(offloop.__file__).parent
-    for path in (installed, *installed.parent.glob("*__mypyc.*.so")):  # and what it is compiled to, if it is
+    for path in (installed, *installed.parent.glob("*__mypyc.*.so")):  # with the compiled modules, if there are any
         (tmp_path / path.name).symlink_to(path)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-S", "-m", "offloop.cli", "doctor"]  # no site-packages, so no click and no rich

@@ -63,8 +63,12 @@ def test_the_docs_list_every_point_and_every_fault() -> None:
 
 @pytest.mark.parametrize(
     ("order", "objection"),
-    [("stop at idle", "a start has no point"), ("exit 3 at starting", "from outside"), ("hang at starting", "from outside")],
+    [
+        ("stop at idle", "the only point of a start"),
+        ("exit 3 at starting", "from outside"),
+        ("hang at starting", "from outside"),
+    ],
 )
-def test_a_start_can_only_be_struck_from_outside(order: str, objection: str) -> None:
+def test_a_fault_of_a_start_can_only_come_from_outside(order: str, objection: str) -> None:
     with pytest.raises(OrderError, match=objection):
         FaultyStarts(None, order)

@@ -117,4 +117,4 @@ def test_the_example_of_the_docs_passes(pytester: pytest.Pytester) -> None:
 
 def test_the_fixtures_are_listed_with_what_they_do(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("--fixtures", *PLAIN)
-    result.stdout.fnmatch_lines(["offloop_pool_factory*", "*A function that gives running pools*", "offloop_pool *"])
+    result.stdout.fnmatch_lines(["offloop_pool_factory*", "*A function that returns running pools*", "offloop_pool *"])

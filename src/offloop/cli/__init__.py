@@ -1,14 +1,14 @@
-"""The command line, on top of everything else: `offloop convert`, `offloop doctor`.
+"""The command line: `offloop convert` and `offloop doctor`.
 
-    app                   the commands under one name, and what a process says when it ends
-    convert, doctor       one command each: its options, and in which order things are done
+    app                   the group of commands, and the exit code of the process
+    convert, doctor       one command each: its options and its steps
 
-    recipe, selection     what is to be made of a picture; which files there are and where each one's output goes
-    batch, display        converting them, a few at a time; what a person sees meanwhile and afterwards
-    examination, trial    what this machine gives a pool; one real conversion
-    wording, event_loop   how sizes, names and errors are written; which loop it all runs in
+    recipe, selection     the pipeline and the output name of a picture; the files to convert and their outputs
+    batch, display        converts the files with a limit of files in flight; shows progress, outcomes and a summary
+    examination, trial    what a pool could use on this machine; one real conversion
+    wording, event_loop   text for sizes, names and errors; the event loop of the commands
 
-It needs click and rich, which a server does not: they come with the extra `offloop[cli]`.
+It needs click and rich, which come with the extra `offloop[cli]`, because a server does not need them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["main"]
 
 
 def main() -> int:
-    """Carry out the command line of this process; returns the exit code."""
+    """Run the command of this process's arguments. Returns the exit code."""
     missing = [name for name in ("click", "rich") if find_spec(name) is None]
     if missing:
         sys.stderr.write(f'offloop: the command line needs {" and ".join(missing)}: pip install "offloop[cli]"\n')
         return 1
-    from .app import run  # noqa: PLC0415 (now that it can be imported)
+    from .app import run  # noqa: PLC0415 (because it cannot be imported without click and rich)
 
     return run()

@@ -1,4 +1,4 @@
-"""`python -m offloop.cli`, where the script `offloop` is not on the path."""
+"""Entry point of `python -m offloop.cli`, which is the same as the script `offloop`."""
 
 import sys
 

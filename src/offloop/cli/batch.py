@@ -1,4 +1,4 @@
-"""Converting a selection: a few files in flight, each reported as soon as it is finished."""
+"""Converts selected files with a limit of files in flight, and reports each outcome when it is known."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ __all__ = ["Converted", "Failed", "Outcome", "convert_all"]
 
 
 class Converted(msgspec.Struct, frozen=True):
-    """A file that was written."""
+    """A source whose output was written."""
 
-    source: str
-    destination: Path
-    nbytes_in: int
-    nbytes_out: int
+    source: str  # path as selected
+    destination: Path  # path of the output
+    nbytes_in: int  # length of the source in bytes
+    nbytes_out: int  # length of the output in bytes
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """A file that was not, and why in one line."""
+    """A source whose output was not written."""
 
-    source: str
-    reason: str
+    source: str  # path as selected
+    reason: str  # error text in one line
 
 
 Outcome: TypeAlias = Converted | Failed
@@ -41,15 +41,15 @@ Outcome: TypeAlias = Converted | Failed
 async def convert_all(
     pool: Pool, selection: Iterator[Selected], recipe: Recipe, *, in_flight: int, report: Callable[[Outcome], None]
 ) -> None:
-    """Convert everything that the iterator gives; it is never more than `in_flight` ahead of the outcomes.
+    """Convert all files of the iterator. At most `in_flight` files are taken from it and not yet reported.
 
-    A failure is an outcome like any other. Cancelling it leaves the files that were written, whole, and no others.
+    A failure of a file is reported and does not raise. After a cancellation, complete outputs remain, and no partial ones.
     """
-    turn = anyio.Lock()  # the iterator is a generator: one thread at a time
+    selection_lock = anyio.Lock()  # because only one thread at a time may run the generator
 
-    async def take_turns() -> None:
+    async def convert_files() -> None:
         while True:
-            async with turn:
+            async with selection_lock:
                 selected = await anyio.to_thread.run_sync(next, selection, None)
             if selected is None:
                 return
@@ -57,7 +57,7 @@ async def convert_all(
 
     async with anyio.create_task_group() as task_group:
         for _ in range(in_flight):
-            task_group.start_soon(take_turns)
+            task_group.start_soon(convert_files)
 
 
 async def _outcome_of(pool: Pool, selected: Selected, recipe: Recipe) -> Outcome:
@@ -70,5 +70,5 @@ async def _outcome_of(pool: Pool, selected: Selected, recipe: Recipe) -> Outcome
     except OffloopError as error:
         return Failed(selected.source, one_line(error))
     except OSError as error:
-        return Failed(selected.source, f"{destination.parent} cannot be made: {error.strerror}")
+        return Failed(selected.source, f"{destination.parent} cannot be created: {error.strerror}")
     return Converted(selected.source, destination, selected.nbytes, result.nbytes)

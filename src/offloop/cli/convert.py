@@ -1,4 +1,4 @@
-"""`offloop convert`: many files, in a pool, each written whole or not at all."""
+"""`offloop convert`: converts many pictures in a pool. An output is never partial."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["convert"]
 
-_AHEAD = 2  # files in flight beyond the workers: their sources are read while the workers are busy
-_MAX_SIDE = 10_000_000  # what libvips allows
+_EXTRA_IN_FLIGHT = 2  # files in flight above the number of workers, whose sources are read while the workers are busy
+_MAX_SIDE = 10_000_000  # limit of libvips in pixels
 
 
 @click.command(no_args_is_help=True)
@@ -37,13 +37,15 @@ _MAX_SIDE = 10_000_000  # what libvips allows
 @click.option(
     "--to",
     type=click.Choice(["webp", "jpeg", "png", "avif"], case_sensitive=False),
-    help="Format of the outputs. Default: each file's own, and PNG for GIF and TIFF.",
+    help="Format of the outputs. Default: the format of the source, and PNG for GIF and TIFF.",
 )
-@click.option("--resize", type=click.IntRange(1, _MAX_SIDE), metavar="PIXELS", help="Longest side; nothing is enlarged.")
-@click.option("--quality", type=click.IntRange(1, 100), help="Default: the encoder's own. PNG has none.")
-@click.option("--workers", type=click.IntRange(1), help="Worker processes. Default: one for each CPU.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, help="Seconds a file.")
-@click.option("--memory-limit", metavar="SIZE", help='Memory for everything: workers, sources, results, as in "2GiB".')
+@click.option(
+    "--resize", type=click.IntRange(1, _MAX_SIDE), metavar="PIXELS", help="Longest side. Smaller pictures keep their size."
+)
+@click.option("--quality", type=click.IntRange(1, 100), help="Default: the encoder's default. PNG has none.")
+@click.option("--workers", type=click.IntRange(1), help="Worker processes. Default: one per CPU.")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, help="Seconds per file.")
+@click.option("--memory-limit", metavar="SIZE", help='Memory for workers, sources and results, such as "2GiB".')
 @click.pass_context
 def convert(
     ctx: click.Context,
@@ -56,30 +58,34 @@ def convert(
     timeout: float,
     memory_limit: str | None,
 ) -> None:
-    """Convert pictures: files, and whatever pictures there are below directories.
+    """Convert pictures: files, and all pictures below directories.
 
-    A directory's structure is kept below --out. Each output is written whole or not at all and replaces what is there.
+    A directory's structure is kept below --out. Each output is written completely or not at all, and replaces an existing file.
 
-    Exits with 0 if everything was converted, with 1 if something failed (all the rest is written), with 130 after Ctrl-C.
+    Exits with 0 if all files were converted, with 1 if a file failed (the others are written), with 130 after Ctrl-C.
     """
     _check_plugin()
-    from .display import Display  # noqa: PLC0415 (with what follows, it needs the plugin)
+    from .display import Display  # noqa: PLC0415 (because these modules need the plugin)
     from .recipe import Recipe  # noqa: PLC0415
     from .selection import overwritten_source, select  # noqa: PLC0415
 
     if to == "png" and quality is not None:
-        raise click.UsageError("--quality says nothing about PNG, which loses nothing")
+        raise click.UsageError("--quality has no effect on PNG, which is lossless; leave it out or choose another --to")
     if (directory := overwritten_source(sources, out)) is not None:
-        raise click.UsageError(f"--out is the source {shown(directory)} itself, whose pictures would be replaced")
+        raise click.UsageError(
+            f"--out is the source {shown(directory)}, whose pictures would be replaced; choose another --out"
+        )
     recipe = Recipe(to=to, longest_side=resize, quality=quality)
     selection = _checked(select(sources, out, recipe))
     pool = _checked_pool(workers, timeout, memory_limit)
-    run = _Run(pool, selection, lambda: select(sources, out, recipe), recipe, (workers or available_cpus().value) + _AHEAD)
+    run = _Run(
+        pool, selection, lambda: select(sources, out, recipe), recipe, (workers or available_cpus().value) + _EXTRA_IN_FLIGHT
+    )
     ctx.exit(run.carry_out(Display()))
 
 
 class _Run:
-    """One batch, from the first signal handler to the exit code."""
+    """One run of `offloop convert`: handles signals, converts the selection, returns the exit code."""
 
     def __init__(
         self,
@@ -94,11 +100,11 @@ class _Run:
         self._select_again = select_again
         self._recipe = recipe
         self._in_flight = in_flight
-        self._error: OffloopError | None = None  # of the pool, not of a file
-        self._signal: signal.Signals | None = None
+        self._error: OffloopError | None = None  # error of the pool; None: the pool worked
+        self._signal: signal.Signals | None = None  # first received signal
 
     def carry_out(self, display: Display) -> int:
-        """Convert everything, say how it went, and return the exit code."""
+        """Convert all files and show the summary. Returns the exit code."""
         with display.shown():
             run_in_loop(lambda: self._until_signalled(display))
         display.summarize(interrupted=self._signal is not None)
@@ -110,27 +116,28 @@ class _Run:
 
     async def _until_signalled(self, display: Display) -> None:
         work = anyio.CancelScope()
-        async with anyio.create_task_group() as beside:
-            await beside.start(self._cancel_on_signal, work)
+        async with anyio.create_task_group() as task_group:
+            await task_group.start(self._cancel_on_signal, work)
             if display.has_bar:
-                beside.start_soon(self._count, display)
+                task_group.start_soon(self._count, display)
             try:
                 await self._convert(display, work)
-            except OffloopError as error:  # kept out of the group, which would wrap it
+            except OffloopError as error:  # caught here, because the task group would wrap it
                 self._error = error
-            beside.cancel_scope.cancel()
+            task_group.cancel_scope.cancel()
 
     async def _convert(self, display: Display, work: anyio.CancelScope) -> None:
-        from .batch import convert_all  # noqa: PLC0415 (as in the command)
+        from .batch import convert_all  # noqa: PLC0415 (because it needs the plugin)
 
         async with self._pool as pool:
-            with work:  # what a signal cancels; then the pool is closed as ever
+            with work:  # a signal cancels this scope; then the pool closes normally
                 await convert_all(pool, self._selection, self._recipe, in_flight=self._in_flight, report=display.report)
 
     async def _cancel_on_signal(
         self, work: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
-        """The first signal ends the work; another one changes nothing: what is left to do is short, and leaves no half file."""
+        """Cancel the work at the first signal. Further signals have no effect, because closing is short and must not be cut
+        off."""
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
             task_status.started()
             async for signum in received:
@@ -138,7 +145,7 @@ class _Run:
                 work.cancel()
 
     async def _count(self, display: Display) -> None:
-        """A second walk, which keeps nothing, tells how many there are, while the first one is being converted."""
+        """Count the files for the bar, by a second walk of the selection while the files are converted."""
         total = await anyio.to_thread.run_sync(_length, self._select_again())
         display.expect(total)
 
@@ -152,20 +159,24 @@ def _check_plugin() -> None:
 
 
 def _checked(selection: Iterator[Selected]) -> Iterator[Selected]:
-    """The same selection, which is known to have a first element; no pool is started for nothing."""
+    """Check that the selection is not empty before a pool is started. Returns an equal selection.
+
+    Raises:
+        click.UsageError: the selection is empty.
+    """
     first = next(selection, None)
     if first is None:
-        from .recipe import FORMAT_OF_SUFFIX  # noqa: PLC0415 (as in the command)
+        from .recipe import FORMAT_OF_SUFFIX  # noqa: PLC0415 (because it needs the plugin)
 
         raise click.UsageError(
-            f"no pictures were found: directories are searched for {', '.join(FORMAT_OF_SUFFIX)}; a file named by itself is "
-            "taken whatever its name"
+            f"no pictures were found: directories are searched for {', '.join(FORMAT_OF_SUFFIX)}; "
+            "to convert a file with another suffix, give its path"
         )
     return chain((first,), selection)
 
 
 def _checked_pool(workers: int | None, timeout: float, memory_limit: str | None) -> Pool:
-    plugins: Sequence[Any] = ["vips"]  # others that are installed need not be loaded, nor be sound
+    plugins: Sequence[Any] = ["vips"]  # because other installed plugins are not needed, and may be broken
     try:
         return Pool(workers, memory_limit=memory_limit, timeout=timeout, plugins=plugins)
     except (ValueError, TypeError) as error:
@@ -176,5 +187,5 @@ def _length(selection: Iterator[Selected]) -> int:
     length = 0
     for _ in selection:
         length += 1
-        anyio.from_thread.check_cancelled()  # nobody waits for the end of a long walk
+        anyio.from_thread.check_cancelled()  # because a walk can be long
     return length

@@ -1,6 +1,6 @@
-"""What a person sees of a batch: a line for each file as it is finished, a bar where there is a terminal, a summary.
+"""Output of `offloop convert`: a line for each converted file, a progress bar on a terminal, a summary.
 
-Lines about files that were written go to stdout, for whoever reads on; all the rest goes to stderr.
+Lines about converted files go to stdout, so that programs can read them. All other output goes to stderr.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ class Display:
     def __init__(self) -> None:
         self.failures: list[Failed] = []
         self._converted = self._nbytes_in = self._nbytes_out = 0
-        self._started = monotonic()
+        self._started_at = monotonic()
         self._bar = _bar() if sys.stderr.isatty() else None
         self._bar_task = None if self._bar is None else self._bar.add_task("", total=None, tally="")
 
     @property
     def has_bar(self) -> bool:
-        """Whether anybody would look at a total."""
+        """Whether a progress bar is shown, which needs the total number of files."""
         return self._bar is not None
 
     @contextmanager
     def shown(self) -> Generator[None]:
-        """The bar is on the screen inside, and warnings about a pool's settings are shown."""
+        """Show the bar, and warnings about a pool's settings, inside the block."""
         handler = _Warnings(self._warn)
         _SETTINGS_LOG.addHandler(handler)
         try:
@@ -50,31 +50,31 @@ class Display:
             _SETTINGS_LOG.removeHandler(handler)
 
     def expect(self, total: int) -> None:
-        """The number of files is known now."""
+        """Set the total number of files."""
         if self._bar is not None and self._bar_task is not None:
             self._bar.update(self._bar_task, total=total)
 
     def report(self, outcome: Outcome) -> None:
-        """Count an outcome; show it if it is a success. Failures are for the end, where they are not scrolled away."""
+        """Count an outcome, and show it if it is a success. `summarize` shows failures, so that they do not scroll away."""
         if isinstance(outcome, Failed):
             self.failures.append(outcome)
         else:
             self._converted += 1
             self._nbytes_in += outcome.nbytes_in
             self._nbytes_out += outcome.nbytes_out
-            self._say(outcome)
+            self._show_converted(outcome)
         if self._bar is not None and self._bar_task is not None:
             tally = f"{len(self.failures)} failed" if self.failures else ""
             self._bar.update(self._bar_task, advance=1, tally=tally)
 
     def summarize(self, *, interrupted: bool) -> None:
-        """Say how it went: each failure by name, then all in numbers."""
+        """Show each failure, then the numbers of files and bytes."""
         for failure in self.failures:
             click.echo(f"failed: {shown(failure.source)}: {failure.reason}", err=True)
         numbers = f"{self._converted} converted, {len(self.failures)} failed"
         sizes = f"{size(self._nbytes_in)} -> {size(self._nbytes_out)}"
         begin = "interrupted: " if interrupted else ""
-        click.echo(f"{begin}{numbers}, {sizes} in {monotonic() - self._started:.1f} s", err=True)
+        click.echo(f"{begin}{numbers}, {sizes} in {monotonic() - self._started_at:.1f} s", err=True)
 
     def _warn(self, message: str) -> None:
         line = f"warning: {printable(message)}"
@@ -83,18 +83,18 @@ class Display:
         else:
             click.echo(line, err=True)
 
-    def _say(self, converted: Converted) -> None:
+    def _show_converted(self, converted: Converted) -> None:
         sizes = f"{size(converted.nbytes_in)} -> {size(converted.nbytes_out)}"
         line = f"{shown(converted.source)} -> {shown(converted.destination)} ({sizes})"
-        if self._bar is not None and sys.stdout.isatty():  # one screen: only the bar knows how to write above itself
+        if self._bar is not None and sys.stdout.isatty():  # because only the bar's console can print a line above the bar
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
             return
-        with suppress(BrokenPipeError):  # nobody reads the lines any more; the files are still wanted
+        with suppress(BrokenPipeError):  # because a closed stdout must not stop the conversion
             click.echo(line)
 
 
 class _Warnings(logging.Handler):
-    """Hands the text of each warning to a function, in the thread that logs it."""
+    """Log handler that calls a function with the text of each warning, in the thread that logs it."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)

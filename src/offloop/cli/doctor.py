@@ -1,4 +1,4 @@
-"""`offloop doctor`: what a pool would use here, and whether it works."""
+"""`offloop doctor`: shows what a pool could use on this machine, and tries a conversion."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ __all__ = ["doctor"]
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What `--json` writes."""
+    """The output of `--json`."""
 
-    usable: bool  # a worker starts, the trial went well, and no installed plugin was refused
-    problems: list[str]
+    usable: bool  # whether a worker started, the trial succeeded, and no installed plugin was refused
+    problems: list[str]  # descriptions of the problems; empty if `usable`
     examination: Examination
     trial: Trial
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For machines: one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 @click.pass_context
 def doctor(ctx: click.Context, *, as_json: bool) -> None:
-    """Show what a pool would use here, and try one conversion.
+    """Show what a pool could use on this machine, and try one conversion.
 
-    Exits with 0 if all is well, with 1 if a worker cannot be started, the conversion fails, or an installed plugin is refused.
+    Exits with 0 if there is no problem, with 1 if no worker can be started, the conversion fails, or an installed plugin is
+    refused.
     """
     examination = examine()
     trial = try_pool([plugin.name for plugin in examination.plugins])
@@ -45,12 +46,12 @@ def _problems(examination: Examination, trial: Trial) -> Iterator[str]:
     if examination.libvips_error is not None:
         yield f"libvips cannot be loaded: {examination.libvips_error}"
     if trial.error is not None:
-        what = "a task failed" if trial.worker_started else "no worker could be started"
-        yield f"{what}: {trial.error}"
+        problem = "a task failed" if trial.worker_started else "no worker could be started"
+        yield f"{problem}: {trial.error}"
 
 
 def _lines(report: Report) -> Iterator[str]:
-    for name, value in (*_facts(report.examination), *_plugins(report.examination), ("trial", _tried(report.trial))):
+    for name, value in (*_facts(report.examination), *_plugins(report.examination), ("trial", _trial_text(report.trial))):
         yield f"{name:<14} {value}"
     yield ""
     yield from (f"problem: {problem}" for problem in report.problems)
@@ -81,7 +82,7 @@ def _plugins(examination: Examination) -> Iterator[tuple[str, str]]:
         yield "libvips", examination.libvips
 
 
-def _tried(trial: Trial) -> str:
+def _trial_text(trial: Trial) -> str:
     if trial.start_s is None:
         return "no worker"
     started = f"a worker in {trial.start_s:.2f} s"

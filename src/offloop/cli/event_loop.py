@@ -1,4 +1,4 @@
-"""Which event loop the commands run in: uvloop where it is installed, else asyncio's own."""
+"""The event loop of the commands: uvloop if it is installed, else asyncio's."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Returned = TypeVar("Returned")
 
 
 def run_in_loop(main: Callable[[], Awaitable[Returned]]) -> Returned:
-    """Run `main` to its end."""
+    """Run `main` in a new event loop. Returns its result."""
     return anyio.run(main, backend_options={"use_uvloop": _has_uvloop()})
 
 
 def name_of_loop() -> str:
-    """The loop and its version."""
+    """Returns the name of the loop, with the version of uvloop."""
     if not _has_uvloop():
         return "asyncio"
     try:

@@ -1,4 +1,4 @@
-"""What this machine and this installation would give a pool: looked up, not tried."""
+"""Collects what a pool could use on this machine: CPUs, memory, plugins. It starts no worker."""
 
 from __future__ import annotations
 
@@ -20,78 +20,80 @@ from .wording import one_line
 
 __all__ = ["Examination", "PluginFound", "examine"]
 
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108 (where POSIX shared memory lives on Linux)
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 (file system of POSIX shared memory on Linux)
 _LIBVIPS_TIMEOUT_S = 30.0
-_ASK_LIBVIPS = "import pyvips; print('.'.join(str(pyvips.version(part)) for part in range(3)), 'pyvips', pyvips.__version__)"
+_PRINT_LIBVIPS_VERSION = (
+    "import pyvips; print('.'.join(str(pyvips.version(part)) for part in range(3)), 'pyvips', pyvips.__version__)"
+)
 
 
 class Cpus(msgspec.Struct, frozen=True):
-    """The CPUs of the host, and those that this process may use."""
+    """Numbers of CPUs: of the machine, and for this process."""
 
-    usable: int  # as many workers has a pool by default
-    bound_by: str  # what makes it so few: affinity, or a cgroup's quota
-    affinity: int  # those that this process may run on
-    host: int | None  # all of them
+    usable: int  # CPUs that a pool can use, which is its default number of workers
+    bound_by: str  # source of `usable`: affinity, or a cgroup's quota
+    affinity: int  # CPUs on which this process may run
+    host: int | None  # all CPUs of the machine; None: unknown
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """Memory, and the part of it that sources and results may take."""
+    """Available memory, and the default limit of a pool."""
 
-    available_bytes: int
-    available_from: str
-    pool_limit_bytes: int  # a pool's default memory_limit
-    pool_limit_from: str
+    available_bytes: int  # memory that this process may use
+    available_from: str  # source of `available_bytes`
+    pool_limit_bytes: int  # default memory_limit of a pool
+    pool_limit_from: str  # source of `pool_limit_bytes`
 
 
 class SharedMemory(msgspec.Struct, frozen=True):
-    """The file system of shared memory."""
+    """Size of the file system of shared memory."""
 
     size_bytes: int
     free_bytes: int
 
 
 class Processes(msgspec.Struct, frozen=True):
-    """What workers are held by."""
+    """Features of the system for child processes."""
 
-    pidfd: bool  # a death is heard of without a thread, and a pid is never mistaken
+    pidfd: bool  # whether a process can wait for a child without a thread and signal it without a race for its pid
 
 
 class PluginFound(msgspec.Struct, frozen=True):
-    """A plugin that pools here have."""
+    """An installed plugin that passed the checks."""
 
     name: str
-    distribution: str | None  # name and version
-    operations: list[str]
+    distribution: str | None  # name and version of its distribution; None: unknown
+    operations: list[str]  # names of its operations
 
 
 class PluginRefused(msgspec.Struct, frozen=True):
-    """A plugin that is installed and cannot be used."""
+    """An installed plugin that cannot be used."""
 
     name: str
-    distribution: str | None
-    reason: str
+    distribution: str | None  # name and version of its distribution; None: unknown
+    reason: str  # reason why it was refused, in one line
 
 
 class Examination(msgspec.Struct, frozen=True):
-    """All of it."""
+    """Everything that a pool could use on this machine."""
 
-    offloop: str
-    compiled: bool  # whether what the server does for each task is machine code
-    python: str
-    platform: str
-    event_loop: str
+    offloop: str  # version of offloop
+    compiled: bool  # whether `offloop.core` is compiled to machine code
+    python: str  # implementation and version of Python
+    platform: str  # operating system and its version
+    event_loop: str  # name and version of the commands' event loop
     cpus: Cpus
     memory: Memory
-    shared_memory: SharedMemory | None  # None: the system has no such file system
+    shared_memory: SharedMemory | None  # None: the system has no /dev/shm
     processes: Processes
     plugins: list[PluginFound]
     refused: list[PluginRefused]
-    libvips: str | None  # its version and that of pyvips; None: not asked, or it cannot be loaded
-    libvips_error: str | None
+    libvips: str | None  # versions of libvips and pyvips; None: the plugin "vips" is missing, or libvips cannot be loaded
+    libvips_error: str | None  # reason why libvips cannot be loaded; None: it can, or the plugin "vips" is missing
 
 
 def examine() -> Examination:
-    """Look everything up."""
+    """Collect everything that a pool could use on this machine."""
     registry = Registry()
     libvips, libvips_error = _libvips() if "vips" in registry.plugins else (None, None)
     return Examination(
@@ -140,7 +142,7 @@ def _has_pidfd() -> bool:
         return False
     try:
         os.close(os.pidfd_open(os.getpid()))
-    except OSError:  # an old kernel, or a container whose filter does not know the call
+    except OSError:  # an old kernel, or a container whose seccomp filter refuses the call
         return False
     return True
 
@@ -155,13 +157,14 @@ def _refused(error: PluginError) -> PluginRefused:
 
 
 def _libvips() -> tuple[str | None, str | None]:
-    """libvips's version, or why it cannot be had. Asked in a process of its own: a supervisor never loads it, nor does this."""
-    command = [sys.executable, "-P", "-c", _ASK_LIBVIPS]
+    """Returns the version of libvips, or the reason why it cannot be loaded. Runs in a child process, because only workers load
+    libvips."""
+    command = [sys.executable, "-P", "-c", _PRINT_LIBVIPS_VERSION]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=_LIBVIPS_TIMEOUT_S, check=True)
     except subprocess.CalledProcessError as error:
-        last_words = str(error.stderr).strip().splitlines()[-1:]
-        return None, " ".join(last_words) or f"exited with code {error.returncode}"
+        last_line = str(error.stderr).strip().splitlines()[-1:]
+        return None, " ".join(last_line) or f"exited with code {error.returncode}"
     except (OSError, subprocess.TimeoutExpired) as error:
         return None, one_line(error)
     return answer.stdout.strip(), None

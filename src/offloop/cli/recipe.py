@@ -1,6 +1,6 @@
-"""What is to be made of each picture: from the options to a pipeline and the name of its output.
+"""Turns the options of `offloop convert` into the pipeline and the output name of a picture.
 
-The one file of the command line that needs offloop-vips; the commands import it when they know that they need it.
+It is the only module of the command line that imports offloop-vips, so commands import it only when they need it.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ FORMAT_OF_SUFFIX = {
 
 _SUFFIX_OF_FORMAT = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "avif": ".avif"}
 _ENCODERS: dict[str, Callable[..., Operation]] = {"jpeg": Jpeg, "png": Png, "webp": Webp, "avif": Avif}
-_LOSSLESS = "png"  # what becomes of formats that we can only read, and the one encoder without a quality
+_LOSSLESS = "png"  # output format for sources without an encoder, and the only encoder without a quality
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of one run, as far as pictures are concerned."""
+    """The options for pictures of one run."""
 
-    to: str | None  # the format of every output; None: each picture's own
-    longest_side: int | None  # pixels; None: as it is
-    quality: int | None  # 1 to 100, where the format has one; None: what the encoder thinks best
+    to: str | None  # format of all outputs; None: the format of the source
+    longest_side: int | None  # maximum width and height in pixels; None: unchanged
+    quality: int | None  # 1 to 100, for formats that have one; None: the encoder's default
 
     def output_format(self, source_format: str) -> str:
-        """The format that a picture of a given format is written in."""
+        """Returns the output format for a picture with a given format."""
         return self.to or (source_format if source_format in _ENCODERS else _LOSSLESS)
 
     def output_name(self, name: str, source_format: str) -> str:
-        """The name of a picture's output: a suffix that tells another format is replaced, any other is kept."""
+        """Returns the name of a picture's output. A suffix of another format is replaced; other suffixes are kept."""
         output_format = self.output_format(source_format)
         known = FORMAT_OF_SUFFIX.get(PurePath(name).suffix.lower())
         if known == output_format or (known is None and self.to is None and output_format == source_format):
@@ -56,10 +56,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         return stem + _SUFFIX_OF_FORMAT[output_format]
 
     def pipeline(self, source_format: str) -> list[Operation]:
-        """The operations for a picture of a given format.
+        """Returns the operations for a picture with a given format.
 
         Raises:
-            InvalidTask: an option is out of its operation's range.
+            InvalidTask: an option is out of the range of its operation.
         """
         output_format = self.output_format(source_format)
         has_quality = self.quality is not None and output_format != _LOSSLESS
@@ -71,10 +71,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def format_of(path: str) -> str | None:
-    """The format that a file's name tells, or else its first bytes; None if neither does.
+    """Returns the format of a file by its suffix, or else by its first bytes; None if it is unknown.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     known = FORMAT_OF_SUFFIX.get(PurePath(path).suffix.lower())
     if known is not None:

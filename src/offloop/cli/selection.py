@@ -1,7 +1,7 @@
-"""Which files there are, and where the output of each one goes: one after another, as they are asked for.
+"""Finds the files to convert and the output path of each, in an iterator.
 
-Nothing is gathered beforehand, so a tree of a million files costs what its outputs' names cost. Those have to be remembered:
-two sources must not write one file. Everything here blocks on the file system, so the batch runs it in a thread.
+Files are found when the iterator is advanced. Only the paths of outputs are kept in memory, because two sources must not write
+one file. All functions block on the file system, so `batch` runs them in a thread.
 """
 
 from __future__ import annotations
@@ -20,47 +20,47 @@ __all__ = ["Picked", "Refused", "Selected", "overwritten_source", "select"]
 
 
 class Picked(msgspec.Struct, frozen=True):
-    """A file to be converted."""
+    """A file to convert."""
 
-    source: str
-    nbytes: int
-    format: str  # as its name tells, or else its first bytes
-    destination: Path
+    source: str  # path of the file
+    nbytes: int  # length of the file in bytes
+    format: str  # format by its suffix, or else by its first bytes
+    destination: Path  # path of the output
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """Something that cannot be converted, and why: it counts as a failure of its own."""
+    """A file or directory that cannot be converted. It counts as a failure."""
 
-    source: str
-    reason: str
+    source: str  # path of the file or directory
+    reason: str  # reason in one line
 
 
 Selected: TypeAlias = Picked | Refused
 
 
 def select(sources: Sequence[str], out: Path, recipe: Recipe) -> Iterator[Selected]:
-    """Every file that was named, and every picture below every directory that was named, with its destination in `out`.
+    """Yields all files of `sources`, and all pictures below its directories, with their output paths in `out`.
 
-    A directory's structure is kept below `out`. `out` itself is never walked, so a second run does not convert the first one's
-    outputs. Where two sources would write one file the first has it, and the second is refused.
+    A directory's structure is kept below `out`. `out` is never walked, so a second run does not convert the outputs of the
+    first. If two sources have the same output path, the second is refused.
     """
-    named = {os.path.realpath(source) for source in sources}  # an output must not replace what is still to be read
-    taken: set[str] = set()
+    source_paths = {os.path.realpath(source) for source in sources}  # because an output must not replace a source
+    output_paths: set[str] = set()
     for source, relative in _files(sources, os.path.realpath(out)):
         if isinstance(relative, Refused):
             yield relative
             continue
-        yield _pick(source, relative, out, recipe, named, taken)
+        yield _pick(source, relative, out, recipe, source_paths, output_paths)
 
 
 def overwritten_source(sources: Sequence[str], out: Path) -> str | None:
-    """The directory among the sources that is `out` itself, where outputs would replace originals; None if there is none."""
+    """Returns the source directory that is `out`, where outputs would replace sources; None if there is none."""
     real = os.path.realpath(out)
     return next((source for source in sources if os.path.isdir(source) and os.path.realpath(source) == real), None)
 
 
 def _files(sources: Sequence[str], out: str) -> Iterator[tuple[str, PurePath | Refused]]:
-    """Each file with its place below the output directory."""
+    """Yields each file with its relative path below the output directory."""
     for source in sources:
         if os.path.isdir(source):
             yield from _below(source, out)
@@ -89,18 +89,20 @@ def _unreadable(errors: list[OSError]) -> Iterator[tuple[str, Refused]]:
         yield directory, Refused(directory, f"the directory cannot be read: {error.strerror}")
 
 
-def _pick(source: str, relative: PurePath, out: Path, recipe: Recipe, named: set[str], taken: set[str]) -> Selected:
+def _pick(
+    source: str, relative: PurePath, out: Path, recipe: Recipe, source_paths: set[str], output_paths: set[str]
+) -> Selected:
     try:
         nbytes = os.stat(source).st_size
         source_format = format_of(source) if recipe.to is None else FORMAT_OF_SUFFIX.get(relative.suffix.lower(), recipe.to)
     except OSError as error:
         return Refused(source, f"cannot be read: {error.strerror}")
     if source_format is None:
-        return Refused(source, "neither its name nor its first bytes tell a format; say which one to write with --to")
+        return Refused(source, "its format is unknown by its suffix and its first bytes; give the output format with --to")
     destination = out / relative.with_name(recipe.output_name(relative.name, source_format))
-    if os.path.realpath(destination) in named:
+    if os.path.realpath(destination) in source_paths:
         return Refused(source, f"its output {shown(destination)} would replace a source; choose another --out")
-    if str(destination) in taken:
+    if str(destination) in output_paths:
         return Refused(source, f"its output {shown(destination)} is another source's already; choose another --out for it")
-    taken.add(str(destination))
+    output_paths.add(str(destination))
     return Picked(source, nbytes, source_format, destination)
