@@ -69,6 +69,13 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_message_of_a_sequence_diagram_has_a_semicolon(page: Path) -> None:
+    # because Mermaid takes it for the end of the line, and then shows an error instead of the diagram
+    diagrams = re.findall(r"^```mermaid\nsequenceDiagram\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert [line for diagram in diagrams for line in diagram.splitlines() if ";" in line] == []
+
+
 def anchors(page: Path) -> set[str]:
     """The names of a page's sections in links, as GitHub makes them: lower case, no punctuation, hyphens for spaces."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
