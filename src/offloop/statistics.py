@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from .core.model.blocks import Holder
+from .core.model.task_state import TaskState
 from .core.model.worker_state import WorkerState
 from .core.pool_state import PoolState
 from .histogram import Histogram
@@ -78,12 +79,12 @@ def snapshot(core: PoolState) -> Statistics:
 
 def _read(core: PoolState) -> Statistics:
     ended = core.task_table.outcome_counter.ended
-    running = core.worker_table.running
+    counts = core.task_table.counts
     failure = core.reconciler.last_failure
     return Statistics(
         submitted=core.task_table.outcome_counter.submitted,
-        waiting=max(len(core.queue) + core.preparing, 0),  # of two moments, it may come out as less
-        running=running,
+        waiting=max(counts.preparing + counts[TaskState.WAITING], 0),  # of two moments, it may come out as less
+        running=counts.running,
         completed=ended["completed"],
         failed=ended["failed"],
         timed_out=ended["timed_out"],

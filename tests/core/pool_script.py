@@ -68,6 +68,8 @@ PLENTY = 1 << 40  # free bytes that bound nothing
 GRACE_S, START_TIMEOUT_S = 1.0, 10.0
 STAGES = [Stage("faults", msgspec.Raw(msgspec.msgpack.encode([["Noop"]])))]
 
+SPEC = TaskSpec(source=EncodedAt(None), stages=STAGES, timeout_s=None)
+
 
 class PoolScript:
     """A `PoolState` and the time. Every method tells it one thing and returns the commands."""
@@ -95,7 +97,11 @@ class PoolScript:
 
     def tell(self, *events: Event) -> list[Command]:
         """All these at the present moment."""
-        return [command for event in events for command in self.core.handle(event, self.clock())]
+        commands: list[Command] = []
+        for event in events:
+            commands += self.core.handle(event, self.clock())
+            self.core.validate()
+        return commands
 
     def at(self, now: float) -> list[Command]:
         """Time passes until then."""
@@ -165,7 +171,7 @@ class PoolScript:
     # Tasks
 
     def submit(self, task_id: int) -> list[Command]:
-        return self.tell(TaskSubmitted(task_id))
+        return self.tell(TaskSubmitted(task_id, self._spec(None), staged=False))
 
     def prepare(self, task_id: int, block: Block | None = None, **more: Any) -> list[Command]:
         """Its source is in place: nothing, or a block of the inbox."""

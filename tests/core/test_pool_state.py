@@ -6,10 +6,21 @@ from math import inf
 
 import pytest
 
-from offloop.core.model.commands import AnnounceOpening, KillWorker, OpenOutput, ReservePages, Send, SendFile, SettleTask
+from offloop.core.model.blocks import Holder, Lease
+from offloop.core.model.commands import (
+    AnnounceOpening,
+    KillWorker,
+    OpenOutput,
+    ReservePages,
+    RestageSource,
+    Send,
+    SendFile,
+    SettleTask,
+)
 from offloop.core.model.events import OutputOpened, StagingFailed
 from offloop.core.model.settings import FIRST_GRANT_NBYTES
 from offloop.core.model.task import Completed
+from offloop.core.model.task_state import TaskState
 from offloop.core.model.worker_state import WorkerState
 from offloop.errors import MemoryLimitExceeded, QueueFull, QueueTimeout, TaskFailed, TaskTimeout
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, WrittenTo
@@ -30,7 +41,7 @@ def test_entering_starts_every_worker_and_opens_when_the_last_is_ready() -> None
 def test_a_task_is_sent_to_an_idle_worker_and_settled_by_its_answer() -> None:
     pool = PoolScript().opened()
     assert pool.submit(1) == []
-    assert (pool.core.preparing, pool.statistics.waiting, pool.statistics.running) == (1, 1, 0)
+    assert (pool.core.task_table.counts.preparing, pool.statistics.waiting, pool.statistics.running) == (1, 1, 0)
     assert pool.prepare(1) == [sent_run(1)]
     assert pool.state() is WorkerState.BUSY
     assert pool.done(1) == [SettleTask(1, Completed(EncodedAt(None), None, {}, 1, 2))]
@@ -454,18 +465,29 @@ def test_a_result_is_a_source_in_place_for_the_worker_that_made_it() -> None:
     maker = pool_slot(pool, 1)
     block = pool.granted(1, 5000, maker)
     pool.done(1, maker, output=in_outbox(block, 5000))
-    assert pool.core.can_run_in_place(block.segment_id, 99, 0)
     command = only(of_type(pool.run(2, block, nbytes=5000, segment=OUTBOX, outbox_id=block.segment_id), Send))
     assert command.slot == maker
-    assert not pool.core.can_run_in_place(block.segment_id, 99, 0)
 
 
-def test_no_worker_of_a_past_outbox_can_run_anything() -> None:
-    pool = PoolScript().opened()
-    pool.reaped()
-    pool.ready()
-    assert not pool.core.can_run_in_place(1, 99, 0)
-    assert pool.core.can_run_in_place(2, 99, 0)
+@pytest.mark.parametrize("obstacle", ["another task runs there", "another task waits", "its worker is dead"])
+def test_a_result_whose_worker_is_not_free_is_copied_into_the_inbox(obstacle: str) -> None:
+    pool = PoolScript(1).opened()
+    pool.run(1)
+    block = pool.granted(1, 5000)
+    pool.done(1, output=in_outbox(block, 5000))
+    if obstacle == "its worker is dead":
+        pool.reaped()
+        pool.ready()
+    else:
+        pool.run(2)
+    if obstacle == "another task waits":
+        pool.run(3)
+    commands = pool.run(9, block, nbytes=5000, segment=OUTBOX, outbox_id=block.segment_id)
+    assert commands == [RestageSource(9)]
+    assert pool.core.task_table.counts[TaskState.STAGING] == 1
+    assert Lease(Holder.TASK, 9) not in block.leases, "the caller's result is only held by its caller"
+    pool.prepare(9, pool.input(1, 5000))
+    assert pool.core.task_table.get(9) is not None
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -55,7 +55,6 @@ def records(arrivals: list[Arrival]) -> list[TaskRecord]:
 
 
 def of(task: TaskRecord) -> TaskSpec:
-    assert task.spec is not None
     return task.spec
 
 

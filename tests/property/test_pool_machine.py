@@ -94,6 +94,7 @@ WEAR: list[dict[str, Any]] = [
     {"max_tasks_per_worker": 3, "max_worker_age_s": 4.0, "max_worker_bytes": MAX_BYTES},
 ]
 STAGES = [Stage("faults", msgspec.Raw(b"\x91\x91\xa4Noop"))]
+SPEC = TaskSpec(source=EncodedAt(None), stages=STAGES, timeout_s=None)
 SIZES = [1, 4096, 100 * KIB, FIRST_GRANT_NBYTES, 700 * KIB, 1400 * KIB, INBOX_NBYTES, LIMIT, LIMIT + 1]
 PLENTY = 1 << 40
 IN_USE = (WorkerState.IDLE, WorkerState.BUSY, WorkerState.TIMED_OUT)
@@ -216,6 +217,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.told += 1
         note(f"{self.now:g} {event}")
         commands = self.core.handle(event, self.now)
+        self.core.validate()
         for command in commands:
             note(f"    {command}")
             self.carry_out(command)
@@ -341,7 +343,7 @@ class PoolMachine(RuleBasedStateMachine):
         task_id = self.number()
         self.open_tasks[task_id] = None
         self.preparing[task_id] = None
-        self.tell(TaskSubmitted(task_id))
+        self.tell(TaskSubmitted(task_id, SPEC, staged=False))
 
     @precondition(lambda self: self.preparing)
     @rule(
@@ -387,12 +389,6 @@ class PoolMachine(RuleBasedStateMachine):
         held = self.held[source] if 0 <= source < len(self.held) else None
         if held is not None and any(held[0] is block for block, _ in self.growths.values()):
             held = None  # a stream that still comes in is no source yet
-        if (
-            held is not None
-            and held[0].segment_id != INBOX_ID
-            and not self.core.can_run_in_place(held[0].segment_id, 0, held[0].nbytes)
-        ):
-            held = None
         in_outbox = held is not None and held[0].segment_id != INBOX_ID
         place = EncodedAt(None)
         if held is not None:
@@ -858,7 +854,6 @@ class PoolMachine(RuleBasedStateMachine):
                     assert slot.timer is not None
                 case WorkerState.BUSY:
                     assert slot.task is not None
-                    assert slot.task.spec is not None
                     runs = slot.task.memory_wait_since is None
                     assert (slot.timer is not None) is (slot.task.spec.timeout_s is not None and runs)
                     assert runs is (slot.task.requested_bytes is None)

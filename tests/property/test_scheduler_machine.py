@@ -137,6 +137,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         before = self.excess, self.workers_bytes
         alone = not self.core.budget.running
         commands = self.core.handle(event, self.now)
+        self.core.validate()
         for command in commands:
             note(f"    {command}")
         self.check_the_sum(commands, *before, alone=alone)
@@ -298,7 +299,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             estimate=estimate,
         )
         self.deeds[task_id] = Deed(spec, nbytes, result, int((peak or 30 * MIB) * wrong), work_s * wrong)
-        self.tell(TaskSubmitted(task_id, None, nbytes))
+        self.tell(TaskSubmitted(task_id, spec, nbytes, staged=False))
         if task_id in self.deeds:
             self.tell(TaskEstimated(task_id, spec, nbytes))
         if task_id not in self.deeds:
@@ -424,7 +425,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             return  # it waits a moment for those that come with it
         assert not core.budget.fits(first), "the next one could run"
         until, beside = self.opening_for(first)
-        for tenant in {task.spec and task.spec.tenant for task in order.tasks.values()}:
+        for tenant in {task.spec.tenant for task in order.tasks.values()}:
             line = [order.tasks.get(task_id) for task_id in order._ranked[tenant]]
             for task in line[:LOOKED_AT]:
                 assert task is not None

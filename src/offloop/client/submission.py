@@ -82,13 +82,12 @@ class Submission:
     async def run(self, material: Material) -> Result:
         """Stage the source, wait for the outcome, and return or raise it."""
         queued = monotonic()
-        known = self._estimator is None and self._output is None
-        spec = self._spec_if_in_place(material) if known else None
-        nbytes = _nbytes_if_known(material) if spec is None else 0
-        future = self._supervisor.submit(self._task_id, spec, nbytes)
+        staged = self._estimator is None and self._output is None and self._is_in_place(material)
+        nbytes = 0 if staged else _nbytes_if_known(material)
+        future = self._supervisor.submit(self._task_id, self._spec, nbytes, staged=staged)
         self._source_view = None  # the submitted task holds its source itself
         try:
-            if spec is None and not future.is_set:
+            if not staged and not future.is_set:
                 await self._prepare(partial(self._stage_source, material, future))
             await future.wait()
             while not future.settled:  # the source was removed from memory to make room for a running task's result
@@ -112,15 +111,16 @@ class Submission:
         self._spec = msgspec.structs.replace(self._spec, **known)
         return self._spec
 
-    def _spec_if_in_place(self, material: Material) -> TaskSpec | None:
-        """The complete specification if a worker can read the source in place; None if the source must be staged."""
+    def _is_in_place(self, material: Material) -> bool:
+        """Whether the source lies where a worker can read it; then the spec says where."""
         if isinstance(material, Bytes):
-            return None if material.data.nbytes else self._spec
+            return not material.data.nbytes
         staged = self._find_in_place(material) if isinstance(material, Result) else None
         if staged is None:
-            return None
+            return False
         self._source_view = staged.view
-        return self._specify(source=staged.source, outbox_id=staged.outbox_id)
+        self._specify(source=staged.source, outbox_id=staged.outbox_id)
+        return True
 
     async def _prepare(self, bring_in: Callable[[], Awaitable[StagedSource | None]]) -> None:
         """Stage the source and queue the task. An error of the staging settles the task."""
@@ -203,9 +203,9 @@ class Submission:
         return StagedSource(EncodedAt(in_inbox(block, view.nbytes) if view.nbytes else None), view=view)
 
     def _find_in_place(self, result: Result) -> StagedSource | None:
-        """The result in place, if the worker that made it is idle now."""
+        """The result where it lies, in the outbox of its worker; None if that is no memory of this pool any more."""
         block, raster = result.block, result.raster
-        if block is None or not self._supervisor.can_run_in_place(self._task_id, block):
+        if block is None or not self._supervisor.owns(block):
             return None
         try:
             view = result.data[:]

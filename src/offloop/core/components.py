@@ -51,15 +51,9 @@ class Components:
         self.preloader = PluginPreloader(self.worker_table)
         self.quarantine = Quarantine(settings.quarantine_after, settings.quarantine_s)
         self.source_hashing = SourceHashing(self.arena)
-        self.dispatcher = Dispatcher(self.worker_table, self.queue, self.broker, self.budget)
-        self.dispatcher.preparing = lambda: self.preparing
+        self.dispatcher = Dispatcher(self.worker_table, self.queue, self.broker, self.budget, self.task_table.counts)
         self.admission = Admission(settings, self.task_table, self.quarantine, self.source_hashing, self.dispatcher)
         self.completion = TaskCompletion(self.arena, self.task_table, self.quarantine)
         self.crash_recovery = CrashRecovery(
             self.task_table, self.queue, self.completion, self.quarantine, self.source_hashing, self.event_log
         )
-
-    @property
-    def preparing(self) -> int:
-        """Tasks whose source is still on its way, or being looked at."""
-        return len(self.task_table) - len(self.queue) - self.worker_table.running

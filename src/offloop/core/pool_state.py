@@ -17,8 +17,8 @@ from typing import Any
 from ..errors import PoolClosed, QueueTimeout
 from ..wire.messages import Grant
 from .components import Components
+from .invariants import check_invariants
 from .memory.budget import DEFAULT_WORKER_NBYTES
-from .model.blocks import Holder, Lease
 from .model.commands import AbandonWorker, Command, KillWorker, RestageSource, Send
 from .model.events import (
     BlocksReturned,
@@ -35,7 +35,8 @@ from .model.events import (
 )
 from .model.pool_phase import PoolPhase
 from .model.settings import CoreSettings
-from .model.task import StopReason, TaskRecord
+from .model.task import StopReason
+from .model.task_state import TaskEvent
 from .model.worker_slot import WorkerSlot
 from .model.worker_state import WorkerEvent, WorkerState
 from .task_events import TaskEventHandlers
@@ -105,11 +106,9 @@ class PoolState(Components):
         """Nothing new is taken, and nothing is held."""
         return self.phase is not PoolPhase.OPEN and not self.task_table
 
-    def can_run_in_place(self, outbox_id: int, task_id: int, nbytes: int) -> bool:
-        """Whether that task could start this moment on that outbox's worker, with its source of so many bytes where it lies."""
-        return self.dispatcher.can_run_in_place(
-            outbox_id, self.task_table.get(task_id) or TaskRecord(task_id, 0.0, nbytes=nbytes)
-        )
+    def validate(self) -> None:
+        """Check what holds after every event; raises AssertionError. For tests: it walks all tasks."""
+        check_invariants(self)
 
     # The pool's own life
 
@@ -124,7 +123,7 @@ class PoolState(Components):
         commands = self.broker.close()
         commands += self._schedule(now)  # now, and not one by one: there may be a hundred thousand
         for task in self.task_table:
-            slot = self.worker_table.find_with_task(task)
+            slot = None if task.slot is None else self.worker_table.slots[task.slot]
             if slot is None:
                 commands += self.task_table.settle(
                     task, task.pending_error or PoolClosed("the pool was closed while the task waited")
@@ -184,7 +183,7 @@ class PoolState(Components):
 
     def _allocate_memory(self, now: float) -> list[Command]:
         """Requests for memory get what there is; those that could wait for ever are refused."""
-        broker, running = self.broker, self.worker_table.running
+        broker, running = self.broker, self.task_table.counts.running
         if not broker.has_waiters:
             self.has_memory_waiters, broker.wake_at = False, inf
             return []
@@ -201,10 +200,10 @@ class PoolState(Components):
     def _release_a_source(self) -> list[Command]:
         """The last task that waits for a worker gives its source's memory to those that run, and has it brought in again."""
         for task in reversed(self.queue.waiting.values()):
-            if task.source_block is not None and task.spec is not None and task.spec.stageable_again:
+            if task.source_block is not None and task.spec.stageable_again:
                 self.queue.remove(task.task_id)
-                self.arena.release(task.source_block, Lease(Holder.TASK, task.task_id))
-                task.source_block = None
+                self.task_table.release_source(task)
+                task.apply(TaskEvent.SOURCE_RELEASED)
                 return [RestageSource(task.task_id)]
         return []
 
@@ -236,7 +235,6 @@ class PoolState(Components):
                 commands += self.task_table.settle(task, self.reconciler.abandoned_error)
         if queue.next_deadline <= now:  # whatever woke us: nobody is sent to a worker past its time
             for task in queue.expired(now):
-                assert task.spec is not None
                 commands += self.task_table.settle(task, QueueTimeout(task.spec.queue_timeout_s or 0.0, "a worker"))
             if queue.next_deadline <= now:
                 return commands  # there are more of them, and the next event is now

@@ -23,6 +23,7 @@ from .model.events import (
 )
 from .model.pool_phase import PoolPhase
 from .model.task import StopReason, TaskRecord, TaskSpec
+from .model.task_state import TaskEvent
 from .model.worker_slot import WorkerSlot
 from .model.worker_state import WorkerEvent, WorkerState
 
@@ -51,6 +52,7 @@ class TaskEventHandlers:
     def stop(self, slot: WorkerSlot, task: TaskRecord, stop: StopReason, event: WorkerEvent, now: float) -> list[Command]:
         """Tell the worker that has the task to stop; its grace runs."""
         components = self._components
+        task.apply(TaskEvent.STOP_REQUESTED)
         task.stop = stop
         components.broker.cancel_output_request(task)
         components.run_clock.end_wait(task, now)
@@ -61,13 +63,13 @@ class TaskEventHandlers:
 
     def _on_submitted(self, event: TaskSubmitted, now: float) -> list[Command]:
         components = self._components
-        task = components.task_table.add(event.task_id, now)
+        task = components.task_table.add(event.task_id, event.spec, now)
         if components.phase is not _OPEN:
             return components.task_table.settle(task, PoolClosed(f"the pool is {components.phase.value}"))
         full = components.admission.submitted(task, event.nbytes)
         if full is not None:
             return components.task_table.settle(task, full)
-        return [] if event.spec is None else self._enqueue(task, event.spec, now)
+        return self._enqueue(task, event.spec, now) if event.staged else []
 
     def _on_estimated(self, event: TaskEstimated, now: float) -> list[Command]:
         task = self._components.task_table.get(event.task_id)
@@ -123,12 +125,13 @@ class TaskEventHandlers:
         task = components.task_table.get(event.task_id)
         if task is None:
             return []
-        slot = components.worker_table.find_with_task(task)
-        if slot is None:
+        if task.slot is None:
             components.queue.remove(task.task_id)
             return components.task_table.settle(task, None)
+        slot = components.worker_table.slots[task.slot]
         if slot.state is WorkerState.BUSY:
             return self.stop(slot, task, StopReason.CALLER, WorkerEvent.CANCEL_REQUESTED, now)
-        if task.stop is None or task.stop is StopReason.DEADLINE:
-            task.stop = StopReason.CALLER  # its end is under way; only the outcome changes
+        if task.stop is not StopReason.CLOSING:  # its end is under way; only the outcome changes
+            task.apply(TaskEvent.STOP_REQUESTED)
+            task.stop = StopReason.CALLER
         return []

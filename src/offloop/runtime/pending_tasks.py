@@ -30,16 +30,17 @@ class PendingTasks:
         self._result_view = result_view
         self._futures: dict[int, TaskFuture] = {}
 
-    def submit(self, task_id: int, spec: TaskSpec | None, nbytes: int = 0) -> TaskFuture:
+    def submit(self, task_id: int, spec: TaskSpec, nbytes: int, *, staged: bool) -> TaskFuture:
         """Submit a task and return its future, which may be settled at once.
 
         Args:
             task_id: a new id.
-            spec: the complete specification; None: the source must be staged first.
-            nbytes: length of the source to stage, in bytes; 0: unknown.
+            spec: the specification; complete, if the source is staged.
+            nbytes: length of the source, in bytes; 0: unknown.
+            staged: whether the source lies where a worker can read it.
         """
         future = self._futures[task_id] = TaskFuture(self._loop)
-        self._apply(TaskSubmitted(task_id, spec, nbytes))
+        self._apply(TaskSubmitted(task_id, spec, nbytes, staged))
         return future
 
     def settle(self, command: SettleTask) -> None:

@@ -175,10 +175,9 @@ class Supervisor:
             raise PoolClosed
         return segment
 
-    def can_run_in_place(self, task_id: int, block: Block) -> bool:
-        """Whether a task could start now with this block of an outbox as its source, without a copy."""
-        there = self.core.arena.get(block.generation) is block
-        return there and self.core.can_run_in_place(block.segment_id, task_id, block.nbytes)
+    def owns(self, block: Block) -> bool:
+        """Whether a block is this pool's, and still held."""
+        return self.core.arena.get(block.generation) is block
 
     # Tasks and memory requests of callers
 

@@ -16,6 +16,8 @@ from offloop.errors import MemoryLimitExceeded
 from offloop.wire.handles import OUTBOX, Handle
 from offloop.wire.messages import Grant
 
+from ..pool_script import SPEC
+
 P = 4096
 OUTBOX_ID, SLOT = 1, 0
 PLENTY = 1 << 40
@@ -153,7 +155,7 @@ def test_abandoning_what_was_never_asked_for_does_nothing() -> None:
 
 
 def test_a_grant_whose_pages_are_there_is_sent_at_once() -> None:
-    scene, task = Scene(), TaskRecord(7, 0.0)
+    scene, task = Scene(), TaskRecord(7, 0.0, SPEC)
     scene.warm(2, OUTBOX_ID)
     commands = scene.need(task, 2 - 1 / P)
     (block,) = task.granted
@@ -163,7 +165,7 @@ def test_a_grant_whose_pages_are_there_is_sent_at_once() -> None:
 
 
 def test_a_grant_is_sent_when_its_pages_have_come() -> None:
-    scene, task = Scene(), TaskRecord(7, 0.0)
+    scene, task = Scene(), TaskRecord(7, 0.0, SPEC)
     reservation = fetch(scene.need(task, 2))
     assert task.requested_bytes == 2 * P
     (command,) = scene.reserved(reservation)
@@ -172,7 +174,7 @@ def test_a_grant_is_sent_when_its_pages_have_come() -> None:
 
 
 def test_a_grant_beyond_the_limit_is_refused_at_once_with_both_numbers() -> None:
-    scene, task = Scene(), TaskRecord(7, 0.0)
+    scene, task = Scene(), TaskRecord(7, 0.0, SPEC)
     assert scene.need(task, 11) == [Send(SLOT, Grant(7, None))]
     assert task.grant_error is not None
     assert (task.grant_error.asked_bytes, task.grant_error.limit_bytes) == (11 * P, 10 * P)
@@ -180,7 +182,7 @@ def test_a_grant_beyond_the_limit_is_refused_at_once_with_both_numbers() -> None
 
 
 def test_running_tasks_come_before_new_sources() -> None:
-    scene, task = Scene(), TaskRecord(7, 0.0)
+    scene, task = Scene(), TaskRecord(7, 0.0, SPEC)
     held = scene.hold(8)
     scene.ask(1, P)
     assert scene.need(task, 3) == []
@@ -190,14 +192,14 @@ def test_running_tasks_come_before_new_sources() -> None:
 
 
 def test_a_small_need_may_be_met_while_a_large_one_waits() -> None:
-    scene, large, small = Scene(), TaskRecord(7, 0.0), TaskRecord(8, 0.0)
+    scene, large, small = Scene(), TaskRecord(7, 0.0, SPEC), TaskRecord(8, 0.0, SPEC)
     scene.hold(8)
     assert scene.need(large, 5) == []
     assert [type(command) for command in scene.need(small, 2)] == [ReservePages]
 
 
 def test_a_task_that_has_ended_waits_for_nothing() -> None:
-    scene, task = Scene(), TaskRecord(7, 0.0)
+    scene, task = Scene(), TaskRecord(7, 0.0, SPEC)
     held = scene.hold(8)
     scene.need(task, 5)
     scene.broker.cancel_output_request(task)
@@ -206,7 +208,7 @@ def test_a_task_that_has_ended_waits_for_nothing() -> None:
 
 
 def test_a_task_that_ended_while_its_pages_were_fetched_is_sent_nothing() -> None:
-    scene, task = Scene(), TaskRecord(7, 0.0)
+    scene, task = Scene(), TaskRecord(7, 0.0, SPEC)
     reservation = fetch(scene.need(task, 2))
     scene.broker.cancel_output_request(task)
     task.granted.clear()
@@ -216,7 +218,7 @@ def test_a_task_that_ended_while_its_pages_were_fetched_is_sent_nothing() -> Non
 
 
 def test_a_grant_that_the_system_has_no_pages_for_is_refused_with_what_was_asked_for_and_what_is_there() -> None:
-    scene, task = Scene(), TaskRecord(7, 0.0)
+    scene, task = Scene(), TaskRecord(7, 0.0, SPEC)
     scene.running = 1
     assert scene.starved(scene.need(task, 2 + 1 / P), 5) == [Send(SLOT, Grant(7, None))]
     assert task.grant_error is not None
@@ -225,7 +227,7 @@ def test_a_grant_that_the_system_has_no_pages_for_is_refused_with_what_was_asked
 
 
 def test_a_grant_that_the_system_has_no_pages_for_waits_while_another_task_goes_on() -> None:
-    scene, task = Scene(), TaskRecord(7, 0.0)
+    scene, task = Scene(), TaskRecord(7, 0.0, SPEC)
     held = scene.hold(2)
     assert scene.starved(scene.need(task, 2)) == []
     assert task.requested_bytes == 2 * P
@@ -328,7 +330,7 @@ def test_a_refused_priming_is_not_tried_again_until_the_outbox_has_got_pages_oth
     scene = Scene()
     scene.refused(fetch(scene.broker.prefetch(OUTBOX_ID, P)), PLENTY)
     assert scene.broker.prefetch(OUTBOX_ID, P) == []
-    task = TaskRecord(7, 0.0)
+    task = TaskRecord(7, 0.0, SPEC)
     scene.reserved(fetch(scene.need(task, 1)))
     assert fetch(scene.broker.prefetch(OUTBOX_ID, P))
 
@@ -345,7 +347,7 @@ def test_priming_takes_no_pages_from_anybody_and_not_what_sources_may_need() -> 
 
 
 def test_if_every_running_task_waits_and_only_they_hold_memory_the_youngest_is_refused() -> None:
-    scene, old, young = Scene(), TaskRecord(7, 0.0), TaskRecord(8, 0.0)
+    scene, old, young = Scene(), TaskRecord(7, 0.0, SPEC), TaskRecord(8, 0.0, SPEC)
     old.source_block = held = scene.hold(8)
     scene.arena.acquire(held, Lease(Holder.TASK, 7))
     scene.arena.release(held, caller_lease(held))
@@ -359,14 +361,14 @@ def test_if_every_running_task_waits_and_only_they_hold_memory_the_youngest_is_r
 
 
 def test_nobody_is_refused_while_a_caller_could_give_memory_back() -> None:
-    scene, task = Scene(), TaskRecord(7, 0.0)
+    scene, task = Scene(), TaskRecord(7, 0.0, SPEC)
     scene.hold(8)
     scene.running = 1
     assert scene.need(task, 5) == []
 
 
 def test_nobody_is_refused_while_a_grant_is_on_its_way() -> None:
-    scene, lucky, waiting = Scene(), TaskRecord(7, 0.0), TaskRecord(8, 0.0)
+    scene, lucky, waiting = Scene(), TaskRecord(7, 0.0, SPEC), TaskRecord(8, 0.0, SPEC)
     scene.running = 2
     fetch(scene.need(lucky, 6))
     assert scene.need(waiting, 6) == []

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from offloop.core.memory.arena import Arena
 from offloop.core.memory.broker import MemoryBroker
 from offloop.core.memory.budget import Budget
 from offloop.core.model.commands import Send
 from offloop.core.model.settings import AdmissionMode
 from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.model.task_state import TaskCounts, TaskState
 from offloop.core.model.worker_state import WorkerEvent, WorkerState
 from offloop.core.scheduling.dispatcher import Dispatcher
 from offloop.core.scheduling.task_queue import TaskQueue
@@ -29,7 +28,7 @@ class Desk:
         self.queue = TaskQueue()
         arena = Arena(4 << 20, 3 << 20)
         budget = Budget(arena, None, AdmissionMode.OFF)
-        self.dispatch = Dispatcher(self.worker_table, self.queue, MemoryBroker(arena, budget), budget)
+        self.dispatch = Dispatcher(self.worker_table, self.queue, MemoryBroker(arena, budget), budget, TaskCounts())
         for index in range(workers):
             slot = self.worker_table.add()
             slot.outbox_id = self.worker_table.new_outbox_id()
@@ -41,8 +40,9 @@ class Desk:
         return [(send.slot, send.message.task_id) for send in of_type(self.dispatch.dispatch_waiting(5.0), Send)]
 
 
-def task_of(task_id: int, timeout_s: float | None = None, **more: Any) -> TaskRecord:
-    return TaskRecord(task_id, 1.0, spec=TaskSpec(source=EncodedAt(None), stages=STAGES, timeout_s=timeout_s, **more))
+def task_of(task_id: int, timeout_s: float | None = None, *, state: TaskState = TaskState.WAITING, **more: Any) -> TaskRecord:
+    spec = TaskSpec(source=EncodedAt(None), stages=STAGES, timeout_s=timeout_s, **more)
+    return TaskRecord(task_id, 1.0, spec, state=state)
 
 
 def test_as_many_are_sent_as_there_are_workers() -> None:
@@ -87,18 +87,18 @@ def test_whoever_is_sent_a_task_is_busy_with_it_and_no_longer_fresh() -> None:
 
 def test_a_task_that_comes_is_sent_at_once_or_waits_from_its_submission_on() -> None:
     desk = Desk(1)
-    send = only(of_type(desk.dispatch.submit(task_of(1), 5.0), Send))
+    send = only(of_type(desk.dispatch.submit(task_of(1, state=TaskState.STAGING), 5.0), Send))
     assert send.slot == 0
-    assert desk.dispatch.submit(task_of(2, queue_timeout_s=3.0), 5.0) == []
+    assert desk.dispatch.submit(task_of(2, state=TaskState.STAGING, queue_timeout_s=3.0), 5.0) == []
     assert desk.queue.next_deadline == 4.0
 
 
 def test_a_task_whose_source_lies_in_an_outbox_goes_there() -> None:
     desk = Desk(3)
-    send = only(of_type(desk.dispatch.submit(task_of(1, outbox_id=2), 5.0), Send))
-    assert send.slot == 1
-    with pytest.raises(AssertionError, match="can_run_in"):
-        desk.dispatch.submit(task_of(2, outbox_id=2), 5.0)
+    one, two = (task_of(task_id, state=TaskState.STAGING, outbox_id=2) for task_id in (1, 2))
+    assert only(of_type(desk.dispatch.submit_in_place(one, 5.0), Send)).slot == 1
+    assert desk.dispatch.submit_in_place(two, 5.0) == [], "its worker is busy"
+    assert two.state is TaskState.STAGING
 
 
 # Threads

@@ -12,7 +12,7 @@ from offloop.wire.handles import INBOX, OUTBOX, Handle
 from offloop.wire.messages import Failed
 from offloop.wire.status import Status
 
-from ..pool_script import GRACE_S, PoolScript, estimate, in_outbox, of_type, outcome_of, reservations, runs
+from ..pool_script import GRACE_S, SPEC, PoolScript, estimate, in_outbox, of_type, outcome_of, reservations, runs
 
 NOT_BEGUN = Status(0, 0, 0.0)
 
@@ -279,15 +279,15 @@ def test_bytes_that_wait_are_bounded_and_those_of_tasks_with_workers_do_not_coun
 def test_a_task_whose_length_is_known_beforehand_is_refused_before_anything_is_read() -> None:
     pool = PoolScript(1, max_queue_bytes=1000).opened()
     pool.run(1)
-    assert isinstance(outcome_of(pool.tell(TaskSubmitted(2, None, 1001)), 2), QueueFull)
+    assert isinstance(outcome_of(pool.tell(TaskSubmitted(2, SPEC, 1001, staged=False)), 2), QueueFull)
 
 
 def test_bytes_of_a_task_that_leaves_are_counted_no_more() -> None:
     pool = PoolScript(1, max_queue_bytes=1000).opened()
     pool.run(1)
-    pool.tell(TaskSubmitted(2, None, 900))
+    pool.tell(TaskSubmitted(2, SPEC, 900, staged=False))
     pool.cancel(2)
-    assert pool.tell(TaskSubmitted(3, None, 900)) == []
+    assert pool.tell(TaskSubmitted(3, SPEC, 900, staged=False)) == []
     assert pool.statistics.waiting_bytes == 900
 
 

@@ -12,12 +12,13 @@ from offloop.core.model.blocks import Block, Holder, Lease
 from offloop.core.model.commands import SettleTask
 from offloop.core.model.settings import AdmissionMode
 from offloop.core.model.task import TaskRecord
+from offloop.core.model.task_state import IllegalTaskEvent
 from offloop.core.scheduling.task_queue import TaskQueue
 from offloop.core.tasks.task_table import TaskTable
 from offloop.core.telemetry.event_log import EventLog
 from offloop.errors import PoolClosed
 
-from ..pool_script import GRACE_S, PoolScript
+from ..pool_script import GRACE_S, SPEC, PoolScript
 
 P = 4096
 
@@ -43,7 +44,7 @@ class Scene:
 
     def task_with_memory(self, task_id: int) -> TaskRecord:
         """A task with a source and two granted blocks."""
-        task = self.task_table.add(task_id, 0.0)
+        task = self.task_table.add(task_id, SPEC, 0.0)
         task.source_block = self.block(INBOX_ID, Holder.TASK, task_id)
         task.granted = [self.block(1, Holder.WORKER, task_id) for _ in range(2)]
         return task
@@ -51,7 +52,7 @@ class Scene:
 
 def test_a_task_that_came_is_counted_and_can_be_found() -> None:
     task_table = Scene().task_table
-    task = task_table.add(7, 2.5)
+    task = task_table.add(7, SPEC, 2.5)
     assert (task.task_id, task.submitted_at) == (7, 2.5)
     assert task_table.get(7) is task
     assert (len(task_table), list(task_table), task_table.outcome_counter.submitted) == (1, [task], 1)
@@ -61,15 +62,15 @@ def test_a_task_that_came_is_counted_and_can_be_found() -> None:
 def test_settling_takes_it_out_and_counts_its_outcome() -> None:
     task_table = Scene().task_table
     error = PoolClosed()
-    assert task_table.settle(task_table.add(7, 0.0), error) == [SettleTask(7, error)]
+    assert task_table.settle(task_table.add(7, SPEC, 0.0), error) == [SettleTask(7, error)]
     assert (len(task_table), task_table.get(7), dict(task_table.outcome_counter.ended)) == (0, None, {"refused": 1})
 
 
 def test_a_task_cannot_be_settled_twice() -> None:
     task_table = Scene().task_table
-    task = task_table.add(7, 0.0)
+    task = task_table.add(7, SPEC, 0.0)
     task_table.settle(task, None)
-    with pytest.raises(KeyError):
+    with pytest.raises(IllegalTaskEvent):
         task_table.settle(task, None)
     assert dict(task_table.outcome_counter.ended) == {"cancelled": 1}
 
@@ -108,7 +109,7 @@ def test_when_grants_end_the_task_keeps_its_source_and_waits_for_nothing() -> No
 def test_the_ledger_may_change_while_it_is_walked() -> None:
     task_table = Scene().task_table
     for task_id in range(3):
-        task_table.add(task_id, 0.0)
+        task_table.add(task_id, SPEC, 0.0)
     for task in task_table:
         task_table.settle(task, None)
     assert len(task_table) == 0

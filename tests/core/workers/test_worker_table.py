@@ -12,6 +12,8 @@ from offloop.core.telemetry.event_log import EventLog
 from offloop.core.workers.worker_table import TIMER_EVENTS, WorkerTable
 from offloop.pool_events import WorkerMoved
 
+from ..pool_script import SPEC
+
 E, S = WorkerEvent, WorkerState
 
 
@@ -65,7 +67,7 @@ def test_clearing_a_slot_forgets_all_that_was_the_processs() -> None:
     worker_table = crew_of(1)
     slot = worker_table[0]
     slot.pid, slot.ready_since, slot.timer, slot.kill_reason, slot.recycling = 5, 1.0, 2.0, "bad", "old"
-    slot.tasks, slot.max_tasks, slot.expires_at, slot.task = 3, 1.0, 9.0, TaskRecord(1, 0.0)
+    slot.tasks, slot.max_tasks, slot.expires_at, slot.task = 3, 1.0, 9.0, TaskRecord(1, 0.0, SPEC)
     slot.clear()
     new = WorkerTable(1).add()
     for field in slot.__struct_fields__:
@@ -223,7 +225,7 @@ def test_with_no_timer_left_there_is_nothing_to_wait_for() -> None:
 
 def test_slots_with_a_task_are_running() -> None:
     worker_table = crew_of(2, idle=2)
-    worker_table[1].task = TaskRecord(1, 0.0)
+    worker_table[1].task = TaskRecord(1, 0.0, SPEC)
     assert worker_table.running == 1
 
 
@@ -244,7 +246,7 @@ def test_each_step_is_written_down_with_its_cause_while_somebody_watches() -> No
     event_log = EventLog()
     worker_table = WorkerTable(1, event_log)
     slot = worker_table.add()
-    slot.pid, slot.task = 77, TaskRecord(5, 0.0)
+    slot.pid, slot.task = 77, TaskRecord(5, 0.0, SPEC)
     event_log.has_subscribers, event_log.now = True, 3.0
     worker_table.apply(slot, E.READY)
     worker_table.apply(slot, E.DISCONNECTED, cause="its channel is at its end")

@@ -64,7 +64,6 @@ class Budget:
 
     def refusal(self, task: TaskRecord) -> MemoryLimitExceeded | None:
         """The error for a task that could not even run alone, by its plugin's own estimate."""
-        assert task.spec is not None
         estimate = task.spec.estimate
         if self.limit_bytes is None or estimate is None:
             return None
@@ -86,7 +85,6 @@ class Budget:
             return
         if task.peak_bytes + task.output_bytes + task.nbytes <= self._max_guess_bytes:
             return  # as nearly all
-        assert task.spec is not None
         said = 0 if task.spec.estimate is None else task.spec.estimate.peak_bytes
         most = self._task_capacity_bytes - task.nbytes - task.output_bytes
         task.peak_bytes = max(min(task.peak_bytes, max(int(most * _MAX_GUESS_SHARE), said), most), 0)
@@ -146,7 +144,6 @@ class Budget:
         """How much of a task's charge is result memory that it may still be granted. A guess does not tell, so all of it."""
         if not task.charged_bytes:
             return 0
-        assert task.spec is not None
         return task.charged_bytes if task.spec.estimate is None else min(max(task.unused_output_bytes, 0), task.charged_bytes)
 
     def transfer_to_arena(self, task: TaskRecord, nbytes: int) -> None:

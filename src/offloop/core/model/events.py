@@ -72,8 +72,9 @@ class TaskSubmitted(_Event, frozen=True):
     """A caller has a task."""
 
     task_id: int
-    spec: TaskSpec | None = None  # None: its source is still on its way; `TaskPrepared` follows
-    nbytes: int = 0  # of the source, where that is known beforehand
+    spec: TaskSpec  # complete, if the source is staged
+    nbytes: int = 0  # length of the source, where that is known beforehand
+    staged: bool = True  # the source lies where a worker can read it; False: `TaskStaged` follows
 
 
 class TaskEstimated(_Event, frozen=True):

@@ -13,6 +13,7 @@ from ...operation import Estimate
 from ...wire.handles import EncodedAt, RasterAt, WrittenTo
 from ...wire.messages import Stage
 from .blocks import Block
+from .task_state import TaskCounts, TaskEvent, TaskState, next_state
 
 __all__ = ["Completed", "CostFactor", "StopReason", "TaskRecord", "TaskSpec"]
 
@@ -49,15 +50,17 @@ class StopReason(Enum):
 
 
 class TaskRecord(msgspec.Struct, eq=False):
-    """One task that has no outcome yet. No spec: its source is still being prepared."""
+    """One task that has no outcome yet."""
 
     task_id: int
     submitted_at: float
-    spec: TaskSpec | None = None
+    spec: TaskSpec
+    counts: TaskCounts = msgspec.field(default_factory=TaskCounts)  # of the table that the task is in
+    state: TaskState = TaskState.ESTIMATING
+    slot: int | None = None  # index of the slot whose worker has the task
     source_block: Block | None = None  # held with the task's lease
     granted: list[Block] = []  # held with the worker's lease
     stop: StopReason | None = None
-    estimated: bool = False  # what it will take was estimated before its source was brought in
     nbytes: int = 0  # of its source, once that is known
     queued_bytes: int = 0  # of it, as long as no worker has the task
     ready_at: float = 0.0  # when its source was in place
@@ -87,6 +90,16 @@ class TaskRecord(msgspec.Struct, eq=False):
     grant_error: MemoryLimitExceeded | None = None  # the memory that it was refused
     file_dispatch: int = 0  # the dispatch in which the worker last asked for the output file; 0: none
     file_error: OffloopError | None = None  # why the output file could not be opened
+
+    def apply(self, event: TaskEvent) -> None:
+        """Follow the table of task states.
+
+        Raises:
+            IllegalTaskEvent: the table has no entry for the event; nothing has changed.
+        """
+        before = self.state
+        self.state = next_state(self.task_id, before, event)
+        self.counts.move(before, self.state)
 
     @property
     def stable_cost_s(self) -> float:

@@ -74,7 +74,6 @@ class CostModel:
     def predict(self, task: TaskRecord) -> None:
         """Set the task's predicted time, memory and place."""
         spec = task.spec
-        assert spec is not None
         cost_s, peak_bytes = _prior(task, spec)
         if spec.estimate is not None:
             task.output_bytes = spec.estimate.output_bytes
@@ -93,20 +92,14 @@ class CostModel:
     def fill_in_memory(self, task: TaskRecord) -> bool:
         """Set the task's predicted memory again, if something was learned about its kind. Returns whether something was."""
         spec = task.spec
-        assert spec is not None
         correction = self._corrections.get(_kind_of(task, spec))
         if correction is None:
             return False
         task.peak_bytes = _corrected_peak(_prior(task, spec)[1], correction)
         return True
 
-    def predict_by_length(self, task: TaskRecord) -> None:
-        """Set the guessed time and memory of a task of which only the length of its source is known."""
-        task.cost_s, task.peak_bytes = _guess(task.nbytes)
-
     def has_observed(self, task: TaskRecord) -> bool:
         """Whether at least three tasks of its kind have been measured."""
-        assert task.spec is not None
         correction = self._corrections.get(_kind_of(task, task.spec))
         return correction is not None and correction.tasks >= _MIN_SAMPLES
 
@@ -129,7 +122,6 @@ class CostModel:
         if seconds < _NEGLIGIBLE_S and task.nbytes < _NEGLIGIBLE_NBYTES:
             return
         spec = task.spec
-        assert spec is not None
         at_limit = isinstance(answer, Failed) and answer.code == "memory_limit" and spec.estimate is None
         if isinstance(answer, Failed) and not at_limit:
             return
@@ -149,7 +141,6 @@ class CostModel:
             _update_memory_factor(correction)
 
     def _observe_time(self, correction: _Correction, task: TaskRecord, busy_s: float, prior_s: float, clock_s: float) -> None:
-        assert task.spec is not None
         self.time_ratios.record(busy_s / max(task.cost_s, _MIN_S))
         factor = busy_s / prior_s
         factor = factor if task.spec.estimate is None else _bounded(factor)

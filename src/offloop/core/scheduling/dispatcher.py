@@ -13,7 +13,6 @@ task can start beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import chain
 from math import inf
 
@@ -24,6 +23,7 @@ from ..memory.budget import Budget
 from ..model.commands import Command, ReleasePages, Send
 from ..model.settings import FIRST_GRANT_NBYTES
 from ..model.task import TaskRecord
+from ..model.task_state import TaskCounts, TaskEvent
 from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerEvent
 from ..workers.worker_table import WorkerTable
@@ -48,16 +48,18 @@ _MIN_COST_FOR_THREADS_S = 0.5  # seconds
 class Dispatcher:
     """Decides which waiting task starts now, and on which worker."""
 
-    def __init__(self, worker_table: WorkerTable, queue: TaskQueue, broker: MemoryBroker, budget: Budget) -> None:
+    def __init__(
+        self, worker_table: WorkerTable, queue: TaskQueue, broker: MemoryBroker, budget: Budget, counts: TaskCounts
+    ) -> None:
         self.cost_model = CostModel()
         self.wanted_helpers = 0  # helpers that the tasks dispatched since the last reset are worth; `PoolState` resets it
         self.spent_a_worker = False  # whether a worker was sent its last task since the last reset; `PoolState` resets it
-        self.preparing: Callable[[], int] = lambda: 0  # number of tasks that are being prepared
         self.wake_at = inf  # when a delayed large task may start
         self.worker_table = worker_table
         self.queue = queue
         self.budget = budget
         self._broker = broker
+        self._counts = counts
         self._backfill = Backfill(worker_table, queue.policy, budget, self.cost_model)
 
     def dispatch_waiting(self, now: float) -> list[Command]:
@@ -84,18 +86,15 @@ class Dispatcher:
         return commands
 
     def submit(self, task: TaskRecord, now: float) -> list[Command]:
-        """A task is prepared: dispatch it if a worker is idle, no other task waits and there is memory; else queue it."""
-        assert task.spec is not None
+        """A task is admitted: dispatch it if a worker is idle, no other task waits and there is memory; else queue it."""
+        task.apply(TaskEvent.ADMITTED)
         self.budget.admit(task)
-        slot = self.worker_table.find_idle(task.spec.outbox_id)
-        if task.spec.outbox_id is not None:
-            assert slot is not None, "the runtime asked can_run_in_place before"
-            return self.dispatch(slot, task, now)
+        slot = self.worker_table.find_idle()
         task.ready_at = now
         if (
             slot is not None
             and not (self.queue.waiting or self.queue.waiting_for_unused_worker)
-            and (task.stable_cost_s < _LARGE_S or self.preparing() <= 1)  # see `_should_delay_large`
+            and (task.stable_cost_s < _LARGE_S or not self._counts.preparing)  # see `_should_delay_large`
             and (not self.budget.running or self.budget.fits(task))
         ):
             return self.dispatch(slot, task, now)
@@ -104,13 +103,14 @@ class Dispatcher:
         self.queue.push(task, None if kept or timeout is None else task.submitted_at + timeout)
         return []
 
-    def can_run_in_place(self, outbox_id: int, task: TaskRecord) -> bool:
-        """Whether the worker of this outbox can start the task at once."""
-        if self.worker_table.find_idle(outbox_id) is None or self.queue:
-            return False
-        if task.spec is None:
-            self.cost_model.predict_by_length(task)
-        return self.budget.fits(task)
+    def submit_in_place(self, task: TaskRecord, now: float) -> list[Command]:
+        """Run a task on the worker in whose outbox its source lies. Returns nothing if that is not possible now."""
+        slot = None if self.queue else self.worker_table.find_idle(task.spec.outbox_id)
+        if slot is None or not self.budget.fits(task):
+            return []
+        task.apply(TaskEvent.ADMITTED)
+        self.budget.admit(task)
+        return self.dispatch(slot, task, now)
 
     def task_ended(self, task: TaskRecord, answer: Done | Failed | None, now: float, *, first: bool = False) -> None:
         """A task has ended: its worker has answered, or is dead.
@@ -136,9 +136,9 @@ class Dispatcher:
     def dispatch(self, slot: WorkerSlot, task: TaskRecord, now: float) -> list[Command]:
         """Give a task to an idle worker."""
         spec = task.spec
-        assert spec is not None
         assert slot.outbox_id is not None
-        slot.task = task
+        task.apply(TaskEvent.DISPATCHED)
+        slot.task, task.slot = task, slot.index
         slot.tasks += 1
         if slot.tasks >= slot.max_tasks:
             self.spent_a_worker = True
@@ -204,7 +204,7 @@ class Dispatcher:
 
     def _should_delay_large(self, task: TaskRecord, now: float) -> bool:
         """Whether a large task should wait for tasks that were submitted at the same time and are being prepared."""
-        if task.stable_cost_s < _LARGE_S or not self.preparing():
+        if task.stable_cost_s < _LARGE_S or not self._counts.preparing:
             return False
         may_start_at = task.ready_at + min(task.stable_cost_s * _MAX_DELAY_SHARE, _MAX_DELAY_S)
         if now >= may_start_at:

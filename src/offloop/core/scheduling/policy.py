@@ -57,7 +57,6 @@ class SchedulingPolicy:
 
     def ahead_s(self, task: TaskRecord) -> float:
         """Estimated cost of its tenant's waiting tasks that are before this task, in seconds of a worker's time."""
-        assert task.spec is not None
         ranked = self._ranked.get(task.spec.tenant)
         return 0.0 if ranked is None else ranked.ahead_s(_rank(task))
 
@@ -90,7 +89,6 @@ class SchedulingPolicy:
 
     def start(self, task: TaskRecord) -> None:
         """Remove a task that gets a worker, and charge its tenant."""
-        assert task.spec is not None
         if task.rank != -inf:
             task.charged_s = task.cost_s
             self._fair_queue.charge(task.spec.tenant, task.cost_s)
@@ -98,7 +96,6 @@ class SchedulingPolicy:
 
     def record_duration(self, task: TaskRecord, seconds: float) -> None:
         """A task has ended after so many seconds: correct the charge of its tenant."""
-        assert task.spec is not None
         if task.charged_s is not None:
             self._fair_queue.correct(task.spec.tenant, seconds - task.charged_s)
             task.charged_s = None
@@ -121,7 +118,6 @@ class SchedulingPolicy:
         return tasks
 
     def _insert(self, task: TaskRecord) -> None:
-        assert task.spec is not None
         tenant = task.spec.tenant
         ranked = self._ranked.get(tenant)
         if ranked is None:
@@ -132,7 +128,6 @@ class SchedulingPolicy:
         self.by_priority[task.spec.priority] += 1
 
     def _delete(self, task: TaskRecord) -> None:
-        assert task.spec is not None
         del self.tasks[task.task_id]
         self.by_priority[task.spec.priority] -= 1
         ranked = self._ranked[task.spec.tenant]
@@ -143,5 +138,4 @@ class SchedulingPolicy:
 
 
 def _rank(task: TaskRecord) -> float:
-    assert task.spec is not None
     return task.place_s - task.spec.priority * PRIORITY_HEAD_START_S

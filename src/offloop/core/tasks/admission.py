@@ -4,10 +4,14 @@ or if its source is known to kill workers. All of it is said as soon as it can b
 
 from __future__ import annotations
 
+import msgspec
+
 from ...errors import MemoryLimitExceeded, QueueFull, QueueTimeout, TaskTimeout
-from ..model.commands import Command
+from ...wire.handles import EncodedAt
+from ..model.commands import Command, RestageSource
 from ..model.settings import CoreSettings
 from ..model.task import TaskRecord, TaskSpec
+from ..model.task_state import TaskEvent, TaskState
 from ..scheduling.dispatcher import Dispatcher
 from .quarantine import Quarantine
 from .source_hashing import SourceHashing
@@ -47,14 +51,15 @@ class Admission:
         if settings.max_queue is None and settings.max_queue_bytes is None:
             return None
         others = len(self._task_table) - 1
-        waiting = others - self._worker_table.running - self._worker_table.idle
+        waiting = others - self._task_table.counts.running - self._worker_table.idle
         if settings.max_queue is not None and waiting >= settings.max_queue:
             return QueueFull(max(waiting, 0), settings.max_queue)
         return self._too_many_bytes(task, nbytes)
 
     def estimated(self, task: TaskRecord, spec: TaskSpec, nbytes: int, now: float) -> list[Command]:
         """It is known what a task is likely to take, and its source is yet to be brought in."""
-        task.spec, task.nbytes, task.estimated = spec, nbytes, True
+        task.spec, task.nbytes = spec, nbytes
+        task.apply(TaskEvent.ESTIMATED)
         self._estimate(task)
         refusal = self._refusal(task, now)
         return [] if refusal is None else self._task_table.settle(task, refusal)
@@ -62,22 +67,30 @@ class Admission:
     def enter(self, task: TaskRecord, now: float) -> list[Command]:
         """A task's source is in place. One that lies in an outbox is the result of a task that did no harm."""
         spec = task.spec
-        assert spec is not None
-        if not task.estimated:
+        if task.state is TaskState.ESTIMATING:
             task.nbytes = 0 if spec.source.block is None else spec.source.block.nbytes
             self._estimate(task)
             refusal = self._refusal(task, now)
             if refusal is not None:
                 return self._task_table.settle(task, refusal)
-        if spec.outbox_id is not None or not (self._quarantine.records and self._quarantine.suspects(spec, now)):
+        if spec.outbox_id is not None:
+            return self._dispatcher.submit_in_place(task, now) or [self._copy_source(task)]
+        if not (self._quarantine.records and self._quarantine.suspects(spec, now)):
             return self._dispatcher.submit(task, now)
         if spec.source.block is None:
             return self.source_hashed(task, b"", now)
+        task.apply(TaskEvent.HASH_REQUESTED)
         return [self._source_hashing.begin(task)]
+
+    def _copy_source(self, task: TaskRecord) -> RestageSource:
+        """Have a source, whose worker is not free, copied into the inbox, where any worker can read it."""
+        self._task_table.release_source(task)
+        task.spec = msgspec.structs.replace(task.spec, source=EncodedAt(None), outbox_id=None)
+        task.apply(TaskEvent.SOURCE_RELEASED)
+        return RestageSource(task.task_id)
 
     def source_hashed(self, task: TaskRecord, digest: bytes | None, now: float) -> list[Command]:
         """A task that looks like one that killed a worker may run, unless it is the same. No digest: nobody knows."""
-        assert task.spec is not None
         task.digest = digest
         refusal = None if digest is None else self._quarantine.refusal(task.spec, digest, now)
         if refusal is not None:
@@ -92,7 +105,6 @@ class Admission:
     def _refusal(self, task: TaskRecord, now: float) -> _Refusal | None:
         """Why a task is not taken, now that it is known what it is likely to take."""
         spec = task.spec
-        assert spec is not None
         if spec.estimate is not None and (too_large := self._budget.refusal(task)):
             return too_large
         if task.nbytes and (too_many := self._too_many_bytes(task, task.nbytes)):
@@ -124,7 +136,6 @@ class Admission:
 
     def _too_long(self, task: TaskRecord, limit_s: float, now: float) -> TaskTimeout | None:
         """Tasks like it take far longer than it may; by its plugin's word too, as others of its kind may be of another size."""
-        assert task.spec is not None
         estimate = task.spec.estimate
         said_s = task.stable_cost_s if estimate is None else estimate.work_s
         if said_s <= limit_s * _MAX_TIMEOUT_RATIO or not self._dispatcher.cost_model.has_observed(task):

@@ -28,7 +28,6 @@ def validate_output(slot: WorkerSlot, task: TaskRecord, answer: Done | Failed) -
     """
     if isinstance(answer, Failed):
         return None
-    assert task.spec is not None
     output, to_file = answer.output, task.spec.to_file
     if isinstance(output, WrittenTo):
         if not to_file:
@@ -69,7 +68,6 @@ def validate_file_request(slot: WorkerSlot, need: NeedFile) -> TaskRecord:
     task = slot.task
     if task is None or task.task_id != need.task_id or task.requested_bytes is not None:
         raise InvalidHandle(f"it asked for the file of task {need.task_id} out of turn")
-    assert task.spec is not None
     if not task.spec.to_file or task.file_dispatch == task.dispatches:
         raise InvalidHandle(f"it asked for a file that task {need.task_id} does not have, or has already")
     task.file_dispatch = task.dispatches

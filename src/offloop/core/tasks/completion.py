@@ -42,7 +42,6 @@ class TaskCompletion:
         elif block is not None:
             self._arena.release(block, caller_lease(block))  # nobody gets it: it came too late
         if task.digest is not None and task.stop is None:
-            assert task.spec is not None
             self._quarantine.clear(task.spec, task.digest)
         return self._task_table.settle(task, outcome)
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from ...errors import CrashReport
+from ...errors import CrashReport, WorkerDied
 from ...pool_events import TaskRetried
 from ...wire.messages import Done, Failed, Ready
 from ..model.commands import Command
 from ..model.events import WorkerExited
 from ..model.task import StopReason, TaskRecord
+from ..model.task_state import TaskEvent
 from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerEvent
 from ..scheduling.task_queue import TaskQueue
@@ -59,7 +60,6 @@ class CrashRecovery:
 
     def recover(self, slot: WorkerSlot, task: TaskRecord, event: WorkerExited, report: CrashReport) -> list[Command]:
         """Settle a dead worker's task, or let it wait for another worker."""
-        assert task.spec is not None
         for message in event.last_words if report.reason is None else ():
             if isinstance(message, Done | Failed) and message.task_id == task.task_id:
                 with suppress(InvalidHandle):
@@ -80,9 +80,16 @@ class CrashRecovery:
             if task.dispatches - task.crashes > 1:
                 return self._task_table.settle(task, error)
             return self._retry(task)
+        return self._record_crash(task, error)
+
+    def _record_crash(self, task: TaskRecord, error: WorkerDied) -> list[Command]:
+        """The task was its worker's end, or shared it: what follows is decided when its source was hashed, if it is to be."""
         task.crashes += 1
         task.pending_error = error
-        return self._strike(task) or self._fail_or_retry(task)
+        hashing = self._strike(task)
+        if hashing:
+            task.apply(TaskEvent.HASH_REQUESTED)
+        return hashing or self._fail_or_retry(task)
 
     def source_hashed(self, task: TaskRecord, digest: bytes | None) -> list[Command]:
         """The task's source was read, after its worker had died of it."""
@@ -95,7 +102,6 @@ class CrashRecovery:
         The strike is the content's. It is counted also if the task has its outcome by then, because its caller left.
         """
         spec = task.spec
-        assert spec is not None
         if not self._quarantine.enabled or spec.outbox_id is not None:
             return []
         if spec.source.block is None:
@@ -107,17 +113,16 @@ class CrashRecovery:
 
     def _fail_or_retry(self, task: TaskRecord) -> list[Command]:
         """It fails, or it is tried again."""
-        assert task.spec is not None
         error, task.pending_error = task.pending_error, None
         if task.crashes > task.spec.retries or self._is_quarantined(task):
             return self._task_table.settle(task, error)
         return self._retry(task)
 
     def _is_quarantined(self, task: TaskRecord) -> bool:
-        assert task.spec is not None
         return task.digest is not None and self._quarantine.refusal(task.spec, task.digest, self._event_log.now) is not None
 
     def _retry(self, task: TaskRecord) -> list[Command]:
+        task.apply(TaskEvent.RETRIED)
         self.retries += 1
         self._event_log.append_if_watched(TaskRetried(at=self._event_log.now, task_id=task.task_id, deaths=task.crashes))
         if task.crashes:

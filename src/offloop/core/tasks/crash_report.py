@@ -43,7 +43,7 @@ def build_crash_report(slot: WorkerSlot, event: WorkerExited, now: float) -> Cra
 
 def _checked_status(task: TaskRecord | None, status: Status | None) -> Status | None:
     """The status, if it is about this task; a wild progress is none."""
-    if status is None or task is None or task.spec is None or status.task_id != task.task_id:
+    if status is None or task is None or status.task_id != task.task_id:
         return None
     if status.stage >= len(task.spec.stages):
         return None
@@ -52,7 +52,6 @@ def _checked_status(task: TaskRecord | None, status: Status | None) -> Status | 
 
 def _running(task: TaskRecord | None, status: Status) -> str:
     assert task is not None
-    assert task.spec is not None
     stage = task.spec.stages[status.stage]
     progress = f" at {status.progress:.0%}" if status.progress else ""
     return f"{stage.plugin} ({_operations(stage)}){progress}"

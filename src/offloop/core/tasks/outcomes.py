@@ -40,7 +40,6 @@ def _counter_of(outcome: OffloopError | None) -> str:
 
 def outcome_of_stop(task: TaskRecord, *, obeyed: bool, running: str | None = None) -> Outcome:
     """The outcome of a task that was told to stop."""
-    assert task.spec is not None
     match task.stop:
         case StopReason.DEADLINE:
             assert task.spec.timeout_s is not None

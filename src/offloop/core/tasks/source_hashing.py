@@ -33,7 +33,6 @@ class SourceHashing:
 
     def begin(self, task: TaskRecord, *, strike: bool = False) -> HashSource:
         """Have the task's source read; it lies in the inbox. With `strike`, because the task killed its worker."""
-        assert task.spec is not None
         assert task.spec.source.block is not None
         assert task.spec.source.block.segment == INBOX
         assert task.source_block is not None

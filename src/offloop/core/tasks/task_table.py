@@ -13,7 +13,8 @@ from ..memory.broker import MemoryBroker, worker_lease
 from ..memory.budget import Budget
 from ..model.blocks import Holder, Lease
 from ..model.commands import Command, SettleTask
-from ..model.task import TaskRecord
+from ..model.task import TaskRecord, TaskSpec
+from ..model.task_state import TaskCounts, TaskEvent
 from ..scheduling.task_queue import TaskQueue
 from ..telemetry.event_log import EventLog
 from ..telemetry.histogram_recorder import Recorder
@@ -33,6 +34,7 @@ class TaskTable:
         self._broker = broker
         self._budget = budget
         self._queue = queue
+        self.counts = TaskCounts()
         self._event_log = event_log
         self._tasks: dict[int, TaskRecord] = {}
 
@@ -42,9 +44,10 @@ class TaskTable:
     def __iter__(self) -> Iterator[TaskRecord]:
         return iter(tuple(self._tasks.values()))
 
-    def add(self, task_id: int, now: float) -> TaskRecord:
-        """A task came."""
-        task = self._tasks[task_id] = TaskRecord(task_id, now)
+    def add(self, task_id: int, spec: TaskSpec, now: float) -> TaskRecord:
+        """Enter a new task."""
+        task = self._tasks[task_id] = TaskRecord(task_id, now, spec, self.counts)
+        self.counts.add(task.state)
         self.outcome_counter.submitted += 1
         return task
 
@@ -54,15 +57,21 @@ class TaskTable:
 
     def settle(self, task: TaskRecord, outcome: Outcome) -> list[Command]:
         """Give a task its outcome; every lease that it, or its worker for it, has held goes."""
+        task.apply(TaskEvent.SETTLED)
         del self._tasks[task.task_id]
         self.release_worker_blocks(task)
         self._budget.remove(task)
         if task.queued_bytes:
             self._queue.count_source(task, 0)
-        if task.source_block is not None:
-            self._arena.release(task.source_block, Lease(Holder.TASK, task.task_id))
+        self.release_source(task)
         self.outcome_counter.count(outcome)
         return [SettleTask(task.task_id, outcome)]
+
+    def release_source(self, task: TaskRecord) -> None:
+        """The task needs its source no more, or has it staged again."""
+        block, task.source_block = task.source_block, None
+        if block is not None:
+            self._arena.release(block, Lease(Holder.TASK, task.task_id))
 
     def release_worker_blocks(self, task: TaskRecord) -> None:
         """The worker has answered for the task, or is dead: it writes to nothing of it any more, and its run is over."""
@@ -71,7 +80,7 @@ class TaskTable:
                 self.waits.record(task.dispatched_at - task.submitted_at)
             self.runs.record(self._event_log.now - task.dispatched_at)
             task.timed_dispatches = task.dispatches
-        task.request_count = 0
+        task.request_count, task.slot = 0, None
         if task.requested_bytes is not None:
             self._broker.cancel_output_request(task)
         if task.granted:

@@ -30,7 +30,6 @@ class PluginPreloader:
 
     def on_task_succeeded(self, task: TaskRecord) -> list[Command]:
         """A task has succeeded: its plugins may be preloaded from now on."""
-        assert task.spec is not None
         commands: list[Command] = []
         for stage in task.spec.stages:
             if stage.plugin not in self._proven:

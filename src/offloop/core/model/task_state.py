@@ -1,0 +1,135 @@
+"""States of a task, as a table.
+
+Rows are states, keys are events, an absent key is an illegal event. `next_state` looks the event up before anything changes,
+so an illegal event leaves the task as it was. The diagram in `docs/design.md` is drawn from this table, and every
+(state, event) pair is tested.
+
+- ESTIMATING: submitted; the header of the source is read, and the plugins are asked what the task will take.
+- STAGING: the source is on its way into the inbox.
+- HASHING: a thread reads the source, because it may be content that has killed workers.
+- WAITING: the task waits for a worker, or for memory to run in.
+- RUNNING: a worker has the task.
+- STOPPING: a worker has the task and was told to stop it, or is being killed.
+- SETTLED: the task has its outcome.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+__all__ = ["TASK_TABLE", "IllegalTaskEvent", "TaskCounts", "TaskEvent", "TaskState", "next_state"]
+
+
+class TaskState(Enum):
+    __hash__ = object.__hash__  # members are singletons; Enum's own hash runs in Python, several times per task
+
+    ESTIMATING = "estimating"
+    STAGING = "staging"
+    HASHING = "hashing"
+    WAITING = "waiting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    SETTLED = "settled"
+
+
+class TaskEvent(Enum):
+    __hash__ = object.__hash__
+
+    ESTIMATED = "Estimated"  # it is known what the task is likely to take
+    HASH_REQUESTED = "HashRequested"  # its source is compared with content that has killed workers, or was its worker's end
+    ADMITTED = "Admitted"  # its source is where a worker can read it, and nothing forbids the task to run
+    SOURCE_RELEASED = "SourceReleased"  # its source is to be staged, or staged again
+    DISPATCHED = "Dispatched"  # a worker was sent the task
+    STOP_REQUESTED = "StopRequested"  # its deadline passed, its caller left, or the pool is being closed
+    RETRIED = "Retried"  # its worker died, and another one is to run it
+    SETTLED = "Settled"  # it got its outcome
+
+
+_S, _E = TaskState, TaskEvent
+
+TASK_TABLE: Final = MappingProxyType(
+    {
+        _S.ESTIMATING: {
+            _E.ESTIMATED: _S.STAGING,
+            _E.SOURCE_RELEASED: _S.STAGING,
+            _E.HASH_REQUESTED: _S.HASHING,
+            _E.ADMITTED: _S.WAITING,
+            _E.SETTLED: _S.SETTLED,
+        },
+        _S.STAGING: {
+            _E.SOURCE_RELEASED: _S.STAGING,
+            _E.HASH_REQUESTED: _S.HASHING,
+            _E.ADMITTED: _S.WAITING,
+            _E.SETTLED: _S.SETTLED,
+        },
+        _S.HASHING: {_E.ADMITTED: _S.WAITING, _E.RETRIED: _S.WAITING, _E.SETTLED: _S.SETTLED},
+        _S.WAITING: {_E.DISPATCHED: _S.RUNNING, _E.SOURCE_RELEASED: _S.STAGING, _E.SETTLED: _S.SETTLED},
+        _S.RUNNING: {
+            _E.STOP_REQUESTED: _S.STOPPING,
+            _E.RETRIED: _S.WAITING,
+            _E.HASH_REQUESTED: _S.HASHING,
+            _E.SETTLED: _S.SETTLED,
+        },
+        _S.STOPPING: {_E.STOP_REQUESTED: _S.STOPPING, _E.SETTLED: _S.SETTLED},
+        _S.SETTLED: {},
+    }
+)
+
+
+class IllegalTaskEvent(Exception):
+    """An event that the table has no entry for: a defect of the core."""
+
+    def __init__(self, task_id: int, state: TaskState, event: TaskEvent) -> None:
+        self.task_id = task_id
+        self.state = state
+        self.event = event
+        super().__init__(f"{event.value} is illegal for task {task_id} in state {state.value}")
+
+
+def next_state(task_id: int, state: TaskState, event: TaskEvent) -> TaskState:
+    """Return the state that follows.
+
+    Raises:
+        IllegalTaskEvent: the table has no entry for the event.
+    """
+    successor = TASK_TABLE[state].get(event)
+    if successor is None:
+        raise IllegalTaskEvent(task_id, state, event)
+    return successor
+
+
+class TaskCounts:
+    """Number of unsettled tasks in each state."""
+
+    def __init__(self) -> None:
+        self._counts = dict.fromkeys(TaskState, 0)
+
+    def __getitem__(self, state: TaskState) -> int:
+        return self._counts[state]
+
+    def add(self, state: TaskState) -> None:
+        """Count a new task."""
+        self._counts[state] += 1
+
+    def move(self, before: TaskState, after: TaskState) -> None:
+        """Count a task in another state; a settled task is counted no more."""
+        self._counts[before] -= 1
+        if after is not TaskState.SETTLED:
+            self._counts[after] += 1
+
+    @property
+    def preparing(self) -> int:
+        """Number of tasks whose source is still on its way, or being examined."""
+        counts = self._counts
+        return counts[TaskState.ESTIMATING] + counts[TaskState.STAGING] + counts[TaskState.HASHING]
+
+    @property
+    def running(self) -> int:
+        """Number of tasks that a worker has."""
+        return self._counts[TaskState.RUNNING] + self._counts[TaskState.STOPPING]
+
+    def snapshot(self) -> dict[str, int]:
+        """Number of tasks by the name of their state."""
+        return {state.value: self._counts[state] for state in TaskState if state is not TaskState.SETTLED}
