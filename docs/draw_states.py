@@ -1,19 +1,24 @@
 """Draw the state diagrams of design.md from the tables that the code uses: python docs/draw_states.py"""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
 from itertools import groupby
 from pathlib import Path
 
+from offloop.core.model.task_state import TASK_TABLE, TaskState
 from offloop.core.model.worker_state import TABLE, WorkerState
 
 DESIGN = Path(__file__).with_name("design.md")
-BEGIN, END = "<!-- drawn by docs/draw_states.py -->\n", "<!-- end of the drawing -->\n"
+BEGIN, END = "<!-- {} states, drawn by docs/draw_states.py -->\n", "<!-- end of the drawing -->\n"
 
 
-def diagram() -> str:
-    """Return the table as a Mermaid state diagram: one arrow for each pair of states, with its events."""
-    lines = ["stateDiagram-v2", f"    [*] --> {WorkerState.STARTING.name}"]
-    for state, row in TABLE.items():
-        arrows = sorted((successor.name, event.value) for event, successor in row.items())
+def diagram(table: Mapping[Enum, Mapping[Enum, Enum]], first: Enum) -> str:
+    """Return a table as a Mermaid state diagram: one arrow for each pair of states, with its events."""
+    lines = ["stateDiagram-v2", f"    [*] --> {first.name}"]
+    for state, row in table.items():
+        arrows = sorted((successor.name, str(event.value)) for event, successor in row.items())
         for successor, group in groupby(arrows, key=lambda arrow: arrow[0]):
             lines.append(f"    {state.name} --> {successor}: {', '.join(event for _, event in group)}")
         if not row:
@@ -22,9 +27,13 @@ def diagram() -> str:
 
 
 def redrawn(text: str) -> str:
-    """Return the document with the drawing of today's table."""
-    before, _, rest = text.partition(BEGIN)
-    return before + BEGIN + diagram() + END + rest.partition(END)[2]
+    """Return the document with the drawings of today's tables."""
+    drawings = {"worker": diagram(TABLE, WorkerState.STARTING), "task": diagram(TASK_TABLE, TaskState.ESTIMATING)}
+    for name, drawing in drawings.items():
+        begin = BEGIN.format(name)
+        before, _, rest = text.partition(begin)
+        text = before + begin + drawing + END + rest.partition(END)[2]
+    return text
 
 
 if __name__ == "__main__":
