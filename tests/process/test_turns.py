@@ -46,18 +46,18 @@ async def test_what_is_caused_while_a_turn_ends_is_decided_on_in_that_turn(pool_
 async def test_a_result_that_is_a_source_in_place_is_held_until_the_task_has_it(pool_of_one: Pool) -> None:
     first = await pool_of_one.run(bytes(10_000), [Echo()])
     supervisor = supervisor_of(pool_of_one)
-    submit, specs = supervisor.submit, list[TaskSpec | None]()
+    submit, outboxes = supervisor.submit, list[int | None]()
 
-    def release_and_submit(task_id: int, spec: TaskSpec | None, nbytes: int = 0) -> TaskFuture:
+    def release_and_submit(task_id: int, spec: TaskSpec, nbytes: int, *, staged: bool) -> TaskFuture:
         thread = threading.Thread(target=first.data.release)  # views may be released in any thread, at any time
         thread.start()
         thread.join()
-        specs.append(spec)
-        return submit(task_id, spec, nbytes)
+        outboxes.append(spec.outbox_id)
+        return submit(task_id, spec, nbytes, staged=staged)
 
     supervisor.submit = release_and_submit
     second = await pool_of_one.run(first, [Echo()])
     supervisor.submit = submit
-    assert specs != [None], "it was a source in place"
+    assert None not in outboxes, "it was a source in place"
     assert bytes(second) == bytes(10_000)
     assert bytes(await pool_of_one.run(b"abc", [Echo()])) == b"abc"
