@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from offloop.core.model.task_state import TASK_TABLE, TaskState
 from offloop.core.model.worker_state import TABLE, WorkerState
@@ -14,7 +14,7 @@ DESIGN = Path(__file__).with_name("design.md")
 BEGIN, END = "<!-- {} states, drawn by docs/draw_states.py -->\n", "<!-- end of the drawing -->\n"
 
 
-def diagram(table: Mapping[Enum, Mapping[Enum, Enum]], first: Enum) -> str:
+def diagram(table: Mapping[Any, Mapping[Any, Any]], first: Any) -> str:
     """Return a table as a Mermaid state diagram: one arrow for each pair of states, with its events."""
     lines = ["stateDiagram-v2", f"    [*] --> {first.name}"]
     for state, row in table.items():
