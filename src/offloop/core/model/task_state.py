@@ -23,6 +23,8 @@ __all__ = ["TASK_TABLE", "IllegalTaskEvent", "TaskCounts", "TaskEvent", "TaskSta
 
 
 class TaskState(Enum):
+    """State of a task, from its submission to its outcome."""
+
     __hash__ = object.__hash__  # members are singletons; Enum's own hash runs in Python, several times per task
 
     ESTIMATING = "estimating"
@@ -35,6 +37,8 @@ class TaskState(Enum):
 
 
 class TaskEvent(Enum):
+    """Event that changes the state of a task."""
+
     __hash__ = object.__hash__
 
     ESTIMATED = "Estimated"  # it is known what the task is likely to take
