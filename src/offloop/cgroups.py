@@ -1,4 +1,4 @@
-"""This process's control groups, and the numbers in their files."""
+"""Control groups (cgroups) of this process, and the numbers in their files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ __all__ = ["control_groups", "read_number"]
 def control_groups(
     controller: str, *, listing: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
 ) -> list[Path]:
-    """The directories of this process's cgroup for a controller and of all cgroups above it: each of them limits the
-    process."""
+    """The directories of this process's cgroup for a controller, and of all its parents, which limit the process, too."""
     try:
         lines = listing.read_text().splitlines()
     except OSError:
@@ -28,7 +27,7 @@ def control_groups(
 
 
 def read_number(path: Path) -> int | None:
-    """The number in a file; None if there is no such file, or no number in it, such as "max"."""
+    """The number in a file; None if there is no such file, or if it has no number (such as "max")."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):

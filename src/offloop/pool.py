@@ -1,4 +1,4 @@
-"""What users hold: `async with Pool() as pool`, then `await pool.run(source, pipeline)`."""
+"""The `Pool` class: `async with Pool() as pool`, then `await pool.run(source, pipeline)`."""
 
 from __future__ import annotations
 
@@ -33,58 +33,57 @@ __all__ = ["Pool"]
 
 
 class Pool:
-    """Worker processes and shared memory beside an async server.
+    """Pool of worker processes with shared memory, for an async server.
 
         async with Pool() as pool:
             result = await pool.run(data, [Resize(720, 588), Webp()])
 
     Enter it once, for instance in the server's lifespan, and share it between requests. Leaving the block ends every
-    task that it still holds with `PoolClosed`, and ends and reaps every worker, also when the block is left by an
-    exception or a cancellation. Results that are still referred to stay valid.
+    unfinished task with `PoolClosed`, and ends and reaps every worker, also when the block is left by an exception or a
+    cancellation. Results that are still referred to stay valid.
 
     Args:
-        workers: tasks that may run at once, each in a process of its own. Default: the CPUs that this process may
-            use (affinity, cgroup quota).
-        min_workers, max_workers: instead of `workers`: processes that are kept, and tasks that may run at once. More are
-            started when tasks wait, and leave when they have not been needed for `idle_timeout` seconds.
-        memory_limit: bytes that everything may take together, as a number or as "2GiB": sources and results in shared memory,
-            idle workers, and what running tasks are estimated to need. Default: half of the memory that the process may use.
-            Shared memory is bounded by nine tenths of what /dev/shm has free, too. A limit too small for idle workers
-            bounds shared memory only. A limit that is given and cannot be kept is a warning in the log.
+        workers: maximum number of running tasks, each in its own process. Default: the CPUs that this process may use
+            (affinity, cgroup quota).
+        min_workers, max_workers: instead of `workers`: number of workers that are kept, and maximum number of running tasks.
+            More workers are started when tasks wait, and stopped after `idle_timeout` idle seconds.
+        memory_limit: bytes for the whole pool, or as in "2GiB": sources and results in shared memory, idle workers, and
+            estimates of running tasks. Default: half of the memory that the process may use. Shared memory is also bounded by
+            nine tenths of the free space in /dev/shm. A limit that is too small for idle workers bounds shared memory only.
+            A given limit that cannot be met is logged as a warning.
         admission: "enforce": a task waits until there is memory for it, and is stopped if it takes far more than was
-            estimated; "shadow": it is only counted how many would have waited; "off".
-        timeout: seconds that a task may run, unless `run` says otherwise. None: for ever.
-        max_queue, max_queue_bytes: tasks that may wait, and bytes that their sources may have (or as in "1GiB"); beyond that
-            one is refused with `QueueFull`. None: any number.
-        spares: ready workers beyond that. When a worker dies, a spare takes its place at once, without the wait
-            for a start, and has loaded the plugins that have been of use in this pool. Each costs the memory
-            of an idle process, and 256 KiB of `memory_limit`.
-        plugins: names of installed plugins, "module:attribute" references, or plugins. Default: every installed one.
+            estimated; "shadow": tasks that would have waited are only counted; "off".
+        timeout: default of `run`: seconds that a task may run. None: no limit.
+        max_queue, max_queue_bytes: maximum number of waiting tasks, and maximum length of their sources, in bytes or as in
+            "1GiB". Beyond them a task is refused with `QueueFull`. None: no limit.
+        spares: number of ready workers beyond `workers`. When a worker dies, a spare replaces it without the wait for a start.
+            Spares load the plugins that tasks of this pool have used. Each costs the memory of an idle process, and 256 KiB of
+            `memory_limit`.
+        plugins: names of installed plugins, "module:attribute" references, or plugins. Default: every installed plugin.
         grace: seconds between telling a task or a worker to stop and SIGKILL.
-        start_timeout: seconds from starting a worker to its being ready.
-        nice: how much lower than the server's the workers' priority is, 0 to 19: the loop comes first when all CPUs
-            are busy. "idle": workers have only what nobody else wants, and the loop interrupts them at once; but a server
-            that keeps all CPUs busy by itself brings its workers to a halt. A worker that is there for small tasks
-            beside large ones (a helper; up to as many as `workers`) has a higher priority than the others.
-        tenant_weights: the shares of the workers' time that tenants have while they compete, where they are not 1.
-        retries: how often a task whose worker died of it is run again, each time on a worker that has had no task before.
-            For pipelines that may be run twice. A time-out is not a death.
-        restart_intensity: crashes within `restart_period` seconds that are answered with a new worker at once; beyond
-            them starts are spaced out, and one worker at a time is tried until it has done a task, or has stayed well
-            for a while. Default: 5 for each worker and spare.
-        quarantine_after: workers that the same source with the same pipeline may kill, or have killed by not stopping at the
-            deadline, before it is refused with `TaskQuarantined`, for `quarantine_time` seconds. None: any number.
-        max_tasks_per_worker, max_worker_age, max_worker_memory: a worker that has done so many tasks, is so many seconds
-            old, or has so much private memory between two tasks (bytes, or as in "500MiB"), is replaced: its replacement
-            is ready before it leaves. Each varies by a fifth (the memory downwards), so that not all go at once. None:
-            never.
+        start_timeout: seconds from starting a worker until it must be ready.
+        nice: niceness of the workers relative to the server's, 0 to 19: the event loop comes first when all CPUs are busy.
+            "idle": workers use only CPU time that no other process wants, and the loop interrupts them at once; but a server
+            that keeps all CPUs busy stops its workers. A helper (a worker for small tasks beside large ones; at most
+            `workers` of them) has a higher priority than the other workers.
+        tenant_weights: shares of the workers' time for tenants that compete, by tenant. Default: 1 each.
+        retries: default of `run`: number of retries of a task whose worker died, each on a worker that has had no task
+            before. For pipelines that may be run twice. A time-out is not retried.
+        restart_intensity: number of crashes within `restart_period` seconds up to which crashed workers are replaced at once.
+            Beyond it starts are spaced out, and one worker at a time is tried until it has done a task, or has stayed alive for
+            a while. Default: 5 for each worker and spare.
+        quarantine_after: number of workers that the same source with the same pipeline may kill, by a crash or by not stopping
+            at the deadline, before it is refused with `TaskQuarantined` for `quarantine_time` seconds. None: no limit.
+        max_tasks_per_worker, max_worker_age, max_worker_memory: number of tasks, age in seconds, and private memory between two
+            tasks (bytes, or as in "500MiB") at which a worker is replaced, by one that is ready before. Each limit varies by a
+            fifth (the memory downwards), so that not all workers are replaced at once. None: no limit.
         executable: the Python interpreter that runs the workers, or a list of it and its first arguments. Default: this
             program's own. A frozen program needs one that has offloop and the plugins, unless it calls `freeze_support`.
-        environment: variables of the workers beside the server's; None removes one. Default: one thread for OpenMP, BLAS and
-            their kin, and a malloc that gives large blocks back at once, where the server's environment does not say.
+        environment: variables of the workers beside the server's; None removes one. Default, unless the server's environment
+            has other values: one thread for OpenMP, BLAS and similar libraries, and a malloc that returns large blocks at once.
 
     Raises:
-        ValueError, TypeError: a setting is out of its range.
+        ValueError, TypeError: a setting is out of its range, or of the wrong type.
     """
 
     def __init__(
@@ -116,7 +115,7 @@ class Pool:
         executable: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         environment: Mapping[str, str | None] | None = None,
     ) -> None:
-        """Check the settings; nothing is started before the pool is entered."""
+        """Check the settings. Nothing is started before the pool is entered."""
         self._settings = PoolSettings(
             workers=workers,
             memory_limit=memory_limit,
@@ -144,7 +143,7 @@ class Pool:
             executable=executable,
             environment=environment,
         )
-        self._launcher: Launcher = ProcessLauncher(self._settings.worker_program())  # offloop.testing sets others
+        self._launcher: Launcher = ProcessLauncher(self._settings.worker_program())  # offloop.testing sets other launchers
         self._entered = False
         self._supervisor: Supervisor | None = None
         self._stager: SourceStager
@@ -152,14 +151,14 @@ class Pool:
         self._planner: Planner
 
     async def __aenter__(self) -> Self:
-        """Import the plugins, in a thread, and start the workers; returns when each has had its start. Works once for a pool.
+        """Import the plugins in a thread, and start the workers. Returns when all starts have ended. Works once for a pool.
 
         Raises:
             PluginError: a plugin that was asked for by name cannot be used.
-            WorkerDied: no worker could be started; its last words are in the error.
+            WorkerDied: no worker could be started; the error has the worker's last output.
             PoolClosed: the pool was entered before.
             PoolMisused: this system is not Linux, or this program cannot start workers (see `freeze_support`).
-            ValueError: there is not memory enough for so many spares.
+            ValueError: there is not enough memory for so many spares.
         """
         if self._entered:
             raise PoolClosed("a pool can be entered only once")
@@ -184,18 +183,18 @@ class Pool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End every task and worker; takes the grace at most, plus the time that the system needs to kill and reap.
+        """End every task and worker. Takes at most the grace, plus the time that the system needs to kill and reap.
 
-        Any task of the loop may call it, also after the pool is closed. A cancellation meanwhile is raised when it is done.
+        Any task of the loop may call it, also after the pool is closed. A cancellation is raised when the pool is closed.
         In a forked child it does nothing, because the pool is the parent's.
 
         Raises:
-            PoolMisused: this is another thread or event loop than the one that entered the pool.
-            InternalError: a defect of offloop has ended the pool before.
+            PoolMisused: called in another thread or event loop than the one that entered the pool.
+            InternalError: a defect in offloop has ended the pool before.
         """
         supervisor = self._supervisor
         if supervisor is None or supervisor.affinity.forked:
-            return  # in a forked child nothing can be awaited: the loop is the parent's
+            return  # a forked child cannot await anything, because the loop is the parent's
         supervisor.affinity.check()
         await supervisor.close()
 
@@ -211,39 +210,39 @@ class Pool:
         tenant: str | None = None,
         to: str | os.PathLike[str] | None = None,
     ) -> Result:
-        """Carry out a pipeline on a source in a worker, and return the result in shared memory.
+        """Run a pipeline on a source in a worker, and return the result in shared memory.
 
         Args:
             source: bytes-like (copied once), a `pathlib.Path` (read in a thread; a `str` is refused), a `Buffer` (moved: its
-                view is released), a `Result` (in place where its own worker is free, else copied once), or an array of
+                view is released), a `Result` (in place if its own worker is idle, else copied once), or an array of
                 numbers, of 1 to 8 dimensions and any strides (copied once).
             pipeline: operations in the order in which they are applied.
-            timeout: seconds that the task may run, from its start in a worker; None: for ever. Default: the pool's.
-            queue_timeout: seconds that it may wait for memory and for a worker; None: for ever.
-            retries: how often it is run again if its worker dies of it. Default: the pool's.
-            priority: its class, -10 to 10. A higher one has a head start of ten seconds for each class between them.
-            tenant: on whose account it is. Tenants that have tasks waiting share the workers' time by their weights.
-            to: the path of a file that the worker writes instead of returning bytes: whole or not at all. A file that is there
-                is replaced and keeps its mode; a symbolic link is replaced and not followed. Nothing is synchronized.
+            timeout: seconds that the task may run, from its start in a worker; None: no limit. Default: the pool's.
+            queue_timeout: seconds that the task may wait for memory and for a worker; None: no limit.
+            retries: number of retries if the task's worker dies. Default: the pool's.
+            priority: -10 to 10. Each step has a head start of ten seconds in the queue over the next lower one.
+            tenant: name of the tenant. Tenants with waiting tasks share the workers' time by their weights.
+            to: the path of a file that the worker writes instead of returning bytes: completely or not at all. An existing
+                file is replaced and keeps its mode; a symbolic link is replaced and not followed. Nothing is synchronized.
 
         Raises:
-            InvalidTask: the source or the pipeline makes no sense, or a file cannot be read.
-            QueueFull, QueueTimeout: too much waits already; it waited too long, or would have had to.
-            TaskTimeout: it ran too long; it was told to stop, and after the grace its worker was killed. Or tasks like it take
-                more than twice as long: then it was not started.
-            TaskFailed: a processor refused or failed to carry it out.
-            WorkerDied: its worker crashed or was killed; `report` has all that is known of it.
+            InvalidTask: the source or the pipeline is invalid, or a file cannot be read.
+            QueueFull, QueueTimeout: the queue is full; the task waited longer than `queue_timeout`, or would have had to.
+            TaskTimeout: the task ran too long; it was told to stop, and after the grace its worker was killed. Or it was not
+                started, because similar tasks take more than twice as long.
+            TaskFailed: a processor refused the task or failed.
+            WorkerDied: the task's worker crashed or was killed; `report` has the details.
             TaskQuarantined: this source with this pipeline has killed too many workers.
-            MemoryLimitExceeded: source, result, or what the task is estimated to need can never fit; or callers hold all
-                shared memory (results, buffers), and nothing came back for 30 seconds. Waiting for the memory of a result is no
-                part of `timeout`.
+            MemoryLimitExceeded: the source, the result, or the task's estimated memory can never fit; or callers hold all
+                shared memory (results, buffers), and none was returned for 30 seconds. Waiting for the memory of a result does
+                not count towards `timeout`.
             PluginError: a plugin's processor cannot be loaded.
-            PoolClosed: the pool is not open, or was closed meanwhile.
-            PoolMisused: this is another process, thread or event loop than the one that entered the pool. So with all methods
-                but `statistics`.
+            PoolClosed: the pool is not open, or was closed before the task ended.
+            PoolMisused: called in another process, thread or event loop than the one that entered the pool. All methods but
+                `statistics` raise it.
 
-        Cancelling the call takes the task out of the queue, or stops it as a timeout would; the call ends when the
-        task's fate is settled and its memory is back.
+        Cancelling the call removes the task from the queue, or stops it as a timeout does. The call ends when the task has
+        its outcome and its memory is returned.
         """
         supervisor = self._open()
         if timeout is ...:
@@ -262,12 +261,12 @@ class Pool:
         return await (submission.run(material) if output is None else submission.run_to_file(material, output))
 
     async def probe(self, source: Source) -> Header:
-        """What a source's first bytes declare, without decoding it: media type, width, height.
+        """Read a source's header without decoding the source: media type, width, height.
 
-        Reads no more than the plugins ask for (256 KiB by default), in a thread, in pure Python. The source is not used up.
+        Reads only what the plugins ask for (256 KiB by default), in a thread, in pure Python. A `Buffer` is not moved.
 
         Raises:
-            TaskFailed: with the code "unsupported_format", if no plugin knows it.
+            TaskFailed: with the code "unsupported_format": no plugin knows the format.
             InvalidTask: a file cannot be read, or the source is samples, which have no header.
         """
         background, nbytes = self._open().background, self._registry.probe_nbytes
@@ -291,11 +290,11 @@ class Pool:
         return header
 
     def buffer(self, nbytes: int) -> Buffer:
-        """A piece of the inbox for the caller to fill, and then to pass as a source without a copy.
+        """Return a shared-memory buffer that the caller fills and passes as a source without a copy.
 
         Raises:
-            ValueError, TypeError: `nbytes` is not at least 1, or no whole number.
-            MemoryLimitExceeded: a source can never be that large.
+            ValueError, TypeError: `nbytes` is less than 1, or not a whole number.
+            MemoryLimitExceeded: a buffer of this size can never fit.
         """
         supervisor = self._open()
         future = supervisor.request_input(check_nbytes("nbytes", nbytes, 1))
@@ -305,25 +304,25 @@ class Pool:
     async def receive(
         self, byte_stream: AsyncIterable[bytes], *, max_bytes: int | None = None, expected_bytes: int | None = None
     ) -> Buffer:
-        """Write a stream's chunks into the inbox as they come, and return them as one `Buffer`.
+        """Write a stream's chunks into shared memory as they arrive, and return them as one `Buffer`.
 
         Args:
             byte_stream: an async iterable of bytes-like chunks: `request.stream()`, or an anyio byte stream, which stays open.
-            max_bytes: refuse more than this. Default: what the inbox may hold.
-            expected_bytes: a hint, such as the Content-Length: so much memory is there before the first byte is read, so a
-                stream that is no longer never waits half-way.
+            max_bytes: maximum length of the stream. Default: the inbox's capacity.
+            expected_bytes: a hint, such as the Content-Length. This much memory is reserved before the first byte is read, so
+                a stream that is not longer never waits for memory in the middle.
 
-        Memory is taken as the bytes come, and a stream waits for more of it when there is none.
+        Memory is reserved as the bytes arrive. A stream waits for more memory when there is none.
 
         Raises:
-            SourceTooLarge: more than `max_bytes` came.
-            MemoryLimitExceeded: more came than the inbox can ever hold; or only streams that are being received hold memory,
-                none of them can go on, and this is the youngest; or callers hold all memory (results, buffers), and nothing
-                came back for 30 seconds.
+            SourceTooLarge: the stream has more than `max_bytes`.
+            MemoryLimitExceeded: the stream is longer than the inbox can ever hold; or only streams that are being received
+                hold memory, none of them can go on, and this is the youngest; or callers hold all memory (results, buffers),
+                and none was returned for 30 seconds.
             InvalidTask: a chunk is not bytes-like.
-            ValueError, TypeError: `max_bytes` or `expected_bytes` is negative, or no whole number.
+            ValueError, TypeError: `max_bytes` or `expected_bytes` is negative, or not a whole number.
 
-        Cancelling it, or an error in the stream, gives the memory back.
+        If the call is cancelled or the stream raises an error, the memory is returned.
         """
         supervisor = self._open()
         limit = supervisor.core.settings.inbox_nbytes if max_bytes is None else check_nbytes("max_bytes", max_bytes, 0)
@@ -334,9 +333,12 @@ class Pool:
         return buffer
 
     def statistics(self) -> Statistics:
-        """The pool in numbers, at this moment. Also after it was closed: the last numbers; in a forked child: the fork's.
+        """Statistics of the pool at this moment; of a closed pool the last ones; in a forked child those of the fork.
 
-        From any thread; in another than the pool's own the numbers may be of two moments.
+        Any thread may call it. In another thread than the pool's, the numbers may be of two moments.
+
+        Raises:
+            PoolClosed: the pool was never entered.
         """
         if self._supervisor is None:
             raise PoolClosed("the pool was never entered")
@@ -345,24 +347,24 @@ class Pool:
         return snapshot(self._supervisor.core)
 
     def events(self) -> EventSubscription:
-        """Watch the pool: an async iterator of what happens from this call on, until the pool is closed.
+        """Subscribe to pool events: an async iterator of all events from this call on, until the pool is closed.
 
-        Yields `WorkerMoved` for each step of each worker, with its cause, `WorkerCrashed` with a report, `TaskRetried`, and
-        `BreakerMoved`. A reader that is 10,000 events behind loses the oldest, counted in its `dropped`. Close it with
-        `close()`, or with `contextlib.aclosing`, when it has seen enough, or forget it. Without a reader nothing is
-        recorded. Several tasks may read one: each event goes to one of them.
+        Yields `WorkerMoved` for each state change of each worker, with its cause, `WorkerCrashed` with a report, `TaskRetried`,
+        and `BreakerMoved`. A subscription that is 10,000 events behind drops the oldest and counts them in `dropped`. End it by
+        `close()`, `contextlib.aclosing`, or deletion. Without one, nothing is recorded. Tasks may share one subscription: each
+        event goes to one of them.
         """
         return self._open().event_stream.subscribe()
 
     async def resize(self, workers: int) -> None:
-        """Let so many tasks run at once from now on; returns when the workers for it are ready and the superfluous ones gone.
+        """Change the number of workers. Returns when new workers are ready and superfluous ones have exited.
 
-        Those leave between two tasks, so this waits for their present ones. Cancelling it does not undo it.
+        A superfluous worker finishes its current task first. Cancelling the call does not undo the change.
 
         Raises:
-            ValueError, TypeError: `workers` is not at least 1, or memory_limit leaves no room for so many.
+            ValueError, TypeError: `workers` is less than 1 or not a whole number, or too many for memory_limit.
             WorkerDied: no worker can be started.
-            PoolClosed: the pool is not open, or was closed meanwhile.
+            PoolClosed: the pool is not open, or was closed before the change was complete.
         """
         check_workers(workers)
         supervisor = self._open()
@@ -370,16 +372,16 @@ class Pool:
         await supervisor.conditions.resize(supervisor.apply, workers)
 
     async def drain(self, timeout: float | None = None) -> bool:
-        """Take nothing new, let what is held end, and close the pool: for the moments before a server stops.
+        """Refuse new tasks, wait for the present ones, and close the pool, before a server stops.
 
         Args:
-            timeout: seconds after which what is still there is stopped as by leaving the block; None: never.
+            timeout: seconds after which the remaining tasks are stopped as by leaving the block; None: no limit.
 
         Returns:
-            Whether everything ended by itself.
+            Whether all tasks ended by themselves.
 
-        Calls that come meanwhile get `PoolClosed`, and so does an `async with` that has not opened the pool yet. Cancelling it
-        leaves the pool open for what it holds, and closed for others.
+        New calls raise `PoolClosed`; so do an `async with` that has not opened the pool yet, and `drain` of a pool that was
+        never entered. If `drain` is cancelled, the present tasks go on, and new ones are still refused.
         """
         if timeout is not None:
             check_seconds("timeout", timeout)

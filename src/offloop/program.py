@@ -1,8 +1,8 @@
-"""Whether this program can start workers, and how a frozen program does.
+"""Support for frozen programs, and the check that this program can start workers.
 
-`sys.executable` of a program that was frozen into an executable, as by PyInstaller, is the program itself and no Python
-interpreter. Started as a worker, it would run its `main` again, which enters a pool, which starts workers, and so on. So
-`freeze_support()` is the first call in its `main`, and does not return in a process that was started as a worker.
+`sys.executable` of a frozen program (PyInstaller) is the program itself and not a Python interpreter. Started as a worker, it
+would run its `main` again, which enters a pool, which starts workers, and so on. So `freeze_support()` is the first call in its
+`main`, and does not return in a process that was started as a worker.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .wire.start import START_MARK, WORKER_ARGUMENT
 
 __all__ = ["check_program", "freeze_support", "is_frozen"]
 
-_supported = False  # this program has called `freeze_support`, so the workers that it starts do, too
+_supported = False  # whether this program has called `freeze_support`; then its workers call it, too
 
 
 def freeze_support() -> None:
@@ -29,7 +29,7 @@ def freeze_support() -> None:
     frozen, it has no effect.
 
     Raises:
-        SystemExit: this process was a worker, and its work is done.
+        SystemExit: this process was a worker, and its pool has ended it.
     """
     global _supported
     _supported = True
@@ -37,9 +37,9 @@ def freeze_support() -> None:
         return
     import multiprocessing  # noqa: PLC0415 (few programs are frozen)
 
-    multiprocessing.freeze_support()  # its own helper processes start this program, too
+    multiprocessing.freeze_support()  # because multiprocessing's helper processes start this program, too
     if sys.argv[1:2] == [WORKER_ARGUMENT]:
-        from .worker.main import run_from_command_line  # noqa: PLC0415 (no part of a server)
+        from .worker.main import run_from_command_line  # noqa: PLC0415 (for workers only)
 
         del sys.argv[1]
         run_from_command_line()
@@ -47,18 +47,18 @@ def freeze_support() -> None:
 
 
 def is_frozen() -> bool:
-    """Whether this program was frozen: `sys.executable` is no Python interpreter."""
+    """Whether this program is frozen: `sys.executable` is not a Python interpreter."""
     return bool(getattr(sys, "frozen", False))
 
 
 def check_program(*, has_executable: bool) -> None:
-    """Refuse to start workers on another system than Linux, and in a program that would start itself over and over.
+    """Refuse to start workers on another system than Linux, and in a program that would start itself endlessly.
 
     Args:
-        has_executable: whether the pool was told which interpreter to start.
+        has_executable: whether `Pool(executable=...)` names the interpreter.
 
     Raises:
-        PoolMisused: saying what to do instead.
+        PoolMisused: workers cannot be started; the message says what to do instead.
     """
     if sys.platform != "linux":
         raise PoolMisused("system", "Linux", sys.platform)

@@ -1,4 +1,4 @@
-"""A pool's settings: checked where they are given, and completed from what the machine has."""
+"""Settings of a pool: their checks, and their completion with defaults from the machine."""
 
 from __future__ import annotations
 
@@ -28,60 +28,60 @@ _log = logging.getLogger("offloop.settings")
 
 AdmissionName: TypeAlias = Literal["enforce", "shadow", "off"]
 
-_MEMORY_SHARE = 0.5  # of what the process may use: the rest is for the server
-_SHARED_MEMORY_SHARE = 0.9  # of what is free in /dev/shm: others use it too
-_INBOX_SHARE = 0.75  # of the arena: sources never take the room that results need to be finished
-_INBOX_ADDRESSES_FACTOR = 16  # times what it may hold: so many streams without a `max_bytes` at once
-_LEAST_INBOX_ADDRESSES = 64 * 1024**3
-_MOST_INBOX_ADDRESSES = 8 * 1024**4  # an eighth of what a process has
-_MIN_MEMORY_LIMIT = 1024 * 1024
+_MEMORY_SHARE = 0.5  # share of available memory for the pool; the rest is for the server
+_SHARED_MEMORY_SHARE = 0.9  # share of free /dev/shm, because other programs use it, too
+_INBOX_SHARE = 0.75  # share of the arena, so that sources never take the memory that results need
+_INBOX_ADDRESSES_FACTOR = 16  # times the inbox's capacity: so many streams without a `max_bytes` fit at once
+_MIN_INBOX_ADDRESSES = 64 * 1024**3  # bytes
+_MAX_INBOX_ADDRESSES = 8 * 1024**4  # bytes: an eighth of a process's address space
+_MIN_MEMORY_LIMIT = 1024 * 1024  # bytes
 _MAX_WORKERS = 1024
 _MAX_RETRIES = 100
 _MAX_PRIORITY = 10
-_MAX_TENANT_LENGTH = 256  # characters: it is kept for as long as it has anything waiting
+_MAX_TENANT_LENGTH = 256  # characters, because a tenant's name is kept while it has waiting tasks
 _MIN_WEIGHT, _MAX_WEIGHT = 0.001, 1000
-_CRASHES_PER_WORKER = 5  # within the period: a start costs a tenth of a second of CPU time
-_MIN_WORKER_AGE_S = 1.0  # several times what a start takes
-_MIN_WORKER_MEMORY = 32 * 1024 * 1024  # about what a worker has when it has just loaded its plugins
-_MAX_BYTES = 1 << 46  # 64 TiB: a process has not more addresses than twice that
-_MAX_SECONDS = 1e9  # thirty years; None is for ever
-_SIZE_LENGTH = 32  # characters of a size in text
+_CRASHES_PER_WORKER = 5  # default `restart_intensity`; a worker start costs 0.1 s of CPU time
+_MIN_WORKER_AGE_S = 1.0  # several times the duration of a worker start
+_MIN_WORKER_MEMORY = 32 * 1024 * 1024  # bytes: about the private memory of a worker after loading its plugins
+_MAX_BYTES = 1 << 46  # 64 TiB: half of a process's address space
+_MAX_SECONDS = 1e9  # thirty years; None means no limit
+_MAX_SIZE_LENGTH = 32  # characters of a size in text
 
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?:(?P<prefix>[KMGT])(?P<binary>i?))?B?", re.IGNORECASE)
 
 
 class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What `Pool(...)` was given. Every field is checked when the pool is made; a `ValueError` names the field, the value and
+    """Arguments of `Pool(...)`. Every field is checked when the pool is made; a `ValueError` names the field, the value and
     the range."""
 
-    workers: int | None = None  # None: as many as CPUs may be used
-    min_workers: int | None = None  # instead: so many are kept, 1 where only the other is given...
-    max_workers: int | None = None  # ...and so many work at once, as many as CPUs where only the other is
-    idle_timeout: float = 30.0  # seconds after which more than the least go
-    memory_limit: int | str | None = None  # bytes that everything may take, or "2GiB"; None: see `default_memory_limit`
-    admission: AdmissionName = "enforce"  # what the memory limit means for tasks
-    timeout: float | None = 30.0  # seconds a task may run; None: for ever
-    max_queue: int | None = None  # tasks that may wait; None: any number
-    max_queue_bytes: int | str | None = None  # bytes that their sources may have; None: any number
+    workers: int | None = None  # number of workers; None: the number of usable CPUs
+    min_workers: int | None = None  # instead of `workers`: workers that are kept; None beside `max_workers`: 1
+    max_workers: int | None = None  # instead of `workers`: running tasks at most; None beside `min_workers`: number of CPUs
+    idle_timeout: float = 30.0  # idle seconds after which workers beyond `min_workers` are stopped
+    memory_limit: int | str | None = None  # bytes for the whole pool, or as in "2GiB"; None: see `default_memory_limit`
+    admission: AdmissionName = "enforce"  # effect of the memory limit on tasks
+    timeout: float | None = 30.0  # seconds that a task may run; None: no limit
+    max_queue: int | None = None  # maximum number of waiting tasks; None: no limit
+    max_queue_bytes: int | str | None = None  # maximum bytes of the sources of waiting tasks; None: no limit
     grace: float = 0.25  # seconds between telling a task or a worker to stop and SIGKILL
-    start_timeout: float = 30.0  # seconds from starting a worker to its being ready
-    spares: int = 0  # ready workers beyond `workers`, to take over from one that dies
-    retries: int = 0  # how often a task whose worker died of it is run again
-    restart_intensity: int | None = None  # crashes within the period before workers are replaced more slowly; None: 5 a worker
-    restart_period: float = 10.0  # seconds
-    quarantine_after: int | None = 3  # workers that the same content may kill before it is refused; None: any number
-    quarantine_time: float = 300.0  # seconds that it is refused for
-    max_tasks_per_worker: int | None = None  # a worker is replaced after so many tasks; None: never
-    max_worker_age: float | None = None  # or after so many seconds
-    max_worker_memory: int | str | None = None  # or when it has so much private memory between two tasks
-    nice: int | Literal["idle"] = 8  # how much lower than the server's the workers' priority is
-    tenant_weights: Mapping[str, float] | None = None  # shares of the workers' time; who is not named has 1
-    executable: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None  # an interpreter; None: this program's
-    environment: Mapping[str, str | None] | None = None  # of workers, beside the server's; a variable that is None is removed
-    plugins: Sequence[str | Plugin | type[Plugin]] | None = None  # None: every installed plugin
+    start_timeout: float = 30.0  # seconds from starting a worker until it must be ready
+    spares: int = 0  # ready workers beyond `workers`, which replace crashed ones
+    retries: int = 0  # number of retries of a task whose worker died
+    restart_intensity: int | None = None  # crashes within `restart_period` before restarts are delayed; None: 5 for each worker
+    restart_period: float = 10.0  # seconds in which crashes are counted
+    quarantine_after: int | None = 3  # workers that the same content may kill before it is refused; None: no limit
+    quarantine_time: float = 300.0  # seconds for which the content is refused
+    max_tasks_per_worker: int | None = None  # number of tasks after which a worker is replaced; None: no limit
+    max_worker_age: float | None = None  # seconds after which a worker is replaced; None: no limit
+    max_worker_memory: int | str | None = None  # bytes of private memory at which an idle worker is replaced; None: no limit
+    nice: int | Literal["idle"] = 8  # niceness of workers relative to the server's; "idle": the idle scheduling class
+    tenant_weights: Mapping[str, float] | None = None  # shares of the workers' time by tenant; 1 for other tenants
+    executable: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None  # interpreter; None: this program's
+    environment: Mapping[str, str | None] | None = None  # variables of workers beside the server's; None removes a variable
+    plugins: Sequence[str | Plugin | type[Plugin]] | None = None  # plugins to load; None: every installed plugin
 
     def __post_init__(self) -> None:
-        """Refuse nonsense.
+        """Check all settings.
 
         Raises:
             ValueError: a value is out of its range.
@@ -163,37 +163,41 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
         """The interpreter for workers and its first arguments; None: this program's own.
 
         Raises:
-            TypeError: it is neither a path nor a list of texts.
+            TypeError: `executable` is neither a path nor a list of paths and texts.
         """
         given: Any = self.executable
         if given is None:
             return None
-        parts: Any = [given] if isinstance(given, str | os.PathLike) else given
+        words: Any = [given] if isinstance(given, str | os.PathLike) else given
         if (
-            not isinstance(parts, Sequence)
-            or not parts
-            or not all(isinstance(part, str | os.PathLike) for part in cast("Sequence[object]", parts))
+            not isinstance(words, Sequence)
+            or not words
+            or not all(isinstance(word, str | os.PathLike) for word in cast("Sequence[object]", words))
         ):
             raise TypeError(f"executable={given!r}: give the path of a Python interpreter, or a list of it and its arguments")
-        return tuple(os.fspath(part) for part in cast("Sequence[str | os.PathLike[str]]", parts))
+        return tuple(os.fspath(word) for word in cast("Sequence[str | os.PathLike[str]]", words))
 
     def worker_program(self) -> WorkerProgram:
         """The program that worker processes run."""
         return WorkerProgram(self._interpreter(), dict(self.environment or {}), is_frozen())
 
     def resolved(self) -> CoreSettings:
-        """What the core needs, with the machine's answers filled in."""
-        least, workers = self._range_of_workers()
+        """The core's settings, with defaults from the machine.
+
+        Raises:
+            ValueError: there is not enough memory for so many spares.
+        """
+        min_workers, workers = self._range_of_workers()
         total = default_memory_limit().value if self.memory_limit is None else parse_size(self.memory_limit)
-        there_is, bounded_by = self._what_there_is(total)
-        limit = there_is // PAGE_NBYTES * PAGE_NBYTES
+        capacity, bounded_by = self._shared_memory_capacity(total)
+        limit = capacity // PAGE_NBYTES * PAGE_NBYTES
         inbox_nbytes = pages(int(limit * _INBOX_SHARE))
         self._check_spares(limit - inbox_nbytes)
         intensity = _CRASHES_PER_WORKER * (workers + self.spares) if self.restart_intensity is None else self.restart_intensity
         memory = self.max_worker_memory
         return CoreSettings(
             workers=workers,
-            min_workers=least,
+            min_workers=min_workers,
             idle_timeout_s=self.idle_timeout,
             budget_bytes=self._budget(total, workers + self.spares),
             admission=AdmissionMode(self.admission),
@@ -224,23 +228,23 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
         if self.min_workers is None and self.max_workers is None:
             cpus = available_cpus().value
             return cpus, cpus
-        least = self.min_workers or 1
-        return least, self.max_workers or max(available_cpus().value, least)
+        min_workers = self.min_workers or 1
+        return min_workers, self.max_workers or max(available_cpus().value, min_workers)
 
     def _budget(self, total: int, workers: int) -> int | None:
-        """The memory limit, if idle workers leave enough of it for anything to be decided by it."""
-        least = workers * DEFAULT_WORKER_NBYTES + MIN_TASKS_NBYTES
-        if total >= least or self.admission == "off":
+        """The memory limit, or None if idle workers and one task need more than that."""
+        needed = workers * DEFAULT_WORKER_NBYTES + MIN_TASKS_NBYTES
+        if total >= needed or self.admission == "off":
             return total
         if self.memory_limit is not None:
-            bound = f"memory_limit is {total:,} bytes, but processes of idle workers ({workers}) and a task need {least:,}"
+            bound = f"memory_limit is {total:,} bytes, but processes of idle workers ({workers}) and a task need {needed:,}"
             _log.warning("%s: it bounds shared memory only", bound)
         return None
 
-    def _what_there_is(self, asked: int) -> tuple[int, str]:
-        """As much of the memory as /dev/shm has, because a plan on more would refuse tasks half-way; and what decided.
+    def _shared_memory_capacity(self, asked: int) -> tuple[int, str]:
+        """The bytes that sources and results may take, bounded by free /dev/shm; and the reason for the number.
 
-        A limit that was asked for and cannot be kept is a warning. The default is not, because no program has asked for it.
+        A `memory_limit` of the user that cannot be met is logged as a warning, a default one as info.
         """
         level = logging.INFO if self.memory_limit is None else logging.WARNING
         memory = available_memory()
@@ -248,33 +252,33 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
             bound = f"memory_limit is {asked:,} bytes, but this process may use {memory.value:,}"
             _log.log(level, "%s: %s", bound, memory.source)
         shared = free_shared_memory()
-        there_is = asked if shared is None else max(int(shared.value * _SHARED_MEMORY_SHARE), _MIN_MEMORY_LIMIT)
-        if shared is None or there_is >= asked:
+        capacity = asked if shared is None else max(int(shared.value * _SHARED_MEMORY_SHARE), _MIN_MEMORY_LIMIT)
+        if shared is None or capacity >= asked:
             return asked, "memory_limit"
-        bound = f"memory_limit is {asked:,} bytes, but sources and results have {there_is:,}"
+        bound = f"memory_limit is {asked:,} bytes, but sources and results have {capacity:,}"
         _log.log(level, "%s: nine tenths of what is free in /dev/shm (in Docker: --shm-size)", bound)
-        return there_is, f"what was {shared.source} when the pool was entered"
+        return capacity, f"what was {shared.source} when the pool was entered"
 
     def _check_spares(self, results_nbytes: int) -> None:
-        """Refuse more spares than there is memory for: each has its first result's memory ready."""
-        most = results_nbytes // FIRST_GRANT_NBYTES
-        if self.spares > most:
+        """Refuse more spares than fit into memory, because each has the memory of its first result allocated."""
+        max_spares = results_nbytes // FIRST_GRANT_NBYTES
+        if self.spares > max_spares:
             needed = self.spares * FIRST_GRANT_NBYTES
             raise ValueError(
                 f"spares={self.spares!r}: they need {needed:,} bytes of the {results_nbytes:,} that memory_limit leaves for "
-                f"results; at most {most} fit"
+                f"results; at most {max_spares} fit"
             )
 
 
 def default_memory_limit() -> Amount:
-    """The bytes that a pool uses at most unless told otherwise, and why: half of the memory that the process may use."""
+    """Default `memory_limit` in bytes, and its origin: half of the memory that the process may use."""
     memory = available_memory()
     return Amount(max(int(memory.value * _MEMORY_SHARE), _MIN_MEMORY_LIMIT), f"half of {memory.source}")
 
 
 def _inbox_addresses(inbox_nbytes: int) -> int:
-    """Addresses of the inbox, many times what it may hold: a stream keeps those of its `max_bytes` while it is received."""
-    addresses = min(max(inbox_nbytes * _INBOX_ADDRESSES_FACTOR, _LEAST_INBOX_ADDRESSES), _MOST_INBOX_ADDRESSES)
+    """Bytes of the inbox's address range: many times its capacity, because a stream keeps the addresses of its `max_bytes`."""
+    addresses = min(max(inbox_nbytes * _INBOX_ADDRESSES_FACTOR, _MIN_INBOX_ADDRESSES), _MAX_INBOX_ADDRESSES)
     limit = address_limit()
     if limit is not None:
         addresses = min(addresses, limit // 4)
@@ -282,17 +286,18 @@ def _inbox_addresses(inbox_nbytes: int) -> int:
 
 
 def parse_size(size: int | str) -> int:
-    """Bytes from a number or from text such as "512MB", "2GiB" or "1.5 GiB".
+    """Number of bytes, from a number or a text such as "512MB", "2GiB" or "1.5 GiB".
 
     Raises:
-        ValueError: the text is no such size.
+        ValueError: the text is not a size.
+        TypeError: the value is neither a whole number nor a text.
     """
     if isinstance(size, int):
         return size
     if not isinstance(size, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers are not all typed)
         raise TypeError(f"{size!r} is not a size; write bytes as a whole number, or as in '512MB' or '2GiB'")
     match = _SIZE.fullmatch(size.strip())
-    if match is None or len(size) > _SIZE_LENGTH:
+    if match is None or len(size) > _MAX_SIZE_LENGTH:
         raise ValueError(f"{size!r} is not a size; write bytes as a number, or as in '512MB' or '2GiB'")
     exponent = " KMGT".index((match["prefix"] or " ").upper())
     return int(float(match["number"]) * (1024 if match["binary"] else 1000) ** exponent)
@@ -313,12 +318,20 @@ def _check_variable(name: object, value: object) -> None:
 
 
 def check_workers(workers: int) -> None:
-    """Refuse a number of workers that makes no sense."""
+    """Check a number of workers.
+
+    Raises:
+        ValueError, TypeError: naming the setting, the value and the range.
+    """
     check_range("workers", workers, 1, _MAX_WORKERS, whole=True)
 
 
 def check_room(workers: int, settings: CoreSettings) -> None:
-    """Refuse more workers than the memory limit has room for when they are idle."""
+    """Check that the memory limit is enough for this number of idle workers.
+
+    Raises:
+        ValueError: it is not.
+    """
     needed = workers * DEFAULT_WORKER_NBYTES + MIN_TASKS_NBYTES
     limit = settings.budget_bytes
     if limit is not None and settings.admission is not AdmissionMode.OFF and workers > settings.workers and needed > limit:
@@ -326,13 +339,21 @@ def check_room(workers: int, settings: CoreSettings) -> None:
 
 
 def check_retries(retries: int) -> int:
-    """The number, if it makes sense."""
+    """Check a number of retries, and return it.
+
+    Raises:
+        ValueError, TypeError: naming the setting, the value and the range.
+    """
     check_range("retries", retries, 0, _MAX_RETRIES, whole=True)
     return retries
 
 
 def check_order(priority: int, tenant: str | None) -> None:
-    """Refuse a class or a tenant that makes no sense."""
+    """Check a priority and a tenant.
+
+    Raises:
+        ValueError, TypeError: naming the setting, the value and the range.
+    """
     check_range("priority", priority, -_MAX_PRIORITY, _MAX_PRIORITY, whole=True)
     if tenant is not None and not isinstance(tenant, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers are not all typed)
         raise TypeError(f"tenant={tenant!r}: must be text, or None")
@@ -341,7 +362,7 @@ def check_order(priority: int, tenant: str | None) -> None:
 
 
 def check_seconds(name: str, value: float) -> None:
-    """Refuse what is no time span that could ever pass.
+    """Check a number of seconds.
 
     Raises:
         ValueError, TypeError: naming the setting, the value and the range.
@@ -350,7 +371,7 @@ def check_seconds(name: str, value: float) -> None:
 
 
 def check_nbytes(name: str, value: SupportsIndex, low: int) -> int:
-    """The number of bytes as a plain `int`, so that an integer of numpy is one as well.
+    """Check a number of bytes, and return it as a plain `int`. Integers of numpy are accepted.
 
     Raises:
         ValueError, TypeError: naming the parameter, the value and the range.
@@ -364,7 +385,11 @@ def check_nbytes(name: str, value: SupportsIndex, low: int) -> int:
 
 
 def check_range(name: str, value: object, low: float, high: float, *, whole: bool) -> None:
-    """Refuse a number that is out of range or of the wrong kind."""
+    """Check that a value is a number in a range.
+
+    Raises:
+        ValueError, TypeError: naming the setting, the value and the range.
+    """
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         raise TypeError(f"{name}={value!r}: must be a{' whole' if whole else ''} number")
     if not low <= value <= high:

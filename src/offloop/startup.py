@@ -1,4 +1,4 @@
-"""What a pool needs before its first worker: its plugins, imported and checked, and settings that the machine has completed."""
+"""Loads a pool's plugins and completes its settings, before the first worker starts."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _IMPORT_SYSTEM = {"importlib._bootstrap", "_frozen_importlib"}
 async def load(settings: PoolSettings) -> tuple[Registry, CoreSettings]:
     """Load plugins and settings in a thread, because both read files.
 
-    They are loaded in this thread where the system has no other one to give, and where the pool is entered while this thread
-    imports a module: another thread would wait for that import as soon as a plugin needs the module.
+    They are loaded in this thread if no other one can be started, or if the pool is entered while this thread imports a
+    module, because another thread would wait for that import as soon as a plugin needs the module.
 
     Raises:
-        PoolMisused: no worker can be started here.
+        PoolMisused: no worker can be started in this program.
         PluginError: a plugin that was asked for cannot be used.
-        ValueError: there is not memory enough for so many spares.
+        ValueError: there is not enough memory for so many spares.
     """
     check_program(has_executable=settings.executable is not None)
     if _is_importing():
@@ -45,7 +45,7 @@ def _load(settings: PoolSettings) -> tuple[Registry, CoreSettings]:
 
 
 def _is_importing() -> bool:
-    """Whether this thread runs the code of a module that it imports."""
+    """Whether this thread is importing a module."""
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_globals.get("__name__") in _IMPORT_SYSTEM:

@@ -1,4 +1,4 @@
-"""A snapshot of a pool in numbers."""
+"""Statistics of a pool: counts, gauges and histograms at one moment."""
 
 from __future__ import annotations
 
@@ -15,54 +15,56 @@ from .histogram import Histogram
 
 __all__ = ["Statistics"]
 
-_MAX_ATTEMPTS = 100  # each takes microseconds, so the pool's thread spoils few; whoever has none to spoil it needs one
+_MAX_ATTEMPTS = 100  # in another thread; an attempt takes microseconds, so the pool's thread rarely interferes
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
-    """What `pool.statistics()` returns: one consistent moment. Always: submitted == waiting + running + all outcomes."""
+    """Statistics of one consistent moment. Always: submitted == waiting + running + all outcomes."""
 
-    submitted: int  # tasks that came
-    waiting: int  # tasks whose source is being prepared, or that wait for a worker
-    running: int  # tasks that a worker has
-    # outcomes: a result of a worker. It counts here also where a file of `to=` then cannot be named and `run` raises
-    # `TaskFailed` or `InvalidTask`, because the worker has done its part
+    submitted: int  # tasks submitted
+    waiting: int  # tasks whose source is being staged, or that wait for a worker
+    running: int  # tasks in a worker
+    # tasks with a result of a worker. A task whose `to=` file then cannot be named, so that `run` raises `TaskFailed` or
+    # `InvalidTask`, counts here, too, because its worker has succeeded
     completed: int
-    failed: int  # the processor said no, or cannot be used
-    timed_out: int  # `TaskTimeout`
-    cancelled: int  # the caller left
-    worker_died: int  # `WorkerDied`
-    # by the pool: `QueueFull`, `QueueTimeout`, `TaskQuarantined`, `MemoryLimitExceeded`, `InvalidTask`, `PoolClosed`
+    failed: int  # tasks that their processor refused or failed, or whose processor cannot be used
+    timed_out: int  # tasks that ended with `TaskTimeout`
+    cancelled: int  # tasks whose caller was cancelled
+    worker_died: int  # tasks that ended with `WorkerDied`
+    # tasks that the pool refused: `QueueFull`, `QueueTimeout`, `TaskQuarantined`, `MemoryLimitExceeded`, `InvalidTask`,
+    # `PoolClosed`
     refused: int
-    waiting_by_tenant: dict[str, int]  # of those that wait for a worker; "": on nobody's account
-    waiting_by_priority: dict[int, int]  # the same by class
-    waiting_bytes: int  # of the sources of all that wait, as far as known
-    waiting_cost_s: float  # seconds of a worker's time that those waiting for one are likely to take
-    wait: Histogram  # from a task's submission to its first worker; of tasks that had one, counted when it is done with them
-    run: Histogram  # that a worker had a task; one that is tried again counts again
-    time_by_estimate: Histogram  # ratios, not seconds: what tasks took, divided by what was estimated; not of the shortest ones
-    memory_by_estimate: Histogram  # the same of their private memory at its highest
-    retried: int  # tasks that were given to another worker after theirs had died
-    quarantined: int  # sources that are remembered for having killed a worker
-    concurrency: int  # tasks that may run at once
-    spares: int  # workers wanted beyond that
-    helpers: int  # and for small tasks beside large ones, for as long as these are there
+    waiting_by_tenant: dict[str, int]  # tasks that wait for a worker, by tenant; "": tasks without a tenant
+    waiting_by_priority: dict[int, int]  # tasks that wait for a worker, by priority
+    waiting_bytes: int  # known bytes of the sources of all waiting tasks
+    waiting_cost_s: float  # estimated seconds of worker time of the tasks that wait for a worker
+    wait: Histogram  # seconds from submission to the first worker; counted when that worker has finished the task
+    run: Histogram  # seconds that a worker had a task; a retried task counts again
+    time_by_estimate: Histogram  # ratios: actual time of a task divided by its estimate; without the shortest tasks
+    memory_by_estimate: Histogram  # ratios: peak private memory of a task divided by its estimate
+    retried: int  # retries: tasks given to another worker after theirs had died
+    quarantined: int  # sources in the quarantine's table, because they have killed a worker
+    concurrency: int  # maximum number of running tasks
+    spares: int  # desired workers beyond `concurrency`
+    helpers: int  # desired workers for small tasks, while large tasks run
     workers: dict[str, int]  # worker slots by state: "idle", "busy", ...; empty before the pool is entered and after it
     worker_starts: int  # processes started since the pool was entered
-    worker_crashes: int  # workers that died by themselves, or for their own fault, after they had been ready
-    workers_abandoned: int  # processes that could not be killed and have not ended yet; they are in no slot
-    worker_recycled: int  # workers that were replaced for their age, their memory, their number of tasks, or for a fresh one
-    breaker: str  # whether dead workers are replaced: "closed" is yes, "open" is not now, "half-open" is one on probation
-    start_failures: int  # in a row: starts that came to nothing since the last that did not
-    last_start_failure: str | None  # why the last start that failed did
-    memory_limit_bytes: int  # of everything; of shared memory only, where the limit is too small for idle workers
-    memory_running_bytes: int  # estimates of what running tasks will take yet
-    memory_workers_bytes: int  # private memory of workers when they are idle
-    memory_reserved_bytes: int  # shared memory: pages that the pool has now, in use or kept for reuse
-    memory_used_bytes: int  # shared memory: pages that belong to a source or a result
-    shared_memory_limit_bytes: int  # what the last two can be at most
-    would_have_waited: int  # tasks, with admission="shadow": that would have waited for memory
-    would_have_been_refused: int  # and that would never have fitted
-    leases: dict[str, int]  # who holds blocks: "caller", "task", "worker", "reader", "standing", "reservation"
+    worker_crashes: int  # workers that crashed, or were killed for a fault of theirs, after they had been ready
+    workers_abandoned: int  # processes that were killed and have not exited yet; they have no slot
+    worker_recycled: int  # workers replaced because of age, memory or number of tasks, or for a task that needs an unused one
+    breaker: str  # circuit breaker of restarts: "closed": dead workers are replaced; "open": they are not; "half-open": one is
+    start_failures: int  # consecutive failed worker starts
+    last_start_failure: str | None  # reason of the last failed worker start
+    memory_limit_bytes: int  # bytes for the whole pool; for shared memory only, if the limit is too small for idle workers
+    memory_running_bytes: int  # estimated bytes that running tasks have yet to allocate
+    memory_workers_bytes: int  # bytes of private memory of idle workers
+    memory_reserved_bytes: int  # bytes of shared memory with pages, in use or kept for reuse
+    memory_used_bytes: int  # bytes of shared memory in sources and results
+    shared_memory_limit_bytes: int  # maximum of memory_reserved_bytes and memory_used_bytes
+    would_have_waited: int  # tasks that would have waited for memory, with admission="shadow"
+    would_have_been_refused: int  # tasks that could never have fitted, with admission="shadow"
+    # leases on blocks by holder: "caller", "task", "worker", "reader", "standing", "reservation", "abandoned"
+    leases: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON types, histograms as by `Histogram.to_dict`; for `json.dumps` and JSON responses."""
@@ -70,9 +72,9 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def snapshot(core: PoolState) -> Statistics:
-    """The numbers of this moment; in another thread than the pool's, perhaps of two."""
+    """The statistics of this moment. In another thread than the pool's, the numbers may be of two moments."""
     for _ in range(_MAX_ATTEMPTS):
-        with suppress(RuntimeError):  # a table has changed its size while this walked it
+        with suppress(RuntimeError):  # a dictionary changed its size during the iteration
             return _read(core)
     return _read(core)
 
@@ -83,7 +85,7 @@ def _read(core: PoolState) -> Statistics:
     failure = core.reconciler.last_failure
     return Statistics(
         submitted=core.task_table.outcome_counter.submitted,
-        waiting=max(counts.preparing + counts[TaskState.WAITING], 0),  # of two moments, it may come out as less
+        waiting=max(counts.preparing + counts[TaskState.WAITING], 0),  # numbers of two moments may give less than 0
         running=counts.running,
         completed=ended["completed"],
         failed=ended["failed"],

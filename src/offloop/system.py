@@ -1,4 +1,4 @@
-"""What this process may use of the machine: CPUs, memory, shared memory. Read from the kernel's files, never guessed."""
+"""CPUs, memory and shared memory that this process may use, read from the kernel's files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _UNLIMITED = 1 << 60  # cgroup v1 writes a huge number for "no limit"
 
 
 class Amount(NamedTuple):
-    """A number and the reason for it."""
+    """A limit and where it comes from."""
 
-    value: int
-    source: str
+    value: int  # number of CPUs, or bytes
+    source: str  # origin of the limit, for messages
 
 
 def available_cpus() -> Amount:
-    """How many CPUs this process may use at once: the smaller of its affinity and its cgroup's quota, at least 1."""
+    """Number of CPUs that this process may use at once: the smaller of its affinity and its cgroup's quota, at least 1."""
     candidates = [Amount(len(os.sched_getaffinity(0)), "affinity")]
     for directory in control_groups("cpu"):
         quota = _cpu_quota(directory)
@@ -33,7 +33,7 @@ def available_cpus() -> Amount:
 
 
 def available_memory() -> Amount:
-    """Bytes of memory that this process may use: the smallest of the host's memory and its cgroups' limits."""
+    """Bytes of memory that this process may use: the smallest of the machine's memory and its cgroups' limits."""
     candidates = [Amount(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "the host's memory")]
     for directory in control_groups("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
@@ -46,11 +46,11 @@ def available_memory() -> Amount:
 def memory_pressure(
     *, proc: Path = Path("/proc"), listing: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
 ) -> tuple[float, float]:
-    """How short of memory the machine, or this process's cgroup, is now.
+    """Memory pressure of the machine or of this process's cgroup, whichever is higher.
 
     Returns:
-        The share of all memory that could be had without swapping; and of the last ten seconds, the share in which a process
-        stood still for want of memory (pressure stall information), 0 where the kernel does not say.
+        The share of memory that is available without swapping; and the share of the last ten seconds in which a process was
+        stalled on memory (pressure stall information), 0 if the kernel does not report it.
     """
     available, stalled = [_available_share(proc / "meminfo")], [_stalled_share(proc / "pressure/memory")]
     for directory in control_groups("memory", listing=listing, mount=mount):
@@ -62,7 +62,7 @@ def memory_pressure(
 
 
 def free_shared_memory() -> Amount | None:
-    """Bytes that shared memory could still take; None where the system does not say."""
+    """Free bytes of shared memory; None if unknown."""
     try:
         status = os.statvfs(_SHARED_MEMORY)
     except OSError:
@@ -72,7 +72,7 @@ def free_shared_memory() -> Amount | None:
 
 
 def address_limit() -> int | None:
-    """Bytes that a mapping or a file of this process may have at most (RLIMIT_AS, RLIMIT_FSIZE); None: no limit."""
+    """Maximum bytes of a mapping or a file of this process (RLIMIT_AS, RLIMIT_FSIZE); None: no limit."""
     soft = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_FSIZE))
     return min((limit for limit in soft if limit != resource.RLIM_INFINITY), default=None)
 
@@ -96,7 +96,7 @@ def _available_share(path: Path) -> float:
 
 
 def _stalled_share(path: Path) -> float:
-    """From a line as "some avg10=0.00 avg60=...", in percent."""
+    """Share of time stalled on memory, from a line as "some avg10=0.00 avg60=..." (percent)."""
     try:
         some = path.read_text().splitlines()[0]
         return float(some.split("avg10=")[1].split()[0]) / 100
@@ -105,7 +105,7 @@ def _stalled_share(path: Path) -> float:
 
 
 def _reclaimable_bytes(directory: Path) -> int:
-    """Of a cgroup's usage: files that the kernel keeps as long as nobody needs the memory."""
+    """Bytes of a cgroup's usage that are inactive file cache, which the kernel frees when memory is needed."""
     try:
         sizes = dict(line.split() for line in (directory / "memory.stat").read_text().splitlines())
         return int(sizes["inactive_file"])

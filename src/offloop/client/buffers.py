@@ -1,4 +1,4 @@
-"""Memory that a caller fills itself and then hands over, without a copy."""
+"""Shared-memory buffer that a caller fills and passes as a source without a copy."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Buffer:
     """A piece of the pool's inbox, made by `pool.buffer(nbytes)` or `pool.receive(...)`.
 
     Fill `view`, then pass the buffer as a task's source. That moves it: afterwards `view` is released and using it
-    raises `ValueError`, as with a transferred ArrayBuffer in a browser. A buffer that is never used gives its memory
-    back when it and all its views are gone.
+    raises `ValueError`, as with a transferred ArrayBuffer in a browser. The memory of an unused buffer is returned
+    when the buffer and all its views are deleted.
     """
 
     def __init__(self, supervisor: Supervisor, future: BlockFuture) -> None:
@@ -34,15 +34,15 @@ class Buffer:
 
     @property
     def nbytes(self) -> int:
-        """Its length in bytes, as asked for or as trimmed."""
+        """Length in bytes, as requested or as trimmed."""
         return self._nbytes
 
     async def ready(self) -> Buffer:
-        """Wait until there is room and the pages are there, without holding up the loop; returns the buffer itself.
+        """Wait until the pages are reserved, without blocking the loop. Returns the buffer itself.
 
         Raises:
-            MemoryLimitExceeded: there will never be that much.
-            PoolMisused: this is another process, thread or loop than the pool's.
+            MemoryLimitExceeded: the buffer can never fit.
+            PoolMisused: called in another process, thread or loop than the pool's.
         """
         self._supervisor.affinity.check()
         await self._future.wait()
@@ -51,16 +51,17 @@ class Buffer:
 
     @property
     def view(self) -> memoryview:
-        """The memory: writable, one-dimensional, `nbytes` long; contents undefined until you write.
+        """The memory: writable, one-dimensional, `nbytes` long; contents undefined until they are written.
 
-        Pages are fetched in a thread from the moment the buffer is made. Taking the view before they are there waits
-        for them on the caller's own thread, about 14 ms for 128 MiB; `await buffer.ready()` first avoids that.
+        A thread reserves the pages from the moment the buffer is made. If `view` is read before that is done, it blocks the
+        caller's thread until then, about 14 ms for 128 MiB; `await buffer.ready()` first avoids that.
 
         Raises:
-            MemoryLimitExceeded: there is no room at this moment (`await buffer.ready()` would wait for it), or never.
+            MemoryLimitExceeded: there is no free memory now (`await buffer.ready()` waits for it), or the buffer can never fit.
             InvalidTask: the buffer was moved into a task.
-            PoolClosed: the pool is closed, and the view was not taken before.
-            PoolMisused: the pages are not there yet, and this is another thread than the pool's; `await buffer.ready()` there.
+            PoolClosed: the pool is closed, and `view` was not read before.
+            PoolMisused: the pages are not reserved yet, and this is another thread than the pool's. `await buffer.ready()` in
+                the pool's thread first.
         """
         if self._is_moved:
             raise InvalidTask("this buffer was moved into a task; make a new one with pool.buffer(nbytes)")
@@ -68,44 +69,45 @@ class Buffer:
             self._supervisor.reserve_now(self._future)
             assert self._future.block is not None
             inbox = self._supervisor.inbox
-            if self._unclaimed.detach() is None:  # from here on the end of the view gives the block back
+            if self._unclaimed.detach() is None:  # from now on the block is returned when the view is deleted
                 raise InvalidTask("the view of this buffer is being taken by another thread")
             self._view = self._supervisor.views.view(inbox, self._future.block, self._nbytes)
         return self._view
 
     def trim(self, nbytes: int) -> None:
-        """Keep only the first `nbytes`: what was made for the largest case and filled with less. A view taken before is
-        released.
+        """Shorten the buffer to its first `nbytes`, for a buffer of the maximum size that was filled with less.
+
+        A view that was read before is released.
 
         Raises:
-            ValueError: that is more than there is, or negative.
+            ValueError: `nbytes` is negative, or more than the buffer has.
         """
         if not 0 <= nbytes <= self._nbytes:
             raise ValueError(f"trim({nbytes}): must be from 0 to the buffer's {self._nbytes} bytes")
         if self._view is not None:
-            longer, self._view = self._view, self._view[:nbytes]
-            longer.release()
+            old_view, self._view = self._view, self._view[:nbytes]
+            old_view.release()
         self._nbytes = nbytes
 
     def belongs_to(self, supervisor: Supervisor) -> bool:
-        """Whether it lies in that pool's inbox. For the pool's own use."""
+        """Whether the buffer lies in that pool's inbox. For the pool's own use."""
         return self._supervisor is supervisor
 
     def move(self) -> tuple[Block, memoryview]:
-        """Take it from its owner: the block, and the one view that still holds it. For the pool's own use.
+        """Return the block, and the only view that still refers to it, and invalidate the buffer. For the pool's own use.
 
         Raises:
-            InvalidTask: it was moved before, or an object over its view (a numpy array) is still alive.
+            InvalidTask: the buffer was moved before, or an object over its view (a numpy array) still exists.
         """
         view = self.view
         block = self._future.block
         assert block is not None
         assert self._view is not None
-        kept = view[:]
+        moved_view = view[:]
         try:
             self._view.release()
         except BufferError:
             raise InvalidTask("an object made over the buffer's view is still in use; release it first") from None
         self._view = None
         self._is_moved = True
-        return block, kept
+        return block, moved_view

@@ -1,4 +1,4 @@
-"""What a task is likely to take, found out from its source before that is brought in: by its first bytes, or by its shape."""
+"""Preflight: estimates a task from the header or the shape of its source, before the source is staged."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ __all__ = ["Preflight", "run_preflight"]
 
 
 class Preflight(msgspec.Struct, frozen=True):
-    """What was found out."""
+    """Result of a preflight."""
 
-    nbytes: int = 0  # of the source; 0: its memory was released, which staging will report
-    estimate: Estimate | None = None  # None: nobody knows
-    media_type: str = ""  # of the source, as its header says
-    file_contents: memoryview | None = None  # the contents of a file that is no longer than what was looked at
+    nbytes: int = 0  # length of the source in bytes; 0: its memory was released, and staging raises the error
+    estimate: Estimate | None = None  # the plugin's estimate; None: unknown
+    media_type: str = ""  # media type of the source, from its header
+    file_contents: memoryview | None = None  # contents of a file that is no longer than the header that was read
 
 
 async def run_preflight(
     estimator: Estimator, material: Bytes | File | Samples | Result, background: BackgroundTasks
 ) -> Preflight:
-    """Read the header of a source and ask the plugins.
+    """Read the header of a source and ask the plugins for an estimate.
 
-    In a thread; on the event loop, and within the loop's budget, where the plugins are quick and the bytes are in memory.
+    Runs in a thread, or, if the plugins are quick and the bytes are in memory, on the event loop within the `LoopBudget`.
 
     Raises:
-        InvalidTask: a file, or the memory of the source, cannot be read.
+        InvalidTask: the file or the memory of the source cannot be read.
     """
     try:
         return await _run(estimator, material, background)
     except InvalidTask:
         raise
     except ValueError:
-        return Preflight()  # its memory was released
+        return Preflight()  # the source's memory was released
 
 
 async def _run(estimator: Estimator, material: Bytes | File | Samples | Result, background: BackgroundTasks) -> Preflight:
     match material:
         case Samples(data, shape):
-            look = partial(_of_samples, estimator, shape, data.nbytes)
+            estimate = partial(_of_samples, estimator, shape, data.nbytes)
         case Result() if material.raster is not None:
-            look = partial(_of_samples, estimator, material.raster.shape, material.nbytes)
+            estimate = partial(_of_samples, estimator, material.raster.shape, material.nbytes)
         case File() | Result(path=Path()):
-            look = partial(_of_file, estimator, str(material.path))
-            return await background.run_in_thread(look, limiter=background.file_threads)
+            estimate = partial(_of_file, estimator, str(material.path))
+            return await background.run_in_thread(estimate, limiter=background.file_threads)
         case Bytes(data, private) if not (private and data.c_contiguous):
-            look = partial(_of_foreign_bytes, estimator, data)
-            return await background.run_in_thread(look, limiter=background.source_threads)
+            estimate = partial(_of_foreign_bytes, estimator, data)
+            return await background.run_in_thread(estimate, limiter=background.source_threads)
         case _:
             head = material.data[: estimator.probe_nbytes].toreadonly()
-            look = partial(_of_bytes, estimator, head, material.data.nbytes)
+            estimate = partial(_of_bytes, estimator, head, material.data.nbytes)
     if estimator.quick:
-        return await background.loop_budget.call(look)
-    return await background.run_in_thread(look, limiter=background.source_threads)
+        return await background.loop_budget.call(estimate)
+    return await background.run_in_thread(estimate, limiter=background.source_threads)
 
 
 def _of_samples(estimator: Estimator, shape: tuple[int, ...], nbytes: int) -> Preflight:

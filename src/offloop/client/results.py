@@ -1,4 +1,4 @@
-"""What a task gives back: a view of shared memory, what the plugin says of it, and when things happened."""
+"""Result of a task: a view of shared memory, the plugin's information, and timings."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["Info", "Result", "Timings"]
 
 
 class Timings(msgspec.Struct, frozen=True):
-    """When things happened, in seconds on the system's monotonic clock (`time.monotonic()`)."""
+    """Times of a task's submission, start and end, in seconds of the system's monotonic clock (`time.monotonic()`)."""
 
     queued: float
-    """It was submitted."""
+    """Time at which the task was submitted."""
 
     started: float
-    """A worker began; before that its source was copied and it waited its turn."""
+    """Time at which a worker began the task, after its source was copied and a worker was free."""
 
     finished: float
-    """The worker was done; then its answer travelled back."""
+    """Time at which the worker finished, before its answer was sent to the server."""
 
     @property
     def waited(self) -> float:
@@ -38,7 +38,7 @@ class Timings(msgspec.Struct, frozen=True):
 
     @property
     def ran(self) -> float:
-        """Seconds of work."""
+        """Seconds between start and end, in the worker."""
         return self.finished - self.started
 
     def to_dict(self) -> dict[str, float]:
@@ -47,7 +47,7 @@ class Timings(msgspec.Struct, frozen=True):
 
 
 class Info(Mapping[str, Any]):
-    """What the plugin says of a result, by key or by attribute: `result.info.width`."""
+    """The plugin's information about a result, by key or by attribute: `result.info.width`."""
 
     __slots__ = ("_values",)
 
@@ -80,11 +80,11 @@ class Info(Mapping[str, Any]):
 
 
 class Result:
-    """One task's success.
+    """Result of a successful task.
 
-    Its memory is shared memory of the pool. It stays valid as long as anything refers to it, also after the pool was
-    closed, and goes back to the pool when the last view of it (a slice, a numpy array) is gone. `bytes(result)` makes a
-    copy that costs the pool nothing.
+    Its memory is shared memory of the pool. It stays valid as long as an object refers to it, also after the pool was
+    closed, and is returned to the pool when the last view of it (a slice, a numpy array) is deleted. `bytes(result)` makes a
+    copy outside the pool's memory.
     """
 
     __slots__ = ("_completed", "_queued", "data", "path")
@@ -95,21 +95,21 @@ class Result:
         self.data: memoryview = memoryview(b"") if view is None else view
         """The result's bytes, read-only, in place. Empty when the result was written to a file."""
         self.path = path
-        """The file that the worker wrote, if the task had a `to`."""
+        """Path of the file that the worker wrote, if the task had a `to`; otherwise None."""
 
     @property
     def info(self) -> Info:
-        """What the plugin says of the result: media_type, width, height, ..."""
+        """The plugin's information about the result: media_type, width, height, ..."""
         return Info(self._completed.info)
 
     @property
     def timings(self) -> Timings:
-        """When it was submitted, started and finished."""
+        """Times at which the task was submitted, started and finished."""
         return Timings(self._queued, self._completed.started_ns / 1e9, self._completed.finished_ns / 1e9)
 
     @property
     def nbytes(self) -> int:
-        """The result's length in bytes, in memory or in its file."""
+        """Length of the result in bytes, in memory or in its file."""
         output = self._completed.output
         return output.nbytes if isinstance(output, WrittenTo) else self.data.nbytes
 
@@ -120,12 +120,12 @@ class Result:
 
     @property
     def raster(self) -> RasterAt | None:
-        """Shape and dtype if the result is samples. For the pool's own use; users call `array()`."""
+        """Shape and dtype of samples; None for encoded bytes or a file. For the pool's own use; users call `array()`."""
         output = self._completed.output
         return output if isinstance(output, RasterAt) else None
 
     def array(self) -> np.ndarray[Any, Any]:
-        """A read-only ndarray over the result's memory, of the shape that the plugin made; nothing is copied.
+        """A read-only ndarray over the result's memory, without a copy, with the shape and dtype that the plugin gave it.
 
         Raises:
             InvalidTask: the result is encoded bytes or a file; end the pipeline with `Raw()`.
@@ -134,7 +134,7 @@ class Result:
         raster = self.raster
         if raster is None:
             raise InvalidTask("only samples make an array, and this result has none: end the pipeline with Raw()")
-        import numpy as np  # noqa: PLC0415 (the server pays for numpy only if it asks for arrays)
+        import numpy as np  # noqa: PLC0415 (only servers that ask for arrays import numpy)
 
         return np.frombuffer(self.data, dtype=raster.dtype).reshape(raster.shape)
 

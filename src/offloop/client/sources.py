@@ -1,7 +1,7 @@
-"""What a user may pass as a source, told apart once.
+"""Kinds of sources, and the classification of a user's object as one of them.
 
-Bytes-like objects are a file's contents, or any bytes; arrays are samples. An array is known by the array interface, so
-numpy, Pillow and others need not be imported here. Nothing is copied or read here: this runs on the event loop.
+Bytes-like objects are a file's contents, or any bytes; arrays are samples. An array is recognized by the array interface, so
+numpy, Pillow and others need not be imported here. Classification copies and reads nothing, because it runs on the event loop.
 """
 
 from __future__ import annotations
@@ -21,43 +21,43 @@ from .results import Result
 __all__ = ["ArrayObject", "Bytes", "File", "Material", "Samples", "Source", "classify", "samples_of"]
 
 Source: TypeAlias = "bytes | bytearray | memoryview | os.PathLike[str] | Buffer | Result | Any"
-"""Bytes-like, a path (`pathlib.Path`, not `str`), a `Buffer`, a `Result`, or anything with the array interface."""
+"""Bytes-like, a path (`pathlib.Path`, not `str`), a `Buffer`, a `Result`, or an object with the array interface."""
 
 
 class Bytes(msgspec.Struct, frozen=True):
     """Bytes in the caller's memory."""
 
-    data: memoryview  # one-dimensional bytes if it is contiguous; else as the caller strided it
-    private: bool  # memory of this process alone; else it may be a mapped file, which another process may truncate
+    data: memoryview  # one-dimensional bytes if contiguous; otherwise with the caller's strides
+    private: bool  # whether only this process can change the memory; a mapped file may be truncated by another process
 
     @property
     def nbytes(self) -> int:
-        """Its length."""
+        """Length in bytes."""
         return self.data.nbytes
 
 
 class File(msgspec.Struct, frozen=True):
-    """A file to be read."""
+    """A file that is the source."""
 
-    path: str  # absolute
+    path: str  # absolute path
 
 
 class Samples(msgspec.Struct, frozen=True):
     """An array in the caller's memory."""
 
-    data: memoryview  # as in `Bytes`
-    shape: tuple[int, ...]
-    dtype: str
-    private: bool  # as in `Bytes`
+    data: memoryview  # memory of the samples, as in `Bytes`
+    shape: tuple[int, ...]  # number of samples along each axis
+    dtype: str  # type of a sample, as in the array interface
+    private: bool  # whether only this process can change the memory, as in `Bytes`
 
     @property
     def nbytes(self) -> int:
-        """Its length in bytes."""
+        """Length in bytes."""
         return self.data.nbytes
 
 
 class ArrayObject(msgspec.Struct, frozen=True):
-    """An object that copies its samples whenever its array interface is asked for (Pillow): `samples_of` is for a thread."""
+    """An object that copies its samples when its array interface is read (Pillow), so `samples_of` runs in a thread."""
 
     source: Any
 
@@ -66,12 +66,12 @@ Material: TypeAlias = Bytes | File | Samples | ArrayObject | Buffer | Result
 
 
 def classify(source: Source) -> Material:
-    """Say what a source is.
+    """Classify a source.
 
     Raises:
-        InvalidTask: it is nothing that can be a source.
+        InvalidTask: the object cannot be a source.
     """
-    if type(source) is bytes:  # nearly always, and nothing can be wrong with it
+    if type(source) is bytes:  # the usual case, which needs no checks
         return Bytes(memoryview(source), private=True)
     if isinstance(source, Buffer | Result):
         return source
@@ -83,7 +83,7 @@ def classify(source: Source) -> Material:
 
 
 def _has_array_interface(source: Any) -> bool:
-    """Whether there is an array interface, found without asking for it: Pillow copies the whole image to answer."""
+    """Whether the object has an array interface. Does not read it, because Pillow copies the whole image for that."""
     return hasattr(source.__class__, "__array_interface__") or "__array_interface__" in getattr(source, "__dict__", ())
 
 
@@ -91,7 +91,7 @@ def _bytes_of(source: Any) -> Bytes | ArrayObject:
     try:
         view = memoryview(source)
     except TypeError:
-        if hasattr(source, "__array_interface__"):  # of a proxy
+        if hasattr(source, "__array_interface__"):  # a proxy object
             return ArrayObject(source)
         kinds = "bytes-like, a pathlib.Path, a Buffer, a Result, or an array"
         raise InvalidTask(f"a {type(source).__name__} is no source; give something {kinds}") from None
@@ -110,10 +110,10 @@ def _samples_or_object(source: Any) -> Samples | ArrayObject:
 
 
 def samples_of(array: ArrayObject) -> Samples:
-    """The samples of an array that is no buffer; blocks while the object copies them.
+    """The samples of an array without a buffer. Blocks while the object copies them.
 
     Raises:
-        InvalidTask: its array interface is broken, or gives no memory.
+        InvalidTask: the array interface is broken, or gives no memory.
     """
     shape, dtype, data = _interface_of(array.source)
     _check(shape, dtype)
@@ -124,10 +124,10 @@ def samples_of(array: ArrayObject) -> Samples:
 
 
 def _absolute(path: os.PathLike[str] | os.PathLike[bytes]) -> str:
-    """The path from the root. It is not normalized: ".." after a symbolic link is the file system's to resolve."""
+    """The absolute path. Not normalized, because the file system resolves ".." after a symbolic link."""
     try:
         return os.path.join(os.getcwd(), os.fsdecode(path))
-    except (TypeError, ValueError, OSError) as error:  # no path after all; no text; the working directory is gone
+    except (TypeError, ValueError, OSError) as error:  # not a path; not text; no working directory
         reason = f"the source {path!r} is no path that can be read: {error}"
         raise InvalidTask(reason, public_message="the source cannot be read") from None
 
@@ -137,7 +137,7 @@ def _interface_of(source: Any) -> tuple[tuple[int, ...], str, object]:
     try:
         interface = dict(source.__array_interface__)
         return tuple(map(int, interface["shape"])), str(interface["typestr"]), interface.get("data")
-    except Exception as error:  # the object's own code
+    except Exception as error:  # raised by the object's own code
         raise InvalidTask(f"a {type(source).__name__} has a broken array interface: {error!r}") from None
 
 
@@ -149,7 +149,7 @@ def _samples(view: memoryview, shape: tuple[int, ...], dtype: str) -> Samples:
 
 
 def _check(shape: tuple[int, ...], dtype: str) -> int:
-    """The length in bytes of an array that can be sent."""
+    """Check that an array can be sent, and return its length in bytes."""
     try:
         nbytes = itemsize_of(dtype) * prod(shape)
         check_shape(shape, dtype, nbytes)
@@ -159,7 +159,7 @@ def _check(shape: tuple[int, ...], dtype: str) -> int:
 
 
 def _flat(view: memoryview) -> memoryview:
-    """The same memory in one dimension, where it is contiguous; nothing is copied."""
+    """The same memory, in one dimension if it is contiguous, without a copy."""
     if not view.nbytes:
         return memoryview(b"")
     return view.cast("B") if view.c_contiguous else view

@@ -1,6 +1,6 @@
-"""How a source gets into shared memory, whatever it is: copied once, or not at all.
+"""Stages sources: copies them into the inbox, where workers can read them.
 
-A copy goes through the segment's descriptor, in a thread when it is large, so the loop goes on and the GIL is free meanwhile.
+A source is copied once. Large copies run in a thread and without the GIL, so the event loop goes on.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from ..wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt
 
 __all__ = ["SourceStager", "StagedSource", "in_inbox", "in_outbox"]
 
-_FIRST_NBYTES = 256 * 1024  # memory that a stream of unknown length starts with; then it doubles...
-_MAX_STEP_NBYTES = 8 * 1024 * 1024  # ...up to this much at a time
+_FIRST_NBYTES = 256 * 1024  # initial memory of a stream of unknown length; doubled when it is full
+_MAX_STEP_NBYTES = 8 * 1024 * 1024  # maximum memory that one growth of a stream adds
 
 
 class StagedSource(msgspec.Struct, eq=False):
-    """A source where a worker can read it, held until `Intake.release`."""
+    """A source that a worker can read, kept in memory until `SourceStager.release`."""
 
-    source: EncodedAt | RasterAt
-    block: Block | None = None  # ours: returned by `release`
-    view: memoryview | None = None  # what holds a block that is somebody else's
-    outbox_id: int | None = None  # only this outbox's worker can read it
+    source: EncodedAt | RasterAt  # handle, and shape and dtype of samples
+    block: Block | None = None  # block of a staged copy, which `release` returns
+    view: memoryview | None = None  # view that keeps the block of a `Buffer` or `Result`
+    outbox_id: int | None = None  # outbox of a source in place, which only its own worker can read; None: the inbox
 
 
 class SourceStager:
-    """Puts bytes into the inbox."""
+    """Copies sources into the inbox of one pool."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
 
     async def stage(self, task_id: int, data: memoryview, *, private: bool) -> StagedSource:
-        """Copy bytes in, for that task.
+        """Copy bytes into the inbox as a task's source.
 
         Args:
-            task_id: whose source it is.
-            data: one-dimensional bytes, or of any strides. They must not change until this returns.
-            private: no other process can take the pages of the data away.
+            task_id: the task of the source.
+            data: one-dimensional bytes, or an array of any strides. It must not change until this returns.
+            private: no other process can remove the pages of the data.
 
         Raises:
             InvalidTask: the memory of the data cannot be read.
-            MemoryLimitExceeded: there will never be that much.
+            MemoryLimitExceeded: the data can never fit.
         """
         if not data.nbytes:
             return StagedSource(EncodedAt(None))
@@ -67,17 +67,17 @@ class SourceStager:
     async def stage_raster(
         self, task_id: int, data: memoryview, shape: tuple[int, ...], dtype: str, *, private: bool
     ) -> StagedSource:
-        """Copy samples in; they are C-contiguous there."""
+        """Copy samples into the inbox as a task's source, C-contiguous."""
         staged = await self.stage(task_id, data, private=private)
         staged.source = RasterAt(staged.source.block, shape, dtype)
         return staged
 
     async def stage_file(self, task_id: int, path: str) -> StagedSource:
-        """Read a file in, in a thread.
+        """Read a file into the inbox as a task's source, in a thread.
 
         Raises:
-            InvalidTask: it cannot be read, is no regular file, or was changed meanwhile.
-            MemoryLimitExceeded: there will never be that much.
+            InvalidTask: the path cannot be read, is not a regular file, or the file was changed while it was read.
+            MemoryLimitExceeded: the file can never fit.
         """
         background = self._supervisor.background
         nbytes = await background.run_in_thread(file_nbytes, path, limiter=background.file_threads)
@@ -96,13 +96,13 @@ class SourceStager:
     async def receive(
         self, chunks: AsyncIterable[bytes], max_bytes: int, expected_bytes: int | None
     ) -> tuple[BlockFuture, int]:
-        """Write chunks in as they come; returns the settled ticket of their block and how many bytes there are.
+        """Write a stream's chunks into the inbox as they arrive. Returns the future of their block, and the number of bytes.
 
-        The block has the addresses of `max_bytes` from the start and gets memory as the bytes come, so a stream never moves.
+        The block has the addresses of `max_bytes` from the start and gets pages as the bytes arrive, so a stream never moves.
 
         Raises:
-            SourceTooLarge: there are more than `max_bytes`.
-            MemoryLimitExceeded: there is no memory for more, and there will be none.
+            SourceTooLarge: the stream has more than `max_bytes`.
+            MemoryLimitExceeded: there is no memory for more bytes, and waiting cannot help.
         """
         first = min(expected_bytes or _FIRST_NBYTES, max_bytes)
         iterator = aiter(chunks)
@@ -128,17 +128,17 @@ class SourceStager:
         return future, received
 
     def release(self, staged: StagedSource) -> None:
-        """The task holds its source itself now, or there will be no task."""
+        """Return the staged copy, or drop the view, after the submitted task holds its source itself or has ended."""
         staged.view = None
         if staged.block is not None:
             self._supervisor.views.return_block(staged.block.generation)
             staged.block = None
 
     async def _allocate(self, task_id: int, nbytes: int) -> Block:
-        """A block of the inbox with pages, held until it is returned.
+        """A block of the inbox with reserved pages. The caller returns it.
 
         Raises:
-            MemoryLimitExceeded: there will never be that much.
+            MemoryLimitExceeded: the block can never fit.
         """
         future = await self._future(nbytes, task_id)
         assert future.block is not None
@@ -148,7 +148,7 @@ class SourceStager:
         return await self._settled(self._supervisor.request_input(nbytes, task_id, addresses_bytes))
 
     async def _grow(self, block: Block, nbytes: int) -> None:
-        """Wait until a block has memory for so many bytes, or for some more where there is plenty."""
+        """Wait until a block has pages for `nbytes`, or for more if there is plenty of free memory."""
         step = min(max(block.nbytes, _FIRST_NBYTES), _MAX_STEP_NBYTES)
         await self._settled(self._supervisor.request_growth(block, nbytes, block.nbytes + step))
 
@@ -163,7 +163,7 @@ class SourceStager:
         return future
 
     async def _write(self, block: Block, position: int, data: memoryview, *, private: bool) -> None:
-        """Copy bytes in: here, if they are few and surely in memory; pages of a mapped file may have to be read from a disk."""
+        """Copy bytes into a block: on the loop if they are few and private, because a mapped file may be read from a disk."""
         offset, inbox = block.offset + position, self._inbox
         if private and data.nbytes <= INLINE_NBYTES and data.c_contiguous:
             inbox.write(offset, data)
@@ -179,7 +179,7 @@ class SourceStager:
 
 
 def _flat_chunk(chunk: object) -> memoryview:
-    """The memory of one chunk of a stream, in one dimension where it is contiguous.
+    """The memory of one chunk of a stream, in one dimension if it is contiguous.
 
     Raises:
         InvalidTask: the chunk is not bytes-like.
@@ -196,10 +196,10 @@ def _flat_chunk(chunk: object) -> memoryview:
 
 
 async def _close_iterator(iterator: object, stream: object) -> None:
-    """Close an iteration that may have been left half-way, and never the caller's own stream.
+    """Close an iterator that may be unfinished, but never the caller's own stream.
 
-    An async generator is closed, because the garbage collector would otherwise end it at an unknown moment. So is an iterator
-    that `stream.__aiter__` made for this call. A stream that is its own iterator (an anyio byte stream) stays open.
+    An async generator is closed, because the garbage collector would otherwise close it at an unknown time. An iterator that
+    `stream.__aiter__` made for this call is closed, too. A stream that is its own iterator (an anyio byte stream) stays open.
     """
     if iterator is not stream or isinstance(iterator, AsyncGenerator):
         aclose: Callable[[], Awaitable[object]] | None = getattr(cast("object", iterator), "aclose", None)
@@ -215,7 +215,7 @@ def _end(received: int, data: memoryview, max_bytes: int) -> int:
 
 
 def in_outbox(block: Block, nbytes: int) -> Handle:
-    """The handle under which its own worker knows a result."""
+    """The handle of a result in its worker's outbox, for that worker."""
     return Handle(OUTBOX, block.offset, nbytes, block.generation)
 
 
