@@ -1,4 +1,4 @@
-"""What the tests of every operation need: small pictures, files made of them, and the processor without a pool."""
+"""Fixtures of the operation tests: small pictures, files made from them, and the processor without a pool."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from offloop.processor import Encoded, Payload, Raster
 from offloop.testing import run_inline
 from offloop_vips.processor import VipsProcessor
 
-Array: TypeAlias = Any  # a numpy array; which one, the assertions tell
+Array: TypeAlias = Any  # a numpy array; assertions check shape and dtype
 
 
 class Bench:
-    """Pictures in, pictures out."""
+    """Runs operations on arrays and files, and decodes the results."""
 
     def image(self, array: Array) -> Any:
         return pyvips.Image.new_from_array(array).copy(interpretation="srgb" if array.shape[2] >= 3 else "b-w")
@@ -39,7 +39,7 @@ class Bench:
         return run_inline(VipsProcessor(), payload, operations)
 
     def read(self, payload: Any) -> Array:
-        """What a payload shows: samples of a raster, or of a file as libvips decodes it; wide integers, fit to subtract."""
+        """Returns the samples of a raster, or of a file as libvips decodes it. Integers are wide enough to subtract."""
         if isinstance(payload, Raster):
             array = np.frombuffer(payload.data, payload.dtype).reshape(payload.shape)
             return array.astype(int) if array.dtype.kind == "u" else array
@@ -47,14 +47,15 @@ class Bench:
         return array if array.ndim == 3 else array[:, :, np.newaxis]
 
     def show(self, source: Any, *operations: Operation) -> Array:
+        """Returns the samples of the result."""
         return self.read(self.run(source, *operations))
 
     def animation(self, frames: list[Array], suffix: str, durations: list[int]) -> bytes:
-        roll = self.image(np.concatenate(frames))
-        roll.set_type(pyvips.GValue.gint_type, "page-height", frames[0].shape[0])
-        roll.set_type(pyvips.GValue.array_int_type, "delay", durations)
-        roll.set_type(pyvips.GValue.gint_type, "loop", 3)
-        return roll.write_to_buffer(suffix, **({"lossless": True} if suffix == ".webp" else {}))
+        stacked = self.image(np.concatenate(frames))
+        stacked.set_type(pyvips.GValue.gint_type, "page-height", frames[0].shape[0])
+        stacked.set_type(pyvips.GValue.array_int_type, "delay", durations)
+        stacked.set_type(pyvips.GValue.gint_type, "loop", 3)
+        return stacked.write_to_buffer(suffix, **({"lossless": True} if suffix == ".webp" else {}))
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def bench() -> Bench:
 
 @pytest.fixture
 def quarters() -> Array:
-    """60 wide, 40 high: red, green over blue, white. No two of its eight orientations look alike."""
+    """A picture of 60 x 40 pixels, red, green, blue, white by quarter. Its eight orientations are all different."""
     array = np.zeros((40, 60, 3), "u1")
     array[:20, :30], array[:20, 30:], array[20:, :30], array[20:, 30:] = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
     return array
@@ -72,7 +73,7 @@ def quarters() -> Array:
 
 @pytest.fixture
 def smooth() -> Callable[..., Array]:
-    """Pictures of a given size without fine detail, which survive lossy formats and scaling."""
+    """Makes pictures of a given size without fine detail, which change little in lossy formats and by scaling."""
 
     def make(width: int, height: int, bands: int = 3) -> Array:
         y, x = np.mgrid[0:height, 0:width]

@@ -1,4 +1,4 @@
-"""Avif."""
+"""AVIF encoder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from offloop_vips import Avif
 
 
 @pytest.mark.parametrize(("bands", "saved"), [(1, 3), (2, 4), (3, 3), (4, 4)])
-def test_the_file_is_what_info_says(bench: Any, smooth: Any, bands: int, saved: int):
+def test_the_file_agrees_with_its_info(bench: Any, smooth: Any, bands: int, saved: int):
     result = bench.run(smooth(64, 48, bands), Avif(effort=0))
     expected = {"media_type": "image/avif", "format": "avif", "width": 64, "height": 48, "bands": saved, "pages": 1}
     assert result.info == expected
@@ -23,7 +23,7 @@ def test_the_file_is_what_info_says(bench: Any, smooth: Any, bands: int, saved: 
         assert np.abs(shown.astype(int) - smooth(64, 48)).max() < 25
 
 
-def test_lossless_loses_nothing(bench: Any):
+def test_lossless_keeps_every_pixel(bench: Any):
     noise = np.random.default_rng(6).integers(0, 256, (48, 64, 3), "u1")
     assert (bench.show(noise, Avif(lossless=True, effort=0)) == noise).all()
 
@@ -36,7 +36,7 @@ def test_every_option_changes_the_file(bench: Any):
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12])
-def test_the_file_has_the_bits_asked_for(bench: Any, smooth: Any, bits: Any):
+def test_the_file_has_the_requested_bit_depth(bench: Any, smooth: Any, bits: Any):
     data = bytes(bench.run(smooth(64, 48), Avif(effort=0, bitdepth=bits)).data)
     assert pyvips.Image.new_from_buffer(data, "").get("bits-per-sample") == bits
 
@@ -44,6 +44,6 @@ def test_the_file_has_the_bits_asked_for(bench: Any, smooth: Any, bits: Any):
 @pytest.mark.parametrize(
     "parameters", [{"quality": 0}, {"effort": 10}, {"bitdepth": 9}, {"lossless": True, "chroma_subsampling": "4:2:0"}]
 )
-def test_what_makes_no_sense_is_refused_when_it_is_made(parameters: dict[str, Any]):
+def test_invalid_parameters_are_refused(parameters: dict[str, Any]):
     with pytest.raises(InvalidTask, match="Avif"):
         Avif(**parameters)

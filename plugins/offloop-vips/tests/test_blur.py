@@ -42,12 +42,12 @@ def test_transparent_colour_does_not_bleed(bench: Any):
         assert len(set(shown[20, :, 3])) > 2
 
 
-def test_a_wide_blur_works_on_a_file_that_is_read_from_the_top_down(bench: Any, smooth: Any):
+def test_a_wide_blur_works_on_a_sequential_source(bench: Any, smooth: Any):
     array = smooth(40, 600)
     assert (bench.show(bench.file(array, ".png"), Blur(60), Raw()) == bench.show(array, Blur(60))).all()
 
 
 @pytest.mark.parametrize("sigma", [0, 0.29, 1000.1, -1, float("nan"), float("inf"), "1", True])
-def test_what_is_no_sigma_is_refused_when_it_is_made(sigma: Any):
+def test_an_invalid_sigma_is_refused(sigma: Any):
     with pytest.raises(InvalidTask, match=r"Blur.*sigma"):
         Blur(sigma)

@@ -1,4 +1,4 @@
-"""Every way of writing a colour, and what is none."""
+"""Colours: valid spellings and invalid values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ORANGE = (255, 128, 0, 1)
         (255, 128, 0, 1.0),
     ],
 )
-def test_one_colour_can_be_written_in_many_ways(written: Any):
+def test_every_spelling_of_a_colour_gives_the_same_colour(written: Any):
     assert tuple(rgba(written)) == pytest.approx(ORANGE, abs=0.01)
 
 
@@ -44,7 +44,7 @@ def test_one_colour_can_be_written_in_many_ways(written: Any):
         ("rgb(300, -5, 0)", (255, 0, 0, 1)),
     ],
 )
-def test_names_alpha_and_gamut_are_as_css_has_them(written: Any, expected: tuple[float, ...]):
+def test_names_alpha_and_gamut_follow_css(written: Any, expected: tuple[float, ...]):
     assert tuple(rgba(written)) == pytest.approx(expected)
 
 
@@ -53,7 +53,7 @@ def test_names_alpha_and_gamut_are_as_css_has_them(written: Any, expected: tuple
     ["", "nonsense", "rgb(1, 2)", "red red", "currentcolor", "lab(50% 40 59)", "#12345", "(" * 10_000, " " * 101 + "red",
      (1, 2), (256, 0, 0), (-1, 0, 0), (0, 0, 0, 1.5), (0, 0, 0, 0, 0), (float("nan"), 0, 0), ("1", 0, 0), 7, None],
 )  # fmt: skip
-def test_what_is_no_colour_is_refused_by_everything_that_takes_one(nonsense: Any):
+def test_an_invalid_colour_is_refused_by_every_operation_with_a_colour(nonsense: Any):
     for make in (
         lambda: Resize(1, 1, background=nonsense),
         lambda: Rotate(1, background=nonsense),
@@ -64,5 +64,5 @@ def test_what_is_no_colour_is_refused_by_everything_that_takes_one(nonsense: Any
             make()
 
 
-def test_a_list_serves_as_a_tuple():
+def test_a_list_is_accepted_as_a_tuple():
     assert Tint([1, 2, 3]).color == (1, 2, 3)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Decode: what is let in, what is refused, and how early."""
+"""Decode: accepted formats, limits, shrink on load, colour profiles and pages."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def refusal(bench: Any, source: Any, *operations: Any) -> TaskFailed:
 
 
 @formats
-def test_every_format_is_recognised_by_its_contents(bench: Any, smooth: Any, name: str):
+def test_every_format_is_detected_by_content(bench: Any, smooth: Any, name: str):
     shown = bench.show(bench.file(smooth(64, 48), SUFFIXES[name]), Raw())
     assert shown.shape == (48, 64, 3)
     assert np.abs(shown - smooth(64, 48)).max() < 40
@@ -56,13 +56,13 @@ def test_every_format_is_recognised_by_its_contents(bench: Any, smooth: Any, nam
     ("name", "made"),
     [("jpeg", "jpeg"), ("png", "png"), ("webp", "webp"), ("avif", "avif"), ("gif", "png"), ("tiff", "png")],
 )
-def test_without_an_encoder_the_source_s_own_format_is_made(bench: Any, smooth: Any, name: str, made: str):
+def test_without_an_encoder_the_result_has_the_format_of_the_source(bench: Any, smooth: Any, name: str, made: str):
     result = bench.run(bench.file(smooth(64, 48), SUFFIXES[name]), Resize(32))
     assert (result.info["format"], result.info["width"], result.info["height"]) == (made, 32, 24)
 
 
 @formats
-def test_half_a_file_is_corrupt(bench: Any, name: str):
+def test_a_truncated_file_is_corrupt(bench: Any, name: str):
     source = bench.file(noise(), SUFFIXES[name])
     for operations in ([Raw()], [Resize(8), Jpeg()]):
         failure = refusal(bench, source[: len(source) // 2], *operations)
@@ -73,11 +73,11 @@ def test_half_a_file_is_corrupt(bench: Any, name: str):
 
 
 @formats
-def test_a_signature_and_nothing_more_is_corrupt(bench: Any, name: str):
+def test_a_signature_alone_is_corrupt(bench: Any, name: str):
     assert refusal(bench, bench.file(noise(), SUFFIXES[name])[:30], Raw()).code == "corrupt_source"
 
 
-def test_fail_on_none_reads_what_is_there(bench: Any):
+def test_fail_on_none_reads_a_truncated_file(bench: Any):
     source = bench.file(noise(), ".jpg")
     shown = bench.show(source[: len(source) // 2], Decode(fail_on="none"), Raw())
     whole = bench.show(source, Raw())
@@ -85,7 +85,7 @@ def test_fail_on_none_reads_what_is_there(bench: Any):
     assert not (shown[64:] == whole[64:]).all()
 
 
-def test_no_bytes_are_corrupt(bench: Any):
+def test_an_empty_source_is_corrupt(bench: Any):
     assert refusal(bench, b"").code == "corrupt_source"
 
 
@@ -94,14 +94,14 @@ def test_no_bytes_are_corrupt(bench: Any):
     [b"a text file that was named photo.jpg", b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", b"%PDF-1.7\n",
      b"BM" + bytes(60), b"P6 3 3 255\n" + bytes(27), b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60), b"\xff", bytes(100)],
 )  # fmt: skip
-def test_what_is_not_one_of_the_formats_is_not_let_in(bench: Any, source: bytes):
+def test_an_unknown_format_is_refused(bench: Any, source: bytes):
     failure = refusal(bench, source)
     assert failure.code == "unsupported_format"
     assert source[:12].hex(" ") in failure.message
 
 
 @formats
-def test_a_format_that_is_not_on_the_list_is_not_let_in(bench: Any, smooth: Any, name: Any):
+def test_a_format_that_decode_does_not_allow_is_refused(bench: Any, smooth: Any, name: Any):
     source = bench.file(smooth(8, 8), SUFFIXES[name])
     others: Any = tuple(other for other in SUFFIXES if other != name)
     failure = refusal(bench, source, Decode(formats=others))
@@ -110,7 +110,7 @@ def test_a_format_that_is_not_on_the_list_is_not_let_in(bench: Any, smooth: Any,
     assert bench.run(source, Decode(formats=(name,)), Raw()).shape[:2] == (8, 8)
 
 
-def test_declared_pixels_are_counted_before_any_is_decoded(bench: Any):
+def test_declared_pixels_are_checked_before_decoding(bench: Any):
     started = time.perf_counter()
     failure = refusal(bench, png_header(30_000, 30_000))
     assert failure.code == "too_many_pixels"
@@ -119,7 +119,7 @@ def test_declared_pixels_are_counted_before_any_is_decoded(bench: Any):
 
 
 @formats
-def test_the_limit_is_exact(bench: Any, smooth: Any, name: str):
+def test_the_pixel_limit_is_exact(bench: Any, smooth: Any, name: str):
     source = bench.file(smooth(64, 48), SUFFIXES[name])
     assert bench.run(source, Decode(max_pixels=64 * 48), Raw()).shape == (48, 64, 3)
     assert refusal(bench, source, Decode(max_pixels=64 * 48 - 1), Resize(4)).code == "too_many_pixels"
@@ -152,14 +152,14 @@ def test_the_decoder_shrinks_as_much_as_the_resize_allows(
     assert loaded_size(bench.file(smooth(800, 600), suffix), *operations) == loaded
 
 
-def test_the_decoder_shrinks_by_what_the_picture_measures_when_upright(bench: Any, smooth: Any):
+def test_the_shrink_factor_follows_the_upright_size(bench: Any, smooth: Any):
     lying = bench.file(smooth(800, 600), ".jpg", 6)
     assert loaded_size(lying, Resize(75, 100)) == (100, 75)
     assert loaded_size(lying, Decode(auto_orient=False), Resize(75, 100)) == (200, 150)
     assert loaded_size(lying, Decode(auto_orient=False), AutoOrient(), Resize(75, 100)) == (100, 75)
 
 
-def test_the_decoder_does_not_shrink_for_a_resize_that_comes_later(bench: Any, smooth: Any):
+def test_the_decoder_does_not_shrink_for_a_resize_that_is_not_first(bench: Any, smooth: Any):
     assert loaded_size(bench.file(smooth(800, 600), ".jpg"), Blur(), Resize(100)) == (800, 600)
 
 
@@ -191,7 +191,7 @@ def frames() -> list[Any]:
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
-def test_of_an_animation_the_first_frame_is_read_unless_told_otherwise(bench: Any, suffix: str):
+def test_by_default_the_first_frame_of_an_animation_is_read(bench: Any, suffix: str):
     source = bench.animation(frames(), suffix, [100, 200, 300, 400])
     first = bench.run(source, Raw())
     assert (first.shape[:2], first.info["pages"]) == ((20, 30), 1)
@@ -200,7 +200,7 @@ def test_of_an_animation_the_first_frame_is_read_unless_told_otherwise(bench: An
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
-def test_pages_go_through_every_step_one_by_one(bench: Any, suffix: str):
+def test_every_step_is_applied_to_each_page(bench: Any, suffix: str):
     source = bench.animation(frames(), suffix, [100, 200, 300, 400])
     result = bench.run(source, Decode(page=1, pages=-1), Resize(20, 20, fit="contain", background="#fff"), Webp(lossless=True))
     assert (result.info["width"], result.info["height"], result.info["pages"]) == (20, 20, 3)
@@ -215,20 +215,20 @@ def test_pages_go_through_every_step_one_by_one(bench: Any, suffix: str):
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
-def test_one_frame_of_an_animation_is_no_animation_however_large_it_gets(bench: Any, suffix: str):
+def test_the_result_of_one_frame_is_not_an_animation(bench: Any, suffix: str):
     source = bench.animation(frames(), suffix, [100, 200, 300, 400])
     made = pyvips.Image.new_from_buffer(bytes(bench.run(source, Resize(60, 40), Webp()).data), "", n=-1)
     assert (made.width, made.height) == (60, 40)
     assert made.get_typeof("n-pages") == 0 or made.get("n-pages") == 1
 
 
-def test_all_pages_count_against_the_limit(bench: Any):
+def test_all_pages_count_against_the_pixel_limit(bench: Any):
     source = bench.animation(frames(), ".gif", [100, 200, 300, 400])
     assert bench.run(source, Decode(pages=4, max_pixels=2400), Raw()).shape[0] == 80
     assert "30 x 20 x 4 pages = 2,400" in refusal(bench, source, Decode(pages=-1, max_pixels=2399)).message
 
 
-def test_what_cannot_be_done_with_pages_is_refused(bench: Any, smooth: Any):
+def test_invalid_uses_of_pages_are_refused(bench: Any, smooth: Any):
     source = bench.animation(frames(), ".gif", [100, 200, 300, 400])
     for operations in ([Decode(page=4)], [Decode(page=2, pages=3)], [Decode(pages=-1), Jpeg()],
                        [Decode(pages=-1), Resize(9, 9, position="attention")]):  # fmt: skip
@@ -250,6 +250,6 @@ def test_what_cannot_be_done_with_pages_is_refused(bench: Any, smooth: Any):
         {"pages": -2},
     ],
 )
-def test_what_makes_no_sense_is_refused_when_it_is_made(parameters: dict[str, Any]):
+def test_invalid_parameters_are_refused(parameters: dict[str, Any]):
     with pytest.raises(InvalidTask, match="Decode"):
         Decode(**parameters)

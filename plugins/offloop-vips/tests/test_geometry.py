@@ -1,4 +1,4 @@
-"""Sizes and places, without pixels."""
+"""Sizes and offsets of a resize."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from offloop_vips.geometry import Fitting, Size, fit_size, offset
 
 side = st.integers(1, 5000)
-maybe_side = st.none() | side
+optional_side = st.none() | side
 fits = st.sampled_from(["cover", "contain", "fill", "inside", "outside"])
 
 
@@ -40,24 +40,24 @@ def test_halves_round_to_even_as_in_c():
     assert fit_size(Size(100, 27), 50, None).canvas == (50, 14)
 
 
-def test_no_side_ever_vanishes():
+def test_no_side_becomes_zero():
     assert fit_size(Size(5000, 1), 10, None).canvas == (10, 1)
 
 
 @pytest.mark.parametrize(
     ("fit", "canvas"), [("inside", (60, 40)), ("contain", (200, 200)), ("cover", (60, 40)), ("fill", (60, 40))]
 )
-def test_without_enlargement_keeps_the_scale_of_what_is_small(fit: Any, canvas: tuple[int, int]):
+def test_without_enlargement_keeps_the_scale_of_a_small_picture(fit: Any, canvas: tuple[int, int]):
     assert fit_size(Size(60, 40), 200, 200, fit=fit, without_enlargement=True) == Fitting(Size(60, 40), Size(*canvas))
 
 
 @pytest.mark.parametrize(("fit", "canvas"), [("outside", (600, 400)), ("cover", (200, 200)), ("inside", (600, 400))])
-def test_without_reduction_keeps_the_scale_of_what_is_large(fit: Any, canvas: tuple[int, int]):
+def test_without_reduction_keeps_the_scale_of_a_large_picture(fit: Any, canvas: tuple[int, int]):
     assert fit_size(Size(600, 400), 200, 200, fit=fit, without_reduction=True) == Fitting(Size(600, 400), Size(*canvas))
 
 
 @given(side, side, side, side, fits)
-def test_every_fit_keeps_its_promise(width: int, height: int, to_width: int, to_height: int, fit: Any):
+def test_every_fit_respects_the_requested_size(width: int, height: int, to_width: int, to_height: int, fit: Any):
     scaled, canvas = fit_size(Size(width, height), to_width, to_height, fit=fit)
     if fit in ("cover", "contain", "fill"):
         assert canvas == (to_width, to_height)
@@ -69,8 +69,8 @@ def test_every_fit_keeps_its_promise(width: int, height: int, to_width: int, to_
         assert scaled.height >= to_height
 
 
-@given(side, side, maybe_side, maybe_side, fits, st.booleans(), st.booleans())
-def test_cropping_never_leaves_the_picture_and_padding_never_cuts_it(
+@given(side, side, optional_side, optional_side, fits, st.booleans(), st.booleans())
+def test_a_crop_lies_within_the_picture_and_a_canvas_contains_it(
     width: int, height: int, to_width: int | None, to_height: int | None, fit: Any, smaller: bool, larger: bool
 ):
     scaled, canvas = fit_size(
@@ -97,11 +97,11 @@ def test_cropping_never_leaves_the_picture_and_padding_never_cuts_it(
         ("centre", "center", (5, 10)),
     ],
 )
-def test_a_gravity_and_a_side_name_the_same_place(gravity: Any, side: Any, expected: tuple[int, int]):
+def test_a_gravity_and_a_side_give_the_same_offset(gravity: Any, side: Any, expected: tuple[int, int]):
     for position in (gravity, side):
         assert offset(Size(10, 10), Size(20, 30), position, cropping=True) == expected
 
 
-def test_an_odd_pixel_goes_before_a_crop_and_after_a_padded_picture():
+def test_half_an_odd_gap_is_rounded_up_for_a_crop_and_down_for_a_canvas():
     assert offset(Size(10, 10), Size(13, 13), "centre", cropping=True) == (2, 2)
     assert offset(Size(10, 10), Size(13, 13), "centre", cropping=False) == (1, 1)

@@ -1,4 +1,4 @@
-"""How a source is coded, read from its first bytes."""
+"""Header parser: coding, pages and orientation of every format, and bounded work on hostile files."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def noise(width: int, height: int, bands: int = 3) -> Any:
         ({"interlace": True, "subsample_mode": "off"}, True, 3),
     ],
 )
-def test_a_jpeg_tells_its_passes_and_how_finely_colour_is_sampled(
+def test_the_header_of_a_jpeg_has_progressive_and_samples_per_pixel(
     bench: Any, smooth: Any, options: dict[str, Any], progressive: bool, samples: float
 ):
     header = read(bench.file(smooth(70, 40), ".jpg", **options))
     assert (header.progressive, header.samples_per_pixel, header.bits, header.pages) == (progressive, samples, 8, 1)
 
 
-def test_a_baseline_jpeg_with_a_scan_for_each_band_is_coded_in_several_passes(bench: Any, smooth: Any):
+def test_a_baseline_jpeg_with_a_scan_for_each_band_counts_as_progressive(bench: Any, smooth: Any):
     source = bytearray(bench.file(smooth(70, 40), ".jpg"))
     scan = source.index(b"\xff\xda")
     assert source[scan + 4] == 3
@@ -73,7 +73,7 @@ def test_a_baseline_jpeg_with_a_scan_for_each_band_is_coded_in_several_passes(be
         (4, {"palette": True}, (4, 8, False)),
     ],
 )
-def test_a_png_tells_its_bands_depth_and_interlacing(
+def test_the_header_of_a_png_has_bands_depth_and_interlacing(
     bench: Any, smooth: Any, bands: int, options: dict[str, Any], expected: Any
 ):
     picture = smooth(70, 40, bands) if bands in (1, 3) else noise(70, 40, bands)
@@ -81,7 +81,7 @@ def test_a_png_tells_its_bands_depth_and_interlacing(
     assert (header.bands, header.bits, header.progressive) == expected
 
 
-def test_sixteen_bits_are_told():
+def test_the_header_of_a_png_has_sixteen_bits():
     deep = pyvips.Image.new_from_array(noise(70, 40).astype("u2") * 257).copy(interpretation="rgb16")
     assert read(deep.pngsave_buffer()).bits == 16
 
@@ -90,7 +90,7 @@ def test_sixteen_bits_are_told():
     ("bands", "options", "expected"),
     [(3, {}, (3, False)), (4, {}, (4, False)), (3, {"lossless": True}, (3, True)), (4, {"lossless": True}, (4, True))],
 )
-def test_a_webp_tells_its_alpha_and_whether_it_is_lossless(bench: Any, bands: int, options: dict[str, Any], expected: Any):
+def test_the_header_of_a_webp_has_alpha_and_lossless(bench: Any, bands: int, options: dict[str, Any], expected: Any):
     header = read(bench.file(noise(70, 40, bands), ".webp", **options))
     assert (header.bands, header.lossless) == expected
 
@@ -106,7 +106,7 @@ def test_frames_are_counted(bench: Any, suffix: str, number: int):
 
 
 @pytest.mark.parametrize(("suffix", "effort"), [(".gif", 1), (".webp", 0)])
-def test_of_frames_that_were_not_all_seen_the_length_of_one_is_told(bench: Any, suffix: str, effort: int):
+def test_if_not_all_frames_were_read_the_header_has_the_mean_size_of_a_frame(bench: Any, suffix: str, effort: int):
     roll = bench.image(np.concatenate([np.roll(noise(200, 200), index * 7, axis=0) for index in range(16)]))
     roll.set_type(pyvips.GValue.gint_type, "page-height", 200)
     source = roll.write_to_buffer(suffix, effort=effort)
@@ -132,7 +132,7 @@ def test_the_pages_of_a_tiff_are_counted(tmp_path: Any):
         ({"bitdepth": 12, "subsample_mode": "off"}, (12, 3.0, 3)),
     ],
 )
-def test_an_avif_tells_its_depth_and_how_finely_colour_is_sampled(bench: Any, smooth: Any, options: Any, expected: Any):
+def test_the_header_of_an_avif_has_depth_and_samples_per_pixel(bench: Any, smooth: Any, options: Any, expected: Any):
     header = read(bench.image(smooth(70, 40)).heifsave_buffer(compression="av1", effort=0, **options))
     assert (header.bits, header.samples_per_pixel, header.bands) == expected
     assert read(bench.file(noise(70, 40, 4), ".avif", effort=0)).bands == 4
@@ -144,7 +144,7 @@ def box(kind: bytes, *contents: bytes) -> bytes:
 
 
 def avif(properties: list[bytes], associations: bytes, *more: bytes, primary: int = 1) -> bytes:
-    """The beginning of an AVIF with these properties; `associations` is item after item, each with its numbers."""
+    """Returns the start of an AVIF. `associations` is the body of `ipma`: for each item the numbers of its properties."""
     iprp = box(b"iprp", box(b"ipco", *properties), box(b"ipma", associations))
     return META + box(b"meta", bytes(4), box(b"pitm", bytes(4), struct.pack(">H", primary)), *more, iprp)
 
@@ -162,7 +162,7 @@ def ispe(width: int, height: int) -> bytes:
     ("quarters", "axis", "orientation"),
     [(0, None, 1), (0, 1, 2), (2, None, 3), (0, 0, 4), (1, 0, 5), (3, None, 6), (3, 0, 7), (1, None, 8)],
 )
-def test_an_avif_that_is_turned_tells_its_size_as_stored_and_how(quarters: int, axis: int | None, orientation: int):
+def test_the_header_of_a_rotated_avif_has_stored_size_and_orientation(quarters: int, axis: int | None, orientation: int):
     mirror = box(b"free") if axis is None else box(b"imir", bytes([axis]))
     header = read(avif([ispe(96, 64), AV1C, box(b"irot", bytes([quarters])), mirror], ONE_ITEM))
     assert (header.width, header.height, header.orientation) == (96, 64, orientation)
@@ -175,13 +175,13 @@ def test_the_size_of_an_avif_is_that_of_its_primary_item(primary: int, size: tup
 
 
 @pytest.mark.parametrize("kind", [b"iprp", b"pitm"])
-def test_an_avif_with_a_second_box_of_a_kind_that_is_there_once_is_not_read(kind: bytes):
+def test_an_avif_with_a_duplicate_box_is_not_parsed(kind: bytes):
     source = [ispe(96, 64), AV1C]
     assert probe(avif(source, ONE_ITEM)) is not None
     assert probe(avif(source, ONE_ITEM, box(kind, bytes(8)))) is None
 
 
-def test_the_orientation_of_a_png_and_of_a_webp_is_told(bench: Any, smooth: Any):
+def test_the_orientation_is_read_from_every_format_with_exif(bench: Any, smooth: Any):
     for suffix in (".png", ".webp", ".jpg", ".tif"):
         header = read(bench.file(smooth(70, 40), suffix, 6))
         assert (header.width, header.height, header.orientation) == (70, 40, 6), suffix
@@ -202,14 +202,14 @@ HOSTILE = {
     "empty frames": b"RIFF\xff\xff\0\0WEBPVP8X\x0a\0\0\0\2\0\0\0" + bytes(6) + b"ANMF\0\0\0\0" * NBYTES,
     "boxes in boxes": META + b"\0\3\xff\xe8meta\0\0\0\0" + b"\0\0\0\x08free" * NBYTES,
     "properties": META + b"\0\3\xff\xe8meta\0\0\0\0\0\3\xff\xdciprp\0\3\xff\xd4ipco" + b"\0\0\0\x08free" * NBYTES,
-    "a TIFF that goes round": b"II*\0\x08\0\0\0" + b"\0\0\x08\0\0\0" + bytes(40),
+    "a TIFF with a cycle": b"II*\0\x08\0\0\0" + b"\0\0\x08\0\0\0" + bytes(40),
     "a TIFF of tags": b"II*\0\x08\0\0\0\xff\xff" + bytes(NBYTES),
     "a large TIFF of tags": b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0" + b"\xff\xff\0\0\0\0\0\0" + bytes(NBYTES),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_file_of_nothing_but_small_parts_is_not_read_to_its_end(name: str):
+def test_the_work_on_a_file_of_many_small_parts_is_bounded(name: str):
     data = HOSTILE[name][:NBYTES]
     times: list[float] = []
     for _ in range(5):
@@ -217,14 +217,14 @@ def test_a_file_of_nothing_but_small_parts_is_not_read_to_its_end(name: str):
         header = probe(data)
         times.append(time.process_time() - started)
         assert header is None or header.pages is None or header.pages <= max(MAX_BLOCKS, MAX_CHUNKS, MAX_MARKERS)
-    assert min(times) < 0.02  # about one millisecond; tens without the bounds
+    assert min(times) < 0.02  # about one millisecond; tens of milliseconds without the bounds
 
 
 SUFFIXES = (".jpg", ".png", ".webp", ".avif", ".gif", ".tif")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_whatever_stands_in_it_reading_neither_raises_nor_takes_long(bench: Any, suffix: str):
+def test_damaged_bytes_neither_raise_nor_take_long(bench: Any, suffix: str):
     source = bench.file(noise(50, 40), suffix)
     start = source[:64]
 
@@ -241,6 +241,6 @@ def test_whatever_stands_in_it_reading_neither_raises_nor_takes_long(bench: Any,
         data[:4] = start[:4]
         started = time.process_time()
         probe(bytes(data) + again * times)
-        assert time.process_time() - started < 0.1  # the machine may pause; endless loops would take minutes
+        assert time.process_time() - started < 0.1  # ample, because the machine may pause; an endless loop exceeds it
 
     damage()

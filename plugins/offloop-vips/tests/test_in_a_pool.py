@@ -1,4 +1,4 @@
-"""The plugin in a real pool: every road of a picture through worker processes, and strangers' files."""
+"""The plugin in a real pool: sources, encoders, outputs, and hostile files."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ pytestmark = pytest.mark.anyio
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """One chunk of a PNG."""
+    """Returns one chunk of a PNG."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-HUGE = (  # 30,000 x 30,000 pixels, by its header
+HUGE = (  # a PNG whose header declares 30,000 x 30,000 pixels
     b"\x89PNG\r\n\x1a\n"
     + chunk(b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0))
     + chunk(b"IDAT", zlib.compress(bytes(1000)))
@@ -40,7 +40,7 @@ async def pool(anyio_backend: object) -> AsyncIterator[Pool]:
 
 @pytest.fixture(scope="module")
 def photo() -> bytes:
-    """A JPEG of 640 x 480 with something to see in it."""
+    """A JPEG of 640 x 480 pixels with a gradient."""
     gradient = pyvips.Image.xyz(640, 480)
     picture = gradient[0].bandjoin([gradient[1], gradient[0] + gradient[1]]).linear([0.3], [20]).cast("uchar")
     return picture.copy(interpretation="srgb").jpegsave_buffer(Q=90)
@@ -54,7 +54,7 @@ async def test_a_picture_is_resized_sharpened_and_encoded(pool: Pool, photo: byt
 
 
 @pytest.mark.parametrize("encoder", [Jpeg(), Png(), Webp(), Avif()], ids=lambda encoder: type(encoder).__name__)
-async def test_every_encoder_writes_straight_into_shared_memory_or_a_file(
+async def test_every_encoder_writes_into_shared_memory_or_a_file(
     pool: Pool, photo: bytes, encoder: Jpeg | Png | Webp | Avif, tmp_path: Path
 ) -> None:
     result = await pool.run(photo, [Resize(64), encoder])
@@ -63,7 +63,7 @@ async def test_every_encoder_writes_straight_into_shared_memory_or_a_file(
     assert pyvips.Image.new_from_buffer(bytes(result), "").width == written.info.width == 64
 
 
-async def test_samples_come_out_as_an_array_and_go_in_again(pool: Pool, photo: bytes) -> None:
+async def test_an_array_result_can_be_a_source(pool: Pool, photo: bytes) -> None:
     result = await pool.run(photo, [Resize(40, 30, fit="fill"), Raw()])
     array = result.array()
     assert (array.shape, array.dtype, array.flags.writeable) == ((30, 40, 3), np.uint8, False)
@@ -73,7 +73,7 @@ async def test_samples_come_out_as_an_array_and_go_in_again(pool: Pool, photo: b
     assert np.array_equal(grey, again)
 
 
-async def test_a_buffer_a_path_and_bytes_give_the_same(pool: Pool, photo: bytes, tmp_path: Path) -> None:
+async def test_a_buffer_a_path_and_bytes_give_the_same_result(pool: Pool, photo: bytes, tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(photo)
     buffer = pool.buffer(len(photo))
@@ -86,12 +86,12 @@ async def test_a_buffer_a_path_and_bytes_give_the_same(pool: Pool, photo: bytes,
     ("source", "code"),
     [
         (b"", "corrupt_source"),
-        (b"This is a text, whatever its name says.\n", "unsupported_format"),
+        (b"This is a text.\n", "unsupported_format"),
         (HUGE, "too_many_pixels"),
     ],
     ids=["empty", "text", "30,000 x 30,000"],
 )
-async def test_bad_files_are_refused_with_a_code(pool: Pool, source: bytes, code: str) -> None:
+async def test_bad_files_fail_with_a_code(pool: Pool, source: bytes, code: str) -> None:
     with pytest.raises(TaskFailed) as caught:
         await pool.run(source, [Resize(10)])
     assert caught.value.code == code
@@ -103,7 +103,7 @@ async def test_a_truncated_picture_is_corrupt(pool: Pool, photo: bytes) -> None:
     assert caught.value.code == "corrupt_source"
 
 
-async def test_an_order_that_cannot_be_is_refused_before_anything_starts(pool: Pool, photo: bytes) -> None:
+async def test_an_invalid_pipeline_is_refused_before_it_is_submitted(pool: Pool, photo: bytes) -> None:
     with pytest.raises(InvalidTask, match="ends a pipeline"):
         await pool.run(photo, [Webp(), Resize(10)])
     with pytest.raises(InvalidTask, match="can only be the first step"):
@@ -113,7 +113,7 @@ async def test_an_order_that_cannot_be_is_refused_before_anything_starts(pool: P
     assert pool.statistics().submitted == 0
 
 
-async def test_an_avif_encode_that_does_not_stop_is_killed_in_time(pool: Pool) -> None:
+async def test_an_avif_encode_that_cannot_be_interrupted_is_killed_at_the_timeout(pool: Pool) -> None:
     noise = np.random.default_rng(1).integers(0, 255, (1500, 2000, 3), dtype=np.uint8)
     with pytest.raises(TaskTimeout):
         await pool.run(noise, [Avif(effort=9)], timeout=0.3)

@@ -1,4 +1,4 @@
-"""libvips' complaints, as errors that a caller can branch on."""
+"""Translation of libvips errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def error(detail: str) -> pyvips.Error:
         ("", None, "processing_failed"),
     ],
 )
-def test_a_decoder_s_complaint_is_told_from_any_other(detail: str, source: str | None, code: str):
+def test_errors_of_the_decoder_are_distinguished_from_other_errors(detail: str, source: str | None, code: str):
     failure = translate_error(error(detail or " "), source)  # type: ignore[arg-type]
     assert isinstance(failure, TaskFailed)
     assert failure.code == code
@@ -44,11 +44,11 @@ def test_a_decoder_s_complaint_is_told_from_any_other(detail: str, source: str |
         "webpsave: picture memory error\nwbuffer_write: write failed\n",
     ],
 )
-def test_a_lack_of_memory_is_told_from_a_broken_source(detail: str):
+def test_a_lack_of_memory_is_a_memory_error(detail: str):
     assert isinstance(translate_error(error(detail), "png"), MemoryError)
 
 
-def test_what_is_larger_than_it_declares_is_broken_though_its_decoder_calls_that_a_lack_of_memory():
+def test_the_security_limit_of_libheif_is_a_corrupt_source():
     failure = translate_error(
         error("heif: Memory allocation error: Security limit exceeded: Image size 640x480 exceeds 65536\n"), "avif"
     )
@@ -62,6 +62,6 @@ def test_a_message_is_short_and_on_one_line():
     assert failure.message == "one: " + "x" * 195 + "; two[31m: y"
 
 
-def test_the_same_line_is_said_once_and_bad_seeks_are_not():
+def test_duplicate_lines_and_bad_seeks_are_left_out_of_the_message():
     failure = corrupt_source("avif", error("source: bad seek to 9\nheif: broken\nheif: broken\nsource: bad seek to 8\n"))
     assert failure.message == "the source is not a readable avif file: heif: broken"

@@ -10,7 +10,7 @@ import pytest
 
 from offloop_vips import AutoOrient, Decode, Grayscale, Raw, Resize
 
-# what has to be done to an upright picture so that a tag of this number turns it back
+# orientation tag -> transformation of an upright picture that the tag reverses
 STORED: dict[int, Callable[[Any], Any]] = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -41,7 +41,7 @@ def test_a_picture_is_decoded_upright(bench: Any, smooth: Any, orientation: int)
 
 
 @orientations
-def test_all_orientations_are_resized_alike(bench: Any, smooth: Any, orientation: int):
+def test_every_orientation_gives_the_same_resized_picture(bench: Any, smooth: Any, orientation: int):
     upright = smooth(96, 64)
     shown = bench.show(stored(bench, upright, orientation), Resize(50, 60, position="right"), Raw())
     assert difference(shown, bench.show(upright, Resize(50, 60, position="right"))) < 16
@@ -49,14 +49,14 @@ def test_all_orientations_are_resized_alike(bench: Any, smooth: Any, orientation
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp"])
 @orientations
-def test_all_orientations_are_shrunk_on_load_alike(bench: Any, smooth: Any, orientation: int, suffix: str):
+def test_every_orientation_gives_the_same_picture_with_shrink_on_load(bench: Any, smooth: Any, orientation: int, suffix: str):
     upright = smooth(803, 404)  # no multiple of anything
     source = stored(bench, upright, orientation, suffix)
     for resize in (Resize(100), Resize(None, 77), Resize(60, 90, position="left top"), Resize(90, 90, fit="contain")):
         assert difference(bench.show(source, resize, Raw()), bench.show(upright, resize)) < 16
 
 
-def test_decoding_leaves_the_tag_alone_when_told_to(bench: Any, smooth: Any):
+def test_decoding_without_auto_orient_keeps_the_stored_orientation(bench: Any, smooth: Any):
     upright = smooth(96, 64)
     source = stored(bench, upright, 6)
     sideways = bench.show(source, Decode(auto_orient=False), Raw())
@@ -64,7 +64,7 @@ def test_decoding_leaves_the_tag_alone_when_told_to(bench: Any, smooth: Any):
     assert bench.show(source, Decode(auto_orient=False), Resize(32), Raw()).shape == (48, 32, 3)
 
 
-def test_auto_orient_turns_the_picture_where_it_stands_in_the_list(bench: Any, smooth: Any):
+def test_auto_orient_is_applied_at_its_position_in_the_pipeline(bench: Any, smooth: Any):
     upright = smooth(96, 64)
     source = stored(bench, upright, 6)
     decode = Decode(auto_orient=False)
@@ -74,17 +74,17 @@ def test_auto_orient_turns_the_picture_where_it_stands_in_the_list(bench: Any, s
     assert difference(bench.show(source, decode, AutoOrient(), Grayscale(), Raw()), bench.show(source, Grayscale(), Raw())) == 0
 
 
-def test_auto_orient_does_nothing_twice(bench: Any, smooth: Any):
+def test_a_second_auto_orient_has_no_effect(bench: Any, smooth: Any):
     source = stored(bench, smooth(96, 64), 8)
     assert (bench.show(source, AutoOrient(), AutoOrient(), Raw()) == bench.show(source, Raw())).all()
 
 
-def test_the_file_that_is_made_has_no_tag_left_to_turn_it_again(bench: Any, smooth: Any):
+def test_the_result_has_no_orientation_tag(bench: Any, smooth: Any):
     source = stored(bench, smooth(96, 64), 6)
     again = bench.run(bytes(bench.run(source).data), Raw())
     assert again.shape == (64, 96, 3)
 
 
-def test_a_picture_without_a_tag_stays(bench: Any, smooth: Any):
+def test_auto_orient_keeps_a_picture_without_a_tag(bench: Any, smooth: Any):
     array = smooth(30, 20)
     assert (bench.show(array, AutoOrient()) == array).all()

@@ -1,6 +1,6 @@
-"""What happens when a task may have no more memory: a MemoryError, or the end of the process where a library ends it.
+"""Tasks beyond their memory limit: a MemoryError, or the end of the process where a library aborts it.
 
-Each time in a process of its own, with a limit as a worker sets it.
+Each case runs in a process of its own, with a limit like that of a worker.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ try:
 except MemoryError:
     memory.set_soft_limit(None)
     run_inline(processor, Encoded(data), eval(operations))
-    print("memory")  # and the next task is none the worse for it
+    print("memory")  # and the next task succeeds
 except TaskFailed as failure:
     print("failed:", failure)
 else:
@@ -71,7 +71,7 @@ SOURCES: dict[str, tuple[str, int, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_decoder_that_gets_no_memory_never_calls_its_source_corrupt(bench: Any, tmp_path: Path, name: str):
+def test_a_decoder_without_memory_does_not_report_a_corrupt_source(bench: Any, tmp_path: Path, name: str):
     suffix, bands, options = SOURCES[name]
     source = tmp_path / f"source{suffix}"
     source.write_bytes(bench.file(noise(1600, 1200, bands), suffix, **options))
@@ -85,7 +85,7 @@ ENCODERS = ["Jpeg(chroma_subsampling='4:4:4')", "Png(progressive=True)", "Png(pa
 
 
 @pytest.mark.parametrize("encoder", [*ENCODERS, "Avif(effort=0)"])
-def test_an_encoder_that_gets_no_memory_says_so(bench: Any, tmp_path: Path, encoder: str):
+def test_an_encoder_without_memory_raises_memory_error(bench: Any, tmp_path: Path, encoder: str):
     source = tmp_path / "source.png"
     source.write_bytes(bench.file(noise(800, 640), ".png", compression=1))
     seen = {outcome(source, f"[{encoder}]", more) for more in (100_000, 18_000_000, 26_000_000, 31_000_000)}
@@ -94,7 +94,7 @@ def test_an_encoder_that_gets_no_memory_says_so(bench: Any, tmp_path: Path, enco
     assert outcome(source, f"[{encoder}]", 300_000_000) == "done"
 
 
-def test_damage_is_told_from_a_lack_of_memory(bench: Any, tmp_path: Path):
+def test_a_corrupt_source_is_distinguished_from_a_lack_of_memory(bench: Any, tmp_path: Path):
     whole = bench.file(noise(1600, 1200), ".webp", effort=0)
     source = tmp_path / "damaged.webp"
     source.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))

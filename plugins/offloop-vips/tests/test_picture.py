@@ -17,21 +17,21 @@ def opened(data: bytes, *operations: Any) -> Picture:
     return load_encoded(Encoded(memoryview(data)), "jpeg", Pipeline.of(operations, encoded=True), Evaluation(InlineTask()))
 
 
-def test_pixels_are_gathered_in_memory_once(bench: Any, smooth: Any):
-    read_in_order = opened(bench.file(smooth(40, 30), ".jpg"))
-    settled = read_in_order.with_random_access()
-    assert settled is not read_in_order
-    assert settled.with_random_access() is settled
+def test_pixels_are_copied_to_memory_once(bench: Any, smooth: Any):
+    sequential = opened(bench.file(smooth(40, 30), ".jpg"))
+    copied = sequential.with_random_access()
+    assert copied is not sequential
+    assert copied.with_random_access() is copied
 
 
-def test_its_size_is_that_of_the_upright_picture_before_the_decoder_shrank_it(bench: Any, smooth: Any):
+def test_the_logical_size_is_upright_and_before_shrink_on_load(bench: Any, smooth: Any):
     picture = opened(bench.file(smooth(800, 600), ".jpg", 6), Resize(75))
     assert tuple(picture.page_size) == (100, 75)
     assert tuple(picture.logical_size) == (600, 800)
     assert picture.is_sideways
 
 
-def test_once_upright_it_owes_no_turn(bench: Any, smooth: Any):
+def test_an_upright_picture_has_no_pending_orientation(bench: Any, smooth: Any):
     upright = opened(bench.file(smooth(40, 30), ".jpg", 6)).upright()
     assert tuple(upright.page_size) == tuple(upright.logical_size) == (30, 40)
     assert upright.orientation == 1

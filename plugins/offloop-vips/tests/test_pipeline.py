@@ -1,4 +1,4 @@
-"""Which operation may stand where."""
+"""Order of the operations in a pipeline."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from offloop_vips.pipeline import Pipeline
     "operations",
     [[Blur(), Decode()], [Decode(), Decode()], [Jpeg(), Blur()], [Jpeg(), Png()], [Raw(), Webp()], [Decode(), Raw(), Raw()]],
 )
-def test_an_operation_in_the_wrong_place_is_refused(operations: list[Operation]):
+def test_an_operation_in_the_wrong_position_is_refused(operations: list[Operation]):
     with pytest.raises(InvalidTask, match=r"first step|ends a pipeline"):
         Pipeline.of(operations, encoded=True)
 
 
-def test_roles_are_told_apart():
+def test_operations_are_sorted_by_role():
     pipeline = Pipeline.of([Decode(page=1), Blur(), Resize(1), Webp()], encoded=True)
     assert pipeline == Pipeline(Decode(page=1), (Blur(), Resize(1)), Webp())
     assert Pipeline.of([], encoded=True) == Pipeline(Decode(), (), None)
 
 
-def test_only_a_resize_that_comes_first_is_known_to_the_decoder():
+def test_first_resize_is_only_a_resize_that_is_the_first_step():
     assert Pipeline.of([Resize(1)], encoded=True).first_resize == (Resize(1), True)
     assert Pipeline.of([Decode(auto_orient=False), Resize(1)], encoded=True).first_resize == (Resize(1), False)
     assert Pipeline.of([Decode(auto_orient=False), AutoOrient(), Resize(1)], encoded=True).first_resize == (Resize(1), True)
@@ -37,13 +37,13 @@ def test_only_a_resize_that_comes_first_is_known_to_the_decoder():
 
 
 @pytest.mark.parametrize("operation", VipsPlugin.operations)
-def test_every_operation_survives_the_journey_to_a_worker(operation: type[Operation]):
+def test_every_operation_can_be_encoded_and_decoded(operation: type[Operation]):
     arguments = {"Rotate": (12.5,), "Resize": (20, 30), "Tint": ("red",)}.get(operation.__name__, ())
     made = operation(*arguments)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(made), type=operation) == made
 
 
-def test_somebody_else_s_operation_is_refused(bench: Any, quarters: Any):
+def test_an_operation_of_another_plugin_is_refused(bench: Any, quarters: Any):
     class Emboss(Operation, frozen=True):
         pass
 

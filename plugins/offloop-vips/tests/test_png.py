@@ -1,4 +1,4 @@
-"""Png."""
+"""PNG encoder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from offloop_vips import Png
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 4])
-def test_nothing_is_lost(bench: Any, bands: int):
+def test_every_pixel_is_kept(bench: Any, bands: int):
     array = np.random.default_rng(4).integers(0, 256, (30, 40, bands), "u1")
     result = bench.run(array, Png())
     assert (bench.read(result) == array).all()
@@ -31,7 +31,7 @@ def test_every_option_changes_the_file(bench: Any, smooth: Any):
 
 
 @pytest.mark.parametrize(("colours", "bits"), [(2, 1), (3, 2), (16, 4), (17, 8), (256, 8)])
-def test_a_palette_has_as_many_colours_as_the_format_has_bits_for(bench: Any, smooth: Any, colours: int, bits: int):
+def test_the_palette_size_is_rounded_up_to_a_bit_depth(bench: Any, smooth: Any, colours: int, bits: int):
     data = bytes(bench.run(smooth(100, 80), Png(palette=True, colours=colours)).data)
     depth, kind = struct.unpack(">8xBB", data[16:26])
     assert (depth, kind) == (bits, 3)
@@ -52,6 +52,6 @@ def test_a_palette_keeps_alpha(bench: Any):
     [{"compression_level": 10}, {"colours": 16}, {"dither": 0.5}, {"effort": 3}, {"palette": True, "colours": 1},
      {"palette": True, "effort": 11}, {"palette": True, "dither": 1.1}],
 )  # fmt: skip
-def test_what_makes_no_sense_is_refused_when_it_is_made(parameters: dict[str, Any]):
+def test_invalid_parameters_are_refused(parameters: dict[str, Any]):
     with pytest.raises(InvalidTask, match="Png"):
         Png(**parameters)

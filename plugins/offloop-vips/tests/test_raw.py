@@ -1,4 +1,4 @@
-"""Raw, and rasters that come in."""
+"""Raw output, and raster sources."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from offloop_vips.processor import VipsProcessor
 
 
 @pytest.mark.parametrize(("dtype", "code"), [("uint8", "|u1"), ("uint16", "<u2"), ("float32", "<f4")])
-def test_samples_come_out_with_the_type_asked_for(bench: Any, quarters: Any, dtype: Any, code: str):
+def test_samples_have_the_requested_dtype(bench: Any, quarters: Any, dtype: Any, code: str):
     result = bench.run(bench.file(quarters, ".png"), Raw(dtype))
     assert (result.shape, result.dtype) == ((40, 60, 3), code)
     assert result.data.nbytes == 40 * 60 * 3 * np.dtype(code).itemsize
@@ -25,7 +25,7 @@ def test_samples_come_out_with_the_type_asked_for(bench: Any, quarters: Any, dty
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 4])
-def test_a_raster_without_an_ending_comes_out_as_a_raster(bench: Any, bands: int):
+def test_a_raster_without_an_output_step_gives_a_raster(bench: Any, bands: int):
     array = np.random.default_rng(7).integers(0, 256, (5, 7, bands), "u1")
     assert (bench.show(array) == array).all()
 
@@ -42,7 +42,7 @@ def test_a_raster_without_an_ending_comes_out_as_a_raster(bench: Any, bands: int
         ((4, 4, 3, 1), "|u1", 48),
     ],
 )
-def test_what_is_no_picture_is_refused(shape: Any, dtype: str, nbytes: int):
+def test_a_raster_that_is_not_a_picture_is_refused(shape: Any, dtype: str, nbytes: int):
     with pytest.raises(InvalidTask, match="a raster of"):
         run_inline(VipsProcessor(), Raster(bytes(nbytes), shape, dtype), [Blur()])
 
@@ -54,11 +54,11 @@ def test_a_raster_of_height_and_width_has_one_band(bench: Any):
     assert (payload.shape, bytes(payload.data)) == ((5, 7, 1), array.tobytes())
 
 
-def test_a_raster_is_not_decoded(bench: Any, quarters: Any):
+def test_decode_is_refused_for_a_raster(bench: Any, quarters: Any):
     with pytest.raises(InvalidTask, match="raster already"):
         bench.run(quarters, Decode())
 
 
-def test_an_unknown_type_is_refused_when_it_is_made():
+def test_an_unknown_dtype_is_refused():
     with pytest.raises(InvalidTask, match=r"Raw.*float16"):
         Raw("float16")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Resize: exact sizes, what is kept, what is put around it."""
+"""Resize: exact sizes, crops and backgrounds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
     st.sampled_from(["cover", "contain", "fill", "inside", "outside"]),
     st.sampled_from(["lanczos3", "nearest", "cubic"]),
 )
-def test_the_size_is_exactly_the_one_computed(
+def test_the_size_is_the_computed_one(
     bench: Any, width: int, height: int, to_width: int | None, to_height: int, fit: Any, kernel: Any
 ):
     shown = bench.show(np.zeros((height, width, 1), "u1"), Resize(to_width, to_height, fit=fit, kernel=kernel))
@@ -54,20 +54,20 @@ def test_cover_keeps_the_part_that_position_names(bench: Any, quarters: Any, pos
     assert {tuple(map(int, pixel)) for pixel in shown.reshape(-1, 3)} == colours
 
 
-def test_contain_puts_the_whole_picture_where_position_says(bench: Any, quarters: Any):
+def test_contain_embeds_the_picture_at_the_position(bench: Any, quarters: Any):
     shown = bench.show(quarters, Resize(60, 60, fit="contain", position="south", background="#123"))
     assert (shown[:20] == (0x11, 0x22, 0x33)).all()
     assert (shown[20:] == quarters).all()
 
 
-def test_a_transparent_background_gives_the_picture_alpha(bench: Any, quarters: Any):
+def test_a_transparent_background_adds_alpha(bench: Any, quarters: Any):
     shown = bench.show(quarters, Resize(60, 60, fit="contain", background=(255, 255, 0, 0.5)))
     assert shown.shape == (60, 60, 4)
     assert (shown[:10] == (255, 255, 0, 128)).all() or (shown[:10] == (255, 255, 0, 127)).all()
     assert (shown[10:50, :, 3] == 255).all()
 
 
-def test_a_coloured_background_gives_a_grey_picture_colour(bench: Any):
+def test_a_coloured_background_makes_a_grey_picture_coloured(bench: Any):
     shown = bench.show(np.full((10, 20, 1), 77, "u1"), Resize(20, 20, fit="contain", background="red"))
     assert tuple(shown[0, 0]) == RED
     assert tuple(shown[10, 10]) == (77, 77, 77)
@@ -85,7 +85,7 @@ def test_edges_of_transparency_have_no_dark_halo(bench: Any):
 
 @pytest.mark.parametrize("strategy", ["attention", "entropy"])
 @pytest.mark.parametrize("place", [20, 150, 280])
-def test_a_strategy_keeps_what_stands_out(bench: Any, strategy: Any, place: int):
+def test_a_strategy_keeps_the_salient_part(bench: Any, strategy: Any, place: int):
     array = np.full((80, 400, 3), 40, "u1")
     busy = np.random.default_rng(2).integers(0, 256, (40, 40, 1), "u1")
     array[20:60, place : place + 40] = np.concatenate([busy // 4 + 190, busy // 2 + 60, busy // 4], axis=2)
@@ -96,30 +96,30 @@ def test_a_strategy_keeps_what_stands_out(bench: Any, strategy: Any, place: int)
     assert (bench.read(result) == array[top : top + 80, left : left + 80]).all()
 
 
-def test_a_gravity_tells_no_crop(bench: Any, quarters: Any):
+def test_a_gravity_adds_no_crop_to_info(bench: Any, quarters: Any):
     assert "crop_left" not in bench.run(quarters, Resize(20, 20)).info
 
 
-def test_operations_happen_in_the_order_they_are_written(bench: Any, quarters: Any):
+def test_operations_are_applied_in_the_given_order(bench: Any, quarters: Any):
     resized_first = bench.show(quarters, Resize(30, 10, fit="fill"), Rotate(90))
     rotated_first = bench.show(quarters, Rotate(90), Resize(30, 10, fit="fill"))
     assert resized_first.shape == (30, 10, 3)
     assert rotated_first.shape == (10, 30, 3)
     for shown in (resized_first, rotated_first):
-        assert tuple(shown[2, 2]) == pytest.approx(BLUE, abs=8)  # which was at the bottom on the left
+        assert tuple(shown[2, 2]) == pytest.approx(BLUE, abs=8)  # the bottom left quarter before
 
 
 @pytest.mark.parametrize(
     "resize",
     [Resize(100_000, 100_000), Resize(100_000), Resize(1_000, 10_000_000, fit="contain")],
 )
-def test_more_pixels_than_allowed_are_never_computed(bench: Any, quarters: Any, resize: Resize):
+def test_a_resize_beyond_the_pixel_limit_is_refused(bench: Any, quarters: Any, resize: Resize):
     with pytest.raises(TaskFailed, match=r"the limit is 50,000,000") as failure:
         bench.run(quarters, resize)
     assert failure.value.code == "too_many_pixels"
 
 
-def test_what_is_scaled_only_to_be_cropped_counts_too(bench: Any):
+def test_the_scaled_picture_before_a_strategy_crop_counts_against_the_limit(bench: Any):
     with pytest.raises(TaskFailed, match=r"1000 x 2000000 = 2,000,000,000 pixels"):
         bench.run(np.zeros((2000, 1, 1), "u1"), Resize(1000, 10, position="attention"))
 
@@ -137,6 +137,6 @@ def test_decode_sets_the_limit_for_resizing(bench: Any, quarters: Any):
      {"width": 1, "fit": "crop"}, {"width": 1, "position": "middle"}, {"width": 1, "kernel": "box"},
      {"width": 1, "position": "attention", "fit": "contain"}, {"width": 1, "without_enlargement": 1}],
 )  # fmt: skip
-def test_what_makes_no_sense_is_refused_when_it_is_made(parameters: dict[str, Any]):
+def test_invalid_parameters_are_refused(parameters: dict[str, Any]):
     with pytest.raises(InvalidTask, match="Resize"):
         Resize(**parameters)

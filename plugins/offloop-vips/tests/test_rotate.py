@@ -12,7 +12,7 @@ from offloop_vips import Decode, Raw, Rotate
 
 
 @pytest.mark.parametrize("angle", [0, 90, 180, 270, 360, -90, -450, 810])
-def test_quarter_turns_are_clockwise_and_exact(bench: Any, quarters: Any, angle: int):
+def test_multiples_of_90_are_clockwise_and_exact(bench: Any, quarters: Any, angle: int):
     expected = np.rot90(quarters, -angle // 90)
     assert (bench.show(quarters, Rotate(angle)) == expected).all()
     assert (bench.show(bench.file(quarters, ".png"), Rotate(angle), Raw()) == expected).all()
@@ -55,6 +55,6 @@ def test_the_larger_canvas_counts_against_the_limit(bench: Any, quarters: Any):
 
 
 @pytest.mark.parametrize("angle", [float("nan"), float("inf"), 36_001, "90", None])
-def test_what_is_no_angle_is_refused_when_it_is_made(angle: Any):
+def test_an_invalid_angle_is_refused(angle: Any):
     with pytest.raises(InvalidTask, match=r"Rotate.*angle"):
         Rotate(angle)

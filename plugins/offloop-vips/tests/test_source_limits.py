@@ -1,4 +1,4 @@
-"""What a source declares is checked before a decoder is called: pixels, and pages or frames."""
+"""Limits on declared pixels and pages, checked before a decoder is called."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def refusal(bench: Any, source: Any, *operations: Any) -> TaskFailed:
 
 
 def webp(bench: Any, frames: int, canvas: tuple[int, int] = (16, 16), junk: int = 0) -> bytes:
-    """An animation of tiny frames."""
+    """Returns an animation of tiny frames."""
     one = bench.file(np.zeros((16, 16, 3), "u1"), ".webp", lossless=True, keep="none")
     sides = b"".join(struct.pack("<I", side - 1)[:3] for side in canvas)
     contents = bytes(6) + b"\x0f\0\0\x0f\0\0" + b"\x0a\0\0\0" + one[12:]
@@ -36,7 +36,7 @@ def gif(frames: int) -> bytes:
     return b"GIF89a" + struct.pack("<HHBBB", 16, 16, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff" + frame * frames + b";"
 
 
-def tiff(pages: int, *, goes_round: bool = False) -> bytes:
+def tiff(pages: int, *, is_cyclic: bool = False) -> bytes:
     tags = [
         (256, 4, 8),
         (257, 4, 8),
@@ -54,12 +54,12 @@ def tiff(pages: int, *, goes_round: bool = False) -> bytes:
         last = page == pages - 1
         data += struct.pack("<H", len(tags))
         data += b"".join(struct.pack("<HHII", tag, kind, 1, value or 8 + size * pages) for tag, kind, value in tags)
-        data += struct.pack("<I", (8 if goes_round else 0) if last else 8 + size * (page + 1))
+        data += struct.pack("<I", (8 if is_cyclic else 0) if last else 8 + size * (page + 1))
     return bytes(data) + bytes(64)
 
 
 @pytest.mark.parametrize("canvas", [(16_383, 16_383), (9000, 9000)])
-def test_a_canvas_that_is_too_large_is_told_as_such_whatever_memory_there_is(bench: Any, canvas: tuple[int, int]):
+def test_a_canvas_beyond_the_limit_fails_with_too_many_pixels(bench: Any, canvas: tuple[int, int]):
     failure = refusal(bench, webp(bench, 20, canvas))
     assert failure.code == "too_many_pixels"
     assert f"{canvas[0]} x {canvas[1]}" in failure.message
@@ -76,7 +76,7 @@ def of_pages(bench: Any, source: str, pages: int) -> bytes:
 
 
 @pytest.mark.parametrize("source", ["webp", "gif", "tiff"])
-def test_a_source_of_more_pages_than_allowed_is_refused_though_one_is_wanted(bench: Any, source: str):
+def test_the_page_limit_applies_even_if_one_page_is_read(bench: Any, source: str):
     assert bench.run(of_pages(bench, source, 30), Decode(max_pages=30), Raw()).shape[2] >= 1
     failure = refusal(bench, of_pages(bench, source, 31), Decode(max_pages=30), Raw())
     assert failure.code == "too_many_pages"
@@ -84,22 +84,22 @@ def test_a_source_of_more_pages_than_allowed_is_refused_though_one_is_wanted(ben
 
 
 @pytest.mark.parametrize("source", ["webp", "tiff"])
-def test_a_hundred_thousand_frames_are_refused_in_a_moment(bench: Any, source: str):
+def test_a_hundred_thousand_frames_are_refused_quickly(bench: Any, source: str):
     data = of_pages(bench, source, 100_000)
     started = time.process_time()
     assert refusal(bench, data).code == "too_many_pages"
-    assert time.process_time() - started < 0.5  # half a minute in the decoder
+    assert time.process_time() - started < 0.5  # without the check, the decoder takes half a minute
 
 
-def test_frames_behind_many_other_parts_are_refused_as_well(bench: Any):
+def test_frames_after_too_many_other_chunks_are_refused(bench: Any):
     assert refusal(bench, webp(bench, 100, junk=20_000)).code == "too_many_pages"
 
 
-def test_a_tiff_that_goes_round_has_too_many_pages():
-    assert count_pages("tiff", memoryview(tiff(3, goes_round=True)), 500) == 501
+def test_a_tiff_with_a_cycle_of_directories_has_too_many_pages():
+    assert count_pages("tiff", memoryview(tiff(3, is_cyclic=True)), 500) == 501
 
 
 @pytest.mark.parametrize("source", ["webp", "tiff"])
 @pytest.mark.parametrize("data", [b"", b"II*\0", b"RIFF\0\0\0\0WEBPVP8X", b"II*\0\xff\xff\xff\x7f", b"MM\0+" + bytes(12)])
-def test_counting_does_not_raise_on_what_is_broken(source: Any, data: bytes):
+def test_the_page_count_of_a_broken_file_does_not_raise(source: Any, data: bytes):
     assert count_pages(source, memoryview(data), 10) <= 1

@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "processor": {"processor", "pipeline", "operations", "picture", "evaluation", *BASE},
     "__init__": {"plugin", "operations"},
 }
-"""Package, or module at the top, -> what it may import of the plugin."""
+"""Package or top-level module -> packages and modules of the plugin that it may import."""
 
 HEAVY = {"pyvips", "numpy", "cffi", "_cffi_backend", "_libvips"}
 

@@ -1,4 +1,4 @@
-"""The half that the server imports."""
+"""The light half of the plugin, which the server imports."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def probe(data: bytes) -> Header | None:
     return VipsPlugin().probe(memoryview(data))
 
 
-def test_importing_it_brings_in_no_image_library():
+def test_the_light_half_imports_no_image_library():
     code = "import sys, offloop_vips; offloop_vips.VipsPlugin().probe(memoryview(b'GIF89a'));print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "offloop_vips.headers.parser" in modules
     assert not {"pyvips", "numpy", "_cffi_backend", "anyio", "asyncio"} & set(modules)
 
 
-def test_it_is_found_and_names_all_its_operations():
+def test_the_entry_point_gives_a_plugin_with_all_operations():
     (entry,) = (entry for entry in entry_points(group="offloop.processors") if entry.name == "vips")
     plugin = entry.load()
     assert issubclass(plugin, Plugin)
@@ -49,7 +49,7 @@ def test_the_header_of_every_format_is_read(bench: Any, smooth: Any, name: str):
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_a_jpeg_tells_its_orientation_and_its_size_as_stored(bench: Any, smooth: Any, orientation: int):
+def test_the_header_of_a_jpeg_has_orientation_and_stored_size(bench: Any, smooth: Any, orientation: int):
     header = probe(bench.file(smooth(70, 40), ".jpg", orientation))
     assert header is not None
     assert (header.media_type, header.width, header.height) == ("image/jpeg", 70, 40)
@@ -59,12 +59,12 @@ def test_a_jpeg_tells_its_orientation_and_its_size_as_stored(bench: Any, smooth:
 @pytest.mark.parametrize(
     "data", [b"", b"hello", b"<svg width='9' height='9'/>", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBP", b"BM" + bytes(50)]
 )
-def test_what_it_cannot_read_it_has_nothing_to_say_about(data: bytes):
+def test_an_unreadable_source_has_no_header(data: bytes):
     assert probe(data) is None
 
 
 @pytest.mark.parametrize("name", SUFFIXES)
-def test_no_damage_makes_it_raise(bench: Any, smooth: Any, name: str):
+def test_probe_does_not_raise_on_damaged_data(bench: Any, smooth: Any, name: str):
     source = bench.file(smooth(70, 40), SUFFIXES[name])
 
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -77,7 +77,7 @@ def test_no_damage_makes_it_raise(bench: Any, smooth: Any, name: str):
 
 
 def hostile_avif() -> bytes:
-    """An item list that claims 65,535 empty extents for each of its items."""
+    """Returns an AVIF whose item list declares 65,535 empty extents for each item."""
 
     def box(kind: bytes, payload: bytes) -> bytes:
         return (8 + len(payload)).to_bytes(4, "big") + kind + payload
@@ -89,7 +89,7 @@ def hostile_avif() -> bytes:
 
 
 HOSTILE = {
-    "a JPEG that is one long gap between markers": b"\xff\xd8\xff\xe0\0\2" + bytes(VipsPlugin.probe_nbytes),
+    "a JPEG with one long gap between markers": b"\xff\xd8\xff\xe0\0\2" + bytes(VipsPlugin.probe_nbytes),
     "a JPEG of empty segments": b"\xff\xd8" + b"\xff\xe0\0\2" * (VipsPlugin.probe_nbytes // 4),
     "an AVIF of empty boxes": b"\0\0\0\x10ftypavif\0\0\0\0" + b"\0\0\0\x08free" * (VipsPlugin.probe_nbytes // 8),
     "an AVIF of empty extents": hostile_avif(),
@@ -98,13 +98,13 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_file_made_to_keep_it_busy_does_not(name: str):
+def test_a_hostile_file_takes_little_time(name: str):
     started = time.process_time()
     assert probe(HOSTILE[name][: VipsPlugin.probe_nbytes]) is None
-    assert time.process_time() - started < 0.5  # tens of milliseconds; what the limit is for would take minutes
+    assert time.process_time() - started < 0.5  # tens of milliseconds; minutes without the limits
 
 
-def test_it_opens_no_path_that_a_source_spells(tmp_path: Any, bench: Any):
+def test_probe_opens_no_path_or_url_in_the_source(tmp_path: Any, bench: Any):
     path = tmp_path / "picture.png"
     path.write_bytes(bench.file(np.zeros((4, 4, 3), "u1"), ".png"))
     assert probe(str(path).encode()) is None

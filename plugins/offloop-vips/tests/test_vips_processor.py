@@ -1,4 +1,4 @@
-"""The processor: cancelling, progress, memory, and errors."""
+"""`VipsProcessor`: cancellation, progress, memory and errors."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ def processor() -> VipsProcessor:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left_by_other_tests():
+def _no_images_of_other_tests():
     gc.collect()
 
 
 class CountingTask(InlineTask):
-    """Notes with how many threads libvips is about to compute."""
+    """Records the number of libvips threads at the allocation of the result."""
 
-    seen = 0
+    threads_seen = 0
 
     def allocate(self, nbytes: int) -> memoryview:
-        self.seen = cast("Any", pyvips).concurrency_get()
+        self.threads_seen = cast("Any", pyvips).concurrency_get()
         return super().allocate(nbytes)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_task_is_computed_with_its_threads_and_the_next_with_its_own(processor: Any, bench: Any, smooth: Any, threads: int):
+def test_a_task_has_its_number_of_threads_and_the_next_task_the_default(processor: Any, bench: Any, smooth: Any, threads: int):
     source = bench.file(smooth(600, 400), ".png")
     task = CountingTask(threads)
     result = processor.run(Encoded(memoryview(source)), [Blur(2.0), Resize(100), Raw()], task)
-    assert task.seen == threads
+    assert task.threads_seen == threads
     assert cast("Any", pyvips).concurrency_get() == 1
     alone = processor.run(Encoded(memoryview(source)), [Blur(2.0), Resize(100), Raw()], InlineTask())
     assert bytes(result.data) == bytes(alone.data)
 
 
-def test_a_task_that_fails_gives_its_threads_back(processor: Any, bench: Any, smooth: Any):
+def test_a_failed_task_resets_the_number_of_threads(processor: Any, bench: Any, smooth: Any):
     damaged = bench.file(smooth(300, 200), ".jpg")[:2000]
     with pytest.raises(TaskFailed):
         processor.run(Encoded(memoryview(damaged)), [Raw()], InlineTask(3))
@@ -61,12 +61,12 @@ def test_a_task_that_fails_gives_its_threads_back(processor: Any, bench: Any, sm
 
 
 def images_alive() -> list[Any]:
-    """libvips objects that Python still holds; each may look at memory that is gone."""
-    return [held for held in gc.get_objects() if isinstance(held, pyvips.Image | pyvips.Source | pyvips.Target)]
+    """Returns the libvips objects that Python keeps alive. Each of them may point into memory of the task."""
+    return [item for item in gc.get_objects() if isinstance(item, pyvips.Image | pyvips.Source | pyvips.Target)]
 
 
-class InsistingTask(InlineTask):
-    """Cancels itself once it got so far, and then insists every millisecond, as a worker does."""
+class SelfCancellingTask(InlineTask):
+    """Cancels itself at a fraction, and then calls the cancel callback every millisecond, as a worker does."""
 
     def __init__(self, cancel_at: float) -> None:
         super().__init__()
@@ -79,44 +79,44 @@ class InsistingTask(InlineTask):
 
     @contextmanager
     def on_cancel(self, callback: Any) -> Generator[None]:
-        left = threading.Event()
+        done = threading.Event()
 
-        def insist() -> None:
-            while not left.wait(0.001):
+        def repeat() -> None:
+            while not done.wait(0.001):
                 if self.cancelled:
                     callback()
 
-        thread = threading.Thread(target=insist)
+        thread = threading.Thread(target=repeat)
         thread.start()
         try:
             with super().on_cancel(callback):
                 yield
         finally:
-            left.set()
+            done.set()
             thread.join()
 
 
 @pytest.mark.parametrize(
     "operations", [[Sharpen(3.0), Raw()], [Sharpen(3.0), Png()], [Sharpen(3.0)], [Rotate(90), Sharpen(3.0)]]
 )
-def test_a_cancelled_task_stops_while_it_is_computed(processor: Any, bench: Any, smooth: Any, operations: Any):
+def test_a_cancelled_task_stops_during_evaluation(processor: Any, bench: Any, smooth: Any, operations: Any):
     source = bench.file(smooth(3000, 2000), ".jpg")
-    task = InsistingTask(cancel_at=0.05)
+    task = SelfCancellingTask(cancel_at=0.05)
     with pytest.raises(TaskCancelled):
         processor.run(Encoded(memoryview(source)), operations, task)
     assert 0.05 <= task.fraction < 0.9
 
 
-def test_a_task_whose_source_has_long_been_read_stops_too(processor: Any, bench: Any, smooth: Any):
-    task = InsistingTask(cancel_at=0.05)
+def test_a_cancelled_task_stops_after_its_source_has_been_read(processor: Any, bench: Any, smooth: Any):
+    task = SelfCancellingTask(cancel_at=0.05)
     with pytest.raises(TaskCancelled):
         processor.run(Encoded(bench.file(smooth(9, 9), ".png")), [Resize(3000, 2000), Sharpen(3.0), Raw()], task)
     assert 0.05 <= task.fraction < 0.9
 
 
-def test_a_task_that_is_cancelled_while_pixels_are_gathered_stops(processor: Any, bench: Any, smooth: Any):
+def test_a_cancelled_task_stops_during_a_copy_to_memory(processor: Any, bench: Any, smooth: Any):
     source = bench.file(smooth(3000, 2000), ".jpg")
-    task = InsistingTask(cancel_at=2)
+    task = SelfCancellingTask(cancel_at=2)
     timer = threading.Timer(0.02, task.cancel)
     timer.start()
     started = time.perf_counter()
@@ -124,10 +124,10 @@ def test_a_task_that_is_cancelled_while_pixels_are_gathered_stops(processor: Any
         processor.run(Encoded(memoryview(source)), [Blur(80.0), Rotate(20), Blur(80.0)], task)
     timer.join()
     assert task.fraction < 1
-    assert time.perf_counter() - started < 2  # uncancelled it takes several
+    assert time.perf_counter() - started < 2  # several without the cancellation
 
 
-def test_a_task_that_is_cancelled_before_it_starts_computes_nothing(processor: Any, quarters: Any):
+def test_a_task_that_is_cancelled_before_its_start_computes_nothing(processor: Any, quarters: Any):
     task = InlineTask()
     task.cancel()
     with pytest.raises(TaskCancelled):
@@ -135,7 +135,7 @@ def test_a_task_that_is_cancelled_before_it_starts_computes_nothing(processor: A
     assert task.fraction == 0
 
 
-def test_progress_grows_to_the_end(processor: Any, bench: Any, smooth: Any):
+def test_progress_increases_to_one(processor: Any, bench: Any, smooth: Any):
     seen: list[float] = []
 
     class Watched(InlineTask):
@@ -148,8 +148,8 @@ def test_progress_grows_to_the_end(processor: Any, bench: Any, smooth: Any):
     assert seen[-1] == 1
 
 
-@pytest.mark.parametrize("ending", [Jpeg(), Webp(), Avif(effort=0), Png()])
-def test_what_the_output_raises_comes_through_the_encoder(processor: Any, quarters: Any, ending: Any):
+@pytest.mark.parametrize("output_step", [Jpeg(), Webp(), Avif(effort=0), Png()])
+def test_an_exception_of_the_output_is_raised_through_the_encoder(processor: Any, quarters: Any, output_step: Any):
     class FullError(Exception):
         pass
 
@@ -164,8 +164,8 @@ def test_what_the_output_raises_comes_through_the_encoder(processor: Any, quarte
             return Refusing()
 
     with pytest.raises(FullError) as raised:
-        processor.run(Raster(quarters.tobytes(), quarters.shape, "|u1"), [ending], Task())
-    assert raised.value.__traceback__ is not None  # kept, as any caller may, and still:
+        processor.run(Raster(quarters.tobytes(), quarters.shape, "|u1"), [output_step], Task())
+    assert raised.value.__traceback__ is not None  # the caller keeps the error; images are freed all the same
     assert not images_alive()
 
 
@@ -175,7 +175,7 @@ def test_what_the_output_raises_comes_through_the_encoder(processor: Any, quarte
      [Resize(100_000)], [Decode(formats=("png",))], [Decode(page=1)], [Blur(), Decode()]],
 )  # fmt: skip
 @pytest.mark.parametrize("damaged", [False, True])
-def test_nothing_looks_at_the_source_after_the_task(processor: Any, bench: Any, smooth: Any, operations: Any, damaged: bool):
+def test_no_image_refers_to_the_source_after_the_task(processor: Any, bench: Any, smooth: Any, operations: Any, damaged: bool):
     source = bytearray(bench.file(smooth(200, 100), ".jpg"))
     if damaged:
         del source[-len(source) // 3 :]
@@ -184,14 +184,14 @@ def test_nothing_looks_at_the_source_after_the_task(processor: Any, bench: Any, 
     try:
         processor.run(Encoded(view), operations, InlineTask())
     except (TaskFailed, InvalidTask) as raised:
-        error = raised  # kept: a traceback must not keep images alive either
+        error = raised  # kept, because its traceback must not keep images alive
     view.release()
-    source.clear()  # raises BufferError as long as anything holds the memory
+    source.clear()  # raises BufferError while an object refers to the memory
     assert not images_alive()
     assert error is None or damaged or operations not in ([], [Raw()])
 
 
-def test_nothing_looks_at_a_raster_or_its_result_after_the_task(processor: Any, quarters: Any):
+def test_no_image_refers_to_a_raster_or_its_result_after_the_task(processor: Any, quarters: Any):
     source, blocks = bytearray(quarters.tobytes()), list[bytearray]()
 
     class Task(InlineTask):
@@ -208,7 +208,7 @@ def test_nothing_looks_at_a_raster_or_its_result_after_the_task(processor: Any, 
     blocks[0].clear()
 
 
-def test_a_result_is_computed_into_the_block_that_was_allocated(processor: Any, quarters: Any):
+def test_a_result_is_computed_in_the_allocated_block(processor: Any, quarters: Any):
     blocks: list[Any] = []
 
     class Task(InlineTask):
@@ -221,13 +221,13 @@ def test_a_result_is_computed_into_the_block_that_was_allocated(processor: Any, 
     assert (block.reshape(quarters.shape) == quarters).all()
 
 
-def test_a_source_is_read_where_it_lies(processor: Any, bench: Any, smooth: Any):
+def test_a_source_is_read_in_place(processor: Any, bench: Any, smooth: Any):
     source = bytearray(bench.file(smooth(64, 64), ".png") + bytes(1000))
     other = bench.file(255 - smooth(64, 64), ".png")
     swapped: list[bool] = []
 
     class Task(InlineTask):
-        def allocate(self, nbytes: int) -> memoryview:  # after the header was read, before any pixel is
+        def allocate(self, nbytes: int) -> memoryview:  # after the header has been read, and before any pixel
             source[:] = other.ljust(len(source), b"\0")
             swapped.append(True)
             return super().allocate(nbytes)
@@ -238,15 +238,15 @@ def test_a_source_is_read_where_it_lies(processor: Any, bench: Any, smooth: Any)
     assert (bench.read(result) == 255 - smooth(64, 64)).all()
 
 
-def test_other_loaders_are_shut_in_the_whole_process(processor: Any):
+def test_other_loaders_are_blocked_in_the_whole_process(processor: Any):
     for data in (b"P6 3 3 255\n" + bytes(27), b"#?RADIANCE\n", b"<svg xmlns='http://www.w3.org/2000/svg'/>"):
         with pytest.raises(pyvips.Error):
             pyvips.Image.new_from_buffer(data, "")
     with pytest.raises(pyvips.Error, match="blocked"):
-        pyvips.Image.matrixload(__file__)  # one that libvips itself trusts
+        pyvips.Image.matrixload(__file__)  # a loader that libvips itself trusts
 
 
-def test_tasks_share_nothing(processor: Any):
+def test_tasks_share_no_cache_and_no_threads(processor: Any):
     vips = cast("Any", pyvips)
     assert vips.cache_get_max() == 0
     assert vips.concurrency_get() == 1

@@ -1,1 +1,1 @@
-"""Source formats and bounded header readers, in pure Python: what an encoded source declares, without a decoder."""
+"""Source formats and bounded header readers, in pure Python: size, coding and pages that a source declares."""

@@ -72,7 +72,7 @@ def parse_header(source: FormatName, data: bytes, *, whole: bool) -> ParsedHeade
     """Parses the header of a source, from its first bytes. `whole` tells that `data` is the complete source.
 
     Raises:
-        Unclear: it cannot be told.
+        UnreadableHeader: the header is broken, longer than `data`, or exceeds a limit.
     """
     try:
         header = _PARSERS[source](data, whole)

@@ -16,6 +16,5 @@ class AutoOrient(Operation, frozen=True):
 
 
 def apply(picture: Picture, _auto_orient: AutoOrient) -> Picture:
-    return replace(
-        picture, auto_orient=True
-    )  # applied before the next step; a resize applies it after scaling, when there are fewer pixels
+    # the next step applies the orientation; a resize does so after scaling, when there are fewer pixels
+    return replace(picture, auto_orient=True)

@@ -49,10 +49,10 @@ class Jpeg(Encoder, frozen=True):
 def prepare(image: Image, jpeg: Jpeg) -> Image:
     if not image.hasalpha():
         return image
-    ground = rgba(jpeg.background)
-    if image.bands < 3 and not ground.is_grey:  # noqa: PLR2004 (grey and alpha)
+    background = rgba(jpeg.background)
+    if image.bands < 3 and not background.is_grey:  # noqa: PLR2004 (grey and alpha)
         image = image.colourspace("srgb")
-    return image.flatten(background=list(ground[: image.bands - 1]))
+    return image.flatten(background=list(background[: image.bands - 1]))
 
 
 def save(image: Image, jpeg: Jpeg, target: object) -> None:

@@ -1,4 +1,4 @@
-"""Files whose headers say two things: the right picture comes out, or a typed error, and none is larger than was believed."""
+"""Files with false or contradicting headers: the result is the right picture or a typed error, and never a larger picture."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from offloop_vips import Decode, Raw, VipsPlugin
 
 SMALL, BIG = (64, 48), (640, 480)
 LENIENT = Decode(fail_on="none")
-LEFT_OUT = "nothing is known"
+NO_HEADER = "no header"
 
 
 def picture(width: int, height: int) -> Any:
@@ -59,8 +59,8 @@ def tiff(*widths: int) -> bytes:
     return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + b"".join(entries) + bytes(4) + bytes(640 * 480)
 
 
-def lies() -> dict[str, tuple[bytes, Any, Any]]:
-    """Source, the size that is believed before, and the size or the code that comes out when every fault is borne with."""
+def false_headers() -> dict[str, tuple[bytes, Any, Any]]:
+    """Returns by name: source, probed size or `NO_HEADER`, and size or error code of the result with `fail_on="none"`."""
     small, big, at, of_small, of_big = jpegs()
     hidden = b"\xff\xe5" + struct.pack(">H", 2 + len(of_small) + 8) + of_small + b"\xff\xda" + bytes(6)
     thumbnail = b"\xff\xe1" + struct.pack(">H", 8 + len(small)) + b"Exif\0\0" + small
@@ -73,8 +73,8 @@ def lies() -> dict[str, tuple[bytes, Any, Any]]:
     size_at = avif.index(b"ispe") + 8
     corrupt = "corrupt_source"
     return {
-        "JPEG, a small frame before": (big[:at] + of_small + big[at:], LEFT_OUT, corrupt),
-        "JPEG, a small frame after": (big[: at + len(of_big)] + of_small + big[at + len(of_big) :], LEFT_OUT, corrupt),
+        "JPEG, a small frame before": (big[:at] + of_small + big[at:], NO_HEADER, corrupt),
+        "JPEG, a small frame after": (big[: at + len(of_big)] + of_small + big[at + len(of_big) :], NO_HEADER, corrupt),
         "JPEG, a frame in a segment": (big[:2] + hidden + big[2:], BIG, BIG),
         "JPEG, a frame in a segment behind a zero byte": (big[:2] + b"\xff\x00\x00\x06" + hidden + big[2:], BIG, BIG),
         "JPEG, a thumbnail": (
@@ -88,7 +88,7 @@ def lies() -> dict[str, tuple[bytes, Any, Any]]:
         "WebP, a frame beyond the canvas": (extended_webp(SMALL, 0, big_webp[12:]), SMALL, corrupt),
         "WebP, a canvas beyond the frame": (extended_webp((6400, 4800), 0, big_webp[12:]), (6400, 4800), corrupt),
         "WebP, an animation's frame beyond the canvas": (animated_webp(SMALL, BIG, big_webp[12:]), SMALL, corrupt),
-        "WebP, an animation's frame beyond what it says": (animated_webp(SMALL, SMALL, big_webp[12:]), SMALL, corrupt),
+        "WebP, an animation's frame beyond its declared size": (animated_webp(SMALL, SMALL, big_webp[12:]), SMALL, corrupt),
         "WebP, two pictures": (b"RIFF" + struct.pack("<I", 4 + len(webps)) + b"WEBP" + webps, SMALL, SMALL),
         "WebP, bits beside the size": (big_webp[:27] + bytes([big_webp[27] | 0x40]) + big_webp[28:], BIG, BIG),
         "TIFF, one width": (tiff(640), BIG, BIG),
@@ -99,25 +99,25 @@ def lies() -> dict[str, tuple[bytes, Any, Any]]:
     }
 
 
-LIES = lies()
+FALSE_HEADERS = false_headers()
 
 
-@pytest.mark.parametrize("name", LIES)
-def test_a_header_that_lies_ends_in_the_right_picture_or_a_typed_error(bench: Any, name: str):
-    source, believed, comes_out = LIES[name]
+@pytest.mark.parametrize("name", FALSE_HEADERS)
+def test_a_false_header_gives_the_right_picture_or_a_typed_error(bench: Any, name: str):
+    source, probed, outcome = FALSE_HEADERS[name]
     header = VipsPlugin().probe(memoryview(source))
-    assert (LEFT_OUT if header is None else (header.width, header.height)) == believed
-    if comes_out == "corrupt_source":
+    assert (NO_HEADER if header is None else (header.width, header.height)) == probed
+    if outcome == "corrupt_source":
         with pytest.raises(TaskFailed) as failure:
             bench.run(source, LENIENT, Raw())
-        assert failure.value.code == comes_out
+        assert failure.value.code == outcome
     else:
         height, width, _ = bench.run(source, LENIENT, Raw()).shape
-        assert (width, height) == comes_out
+        assert (width, height) == outcome
 
 
-@pytest.mark.parametrize("name", LIES)
-def test_no_picture_comes_out_larger_than_was_believed(name: str):
-    _, believed, comes_out = LIES[name]
-    if believed != LEFT_OUT and comes_out != "corrupt_source":
-        assert comes_out[0] * comes_out[1] <= believed[0] * believed[1]
+@pytest.mark.parametrize("name", FALSE_HEADERS)
+def test_no_picture_is_larger_than_its_header_declares(name: str):
+    _, probed, outcome = FALSE_HEADERS[name]
+    if probed != NO_HEADER and outcome != "corrupt_source":
+        assert outcome[0] * outcome[1] <= probed[0] * probed[1]
