@@ -17,8 +17,8 @@ from ..operations import Avif, Blur, Encoder, Jpeg, Png, Resize, Sharpen, Webp
 
 __all__ = [
     "COLD_START_NBYTES",
+    "DECODER_ROWS",
     "PAGE_ROWS_NBYTES",
-    "ROWS_AT_ONCE",
     "Cost",
     "decoding_cost",
     "encoding_cost",
@@ -29,10 +29,8 @@ __all__ = [
 ]
 
 COLD_START_NBYTES = 3_000_000  # of a worker's first picture: threads, tables, growth of the heap. Measured
-PAGE_ROWS_NBYTES = (
-    6_000_000  # of rows, for each page except the first. Measured: 5 MB for the smallest pages, less for larger ones
-)
-ROWS_AT_ONCE = 750  # buffered after a decoder. Measured: 650 to 725, for any height
+PAGE_ROWS_NBYTES = 6_000_000  # of rows, for each page except the first. Measured: 5 MB for the smallest pages, less for larger
+DECODER_ROWS = 750  # buffered after a decoder. Measured: 650 to 725, for any height
 
 
 class Cost(NamedTuple):

@@ -24,8 +24,8 @@ from ..operations.resize import fit_resize
 from ..pipeline import Pipeline, default_encoder, load_shrink_factor
 from .costs import (
     COLD_START_NBYTES,
+    DECODER_ROWS,
     PAGE_ROWS_NBYTES,
-    ROWS_AT_ONCE,
     decoding_cost,
     encoding_cost,
     resize_rows,
@@ -100,7 +100,7 @@ class _SimulatedPicture:
             return picture
         picture.is_sequential, picture.unshrunk_size = True, stored if shrink > 1 else None
         picture.whole_nbytes, picture.work_ns = decoder.whole_nbytes, decoder.work_ns
-        picture.rows_nbytes = decoder.rows_nbytes + ROWS_AT_ONCE * picture.row_nbytes
+        picture.rows_nbytes = decoder.rows_nbytes + DECODER_ROWS * picture.row_nbytes
         picture.peak_nbytes = decoder.setup_nbytes
         if source == "jpeg" and bands > 3:  # noqa: PLR2004 (CMYK becomes RGB)
             picture.bands = 3

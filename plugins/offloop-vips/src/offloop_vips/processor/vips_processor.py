@@ -61,7 +61,7 @@ class VipsProcessor:
     def open(self, worker: WorkerContext) -> None:  # noqa: ARG002 (the signature is the contract)
         """Configures libvips for untrusted sources and unrelated tasks."""
         vips.cache_set_max(0)  # the cache would keep results and their memory, which no later task uses
-        vips.concurrency_set(1)  # because each worker is a process of its own
+        vips.concurrency_set(1)  # because the workers of the pool run in parallel
         vips.block_untrusted_set(True)
         vips.operation_block_set("VipsForeignLoad", True)
         for file_format in FORMATS.values():
