@@ -1,4 +1,4 @@
-"""Errors travel: job queues pickle them, test runners copy them."""
+"""Errors can be pickled and copied, as job queues and test runners do; public messages contain no internals."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ALL = [
 ]
 
 
-def test_no_error_is_forgotten_here() -> None:
+def test_the_examples_contain_every_error() -> None:
     kinds = {name for name in errors.__all__ if name not in ("CrashReport", "OffloopError")}
     assert kinds == {type(error).__name__ for error in ALL}
 
@@ -59,7 +59,7 @@ COPIES: list[Callable[[errors.OffloopError], errors.OffloopError]] = [copy.copy,
 
 @pytest.mark.parametrize("error", ALL, ids=[type(error).__name__ for error in ALL])
 @pytest.mark.parametrize("copied", COPIES)
-def test_a_copy_says_and_knows_what_the_error_does(
+def test_a_copy_has_the_text_and_the_fields_of_the_error(
     error: errors.OffloopError, copied: Callable[[errors.OffloopError], errors.OffloopError]
 ) -> None:
     other = copied(error)
@@ -67,7 +67,7 @@ def test_a_copy_says_and_knows_what_the_error_does(
 
 
 @pytest.mark.parametrize("error", ALL, ids=[type(error).__name__ for error in ALL])
-def test_a_note_that_is_added_to_a_copy_is_the_copys_alone(error: errors.OffloopError) -> None:
+def test_a_note_that_is_added_to_a_copy_does_not_change_the_error(error: errors.OffloopError) -> None:
     notes = list(getattr(error, "__notes__", []))
     other = copy.copy(error)
     assert getattr(other, "__notes__", []) == notes
@@ -76,7 +76,7 @@ def test_a_note_that_is_added_to_a_copy_is_the_copys_alone(error: errors.Offloop
     assert other.__notes__ == [*notes, "of the copy"]
 
 
-def test_the_log_shows_a_workers_traceback_and_the_client_does_not_see_it() -> None:
+def test_the_log_shows_a_workers_traceback_and_the_public_message_does_not() -> None:
     for error in (
         errors.TaskFailed("exception", "KeyError: 'secret'", remote_traceback="secret line 3"),
         errors.PluginError("vips", "OSError: 'secret'", remote_traceback="secret line 3"),
@@ -99,17 +99,17 @@ PRIVATE = [
 
 
 @pytest.mark.parametrize("error", PRIVATE, ids=[type(error).__name__ for error in PRIVATE])
-def test_what_a_client_is_told_names_nothing_of_the_inside(error: errors.OffloopError) -> None:
+def test_the_public_message_contains_no_internals(error: errors.OffloopError) -> None:
     assert error.public_message
     assert "secret" not in error.public_message
 
 
-def test_what_a_plugin_says_to_a_client_reaches_it() -> None:
+def test_the_public_message_contains_a_plugins_message_for_clients() -> None:
     assert errors.TaskFailed("corrupt_source", "the JPEG ends early").public_message == "[corrupt_source] the JPEG ends early"
     assert errors.InvalidTask("width=0: at least 1").public_message == "width=0: at least 1"
 
 
-def test_a_workers_output_is_in_the_notes_of_its_death_and_not_in_its_sentence() -> None:
+def test_a_workers_output_is_in_the_notes_of_worker_died_and_not_in_its_text() -> None:
     error = errors.WorkerDied(3, running="vips (Resize)", stderr_tail="of the last customer")
     assert str(error) == "the worker exited with code 3 during vips (Resize)"
     assert error.__notes__ == ["the worker's output ended with:\nof the last customer"]

@@ -1,4 +1,4 @@
-"""Time that a test moves."""
+"""`FakeClock`: time passes only when a test moves it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from offloop.testing import FakeClock
 
 
-def test_time_stands_still_until_it_is_moved() -> None:
+def test_the_time_changes_only_when_it_is_moved() -> None:
     clock = FakeClock(5.0)
     assert (clock(), clock.now) == (5.0, 5.0)
     assert clock.advance(1.5) == 6.5

@@ -1,4 +1,4 @@
-"""How short of memory the machine is, as its files say."""
+"""Memory pressure of the machine, from the files in /proc and of cgroups."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PSI = "some avg10={} avg60=99.00 avg300=99.00 total=1\nfull avg10=98.00 avg60=0.
 
 
 class Machine:
-    """A /proc and a tree of cgroups, with what a test writes into them."""
+    """A fake /proc and a fake tree of cgroups, which a test writes."""
 
     def __init__(self, directory: Path) -> None:
         self.proc, self.listing, self.mount = directory / "proc", directory / "cgroup", directory / "fs"
@@ -44,23 +44,23 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def test_the_host_says_what_is_available_and_how_long_somebody_stood_still(machine: Machine) -> None:
+def test_the_host_has_available_memory_and_stall_time(machine: Machine) -> None:
     machine.host(250, "12.50")
     assert machine.measure() == (0.25, 0.125)
 
 
-def test_a_kernel_that_says_nothing_is_no_reason_for_alarm(machine: Machine) -> None:
+def test_without_the_files_there_is_no_pressure(machine: Machine) -> None:
     assert machine.measure() == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "MemTotal: 1000 kB\n", "MemTotal: much\nMemAvailable: x\n"])
-def test_nonsense_is_no_reason_for_alarm_either(machine: Machine, text: str) -> None:
+def test_with_invalid_files_there_is_no_pressure(machine: Machine, text: str) -> None:
     (machine.proc / "meminfo").write_text(text)
     (machine.proc / "pressure/memory").write_text(text)
     assert machine.measure() == (1.0, 0.0)
 
 
-def test_the_tighter_one_of_host_and_cgroup_counts(machine: Machine) -> None:
+def test_the_smaller_of_host_and_cgroup_counts(machine: Machine) -> None:
     machine.host(250, "1.00")
     machine.cgroup("1000", 900, stalled="30.00")
     assert machine.measure() == pytest.approx((0.1, 0.3))
@@ -73,18 +73,18 @@ def test_files_that_the_kernel_would_drop_are_available(machine: Machine) -> Non
     assert machine.measure()[0] == pytest.approx(0.5)
 
 
-def test_a_cgroup_without_a_limit_says_nothing(machine: Machine) -> None:
+def test_a_cgroup_without_a_limit_is_ignored(machine: Machine) -> None:
     machine.host(250)
     machine.cgroup("max\n", 900, stalled="90.00")
     assert machine.measure() == (0.25, 0.0)
 
 
-def test_a_cgroup_beyond_its_limit_has_nothing_and_not_less(machine: Machine) -> None:
+def test_a_cgroup_above_its_limit_has_zero_available(machine: Machine) -> None:
     machine.cgroup("1000", 1100)
     assert machine.measure()[0] == 0.0
 
 
-def test_this_machine_says_something() -> None:
+def test_the_real_files_of_this_machine_can_be_read() -> None:
     available, stalled = memory_pressure()
     assert 0 <= available <= 1
     assert 0 <= stalled <= 1

@@ -1,4 +1,4 @@
-"""Operations are checked when they are made: types, bounds, and what spans fields."""
+"""Operations are checked when they are created: types, bounds, and combinations of fields."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Scale(Operation, frozen=True):
             raise InvalidTask("Scale: offset makes sense with fit='cover' only")
 
 
-def test_sense_is_accepted_by_position_and_by_name() -> None:
+def test_valid_fields_are_accepted_by_position_and_by_name() -> None:
     assert Scale(5) == Scale(width=5, factor=1.0, fit="cover", offset=(0, 0), name=None)
 
 
@@ -49,24 +49,24 @@ def test_sense_is_accepted_by_position_and_by_name() -> None:
     ],
     ids=str,
 )
-def test_nonsense_is_refused_with_the_operation_the_field_and_the_value(fields: dict[str, Any], field: str) -> None:
+def test_an_invalid_value_is_refused_with_the_operation_the_field_and_the_value(fields: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidTask) as caught:
         Scale(**fields)
     assert str(caught.value).startswith(f"Scale({field}): ")
 
 
-def test_a_wrong_word_is_answered_with_the_right_ones() -> None:
+def test_the_error_of_a_literal_lists_the_allowed_values() -> None:
     with pytest.raises(InvalidTask, match="one of 'cover', 'contain'"):
         Scale(5, fit="fill")  # pyright: ignore[reportArgumentType]
 
 
-def test_what_loses_nothing_is_converted() -> None:
+def test_a_value_is_converted_if_that_loses_nothing() -> None:
     scale = Scale(5, factor=2, offset=[3, 4])  # pyright: ignore[reportArgumentType]
     assert type(scale.factor) is float
     assert scale.offset == (3, 4)
 
 
-def test_a_check_may_span_fields() -> None:
+def test_check_can_refuse_a_combination_of_fields() -> None:
     with pytest.raises(InvalidTask, match="makes sense with fit='cover' only"):
         Scale(5, fit="contain", offset=(1, 1))
 
@@ -83,7 +83,7 @@ def test_an_operation_cannot_be_changed() -> None:
         Scale(5).width = 6  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_operations_travel_as_arrays_with_their_name() -> None:
+def test_operations_are_encoded_as_arrays_with_their_tag() -> None:
     encoded = msgspec.msgpack.encode(Scale(5, offset=(1, 2)))
     assert msgspec.msgpack.decode(encoded) == ["Scale", 5, 1.0, "cover", [1, 2], None]
     assert msgspec.msgpack.decode(encoded, type=Scale) == Scale(5, offset=(1, 2))
@@ -100,7 +100,7 @@ def test_the_worker_checks_again(fields: list[Any]) -> None:
         msgspec.msgpack.decode(msgspec.msgpack.encode(fields), type=Scale)
 
 
-def test_an_operation_is_described_as_its_author_would_write_it() -> None:
+def test_an_operation_is_described_as_python_source() -> None:
     assert describe(Scale(5)) == "Scale(width=5, factor=1.0, fit='cover', offset=(0, 0), name=None)"
 
 
@@ -108,5 +108,5 @@ def test_operations_compare_and_hash_by_value() -> None:
     assert {Scale(5), Scale(5), Scale(6)} == {Scale(5), Scale(6)}
 
 
-def test_a_plugin_knows_no_format_unless_it_says_so() -> None:
+def test_a_plugin_without_probe_recognizes_no_format() -> None:
     assert Plugin().probe(memoryview(b"anything")) is None

@@ -1,4 +1,4 @@
-"""The language of orders: what is said is what is meant, and what is not understood is refused with the list."""
+"""Orders of `offloop.testing`: valid text is parsed, and invalid text is refused with the list of faults and points."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_an_order_is_a_fault_at_a_point(text: str | bytes, order: Order) -> None
 
 @pytest.mark.parametrize("point", list(Point), ids=lambda point: point.value)
 @pytest.mark.parametrize("fault", ["exit 255", "SIGSEGV", "stop", "hang", "spin", "close", "garbage"])
-def test_an_order_says_itself(fault: str, point: Point) -> None:
+def test_the_text_of_an_order_is_parsed_to_the_same_order(fault: str, point: Point) -> None:
     text = f"{fault} at {point.value}"
     assert str(Order.parse(text)) == text
 
@@ -46,7 +46,7 @@ def test_an_order_says_itself(fault: str, point: Point) -> None:
         (b"\xff at idle", r"no fault '\\\\xff'"),
     ],
 )
-def test_what_is_no_order_is_refused_with_all_there_is(text: str | bytes, objection: str) -> None:
+def test_an_invalid_order_is_refused_with_all_faults_and_points(text: str | bytes, objection: str) -> None:
     with pytest.raises(OrderError) as refused:
         Order.parse(text)
     assert isinstance(refused.value, InvalidTask)

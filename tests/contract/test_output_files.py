@@ -1,4 +1,4 @@
-"""Output files: whole under their name or not there, with the mode of what they replace, and nothing left beside them."""
+"""Output files: complete under their name or absent, with the mode of the replaced file, and without temporary files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from offloop.runtime.files.output_files import OutputFile, destination_path
 
 @pytest.fixture(params=["unnamed", "named"])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """File systems that have files without a name, and those that have not."""
+    """File systems with files without a name (O_TMPFILE), and without."""
     if request.param == "named":
         monkeypatch.setattr(output_files, "_UNNAMED", os.O_WRONLY | os.O_CLOEXEC)  # of a directory: EISDIR, as there
     before = os.umask(0o027)
@@ -75,7 +75,9 @@ def test_a_file_that_is_replaced_keeps_its_owner_where_the_server_may_give_it_aw
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (12345, 23456, 0o6750)
 
 
-def test_where_the_owner_cannot_be_kept_nobody_may_run_it_as_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_whose_owner_cannot_be_kept_loses_its_setuid_and_setgid_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError
 
@@ -128,7 +130,7 @@ def test_a_file_that_is_not_as_long_as_the_worker_says_is_not_published(tmp_path
 
 
 @pytest.mark.usefixtures("kind")
-def test_a_name_that_was_taken_by_a_directory_meanwhile_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_directory_that_was_created_under_the_name_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     output = written(tmp_path / "file")
     (tmp_path / "file").mkdir()
     with pytest.raises(OffloopError, match="directory"):
@@ -164,7 +166,7 @@ def test_many_writers_of_one_name_leave_one_whole_file(tmp_path: Path) -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_path_of_a_file_is_refused(to: Any, reason: str) -> None:
+def test_an_invalid_path_is_refused(to: Any, reason: str) -> None:
     with pytest.raises(InvalidTask, match=reason) as caught:
         destination_path(to)
     assert caught.value.public_message == "the result cannot be written"
@@ -195,7 +197,7 @@ def checked(path: Path | str) -> OffloopError:
     return caught.value
 
 
-def test_where_no_file_can_be_written_is_found_out_before_the_task_is_run(tmp_path: Path) -> None:
+def test_a_path_where_no_file_can_be_written_is_refused_before_the_task_runs(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
     for path in ("missing/x", "file/x", "loop/x", "n" * 256, "p/" * 5000 + "x"):
@@ -204,7 +206,7 @@ def test_where_no_file_can_be_written_is_found_out_before_the_task_is_run(tmp_pa
         assert error.code == "cannot_write"
 
 
-def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
+def test_a_file_that_is_not_regular_is_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "directory").mkdir()
     for path in (tmp_path / "fifo", tmp_path / "directory", Path("/dev/null")):
@@ -214,7 +216,7 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
         assert "is there; give the path of a regular file" in str(error)
 
 
-def test_a_file_system_that_refuses_is_told_when_the_file_is_opened() -> None:
+def test_a_file_system_that_refuses_a_new_file_is_an_error_of_open() -> None:
     error = OutputFile("/proc/self/x").open()
     assert isinstance(error, TaskFailed)
     assert error.code == "cannot_write"

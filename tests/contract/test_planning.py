@@ -1,4 +1,4 @@
-"""A pipeline is looked at once, and known again by its types and its encoding."""
+"""`Planner`: a pipeline is checked once, and its plan is cached by its types and its encoding."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_equal_pipelines_are_checked_and_encoded_once(planner: Planner) -> None:
     assert checks(planner) == 1
 
 
-def test_what_is_sent_differs_where_a_worker_would_see_a_difference(planner: Planner) -> None:
+def test_pipelines_that_differ_for_a_worker_have_different_plans(planner: Planner) -> None:
     for degrees in (1, 1.0, True, "1", [1]):
         ((turn,),) = sent(planner, Turn(degrees))
         assert type(turn[1]) is type(degrees)
@@ -66,7 +66,7 @@ def test_what_is_sent_differs_where_a_worker_would_see_a_difference(planner: Pla
     assert sent(planner, Turn(2), Turn(1)) == [[["Turn", 2], ["Turn", 1]]]
 
 
-def test_an_operation_that_was_changed_from_within_is_another_one(planner: Planner) -> None:
+def test_an_operation_with_a_changed_mutable_value_is_planned_again(planner: Planner) -> None:
     degrees = [1]
     turn = Turn(degrees)
     sent(planner, turn)
@@ -85,7 +85,7 @@ class GuessingPlugin(CountingPlugin):
         return Estimate(peak_bytes=sum(operations[0].degrees), work_s=1.0)
 
 
-def test_an_estimate_is_of_the_pipeline_that_is_run_and_not_of_an_equal_one_that_was_changed_since() -> None:
+def test_the_estimate_is_that_of_the_pipeline_that_runs_and_not_of_an_equal_one_that_was_changed_since() -> None:
     planner = Planner(Registry([GuessingPlugin]))
     degrees = [1]
     planner.plan([Turn(degrees)])
@@ -100,7 +100,7 @@ def test_an_estimate_is_of_the_pipeline_that_is_run_and_not_of_an_equal_one_that
     [[], [5], ["Turn"], [Turn], [Turn(object())], [Turn("\ud800")], [Turn()] * 4],
     ids=["none", "number", "name", "type", "object", "text", "too-many"],
 )
-def test_what_is_refused_is_refused_each_time(planner: Planner, pipeline: list[Any]) -> None:
+def test_an_invalid_pipeline_is_refused_each_time(planner: Planner, pipeline: list[Any]) -> None:
     for _ in range(2):
         with pytest.raises(InvalidTask):
             planner.plan(pipeline)
@@ -111,7 +111,7 @@ def test_a_single_operation_is_refused_with_how_to_write_it(planner: Planner) ->
         planner.plan(Turn())  # pyright: ignore[reportArgumentType]
 
 
-def test_long_pipelines_and_more_than_a_few_are_not_remembered(planner: Planner) -> None:
+def test_long_pipelines_and_the_oldest_pipelines_are_not_cached(planner: Planner) -> None:
     planner.plan([Turn("x" * 5000)])
     assert len(planner._plans) == 0
     for degrees in range(300):

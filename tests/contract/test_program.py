@@ -1,4 +1,4 @@
-"""Where a pool cannot live it says so in one sentence, before anything is started."""
+"""A pool that cannot run in this process is refused before a worker starts."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ async def test_a_program_that_embeds_python_needs_an_interpreter(monkeypatch: py
         ({"environment": {"A": "\0"}}, ValueError, "no such variable can be set"),
     ],
 )
-def test_a_setting_that_makes_no_sense_is_refused(settings: dict[str, Any], error: type[Exception], text: str) -> None:
+def test_an_invalid_setting_is_refused(settings: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         Pool(1, **settings)
 
 
-def test_a_path_that_is_no_argument_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_cannot_be_an_argument_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", ["/a", "", "/b\0", "/\ud800", "/\udcff", 3])
     command = WorkerProgram().command([4, 5, 6, 7])
     assert command[-7:] == ["4", "5", "6", "7", "/a", "", "/\udcff"]

@@ -1,4 +1,5 @@
-"""Plugins are found by metadata, checked, and refused by name with their distribution and the reason; the others go on."""
+"""Plugins are found by metadata and checked. A broken plugin is refused with its distribution and the reason, the others
+work."""
 
 from __future__ import annotations
 
@@ -115,7 +116,7 @@ Install = Callable[..., str]
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Install a distribution with one plugin: a module, and its metadata. Returns the module's name."""
+    """A function that installs a distribution with one plugin: a module and its metadata. It returns the module's name."""
     before = set(sys.modules)
     monkeypatch.syspath_prepend(str(tmp_path))  # pyright: ignore[reportUnknownMemberType]
     count = 0
@@ -164,7 +165,7 @@ def test_the_processor_stays_text(install: Install) -> None:
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_a_broken_plugin_is_refused_by_name_and_the_others_go_on(
+def test_a_broken_plugin_is_refused_by_name_and_the_others_work(
     what: str, install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
     text, reason = BROKEN[what]
@@ -182,7 +183,7 @@ def test_a_broken_plugin_is_refused_by_name_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_a_broken_plugin_that_was_asked_for_is_told_at_once(what: str, install: Install) -> None:
+def test_a_broken_plugin_that_was_requested_raises_at_once(what: str, install: Install) -> None:
     text, reason = BROKEN[what]
     install("bad", text, "P")
     with pytest.raises(PluginError) as caught:
@@ -210,13 +211,13 @@ def test_an_operation_that_belongs_to_another_plugin_is_refused(install: Install
     assert "'good'" in error.reason
 
 
-def test_a_plugin_that_is_not_installed_is_named_with_those_that_are(install: Install) -> None:
+def test_the_error_of_a_plugin_that_is_not_installed_lists_the_installed_ones(install: Install) -> None:
     install("good", GOOD, "GoodPlugin")
     with pytest.raises(PluginError, match=r"plugin 'godo': no such plugin is installed \(there are: .*good"):
         Registry(["godo"])
 
 
-def test_only_what_was_asked_for_is_loaded(install: Install) -> None:
+def test_only_requested_plugins_are_imported(install: Install) -> None:
     install("good", GOOD, "GoodPlugin")
     broken = install("bad", "raise RuntimeError('imported')", "P")
     assert list(Registry(["good"]).plugins) == ["good"]
@@ -231,13 +232,13 @@ def test_a_plugin_can_be_given_as_a_reference_a_class_or_an_object(install: Inst
 
 
 @pytest.mark.parametrize("processor", ["no_such_module:P", "this.processor:P", "no_such_package.processor:P", "offloop.no:P"])
-def test_a_processor_whose_module_is_not_there_is_refused(install: Install, processor: str) -> None:
+def test_a_processor_whose_module_does_not_exist_is_refused(install: Install, processor: str) -> None:
     install("good", GOOD.replace("this:Processor", processor), "GoodPlugin")
     with pytest.raises(PluginError, match=f"its processor '{processor}' cannot be imported: there is no module"):
         Registry(["good"])
 
 
-def test_to_find_a_processor_neither_its_module_nor_its_package_is_imported(install: Install, tmp_path: Path) -> None:
+def test_a_processor_is_checked_without_importing_its_module_or_package(install: Install, tmp_path: Path) -> None:
     heavy = tmp_path / "fake_plugin_heavy" / "inner"
     heavy.mkdir(parents=True)
     for file in (heavy.parent / "__init__.py", heavy / "__init__.py", heavy / "processor.py"):
@@ -247,7 +248,7 @@ def test_to_find_a_processor_neither_its_module_nor_its_package_is_imported(inst
     assert find_missing_module("fake_plugin_heavy.inner.procesor") == "fake_plugin_heavy.inner.procesor"
 
 
-def test_an_instance_with_state_of_its_own_is_refused_by_the_names_of_that(install: Install) -> None:
+def test_an_instance_with_its_own_state_is_refused_with_the_names_of_its_attributes(install: Install) -> None:
     module = install("good", GOOD, "GoodPlugin")
     plugin = type(Registry([f"{module}:GoodPlugin"]).plugins["good"].plugin)()
     plugin.__dict__["model"] = "x"
@@ -282,7 +283,7 @@ def test_consecutive_operations_of_one_plugin_are_one_stage(good: Good) -> None:
     assert msgspec.msgpack.decode(stage.operations) == [["Turn", 90], ["Flip"], ["Turn", 90]]
 
 
-def test_a_plugin_that_comes_again_is_another_stage(good: Good, install: Install) -> None:
+def test_later_operations_of_the_same_plugin_are_another_stage(good: Good, install: Install) -> None:
     registry, turn, _ = good
     text = HEAD + "class P(Plugin):\n    name = 'next'\n    operations = (Step,)\n    processor = 'this:B'\n"
     install("next", text, "P")
@@ -303,7 +304,7 @@ def test_a_single_operation_is_refused_with_how_to_write_it(good: Good) -> None:
 
 
 @pytest.mark.parametrize("nonsense", [5, "Turn", None, object()], ids=["a number", "a name", "None", "an object"])
-def test_what_is_no_operation_is_refused(good: Good, nonsense: object) -> None:
+def test_an_object_that_is_not_an_operation_is_refused(good: Good, nonsense: object) -> None:
     with pytest.raises(InvalidTask, match="is not an operation"):
         good[0].stages([good[1](), nonsense])  # pyright: ignore[reportArgumentType]
 
@@ -313,7 +314,7 @@ def test_a_class_in_place_of_an_instance_is_refused(good: Good) -> None:
         good[0].stages([good[1]])  # pyright: ignore[reportArgumentType]
 
 
-def test_an_operation_of_no_plugin_names_the_plugins_that_there_are_and_why_others_are_not(install: Install) -> None:
+def test_the_error_of_an_operation_of_no_plugin_lists_the_plugins_and_the_refusals(install: Install) -> None:
     install("good", GOOD, "GoodPlugin")
     install("bad", "raise RuntimeError('boom')", "P")
 
@@ -341,7 +342,7 @@ def test_a_plugin_may_refuse_the_order_of_its_operations(install: Install) -> No
 # Probes
 
 
-def test_a_probe_sees_as_many_bytes_as_its_plugin_wants(good: Good) -> None:
+def test_a_probe_gets_at_most_probe_nbytes(good: Good) -> None:
     registry = good[0]
     assert registry.probe_nbytes == 4
     assert registry.probe(memoryview(b"GOOD and more")) == Header(media_type="image/good", width=1, height=2)

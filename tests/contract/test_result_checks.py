@@ -1,4 +1,4 @@
-"""What a worker refuses of a processor's result, `run_inline` refuses, too; numpy's numbers are numbers."""
+"""`run_inline` refuses the same results as a worker; numbers of numpy become numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from offloop.testing import run_inline
 
 
 class Returning:
-    """A processor that returns one thing."""
+    """A processor that returns a given object."""
 
     def __init__(self, result: Any) -> None:
         self.result = result

@@ -1,4 +1,4 @@
-"""A pool's settings: nonsense is refused by name, and the machine fills in the rest."""
+"""Settings of a pool: invalid values are refused by name, and defaults come from the machine."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ REFUSED: list[tuple[str, Any, type[Exception], str]] = [
 @pytest.mark.parametrize(
     ("name", "value", "error", "range_"), REFUSED, ids=[f"{name}={str(value)[:20]}" for name, value, *_ in REFUSED]
 )
-def test_nonsense_is_refused_with_its_name_its_value_and_the_range(
+def test_an_invalid_setting_is_refused_with_its_name_its_value_and_the_range(
     name: str, value: Any, error: type[Exception], range_: str
 ) -> None:
     with pytest.raises(error) as caught:
@@ -118,7 +118,7 @@ def test_nonsense_is_refused_with_its_name_its_value_and_the_range(
     ],
     ids=str,
 )
-def test_sense_is_accepted(settings: dict[str, Any]) -> None:
+def test_valid_settings_are_accepted(settings: dict[str, Any]) -> None:
     PoolSettings(**settings)
 
 
@@ -145,12 +145,12 @@ def test_a_size_is_a_number_or_text_with_a_unit(text: int | str, nbytes: int) ->
 @pytest.mark.parametrize(
     "text", ["", "B", "GiB", "1.", ".5", "1e9", "1,5MB", "0x10", "1 M B", "1PB", "5i", "5iB", "-1", "1MB/s", "nan"]
 )
-def test_what_is_no_size_is_refused_and_the_message_shows_how_to_write_one(text: str) -> None:
+def test_an_invalid_size_is_refused_and_the_message_shows_how_to_write_one(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a size; write bytes as .*'2GiB'"):
         parse_size(text)
 
 
-def test_settings_that_were_given_reach_the_core() -> None:
+def test_given_settings_reach_the_core() -> None:
     core = PoolSettings(workers=3, memory_limit="4MiB", max_queue=7, grace=0.5, start_timeout=9).resolved()
     assert (core.workers, core.limit_bytes, core.max_queue, core.grace_s, core.start_timeout_s) == (3, 4 * MIB, 7, 0.5, 9)
     assert core.inbox_nbytes == 3 * MIB
@@ -162,14 +162,14 @@ def test_a_limit_is_whole_pages() -> None:
     assert core.inbox_nbytes % 4096 == 0
 
 
-def test_what_was_not_given_comes_from_the_machine() -> None:
+def test_missing_settings_come_from_the_machine() -> None:
     core = PoolSettings().resolved()
     assert core.workers == available_cpus().value
     assert MIB <= core.limit_bytes <= available_memory().value
     assert core.max_queue is None
 
 
-def test_the_default_limit_says_where_it_comes_from() -> None:
+def test_the_default_limit_contains_its_source() -> None:
     limit = default_memory_limit()
     assert limit.value >= MIB
     assert limit.source.startswith(("half of ", "nine tenths of "))
@@ -191,7 +191,7 @@ def write(path: Path, text: str) -> None:
 
 
 def cgroups(tmp_path: Path, listing: str, controller: str) -> list[str]:
-    """The directories that limit, relative to the mount."""
+    """Returns the cgroup directories with a limit, relative to the mount."""
     write(tmp_path / "cgroup", listing)
     found = control_groups(controller, listing=tmp_path / "cgroup", mount=tmp_path / "fs")
     return [str(directory.relative_to(tmp_path / "fs")) for directory in found]
@@ -211,7 +211,7 @@ def test_version_one_has_a_tree_for_each_controller(tmp_path: Path) -> None:
     assert cgroups(tmp_path, listing, "cpu") == ["cpu/docker/abc", "cpu/docker", "cpu"]
 
 
-def test_both_versions_at_once_are_both_asked(tmp_path: Path) -> None:
+def test_both_versions_at_once_are_both_read(tmp_path: Path) -> None:
     assert cgroups(tmp_path, "9:memory:/a\n0::/b\n", "memory") == ["memory/a", "memory", "b", "."]
 
 
@@ -250,13 +250,13 @@ def test_a_limit_is_a_number_or_none(tmp_path: Path, text: str, number: int | No
     assert read_number(tmp_path / "not there") is None
 
 
-def test_spares_that_there_is_no_memory_for_are_refused_with_both_numbers() -> None:
+def test_spares_that_do_not_fit_into_memory_are_refused_with_both_numbers() -> None:
     with pytest.raises(ValueError, match=r"spares=5: they need 1,310,720 bytes of the 1,048,576 .* at most 4 fit"):
         PoolSettings(workers=1, memory_limit=4 * MIB, spares=5)
     assert PoolSettings(workers=1, memory_limit=4 * MIB, spares=4).resolved().spares == 4
 
 
-def test_the_intensity_that_is_borne_grows_with_the_number_of_workers() -> None:
+def test_the_default_restart_intensity_grows_with_the_number_of_workers() -> None:
     assert PoolSettings(workers=3, spares=1, memory_limit=64 * MIB).resolved().restart_intensity == 20
     assert PoolSettings(workers=3, restart_intensity=0, memory_limit=64 * MIB).resolved().restart_intensity == 0
 
@@ -267,6 +267,6 @@ def test_each_pool_has_a_jitter_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("weight", [0, -1, 1001, math.nan, "1", None])
-def test_a_weight_that_makes_no_sense_is_refused_with_its_tenant(weight: Any) -> None:
+def test_an_invalid_weight_is_refused_with_its_tenant(weight: Any) -> None:
     with pytest.raises((ValueError, TypeError), match=r"^tenant_weights\['acme'\]=.*: must be "):
         PoolSettings(tenant_weights={"acme": weight})

@@ -1,4 +1,4 @@
-"""The scheduler's settings: how many workers, what memory means, how much may wait."""
+"""Settings of the scheduler: number of workers, memory, queue limits."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("settings", "error", "text"), REFUSED)
-def test_nonsense_is_refused_by_name(settings: dict[str, Any], error: type[Exception], text: str) -> None:
+def test_an_invalid_setting_is_refused_by_name(settings: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         PoolSettings(**settings)
 
 
 @pytest.mark.parametrize(
-    ("settings", "least", "most"),
+    ("settings", "min_workers", "max_workers"),
     [
         ({"workers": 3}, 3, 3),
         ({"min_workers": 2, "max_workers": 5}, 2, 5),
@@ -55,9 +55,9 @@ def test_nonsense_is_refused_by_name(settings: dict[str, Any], error: type[Excep
         ({}, available_cpus().value, available_cpus().value),
     ],
 )
-def test_a_number_of_workers_is_fixed_and_a_range_is_not(settings: dict[str, Any], least: int, most: int) -> None:
+def test_a_number_of_workers_is_fixed_and_a_range_scales(settings: dict[str, Any], min_workers: int, max_workers: int) -> None:
     core = PoolSettings(**settings, admission="off").resolved()
-    assert (core.min_workers, core.workers) == (least, most)
+    assert (core.min_workers, core.workers) == (min_workers, max_workers)
 
 
 def test_sizes_are_bytes_or_text() -> None:
@@ -77,7 +77,9 @@ def test_workers_have_a_hard_limit_only_where_memory_is_enforced(admission: Any,
     assert core.hard_limit_bytes is None or core.hard_limit_bytes > 512 * MIB
 
 
-def test_a_limit_that_idle_workers_would_fill_bounds_shared_memory_only_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_limit_that_idle_workers_would_fill_bounds_only_shared_memory_and_is_warned_about(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     enough = 3 * DEFAULT_WORKER_NBYTES + 64 * MIB
     with caplog.at_level(logging.WARNING, "offloop.settings"):
         assert PoolSettings(workers=2, spares=1, memory_limit=enough).resolved().budget_bytes == enough

@@ -1,4 +1,4 @@
-"""Source files: regular ones are read, whole and at one moment; anything else is refused by what it is, at once."""
+"""Source files: a regular file is read completely if it does not change; other files are refused at once with their kind."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def refused(path: str, reason: str, segment: Segment) -> None:
 
 
 @pytest.mark.parametrize(("make", "reason"), MADE)
-def test_what_is_no_regular_file_is_refused_by_each_reader(
+def test_a_file_that_is_not_regular_is_refused_by_each_reader(
     tmp_path: Path, segment: Segment, make: Callable[[Path], Any], reason: str
 ) -> None:
     make(tmp_path / "it")
@@ -95,8 +95,8 @@ def test_a_path_that_names_no_regular_file_is_refused_by_each_reader(path: str, 
     refused(path, reason, segment)
 
 
-class Meddler(Segment):
-    """Does something to the file in the middle of reading it."""
+class ChangingSegment(Segment):
+    """A segment that changes the file while it is read."""
 
     meddle: Callable[[], object]
 
@@ -119,7 +119,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, data: b
     path = tmp_path / "file"
     path.write_bytes(b"abcdefgh")
     os.utime(path, (1, 1))
-    segment = Meddler(1 << 16, workers_write=False)
+    segment = ChangingSegment(1 << 16, workers_write=False)
     segment.reserve_pages(0, 1 << 16)
     segment.meddle = lambda: path.write_bytes(data)
     with pytest.raises(InvalidTask, match="was changed while it was read"):

@@ -1,4 +1,4 @@
-"""Callers' memory is copied piece by piece, in any layout, and a page of it that is gone is an error and not SIGBUS."""
+"""Memory of callers is copied piece by piece, in any layout. A missing page of a mapping is an error instead of SIGBUS."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def copied(source: Any, numpy: Any) -> bytes:
 
 
 def truncated(path: Path, nbytes: int) -> mmap.mmap:
-    """A mapping whose file has lost all its pages but the first."""
+    """Returns a mapping whose file was truncated to its first page."""
     path.write_bytes(b"\1" * nbytes)
     with path.open("r+b") as file:
         mapped = mmap.mmap(file.fileno(), 0)
@@ -77,9 +77,7 @@ def test_a_view_of_no_items_is_copied(numpy: Any) -> None:
 
 @given(data=st.data(), shape=st.lists(st.integers(1, 7), min_size=1, max_size=5), numpy=st.sampled_from([np, None]))
 @settings(max_examples=300, deadline=None)
-def test_arrays_of_any_layout_are_copied_whatever_the_size_of_a_piece(
-    data: st.DataObject, shape: list[int], numpy: Any
-) -> None:
+def test_arrays_of_any_layout_are_copied_with_pieces_of_any_size(data: st.DataObject, shape: list[int], numpy: Any) -> None:
     dtype = data.draw(st.sampled_from(["u1", "<u2", ">f8", "c16"]))
     array = np.arange(np.prod(shape)).astype(dtype).reshape(shape)
     axes = data.draw(st.permutations(range(len(shape))))
@@ -107,7 +105,7 @@ def test_a_head_is_a_copy_of_the_first_bytes() -> None:
     assert read_head(memoryview(b"abc"), 100) == b"abc"
 
 
-def test_the_head_of_a_truncated_mapping_is_an_error_if_it_has_lost_it(tmp_path: Path) -> None:
+def test_the_head_of_a_truncated_mapping_is_an_error_if_its_page_is_missing(tmp_path: Path) -> None:
     mapped = truncated(tmp_path / "file", 400_000)
     assert read_head(memoryview(mapped), 4096) == b"\1" * 4096
     with pytest.raises(InvalidTask, match="mapped file that was truncated"):

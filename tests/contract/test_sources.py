@@ -1,4 +1,4 @@
-"""What a user may pass as a source, told apart once."""
+"""Types of sources that a user may pass, and the errors for other types."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from offloop.errors import InvalidTask
 
 
 class WithInterface:
-    """As Pillow: no buffer, but bytes with the array interface."""
+    """An object with the array interface and without the buffer protocol, like Pillow's."""
 
     def __init__(self, **interface: Any) -> None:
         self.__array_interface__ = interface
@@ -28,7 +28,7 @@ def picture(**changes: Any) -> WithInterface:
 
 
 def samples(source: Any) -> Samples:
-    """What a source that has an array interface is, with its memory."""
+    """Returns the samples of a source with an array interface."""
     classified = classify(source)
     if isinstance(classified, ArrayObject):
         classified = samples_of(classified)
@@ -63,14 +63,14 @@ def test_bytes_like_objects_are_bytes_in_place(source: Any) -> None:
     assert view.nbytes == 4
 
 
-def test_nothing_is_copied_that_is_contiguous() -> None:
+def test_contiguous_memory_is_not_copied() -> None:
     data = bytearray(b"abcd")
     view, _ = flat(data)
     data[0] = ord("x")
     assert bytes(view) == b"xbcd"
 
 
-def test_wider_items_count_in_bytes() -> None:
+def test_the_length_of_wider_items_is_in_bytes() -> None:
     assert flat(array.array("d", [1.0, 2.0]))[0].nbytes == 16
 
 
@@ -97,7 +97,7 @@ def test_a_view_with_gaps_is_not_copied_yet(view: memoryview) -> None:
         ((ctypes.c_ubyte * 4).from_buffer(mmap.mmap(-1, 4)), False),
     ],
 )
-def test_memory_is_private_only_where_that_is_known(source: Any, private: bool) -> None:
+def test_memory_is_private_only_if_that_is_known(source: Any, private: bool) -> None:
     classified = classify(source)
     assert isinstance(classified, Bytes | Samples)
     assert classified.private is private
@@ -106,7 +106,7 @@ def test_memory_is_private_only_where_that_is_known(source: Any, private: bool) 
 @pytest.mark.parametrize(
     "empty", [b"", bytearray(), memoryview(b""), memoryview(b"abc")[:0]], ids=["bytes", "bytearray", "memoryview", "slice"]
 )
-def test_no_bytes_are_bytes_too(empty: Any) -> None:
+def test_empty_bytes_are_a_source(empty: Any) -> None:
     assert flat(empty)[0].nbytes == 0
 
 
@@ -130,7 +130,7 @@ def test_a_str_is_refused_and_the_message_names_the_path_class() -> None:
         classify("/etc/passwd")
 
 
-def test_a_path_in_a_working_directory_that_is_gone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_in_a_removed_working_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -187,7 +187,7 @@ def test_an_array_in_another_order_is_not_copied_yet(view: str) -> None:
     assert (classified.data.strides, classified.data.nbytes) == (views[view].strides, views[view].nbytes)
 
 
-def test_an_array_is_not_copied_where_it_lies_in_rows() -> None:
+def test_an_array_with_contiguous_rows_is_not_copied() -> None:
     samples = np.zeros((2, 2, 3), "u1")
     classified = classify(samples)
     assert isinstance(classified, Samples)
@@ -196,7 +196,7 @@ def test_an_array_is_not_copied_where_it_lies_in_rows() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["O", "S4", "U4", "M8[s]", "m8[s]", [("a", "u1")], "V3"], ids=str)
-def test_an_array_of_anything_else_is_refused(dtype: Any) -> None:
+def test_an_array_of_another_type_is_refused(dtype: Any) -> None:
     with pytest.raises(InvalidTask, match=r"is no source: .* is not a plain numeric type"):
         samples(np.zeros((2, 2), dtype))
 
@@ -237,7 +237,7 @@ def test_a_broken_array_interface_is_refused(source: Any) -> None:
 
 
 class Copying:
-    """As Pillow's `Image`: each look at its array interface copies the picture."""
+    """An object whose array interface copies the picture at each access, like Pillow's `Image`."""
 
     looks = 0
 
@@ -247,7 +247,7 @@ class Copying:
         return picture().__array_interface__
 
 
-def test_an_array_interface_that_copies_is_left_for_a_thread_and_asked_once() -> None:
+def test_an_array_interface_that_copies_is_read_once_in_a_thread() -> None:
     image = Copying()
     classified = classify(image)
     assert (classified, image.looks) == (ArrayObject(image), 0)
@@ -257,7 +257,7 @@ def test_an_array_interface_that_copies_is_left_for_a_thread_and_asked_once() ->
 
 
 @pytest.mark.parametrize("nonsense", [None, 5, 1.5, [1, 2], {"a": 1}, object(), iter(b"abc")], ids=lambda n: type(n).__name__)
-def test_what_is_no_source_is_refused_and_the_message_says_what_is(nonsense: Any) -> None:
+def test_an_invalid_source_is_refused_and_the_message_lists_valid_types(nonsense: Any) -> None:
     with pytest.raises(
         InvalidTask, match=rf"a {type(nonsense).__name__} is no source; give something bytes-like, a pathlib.Path"
     ):

@@ -1,4 +1,4 @@
-"""What a pool tells goes through `json.dumps`: statistics, histograms, timings, headers and infos have `to_dict()`."""
+"""`to_dict()` of statistics, histograms, timings, headers and infos returns values for `json.dumps`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def histogram() -> Histogram:
 
 
 def statistics() -> Statistics:
-    """With a number, a mapping or a histogram in each field, as its type says."""
+    """Returns statistics with a value in each field: a number, a mapping or a histogram."""
     examples: dict[str, Any] = {
         "int": 3,
         "float": 0.5,
@@ -42,7 +42,7 @@ def through_json(value: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(value))
 
 
-def test_statistics_with_their_histograms_go_through_json() -> None:
+def test_statistics_with_their_histograms_can_be_encoded_as_json() -> None:
     told = through_json(statistics().to_dict())
     assert told.keys() == set(Statistics.__struct_fields__)
     assert told["waiting_by_priority"] == {"-1": 2}
@@ -55,7 +55,7 @@ def test_a_histogram_has_its_buckets() -> None:
     assert told["buckets"] == [list(bucket) for bucket in histogram().buckets]
 
 
-def test_timings_have_what_was_waited_and_what_was_run() -> None:
+def test_timings_have_the_waiting_and_the_running_time() -> None:
     timings = Timings(queued=1.0, started=1.25, finished=2.0)
     assert through_json(timings.to_dict()) == {"queued": 1.0, "started": 1.25, "finished": 2.0, "waited": 0.25, "ran": 0.75}
 
@@ -67,7 +67,7 @@ def test_a_header_has_the_fields_of_its_plugin() -> None:
 
 
 @pytest.mark.parametrize("value", [1, 0.5, "text", None, True, [1, [2]], {"a": {"b": 1}}])
-def test_an_info_has_what_the_plugin_said(value: object) -> None:
+def test_an_info_has_the_values_of_the_plugin(value: object) -> None:
     assert through_json(Info({"key": value}).to_dict()) == {"key": value}
 
 

@@ -1,4 +1,4 @@
-"""Frames on a byte stream, in any split."""
+"""`FrameReader` splits a byte stream into frames, for pieces of any length."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def test_a_frame_is_four_bytes_of_length_little_endian_and_its_bytes() -> None:
     assert FrameReader(100).feed(b"\x03\x00\x00\x00abc") == [b"abc"]
 
 
-def test_frames_come_out_in_order_however_many_one_read_brought() -> None:
+def test_several_frames_in_one_read_are_returned_in_order() -> None:
     assert FrameReader(100).feed(framed(b"one", b"", b"three")) == [b"one", b"", b"three"]
 
 
-def test_every_split_in_two_gives_the_same_frames() -> None:
+def test_every_split_into_two_pieces_gives_the_same_frames() -> None:
     stream = framed(b"one", b"", b"three")
     for cut in range(len(stream) + 1):
         reader = FrameReader(100)
@@ -41,31 +41,31 @@ def test_no_bytes_are_no_frames() -> None:
 
 
 @pytest.mark.parametrize("part", [b"\x03", b"\x03\x00\x00\x00", b"\x03\x00\x00\x00ab"])
-def test_the_reader_knows_when_it_is_inside_a_frame(part: bytes) -> None:
+def test_pending_contains_the_bytes_of_an_incomplete_frame(part: bytes) -> None:
     reader = FrameReader(100)
     assert not reader.pending
     assert reader.feed(part) == []
     assert reader.pending
 
 
-def test_a_frame_as_long_as_the_limit_passes() -> None:
+def test_a_frame_as_long_as_the_limit_is_accepted() -> None:
     assert FrameReader(5).feed(framed(b"12345")) == [b"12345"]
 
 
 @pytest.mark.parametrize("announced", [6, 1 << 31, (1 << 32) - 1])
-def test_a_frame_over_the_limit_is_refused_by_its_header_alone(announced: int) -> None:
+def test_a_frame_over_the_limit_is_refused_after_its_header(announced: int) -> None:
     with pytest.raises(ProtocolError, match="the limit is 5"):
         FrameReader(5).feed(announced.to_bytes(4, "little"))
 
 
-def test_a_frame_over_the_limit_is_refused_after_good_ones_too() -> None:
+def test_a_frame_over_the_limit_is_refused_after_valid_frames() -> None:
     reader = FrameReader(5)
     assert reader.feed(framed(b"good")) == [b"good"]
     with pytest.raises(ProtocolError):
         reader.feed(framed(b"too long"))
 
 
-def test_what_was_given_out_is_not_kept() -> None:
+def test_returned_frames_are_not_kept() -> None:
     reader = FrameReader(1000)
     for _ in range(100):
         reader.feed(framed(b"x" * 900))
@@ -80,12 +80,12 @@ def test_a_frame_belongs_to_its_receiver() -> None:
     assert reader.feed(b"\x00\x00abc") == [b"abc"]
 
 
-def test_a_message_is_encoded_with_the_header_that_the_reader_wants() -> None:
+def test_an_encoded_message_is_one_frame_for_the_reader() -> None:
     frame = bytes(encode_frame(Retire()))
     assert frame == framed(frame[HEADER_NBYTES:])
     (message,) = FrameReader(100).feed(frame)
     assert decode_from_supervisor(message) == Retire()
 
 
-def test_a_worker_may_say_less_than_the_supervisor() -> None:
+def test_the_limit_of_a_worker_is_below_that_of_the_supervisor() -> None:
     assert (MAX_FROM_WORKER_NBYTES, MAX_FROM_SUPERVISOR_NBYTES) == (1 << 20, 1 << 24)

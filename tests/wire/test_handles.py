@@ -1,4 +1,4 @@
-"""What goes into a message instead of bytes."""
+"""Handles of shared memory, and the shapes that a block can have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def block_of(nbytes: int) -> Handle:
     return Handle(OUTBOX, 4096, nbytes, 7)
 
 
-def test_both_ends_mean_the_same_by_a_segment() -> None:
+def test_segment_numbers_are_the_same_on_both_ends() -> None:
     assert (INBOX, OUTBOX) == (0, 1)
 
 
@@ -48,27 +48,27 @@ def test_samples_that_do_not_fill_their_block_exactly_are_refused(shape: tuple[i
         RasterAt(block_of(nbytes), shape, dtype)
 
 
-def test_no_block_holds_no_samples() -> None:
+def test_without_a_block_there_are_no_samples() -> None:
     assert RasterAt(None, (0, 4, 3), "|u1").block is None
     with pytest.raises(ValueError, match="does not fill 0 bytes"):
         RasterAt(None, (1, 4, 3), "|u1")
 
 
 @pytest.mark.parametrize("dtype", ["|u1", "<u2", ">u4", "<i8", "|i1", "<f2", "<f4", ">f8", "<f16", "<c8", "<c16", "|b1"])
-def test_the_size_of_a_sample_is_what_numpy_says(dtype: str) -> None:
+def test_the_size_of_a_sample_is_that_of_numpy(dtype: str) -> None:
     assert itemsize_of(dtype) == np.dtype(dtype).itemsize
 
 
 @pytest.mark.parametrize(
     "dtype", ["", "u1", "<", "<u", "<u3", "|O", "|O8", "|S4", "<U4", "|V8", "<M8[s]", "<M8", "<u1 ", "x" * 1000, "<u-1", "⟨u1"]
 )
-def test_what_is_no_plain_number_is_refused(dtype: str) -> None:
+def test_a_dtype_that_is_not_a_plain_number_is_refused(dtype: str) -> None:
     with pytest.raises(ValueError, match="is not a plain numeric type"):
         itemsize_of(dtype)
 
 
 @pytest.mark.parametrize("dtype", ["<b2", "<b8", "<f1", "<c1", "<c4", "<u16", "<i16"])
-def test_what_numpy_does_not_know_is_refused(dtype: str) -> None:
+def test_a_dtype_that_numpy_does_not_know_is_refused(dtype: str) -> None:
     with pytest.raises(TypeError):
         np.dtype(dtype)
     with pytest.raises(ValueError, match="is not a plain numeric type"):

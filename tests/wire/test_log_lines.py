@@ -1,4 +1,4 @@
-"""The lines of log records in a worker's output."""
+"""Log records in a worker's output: markers and levels of lines."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from offloop.wire.log_lines import log_lines, split_levels, without_markers
 
 
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO, 25, logging.WARNING, logging.ERROR, logging.CRITICAL])
-def test_a_record_of_several_lines_comes_out_with_its_level_on_each(level: int) -> None:
+def test_each_line_of_a_record_has_the_level_of_the_record(level: int) -> None:
     lines = log_lines(level, "first\nsecond \u20ac").split(b"\n")
     assert lines.pop() == b""
     assert [split_levels(line) for line in lines] == [[(level, b"first")], [(level, "second \u20ac".encode())]]
 
 
 @pytest.mark.parametrize(("level", "sent"), [(-5, 1), (0, 1), (51, 50), (10_000, 50)])
-def test_a_level_out_of_range_is_cut(level: int, sent: int) -> None:
+def test_a_level_out_of_range_is_limited(level: int, sent: int) -> None:
     assert split_levels(log_lines(level, "text").rstrip(b"\n")) == [(sent, b"text")]
 
 
 @pytest.mark.parametrize(
-    ("line", "parts"),
+    ("line", "pieces"),
     [
         (b"plain", [(20, b"plain")]),
         (b"", []),
@@ -34,11 +34,11 @@ def test_a_level_out_of_range_is_cut(level: int, sent: int) -> None:
         (b"\x1e3 \x1e30", [(20, b"\x1e3 \x1e30")]),
     ],
 )
-def test_a_line_is_cut_into_parts_with_levels(line: bytes, parts: list[tuple[int, bytes]]) -> None:
-    assert split_levels(line) == parts
+def test_a_line_is_split_into_pieces_with_levels(line: bytes, pieces: list[tuple[int, bytes]]) -> None:
+    assert split_levels(line) == pieces
 
 
-def test_shown_as_one_text_each_record_names_its_level() -> None:
+def test_each_marker_is_replaced_by_the_name_of_its_level() -> None:
     output = b"plain\n" + log_lines(30, "careful") + log_lines(25, "odd")
     assert without_markers(output) == b"plain\nWARNING careful\nodd\n"
 

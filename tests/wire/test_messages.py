@@ -1,4 +1,4 @@
-"""Every message travels unchanged, and nothing else decodes."""
+"""Every message is decoded as it was encoded, and no other bytes are decoded."""
 
 from __future__ import annotations
 
@@ -70,39 +70,39 @@ def named(message: object) -> str:
 
 
 @pytest.mark.parametrize("message", DOWN, ids=named)
-def test_what_the_supervisor_says_arrives_unchanged(message: FromSupervisor) -> None:
+def test_a_message_of_the_supervisor_is_decoded_unchanged(message: FromSupervisor) -> None:
     assert decode_from_supervisor(payload_of(message)) == message
 
 
 @pytest.mark.parametrize("message", UP, ids=named)
-def test_what_a_worker_says_arrives_unchanged(message: FromWorker) -> None:
+def test_a_message_of_a_worker_is_decoded_unchanged(message: FromWorker) -> None:
     assert decode_from_worker(payload_of(message)) == message
 
 
-def test_a_frame_begins_with_its_own_length() -> None:
+def test_a_frame_starts_with_its_length() -> None:
     frame = encode_frame(Ready(1))
     assert int.from_bytes(frame[:HEADER_NBYTES], "little") == len(frame) - HEADER_NBYTES
 
 
-def test_every_message_is_tried_above() -> None:
+def test_the_examples_contain_every_message() -> None:
     assert {type(message) for message in DOWN} == {Configure, Run, Grant, File, Cancel, Retire}
     assert {type(message) for message in UP} == {Ready, Need, NeedFile, Done, Failed}
 
 
-def test_operations_stay_encoded_on_the_way() -> None:
+def test_operations_of_a_decoded_message_are_still_encoded() -> None:
     run = decode_from_supervisor(payload_of(DOWN[2]))
     assert isinstance(run, Run)
     assert msgspec.msgpack.decode(run.stages[0].operations) == [["Resize", 1, 2]]
 
 
 @pytest.mark.parametrize("message", DOWN, ids=named)
-def test_a_worker_cannot_speak_for_the_supervisor(message: FromSupervisor) -> None:
+def test_a_worker_cannot_send_a_message_of_the_supervisor(message: FromSupervisor) -> None:
     with pytest.raises(ProtocolError):
         decode_from_worker(payload_of(message))
 
 
 @pytest.mark.parametrize("message", UP, ids=named)
-def test_the_supervisor_cannot_speak_for_a_worker(message: FromWorker) -> None:
+def test_the_supervisor_cannot_send_a_message_of_a_worker(message: FromWorker) -> None:
     with pytest.raises(ProtocolError):
         decode_from_supervisor(payload_of(message))
 
@@ -115,7 +115,7 @@ each_message = pytest.mark.parametrize(("decode", "message"), ALL, ids=named)
 
 
 @each_message
-def test_a_field_too_many_is_refused(decode: Decode, message: FromSupervisor | FromWorker) -> None:
+def test_an_extra_field_is_refused(decode: Decode, message: FromSupervisor | FromWorker) -> None:
     fields = msgspec.msgpack.decode(payload_of(message))
     with pytest.raises(ProtocolError):
         decode(msgspec.msgpack.encode([*fields, 1]) if len(fields) < 7 else msgspec.msgpack.encode([*fields, 1, 1, 1]))
@@ -128,7 +128,7 @@ def test_bytes_after_the_message_are_refused(decode: Decode, message: FromSuperv
 
 
 @each_message
-def test_a_message_that_is_cut_anywhere_is_refused(decode: Decode, message: FromSupervisor | FromWorker) -> None:
+def test_a_truncated_message_is_refused(decode: Decode, message: FromSupervisor | FromWorker) -> None:
     payload = payload_of(message)
     for end in range(len(payload)):
         with pytest.raises(ProtocolError):
@@ -136,7 +136,7 @@ def test_a_message_that_is_cut_anywhere_is_refused(decode: Decode, message: From
 
 
 @each_message
-def test_a_byte_that_is_changed_anywhere_is_another_message_or_refused(
+def test_a_message_with_a_changed_byte_is_another_message_or_refused(
     decode: Decode, message: FromSupervisor | FromWorker
 ) -> None:
     payload = payload_of(message)
@@ -197,18 +197,18 @@ def test_a_worker_that_sends_anything_else_is_refused(value: Any) -> None:
     [["e", [1, 4096, 12, 7, 99]], ["e", None, 1], ["r", [1, 4096, 12, 7], [2, 2, 3], "|u1", 1], ["w", 5, 5]],
     ids=repr,
 )
-def test_a_field_too_many_inside_a_message_is_refused(output: Any) -> None:
+def test_an_extra_field_inside_a_message_is_refused(output: Any) -> None:
     with pytest.raises(ProtocolError):
         decode_from_worker(msgspec.msgpack.encode(["done", 1, output, {}, 1, 2]))
 
 
-def test_a_file_of_less_than_no_bytes_is_refused() -> None:
+def test_a_file_with_a_negative_length_is_refused() -> None:
     with pytest.raises(ProtocolError):
         decode_from_worker(msgspec.msgpack.encode(["done", 1, ["w", -5], {}, 1, 2]))
 
 
 def done_with(info: bytes) -> bytes:
-    """A `Done` whose info is these bytes."""
+    """Returns an encoded `Done` with these bytes as its info."""
     pack = msgspec.msgpack.encode
     return b"\x96" + pack("done") + pack(1) + pack(["e", None]) + info + pack(1) + pack(2)
 
@@ -235,12 +235,12 @@ def done_with(info: bytes) -> bytes:
         pytest.param(b"\x81\xa1a\xd7\xff" + b"\xff" * 8, id="a nanosecond that never was"),
     ],
 )
-def test_nasty_bytes_are_a_protocol_error_and_nothing_else(info: bytes) -> None:
+def test_invalid_info_raises_protocol_error_and_no_other_error(info: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode_from_worker(done_with(info))
 
 
-def test_operations_that_are_nested_too_deep_are_a_protocol_error() -> None:
+def test_operations_that_are_nested_too_deeply_raise_protocol_error() -> None:
     pack = msgspec.msgpack.encode
     stage = b"\x92" + pack("vips") + b"\x91" * 100_000 + b"\x01"
     run = b"\x97" + pack("run") + pack(1) + pack(["e", None]) + b"\x91" + stage + b"\xc0\xc0\xc0"
@@ -255,7 +255,7 @@ def test_info_is_plain_values_and_flat_collections_of_them(info: dict[str, Any])
     assert message.info == info
 
 
-def test_the_error_says_how_long_the_message_was() -> None:
+def test_the_error_contains_the_length_of_the_message() -> None:
     with pytest.raises(ProtocolError, match="undecodable message of 3 bytes"):
         decode_from_worker(b"\xc1\xc1\xc1")
 
@@ -265,14 +265,14 @@ def test_the_error_says_how_long_the_message_was() -> None:
     [["\x1b[31m" * 10_000], ["done", 1, ["r", None, [1, 1, 1], "\x1b" * 50_000], {}, 0, 0]],
     ids=["tag", "dtype"],
 )
-def test_what_a_decoder_complains_of_is_quoted_briefly_and_safe_to_print(payload: list[object]) -> None:
+def test_the_decoders_error_is_quoted_up_to_a_limit_and_printable(payload: list[object]) -> None:
     with pytest.raises(ProtocolError) as caught:
         decode_from_worker(msgspec.msgpack.encode(payload))
     assert len(str(caught.value)) < 1000
     assert str(caught.value).isprintable()
 
 
-def test_only_a_failure_may_be_long() -> None:
+def test_only_a_failed_message_may_be_long() -> None:
     info: dict[str, InfoValue] = {"text": "x" * 70_000}
     with pytest.raises(ProtocolError, match=r"70,0\d\d bytes that is no failure; the limit is 65,536"):
         decode_from_worker(encode_frame(Done(1, EncodedAt(None), info, 1, 2))[HEADER_NBYTES:])
