@@ -198,7 +198,7 @@ def test_results_that_callers_keep_are_waited_for_with_a_limit_and_the_error_nam
     assert of_type(pool.at(MEMORY_WAIT_S), Send) == [Send(0, Grant(1, None))]
     error = outcome_of(commands := pool.failed(1, code="memory_limit"), 1)
     assert isinstance(error, MemoryLimitExceeded)
-    assert "nothing came back for 30 s: 2 sources or buffers of callers have 614,400 bytes" in str(error)
+    assert "callers released no memory for 30 s: 2 sources or buffers of callers have 614,400 bytes" in str(error)
     assert only(runs(commands)).message.task_id == 2
     assert of_type(pool.need(2, 700 * KIB), Send) == [Send(0, Grant(2, None))], "nothing has come back since"
     pool.failed(2)

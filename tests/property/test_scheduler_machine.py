@@ -529,7 +529,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 def was_given_up(error: OffloopError | None) -> bool:
     """Whether a wait for memory was ended because callers gave none back for too long."""
-    return error is not None and "nothing came back for 30 s" in str(error)
+    return error is not None and "callers released no memory for 30 s" in str(error)
 
 
 TestScheduler = pytest.mark.timeout(120)(SchedulerMachine.TestCase)

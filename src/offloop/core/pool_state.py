@@ -167,7 +167,7 @@ class PoolState(Components):
         return []
 
     def _on_input_abandoned(self, event: InputCancelled, _now: float) -> list[Command]:
-        self.broker.abandon_input(event.input_id)
+        self.broker.cancel_input(event.input_id)
         return []
 
     def _on_blocks_returned(self, event: BlocksReturned, now: float) -> list[Command]:

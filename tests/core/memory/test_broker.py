@@ -55,8 +55,8 @@ class Scene:
     def ask(self, input_id: int, nbytes: int) -> list[Command]:
         return self.broker.request_input(input_id, nbytes) + self.serve()
 
-    def abandon(self, input_id: int) -> list[Command]:
-        self.broker.abandon_input(input_id)
+    def cancel(self, input_id: int) -> list[Command]:
+        self.broker.cancel_input(input_id)
         return self.serve()
 
     def need(self, task: TaskRecord, npages: float) -> list[Command]:
@@ -137,21 +137,21 @@ def test_an_input_that_nobody_wants_any_more_makes_way() -> None:
     held = scene.hold(6)
     scene.ask(1, 4 * P)
     scene.ask(2, 2 * P)
-    assert [type(command) for command in scene.abandon(1)] == [ReservePages]
+    assert [type(command) for command in scene.cancel(1)] == [ReservePages]
     assert held.nbytes == 6 * P
 
 
 def test_an_input_that_nobody_wants_any_more_is_freed_when_its_pages_have_come() -> None:
     scene = Scene()
     reservation = fetch(scene.ask(1, 2 * P))
-    assert scene.abandon(1) == []
+    assert scene.cancel(1) == []
     assert scene.arena.get(reservation.block.generation) is reservation.block, "its pages are still on their way"
     assert scene.reserved(reservation) == []
     assert scene.arena.used_bytes == 0
 
 
 def test_abandoning_what_was_never_asked_for_does_nothing() -> None:
-    assert Scene().abandon(99) == []
+    assert Scene().cancel(99) == []
 
 
 def test_a_grant_whose_pages_are_there_is_sent_at_once() -> None:
@@ -273,7 +273,7 @@ def test_a_refused_reservation_that_nobody_wants_makes_way() -> None:
     scene = Scene()
     first = fetch(scene.ask(1, 7 * P))
     assert scene.ask(2, 7 * P) == []
-    scene.abandon(1)
+    scene.cancel(1)
     assert [type(command) for command in scene.refused(first, PLENTY)] == [ReservePages]
 
 

@@ -1,12 +1,11 @@
-"""All shared memory of a pool as numbers: segments, the blocks cut from them, and who holds each block until when.
+"""Arena: all shared memory of a pool as numbers. Segments, their blocks, and the leases on each block.
 
-A block lives as long as somebody has a lease on it. Nobody frees a block; the last lease that goes frees it. A worker's
-lease goes only with its answer or with its confirmed death, so no block is reused while somebody might still write to
-it.
+A block exists as long as there is a lease on it. The release of the last lease frees it. A worker's lease is released only with
+its answer or its confirmed death, so no block is reused while a worker may still write to it.
 
-The budget counts pages, not blocks: pages stay when a block goes, and are taken from wherever they lie unused when another
-segment needs them. The arena plans such moves; the host carries them out strictly in the order planned, which is what keeps
-plan and memory the same.
+The limit counts pages, not blocks. The pages of a freed block stay reserved for reuse, and are released when another segment
+needs pages. The arena plans reservations and releases of pages. The runtime carries them out strictly in the planned order,
+which keeps plan and memory the same.
 """
 
 from __future__ import annotations
@@ -20,55 +19,55 @@ from .allocator import SegmentAllocator, pages
 __all__ = ["INBOX_ID", "Arena"]
 
 _KINDS = {
-    Holder.CALLER: "",  # told apart by the segment
+    Holder.CALLER: "",  # depends on the segment
     Holder.TASK: "sources of tasks",
-    Holder.READER: "sources that are looked at",
+    Holder.READER: "sources that are hashed",
     Holder.WORKER: "blocks of running tasks",
     Holder.ABANDONED: "blocks of workers that cannot be killed",
     Holder.STANDING: "blocks of idle workers",
     Holder.RESERVATION: "blocks without pages yet",
 }
-_REPORTED = list(_KINDS)  # the first of a block's holders counts
+_REPORTED = list(_KINDS)  # order of precedence: a block is reported under the first of its holders
 
-INBOX_ID = 0  # outboxes are numbered from 1, one number per incarnation of a worker
+INBOX_ID = 0  # outboxes have numbers from 1, a new one for each worker process
 
 
 class Arena:
-    """The tables. Every method either succeeds whole or changes nothing."""
+    """Segments, blocks and leases. Each method either succeeds or changes nothing."""
 
     def __init__(
         self, limit_bytes: int, inbox_nbytes: int, inbox_addresses_nbytes: int | None = None, bounded_by: str = "memory_limit"
     ) -> None:
         self.capacity_bytes = limit_bytes
-        self._bounded_by = bounded_by  # what the limit comes from
-        self.effective_capacity_bytes = limit_bytes  # less than the limit while the rest of the budget is somebody else's
-        self.used_bytes = 0  # pages that belong to a block
-        self.reserved_bytes = 0  # pages that the pool has now, in use or kept for reuse
-        self.leases: Counter[Holder] = Counter()  # how many, for statistics
+        self._bounded_by = bounded_by  # name of the setting or system limit that the capacity comes from
+        self.effective_capacity_bytes = limit_bytes  # the capacity without the memory that the budget gives to running tasks
+        self.used_bytes = 0  # pages of blocks
+        self.reserved_bytes = 0  # pages that the pool has now, used or kept for reuse
+        self.leases: Counter[Holder] = Counter()  # number of leases of each kind
         inbox = SegmentAllocator(inbox_addresses_nbytes or inbox_nbytes, limit_bytes=inbox_nbytes)
         self._segments: dict[int, SegmentAllocator] = {INBOX_ID: inbox}
         self._blocks: dict[int, Block] = {}  # by generation
         self._generation = 0
-        self._system_capacity_bytes = limit_bytes  # less than the limit once the system refused pages
-        self._busy_bytes = 0
+        self._system_capacity_bytes = limit_bytes  # less than the capacity after the system has refused pages
+        self._busy_bytes = 0  # pages of blocks that have a lease other than a preallocation
 
     @property
     def busy_bytes(self) -> int:
-        """Pages of blocks that somebody will give back one day; a standing grant stays as long as its worker."""
+        """Pages of blocks that will be freed some time; a preallocated block stays as long as its worker."""
         return self._busy_bytes
 
     @property
     def unreserved_bytes(self) -> int:
-        """Pages that could be fetched without giving any back; negative: some must be given back."""
+        """Bytes of pages that could be reserved without a release; negative if pages must be released."""
         return min(self.capacity_bytes, self._system_capacity_bytes, self.effective_capacity_bytes) - self.reserved_bytes
 
     @property
     def system_is_short(self) -> bool:
-        """Whether the system has refused pages and was not asked again since."""
+        """Whether the system has refused pages since the last `reset_system_capacity`."""
         return self._system_capacity_bytes < self.capacity_bytes
 
     def shortage(self, nbytes: int, why: str = "") -> MemoryLimitExceeded:
-        """The error for a request that cannot get so many bytes beside what others hold."""
+        """The error for a request that cannot get so many bytes beside the blocks that are held."""
         limit = min(self.capacity_bytes, self._system_capacity_bytes, self.effective_capacity_bytes)
         short = limit == self._system_capacity_bytes < self.capacity_bytes
         bound = "what /dev/shm has" if short else self._bounded_by if limit == self.capacity_bytes else "memory_limit"
@@ -77,18 +76,18 @@ class Arena:
         return MemoryLimitExceeded(nbytes, free, limited_by=limited_by, advice=why + _advice(bound))
 
     def exceeds_inbox(self, nbytes: int) -> MemoryLimitExceeded:
-        """The error for a source that could never be held."""
+        """The error for a source that is larger than the inbox."""
         bound, limit = self._bounded_by, self.segment_nbytes(INBOX_ID)
         return MemoryLimitExceeded(nbytes, limit, limited_by=f"the inbox's share of {bound}", advice=_advice(bound))
 
     def exceeds_capacity(self, nbytes: int) -> MemoryLimitExceeded:
-        """The error for a result that could never be held."""
+        """The error for a result that is larger than the capacity."""
         bound = self._bounded_by
         limited_by = "the pool's memory_limit" if bound == "memory_limit" else bound
         return MemoryLimitExceeded(nbytes, self.capacity_bytes, limited_by=limited_by, advice=_advice(bound))
 
     def holders(self) -> str:
-        """Who holds memory, for an error's text."""
+        """The kinds of blocks that are held, with numbers, for an error text."""
         kinds: Counter[str] = Counter()
         nbytes: Counter[str] = Counter()
         for block in self._blocks.values():
@@ -98,15 +97,15 @@ class Arena:
                 kind = "sources or buffers of callers" if block.segment_id == INBOX_ID else "results kept by callers"
             kinds[kind] += 1
             nbytes[kind] += block.nbytes
-        said = [f"{count:,} {kind} have {nbytes[kind]:,} bytes" for kind, count in kinds.items()]
-        return ", ".join(said) or "nothing is held"
+        texts = [f"{count:,} {kind} have {nbytes[kind]:,} bytes" for kind, count in kinds.items()]
+        return ", ".join(texts) or "no block is held"
 
     def add_segment(self, segment_id: int, nbytes: int, *, keep: int) -> None:
-        """A worker's outbox came into being; its first `keep` bytes are not for blocks."""
+        """Add the outbox of a new worker; no block may use its first `keep` bytes."""
         self._segments[segment_id] = SegmentAllocator(nbytes, keep=keep)
 
     def drop_segment(self, segment_id: int) -> tuple[Span, ...]:
-        """Forget an outbox whose worker is dead. Returns the spans whose pages can go; blocks that are still held stay."""
+        """Remove the outbox of a dead worker. Returns the spans whose pages can be released; held blocks stay."""
         segment = self._segments.pop(segment_id)
         live = [block for block in self._blocks.values() if block.segment_id == segment_id]
         for block in live:
@@ -115,11 +114,11 @@ class Arena:
         return tuple(Span(segment_id, start, end) for start, end in segment.reserved)
 
     def get(self, generation: int) -> Block | None:
-        """The block of that generation while anybody holds it."""
+        """The block of this generation; None if it is not held any more."""
         return self._blocks.get(generation)
 
     def segment_nbytes(self, segment_id: int) -> int:
-        """The largest block that this segment could ever hold."""
+        """Size of the largest block that the segment could hold when it is empty."""
         return self._segments[segment_id].nbytes
 
     def allocate(
@@ -132,15 +131,19 @@ class Arena:
         leave_bytes: int = 0,
         addresses_bytes: int = 0,
     ) -> tuple[Block, Reservation | None] | None:
-        """Cut a block for `nbytes`, held by that holder (its owner is the block's own generation unless told otherwise).
+        """Allocate a block.
 
         Args:
-            leave_bytes: so much is to be left below the ceiling; less than nothing for what is accounted for elsewhere.
-            addresses_bytes: what the block may grow to with `extend`.
+            segment_id: the segment.
+            nbytes: size of the block; rounded up to whole pages.
+            holder: the kind of its first lease.
+            owner: the owner of this lease; None for the block's own generation.
+            leave_bytes: bytes of the effective capacity that must stay free; negative for bytes that are charged elsewhere.
+            addresses_bytes: size to which the block may grow with `extend`.
 
         Returns:
-            The block, and the reservation that must be carried out before it is touched, if one must; the block is then also
-            held by the reservation. None if there is no room now.
+            The block, and the reservation that must be carried out before it is touched, if it needs new pages; the reservation
+            then has a lease on the block, too. None if there is no room now.
         """
         nbytes = pages(nbytes)
         if self.used_bytes + nbytes > self.effective_capacity_bytes - leave_bytes:
@@ -153,15 +156,20 @@ class Arena:
         if segment.reserved.covered(offset, offset + nbytes) == nbytes:
             return self._add_block(segment_id, offset, nbytes, holder, owner, addresses_nbytes), None
         gaps = segment.reserved.gaps(offset, offset + nbytes)
-        give_back = self._find_spans_to_release(sum(end - start for start, end in gaps), leave_bytes)
-        if give_back is None:
+        to_release = self._find_spans_to_release(sum(end - start for start, end in gaps), leave_bytes)
+        if to_release is None:
             segment.free(offset, nbytes, addresses_nbytes)
             return None
         block = self._add_block(segment_id, offset, nbytes, holder, owner, addresses_nbytes)
-        return block, self._reserve(segment, block, give_back, gaps)
+        return block, self._reserve(segment, block, to_release, gaps)
 
     def extend(self, block: Block, nbytes: int, *, leave_bytes: int = 0) -> list[Reservation] | None:
-        """Let a block have more of its own addresses.
+        """Let a block use more of its own addresses.
+
+        Args:
+            block: the block.
+            nbytes: its new size; rounded up to whole pages.
+            leave_bytes: as in `allocate`.
 
         Returns:
             The reservations that must be carried out before the new part is touched, at most one. None if there is no room now.
@@ -173,20 +181,20 @@ class Arena:
         if not segment.extend(start, before, nbytes):
             return None
         gaps = segment.reserved.gaps(start + before, start + nbytes)
-        give_back = self._find_spans_to_release(sum(high - low for low, high in gaps), leave_bytes) if gaps else ()
-        if give_back is None:
+        to_release = self._find_spans_to_release(sum(high - low for low, high in gaps), leave_bytes) if gaps else ()
+        if to_release is None:
             segment.cut(start, nbytes, before)
             return None
         self._resize(block, nbytes)
-        return [self._reserve(segment, block, give_back, gaps)] if gaps else []
+        return [self._reserve(segment, block, to_release, gaps)] if gaps else []
 
     def cut(self, block: Block, nbytes: int) -> None:
-        """Undo `extend`, whose pages were refused: the block is as it was, and may be extended again."""
+        """Undo `extend` after its pages were refused. The block may be extended again."""
         self._segments[block.segment_id].cut(block.offset, block.nbytes, nbytes)
         self._resize(block, nbytes)
 
     def try_allocate_reserved(self, segment_id: int, nbytes: int, holder: Holder, owner: int | None = None) -> Block | None:
-        """As `allocate`, but only where the pages are there already."""
+        """Allocate a block only from pages that are reserved already; None if there is no room in them."""
         nbytes = pages(nbytes)
         if self.used_bytes + nbytes > self.effective_capacity_bytes:
             return None
@@ -200,7 +208,7 @@ class Arena:
         return self._add_block(segment_id, offset, nbytes, holder, owner, nbytes)
 
     def shrink(self, block: Block, nbytes: int) -> None:
-        """Keep only the pages of a block's first `nbytes`, and no other addresses; the rest is free again."""
+        """Keep only the pages of a block's first `nbytes`, and free its other pages and addresses."""
         kept = min(pages(nbytes), block.nbytes)
         segment = self._segments.get(block.segment_id)
         if segment is not None and kept < block.addresses_nbytes:
@@ -215,7 +223,7 @@ class Arena:
         block.nbytes = nbytes
 
     def acquire(self, block: Block, lease: Lease) -> None:
-        """Hold a block, too."""
+        """Add a lease on a block."""
         if lease in block.leases:
             raise ValueError(f"{lease} is held on block {block.generation} already")
         if lease.holder is not Holder.STANDING:
@@ -226,7 +234,7 @@ class Arena:
         self.leases[lease.holder] += 1
 
     def release(self, block: Block, lease: Lease) -> None:
-        """Let go of a block; the last who does frees it."""
+        """Remove a lease on a block. The last release frees the block."""
         block.leases.remove(lease)
         self.leases[lease.holder] -= 1
         if lease.holder is not Holder.STANDING:
@@ -239,16 +247,16 @@ class Arena:
         self.used_bytes -= block.nbytes
         segment = self._segments.get(block.segment_id)
         if segment is None:
-            self.reserved_bytes -= block.nbytes  # its worker is dead: nobody keeps them for reuse
+            self.reserved_bytes -= block.nbytes  # its worker is dead, so its pages are not kept for reuse
         else:
             segment.free(block.offset, block.nbytes, block.addresses_nbytes)
         if self._system_capacity_bytes < self.capacity_bytes and not self.busy_bytes:
             self.reset_system_capacity()
 
     def rollback(self, reservation: Reservation, free_bytes: int) -> None:
-        """The system refused the pages: they are not there, and what was given back stays given back.
+        """The system refused the pages of a reservation: they are not reserved; its releases stay.
 
-        What it has left bounds the arena from now on, until no block is in use any more, or `ask_system_again`.
+        The free pages of the system bound the arena from now on, until no block is in use, or until `reset_system_capacity`.
         """
         for span in reservation.to_reserve:
             segment = self._segments.get(span.segment_id)
@@ -257,7 +265,7 @@ class Arena:
         self._system_capacity_bytes = self.reserved_bytes + free_bytes
 
     def reset_system_capacity(self) -> None:
-        """Forget that the system once refused pages: it may have some by now."""
+        """Forget that the system has refused pages, because it may have some now."""
         self._system_capacity_bytes = self.capacity_bytes
 
     def _add_block(
@@ -271,50 +279,53 @@ class Arena:
         return block
 
     def _reserve(
-        self, segment: SegmentAllocator, block: Block, give_back: tuple[Span, ...], gaps: list[tuple[int, int]]
+        self, segment: SegmentAllocator, block: Block, to_release: tuple[Span, ...], gaps: list[tuple[int, int]]
     ) -> Reservation:
-        for span in give_back:
+        for span in to_release:
             self._mark_unreserved(self._segments[span.segment_id], span)
         for start, end in gaps:
             segment.reserved.add(start, end)
             self.reserved_bytes += end - start
         self.acquire(block, Lease(Holder.RESERVATION, block.generation))
-        return Reservation(block, give_back, tuple(Span(block.segment_id, start, end) for start, end in gaps))
+        return Reservation(block, to_release, tuple(Span(block.segment_id, start, end) for start, end in gaps))
 
     def _find_spans_to_release(self, nbytes: int, leave_bytes: int) -> tuple[Span, ...] | None:
-        """What to give back so that `nbytes` of new pages stay within the limit; None if that cannot be."""
+        """Spans to release so that `nbytes` of new pages stay within the capacity; None if there are not enough spare pages."""
         bound = min(self.capacity_bytes, self._system_capacity_bytes, self.effective_capacity_bytes - leave_bytes)
         return self._find_spare_spans(self.reserved_bytes + nbytes - bound)
 
     def trim(self) -> tuple[Span, ...]:
-        """What to give back of the pages that are kept for reuse, now that the ceiling is lower than what there is."""
+        """Release pages that are kept for reuse, down to the effective capacity. Returns their spans."""
         excess = self.reserved_bytes - self.effective_capacity_bytes
-        spans = self._find_spare_spans(excess, at_most=True) or ()
+        spans = self._find_spare_spans(excess, allow_fewer=True) or ()
         for span in spans:
             self._mark_unreserved(self._segments[span.segment_id], span)
         return spans
 
     def _mark_unreserved(self, segment: SegmentAllocator, span: Span) -> None:
-        """These pages are given back."""
+        """The pages of a span are released."""
         before = segment.reserved.total
         segment.reserved.remove(span.start, span.end)
         self.reserved_bytes -= before - segment.reserved.total
 
-    def _find_spare_spans(self, excess: int, *, at_most: bool = False) -> tuple[Span, ...] | None:
-        """So many bytes of pages that no block uses; None, or as many as there are, if there are not so many."""
+    def _find_spare_spans(self, excess: int, *, allow_fewer: bool = False) -> tuple[Span, ...] | None:
+        """Spans with `excess` bytes of pages that no block uses; None if there are not so many.
+
+        With `allow_fewer`, all spans with unused pages if there are not so many.
+        """
         spans: list[Span] = []
         for segment_id, segment in self._segments.items():
             for start, end in segment.spare_pages():
                 if excess <= 0:
                     return tuple(spans)
-                end = min(end, start + pages(excess))  # noqa: PLW2901 (only as much as is missing)
+                end = min(end, start + pages(excess))  # noqa: PLW2901 (no more than is needed)
                 spans.append(Span(segment_id, start, end))
                 excess -= end - start
-        return tuple(spans) if excess <= 0 or at_most else None
+        return tuple(spans) if excess <= 0 or allow_fewer else None
 
 
 def _advice(bound: str) -> str:
-    """What to do about a bound."""
+    """The advice for an error about this bound."""
     if "/dev/shm" in bound:  # noqa: S108 (a text)
         return "release results and buffers, or enlarge /dev/shm (in Docker: --shm-size)"
     return "release results and buffers, or raise memory_limit"

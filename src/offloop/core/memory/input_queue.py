@@ -1,8 +1,8 @@
-"""Callers that wait for memory of the inbox: for a new block, or for more of a block that grows while its stream is received.
+"""Input queue: requests for inbox memory, for a new block, or for more of a block that grows while its stream is received.
 
-Growing blocks come before new ones, because only a stream that ends will ever give its memory back. New blocks are given in the
-order in which they were asked for; small ones pass one for which there is no room, until together they were as much as
-that, so a large one is not overtaken for ever.
+Growing blocks come before new ones, because only a stream that ends releases its memory. New blocks are provided in the order
+of their requests. Small requests may pass one for which there is no room, until their sum is as large as that one, so a large
+request does not wait for ever.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .budget import Budget
 
 __all__ = ["Growth", "InputQueue", "InputRequest", "caller_lease"]
 
-_BYPASS_CANDIDATES = 16  # requests, whether they may pass the first
-_BYPASS_SHARE = 1 / 8  # of the first: what may pass it
+_BYPASS_CANDIDATES = 16  # requests that are examined whether they may pass the first one
+_BYPASS_SHARE = 1 / 8  # largest size of a request that may pass, as a share of the first one's
 
 
 def caller_lease(block: Block) -> Lease:
@@ -29,76 +29,76 @@ def caller_lease(block: Block) -> Lease:
 
 
 class InputRequest(NamedTuple):
-    """A new block that is asked for."""
+    """A request for a new block."""
 
-    nbytes: int
-    addresses_bytes: int  # that it may grow to
-    beside_bytes: int  # memory that its task will need while this is held
-    since: float
+    nbytes: int  # size of the block
+    addresses_bytes: int  # size to which it may grow
+    beside_bytes: int  # memory that its task needs beside the block
+    since: float  # time of the request, in seconds
 
 
 class Growth(NamedTuple):
-    """A block that is to have more of its own addresses."""
+    """A request for more of a block's own addresses."""
 
     block: Block
-    before_nbytes: int
-    nbytes: int  # that it must have
-    wanted_nbytes: int  # that it should have where there is room
-    since: float
+    before_nbytes: int  # its size before
+    nbytes: int  # size that it must have
+    wanted_nbytes: int  # size that it gets if there is room
+    since: float  # time of the request, in seconds
 
 
 class InputQueue:
-    """Both kinds of requests, and those whose pages are being reserved. Requests are known by their input id."""
+    """Requests of both kinds, and the ones whose pages are being reserved, by input id."""
 
     def __init__(self, arena: Arena, budget: Budget) -> None:
         self._arena = arena
         self._budget = budget
         self.requests: OrderedDict[int, InputRequest] = OrderedDict()
-        """New blocks that are waited for; only to be looked at."""
+        """Requests for new blocks. Read only."""
         self.growths: OrderedDict[int, Growth] = OrderedDict()
-        """Blocks that wait for more memory; only to be looked at."""
-        self._bypassed = (0, 0)  # the first request, and how many bytes of others have passed it
-        self._reserving: dict[int, tuple[int, InputRequest | Growth]] = {}  # by the generation of the block
+        """Requests for larger blocks. Read only."""
+        self._bypassed = (0, 0)  # id of the first request, and bytes of the requests that have passed it
+        self._reserving: dict[int, tuple[int, InputRequest | Growth]] = {}  # input id and request, by the block's generation
 
     @property
     def growing_bytes(self) -> int:
-        """What the blocks have that wait for more."""
+        """Bytes of the blocks that wait for more."""
         return sum(growth.block.nbytes for growth in self.growths.values())
 
-    def abandon(self, input_id: int) -> None:
-        """The caller has left: its new block is free again. A growing block stays as it is, because the caller returns it."""
+    def cancel(self, input_id: int) -> None:
+        """Remove a request, and free its new block. A growing block stays as it is, because its caller releases it."""
         self.requests.pop(input_id, None)
         self.growths.pop(input_id, None)
-        for generation, (waiting, wanted) in tuple(self._reserving.items()):
-            if waiting == input_id:
+        for generation, (reserving_id, request) in tuple(self._reserving.items()):
+            if reserving_id == input_id:
                 del self._reserving[generation]
-                if isinstance(wanted, InputRequest):
+                if isinstance(request, InputRequest):
                     block = self._arena.get(generation)
                     assert block is not None, "a block under reservation is held"
                     self._arena.release(block, caller_lease(block))
 
     def close(self) -> list[Command]:
-        """No request will be served any more."""
+        """Refuse all requests."""
         waiting = [*self.requests, *self.growths, *(input_id for input_id, _ in self._reserving.values())]
         for input_id in waiting:
-            self.abandon(input_id)
+            self.cancel(input_id)
         error = "the pool was closed while a source waited for memory"
         return [RefuseInput(input_id, PoolClosed(error)) for input_id in waiting]
 
     def pages_reserved(self, block: Block) -> list[Command]:
-        """The pages that were missing are there."""
-        wanted = self._reserving.pop(block.generation, None)
-        if wanted is None:
+        """The pages of a block are reserved: its request is fulfilled."""
+        reserving = self._reserving.pop(block.generation, None)
+        if reserving is None:
             return []
-        input_id, request = wanted
+        input_id, request = reserving
         return [ConfirmGrowth(input_id) if isinstance(request, Growth) else ProvideInput(input_id, block)]
 
     def pages_refused(self, block: Block) -> None:
-        """The system has no pages: the request waits again, in the order in which they came."""
-        wanted = self._reserving.pop(block.generation, None)
-        if wanted is None:
+        """The system has refused the pages of a block: its request waits again, at its old place."""
+        reserving = self._reserving.pop(block.generation, None)
+        if reserving is None:
             return
-        input_id, request = wanted
+        input_id, request = reserving
         if isinstance(request, Growth):
             self._arena.cut(block, request.before_nbytes)
             self.growths[input_id] = request
@@ -110,15 +110,19 @@ class InputQueue:
             self.requests.move_to_end(waiting)
 
     def allocate_waiting(self, *, leave_room: bool) -> list[Command]:
-        """Give what there is; `leave_room` to what tasks are expected to need."""
+        """Allocate memory for the requests, as far as there is room.
+
+        Args:
+            leave_room: whether sources must leave memory for admitted tasks.
+        """
         commands: list[Command] = []
-        while self.growths and (served := self._grow(*next(iter(self.growths.items())), leave_room)):
-            commands += served
+        while self.growths and (grown := self._grow(*next(iter(self.growths.items())), leave_room)):
+            commands += grown
         if self.growths:
             first_id, growing = next(iter(self.growths.items()))
             return commands + self._bypass_small(first_id, growing.nbytes, leave_room)
-        while self.requests and (served := self._provide(*next(iter(self.requests.items())), leave_room)):
-            commands += served
+        while self.requests and (provided := self._provide(*next(iter(self.requests.items())), leave_room)):
+            commands += provided
         if len(self.requests) > 1:
             first_id, first = next(iter(self.requests.items()))
             commands += self._bypass_small(first_id, first.nbytes, leave_room)
@@ -140,30 +144,30 @@ class InputQueue:
         return [ReservePages(reservation) for reservation in reservations]
 
     def _bypass_small(self, first_id: int, first_nbytes: int, leave_room: bool) -> list[Command]:
-        """There is no room for the first: what is far smaller passes it, until together it was as much."""
+        """Provide far smaller requests while there is no room for the first one, until their sum is as large as that one."""
         commands: list[Command] = []
         passed_bytes = self._bypassed[1] if self._bypassed[0] == first_id else 0
         for input_id, request in list(islice(self.requests.items(), _BYPASS_CANDIDATES)):
             small = request.nbytes <= first_nbytes * _BYPASS_SHARE and passed_bytes + request.nbytes <= first_nbytes
-            if input_id != first_id and small and (served := self._provide(input_id, request, leave_room)):
-                commands += served
+            if input_id != first_id and small and (provided := self._provide(input_id, request, leave_room)):
+                commands += provided
                 passed_bytes += request.nbytes
         self._bypassed = (first_id, passed_bytes)
         return commands
 
     def _provide(self, input_id: int, request: InputRequest, leave_room: bool) -> list[Command]:
         leave_bytes = self._budget.headroom_for_admitted(request.beside_bytes) if leave_room else 0
-        cut = self._arena.allocate(
+        allocated = self._arena.allocate(
             INBOX_ID,
             request.nbytes,
             Holder.CALLER,
             leave_bytes=leave_bytes,
             addresses_bytes=request.addresses_bytes,
         )
-        if cut is None:
+        if allocated is None:
             return []
         del self.requests[input_id]
-        block, reservation = cut
+        block, reservation = allocated
         if reservation is None:
             return [ProvideInput(input_id, block)]
         self._reserving[block.generation] = (input_id, request)

@@ -1,4 +1,4 @@
-"""A set of integers held as disjoint half-open ranges: which bytes are free, which pages are reserved."""
+"""Range set: a set of integers as sorted, disjoint, half-open ranges, for free bytes and reserved pages."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ __all__ = ["RangeSet"]
 
 
 class RangeSet:
-    """Sorted, disjoint, never touching: [0, 4) and [4, 8) are kept as [0, 8)."""
+    """Sorted, disjoint ranges that never touch: [0, 4) and [4, 8) are stored as [0, 8)."""
 
     __slots__ = ("_ends", "_starts", "total")
 
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._ends: list[int] = []
-        self.total = 0  # how many integers are in the set
+        self.total = 0  # number of integers in the set
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(list(zip(self._starts, self._ends, strict=True)))
 
     def add(self, start: int, end: int) -> None:
-        """Put [start, end) in; what is already there stays there."""
+        """Add [start, end)."""
         starts, ends = self._starts, self._ends
         first = bisect_left(ends, start)  # the first range that touches or follows
         last = bisect_right(starts, end, first)  # one past the last range that touches or precedes
@@ -39,7 +39,7 @@ class RangeSet:
         ends[first:last] = [end]
 
     def remove(self, start: int, end: int) -> None:
-        """Take [start, end) out, as far as it is there."""
+        """Remove [start, end), as far as it is in the set."""
         starts, ends = self._starts, self._ends
         first = bisect_right(ends, start)  # the first range that ends behind the start
         last = bisect_left(starts, end, first)  # one past the last range that begins before the end
@@ -59,31 +59,31 @@ class RangeSet:
             self.total += start - left
 
     def covered(self, start: int, end: int) -> int:
-        """How many of [start, end) are in the set."""
+        """Number of integers of [start, end) in the set."""
         starts, ends = self._starts, self._ends
         index, count = bisect_right(ends, start), 0
         while index < len(starts) and (low := starts[index]) < end:
             high = ends[index]
-            count += (high if high < end else end) - (low if low > start else start)  # noqa: FURB136 (min and max take longer)
+            count += (high if high < end else end) - (low if low > start else start)  # noqa: FURB136 (min and max are slower)
             index += 1
         return count
 
     def overlaps(self, start: int, end: int) -> list[tuple[int, int]]:
         """The parts of [start, end) that are in the set, in order."""
-        components: list[tuple[int, int]] = []
+        found: list[tuple[int, int]] = []
         index = bisect_right(self._ends, start)
         while index < len(self._starts) and self._starts[index] < end:
-            components.append((max(start, self._starts[index]), min(end, self._ends[index])))
+            found.append((max(start, self._starts[index]), min(end, self._ends[index])))
             index += 1
-        return components
+        return found
 
     def gaps(self, start: int, end: int) -> list[tuple[int, int]]:
         """The parts of [start, end) that are not in the set, in order."""
-        components: list[tuple[int, int]] = []
+        found: list[tuple[int, int]] = []
         for low, high in self.overlaps(start, end):
             if start < low:
-                components.append((start, low))
+                found.append((start, low))
             start = high
         if start < end:
-            components.append((start, end))
-        return components
+            found.append((start, end))
+        return found

@@ -1,4 +1,4 @@
-"""The limit of waiting for memory that only callers can give back."""
+"""Stall limit: how long a request waits for memory that only callers can release."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ from math import inf
 
 __all__ = ["MEMORY_WAIT_S", "StallLimit"]
 
-MEMORY_WAIT_S = 30.0  # without any memory that came back, until a wait for it ends with an error
+MEMORY_WAIT_S = 30.0  # seconds without released memory after which a request fails
 
 
 class StallLimit:
-    """When callers last gave memory back, and whether waiting for more of it was given up since.
+    """The time of the last released memory, and of the last failed request.
 
-    The limit starts anew with each block that comes back, so a wait that gets on is not limited. It does not run while the
-    pool's own tasks may give memory back. Once a wait was given up, tasks that were submitted before are not left to wait as
-    long, one after the other, until something comes back.
+    The limit starts again with each released block, so a wait is not limited while callers release memory. It does not run
+    while the pool's own tasks may release memory. After a request has failed, tasks that were submitted before do not wait for
+    the same time again, one after the other: they fail at once until memory is released.
     """
 
     def __init__(self) -> None:
-        self._moved_at = -inf  # the last time at which callers gave memory back, or a task was granted some
-        self._failed_at = -inf
-        self._begins_at = -inf  # the last time at which the pool's own tasks could have given memory back
+        self._moved_at = -inf  # last time at which callers released memory, or a task was granted some
+        self._failed_at = -inf  # time of the last failed request
+        self._begins_at = -inf  # last time at which the pool's own tasks could have released memory
         self._pool_can_help = True
 
     def memory_moved(self, now: float) -> None:
-        """Memory came back, or a wait for it was met."""
+        """Memory was released or granted."""
         self._moved_at = max(self._moved_at, now)
 
     def note_help(self, now: float, *, pool_can_help: bool) -> None:
-        """From now on, the pool's own tasks may give memory back, or only callers can."""
+        """Set whether the pool's own tasks may release memory, or only callers can."""
         if pool_can_help or self._pool_can_help:
             self._begins_at = now
         self._pool_can_help = pool_can_help
 
     def request_failed(self, now: float) -> None:
-        """A wait ended with an error."""
+        """A request has failed because of the limit."""
         self._failed_at = now
 
     def ends_at(self, since: float, submitted_at: float) -> float:
-        """When a wait that began at `since`, of a task that was submitted then, is to end."""
+        """When a request fails that has waited since `since`, for a task that was submitted at `submitted_at`."""
         if submitted_at <= self._failed_at and self._moved_at <= self._failed_at:
             return -inf
         return max(since, self._moved_at, self._begins_at) + MEMORY_WAIT_S

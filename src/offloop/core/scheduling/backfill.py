@@ -57,7 +57,7 @@ class Backfill:
         return None
 
     def fits_as_learned(self, task: TaskRecord) -> bool:
-        """Whether there is memory for a task by what the cost model has learned while the task waited.
+        """Whether there is memory for a task by the corrections that were learned while the task waited.
 
         Equal tasks may have different estimates because they were submitted at different times. Without this correction, they
         would pass each other.

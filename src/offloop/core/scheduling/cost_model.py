@@ -32,11 +32,11 @@ _MIN_S = 1e-6  # smallest estimated time in seconds
 
 _CAPACITY = 1024  # kinds of tasks that are remembered
 _GUESS_S = 0.005  # guessed time of a task without a source, in seconds
-_GUESS_S_PER_BYTE = 100e-9  # guessed time for each byte of the source: about what a JPEG takes to decode and process
-_KIND_NBYTES = 1024  # bytes of a stage's operations that tell kinds apart: operations may have a megabyte, most of it data
+_GUESS_S_PER_BYTE = 100e-9  # guessed time for each byte of the source: about the time to decode and process a JPEG
+_KIND_NBYTES = 1024  # bytes of a stage's operations that distinguish kinds: operations may have a megabyte, most of it data
 _WEIGHT_OF_NEW = 0.25  # weight of the newest measurement in a mean, so that one task changes little
 _MARGIN = 2.0  # mean deviations that are added to the mean memory factor
-_NOISE_BYTES = 16 * 1024 * 1024  # added to measured and estimated peaks: small tasks reuse memory, so their peaks tell little
+_NOISE_BYTES = 16 * 1024 * 1024  # added to measured and estimated peaks: small tasks reuse memory, so their peaks are noise
 _MIN_SAMPLES = 3  # tasks of a kind after which the model has observed it
 _MIN_FACTOR, _MAX_FACTOR = 0.25, 16.0  # bounds of a memory factor, and of the time factor of a plugin's estimate
 _FACTOR_AFTER_LIMIT = 2.0  # increase of a guess after a task reached its memory limit, because its real need is not known

@@ -2,8 +2,8 @@
 
 Each tenant with waiting tasks has a tag: the virtual time at which its next task would start if every tenant had a worker of
 its own, as fast as its weight. The tenant with the lowest tag is next. A task advances the tag of its tenant by its cost,
-divided by the tenant's weight. So while two tenants compete, their shares differ by no more than one task each, whatever the
-tasks cost.
+divided by the tenant's weight. So while two tenants compete, their shares differ by no more than one task each, even if
+one tenant's tasks cost far more than the other's.
 
 The virtual time is the weighted mean of all tags. So it advances by the work charged over the weights of the tenants that share
 it, as in an ideal fair system (generalized processor sharing, Parekh and Gallager, 1993). A tenant that begins to wait gets the

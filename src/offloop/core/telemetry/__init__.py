@@ -1,1 +1,1 @@
-"""What the core records: pool events and histograms of durations."""
+"""Records of the core: the event log, and histograms of durations."""

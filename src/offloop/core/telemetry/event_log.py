@@ -1,6 +1,7 @@
-"""What has happened and is not told yet.
+"""Event log: pool events that were not delivered yet.
 
-Records of every step are made only while somebody watches. Crashes and the breaker are always recorded: they go into the log.
+Events of every step are recorded only while there is a subscriber. Crashes and changes of the breaker are always recorded,
+because they are also written to the logger.
 """
 
 from __future__ import annotations
@@ -11,23 +12,23 @@ __all__ = ["EventLog"]
 
 
 class EventLog:
-    """What has happened since it was last read."""
+    """The pool events since the last `drain`."""
 
     def __init__(self) -> None:
-        self.has_subscribers = False  # whether anybody wants to know
-        self.now = 0.0
+        self.has_subscribers = False  # whether events of every step are recorded
+        self.now = 0.0  # time of the present event, in seconds
         self.entries: list[PoolEvent] = []
 
     def append_if_watched(self, entry: PoolEvent) -> None:
-        """Write down, if anybody wants to know."""
+        """Record an event if there is a subscriber."""
         if self.has_subscribers:
             self.entries.append(entry)
 
     def append(self, entry: PoolEvent) -> None:
-        """Write down, whoever wants to know: it is rare, and it goes into the log."""
+        """Record a rare event, also without a subscriber."""
         self.entries.append(entry)
 
     def drain(self) -> list[PoolEvent]:
-        """Read, and empty."""
+        """Remove and return all events."""
         entries, self.entries = self.entries, []
         return entries

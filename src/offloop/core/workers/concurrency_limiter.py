@@ -26,7 +26,7 @@ class AimdLimiter:
 
         Args:
             available_share: memory that is available without swapping, as a share of all memory.
-            stalled_share: share of the last ten seconds in which a process waited for memory; 0 if the kernel does not tell.
+            stalled_share: share of the last ten seconds in which a process waited for memory; 0 if it is unknown.
             max_concurrency: tasks that may run at once without memory pressure.
             now: seconds.
         """
