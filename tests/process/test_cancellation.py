@@ -1,4 +1,4 @@
-"""A caller that leaves: at every point of its task's life, on every loop, with nothing left and nobody else disturbed."""
+"""Cancellation of a call in every state of its task, on every loop: nothing is left, and other tasks are not affected."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_a_running_task_that_does_not_obey_loses_its_worker(anyio_backend:
         assert pool.statistics().cancelled == 1
 
 
-async def test_a_task_that_waits_for_memory_leaves_the_line(anyio_backend: object) -> None:
+async def test_a_cancelled_task_that_waits_for_memory_leaves_the_queue(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin], memory_limit="8MiB") as pool:
         held = pool.buffer(5_000_000)
         await held.ready()
@@ -61,7 +61,7 @@ async def test_a_task_that_waits_for_memory_leaves_the_line(anyio_backend: objec
 
 
 @pytest.mark.parametrize("step", range(12))
-async def test_cancelled_at_each_turn_of_the_loop_nothing_is_lost(anyio_backend: object, step: int) -> None:
+async def test_a_cancellation_in_each_loop_iteration_loses_nothing(anyio_backend: object, step: int) -> None:
     async with Pool(2, plugins=[FaultsPlugin], memory_limit="64MiB") as pool:
         for source in (b"", bytes(100), bytes(2_000_000), Path(__file__), pool.buffer(3_000_000)):
             scopes: list[anyio.CancelScope] = []

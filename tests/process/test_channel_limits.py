@@ -1,4 +1,4 @@
-"""What the other end of a worker's channel may do with the supervisor's time: limits on frames, writes and floods.
+"""Limits of the channel against a misbehaving worker: incomplete frames, unread writes and floods of messages.
 
 The other end is a bare socket. Limits are short here; the time that passes is the loop's own.
 """

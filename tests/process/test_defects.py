@@ -1,4 +1,4 @@
-"""A defect of ours: nothing can be trusted any more, so everything ends, everybody is told, and nothing is left."""
+"""A defect in offloop ends the pool: every caller gets `InternalError`, and no process or memory is left."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def strike(pool: Pool) -> None:
     supervisor.apply(WorkerSpawned(99, 1))
 
 
-async def test_whoever_waits_for_something_is_told(anyio_backend: object) -> None:
+async def test_every_waiting_caller_gets_the_defect(anyio_backend: object) -> None:
     told: list[str] = []
 
     async def hear(what: str, waiting: Callable[[], Awaitable[object]]) -> None:
@@ -51,7 +51,7 @@ async def test_whoever_waits_for_something_is_told(anyio_backend: object) -> Non
     assert sorted(told) == ["end", "memory", "size", "task"]
 
 
-async def test_a_pool_with_a_defect_takes_nothing_and_starts_nobody(anyio_backend: object) -> None:
+async def test_a_pool_with_a_defect_accepts_no_task_and_starts_no_worker(anyio_backend: object) -> None:
     """Its block may take its time to end: no worker is started for those that were killed."""
     with anyio.fail_after(20), pytest.raises(InternalError, match="KeyError"):
         async with Pool(2, plugins=[FaultsPlugin]) as pool:
@@ -67,7 +67,7 @@ async def test_a_pool_with_a_defect_takes_nothing_and_starts_nobody(anyio_backen
             await anyio.sleep_forever()
 
 
-async def test_a_pool_with_a_defect_does_not_look_again_and_again_at_what_is_due(anyio_backend: object) -> None:
+async def test_the_timer_of_a_pool_with_a_defect_does_not_spin(anyio_backend: object) -> None:
     with anyio.fail_after(20), pytest.raises(InternalError, match="KeyError"):
         async with Pool(1, plugins=[FaultsPlugin]) as pool, anyio.create_task_group() as task_group:
             task_group.start_soon(run_into_it, pool)

@@ -1,4 +1,4 @@
-"""What an enemy, or an unlucky night, does to a pool. Each of these once hung it, leaked, or cost more than one task."""
+"""Hostile clients and rare accidents. Each of these once hung the pool, leaked, or cost more than one task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An enemy in the place of a worker: it is found out and killed, its task ends once, and nobody else notices.
+"""A malicious worker is detected and killed, its task ends once, and other tasks are not affected.
 
 `evil_worker.py` is written from docs/protocol.md alone. A pool starts whatever `sys.executable` names, so here that is a small
 script: the first process that it starts is the enemy, and every later one a real worker.

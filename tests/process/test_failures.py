@@ -1,4 +1,4 @@
-"""What a processor can do wrong, each in a real worker: one clear, typed error, and the pool is whole."""
+"""Failures of a processor in a real worker: one clear, typed error, and the pool goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pool tells is a response of FastAPI: statistics, timings, headers and infos, by their `to_dict`."""
+"""`to_dict` of statistics, timings, headers and infos gives valid FastAPI responses."""
 
 from __future__ import annotations
 

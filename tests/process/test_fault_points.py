@@ -1,4 +1,4 @@
-"""A fault at every point of a worker's way: one outcome of the right type, a whole pool, and nobody else harmed."""
+"""A fault at every point of a worker's work: one outcome of the right type, and pool and other tasks are not affected."""
 
 from __future__ import annotations
 

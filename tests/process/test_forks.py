@@ -95,7 +95,7 @@ async def body(pool):
             data=bytes(result.data) == b"abc" * 100_000,
             taken=bytes(taken.view).decode(),
         )
-        del result, buffer, taken  # their end is news here, and none of the parent's
+        del result, buffer, taken  # deleting them in the child must not return blocks in the parent
         gc.collect()
         os._exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7

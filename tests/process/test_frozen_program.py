@@ -1,4 +1,4 @@
-"""A frozen program starts itself as its worker once, and never over and over."""
+"""A frozen program starts itself as a worker once, and not endlessly."""
 
 from __future__ import annotations
 

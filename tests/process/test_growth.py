@@ -1,4 +1,4 @@
-"""A server that runs for weeks: nothing in it may grow with the number of tasks that it has had done."""
+"""No table of the server grows with the number of finished tasks."""
 
 from __future__ import annotations
 

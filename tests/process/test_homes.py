@@ -1,4 +1,4 @@
-"""A pool belongs to one thread and one loop. Calls from elsewhere are refused; pools apart are independent."""
+"""A pool belongs to one thread and one loop. Calls from others are refused; several pools are independent."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def await_(awaitable: Awaitable[object]) -> object:
 
 
 @pytest.mark.anyio
-async def test_what_the_error_advises_works(pool: Pool) -> None:
+async def test_the_advice_of_the_error_works(pool: Pool) -> None:
     result = await anyio.to_thread.run_sync(lambda: anyio.from_thread.run(pool.run, b"abc", [Echo()]))
     assert bytes(result) == b"abc"
 
@@ -126,7 +126,7 @@ async def test_statistics_can_be_asked_for_in_a_thread_while_tenants_come_and_go
 
 
 @pytest.mark.anyio
-async def test_a_buffer_that_is_not_ready_is_waited_for_at_home_only(pool: Pool) -> None:
+async def test_a_buffer_that_is_not_ready_is_awaited_in_the_pools_thread_only(pool: Pool) -> None:
     held = [await pool.buffer(60_000_000).ready() for _ in range(3)]
     waiting = pool.buffer(60_000_000)
 

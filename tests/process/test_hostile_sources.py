@@ -1,4 +1,4 @@
-"""Sources that block, vanish or are laid out oddly: each is read beside the loop, or refused with a typed error."""
+"""Sources that block, vanish or have an odd memory layout: each is read in a thread, or refused with a typed error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that has nothing to do gives the memory that tasks have left behind back to the system."""
+"""An idle worker returns the memory that its tasks have freed to the system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events that cross each other in one turn of the loop: memory that comes back, a caller who leaves, a time-out, the end."""
+"""Interleavings of events in one loop iteration: returned memory, a cancellation, a time-out, a close."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def programs_of_an_end_and_the_close() -> list[Program]:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("programs", [programs_of_two_ends, programs_of_an_end_and_the_close])
-async def test_two_callers_who_leave_in_one_turn_leave_a_pool_that_works(programs: Any, anyio_backend: object) -> None:
+async def test_two_cancellations_in_one_loop_iteration_leave_a_working_pool(programs: Any, anyio_backend: object) -> None:
     for program in programs():
         try:
             await play(program)
@@ -83,7 +83,7 @@ programs = st.builds(
 
 @given(program=programs)
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_two_callers_do_in_which_order_the_pool_keeps_its_promises(program: Program, anyio_backend: Any) -> None:
+def test_two_callers_in_any_order_of_actions_keep_the_invariants(program: Program, anyio_backend: Any) -> None:
     backend, options = anyio_backend
     note(repr(program))
     anyio.run(partial(play, program), backend=backend, backend_options=options)

@@ -1,4 +1,4 @@
-"""Opening and leaving a pool: whatever happens inside, or to the server, no worker and no memory outlives it."""
+"""Opening and closing a pool: in every case, no worker and no memory outlives it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Short functions on the event loop: called at once while there is budget, else in line, with turns of the loop between."""
+"""`LoopBudget`: calls short functions at once while budget is left, else in order, with loop iterations between."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _most_in_a_turn(anyio_backend: tuple[str, object]) -> int:
     return 10 if anyio_backend[0] == "trio" else 5
 
 
-async def test_of_a_burst_the_loop_gets_a_turn_after_each_budget_and_the_order_is_kept(
+async def test_a_burst_of_calls_keeps_its_order_and_the_loop_runs_after_each_budget(
     anyio_backend: tuple[str, object], clock: Clock
 ) -> None:
     turn, turns, order = 0, Counter[int](), list[int]()
@@ -103,7 +103,7 @@ async def test_of_a_burst_the_loop_gets_a_turn_after_each_budget_and_the_order_i
     assert anyio_backend[0] == "trio" or order == sorted(order)  # trio starts tasks in any order
 
 
-async def test_a_call_that_is_cancelled_while_it_waits_leaves_the_line(anyio_backend: object, clock: Clock) -> None:
+async def test_a_call_that_is_cancelled_while_it_waits_leaves_the_queue(anyio_backend: object, clock: Clock) -> None:
     async with refilled() as budget:
         budget._spent_s = BUDGET_S  # and nobody is told, so that nothing is refilled
         with anyio.CancelScope() as scope:
@@ -113,7 +113,7 @@ async def test_a_call_that_is_cancelled_while_it_waits_leaves_the_line(anyio_bac
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit])
-async def test_an_error_reaches_the_one_who_called(anyio_backend: object, clock: Clock, error: type[BaseException]) -> None:
+async def test_an_error_reaches_its_caller(anyio_backend: object, clock: Clock, error: type[BaseException]) -> None:
     def fail() -> None:
         clock.now += BUDGET_S
         raise error("as ordered")

@@ -1,4 +1,4 @@
-"""A program whose event loop ends before its pool was left ends at once, without a worker, and with its own error shown.
+"""A program whose event loop ends before its pool is closed exits at once, leaves no worker, and shows its own error.
 
 Each test runs a program of its own, because only the end of a process shows whether it comes.
 """

@@ -1,4 +1,4 @@
-"""Memory decides how many run at once, with real workers."""
+"""Memory admission with real workers: memory limits the number of running tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""More work than shared memory has room for at a time: it waits, and ends."""
+"""Tasks that need more shared memory than there is wait, and end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is next, with real workers."""
+"""Order of tasks with real workers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A pool in a loop that anyio did not start, as in a server: the loop's callbacks are in no task, and nothing tells
-anyio of the loop."""
+"""A pool in a loop that anyio did not start, as in a server: loop callbacks run in no task, and anyio does not know
+the loop."""
 
 from __future__ import annotations
 

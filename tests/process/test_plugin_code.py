@@ -1,4 +1,4 @@
-"""What a plugin's light half does in the server: it is loaded in a thread, and no exception of its own ends the pool."""
+"""Plugin code in the server is loaded in a thread, and its exceptions do not end the pool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Content that kills: tried again only on request, known again by its digest, and bounded in what it can do to a pool."""
+"""Content that kills workers: retried only on request, recognized by its digest, and quarantined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found out of a source before it is brought in, whatever it is."""
+"""Preflight of every kind of source."""
 
 from __future__ import annotations
 

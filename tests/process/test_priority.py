@@ -1,4 +1,4 @@
-"""Whose turn it is when server and workers want the same CPU."""
+"""CPU priority of workers relative to the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Prometheus is told of a pool: over HTTP, in the formats that it reads, and the same as `pool.statistics()` says."""
+"""Prometheus metrics over HTTP, in the formats that it reads, equal to `pool.statistics()`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's own tests, in a directory of their own, with the fixtures that come with offloop."""
+"""Fixtures of the pytest plugin, in a user's own tests in another directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""However a call ends, no reference cycle is left: what it held goes at once, also where the garbage collector is off."""
+"""No call leaves a reference cycle: its objects are freed at once, also when the garbage collector is off."""
 
 from __future__ import annotations
 

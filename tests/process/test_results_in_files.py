@@ -1,4 +1,4 @@
-"""Results that go into files: the worker writes into a descriptor that the server opened, and opens no path."""
+"""Results in files (`to=`): the worker writes to a descriptor that the server opened, and opens no path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pool without processes: what a script can make of tasks, starts, lies and time."""
+"""A pool with scripted workers instead of processes: tasks, starts, protocol violations and time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server does with signals and children must not mislead its pool, and its own death takes everything along."""
+"""A server's own signals and children do not confuse its pool, and the server's death ends all workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Segments of shared memory: without names, without helpers, and without more addresses or descriptors than are needed."""
+"""Shared-memory segments have no names, need no helper process, and keep only the needed addresses and descriptors."""
 
 from __future__ import annotations
 

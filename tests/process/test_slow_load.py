@@ -1,4 +1,4 @@
-"""A worker that loads plugins for longer than the stall limit is not taken for one that does not read."""
+"""A worker that loads plugins for longer than the stall limit is not killed as a worker that does not read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every kind of source goes in, and results come out as views of shared memory that live exactly as long as somebody looks."""
+"""Every kind of source is staged, and results are views of shared memory whose blocks are returned with the last view."""
 
 from __future__ import annotations
 

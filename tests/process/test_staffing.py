@@ -1,4 +1,4 @@
-"""How many workers there are, and which: spares, resizing, recycling, and a pool that is drained."""
+"""Number of workers: spares, resizing, recycling, and draining."""
 
 from __future__ import annotations
 

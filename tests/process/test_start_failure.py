@@ -1,4 +1,4 @@
-"""Why a process could not be started: the limit that was reached is named, and no other."""
+"""`describe_spawn_error` names the limit that was reached, and no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A line that breaks or holds up, between a pool and real workers."""
+"""A faulty socket between a pool and real workers: cut or stalled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing comes between an event and its commands, and events are decided on in the order in which they came."""
+"""`CoreDriver` carries out all commands of an event before the next one, and processes events in order of arrival."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def supervisor_of(pool: Pool) -> Supervisor:
     return pool._supervisor
 
 
-async def test_what_is_caused_while_a_turn_ends_is_decided_on_in_that_turn(pool_of_one: Pool) -> None:
+async def test_events_caused_by_side_effects_are_processed_before_apply_returns(pool_of_one: Pool) -> None:
     supervisor = supervisor_of(pool_of_one)
     conditions, asked = supervisor.conditions, list[BlockFuture]()
 

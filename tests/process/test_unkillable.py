@@ -1,4 +1,4 @@
-"""Workers that SIGKILL does not end: bounded for their task and for the close of the pool, and their memory is not reused."""
+"""Workers that SIGKILL does not end: their task and the close of the pool are bounded, and their memory is not reused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pool tells those who watch, and what it says of a worker that died."""
+"""Event subscriptions, and the report of a crashed worker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from offloop.testing.faults import Exit, FaultsPlugin, Kill, Noop, PrintText, Pr
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_watcher_sees_each_step_with_its_cause(anyio_backend: object) -> None:
+async def test_a_subscription_gets_each_state_change_with_its_cause(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin], grace=5.0) as pool:
         reader = pool.events()
         await pool.run(b"", [Noop()])
@@ -39,14 +39,14 @@ async def test_a_watcher_sees_each_step_with_its_cause(anyio_backend: object) ->
     assert [move.at for move in moves] == sorted(move.at for move in moves)
 
 
-async def test_a_watcher_sees_the_pool_to_its_end(anyio_backend: object) -> None:
+async def test_a_subscription_gets_all_events_until_the_pool_is_closed(anyio_backend: object) -> None:
     async with Pool(2, plugins=[FaultsPlugin]) as pool:
         reader = pool.events()
     moves = [event async for event in reader if isinstance(event, WorkerMoved)]
     assert [move.after for move in moves].count("gone") == 2
 
 
-async def test_several_watch_and_one_leaves(anyio_backend: object) -> None:
+async def test_one_of_several_subscriptions_is_closed(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         stays = pool.events()
         async with aclosing(pool.events()):
@@ -56,7 +56,7 @@ async def test_several_watch_and_one_leaves(anyio_backend: object) -> None:
         assert len([event async for event in stays]) == 4
 
 
-async def test_a_watcher_that_does_not_read_misses_and_is_told_how_much(anyio_backend: object) -> None:
+async def test_a_slow_subscription_drops_events_and_counts_them(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         reader = pool.events()
         for _ in range(5_100):
@@ -126,7 +126,7 @@ async def test_a_worker_that_ends_by_itself_is_reported_with_its_exit_code(anyio
         assert report.cause == "exited with code 42 during faults (Exit)"
 
 
-async def test_two_tasks_may_read_one_reader(anyio_backend: object) -> None:
+async def test_two_tasks_may_read_one_subscription(anyio_backend: object) -> None:
     """Each event goes to one of them, and both hear of the end."""
     seen: list[object] = []
 
@@ -144,7 +144,7 @@ async def test_two_tasks_may_read_one_reader(anyio_backend: object) -> None:
     assert [event.after for event in seen if isinstance(event, WorkerMoved)].count("busy") == 1
 
 
-async def test_a_reader_comes_to_its_end_when_the_pool_was_drained(anyio_backend: object) -> None:
+async def test_a_subscription_ends_when_the_pool_was_drained(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         reader = pool.events()
         await pool.drain()
@@ -153,7 +153,7 @@ async def test_a_reader_comes_to_its_end_when_the_pool_was_drained(anyio_backend
     assert moves[-1].after == "gone"
 
 
-async def test_a_reader_that_is_left_behind_unclosed_costs_nothing(anyio_backend: object) -> None:
+async def test_an_unclosed_subscription_is_garbage_collected(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         reader = pool.events()
         await pool.run(b"", [Noop()])
@@ -167,7 +167,7 @@ async def test_a_reader_that_is_left_behind_unclosed_costs_nothing(anyio_backend
         assert not pool._supervisor.core.event_log.has_subscribers  # pyright: ignore[reportOptionalMemberAccess]
 
 
-async def test_a_reader_that_a_task_waits_at_stays_though_nobody_else_has_it(anyio_backend: object) -> None:
+async def test_a_subscription_that_a_task_awaits_is_not_garbage_collected(anyio_backend: object) -> None:
     seen: list[object] = []
 
     async def watch() -> None:
@@ -182,7 +182,7 @@ async def test_a_reader_that_a_task_waits_at_stays_though_nobody_else_has_it(any
     assert seen
 
 
-async def test_who_looks_for_events_with_a_time_out_leaves_nothing_behind(anyio_backend: object) -> None:
+async def test_reading_events_with_a_time_out_leaves_no_futures(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool, aclosing(pool.events()) as reader:
         for _ in range(20):
             with anyio.move_on_after(0.001):
@@ -212,7 +212,7 @@ def broken_log() -> Iterator[Broken]:
     logger.setLevel(logging.NOTSET)
 
 
-async def test_a_handler_of_the_log_that_raises_harms_nobody(
+async def test_a_log_handler_that_raises_does_not_harm_the_pool(
     anyio_backend: object, broken_log: Broken, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
@@ -223,7 +223,7 @@ async def test_a_handler_of_the_log_that_raises_harms_nobody(
     assert capsys.readouterr().err.count("OSError: the disk is full") == broken_log.lines, "and it is told what it did"
 
 
-async def test_a_handler_of_the_log_may_ask_the_pool(anyio_backend: object) -> None:
+async def test_a_log_handler_may_call_the_pool(anyio_backend: object) -> None:
     """It is called in the midst of a decision, and what comes of that is not left lying."""
 
     class Asking(logging.Handler):

@@ -1,4 +1,4 @@
-"""To a pool a worker is what it does: a process, a process behind a line that splits everything, a scripted thread."""
+"""Contract of `LaunchedWorker`: a process, a process behind a socket that splits all frames, a scripted thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environment of a worker: the server's, and variables that keep its memory and its threads in bounds."""
+"""Environment of a worker: the server's variables, and those that limit its memory and threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker's output under a flood: what is kept, what is dropped, how little of the loop it takes. A pipe without a worker."""
+"""`OutputLog` under a flood of output, on a pipe without a worker: kept and dropped lines, and the time of the loop."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_many_short_writes_use_the_burst_up_too(output: Output, anyio_back
     assert -output.log._burst_left >= 200 * output_log._MIN_CHARGE_NBYTES
 
 
-async def test_of_a_flood_of_lines_the_first_are_logged_and_the_last_are_kept_for_the_report(
+async def test_a_flood_of_lines_is_logged_up_to_the_limit_and_its_tail_is_kept(
     output: Output, anyio_backend: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "offloop.worker")
@@ -99,7 +99,7 @@ async def test_no_line_is_lost_or_counted_twice(
     ]
 
 
-async def test_what_it_wrote_is_safe_to_print(output: Output, anyio_backend: object, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_tail_is_safe_to_print(output: Output, anyio_backend: object, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "offloop.worker")
     os.write(output.writer, b"\x1b[31mred\xff \xe2\x82\xac\nnext")
     output.log.drain_nowait()
@@ -107,7 +107,7 @@ async def test_what_it_wrote_is_safe_to_print(output: Output, anyio_backend: obj
     assert [record.getMessage() for record in caplog.records] == ["worker 3: \\x1b[31mred\\\\xff \\u20ac"]
 
 
-async def test_what_was_written_before_a_task_began_is_not_in_its_tail(
+async def test_output_before_a_task_is_not_in_its_tail(
     output: Output, anyio_backend: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "offloop.worker")

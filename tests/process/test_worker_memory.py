@@ -1,4 +1,4 @@
-"""What a worker measures of its own memory, and how it is held to a limit: in a process of its own, which can be spoilt."""
+"""Memory measurement and memory limits of a worker, in a process of their own."""
 
 from __future__ import annotations
 

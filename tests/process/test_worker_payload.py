@@ -1,4 +1,4 @@
-"""What a worker makes of a task's source before a processor has it."""
+"""Payloads that a worker makes from a task's source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker finds what its server finds, and its interpreter runs as the server's does, however the server was started."""
+"""A worker imports the same modules as its server, under the same interpreter flags, for every kind of server start."""
 
 from __future__ import annotations
 
