@@ -1,4 +1,4 @@
-"""Leases, budget, and the plan of page moves."""
+"""Arena: leases, capacity, and the plan of page reservations and releases."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cut(arena: Arena, npages: int, segment_id: int = INBOX_ID) -> tuple[Block, R
 
 
 def carried_out(arena: Arena, found: tuple[Block, Reservation | None]) -> Block:
-    """The block, once its pages are there."""
+    """The block after its pages were reserved."""
     block, reservation = found
     if reservation is not None:
         arena.release(block, Lease(Holder.RESERVATION, block.generation))
@@ -91,7 +91,7 @@ def test_a_block_is_not_free_while_its_pages_are_fetched() -> None:
     assert arena.get(block.generation) is None
 
 
-def test_the_same_lease_cannot_be_taken_twice() -> None:
+def test_the_same_lease_cannot_be_acquired_twice() -> None:
     arena = arena_of()
     block, _ = cut(arena, 1)
     with pytest.raises(ValueError, match="is held on block"):
@@ -139,7 +139,7 @@ def test_only_the_pages_that_are_missing_are_fetched() -> None:
     assert reservation == Reservation(block, (), (Span(INBOX_ID, 2 * P, 5 * P),))
 
 
-def test_what_lies_unused_elsewhere_is_given_back_to_stay_within_the_limit() -> None:
+def test_unused_pages_of_another_segment_are_released_to_stay_within_the_limit() -> None:
     arena = arena_of(limit_pages=10, inbox_pages=10)
     let_go(arena, carried_out(arena, cut(arena, 8)))
     block, reservation = cut(arena, 5, OUTBOX_ID)
@@ -147,7 +147,7 @@ def test_what_lies_unused_elsewhere_is_given_back_to_stay_within_the_limit() -> 
     assert arena.reserved_bytes == 10 * P
 
 
-def test_the_largest_spare_range_is_given_back_first() -> None:
+def test_the_largest_spare_range_is_released_first() -> None:
     arena = arena_of(limit_pages=10, inbox_pages=10)
     small, wall, large = (carried_out(arena, cut(arena, n)) for n in (2, 1, 6))
     let_go(arena, small)
@@ -158,7 +158,7 @@ def test_the_largest_spare_range_is_given_back_first() -> None:
     assert wall.nbytes == P
 
 
-def test_nothing_is_given_back_while_there_is_room() -> None:
+def test_no_page_is_released_while_there_is_room() -> None:
     arena = arena_of(limit_pages=16)
     let_go(arena, carried_out(arena, cut(arena, 8)))
     _, reservation = cut(arena, 8, OUTBOX_ID)
@@ -166,7 +166,7 @@ def test_nothing_is_given_back_while_there_is_room() -> None:
     assert reservation.to_release == ()
 
 
-def test_what_would_break_the_limit_is_not_given_and_changes_nothing() -> None:
+def test_a_block_that_would_exceed_the_limit_is_not_allocated_and_changes_nothing() -> None:
     arena = arena_of(limit_pages=10, inbox_pages=10)
     carried_out(arena, cut(arena, 6))
     before = (arena.reserved_bytes, arena.used_bytes, dict(arena.leases))
@@ -214,7 +214,7 @@ def test_a_block_never_grows_by_shrinking(nbytes: int) -> None:
     assert block.nbytes == 3 * P
 
 
-def test_a_dropped_segment_gives_back_what_no_block_uses() -> None:
+def test_a_dropped_segment_releases_the_pages_that_no_block_uses() -> None:
     arena = arena_of()
     first, kept, last = (carried_out(arena, cut(arena, n, OUTBOX_ID)) for n in (2, 3, 4))
     let_go(arena, first)
@@ -223,7 +223,7 @@ def test_a_dropped_segment_gives_back_what_no_block_uses() -> None:
     assert arena.get(kept.generation) is kept
 
 
-def test_a_block_of_a_dropped_segment_counts_until_it_is_let_go() -> None:
+def test_a_block_of_a_dropped_segment_counts_until_its_release() -> None:
     arena = arena_of(limit_pages=10, inbox_pages=10)
     kept = carried_out(arena, cut(arena, 4, OUTBOX_ID))
     arena.drop_segment(OUTBOX_ID)
@@ -260,10 +260,10 @@ def test_a_refused_reservation_is_undone() -> None:
     arena.release(block, Lease(Holder.RESERVATION, block.generation))
     let_go(arena, block)
     assert arena.reserved_bytes == 0
-    assert cut(arena, 4)[1] is not None, "the pages must be asked for again"
+    assert cut(arena, 4)[1] is not None, "the pages must be reserved again"
 
 
-def test_what_was_given_back_for_a_refused_reservation_stays_given_back() -> None:
+def test_pages_that_were_released_for_a_refused_reservation_stay_released() -> None:
     arena = arena_of(limit_pages=10, inbox_pages=10)
     let_go(arena, carried_out(arena, cut(arena, 8)))
     block, reservation = cut(arena, 8, OUTBOX_ID)
@@ -275,7 +275,7 @@ def test_what_was_given_back_for_a_refused_reservation_stays_given_back() -> Non
     assert arena.reserved_bytes == 2 * P
 
 
-def test_what_the_system_has_left_bounds_the_arena_while_a_block_is_in_use() -> None:
+def test_the_free_pages_of_the_system_bound_the_arena_while_a_block_is_in_use() -> None:
     arena = arena_of()
     held = carried_out(arena, cut(arena, 2))
     block, reservation = cut(arena, 8, OUTBOX_ID)

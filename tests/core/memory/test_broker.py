@@ -1,4 +1,4 @@
-"""Memory for those who ask: at once, in turn, or never."""
+"""Memory broker: requests get memory at once, in turn, or an error."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ PLENTY = 1 << 40
 
 
 class Scene:
-    """Ten pages in all, eight of them for the inbox, and one worker. After everything, those who wait are served."""
+    """Ten pages, eight of them for the inbox, and one worker. Each step ends with `allocate_waiting`."""
 
     def __init__(self) -> None:
         self.arena = Arena(10 * P, 8 * P)
         self.arena.add_segment(OUTBOX_ID, 11 * P, keep=P)
         self.broker = MemoryBroker(self.arena, Budget(self.arena, None, AdmissionMode.OFF))
-        self.running = 99  # tasks that workers have: enough for one of them to go on
+        self.running = 99  # running tasks: more than there are requests, so that one of them makes progress
 
     def serve(self) -> list[Command]:
         return self.broker.allocate_waiting(self.running, 0) + self.broker.refuse(self.running, 0)
 
     def hold(self, npages: int, segment_id: int = INBOX_ID) -> Block:
-        """Somebody holds so much; its pages are there."""
+        """A block of so many pages that a caller holds."""
         found = self.arena.allocate(segment_id, npages * P, Holder.CALLER)
         assert found is not None
         block, reservation = found
@@ -49,7 +49,7 @@ class Scene:
         return self.serve()
 
     def warm(self, npages: int, segment_id: int) -> None:
-        """Fetch pages and leave them unused."""
+        """Reserve pages and leave them unused."""
         self.let_go(self.hold(npages, segment_id))
 
     def ask(self, input_id: int, nbytes: int) -> list[Command]:
@@ -70,7 +70,7 @@ class Scene:
         return self.serve()
 
     def starved(self, commands: list[Command], free_bytes: int = 0) -> list[Command]:
-        """The system has no pages, however often it is asked; what is left once nobody asks any more."""
+        """The system refuses all reservations. Returns the commands that remain after the last refusal."""
         answers: list[Command] = []
         for _ in range(10):
             answers += [command for command in commands if not isinstance(command, ReservePages)]
@@ -109,7 +109,7 @@ def test_inputs_are_served_strictly_in_order() -> None:
     scene = Scene()
     held = scene.hold(6)
     assert scene.ask(1, 4 * P) == []
-    assert scene.ask(2, P) == [], "a small one does not overtake a large one"
+    assert scene.ask(2, P) == [], "a small request does not pass a large one"
     assert scene.broker.has_waiters
     commands = scene.let_go(held)
     assert [getattr(command, "input_id", None) for command in commands] == [1, 2]
@@ -132,7 +132,7 @@ def test_the_largest_input_that_can_be_is_served() -> None:
     assert fetch(scene.ask(1, 8 * P)).block.nbytes == 8 * P
 
 
-def test_an_input_that_nobody_wants_any_more_makes_way() -> None:
+def test_a_cancelled_input_request_makes_way() -> None:
     scene = Scene()
     held = scene.hold(6)
     scene.ask(1, 4 * P)
@@ -141,16 +141,16 @@ def test_an_input_that_nobody_wants_any_more_makes_way() -> None:
     assert held.nbytes == 6 * P
 
 
-def test_an_input_that_nobody_wants_any_more_is_freed_when_its_pages_have_come() -> None:
+def test_the_block_of_a_cancelled_input_is_freed_when_its_pages_are_reserved() -> None:
     scene = Scene()
     reservation = fetch(scene.ask(1, 2 * P))
     assert scene.cancel(1) == []
-    assert scene.arena.get(reservation.block.generation) is reservation.block, "its pages are still on their way"
+    assert scene.arena.get(reservation.block.generation) is reservation.block, "its pages are still being reserved"
     assert scene.reserved(reservation) == []
     assert scene.arena.used_bytes == 0
 
 
-def test_abandoning_what_was_never_asked_for_does_nothing() -> None:
+def test_cancelling_an_unknown_request_does_nothing() -> None:
     assert Scene().cancel(99) == []
 
 
@@ -191,7 +191,7 @@ def test_running_tasks_come_before_new_sources() -> None:
     assert [block.nbytes for block in task.granted] == [3 * P]
 
 
-def test_a_small_need_may_be_met_while_a_large_one_waits() -> None:
+def test_a_small_output_request_may_be_granted_while_a_large_one_waits() -> None:
     scene, large, small = Scene(), TaskRecord(7, 0.0, SPEC), TaskRecord(8, 0.0, SPEC)
     scene.hold(8)
     assert scene.need(large, 5) == []
@@ -217,7 +217,7 @@ def test_a_task_that_ended_while_its_pages_were_fetched_is_sent_nothing() -> Non
     assert scene.arena.used_bytes == 0
 
 
-def test_a_grant_that_the_system_has_no_pages_for_is_refused_with_what_was_asked_for_and_what_is_there() -> None:
+def test_a_request_for_which_the_system_has_no_pages_is_refused_with_both_sizes() -> None:
     scene, task = Scene(), TaskRecord(7, 0.0, SPEC)
     scene.running = 1
     assert scene.starved(scene.need(task, 2 + 1 / P), 5) == [Send(SLOT, Grant(7, None))]
@@ -269,7 +269,7 @@ def test_two_sources_that_were_refused_pages_both_hear_of_it_in_their_order() ->
     assert not scene.broker.has_waiters
 
 
-def test_a_refused_reservation_that_nobody_wants_makes_way() -> None:
+def test_a_refused_reservation_of_a_cancelled_request_makes_way() -> None:
     scene = Scene()
     first = fetch(scene.ask(1, 7 * P))
     assert scene.ask(2, 7 * P) == []
@@ -296,7 +296,7 @@ def test_standing_memory_is_cut_from_pages_that_are_there_or_not_at_all() -> Non
     assert block.leases == {Lease(Holder.STANDING, OUTBOX_ID)}
 
 
-def test_standing_memory_never_takes_what_sources_may_need() -> None:
+def test_preallocated_blocks_never_use_memory_that_sources_may_need() -> None:
     scene = Scene()
     scene.warm(6, OUTBOX_ID)
     assert scene.broker.try_preallocate(OUTBOX_ID, 2 * P) is not None
@@ -304,12 +304,12 @@ def test_standing_memory_never_takes_what_sources_may_need() -> None:
     assert fetch(scene.ask(1, 8 * P)).block.nbytes == 8 * P
 
 
-def test_priming_fetches_pages_that_nobody_holds_afterwards() -> None:
+def test_prefetching_reserves_pages_that_no_block_uses_afterwards() -> None:
     scene = Scene()
     reservation = fetch(scene.broker.prefetch(OUTBOX_ID, 2 * P))
     assert scene.reserved(reservation) == []
     assert (scene.arena.used_bytes, scene.arena.reserved_bytes) == (0, 2 * P)
-    assert scene.broker.prefetch(OUTBOX_ID, 2 * P) == [], "they are there already"
+    assert scene.broker.prefetch(OUTBOX_ID, 2 * P) == [], "the pages are reserved already"
 
 
 def test_priming_is_left_out_where_there_is_no_room() -> None:
@@ -319,7 +319,7 @@ def test_priming_is_left_out_where_there_is_no_room() -> None:
     assert scene.broker.prefetch(OUTBOX_ID, P) == []
 
 
-def test_those_who_wait_get_what_a_refused_priming_leaves() -> None:
+def test_waiting_requests_get_the_pages_that_a_refused_prefetch_leaves() -> None:
     scene = Scene()
     reservation = fetch(scene.broker.prefetch(OUTBOX_ID, 2 * P))
     scene.refused(reservation, PLENTY)
@@ -335,7 +335,7 @@ def test_a_refused_priming_is_not_tried_again_until_the_outbox_has_got_pages_oth
     assert fetch(scene.broker.prefetch(OUTBOX_ID, P))
 
 
-def test_priming_takes_no_pages_from_anybody_and_not_what_sources_may_need() -> None:
+def test_prefetching_releases_no_pages_and_uses_none_that_sources_may_need() -> None:
     scene = Scene()
     assert scene.broker.prefetch(OUTBOX_ID, 3 * P) == []
     scene.warm(8, INBOX_ID)
@@ -352,22 +352,22 @@ def test_if_every_running_task_waits_and_only_they_hold_memory_the_youngest_is_r
     scene.arena.acquire(held, Lease(Holder.TASK, 7))
     scene.arena.release(held, caller_lease(held))
     scene.running = 2
-    assert scene.need(old, 5) == [], "the other one goes on"
+    assert scene.need(old, 5) == [], "the other task makes progress"
     assert scene.need(young, 6) == [Send(SLOT, Grant(8, None))]
     assert young.grant_error is not None
     assert young.grant_error.asked_bytes == 6 * P
-    assert young.grant_error.limit_bytes == 2 * P, "what is left beside the rest"
+    assert young.grant_error.limit_bytes == 2 * P, "the capacity beside the other blocks"
     assert old.requested_bytes == 5 * P
 
 
-def test_nobody_is_refused_while_a_caller_could_give_memory_back() -> None:
+def test_no_request_is_refused_while_a_caller_could_release_memory() -> None:
     scene, task = Scene(), TaskRecord(7, 0.0, SPEC)
     scene.hold(8)
     scene.running = 1
     assert scene.need(task, 5) == []
 
 
-def test_nobody_is_refused_while_a_grant_is_on_its_way() -> None:
+def test_no_request_is_refused_while_pages_for_a_grant_are_being_reserved() -> None:
     scene, lucky, waiting = Scene(), TaskRecord(7, 0.0, SPEC), TaskRecord(8, 0.0, SPEC)
     scene.running = 2
     fetch(scene.need(lucky, 6))

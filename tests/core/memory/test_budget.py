@@ -1,4 +1,4 @@
-"""The sum of all memory: who is charged with what, what fits, and what is never let in."""
+"""Memory budget: charges, tasks that fit, and tasks that are refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def slot_of() -> WorkerSlot:
 
 
 def task_of(task_id: int, peak: int, output: int = 0, nbytes: int = 0, *, guessed: bool = False) -> TaskRecord:
-    """A task whose peak and result are known; by its plugin's word, unless it is guessed."""
+    """A task with this peak and result, by its plugin's estimate, or guessed."""
     estimate = None if guessed else Estimate(peak_bytes=peak, work_s=0.01, output_bytes=output)
     spec = TaskSpec(source=EncodedAt(None), stages=STAGES, timeout_s=None, estimate=estimate)
     return TaskRecord(task_id, 0.0, spec, nbytes=nbytes, peak_bytes=peak, output_bytes=output)
@@ -46,7 +46,7 @@ def hold(budget: Budget, nbytes: int) -> None:
 
 
 @pytest.mark.parametrize(("peak", "refused"), [(200 * MIB - 30, False), (200 * MIB - 29, True), (LIMIT * 1000, True)])
-def test_what_could_not_run_alone_is_refused_with_both_numbers(peak: int, refused: bool) -> None:
+def test_a_task_that_could_not_run_alone_is_refused_with_both_numbers(peak: int, refused: bool) -> None:
     budget = budget_of(workers_bytes=56 * MIB)
     refusal = budget.refusal(task_of(1, peak, output=10, nbytes=20))
     if not refused:
@@ -57,29 +57,29 @@ def test_what_could_not_run_alone_is_refused_with_both_numbers(peak: int, refuse
     assert f"{200 * MIB:,}" in str(refusal)
 
 
-def test_what_others_hold_now_refuses_nobody() -> None:
+def test_memory_that_is_held_now_refuses_no_task() -> None:
     budget = budget_of()
     hold(budget, 100 * MIB)
     budget.charge(task_of(1, 100 * MIB))
     assert budget.refusal(task_of(2, 250 * MIB)) is None
 
 
-def test_a_guess_refuses_nobody_and_is_cut_to_what_there_is() -> None:
+def test_a_guess_refuses_no_task_and_is_reduced_to_the_capacity() -> None:
     budget = budget_of(workers_bytes=56 * MIB)
     task = task_of(1, LIMIT * 9, nbytes=20 * MIB, guessed=True)
     assert budget.refusal(task) is None
     budget.admit(task)
-    assert task.peak_bytes == 180 * MIB * 3 / 4, "and leaves some to others"
+    assert task.peak_bytes == 180 * MIB * 3 / 4, "a guess leaves memory for others"
 
 
-def test_what_was_learned_of_a_kind_refuses_nobody_whom_the_plugins_word_does_not() -> None:
+def test_a_learned_correction_refuses_no_task_that_the_plugins_estimate_allows() -> None:
     budget = budget_of()
     task = task_of(1, 200 * MIB)
     task.peak_bytes = 16 * 200 * MIB
     assert budget.refusal(task) is None
 
 
-def test_what_was_learned_of_a_kind_can_spare_a_refusal() -> None:
+def test_a_learned_correction_can_prevent_a_refusal() -> None:
     budget = budget_of()
     task = task_of(1, 300 * MIB)
     task.peak_bytes = 100 * MIB
@@ -102,7 +102,7 @@ def test_without_a_limit_or_switched_off_nothing_is_refused_charged_or_bounded()
 # Running
 
 
-def test_what_runs_is_charged_until_its_end_and_not_twice() -> None:
+def test_a_running_task_is_charged_until_its_end_and_not_twice() -> None:
     budget = budget_of(workers_bytes=6 * MIB)
     task = task_of(1, 90 * MIB, output=10 * MIB)
     budget.charge(task)
@@ -111,7 +111,7 @@ def test_what_runs_is_charged_until_its_end_and_not_twice() -> None:
     assert (budget.running, budget.running_bytes, budget.room_bytes, task.charged_bytes) == (0, 0, 250 * MIB, 0)
 
 
-def test_what_the_arena_holds_is_no_room() -> None:
+def test_memory_of_the_arena_is_not_free() -> None:
     budget = budget_of()
     hold(budget, 100 * MIB)
     assert budget.room_bytes == 156 * MIB
@@ -121,7 +121,7 @@ def test_what_the_arena_holds_is_no_room() -> None:
     assert not budget.fits(task_of(2, 156 * MIB))
 
 
-def test_one_that_is_alone_always_fits_and_a_second_one_does_not() -> None:
+def test_a_task_that_runs_alone_always_fits_and_a_second_one_does_not() -> None:
     budget = budget_of()
     hold(budget, 100 * MIB)
     assert budget.fits(task_of(1, 200 * MIB))
@@ -167,14 +167,14 @@ def test_large_tasks_leave_the_room_that_small_ones_have_lately_needed() -> None
     assert budget.fits(task_of(4, 20 * MIB))
 
 
-def test_a_large_task_that_is_alone_leaves_room_for_nobody() -> None:
+def test_a_large_task_that_runs_alone_leaves_no_memory_for_others() -> None:
     budget = budget_of()
     budget.charge(small := task_of(1, 20 * MIB))
     budget.discharge(small)
     assert budget.needed_bytes(task_of(2, 250 * MIB)) == 250 * MIB
 
 
-def test_what_small_ones_have_needed_is_forgotten_slowly() -> None:
+def test_the_reserve_for_small_tasks_decays_slowly() -> None:
     budget = budget_of()
     budget.charge(first := task_of(1, 20 * MIB))
     budget.discharge(first)
@@ -186,28 +186,28 @@ def test_what_small_ones_have_needed_is_forgotten_slowly() -> None:
     assert 1 * MIB <= reserve < 2 * MIB
 
 
-def test_in_shadow_everything_fits_and_who_would_not_have_is_counted() -> None:
+def test_in_shadow_mode_every_task_fits_and_tasks_that_would_not_have_are_counted() -> None:
     budget = budget_of(mode=AdmissionMode.SHADOW)
     assert budget.refusal(task_of(1, LIMIT * 2)) is None
     budget.charge(task_of(1, 200 * MIB))
     assert budget.fits(task_of(2, 100 * MIB))
     budget.charge(task_of(2, 100 * MIB))
     assert (budget.would_have_waited, budget.would_have_been_refused) == (1, 1)
-    assert budget._arena.effective_capacity_bytes == LIMIT, "nothing else is bounded by it either"
+    assert budget._arena.effective_capacity_bytes == LIMIT, "the arena is not bounded by it"
     assert not budget.enforced
 
 
-# What sources leave
+# Headroom for admitted tasks
 
 
-def test_sources_leave_room_for_the_largest_task_that_was_let_in_as_long_as_it_has_no_outcome() -> None:
+def test_sources_leave_memory_for_the_largest_admitted_task_until_it_has_its_outcome() -> None:
     budget = budget_of()
     large, larger = task_of(1, 100 * MIB), task_of(2, 140 * MIB, output=10 * MIB)
     budget.admit(large)
     budget.admit(larger)
     assert budget.headroom_for_admitted(0) == 150 * MIB
     budget.charge(large)
-    assert budget.headroom_for_admitted(0) == 50 * MIB, "that much more when it has ended"
+    assert budget.headroom_for_admitted(0) == 50 * MIB, "the other 100 MiB come back when the task ends"
     budget.discharge(large)
     budget.remove(larger)
     assert budget.headroom_for_admitted(0) == 100 * MIB
@@ -215,14 +215,14 @@ def test_sources_leave_room_for_the_largest_task_that_was_let_in_as_long_as_it_h
     assert budget.headroom_for_admitted(0) == 0
 
 
-def test_sources_leave_room_for_what_their_own_task_will_take() -> None:
+def test_sources_leave_memory_for_their_own_task() -> None:
     budget = budget_of()
     assert budget.headroom_for_admitted(30 * MIB) == 30 * MIB
     budget.charge(task_of(1, 20 * MIB))
     assert budget.headroom_for_admitted(30 * MIB) == 10 * MIB
 
 
-def test_a_small_task_is_not_worth_remembering() -> None:
+def test_a_small_task_is_not_counted_as_admitted() -> None:
     budget = budget_of()
     budget.admit(task_of(1, LIMIT // 8))
     assert budget.headroom_for_admitted(0) == 0
@@ -230,7 +230,7 @@ def test_a_small_task_is_not_worth_remembering() -> None:
     assert budget.headroom_for_admitted(0) == LIMIT // 8 + 1
 
 
-def test_tasks_that_have_ended_do_not_pile_up_behind_one_that_waits() -> None:
+def test_admitted_tasks_that_have_ended_are_forgotten() -> None:
     budget = budget_of()
     budget.admit(task_of(0, 200 * MIB))
     for task_id in range(1, 1001):
@@ -244,7 +244,7 @@ def test_tasks_that_have_ended_do_not_pile_up_behind_one_that_waits() -> None:
 # Workers
 
 
-def test_idle_workers_are_counted_by_what_they_say_within_limits() -> None:
+def test_idle_workers_are_counted_with_their_reported_memory_within_limits() -> None:
     budget = budget_of()
     slot = slot_of()
     for said, counted in (

@@ -1,4 +1,4 @@
-"""Sets of integers as ranges, against plain sets."""
+"""Range set: compared with sets of integers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_adding_over_several_ranges_swallows_them() -> None:
     assert (list(made), made.total) == ([(0, 12), (20, 22)], 14)
 
 
-def test_adding_what_is_there_changes_nothing() -> None:
+def test_adding_a_present_range_changes_nothing() -> None:
     made = ranges_of((0, 10))
     made.add(2, 5)
     assert (list(made), made.total) == ([(0, 10)], 10)
@@ -65,7 +65,7 @@ def test_removing_over_several_ranges_cuts_the_outer_ones() -> None:
     assert (list(made), made.total) == ([(0, 2), (12, 14)], 4)
 
 
-def test_removing_what_is_not_there_changes_nothing() -> None:
+def test_removing_an_absent_range_changes_nothing() -> None:
     made = ranges_of((0, 4))
     made.remove(4, 9)
     assert (list(made), made.total) == ([(0, 4)], 4)

@@ -1,4 +1,4 @@
-"""How long a wait for memory lasts that only callers can end."""
+"""Stall limit: how long a request waits for memory that only callers can release."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_once_given_up_tasks_that_were_submitted_before_do_not_wait_as_long_agai
     stall = StallLimit()
     stall.request_failed(40.0)
     assert stall.ends_at(41.0, 39.0) < 41.0
-    assert stall.ends_at(41.0, 41.0) == 41.0 + MEMORY_WAIT_S, "one that came later has the whole limit"
+    assert stall.ends_at(41.0, 41.0) == 41.0 + MEMORY_WAIT_S, "a later request has the whole limit"
     stall.memory_moved(42.0)
     assert stall.ends_at(43.0, 39.0) == 43.0 + MEMORY_WAIT_S
 

@@ -1,4 +1,4 @@
-"""What a task is likely to take, before anything is known of its kind and after."""
+"""Cost model: predicted time and memory, before and after tasks of a kind were measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Done, Failed, Stage
 
 MIB = 1 << 20
-NOISE = 16 * MIB  # of what little tasks take, next to nothing follows
+NOISE = 16 * MIB  # added to all peaks, so that small tasks change little
 SAID = Estimate(peak_bytes=100 * MIB, work_s=2.0, output_bytes=MIB)
 
 
@@ -44,7 +44,7 @@ def test_before_anything_is_known_a_larger_source_costs_more() -> None:
     assert guesses == pytest.approx([0.005, 0.01, 0.11, 1.05], rel=0.01)
 
 
-def test_of_an_unknown_source_a_default_is_taken_and_never_everything() -> None:
+def test_a_task_without_an_estimate_has_a_default_and_never_the_whole_budget() -> None:
     estimates = CostModel()
     assert peak_of(estimates, task()) == DEFAULT_PEAK_BYTES
     assert peak_of(estimates, task(MIB)) == DEFAULT_PEAK_BYTES + MIB * DEFAULT_PEAK_BYTES_PER_BYTE
@@ -60,7 +60,9 @@ def test_the_first_task_of_a_kind_tells_how_long_the_next_will_take() -> None:
     estimates = CostModel()
     estimates.observe(task(MIB), done(), 2.0)
     assert cost_of(estimates, task(MIB)) == pytest.approx(2.0)
-    assert cost_of(estimates, task(MIB + MIB // 2)) == pytest.approx(3.0, rel=0.02), "about as long, so by as much more"
+    assert cost_of(estimates, task(MIB + MIB // 2)) == pytest.approx(3.0, rel=0.02), (
+        "a source of the same size class has the same factor"
+    )
     assert cost_of(estimates, task(4 * MIB)) == pytest.approx(0.42, rel=0.02)
     assert cost_of(estimates, task(MIB, "Other")) == pytest.approx(0.11, rel=0.01)
 
@@ -81,14 +83,14 @@ def test_a_plugins_word_about_time_is_corrected_within_limits() -> None:
     assert cost_of(estimates, task(estimate=SAID)) == pytest.approx(16 * SAID.work_s)
 
 
-def test_what_is_remembered_of_a_kind_is_short_however_long_its_operations_are() -> None:
+def test_the_key_of_a_kind_is_short_however_long_its_operations_are() -> None:
     estimates = CostModel()
     estimates.observe(task(MIB, "x" * MIB), done(), 2.0)
     (kind,) = estimates._corrections
     assert len(repr(kind)) < 1100
 
 
-def test_one_odd_task_does_not_change_the_mind_about_time_and_several_do() -> None:
+def test_one_outlier_changes_the_predicted_time_little_and_several_change_it() -> None:
     estimates = CostModel()
     estimates.observe(task(MIB), done(), 0.1)
     estimates.observe(task(MIB), done(), 10.1)
@@ -124,7 +126,7 @@ def test_a_worker_that_lies_about_its_memory_is_believed_within_limits(claimed: 
     assert peak_of(estimates, task(estimate=SAID)) == pytest.approx((SAID.peak_bytes + NOISE) * factor - NOISE, rel=0.01)
 
 
-def test_what_a_little_task_takes_says_next_to_nothing_of_a_large_one() -> None:
+def test_the_peak_of_a_small_task_changes_the_prediction_for_a_large_one_little() -> None:
     estimates = CostModel()
     little, large = Estimate(peak_bytes=2 * MIB, work_s=0.01), Estimate(peak_bytes=1000 * MIB, work_s=5.0)
     for _ in range(20):
@@ -171,7 +173,7 @@ def test_time_is_the_processors_where_it_computed_and_the_clocks_where_it_waited
     assert cost_of(estimates, task(MIB)) == pytest.approx(expected)
 
 
-def test_what_costs_next_to_nothing_is_not_learned() -> None:
+def test_nothing_is_learned_from_a_negligible_task() -> None:
     estimates = CostModel()
     estimates.observe(task(), done(), 0.0009)
     assert len(estimates) == 0

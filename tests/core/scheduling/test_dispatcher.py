@@ -1,4 +1,4 @@
-"""Which worker gets which task."""
+"""Dispatcher: which worker gets which task."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from offloop.wire.handles import EncodedAt
 from ..pool_script import MIB, STAGES, PoolScript, estimate, of_type, only, runs
 
 
-class Desk:
-    """Workers, of whom so many have worked before, and a queue."""
+class DispatcherScript:
+    """A dispatcher with a queue and idle workers, of which the first `used` have had a task."""
 
     def __init__(self, workers: int, *, used: int = 0) -> None:
         self.worker_table = WorkerTable(workers)
         self.queue = TaskQueue()
         arena = Arena(4 << 20, 3 << 20)
         budget = Budget(arena, None, AdmissionMode.OFF)
-        self.dispatch = Dispatcher(self.worker_table, self.queue, MemoryBroker(arena, budget), budget, TaskCounts())
+        self.dispatcher = Dispatcher(self.worker_table, self.queue, MemoryBroker(arena, budget), budget, TaskCounts())
         for index in range(workers):
             slot = self.worker_table.add()
             slot.outbox_id = self.worker_table.new_outbox_id()
@@ -36,8 +36,8 @@ class Desk:
             slot.tasks = int(index < used)
             self.worker_table.apply(slot, WorkerEvent.READY)
 
-    def feed(self) -> list[tuple[int, int]]:
-        return [(send.slot, send.message.task_id) for send in of_type(self.dispatch.dispatch_waiting(5.0), Send)]
+    def dispatch_waiting(self) -> list[tuple[int, int]]:
+        return [(send.slot, send.message.task_id) for send in of_type(self.dispatcher.dispatch_waiting(5.0), Send)]
 
 
 def task_of(task_id: int, timeout_s: float | None = None, *, state: TaskState = TaskState.WAITING, **more: Any) -> TaskRecord:
@@ -46,58 +46,58 @@ def task_of(task_id: int, timeout_s: float | None = None, *, state: TaskState = 
 
 
 def test_as_many_are_sent_as_there_are_workers() -> None:
-    desk = Desk(2)
+    script = DispatcherScript(2)
     for task_id in (1, 2, 3):
-        desk.queue.push(task_of(task_id))
-    assert [task_id for _, task_id in desk.feed()] == [1, 2]
-    assert len(desk.queue) == 1
+        script.queue.push(task_of(task_id))
+    assert [task_id for _, task_id in script.dispatch_waiting()] == [1, 2]
+    assert len(script.queue) == 1
 
 
-def test_a_task_for_a_fresh_worker_is_sent_to_one_and_before_the_others() -> None:
-    desk = Desk(2, used=1)
-    desk.queue.push(task_of(1))
-    desk.queue.push_for_unused_worker(task_of(2))
-    assert desk.feed() == [(1, 2), (0, 1)]
+def test_a_task_that_needs_an_unused_worker_gets_one_and_before_the_others() -> None:
+    script = DispatcherScript(2, used=1)
+    script.queue.push(task_of(1))
+    script.queue.push_for_unused_worker(task_of(2))
+    assert script.dispatch_waiting() == [(1, 2), (0, 1)]
 
 
-def test_a_task_for_a_fresh_worker_waits_and_the_others_do_not_wait_for_it() -> None:
-    desk = Desk(2, used=2)
-    desk.queue.push_for_unused_worker(task_of(1))
-    desk.queue.push(task_of(2))
-    assert [task_id for _, task_id in desk.feed()] == [2]
-    assert desk.queue.waiting_for_unused_worker
+def test_a_task_that_needs_an_unused_worker_waits_and_the_others_do_not_wait_for_it() -> None:
+    script = DispatcherScript(2, used=2)
+    script.queue.push_for_unused_worker(task_of(1))
+    script.queue.push(task_of(2))
+    assert [task_id for _, task_id in script.dispatch_waiting()] == [2]
+    assert script.queue.waiting_for_unused_worker
 
 
-def test_nobody_is_fed_beyond_the_limit() -> None:
-    desk = Desk(2)
-    desk.worker_table.concurrency_limit = 1
-    desk.queue.push_for_unused_worker(task_of(1))
-    desk.queue.push(task_of(2))
-    assert [task_id for _, task_id in desk.feed()] == [1]
+def test_no_task_is_dispatched_beyond_the_limit() -> None:
+    script = DispatcherScript(2)
+    script.worker_table.concurrency_limit = 1
+    script.queue.push_for_unused_worker(task_of(1))
+    script.queue.push(task_of(2))
+    assert [task_id for _, task_id in script.dispatch_waiting()] == [1]
 
 
-def test_whoever_is_sent_a_task_is_busy_with_it_and_no_longer_fresh() -> None:
-    desk = Desk(1)
+def test_a_worker_that_is_sent_a_task_is_busy_with_it_and_no_longer_unused() -> None:
+    script = DispatcherScript(1)
     task = task_of(1, timeout_s=2.0)
-    desk.dispatch.dispatch(desk.worker_table[0], task, 5.0)
-    slot = desk.worker_table[0]
+    script.dispatcher.dispatch(script.worker_table[0], task, 5.0)
+    slot = script.worker_table[0]
     assert (slot.task, slot.state, slot.timer, slot.tasks, slot.unused) == (task, WorkerState.BUSY, 7.0, 1, False)
     assert task.dispatches == 1
 
 
 def test_a_task_that_comes_is_sent_at_once_or_waits_from_its_submission_on() -> None:
-    desk = Desk(1)
-    send = only(of_type(desk.dispatch.submit(task_of(1, state=TaskState.STAGING), 5.0), Send))
+    script = DispatcherScript(1)
+    send = only(of_type(script.dispatcher.submit(task_of(1, state=TaskState.STAGING), 5.0), Send))
     assert send.slot == 0
-    assert desk.dispatch.submit(task_of(2, state=TaskState.STAGING, queue_timeout_s=3.0), 5.0) == []
-    assert desk.queue.next_deadline == 4.0
+    assert script.dispatcher.submit(task_of(2, state=TaskState.STAGING, queue_timeout_s=3.0), 5.0) == []
+    assert script.queue.next_deadline == 4.0
 
 
 def test_a_task_whose_source_lies_in_an_outbox_goes_there() -> None:
-    desk = Desk(3)
+    script = DispatcherScript(3)
     one, two = (task_of(task_id, state=TaskState.STAGING, outbox_id=2) for task_id in (1, 2))
-    assert only(of_type(desk.dispatch.submit_in_place(one, 5.0), Send)).slot == 1
-    assert desk.dispatch.submit_in_place(two, 5.0) == [], "its worker is busy"
+    assert only(of_type(script.dispatcher.submit_in_place(one, 5.0), Send)).slot == 1
+    assert script.dispatcher.submit_in_place(two, 5.0) == [], "its worker is busy"
     assert two.state is TaskState.STAGING
 
 
@@ -107,13 +107,13 @@ def test_a_task_whose_source_lies_in_an_outbox_goes_there() -> None:
 LIMIT = 512 * MIB
 
 
-def test_threads_are_a_share_of_the_processors_for_large_tasks_that_nobody_waits_behind() -> None:
+def test_large_tasks_have_a_share_of_the_processors_as_threads_if_no_task_waits() -> None:
     pool = PoolScript(4, limit_bytes=LIMIT, inbox_nbytes=LIMIT // 2).opened()
     sent = [only(runs(pool.run(n, estimate=estimate(0, work_s)))).message for n, work_s in ((1, 0.5), (2, 0.49), (3, 9.0))]
     assert [run.threads for run in sent] == [4, 1, 1]
 
 
-def test_a_large_task_that_others_wait_behind_has_one_thread() -> None:
+def test_a_large_task_has_one_thread_if_other_tasks_wait() -> None:
     pool = PoolScript(1, limit_bytes=LIMIT, inbox_nbytes=LIMIT // 2).opened()
     for task_id in (1, 2, 3):
         pool.run(task_id, estimate=estimate(0, 5.0))
@@ -121,7 +121,7 @@ def test_a_large_task_that_others_wait_behind_has_one_thread() -> None:
     assert only(runs(pool.done(2))).message.threads == 1
 
 
-def test_a_cost_beyond_all_time_costs_the_loop_nothing() -> None:
+def test_a_huge_cost_does_not_block_the_scheduling() -> None:
     pool = PoolScript(1, limit_bytes=LIMIT, inbox_nbytes=LIMIT // 2).opened()
     pool.run(1)
     for task_id, tenant in ((2, "a"), (3, "b")):

@@ -1,4 +1,4 @@
-"""Patience grows with cost and is bounded; the factor that decides it changes on strong evidence only."""
+"""Overtaking limit: it grows with the cost and is bounded; its factor changes only on strong evidence."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def test_six_tasks_in_a_row_that_agree_change_the_factor_and_five_do_not() -> No
     assert observed(*[0.2] * 6).now == pytest.approx(0.2)
 
 
-def test_one_task_that_disagrees_is_enough_to_keep_the_factor() -> None:
+def test_one_task_in_the_other_direction_is_enough_to_keep_the_factor() -> None:
     assert observed(5.0, 5.0, 5.0, 1.0, 5.0, 5.0, 5.0).now == 1.0
     assert observed(5.0, 5.0, 5.0, 0.1, 5.0, 5.0, 5.0).now == 1.0
 
 
-def test_what_is_off_by_less_than_two_changes_nothing() -> None:
+def test_a_deviation_below_two_changes_nothing() -> None:
     assert observed(*[1.9] * 20).now == 1.0
     assert observed(*[0.55] * 20).now == 1.0
 
@@ -62,7 +62,7 @@ def test_after_a_change_the_factor_stays_until_the_work_clock_has_passed_every_p
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_equal_tasks_are_never_placed_before_earlier_ones_whatever_is_learned_in_between(seed: int) -> None:
+def test_equal_tasks_are_never_placed_before_earlier_ones_also_if_the_factor_changes_in_between(seed: int) -> None:
     random, factor, clock_s = Random(seed), StableCostFactor(), 0.0
     places: list[float] = []
     changes = 0

@@ -1,4 +1,4 @@
-"""Cheap before dear, priorities, and tenants."""
+"""Scheduling policy: small tasks before large ones, priorities, and tenants."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ def test_twenty_thumbnails_go_before_a_panorama_that_came_first() -> None:
     assert drained(order_of(panorama, *thumbnails)) == [*range(2, 22), 1]
 
 
-def test_of_tasks_that_cost_the_same_the_one_that_came_first_is_first() -> None:
+def test_of_tasks_with_the_same_cost_the_first_submitted_is_first() -> None:
     assert drained(order_of(task(3, 3.0), task(1, 1.0), task(2, 2.0))) == [1, 2, 3]
 
 
 @pytest.mark.parametrize(("cost_s", "patience_s"), [(0.1, overtaking_limit_s(0.1)), (100.0, MAX_OVERTAKING_S)])
-def test_nothing_is_overtaken_by_what_comes_after_its_patience(cost_s: float, patience_s: float) -> None:
+def test_no_task_is_passed_by_work_beyond_its_overtaking_limit(cost_s: float, patience_s: float) -> None:
     dear = task(1, 0.0, cost_s)
     assert drained(order_of(dear, task(2, patience_s - 0.01, 0.0))) == [2, 1]
     assert drained(order_of(dear, task(2, patience_s + 0.01, 0.0))) == [1, 2]
 
 
-def test_a_class_is_a_head_start_and_not_for_ever() -> None:
+def test_a_priority_is_a_bounded_head_start() -> None:
     low = task(1, 0.0)
     assert drained(order_of(low, task(2, PRIORITY_HEAD_START_S - 0.01, priority=1))) == [2, 1]
     assert drained(order_of(low, task(2, PRIORITY_HEAD_START_S + 0.01, priority=1))) == [1, 2]
@@ -59,13 +59,13 @@ def test_a_class_is_a_head_start_and_not_for_ever() -> None:
     assert drained(order_of(task(1, 0.0, priority=-2), task(2, 2 * PRIORITY_HEAD_START_S - 0.01))) == [2, 1]
 
 
-def test_a_task_that_had_its_turn_already_is_first_and_not_charged_again() -> None:
+def test_a_requeued_task_is_first_and_not_charged_again() -> None:
     order = order_of(task(1), task(2))
     order.requeue_first(task(9, 5.0, 60.0))
     assert drained(order) == [9, 1, 2]
 
 
-def test_a_tenant_that_sends_a_thousand_does_not_hold_up_one_that_sends_three() -> None:
+def test_a_tenant_with_a_thousand_tasks_does_not_delay_a_tenant_with_three() -> None:
     crowd = [task(number, 0.0, 0.05, tenant="crowd") for number in range(1000)]
     few = [task(number, 1.0, 0.05, tenant="few") for number in range(2000, 2003)]
     first = drained(order_of(*crowd, *few))[:8]
@@ -73,7 +73,7 @@ def test_a_tenant_that_sends_a_thousand_does_not_hold_up_one_that_sends_three() 
 
 
 @pytest.mark.parametrize("weight", [0.5, 1.0, 3.0])
-def test_tenants_share_the_time_by_their_weights_whatever_their_tasks_cost(weight: float) -> None:
+def test_tenants_share_the_time_by_their_weights_at_any_cost_of_their_tasks(weight: float) -> None:
     dear = [task(number, 0.0, 0.4, tenant="dear") for number in range(300)]
     cheap = [task(number, 0.0, 0.02, tenant="cheap") for number in range(1000, 7000)]
     order = order_of(*dear, *cheap, weights={"dear": weight})
@@ -99,7 +99,7 @@ def test_a_task_that_costs_far_more_than_a_turn_is_not_counted_up_to_turn_by_tur
     assert sorted(drained(order)) == [1, 2]
 
 
-def test_removing_takes_that_task_out_and_no_other() -> None:
+def test_remove_removes_that_task_and_no_other() -> None:
     order = order_of(*(task(number, 0.0, tenant="ab"[number % 2]) for number in range(10)))
     assert order.waiting == {"a": 5, "b": 5}
     removed = order.remove(4)
@@ -112,17 +112,17 @@ def test_removing_takes_that_task_out_and_no_other() -> None:
     assert order.waiting == {}
 
 
-def test_those_on_nobodys_account_are_a_tenant_too() -> None:
+def test_tasks_without_a_tenant_are_a_tenant_too() -> None:
     order = order_of(task(1), task(2, tenant="a"))
     assert order.waiting == {"": 1, "a": 1}
     assert sorted(one.task_id for one in order.pop_all()) == [1, 2]
     assert not order
 
 
-def test_whoever_came_first_of_all_may_pass_the_first_of_another_tenant() -> None:
+def test_the_first_task_of_a_tenant_may_pass_the_first_task_of_another_tenant() -> None:
     order = order_of(task(1, tenant="a"), task(2, cost_s=5.0, tenant="a"), task(3, tenant="b"))
     assert popped(order).task_id == 1
-    assert order.first().task_id == 3, "now it is the other's turn, though its line began later"
+    assert order.first().task_id == 3, "now the other tenant is next, although its first task was submitted later"
     assert [one.task_id for one in order.after_first(16)] == [2]
 
 

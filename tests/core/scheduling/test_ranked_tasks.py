@@ -1,4 +1,4 @@
-"""Tasks in the order of their ranks, against a sorted list."""
+"""Ranked tasks: compared with a sorted list."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def test_the_lowest_rank_is_first_and_of_equal_ranks_the_lower_number() -> None:
     assert (ranking.first, len(ranking), ranking.cost_s) == (5, 4, 2.0)
 
 
-def test_what_is_ahead_is_the_cost_of_all_lower_ranks_and_of_no_equal_one() -> None:
+def test_the_cost_ahead_is_that_of_all_lower_ranks_and_of_no_equal_one() -> None:
     ranking = RankedTasks()
     for task_id, rank in enumerate((1.0, 2.0, 2.0, 3.0)):
         ranking.add(rank, task_id, rank)
     assert [ranking.ahead_s(rank) for rank in (0.0, 1.0, 2.0, 2.5, 3.0, 9.0)] == [0, 0, 1, 5, 5, 8]
 
 
-def test_nothing_is_ahead_of_anybody_in_an_empty_one() -> None:
+def test_no_cost_is_ahead_in_an_empty_list() -> None:
     assert (RankedTasks().ahead_s(1.0), RankedTasks().cost_s, len(RankedTasks())) == (0.0, 0, 0)
 
 

@@ -1,4 +1,4 @@
-"""The simulator of the scheduler: its models agree with what is computed by hand, and the same seed gives the same numbers."""
+"""The simulator of the scheduler: its models agree with results computed by hand, and the same seed gives the same numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simulation.traces import TRACES, Arrival, Trace, misjudged
 TASKS = 330
 
 THREE = Trace("three", [Arrival(0.0, 4.0, 40), Arrival(1.0, 3.0, 30), Arrival(2.0, 1.0, 10)], workers=1)
-"""While the first runs the others come, the longer one first."""
+"""Two tasks are submitted while the first one runs, the longer one first."""
 
 
 def test_first_come_first_served_by_hand() -> None:
@@ -37,13 +37,13 @@ def test_processor_sharing_by_hand() -> None:
     assert schedule.ended == pytest.approx([8.0, 8.0, 5.0])
 
 
-def test_processor_sharing_gives_nobody_more_than_one_worker() -> None:
+def test_processor_sharing_gives_no_task_more_than_one_worker() -> None:
     schedule = processor_sharing(Trace("three", THREE.arrivals, workers=2))
     # two workers for two tasks until 2, then two thirds each; the third is through at 3.5, and two are alone again
     assert schedule.ended == pytest.approx([4.5, 4.5, 3.5])
 
 
-def test_within_a_budget_whoever_comes_first_and_does_not_fit_holds_up_the_others() -> None:
+def test_within_a_budget_a_first_task_that_does_not_fit_delays_the_others() -> None:
     trace = Trace("three", THREE.arrivals, workers=3)
     assert first_come_first_served(trace, budget_bytes=50).began == [0.0, 4.0, 4.0]
     assert shortest_first(trace, budget_bytes=50).began == [0.0, 4.0, 2.0]
@@ -58,7 +58,7 @@ def test_figures_by_hand() -> None:
     assert (figures.total_s, figures.peak_bytes, figures.fairness) == (8.0, 40, None)
 
 
-def test_memory_is_that_of_what_runs() -> None:
+def test_memory_is_that_of_the_running_tasks() -> None:
     trace = Trace("three", THREE.arrivals, workers=2)
     steps = memory_over_time(trace, first_come_first_served(trace))
     assert steps == [(0.0, 0), (0.0, 40), (1.0, 70), (4.0, 30), (4.0, 0), (4.0, 10), (5.0, 0)]
@@ -73,7 +73,7 @@ def test_fairness_is_relative_to_the_weights() -> None:
     assert figures_of(weighted, schedule).fairness == pytest.approx(3**2 / (2 * (2**2 + 1**2)))
 
 
-def test_who_is_overtaken_for_too_long_is_found() -> None:
+def test_a_task_that_is_overtaken_for_too_long_is_found() -> None:
     arrivals = [Arrival(at, work_s, 1, estimated_s=work_s) for at, work_s in ((0.0, 1.0), (1.0, 28.5), (2.0, 1.0))]
     trace = Trace("three", arrivals, workers=1)
     assert overtaken_for_too_long(trace, Schedule("", [70.0, 30.0, 80.0], [71.0, 58.5, 81.0])) == []

@@ -1,4 +1,4 @@
-"""Who is next, and who has waited too long."""
+"""Task queue: order, deadlines, and tasks that need an unused worker."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def drained(queue: TaskQueue) -> list[int]:
     return [popped(queue).task_id for _ in range(len(queue))]
 
 
-def test_of_tasks_that_cost_the_same_the_one_that_was_submitted_first_is_first() -> None:
+def test_of_tasks_with_the_same_cost_the_first_submitted_starts_first() -> None:
     assert drained(queue_of((3, None), (1, None), (2, 5.0))) == [1, 2, 3]
 
 
-def test_an_empty_queue_is_false_and_has_nothing_to_wait_for() -> None:
+def test_an_empty_queue_is_false_and_has_no_deadline() -> None:
     queue = TaskQueue()
     assert not queue
     assert queue.next_deadline == inf
@@ -45,20 +45,20 @@ def test_an_empty_queue_is_false_and_has_nothing_to_wait_for() -> None:
         popped(queue)
 
 
-def test_a_task_that_was_next_already_goes_to_the_front() -> None:
+def test_a_requeued_task_goes_to_the_front() -> None:
     queue = queue_of((1, None), (2, None))
     queue.requeue_first(task(9))
     assert drained(queue) == [9, 1, 2]
 
 
-def test_removing_takes_that_task_out_and_no_other() -> None:
+def test_remove_removes_that_task_and_no_other() -> None:
     queue = queue_of((1, None), (2, None), (3, None))
     queue.remove(2)
     queue.remove(2)
     assert drained(queue) == [1, 3]
 
 
-def test_those_whose_time_has_come_are_taken_out_earliest_first() -> None:
+def test_expired_tasks_are_removed_the_earliest_deadline_first() -> None:
     queue = queue_of((1, 5.0), (2, None), (3, 2.0), (4, 7.0))
     assert queue.next_deadline == 2.0
     assert queue.expired(1.9) == []
@@ -96,10 +96,10 @@ def test_the_deadlines_of_tasks_that_were_dispatched_do_not_pile_up() -> None:
     assert deadlines_kept(queue) < 100
 
 
-# Tasks for a fresh worker
+# Tasks that need an unused worker
 
 
-def test_tasks_for_a_fresh_worker_wait_apart_in_their_order() -> None:
+def test_tasks_that_need_an_unused_worker_wait_apart_in_their_order() -> None:
     queue = queue_of((1, None))
     assert (bool(queue.waiting_for_unused_worker), bool(queue.waiting)) == (False, True)
     for task_id in (3, 2):
@@ -109,14 +109,14 @@ def test_tasks_for_a_fresh_worker_wait_apart_in_their_order() -> None:
     assert (bool(queue.waiting_for_unused_worker), bool(queue.waiting)) == (False, True)
 
 
-def test_a_task_for_a_fresh_worker_can_be_taken_out() -> None:
+def test_a_task_that_needs_an_unused_worker_can_be_removed() -> None:
     queue = TaskQueue()
     queue.push_for_unused_worker(task(7))
     queue.remove(7)
     assert not queue
 
 
-def test_all_can_be_taken_or_only_those_for_a_fresh_worker() -> None:
+def test_all_tasks_can_be_removed_or_only_those_that_need_an_unused_worker() -> None:
     queue = queue_of((1, 5.0), (2, None))
     for task_id in (3, 4):
         queue.push_for_unused_worker(task(task_id))
@@ -136,7 +136,7 @@ def test_a_task_that_was_sent_in_time_and_comes_back_has_kept_its_deadline() -> 
     assert popped(queue) is first
 
 
-def test_when_all_have_left_nobody_wakes_for_their_deadlines() -> None:
+def test_when_all_tasks_have_left_there_is_no_deadline() -> None:
     queue = queue_of((1, 5.0), (2, 6.0))
     drained(queue)
     assert queue.next_deadline == inf
@@ -146,7 +146,7 @@ def test_when_all_have_left_nobody_wakes_for_their_deadlines() -> None:
     assert queue.next_deadline == inf
 
 
-def test_nobody_is_woken_for_the_deadline_of_a_task_that_has_left() -> None:
+def test_the_deadline_of_a_task_that_has_left_is_not_the_next_one() -> None:
     queue = queue_of((1, 5.0))
     popped(queue)
     queue.push(task(2), 9.0)

@@ -1,4 +1,4 @@
-"""What is written down, and for whom."""
+"""Event log: which events are recorded, and when."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ STEP = TaskRetried(at=1.0, task_id=1, deaths=1)
 NEWS = BreakerMoved(at=2.0, before="closed", after="open")
 
 
-def test_steps_are_written_down_only_while_somebody_watches() -> None:
+def test_steps_are_recorded_only_while_there_is_a_subscriber() -> None:
     event_log = EventLog()
     event_log.append_if_watched(STEP)
     assert event_log.drain() == []
@@ -18,13 +18,13 @@ def test_steps_are_written_down_only_while_somebody_watches() -> None:
     assert event_log.drain() == [STEP]
 
 
-def test_what_goes_into_the_log_is_always_written_down() -> None:
+def test_rare_events_are_always_recorded() -> None:
     event_log = EventLog()
     event_log.append(NEWS)
     assert event_log.drain() == [NEWS]
 
 
-def test_what_was_read_is_not_told_again_and_the_order_stays() -> None:
+def test_drained_events_are_not_returned_again_and_the_order_stays() -> None:
     event_log = EventLog()
     event_log.has_subscribers = True
     event_log.append_if_watched(STEP)
@@ -32,5 +32,5 @@ def test_what_was_read_is_not_told_again_and_the_order_stays() -> None:
     entries = event_log.drain()
     assert entries == [STEP, NEWS]
     event_log.append_if_watched(STEP)
-    assert entries == [STEP, NEWS], "what was taken is the reader's own"
+    assert entries == [STEP, NEWS], "a drained list does not change later"
     assert event_log.drain() == [STEP]

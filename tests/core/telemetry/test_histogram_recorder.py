@@ -1,4 +1,4 @@
-"""Times are counted in buckets, and a histogram says percentiles of them, and what came between two looks."""
+"""Histogram recorder: durations in buckets, percentiles, and differences of two snapshots."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def test_a_limit_that_is_a_power_of_two_is_counted_exactly_and_another_from_belo
     assert told.below(TICK_S / 2) == 0
 
 
-def test_what_takes_longer_than_the_last_bucket_is_counted_as_the_longest() -> None:
+def test_a_time_beyond_the_last_bucket_is_counted_as_the_longest() -> None:
     told = histogram(0.5, 5000.0, 1e9)
     assert (told.count, told.max_s) == (3, 1e9)
     assert told.buckets == ((0.5625, 1),)
     assert (told.percentile(30), told.percentile(50), told.percentile(100)) == (0.5625, 1e9, 1e9)
 
 
-def test_a_difference_is_what_came_between() -> None:
+def test_a_difference_has_the_times_between_two_snapshots() -> None:
     recorder = Recorder()
     for time in (0.25, 3.0, 0.26):
         recorder.record(time)
@@ -88,7 +88,7 @@ def test_a_difference_is_what_came_between() -> None:
     lately = recorder.snapshot() - earlier
     assert lately.buckets == histogram(0.25, 1.5, 2**-10).buckets
     assert (lately.count, lately.sum_s) == (3, 1.75 + 2**-10)
-    assert 1.5 <= lately.max_s <= 1.5 * 1.125, "it was not the longest ever, so its bucket is all that is known"
+    assert 1.5 <= lately.max_s <= 1.5 * 1.125, "it is not the longest of all, so only its bucket is known"
     assert 1.5 <= lately.percentile(99) <= lately.max_s
 
 

@@ -1,4 +1,4 @@
-"""Workers that are killed and do not die: their task has an outcome, their slot another process, their memory no other user."""
+"""Abandoned workers: the task gets an outcome, the slot another process, and the memory is not reused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KILL_S = 5.0
 
 
 def frozen(pool: PoolScript, slot: int = 0, *, killed_at: float) -> list[Command]:
-    """The worker was killed then and does not die; what follows once that has lasted too long."""
+    """The worker is killed and does not exit. Returns the commands after the kill timeout."""
     assert of_type(pool.at(killed_at + KILL_S - 0.01), AbandonWorker) == []
     assert pool.at(killed_at + KILL_S) == [AbandonWorker(slot)]
     task = pool.core.worker_table[slot].task
@@ -37,7 +37,7 @@ def frozen(pool: PoolScript, slot: int = 0, *, killed_at: float) -> list[Command
 
 
 def with_frozen_worker() -> tuple[PoolScript, list[Command]]:
-    """A pool of one whose worker had a task with a time limit of a second, and could not be killed."""
+    """A pool of one worker. Its task had a timeout of a second, and the worker could not be killed."""
     pool = PoolScript().opened()
     pool.run(1, timeout_s=1.0)
     pool.at(1.0)
@@ -70,7 +70,7 @@ def test_it_is_reported_and_counted_until_it_is_dead() -> None:
     assert pool.statistics.workers_abandoned == 0
 
 
-def test_what_it_may_still_write_to_is_not_reused_before_it_is_dead() -> None:
+def test_memory_that_an_abandoned_worker_may_write_to_is_not_reused_before_its_exit() -> None:
     pool = PoolScript().opened(pages=True)
     pool.run(1, timeout_s=1.0)
     granted = pool.granted(1, 1 * MIB)
@@ -132,7 +132,7 @@ def test_a_task_that_was_not_begun_is_given_to_another_worker() -> None:
     assert pool.statistics.quarantined == 0
 
 
-def test_content_in_whose_task_a_worker_froze_has_a_strike() -> None:
+def test_the_source_of_a_task_whose_worker_was_abandoned_gets_a_strike() -> None:
     pool = PoolScript(quarantine_after=1).opened()
     pool.run(1)
     pool.tell(WorkerDisconnected(0))
@@ -170,7 +170,7 @@ def test_a_task_that_runs_in_such_a_worker_does_not_hold_up_the_close_either() -
 
 
 def freeze_the_next(pool: PoolScript) -> list[Command]:
-    """A task comes, and its worker cannot be killed."""
+    """A task is submitted, and its worker cannot be killed."""
     task_id = pool.statistics.submitted + 1
     pool.run(task_id)
     pool.tell(WorkerDisconnected(0))
@@ -178,7 +178,7 @@ def freeze_the_next(pool: PoolScript) -> list[Command]:
 
 
 @pytest.mark.parametrize("spares", [0, 1])
-def test_what_holds_up_one_worker_after_the_other_does_not_fill_the_machine_with_processes(spares: int) -> None:
+def test_a_fault_that_blocks_one_worker_after_the_other_does_not_fill_the_machine_with_processes(spares: int) -> None:
     pool = PoolScript(spares=spares).opened()
     places = 1 + spares
     for _ in range(100):
@@ -199,7 +199,7 @@ def test_what_holds_up_one_worker_after_the_other_does_not_fill_the_machine_with
     assert pool.statistics.workers == {}
 
 
-def test_tasks_that_no_worker_can_be_started_for_are_told_until_one_can() -> None:
+def test_tasks_fail_while_no_worker_can_be_started_for_them() -> None:
     pool = PoolScript().opened()
     freeze_the_next(pool)
     pool.ready()
@@ -208,7 +208,7 @@ def test_tasks_that_no_worker_can_be_started_for_are_told_until_one_can() -> Non
     pool.at(pool.clock() + KILL_S)
     pool.run(8)
     commands = pool.tell(WorkerAbandoned(0, Status(7, 0, 0.0)))
-    assert isinstance(outcome_of(commands, 8), WorkerDied), "it waited already"
+    assert isinstance(outcome_of(commands, 8), WorkerDied), "it waited before"
     assert isinstance(outcome_of(pool.run(9), 9), WorkerDied)
     start = only(of_type(pool.tell(AbandonedWorkerExited(1)), StartWorker))
     pool.run(10)

@@ -1,4 +1,5 @@
-"""Workers come with the load and go without it, one helps beside large tasks, and nobody comes while memory is short."""
+"""Autoscaler: workers are started for waiting tasks and retired when idle, helpers run small tasks, memory pressure stops
+it."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ def sent(commands: list[Any]) -> list[int]:
 
 
 def given_to(commands: list[Any]) -> list[int]:
-    """The slots that got a task."""
+    """The slots whose workers were sent a task."""
     return [send.slot for send in runs(commands)]
 
 
@@ -48,16 +49,16 @@ def wake(script: WorkerScript, now: float) -> list[Any]:
 # As many as are needed
 
 
-def test_an_elastic_firm_begins_with_the_least_and_hires_for_those_that_wait() -> None:
+def test_an_elastic_pool_starts_with_the_minimum_and_scales_up_for_waiting_tasks() -> None:
     script = elastic()
     assert len(script.worker_table) == 1
     script.work(0)
     assert starts(script.scale_up_for(2)) == 2
-    assert starts(script.scale_up_for(1)) == 0, "they are on their way"
-    assert starts(script.scale_up_for(99)) == 1, "up to the most"
+    assert starts(script.scale_up_for(1)) == 0, "the two are starting"
+    assert starts(script.scale_up_for(99)) == 1, "up to the maximum"
 
 
-def test_a_fixed_firm_hires_nobody_for_those_that_wait() -> None:
+def test_a_fixed_pool_does_not_scale_up_for_waiting_tasks() -> None:
     script = WorkerScript(2).opened()
     script.work(0)
     script.work(1)
@@ -65,18 +66,18 @@ def test_a_fixed_firm_hires_nobody_for_those_that_wait() -> None:
     assert script.autoscaler.next_scale_down_at == float("inf")
 
 
-def test_whoever_was_idle_all_the_time_goes_and_whoever_was_needed_once_stays() -> None:
+def test_a_worker_that_was_idle_all_the_time_leaves_and_a_worker_that_was_needed_once_stays() -> None:
     script = elastic()
     script.work(0)
     script.scale_up_for(3)
     script.ready(1, 2, 3)
     for index in (1, 2):
-        script.work(index)  # three of four at once, at the most
+        script.work(index)  # three of four workers are busy at once
     for index in (0, 1, 2):
         script.answer(index)
     assert script.autoscaler.next_scale_down_at == IDLE_S
     wake(script, IDLE_S)
-    assert script.autoscaler.desired_workers == 4, "three were on their way when the time began: nobody was idle then"
+    assert script.autoscaler.desired_workers == 4, "no worker was idle when the time began, because three were starting"
     script.work(0)
     script.work(1)
     script.answer(0)
@@ -85,10 +86,10 @@ def test_whoever_was_idle_all_the_time_goes_and_whoever_was_needed_once_stays() 
     assert script.autoscaler.desired_workers == 2
     assert len(retired(wake(script, 3 * IDLE_S))) == 1
     assert script.autoscaler.desired_workers == 1
-    assert script.autoscaler.next_scale_down_at == float("inf"), "nobody is left to let go"
+    assert script.autoscaler.next_scale_down_at == float("inf"), "the pool has its minimum"
 
 
-def test_before_the_time_is_over_nobody_goes() -> None:
+def test_no_worker_leaves_before_the_idle_timeout() -> None:
     script = elastic()
     script.work(0)
     script.scale_up_for(3)
@@ -99,7 +100,7 @@ def test_before_the_time_is_over_nobody_goes() -> None:
     assert len(retired(wake(script, 2 * IDLE_S))) == 3
 
 
-def test_spares_are_no_reason_to_let_anybody_go() -> None:
+def test_idle_spares_do_not_cause_a_scale_down() -> None:
     script = elastic(1, 3, spares=2)
     script.work(0)
     script.scale_up_for(2)
@@ -111,7 +112,7 @@ def test_spares_are_no_reason_to_let_anybody_go() -> None:
     assert script.autoscaler.desired_workers == 3
 
 
-def test_an_idle_timeout_of_nothing_wakes_nobody_without_end() -> None:
+def test_an_idle_timeout_of_zero_does_not_wake_the_loop_without_end() -> None:
     script = elastic(idle_timeout_s=0.0)
     script.work(0)
     script.now = 5.0
@@ -123,7 +124,7 @@ def test_an_idle_timeout_of_nothing_wakes_nobody_without_end() -> None:
 # Resizing
 
 
-def test_an_elastic_firm_that_is_resized_stays_elastic() -> None:
+def test_an_elastic_pool_that_is_resized_stays_elastic() -> None:
     script = elastic(2, 4)
     script.resize(8)
     assert (
@@ -148,7 +149,7 @@ def test_an_elastic_firm_that_is_resized_stays_elastic() -> None:
     ) == (2, 2, 8, 8)
 
 
-def test_an_elastic_firm_that_is_resized_lets_go_of_whoever_is_beyond() -> None:
+def test_an_elastic_pool_that_is_resized_retires_surplus_workers() -> None:
     script = elastic(1, 4)
     script.work(0)
     script.scale_up_for(3)
@@ -156,7 +157,7 @@ def test_an_elastic_firm_that_is_resized_lets_go_of_whoever_is_beyond() -> None:
     assert len(retired(script.resize(2))) == 2
 
 
-def test_a_fixed_firm_that_is_resized_stays_fixed() -> None:
+def test_a_fixed_pool_that_is_resized_stays_fixed() -> None:
     script = WorkerScript(2).opened()
     script.resize(4)
     assert (script.autoscaler.min_workers, script.autoscaler.desired_workers, script.autoscaler.max_workers) == (4, 4, 4)
@@ -169,14 +170,14 @@ def pool_of(workers: int = 4, **more: Any) -> PoolScript:
     return PoolScript(workers, **more).opened()
 
 
-def test_under_pressure_fewer_run_at_once_and_nobody_leaves() -> None:
+def test_under_pressure_fewer_tasks_run_at_once_and_no_worker_leaves() -> None:
     pool = pool_of()
     assert pool.press(SHORT) == []
     assert (pool.core.worker_table.concurrency_limit, len(pool.core.worker_table)) == (2, 4)
     assert [task_id for n in range(1, 5) for task_id in sent(pool.run(n))] == [1, 2]
 
 
-def test_what_runs_already_goes_on_and_nothing_new_begins_before_it_has_ended() -> None:
+def test_under_pressure_running_tasks_go_on_and_no_new_task_starts_before_they_have_ended() -> None:
     pool = pool_of()
     for task_id in range(1, 7):
         pool.run(task_id)
@@ -186,7 +187,7 @@ def test_what_runs_already_goes_on_and_nothing_new_begins_before_it_has_ended() 
     assert sent(pool.done(3, pool.slot_of(3))) == [5]
 
 
-def test_when_it_is_over_those_that_wait_begin_at_once() -> None:
+def test_when_the_pressure_is_over_waiting_tasks_start_at_once() -> None:
     pool = pool_of()
     pool.press(SHORT)
     for task_id in range(1, 5):
@@ -204,7 +205,7 @@ def test_a_resize_under_pressure_does_not_lift_it() -> None:
     assert pool.core.worker_table.concurrency_limit == 1
 
 
-def test_under_pressure_nobody_is_hired_for_those_that_wait() -> None:
+def test_under_pressure_the_pool_does_not_scale_up_for_waiting_tasks() -> None:
     pool = PoolScript(8, min_workers=2).opened()
     pool.press(SHORT)
     pool.clock.advance_to(2.0)
@@ -217,7 +218,7 @@ def test_under_pressure_nobody_is_hired_for_those_that_wait() -> None:
     assert len(pool.core.worker_table) == 2
 
 
-def test_nobody_is_hired_for_those_that_only_wait_for_memory() -> None:
+def test_the_pool_does_not_scale_up_for_tasks_that_only_wait_for_memory() -> None:
     pool = PoolScript(4, min_workers=1, budget_bytes=512 * MIB).opened().spawned()
     pool.run(1, estimate=estimate(300 * MIB, 0.01))
     assert starts(pool.run(2, estimate=estimate(300 * MIB, 0.01))) == 0
@@ -239,24 +240,24 @@ LARGE = estimate(0, 2.0)
 SMALL = estimate(0, 0.01)
 
 
-def test_a_helper_is_hired_the_moment_all_have_large_tasks_and_takes_small_ones_only() -> None:
+def test_a_helper_is_started_when_all_workers_have_large_tasks_and_gets_small_tasks_only() -> None:
     pool = pool_of(2)
     assert starts(pool.run(1, estimate=LARGE)) == 0
     assert starts(pool.run(2, estimate=LARGE)) == 1
     assert sent(pool.ready(2)) == []
     assert sent(pool.run(3, estimate=LARGE)) == []
-    assert sent(pool.run(4, estimate=SMALL)) == [4], "past the large one, which no worker is for"
-    assert sent(pool.run(5, estimate=SMALL)) == [], "one at a time"
+    assert sent(pool.run(4, estimate=SMALL)) == [4], "it passes the large task, which helpers do not get"
+    assert sent(pool.run(5, estimate=SMALL)) == [], "the helper is busy"
     assert sent(pool.done(4, 2)) == [5]
 
 
-def test_no_helper_is_hired_while_one_has_a_small_task() -> None:
+def test_no_helper_is_started_while_a_worker_has_a_small_task() -> None:
     pool = pool_of(2)
     assert starts(pool.run(1, estimate=LARGE) + pool.run(2, estimate=SMALL)) == 0
     assert not pool.core.worker_table.helpers
 
 
-def test_a_helper_takes_nothing_that_is_not_far_smaller_than_what_runs() -> None:
+def test_a_helper_gets_only_tasks_that_are_far_smaller_than_the_running_ones() -> None:
     pool = pool_of(1)
     pool.run(1, estimate=LARGE)
     pool.ready(1)
@@ -265,7 +266,7 @@ def test_a_helper_takes_nothing_that_is_not_far_smaller_than_what_runs() -> None
 
 
 def test_a_spare_helps_until_the_helper_is_there() -> None:
-    """A spare is as nice as any worker, so beside large tasks it is slow."""
+    """A spare has the same priority as other workers, so it is slow beside large tasks."""
     pool = pool_of(1, spares=1)
     (start,) = of_type(pool.run(1, estimate=LARGE), StartWorker)
     assert start.helper
@@ -288,10 +289,10 @@ def test_another_helper_comes_when_small_tasks_wait_for_longer_than_a_start_take
     second = only(of_type(pool.done(4, first), StartWorker)).slot
     assert given_to(pool.ready(second)) == [second], "beside the first, which is busy"
     assert pool.core.worker_table.slots[second].helper
-    assert starts(pool.done(5, first)) == 0, "never more helpers than others"
+    assert starts(pool.done(5, first)) == 0, "there are never more helpers than other workers"
 
 
-def test_nobody_else_is_hired_for_a_small_task_that_waited_for_the_helper_only() -> None:
+def test_no_second_helper_is_started_for_a_small_task_that_waited_for_the_first_helper_only() -> None:
     pool = pool_of(2)
     pool.run(1, estimate=LARGE)
     helper = only(of_type(pool.run(2, estimate=LARGE), StartWorker)).slot
@@ -301,7 +302,7 @@ def test_nobody_else_is_hired_for_a_small_task_that_waited_for_the_helper_only()
     assert (given_to(commands), starts(commands)) == ([helper], 0)
 
 
-def test_a_helper_that_stands_in_for_a_worker_that_does_not_start_stays() -> None:
+def test_a_helper_stays_while_it_replaces_a_missing_worker() -> None:
     script = WorkerScript(1).opened()
     script.work(0)
     helper = only(of_type(script.scale_up_helpers(1), StartWorker)).slot
@@ -324,14 +325,14 @@ def test_under_pressure_as_few_help_as_may_be_at_work() -> None:
     script.ready(*helpers)
     script.answer(1)
     script.answer(2)
-    script.worker_table.concurrency_limit = 1  # as pressure sets it
+    script.worker_table.concurrency_limit = 1  # as under memory pressure
     beside = script.worker_table.find_overcommit_worker()
     assert beside is not None
     script.work(beside.index)
     assert script.worker_table.find_overcommit_worker() is None
 
 
-def test_a_dead_workers_large_task_lets_nobody_work_beyond_the_limit() -> None:
+def test_a_dead_workers_large_task_does_not_raise_the_concurrency_limit() -> None:
     pool = pool_of(1, spares=1)
     pool.run(1, estimate=LARGE)
     pool.tell(WorkerDisconnected(0))
@@ -340,7 +341,7 @@ def test_a_dead_workers_large_task_lets_nobody_work_beyond_the_limit() -> None:
     assert not pool.core.dispatcher.all_workers_have_large_tasks
 
 
-def test_the_fresh_worker_that_a_held_task_waits_with_is_kept_while_a_helper_is_idle() -> None:
+def test_the_unused_worker_of_a_blocked_task_is_kept_while_a_helper_is_idle() -> None:
     limit = 1024 * MIB
     pool = PoolScript(3, budget_bytes=limit, limit_bytes=limit, inbox_nbytes=limit // 2).opened().spawned()
     pool.run(1, estimate=estimate(10 * MIB, 30.0))
@@ -389,7 +390,7 @@ def test_the_helper_is_the_last_to_get_any_other_task() -> None:
     assert given_to(pool.run(3, estimate=SMALL)) == [start.slot]
     pool.done(3, start.slot)
     pool.done(1, 0)
-    assert given_to(pool.run(4, estimate=LARGE)) == [0], "the helper was idle, too, and had worked later"
+    assert given_to(pool.run(4, estimate=LARGE)) == [0], "although the helper is idle and was used later"
 
 
 def test_a_worker_that_never_worked_comes_before_the_helper() -> None:
@@ -402,8 +403,8 @@ def test_a_worker_that_never_worked_comes_before_the_helper() -> None:
     assert given_to(pool.run(2, estimate=SMALL)) == [0]
 
 
-def test_the_helper_leaves_and_no_other_in_its_stead() -> None:
-    """It was busy when it was no longer wanted; then somebody else is idle, and stays."""
+def test_the_helper_leaves_and_no_other_worker_in_its_place() -> None:
+    """The helper is busy when no helper is desired any more. Another worker is idle then, and stays."""
     script = WorkerScript(2).opened()
     script.work(0)
     script.work(1)
@@ -416,7 +417,7 @@ def test_the_helper_leaves_and_no_other_in_its_stead() -> None:
     assert retired(script.answer(start.slot)) == [start.slot]
 
 
-def test_a_worn_helper_is_replaced_by_a_helper() -> None:
+def test_a_recycled_helper_is_replaced_by_a_helper() -> None:
     script = WorkerScript(1, max_worker_bytes=1000).opened()
     script.work(0)
     start = only(of_type(script.scale_up_helpers(1), StartWorker))
@@ -427,7 +428,7 @@ def test_a_worn_helper_is_replaced_by_a_helper() -> None:
     assert retired(script.ready(successor.slot)) == [start.slot]
 
 
-def test_nobody_is_hired_under_pressure_for_there_is_somebody() -> None:
+def test_no_helper_is_started_under_pressure_because_a_worker_is_idle() -> None:
     pool = pool_of(2)
     pool.press(SHORT)
     assert starts(pool.run(1, estimate=LARGE)) == 0

@@ -1,4 +1,4 @@
-"""How many tasks the machine bears."""
+"""Concurrency limiter: halved while the machine is short of memory, raised by one while it is plentiful."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_between_short_and_plenty_lies_a_band_in_which_nothing_changes(available
     assert pressure.limit == expected
 
 
-def test_what_has_changed_must_be_felt_before_it_changes_again() -> None:
+def test_the_limit_does_not_change_again_before_the_pause_is_over() -> None:
     pressure = AimdLimiter()
     pressure.observe(SHORT, 0.0, 8, 10.0)
     pressure.observe(SHORT, 0.0, 8, 11.9)
@@ -77,7 +77,7 @@ def test_a_pool_that_has_become_smaller_meanwhile_is_halved_by_what_it_is_now() 
     assert pressure.limit == 1
 
 
-def test_a_pool_of_one_has_nothing_to_give() -> None:
+def test_the_limit_of_a_pool_of_one_stays_one() -> None:
     pressure = AimdLimiter()
     pressure.observe(SHORT, 0.9, 1, 0.0)
     assert pressure.limit is None

@@ -1,4 +1,4 @@
-"""A worker in which nothing works any more, or whose processor asks for it, is replaced and gets no other task."""
+"""Failure streaks: a worker whose tasks fail in a row, or whose processor asks for it, is replaced and gets no other task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is told to load plugins ahead of a task, and which."""
+"""Plugin preloader: which workers load which plugins before their first task."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..pool_script import PoolScript, of_type
 
 
 def warmed(commands: list[Any]) -> list[tuple[int, list[str]]]:
-    """Slot and plugins of every such message."""
+    """Slot and plugins of each `Warm` message."""
     return [(command.slot, command.message.plugins) for command in of_type(commands, Send) if isinstance(command.message, Warm)]
 
 
-def test_nobody_loads_what_has_not_proved_itself() -> None:
+def test_no_worker_preloads_a_plugin_that_has_not_worked_before() -> None:
     pool = PoolScript(1, spares=1)
     pool.start()
     assert warmed(pool.ready(0) + pool.ready(1)) == []
@@ -29,10 +29,10 @@ def test_the_first_success_of_a_plugin_has_every_idle_worker_load_it_that_had_no
     worker = busy(pool)
     assert sorted(warmed(pool.done(1, worker))) == [(slot, ["faults"]) for slot in range(3) if slot != worker]
     pool.run(2)
-    assert warmed(pool.done(2, busy(pool))) == [], "they have been told"
+    assert warmed(pool.done(2, busy(pool))) == [], "they have them already"
 
 
-def test_a_replacement_loads_what_has_proved_itself_as_soon_as_it_is_ready() -> None:
+def test_a_replacement_preloads_plugins_that_have_worked_as_soon_as_it_is_ready() -> None:
     pool = PoolScript(1).opened()
     pool.run(1)
     pool.done(1)
@@ -40,7 +40,7 @@ def test_a_replacement_loads_what_has_proved_itself_as_soon_as_it_is_ready() -> 
     assert warmed(pool.ready(0)) == [(0, ["faults"])]
 
 
-def test_a_worker_for_which_a_task_waits_loads_what_that_asks_for_and_no_more() -> None:
+def test_a_worker_for_which_a_task_waits_preloads_nothing() -> None:
     pool = PoolScript(1).opened()
     pool.run(1)
     pool.done(1)
@@ -49,7 +49,7 @@ def test_a_worker_for_which_a_task_waits_loads_what_that_asks_for_and_no_more() 
     assert warmed(pool.ready(0)) == []
 
 
-def test_who_leaves_is_not_told_to_load_anything() -> None:
+def test_a_retiring_worker_is_not_told_to_preload() -> None:
     pool = PoolScript(1, spares=1).opened()
     pool.run(1)
     commands = pool.close() + pool.done(1, busy(pool))

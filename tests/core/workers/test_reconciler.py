@@ -1,4 +1,4 @@
-"""Who is started, replaced, recycled, or asked to leave: so many are wanted, so many are there."""
+"""Worker reconciler: starts missing workers, replaces dead ones, retires surplus ones."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def test_a_start_makes_an_outbox_as_large_as_the_whole_limit() -> None:
     assert script.arena.segment_nbytes(1) == nbytes
 
 
-def test_as_many_are_started_as_may_work_at_once_and_the_spares() -> None:
+def test_as_many_workers_as_tasks_at_once_are_started_and_the_spares() -> None:
     script = WorkerScript(2, spares=1)
     assert [type(command) for command in script.reconcile()] == [StartWorker] * 3
-    assert script.reconcile() == [], "nobody is missing"
+    assert script.reconcile() == [], "no worker is missing"
     assert script.reconciler.wanted == 3
 
 
-def test_no_more_are_started_at_the_same_moment_than_are_allowed() -> None:
+def test_no_more_workers_start_at_the_same_time_than_allowed() -> None:
     script = WorkerScript(4, max_starts=2)
     assert len(script.reconcile()) == 2
     assert [slot.outbox_id for slot in script.worker_table] == [1, 2, None, None]
     assert script.reconcile() == []
-    assert [type(command) for command in script.ready(1)] == [StartWorker], "one is ready, the next is started"
-    assert any(isinstance(command, StartWorker) for command in script.die(0)), "one is dead, the next is started"
+    assert [type(command) for command in script.ready(1)] == [StartWorker], "one worker is ready, so the next one starts"
+    assert any(isinstance(command, StartWorker) for command in script.die(0)), "one worker is dead, so the next one starts"
     assert sum(slot.outbox_id is not None and slot.ready_since is None for slot in script.worker_table) == 2
 
 
@@ -76,7 +76,7 @@ def test_the_second_worker_that_dies_without_a_task_is_replaced_after_a_pause() 
     assert [type(command) for command in script.reconcile()] == [StartWorker]
 
 
-def test_a_crash_is_reported_whether_anybody_watches_or_not() -> None:
+def test_a_crash_is_reported_also_without_a_subscriber() -> None:
     script = WorkerScript().opened()
     script.die(exit_code=-11)
     (crash,) = script.logged(WorkerCrashed)
@@ -109,7 +109,7 @@ def test_a_success_ends_the_row_of_start_up_deaths() -> None:
     assert script.fail_to_start()[0] <= 0.12
 
 
-def test_three_start_up_deaths_in_a_row_are_hopeless_and_say_why() -> None:
+def test_after_three_failed_starts_in_a_row_the_pool_is_unavailable_with_the_reason() -> None:
     script = WorkerScript()
     script.reconcile()
     script.fail_to_start()
@@ -132,7 +132,7 @@ def test_start_up_deaths_are_counted_over_all_slots() -> None:
     assert script.reconciler.unavailable_error is not None
 
 
-def test_it_is_not_hopeless_while_somebody_is_at_work_but_no_fresh_one_comes() -> None:
+def test_after_failed_starts_the_pool_is_available_while_a_worker_is_ready_but_has_a_start_error() -> None:
     script = WorkerScript(2)
     script.reconcile()
     script.ready(0)
@@ -151,33 +151,33 @@ def test_the_opening_is_announced_once_every_worker_had_its_first_start() -> Non
     assert script.ready(0) == []
     assert script.ready(1) == [AnnounceOpening(None)]
     script.die(0)
-    assert script.ready(0) == [], "and never again"
+    assert script.ready(0) == [], "only once"
 
 
-def test_the_opening_waits_for_those_whose_turn_to_start_comes_later() -> None:
+def test_the_opening_waits_for_workers_that_start_later() -> None:
     script = WorkerScript(1, spares=1, max_starts=1)
     script.reconcile()
     assert AnnounceOpening(None) not in script.ready(0)
     assert script.ready(1) == [AnnounceOpening(None)]
 
 
-def test_the_opening_is_announced_when_the_last_one_fails_to_start_and_another_is_at_work() -> None:
+def test_the_opening_is_announced_when_the_last_start_fails_and_another_worker_is_ready() -> None:
     script = WorkerScript(2)
     script.reconcile()
     script.ready(0)
     assert script.die(1) == [AnnounceOpening(None)]
 
 
-def test_the_opening_waits_while_nobody_is_at_work_and_there_is_hope() -> None:
+def test_the_opening_waits_while_no_worker_is_ready_and_starts_go_on() -> None:
     script = WorkerScript()
     script.reconcile()
     assert script.fail_to_start()[1] == []
 
 
-# Who is too many
+# Surplus workers
 
 
-def test_a_worker_that_is_too_many_is_told_to_leave_and_has_its_grace() -> None:
+def test_a_surplus_worker_is_retired_with_a_grace() -> None:
     script = WorkerScript(2).opened()
     script.now = 20.0
     assert script.resize(1) == [Send(0, Retire())]
@@ -187,18 +187,18 @@ def test_a_worker_that_is_too_many_is_told_to_leave_and_has_its_grace() -> None:
     assert script.reconciler.recycled == 0
 
 
-def test_those_on_the_way_leave_before_those_at_work_and_first_those_that_were_not_started() -> None:
+def test_starting_workers_leave_before_ready_ones_and_first_slots_without_a_process() -> None:
     script = WorkerScript(3, max_starts=1)
     script.reconcile()
     script.ready(0)
     assert [slot.outbox_id for slot in script.worker_table] == [1, 2, None]
-    assert script.resize(2) == [], "the one without a process is gone without a word"
+    assert script.resize(2) == [], "a slot without a process is removed at once"
     assert [slot.index for slot in script.worker_table] == [0, 1]
     assert script.resize(1) == [Send(1, Retire())]
     assert script.states == [S.IDLE, S.RETIRING]
 
 
-def test_whoever_is_busy_leaves_after_its_task() -> None:
+def test_a_busy_surplus_worker_leaves_after_its_task() -> None:
     script = WorkerScript(2).opened()
     script.work(0)
     script.work(1)
@@ -207,7 +207,7 @@ def test_whoever_is_busy_leaves_after_its_task() -> None:
     assert script.answer(0) == []
 
 
-def test_a_worker_that_is_condemned_is_waited_for_and_not_replaced() -> None:
+def test_a_surplus_worker_that_is_being_killed_is_not_replaced() -> None:
     script = WorkerScript(2).opened()
     script.worker_table.apply(script.slot, E.PROTOCOL_VIOLATED)
     assert script.resize(1) == []
@@ -216,7 +216,7 @@ def test_a_worker_that_is_condemned_is_waited_for_and_not_replaced() -> None:
     assert [slot.index for slot in script.worker_table] == [1]
 
 
-def test_down_to_one_and_up_again_ends_with_as_many_as_are_wanted() -> None:
+def test_after_a_resize_down_and_up_again_there_are_as_many_workers_as_wanted() -> None:
     script = WorkerScript(4).opened()
     script.resize(1)
     starts = script.resize(3)
@@ -228,7 +228,7 @@ def test_down_to_one_and_up_again_ends_with_as_many_as_are_wanted() -> None:
     assert (script.states, script.reconciler.converged) == ([S.IDLE] * 3, True)
 
 
-def test_a_resize_while_they_start_is_followed_by_the_starts_that_are_missing() -> None:
+def test_a_resize_during_the_starts_is_followed_by_the_missing_starts() -> None:
     script = WorkerScript(1)
     script.reconcile()
     assert [type(command) for command in script.resize(3)] == [StartWorker] * 2
@@ -236,7 +236,7 @@ def test_a_resize_while_they_start_is_followed_by_the_starts_that_are_missing() 
     assert script.ready(2) == [AnnounceOpening(None)]
 
 
-def test_it_is_complete_when_so_many_are_at_work_and_nobody_leaves() -> None:
+def test_the_pool_has_converged_when_all_wanted_workers_are_ready_and_none_is_leaving() -> None:
     script = WorkerScript(2)
     script.reconcile()
     script.ready(0)
@@ -244,7 +244,7 @@ def test_it_is_complete_when_so_many_are_at_work_and_nobody_leaves() -> None:
     script.ready(1)
     assert script.reconciler.converged
     script.resize(1)
-    assert not script.reconciler.converged, "one is still leaving"
+    assert not script.reconciler.converged, "one worker is still leaving"
     script.die(0, 0)
     assert script.reconciler.converged
 
@@ -252,8 +252,8 @@ def test_it_is_complete_when_so_many_are_at_work_and_nobody_leaves() -> None:
 # The breaker
 
 
-def storm() -> WorkerScript:
-    """Three workers, of which two died; nothing is started for a while."""
+def pool_with_open_breaker() -> WorkerScript:
+    """A pool of three workers after two deaths: the breaker is open."""
     script = WorkerScript(3, restart_intensity=1).opened()
     assert script.die(0)
     assert script.die(1) == []
@@ -261,14 +261,14 @@ def storm() -> WorkerScript:
     return script
 
 
-def test_in_a_storm_one_is_started_on_probation_and_the_others_follow_it_at_once() -> None:
-    script = storm()
+def test_a_half_open_breaker_starts_one_worker_and_the_others_follow_its_success_at_once() -> None:
+    script = pool_with_open_breaker()
     script.die(0)
     script.now = script.reconciler.restart_policy.wake_at + 10.0
     (start,) = script.reconcile()
     assert isinstance(start, StartWorker)
     waiting = next(slot for slot in script.worker_table if slot.outbox_id is None)
-    assert waiting.timer is None, "the probe is waited for"
+    assert waiting.timer is None, "it waits for the half-open slot"
     script.ready(start.slot)
     script.work(start.slot)
     (follower,) = script.answer(start.slot)
@@ -276,8 +276,8 @@ def test_in_a_storm_one_is_started_on_probation_and_the_others_follow_it_at_once
     assert follower.slot == waiting.index
 
 
-def test_the_breakers_moves_are_told() -> None:
-    script = storm()
+def test_changes_of_the_breaker_are_logged() -> None:
+    script = pool_with_open_breaker()
     script.now = script.reconciler.restart_policy.wake_at
     script.reconcile()
     script.now = 100.0
@@ -288,7 +288,7 @@ def test_the_breakers_moves_are_told() -> None:
     assert moves == [("closed", "open"), ("open", "half-open"), ("half-open", "closed")]
 
 
-def test_a_probe_without_a_task_is_followed_after_a_while() -> None:
+def test_a_half_open_breaker_without_a_task_closes_after_a_while() -> None:
     script = WorkerScript(2, restart_intensity=1).opened()
     script.die(0)
     script.die(1)

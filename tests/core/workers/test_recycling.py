@@ -1,4 +1,4 @@
-"""Workers that are replaced while they are well, and those that are not for a while: recycling, fresh ones, the breaker."""
+"""Recycling: workers that are replaced because of their tasks, age or memory, or for a task that needs an unused one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_workers_number_of_tasks_is_never_more_than_the_limit_and_up_to_a_fift
     script = WorkerScript(20, max_tasks_per_worker=100).opened()
     numbers = {slot.max_tasks for slot in script.worker_table}
     assert all(80 <= number <= 100 for number in numbers)
-    assert len(numbers) > 3, "not all go at once"
+    assert len(numbers) > 3, "the workers are not all replaced at once"
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
@@ -60,7 +60,7 @@ def test_a_spent_worker_does_not_take_another_with_it() -> None:
     assert script.states == [S.RETIRING, S.IDLE, S.IDLE]
 
 
-def test_a_worker_that_has_grown_old_leaves_only_when_its_replacement_is_ready() -> None:
+def test_an_expired_worker_leaves_only_when_its_replacement_is_ready() -> None:
     script = WorkerScript(max_worker_age_s=100.0).opened()
     script.work()
     script.now = 200.0
@@ -71,7 +71,7 @@ def test_a_worker_that_has_grown_old_leaves_only_when_its_replacement_is_ready()
     assert (script.states, script.reconciler.recycled) == ([S.IDLE], 1)
 
 
-def test_a_worn_worker_goes_on_until_then_and_finishes_its_task() -> None:
+def test_a_recycled_worker_goes_on_until_its_replacement_is_ready_and_finishes_its_task() -> None:
     script = WorkerScript(max_worker_bytes=1000).opened()
     script.work()
     script.answer(private_bytes=2000)
@@ -80,7 +80,7 @@ def test_a_worn_worker_goes_on_until_then_and_finishes_its_task() -> None:
     assert script.answer() == [Send(0, Retire())]
 
 
-def test_a_worn_worker_that_dies_is_not_replaced_twice() -> None:
+def test_a_recycled_worker_that_dies_is_not_replaced_twice() -> None:
     script = WorkerScript(max_worker_bytes=1000).opened()
     script.work()
     script.answer(private_bytes=2000)
@@ -112,7 +112,7 @@ def test_a_share_of_the_memory_limit_that_is_too_small_is_reported_as_that() -> 
 
 
 @pytest.mark.parametrize(("private_bytes", "worn"), [(800, False), (1001, True)])
-def test_a_worker_with_too_much_memory_is_worn(private_bytes: int, worn: bool) -> None:
+def test_a_worker_with_too_much_memory_is_recycled(private_bytes: int, worn: bool) -> None:
     script = WorkerScript(max_worker_bytes=1000).opened()
     script.work()
     assert bool(script.answer(private_bytes=private_bytes)) is worn
@@ -145,31 +145,31 @@ def test_an_idle_worker_has_a_timer_for_its_age_and_a_busy_one_is_asked_after_it
     assert script.slot.timer is None
 
 
-def test_recycling_alone_leaves_a_pool_complete() -> None:
+def test_recycling_leaves_a_pool_converged() -> None:
     script = WorkerScript(2, max_worker_bytes=1000).opened()
     script.work(0)
     script.answer(0, private_bytes=2000)
-    assert script.reconciler.converged, "two are at work, and a third comes for one of them"
+    assert script.reconciler.converged, "two are ready, and a third one starts for one of them"
     script.ready(2)
     assert script.reconciler.converged
 
 
-def test_a_pool_whose_workers_have_one_task_each_is_complete_once_as_many_as_are_wanted_have_been_ready() -> None:
+def test_a_pool_whose_workers_have_one_task_each_has_converged_once_as_many_as_wanted_have_been_ready() -> None:
     script = WorkerScript(1, max_tasks_per_worker=1).opened()
     script.resize(2)
     script.work(0)
     script.ready(1)
     script.work(1)
     script.answer(0)
-    assert not script.reconciler.converged, "one has become ready since"
+    assert not script.reconciler.converged, "only one worker has become ready since the resize"
     script.ready(2)
     assert script.reconciler.converged
 
 
-# A fresh one
+# Unused workers
 
 
-def test_an_idle_worker_is_replaced_for_a_task_that_wants_a_fresh_one() -> None:
+def test_an_idle_worker_is_recycled_for_a_task_that_needs_an_unused_one() -> None:
     script = WorkerScript().opened()
     script.work()
     script.answer()
@@ -177,11 +177,11 @@ def test_an_idle_worker_is_replaced_for_a_task_that_wants_a_fresh_one() -> None:
     assert script.slot.recycling is not None
     assert [type(command) for command in script.reconcile()] == [StartWorker]
     script.recycling.mark_for_unused_worker()
-    assert len(script.worker_table) == 2, "one is enough"
+    assert len(script.worker_table) == 2, "one replacement is enough"
 
 
 @pytest.mark.parametrize("coming", ["starting", "dead", "ready"])
-def test_nobody_is_replaced_while_a_fresh_one_is_coming(coming: str) -> None:
+def test_no_worker_is_recycled_while_an_unused_one_is_starting_or_ready(coming: str) -> None:
     script = WorkerScript(2)
     script.reconcile()
     script.ready(0)
@@ -196,7 +196,7 @@ def test_nobody_is_replaced_while_a_fresh_one_is_coming(coming: str) -> None:
 
 
 @pytest.mark.parametrize("other", ["leaves", "is worn and busy"])
-def test_a_worker_that_will_never_take_it_is_not_waited_for(other: str) -> None:
+def test_an_unused_worker_that_leaves_and_a_recycled_one_do_not_count(other: str) -> None:
     script = WorkerScript(2).opened()
     for index in (0, 1):
         script.work(index)

@@ -1,4 +1,4 @@
-"""When a dead worker is replaced: pauses, and the breaker with every event in each of its states."""
+"""Restart policy: pauses, and the breaker with every event in each of its states."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from offloop.core.workers.jitter import Jitter
 from offloop.core.workers.restart_policy import CircuitBreaker, RestartPolicy
 
 PERIOD_S = 10.0
-LONG = 1000.0  # more than any pause, cool-down or probation
+LONG = 1000.0  # more than any pause, cool-down or half-open phase
 PROBE, OTHER = 0, 1
 
 
@@ -19,7 +19,7 @@ def policy_of(intensity: int = 0, period_s: float = PERIOD_S) -> RestartPolicy:
 
 
 def opened(intensity: int = 0) -> RestartPolicy:
-    """One crash too many, at the time 0."""
+    """A policy with an open breaker, after one crash too many at the time 0."""
     policy = policy_of(intensity)
     for _ in range(intensity + 1):
         policy.crashed(0.0, accepted=True)
@@ -28,7 +28,7 @@ def opened(intensity: int = 0) -> RestartPolicy:
 
 
 def half_open(*, ready: bool = False) -> tuple[RestartPolicy, float]:
-    """One worker is on probation, and the time."""
+    """A policy with a half-open breaker and a starting worker, and the time."""
     policy = opened()
     now = policy.wake_at
     assert policy.may_start(PROBE, now)
@@ -47,7 +47,7 @@ def open_() -> tuple[RestartPolicy, float]:
 
 
 def cooled_down() -> tuple[RestartPolicy, float]:
-    """Half-open, and nobody is on probation."""
+    """A policy with a half-open breaker and no half-open slot."""
     policy = opened()
     now = policy.wake_at
     policy.advance(now)
@@ -99,7 +99,7 @@ MOVES: dict[tuple[str, str], CircuitBreaker] = {
     ("half-open, the probe is ready", "a long time passes"): CircuitBreaker.CLOSED,
     ("half-open, nobody on probation", "a long time passes"): CircuitBreaker.CLOSED,
 }
-"""What moves the breaker; every other event leaves it where it is."""
+"""The events that change the breaker. Every other event leaves it unchanged."""
 
 
 @pytest.mark.parametrize("event", EVENTS)
@@ -124,7 +124,7 @@ def test_from_every_state_a_start_is_allowed_in_bounded_time(state: str, event: 
 # The intensity
 
 
-def test_as_many_crashes_as_the_intensity_are_borne_and_one_more_opens_the_breaker() -> None:
+def test_one_crash_more_than_the_intensity_opens_the_breaker() -> None:
     policy = policy_of(intensity=3)
     for n in range(3):
         policy.crashed(float(n), accepted=True)
@@ -171,7 +171,7 @@ def test_an_open_breaker_allows_no_start_before_its_time_and_says_when() -> None
     assert policy.may_start(0, until)
 
 
-def test_the_cool_down_doubles_with_each_failed_probe_up_to_a_cap() -> None:
+def test_the_cool_down_doubles_with_each_failed_half_open_phase_up_to_a_cap() -> None:
     policy = opened()
     now, spans = 0.0, list[float]()
     for _ in range(9):
@@ -184,7 +184,7 @@ def test_the_cool_down_doubles_with_each_failed_probe_up_to_a_cap() -> None:
         assert 0.8 * expected <= span <= 1.2 * expected
 
 
-def test_a_probe_that_passed_makes_the_next_cool_down_short_again() -> None:
+def test_a_closed_breaker_makes_the_next_cool_down_short_again() -> None:
     policy = opened()
     for _ in range(4):
         now = policy.wake_at
@@ -200,7 +200,7 @@ def test_a_probe_that_passed_makes_the_next_cool_down_short_again() -> None:
 # Half-open
 
 
-def test_only_one_is_started_on_probation_and_the_others_wait_for_it() -> None:
+def test_a_half_open_breaker_starts_one_worker_and_the_others_wait_for_it() -> None:
     policy, now = half_open()
     assert not policy.may_start(OTHER, now + LONG)
     assert policy.ask_again_at is None
@@ -209,7 +209,7 @@ def test_only_one_is_started_on_probation_and_the_others_wait_for_it() -> None:
     assert policy.may_start(2, now)
 
 
-def test_a_probe_that_leaves_makes_room_for_the_next_one() -> None:
+def test_a_half_open_slot_whose_worker_leaves_makes_room_for_the_next_one() -> None:
     policy, now = half_open(ready=True)
     policy.on_worker_removed(PROBE, now)
     assert policy.breaker is CircuitBreaker.HALF_OPEN
@@ -217,7 +217,7 @@ def test_a_probe_that_leaves_makes_room_for_the_next_one() -> None:
     assert not policy.may_start(2, now)
 
 
-def test_a_probe_that_has_nothing_to_do_has_passed_after_the_period() -> None:
+def test_a_half_open_breaker_without_a_task_closes_after_the_period() -> None:
     policy, now = half_open(ready=True)
     assert policy.wake_at == now + PERIOD_S
     assert not policy.may_start(OTHER, now + PERIOD_S - 0.01)
@@ -234,7 +234,7 @@ def test_however_long_the_period_a_probation_ends() -> None:
     assert policy.wake_at == now + 30.0
 
 
-def test_a_probe_that_is_not_ready_yet_has_not_passed_however_long_it_takes() -> None:
+def test_a_half_open_breaker_does_not_close_before_its_worker_is_ready() -> None:
     policy, now = half_open()
     policy.advance(now + LONG)
     assert policy.breaker is CircuitBreaker.HALF_OPEN
@@ -250,7 +250,7 @@ def test_a_crash_after_the_probation_is_the_first_of_a_new_count() -> None:
     assert policy.breaker is CircuitBreaker.CLOSED
 
 
-def test_a_probe_that_was_overtaken_by_another_crash_is_none_any_more() -> None:
+def test_another_crash_ends_the_half_open_phase() -> None:
     policy, now = half_open(ready=True)
     policy.crashed(now, accepted=True)
     policy.accepted(PROBE)

@@ -1,4 +1,4 @@
-"""The clock of a task that waits for memory stands still."""
+"""Run clock: a task's timeout does not run while the task waits for memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..pool_script import PoolScript
 
 
 def busy(timer: float | None) -> tuple[RunClock, WorkerSlot, TaskRecord]:
-    """A slot of a pool of one, whose task must have ended by then."""
+    """A slot of a pool of one worker, whose task has this timer."""
     pool = PoolScript().opened()
     pool.run(1, timeout_s=timer)
     slot = pool.core.worker_table[0]
@@ -36,7 +36,7 @@ def test_a_task_without_a_limit_gets_none() -> None:
     assert (slot.timer, task.memory_wait_s) == (None, 10.0)
 
 
-def test_a_task_that_is_told_to_stop_keeps_its_grace() -> None:
+def test_a_task_that_is_being_stopped_keeps_its_grace() -> None:
     clock, slot, task = busy(5.0)
     clock.pause(slot, task, 2.0)
     clock.end_wait(task, 3.0)

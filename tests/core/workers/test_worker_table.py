@@ -1,4 +1,4 @@
-"""Slots, their one timer, and who is idle."""
+"""Worker table: slots, their timers, and idle workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ E, S = WorkerEvent, WorkerState
 
 
 def crew_of(workers: int, *, idle: int = 0) -> WorkerTable:
-    """So many slots, the first few of which are ready; all of them may work at once."""
+    """A table with so many slots, of which the first `ready` are ready; all may be busy at once."""
     worker_table = WorkerTable(workers)
     for _ in range(workers):
         slot = worker_table.add()
@@ -28,7 +28,7 @@ def crew_of(workers: int, *, idle: int = 0) -> WorkerTable:
     return worker_table
 
 
-def test_a_new_crew_is_nobody() -> None:
+def test_a_new_worker_table_is_empty() -> None:
     worker_table = WorkerTable(3)
     assert (len(worker_table), list(worker_table), worker_table.idle, worker_table.running, worker_table.next_timer) == (
         0,
@@ -78,7 +78,7 @@ def test_clearing_a_slot_forgets_all_that_was_the_processs() -> None:
 # How many may work at once
 
 
-def test_nobody_is_taken_beyond_the_limit() -> None:
+def test_no_idle_worker_is_found_beyond_the_limit() -> None:
     worker_table = crew_of(3, idle=3)
     worker_table.concurrency_limit = 2
     assert worker_table.idle == 2
@@ -95,7 +95,7 @@ def test_nobody_is_taken_beyond_the_limit() -> None:
 @pytest.mark.parametrize(
     "end", [(E.TASK_FINISHED,), (E.CANCEL_REQUESTED, E.TASK_FINISHED), (E.DISCONNECTED,), (E.CANCEL_REQUESTED, E.GRACE_EXPIRED)]
 )
-def test_whoever_ends_a_task_or_dies_of_it_makes_room_at_once(end: tuple[WorkerEvent, ...]) -> None:
+def test_a_worker_that_ends_a_task_or_dies_makes_room_at_once(end: tuple[WorkerEvent, ...]) -> None:
     worker_table = crew_of(2, idle=2)
     worker_table.concurrency_limit = 1
     worker_table.apply(worker_table[0], E.DISPATCHED)
@@ -113,7 +113,7 @@ def test_a_worker_that_is_being_stopped_still_counts() -> None:
     assert worker_table.find_idle() is None
 
 
-def test_a_limit_that_shrinks_below_those_at_work_leaves_no_negative_room() -> None:
+def test_a_limit_below_the_number_of_busy_workers_leaves_no_negative_room() -> None:
     worker_table = crew_of(3, idle=3)
     worker_table.apply(worker_table[0], E.DISPATCHED)
     worker_table.apply(worker_table[1], E.DISPATCHED)
@@ -124,7 +124,7 @@ def test_a_limit_that_shrinks_below_those_at_work_leaves_no_negative_room() -> N
 # Spares
 
 
-def test_a_worker_that_has_worked_is_taken_before_one_that_has_not() -> None:
+def test_a_used_worker_is_found_before_an_unused_one() -> None:
     worker_table = crew_of(3, idle=3)
     worker_table[1].tasks = 1
     worker_table.apply(worker_table[1], E.DISPATCHED)
@@ -133,10 +133,10 @@ def test_a_worker_that_has_worked_is_taken_before_one_that_has_not() -> None:
     worker_table.apply(replaced, E.DISCONNECTED)
     worker_table.apply(replaced, E.EXITED)
     worker_table.apply(replaced, E.READY)
-    assert worker_table.find_idle() is worker_table[1], "spares stay fresh"
+    assert worker_table.find_idle() is worker_table[1], "spares stay unused"
 
 
-def test_only_a_fresh_one_is_taken_if_so_asked() -> None:
+def test_only_an_unused_worker_is_found_on_request() -> None:
     worker_table = crew_of(3, idle=3)
     worker_table[0].tasks = worker_table[2].tasks = 1
     assert worker_table.find_idle(unused=True) is worker_table[1]
@@ -144,7 +144,7 @@ def test_only_a_fresh_one_is_taken_if_so_asked() -> None:
     assert worker_table.find_idle(unused=True) is None
 
 
-# Who is idle
+# Idle workers
 
 
 def test_outbox_numbers_start_after_the_inbox_and_never_repeat() -> None:
@@ -152,7 +152,7 @@ def test_outbox_numbers_start_after_the_inbox_and_never_repeat() -> None:
     assert [worker_table.new_outbox_id() for _ in range(3)] == [1, 2, 3]
 
 
-def test_the_worker_that_was_busy_last_is_taken_first() -> None:
+def test_the_worker_that_was_busy_last_is_found_first() -> None:
     worker_table = crew_of(3, idle=3)
     first = worker_table[0]
     first.tasks = 1
@@ -162,14 +162,14 @@ def test_the_worker_that_was_busy_last_is_taken_first() -> None:
 
 
 @pytest.mark.parametrize("event", [E.DISPATCHED, E.DISCONNECTED, E.PROTOCOL_VIOLATED, E.RETIREMENT_REQUESTED])
-def test_a_worker_that_leaves_idle_is_not_taken(event: WorkerEvent) -> None:
+def test_a_worker_that_is_no_longer_idle_is_not_found(event: WorkerEvent) -> None:
     worker_table = crew_of(1, idle=1)
     assert worker_table.idle == 1
     worker_table.apply(worker_table[0], event)
     assert (worker_table.idle, worker_table.find_idle()) == (0, None)
 
 
-def test_a_worker_on_probation_is_taken_before_all_others_while_it_is_idle() -> None:
+def test_the_worker_of_the_half_open_slot_is_found_before_all_others_while_it_is_idle() -> None:
     worker_table = crew_of(3, idle=3)
     warm = worker_table.find_idle()
     worker_table.half_open_slot = next(slot.index for slot in worker_table if slot is not warm)
@@ -187,7 +187,7 @@ def test_a_worker_can_be_asked_for_by_its_outbox() -> None:
     assert worker_table.find_idle(99) is None
 
 
-def test_an_illegal_event_changes_neither_state_nor_timer_nor_who_is_idle() -> None:
+def test_an_illegal_event_changes_neither_state_nor_timer_nor_idle_workers() -> None:
     worker_table = crew_of(1, idle=1)
     slot = worker_table[0]
     worker_table.set_timer(slot, 5.0)
@@ -206,7 +206,7 @@ def test_a_new_state_lets_its_own_timer_run_or_none() -> None:
     assert worker_table.next_timer <= 7.0, "may be early, never late"
 
 
-def test_those_whose_timer_has_run_out_are_due_and_the_next_one_is_known() -> None:
+def test_slots_with_an_expired_timer_are_due_and_the_next_timer_is_known() -> None:
     worker_table = crew_of(4)
     for slot, timer in zip(worker_table, (3.0, 1.0, None, 2.0), strict=True):
         worker_table.set_timer(slot, timer)
@@ -242,7 +242,7 @@ def test_every_timer_event_is_legal_where_it_would_come() -> None:
 # What is written down
 
 
-def test_each_step_is_written_down_with_its_cause_while_somebody_watches() -> None:
+def test_each_transition_is_logged_with_its_cause_while_there_is_a_subscriber() -> None:
     event_log = EventLog()
     worker_table = WorkerTable(1, event_log)
     slot = worker_table.add()
@@ -256,7 +256,7 @@ def test_each_step_is_written_down_with_its_cause_while_somebody_watches() -> No
     assert (exited.before, exited.after, exited.cause) == ("idle", "failed", "its channel is at its end")
 
 
-def test_nothing_is_written_down_when_nobody_watches() -> None:
+def test_no_transition_is_logged_without_a_subscriber() -> None:
     worker_table = crew_of(1, idle=1)
     assert worker_table.event_log.drain() == []
 
