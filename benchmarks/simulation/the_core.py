@@ -20,7 +20,7 @@ from offloop.core.scheduling.overtaking import MAX_OVERTAKING_S
 from offloop.core.scheduling.policy import PRIORITY_HEAD_START_S
 from offloop.operation import Estimate
 from offloop.wire.handles import EncodedAt
-from offloop.wire.messages import Done, Failed, Ready, Retire, Run, Stage
+from offloop.wire.messages import Done, Failed, Loading, Ready, Retire, Run, Stage
 
 from .schedule import Schedule
 from .traces import Arrival, Trace, size_of
@@ -104,6 +104,7 @@ class Replay:
                 self._settled(task_id, outcome)
             case StartWorker(slot):
                 self._idle.discard(slot)
+                self._expect(now + _START_S, WorkerReported(slot, Loading(pid=1000 + slot)))
                 self._expect(now + _START_S, WorkerReported(slot, Ready(pid=1000 + slot)))
             case ReservePages(reservation):
                 self._tell(PagesReserved(reservation), now)
@@ -209,6 +210,7 @@ def _started(core: PoolState, command: Command) -> list[int]:
     """The worker that is to be started is ready at once."""
     if not isinstance(command, StartWorker):
         return []
+    core.handle(WorkerReported(command.slot, Loading(pid=1)), 0.0)
     for answer in core.handle(WorkerReported(command.slot, Ready(pid=1)), 0.0):
         if isinstance(answer, ReservePages):
             core.handle(PagesReserved(answer.reservation), 0.0)

@@ -44,7 +44,15 @@ if TYPE_CHECKING:
     from .histogram import Histogram
     from .operation import Estimate, Header, Operation, Plugin
     from .pool import Pool
-    from .pool_events import BreakerMoved, PoolEvent, TaskRetried, WorkerCrashed, WorkerMemoryTooSmall, WorkerMoved
+    from .pool_events import (
+        BreakerMoved,
+        PluginUnavailable,
+        PoolEvent,
+        TaskRetried,
+        WorkerCrashed,
+        WorkerMemoryTooSmall,
+        WorkerMoved,
+    )
     from .processor import Encoded, Output, Payload, Processor, Raster, Task, TaskCancelled, WorkerContext
     from .program import freeze_support
     from .runtime.telemetry.event_stream import EventSubscription
@@ -69,6 +77,7 @@ __all__ = [
     "Payload",
     "Plugin",
     "PluginError",
+    "PluginUnavailable",
     "Pool",
     "PoolClosed",
     "PoolEvent",
@@ -100,7 +109,15 @@ _NAMES_BY_MODULE = {
     "program": ("freeze_support",),
     "runtime.telemetry.event_stream": ("EventSubscription",),
     "histogram": ("Histogram",),
-    "pool_events": ("BreakerMoved", "PoolEvent", "TaskRetried", "WorkerCrashed", "WorkerMemoryTooSmall", "WorkerMoved"),
+    "pool_events": (
+        "BreakerMoved",
+        "PluginUnavailable",
+        "PoolEvent",
+        "TaskRetried",
+        "WorkerCrashed",
+        "WorkerMemoryTooSmall",
+        "WorkerMoved",
+    ),
     "operation": ("Estimate", "Header", "Operation", "Plugin"),
     "pool": ("Pool",),
     "processor": ("Encoded", "Output", "Payload", "Processor", "Raster", "Task", "TaskCancelled", "WorkerContext"),

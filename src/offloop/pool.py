@@ -57,11 +57,11 @@ class Pool:
         max_queue, max_queue_bytes: maximum number of waiting tasks, and maximum length of their sources, in bytes or as in
             "1GiB". Beyond them a task is refused with `QueueFull`. None: no limit.
         spares: number of ready workers beyond `workers`. When a worker dies, a spare replaces it without the wait for a start.
-            Spares load the plugins that tasks of this pool have used. Each costs the memory of an idle process, and 256 KiB of
-            `memory_limit`.
+            Each costs the memory of an idle process, and 256 KiB of `memory_limit`.
         plugins: names of installed plugins, "module:attribute" references, or plugins. Default: every installed plugin.
         grace: seconds between telling a task or a worker to stop and SIGKILL.
-        start_timeout: seconds from starting a worker until it must be ready.
+        start_timeout: seconds from starting a worker until it must begin to load plugins.
+        load_timeout: seconds in which a worker must load all plugins. A plugin whose load ends two workers is switched off.
         nice: niceness of the workers relative to the server's, 0 to 19: the event loop comes first when all CPUs are busy.
             "idle": workers use only CPU time that no other process wants, and the loop interrupts them at once; but a server
             that keeps all CPUs busy stops its workers. A helper (a worker for small tasks beside large ones; at most
@@ -102,6 +102,7 @@ class Pool:
         plugins: Sequence[str | Plugin | type[Plugin]] | None = None,
         grace: float = 0.25,
         start_timeout: float = 30.0,
+        load_timeout: float = 60.0,
         nice: int | Literal["idle"] = 8,
         tenant_weights: Mapping[str, float] | None = None,
         retries: int = 0,
@@ -129,6 +130,7 @@ class Pool:
             plugins=plugins,
             grace=grace,
             start_timeout=start_timeout,
+            load_timeout=load_timeout,
             nice=nice,
             tenant_weights=tenant_weights,
             spares=spares,
@@ -234,12 +236,10 @@ class Pool:
             WorkerDied: the task's worker crashed or was killed; `report` has the details.
             TaskQuarantined: this source with this pipeline has killed too many workers.
             MemoryLimitExceeded: the source, the result, or the task's estimated memory can never fit; or callers hold all
-                shared memory (results, buffers), and none was returned for 30 seconds. Waiting for the memory of a result does
-                not count towards `timeout`.
+                memory, and released none for 30 seconds. Waiting for a result's memory does not count towards `timeout`.
             PluginError: a plugin's processor cannot be loaded.
             PoolClosed: the pool is not open, or was closed before the task ended.
-            PoolMisused: called in another process, thread or event loop than the one that entered the pool. All methods but
-                `statistics` raise it.
+            PoolMisused: called in another process, thread or loop than the pool's. All methods but `statistics` raise it.
 
         Cancelling the call removes the task from the queue, or stops it as a timeout does. The call ends when the task has
         its outcome and its memory is returned.

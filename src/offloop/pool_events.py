@@ -6,7 +6,15 @@ import msgspec
 
 from .errors import CrashReport
 
-__all__ = ["BreakerMoved", "PoolEvent", "TaskRetried", "WorkerCrashed", "WorkerMemoryTooSmall", "WorkerMoved"]
+__all__ = [
+    "BreakerMoved",
+    "PluginUnavailable",
+    "PoolEvent",
+    "TaskRetried",
+    "WorkerCrashed",
+    "WorkerMemoryTooSmall",
+    "WorkerMoved",
+]
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,4 +66,12 @@ class WorkerMemoryTooSmall(_Record, frozen=True, kw_only=True):
     limited_by: str  # name of the limit: "max_worker_memory", or "a worker's share of memory_limit"
 
 
-PoolEvent = WorkerMoved | WorkerCrashed | TaskRetried | BreakerMoved | WorkerMemoryTooSmall
+class PluginUnavailable(_Record, frozen=True, kw_only=True):
+    """A plugin could not be loaded by a worker, or was switched off because its load ended workers. Reported once."""
+
+    plugin: str  # name of the plugin
+    reason: str  # the error, or how the workers ended
+    switched_off: bool  # workers start without the plugin, and its tasks are refused; False: its tasks fail in the worker
+
+
+PoolEvent = WorkerMoved | WorkerCrashed | TaskRetried | BreakerMoved | WorkerMemoryTooSmall | PluginUnavailable

@@ -64,7 +64,8 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_queue: int | None = None  # maximum number of waiting tasks; None: no limit
     max_queue_bytes: int | str | None = None  # maximum bytes of the sources of waiting tasks; None: no limit
     grace: float = 0.25  # seconds between telling a task or a worker to stop and SIGKILL
-    start_timeout: float = 30.0  # seconds from starting a worker until it must be ready
+    start_timeout: float = 30.0  # seconds from starting a worker until it must begin to load plugins
+    load_timeout: float = 60.0  # seconds in which a worker must load all plugins
     spares: int = 0  # ready workers beyond `workers`, which replace crashed ones
     retries: int = 0  # number of retries of a task whose worker died
     restart_intensity: int | None = None  # crashes within `restart_period` before restarts are delayed; None: 5 for each worker
@@ -102,6 +103,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
             check_range("nice", self.nice, 0, 19, whole=True)
         check_seconds("grace", self.grace)
         check_seconds("start_timeout", self.start_timeout)
+        check_seconds("load_timeout", self.load_timeout)
         self._check_tenants()
         self._check_restarts()
         self._check_recycling()
@@ -220,6 +222,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
             max_queue_bytes=None if self.max_queue_bytes is None else parse_size(self.max_queue_bytes),
             grace_s=self.grace,
             start_timeout_s=self.start_timeout,
+            load_timeout_s=self.load_timeout,
         )
 
     def _range_of_workers(self) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import inspect
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from .core.model.settings import CoreSettings
 from .plugins import Registry
@@ -41,7 +42,8 @@ async def load(settings: PoolSettings) -> tuple[Registry, CoreSettings]:
 
 
 def _load(settings: PoolSettings) -> tuple[Registry, CoreSettings]:
-    return Registry(settings.plugins), settings.resolved()
+    registry = Registry(settings.plugins)
+    return registry, msgspec.structs.replace(settings.resolved(), plugins=tuple(registry.sources))
 
 
 def _is_importing() -> bool:

@@ -39,7 +39,7 @@ from offloop.operation import Estimate
 from offloop.statistics import Statistics, snapshot
 from offloop.testing import FakeClock
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
-from offloop.wire.messages import Done, Failed, FromWorker, Need, Ready, Run, Stage
+from offloop.wire.messages import Done, Failed, FromWorker, Loading, Need, Ready, Run, Stage
 from offloop.wire.status import Status
 
 __all__ = [
@@ -140,7 +140,7 @@ class PoolScript:
 
     def tell_ready(self, slot: int = 0) -> list[Command]:
         """That worker reports; whether its first pages are there is left open."""
-        return self.tell(WorkerReported(slot, Ready(pid=1000 + slot)))
+        return self.tell(WorkerReported(slot, Loading(pid=1000 + slot)), WorkerReported(slot, Ready(pid=1000 + slot)))
 
     def done(
         self,
@@ -192,12 +192,13 @@ class PoolScript:
         nbytes: int | None = None,
         segment: int = INBOX,
         timeout_s: float | None = None,
+        stages: list[Stage] = STAGES,
         **more: Any,
     ) -> TaskSpec:
         handle = None if block is None else Handle(segment, block.offset, nbytes or block.nbytes, block.generation)
         return TaskSpec(
             source=EncodedAt(handle),
-            stages=STAGES,
+            stages=stages,
             timeout_s=timeout_s,
             **more,
         )

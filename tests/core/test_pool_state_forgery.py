@@ -13,7 +13,7 @@ from offloop.core.model.task import Completed
 from offloop.core.model.worker_state import WorkerState
 from offloop.errors import WorkerDied
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
-from offloop.wire.messages import Failed, FromWorker, Need, Ready
+from offloop.wire.messages import Failed, FromWorker, Loading, Need, Ready
 
 from .pool_script import MIB, PLENTY, PoolScript, done, in_outbox, of_type, only, outcome_of, reservations
 
@@ -63,6 +63,7 @@ MESSAGES: dict[str, Callable[[Scene], FromWorker]] = {
     "need of nothing": lambda _: Need(LIAR_TASK, 0),
     "need of less than nothing": lambda _: Need(LIAR_TASK, -5),
     "ready twice": lambda _: Ready(1),
+    "loading twice": lambda _: Loading(1),
 }
 
 

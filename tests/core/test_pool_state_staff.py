@@ -266,7 +266,8 @@ def test_the_life_of_a_worker_is_told_step_by_step() -> None:
     pool.reaped(exit_code=0)
     told = [(entry.before, entry.event, entry.after) for entry in moves(pool)]
     assert told == [
-        ("starting", "Ready", "idle"),
+        ("starting", "LoadingBegun", "loading"),
+        ("loading", "Ready", "idle"),
         ("idle", "Dispatched", "busy"),
         ("busy", "DeadlineExpired", "timed-out"),
         ("timed-out", "GraceExpired", "failed"),
@@ -303,7 +304,7 @@ def test_a_worker_that_is_ready_while_it_is_asked_to_leave_is_told_too() -> None
     pool.start()
     (slot,) = retired(pool.resize(1))
     pool.ready(slot)
-    assert [entry.event for entry in moves(pool)] == ["RetirementRequested", "Ready"]
+    assert [entry.event for entry in moves(pool)] == ["RetirementRequested", "LoadingBegun", "Ready"]
     assert pool.at(GRACE_S)[:1] == [KillWorker(slot)], "its grace runs on"
 
 

@@ -11,8 +11,10 @@ from offloop.core.model.settings import CoreSettings
 from offloop.core.model.worker_slot import WorkerSlot
 from offloop.core.model.worker_state import WorkerEvent, WorkerState
 from offloop.core.tasks.crash_report import build_crash_report
+from offloop.core.telemetry.event_log import EventLog
 from offloop.core.workers.autoscaler import Autoscaler
 from offloop.core.workers.jitter import Jitter
+from offloop.core.workers.plugin_loads import PluginLoads
 from offloop.core.workers.reconciler import WorkerReconciler
 from offloop.core.workers.recycling import Recycling
 from offloop.core.workers.worker_table import WorkerTable
@@ -41,7 +43,9 @@ class WorkerScript:
         jitter = Jitter(settings.seed)
         self.autoscaler = Autoscaler(self.worker_table, settings)
         self.recycling = Recycling(self.worker_table, self.autoscaler, jitter, settings)
-        self.reconciler = WorkerReconciler(self.worker_table, self.autoscaler, jitter, self.arena, settings)
+        self.reconciler = WorkerReconciler(
+            self.worker_table, self.autoscaler, PluginLoads((), EventLog()), jitter, self.arena, settings
+        )
 
     @property
     def slot(self) -> WorkerSlot:
@@ -70,6 +74,7 @@ class WorkerScript:
         commands: list[Command] = []
         for index in indices:
             slot = self.worker_table[index]
+            self.worker_table.apply(slot, E.LOADING_BEGUN)
             self.worker_table.apply(slot, E.READY)
             self.recycling.on_worker_ready(slot, self.now)
             commands += self.reconciler.on_worker_ready(slot, self.now)

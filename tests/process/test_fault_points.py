@@ -11,7 +11,6 @@ from typing import Any
 
 import anyio
 import pytest
-from second_plugin import Greet, GreetingPlugin
 
 from offloop import InvalidTask, Operation, Pool, TaskTimeout, WorkerDied
 from offloop.testing import Fault, Order, Point
@@ -95,7 +94,7 @@ def scene(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> Stage:
     @asynccontextmanager
     async def scene() -> AsyncGenerator[Scene]:
         caplog.set_level(logging.INFO, "offloop.worker")
-        plugins = [FaultsPlugin, GreetingPlugin]
+        plugins = [FaultsPlugin]
         patient: dict[str, Any] = {"quarantine_after": None, "restart_intensity": 99}  # many orders share it
         pool = Pool(2, plugins=plugins, memory_limit="64MiB", grace=GRACE_S, **patient)
         async with pool, anyio.create_task_group() as tasks:
@@ -141,9 +140,6 @@ async def carry_out(scene: Scene, order: Order) -> None:
     starts = scene.pool.statistics().worker_starts
     if order.point in IN_ITS_TASK:
         await scene.meet(order, f"{order}\n".encode() + bytes(100_000), Obey())
-    elif order.point is Point.OPENING:
-        await scene.obey(order)
-        await scene.meet(order, b"", Greet())
     elif order.point is Point.BEFORE_ACCEPT:
         await scene.obey(order)
         if lasting or order.fault is Fault.GARBAGE:

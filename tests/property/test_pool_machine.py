@@ -76,7 +76,7 @@ from offloop.errors import InvalidTask
 from offloop.pool_events import TaskRetried, WorkerMoved
 from offloop.statistics import snapshot
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, WrittenTo
-from offloop.wire.messages import Cancel, Done, Failed, FromWorker, Grant, Need, Ready, Run, Stage
+from offloop.wire.messages import Cancel, Done, Failed, FromWorker, Grant, Loading, Need, Ready, Run, Stage
 from offloop.wire.status import STATUS_NBYTES, Status
 
 P, KIB, MIB = 4096, 1024, 1024 * 1024
@@ -116,6 +116,7 @@ class Process:
 
     def __init__(self, outbox_id: int) -> None:
         self.outbox_id = outbox_id
+        self.said_loading = False
         self.said_ready = False
         self.spawned = False  # and its number is known
         self.tasks = 0  # that it was given
@@ -550,13 +551,29 @@ class PoolMachine(RuleBasedStateMachine):
         self.processes[slot].last = message
         self.tell(WorkerReported(slot, message))
 
+    def say_ready(self, slot: int) -> None:
+        """A worker that has loaded nothing yet does so, and is ready."""
+        process = self.processes[slot]
+        if not process.said_loading:
+            process.said_loading = True
+            self.say(slot, Loading(1))
+        process.said_ready = True
+        self.say(slot, Ready(1))
+
+    @precondition(lambda self: any(not process.said_loading for process in self.processes.values()))
+    @rule(which=st.integers(0, 9))
+    def load(self, which: int) -> None:
+        slot = self.pick([slot for slot in self.talking() if not self.processes[slot].said_loading], which)
+        if slot is not None:
+            self.processes[slot].said_loading = True
+            self.say(slot, Loading(1))
+
     @precondition(lambda self: any(not process.said_ready for process in self.processes.values()))
     @rule(which=st.integers(0, 9))
     def ready(self, which: int) -> None:
         slot = self.pick([slot for slot in self.talking() if not self.processes[slot].said_ready], which)
         if slot is not None:
-            self.processes[slot].said_ready = True
-            self.say(slot, Ready(1))
+            self.say_ready(slot)
 
     def finish(self, process: Process) -> int:
         """The worker is through with its task; its memory is the supervisor's again, but for what stands."""
@@ -779,8 +796,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.move_all_pages()
         for slot in self.talking():
             if not self.processes[slot].said_ready and not self.processes[slot].killed:
-                self.processes[slot].said_ready = True
-                self.say(slot, Ready(1))
+                self.say_ready(slot)
         self.move_all_pages()
 
     @precondition(lambda self: self.talking(with_task=True))
@@ -850,7 +866,7 @@ class PoolMachine(RuleBasedStateMachine):
             match slot.state:
                 case WorkerState.STARTING | WorkerState.RESTARTING:
                     assert slot.timer is not None or (process is None and self.may_not_start_yet())
-                case WorkerState.TIMED_OUT:
+                case WorkerState.TIMED_OUT | WorkerState.LOADING:
                     assert slot.timer is not None
                 case WorkerState.BUSY:
                     assert slot.task is not None
@@ -1000,8 +1016,7 @@ class PoolMachine(RuleBasedStateMachine):
                 self.die(slot)
                 return True
             if not process.said_ready:
-                process.said_ready = True
-                self.say(slot, Ready(1))
+                self.say_ready(slot)
                 return True
             if process.task_id is not None and not process.waits:
                 self.say(slot, Failed(self.finish(process), "refused", "no", None, 1, 2))

@@ -54,7 +54,7 @@ from offloop.core.scheduling.backfill import RESERVATION_S
 from offloop.errors import MemoryLimitExceeded, OffloopError
 from offloop.operation import Estimate
 from offloop.wire.handles import INBOX, EncodedAt, Handle
-from offloop.wire.messages import Cancel, Done, Failed, Grant, Need, Ready, Retire, Run, Stage
+from offloop.wire.messages import Cancel, Done, Failed, Grant, Loading, Need, Ready, Retire, Run, Stage
 from offloop.wire.status import Status
 
 MIB = 1 << 20
@@ -361,6 +361,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if not self.processes[slot].ready and not self.processes[slot].dead:
             self.processes[slot].ready = True
             self.host_works()
+            self.tell(WorkerReported(slot, Loading(100 + slot)))
             self.tell(WorkerReported(slot, Ready(100 + slot)))
 
     @precondition(lambda self: any(not process.ready for process in self.processes.values()))

@@ -17,7 +17,7 @@ from offloop.core.scheduling.backfill import RESERVATION_S
 from offloop.core.scheduling.overtaking import overtaking_limit_s
 from offloop.operation import Estimate
 from offloop.wire.handles import EncodedAt
-from offloop.wire.messages import Done, Ready, Run
+from offloop.wire.messages import Done, Loading, Ready, Run
 
 from ..core.pool_script import MIB, PLENTY, STAGES
 
@@ -48,6 +48,7 @@ class Simulation:
         self.carry_out(self.core.handle(PoolStarted(), 0.0))
         for slot in self.core.worker_table:
             self.tell(WorkerSpawned(slot.index, None))
+            self.tell(WorkerReported(slot.index, Loading(1)))
             self.tell(WorkerReported(slot.index, Ready(1)))
 
     def tell(self, event: Any) -> None:

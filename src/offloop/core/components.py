@@ -19,7 +19,7 @@ from .telemetry.event_log import EventLog
 from .workers.abandoned_workers import AbandonedWorkers
 from .workers.autoscaler import Autoscaler
 from .workers.jitter import Jitter
-from .workers.preloader import PluginPreloader
+from .workers.plugin_loads import PluginLoads
 from .workers.reconciler import WorkerReconciler
 from .workers.recycling import Recycling
 from .workers.run_clock import RunClock
@@ -29,8 +29,7 @@ __all__ = ["Components"]
 
 
 class Components:
-    """The workers (`crew`, `hiring`, `failure_streaks`, `warmth`, `abandoned`), the memory (`arena`, `budget`, `supply`), the
-    order (`admission`, `queue`, `dispatch`), the outcomes (`ledger`, `answers`, `deaths`, `quarantine`, `identification`)."""
+    """Every part of a pool's state, by name."""
 
     def __init__(self, settings: CoreSettings) -> None:
         self.settings = settings
@@ -47,12 +46,14 @@ class Components:
         jitter = Jitter(settings.seed)
         self.autoscaler = Autoscaler(self.worker_table, settings)
         self.recycling = Recycling(self.worker_table, self.autoscaler, jitter, settings)
-        self.reconciler = WorkerReconciler(self.worker_table, self.autoscaler, jitter, self.arena, settings)
-        self.preloader = PluginPreloader(self.worker_table)
+        self.plugin_loads = PluginLoads(settings.plugins, self.event_log)
+        self.reconciler = WorkerReconciler(self.worker_table, self.autoscaler, self.plugin_loads, jitter, self.arena, settings)
         self.quarantine = Quarantine(settings.quarantine_after, settings.quarantine_s)
         self.source_hashing = SourceHashing(self.arena)
         self.dispatcher = Dispatcher(self.worker_table, self.queue, self.broker, self.budget, self.task_table.counts)
-        self.admission = Admission(settings, self.task_table, self.quarantine, self.source_hashing, self.dispatcher)
+        self.admission = Admission(
+            settings, self.task_table, self.quarantine, self.source_hashing, self.dispatcher, self.plugin_loads
+        )
         self.completion = TaskCompletion(self.arena, self.task_table, self.quarantine)
         self.crash_recovery = CrashRecovery(
             self.task_table, self.queue, self.completion, self.quarantine, self.source_hashing, self.event_log

@@ -157,6 +157,8 @@ class PoolState(Components):
         if event is WorkerEvent.DEADLINE_EXPIRED:
             assert slot.task is not None
             return self._tasks.stop(slot, slot.task, StopReason.DEADLINE, event, now)
+        if event is WorkerEvent.LOAD_EXPIRED:
+            slot.kill_reason = f"it had not loaded its plugins within {self.settings.load_timeout_s:g} s"
         if event is WorkerEvent.START_EXPIRED:
             slot.kill_reason = f"it was not ready within {self.settings.start_timeout_s:g} s"
         self.worker_table.apply(slot, event, now + self.settings.kill_timeout_s, cause=slot.kill_reason or "")

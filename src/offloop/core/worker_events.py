@@ -6,7 +6,7 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
-from ..wire.messages import Done, Failed, File, Need, NeedFile, Ready
+from ..wire.messages import Done, Failed, File, Loading, Need, NeedFile, Ready
 from .components import Components
 from .memory.budget import DEFAULT_WORKER_NBYTES
 from .model.commands import Command, DropOutbox, KillWorker, OpenOutput, Send, SendFile
@@ -21,6 +21,7 @@ from .model.events import (
     WorkerViolatedProtocol,
 )
 from .model.settings import FIRST_GRANT_NBYTES
+from .model.task_state import TaskState
 from .model.worker_slot import WorkerSlot
 from .model.worker_state import WorkerEvent, WorkerState
 from .tasks.answer_checks import InvalidHandle, validate_file_request, validate_output, validate_request
@@ -53,6 +54,7 @@ class WorkerEventHandlers:
             Failed: self._on_answer,
             Need: self._on_need,
             NeedFile: self._on_need_file,
+            Loading: self._on_loading,
             Ready: self._on_ready,
         }
 
@@ -66,20 +68,30 @@ class WorkerEventHandlers:
         message = event.message
         return self._on_message[type(message)](self._components.worker_table.slots[event.slot], message, now)
 
-    def _on_ready(self, slot: WorkerSlot, _: Ready, now: float) -> list[Command]:
+    def _on_loading(self, slot: WorkerSlot, _: Loading, now: float) -> list[Command]:
+        components = self._components
+        if not slot.state_machine.can(WorkerEvent.LOADING_BEGUN):
+            return self._terminate(slot, "it said Loading twice", now)
+        timer = slot.timer if slot.state in _LEAVING else now + components.settings.load_timeout_s
+        components.worker_table.apply(slot, WorkerEvent.LOADING_BEGUN, timer)
+        return []
+
+    def _on_ready(self, slot: WorkerSlot, ready: Ready, now: float) -> list[Command]:
         components = self._components
         if not slot.state_machine.can(WorkerEvent.READY):
-            return self._terminate(slot, "it said Ready twice", now)
+            return self._terminate(slot, "it said Ready before Loading, or twice", now)
+        if unknown := set(ready.failed) - set(slot.plugins):
+            return self._terminate(slot, f"it failed to load {len(unknown)} plugins that it was not to load", now)
         if slot.state in _LEAVING:
             components.worker_table.apply(slot, WorkerEvent.READY, slot.timer)
             return []
         components.worker_table.apply(slot, WorkerEvent.READY)
         assert slot.outbox_id is not None
+        components.plugin_loads.on_worker_ready(ready.failed)
+        if ready.private_bytes > 0:
+            components.budget.set_worker_memory(slot, ready.private_bytes)
         components.recycling.on_worker_ready(slot, now)
-        commands = components.reconciler.on_worker_ready(slot, now) + components.broker.prefetch(
-            slot.outbox_id, FIRST_GRANT_NBYTES
-        )
-        return commands if components.queue else commands + components.preloader.on_worker_ready(slot)
+        return components.reconciler.on_worker_ready(slot, now) + components.broker.prefetch(slot.outbox_id, FIRST_GRANT_NBYTES)
 
     def _on_answer(self, slot: WorkerSlot, answer: Done | Failed, now: float) -> list[Command]:
         components, task = self._components, slot.task
@@ -94,8 +106,6 @@ class WorkerEventHandlers:
         commands = components.completion.settle(slot, task, answer, block)
         components.dispatcher.task_ended(task, answer, now, first=slot.tasks == 1)
         components.budget.set_worker_memory(slot, answer.private_bytes)
-        if isinstance(answer, Done):
-            commands += components.preloader.on_task_succeeded(task)
         components.recycling.on_task_answered(slot, answer, now)
         if components.reconciler.on_task_answered(slot):
             commands += components.reconciler.reconcile(now)
@@ -183,8 +193,9 @@ class WorkerEventHandlers:
     def _on_end(self, slot: WorkerSlot, event: WorkerExited, how: WorkerEvent, now: float) -> list[Command]:
         """A slot's process is dead, or given up."""
         components = self._components
-        report = build_crash_report(slot, event, now)
         never_ready = slot.ready_since is None
+        loading = components.plugin_loads.find_loading(slot, event.status) if never_ready else None
+        report = build_crash_report(slot, event, now, loading)
         task, outbox_id = slot.task, slot.outbox_id
         assert outbox_id is not None
         begun = task is not None and was_begun(task, event)
@@ -202,8 +213,21 @@ class WorkerEventHandlers:
         else:
             components.reconciler.note_abandoned(len(components.abandoned), report)
         accepted = begun or slot.tasks > (task is not None)
-        commands += components.reconciler.replace(slot, now, report, how, crashed=crashed, accepted=accepted)
+        if loading is not None and components.plugin_loads.on_death(loading, report.cause):
+            commands += self._refuse_tasks_of_switched_off_plugins()
+            commands += components.reconciler.replace_without_plugin(slot, now, report, how)
+        else:
+            commands += components.reconciler.replace(slot, now, report, how, crashed=crashed, accepted=accepted)
         return commands + self._fail_unservable_tasks(never_ready=never_ready)
+
+    def _refuse_tasks_of_switched_off_plugins(self) -> list[Command]:
+        components, commands = self._components, list[Command]()
+        for task in components.task_table:
+            refusal = components.plugin_loads.refusal(task.spec)
+            if refusal is not None and task.state is TaskState.WAITING:
+                components.queue.remove(task.task_id)
+                commands += components.task_table.settle(task, refusal)
+        return commands
 
     def _fail_unservable_tasks(self, *, never_ready: bool) -> list[Command]:
         """No worker will come for those who wait, or none that is fresh: they are told."""

@@ -18,7 +18,6 @@ class Point(Enum):
     """Point at which a worker has the fault. The members are in the order in which a worker passes them."""
 
     STARTING = "starting"  # the process is started and has not sent Ready; see `offloop.testing.FaultyStarts`
-    OPENING = "opening"  # the worker opens its next plugin, after the order's own task
     BEFORE_ACCEPT = "before-accept"  # the worker has received the next task and not begun it
     ACCEPTED = "accepted"  # the order's task has begun and has done nothing yet
     MID_INPUT = "mid-input"  # the task has read half of the source

@@ -75,8 +75,6 @@ class _Failpoint:
         match order.point:
             case Point.BEFORE_ACCEPT:
                 self._patch_before(TaskRunner, "run")
-            case Point.OPENING:
-                self._patch_before(TaskRunner, "_load")
             case Point.IDLE:
                 channel.next_message = self._next_message_unless_idle
             case _:

@@ -35,6 +35,7 @@ from ..wire.messages import (
     FromSupervisor,
     FromWorker,
     Grant,
+    Loading,
     Need,
     NeedFile,
     Ready,
@@ -181,6 +182,7 @@ class ScriptedWorker:
             if code is not None:
                 return code
         else:
+            self._send(Loading(threading.get_native_id()))
             self._send(Ready(threading.get_native_id()))
         while True:
             match self._receive():

@@ -22,6 +22,7 @@ __all__ = [
     "FromWorker",
     "Grant",
     "InfoValue",
+    "Loading",
     "Need",
     "NeedFile",
     "PluginSource",
@@ -29,7 +30,6 @@ __all__ = [
     "Retire",
     "Run",
     "Stage",
-    "Warm",
 ]
 
 
@@ -109,12 +109,6 @@ class Cancel(_Message, frozen=True, tag="cancel"):
     task_id: int
 
 
-class Warm(_Message, frozen=True, tag="warm"):
-    """Load the processors of these plugins before the first task. Sent to a worker that has had no task."""
-
-    plugins: list[str]  # names of plugins
-
-
 class Retire(_Message, frozen=True, tag="retire"):
     """Exit with code 0 as soon as no task runs."""
 
@@ -122,10 +116,18 @@ class Retire(_Message, frozen=True, tag="retire"):
 # Worker to supervisor
 
 
-class Ready(_Message, frozen=True, tag="ready"):
-    """The worker is configured and waits for a task. Sent once."""
+class Loading(_Message, frozen=True, tag="loading"):
+    """The worker is configured and loads its plugins. Sent once, before `Ready`."""
 
     pid: int  # process id, in the worker's PID namespace
+
+
+class Ready(_Message, frozen=True, tag="ready"):
+    """The worker has loaded its plugins and waits for a task. Sent once."""
+
+    pid: int  # process id, in the worker's PID namespace
+    private_bytes: int = 0  # private memory of the process, in bytes; 0: not measured
+    failed: dict[str, str] = {}  # reasons by name of the plugins that could not be loaded; their tasks fail
 
 
 class Need(_Message, frozen=True, tag="need"):
@@ -170,5 +172,5 @@ class Failed(_Message, frozen=True, tag="failed"):
     recycle: bool = False  # as in `Done`
 
 
-FromSupervisor = Configure | Run | Grant | File | Cancel | Warm | Retire
-FromWorker = Ready | Need | NeedFile | Done | Failed
+FromSupervisor = Configure | Run | Grant | File | Cancel | Retire
+FromWorker = Loading | Ready | Need | NeedFile | Done | Failed

@@ -10,9 +10,10 @@ import struct
 
 import msgspec
 
-__all__ = ["STATUS_NBYTES", "Status", "read_status", "write_memory", "write_progress", "write_stage"]
+__all__ = ["LOADING_ID", "STATUS_NBYTES", "Status", "read_status", "write_memory", "write_progress", "write_stage"]
 
 STATUS_NBYTES = 4096  # size in bytes; a whole page, so that no block shares it
+LOADING_ID = (1 << 64) - 1  # in place of a task id, while the worker loads the plugin whose index stands in place of the stage
 
 _status = struct.Struct("<QI4xdQ")  # task id, index of the stage, progress from 0 to 1, private memory in bytes
 _progress = struct.Struct("<d")

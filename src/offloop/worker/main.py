@@ -12,7 +12,7 @@ import sys
 
 from ..processor import Encoded, Payload, Raster
 from ..wire.handles import INBOX, EncodedAt, Handle
-from ..wire.messages import Configure, Ready, Retire, Run, Warm
+from ..wire.messages import Configure, Loading, Ready, Retire, Run
 from ..wire.start import START_MARK
 from .channel import Channel
 from .idle_memory import trim_heaps
@@ -63,16 +63,14 @@ def main(descriptors: list[int]) -> None:
     memory = PrivateMemory()
     if configure.max_private_bytes is not None:
         memory.set_hard_limit(configure.max_private_bytes)
+    channel.send(Loading(os.getpid()))
+    failed = processors.load_all(outbox.first_page)
     runner = TaskRunner(channel, outbox, processors, memory)
-    channel.send(Ready(os.getpid()))
+    channel.send(Ready(os.getpid(), memory.rebaseline(), failed))
     while True:
         match channel.next_message():
             case Run() as run:
                 yield_timeslice(runner.run(run, _payload_of(run, inbox, outbox)))
-            case Warm(plugins):
-                memory.set_soft_limit(None)  # because the last task's limit must not limit the memory of plugins
-                processors.preload(plugins)
-                memory.rebaseline()
             case Retire():
                 return
             case _:

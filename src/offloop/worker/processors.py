@@ -1,9 +1,7 @@
-"""Loads the processors of plugins in a worker, on first use or before it. A processor is opened once and then kept."""
+"""Loads the processors of all plugins in a worker, before its first task. A processor is opened once and then kept."""
 
 from __future__ import annotations
 
-from collections.abc import KeysView
-from contextlib import suppress
 from functools import reduce
 from importlib import import_module
 from typing import Any
@@ -14,9 +12,13 @@ from ..errors import PluginError
 from ..operation import Operation
 from ..processor import Payload, Processor, Task
 from ..wire.messages import PluginSource, Stage
+from ..wire.status import LOADING_ID, write_stage
+from ..wire.text import printable
 from .result_checks import check_payload
 
 __all__ = ["ProcessorCache", "decoder_for", "import_object"]
+
+_MAX_REASON_LENGTH = 500  # characters of a reason in `Ready`
 
 
 class _Loaded(msgspec.Struct, frozen=True):
@@ -51,42 +53,51 @@ class ProcessorCache:
         self.worker = LoadedWorker(slot)
         self._sources = plugins
         self._loaded: dict[str, _Loaded] = {}
-        self.loaded: KeysView[str] = self._loaded.keys()  # names of the loaded plugins
+        self._errors: dict[str, tuple[str, BaseException]] = {}  # of the plugins that could not be loaded
 
     def run_stage(self, stage: Stage, payload: Payload, task: Task) -> Payload:
-        """Run one plugin's operations on a payload. The plugin must be loaded.
+        """Run one plugin's operations on a payload.
 
         Raises:
-            PluginError: the processor returned an object that is not a payload.
+            PluginError: the plugin could not be loaded, or the processor returned an object that is not a payload.
             Exception: any exception of the processor.
         """
+        if stage.plugin in self._errors:
+            reason, cause = self._errors[stage.plugin]
+            raise PluginError(stage.plugin, reason) from cause
         loaded = self._loaded[stage.plugin]
         result = loaded.processor.run(payload, loaded.operations.decode(stage.operations), task)
         check_payload(stage.plugin, result)
         return result
 
-    def preload(self, plugins: list[str]) -> None:
-        """Load plugins before a task needs them. Errors are ignored, because the task's load raises them again."""
-        for name in plugins:
-            with suppress(BaseException):  # includes SystemExit, as in a task
-                if name not in self._loaded:
-                    self.load(name)
+    def load_all(self, status_page: memoryview) -> dict[str, str]:
+        """Load every plugin. Returns the reasons by name of those that failed; their stages raise them again.
 
-    def load(self, name: str) -> None:
-        """Load a plugin and open its processor.
-
-        Raises:
-            PluginError: the processor cannot be loaded or opened.
+        The status page says which plugin is being loaded, because a load can end the process.
         """
-        try:
-            source = self._sources[name]
-            plugin = import_object(source.reference)
-            decoder = decoder_for(plugin.operations)
-            processor: Processor = import_object(plugin.processor)()
-            processor.open(_PluginContext(self.worker, _settings_of(source)))
-        except Exception as error:
-            raise PluginError(name, f"its processor cannot be loaded: {type(error).__name__}: {error}") from error
+        for index, name in enumerate(self._sources):
+            write_stage(status_page, LOADING_ID, index)
+            try:
+                self._load(name)
+            except BaseException as error:  # includes SystemExit, because a plugin must not end the worker by raising
+                self._errors[name] = f"its processor cannot be loaded: {type(error).__name__}: {_text_of(error)}", error
+        write_stage(status_page, 0, 0)
+        return {name: printable(reason, _MAX_REASON_LENGTH) for name, (reason, _) in self._errors.items()}
+
+    def _load(self, name: str) -> None:
+        source = self._sources[name]
+        plugin = import_object(source.reference)
+        decoder = decoder_for(plugin.operations)
+        processor: Processor = import_object(plugin.processor)()
+        processor.open(_PluginContext(self.worker, _settings_of(source)))
         self._loaded[name] = _Loaded(processor, decoder)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # an exception of foreign code, whose own `__str__` fails
+        return "(its text cannot be made)"
 
 
 def _settings_of(source: PluginSource) -> Any:

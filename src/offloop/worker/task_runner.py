@@ -84,20 +84,11 @@ class TaskRunner:
         for index, stage in enumerate(run.stages):
             # marks the task as begun: if this worker crashes, the supervisor does not give it to another worker
             write_stage(self._outbox.first_page, run.task_id, index, self._memory.nbytes)
-            if stage.plugin not in self._processors.loaded:
-                task.checkpoint()
-                self._load(stage.plugin)
             task.checkpoint()
             self._memory.set_soft_limit(run.private_bytes)
             payload = self._processors.run_stage(stage, payload, task)
         task.checkpoint()
         return payload
-
-    def _load(self, plugin: str) -> None:
-        """Load a plugin without the task's memory limit, because the plugin keeps that memory after the task."""
-        self._memory.set_soft_limit(None)
-        self._processors.load(plugin)
-        self._memory.rebaseline()
 
 
 def _deliver(payload: Payload, task: RunningTask) -> EncodedAt | RasterAt:

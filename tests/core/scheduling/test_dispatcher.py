@@ -34,6 +34,7 @@ class DispatcherScript:
             slot.outbox_id = self.worker_table.new_outbox_id()
             arena.add_segment(slot.outbox_id, 4 << 20, keep=4096)
             slot.tasks = int(index < used)
+            self.worker_table.apply(slot, WorkerEvent.LOADING_BEGUN)
             self.worker_table.apply(slot, WorkerEvent.READY)
 
     def dispatch_waiting(self) -> list[tuple[int, int]]:

@@ -30,6 +30,7 @@ def slot_with(task_id: int | None = 7, stages: list[Stage] | None = None) -> Wor
     """A slot that has been at work for a while, with that task."""
     worker_table = WorkerTable(1)
     slot = worker_table.add()
+    worker_table.apply(slot, WorkerEvent.LOADING_BEGUN)
     worker_table.apply(slot, WorkerEvent.READY)
     slot.pid, slot.ready_since, slot.tasks = 4321, 10.0, 5
     if task_id is not None:
@@ -49,7 +50,7 @@ def test_a_report_has_all_that_is_known() -> None:
     report = build_crash_report(slot_with(), reaped(Status(7, 1, 0.25, 5_000_000), tail=f"chatter\n{FATAL}"), 40.0)
     assert (report.pid, report.exit_code, report.reason, report.task_id) == (4321, -11, None, 7)
     assert (report.running, report.progress, report.memory_bytes) == ("faces (Find) at 25%", 0.25, 5_000_000)
-    assert (report.tasks, report.age_s, report.recent_transitions) == (5, 30.0, ("Ready", "Dispatched"))
+    assert (report.tasks, report.age_s, report.recent_transitions) == (5, 30.0, ("LoadingBegun", "Ready", "Dispatched"))
     assert report.traceback == FATAL
     assert report.stderr_tail == f"chatter\n{FATAL}"
     assert report.cause == "was ended by SIGSEGV during faces (Find) at 25%"

@@ -24,6 +24,7 @@ def crew_of(workers: int, *, idle: int = 0) -> WorkerTable:
         slot = worker_table.add()
         slot.outbox_id = worker_table.new_outbox_id()
     for index in range(idle):
+        worker_table.apply(worker_table[index], E.LOADING_BEGUN)
         worker_table.apply(worker_table[index], E.READY)
     return worker_table
 
@@ -132,6 +133,7 @@ def test_a_used_worker_is_found_before_an_unused_one() -> None:
     replaced = worker_table[2]
     worker_table.apply(replaced, E.DISCONNECTED)
     worker_table.apply(replaced, E.EXITED)
+    worker_table.apply(replaced, E.LOADING_BEGUN)
     worker_table.apply(replaced, E.READY)
     assert worker_table.find_idle() is worker_table[1], "spares stay unused"
 
@@ -236,7 +238,7 @@ def test_slots_are_counted_by_state() -> None:
 
 def test_every_timer_event_is_legal_where_it_would_come() -> None:
     assert all(event in TABLE[state] for state, event in TIMER_EVENTS.items())
-    assert set(TIMER_EVENTS) == {S.STARTING, S.RESTARTING, S.BUSY, S.TIMED_OUT, S.RETIRING, S.FAILED, S.TERMINATING}
+    assert set(TIMER_EVENTS) == {S.STARTING, S.LOADING, S.RESTARTING, S.BUSY, S.TIMED_OUT, S.RETIRING, S.FAILED, S.TERMINATING}
 
 
 # What is written down
@@ -248,10 +250,11 @@ def test_each_transition_is_logged_with_its_cause_while_there_is_a_subscriber() 
     slot = worker_table.add()
     slot.pid, slot.task = 77, TaskRecord(5, 0.0, SPEC)
     event_log.has_subscribers, event_log.now = True, 3.0
+    worker_table.apply(slot, E.LOADING_BEGUN)
     worker_table.apply(slot, E.READY)
     worker_table.apply(slot, E.DISCONNECTED, cause="its channel is at its end")
-    ready, exited = event_log.drain()
-    assert ready == WorkerMoved(at=3.0, slot=0, pid=77, before="starting", event="Ready", after="idle", cause="", task_id=5)
+    _, ready, exited = event_log.drain()
+    assert ready == WorkerMoved(at=3.0, slot=0, pid=77, before="loading", event="Ready", after="idle", cause="", task_id=5)
     assert isinstance(exited, WorkerMoved)
     assert (exited.before, exited.after, exited.cause) == ("idle", "failed", "its channel is at its end")
 

@@ -42,6 +42,7 @@ class StartWorker(_Command, frozen=True):
     outbox_id: int
     outbox_nbytes: int
     helper: bool = False  # it is for small tasks beside large ones, and to have more of a CPU than those
+    plugins: tuple[str, ...] = ()  # names of the plugins to load, in this order
 
 
 class Send(_Command, frozen=True):

@@ -36,7 +36,8 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_queue: int | None  # tasks that may wait; None: any number
     max_queue_bytes: int | None = None  # that their sources may have
     grace_s: float  # between telling a task to stop and SIGKILL
-    start_timeout_s: float  # from starting a process to its Ready
+    start_timeout_s: float  # seconds from starting a process to its `Loading`
+    load_timeout_s: float = 60.0  # seconds from `Loading` to `Ready`
     kill_timeout_s: float = 5.0  # from SIGKILL to waitid's word, which takes milliseconds, or seconds on a machine that swaps
     budget_bytes: int | None = None  # all memory: of workers, tasks and segments; None: nobody asks
     admission: AdmissionMode = AdmissionMode.ENFORCE  # what that means
@@ -50,6 +51,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_worker_age_s: float | None = None  # and after so long
     max_worker_bytes: int | None = None  # and when it has so much private memory between two tasks
     tenant_weights: Mapping[str, float] | None = None  # shares of the workers' time; who is not named has 1
+    plugins: tuple[str, ...] = ()  # names of the plugins that each worker loads, in this order
     seed: int = 0  # of the jitter
 
     @property

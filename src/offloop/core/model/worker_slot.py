@@ -21,6 +21,7 @@ class WorkerSlot(msgspec.Struct, eq=False):
     helper: bool = False  # for small tasks beside large ones
     outbox_id: int | None = None  # None: there is no process
     pid: int | None = None  # once it is known
+    plugins: tuple[str, ...] = ()  # names of the plugins that the process loads, in this order
     task: TaskRecord | None = None
     ready_since: float | None = None  # None: it is not ready yet
     timer: float | None = None  # when the present state has lasted too long, or an empty slot is to be started

@@ -7,6 +7,7 @@ is drawn from this table, and every (state, event) pair is tested.
 One state, one meaning:
 
 - STARTING, RESTARTING: a process is being started, for the first time or after a death (RESTARTING includes the back-off).
+- LOADING: the worker imports and opens its plugins, with a time limit of its own.
 - IDLE, BUSY: it waits for a task, it has one.
 - TIMED_OUT: its task was told to stop (deadline or caller's cancellation) and its grace runs.
 - FAILED: it is dead or being killed; waitid's word leads on, or the end of the time that is waited for it.
@@ -29,6 +30,7 @@ class WorkerState(Enum):
     __hash__ = object.__hash__  # members are singletons; Enum's own hash runs in Python, a dozen times per task
 
     STARTING = "starting"
+    LOADING = "loading"
     IDLE = "idle"
     BUSY = "busy"
     TIMED_OUT = "timed-out"
@@ -42,6 +44,8 @@ class WorkerState(Enum):
 class WorkerEvent(Enum):
     __hash__ = object.__hash__
 
+    LOADING_BEGUN = "LoadingBegun"  # it loads its plugins
+    LOAD_EXPIRED = "LoadExpired"  # it did not load them in time
     READY = "Ready"  # it said that it is configured
     DISPATCHED = "Dispatched"  # it was sent a task
     TASK_FINISHED = "TaskFinished"  # it answered for its task
@@ -59,11 +63,22 @@ class WorkerEvent(Enum):
 _S, _E = WorkerState, WorkerEvent
 
 _ON_FAILURE = {_E.PROTOCOL_VIOLATED: _S.FAILED, _E.DISCONNECTED: _S.FAILED}
-_ON_START = {_E.READY: _S.IDLE, _E.START_EXPIRED: _S.FAILED, _E.RETIREMENT_REQUESTED: _S.RETIRING, **_ON_FAILURE}
+_ON_START = {
+    _E.LOADING_BEGUN: _S.LOADING,
+    _E.START_EXPIRED: _S.FAILED,
+    _E.RETIREMENT_REQUESTED: _S.RETIRING,
+    **_ON_FAILURE,
+}
 
 TABLE: Final = MappingProxyType(
     {
         _S.STARTING: _ON_START,
+        _S.LOADING: {
+            _E.READY: _S.IDLE,
+            _E.LOAD_EXPIRED: _S.FAILED,
+            _E.RETIREMENT_REQUESTED: _S.RETIRING,
+            **_ON_FAILURE,
+        },
         _S.IDLE: {_E.DISPATCHED: _S.BUSY, _E.RETIREMENT_REQUESTED: _S.RETIRING, **_ON_FAILURE},
         _S.BUSY: {
             _E.TASK_FINISHED: _S.IDLE,
@@ -75,6 +90,7 @@ TABLE: Final = MappingProxyType(
         _S.FAILED: {_E.EXITED: _S.RESTARTING, _E.ABANDONED: _S.RESTARTING},
         _S.RESTARTING: _ON_START,
         _S.RETIRING: {
+            _E.LOADING_BEGUN: _S.RETIRING,
             _E.READY: _S.RETIRING,  # it was starting when it was asked to leave
             _E.DISCONNECTED: _S.RETIRING,
             _E.PROTOCOL_VIOLATED: _S.RETIRING,
@@ -82,6 +98,7 @@ TABLE: Final = MappingProxyType(
             _E.EXITED: _S.GONE,
         },
         _S.TERMINATING: {
+            _E.LOADING_BEGUN: _S.TERMINATING,
             _E.READY: _S.TERMINATING,
             _E.DISCONNECTED: _S.TERMINATING,
             _E.PROTOCOL_VIOLATED: _S.TERMINATING,

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import msgspec
 
-from ...errors import MemoryLimitExceeded, QueueFull, QueueTimeout, TaskTimeout
+from ...errors import MemoryLimitExceeded, PluginError, QueueFull, QueueTimeout, TaskTimeout
 from ...wire.handles import EncodedAt
 from ..model.commands import Command, RestageSource
 from ..model.settings import CoreSettings
 from ..model.task import TaskRecord, TaskSpec
 from ..model.task_state import TaskEvent, TaskState
 from ..scheduling.dispatcher import Dispatcher
+from ..workers.plugin_loads import PluginLoads
 from .quarantine import Quarantine
 from .source_hashing import SourceHashing
 from .task_table import TaskTable
@@ -35,6 +36,7 @@ class Admission:
         quarantine: Quarantine,
         source_hashing: SourceHashing,
         dispatcher: Dispatcher,
+        plugin_loads: PluginLoads,
     ) -> None:
         self._settings = settings
         self._worker_table, self._queue, self._budget = dispatcher.worker_table, dispatcher.queue, dispatcher.budget
@@ -42,12 +44,15 @@ class Admission:
         self._quarantine = quarantine
         self._source_hashing = source_hashing
         self._dispatcher = dispatcher
+        self._plugin_loads = plugin_loads
         self._next_trial_at = 0.0
 
-    def submitted(self, task: TaskRecord, nbytes: int) -> QueueFull | None:
+    def submitted(self, task: TaskRecord, nbytes: int) -> QueueFull | PluginError | None:
         """A task came, with a source of so many bytes; zero: that is not known yet."""
         settings = self._settings
         task.arrived_s = self._queue.policy.work_clock_s
+        if (switched_off := self._plugin_loads.refusal(task.spec)) is not None:
+            return switched_off
         if settings.max_queue is None and settings.max_queue_bytes is None:
             return None
         others = len(self._task_table) - 1

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from ...errors import CrashReport, WorkerDied
 from ...pool_events import TaskRetried
-from ...wire.messages import Done, Failed, Ready
+from ...wire.messages import Done, Failed, Loading, Ready
 from ..model.commands import Command
 from ..model.events import WorkerExited
 from ..model.task import StopReason, TaskRecord
@@ -35,7 +35,9 @@ __all__ = ["CrashRecovery", "was_begun"]
 def was_begun(task: TaskRecord, event: WorkerExited) -> bool:
     """Whether a dead worker is known to have begun its task: it had noted that, or said something about it."""
     noted = event.status is not None and event.status.task_id == task.task_id
-    return noted or any(not isinstance(message, Ready) and message.task_id == task.task_id for message in event.last_words)
+    return noted or any(
+        not isinstance(message, Loading | Ready) and message.task_id == task.task_id for message in event.last_words
+    )
 
 
 class CrashRecovery:

@@ -21,16 +21,19 @@ _operations_decoder = msgspec.msgpack.Decoder(list[list[msgspec.Raw]])
 _name_decoder = msgspec.msgpack.Decoder(str)
 
 
-def build_crash_report(slot: WorkerSlot, event: WorkerExited, now: float) -> CrashReport:
+def build_crash_report(slot: WorkerSlot, event: WorkerExited, now: float, loading: str | None = None) -> CrashReport:
     """What is known of the process that was in the slot."""
     status = _checked_status(slot.task, event.status)
+    running = None if status is None else _running(slot.task, status)
+    if loading is not None:
+        running = f"the load of its plugin {loading!r}"
     fatal = event.stderr_tail.rfind(_FATAL)
     return CrashReport(
         pid=slot.pid,
         exit_code=event.exit_code,
         reason=slot.kill_reason or event.reason,
         task_id=None if slot.task is None else slot.task.task_id,
-        running=None if status is None else _running(slot.task, status),
+        running=running,
         progress=None if status is None else status.progress,
         memory_bytes=None if event.status is None else event.status.memory_bytes,
         traceback=event.stderr_tail[fatal:] if fatal >= 0 else "",

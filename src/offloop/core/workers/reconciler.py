@@ -23,6 +23,7 @@ from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerEvent, WorkerState
 from .autoscaler import Autoscaler
 from .jitter import Jitter
+from .plugin_loads import PluginLoads
 from .restart_policy import CircuitBreaker, RestartPolicy
 from .worker_table import READY_STATES, WorkerTable
 
@@ -31,7 +32,7 @@ __all__ = ["WorkerReconciler"]
 _MAX_START_FAILURES = 3  # failed starts in a row
 
 _S = WorkerState
-_STARTING_STATES = (_S.STARTING, _S.RESTARTING)
+_STARTING_STATES = (_S.STARTING, _S.LOADING, _S.RESTARTING)
 _LEAVING_STATES = (_S.RETIRING, _S.TERMINATING)
 
 
@@ -39,7 +40,13 @@ class WorkerReconciler:
     """Starts missing workers and retires surplus ones."""
 
     def __init__(
-        self, worker_table: WorkerTable, autoscaler: Autoscaler, jitter: Jitter, arena: Arena, settings: CoreSettings
+        self,
+        worker_table: WorkerTable,
+        autoscaler: Autoscaler,
+        plugin_loads: PluginLoads,
+        jitter: Jitter,
+        arena: Arena,
+        settings: CoreSettings,
     ) -> None:
         self.restart_policy = RestartPolicy(settings.restart_intensity, settings.restart_period_s, jitter)
         self.starts = 0  # number of started processes, for statistics
@@ -51,6 +58,7 @@ class WorkerReconciler:
         self._last_abandoned: WorkerDied | None = None  # error about the last of them
         self._worker_table = worker_table
         self._autoscaler = autoscaler
+        self._plugin_loads = plugin_loads
         self._arena = arena
         self._settings = settings
         self._announced = False
@@ -161,6 +169,19 @@ class WorkerReconciler:
             self.restart_policy.on_worker_removed(slot.index, now)
         return self._announce_opening() + self.reconcile(now)
 
+    def replace_without_plugin(self, slot: WorkerSlot, now: float, report: CrashReport, how: WorkerEvent) -> list[Command]:
+        """A worker died while it loaded a plugin that is switched off now: the next one starts at once, without the plugin."""
+        self.last_failure = report
+        self._worker_table.event_log.append(WorkerCrashed(at=now, slot=slot.index, report=report))
+        self.restart_policy.start_deaths = 0
+        self.start_error = self.unavailable_error = None
+        state = self._worker_table.apply(slot, how, cause=report.cause)
+        slot.clear()
+        if state is _S.GONE:
+            self._worker_table.remove(slot)
+        self.restart_policy.on_worker_removed(slot.index, now)
+        return self._announce_opening() + self.reconcile(now)
+
     def note_abandoned(self, abandoned: int, report: CrashReport | None) -> None:
         """Set the number of processes that could not be killed and are still alive.
 
@@ -182,7 +203,7 @@ class WorkerReconciler:
 
     def _announce_opening(self) -> list[Command]:
         """Announce once that the pool is open, after the first start of every worker; with an error if all of them failed."""
-        if self._announced or (self._worker_table.count(_S.STARTING) and self.unavailable_error is None):
+        if self._announced or (self._worker_table.count(_S.STARTING, _S.LOADING) and self.unavailable_error is None):
             return []
         if not self._worker_table.count(*READY_STATES) and self.unavailable_error is None:
             return []
@@ -228,7 +249,8 @@ class WorkerReconciler:
         self.starts += 1
         nbytes = pages(self._settings.limit_bytes) + STATUS_NBYTES
         self._arena.add_segment(slot.outbox_id, nbytes, keep=STATUS_NBYTES)
-        return StartWorker(slot.index, slot.outbox_id, nbytes, slot.helper)
+        slot.plugins = self._plugin_loads.enabled
+        return StartWorker(slot.index, slot.outbox_id, nbytes, slot.helper, slot.plugins)
 
 
 def _error_from(report: CrashReport, running: str | None) -> WorkerDied:

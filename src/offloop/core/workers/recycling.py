@@ -24,7 +24,7 @@ __all__ = ["Recycling"]
 
 _MAX_TASKS_FOR_WARNING = 2  # a worker reports with its second task how much private memory the first one left
 
-_COMING_STATES = (WorkerState.STARTING, WorkerState.RESTARTING, WorkerState.FAILED)
+_COMING_STATES = (WorkerState.STARTING, WorkerState.LOADING, WorkerState.RESTARTING, WorkerState.FAILED)
 
 
 class Recycling:

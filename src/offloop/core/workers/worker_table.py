@@ -24,6 +24,7 @@ READY_STATES = (WorkerState.IDLE, WorkerState.BUSY, WorkerState.TIMED_OUT)
 TIMER_EVENTS = {
     WorkerState.STARTING: WorkerEvent.START_EXPIRED,
     WorkerState.RESTARTING: WorkerEvent.START_EXPIRED,
+    WorkerState.LOADING: WorkerEvent.LOAD_EXPIRED,
     WorkerState.BUSY: WorkerEvent.DEADLINE_EXPIRED,
     WorkerState.TIMED_OUT: WorkerEvent.GRACE_EXPIRED,
     WorkerState.RETIRING: WorkerEvent.GRACE_EXPIRED,

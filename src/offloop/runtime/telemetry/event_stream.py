@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from ...core.telemetry.event_log import EventLog
-from ...pool_events import BreakerMoved, PoolEvent, WorkerCrashed, WorkerMemoryTooSmall
+from ...pool_events import BreakerMoved, PluginUnavailable, PoolEvent, WorkerCrashed, WorkerMemoryTooSmall
 from ..loop.oneshot_event import OneShotEvent
 from .safe_logging import SafeLogger
 
@@ -118,6 +118,8 @@ class EventStream:
             elif isinstance(event, WorkerMemoryTooSmall):
                 text = "%s is %d bytes, and a worker had %d after its first task: workers are replaced all the time"
                 _log.log(logging.WARNING, text, event.limited_by, event.limit_bytes, event.private_bytes)
+            elif isinstance(event, PluginUnavailable):
+                _log.log(logging.ERROR, "plugin %s: %s", event.plugin, event.reason)
             for subscription in self._subscriptions:
                 subscription.push(event)
         self._event_log.has_subscribers = bool(self._subscriptions)

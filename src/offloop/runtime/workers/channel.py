@@ -23,10 +23,9 @@ from ..loop.io import when_readable
 from ..loop.oneshot_event import OneShotEvent
 from .framed_socket import FramedSocket
 
-__all__ = ["LOAD_LIMIT_S", "STALL_LIMIT_S", "Channel"]
+__all__ = ["STALL_LIMIT_S", "Channel"]
 
 STALL_LIMIT_S = 5.0  # seconds for a frame or a backlog: it takes microseconds, or a second or two on a machine that swaps
-LOAD_LIMIT_S = 60.0  # seconds while plugins load: a large model takes tens of seconds, some of them with the GIL held
 _CHECKS_PER_LIMIT = 10  # timer checks within a limit; a pause of the loop counts as one check interval at most
 
 
@@ -37,8 +36,6 @@ class Channel:
         """`loop` is the running loop; None: trio's."""
         self._loop = loop
         self._stall_limit_s = stall_limit_s
-        self.write_limit_s = stall_limit_s
-        """Seconds in which the worker must have read all unsent bytes. Longer while it loads plugins and cannot read."""
         self._check_interval_s = stall_limit_s / _CHECKS_PER_LIMIT
         self.socket = FramedSocket(end, loop)
         self.send = self.socket.send
@@ -58,11 +55,11 @@ class Channel:
             self.socket.backlog_changed = OneShotEvent(self._loop)
 
     async def _write_backlog(self) -> None:
-        left_s, framed = self.write_limit_s, self.socket
+        left_s, framed = self._stall_limit_s, self.socket
         while framed.unsent:
             if left_s <= 0:
                 unread = f"{len(framed.unsent):,} bytes for it are unsent"
-                raise ProtocolError(f"it does not read: after {self.write_limit_s:g} s {unread}")
+                raise ProtocolError(f"it does not read: after {self._stall_limit_s:g} s {unread}")
             before = anyio.current_time()
             with anyio.move_on_after(min(left_s, self._check_interval_s)):
                 await anyio.wait_writable(framed.socket)

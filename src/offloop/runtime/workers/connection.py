@@ -28,12 +28,12 @@ from ...core.model.events import (
     WorkerViolatedProtocol,
 )
 from ...wire.framing import ProtocolError
-from ...wire.messages import Configure, File, FromSupervisor, FromWorker, Run, Warm
+from ...wire.messages import Configure, File, FromSupervisor, FromWorker, Run
 from ...wire.status import STATUS_NBYTES, Status, read_status
 from ..loop.io import clock
 from ..memory.segments import Segment
 from ..telemetry.safe_logging import SafeLogger
-from .channel import LOAD_LIMIT_S, STALL_LIMIT_S, Channel
+from .channel import STALL_LIMIT_S, Channel
 from .config import WorkerConfig
 from .launcher import LaunchedWorker
 from .output_log import WORKER_LOGGER, OutputLog
@@ -80,6 +80,7 @@ class WorkerConnection:
         self._outbox_id = command.outbox_id
         self._outbox_nbytes = command.outbox_nbytes
         self._helper = command.helper
+        self._plugins = command.plugins
         self._supervisor = supervisor
         self._threads = threads
         self._unsent: list[FromSupervisor] = []  # messages that wait for the process to run
@@ -101,8 +102,6 @@ class WorkerConnection:
             return
         if isinstance(message, Run):
             self._log.begin_task(message.task_id)
-        elif isinstance(message, Warm):
-            self._channel.write_limit_s = LOAD_LIMIT_S  # until it answers, because it does not read while it loads
         self._channel.send(message)
 
     def send_file(self, task_id: int, descriptor: int) -> OSError | None:
@@ -277,7 +276,6 @@ class WorkerConnection:
 
     def _on_message(self, message: FromWorker) -> None:
         assert self._channel is not None
-        self._channel.write_limit_s = STALL_LIMIT_S
         self._report(WorkerReported(self._slot, message))
 
     def _report(self, event: Event) -> None:
@@ -298,7 +296,7 @@ class WorkerConnection:
             self._slot,
             inbox.nbytes,
             self._outbox_nbytes,
-            settings.plugins,
+            {name: settings.plugins[name] for name in self._plugins},
             settings.nice,
             settings.max_private_bytes,
             self._helper,
