@@ -50,13 +50,17 @@ def starting(*breach: bytes) -> Callable[[Worker], None]:
     return start
 
 
-READY = message("ready", 1)
+LOADING = message("loading", 1)
+READY = LOADING + message("ready", 1)
 DONE = message("done", 1, ["e", None], {}, 1, 2)
 
 behaviours |= {
     "garbage_at_the_start": starting(b"\x05\0\0\0garbage"),
     "done_before_ready": starting(DONE),
-    "ready_twice": starting(READY, READY),
+    "never_loaded": starting(LOADING),
+    "ready_without_loading": starting(message("ready", 1)),
+    "loading_twice": starting(LOADING, LOADING),
+    "ready_twice": starting(READY, message("ready", 1)),
     "done_while_idle": starting(READY, DONE),
     "need_while_idle": starting(READY, message("need", 1, 100)),
 }

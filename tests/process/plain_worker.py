@@ -169,6 +169,7 @@ class Worker:
             os._exit(0)
 
     def ready(self) -> None:
+        self.send("loading", os.getpid())
         self.send("ready", os.getpid())
 
     def next_task(self) -> Task:

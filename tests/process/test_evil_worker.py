@@ -40,6 +40,7 @@ class Case(msgspec.Struct, frozen=True):
     killed: bool = True
     timeout: float | None = None
     start_timeout: float = 30.0
+    load_timeout: float = 60.0
     at_the_start: bool = False  # it is replaced before it ever gets a task
     maybe: bool = False  # whether a task is hit is a matter of chance
 
@@ -58,6 +59,9 @@ CASES: dict[str, Case] = {
     "never_ready": Case(None, start_timeout=2.0, at_the_start=True),
     "garbage_at_the_start": Case(None, at_the_start=True),
     "done_before_ready": Case(None, at_the_start=True),
+    "never_loaded": Case(None, load_timeout=2.0, at_the_start=True),
+    "ready_without_loading": Case(None, at_the_start=True),
+    "loading_twice": Case(None, at_the_start=True),
     "ready_twice": Case(None, at_the_start=True),
     "hang_up_at_the_start": Case(None, at_the_start=True),
     "done_while_idle": Case(None, at_the_start=True),
@@ -182,7 +186,12 @@ async def until_whole(pool: Pool, starts: int) -> None:
 
 async def suffer(case: Case) -> None:
     async with Pool(
-        2, plugins=[FaultsPlugin], memory_limit="64MiB", timeout=case.timeout, start_timeout=case.start_timeout
+        2,
+        plugins=[FaultsPlugin],
+        memory_limit="64MiB",
+        timeout=case.timeout,
+        start_timeout=case.start_timeout,
+        load_timeout=case.load_timeout,
     ) as pool:
         starts = 3 if case.killed else 2
         if case.at_the_start:

@@ -96,7 +96,7 @@ async def test_a_start_that_takes_too_long_is_killed(anyio_backend: object) -> N
     [
         (Done(99, EncodedAt(None), {}, 1, 2), "answered for task 99"),
         (Done(1, EncodedAt(Handle(OUTBOX, 4096, 10, 77)), {}, 1, 2), "a block that it does not hold"),
-        (Ready(1), "Ready twice"),
+        (Ready(1), "Ready before Loading, or twice"),
         (b"\xff\xff\xff\xff", "was announced"),
         (b"\x01\x00\x00\x00\xc1", "undecodable"),
     ],

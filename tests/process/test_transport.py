@@ -10,11 +10,11 @@ from offloop.testing import FaultyStarts, Traffic, Transport, pool_with
 from offloop.testing.faults import Echo, FaultsPlugin, Noop, Obey
 from offloop.wire.codec import encode_frame
 from offloop.wire.handles import EncodedAt
-from offloop.wire.messages import Done, Ready
+from offloop.wire.messages import Done, Loading, Ready
 
 pytestmark = pytest.mark.anyio
 
-READY_NBYTES = len(encode_frame(Ready(1 << 20)))
+READY_NBYTES = len(encode_frame(Loading(1 << 20)) + encode_frame(Ready(1 << 20, 1 << 24)))
 
 
 async def test_a_line_that_breaks_in_mid_answer_costs_one_task(anyio_backend: object) -> None:

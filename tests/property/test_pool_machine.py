@@ -98,7 +98,7 @@ SPEC = TaskSpec(source=EncodedAt(None), stages=STAGES, timeout_s=None)
 SIZES = [1, 4096, 100 * KIB, FIRST_GRANT_NBYTES, 700 * KIB, 1400 * KIB, INBOX_NBYTES, LIMIT, LIMIT + 1]
 PLENTY = 1 << 40
 IN_USE = (WorkerState.IDLE, WorkerState.BUSY, WorkerState.TIMED_OUT)
-HAS_STARTED = (WorkerState.STARTING, WorkerState.RESTARTING, WorkerState.FAILED)
+HAS_STARTED = (WorkerState.STARTING, WorkerState.LOADING, WorkerState.RESTARTING, WorkerState.FAILED)
 
 Page = tuple[int, int]
 
