@@ -1,9 +1,9 @@
-"""Does a task end when its time is up, whatever it is doing?
+"""Does every kind of task end when its time-out has passed?
 
-Every operation and encoder of offloop-vips on a large picture of noise, and every way to be stuck (asleep, spinning in Python,
-in C with the GIL held, stopped), with a time-out well before it could be done. Printed is how long after the time-out the
-caller had its `TaskTimeout`, and whether the worker obeyed or had to be killed after the grace of 250 ms. A task that was
-done in time says so. The promise is time-out + grace + 100 ms.
+Tasks: every operation and encoder of offloop-vips on a large picture of noise, and every kind of stuck task (asleep, looping in
+Python, in C with the GIL, stopped). The time-out is well before the end of the task. The output is the time from the time-out
+to the caller's `TaskTimeout`, and whether the worker stopped or was killed after the grace of 250 ms. A task that ends before
+its time-out is marked. Expected: at most time-out + grace + 100 ms.
 
     python benchmarks/bench_deadline.py [--smoke] [--rounds 5]
 """
@@ -36,7 +36,7 @@ from offloop_vips import (
 
 TIMEOUT_S, GRACE_S, PROMISE_S = 0.15, 0.25, 0.1
 ENCODING = "Avif, encoding"
-ENCODING_TIMEOUT_S = 2.0  # the pixels have been read by then, and libaom does not listen
+ENCODING_TIMEOUT_S = 2.0  # time-out of encodings; libaom has read all pixels by then, and cannot be stopped
 SIGSTOP = 19
 
 STUCK: dict[str, list[Operation]] = {
@@ -67,7 +67,7 @@ WORK: dict[str, list[Operation]] = {
 
 
 async def measure(pool: Pool, source: object, pipeline: list[Operation], timeout: float) -> tuple[str, float | None]:
-    """How it ended, and how long after the time-out; None: it was done before."""
+    """Returns how the task ended, and the seconds since the time-out; None: it ended before the time-out."""
     before = time.monotonic()
     try:
         await pool.run(source, pipeline, timeout=timeout)  # pyright: ignore[reportArgumentType]
@@ -87,7 +87,7 @@ async def main(width: int, rounds: int) -> None:
         encoded = bytes(picture)
         for name in order:
             source: bytes | Buffer = b"" if name in STUCK else pool.buffer(len(encoded))
-            if isinstance(source, Buffer):  # the copy is not to be in the measured time
+            if isinstance(source, Buffer):  # because the measured time must not include the copy
                 await source.ready()
                 source.view[:] = encoded
             timeout = ENCODING_TIMEOUT_S if name == ENCODING else TIMEOUT_S

@@ -1,16 +1,16 @@
-"""What does it cost to send a task to a worker and to have its answer?
+"""What does it cost to send a task to a worker and to receive its answer?
 
-A no-op travels to one worker process and back, one at a time. Beside it, in the same run and in turns:
+Measures the round trip of a no-op to one worker process, one task at a time. In turns in the same run:
 
 - the physical floor: a byte through a pair of blocking pipes to a child that echoes it;
 - the floor of any supervisor on this loop: the same through anyio's process pipes on uvloop;
-- what others take for a no-op in one worker: `concurrent.futures.ProcessPoolExecutor` and `anyio.to_process`, and loky
-  where installed.
+- a no-op in one worker of `concurrent.futures.ProcessPoolExecutor`, of `anyio.to_process`, and of loky if it is installed.
 
     python benchmarks/bench_dispatch.py
 
-Expected: the median of offloop is at most 2.5 times that of the bare anyio + uvloop pipe pair. That takes an offloop that is
-compiled, `HATCH_BUILD_HOOKS_ENABLE=true python -m pip install .`; interpreted it is more, and the output says which it is.
+Expected: the median of offloop is at most 2.5 times that of the bare anyio + uvloop pipe pair. That requires a compiled
+offloop, `HATCH_BUILD_HOOKS_ENABLE=true python -m pip install .`; an interpreted one is slower. The output shows which one was
+measured.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from offloop.core import pool_state
 from offloop.testing.faults import FaultsPlugin, Noop
 
 ECHO = "import os\nwhile data := os.read(0, 65536): os.write(1, data)"
-MESSAGE = b"x" * 64  # about what a Run message has
+MESSAGE = b"x" * 64  # about the length of a `Run` message
 FLOOR = "anyio + uvloop pipe pair"
 
 
 def nothing() -> None:
-    """What the peers run."""
+    """The task of the peers."""
 
 
 async def open_contenders(stack: AsyncExitStack) -> dict[str, Callable[[], Awaitable[object]]]:
-    """Start everything that is measured; the stack ends it."""
+    """Start all contenders. The stack ends them."""
     pipes = stack.enter_context(subprocess.Popen([sys.executable, "-c", ECHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
     stack.callback(pipes.kill)
     assert pipes.stdin is not None

@@ -1,6 +1,6 @@
-"""How long do equal callers wait, and how evenly, when more tasks wait than can run?
+"""How long and how evenly do equal callers wait if more tasks wait than can run?
 
-Twenty and two hundred callers, each of which sends its next picture as soon as it has the result of the last; two workers each.
+Twenty and two hundred callers. Each sends its next picture when it has the result of its last one. Each pool has two workers.
 
 one      all send one and the same picture, 800 x 600, made 200 wide
 photos   pictures of 0.5, 4 and 12 megapixels, made 200 wide
@@ -11,10 +11,10 @@ contenders take turns in one run.
 
     python benchmarks/bench_fairness.py [--smoke] [--rounds 3] [--scenario one] [--seconds 5]
 
-Printed: time from sending a picture to having its result, 50th and 99th percentile and the worst of all turns together, by
-picture where there are several, and the 99th percentile in times of that of the fastest peer with a semaphore.
+The output is the time from sending a picture to its result: 50th and 99th percentile and maximum over all turns, for each
+picture, and the 99th percentile relative to that of the fastest peer with a semaphore.
 
-Expected: where all send the same picture, a p99 of at most 1.2 times that of the best semaphore in the same run.
+Expected: if all callers send the same picture, a p99 of at most 1.2 times that of the best semaphore in the same run.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from offloop import Pool
 
 P99_OF_SEMAPHORE = 1.2
 PEERS = ("ProcessPoolExecutor", "threads", "loky", "pebble", "anyio.to_process")
-WARM_UP = 16  # small pictures: every worker has had some
+WARM_UP = 16  # number of small pictures before the measurement, so that every worker has had some
 
 
 class Picture(NamedTuple):
-    """What a caller sends."""
+    """A picture and its share of the tasks."""
 
     name: str
-    share: float  # of all tasks
+    share: float  # fraction of all tasks
     size: Size
     kind: Kind = "small"
 
@@ -67,7 +67,7 @@ Times = dict[str, list[float]]  # picture -> seconds from sending to the result
 
 @asynccontextmanager
 async def offloop(paths: Mapping[Size, str], nice: int | None) -> AsyncGenerator[Work]:
-    """Callers hold the bytes, as a server does that has received them."""
+    """Callers keep the bytes in memory, like a server that has received them."""
     sources = {path: Path(path).read_bytes() for path in paths.values()}
     more = {} if nice is None else {"nice": nice}
     async with Pool(WORKERS, plugins=["vips"], timeout=None, **more) as pool:
@@ -91,7 +91,7 @@ async def behind_semaphore(name: str) -> AsyncGenerator[Work]:
 
 
 async def turn(work: Work, callers: int, scenario: tuple[Picture, ...], paths: Mapping[Size, str], seconds: float) -> Times:
-    """Every caller sends one picture after the other for so long; what is under way then is waited for, and counts."""
+    """Every caller sends one picture after the other until the time is over. Tasks that run then are finished, and count."""
     times: Times = defaultdict(list)
     small = paths[scenario[0].size]
     await asyncio.gather(*(work("small", small) for _ in range(WARM_UP)))
@@ -123,7 +123,7 @@ def measure(
 
 
 def report(name: str, callers: int, rows: Mapping[str, Times]) -> bool:
-    """The table of one scenario; whether what is expected was met."""
+    """Print the table of one scenario. Returns whether the expectation is met."""
     everything = {contender: [one for times in row.values() for one in times] for contender, row in rows.items()}
     semaphores = [percentile(times, 99) for contender, times in everything.items() if contender != "offloop"]
     best = min(semaphores)

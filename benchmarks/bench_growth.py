@@ -1,9 +1,9 @@
-"""Does a server that runs for weeks grow with the number of tasks that it has had done?
+"""Does the memory of a server grow with the number of its tasks?
 
-100,000 no-ops and 2,000 pictures, eight at a time on two workers, after a warm-up. Looked at before, every tenth of the way,
-and after: this process's own memory (RssAnon: what it does not share), the blocks that Python's allocator has given out (exact
-where pages are coarse), its descriptors, and the pool's leases. Last comes a control: no-ops that leave 1 KB behind with each
-1,000 of them, on purpose. If its row looks like the others, the meter is blind and they say nothing.
+100,000 no-ops and 2,000 pictures, eight at a time on two workers, after a warm-up. Measured at the start and after every tenth
+of the tasks: the private memory of this process (RssAnon), the allocated blocks of Python's allocator (exact, while pages are
+coarse), descriptors, and the pool's leases. The last row is a control: no-ops that leak 1 KB per 1,000 tasks. If its row does
+not differ from the others, the measurement is not precise enough.
 
     python benchmarks/bench_growth.py            (--trace: name the lines whose memory grew; slow)
 
@@ -34,7 +34,7 @@ PHOTO = Path(__file__).resolve().parent.parent / "docs" / "photos" / "astronaut.
 
 
 class Size(NamedTuple):
-    """This process at one moment."""
+    """Memory, descriptors and leases of this process at one moment."""
 
     own_bytes: int
     python_blocks: int
@@ -58,7 +58,7 @@ async def run_many(number: int, task: Callable[[], Awaitable[object]]) -> None:
 
 
 async def watch(pool: Pool, name: str, number: int, task: Callable[[], Awaitable[object]]) -> None:
-    """A warm-up of a tenth, then the rest in tenths, with a line for the whole."""
+    """Run a tenth of the tasks as a warm-up, then the rest in tenths. Print a line for all of them."""
     await run_many(max(1, number // 10), task)
     before = Size.now()
     sizes = [before]
@@ -106,7 +106,7 @@ async def main() -> None:
 
 
 def leaking(pool: Pool) -> Callable[[], Awaitable[object]]:
-    """No-ops with a leak of the size that is not allowed."""
+    """No-ops with a leak of the smallest size that is not allowed."""
     kept: list[bytes] = []
     numbers = count(1)
 

@@ -1,25 +1,25 @@
-"""What do small pictures suffer, and what memory is taken, when panoramas come among them?
+"""How long do small pictures take, and how much memory is used, when panoramas are among them?
 
-Two workers each, the same code for everybody, every turn in a fresh server process. Panoramas have 120 megapixels and are
-turned by 90 degrees, blurred and saved as JPEG, for which they must be held whole; small pictures are 800 x 600, made 200 wide.
+All contenders have two workers and run the same code, and every turn runs in a new server process. Panoramas have 120
+megapixels and are turned by 90 degrees, blurred and saved as JPEG, for which the whole picture must be in memory. Small
+pictures are 800 x 600 and made 200 wide.
 
-(a) six panoramas, and at once sixty small pictures. The floor is those sixty alone in the same pool, idle.
-(b) a panorama is at work in every slot when sixty small pictures come.
+(a) six panoramas and sixty small pictures at once. The floor is the sixty small pictures alone in the same idle pool.
+(b) every worker runs a panorama when sixty small pictures arrive.
 (c) a steady mix: for a minute, at 70 % load, one of twenty is a picture of 24 to 48 megapixels.
 
-offloop is told a `memory_limit` of 4 GiB (two panoramas at once), in (a) also 1.6 GiB (one at a time) and 600 MiB (none).
-Peers take what they take: `ProcessPoolExecutor`, loky, pebble, anyio.to_process, threads of the server; and Node's piscina with
-sharp, if --node-packages names a folder in which `npm install piscina sharp` was done. All serve in the order of arrival.
+offloop has a `memory_limit` of 4 GiB (two panoramas at once), in (a) also 1.6 GiB (one at a time) and 600 MiB (none). The peers
+have no limit: `ProcessPoolExecutor`, loky, pebble, anyio.to_process, threads of the server; and Node's piscina with sharp, if
+--node-packages is a folder in which `npm install piscina sharp` was run. All peers serve in the order of arrival.
 
     python benchmarks/bench_mixed.py [--smoke] [--scenario a] [--only NAME] [--rounds 3]
 
-Memory is the sum of the proportional set sizes of the server and all its descendants with all shared memory, less what the
-server had before it entered its pool. Expected: in (a) the first small result within 50 ms, their p95 at most 1.2 times the
-floor, the total at most 1.05 times that of the fastest peer; in (b) a small p95 under 1 s; memory never above the limit, and
-at 600 MiB every panorama refused.
+Memory is the sum of the proportional set sizes of the server and all its descendants with all shared memory, minus the memory
+of the server before it entered its pool. Expected: in (a) the first small result within 50 ms, their p95 at most 1.2 times the
+floor, the total at most 1.05 times that of the fastest peer; in (b) a small p95 under 1 s; memory never above the limit, and at
+600 MiB every panorama refused.
 
-Only a machine that is otherwise idle compares fairly: where Linux shares CPUs between sessions, a worker of offloop,
-which has one of its own, gets more of a busy one than a peer's. "others" is how many CPUs the rest of the machine took.
+Run it on an idle machine only. "others" is the number of CPUs that the rest of the machine used.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ LARGE_SHARE = 0.05
 
 
 class Scale(NamedTuple):
-    """How much of everything."""
+    """Sizes and numbers of one run."""
 
     panorama: Size
-    panoramas: int  # in (a)
+    panoramas: int  # number of panoramas in (a)
     smalls: int
-    head_start_s: float  # of the panoramas in (b)
-    mix: tuple[Size, ...]  # large pictures of (c)
+    head_start_s: float  # seconds from the panoramas to the small pictures in (b)
+    mix: tuple[Size, ...]  # sizes of the large pictures in (c)
     mix_s: float
     peers: tuple[str, ...]
-    limits: int  # of memory, that are tried
+    limits: int  # number of memory limits that are measured
 
 
 _PEERS = tuple(name for name in CONTENDERS if name not in ("offloop", "inline"))
@@ -63,7 +63,7 @@ SMOKE = Scale((2400, 1600), 1, 6, 0.05, ((1600, 1200),), 1.0, ("ProcessPoolExecu
 
 
 class Bench:
-    """The files, what they cost, and the arrivals made of them."""
+    """The files, their costs, and the arrivals."""
 
     def __init__(self, scale: Scale, folder: Path) -> None:
         self.scale = scale
@@ -79,7 +79,7 @@ class Bench:
         return large + small
 
     def _mix(self) -> Iterator[Arrival]:
-        """Poisson, and the same for everybody."""
+        """Poisson arrivals, the same for all contenders."""
         small_s = self.alone([(0.0, "small", self.small)] * 50).cpu_s / 50
         large_s = self.alone([(0.0, "large", path) for path in self.mix]).cpu_s / len(self.mix)
         rate = LOAD * WORKERS / (LARGE_SHARE * large_s + (1 - LARGE_SHARE) * small_s)
@@ -91,7 +91,7 @@ class Bench:
             yield (at_s, "large", dice.choice(self.mix)) if large else (at_s, "small", self.small)
 
     def alone(self, arrivals: list[Arrival]) -> Turn:
-        """Without any pool, one after the other."""
+        """Measure tasks without a pool, one after the other."""
         return measure("inline", arrivals, self.small)
 
 
@@ -111,7 +111,7 @@ def parse() -> argparse.Namespace:
 
 
 def contenders(scenario: str, scale: Scale, given: argparse.Namespace) -> Iterator[tuple[Row, dict[str, Any]]]:
-    """Empty rows, and how to measure each."""
+    """Returns empty rows, each with the function that measures it."""
     for limit in LIMITS[scenario][: scale.limits]:
         row = Row("offloop", limit)
         if _asked_for(row.name, given.only):

@@ -1,13 +1,13 @@
-"""How long after a worker's death is the next task done, and what does the death do to everybody else's tasks?
+"""How long after a worker's death is the next task done, and how does the death affect other tasks?
 
-1. A pool of one worker, idle or busy; SIGKILL from outside, a no-op submitted at once, timed from the kill to its
-   result. Where the pool says instead that it is broken, it is rebuilt as its documentation tells, the no-op is
-   submitted again, and all of that counts. Beside it, in the same turns, the floors: a bare interpreter from start
-   to exit; and a bare worker process of ours, with the same imports and messages but no supervisor, from its start
-   to `Ready`, and to the answer of its first no-op. The pool's breaker for restart storms is set out of the way: what
-   is asked is what one death costs, and a worker that is killed every second would open it.
-2. Fifty tasks of 20 ms on two workers; one worker is killed when ten are done. How many of the 49 others fail, and
-   how long until all fifty have an outcome, compared with a run in which nobody is killed.
+1. A pool of one worker, idle or busy, gets SIGKILL from outside, and a no-op is submitted at once. Measured is the time from
+   the kill to its result. If the pool reports that it is broken, it is rebuilt as its documentation says, the no-op is
+   submitted again, and all of that counts. The floors, in the same turns: a bare interpreter from start to exit; and a bare
+   worker process of offloop, with the same imports and messages but no supervisor, from its start to `Ready`, and to the answer
+   of its first no-op. The pool's circuit breaker is effectively off, because a kill every second would open it, and the
+   question is the cost of one death.
+2. Fifty tasks of 20 ms on two workers. One worker is killed when ten are done. Measured is the number of the 49 others that
+   fail, and the time until all fifty have an outcome, compared with a run without a kill.
 
     python benchmarks/bench_recovery.py
 
@@ -44,8 +44,8 @@ from offloop.wire.messages import Configure, Done, FromWorker, Ready, Run
 BARE_INTERPRETER = "bare interpreter, start to exit"
 BARE_READY = "bare worker, start to Ready"
 BARE_ANSWER = "bare worker, start to first answer"
-KILLS = 4  # of each contender in a turn
-SETTLE_S = 0.3  # between two kills: spares, and the peers' own threads, get back to where they were
+KILLS = 4  # number of kills of each contender in a turn
+SETTLE_S = 0.3  # seconds between two kills, in which spares and the peers' threads are restored
 TASKS, TASK_S, DONE_BEFORE_THE_KILL = 50, 0.02, 10
 MIB = 1024 * 1024
 
@@ -60,7 +60,7 @@ def bare_interpreter() -> float:
 
 
 class BareWorker:
-    """One worker process and the shortest conversation with it."""
+    """One worker process and the minimum of messages with it."""
 
     def __init__(self) -> None:
         self._inbox, self._outbox = Segment(MIB, workers_write=False), Segment(MIB, workers_write=True)
@@ -69,7 +69,7 @@ class BareWorker:
         self._frames = FrameReader(MAX_FROM_WORKER_NBYTES)
 
     async def times(self) -> tuple[float, float]:
-        """Seconds from before the spawn to `Ready`, and to the answer of a no-op."""
+        """Returns the seconds from before the spawn to `Ready`, and to the answer of a no-op."""
         started = perf_counter()
         process = spawn(self._inbox.worker_fd, self._outbox.worker_fd)
         channel = process.channel
@@ -98,7 +98,7 @@ class BareWorker:
 
 
 async def recovery(contender: Contender, *, busy: bool) -> tuple[float, int]:
-    """Seconds from the kill to the result of a no-op, and how many no-ops were lost before."""
+    """Returns the seconds from the kill to the result of a no-op, and the number of no-ops that failed before it."""
     (victim,) = await contender.pids()
     occupied = asyncio.ensure_future(contender.sleep(600)) if busy else None
     await asyncio.sleep(SETTLE_S)
@@ -111,7 +111,7 @@ async def recovery(contender: Contender, *, busy: bool) -> tuple[float, int]:
             break
         except Exception:
             lost += 1
-            await asyncio.sleep(0)  # a pool that raises at once must still be able to hear of the death
+            await asyncio.sleep(0)  # because a pool that raises at once must still be able to notice the death
             await contender.rebuild()
     took = perf_counter() - started
     if occupied is not None:
@@ -150,11 +150,11 @@ def print_recovery(samples: Samples, lost: dict[str, list[int]]) -> None:
         print(f"{name:38}{row}{statistics.median(values) / floor:14.2f}{told:>20}")
 
 
-# 2. What a death does to the others
+# 2. Effect of a death on other tasks
 
 
 async def fifty_tasks(contender: Contender, *, kill: bool) -> tuple[float, int]:
-    """Seconds until all have an outcome, and how many failed."""
+    """Returns the seconds until all tasks have an outcome, and the number of failed tasks."""
     victim = (await contender.pids())[0]
     done = 0
     failed = 0
@@ -174,7 +174,7 @@ async def fifty_tasks(contender: Contender, *, kill: bool) -> tuple[float, int]:
     tasks = [asyncio.ensure_future(one()) for _ in range(TASKS)]
     await enough.wait()
     if kill:
-        await asyncio.sleep(TASK_S / 2)  # in the midst of the next tasks
+        await asyncio.sleep(TASK_S / 2)  # in the middle of the next tasks
         os.kill(victim, signal.SIGKILL)
     await asyncio.gather(*tasks)
     took = perf_counter() - started
@@ -210,7 +210,7 @@ def _span(numbers: list[int]) -> str:
 async def main() -> None:
     options = arguments(__doc__)
     logging.getLogger("offloop").addHandler(logging.NullHandler())
-    logging.getLogger("offloop").propagate = False  # every death is reported there
+    logging.getLogger("offloop").propagate = False  # because it reports every death
     rounds = 1 if options.smoke else max(1, options.rounds // 4)
     print_recovery(*await measure_recovery(rounds, 1 if options.smoke else KILLS))
     await measure_damage(rounds)

@@ -1,17 +1,17 @@
-"""How late is the server's loop while its CPUs are busy with thumbnails?
+"""How late is the server's event loop while its CPUs are busy with thumbnails?
 
-A ticker on the loop wants to wake every 2 ms; how much later it does is the lag that every request of a server would feel.
-Meanwhile as many thumbnails as possible are made, on as many workers as there are CPUs, two in hand for each. In turns,
-in the same run, each of them alone in the server while it is measured:
+A ticker on the loop wakes every 2 ms. Its delay is the lag of every request of the server. Meanwhile as many thumbnails as
+possible are made, with one worker per CPU and two tasks in flight per worker. In turns in the same run, each contender alone in
+the server:
 
-- offloop, with its workers at the default niceness, at 0 and at 19, and with what nobody else wants ("idle");
+- offloop, with its workers at the default niceness, at 0, at 19, and "idle";
 - threads of the server, `ProcessPoolExecutor`, loky and anyio.to_process, which all do the same work with the same code;
-- hand-fed processes at niceness 5 and at 0: a pipe and a reader for each, and nothing else. The floor.
+- the floor: bare processes at niceness 5 and at 0, each with a pipe and a reader and nothing else.
 
     python benchmarks/bench_serverlag.py [--smoke] [--rounds 5]
 
-Expected: the 99th percentile of the lag at most half of the best of the peers', and within 1.3 times that of hand-fed niced
-processes; throughput at least 0.97 of those.
+Expected: the 99th percentile of the lag at most half of that of the best peer, and at most 1.3 times that of bare niced
+processes; throughput at least 0.97 of theirs.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ async def by_hand(nice: int) -> AsyncGenerator[Work]:
 
 
 async def measure(work: Work, sources: list[bytes], seconds: float) -> tuple[list[float], float]:
-    """The lags of the ticker in seconds, and thumbnails a second."""
+    """Returns the lags of the ticker in seconds, and the thumbnails per second."""
     lags: list[float] = []
     done = 0
     end = perf_counter() + seconds
@@ -156,8 +156,8 @@ async def main(rounds: int, seconds: float) -> None:
     rates: dict[str, list[float]] = {}
     for _ in range(rounds):
         for name, make in contenders().items():
-            async with make() as work:  # alone, as in a server
-                await measure(work, sources, 0.5)  # it has loaded everything
+            async with make() as work:  # only one contender at a time, as in a server
+                await measure(work, sources, 0.5)  # warm-up, which loads all libraries
                 lag, rate = await measure(work, sources, seconds)
             lags.setdefault(name, []).append(percentile(lag, 99))
             rates.setdefault(name, []).append(rate)

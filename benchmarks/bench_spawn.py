@@ -1,8 +1,7 @@
-"""For how long does starting a worker pause the loop of a server that has a large heap?
+"""How long does starting a worker pause the event loop of a server with a large heap?
 
-A fork copies page tables: milliseconds for each GiB, and whoever forks on the loop pauses it for so long. The server here
-has touched that much memory. A ticker that only yields tells the longest time for which the loop did not come round, less
-what it shows when nothing is started. In turns, in the same run:
+A fork copies page tables, which takes milliseconds per GiB. A fork on the loop pauses the loop for that time. The server here
+has touched a large heap. A ticker that only yields measures the longest pause of the loop. In turns in the same run:
 
 - offloop: `spawn` in a thread, as a pool does it, with segments of its own;
 - `asyncio.create_subprocess_exec` (uvloop's on uvloop, `trio.lowlevel.open_process` on trio);
@@ -45,7 +44,7 @@ MANY_DESCRIPTORS = 4000
 
 
 def nothing() -> None:
-    """What the peers' processes run."""
+    """The task of the peers' processes."""
 
 
 def in_child_of_multiprocessing(method: str) -> Callable[[], Awaitable[object]]:
@@ -103,7 +102,7 @@ class Worker:
 
 
 async def pause_of(start: Callable[[], Awaitable[object]]) -> tuple[float, float]:
-    """Seconds: the longest time in which the loop did not come round while it starts, and until the start has returned."""
+    """Returns the longest pause of the loop during the start, and the duration of the start, in seconds."""
     longest, last = 0.0, perf_counter()
     end: Any = None
     took = 0.0
@@ -142,7 +141,7 @@ async def compare(loop: str, rounds: int, worker: Worker) -> None:
         "multiprocessing, spawn": in_child_of_multiprocessing("spawn"),
         "multiprocessing, fork": in_child_of_multiprocessing("fork"),
     }
-    if loop != "asyncio":  # a child forked by multiprocessing runs on in the interpreter; one loop shows it
+    if loop != "asyncio":  # once is enough, because a child forked by multiprocessing continues in the interpreter
         del contenders["multiprocessing, fork"]
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     for _ in range(rounds + 1):

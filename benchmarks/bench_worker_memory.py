@@ -1,12 +1,13 @@
-"""How much memory do workers keep after thousands of mixed tasks, and after they have idled, and what does giving it back cost?
+"""How much memory do workers keep after thousands of mixed tasks and after idling, and what does returning it cost?
 
 Two workers make small pictures of JPEG, PNG and WebP sources between 200 and 3,200 pixels wide, four at a time. Two pools take
-turns: one as it is, and one whose workers have the C library's own settings (`MALLOC_MMAP_THRESHOLD_` removed). Private memory
-(RssAnon) of each worker is looked at after every tenth of the tasks, and after five seconds without any.
+turns: one with offloop's settings, and one with the C library's default settings (`MALLOC_MMAP_THRESHOLD_` removed). The
+private memory (RssAnon) of each worker is measured after every tenth of the tasks, and after five seconds without a task.
 
     python benchmarks/bench_worker_memory.py
 
-Expected: a tenth of the way and all of it show the same; under 25 MB after idling; no slower than the C library's own settings.
+Expected: the same memory after a tenth and after all of the tasks; under 25 MB after idling; not slower than the C library's
+default settings.
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ POOLS: Mapping[str, Mapping[str, str | None]] = {
 
 
 class Run(NamedTuple):
-    """What one pool did."""
+    """Measurements of one pool."""
 
     seconds: float
-    private_mb: list[float]  # the larger worker's, after each part
+    private_mb: list[float]  # private memory of the larger worker in MB, after each tenth
     idle_mb: float
 
 
 def sources(largest: int) -> list[bytes]:
-    """The same pictures for all pools."""
+    """Returns the sources, which are the same for all pools."""
     made: list[bytes] = []
     for width in (200, 800, 1600, 3200):
         if width <= largest:
@@ -58,20 +59,20 @@ def sources(largest: int) -> list[bytes]:
 
 
 def children() -> set[int]:
-    """The pids of this process's workers."""
+    """Returns the pids of this process's workers."""
     found: set[int] = set()
     for entry in Path("/proc").iterdir():
         try:
             parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1]) if entry.name.isdigit() else 0
             if parent == os.getpid() and b"offloop.worker" in (entry / "cmdline").read_bytes():
                 found.add(int(entry.name))
-        except OSError:  # it has ended
+        except OSError:  # the process has ended
             continue
     return found
 
 
 def largest_private_mb() -> float:
-    """Private memory of the worker that has most."""
+    """Returns the private memory of the worker with the most."""
     texts = [Path(f"/proc/{pid}/status").read_text() for pid in children()]
     return max(int(line.split()[1]) / 1024 for text in texts for line in text.splitlines() if line.startswith("RssAnon"))
 

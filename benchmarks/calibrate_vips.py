@@ -1,14 +1,14 @@
-"""Does offloop-vips know beforehand what a task takes?
+"""How precise are the estimates of offloop-vips?
 
-Pictures like photographs, from thumbnails to panoramas of 120 megapixels, in every format and coding, through pipelines of
-every kind; each cell in a process of its own. Printed are its true peak of private memory and what the plugin's estimate is of
-it, how much RLIMIT_DATA would have had to allow, and its CPU time with what the estimate is of that. Below: the middle,
-the lowest and the highest ratio.
-The promise is that no peak exceeds its estimate, and that no estimate of more than 50 MB is more than twice the peak.
+Pictures like photographs, from thumbnails to panoramas of 120 megapixels, in every format and coding, through all kinds of
+pipelines. Each cell runs in a process of its own. The output is the measured peak of private memory with the ratio of the
+estimate to it, the RLIMIT_DATA that would have been needed, and the CPU time with the ratio of the estimate to it; below, the
+median, minimum and maximum ratios. Expected: no peak exceeds its estimate, and no estimate above 50 MB is more than twice the
+peak.
 
     python benchmarks/calibrate_vips.py [--smoke] [--sizes xs s m l xl] [--only TEXT] [--encode-avif]
 
-Sources are made once and kept in the directory of --sources. All of it takes an hour, an AVIF of a large picture most of that.
+Sources are made once and kept in the directory of --sources. A full run takes an hour, most of it for AVIF of large pictures.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from offloop_vips import (
     Webp,
 )
 
-SPARE_NBYTES = 16_000_000  # beyond twice the result that is expected
-WORTH_A_RATIO = 50_000_000  # bytes; below, what a first task of a process costs is most of it
+SPARE_NBYTES = 16_000_000  # result memory above twice the expected result
+WORTH_A_RATIO = 50_000_000  # smallest peak in bytes with a ratio; below it, the cost of a process's first task dominates
 LET_IN = Decode(max_pixels=10**9)
 
 READ: list[list[Operation]] = [[Raw()], [Resize(400), Raw()], [Resize(1600), Webp()], [Rotate(90), Raw()]]
@@ -64,7 +64,7 @@ CODINGS = (
     *("grey.jpg", "greyprog.jpg", "alpha.webp", "lossless.webp", "one.gif", "frames.gif", "frames.webp"),
     *("420.avif", "444.avif", "10.avif"),
 )
-LARGE_CODINGS = CODINGS[:10]  # the others take minutes to make, or cannot be that large
+LARGE_CODINGS = CODINGS[:10]  # because the other codings take minutes, or cannot be that large
 
 STEPS: list[list[Operation]] = [
     [Resize(3000), Raw()],
@@ -108,11 +108,11 @@ AVIF: list[list[Operation]] = [
     [Avif(effort=2, bitdepth=12)],
     [Avif(lossless=True)],
 ]
-SMALL = 15_000_000  # pixels that a slow encoder is made to encode
+SMALL = 15_000_000  # maximum pixels for a slow encoder
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """One source, one pipeline."""
+    """One source and one pipeline."""
 
     size: str
     coding: str
@@ -151,7 +151,7 @@ def cells(sizes: list[str], *, avif: bool) -> Iterator[Cell]:
 
 
 def measure(source: Path, operations: list[Operation], room_nbytes: int) -> Taken:
-    """Carry one cell out."""
+    """Measure one cell."""
     command = [sys.executable, str(Path(__file__).with_name("calibrating.py")), str(source), encode_pipeline(operations)]
     done = subprocess.run([*command, "1", str(room_nbytes), "0"], capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,6 +1,6 @@
-"""One cell of `calibrate_vips.py`: a process of its own that carries one pipeline out on one source and tells what it took.
+"""One cell of `calibrate_vips.py`: a process that runs one pipeline on one source and measures it.
 
-Source and result lie in shared memory whose pages have been touched before, as in a pool, so that they are no part of the peak.
+Source and result are in shared memory whose pages were touched before, as in a pool, so that the peak does not include them.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = ["Taken", "decode_pipeline", "encode_pipeline"]
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What one task took."""
+    """Measurements of one task."""
 
-    peak_bytes: int  # of private memory, beyond what the process had before
-    data_bytes: int  # of what RLIMIT_DATA counts, beyond what the process had before
+    peak_bytes: int  # peak of private memory in bytes, above that before the task
+    data_bytes: int  # peak of the addresses that RLIMIT_DATA counts in bytes, above that before the task
     cpu_s: float
     wall_s: float
     result_bytes: int
@@ -39,7 +39,7 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 class Shared:
-    """Result memory that is all there from the start."""
+    """Result memory of a fixed capacity, whose pages are touched at the start."""
 
     def __init__(self, nbytes: int) -> None:
         self.memory = memoryview(mmap.mmap(-1, max(nbytes, 1)))
@@ -58,7 +58,7 @@ class Shared:
 
 
 class SharedTask(InlineTask):
-    """A task whose result lies in shared memory."""
+    """A task whose result is in shared memory."""
 
     def __init__(self, threads: int, nbytes: int) -> None:
         super().__init__(threads)
@@ -73,14 +73,14 @@ class SharedTask(InlineTask):
 
 
 class DataWatch:
-    """The most addresses of the kind that RLIMIT_DATA limits; the system keeps no peak, so they are looked at often."""
+    """Measures the peak of the addresses that RLIMIT_DATA counts, by frequent samples, because the system records no peak."""
 
     def __init__(self) -> None:
         self.most, self._left, self._started = 0, threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
         self._started.wait()
-        self.before = self._now()  # with this thread's own stack
+        self.before = self._now()  # includes the stack of this thread
 
     def stop(self) -> int:
         self._left.set()
@@ -106,7 +106,7 @@ def decode_pipeline(text: str) -> list[Operation]:
 
 
 def carry_out(path: str, operations: list[Operation], threads: int, result_nbytes: int, limit: int | None) -> Taken:
-    """Carry one task out. A limit is one of RLIMIT_DATA, beyond what the process has."""
+    """Run one task. A limit is one of RLIMIT_DATA, above the current addresses of the process."""
     source = Shared(Path(path).stat().st_size)
     with open(path, "rb") as file:
         file.readinto(source.memory)  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ import pyvips
 __all__ = ["SIZES", "make_source"]
 
 SIZES = {"xs": (300, 250), "s": (1200, 1000), "m": (4000, 3000), "l": (8000, 6000), "xl": (12_000, 10_000)}
-FRAMES = 8  # of an animation
+FRAMES = 8  # number of frames of an animation
 _TILE = 1500  # pixels; computing noise for a whole panorama would take longer than decoding it
 
 _SAVERS: dict[str, Callable[[Any, str], None]] = {
@@ -41,7 +41,8 @@ _SAVERS: dict[str, Callable[[Any, str], None]] = {
 
 
 def make_source(directory: Path, size: str, coding: str) -> Path:
-    """The file of that size and coding, made if it is not there yet. Frames of an animation have an eighth of its height."""
+    """Returns the file of a size and coding, and makes it if it does not exist. Frames of an animation have 1/8 of its
+    height."""
     path = directory / f"{size}.{coding}"
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)

@@ -1,22 +1,22 @@
-"""Does every task keep its promise while everything around it is made to fail?
+"""Does every task have a correct outcome while workers and tasks fail?
 
-A soak: mixed real work (pictures in all formats, echoes, chains of results, files, streams, results held and let go late)
-while a saboteur with a seed kills and stops workers from outside, and some of the tasks crash, hang, flood stderr, are
-corrupt, too late or cancelled. It closes on conservation:
+A soak test: mixed real work (pictures in all formats, echoes, chains of results, files, streams, results that are released
+late), while a saboteur kills and stops workers from outside, and some tasks crash, hang, flood stderr, are corrupt, too late or
+cancelled. At the end it checks:
 
-- every task has one outcome, of those that what was done to it allows; at most as many innocent tasks lose their worker as
-  workers were killed from outside;
-- every output equals the digest from a quiet run, when it comes and once more when its view is let go;
-- the pool's statistics balance, no lease is left, and the arena is empty;
-- descriptors, threads, children and /dev/shm are what they were before.
+- every task has exactly one outcome, which its faults allow; and not more faultless tasks lost their worker than workers were
+  killed from outside;
+- every output equals the digest from a run without faults, on arrival and again before its view is released;
+- the pool's statistics balance, there is no lease, and the arena is empty;
+- descriptors, threads, children and /dev/shm are as before.
 
-With `--crowd`, callers fill shared memory instead, in one event loop after another (`chaos_crowd.py`). To have it small:
+With `--crowd`, callers fill shared memory instead, in one event loop after another (`chaos_crowd.py`). For a small /dev/shm:
 
     unshare -m sh -c 'mount -t tmpfs -o size=64m tmpfs /dev/shm; exec python benchmarks/chaos.py --crowd --seconds 600'
 
     python benchmarks/chaos.py [--seconds 30] [--seed N] [--workers 2] [--spares 0] [--tasks 10] [--loop uvloop]
 
-Prints its seed, and ends with 1 if anything was violated. A seed decides what is done, and the machine when.
+Prints its seed, and exits with 1 after a violation. The seed determines the actions, but not their times.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ from offloop.client.sources import Source
 from offloop.testing.faults import Echo, FaultsPlugin
 
 LAG_STEP_S = 0.005
-IDLE_THREADS_S = 12.0  # trio keeps idle threads for ten seconds after its loop has ended
-ROUND_S = 4.0  # of a crowd, before its loop ends
-SMALL_NBYTES = 32 * 1024  # digested on the loop
-END_S = 90.0  # from the last task's submission to its outcome; more is a task that never ends
+IDLE_THREADS_S = 12.0  # maximum seconds until idle threads end; trio keeps them for ten seconds after its loop has ended
+ROUND_S = 4.0  # seconds of a crowd's round before its loop ends
+SMALL_NBYTES = 32 * 1024  # largest output whose digest is computed on the loop
+END_S = 90.0  # maximum seconds from the last submission to the last outcome
 HAS_RESIZE = hasattr(Pool, "resize")
 HAS_SPARES = "spares" in inspect.signature(Pool).parameters
 QUARANTINED: type[Exception] | tuple[()] = getattr(offloop, "TaskQuarantined", ())  # no error is an instance of ()
 
 
 class Soak:
-    """One run: its work, its books, and what was found wrong."""
+    """One run: its jobs, its counters, and the violations."""
 
     def __init__(self, pool: Pool, work: Work, directory: Path) -> None:
         self.pool = pool
@@ -69,17 +69,17 @@ class Soak:
         self.outcomes: Counter[str] = Counter()  # "kind: outcome"
         self.totals: Counter[str] = Counter()  # outcome
         self.submitted = 0
-        self.victims: list[str] = []  # innocent tasks whose worker died
+        self.victims: list[str] = []  # faultless tasks whose worker died
         self.deaths: Counter[str] = Counter()  # recipe and source -> workers that died over it
         self.violations: list[str] = []
-        self.lags: Counter[int] = Counter()  # of the loop, in tenths of a millisecond; a list would be the soak's own growth
+        self.lags: Counter[int] = Counter()  # lag of the loop in 0.1 ms -> number; no list, because it would grow
         self.most_load_s = 0.0  # CPU time of the loop's thread within one step
         self.under_way: dict[int, Job] = {}
 
-    # Quiet run
+    # Run without faults
 
     async def learn(self) -> None:
-        """Have every recipe's digest from a run in which nothing happens."""
+        """Compute the digest of every recipe in a run without faults."""
         for recipe, job in self.work.recipes.items():
             result = await self.pool.run(job.data, job.pipeline)
             if job.then:
@@ -91,7 +91,7 @@ class Soak:
     # The soak
 
     async def drive(self, numbers: count[int], until: float) -> None:
-        """One task after another."""
+        """Run one task after another."""
         while time.monotonic() < until:
             number = next(numbers)
             job = self.under_way[number] = self.work.job(number)
@@ -99,7 +99,7 @@ class Soak:
             del self.under_way[number]
 
     async def sample_lag(self) -> None:
-        """How late the loop is, until cancelled."""
+        """Measure the lag of the loop until cancelled."""
         while True:
             due, load = time.monotonic() + LAG_STEP_S, time.thread_time()
             await anyio.sleep(LAG_STEP_S)
@@ -151,7 +151,7 @@ class Soak:
             case _:
                 return job.data
 
-    # What came of it
+    # Outcomes
 
     async def _check(self, number: int, job: Job, result: Result) -> None:
         if not job.may_succeed:
@@ -192,7 +192,7 @@ class Soak:
     # Closing
 
     def close_books(self, saboteur: Saboteur) -> None:
-        """With the pool still open and nothing under way."""
+        """Check the pool while it is open and no task runs."""
         gc.collect()
         numbers = self.pool.statistics()
         for holder in ("caller", "task", "worker", "reservation"):
@@ -202,7 +202,7 @@ class Soak:
             self.violations.append(f"{len(self.victims)} innocent tasks lost their worker, and {saboteur.kills} were killed")
 
     def close_books_after(self) -> None:
-        """With the pool closed."""
+        """Check the closed pool."""
         now = self.pool.statistics()
         died, late = self.totals["WorkerDied"], self.totals["TaskTimeout"]
         refused = self.totals["QueueTimeout"] + self.totals["TaskQuarantined"]
@@ -287,7 +287,7 @@ async def _announce(run: Soak, until: float) -> None:
 
 
 async def warm_up() -> None:
-    """What the process keeps for good after its first pool (the resource tracker, numpy's threads) is not the pool's."""
+    """Start what the process keeps after its first pool (the resource tracker, numpy's threads), so that it is not counted."""
     import_module("numpy")  # for `result.array()`
 
     async with Pool(1, plugins=["vips", FaultsPlugin]) as pool:
@@ -295,7 +295,7 @@ async def warm_up() -> None:
 
 
 def crowds(options: argparse.Namespace, run: Callable[..., Any], violations: list[str]) -> None:
-    """One event loop after another, each with a crowd and an end of its own."""
+    """Run one event loop after another, each with a crowd and its own kind of end."""
     ends: tuple[End, ...] = get_args(End)
     outcomes: Counter[str] = Counter()
     settings = {"workers": options.workers, "spares": options.spares, "memory_limit": options.memory_limit}
@@ -328,7 +328,7 @@ def print_report(run: Soak, saboteur: Saboteur, grown: int, starts: int) -> None
 
 
 def _lag_ms(lags: Counter[int], share: float) -> float:
-    """The lag that this share of all samples does not exceed."""
+    """Returns the lag that this fraction of all samples does not exceed."""
     left = lags.total() * share
     for tenths in sorted(lags):
         left -= lags[tenths]
@@ -362,7 +362,7 @@ def main() -> int:
     if missing:
         print(f"  not in this offloop, so not a part of it: {', '.join(missing)}")
     logging.getLogger("offloop").addHandler(logging.NullHandler())
-    logging.getLogger("offloop").propagate = False  # a flood is a part of the plan
+    logging.getLogger("offloop").propagate = False  # because tasks flood the log on purpose
     run = partial(
         anyio.run,
         backend="trio" if options.loop == "trio" else "asyncio",

@@ -1,14 +1,14 @@
-"""The crowd of `chaos.py --crowd`: callers that fill shared memory, and leave it at the worst moments.
+"""The crowd of `chaos.py --crowd`: callers that fill shared memory, and are cancelled at critical moments.
 
-Each round is an event loop of its own with one pool, in which callers for some seconds
+Each round is an event loop of its own with one pool. For some seconds, callers
 
 - receive streams of unknown length and use them, or stop in the middle,
-- cancel calls that wait for memory in the turn of the loop in which a block comes back,
-- start siblings in a task group of which one fails,
-- keep results for a while, kill workers, and run out of time.
+- cancel calls that wait for memory in the iteration of the loop in which a block is freed,
+- start tasks in a task group, of which one fails,
+- keep results for a while, kill workers, and exceed their time-outs.
 
-A round ends cleanly, by an error in the body, or by a cancellation, with calls under way. Then every task must have one
-outcome, every block be back, and the round be over in time.
+A round ends normally, by an error in the body, or by a cancellation, while calls are in progress. Then every task must have
+exactly one outcome, every block must be free, and the round must end in time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Crowd", "End", "crowd_round"]
 
 End: TypeAlias = Literal["clean", "error", "cancelled"]
 
-ROUND_END_S = 60.0  # more is a pool that hangs
+ROUND_END_S = 60.0  # maximum seconds until a round has ended
 EXPECTED = {
     "MemoryLimitExceeded",
     "PoolClosed",
@@ -46,7 +46,7 @@ EXPECTED = {
 
 
 class BodyError(Exception):
-    """What the body of a round ends with."""
+    """The error with which the body of a round ends."""
 
 
 class Crowd:
@@ -61,7 +61,7 @@ class Crowd:
         self.violations: list[str] = []
 
     async def caller(self) -> None:
-        """One thing after another."""
+        """Do one random action after another."""
         doings = [self._stream, self._stream, self._same_turn, self._siblings, self._kept, self._limited, self._killer]
         while monotonic() < self._until and not self.outcomes["PoolClosed"]:
             await self._judged(self._random.choice(doings))
@@ -92,7 +92,7 @@ class Crowd:
             await self._echo(buffer, nbytes)
 
     async def _same_turn(self) -> None:
-        """Two calls wait for memory, and leave in the turn in which a block comes back."""
+        """Start two calls that wait for memory, and cancel them in the iteration in which a block is freed."""
         with anyio.move_on_after(2.0):
             held: list[Buffer] = [await self._pool.buffer(self._nbytes()).ready()]
             view = held[0].view[:1]
@@ -153,7 +153,7 @@ class Crowd:
 
 
 async def crowd_round(seed: int, end: End, seconds: float, callers: int, settings: dict[str, Any]) -> Crowd:
-    """One round; its crowd, with what was found wrong."""
+    """Run one round. Returns its crowd, with the violations."""
     pool = Pool(plugins=[FaultsPlugin], grace=0.1, **settings)
     crowd: Crowd | None = None
     with anyio.fail_after(seconds + ROUND_END_S):
@@ -181,7 +181,7 @@ async def crowd_round(seed: int, end: End, seconds: float, callers: int, setting
 
 
 def _close_books(pool: Pool, crowd: Crowd) -> None:
-    gc.collect()  # a cancelled caller's traceback refers to what it held
+    gc.collect()  # because a cancelled caller's traceback refers to its results
     statistics = pool.statistics()
     try:
         assert_books_balance(statistics)

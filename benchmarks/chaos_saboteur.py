@@ -1,4 +1,4 @@
-"""Who harms the workers from outside, and what there is to be counted before and after."""
+"""The saboteur, which kills and stops workers from outside, and the resources that are counted before and after."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import anyio.to_thread
 __all__ = ["Census", "Saboteur", "resident_bytes"]
 
 LETHAL = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT)
-YOUNG_S = 0.5  # a worker that may not be ready yet
+YOUNG_S = 0.5  # age in seconds below which a worker may not be ready
 
 
 def children() -> dict[int, str]:
@@ -28,7 +28,7 @@ def children() -> dict[int, str]:
     found: dict[int, str] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit() and _parent(entry) == os.getpid():
-            with suppress(OSError):  # it ended while we looked
+            with suppress(OSError):  # the process has ended meanwhile
                 command = _command(int(entry))
                 if "resource_tracker" not in command:
                     found[int(entry)] = command
@@ -47,14 +47,14 @@ def _command(pid: int) -> str:
 
 
 def resident_bytes() -> int:
-    """This process's own memory: RssAnon, without what it shares."""
+    """Returns the private memory of this process (RssAnon) in bytes."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
     return int(line.split()[1]) * 1024
 
 
 @dataclass(frozen=True)
 class Census:
-    """What a pool must leave as it found it."""
+    """Resources of the process that a pool must not change."""
 
     descriptors: int
     threads: int
@@ -72,7 +72,8 @@ class Census:
         )
 
     def differences(self, limit_s: float) -> list[str]:
-        """What is more than it was, when it had some time to go: a thread that was told to end, a name of another process."""
+        """Returns the resources that have grown. Waits a while, because threads and other processes' names need time to
+        disappear."""
         deadline = time.monotonic() + limit_s
         while (found := self._found()) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -96,40 +97,42 @@ class Census:
 
 
 class Saboteur:
-    """Kills and stops workers from outside, and resizes the pool where it can be, in an order that its seed decides."""
+    """Kills and stops workers from outside, and resizes the pool if possible, in an order that depends on its seed."""
 
     def __init__(self, seed: int, pause_s: float, resize: Callable[[int], Awaitable[object]] | None) -> None:
         self._choice = random.Random(f"saboteur {seed}")
         self._pause_s = pause_s
         self._resize = resize
-        self._seen: dict[int, float] = {}  # pid -> when first
+        self._seen: dict[int, float] = {}  # pid -> time of the first sight
         self._killed_young = False
         self.deeds: Counter[str] = Counter()
         self.kills = 0  # lethal signals that reached a living worker: each may cost one task
 
     async def work(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         async with anyio.create_task_group() as task_group:
             while True:
                 await anyio.sleep(self._choice.uniform(0, 2 * self._pause_s))
-                deed = self._choice.random()
-                if deed < 0.55:
-                    await anyio.to_thread.run_sync(self._kill)  # looking through /proc is the soak's work, not the loop's
-                elif deed < 0.9 or self._resize is None:
+                action = self._choice.random()
+                if action < 0.55:
+                    # in a thread, because reading /proc must not count as lag of the loop
+                    await anyio.to_thread.run_sync(self._kill)
+                elif action < 0.9 or self._resize is None:
                     task_group.start_soon(self._stop_a_while, self._choice.uniform(0.01, 0.5))
                 else:
                     await self._resize(self._choice.randint(1, 4))
                     self.deeds["resize"] += 1
 
     def _workers(self) -> dict[int, float]:
-        """Pids and how long they have been seen."""
+        """Returns pids and the seconds since their first sight."""
         now = time.monotonic()
         pids = [pid for pid, command in children().items() if "offloop.worker" in command]
         self._seen = {pid: self._seen.get(pid, now) for pid in pids}
         return {pid: now - since for pid, since in self._seen.items()}
 
     def _kill(self) -> None:
-        """Any worker; one that may still be starting only once in a row, for a pool may call it hopeless after three."""
+        """Choose a worker. Starting workers are not chosen twice in a row, because a pool may give up after three failed
+        starts."""
         workers = self._workers()
         if self._killed_young:
             workers = {pid: age for pid, age in workers.items() if age > YOUNG_S}
@@ -153,7 +156,7 @@ class Saboteur:
                     self._signal(pid, signal.SIGCONT)
 
     def _signal(self, pid: int, number: signal.Signals) -> bool:
-        """Signal a worker of ours, and nobody who has its number by now."""
+        """Send a signal to one of our workers, but not to another process that has got its pid."""
         try:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""What the soak has done: real work with a known outcome, and work that is ordered to go wrong in a known way."""
+"""The jobs of the soak test: real work with a known output, and work with a known fault."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["Job", "Work", "digest"]
 
 PHOTOS = Path(__file__).resolve().parent.parent / "docs" / "photos"
 NOISE_NBYTES = 4 * 1024 * 1024
-LONG_S = 120.0  # a time limit that nothing here comes near, not even stopped for a while
+LONG_S = 120.0  # time-out in seconds that no job reaches, not even if its worker is stopped for a while
 
 
 def digest(data: memoryview | bytes) -> str:
@@ -41,38 +41,38 @@ def digest(data: memoryview | bytes) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One task, or two of which the second takes the first one's result, and what may come of it."""
+    """One task, or two of which the second uses the result of the first, and its allowed outcomes."""
 
     kind: str
-    recipe: str  # tasks with the same recipe have the same output
+    recipe: str  # key of the output: tasks with the same recipe have the same output
     data: bytes = b""
-    path: Path | None = None  # of the same bytes
-    form: str = "bytes"  # in which they are given: bytes, path, buffer, stream
+    path: Path | None = None  # file with the same bytes
+    form: str = "bytes"  # kind of the source: bytes, path, buffer, stream
     pipeline: tuple[Operation, ...]
-    then: tuple[Operation, ...] = ()  # a second task's
+    then: tuple[Operation, ...] = ()  # operations of the second task
     to_file: bool = False
     timeout_s: float = LONG_S
     queue_timeout_s: float | None = None
     cancel_after_s: float | None = None
-    hold_s: float = 0.0  # how long the result's view is kept
+    hold_s: float = 0.0  # seconds for which the result's view is kept
     may_succeed: bool = True
-    any_output: bool = False  # where it succeeds, nobody knows with what
-    errors: tuple[type[Exception], ...] = ()  # what may come instead
-    poison: bool = False  # ordered to harm its worker
+    any_output: bool = False  # whether a successful task may have any output
+    errors: tuple[type[Exception], ...] = ()  # errors that are allowed outcomes
+    poison: bool = False  # whether the task harms its worker
 
 
 class Work:
-    """Makes jobs, each from its own seed, so that any of them can be made again."""
+    """Makes jobs, each from its own seed, so that each can be repeated."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._photos = {path.name: path.read_bytes() for path in sorted(PHOTOS.iterdir()) if path.suffix != ".md"}
         self._noise = random.Random(seed).randbytes(NOISE_NBYTES)
         self.recipes = {job.recipe: job for job in self._recipes()}
-        self.outputs: dict[str, str] = {}  # recipe -> digest, from a quiet run
+        self.outputs: dict[str, str] = {}  # recipe -> digest, from a run without faults
 
     def job(self, number: int) -> Job:
-        """The job of this number."""
+        """Returns the job with this number."""
         choice = random.Random(f"{self._seed} {number}")
         makers: list[tuple[int, Callable[[random.Random], Job]]] = [
             (40, self._picture),
@@ -132,7 +132,7 @@ class Work:
         )
 
     def _hurried(self, choice: random.Random) -> Job:
-        """May be done in time."""
+        """Returns a job that may exceed its time-out."""
         return replace(self._picture(choice), kind="hurried", timeout_s=choice.uniform(0.001, 0.1), errors=(TaskTimeout,))
 
     def _flood(self, choice: random.Random) -> Job:
@@ -140,10 +140,10 @@ class Work:
         flood = choice.choice([WriteStderr(choice.randrange(2_000_000)), PrintText(noise), PrintText("\n" * 5000)])
         return replace(self._echo(choice), kind="flood", pipeline=(flood, Echo()))
 
-    # Ordered to go wrong
+    # Faults
 
     def _corrupt(self, choice: random.Random) -> Job:
-        """The picture, or a refusal; never harm."""
+        """Returns a job with a corrupt source. Its outcome is a picture or a refusal, and it must not harm its worker."""
         data = bytearray(choice.choice(list(self._photos.values())))
         if choice.random() < 0.5:
             del data[choice.randrange(len(data)) :]

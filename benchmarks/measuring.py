@@ -1,4 +1,4 @@
-"""How every benchmark here measures: contenders take turns in one run, so that a noisy machine is noisy for all of them."""
+"""Measuring functions of the benchmarks. Contenders take turns in one run, so that noise of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Samples = dict[str, list[float]]  # contender -> seconds
 
 
 def arguments(question: str | None) -> argparse.Namespace:
-    """`--smoke`: run everything once, to see that it runs; `--rounds`: how many turns each contender gets."""
+    """Parse the options: `--smoke` runs everything once as a test, `--rounds` is the number of turns of each contender."""
     parser = argparse.ArgumentParser(description=question, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="a few repetitions, for CI: the numbers mean nothing")
     parser.add_argument("--rounds", type=int, default=20, help="turns of each contender (default: %(default)s)")
@@ -21,7 +21,7 @@ def arguments(question: str | None) -> argparse.Namespace:
 
 
 async def take_turns(contenders: Mapping[str, Callable[[], Awaitable[object]]], rounds: int, repetitions: int) -> Samples:
-    """Time every call of each contender, in turn, `repetitions` at a time; the first of each turn is not counted."""
+    """Measure the calls of each contender in turns of `repetitions` calls. The first call of each turn is not counted."""
     samples: Samples = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, call in contenders.items():
@@ -34,5 +34,5 @@ async def take_turns(contenders: Mapping[str, Callable[[], Awaitable[object]]], 
 
 
 def percentile(values: list[float], percent: int) -> float:
-    """The value that so many percent of the values do not exceed."""
+    """Returns the value that `percent` of the values do not exceed."""
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1] if len(values) > 1 else values[0]

@@ -1,4 +1,4 @@
-"""The pools that `bench_mixed.py` compares: each yields a function that carries one task out in it."""
+"""The pools that `bench_mixed.py` compares. Each is a context manager that yields a function which runs one task."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def pebble(_options: Mapping[str, Any]) -> AsyncGenerator[Work]:
 
 @asynccontextmanager
 async def piscina(options: Mapping[str, Any]) -> AsyncGenerator[Work]:
-    """Node's pool, with sharp: a server of its own that is told by lines what to do. A line takes a tenth of a millisecond."""
+    """Node's pool, with sharp: a server of its own that gets tasks as lines of text. A line takes 0.1 ms."""
     script = Path(__file__).with_name("mixed_piscina.cjs")
     node = await asyncio.create_subprocess_exec(
         "node",
@@ -122,12 +122,12 @@ CONTENDERS: dict[str, Contender] = {
     "anyio.to_process": to_process,
     "threads": partial(executor, lambda: ThreadPoolExecutor(WORKERS)),
     "piscina, sharp": piscina,
-    "inline": inline,  # no pool at all: what one task costs
+    "inline": inline,  # without a pool: the cost of one task
 }
 
 
 def what_is_missing(name: str, node_packages: str | None) -> str | None:
-    """What must be installed or given before this contender can take part; None if nothing."""
+    """Returns the missing package or option of this contender; None if it can run."""
     if name in ("loky", "pebble"):
         return None if find_spec(name) else f"{name} is not installed"
     if name == "piscina, sharp":

@@ -1,7 +1,7 @@
-"""The server of `bench_mixed.py`: one contender, one scenario, in a process of its own, which is watched from outside.
+"""The server of `bench_mixed.py`: one contender and one scenario, in a process of its own, which is measured from outside.
 
-It speaks in lines of JSON. It says that it is there, and is told what to do; then it enters its pool, says when all is warm,
-and at last what became of the tasks.
+Its protocol is lines of JSON. It reports its start, reads its job, enters its pool, reports that the pool is warm, and at the
+end reports the outcomes of the tasks.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["Arrival", "Outcome"]
 Arrival: TypeAlias = tuple[float, Kind, str]  # seconds from the start, kind, path
 Outcome: TypeAlias = dict[str, Any]  # kind, at_s (of arrival), seconds (until its end), error
 
-_WARM_UP = 16  # small pictures: every worker has had some
+_WARM_UP = 16  # number of small pictures before the measurement, so that every worker has had some
 
 
 async def carry_out(work: Work, arrivals: Iterable[Arrival]) -> list[Outcome]:
-    """Have all tasks done, each from its time on and in the order given; an outcome for each."""
+    """Run all tasks in the given order, each from its time of arrival. Returns an outcome for each."""
     started = perf_counter()
 
     async def one(at_s: float, kind: Kind, path: str) -> Outcome:
@@ -37,7 +37,7 @@ async def carry_out(work: Work, arrivals: Iterable[Arrival]) -> list[Outcome]:
             await work(kind, path)
         except Exception as caught:
             error = f"{type(caught).__name__}: {caught}"
-        # from the time that it should have come at: a loop that is late is no excuse
+        # measured from the planned time of arrival, because the lag of the loop counts
         return {"kind": kind, "at_s": at_s, "seconds": perf_counter() - started - at_s, "error": error}
 
     return await asyncio.gather(*(one(*arrival) for arrival in arrivals))

@@ -1,4 +1,5 @@
-"""One turn of one contender in `bench_mixed.py`: its server is started, watched until it has done its tasks, and summed up."""
+"""Measures one turn of one contender in `bench_mixed.py`: starts its server, watches it until its tasks are done,
+summarizes."""
 
 from __future__ import annotations
 
@@ -20,16 +21,16 @@ __all__ = ["Turn", "Turns", "measure"]
 
 
 class Turn(NamedTuple):
-    """What happened, and what it took."""
+    """Measurements of one turn."""
 
     tasks: list[Outcome]
-    floor: list[Outcome]  # the small ones alone, before
-    cpu_s: float  # of the tasks, without those of the floor
-    others: float  # CPUs that the rest of the machine took meanwhile
-    peak_bytes: int  # of all processes, beyond what the server had before it entered its pool
+    floor: list[Outcome]  # outcomes of the small tasks alone, before the others
+    cpu_s: float  # CPU time of the tasks in seconds, without the floor
+    others: float  # number of CPUs that the rest of the machine used meanwhile
+    peak_bytes: int  # peak of the memory of all processes, above that of the server before it entered its pool
 
     def seconds(self, kind: Kind) -> list[float]:
-        """From arrival to result, of those that have one."""
+        """Seconds from arrival to result, of the tasks that have one."""
         return [task["seconds"] for task in self.tasks if task["kind"] == kind and task["error"] is None]
 
     @property
@@ -42,7 +43,7 @@ class Turn(NamedTuple):
 
     @property
     def total_s(self) -> float:
-        """Until the last one was done."""
+        """Seconds until the last task was done."""
         return max(task["at_s"] + task["seconds"] for task in self.tasks)
 
     @property
@@ -51,15 +52,15 @@ class Turn(NamedTuple):
 
 
 class Turns(list[Turn]):
-    """All turns of one contender in one scenario; numbers are medians of them, but the peak is the highest."""
+    """All turns of one contender in one scenario. Numbers are medians of the turns, but the peak is the maximum."""
 
     def percentile(self, kind: Kind, percent: int) -> float:
-        """Seconds; not a number where none of the kind was done."""
+        """Returns seconds; NaN if no task of the kind was done."""
         values = [percentile(turn.seconds(kind), percent) for turn in self if turn.seconds(kind)]
         return median(values) if values else float("nan")
 
     def median(self, name: str) -> float:
-        """Of a number of `Turn`."""
+        """Returns the median of a number of `Turn`."""
         return median(getattr(turn, name) for turn in self)
 
     @property
@@ -76,11 +77,11 @@ def measure(contender: str, arrivals: Sequence[Arrival], small: str, *, floor: b
 
     Args:
         small: a picture to warm up with.
-        floor: have the small ones done alone before.
-        options: of the contender.
+        floor: whether the small tasks run alone before.
+        options: options of the contender.
 
     Raises:
-        RuntimeError: the server failed; what it had to say is on stderr.
+        RuntimeError: the server failed; its output is on stderr.
     """
     told = {"contender": contender, "arrivals": arrivals, "small": small, "floor": floor, **options}
     script = str(Path(__file__).with_name("mixed_driver.py"))

@@ -1,4 +1,4 @@
-"""The tables of `bench_mixed.py`, and what is expected of offloop beside what was measured."""
+"""The tables of `bench_mixed.py`, and the expectations with the measured values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Row:
     """One contender in one scenario."""
 
     contender: str
-    limit: str | None  # of memory, as offloop is told it
+    limit: str | None  # memory_limit of offloop; None: a peer
     turns: Turns = field(default_factory=Turns)
 
     @property
@@ -39,7 +39,7 @@ _Column: TypeAlias = tuple[str, Callable[[Row], str]]
 
 
 def report(scenario: str, rows: Sequence[Row], arrivals: Sequence[Arrival]) -> None:
-    """Print all about one scenario."""
+    """Print the tables of one scenario."""
     number = {kind: sum(arrival[1] == kind for arrival in arrivals) for kind in ("large", "small")}
     if not rows:
         return
@@ -57,7 +57,7 @@ def report(scenario: str, rows: Sequence[Row], arrivals: Sequence[Arrival]) -> N
 
 
 def _fifo_s(rows: Sequence[Row]) -> float:
-    """The total of the fastest that serves in the order of arrival with the same code; not a number if there is none."""
+    """Returns the total of the fastest peer that runs the same code in the order of arrival; NaN if there is none."""
     totals = [row.turns.median("total_s") for row in rows if row.limit is None and "sharp" not in row.contender]
     return min(totals, default=float("nan"))
 

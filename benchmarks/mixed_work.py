@@ -1,7 +1,8 @@
-"""What all contenders of `bench_mixed.py` do: a thumbnail, or a panorama that cannot be done in strips; and the files for it.
+"""The tasks of all contenders of `bench_mixed.py`, a thumbnail and a panorama that cannot be processed in strips, and their
+files.
 
-A panorama is turned by 90 degrees, so all of it must be decoded before the first line comes out, and its JPEG's Huffman tables
-are made for it, so all of its coefficients are held, too. It takes some 9 bytes for each pixel: 1 GiB for 120 megapixels.
+A panorama is turned by 90 degrees, so all of it must be decoded before the first line of the output. Its JPEG has optimized
+Huffman tables, so all of its coefficients are in memory, too. It needs about 9 bytes per pixel: 1 GiB for 120 megapixels.
 """
 
 from __future__ import annotations
@@ -31,25 +32,25 @@ PIPELINES: dict[Kind, list[Operation]] = {
 }
 
 _PHOTOS = Path(__file__).parents[1] / "docs" / "photos"
-_ACROSS, _DOWN = 4, 4  # photographs in a picture
-_GRAIN = 4.0  # standard deviation of a sensor's noise, without which an enlarged photograph would compress far too well
+_ACROSS, _DOWN = 4, 4  # columns and rows of photographs in a picture
+_GRAIN = 4.0  # standard deviation of added sensor noise, because an enlarged photograph would compress too well
 
 
 def carry_out(kind: Kind, path: str) -> bytes:
-    """The peers' work: what an offloop worker does, on one thread of libvips."""
+    """The task of the peers: the same as in an offloop worker, on one thread of libvips."""
     source = Path(path).read_bytes()
     return bytes(processor().run(Encoded(memoryview(source)), PIPELINES[kind], InlineTask()).data)
 
 
 def pictures(folder: Path, sizes: Sequence[Size]) -> list[str]:
-    """Paths of JPEG files of these sizes; each is made once, and kept in the folder for the next run."""
+    """Returns paths of JPEG files of these sizes. Each is made once, and kept in the folder for the next run."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"mosaic-{width}x{height}-grain{_GRAIN:g}.jpg" for width, height in sizes]
     missing = {path: size for path, size in zip(paths, sizes, strict=True) if not path.exists()}
     if missing:
         with ProcessPoolExecutor(
             1, mp_context=get_context("spawn")
-        ) as executor:  # libvips is not to be in the measuring process
+        ) as executor:  # because the measuring process must not load libvips
             list(executor.map(_make, missing, missing.values()))
     return [str(path) for path in paths]
 

@@ -22,7 +22,7 @@ __all__ = ["Contender", "contenders"]
 
 
 def sleep_and_say_who(seconds: float) -> int:
-    """What the peers run."""
+    """The task of the peers."""
     if seconds:
         time.sleep(seconds)
     return os.getpid()
@@ -50,19 +50,19 @@ class Contender(ABC):
 
     @abstractmethod
     async def sleep(self, seconds: float) -> object:
-        """Sleep in a worker; raises whatever the pool says when that worker is killed."""
+        """Sleep in a worker. Raises the pool's error if that worker is killed."""
 
     async def rebuild(self) -> None:  # noqa: B027 (nothing, for most)
-        """What a user must do by hand before the next task is accepted."""
+        """Do what the pool's user must do before the next task is accepted."""
 
     async def who(self, seconds: float) -> int:
-        """The pid of the worker that slept."""
+        """Returns the pid of the worker that slept."""
         pid = await self.sleep(seconds)
         assert isinstance(pid, int)
         return pid
 
     async def pids(self) -> list[int]:
-        """Its workers, all of them started."""
+        """Returns the pids of its workers after all have started."""
         found: set[int] = set()
         while len(found) < self.workers:
             found.update(await asyncio.gather(*(self.who(0.05) for _ in range(self.workers))))
@@ -74,7 +74,8 @@ class Offloop(Contender):
         super().__init__(name, workers)
         self._settings = settings
         if "restart_intensity" in inspect.signature(Pool).parameters:
-            self._settings["restart_intensity"] = 1000  # one death is asked about; eight in a row are what a breaker is for
+            # because eight deaths in a row would open the circuit breaker, and the question is the cost of one
+            self._settings["restart_intensity"] = 1000
 
     async def start(self) -> None:
         self._pool = await Pool(self.workers, plugins=[FaultsPlugin], **self._settings).__aenter__()
@@ -90,7 +91,7 @@ class Offloop(Contender):
 
 
 class Standard(Contender):
-    """`concurrent.futures.ProcessPoolExecutor`: broken for good by a death, so a user makes another one."""
+    """`concurrent.futures.ProcessPoolExecutor`. A death breaks it, so a user must create a new one."""
 
     def __init__(self, name: str, workers: int, method: str) -> None:
         super().__init__(name, workers)
@@ -114,7 +115,7 @@ class Standard(Contender):
 
 
 class Loky(Standard):
-    """A broken reusable executor is replaced by asking for it again."""
+    """loky. `get_reusable_executor` replaces a broken executor."""
 
     def __init__(self, name: str, workers: int) -> None:
         super().__init__(name, workers, "loky")
@@ -132,7 +133,7 @@ class Loky(Standard):
 
 
 class Pebble(Contender):
-    """Replaces a worker that died over a task; one that died idle breaks the pool, so a user makes another one."""
+    """pebble. It replaces a worker that died with a task. An idle worker's death breaks it, so a user must create a new one."""
 
     async def start(self) -> None:
         from pebble import ProcessPool
@@ -157,7 +158,7 @@ class AnyioProcesses(Contender):
         self._limiter = anyio.CapacityLimiter(self.workers)
 
     async def stop(self) -> None:
-        pass  # anyio keeps its processes until the loop ends
+        pass  # because anyio keeps its processes until the loop ends
 
     async def sleep(self, seconds: float) -> object:
         return await anyio.to_process.run_sync(sleep_and_say_who, seconds, limiter=self._limiter)
@@ -173,7 +174,7 @@ def _say_once(line: str) -> None:
 
 
 def contenders(workers: int) -> list[Contender]:
-    """Those that are installed; the others are named."""
+    """Returns the installed pools, and prints the names of the others."""
     found: list[Contender] = []
     if "spares" in inspect.signature(Pool).parameters:
         found.append(Offloop("offloop, one spare", workers, spares=1))

@@ -1,24 +1,22 @@
-"""What does the order of tasks do for whom?
+"""How does the scheduler's order affect the waits of small and large tasks, tenants and priorities?
 
-Traces of a hundred thousand tasks are replayed in seconds through the pool's own core, which decides from events and a time and
-knows neither processes nor clocks, and through plain models of first come first served, shortest first and processor
-sharing. Some are done again with a budget of memory into which one large task fits and little else (tight), and the core is
-also told wrong estimates (lognormal, a factor of two).
+Traces of a hundred thousand tasks are replayed in seconds through the pool's core, which is a pure function of events and time,
+and through plain models of first come first served, shortest first and processor sharing. Some are repeated with a memory
+budget that fits little more than one large task (tight). The core also gets wrong estimates (lognormal, a factor of two).
 
-Printed for each: slowdown (time from coming to ending, in times of what the task costs) and wait by class of size, tenant and
-priority; how many equal tasks that came later passed one; the total time; Jain's index of what tenants were served relative to
-their weights while all compete; the most memory that running tasks really took; and what the core's decisions cost, by the
-number of tasks that wait.
+The output for each: slowdown (time from arrival to end / cost of the task) and wait by class of size, tenant and priority; the
+number of equal later tasks that passed a task; the total time; Jain's index of the tenants' service relative to their weights
+while all compete; the peak memory of running tasks; and the CPU time of the core's decisions, by the number of waiting tasks.
 
-Then crowds of callers, each of which submits its next task when the last one has ended, with tasks whose cost varies by a
-factor of two around what the pool is told: waits under the core beside those at a semaphore.
+Then crowds of callers, each of which submits its next task when its last one has ended. The costs of tasks vary by a factor of
+two around their estimates. The output compares waits under the core with waits at a semaphore.
 
     python benchmarks/simulate_scheduler.py [--trace mix80] [--picture docs/pictures/scheduler.svg]
 
-Expected, and checked (exit code 1): no worker is idle while there is memory for the task that is next; no task is overtaken
-by one that came after more than the stated bound of work; where estimates are right, no more memory is taken than the budget;
-in a crowd no task passes an equal one; and callers with one picture wait at most 1.2 times as long as at a semaphore, at the
-99th percentile.
+Expected, and checked (exit code 1): no worker is idle while there is memory for the next task; no task is overtaken by a task
+that arrived after more than the given bound of work; if estimates are right, running tasks use at most the budget; in a crowd
+no task passes an equal one; and callers with one picture wait at most 1.2 times as long as at a semaphore, at the 99th
+percentile.
 """
 
 from __future__ import annotations
@@ -38,9 +36,9 @@ from simulation.the_core import Replay, cost_per_task
 from simulation.traces import TRACES, Trace, misjudged
 
 SMOKE_TASKS = 2_000
-FACTOR = 2.0  # by which wrong estimates are wrong
+FACTOR = 2.0  # factor of the error of wrong estimates
 P99_OF_FIRST_COME = 1.2
-TIGHT = 1.25  # a small budget, in times of the largest task
+TIGHT = 1.25  # tight budget / memory of the largest task
 MODELS: dict[str, Callable[..., Schedule]] = {
     "first come": first_come_first_served,
     "first come, tight": first_come_first_served,
@@ -74,7 +72,7 @@ def show(name: str, figures: Figures, seconds: float) -> None:
 
 
 def replay(trace: Trace, seed: int) -> list[str]:
-    """Every policy on one trace; returns what was broken."""
+    """Run every policy on one trace. Returns the violations."""
     tight = round(TIGHT * trace.largest_bytes)
     print(f"\n{trace.name}: {len(trace.arrivals):,} tasks, {trace.workers} workers; a tight budget is {tight >> 20:,} MiB")
     print(f"{'':14}{'tasks':>9}{'slowdown':>12}{'p95':>10}{'most':>11}{'wait, s':>12}{'p95':>9}{'most':>9}{'passed':>9}")
@@ -91,7 +89,7 @@ def replay(trace: Trace, seed: int) -> list[str]:
 
 
 def replay_core(name: str, trace: Trace, budget_bytes: int | None, *, wrong: bool = False) -> list[str]:
-    """The core on one trace; returns what was broken. Where estimates are wrong nobody can know what fits."""
+    """Run the core on one trace. Returns the violations. With wrong estimates, the budget is not checked."""
     began = perf_counter()
     run = Replay(trace, budget_bytes)
     schedule = run.run()
@@ -109,7 +107,7 @@ def replay_core(name: str, trace: Trace, budget_bytes: int | None, *, wrong: boo
 
 
 def show_crowds(tasks: int, seed: int) -> list[str]:
-    """Closed loops, beside a semaphore; returns what was broken."""
+    """Run closed loops, and compare with a semaphore. Returns the violations."""
     print(f"\nwaits of callers that submit again at once, s; {tasks:,} tasks each")
     print(f"{'':36}{'p50':>9}{'p99':>9}{'most':>9}{'p99 / first come':>18}{'passed':>9}")
     broken: list[str] = []
@@ -125,7 +123,7 @@ def show_crowds(tasks: int, seed: int) -> list[str]:
 
 
 def show_crowd(policy: str, crowd: Crowd, ran: tuple[Trace, Schedule], fifo_p99_s: float | None) -> float:
-    """One row for all tasks, and one for each of several pictures; returns the 99th percentile of all waits."""
+    """Print a row for all tasks, and a row for each of several pictures. Returns the 99th percentile of all waits."""
     trace, schedule = ran
     waits_s = [began - arrival.at for arrival, began in zip(trace.arrivals, schedule.began, strict=True)]
     passed = passed_by_equals(trace, schedule)

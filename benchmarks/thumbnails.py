@@ -1,4 +1,4 @@
-"""One piece of work for all contenders: what an offloop worker does with a photograph, without offloop's workers."""
+"""The task of all contenders: a thumbnail of a photograph, as an offloop worker makes it, without offloop's workers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Worker:
 
 @cache
 def processor() -> object:
-    """What offloop's workers run, once in each process of a peer."""
+    """Returns the opened processor of offloop-vips. It is opened once in each process of a peer."""
     from offloop_vips.processor import VipsProcessor
 
     loaded = VipsProcessor()
@@ -28,5 +28,5 @@ def processor() -> object:
 
 
 def thumbnail(source: bytes) -> bytes:
-    """The peers' work."""
+    """The task of the peers."""
     return bytes(processor().run(Encoded(memoryview(source)), PIPELINE, InlineTask()).data)

@@ -1,12 +1,11 @@
-"""How much memory and CPU time a process and all its descendants take, watched from outside.
+"""Measures memory and CPU time of a process and all its descendants from outside.
 
-Memory is the sum of proportional set sizes (PSS), in which a page that several of them map counts once. Pages of shared
-memory that are reserved and mapped by nobody are in no PSS, but they are taken: they count as well, found through the
-descriptors of the root process.
+Memory is the sum of proportional set sizes (PSS), in which a page that several processes map counts once. Reserved pages of
+shared memory that no process maps are in no PSS. They count as well, and are found by the descriptors of the root process.
 
-Looking at a PSS takes 8 ms for each GiB, as page tables are walked. So what is looked at often is cheap, the resident pages
-that are not shared, and the PSS only when those are at a new high, ten times a second at most: while a gigabyte was being
-filled, looking at each new high took a fifth of a CPU more from those who were watched.
+Reading a PSS takes 8 ms per GiB, because the kernel walks page tables. So the private resident pages are sampled often, and the
+PSS is read only at a new maximum of those, ten times a second at most. Reading it at every new maximum took 0.2 CPUs from the
+measured processes while a gigabyte was being filled.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ __all__ = ["TreeMemory", "machine_cpu_s"]
 
 _EVERY_S = 0.02
 _PSS_EVERY_S = 0.1
-_TREE_EVERY_S = 0.2  # a new process takes half as long to start
+_TREE_EVERY_S = 0.2  # seconds between two searches for new processes; a process needs half of that to start
 _NEW_HIGH = 1.005
 _PAGE_NBYTES = os.sysconf("SC_PAGESIZE")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -30,11 +29,11 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 class _Pss(NamedTuple):
     own: int
-    shared: int  # of shared memory; files that are mapped are in `own`
+    shared: int  # shared memory in bytes; mapped files are in `own`
 
 
 class TreeMemory:
-    """Watches from entering to leaving the block, in a thread of this process. `peak_bytes` is the highest sum so far."""
+    """Context manager that measures in a thread of this process. `peak_bytes` is the highest sum so far."""
 
     def __init__(self, root: int) -> None:
         self._root = root
@@ -54,18 +53,18 @@ class TreeMemory:
         self._thread.join()
 
     def now_bytes(self) -> int:
-        """The sum at this moment."""
+        """Returns the current sum in bytes."""
         reserved = _reserved_bytes(self._root)
         sizes = [_pss(pid) for pid in self._pids]
         return sum(size.own for size in sizes) + max(sum(size.shared for size in sizes), reserved)
 
     def cpu_s(self) -> float:
-        """CPU time of all processes so far; those that are gone as last seen."""
+        """Returns the CPU time of all processes so far; of ended processes, the last sample."""
         self._look_at_tree()
         return sum(self._cpu.copy().values())
 
     def _watch(self) -> None:
-        with suppress(PermissionError):  # who watches must not wait for a CPU behind those who are watched
+        with suppress(PermissionError):  # because the measuring thread must not wait for a CPU behind the measured processes
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -10)
         next_tree = next_pss = 0.0
         while not self._stop.wait(_EVERY_S):
@@ -94,13 +93,13 @@ class TreeMemory:
 
 
 def machine_cpu_s() -> float:
-    """CPU time that everybody on this machine has taken, and its host from it."""
+    """Returns the CPU time that all processes of this machine have used, and that its host has taken from it (steal)."""
     user, nice, system, _idle, _waiting, irq, soft_irq, steal = map(int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9])
     return (user + nice + system + irq + soft_irq + steal) / _TICKS_PER_S
 
 
 def _pss(pid: int) -> _Pss:
-    """The proportional set size of one process; nothing if it is gone."""
+    """Returns the proportional set size of one process; zero if it has ended."""
     with suppress(OSError):
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
         sizes = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
@@ -117,7 +116,7 @@ def _private_bytes(pid: int) -> int:
 
 
 def _reserved_bytes(pid: int) -> int:
-    """Pages of all shared memory that the process has a descriptor of."""
+    """Returns the bytes of all shared memory of which the process has a descriptor."""
     files: dict[tuple[int, int], int] = {}
     with suppress(OSError):
         for fd in os.listdir(f"/proc/{pid}/fd"):
