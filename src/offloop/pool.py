@@ -16,7 +16,6 @@ from .core.model.pool_phase import PoolPhase
 from .errors import InvalidTask, PoolClosed, TaskFailed
 from .operation import Header, Operation, Plugin
 from .plugins import Planner, Registry
-from .runtime.files.output_files import OutputFile, destination_path
 from .runtime.files.source_files import read_file_head
 from .runtime.memory.source_memory import read_head
 from .runtime.supervisor import Supervisor
@@ -24,10 +23,11 @@ from .runtime.telemetry.event_stream import EventSubscription
 from .runtime.workers.config import WorkerConfig
 from .runtime.workers.launcher import Launcher
 from .runtime.workers.process import ProcessLauncher
-from .settings import PoolSettings, check_nbytes, check_order, check_retries, check_room, check_seconds, check_workers
+from .settings import PoolSettings, check_nbytes, check_room, check_seconds, check_workers
 from .startup import load
 from .statistics import Statistics, snapshot
 from .system import memory_pressure
+from .task_options import TaskOptions
 
 __all__ = ["Pool"]
 
@@ -245,20 +245,20 @@ class Pool:
         its outcome and its memory is returned.
         """
         supervisor = self._open()
-        if timeout is ...:
-            timeout = self._settings.timeout
-        elif timeout is not None:
-            check_seconds("timeout", timeout)
-        if queue_timeout is not None:
-            check_seconds("queue_timeout", queue_timeout)
-        if priority or tenant is not None:
-            check_order(priority, tenant)
+        options = TaskOptions.checked(
+            self._settings,
+            timeout=timeout,
+            queue_timeout=queue_timeout,
+            retries=retries,
+            priority=priority,
+            tenant=tenant,
+            to=to,
+        )
         material = classify(source)
-        plan = self._planner.plan(pipeline)
-        retries = self._settings.retries if retries is None else check_retries(retries)
-        output = None if to is None else OutputFile(destination_path(to))
-        submission = Submission(supervisor, self._stager, plan, timeout, queue_timeout, retries, priority, tenant, output)
-        return await (submission.run(material) if output is None else submission.run_to_file(material, output))
+        submission = Submission(supervisor, self._stager, self._planner.plan(pipeline), options)
+        if options.output is None:
+            return await submission.run(material)
+        return await submission.run_to_file(material, options.output)
 
     async def probe(self, source: Source) -> Header:
         """Read a source's header without decoding the source: media type, width, height.

@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "offloop"
 
 CONTRACTS = {"errors", "operation", "processor"}
-POOL = {"pool", "settings", "startup", "statistics", "system"}
+POOL = {"pool", "settings", "startup", "statistics", "system", "task_options"}
 
 BELOW_CORE = {"wire", "errors", "histogram", "pool_events", "operation"}
 BELOW_RUNTIME = {"core", "wire", "cgroups", "errors", "pool_events"}
@@ -46,11 +46,12 @@ ALLOWED: dict[str, set[str]] = {
         *BELOW_RUNTIME,
     },
     "runtime.workers": {"runtime.workers", "runtime.memory", "runtime.telemetry", "runtime.loop", *BELOW_RUNTIME},
-    "client": {"client", "runtime", "core", "wire", "plugins", "settings", *CONTRACTS},
+    "client": {"client", "runtime", "core", "wire", "plugins", "settings", "task_options", *CONTRACTS},
     "worker": {"wire", *CONTRACTS},
     "plugins": {"errors", "operation", "wire.messages"},
     **{name: {"client", "runtime", "core", "wire", "plugins", "program", "histogram", *CONTRACTS, *POOL} for name in POOL},
     "system": {"cgroups"},
+    "task_options": {"runtime.files", "settings", "errors"},
     "prometheus": {"core.workers.restart_policy", "core.model.worker_state", "errors", "histogram", "pool", "statistics"},
     "testing": CONTRACTS,
     "testing.inline": {"worker.result_checks", *CONTRACTS},

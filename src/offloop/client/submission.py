@@ -21,6 +21,7 @@ from ..plugins.planner import Plan
 from ..runtime.files.output_files import OutputFile
 from ..runtime.loop.futures import TaskFuture
 from ..runtime.supervisor import Supervisor
+from ..task_options import TaskOptions
 from ..wire.handles import EncodedAt, RasterAt
 from .buffers import Buffer
 from .preflight import run_preflight
@@ -44,28 +45,23 @@ class Submission:
         supervisor: Supervisor,
         stager: SourceStager,
         plan: Plan,
-        timeout_s: float | None,
-        queue_timeout_s: float | None,
-        retries: int,
-        priority: int,
-        tenant: str | None,
-        output: OutputFile | None,
+        options: TaskOptions,
     ) -> None:
         self._supervisor = supervisor
         self._stager = stager
         self._estimator = plan.estimator
-        self._output = output
+        self._output = options.output
         self._task_id = supervisor.new_task_id()
         # `source` and `estimate` are filled in when they are known
         self._spec = TaskSpec(
             source=_NO_BYTES,
             stages=plan.stages,
-            timeout_s=timeout_s,
-            queue_timeout_s=queue_timeout_s,
-            retries=retries,
-            priority=priority,
-            tenant=tenant,
-            to_file=output is not None,
+            timeout_s=options.timeout_s,
+            queue_timeout_s=options.queue_timeout_s,
+            retries=options.retries,
+            priority=options.priority,
+            tenant=options.tenant,
+            to_file=options.output is not None,
         )
 
     async def run_to_file(self, material: Material, output: OutputFile) -> Result:
