@@ -1,0 +1,102 @@
+"""What happens in a pool when something goes wrong, one case a test, each to be read from top to bottom.
+
+The states and events are those of the tables in `core/model/worker_state.py`, as `Pool.events()` reports them.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+import anyio
+import pytest
+from load_plugins import Exits, ExitsPlugin, Good, GoodPlugin
+
+from offloop import EventSubscription, PluginError, PluginUnavailable, Pool, TaskTimeout, WorkerCrashed, WorkerDied, WorkerMoved
+from offloop.testing.faults import Echo, Exit, FaultsPlugin, Hang, Wait
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_crash(anyio_backend: object) -> None:
+    async with Pool(1, plugins=[FaultsPlugin]) as pool, aclosing(pool.events()) as events:
+        # A processor ends its process. The caller gets an error with a report, and no other task is concerned.
+        with pytest.raises(WorkerDied) as died:
+            await pool.run(b"abc", [Exit(3)])
+        assert died.value.exit_code == 3
+        assert died.value.report is not None
+        assert died.value.report.running == "faults (Exit)"
+
+        # The end of the channel is the first sign of the death; `waitid` confirms it; the slot gets another process at once.
+        assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
+        assert await transitions_until(events, "TaskFinished") == [
+            ("idle", "Dispatched", "busy"),
+            ("busy", "Disconnected", "failed"),
+            ("failed", "Exited", "restarting"),
+            ("restarting", "LoadingBegun", "loading"),
+            ("loading", "Ready", "idle"),
+            ("idle", "Dispatched", "busy"),
+            ("busy", "TaskFinished", "idle"),
+        ]
+        assert pool.statistics().worker_crashes == 1
+
+
+async def test_a_time_out(anyio_backend: object) -> None:
+    async with Pool(1, plugins=[FaultsPlugin], grace=0.1) as pool, aclosing(pool.events()) as events:
+        # This processor stops when it is told to: the worker goes on with the next task.
+        with pytest.raises(TaskTimeout, match="stopped when told to"):
+            await pool.run(b"", [Wait(60)], timeout=0.05)
+        assert await transitions_until(events, "TaskFinished") == [
+            ("idle", "Dispatched", "busy"),
+            ("busy", "DeadlineExpired", "timed-out"),
+            ("timed-out", "TaskFinished", "idle"),
+        ]
+
+        # This one does not: after the grace its worker is killed. That is no crash.
+        with pytest.raises(TaskTimeout, match="did not stop when told to"):
+            await pool.run(b"", [Hang("hold_gil")], timeout=0.05)
+        assert (await transitions_until(events, "Exited"))[1:] == [
+            ("busy", "DeadlineExpired", "timed-out"),
+            ("timed-out", "GraceExpired", "failed"),
+            ("failed", "Exited", "restarting"),
+        ]
+        assert pool.statistics().worker_crashes == 0
+
+
+async def test_a_cancellation(anyio_backend: object) -> None:
+    async with Pool(1, plugins=[FaultsPlugin]) as pool, aclosing(pool.events()) as events:
+        # The caller leaves. The task is told to stop, as after a time-out, and `run` returns when its memory is free again.
+        with anyio.move_on_after(0.05) as scope:
+            await pool.run(bytes(100_000), [Wait(60)])
+        assert scope.cancelled_caught
+        assert pool.statistics().leases["task"] == 0
+        assert await transitions_until(events, "TaskFinished") == [
+            ("idle", "Dispatched", "busy"),
+            ("busy", "CancelRequested", "timed-out"),
+            ("timed-out", "TaskFinished", "idle"),
+        ]
+        assert (pool.statistics().cancelled, pool.statistics().worker_starts) == (1, 1)
+
+
+async def test_a_load_failure(anyio_backend: object) -> None:
+    async with Pool(1, plugins=[ExitsPlugin, GoodPlugin]) as pool:
+        # The load of one plugin ends the worker, twice. Then the plugin is switched off: its tasks are refused with its name.
+        with pytest.raises(PluginError, match="its load ended 2 workers; the last one exited with code 7"):
+            await pool.run(b"", [Exits()])
+
+        # The third worker has started without it, and tasks of the other plugin run.
+        assert bytes(await pool.run(b"abc", [Good()])) == b"abc"
+        assert pool.statistics().worker_starts == 3
+
+
+async def transitions_until(events: EventSubscription, last: str) -> list[tuple[str, str, str]]:
+    """The transitions of the worker up to the event of that name."""
+    moves: list[tuple[str, str, str]] = []
+    async for event in events:
+        assert not isinstance(event, PluginUnavailable)
+        if isinstance(event, WorkerCrashed):
+            continue
+        assert isinstance(event, WorkerMoved)
+        moves.append((event.before, event.event, event.after))
+        if event.event == last:
+            break
+    return moves
