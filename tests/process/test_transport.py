@@ -14,11 +14,14 @@ from offloop.wire.messages import Done, Loading, Ready
 
 pytestmark = pytest.mark.anyio
 
-READY_NBYTES = len(encode_frame(Loading(1 << 20)) + encode_frame(Ready(1 << 20, 1 << 24)))
+# what a worker sends before its first task: a process id has 1 to 5 bytes
+SHORTEST_START_NBYTES, LONGEST_START_NBYTES = (
+    len(encode_frame(Loading(pid)) + encode_frame(Ready(pid, 1 << 24))) for pid in (1, 1 << 20)
+)
 
 
 async def test_a_line_that_breaks_in_mid_answer_costs_one_task(anyio_backend: object) -> None:
-    line = Transport(from_worker=Traffic(cut_after_nbytes=READY_NBYTES + 12), starts=1)
+    line = Transport(from_worker=Traffic(cut_after_nbytes=LONGEST_START_NBYTES + 12), starts=1)
     async with pool_with(line, 1, plugins=[FaultsPlugin]) as pool:
         with pytest.raises(WorkerDied):
             await pool.run(b"abc", [Echo()])
@@ -26,7 +29,7 @@ async def test_a_line_that_breaks_in_mid_answer_costs_one_task(anyio_backend: ob
         assert pool.statistics().worker_starts == 2
 
 
-@pytest.mark.parametrize("nbytes", [1, 5, READY_NBYTES - 4])
+@pytest.mark.parametrize("nbytes", [1, 5, SHORTEST_START_NBYTES - 4])
 async def test_a_line_that_breaks_before_a_worker_is_ready_is_a_start_that_failed(anyio_backend: object, nbytes: int) -> None:
     line = Transport(from_worker=Traffic(cut_after_nbytes=nbytes), starts=1)
     async with pool_with(line, 1, plugins=[FaultsPlugin]) as pool:
@@ -82,7 +85,7 @@ async def test_starts_that_are_all_struck_are_no_pool(anyio_backend: object) -> 
 
 async def test_one_workers_bad_line_is_its_own(anyio_backend: object) -> None:
     assert len(encode_frame(Done(1, EncodedAt(None), {}, 1, 2))) > 12, "the cut lies in the answer"
-    line = Transport(from_worker=Traffic(cut_after_nbytes=READY_NBYTES + 12), starts=1)
+    line = Transport(from_worker=Traffic(cut_after_nbytes=LONGEST_START_NBYTES + 12), starts=1)
     async with pool_with(line, 2, plugins=[FaultsPlugin]) as pool:
         await _until_one_dies(pool)
         for _ in range(4):
