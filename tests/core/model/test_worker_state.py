@@ -145,12 +145,14 @@ def test_only_a_worker_that_was_killed_can_be_given_up() -> None:
 
 def test_an_illegal_transition_tells_the_recent_story() -> None:
     life = life_in(S.BUSY)
-    with pytest.raises(IllegalTransition, match=r"Ready is illegal in state busy; its story: LoadingBegun, Ready, Dispatched"):
+    with pytest.raises(
+        IllegalTransition, match=r"Ready is illegal in state busy; recent transitions: LoadingBegun, Ready, Dispatched"
+    ):
         life.apply(E.READY)
 
 
 def test_a_life_without_a_past_says_so() -> None:
-    with pytest.raises(IllegalTransition, match=r"TaskFinished is illegal in state starting; its story: \(none\)"):
+    with pytest.raises(IllegalTransition, match=r"TaskFinished is illegal in state starting; recent transitions: \(none\)"):
         WorkerStateMachine().apply(E.TASK_FINISHED)
 
 
