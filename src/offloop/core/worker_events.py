@@ -30,7 +30,7 @@ from .tasks.crash_report import build_crash_report
 
 __all__ = ["WorkerEventHandlers"]
 
-_SETTLED = WorkerEvent.TASK_FINISHED  # looked up once, because attribute access on an Enum is slow
+_TASK_FINISHED = WorkerEvent.TASK_FINISHED  # looked up once, because attribute access on an Enum is slow
 _LEAVING = (WorkerState.RETIRING, WorkerState.TERMINATING)
 
 
@@ -95,13 +95,13 @@ class WorkerEventHandlers:
 
     def _on_answer(self, slot: WorkerSlot, answer: Done | Failed, now: float) -> list[Command]:
         components, task = self._components, slot.task
-        if task is None or task.task_id != answer.task_id or not slot.state_machine.can(_SETTLED):
+        if task is None or task.task_id != answer.task_id or not slot.state_machine.can(_TASK_FINISHED):
             return self._terminate(slot, f"it answered for task {answer.task_id}, which it does not have", now)
         try:
             block = validate_output(slot, task, answer)
         except InvalidHandle as error:
             return self._terminate(slot, str(error), now)
-        components.worker_table.apply(slot, _SETTLED, slot.expires_at)
+        components.worker_table.apply(slot, _TASK_FINISHED, slot.expires_at)
         slot.task = None
         commands = components.completion.settle(slot, task, answer, block)
         components.dispatcher.task_ended(task, answer, now, first=slot.tasks == 1)
