@@ -165,7 +165,7 @@ class Submission:
         return await self._stage(source)
 
     async def _materialize(self, source: Material) -> Bytes | File | Samples | Buffer | Result:
-        """The source itself, or the samples of an array-like object."""
+        """Return the source, or the samples of an array-like object."""
         if not isinstance(source, ArrayObject):
             return source
         background = self._supervisor.background
@@ -203,7 +203,7 @@ class Submission:
         return StagedSource(EncodedAt(in_inbox(block, view.nbytes) if view.nbytes else None), view=view)
 
     def _find_in_place(self, result: Result) -> StagedSource | None:
-        """The result where it lies, in the outbox of its worker; None if that is no memory of this pool any more."""
+        """Return the result as a source in its worker's outbox; None if it has no memory of this pool."""
         block, raster = result.block, result.raster
         if block is None or not self._supervisor.owns(block):
             return None

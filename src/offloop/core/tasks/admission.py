@@ -134,9 +134,7 @@ class Admission:
 
         The timeout passed before the source was staged, or the expected wait, without later tasks, is far longer.
         """
-        if (
-            0 < limit_s < now - task.submitted_at
-        ):  # a limit of 0 means: only if the task can start as soon as its source is staged
+        if 0 < limit_s < now - task.submitted_at:  # a limit of 0 means: only if a worker is idle when the source is staged
             return QueueTimeout(limit_s, "memory")
         if self._worker_table.idle:
             return None

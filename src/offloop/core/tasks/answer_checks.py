@@ -39,7 +39,7 @@ def validate_output(slot: WorkerSlot, task: TaskRecord, answer: Done | Failed) -
     if handle is None:
         return None
     for block in (slot.preallocated_block, *task.granted):
-        if block is not None and block.generation == handle.generation and _was_given(block) and _lies_in(handle, block):
+        if block is not None and block.generation == handle.generation and _is_granted(block) and _is_within(handle, block):
             return block
     raise InvalidHandle("it named a block that it does not hold")
 
@@ -79,11 +79,11 @@ def block_nbytes(output: EncodedAt | RasterAt | WrittenTo) -> int:
     return 0 if isinstance(output, WrittenTo) or output.block is None else output.block.nbytes
 
 
-def _was_given(block: Block) -> bool:
+def _is_granted(block: Block) -> bool:
     """Whether the block's pages are reserved and its handle was sent to the worker. Before that, a handle is a guess."""
     return all(lease.holder is not Holder.RESERVATION for lease in block.leases)
 
 
-def _lies_in(handle: Handle, block: Block) -> bool:
+def _is_within(handle: Handle, block: Block) -> bool:
     """Whether the handle starts where the block starts and ends within it."""
     return handle.segment == OUTBOX and handle.offset == block.offset and 0 < handle.nbytes <= block.nbytes

@@ -68,7 +68,7 @@ class TaskTable:
         return [SettleTask(task.task_id, outcome)]
 
     def release_source(self, task: TaskRecord) -> None:
-        """Release the source of a task that needs it no more, or has it staged again."""
+        """Release the source of a task that is settled, or whose source is staged again."""
         block, task.source_block = task.source_block, None
         if block is not None:
             self._arena.release(block, Lease(Holder.TASK, task.task_id))
