@@ -41,7 +41,7 @@ class StartWorker(_Command, frozen=True):
     slot: int
     outbox_id: int
     outbox_nbytes: int
-    helper: bool = False  # whether it runs small tasks beside large ones, with a larger share of a CPU
+    helper: bool = False  # whether it runs small tasks beside large ones, with a larger CPU share than theirs
     plugins: tuple[str, ...] = ()  # names of the plugins to load, in this order
 
 

@@ -10,7 +10,7 @@ import msgspec
 __all__ = ["FIRST_GRANT_NBYTES", "MAX_NEEDS", "AdmissionMode", "CoreSettings"]
 
 FIRST_GRANT_NBYTES = 256 * 1024  # bytes of result memory that are sent with a task; enough for most thumbnails
-MAX_NEEDS = 10_000  # memory requests of one task; limited because each costs the event loop an answer
+MAX_NEEDS = 10_000  # memory requests of one task: each costs the event loop an answer, and a hostile worker repeats them
 
 _ADDRESSES_BYTES = 256 * 1024 * 1024  # bytes of addresses without memory, which RLIMIT_DATA counts, too
 

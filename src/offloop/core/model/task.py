@@ -23,7 +23,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     source: EncodedAt | RasterAt
     stages: list[Stage]
-    timeout_s: float | None  # seconds of run time; None: no limit
+    timeout_s: float | None  # seconds from dispatch, without waits for memory; None: no limit
     queue_timeout_s: float | None = None  # seconds from submission to dispatch; None: no limit
     to_file: bool = False  # whether the result goes into a file, which the runtime opens when the worker requests it
     outbox_id: int | None = None  # outbox that contains the source: only its worker can run the task
