@@ -1,4 +1,4 @@
-"""A pool's core on a table: tell it what happened and when, look at what it commands. No loop, no process, no clock."""
+"""`PoolScript`: a `PoolState` without loop, process or clock. A test sends events and checks the returned commands."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ __all__ = [
 ]
 
 KIB, MIB, PAGE = 1024, 1024 * 1024, 4096
-PLENTY = 1 << 40  # free bytes that bound nothing
+PLENTY = 1 << 40  # free bytes that limit nothing
 GRACE_S, START_TIMEOUT_S = 1.0, 10.0
 STAGES = [Stage("faults", msgspec.Raw(msgspec.msgpack.encode([["Noop"]])))]
 
@@ -72,7 +72,7 @@ SPEC = TaskSpec(source=EncodedAt(None), stages=STAGES, timeout_s=None)
 
 
 class PoolScript:
-    """A `PoolState` and the time. Every method tells it one thing and returns the commands."""
+    """A `PoolState` and a clock. Each method sends events and returns the commands."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class PoolScript:
         self.clock = FakeClock()
 
     def tell(self, *events: Event) -> list[Command]:
-        """All these at the present moment."""
+        """Send these events at the present time."""
         commands: list[Command] = []
         for event in events:
             commands += self.core.handle(event, self.clock())
@@ -104,7 +104,7 @@ class PoolScript:
         return commands
 
     def at(self, now: float) -> list[Command]:
-        """Time passes until then."""
+        """Advance the clock to this time, and send `TimePassed`."""
         self.clock.advance_to(now)
         return self.tell(TimePassed())
 
@@ -115,21 +115,21 @@ class PoolScript:
         return self.tell(PoolStarted())
 
     def ready(self, slot: int = 0, *, pages: bool = False) -> list[Command]:
-        """That worker reports. The pages that its first grants would lie in are fetched, or (the default) refused."""
+        """The slot's worker becomes ready. The pages of its first grant are reserved, or (by default) refused."""
         commands = self.tell_ready(slot)
         for reservation in reservations(commands):
             commands += self.tell(PagesReserved(reservation) if pages else PagesRefused(reservation, PLENTY))
         return commands
 
     def opened(self, *, pages: bool = False) -> PoolScript:
-        """Entered, with every worker ready; unless told otherwise, tasks go out without a first grant."""
+        """Start the pool, with every worker ready. By default, tasks are sent without a first grant."""
         self.start()
         for slot in self.core.worker_table:
             self.ready(slot.index, pages=pages)
         return self
 
     def spawned(self) -> PoolScript:
-        """The processes' numbers are known, and so their memory is counted."""
+        """Report the processes' pids, so that their memory is counted."""
         for slot in self.core.worker_table:
             if slot.outbox_id is not None and slot.pid is None:
                 self.tell(WorkerSpawned(slot.index, 1000 + slot.index))
@@ -139,7 +139,7 @@ class PoolScript:
         return self.tell(WorkerReported(slot, message))
 
     def tell_ready(self, slot: int = 0) -> list[Command]:
-        """That worker reports; whether its first pages are there is left open."""
+        """The slot's worker becomes ready. The reservation of its first grant stays open."""
         return self.tell(WorkerReported(slot, Loading(pid=1000 + slot)), WorkerReported(slot, Ready(pid=1000 + slot)))
 
     def done(
@@ -150,7 +150,7 @@ class PoolScript:
         output: EncodedAt | RasterAt | WrittenTo | None = None,
         private_bytes: int = 0,
     ) -> list[Command]:
-        """The worker succeeded; unless told otherwise, with nothing in hand."""
+        """The worker answers with success, by default without an output."""
         return self.report(slot, msgspec.structs.replace(done(task_id, output), private_bytes=private_bytes))
 
     def failed(self, task_id: int, slot: int = 0, *, code: str = "refused", message: str = "no") -> list[Command]:
@@ -159,8 +159,8 @@ class PoolScript:
     def need(self, task_id: int, nbytes: int, slot: int = 0) -> list[Command]:
         return self.report(slot, Need(task_id, nbytes))
 
-    def reaped(self, slot: int = 0, exit_code: int | None = -9, **more: Any) -> list[Command]:
-        """That worker is dead; its status block says that it was at the task it has, unless told otherwise."""
+    def exited(self, slot: int = 0, exit_code: int | None = -9, **more: Any) -> list[Command]:
+        """The slot's worker exits. By default, its status page says that it had begun its task."""
         task = self.core.worker_table[slot].task
         more.setdefault("status", Status(task.task_id if task else 0, 0, 0.0))
         return self.tell(WorkerExited(slot, exit_code, **more))
@@ -174,15 +174,15 @@ class PoolScript:
         return self.tell(TaskSubmitted(task_id, self._spec(None), staged=False))
 
     def prepare(self, task_id: int, block: Block | None = None, **more: Any) -> list[Command]:
-        """Its source is in place: nothing, or a block of the inbox."""
+        """The task's source is staged: empty, or in a block of the inbox."""
         return self.tell(TaskStaged(task_id, self._spec(block, **more)))
 
     def run(self, task_id: int, block: Block | None = None, **more: Any) -> list[Command]:
-        """Submit a task whose source is in place already."""
+        """Submit a task whose source is staged."""
         return self.tell(TaskSubmitted(task_id, self._spec(block, **more)))
 
     def estimate(self, task_id: int, nbytes: int, **more: Any) -> list[Command]:
-        """Its header was read; its source, of so many bytes, is still on its way."""
+        """The task is estimated. Its source, of `nbytes`, is not staged yet."""
         return self.tell(TaskEstimated(task_id, self._spec(None, **more), nbytes))
 
     def _spec(
@@ -206,11 +206,11 @@ class PoolScript:
     def cancel(self, task_id: int) -> list[Command]:
         return self.tell(TaskCancelled(task_id))
 
-    def identified(self, task_id: int, digest: bytes | None = b"bad") -> list[Command]:
+    def hashed(self, task_id: int, digest: bytes | None = b"bad") -> list[Command]:
         return self.tell(SourceHashed(task_id, digest))
 
     def slot_of(self, task_id: int) -> int:
-        """Where that task runs."""
+        """Return the index of the slot that runs the task."""
         return only([slot.index for slot in self.core.worker_table if slot.task and slot.task.task_id == task_id])
 
     # The pool
@@ -219,7 +219,7 @@ class PoolScript:
         return self.tell(ResizeRequested(workers))
 
     def press(self, available_share: float, stalled_share: float = 0.0) -> list[Command]:
-        """The machine's memory is looked at."""
+        """The memory pressure is measured."""
         return self.tell(PressureMeasured(available_share, stalled_share))
 
     def drain(self) -> list[Command]:
@@ -234,32 +234,32 @@ class PoolScript:
         return self.tell(InputRequested(input_id, nbytes, task_id))
 
     def input(self, input_id: int, nbytes: int, task_id: int | None = None) -> Block:
-        """A block of the inbox, with its pages, held by the caller."""
+        """Request a block of the inbox for a caller, and reserve its pages."""
         commands = self.request(input_id, nbytes, task_id)
         for reservation in reservations(commands):
             commands += self.tell(PagesReserved(reservation))
         return only(of_type(commands, ProvideInput)).block
 
     def stream(self, input_id: int, nbytes: int, max_bytes: int) -> Block:
-        """A block of the inbox with so many bytes, which may grow."""
+        """Request a block of the inbox that may grow to `max_bytes`, and reserve its pages."""
         commands = self.tell(InputRequested(input_id, nbytes, None, max_bytes))
         for reservation in reservations(commands):
             commands += self.tell(PagesReserved(reservation))
         return only(of_type(commands, ProvideInput)).block
 
     def grow(self, input_id: int, block: Block, nbytes: int) -> list[Command]:
-        """A stream needs so much in all."""
+        """A stream requests that its block grows to `nbytes`."""
         return self.tell(GrowthRequested(input_id, block.generation, nbytes, nbytes))
 
     def grown(self, input_id: int, block: Block, nbytes: int) -> list[Command]:
-        """The same, and the pages are there."""
+        """A stream requests that its block grows to `nbytes`, and the pages are reserved."""
         commands = self.grow(input_id, block, nbytes)
         for reservation in reservations(commands):
             commands += self.tell(PagesReserved(reservation))
         return commands
 
     def granted(self, task_id: int, nbytes: int, slot: int = 0) -> Block:
-        """The worker needs so much, and gets it."""
+        """The worker requests memory and gets the returned block."""
         commands = self.need(task_id, nbytes, slot)
         for reservation in reservations(commands):
             commands += self.tell(PagesReserved(reservation))
@@ -275,7 +275,7 @@ class PoolScript:
         return self.tell(PagesRefused(reservation, free_bytes))
 
     def give_back(self, *blocks: Block) -> list[Command]:
-        """The caller's last views of these are gone."""
+        """The caller returns these blocks."""
         return self.tell(BlocksReturned(tuple(block.generation for block in blocks)))
 
     @property
@@ -284,12 +284,12 @@ class PoolScript:
 
 
 def estimate(peak_bytes: int = 0, work_s: float = 0.01, output_bytes: int = 0) -> Estimate:
-    """A plugin's word."""
+    """An estimate of a plugin."""
     return Estimate(peak_bytes=peak_bytes, work_s=work_s, output_bytes=output_bytes)
 
 
 def done(task_id: int, output: EncodedAt | RasterAt | WrittenTo | None = None) -> Done:
-    """A success."""
+    """The answer of a worker whose task succeeded."""
     return Done(task_id, EncodedAt(None) if output is None else output, {}, 1, 2)
 
 
@@ -308,7 +308,7 @@ def reservations(commands: Iterable[Command]) -> list[Reservation]:
 
 
 def runs(commands: Iterable[Command]) -> list[Any]:
-    """The tasks that are sent out."""
+    """Return the `Send` commands that dispatch tasks."""
     return [send for send in of_type(commands, Send) if isinstance(send.message, Run)]
 
 
@@ -317,13 +317,13 @@ def of_type(commands: Iterable[Command], kind: type[Any]) -> list[Any]:
 
 
 def only(items: list[Any]) -> Any:
-    """The one item of a list that has no other."""
+    """Return the only item of a list."""
     assert len(items) == 1, items
     return items[0]
 
 
 def outcome_of(commands: Iterable[Command], task_id: int) -> Any:
-    """What that task ended with, here and exactly once."""
+    """Return the outcome of a task that is settled exactly once by these commands."""
     return only([command for command in of_type(commands, SettleTask) if command.task_id == task_id]).outcome
 
 

@@ -1,4 +1,4 @@
-"""The common road of a task, its queue, its time: events in, exact commands out."""
+"""`PoolState`: a task's way from submission to outcome, its queue and its time limits; events in, exact commands out."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def test_a_source_is_held_until_its_task_has_its_outcome() -> None:
     (command,) = pool.run(1, source, nbytes=100)
     assert command == Send(0, Run(1, EncodedAt(Handle(INBOX, 0, 100, source.generation)), STAGES, None))
     pool.give_back(source)
-    assert pool.core.arena.get(source.generation) is source, "the worker reads it"
+    assert pool.core.arena.get(source.generation) is source, "the worker reads the source"
     pool.done(1)
     assert pool.core.arena.get(source.generation) is None
 
 
-def test_tasks_wait_their_turn_and_the_freed_worker_takes_the_oldest() -> None:
+def test_a_free_worker_gets_the_oldest_waiting_task() -> None:
     pool = PoolScript().opened()
     assert pool.run(1) == [sent_run(1)]
     assert pool.run(2) == pool.run(3) == []
@@ -70,7 +70,7 @@ def test_tasks_wait_their_turn_and_the_freed_worker_takes_the_oldest() -> None:
     assert pool.done(3)[1:] == []
 
 
-def test_tasks_that_came_before_a_worker_was_ready_are_given_to_it() -> None:
+def test_tasks_from_before_the_first_ready_worker_are_dispatched_to_it() -> None:
     pool = PoolScript()
     pool.start()
     assert pool.run(1) == []
@@ -85,7 +85,7 @@ def test_every_idle_worker_gets_one_task_and_no_more() -> None:
     assert (pool.statistics.running, pool.statistics.waiting) == (2, 1)
 
 
-def test_a_failure_reaches_the_caller_and_the_worker_goes_on() -> None:
+def test_a_failure_reaches_the_caller_and_the_worker_stays() -> None:
     pool = PoolScript().opened()
     pool.run(1)
     (settled,) = pool.failed(1, code="corrupt_source", message="bad")
@@ -113,7 +113,7 @@ def test_a_file_that_the_worker_wrote_is_the_result() -> None:
     assert outcome == Completed(WrittenTo(99), None, {}, 1, 2)
 
 
-def test_a_file_that_cannot_be_opened_is_the_tasks_error_in_the_servers_words() -> None:
+def test_a_file_that_cannot_be_opened_settles_the_task_with_the_servers_error() -> None:
     pool, error = PoolScript().opened(), TaskFailed("cannot_write", "'/full/x': No space left on device")
     pool.run(1, to_file=True)
     pool.report(0, NeedFile(1))
@@ -121,7 +121,7 @@ def test_a_file_that_cannot_be_opened_is_the_tasks_error_in_the_servers_words() 
     assert outcome_of(pool.failed(1, code="cannot_write", message="the file cannot be opened"), 1) is error
 
 
-def test_a_descriptor_that_cannot_be_passed_is_said_after_the_file_was_opened() -> None:
+def test_a_descriptor_that_cannot_be_passed_is_reported_after_the_file_was_opened() -> None:
     pool, error = PoolScript().opened(), TaskFailed("cannot_write", "too many references")
     pool.run(1, to_file=True)
     pool.report(0, NeedFile(1))
@@ -138,12 +138,12 @@ def test_a_worker_that_asks_for_a_file_out_of_turn_is_killed(to_file: bool) -> N
 
 
 def test_a_worker_that_asks_for_the_file_of_another_task_or_while_it_waits_for_memory_is_killed() -> None:
-    for asked in (NeedFile(2), NeedFile(1)):
+    for request in (NeedFile(2), NeedFile(1)):
         pool = PoolScript().opened()
         pool.run(1, to_file=True)
-        if asked.task_id == 1:
+        if request.task_id == 1:
             pool.need(1, 100)
-        assert pool.report(0, asked) == [KillWorker(0)]
+        assert pool.report(0, request) == [KillWorker(0)]
 
 
 def test_a_file_that_was_opened_for_a_task_that_is_over_or_stopped_is_not_sent() -> None:
@@ -157,49 +157,49 @@ def test_a_file_that_was_opened_for_a_task_that_is_over_or_stopped_is_not_sent()
             case "answered":
                 pool.failed(1)
             case _:
-                pool.reaped()
+                pool.exited()
                 assert runs(pool.ready()) != []
         assert pool.tell(OutputOpened(0, 1, dispatch=1)) == [], end
     assert pool.report(0, NeedFile(1)) == [OpenOutput(0, 1, dispatch=2)]
     assert pool.tell(OutputOpened(0, 1, dispatch=2)) == [SendFile(0, 1, dispatch=2)]
 
 
-# Standing grants
+# Preallocated grants
 
 
-def test_a_task_goes_out_with_memory_to_begin_with_where_pages_are_there() -> None:
+def test_a_task_is_sent_with_a_first_grant_if_its_pages_are_reserved() -> None:
     pool = PoolScript().opened(pages=True)
     (command,) = pool.run(1)
-    standing = pool.core.worker_table[0].preallocated_block
-    assert standing is not None
-    assert command == sent_run(1, grant=Handle(OUTBOX, standing.offset, FIRST_GRANT_NBYTES, standing.generation))
+    preallocated = pool.core.worker_table[0].preallocated_block
+    assert preallocated is not None
+    assert command == sent_run(1, grant=Handle(OUTBOX, preallocated.offset, FIRST_GRANT_NBYTES, preallocated.generation))
     assert pool.statistics.leases["standing"] == 1
 
 
-def test_memory_that_was_not_used_is_still_the_workers_and_is_not_sent_again() -> None:
+def test_an_unused_first_grant_stays_with_the_worker_and_is_not_sent_again() -> None:
     pool = PoolScript().opened(pages=True)
     pool.run(1)
-    standing = pool.core.worker_table[0].preallocated_block
+    preallocated = pool.core.worker_table[0].preallocated_block
     pool.done(1)
     assert pool.run(2) == [sent_run(2)]
-    assert pool.core.worker_table[0].preallocated_block is standing
+    assert pool.core.worker_table[0].preallocated_block is preallocated
     assert pool.statistics.leases["standing"] == 1
 
 
-def test_a_result_in_standing_memory_becomes_the_callers_and_the_next_task_gets_new_memory() -> None:
+def test_a_result_in_preallocated_memory_goes_to_the_caller_and_the_next_task_gets_new_memory() -> None:
     pool = PoolScript().opened(pages=True)
     pool.run(1)
-    standing = pool.core.worker_table[0].preallocated_block
-    assert standing is not None
-    outcome = outcome_of(pool.done(1, output=in_outbox(standing, 5000)), 1)
-    assert outcome.block is standing
-    assert standing.nbytes == 8192, "the rest of it is free again"
+    preallocated = pool.core.worker_table[0].preallocated_block
+    assert preallocated is not None
+    outcome = outcome_of(pool.done(1, output=in_outbox(preallocated, 5000)), 1)
+    assert outcome.block is preallocated
+    assert preallocated.nbytes == 8192, "the rest of the block is free again"
     assert {holder: n for holder, n in pool.statistics.leases.items() if n} == {"caller": 1}
     command, fetch = pool.run(2)
     assert isinstance(command, Send)
     assert isinstance(command.message, Run)
-    assert command.message.grant is None, "256 KiB with pages are not there any more, and nobody waits for them"
-    assert isinstance(fetch, ReservePages), "but the next task finds them there"
+    assert command.message.grant is None, "there are no 256 KiB of reserved pages, and the task does not wait for them"
+    assert isinstance(fetch, ReservePages), "the pages are reserved for the next task"
     assert sum(span.end - span.start for span in fetch.reservation.to_reserve) == 8192
     pool.reserved(fetch.reservation)
     pool.done(2)
@@ -209,7 +209,7 @@ def test_a_result_in_standing_memory_becomes_the_callers_and_the_next_task_gets_
     assert command.message.grant is not None
 
 
-# How many may wait
+# Limits of the queue
 
 
 def test_with_no_queue_a_task_is_refused_when_every_worker_has_one() -> None:
@@ -224,11 +224,11 @@ def test_with_no_queue_a_task_is_refused_when_every_worker_has_one() -> None:
 
 
 def pool_slot(pool: PoolScript, task_id: int) -> int:
-    """Where that task runs."""
+    """Return the index of the slot that runs the task."""
     return only([slot.index for slot in pool.core.worker_table if slot.task and slot.task.task_id == task_id])
 
 
-def test_a_queue_of_one_takes_one_and_refuses_the_next() -> None:
+def test_a_queue_of_one_accepts_one_task_and_refuses_the_next() -> None:
     pool = PoolScript(max_queue=1).opened()
     assert of_type(pool.run(1), Send)
     assert pool.run(2) == []
@@ -239,7 +239,7 @@ def test_a_queue_of_one_takes_one_and_refuses_the_next() -> None:
     assert pool.run(4) == []
 
 
-def test_tasks_whose_source_is_on_its_way_count_as_waiting() -> None:
+def test_tasks_whose_source_is_being_staged_count_as_waiting() -> None:
     pool = PoolScript(max_queue=0).opened()
     assert pool.submit(1) == []
     assert isinstance(outcome_of(pool.submit(2), 2), QueueFull)
@@ -260,7 +260,7 @@ def test_a_refused_task_leaves_nothing_behind() -> None:
     assert (pool.statistics.refused, pool.statistics.waiting) == (1, 0)
 
 
-# How long a task may wait
+# Queue timeouts
 
 
 def test_a_task_that_waited_too_long_is_refused_and_never_runs() -> None:
@@ -276,13 +276,13 @@ def test_a_task_that_waited_too_long_is_refused_and_never_runs() -> None:
     assert pool.statistics.refused == 1
 
 
-def test_a_crowd_that_waited_too_long_is_refused_bit_by_bit_and_nobody_of_it_runs() -> None:
+def test_many_tasks_that_waited_too_long_are_refused_in_portions_and_none_of_them_runs() -> None:
     pool = PoolScript().opened()
     pool.run(0)
     for number in range(1, 1001):
         pool.run(number, queue_timeout_s=2.0)
     refused = len(of_type(pool.at(2.0), SettleTask))
-    assert 0 < refused <= 200, "the loop has others to look after"
+    assert 0 < refused <= 200, "at most 200 in one call, because the loop has other work"
     assert of_type(pool.done(0), Send) == []
     for _ in range(20):
         assert pool.core.wake_at <= 2.0 or not pool.statistics.waiting
@@ -297,7 +297,7 @@ def test_a_task_that_ran_in_time_has_no_queue_deadline_any_more() -> None:
     pool.run(2, queue_timeout_s=2.0)
     assert of_type(pool.done(1), Send) == [sent_run(2)]
     assert pool.at(50.0) == []
-    assert pool.core.wake_at == inf, "else the host would be woken for it again and again"
+    assert pool.core.wake_at == inf, "the runtime is not woken for a dispatched task"
 
 
 def test_the_queue_deadline_counts_from_the_submission() -> None:
@@ -309,7 +309,7 @@ def test_the_queue_deadline_counts_from_the_submission() -> None:
     assert isinstance(outcome_of(pool.at(2.0), 2), QueueTimeout)
 
 
-# How long a task may run
+# Timeouts
 
 
 def test_a_task_without_a_timeout_has_no_timer() -> None:
@@ -334,7 +334,7 @@ def test_a_task_past_its_deadline_is_told_to_stop_and_obeys() -> None:
     assert pool.at(50.0) == []
 
 
-def test_a_result_that_comes_after_the_deadline_is_nobodys() -> None:
+def test_a_result_after_the_deadline_is_freed() -> None:
     pool = PoolScript().opened()
     pool.run(1, timeout_s=5.0)
     block = pool.granted(1, 5000)
@@ -343,15 +343,15 @@ def test_a_result_that_comes_after_the_deadline_is_nobodys() -> None:
     assert pool.statistics.memory_used_bytes == 0
 
 
-def test_a_task_that_does_not_stop_costs_its_worker_and_another_takes_the_slot() -> None:
+def test_the_worker_of_a_task_that_does_not_stop_is_killed_and_replaced() -> None:
     pool = PoolScript().opened()
     pool.run(1, timeout_s=5.0)
     pool.at(5.0)
     assert pool.at(5.0 + GRACE_S - 0.1) == []
     assert pool.at(5.0 + GRACE_S) == [KillWorker(0)]
     assert pool.state() is WorkerState.FAILED
-    assert pool.statistics.running == 1, "it may still write"
-    settled, dropped, start = pool.reaped(status=Status(1, 0, 0.5))
+    assert pool.statistics.running == 1, "the worker may still write"
+    settled, dropped, start = pool.exited(status=Status(1, 0, 0.5))
     outcome = outcome_of([settled], 1)
     assert isinstance(outcome, TaskTimeout)
     assert (outcome.obeyed, outcome.running) == (False, "faults (Noop) at 50%")
@@ -370,7 +370,7 @@ def test_a_deadline_counts_from_the_dispatch() -> None:
     assert pool.at(105.0) == [Send(0, Cancel(2))]
 
 
-def test_one_workers_deadline_leaves_the_others_alone() -> None:
+def test_one_workers_deadline_does_not_affect_the_others() -> None:
     pool = PoolScript(2).opened()
     pool.run(1, timeout_s=1.0)
     pool.run(2, timeout_s=9.0)
@@ -379,7 +379,7 @@ def test_one_workers_deadline_leaves_the_others_alone() -> None:
     assert pool.state(1 - slow) is WorkerState.BUSY
 
 
-# Callers that leave
+# Cancellation
 
 
 def test_cancelling_a_task_that_is_being_prepared_settles_it() -> None:
@@ -390,7 +390,7 @@ def test_cancelling_a_task_that_is_being_prepared_settles_it() -> None:
     assert (pool.statistics.cancelled, pool.statistics.waiting) == (1, 0)
 
 
-def test_cancelling_a_task_that_waits_takes_it_out_of_the_queue() -> None:
+def test_cancelling_a_waiting_task_removes_it_from_the_queue() -> None:
     pool = PoolScript().opened()
     pool.run(1)
     source = pool.input(10, 100)
@@ -406,7 +406,7 @@ def test_cancelling_a_task_that_runs_tells_its_worker_to_stop() -> None:
     pool.run(1)
     assert pool.cancel(1) == [Send(0, Cancel(1))]
     assert pool.state() is WorkerState.TIMED_OUT
-    assert pool.cancel(1) == [], "once is enough"
+    assert pool.cancel(1) == [], "the worker is told once"
     assert outcome_of(pool.failed(1, code="cancelled"), 1) is None
     assert (pool.state(), pool.statistics.cancelled) == (WorkerState.IDLE, 1)
 
@@ -416,7 +416,7 @@ def test_cancelling_a_task_that_does_not_stop_kills_its_worker() -> None:
     pool.run(1)
     pool.cancel(1)
     assert pool.at(GRACE_S) == [KillWorker(0)]
-    assert outcome_of(pool.reaped(), 1) is None
+    assert outcome_of(pool.exited(), 1) is None
     assert pool.statistics.cancelled == 1
 
 
@@ -428,7 +428,7 @@ def test_cancelling_a_task_that_has_timed_out_changes_its_outcome_only() -> None
     assert outcome_of(pool.done(1), 1) is None
 
 
-def test_a_result_that_was_cancelled_is_nobodys_and_its_memory_is_free() -> None:
+def test_the_memory_of_a_cancelled_result_is_free() -> None:
     pool = PoolScript().opened()
     pool.run(1)
     block = pool.granted(1, MIB)
@@ -437,7 +437,7 @@ def test_a_result_that_was_cancelled_is_nobodys_and_its_memory_is_free() -> None
     assert pool.statistics.memory_used_bytes == 0
 
 
-def test_cancelling_what_has_its_outcome_does_nothing() -> None:
+def test_cancelling_a_settled_task_does_nothing() -> None:
     pool = PoolScript().opened()
     pool.run(1)
     pool.done(1)
@@ -445,18 +445,18 @@ def test_cancelling_what_has_its_outcome_does_nothing() -> None:
     assert pool.statistics.cancelled == 0
 
 
-def test_cancelling_a_task_leaves_the_others_alone() -> None:
+def test_cancelling_a_task_does_not_affect_the_others() -> None:
     pool = PoolScript(2).opened()
     pool.run(1)
     pool.run(2)
     slot = pool_slot(pool, 1)
     pool.cancel(1)
     pool.at(GRACE_S)
-    pool.reaped(slot)
+    pool.exited(slot)
     assert outcome_of(pool.done(2, slot=1 - slot), 2) is not None
 
 
-# Results that are sources
+# Results as sources
 
 
 def test_a_result_is_a_source_in_place_for_the_worker_that_made_it() -> None:
@@ -476,7 +476,7 @@ def test_a_result_whose_worker_is_not_free_is_copied_into_the_inbox(obstacle: st
     block = pool.granted(1, 5000)
     pool.done(1, output=in_outbox(block, 5000))
     if obstacle == "its worker is dead":
-        pool.reaped()
+        pool.exited()
         pool.ready()
     else:
         pool.run(2)
@@ -485,13 +485,13 @@ def test_a_result_whose_worker_is_not_free_is_copied_into_the_inbox(obstacle: st
     commands = pool.run(9, block, nbytes=5000, segment=OUTBOX, outbox_id=block.segment_id)
     assert commands == [RestageSource(9)]
     assert pool.core.task_table.counts[TaskState.STAGING] == 1
-    assert Lease(Holder.TASK, 9) not in block.leases, "the caller's result is only held by its caller"
+    assert Lease(Holder.TASK, 9) not in block.leases, "the result has no lease but its caller's"
     pool.prepare(9, pool.input(1, 5000))
     assert pool.core.task_table.get(9) is not None
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_what_came_is_what_waits_runs_or_has_ended(workers: int) -> None:
+def test_the_submitted_tasks_are_those_that_wait_run_or_have_ended(workers: int) -> None:
     pool = PoolScript(workers, max_queue=4).opened()
     for task_id in range(1, 11):
         pool.run(task_id, timeout_s=1.0)
@@ -502,11 +502,11 @@ def test_what_came_is_what_waits_runs_or_has_ended(workers: int) -> None:
     assert s.submitted == 10 == s.waiting + s.running + ended
 
 
-def test_a_worker_that_is_free_too_late_does_not_get_a_task_past_its_time() -> None:
+def test_a_free_worker_does_not_get_a_task_after_its_queue_timeout() -> None:
     pool = PoolScript().opened()
     pool.run(1)
     pool.run(2, queue_timeout_s=1.0)
-    pool.clock.advance_to(1.5)  # and no timer has been heard yet
+    pool.clock.advance_to(1.5)  # no `TimePassed` was sent yet
     commands = pool.done(1)
     assert isinstance(outcome_of(commands, 2), QueueTimeout)
     assert of_type(commands, Send) == []

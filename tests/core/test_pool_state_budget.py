@@ -1,4 +1,4 @@
-"""A pool within a budget of all memory, from one end to the other."""
+"""`PoolState` with a memory budget: admission, sources, grants and workers within the limit."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def total(pool: PoolScript) -> int:
     return budget.workers_bytes + budget.running_bytes + pool.core.arena.reserved_bytes
 
 
-def test_what_does_not_fit_beside_what_runs_waits_for_its_end() -> None:
+def test_a_task_that_does_not_fit_beside_the_running_task_waits_for_its_end() -> None:
     pool = pool_of()
     assert sent(pool.run(1, estimate=estimate(300 * MIB))) == [1]
     assert sent(pool.run(2, estimate=estimate(300 * MIB))) == []
     assert sent(pool.done(1, pool.slot_of(1))) == [2]
 
 
-def test_what_can_never_fit_is_refused_before_its_source_is_brought_in() -> None:
+def test_a_task_that_can_never_fit_is_refused_before_its_source_is_staged() -> None:
     pool = pool_of()
     pool.submit(1)
     error = outcome_of(pool.estimate(1, MIB, estimate=estimate(LIMIT)), 1)
@@ -51,7 +51,7 @@ def test_what_can_never_fit_is_refused_before_its_source_is_brought_in() -> None
 
 
 @pytest.mark.parametrize("mode", [AdmissionMode.SHADOW, AdmissionMode.OFF])
-def test_in_shadow_and_switched_off_nothing_waits_and_nothing_is_refused(mode: AdmissionMode) -> None:
+def test_without_enforcement_no_task_waits_and_none_is_refused(mode: AdmissionMode) -> None:
     pool = pool_of(admission=mode)
     assert sent(pool.run(1, estimate=estimate(LIMIT))) == [1]
     assert sent(pool.run(2, estimate=estimate(LIMIT))) == [2]
@@ -59,14 +59,14 @@ def test_in_shadow_and_switched_off_nothing_waits_and_nothing_is_refused(mode: A
     assert counted == ((1, 2) if mode is AdmissionMode.SHADOW else (0, 0))
 
 
-def test_pages_that_are_kept_for_reuse_go_back_when_a_task_needs_the_memory() -> None:
+def test_pages_that_are_kept_for_reuse_are_released_when_a_task_needs_the_memory() -> None:
     pool = pool_of(1)
     pool.give_back(pool.input(90, 300 * MIB))
     assert pool.core.arena.reserved_bytes == 300 * MIB
     commands = pool.run(1, estimate=estimate(300 * MIB))
     spans = only(of_type(commands, ReleasePages)).spans
     assert sum(span.end - span.start for span in spans) == 300 * MIB - (LIMIT - DEFAULT_WORKER_NBYTES - 300 * MIB)
-    assert isinstance(commands[-1], Send), "the memory is there before the task begins"
+    assert isinstance(commands[-1], Send), "the memory is released before the task is sent"
     assert total(pool) == LIMIT
 
 
@@ -79,7 +79,7 @@ def test_new_sources_leave_room_for_a_large_task_that_waits() -> None:
     assert len(reservations(pool.done(2, pool.slot_of(2), private_bytes=DEFAULT_WORKER_NBYTES))) == 1
 
 
-def test_the_source_of_a_guessed_task_is_brought_in_however_much_is_guessed() -> None:
+def test_the_source_of_a_task_without_an_estimate_is_staged_even_if_its_default_is_large() -> None:
     pool = pool_of(1)
     pool.submit(1)
     assert pool.estimate(1, 300 * MIB) == []
@@ -87,12 +87,12 @@ def test_the_source_of_a_guessed_task_is_brought_in_however_much_is_guessed() ->
     assert sent(pool.prepare(1, block)) == [1]
 
 
-def test_the_source_of_a_task_that_takes_all_there_is_is_brought_in_beside_the_standing_memory_of_workers() -> None:
+def test_the_source_of_a_task_that_needs_the_whole_budget_is_staged_beside_preallocated_memory() -> None:
     pool = PoolScript(1, limit_bytes=LIMIT, inbox_nbytes=384 * MIB, budget_bytes=LIMIT).opened(pages=True).spawned()
     pool.run(1)
     pool.done(1)
-    assert pool.core.arena.used_bytes > 0, "the worker keeps memory for its next task"
-    nbytes = 5000  # no whole pages
+    assert pool.core.arena.used_bytes > 0, "the worker has preallocated memory"
+    nbytes = 5000  # not a multiple of the page size
     pool.submit(2)
     assert pool.estimate(2, nbytes, estimate=estimate(LIMIT - DEFAULT_WORKER_NBYTES * 2 - nbytes)) == []
     pool.submit(3)
@@ -102,16 +102,16 @@ def test_the_source_of_a_task_that_takes_all_there_is_is_brought_in_beside_the_s
     assert sent(pool.prepare(3, block)) == [3]
 
 
-def test_a_caller_who_holds_a_result_while_the_next_task_needs_everything_does_not_wait_for_itself() -> None:
+def test_a_caller_that_holds_a_result_while_its_next_task_needs_the_whole_budget_does_not_deadlock() -> None:
     pool = pool_of(1)
-    pool.input(89, 20 * MIB)  # a buffer, or a result, that its caller keeps
+    pool.input(89, 20 * MIB)  # a buffer, or a result that its caller keeps
     pool.submit(1)
     pool.estimate(1, 300 * MIB)
     commands = pool.request(90, 300 * MIB, task_id=1)
     assert len(reservations(commands)) == 1
 
 
-def test_a_guessed_task_gets_its_result_memory_although_most_was_guessed_for_it() -> None:
+def test_a_task_without_an_estimate_gets_its_result_memory() -> None:
     pool = pool_of(1)
     pool.submit(1)
     pool.estimate(1, 100 * MIB)
@@ -123,8 +123,8 @@ def test_a_guessed_task_gets_its_result_memory_although_most_was_guessed_for_it(
     assert total(pool) <= LIMIT
 
 
-def test_the_room_that_a_grant_makes_is_for_whoever_waits_for_it() -> None:
-    """A task that gets its result's memory out of its own charge gives back what was charged too much."""
+def test_the_room_that_a_grant_leaves_goes_to_a_waiting_task() -> None:
+    """A grant from the task's own charge releases the part that was charged too much."""
     pool = pool_of(2)
     pool.submit(2)
     pool.estimate(2, 380 * MIB)
@@ -134,7 +134,7 @@ def test_the_room_that_a_grant_makes_is_for_whoever_waits_for_it() -> None:
     assert sent(pool.run(1)) == [1]
     assert sent(pool.prepare(2, block)) == []
     for slot in (4, 5):
-        assert sent(pool.reaped(slot)) == []
+        assert sent(pool.exited(slot)) == []
     assert sent(pool.need(1, PAGE, pool.slot_of(1))) == [2]
 
 
@@ -151,26 +151,26 @@ def test_a_task_that_fits_exactly_gets_its_result_memory_beside_the_rounding_of_
     assert total(pool) <= LIMIT
 
 
-def test_if_all_that_run_wait_for_results_larger_than_estimated_nobody_is_refused_for_estimates() -> None:
+def test_if_all_running_tasks_wait_for_results_larger_than_estimated_no_task_is_refused_for_estimates() -> None:
     pool = pool_of(2)
     for task_id in (1, 2):
         pool.run(task_id, estimate=estimate(224 * MIB))
     assert pool.core.budget.room_bytes == 0
-    assert of_type(pool.need(1, MIB, pool.slot_of(1)), Send) == [], "the other one may give back what it lacks"
+    assert of_type(pool.need(1, MIB, pool.slot_of(1)), Send) == [], "the other task may release the missing memory"
     commands = pool.need(2, MIB, pool.slot_of(2))
     assert len(reservations(commands)) == 1
     assert of_type(commands, Send) == []
     assert total(pool) <= LIMIT
 
 
-def test_what_is_really_not_there_is_refused_all_the_same() -> None:
+def test_a_request_for_memory_that_does_not_exist_is_refused() -> None:
     pool = pool_of(1)
     pool.run(1, estimate=estimate(10 * MIB))
     commands = pool.need(1, LIMIT)
     assert only(of_type(commands, Send)).message == Grant(1, None)
 
 
-def test_result_memory_that_the_system_refused_is_charged_again_until_it_is_there() -> None:
+def test_result_memory_that_the_system_refused_is_charged_again_until_it_is_granted() -> None:
     pool = pool_of(2)
     pool.run(1, estimate=estimate(100 * MIB, output_bytes=50 * MIB))
     pool.run(2, estimate=estimate(10 * MIB))
@@ -182,7 +182,7 @@ def test_result_memory_that_the_system_refused_is_charged_again_until_it_is_ther
     pool.give_back(held)
 
 
-def test_results_count_in_the_arena_as_long_as_their_callers_look_at_them() -> None:
+def test_results_count_in_the_arena_as_long_as_their_callers_hold_them() -> None:
     pool = pool_of(1)
     pool.run(1, estimate=estimate(100 * MIB, output_bytes=50 * MIB))
     assert pool.core.budget.running_bytes == 150 * MIB
@@ -195,10 +195,10 @@ def test_results_count_in_the_arena_as_long_as_their_callers_look_at_them() -> N
     assert pool.core.budget.room_bytes == LIMIT - DEFAULT_WORKER_NBYTES
 
 
-def test_a_death_takes_its_task_and_its_worker_out_of_the_sum() -> None:
+def test_a_death_removes_the_task_and_the_worker_from_the_sum() -> None:
     pool = pool_of(1)
     pool.run(1, estimate=estimate(100 * MIB))
-    pool.reaped()
+    pool.exited()
     assert (pool.core.budget.running, pool.core.budget.running_bytes, pool.core.budget.workers_bytes) == (0, 0, 0)
 
 
@@ -206,13 +206,13 @@ def test_a_task_that_is_run_again_is_charged_in_full_again() -> None:
     pool = pool_of(1)
     pool.run(1, estimate=estimate(100 * MIB, output_bytes=50 * MIB), retries=1)
     pool.granted(1, 50 * MIB)
-    pool.reaped()
+    pool.exited()
     assert sent(pool.ready()) == [1]
     assert pool.core.budget.running_bytes == 150 * MIB
 
 
 @pytest.mark.parametrize("when", ["estimated", "placed", "waiting", "running"])
-def test_a_task_that_is_cancelled_leaves_nothing_behind_in_the_sums(when: str) -> None:
+def test_a_cancelled_task_is_removed_from_the_sums(when: str) -> None:
     pool = pool_of(1)
     said = estimate(200 * MIB, output_bytes=MIB)
     if when == "waiting":
@@ -235,7 +235,7 @@ def test_a_task_that_is_cancelled_leaves_nothing_behind_in_the_sums(when: str) -
     assert pool.core.arena.used_bytes == 0
 
 
-def test_a_retried_task_that_needs_more_memory_than_there_is_beside_others_is_not_passed_by_them_for_ever() -> None:
+def test_a_retried_task_that_does_not_fit_beside_others_is_not_overtaken_for_ever() -> None:
     pool = pool_of(3)
     for task_id in (91, 92, 93):
         pool.run(task_id)
@@ -244,9 +244,9 @@ def test_a_retried_task_that_needs_more_memory_than_there_is_beside_others_is_no
     pool.run(1, estimate=estimate(300 * MIB, work_s=1.0), retries=1)
     slot = pool.slot_of(1)
     pool.run(2, estimate=estimate(100 * MIB, work_s=1.0))
-    pool.reaped(slot)
+    pool.exited(slot)
     pool.run(3, estimate=estimate(100 * MIB, work_s=1.0))
-    assert sent(pool.ready(slot)) == [], "it does not fit beside those two"
+    assert sent(pool.ready(slot)) == [], "the task does not fit beside the two running tasks"
     for task_id in range(4, 40):
         pool.run(task_id, estimate=estimate(100 * MIB, work_s=1.0))
     order: list[int] = []
@@ -259,20 +259,20 @@ def test_a_retried_task_that_needs_more_memory_than_there_is_beside_others_is_no
     assert 1 in order[:4]
 
 
-def test_a_single_source_may_be_as_large_as_the_inbox_if_nothing_else_is_there() -> None:
+def test_a_single_source_may_be_as_large_as_an_empty_inbox() -> None:
     pool = pool_of(1)
     assert len(of_type(pool.request(90, 384 * MIB), ReservePages)) == 1
     assert len(of_type(pool.request(91, 384 * MIB + 1), RefuseInput)) == 1
 
 
-def test_a_source_that_could_only_be_brought_in_without_idle_workers_is_refused_with_numbers() -> None:
+def test_a_source_that_fits_only_without_idle_workers_is_refused_with_numbers() -> None:
     pool = pool_of(8)
     error = only(of_type(pool.request(90, 300 * MIB), RefuseInput)).error
     assert isinstance(error, MemoryLimitExceeded)
     assert f"{LIMIT - 8 * DEFAULT_WORKER_NBYTES:,}" in str(error)
 
 
-def test_a_source_behind_a_large_one_comes_when_what_runs_has_ended() -> None:
+def test_a_source_behind_a_large_one_is_staged_after_the_running_task() -> None:
     pool = pool_of(2)
     pool.run(1, estimate=estimate(300 * MIB))
     assert of_type(pool.request(90, 200 * MIB) + pool.request(91, 50 * MIB), ReservePages) == []
@@ -281,18 +281,18 @@ def test_a_source_behind_a_large_one_comes_when_what_runs_has_ended() -> None:
     assert len(of_type([c for each in moves for c in pool.reserved(each)], ProvideInput)) == 2
 
 
-def test_a_guess_for_a_task_of_no_bytes_is_the_default() -> None:
+def test_the_estimate_for_an_empty_source_is_the_default() -> None:
     pool = pool_of(1)
     pool.run(1)
     assert pool.core.budget.running_bytes == DEFAULT_PEAK_BYTES
 
 
-def test_workers_that_have_grown_are_replaced_and_little_tasks_go_on_meanwhile() -> None:
+def test_workers_that_have_grown_are_replaced_while_small_tasks_run() -> None:
     pool = pool_of()
     for task_id in (1, 2):
         pool.run(task_id, estimate=estimate(MIB))
     for task_id in (1, 2):
         pool.done(task_id, pool.slot_of(task_id), private_bytes=LIMIT // 2)
-    assert pool.core.budget.workers_bytes >= LIMIT, "there is no room for anybody"
+    assert pool.core.budget.workers_bytes >= LIMIT, "there is no room for a task"
     assert [slot.recycling is not None for slot in pool.core.worker_table][:2] == [True, True]
     assert sent(pool.run(3, estimate=estimate(32 * MIB))) == [3]

@@ -1,4 +1,4 @@
-"""Leaving the pool, from whatever state its worker is in: every task has its outcome and nobody is left."""
+"""Closing a `PoolState`, with its worker in each state: every task gets its outcome, and every worker ends."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def failed_while_idle() -> PoolScript:
 
 def restarting() -> PoolScript:
     pool = idle()
-    pool.reaped()
+    pool.exited()
     return pool
 
 
 def restarting_after_a_pause() -> PoolScript:
     pool = starting()
-    pool.reaped(exit_code=1)
+    pool.exited(exit_code=1)
     return pool
 
 
@@ -82,8 +82,8 @@ STATES: dict[str, tuple[Callable[[], PoolScript], WorkerState]] = {
 }
 
 
-def bury(pool: PoolScript, *, obeys: bool) -> list[Command]:
-    """Go on until nobody is left: workers leave when asked, or have to be killed. Returns all that was commanded."""
+def run_until_closed(pool: PoolScript, *, obeys: bool) -> list[Command]:
+    """Run the pool until it is closed: its worker exits when told, or has to be killed. Returns all commands."""
     commands: list[Command] = []
     for _ in range(20):
         if pool.core.closed:
@@ -92,22 +92,22 @@ def bury(pool: PoolScript, *, obeys: bool) -> list[Command]:
         if obeys and slot.task is not None and slot.state in {WorkerState.BUSY, WorkerState.TIMED_OUT}:
             commands += pool.done(slot.task.task_id)
         elif slot.outbox_id is not None and (obeys or slot.timer is None):
-            commands += pool.reaped(exit_code=0 if obeys else -9)
+            commands += pool.exited(exit_code=0 if obeys else -9)
         else:
-            assert slot.timer is not None, "somebody must be waiting for something"
+            assert slot.timer is not None, "a slot that is not closed has a timer"
             commands += pool.at(slot.timer)
-    raise AssertionError("it never ended")
+    raise AssertionError("the pool was not closed after 20 steps")
 
 
 @pytest.mark.parametrize("obeys", [True, False], ids=["obeys", "must be killed"])
 @pytest.mark.parametrize("name", STATES)
-def test_closing_in_every_state_ends_with_nobody_left_and_every_task_settled(name: str, obeys: bool) -> None:
+def test_closing_in_every_state_ends_without_workers_and_with_every_task_settled(name: str, obeys: bool) -> None:
     make, state = STATES[name]
     pool = make()
     assert pool.state() is state
     pool.run(50)
     pool.submit(51)
-    commands = pool.close() + bury(pool, obeys=obeys)
+    commands = pool.close() + run_until_closed(pool, obeys=obeys)
     assert isinstance(outcome_of(commands, 50), PoolClosed)
     assert isinstance(outcome_of(commands, 51), PoolClosed)
     s = pool.statistics
@@ -117,24 +117,24 @@ def test_closing_in_every_state_ends_with_nobody_left_and_every_task_settled(nam
     assert {holder: n for holder, n in s.leases.items() if n and holder != "reservation"} == {}
 
 
-def test_an_idle_worker_is_asked_to_leave_and_goes() -> None:
+def test_an_idle_worker_is_told_to_exit_and_does() -> None:
     pool = idle()
     assert pool.close() == [Send(0, Retire())]
     assert pool.state() is WorkerState.RETIRING
-    assert of_type(pool.reaped(exit_code=0), StartWorker) == []
+    assert of_type(pool.exited(exit_code=0), StartWorker) == []
     assert pool.core.closed
 
 
-def test_a_worker_that_does_not_leave_is_killed() -> None:
+def test_a_worker_that_does_not_exit_is_killed() -> None:
     pool = idle()
     pool.close()
     assert pool.at(GRACE_S) == [KillWorker(0)]
     assert not pool.core.closed
-    pool.reaped()
+    pool.exited()
     assert pool.core.closed
 
 
-def test_a_worker_that_becomes_ready_while_it_is_asked_to_leave_gets_no_task_and_keeps_its_timer() -> None:
+def test_a_worker_that_becomes_ready_while_it_retires_gets_no_task_and_keeps_its_timer() -> None:
     pool = starting()
     pool.close()
     assert pool.ready() == []
@@ -142,7 +142,7 @@ def test_a_worker_that_becomes_ready_while_it_is_asked_to_leave_gets_no_task_and
     assert pool.at(GRACE_S) == [KillWorker(0)]
 
 
-def test_a_running_task_is_told_to_stop_and_its_worker_leaves_after_it() -> None:
+def test_a_running_task_is_told_to_stop_and_its_worker_exits_after_it() -> None:
     pool = busy()
     assert pool.close() == [Send(0, Cancel(1))]
     commands = pool.failed(1, code="cancelled")
@@ -160,14 +160,14 @@ def test_a_task_that_had_timed_out_before_the_close_still_says_so() -> None:
 def test_a_task_whose_worker_was_dead_before_the_close_says_so() -> None:
     pool = failed_with_a_task()
     pool.close()
-    assert isinstance(outcome_of(pool.reaped(), 1), WorkerDied)
+    assert isinstance(outcome_of(pool.exited(), 1), WorkerDied)
     assert pool.core.closed
 
 
 def test_a_task_that_was_never_begun_is_not_requeued_by_a_pool_that_is_closing() -> None:
     pool = failed_with_a_task()
     pool.close()
-    assert outcome_of(pool.reaped(status=Status(0, 0, 0.0)), 1) is not None
+    assert outcome_of(pool.exited(status=Status(0, 0, 0.0)), 1) is not None
     assert (pool.core.closed, pool.statistics.waiting) == (True, 0)
 
 
@@ -176,18 +176,18 @@ def test_a_pool_that_is_closing_starts_no_process(make: Callable[[], PoolScript]
     pool = make()
     pool.close()
     pool.at(pool.clock.now + GRACE_S)
-    assert of_type(pool.reaped(), StartWorker) == []
+    assert of_type(pool.exited(), StartWorker) == []
     assert pool.core.closed
 
 
-def test_a_slot_whose_process_is_yet_to_come_is_gone_at_once() -> None:
+def test_a_slot_without_a_process_is_gone_at_once() -> None:
     pool = restarting_after_a_pause()
     assert pool.close() == []
     assert pool.core.closed
     assert pool.at(100.0) == []
 
 
-def test_nothing_new_is_taken_after_the_close() -> None:
+def test_new_tasks_are_refused_after_the_close() -> None:
     pool = idle()
     pool.close()
     assert isinstance(outcome_of(pool.run(9), 9), PoolClosed)
@@ -210,7 +210,7 @@ def test_closing_twice_is_closing_once() -> None:
 def test_last_words_count_in_a_pool_that_is_closing() -> None:
     pool = failed_with_a_task()
     pool.close()
-    outcome = outcome_of(pool.reaped(last_words=(done(1),)), 1)
+    outcome = outcome_of(pool.exited(last_words=(done(1),)), 1)
     assert isinstance(outcome, Completed)
 
 
@@ -218,14 +218,14 @@ def test_a_caller_may_still_hold_a_result_and_a_source_after_the_end() -> None:
     pool = idle()
     source = pool.input(10, 5000)
     pool.close()
-    pool.reaped(exit_code=0)
+    pool.exited(exit_code=0)
     assert pool.core.closed
     assert pool.statistics.leases["caller"] == 1
     pool.give_back(source)
     assert pool.statistics.memory_used_bytes == 0
 
 
-def test_whoever_waits_for_memory_is_told_of_the_close() -> None:
+def test_waiting_memory_requests_get_an_error_at_the_close() -> None:
     pool = idle()
     pool.input(10, 3 * MIB)
     assert pool.request(11, MIB) == []
@@ -233,7 +233,7 @@ def test_whoever_waits_for_memory_is_told_of_the_close() -> None:
     assert (refusal.input_id, type(refusal.error)) == (11, PoolClosed)
 
 
-def test_whoever_asks_for_memory_after_the_close_is_told() -> None:
+def test_a_memory_request_after_the_close_gets_an_error() -> None:
     pool = idle()
     pool.input(10, 3 * MIB)
     pool.close()
@@ -241,19 +241,19 @@ def test_whoever_asks_for_memory_after_the_close_is_told() -> None:
     assert isinstance(refusal.error, PoolClosed)
 
 
-def test_memory_that_arrives_after_the_close_is_still_accounted_for() -> None:
+def test_pages_that_are_reserved_after_the_close_are_accounted_for() -> None:
     pool = idle()
     pool.run(1)
     found = reservations(pool.need(1, MIB))
     pool.close()
     pool.at(GRACE_S)
-    assert of_type(pool.reaped(), SettleTask)
+    assert of_type(pool.exited(), SettleTask)
     for reservation in found:
         pool.reserved(reservation)
     assert pool.statistics.memory_used_bytes == 0
 
 
-def test_a_pool_that_is_closed_with_nothing_in_hand_was_not_cut_short() -> None:
+def test_a_pool_that_is_closed_without_tasks_was_not_interrupted() -> None:
     pool = idle()
     pool.drain()
     pool.close()
@@ -262,11 +262,11 @@ def test_a_pool_that_is_closed_with_nothing_in_hand_was_not_cut_short() -> None:
 
 
 @pytest.mark.parametrize("held", [busy, failed_with_a_task], ids=lambda state: state.__name__)
-def test_a_pool_that_is_closed_with_tasks_in_hand_was_cut_short(held: Callable[[], PoolScript]) -> None:
+def test_a_pool_that_is_closed_with_tasks_was_interrupted(held: Callable[[], PoolScript]) -> None:
     pool = held()
     pool.drain()
     pool.close()
-    pool.reaped()
+    pool.exited()
     pool.close()
     assert pool.core.drained
     assert pool.core.interrupted

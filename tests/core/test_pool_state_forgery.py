@@ -1,4 +1,4 @@
-"""A worker that lies is killed, its task fails once, and nobody else notices."""
+"""Forged messages: the worker is killed, its task fails once, and no other task is affected."""
 
 from __future__ import annotations
 
@@ -51,31 +51,31 @@ OUTPUTS: dict[str, Callable[[Scene], EncodedAt | RasterAt | WrittenTo]] = {
     "the task's own source": lambda s: encoded(INBOX, s.source.offset, 100, s.source.generation),
     "another task's block": lambda s: encoded(OUTBOX, s.foreign.offset, 100, s.foreign.generation),
     "samples too long": lambda s: RasterAt(Handle(OUTBOX, s.own.offset, 4096 * 4, s.own.generation), (64, 64, 4), "|u1"),
-    "a file that nobody asked for": lambda _: WrittenTo(5),
+    "a file that was not requested": lambda _: WrittenTo(5),
 }
 
 MESSAGES: dict[str, Callable[[Scene], FromWorker]] = {
     **{name: lambda s, made=made: done(LIAR_TASK, made(s)) for name, made in OUTPUTS.items()},
     "done with another's task": lambda _: done(OTHER_TASK),
-    "done with a task that is none": lambda _: done(99),
+    "done with an unknown task": lambda _: done(99),
     "failed with another's task": lambda _: Failed(OTHER_TASK, "refused", "no", None, 1, 2),
     "need for another's task": lambda _: Need(OTHER_TASK, 100),
     "need of nothing": lambda _: Need(LIAR_TASK, 0),
-    "need of less than nothing": lambda _: Need(LIAR_TASK, -5),
+    "need of a negative size": lambda _: Need(LIAR_TASK, -5),
     "ready twice": lambda _: Ready(1),
     "loading twice": lambda _: Loading(1),
 }
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_a_lie_is_answered_with_a_kill_and_costs_one_task(name: str) -> None:
+def test_a_worker_that_forges_a_message_is_killed_and_fails_one_task(name: str) -> None:
     scene = Scene()
     assert scene.lie(MESSAGES[name](scene)) == [KillWorker(scene.liar)]
     assert scene.pool.state(scene.liar) is WorkerState.FAILED
-    assert scene.pool.statistics.running == 2, "it may still write: its task and its memory wait for waitid"
+    assert scene.pool.statistics.running == 2, "the worker may still write: its task and its memory wait for its exit"
     assert scene.pool.core.arena.get(scene.own.generation) is scene.own
 
-    outcome = outcome_of(scene.pool.reaped(scene.liar), LIAR_TASK)
+    outcome = outcome_of(scene.pool.exited(scene.liar), LIAR_TASK)
     assert isinstance(outcome, WorkerDied)
     assert outcome.reason is not None
     assert outcome.reason.startswith("it broke the protocol: ")
@@ -88,51 +88,51 @@ def test_a_lie_is_answered_with_a_kill_and_costs_one_task(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_what_a_condemned_worker_says_is_not_listened_to(name: str) -> None:
+def test_messages_of_a_worker_that_is_being_killed_are_ignored(name: str) -> None:
     scene = Scene()
     scene.pool.tell(WorkerViolatedProtocol(scene.liar, "nonsense"))
     assert of_type(scene.lie(MESSAGES[name](scene)), SettleTask) == []
     assert of_type(scene.lie(done(LIAR_TASK, in_outbox(scene.own, 100))), SettleTask) == []
-    assert isinstance(outcome_of(scene.pool.reaped(scene.liar), LIAR_TASK), WorkerDied)
+    assert isinstance(outcome_of(scene.pool.exited(scene.liar), LIAR_TASK), WorkerDied)
 
 
-def test_the_same_answer_twice_condemns_the_worker_and_changes_no_outcome() -> None:
+def test_a_worker_that_answers_twice_is_killed_and_no_outcome_changes() -> None:
     pool = PoolScript().opened()
     pool.run(1)
     block = pool.granted(1, 5000)
     answer = done(1, in_outbox(block, 5000))
     assert isinstance(outcome_of(pool.report(0, answer), 1), Completed)
     assert pool.report(0, answer) == [KillWorker(0)]
-    assert of_type(pool.reaped(), SettleTask) == []
-    assert pool.core.arena.get(block.generation) is block, "the caller still looks at it"
+    assert of_type(pool.exited(), SettleTask) == []
+    assert pool.core.arena.get(block.generation) is block, "the caller still holds it"
     assert (pool.statistics.completed, pool.statistics.worker_died) == (1, 0)
 
 
-def test_an_answer_of_an_idle_worker_condemns_it() -> None:
+def test_an_idle_worker_that_answers_is_killed() -> None:
     pool = PoolScript().opened()
     assert pool.done(1) == [KillWorker(0)]
     assert pool.state() is WorkerState.FAILED
 
 
 @pytest.mark.parametrize("message", [done(1), Need(1, 5), Failed(1, "a", "b", None, 1, 2)], ids=["done", "need", "failed"])
-def test_whatever_a_worker_says_before_it_is_ready_condemns_it(message: FromWorker) -> None:
+def test_a_worker_that_sends_a_message_before_it_is_ready_is_killed(message: FromWorker) -> None:
     pool = PoolScript()
     pool.start()
     assert pool.report(0, message) == [KillWorker(0)]
     assert pool.state() is WorkerState.FAILED
 
 
-def test_a_second_need_before_the_first_was_answered_condemns_the_worker() -> None:
+def test_a_worker_that_sends_a_second_need_before_the_first_was_answered_is_killed() -> None:
     pool = PoolScript().opened()
     pool.run(1)
     (reservation,) = reservations(pool.need(1, MIB))
     assert pool.need(1, 5) == [KillWorker(0)]
-    assert isinstance(outcome_of(pool.reaped(), 1), WorkerDied)
+    assert isinstance(outcome_of(pool.exited(), 1), WorkerDied)
     assert pool.reserved(reservation) == []
     assert pool.statistics.memory_used_bytes == 0
 
 
-def test_a_need_after_the_first_was_answered_is_in_order() -> None:
+def test_a_need_after_the_first_was_answered_is_legal() -> None:
     pool = PoolScript().opened()
     pool.run(1)
     first, second = pool.granted(1, 5000), pool.granted(1, 6000)
@@ -141,7 +141,7 @@ def test_a_need_after_the_first_was_answered_is_in_order() -> None:
     assert pool.core.arena.get(first.generation) is None
 
 
-def test_a_need_of_a_task_that_is_being_stopped_is_no_lie() -> None:
+def test_a_need_of_a_task_that_is_being_stopped_is_legal() -> None:
     pool = PoolScript().opened()
     pool.run(1)
     pool.cancel(1)
@@ -149,25 +149,25 @@ def test_a_need_of_a_task_that_is_being_stopped_is_no_lie() -> None:
     assert pool.state() is WorkerState.TIMED_OUT
 
 
-def test_a_block_that_was_not_handed_over_yet_cannot_be_an_answer() -> None:
+def test_a_block_whose_grant_was_not_sent_yet_cannot_be_an_output() -> None:
     pool = PoolScript().opened()
     pool.run(1)
     (reservation,) = reservations(pool.need(1, MIB))
     assert pool.done(1, output=in_outbox(reservation.block, 100)) == [KillWorker(0)]
 
 
-def test_a_block_of_an_earlier_task_cannot_be_an_answer() -> None:
+def test_a_block_of_an_earlier_task_cannot_be_an_output() -> None:
     pool = PoolScript().opened()
     pool.run(1)
     block = pool.granted(1, 5000)
     pool.done(1, output=in_outbox(block, 5000))
     pool.run(2)
     assert pool.done(2, output=in_outbox(block, 5000)) == [KillWorker(0)]
-    pool.reaped()
+    pool.exited()
     assert pool.core.arena.get(block.generation) is block
 
 
-def test_no_message_is_sent_to_a_condemned_worker() -> None:
+def test_no_message_is_sent_to_a_worker_that_is_being_killed() -> None:
     pool = PoolScript().opened()
     pool.run(1)
     pool.tell(WorkerViolatedProtocol(0, "nonsense"))
@@ -176,7 +176,7 @@ def test_no_message_is_sent_to_a_condemned_worker() -> None:
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_asking_for_memory_without_end_condemns_the_worker(stopped: bool) -> None:
+def test_a_worker_that_requests_memory_endlessly_is_killed(stopped: bool) -> None:
     pool = PoolScript().opened()
     pool.run(1)
     if stopped:
@@ -184,6 +184,6 @@ def test_asking_for_memory_without_end_condemns_the_worker(stopped: bool) -> Non
     for _ in range(MAX_NEEDS):
         assert of_type(pool.need(1, PLENTY * 1024), KillWorker) == []
     assert pool.need(1, PLENTY * 1024) == [KillWorker(0)]
-    outcome = outcome_of(pool.reaped(), 1)
+    outcome = outcome_of(pool.exited(), 1)
     assert isinstance(outcome, WorkerDied)
     assert "more than 10,000 times" in str(outcome.reason)

@@ -1,4 +1,4 @@
-"""Memory that is waited for, refused, and given back."""
+"""Memory requests of a `PoolState`: waiting, refused, and released."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .pool_script import KIB, MIB, PLENTY, PoolScript, in_outbox, of_type, only,
 
 
 def small(workers: int = 1, *, pages: bool = False) -> PoolScript:
-    """One MiB in all, three quarters of it for sources."""
+    """A pool with one MiB, of which 768 KiB are for sources."""
     return PoolScript(workers, limit_bytes=MIB, inbox_nbytes=768 * KIB).opened(pages=pages)
 
 
 def starved(pool: PoolScript, commands: list[Command], free_bytes: int = 12 * KIB) -> list[Command]:
-    """The system has no pages, however often it is asked; what is left once nobody asks any more."""
+    """Refuse all reservations until there are none. Returns the other commands."""
     answers: list[Command] = []
     for _ in range(10):
         answers += [command for command in commands if not isinstance(command, ReservePages)]
@@ -29,7 +29,7 @@ def starved(pool: PoolScript, commands: list[Command], free_bytes: int = 12 * KI
         if not wanted:
             return answers
         commands = [command for reservation in wanted for command in pool.refused(reservation, free_bytes)]
-    raise AssertionError("the same pages are asked for again and again")
+    raise AssertionError("the same pages are requested again and again")
 
 
 def test_a_running_task_gets_the_memory_that_it_needs() -> None:
@@ -67,7 +67,7 @@ def test_an_input_beyond_the_inbox_is_refused_with_both_numbers() -> None:
     assert (error.asked_bytes, error.limit_bytes) == (MIB, 768 * KIB)
 
 
-def test_inputs_wait_in_order_and_are_served_when_a_block_comes_back() -> None:
+def test_inputs_wait_in_order_and_are_provided_when_a_block_is_returned() -> None:
     pool = small()
     held = pool.input(10, 700 * KIB)
     assert pool.request(11, 600 * KIB) == []
@@ -76,17 +76,17 @@ def test_inputs_wait_in_order_and_are_served_when_a_block_comes_back() -> None:
     assert [provided.input_id for provided in of_type(commands, ProvideInput)] == [11, 12]
 
 
-def test_small_inputs_pass_a_large_one_until_together_they_were_as_large() -> None:
+def test_small_inputs_overtake_a_large_one_until_together_they_were_as_large() -> None:
     pool = small()
     pool.input(10, 600 * KIB)
     assert pool.request(11, 640 * KIB) == []
     for number in range(16):
         passing = pool.input(100 + number, 40 * KIB)
         pool.give_back(passing)
-    assert pool.request(200, 40 * KIB) == [], "enough have passed it"
+    assert pool.request(200, 40 * KIB) == [], "enough small inputs have overtaken the large one"
 
 
-def test_a_running_task_is_served_before_a_source_that_came_earlier() -> None:
+def test_a_running_task_gets_memory_before_an_earlier_source() -> None:
     pool = small()
     held = pool.input(10, 700 * KIB)
     pool.run(1)
@@ -107,7 +107,7 @@ def test_a_task_that_is_being_stopped_waits_for_no_memory() -> None:
     assert pool.statistics.memory_used_bytes == 0
 
 
-def test_the_outcome_of_a_task_serves_those_who_wait() -> None:
+def test_the_memory_of_a_settled_task_goes_to_waiting_requests() -> None:
     pool = small()
     source = pool.input(10, 700 * KIB)
     pool.run(1, source)
@@ -116,15 +116,15 @@ def test_the_outcome_of_a_task_serves_those_who_wait() -> None:
     assert of_type(pool.done(1), ProvideInput) == [ProvideInput(11, only(list(pool.core.arena._blocks.values())))]
 
 
-def test_a_death_serves_those_who_wait() -> None:
+def test_the_memory_of_a_dead_worker_goes_to_waiting_requests() -> None:
     pool = small()
     pool.run(1)
     pool.granted(1, 900 * KIB)
     assert pool.request(11, 700 * KIB) == []
-    assert reservations(pool.reaped())
+    assert reservations(pool.exited())
 
 
-def test_a_late_result_that_nobody_gets_serves_those_who_wait() -> None:
+def test_the_memory_of_a_late_result_goes_to_waiting_requests() -> None:
     pool = small()
     pool.run(1)
     block = pool.granted(1, 900 * KIB)
@@ -133,7 +133,7 @@ def test_a_late_result_that_nobody_gets_serves_those_who_wait() -> None:
     assert reservations(pool.done(1, output=in_outbox(block, 900 * KIB)))
 
 
-def test_a_result_that_is_shorter_than_its_block_serves_those_who_wait() -> None:
+def test_the_rest_of_a_short_results_block_goes_to_waiting_requests() -> None:
     pool = small()
     pool.run(1)
     block = pool.granted(1, 900 * KIB)
@@ -141,7 +141,7 @@ def test_a_result_that_is_shorter_than_its_block_serves_those_who_wait() -> None
     assert reservations(pool.done(1, output=in_outbox(block, 10)))
 
 
-def test_an_input_that_nobody_waits_for_any_more_lets_the_next_one_in() -> None:
+def test_after_an_input_is_cancelled_the_next_one_is_provided() -> None:
     pool = small()
     held = pool.input(10, 300 * KIB)
     pool.request(11, 700 * KIB)
@@ -150,7 +150,7 @@ def test_an_input_that_nobody_waits_for_any_more_lets_the_next_one_in() -> None:
     assert held.nbytes == 300 * KIB
 
 
-def test_if_all_that_run_wait_for_memory_the_youngest_is_refused_and_the_other_goes_on() -> None:
+def test_if_all_running_tasks_wait_for_memory_the_youngest_is_refused_and_the_other_goes_on() -> None:
     pool = small(2)
     source = pool.input(10, 700 * KIB)
     pool.run(1, source)
@@ -164,16 +164,16 @@ def test_if_all_that_run_wait_for_memory_the_youngest_is_refused_and_the_other_g
     assert refusal == [Send(1, Grant(second.task.task_id, None))]
 
 
-def test_a_deadlock_that_arises_when_a_caller_lets_go_is_refused_too() -> None:
+def test_a_deadlock_that_arises_when_a_caller_returns_a_block_is_refused_too() -> None:
     pool = small()
     source, held = pool.input(10, 512 * KIB), pool.input(11, 128 * KIB)
     pool.run(1, source)
     pool.give_back(source)
-    assert pool.need(1, 900 * KIB) == [], "the caller may give its block back"
+    assert pool.need(1, 900 * KIB) == [], "the caller may return its block"
     assert pool.give_back(held) == [Send(0, Grant(1, None))]
 
 
-def test_a_source_that_waits_makes_way_for_a_running_tasks_result_and_is_staged_again() -> None:
+def test_the_source_of_a_waiting_task_is_released_for_a_running_tasks_result_and_staged_again() -> None:
     pool = small()
     sources = [pool.input(10 + number, 256 * KIB) for number in range(2)]
     pool.run(1)
@@ -181,34 +181,34 @@ def test_a_source_that_waits_makes_way_for_a_running_tasks_result_and_is_staged_
         pool.run(2 + number, source, stageable_again=True)
     pool.give_back(*sources)
     commands = pool.need(1, 700 * KIB)
-    assert of_type(commands, RestageSource) == [RestageSource(3)], "the last in the queue, and as few as are needed"
+    assert of_type(commands, RestageSource) == [RestageSource(3)], "only the last source in the queue, because it is enough"
     assert only(reservations(commands)).block.nbytes == 700 * KIB
-    assert pool.request(12, 256 * KIB, task_id=3) == [], "it waits for its turn"
+    assert pool.request(12, 256 * KIB, task_id=3) == [], "the source waits for its turn"
     assert pool.statistics.waiting == 2
 
 
-def test_results_that_callers_keep_are_waited_for_with_a_limit_and_the_error_names_them() -> None:
+def test_a_task_waits_for_results_that_callers_hold_with_a_limit_and_the_error_names_them() -> None:
     pool = small()
     held = [pool.input(10, 300 * KIB), pool.input(11, 300 * KIB)]
     for task_id in (1, 2):
         pool.run(task_id, timeout_s=5.0)
     assert pool.need(1, 700 * KIB) == []
-    assert pool.at(MEMORY_WAIT_S - 0.1) == [], "its timeout does not run meanwhile"
+    assert pool.at(MEMORY_WAIT_S - 0.1) == [], "its timeout is paused while it waits"
     assert pool.core.wake_at == MEMORY_WAIT_S
     assert of_type(pool.at(MEMORY_WAIT_S), Send) == [Send(0, Grant(1, None))]
     error = outcome_of(commands := pool.failed(1, code="memory_limit"), 1)
     assert isinstance(error, MemoryLimitExceeded)
     assert "callers released no memory for 30 s: 2 sources or buffers of callers have 614,400 bytes" in str(error)
     assert only(runs(commands)).message.task_id == 2
-    assert of_type(pool.need(2, 700 * KIB), Send) == [Send(0, Grant(2, None))], "nothing has come back since"
+    assert of_type(pool.need(2, 700 * KIB), Send) == [Send(0, Grant(2, None))], "no block was returned since"
     pool.failed(2)
     pool.at(MEMORY_WAIT_S + 1.0)
     pool.run(3)
-    assert pool.need(3, 700 * KIB) == [], "one that came later has the whole limit"
+    assert pool.need(3, 700 * KIB) == [], "a later request has the whole limit"
     assert only(reservations(pool.give_back(*held))).block.nbytes == 700 * KIB
 
 
-def test_a_block_that_comes_back_starts_the_limit_anew() -> None:
+def test_a_returned_block_restarts_the_limit() -> None:
     pool = small()
     first, _second = pool.input(10, 100 * KIB), pool.input(11, 600 * KIB)
     pool.run(1)
@@ -219,7 +219,7 @@ def test_a_block_that_comes_back_starts_the_limit_anew() -> None:
     assert pool.core.wake_at == 2 * MEMORY_WAIT_S - 1.0
 
 
-def test_the_time_that_a_task_waits_for_its_results_memory_is_no_part_of_its_timeout() -> None:
+def test_the_wait_for_result_memory_does_not_count_towards_the_timeout() -> None:
     pool = small()
     held = pool.input(10, 600 * KIB)
     pool.run(1, timeout_s=5.0)
@@ -232,7 +232,7 @@ def test_the_time_that_a_task_waits_for_its_results_memory_is_no_part_of_its_tim
     assert only(of_type(pool.at(23.0), Send)).message == Cancel(1)
 
 
-def test_a_source_whose_room_callers_keep_is_waited_for_with_a_limit() -> None:
+def test_a_source_waits_for_memory_that_callers_hold_with_a_limit() -> None:
     pool = small()
     _held = pool.input(10, 600 * KIB)
     assert pool.request(11, 600 * KIB) == []
@@ -262,21 +262,21 @@ def test_a_stream_grows_in_its_own_addresses_and_never_moves() -> None:
     assert pool.core.arena.used_bytes == 0
 
 
-def test_of_streams_that_hold_all_memory_and_cannot_go_on_the_youngest_is_refused() -> None:
+def test_if_streams_that_hold_all_memory_cannot_go_on_the_youngest_is_refused() -> None:
     pool = with_addresses()
     old, young = (pool.stream(10 + number, 384 * KIB, 768 * KIB) for number in range(2))
-    assert pool.grow(12, old, 512 * KIB) == [], "the other one may end"
+    assert pool.grow(12, old, 512 * KIB) == [], "the other stream may end"
     refusal = only(of_type(pool.grow(13, young, 512 * KIB), RefuseInput))
     assert refusal.input_id == 13
     assert "streams that are being received hold 786,432 bytes" in str(refusal.error)
     assert only(reservations(pool.give_back(young))).block is old
 
 
-def test_a_stream_that_grows_comes_before_new_sources_but_for_small_ones() -> None:
+def test_a_growing_stream_goes_before_new_sources_except_small_ones() -> None:
     pool = with_addresses()
     held, stream = pool.input(10, 384 * KIB), pool.stream(11, 256 * KIB, 768 * KIB)
     assert pool.grow(12, stream, 512 * KIB) == []
-    assert pool.request(13, 100 * KIB) == [], "it could be had, and would be in the way"
+    assert pool.request(13, 100 * KIB) == [], "the memory is free, but the stream needs it"
     assert pool.request(14, 4 * KIB) != []
     assert only(reservations(pool.give_back(held))).block is stream
 
@@ -290,7 +290,7 @@ def test_a_growth_whose_pages_are_refused_is_undone_and_waits_again() -> None:
     assert only(reservations(pool.at(1.0))).block is block
 
 
-def test_a_stream_that_is_abandoned_while_it_grows_gives_everything_back() -> None:
+def test_a_stream_that_is_abandoned_while_it_grows_releases_all_its_memory() -> None:
     pool = with_addresses()
     block = pool.stream(10, 64 * KIB, 768 * KIB)
     reservation = only(reservations(pool.grow(11, block, 256 * KIB)))
@@ -300,7 +300,7 @@ def test_a_stream_that_is_abandoned_while_it_grows_gives_everything_back() -> No
     assert pool.core.arena.used_bytes == 0
 
 
-def test_when_the_pool_closes_a_stream_that_waits_is_told() -> None:
+def test_when_the_pool_closes_a_waiting_stream_gets_an_error() -> None:
     pool = with_addresses()
     _held, block = pool.input(10, 700 * KIB), pool.stream(11, 64 * KIB, 768 * KIB)
     assert pool.grow(12, block, 128 * KIB) == []
@@ -308,11 +308,11 @@ def test_when_the_pool_closes_a_stream_that_waits_is_told() -> None:
 
 
 def with_addresses() -> PoolScript:
-    """One MiB, 768 KiB of it for the inbox, which has the addresses of 8 MiB."""
+    """A pool with one MiB, of which 768 KiB are for the inbox, which has the addresses of 8 MiB."""
     return PoolScript(1, limit_bytes=MIB, inbox_nbytes=768 * KIB, inbox_addresses_nbytes=8 * MIB).opened()
 
 
-def test_a_source_waits_while_the_system_has_no_pages_and_a_block_of_ours_may_come_back() -> None:
+def test_a_source_waits_while_the_system_has_no_pages_and_a_block_of_the_pool_may_be_returned() -> None:
     pool = small()
     held = pool.input(10, 100 * KIB)
     assert starved(pool, pool.request(11, 200 * KIB)) == []
@@ -320,7 +320,7 @@ def test_a_source_waits_while_the_system_has_no_pages_and_a_block_of_ours_may_co
     assert reservations(pool.give_back(held))
 
 
-def test_a_source_is_refused_with_numbers_when_the_system_has_no_pages_and_nothing_will_come_back() -> None:
+def test_a_source_is_refused_with_numbers_when_the_system_has_no_pages_and_no_block_will_be_returned() -> None:
     pool = small()
     (refusal,) = starved(pool, pool.request(11, 200 * KIB + 1))
     assert isinstance(refusal, RefuseInput)
@@ -344,7 +344,7 @@ def test_after_a_refusal_the_system_is_asked_again() -> None:
     assert of_type(pool.reserved(reservation), ProvideInput)
 
 
-def test_a_refusal_that_concerned_nobody_is_forgotten() -> None:
+def test_a_refusal_without_a_waiting_request_is_forgotten() -> None:
     pool = PoolScript()
     pool.start()
     (priming,) = reservations(pool.tell_ready())
@@ -352,7 +352,7 @@ def test_a_refusal_that_concerned_nobody_is_forgotten() -> None:
     assert reservations(pool.request(11, MIB))
 
 
-def test_an_idle_workers_standing_memory_is_nothing_to_wait_for() -> None:
+def test_requests_do_not_wait_for_an_idle_workers_preallocated_memory() -> None:
     pool = PoolScript().opened(pages=True)
     pool.run(1)
     pool.done(1)
@@ -370,7 +370,7 @@ def test_an_input_that_the_inbox_could_hold_does_not_wait_for_ever_for_idle_work
     assert pool.request(11, 768 * KIB) != []
 
 
-def test_a_shortage_that_is_over_is_forgotten_although_a_worker_has_standing_memory() -> None:
+def test_a_shortage_that_is_over_is_forgotten_although_a_worker_has_preallocated_memory() -> None:
     pool = PoolScript().opened(pages=True)
     pool.run(1)
     pool.done(1)
@@ -382,7 +382,7 @@ def test_a_shortage_that_is_over_is_forgotten_although_a_worker_has_standing_mem
     assert reservations(pool.request(12, 2 * MIB))
 
 
-def test_a_running_task_that_the_system_has_no_pages_for_is_refused_and_the_worker_lives() -> None:
+def test_a_running_task_is_refused_if_the_system_has_no_pages_and_its_worker_stays() -> None:
     pool = PoolScript().opened()
     pool.run(1)
     assert starved(pool, pool.need(1, MIB + 1)) == [Send(0, Grant(1, None))]
@@ -393,18 +393,18 @@ def test_a_running_task_that_the_system_has_no_pages_for_is_refused_and_the_work
     assert pool.statistics.memory_reserved_bytes == 0
 
 
-def test_pages_that_come_after_their_task_has_ended_are_kept_for_others() -> None:
+def test_pages_that_are_reserved_after_their_task_has_ended_are_kept_for_others() -> None:
     pool = PoolScript().opened()
     pool.run(1)
     (reservation,) = reservations(pool.need(1, MIB))
     pool.cancel(1)
     pool.failed(1)
-    assert pool.statistics.memory_used_bytes == MIB, "they are on their way"
+    assert pool.statistics.memory_used_bytes == MIB, "the pages are being reserved"
     assert pool.reserved(reservation) == []
     assert (pool.statistics.memory_used_bytes, pool.statistics.memory_reserved_bytes) == (0, MIB)
 
 
-def test_a_refusal_for_a_task_that_has_ended_serves_those_who_wait() -> None:
+def test_after_a_refusal_for_a_task_that_has_ended_waiting_requests_go_on() -> None:
     pool = small()
     pool.run(1)
     (reservation,) = reservations(pool.need(1, 900 * KIB))
@@ -414,7 +414,7 @@ def test_a_refusal_for_a_task_that_has_ended_serves_those_who_wait() -> None:
     assert reservations(pool.refused(reservation, PLENTY))
 
 
-def test_a_new_worker_is_primed_with_the_pages_of_its_first_grant() -> None:
+def test_the_pages_of_a_new_workers_first_grant_are_prefetched() -> None:
     pool = PoolScript()
     pool.start()
     (reservation,) = reservations(pool.tell_ready())
@@ -423,7 +423,7 @@ def test_a_new_worker_is_primed_with_the_pages_of_its_first_grant() -> None:
     assert (pool.statistics.memory_used_bytes, pool.statistics.memory_reserved_bytes) == (0, 256 * KIB)
 
 
-def test_a_running_task_is_not_refused_what_pages_for_a_later_one_hold_for_a_moment() -> None:
+def test_a_running_task_is_not_refused_memory_that_a_prefetch_uses_for_a_moment() -> None:
     pool = small(pages=True)
     grant = only(of_type(pool.run(1), Send)).message.grant
     result = pool.core.arena.get(grant.generation)
@@ -431,7 +431,7 @@ def test_a_running_task_is_not_refused_what_pages_for_a_later_one_hold_for_a_mom
     pool.done(1, output=in_outbox(result, 1000))
     (priming,) = reservations(pool.run(2))
     pool.give_back(result)
-    assert pool.need(2, MIB) == [], "a thread is still busy with the pages"
+    assert pool.need(2, MIB) == [], "the reservation is still in progress"
     (reservation,) = reservations(pool.reserved(priming))
     assert only(of_type(pool.reserved(reservation), Send)).message.block is not None
 
@@ -439,7 +439,7 @@ def test_a_running_task_is_not_refused_what_pages_for_a_later_one_hold_for_a_mom
 def test_pages_that_a_dead_worker_was_refused_are_forgotten_with_it() -> None:
     pool = PoolScript().opened()
     assert pool.core.broker._prefetching
-    pool.reaped()
+    pool.exited()
     assert not pool.core.broker._prefetching
 
 

@@ -1,4 +1,4 @@
-"""How many workers a pool has: spares that step in, resizing, recycling, draining, and what is told of it all."""
+"""The workers of a `PoolState`: spares, resizing, starts, recycling, draining, events, and the circuit breaker."""
 
 from __future__ import annotations
 
@@ -37,33 +37,33 @@ def test_spares_are_ready_and_do_not_work_beyond_the_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    "news", [WorkerDisconnected(0), WorkerViolatedProtocol(0, "nonsense")], ids=["its channel ended", "it misbehaved"]
+    "event", [WorkerDisconnected(0), WorkerViolatedProtocol(0, "nonsense")], ids=["disconnected", "protocol violated"]
 )
-def test_at_the_first_news_of_a_death_a_spare_takes_the_next_task_in_the_same_turn(
-    news: WorkerDisconnected | WorkerViolatedProtocol,
+def test_at_the_first_sign_of_a_death_a_spare_gets_the_next_task_in_the_same_turn(
+    event: WorkerDisconnected | WorkerViolatedProtocol,
 ) -> None:
     pool = PoolScript(1, spares=1).opened()
     pool.run(1)
     assert pool.slot_of(1) == 0
     pool.run(2)
-    assert pool.tell(news) == [KillWorker(0), sent_run(2, 1)]
+    assert pool.tell(event) == [KillWorker(0), sent_run(2, 1)]
 
 
-def test_a_spare_takes_over_from_a_worker_that_must_be_killed_for_its_task() -> None:
+def test_a_spare_replaces_a_worker_that_must_be_killed_for_its_task() -> None:
     pool = PoolScript(1, spares=1).opened()
     pool.run(1, timeout_s=1.0)
     victim = pool.slot_of(1)
     pool.run(2)
-    assert runs(pool.at(1.0)) == [], "it may still obey, and two would be at work"
+    assert runs(pool.at(1.0)) == [], "the task may still stop, and two workers would be busy"
     assert pool.at(1.0 + GRACE_S) == [KillWorker(victim), sent_run(2, 1 - victim)]
 
 
-def test_the_dead_ones_replacement_becomes_the_spare() -> None:
+def test_the_replacement_of_a_dead_worker_becomes_the_spare() -> None:
     pool = PoolScript(1, spares=1).opened()
     pool.run(1)
     victim = pool.slot_of(1)
     pool.run(2)
-    assert of_type(pool.reaped(victim), StartWorker)
+    assert of_type(pool.exited(victim), StartWorker)
     assert runs(pool.ready(victim)) == []
     assert workers(pool) == {"busy": 1, "idle": 1}
     assert pool.core.reconciler.converged
@@ -78,7 +78,7 @@ def test_with_no_queue_a_spare_is_no_room_for_another_task() -> None:
 # Resizing
 
 
-def test_more_workers_take_waiting_tasks_and_a_spare_takes_one_at_once() -> None:
+def test_after_an_increase_waiting_tasks_are_dispatched_and_a_spare_gets_one_at_once() -> None:
     pool = PoolScript(1, spares=1).opened()
     for task_id in (1, 2, 3):
         pool.run(task_id)
@@ -90,7 +90,7 @@ def test_more_workers_take_waiting_tasks_and_a_spare_takes_one_at_once() -> None
     assert (pool.core.reconciler.converged, pool.statistics.concurrency) == (True, 3)
 
 
-def test_fewer_workers_finish_what_they_have_and_then_leave() -> None:
+def test_after_a_decrease_surplus_workers_finish_their_tasks_and_exit() -> None:
     pool = PoolScript(3).opened()
     for task_id in (1, 2, 3, 4):
         pool.run(task_id)
@@ -103,7 +103,7 @@ def test_fewer_workers_finish_what_they_have_and_then_leave() -> None:
     assert not pool.core.reconciler.converged
     assert [send.message.task_id for send in runs(pool.done(3, slots[3]))] == [4]
     for task_id in (1, 2):
-        assert of_type(pool.reaped(slots[task_id], 0), StartWorker) == []
+        assert of_type(pool.exited(slots[task_id], 0), StartWorker) == []
     assert (workers(pool), pool.core.reconciler.converged) == ({"busy": 1}, True)
 
 
@@ -112,23 +112,23 @@ def test_a_surplus_worker_that_dies_is_not_replaced() -> None:
     for task_id in (1, 2):
         pool.run(task_id)
     pool.resize(1)
-    assert of_type(pool.reaped(0), StartWorker) == []
+    assert of_type(pool.exited(0), StartWorker) == []
     assert len(pool.core.worker_table) == 1
 
 
-def test_a_surplus_worker_that_does_not_leave_is_killed() -> None:
+def test_a_surplus_worker_that_does_not_exit_is_killed() -> None:
     pool = PoolScript(2).opened()
     (slot,) = retired(pool.resize(1))
     assert pool.at(GRACE_S) == [KillWorker(slot)]
-    assert of_type(pool.reaped(slot), StartWorker) == []
+    assert of_type(pool.exited(slot), StartWorker) == []
     assert pool.core.reconciler.converged
 
 
-def test_a_resize_in_a_pool_that_closes_starts_nobody() -> None:
+def test_a_resize_in_a_pool_that_closes_starts_no_worker() -> None:
     pool = PoolScript(1).opened()
     pool.close()
     assert pool.resize(5) == []
-    pool.reaped(0, 0)
+    pool.exited(0, 0)
     assert pool.core.closed
 
 
@@ -138,7 +138,7 @@ def test_a_pool_whose_workers_start_can_be_made_smaller_and_opens_all_the_same()
     leaving = retired(pool.resize(1))
     assert len(leaving) == 2
     for slot in leaving:
-        assert of_type(pool.reaped(slot, 0), AnnounceOpening) == []
+        assert of_type(pool.exited(slot, 0), AnnounceOpening) == []
     (stays,) = (slot.index for slot in pool.core.worker_table)
     assert of_type(pool.ready(stays), AnnounceOpening) == [AnnounceOpening(None)]
 
@@ -163,10 +163,10 @@ def test_a_worker_gets_no_task_beyond_its_limit_and_is_replaced_without_a_pause(
         pool.run(task_id)
     assert pool.core.worker_table[0].max_tasks == 2
     (start,) = of_type(pool.done(1), StartWorker)
-    assert runs(pool.ready(start.slot)) == [], "never two at once"
+    assert runs(pool.ready(start.slot)) == [], "only one worker is busy at a time"
     commands = pool.done(2)
     assert (retired(commands), runs(commands)) == ([0], [sent_run(3, start.slot)])
-    pool.reaped(0, 0)
+    pool.exited(0, 0)
     assert (pool.statistics.worker_recycled, pool.statistics.worker_crashes) == (1, 0)
 
 
@@ -179,7 +179,7 @@ def test_a_task_waits_for_the_replacement_of_a_spent_worker() -> None:
     assert runs(pool.ready(1)) == [sent_run(2, 1)]
 
 
-def test_an_idle_worker_grows_old() -> None:
+def test_an_idle_worker_is_replaced_at_its_maximum_age() -> None:
     pool = PoolScript(1, max_worker_age_s=100.0).opened()
     old_at = pool.core.worker_table[0].timer
     assert old_at is not None
@@ -190,18 +190,18 @@ def test_an_idle_worker_grows_old() -> None:
     assert retired(pool.ready(start.slot)) == [0]
 
 
-def test_a_replacement_that_cannot_be_started_leaves_the_worn_one_at_work() -> None:
+def test_a_worker_stays_if_its_replacement_cannot_be_started() -> None:
     pool = PoolScript(1, max_worker_bytes=1000).opened()
     pool.run(1)
     (start,) = of_type(pool.done(1, private_bytes=5000), StartWorker)
     for _ in range(5):
         if pool.core.worker_table[start.slot].outbox_id is None:
             pool.at(pool.core.worker_table[start.slot].timer or 0.0)
-        pool.reaped(start.slot, 1)
+        pool.exited(start.slot, 1)
     assert runs(pool.run(2)) == [sent_run(2)]
 
 
-def test_the_reason_is_told_when_a_worn_worker_leaves() -> None:
+def test_the_event_of_a_recycled_worker_has_the_reason() -> None:
     pool = PoolScript(1, max_worker_bytes=1000).opened()
     pool.core.event_log.has_subscribers = True
     pool.run(1)
@@ -214,7 +214,7 @@ def test_the_reason_is_told_when_a_worn_worker_leaves() -> None:
 # Draining
 
 
-def test_a_draining_pool_takes_nothing_new_and_finishes_what_it_has() -> None:
+def test_a_draining_pool_refuses_new_tasks_and_finishes_the_others() -> None:
     pool = PoolScript().opened()
     pool.run(1)
     pool.run(2)
@@ -245,14 +245,14 @@ def test_an_open_pool_is_not_drained_even_if_it_has_nothing_to_do() -> None:
     assert not PoolScript().opened().core.drained
 
 
-# What is told
+# Events
 
 
 def moves(pool: PoolScript) -> list[WorkerMoved]:
     return [entry for entry in pool.core.event_log.drain() if isinstance(entry, WorkerMoved)]
 
 
-def test_the_life_of_a_worker_is_told_step_by_step() -> None:
+def test_each_transition_of_a_worker_is_an_event() -> None:
     pool = PoolScript()
     pool.core.event_log.has_subscribers = True
     pool.start()
@@ -261,9 +261,9 @@ def test_the_life_of_a_worker_is_told_step_by_step() -> None:
     pool.run(1, timeout_s=1.0)
     pool.at(1.0)
     pool.at(1.0 + GRACE_S)
-    pool.reaped()
+    pool.exited()
     pool.close()
-    pool.reaped(exit_code=0)
+    pool.exited(exit_code=0)
     told = [(entry.before, entry.event, entry.after) for entry in moves(pool)]
     assert told == [
         ("starting", "LoadingBegun", "loading"),
@@ -277,7 +277,7 @@ def test_the_life_of_a_worker_is_told_step_by_step() -> None:
     ]
 
 
-def test_each_step_says_whose_it_is_and_why() -> None:
+def test_each_transition_event_names_its_task_and_its_cause() -> None:
     pool = PoolScript()
     pool.core.event_log.has_subscribers = True
     pool.start()
@@ -288,7 +288,7 @@ def test_each_step_says_whose_it_is_and_why() -> None:
     pool.cancel(1)
     pool.done(1)
     pool.tell(WorkerViolatedProtocol(0, "nonsense"))
-    pool.reaped()
+    pool.exited()
     entries = {entry.event: entry for entry in moves(pool)}
     assert {entry.pid for entry in entries.values()} == {4321}
     assert entries["Dispatched"].at == 7.0
@@ -298,20 +298,20 @@ def test_each_step_says_whose_it_is_and_why() -> None:
     assert entries["Exited"].cause == "was killed: it broke the protocol: nonsense"
 
 
-def test_a_worker_that_is_ready_while_it_is_asked_to_leave_is_told_too() -> None:
+def test_the_ready_of_a_retiring_worker_is_an_event_too() -> None:
     pool = PoolScript(2)
     pool.core.event_log.has_subscribers = True
     pool.start()
     (slot,) = retired(pool.resize(1))
     pool.ready(slot)
     assert [entry.event for entry in moves(pool)] == ["RetirementRequested", "LoadingBegun", "Ready"]
-    assert pool.at(GRACE_S)[:1] == [KillWorker(slot)], "its grace runs on"
+    assert pool.at(GRACE_S)[:1] == [KillWorker(slot)], "its grace period goes on"
 
 
-def test_without_a_reader_only_what_goes_into_the_log_is_told() -> None:
+def test_without_a_subscriber_only_events_for_the_log_are_kept() -> None:
     pool = PoolScript(1, restart_intensity=0).opened()
     pool.run(1, retries=1)
-    pool.reaped(exit_code=-11)
+    pool.exited(exit_code=-11)
     crash, breaker = pool.core.event_log.drain()
     assert isinstance(crash, WorkerCrashed)
     assert (crash.report.task_id, crash.report.exit_code) == (1, -11)
@@ -319,27 +319,27 @@ def test_without_a_reader_only_what_goes_into_the_log_is_told() -> None:
     assert (breaker.before, breaker.after) == ("closed", "open")
 
 
-def test_a_worker_that_leaves_as_asked_has_not_crashed() -> None:
+def test_a_worker_that_exits_as_told_has_not_crashed() -> None:
     pool = PoolScript(2).opened()
     (slot,) = retired(pool.resize(1))
-    pool.reaped(slot, -9)
+    pool.exited(slot, -9)
     assert pool.core.event_log.drain() == []
     assert pool.statistics.worker_crashes == 0
 
 
-# A storm
+# Circuit breaker
 
 
-def test_in_a_storm_waiting_tasks_wait_and_the_one_on_probation_gets_the_first() -> None:
+def test_while_the_breaker_is_open_tasks_wait_and_the_half_open_worker_gets_the_first() -> None:
     pool = PoolScript(2, restart_intensity=1).opened()
     for task_id in (1, 2, 3, 4):
         pool.run(task_id)
-    assert of_type(pool.reaped(0), StartWorker)
-    commands = pool.reaped(1)
+    assert of_type(pool.exited(0), StartWorker)
+    commands = pool.exited(1)
     assert [type(command) for command in commands] == [SettleTask, DropOutbox]
     assert pool.statistics.breaker == "open"
     pool.ready(0)
-    pool.reaped(0)
+    pool.exited(0)
     assert pool.statistics.waiting == 1
     starts: list[StartWorker] = []
     while not starts:
@@ -352,11 +352,11 @@ def test_in_a_storm_waiting_tasks_wait_and_the_one_on_probation_gets_the_first()
     assert pool.statistics.breaker == "closed"
 
 
-def test_the_worker_on_probation_has_the_next_task_though_another_is_warmer() -> None:
+def test_the_half_open_worker_gets_the_next_task_although_another_was_used_more_recently() -> None:
     pool = PoolScript(2, restart_intensity=0).opened()
     pool.run(1)
     survivor = next(slot.index for slot in pool.core.worker_table if slot.task is not None)
-    pool.reaped(1 - survivor)
+    pool.exited(1 - survivor)
     assert pool.statistics.breaker == "open"
     pool.done(1, survivor)
     while not of_type(pool.at(pool.core.wake_at), StartWorker):
@@ -369,10 +369,10 @@ def test_the_worker_on_probation_has_the_next_task_though_another_is_warmer() ->
     assert pool.statistics.breaker == "closed"
 
 
-def test_the_workers_of_an_idle_pool_come_back_after_a_storm() -> None:
+def test_the_workers_of_an_idle_pool_are_started_after_the_breaker_closes() -> None:
     pool = PoolScript(2, restart_intensity=0).opened()
-    pool.reaped(0)
-    pool.reaped(1)
+    pool.exited(0)
+    pool.exited(1)
     for _ in range(10):
         for command in pool.at(pool.core.wake_at) if pool.core.wake_at < 1e6 else ():
             if isinstance(command, StartWorker):
@@ -381,19 +381,19 @@ def test_the_workers_of_an_idle_pool_come_back_after_a_storm() -> None:
     assert pool.clock.now < 60.0
 
 
-def test_the_pool_wakes_when_a_probation_ends() -> None:
+def test_the_pool_wakes_when_the_half_open_period_ends() -> None:
     pool = PoolScript(2, restart_intensity=0, restart_period_s=0.5).opened()
-    pool.reaped(0)
+    pool.exited(0)
     (start,) = of_type(pool.at(2.0), StartWorker)
     pool.ready(start.slot)
     assert pool.core.wake_at == 2.5
 
 
-def test_what_only_a_status_says_is_enough_to_count_a_task_as_accepted() -> None:
+def test_a_status_is_enough_to_count_a_task_as_accepted() -> None:
     pool = PoolScript(1).opened()
     for task_id in range(1, 8):
         pool.run(task_id)
-        assert of_type(pool.reaped(), StartWorker), "it had begun a task, so its replacement comes at once"
+        assert of_type(pool.exited(), StartWorker), "its replacement is started at once, because it had begun a task"
         pool.ready()
 
 
@@ -401,5 +401,5 @@ def test_an_answer_in_the_last_words_counts_as_an_accepted_task() -> None:
     pool = PoolScript(1).opened()
     for task_id in range(1, 4):
         pool.run(task_id)
-        assert of_type(pool.reaped(last_words=(done(task_id),), status=None), StartWorker)
+        assert of_type(pool.exited(last_words=(done(task_id),), status=None), StartWorker)
         pool.ready()

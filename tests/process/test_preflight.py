@@ -52,9 +52,9 @@ class Reader(Plugin):
 FORECASTER = Estimator([(Reader(), ())])
 
 
-async def found(material: Any) -> Preflight:
+async def found(source: Any) -> Preflight:
     with anyio.fail_after(10):
-        return await run_preflight(FORECASTER, material, background())
+        return await run_preflight(FORECASTER, source, background())
 
 
 async def test_bytes_are_read_at_their_beginning(anyio_backend: object) -> None:

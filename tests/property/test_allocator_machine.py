@@ -1,4 +1,4 @@
-"""The arena against a naive model: sets of pages, a list of moves that are carried out strictly in order."""
+"""`Arena` against a naive model: sets of pages, and a list of moves that are carried out strictly in order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from offloop.core.model.blocks import Block, Holder, Lease, Reservation, Span
 
 P = 4096
 LIMIT_PAGES, INBOX_PAGES, OUTBOX_PAGES = 12, 8, 13
-INBOX_ADDRESSES = 3 * INBOX_PAGES  # for blocks that grow
+INBOX_ADDRESSES = 3 * INBOX_PAGES  # addresses of the inbox, for blocks that grow
 NOTHING: Any = multiple()  # pyright: ignore[reportUnknownVariableType]
 Page = tuple[int, int]  # segment, index
 
@@ -35,7 +35,7 @@ def pages_in(span: Span) -> set[Page]:
 
 
 class ArenaMachine(RuleBasedStateMachine):
-    """Cuts, holds, lets go, shrinks and drops; the host's half, the moving of pages, is played by hand."""
+    """Allocates, leases, releases, shrinks and drops blocks. The machine also plays the runtime, which moves the pages."""
 
     segments = Bundle("segments")
     blocks = Bundle("blocks")
@@ -43,17 +43,17 @@ class ArenaMachine(RuleBasedStateMachine):
     @initialize(target=segments)
     def make(self) -> int:
         self.arena = Arena(LIMIT_PAGES * P, INBOX_PAGES * P, INBOX_ADDRESSES * P)
-        self.memory: set[Page] = set()  # the pages that are there
-        self.moves: list[Reservation | tuple[int, tuple[Span, ...]]] = []  # planned, not carried out
+        self.memory: set[Page] = set()  # the reserved pages
+        self.moves: list[Reservation | tuple[int, tuple[Span, ...]]] = []  # planned and not carried out
         self.live: dict[int, Block] = {}
         self.leases: dict[int, set[Lease]] = {}
-        self.outboxes: dict[int, int] = {}  # segment -> pages, of those that were not dropped
+        self.outboxes: dict[int, int] = {}  # number of pages by segment, dropped segments excluded
         self.orphans: set[int] = set()  # generations in dropped segments
-        self.growths: dict[int, int] = {}  # generation -> what the block had before its growth that is under way
+        self.growths: dict[int, int] = {}  # by generation: length before the growth that is in progress
         self.numbers = 0
         return INBOX_ID
 
-    # What the core does
+    # Actions of the core
 
     @precondition(lambda self: len(self.outboxes) < 3)
     @rule(target=segments)
@@ -92,7 +92,7 @@ class ArenaMachine(RuleBasedStateMachine):
 
     @rule(block=blocks, npages=st.integers(1, 5))
     def extend(self, block: Block, npages: int) -> None:
-        if not self.settled(block) or block.generation in self.orphans:
+        if not self.is_settled(block) or block.generation in self.orphans:
             return
         before, used = block.nbytes, self.arena.used_bytes
         nbytes = min(before + npages * P, block.addresses_nbytes)
@@ -117,8 +117,8 @@ class ArenaMachine(RuleBasedStateMachine):
         return block
 
     @rule(block=blocks)
-    def take(self, block: Block) -> None:
-        if self.settled(block):
+    def acquire(self, block: Block) -> None:
+        if self.is_settled(block):
             self.numbers += 1
             lease = Lease(Holder.TASK, self.numbers)
             self.arena.acquire(block, lease)
@@ -131,11 +131,11 @@ class ArenaMachine(RuleBasedStateMachine):
             key=lambda lease: (lease.holder.value, lease.owner),
         )
         if held:
-            self.let_go(block, held[which % len(held)])
+            self.release_lease(block, held[which % len(held)])
 
     @rule(block=blocks, npages=st.integers(0, 6), odd=st.integers(0, P - 1))
     def shrink(self, block: Block, npages: int, odd: int) -> None:
-        if self.settled(block):
+        if self.is_settled(block):
             before = block.nbytes
             self.arena.shrink(block, max(npages * P - odd, 0))
             if block.generation in self.orphans:
@@ -153,22 +153,22 @@ class ArenaMachine(RuleBasedStateMachine):
         self.moves.append((segment, spans))
 
     @rule(npages=st.integers(-3, LIMIT_PAGES + 3))
-    def set_ceiling(self, npages: int) -> None:
-        """The rest of the budget is somebody else's now: what is only kept for reuse goes."""
+    def set_capacity(self, npages: int) -> None:
+        """Limit the arena, because tasks use the rest of the budget. Pages that are kept for reuse are released."""
         self.arena.effective_capacity_bytes = min(npages, LIMIT_PAGES) * P
         excess = self.arena.reserved_bytes - self.arena.effective_capacity_bytes
         spare = self.arena.reserved_bytes - self.arena.used_bytes
         spans = self.arena.trim()
-        given = sum(len(pages_in(span)) for span in spans) * P
-        assert given == min(max(excess, 0), spare), "as much as is too much, if so much is spare, and no page more"
+        released = sum(len(pages_in(span)) for span in spans) * P
+        assert released == min(max(excess, 0), spare), "exactly the excess is released, at most the spare pages"
         if spans:
             self.moves.append((-1, spans))
 
     @rule()
-    def ask_system_again(self) -> None:
+    def reset_system_capacity(self) -> None:
         self.arena.reset_system_capacity()
 
-    # What the host does
+    # Actions of the runtime
 
     @precondition(lambda self: self.moves)
     @rule(refused=st.sampled_from([False, False, False, True]), free=st.integers(0, 20))
@@ -191,14 +191,14 @@ class ArenaMachine(RuleBasedStateMachine):
             return
         for lease in sorted(self.leases[block.generation], key=lambda lease: lease.holder is Holder.RESERVATION):
             if refused or lease.holder is Holder.RESERVATION:
-                self.let_go(block, lease)
+                self.release_lease(block, lease)
         if refused:
             self.arena.rollback(move, free * P)
 
     def undo_growth(self, block: Block, before: int) -> None:
         if len(self.leases[block.generation]) > 1 and block.generation not in self.orphans:
             self.arena.cut(block, before)
-        self.let_go(block, Lease(Holder.RESERVATION, block.generation))
+        self.release_lease(block, Lease(Holder.RESERVATION, block.generation))
 
     # The model
 
@@ -207,22 +207,22 @@ class ArenaMachine(RuleBasedStateMachine):
         self.live[block.generation] = block
         self.leases[block.generation] = {lease}
 
-    def let_go(self, block: Block, lease: Lease) -> None:
-        held = self.leases[block.generation]
-        held.remove(lease)
+    def release_lease(self, block: Block, lease: Lease) -> None:
+        leases = self.leases[block.generation]
+        leases.remove(lease)
         self.arena.release(block, lease)
-        assert (self.arena.get(block.generation) is None) is (not held)
-        if not held:
+        assert (self.arena.get(block.generation) is None) is (not leases)
+        if not leases:
             del self.live[block.generation], self.leases[block.generation]
             if block.generation in self.orphans:
                 self.memory -= pages_of(block)
 
-    def settled(self, block: Block) -> bool:
-        """Whether it is held, and its pages are there."""
-        held = self.leases.get(block.generation)
-        return held is not None and all(lease.holder is not Holder.RESERVATION for lease in held)
+    def is_settled(self, block: Block) -> bool:
+        """Whether the block is leased and its pages are reserved."""
+        leases = self.leases.get(block.generation)
+        return leases is not None and all(lease.holder is not Holder.RESERVATION for lease in leases)
 
-    # What must hold
+    # Invariants
 
     @invariant()
     def no_two_blocks_share_a_page(self) -> None:
@@ -247,14 +247,14 @@ class ArenaMachine(RuleBasedStateMachine):
             assert segment._tails.total == sum(block.addresses_nbytes - block.nbytes for block in blocks)
 
     @invariant()
-    def the_books_agree(self) -> None:
+    def the_sums_agree_with_the_model(self) -> None:
         assert self.arena.used_bytes == sum(block.nbytes for block in self.live.values())
         orphaned = sum(block.nbytes for generation, block in self.live.items() if generation in self.orphans)
         reserved = sum(segment.reserved.total for segment in self.arena._segments.values())
         assert self.arena.reserved_bytes == reserved + orphaned
         busy = [block for block in self.live.values() if any(each.holder is not Holder.STANDING for each in block.leases)]
         assert self.arena.busy_bytes == sum(block.nbytes for block in busy)
-        counted = Counter(lease.holder for held in self.leases.values() for lease in held)
+        counted = Counter(lease.holder for leases in self.leases.values() for lease in leases)
         assert {holder: self.arena.leases[holder] for holder in Holder} == {holder: counted[holder] for holder in Holder}
         for generation, block in self.live.items():
             assert self.arena.get(generation) is block
@@ -263,16 +263,16 @@ class ArenaMachine(RuleBasedStateMachine):
     @invariant()
     def the_budget_is_never_exceeded(self) -> None:
         assert self.arena.used_bytes <= self.arena.reserved_bytes <= LIMIT_PAGES * P
-        assert len(self.memory) <= LIMIT_PAGES, "nor are there ever more pages than planned"
+        assert len(self.memory) <= LIMIT_PAGES, "there are never more pages than planned"
 
     @invariant()
     def every_block_that_may_be_touched_has_all_its_pages(self) -> None:
         for block in self.live.values():
-            if self.settled(block):
+            if self.is_settled(block):
                 assert pages_of(block) <= self.memory
 
     @invariant()
-    def plan_and_memory_agree_when_nothing_is_on_its_way(self) -> None:
+    def plan_and_memory_agree_if_no_move_is_in_progress(self) -> None:
         if not self.moves:
             assert len(self.memory) * P == self.arena.reserved_bytes
 
@@ -283,7 +283,7 @@ class ArenaMachine(RuleBasedStateMachine):
             self.carry_out_next(refused=False, free=0)
         for block in list(self.live.values()):
             for lease in list(self.leases[block.generation]):
-                self.let_go(block, lease)
+                self.release_lease(block, lease)
         assert self.arena.used_bytes == 0
         assert not any(self.arena.leases.values())
         self.arena.reset_system_capacity()
@@ -291,14 +291,14 @@ class ArenaMachine(RuleBasedStateMachine):
         for segment_id, npages in {INBOX_ID: INBOX_PAGES, **self.outboxes}.items():
             usable = min(npages - (segment_id != INBOX_ID), LIMIT_PAGES)
             found = self.arena.allocate(segment_id, usable * P, Holder.CALLER)
-            assert found is not None, "everything came back: the whole segment can be had"
+            assert found is not None, "all blocks were released, so the whole segment can be allocated"
             self.enter(found[0], Lease(Holder.CALLER, found[0].generation))
             if found[1] is not None:
                 self.leases[found[0].generation].add(Lease(Holder.RESERVATION, found[0].generation))
                 self.moves.append(found[1])
                 self.carry_out_next(refused=False, free=0)
             self.every_block_that_may_be_touched_has_all_its_pages()
-            self.let_go(found[0], Lease(Holder.CALLER, found[0].generation))
+            self.release_lease(found[0], Lease(Holder.CALLER, found[0].generation))
 
 
 TestArena = pytest.mark.timeout(120)(ArenaMachine.TestCase)

@@ -1,4 +1,4 @@
-"""Any messages in any split are the same frames; any garbage is frames or a ProtocolError, in bounded memory."""
+"""Framing: messages in any split give the same frames; garbage gives frames or a ProtocolError, in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ each_fixed = settings(max_examples=150, deadline=None, print_blob=True)
 
 
 def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
-    """The stream in pieces, cut at those places."""
+    """Return the stream in pieces, cut at these offsets."""
     places = sorted({0, len(stream), *(place % (len(stream) + 1) for place in cuts)})
     return [stream[start:end] for start, end in pairwise(places)]
 
@@ -39,15 +39,15 @@ def test_any_split_gives_the_same_frames(payloads: list[bytes], cuts: list[int])
 @given(pieces=st.lists(st.binary(max_size=40), max_size=40))
 def test_any_garbage_is_frames_within_the_limit_or_a_protocol_error(pieces: list[bytes]) -> None:
     reader = FrameReader(CAP)
-    came = given_out = 0
+    received = returned = 0
     try:
         for piece in pieces:
-            came += len(piece)
+            received += len(piece)
             frames = reader.feed(piece)
             assert all(len(frame) <= CAP for frame in frames)
-            given_out += sum(HEADER_NBYTES + len(frame) for frame in frames)
+            returned += sum(HEADER_NBYTES + len(frame) for frame in frames)
             assert len(reader.pending) < CAP + HEADER_NBYTES
-            assert len(reader.pending) == came - given_out, "no byte is lost and none is made up"
+            assert len(reader.pending) == received - returned, "no byte is lost or added"
     except ProtocolError:
         return
 
@@ -62,7 +62,7 @@ messages = st.one_of(
 
 @each_fixed
 @given(sent=st.lists(messages, max_size=8), cuts=st.lists(st.integers(0, 2000), max_size=20))
-def test_any_messages_arrive_whatever_the_split(sent: list[Ready | Need | Failed], cuts: list[int]) -> None:
+def test_any_messages_arrive_in_any_split(sent: list[Ready | Need | Failed], cuts: list[int]) -> None:
     reader = FrameReader(1 << 20)
     stream = b"".join(map(bytes, map(encode_frame, sent)))
     assert [decode_from_worker(frame) for piece in cut(stream, cuts) for frame in reader.feed(piece)] == sent

@@ -1,4 +1,4 @@
-"""Whatever the times are, a histogram's numbers are as near to them as it says."""
+"""Histogram: for any times, its percentiles and counts are within the documented error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_number_below_a_power_of_two_is_exact(times: list[float], power: int
 
 
 @given(TIMES, TIMES)
-def test_a_difference_is_the_histogram_of_what_came_later(before: list[float], after: list[float]) -> None:
+def test_a_difference_is_the_histogram_of_the_later_times(before: list[float], after: list[float]) -> None:
     lately, alone = histogram(before + after) - histogram(before), histogram(after)
     assert (lately.count, lately.buckets) == (alone.count, alone.buckets)
     assert abs(lately.sum_s - alone.sum_s) < 1e-6

@@ -1,4 +1,4 @@
-"""The order of waiting tasks, for any trace: nothing starves, nobody waits while there is something to do, shares are fair."""
+"""`SchedulingPolicy` for any trace: no task starves, no worker is idle while a task waits, and shares are fair."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from offloop.wire.handles import EncodedAt
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """A task that comes: how long after the one before, what it costs, on whose account, in which class."""
+    """Arrival of a task: seconds after the previous one, cost, tenant and priority class."""
 
     after_s: float
     cost_s: float
@@ -49,7 +49,7 @@ def records(arrivals: list[Arrival]) -> list[TaskRecord]:
     for number, arrival in enumerate(arrivals):
         now += arrival.after_s
         spec = TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None, priority=arrival.priority, tenant=arrival.tenant)
-        place_s = now + overtaking_limit_s(arrival.cost_s)  # on a work clock that goes as fast as time
+        place_s = now + overtaking_limit_s(arrival.cost_s)  # on a work clock that runs as fast as time
         found.append(TaskRecord(number, now, spec, cost_s=arrival.cost_s, place_s=place_s))
     return found
 
@@ -60,7 +60,7 @@ def of(task: TaskRecord) -> TaskSpec:
 
 @given(ARRIVALS)
 @settings(deadline=None)
-def test_one_worker_serves_everything_once_and_is_never_idle_while_a_task_waits(arrivals: list[Arrival]) -> None:
+def test_one_worker_runs_every_task_once_and_is_never_idle_while_a_task_waits(arrivals: list[Arrival]) -> None:
     order, coming, now = SchedulingPolicy(), records(arrivals), 0.0
     served: list[int] = []
     while coming or order:
@@ -77,7 +77,7 @@ def test_one_worker_serves_everything_once_and_is_never_idle_while_a_task_waits(
 
 @given(ARRIVALS)
 @settings(deadline=None)
-def test_within_a_tenant_nothing_is_overtaken_by_what_came_after_its_patience(arrivals: list[Arrival]) -> None:
+def test_within_a_tenant_no_task_is_overtaken_by_one_that_arrived_after_its_overtaking_limit(arrivals: list[Arrival]) -> None:
     order = SchedulingPolicy()
     tasks = records(arrivals)
     for task in tasks:
@@ -96,13 +96,13 @@ def test_within_a_tenant_nothing_is_overtaken_by_what_came_after_its_patience(ar
     st.dictionaries(st.sampled_from(["a", "b", "c"]), st.sampled_from([0.5, 1.0, 2.0, 4.0])),
 )
 @settings(deadline=None)
-def test_while_tenants_compete_no_share_is_off_by_more_than_a_turn_and_the_dearest_task(
+def test_while_tenants_compete_no_share_is_off_by_more_than_a_turn_and_the_most_expensive_task(
     tasks: list[tuple[float, str]], weights: dict[str, float]
 ) -> None:
     order = SchedulingPolicy(weights)
     for task in records([Arrival(0.0, cost_s, tenant) for cost_s, tenant in tasks]):
         order.add(task)
-    dearest = max(cost_s for cost_s, _ in tasks)
+    max_cost_s = max(cost_s for cost_s, _ in tasks)
     spent: dict[str, float] = defaultdict(float)
     competing = set(order.waiting)
     while set(order.waiting) == competing:
@@ -111,19 +111,19 @@ def test_while_tenants_compete_no_share_is_off_by_more_than_a_turn_and_the_deare
         assert tenant is not None
         spent[tenant] += task.cost_s
     shares = sorted(spent[tenant] / weights.get(tenant, 1.0) for tenant in competing)
-    least = min(weights.get(tenant, 1.0) for tenant in competing)
+    min_weight = min(weights.get(tenant, 1.0) for tenant in competing)
     for less, more in pairwise(shares):
-        assert more - less <= 2 * (dearest / least + 0.05)
+        assert more - less <= 2 * (max_cost_s / min_weight + 0.05)
 
 
 @given(ARRIVALS, st.lists(st.integers(0, 59), max_size=30))
 @settings(deadline=None)
-def test_whoever_leaves_is_gone_and_the_others_are_not(arrivals: list[Arrival], leaving: list[int]) -> None:
+def test_removed_tasks_are_gone_and_the_others_are_not(arrivals: list[Arrival], removed: list[int]) -> None:
     order = SchedulingPolicy()
     tasks = records(arrivals)
     for task in tasks:
         order.add(task)
-    gone = {number for number in leaving if order.remove(number) is not None}
-    assert gone == set(leaving) & {task.task_id for task in tasks}
+    gone = {number for number in removed if order.remove(number) is not None}
+    assert gone == set(removed) & {task.task_id for task in tasks}
     assert sum(order.waiting.values()) == len(order) == len(tasks) - len(gone)
     assert {popped(order).task_id for _ in range(len(order))} == {task.task_id for task in tasks} - gone

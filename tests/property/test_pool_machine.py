@@ -1,8 +1,7 @@
-"""The pool's core against a naive host: workers that obey, lie, stall and die, callers that come and go.
+"""`PoolState` in random situations: workers that obey, forge messages, stall and die; callers that submit and cancel.
 
-The host here carries out every command at once, but for the moves of pages, which it keeps in order, and the reading of
-sources; both happen when the machine says so. It believes nothing: each command is checked against what it knows before it is
-carried out.
+The machine plays the runtime. It carries out every command at once, except moves of pages, which it keeps in order, and the
+hashing of sources; both happen in rules of their own. Each command is checked against the machine's model first.
 """
 
 from __future__ import annotations
@@ -112,32 +111,32 @@ def pages_in(segment_id: int, start: int, end: int) -> set[Page]:
 
 
 class Process:
-    """A worker as it sees itself. It is honest unless a rule makes it lie."""
+    """A worker from its own side. It follows the protocol unless a rule forges a message."""
 
     def __init__(self, outbox_id: int) -> None:
         self.outbox_id = outbox_id
         self.said_loading = False
         self.said_ready = False
-        self.spawned = False  # and its number is known
-        self.tasks = 0  # that it was given
+        self.spawned = False  # whether its pid is known
+        self.tasks = 0  # number of tasks that were sent to it
         self.killed = False
         self.channel_open = True
-        self.task_id: int | None = None  # what it works on
-        self.begun = False  # whether its status block says so
-        self.waits = False  # for a grant
-        self.stopping = False  # it was told to, and waits for nothing
-        self.standing: Handle | None = None
+        self.task_id: int | None = None  # its task
+        self.begun = False  # whether its status page has the task
+        self.waits = False  # whether it waits for a grant
+        self.stopping = False  # whether it was told to stop its task
+        self.preallocated: Handle | None = None
         self.granted: list[Handle] = []
         self.last: FromWorker | None = None
 
     @property
     def memory(self) -> list[Handle]:
-        """Where it may write."""
-        return [*self.granted, *([self.standing] if self.standing else [])]
+        """Return the blocks that it may write to."""
+        return [*self.granted, *([self.preallocated] if self.preallocated else [])]
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """Rules are what may happen; every command that follows is checked and carried out."""
+    """Rules send events; every command that follows is checked and carried out."""
 
     @initialize(
         workers=st.integers(1, 3),
@@ -182,40 +181,40 @@ class PoolMachine(RuleBasedStateMachine):
             )
         )
         self.now = 0.0
-        self.told = 0  # events
+        self.events_sent = 0
         self.close_after = close_after
         self.numbers = 0
         self.closed = self.draining = False
         self.core.event_log.has_subscribers = watched
         self.concurrency = workers
         self.starts = 0
-        self.identifying: dict[int, Handle] = {}
-        self.runs: Counter[int] = Counter()  # of each task
-        self.killed_by: Counter[int] = Counter()  # workers that died while they worked on that task
+        self.hashing: dict[int, Handle] = {}
+        self.runs: Counter[int] = Counter()  # number of dispatches by task
+        self.killed_by: Counter[int] = Counter()  # number of workers that died of each task
         self.retries: dict[int, int] = {}
         self.announced = 0
         self.processes: dict[int, Process] = {}
-        self.abandoned: dict[int, Process] = {}  # by outbox: killed, not dead, and in no slot any more
-        self.following: list[Event] = []  # what commands of the present event bring about
+        self.abandoned: dict[int, Process] = {}  # workers that were killed and given up, by outbox
+        self.following: list[Event] = []  # events that follow from the commands of the present event
         self.preparing: dict[int, None] = {}
         self.open_tasks: dict[int, None] = {}
         self.settled: Counter[int] = Counter()
         self.outcomes: Counter[str] = Counter()
-        self.inputs: dict[int, int] = {}  # asked for, not answered
-        self.growths: dict[int, tuple[Block, int]] = {}  # the same of streams that need more of their block
-        self.held: list[tuple[Block, int]] = []  # by callers, and how many bytes of it
+        self.inputs: dict[int, int] = {}  # unanswered requests: length by input id
+        self.growths: dict[int, tuple[Block, int]] = {}  # unanswered requests for growth: block and length
+        self.held: list[tuple[Block, int]] = []  # blocks that callers hold, and their used lengths
         self.memory: set[Page] = set()
         self.moves: list[Reservation | DropOutbox | ReleasePages] = []
-        self.capacity = PLENTY  # pages that the system has for us
+        self.capacity = PLENTY  # number of pages that the system can reserve
         self.refusals = 0
         self.tell(PoolStarted())
         if opened:
             self.all_goes_well()
 
-    # The host
+    # The runtime
 
     def tell(self, event: Event) -> None:
-        self.told += 1
+        self.events_sent += 1
         note(f"{self.now:g} {event}")
         commands = self.core.handle(event, self.now)
         self.core.validate()
@@ -230,7 +229,7 @@ class PoolMachine(RuleBasedStateMachine):
             case StartWorker(slot, outbox_id, nbytes):
                 assert slot not in self.processes, "a slot has one process at a time"
                 assert nbytes >= LIMIT + STATUS_NBYTES
-                assert not self.closed, "a pool that is closing starts nothing"
+                assert not self.closed, "a pool that is closing starts no process"
                 starting = self.core.worker_table.count(WorkerState.STARTING, WorkerState.RESTARTING)
                 waiting = sum(s.outbox_id is None for s in self.core.worker_table)
                 assert starting - waiting <= self.core.settings.max_starts
@@ -252,8 +251,8 @@ class PoolMachine(RuleBasedStateMachine):
             case ReservePages(reservation):
                 self.moves.append(reservation)
             case HashSource(task_id, source):
-                assert task_id not in self.identifying
-                self.identifying[task_id] = source
+                assert task_id not in self.hashing
+                self.hashing[task_id] = source
             case ProvideInput(input_id, block):
                 nbytes = self.inputs.pop(input_id)
                 assert block.nbytes >= nbytes
@@ -267,7 +266,7 @@ class PoolMachine(RuleBasedStateMachine):
                 assert (self.inputs.pop(input_id, None) is None) is (self.growths.pop(input_id, None) is not None)
             case RestageSource(task_id):
                 assert task_id in self.open_tasks
-                assert task_id not in self.identifying
+                assert task_id not in self.hashing
                 self.preparing[task_id] = None
             case SettleTask(task_id, outcome):
                 self.settle(task_id, outcome)
@@ -280,24 +279,26 @@ class PoolMachine(RuleBasedStateMachine):
         if isinstance(message, Run):
             assert process.task_id is None, "one task at a time"
             assert process.said_ready
-            at_work = (WorkerState.BUSY, WorkerState.TIMED_OUT)
-            running = [slot.task for slot in self.core.worker_table if slot.task is not None and slot.state in at_work]
-            beside_large = sum(task.cost_s >= 0.2 for task in running) >= self.concurrency  # a small one
+            busy = (WorkerState.BUSY, WorkerState.TIMED_OUT)
+            running = [slot.task for slot in self.core.worker_table if slot.task is not None and slot.state in busy]
+            beside_large = sum(task.cost_s >= 0.2 for task in running) >= self.concurrency  # one helper may run a small task
             assert self.core.worker_table.helpers <= self.core.autoscaler.max_workers
             assert len(running) <= self.concurrency + beside_large * max(
                 min(self.core.worker_table.helpers, self.core.worker_table.concurrency_limit), 1
             )
-            assert message.task_id not in self.identifying
+            assert message.task_id not in self.hashing
             self.runs[message.task_id] += 1
-            assert self.runs[message.task_id] <= self.retries[message.task_id] + 2, "so often, and once if nobody began it"
-            assert not process.tasks or not self.killed_by[message.task_id], "only a fresh worker is risked"
+            assert self.runs[message.task_id] <= self.retries[message.task_id] + 2, (
+                "its retries, and one more if it was not begun"
+            )
+            assert not process.tasks or not self.killed_by[message.task_id], "a retried task runs on an unused worker"
             process.tasks += 1
             assert process.tasks <= (self.core.settings.max_tasks_per_worker or math.inf), "the limit is exact"
             process.task_id = message.task_id
             process.begun = process.waits = process.stopping = False
             if message.grant is not None:
-                assert process.standing is None
-                process.standing = self.checked(process, message.grant)
+                assert process.preallocated is None
+                process.preallocated = self.checked(process, message.grant)
             if message.source.block is not None:
                 source = self.core.arena.get(message.source.block.generation)
                 assert source is not None
@@ -310,7 +311,7 @@ class PoolMachine(RuleBasedStateMachine):
                 process.granted.append(self.checked(process, message.block))
 
     def checked(self, process: Process, handle: Handle) -> Handle:
-        """Memory that is given to a worker: alive, in its own outbox, and with its pages."""
+        """Check that granted memory is allocated, in the worker's outbox, and has its pages."""
         block = self.core.arena.get(handle.generation)
         assert block is not None
         assert (block.segment_id, block.offset, handle.segment) == (process.outbox_id, handle.offset, OUTBOX)
@@ -389,7 +390,7 @@ class PoolMachine(RuleBasedStateMachine):
     ) -> None:
         held = self.held[source] if 0 <= source < len(self.held) else None
         if held is not None and any(held[0] is block for block, _ in self.growths.values()):
-            held = None  # a stream that still comes in is no source yet
+            held = None  # a stream that has not ended is no source yet
         in_outbox = held is not None and held[0].segment_id != INBOX_ID
         place = EncodedAt(None)
         if held is not None:
@@ -433,11 +434,11 @@ class PoolMachine(RuleBasedStateMachine):
     def cancel(self, which: int) -> None:
         self.tell(TaskCancelled(self.pick(list(self.open_tasks), which)))
 
-    @precondition(lambda self: self.identifying)
+    @precondition(lambda self: self.hashing)
     @rule(which=st.integers(0, 9), digest=st.sampled_from([b"a", b"a", b"b", None]))
-    def identify(self, which: int, digest: bytes | None) -> None:
-        task_id = self.pick(list(self.identifying), which)
-        del self.identifying[task_id]
+    def end_hashing(self, which: int, digest: bytes | None) -> None:
+        task_id = self.pick(list(self.hashing), which)
+        del self.hashing[task_id]
         self.tell(SourceHashed(task_id, digest))
 
     @rule(workers=st.integers(1, 4))
@@ -446,20 +447,20 @@ class PoolMachine(RuleBasedStateMachine):
             self.concurrency = workers
         self.tell(ResizeRequested(workers))
 
-    @precondition(lambda self: self.told >= self.close_after)
+    @precondition(lambda self: self.events_sent >= self.close_after)
     @rule()
     def drain(self) -> None:
         self.draining = True
         self.tell(DrainRequested())
 
     @rule(nbytes=st.sampled_from(SIZES))
-    def ask_for_input(self, nbytes: int) -> None:
+    def request_input(self, nbytes: int) -> None:
         input_id = self.number()
         self.inputs[input_id] = nbytes
         self.tell(InputRequested(input_id, nbytes))
 
     @rule(nbytes=st.sampled_from(SIZES[:-2]))
-    def ask_for_a_stream(self, nbytes: int) -> None:
+    def request_a_stream(self, nbytes: int) -> None:
         input_id = self.number()
         self.inputs[input_id] = nbytes
         self.tell(InputRequested(input_id, nbytes, None, INBOX_NBYTES))
@@ -484,7 +485,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @property
     def may_grow(self) -> list[Block]:
-        """Blocks of streams that do not wait."""
+        """Return the blocks of streams without a request for growth."""
         waiting = [block for block, _ in self.growths.values()]
         blocks = [block for block, _ in self.held if block.addresses_nbytes > block.nbytes and block not in waiting]
         return [block for block in blocks if len(block.leases) == 1]
@@ -534,13 +535,13 @@ class PoolMachine(RuleBasedStateMachine):
         if self.now >= self.core.wake_at:
             self.tell(TimePassed())
             if self.core.wake_at <= self.now:
-                self.tell(TimePassed())  # the timer of a pause of no length, before an abandoned worker's replacement
-            assert self.core.wake_at > self.now, "it would be woken for the same again and again"
+                self.tell(TimePassed())  # the timer of a back-off of no length, before an abandoned worker is replaced
+            assert self.core.wake_at > self.now, "the core would be woken again and again at the same time"
 
     # Workers
 
     def talking(self, *, with_task: bool | None = None) -> list[int]:
-        """The slots whose worker can be heard."""
+        """Return the slots whose worker can send messages."""
         return [
             slot
             for slot, process in sorted(self.processes.items())
@@ -552,7 +553,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.tell(WorkerReported(slot, message))
 
     def say_ready(self, slot: int) -> None:
-        """A worker that has loaded nothing yet does so, and is ready."""
+        """A worker loads its plugins, if it has not, and becomes ready."""
         process = self.processes[slot]
         if not process.said_loading:
             process.said_loading = True
@@ -576,7 +577,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.say_ready(slot)
 
     def finish(self, process: Process) -> int:
-        """The worker is through with its task; its memory is the supervisor's again, but for what stands."""
+        """End the worker's task. It loses its blocks except the preallocated one."""
         assert process.task_id is not None
         task_id, process.task_id = process.task_id, None
         process.granted = []
@@ -584,12 +585,12 @@ class PoolMachine(RuleBasedStateMachine):
         return task_id
 
     def output_of(self, process: Process, which: int, odd: int) -> EncodedAt:
-        """One of its blocks, as a result; the standing one is used up by that."""
+        """Return one of its blocks as an output. A preallocated block is used up."""
         handle = self.pick([None, *process.memory], which)
         if handle is None:
             return EncodedAt(None)
-        if handle is process.standing:
-            process.standing = None
+        if handle is process.preallocated:
+            process.preallocated = None
         return EncodedAt(Handle(OUTBOX, handle.offset, max(handle.nbytes - odd, 1), handle.generation))
 
     @precondition(lambda self: self.talking(with_task=True))
@@ -614,7 +615,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: any(not process.spawned for process in self.processes.values()))
     @rule()
-    def their_numbers_are_known(self) -> None:
+    def pids_are_known(self) -> None:
         for slot, process in sorted(self.processes.items()):
             if not process.spawned:
                 process.spawned = True
@@ -663,13 +664,13 @@ class PoolMachine(RuleBasedStateMachine):
         kind=st.sampled_from(["again", "ready", "foreign task", "generation", "offset", "length", "segment", "file", "need"]),
         foreign=st.integers(0, 9),
     )
-    def lie(self, which: int, kind: str, foreign: int) -> None:
+    def forge(self, which: int, kind: str, foreign: int) -> None:
         slot = self.pick(self.talking(), which)
         process = self.processes[slot]
         task_id = process.task_id or 0
         known = self.pick([*process.memory, *(handle for p in self.processes.values() for handle in p.memory)], foreign)
         handle = known or Handle(OUTBOX, P, 1, foreign)
-        lies: dict[str, FromWorker | None] = {
+        forged: dict[str, FromWorker | None] = {
             "again": process.last,
             "ready": Ready(1) if process.said_ready else Need(task_id, 0),
             "foreign task": Failed(task_id + 1 + foreign, "a", "b", None, 1, 2),
@@ -680,7 +681,7 @@ class PoolMachine(RuleBasedStateMachine):
             "file": Done(task_id, WrittenTo(5), {}, 1, 2),
             "need": Need(task_id, 0),
         }
-        message = lies[kind]
+        message = forged[kind]
         answers_own = isinstance(message, Failed | Done) and message.task_id == process.task_id and kind == "again"
         if message is not None and not answers_own and not (kind == "again" and isinstance(message, Need)):
             self.tell(WorkerReported(slot, message))
@@ -688,16 +689,16 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.talking(with_task=True))
     @rule(which=st.integers(0, 9), foreign=st.integers(0, 9))
     def guess_a_handle(self, which: int, foreign: int) -> None:
-        """Name a block that was never handed over: another's, a caller's, or one whose pages are on their way."""
+        """Name a block that was not granted to the worker: another worker's, a caller's, or one that is being reserved."""
         slot = self.pick(self.talking(with_task=True), which)
         process = self.processes[slot]
         assert process.task_id is not None
         if process.stopping:
-            return  # whatever it answers now, nobody gets it
+            return  # its answer is dropped in any case
         block = self.pick(list(self.core.arena._blocks.values()), foreign)
         if block is not None and block.generation not in {handle.generation for handle in process.memory}:
             self.tell(WorkerReported(slot, done_with(process.task_id, Handle(OUTBOX, block.offset, 1, block.generation))))
-            assert process.killed, "it cannot have been told of that block"
+            assert process.killed, "the handle of the block was not sent to it"
 
     @precondition(lambda self: self.processes)
     @rule(
@@ -724,13 +725,13 @@ class PoolMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: any(process.killed for process in self.processes.values()))
     @rule(words=st.integers(0, 3))
-    def the_killed_are_dead(self, words: int) -> None:
+    def killed_workers_exit(self, words: int) -> None:
         for slot, process in sorted(self.processes.items()):
             if process.killed:
                 self.die(slot, -9, words, 0)
 
     def die(self, slot: int, exit_code: int = -9, words: int = 0, odd: int = 0) -> None:
-        """Waitid's word; perhaps the worker had sent an answer that nobody has read."""
+        """The worker exits, possibly with an unread answer."""
         process = self.processes.pop(slot)
         self.note_death(process)
         status = Status(process.task_id if process.begun and process.task_id else 0, 0, 0.5)
@@ -751,7 +752,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.abandoned)
     @rule(which=st.integers(0, 9))
-    def an_abandoned_worker_is_dead_at_last(self, which: int) -> None:
+    def an_abandoned_worker_exits(self, which: int) -> None:
         outbox_id = self.pick(sorted(self.abandoned), which)
         del self.abandoned[outbox_id]
         self.tell(AbandonedWorkerExited(outbox_id))
@@ -761,7 +762,7 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.moves)
     @rule()
     def move_pages(self) -> None:
-        """The next move in order, as far as the system has pages."""
+        """Carry out the next move in order. It is refused if the system has too few pages."""
         move = self.moves.pop(0)
         if isinstance(move, DropOutbox | ReleasePages):
             for segment_id, start, end in move.spans:
@@ -783,16 +784,16 @@ class PoolMachine(RuleBasedStateMachine):
             if not self.moves:
                 return
             self.move_pages()
-        raise AssertionError("the same pages are asked for again and again")
+        raise AssertionError("the same pages are requested again and again")
 
     @rule(npages=st.sampled_from([PLENTY, PLENTY, 300, 100, 0]))
     def others_use_shared_memory(self, npages: int) -> None:
-        """From now on the system has only so many pages for us; what we have it cannot take."""
+        """Limit the pages that the system can reserve. Reserved pages stay."""
         self.capacity = max(npages, len(self.memory))
 
     @rule()
     def all_goes_well(self) -> None:
-        """Pages come, workers start, tasks that need memory get it."""
+        """All pages are reserved, and all workers become ready."""
         self.move_all_pages()
         for slot in self.talking():
             if not self.processes[slot].said_ready and not self.processes[slot].killed:
@@ -807,20 +808,20 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 9), nbytes=st.sampled_from(SIZES))
     def run_with_a_new_source(self, which: int, nbytes: int) -> None:
-        self.ask_for_input(nbytes)
+        self.request_input(nbytes)
         self.move_all_pages()
         self.submit_and_prepare(len(self.held) - 1, None, None, keep=bool(which % 2))
 
-    @precondition(lambda self: self.told >= self.close_after)
+    @precondition(lambda self: self.events_sent >= self.close_after)
     @rule()
     def close(self) -> None:
         self.closed = True
         self.tell(CloseRequested())
 
-    # What must hold
+    # Invariants
 
     @invariant()
-    def what_came_is_what_waits_runs_or_has_ended(self) -> None:
+    def the_submitted_tasks_wait_run_or_have_ended(self) -> None:
         s = snapshot(self.core)
         ended = s.completed + s.failed + s.timed_out + s.cancelled + s.worker_died + s.refused
         assert s.submitted == s.waiting + s.running + ended
@@ -842,18 +843,18 @@ class PoolMachine(RuleBasedStateMachine):
                 assert slot.index in self.processes
 
     @invariant()
-    def nobody_is_idle_while_a_task_that_it_may_have_waits(self) -> None:
+    def no_worker_is_idle_while_a_task_waits_that_it_may_run(self) -> None:
         worker_table = self.core.worker_table
         if worker_table.count(WorkerState.BUSY, WorkerState.TIMED_OUT) < self.concurrency and not self.closed:
             idle = [self.processes[slot.index] for slot in worker_table if slot.state is WorkerState.IDLE]
-            early = self.core.dispatcher.wake_at <= self.now + 0.1  # a large task waits a moment for what comes with it
+            early = self.core.dispatcher.wake_at <= self.now + 0.1  # a large task waits a moment for tasks that arrive with it
             assert not idle or not self.core.queue.waiting or early
             assert not any(not process.tasks for process in idle) or not self.core.queue.waiting_for_unused_worker
         if self.closed:
             assert not self.core.queue
 
     @invariant()
-    def a_task_that_wants_a_fresh_worker_has_one_on_its_way(self) -> None:
+    def a_task_that_needs_an_unused_worker_gets_one(self) -> None:
         if self.core.queue.waiting_for_unused_worker:
             held = {slot.index for slot in self.core.worker_table if slot.state in IN_USE}
             unused = any(not self.processes[index].tasks for index in held)
@@ -887,12 +888,12 @@ class PoolMachine(RuleBasedStateMachine):
                         slot.recycling is None and self.core.settings.max_worker_age_s is not None
                     )
                 case WorkerState.GONE:
-                    raise AssertionError("it is forgotten")
+                    raise AssertionError("a slot that is gone is not in the table")
             if slot.timer is not None:
                 assert self.core.wake_at <= slot.timer
 
     def may_not_start_yet(self) -> bool:
-        """Whether somebody else's start, or probation, has to end first."""
+        """Whether another start, or the half-open period, has to end first."""
         starting = [slot for slot in self.core.worker_table if slot.state in HAS_STARTED and slot.outbox_id is not None]
         if len(starting) >= self.core.settings.max_starts:
             return True
@@ -900,7 +901,7 @@ class PoolMachine(RuleBasedStateMachine):
         return policy.breaker is CircuitBreaker.HALF_OPEN and policy.half_open_slot in self.processes
 
     @invariant()
-    def there_are_as_many_slots_as_are_wanted_and_those_that_leave(self) -> None:
+    def the_table_has_the_desired_slots_and_retiring_ones(self) -> None:
         leaving = (WorkerState.RETIRING, WorkerState.TERMINATING)
         sound = [slot for slot in self.core.worker_table if slot.recycling is None and slot.state not in leaving]
         wanted = 0 if self.closed else self.wanted
@@ -912,8 +913,8 @@ class PoolMachine(RuleBasedStateMachine):
             assert not any(slot.state in (WorkerState.STARTING, WorkerState.RESTARTING) for slot in sound)
 
     @invariant()
-    def a_source_that_is_being_read_stays(self) -> None:
-        for source in self.identifying.values():
+    def a_source_that_is_being_hashed_stays(self) -> None:
+        for source in self.hashing.values():
             block = self.core.arena.get(source.generation)
             assert block is not None
             assert pages_of(block) <= self.memory
@@ -925,16 +926,16 @@ class PoolMachine(RuleBasedStateMachine):
             assert self.core.wake_at <= self.now + 36.0
 
     @invariant()
-    def nothing_is_written_down_when_nobody_watches(self) -> None:
+    def without_subscribers_no_transitions_are_logged(self) -> None:
         if not self.core.event_log.has_subscribers:
             assert not any(isinstance(entry, WorkerMoved | TaskRetried) for entry in self.core.event_log.drain())
 
     @invariant()
-    def what_a_living_worker_may_write_to_is_its_own(self) -> None:
+    def the_blocks_of_a_living_worker_are_its_own(self) -> None:
         for process in [*self.processes.values(), *self.abandoned.values()]:
             for handle in process.memory:
                 block = self.core.arena.get(handle.generation)
-                assert block is not None, "it may still write there"
+                assert block is not None, "the worker may still write to the block"
                 assert (block.segment_id, block.offset) == (process.outbox_id, handle.offset)
                 assert handle.nbytes <= block.nbytes
 
@@ -950,7 +951,7 @@ class PoolMachine(RuleBasedStateMachine):
                 assert pages_of(block) <= self.memory
 
     @invariant()
-    def what_callers_hold_stays(self) -> None:
+    def blocks_that_callers_hold_stay(self) -> None:
         for block, _ in self.held:
             assert self.core.arena.get(block.generation) is block
 
@@ -966,20 +967,20 @@ class PoolMachine(RuleBasedStateMachine):
     # The end
 
     def settle_down(self) -> None:
-        """Everybody does what they should: nobody may wait for ever then, and the pool gets its workers back."""
+        """Answer every request, until no task waits and the pool has all its workers."""
         begun = self.now
         for _ in range(600):
-            if self.take_a_step():
+            if self.do_a_step():
                 continue
             if self.at_rest:
                 break
             missing = (self.inputs, self.growths, self.wanted, snapshot(self.core).workers)
-            assert self.core.wake_at < math.inf, f"something is missing, and nothing will bring it: {missing}"
+            assert self.core.wake_at < math.inf, f"the pool waits without a timer: {missing}"
             self.let_time_pass(max(self.core.wake_at - self.now, 0.001))
             assert self.now - begun < 300.0
         else:
-            raise AssertionError("it never comes to rest")
-        assert (self.inputs, self.growths) == ({}, {}), "every source got memory or was told"
+            raise AssertionError("the pool was not at rest after 600 steps")
+        assert (self.inputs, self.growths) == ({}, {}), "every source got memory or an error"
         s = snapshot(self.core)
         assert (s.waiting, s.running) == (0, 0)
         assert self.open_tasks == {}
@@ -987,7 +988,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @property
     def at_rest(self) -> bool:
-        """Whether nothing is missing: no source waits for memory, all workers that are wanted are idle, and starts are free."""
+        """Whether no source waits for memory, all desired workers are idle, and the circuit breaker is closed."""
         if self.inputs or self.growths:
             return False
         wanted = self.wanted
@@ -999,17 +1000,17 @@ class PoolMachine(RuleBasedStateMachine):
 
     @property
     def wanted(self) -> int:
-        """Workers for tasks, and spares; a helper beside large tasks. Beyond as many, abandoned ones are not replaced."""
+        """Number of desired workers: for tasks, spares and helpers. If more than that are abandoned, they are not replaced."""
         places = self.concurrency + self.core.settings.spares
         return max(places - max(len(self.abandoned) - places, 0), 0) + self.core.worker_table.helpers
 
-    def take_a_step(self) -> bool:  # noqa: PLR0911 (one road out for each thing that may be due)
-        """One thing that is due is done; whether there was one."""
+    def do_a_step(self) -> bool:  # noqa: PLR0911 (one return for each kind of step)
+        """Do one step that is due. Returns whether there was one."""
         if self.moves:
             self.move_pages()
             return True
         if self.abandoned:
-            self.an_abandoned_worker_is_dead_at_last(0)
+            self.an_abandoned_worker_exits(0)
             return True
         for slot, process in sorted(self.processes.items()):
             if process.killed or not process.channel_open or self.core.worker_table[slot].state is WorkerState.RETIRING:
@@ -1021,8 +1022,8 @@ class PoolMachine(RuleBasedStateMachine):
             if process.task_id is not None and not process.waits:
                 self.say(slot, Failed(self.finish(process), "refused", "no", None, 1, 2))
                 return True
-        if self.identifying:
-            self.identify(0, b"a")
+        if self.hashing:
+            self.end_hashing(0, b"a")
             return True
         if self.preparing:
             self.prepare(0, 1 << 30, None, None, keep=True)
@@ -1032,36 +1033,36 @@ class PoolMachine(RuleBasedStateMachine):
             return True
         return False
 
-    def leave(self) -> None:
-        """Close; whoever does not leave is killed, and whoever is killed is reaped."""
+    def run_until_closed(self) -> None:
+        """Close the pool. Workers that do not exit are killed, and killed workers exit."""
         if not self.closed:
             self.closed = True
             self.tell(CloseRequested())
-        while self.identifying:
-            self.identify(0, None)
+        while self.hashing:
+            self.end_hashing(0, None)
         for _ in range(50):
             if self.core.closed:
                 break
             for slot, process in sorted(self.processes.items()):
                 if process.killed:
                     self.die(slot)
-            while self.identifying:
-                self.identify(0, None)
+            while self.hashing:
+                self.end_hashing(0, None)
             self.let_time_pass(1.0)
         assert self.core.closed
         assert self.processes == {}
         assert (len(self.core.worker_table), len(self.core.task_table)) == (0, 0)
         assert self.open_tasks == {}, "every task has its outcome"
-        assert (self.inputs, self.growths) == ({}, {}), "and whoever waited for memory was told"
+        assert (self.inputs, self.growths) == ({}, {}), "every request for memory has an answer"
 
     def teardown(self) -> None:
         if not hasattr(self, "core"):
             return
         if not self.closed:
             self.settle_down()
-        self.leave()
+        self.run_until_closed()
         while self.abandoned:
-            self.an_abandoned_worker_is_dead_at_last(0)
+            self.an_abandoned_worker_exits(0)
         self.move_all_pages()
         leases = snapshot(self.core).leases
         assert leases == {**dict.fromkeys(leases, 0), "caller": len(self.held)}

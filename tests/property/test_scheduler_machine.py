@@ -1,5 +1,6 @@
-"""The scheduler against tasks that take what they take: estimates that are right or wrong, callers that keep results, workers
-that die, memory that is never enough. What each task does is known to the machine alone; the core has its estimate.
+"""The scheduler in random situations: right and wrong estimates, callers that keep results, workers that die, scarce memory.
+
+Only the machine knows what each task does; the core has the estimate.
 """
 
 from __future__ import annotations
@@ -58,13 +59,13 @@ from offloop.wire.messages import Cancel, Done, Failed, Grant, Loading, Need, Re
 from offloop.wire.status import Status
 
 MIB = 1 << 20
-LOOKED_AT = 16  # tasks of each tenant that may pass
+MAX_OVERTAKING = 16  # number of tasks of each tenant that may overtake
 STAGES = [Stage("faults", msgspec.Raw(b"\x91\x91\xa4Noop"))]
 SIZES = [0, 5000, MIB, 20 * MIB, 70 * MIB, 150 * MIB]
 
 
-class Deed(msgspec.Struct):
-    """What a task is like, as it turns out."""
+class TaskPlan(msgspec.Struct):
+    """Real time and memory of a task."""
 
     spec: TaskSpec
     nbytes: int
@@ -75,37 +76,37 @@ class Deed(msgspec.Struct):
 
 
 class Process(msgspec.Struct):
-    """A worker that obeys."""
+    """A worker that follows the protocol."""
 
     outbox_id: int
     ready: bool = False
     task_id: int | None = None
-    until: float = 0.0  # when it is through
-    waits: bool = False  # for result memory
-    block: Handle | None = None  # that it was granted
+    until: float = 0.0  # end time of its task
+    waits: bool = False  # whether it waits for result memory
+    block: Handle | None = None  # granted block
     at_limit: bool = False
     dead: bool = False
 
 
 class SchedulerMachine(RuleBasedStateMachine):
-    """Rules are what may happen; the invariants are what the design promises."""
+    """Rules are events of callers, workers and time; invariants are the promises of the design."""
 
     @initialize(
         workers=st.integers(1, 4),
-        least=st.sampled_from([None, 1]),
+        min_workers=st.sampled_from([None, 1]),
         spares=st.sampled_from([0, 0, 1]),
         limit=st.sampled_from([160 * MIB, 256 * MIB, 600 * MIB]),
         mode=st.sampled_from([AdmissionMode.ENFORCE] * 4 + [AdmissionMode.SHADOW, AdmissionMode.OFF]),
         max_queue_bytes=st.sampled_from([None, None, 200 * MIB]),
     )
     def enter(
-        self, workers: int, least: int | None, spares: int, limit: int, mode: AdmissionMode, max_queue_bytes: int | None
+        self, workers: int, min_workers: int | None, spares: int, limit: int, mode: AdmissionMode, max_queue_bytes: int | None
     ) -> None:
         self.limit, self.mode = limit, mode
         self.core = PoolState(
             CoreSettings(
                 workers=workers,
-                min_workers=least,
+                min_workers=min_workers,
                 spares=spares,
                 limit_bytes=limit,
                 inbox_nbytes=pages(limit * 3 // 4),
@@ -119,18 +120,18 @@ class SchedulerMachine(RuleBasedStateMachine):
         )
         self.now = 0.0
         self.numbers = 0
-        self.deeds: dict[int, Deed] = {}  # of tasks that have no outcome
+        self.plans: dict[int, TaskPlan] = {}  # by id of unsettled task
         self.processes: dict[int, Process] = {}
-        self.inputs: dict[int, int | None] = {}  # asked for: of which task
-        self.todo: list[Event] = []  # that the host will say next
-        self.held: list[int] = []  # blocks of callers, by generation
+        self.inputs: dict[int, int | None] = {}  # unanswered requests: task id by input id
+        self.todo: list[Event] = []  # next events of the runtime
+        self.held: list[int] = []  # generations of blocks that callers hold
         self.ran: set[int] = set()
         self.tell(PoolStarted())
-        self.host_works()
+        self.runtime_works()
         for slot in list(self.processes):
             self.begin_work(slot)
 
-    # The host
+    # The runtime
 
     def tell(self, event: Event) -> None:
         note(f"{self.now:g} {event}")
@@ -146,7 +147,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @property
     def workers_bytes(self) -> int:
-        """What idle workers have, as far as it counts: whatever they have, little tasks go on."""
+        """Memory of idle workers, limited so that small tasks always fit."""
         return min(self.core.budget.workers_bytes, self.limit - MIN_TASKS_NBYTES)
 
     @property
@@ -155,15 +156,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         return self.workers_bytes + budget.running_bytes + self.core.arena.reserved_bytes - self.limit
 
     def check_the_sum(self, commands: list[Command], excess: int, workers_bytes: int, *, alone: bool) -> None:
-        """Only what is measured (idle workers) and a task that is alone may lead beyond the limit."""
+        """Only measured memory of idle workers and a task that runs alone may exceed the limit."""
         if self.mode is not AdmissionMode.ENFORCE or self.excess <= 0:
             return
         runs = [c.message for c in commands if isinstance(c, Send) and isinstance(c.message, Run)]
         alone = alone or self.core.budget.running == len(runs)
-        most = max(excess, 0) + max(self.workers_bytes - workers_bytes, 0)
+        max_excess = max(excess, 0) + max(self.workers_bytes - workers_bytes, 0)
         if alone and runs:
-            most += max(slot.task.charged_bytes for slot in self.core.worker_table if slot.task is not None)
-        assert self.excess <= most, "the sum of all memory"
+            max_excess += max(slot.task.charged_bytes for slot in self.core.worker_table if slot.task is not None)
+        assert self.excess <= max_excess, "the sum of all memory"
 
     def carry_out(self, command: Command) -> None:
         match command:
@@ -182,7 +183,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 if not was_given_up(error):
                     self.check_refused_input(self.inputs[input_id])
                 task_id = self.inputs.pop(input_id)
-                if task_id in self.deeds:
+                if task_id in self.plans:
                     self.todo.append(StagingFailed(task_id, error))
             case SettleTask(task_id, outcome):
                 self.settle(task_id, outcome)
@@ -190,12 +191,12 @@ class SchedulerMachine(RuleBasedStateMachine):
                 pass
 
     def provide(self, task_id: int | None, block: Block) -> None:
-        deed = self.deeds.get(task_id) if task_id is not None else None
-        if deed is None or task_id is None:
+        plan = self.plans.get(task_id) if task_id is not None else None
+        if plan is None or task_id is None:
             self.held.append(block.generation)
             return
-        source = EncodedAt(Handle(INBOX, block.offset, deed.nbytes, block.generation))
-        self.todo.append(TaskStaged(task_id, msgspec.structs.replace(deed.spec, source=source)))
+        source = EncodedAt(Handle(INBOX, block.offset, plan.nbytes, block.generation))
+        self.todo.append(TaskStaged(task_id, msgspec.structs.replace(plan.spec, source=source)))
         self.todo.append(BlocksReturned((block.generation,)))
 
     def deliver(self, process: Process, message: Any) -> None:
@@ -204,7 +205,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert process.ready
                 assert process.task_id is None
                 self.ran.add(task_id)
-                process.task_id, process.until = task_id, self.now + self.deeds[task_id].seconds
+                process.task_id, process.until = task_id, self.now + self.plans[task_id].seconds
                 process.block, process.waits, process.at_limit = None, False, False
             case Grant(_, block):
                 process.waits, process.block, process.at_limit = False, block, block is None
@@ -218,30 +219,30 @@ class SchedulerMachine(RuleBasedStateMachine):
                 pass
 
     def settle(self, task_id: int, outcome: Any) -> None:
-        deed = self.deeds.pop(task_id)
-        if deed.input_id in self.inputs:
-            self.inputs[deed.input_id] = None
-            self.todo.append(InputCancelled(deed.input_id))
+        plan = self.plans.pop(task_id)
+        if plan.input_id in self.inputs:
+            self.inputs[plan.input_id] = None
+            self.todo.append(InputCancelled(plan.input_id))
         if isinstance(outcome, Completed) and outcome.block is not None:
             self.held.append(outcome.block.generation)
-        if isinstance(outcome, MemoryLimitExceeded) and task_id not in self.ran and deed.input_id is None:
-            self.check_refused_task(deed)
+        if isinstance(outcome, MemoryLimitExceeded) and task_id not in self.ran and plan.input_id is None:
+            self.check_refused_task(plan)
 
-    # What is refused
+    # Refusals
 
-    def check_refused_task(self, deed: Deed) -> None:
-        estimate = deed.spec.estimate
+    def check_refused_task(self, plan: TaskPlan) -> None:
+        estimate = plan.spec.estimate
         assert self.mode is AdmissionMode.ENFORCE
-        assert estimate is not None, "a guess refuses nobody"
-        need = estimate.peak_bytes + estimate.output_bytes + deed.nbytes
-        assert need > self.limit - self.workers_bytes, "it fits alone"
+        assert estimate is not None, "a task without an estimate is not refused"
+        need = estimate.peak_bytes + estimate.output_bytes + plan.nbytes
+        assert need > self.limit - self.workers_bytes, "the task does not fit alone"
 
     def check_refused_input(self, task_id: int | None) -> None:
-        if task_id in self.deeds:
-            nbytes = pages(self.deeds[task_id].nbytes)
-            there_is = self.limit - (self.workers_bytes if self.mode is AdmissionMode.ENFORCE else 0)
-            standing = self.core.arena.leases[Holder.STANDING] * 256 * 1024
-            assert nbytes > min(self.core.arena.segment_nbytes(0), there_is - standing), "it could have been brought in"
+        if task_id in self.plans:
+            nbytes = pages(self.plans[task_id].nbytes)
+            available = self.limit - (self.workers_bytes if self.mode is AdmissionMode.ENFORCE else 0)
+            preallocated = self.core.arena.leases[Holder.STANDING] * 256 * 1024
+            assert nbytes > min(self.core.arena.segment_nbytes(0), available - preallocated), "the source could not be staged"
 
     def check_refused_grant(self, process: Process) -> None:
         assert process.task_id is not None
@@ -250,11 +251,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         if was_given_up(slot.task.grant_error):
             return
         budget, arena = self.core.budget, self.core.arena
-        need = pages(self.deeds[process.task_id].result_nbytes)
+        need = pages(self.plans[process.task_id].result_nbytes)
         taken = arena.used_bytes
         if self.mode is AdmissionMode.ENFORCE:
             taken += self.workers_bytes + budget.running_bytes - slot.task.charged_bytes
-        assert taken + need > self.limit, "it could have been granted"
+        assert taken + need > self.limit, "the memory could not be granted"
 
     # Callers
 
@@ -298,18 +299,18 @@ class SchedulerMachine(RuleBasedStateMachine):
             retries=retries,
             estimate=estimate,
         )
-        self.deeds[task_id] = Deed(spec, nbytes, result, int((peak or 30 * MIB) * wrong), work_s * wrong)
+        self.plans[task_id] = TaskPlan(spec, nbytes, result, int((peak or 30 * MIB) * wrong), work_s * wrong)
         self.tell(TaskSubmitted(task_id, spec, nbytes, staged=False))
-        if task_id in self.deeds:
+        if task_id in self.plans:
             self.tell(TaskEstimated(task_id, spec, nbytes))
-        if task_id not in self.deeds:
+        if task_id not in self.plans:
             return
         if not nbytes:
             self.tell(TaskStaged(task_id, spec))
             return
         self.numbers += 1
         self.inputs[self.numbers] = task_id
-        self.deeds[task_id].input_id = self.numbers
+        self.plans[task_id].input_id = self.numbers
         self.tell(InputRequested(self.numbers, nbytes, task_id))
 
     @rule(nbytes=st.sampled_from([MIB, 70 * MIB]))
@@ -318,21 +319,21 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.inputs[self.numbers] = None
         self.tell(InputRequested(self.numbers, nbytes))
 
-    @precondition(lambda self: self.deeds)
+    @precondition(lambda self: self.plans)
     @rule(which=st.integers(0, 9))
     def cancel(self, which: int) -> None:
-        self.tell(TaskCancelled(list(self.deeds)[which % len(self.deeds)]))
+        self.tell(TaskCancelled(list(self.plans)[which % len(self.plans)]))
 
     @precondition(lambda self: self.held)
     @rule(which=st.integers(0, 9))
-    def let_go(self, which: int) -> None:
+    def release_block(self, which: int) -> None:
         self.tell(BlocksReturned((self.held.pop(which % len(self.held)),)))
 
-    # The host and the machine
+    # The runtime and time
 
     @precondition(lambda self: self.todo)
     @rule()
-    def host_works(self) -> None:
+    def runtime_works(self) -> None:
         while self.todo:
             event = self.todo.pop(0)
             if isinstance(event, InputCancelled):
@@ -347,12 +348,12 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert self.core.wake_at > self.now
 
     @rule(share=st.sampled_from([0.01, 0.5, 0.5]))
-    def machine_is_looked_at(self, share: float) -> None:
+    def pressure_is_measured(self, share: float) -> None:
         self.tell(PressureMeasured(share, 0.0))
 
     @rule(workers=st.integers(1, 5))
     def resize(self, workers: int) -> None:
-        if workers * 32 * MIB <= self.limit - 96 * MIB:  # else the pool refuses it
+        if workers * 32 * MIB <= self.limit - 96 * MIB:  # a larger number is refused by the pool
             self.tell(ResizeRequested(workers))
 
     # Workers
@@ -360,7 +361,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def begin_work(self, slot: int) -> None:
         if not self.processes[slot].ready and not self.processes[slot].dead:
             self.processes[slot].ready = True
-            self.host_works()
+            self.runtime_works()
             self.tell(WorkerReported(slot, Loading(100 + slot)))
             self.tell(WorkerReported(slot, Ready(100 + slot)))
 
@@ -376,65 +377,65 @@ class SchedulerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.busy())
     @rule(which=st.integers(0, 9), idle=st.sampled_from([20 * MIB, 32 * MIB, 32 * MIB, 45 * MIB]))
     def work(self, which: int, idle: int) -> None:
-        """A worker goes on to its end, or to where it needs memory for its result."""
+        """A worker runs its task to the end, or until it needs memory for its result."""
         slot = self.busy()[which % len(self.busy())]
         process = self.processes[slot]
         task_id = process.task_id
         assert task_id is not None
-        deed = self.deeds[task_id]
+        plan = self.plans[task_id]
         self.time_passes(max(process.until - self.now, 0.0))
         if slot not in self.busy():
             return
-        if deed.result_nbytes and process.block is None and not process.at_limit:
+        if plan.result_nbytes and process.block is None and not process.at_limit:
             process.waits = True
-            self.tell(WorkerReported(slot, Need(task_id, deed.result_nbytes)))
+            self.tell(WorkerReported(slot, Need(task_id, plan.result_nbytes)))
             return
         process.task_id = None
         if process.at_limit:
             self.tell(WorkerReported(slot, Failed(task_id, "memory_limit", "", None, 1, 2, idle)))
         else:
-            output = EncodedAt(process.block and msgspec.structs.replace(process.block, nbytes=deed.result_nbytes))
-            self.tell(WorkerReported(slot, Done(task_id, output, {}, 1, 2, idle, deed.peak_bytes)))
+            output = EncodedAt(process.block and msgspec.structs.replace(process.block, nbytes=plan.result_nbytes))
+            self.tell(WorkerReported(slot, Done(task_id, output, {}, 1, 2, idle, plan.peak_bytes)))
 
     @precondition(lambda self: self.processes)
     @rule(which=st.integers(0, 9), begun=st.booleans())
     def die(self, which: int, begun: bool) -> None:
-        self.bury(list(self.processes)[which % len(self.processes)], begun=begun)
+        self.exit_worker(list(self.processes)[which % len(self.processes)], begun=begun)
 
     @precondition(lambda self: any(process.dead for process in self.processes.values()))
     @rule()
-    def the_dead_are_reaped(self) -> None:
+    def dead_workers_exit(self) -> None:
         for slot in [slot for slot, process in self.processes.items() if process.dead]:
-            self.bury(slot, begun=True)
+            self.exit_worker(slot, begun=True)
 
-    def bury(self, slot: int, *, begun: bool) -> None:
+    def exit_worker(self, slot: int, *, begun: bool) -> None:
         process = self.processes.pop(slot)
         self.todo = [each for each in self.todo if not (isinstance(each, WorkerSpawned) and each.slot == slot)]
         self.tell(WorkerExited(slot, -9, status=Status(process.task_id or 0 if begun else 0, 0, 0.0)))
 
-    # What must hold
+    # Invariants
 
     @invariant()
-    def nobody_who_may_work_is_idle_while_a_task_fits(self) -> None:
-        """Work is conserved: neither the next task, nor one that may pass it, waits for nothing."""
+    def no_worker_is_idle_while_a_task_fits(self) -> None:
+        """Neither the next task, nor one that may overtake it, waits while it could run."""
         core = self.core
         order = core.queue.policy
         if not core.worker_table.idle or not order or core.queue.waiting_for_unused_worker:
             return
         first = order.first()
         if core.dispatcher.wake_at < math.inf:
-            return  # it waits a moment for those that come with it
-        assert not core.budget.fits(first), "the next one could run"
-        until, beside = self.opening_for(first)
+            return  # a large task waits a moment for tasks that arrive with it
+        assert not core.budget.fits(first), "the next task does not fit"
+        until, beside = self.shadow_time_of(first)
         for tenant in {task.spec.tenant for task in order.tasks.values()}:
-            line = [order.tasks.get(task_id) for task_id in order._ranked[tenant]]
-            for task in line[:LOOKED_AT]:
+            ranked = [order.tasks.get(task_id) for task_id in order._ranked[tenant]]
+            for task in ranked[:MAX_OVERTAKING]:
                 assert task is not None
                 if core.budget.fits(task):
-                    assert self.now + task.cost_s > until, "it would have ended before"
-                    assert core.budget.needed_bytes(task) > beside, "there is memory beside"
+                    assert self.now + task.cost_s > until, "the task would not end before the next one starts"
+                    assert core.budget.needed_bytes(task) > beside, "the task does not fit beside the next one"
 
-    def opening_for(self, first: TaskRecord) -> tuple[float, float]:
+    def shadow_time_of(self, first: TaskRecord) -> tuple[float, float]:
         core = self.core
         needed, room, until = core.budget.needed_bytes(first), core.budget.room_bytes, self.now
         running = [slot.task for slot in core.worker_table if slot.task is not None]
@@ -446,25 +447,25 @@ class SchedulerMachine(RuleBasedStateMachine):
         return (until if self.now - first.blocked_since < RESERVATION_S else self.now), room - needed
 
     def end_of(self, task: TaskRecord) -> float:
-        """By its estimate; half-way where it has overrun that."""
+        """Expected end, by the estimate. A task that has exceeded it is expected to be half-way."""
         elapsed_s = self.now - task.dispatched_at
         return task.dispatched_at + (task.cost_s if elapsed_s < task.cost_s else 2 * elapsed_s)
 
     @invariant()
-    def whoever_waits_waits_for_something(self) -> None:
-        """Nothing runs: then those that wait have a worker on its way, and sources have callers who hold memory."""
+    def each_waiting_task_can_go_on(self) -> None:
+        """If no task runs, waiting tasks have a starting worker, and waiting sources have callers that hold memory."""
         core = self.core
         if core.worker_table.running or self.todo:
             return
         if core.queue:
             assert not core.worker_table.idle or core.queue.waiting_for_unused_worker or core.dispatcher.wake_at < math.inf
-            underway = core.worker_table.count(*set(WorkerState) - {WorkerState.IDLE, WorkerState.BUSY})
-            assert underway or core.wake_at < math.inf
+            starting = core.worker_table.count(*set(WorkerState) - {WorkerState.IDLE, WorkerState.BUSY})
+            assert starting or core.wake_at < math.inf
         elif self.inputs:
-            assert self.held, "a source waits for nobody"
+            assert self.held, "a source waits although no caller holds memory"
 
     @invariant()
-    def the_sums_are_what_they_are_made_of(self) -> None:
+    def the_sums_agree(self) -> None:
         core = self.core
         running = [slot.task for slot in core.worker_table if slot.task is not None]
         assert core.budget.running == len(running)
@@ -477,7 +478,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert core.arena.effective_capacity_bytes == min(ceiling, core.arena.capacity_bytes)
 
     @invariant()
-    def no_more_are_at_work_than_may_be_and_one(self) -> None:
+    def the_number_of_workers_is_within_its_limits(self) -> None:
         core = self.core
         assert len(core.worker_table) >= core.autoscaler.desired_workers
         assert core.autoscaler.min_workers <= core.autoscaler.desired_workers <= core.autoscaler.max_workers
@@ -485,25 +486,25 @@ class SchedulerMachine(RuleBasedStateMachine):
     # The end
 
     def settle_down(self) -> None:
-        """Workers work; callers keep what they hold until nothing else can go on. Every task gets its outcome."""
+        """Run all tasks. Callers release memory only if nothing else can go on. Every task gets its outcome."""
         self.tell(PressureMeasured(0.5, 0.0))
         for _ in range(2000):
             if self.todo:
-                self.host_works()
+                self.runtime_works()
             elif any(process.dead for process in self.processes.values()):
-                self.the_dead_are_reaped()
+                self.dead_workers_exit()
             elif any(not process.ready for process in self.processes.values()):
                 self.workers_are_ready()
             elif self.busy():
                 self.work(0, 32 * MIB)
-            elif not self.deeds and not self.inputs:
+            elif not self.plans and not self.inputs:
                 return
             elif self.held:
-                self.let_go(0)
+                self.release_block(0)
             else:
-                assert self.core.wake_at < math.inf, "something waits for ever"
+                assert self.core.wake_at < math.inf, "a request waits for ever"
                 self.time_passes(max(self.core.wake_at - self.now, 0.001))
-        raise AssertionError("it never comes to rest")
+        raise AssertionError("the pool was not at rest after 2000 steps")
 
     def teardown(self) -> None:
         if not hasattr(self, "core"):
@@ -517,19 +518,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert broker._input_queue._reserving == {}
         self.tell(CloseRequested())
         for _ in range(20):
-            self.host_works()
+            self.runtime_works()
             for process in self.processes.values():
                 process.dead = True
-            self.the_dead_are_reaped()
+            self.dead_workers_exit()
         assert core.closed
         assert core.budget.workers_bytes == 0
         while self.held:
-            self.let_go(0)
+            self.release_block(0)
         assert (core.arena.used_bytes, core.arena.reserved_bytes - core.arena._segments[0].reserved.total) == (0, 0)
 
 
 def was_given_up(error: OffloopError | None) -> bool:
-    """Whether a wait for memory was ended because callers gave none back for too long."""
+    """Whether a wait for memory ended because callers returned none for too long."""
     return error is not None and "callers released no memory for 30 s" in str(error)
 
 

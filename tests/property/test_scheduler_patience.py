@@ -1,4 +1,4 @@
-"""Nobody is passed for ever: a stream of small tasks, whose estimates may be wrong, and one that needs most of the memory."""
+"""No task is overtaken for ever: a stream of small tasks with wrong estimates, and one task that needs most of the memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WORKER = 32 * MIB
 
 
 class Simulation:
-    """A pool whose tasks take what they take; time is the next thing that happens."""
+    """A pool whose tasks take the given times. The clock jumps from event to event."""
 
     def __init__(self, workers: int, **more: Any) -> None:
         self.core = PoolState(
@@ -43,7 +43,7 @@ class Simulation:
         )
         self.now = 0.0
         self.takes_s: dict[int, float] = {}
-        self.running: dict[int, tuple[float, int]] = {}  # by slot: until when, which task
+        self.running: dict[int, tuple[float, int]] = {}  # by slot: end time and task id
         self.started_at: dict[int, float] = {}
         self.carry_out(self.core.handle(PoolStarted(), 0.0))
         for slot in self.core.worker_table:
@@ -70,12 +70,12 @@ class Simulation:
     def submit(self, task_id: int, peak_bytes: int, work_s: float, takes_s: float, tenant: str | None = None) -> None:
         self.takes_s[task_id] = takes_s
         estimate = Estimate(peak_bytes=peak_bytes, work_s=work_s)
-        stages = STAGES if takes_s == work_s else [STAGES[0], STAGES[0]]  # another kind: what is learned is its own
+        stages = STAGES if takes_s == work_s else [STAGES[0], STAGES[0]]  # another kind, so that its cost is learned separately
         spec = TaskSpec(source=EncodedAt(None), stages=stages, timeout_s=None, estimate=estimate, tenant=tenant)
         self.tell(TaskSubmitted(task_id, spec))
 
     def advance_to(self, now: float) -> None:
-        """Whoever is through by then answers."""
+        """Advance the clock; the workers whose tasks end by then answer."""
         while self.running and (first := min(self.running.items(), key=lambda item: item[1]))[1][0] <= now:
             slot, (self.now, task_id) = first
             del self.running[slot]
@@ -88,31 +88,31 @@ class Simulation:
     workers=st.integers(2, 6),
     large_s=st.sampled_from([0.1, 1.0, 5.0]),
     small_mib=st.sampled_from([10, 60, 120]),
-    said_s=st.sampled_from([0.01, 0.1, 0.5]),
+    estimated_s=st.sampled_from([0.01, 0.1, 0.5]),
     wrong=st.sampled_from([1.0, 1.0, 20.0]),
     tenants=st.booleans(),
 )
-def test_a_large_task_is_not_passed_for_ever(
-    workers: int, large_s: float, small_mib: int, said_s: float, wrong: float, tenants: bool
+def test_a_large_task_is_not_overtaken_for_ever(
+    workers: int, large_s: float, small_mib: int, estimated_s: float, wrong: float, tenants: bool
 ) -> None:
     pool = Simulation(workers)
-    takes_s = said_s * wrong
+    takes_s = estimated_s * wrong
     at_once = max(min(workers, (LIMIT - workers * WORKER) // (small_mib * MIB)), 1)
-    every_s = takes_s / at_once / 1.5  # half as much again as can be done
+    every_s = takes_s / at_once / 1.5  # half as many again as the workers can run
     numbers = iter(range(1, 1_000_000))
     for _ in range(3 * workers):
-        pool.submit(next(numbers), small_mib * MIB, said_s, takes_s)
+        pool.submit(next(numbers), small_mib * MIB, estimated_s, takes_s)
     large = 1_000_001
     room = LIMIT - workers * WORKER
     pool.submit(large, room - 20 * MIB, large_s, large_s, "large" if tenants else None)
-    # what came before it and shortly after, by rank; then the estimates of what runs; then only what is beside it
+    # tasks before it and shortly after, by rank; then running tasks by their estimates; then only tasks beside it
     ahead_s = overtaking_limit_s(large_s) * workers / at_once * 1.5 + 3 * takes_s + 1.0
     bound = 2 * (ahead_s + RESERVATION_S + takes_s * workers)
     when = 0.0
     while large not in pool.started_at and when < bound:
         when += every_s
         pool.advance_to(when)
-        pool.submit(next(numbers), small_mib * MIB, said_s, takes_s)
+        pool.submit(next(numbers), small_mib * MIB, estimated_s, takes_s)
     assert large in pool.started_at
 
 

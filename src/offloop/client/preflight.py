@@ -29,7 +29,7 @@ class Preflight(msgspec.Struct, frozen=True):
 
 
 async def run_preflight(
-    estimator: Estimator, material: Bytes | File | Samples | Result, background: BackgroundTasks
+    estimator: Estimator, source: Bytes | File | Samples | Result, background: BackgroundTasks
 ) -> Preflight:
     """Read the header of a source and ask the plugins for an estimate.
 
@@ -39,28 +39,28 @@ async def run_preflight(
         InvalidTask: the file or the memory of the source cannot be read.
     """
     try:
-        return await _run(estimator, material, background)
+        return await _run(estimator, source, background)
     except InvalidTask:
         raise
     except ValueError:
         return Preflight()  # the source's memory was released
 
 
-async def _run(estimator: Estimator, material: Bytes | File | Samples | Result, background: BackgroundTasks) -> Preflight:
-    match material:
+async def _run(estimator: Estimator, source: Bytes | File | Samples | Result, background: BackgroundTasks) -> Preflight:
+    match source:
         case Samples(data, shape):
             estimate = partial(_of_samples, estimator, shape, data.nbytes)
-        case Result() if material.raster is not None:
-            estimate = partial(_of_samples, estimator, material.raster.shape, material.nbytes)
+        case Result() if source.raster is not None:
+            estimate = partial(_of_samples, estimator, source.raster.shape, source.nbytes)
         case File() | Result(path=Path()):
-            estimate = partial(_of_file, estimator, str(material.path))
+            estimate = partial(_of_file, estimator, str(source.path))
             return await background.run_in_thread(estimate, limiter=background.file_threads)
         case Bytes(data, private) if not (private and data.c_contiguous):
             estimate = partial(_of_foreign_bytes, estimator, data)
             return await background.run_in_thread(estimate, limiter=background.source_threads)
         case _:
-            head = material.data[: estimator.probe_nbytes].toreadonly()
-            estimate = partial(_of_bytes, estimator, head, material.data.nbytes)
+            head = source.data[: estimator.probe_nbytes].toreadonly()
+            estimate = partial(_of_bytes, estimator, head, source.data.nbytes)
     if estimator.quick:
         return await background.loop_budget.call(estimate)
     return await background.run_in_thread(estimate, limiter=background.source_threads)

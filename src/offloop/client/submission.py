@@ -52,7 +52,7 @@ class Submission:
         self._estimator = plan.estimator
         self._output = options.output
         self._task_id = supervisor.new_task_id()
-        # `source` and `estimate` are filled in when they are known
+        # `source` and `estimate` are set when they are known
         self._spec = TaskSpec(
             source=_NO_BYTES,
             stages=plan.stages,
@@ -64,39 +64,39 @@ class Submission:
             to_file=options.output is not None,
         )
 
-    async def run_to_file(self, material: Material, output: OutputFile) -> Result:
+    async def run_to_file(self, source: Material, output: OutputFile) -> Result:
         """As `run`, but the result goes into a file. The file has its name when this returns."""
         background = self._supervisor.background
         self._supervisor.outputs.add(self._task_id, output)
         try:
-            result = await self.run(material)
+            result = await self.run(source)
             await background.run_in_thread(output.publish, result.nbytes, limiter=background.file_threads)
         finally:
             self._supervisor.outputs.discard(self._task_id)
         return result
 
-    async def run(self, material: Material) -> Result:
+    async def run(self, source: Material) -> Result:
         """Stage the source, wait for the outcome, and return or raise it."""
         queued = monotonic()
-        staged = self._estimator is None and self._output is None and self._is_in_place(material)
-        nbytes = 0 if staged else _nbytes_if_known(material)
+        staged = self._estimator is None and self._output is None and self._is_in_place(source)
+        nbytes = 0 if staged else _nbytes_if_known(source)
         future = self._supervisor.submit(self._task_id, self._spec, nbytes, staged=staged)
         self._source_view = None  # the submitted task holds its source itself
         try:
             if not staged and not future.is_set:
-                await self._prepare(partial(self._stage_source, material, future))
+                await self._prepare(partial(self._stage_source, source, future))
             await future.wait()
             while not future.settled:  # the source was removed from memory to make room for a running task's result
                 future.rearm()
-                await self._prepare(partial(self._stage_again, material))
+                await self._prepare(partial(self._stage_again, source))
                 await future.wait()
         finally:
             if not future.settled:
                 await self._supervisor.withdraw(self._task_id, future)
-        outcome = future.take_outcome()
+        outcome = future.pop_outcome()
         if isinstance(outcome, Completed):
             return Result(outcome, future.view, queued, None if self._output is None else Path(self._output.path))
-        assert outcome is not None, "only a cancelled task has no outcome, and its caller has left"
+        assert outcome is not None, "only a cancelled task has no outcome, and its caller does not wait any more"
         try:
             raise outcome
         finally:
@@ -107,25 +107,25 @@ class Submission:
         self._spec = msgspec.structs.replace(self._spec, **known)
         return self._spec
 
-    def _is_in_place(self, material: Material) -> bool:
+    def _is_in_place(self, source: Material) -> bool:
         """Whether the source lies where a worker can read it; then the spec says where."""
-        if isinstance(material, Bytes):
-            return not material.data.nbytes
-        staged = self._find_in_place(material) if isinstance(material, Result) else None
+        if isinstance(source, Bytes):
+            return not source.data.nbytes
+        staged = self._find_in_place(source) if isinstance(source, Result) else None
         if staged is None:
             return False
         self._source_view = staged.view
         self._specify(source=staged.source, outbox_id=staged.outbox_id)
         return True
 
-    async def _prepare(self, bring_in: Callable[[], Awaitable[StagedSource | None]]) -> None:
+    async def _prepare(self, stage: Callable[[], Awaitable[StagedSource | None]]) -> None:
         """Stage the source and queue the task. An error of the staging settles the task."""
         queue_timeout = self._spec.queue_timeout_s
         try:
             if queue_timeout is None:  # saves the cost of a cancel scope
-                staged = await bring_in()
+                staged = await stage()
             else:
-                staged = await _in_time(queue_timeout, bring_in)
+                staged = await _in_time(queue_timeout, stage)
         except OffloopError as error:
             self._supervisor.apply(StagingFailed(self._task_id, error))
             return
@@ -135,50 +135,50 @@ class Submission:
         self._supervisor.apply(TaskStaged(self._task_id, spec))
         self._stager.release(staged)
 
-    async def _stage_source(self, material: Material, future: TaskFuture) -> StagedSource | None:
+    async def _stage_source(self, source: Material, future: TaskFuture) -> StagedSource | None:
         """Stage the source. None: the task was refused because of its estimate."""
         if self._output is not None:
             background = self._supervisor.background
             await background.run_in_thread(self._output.check, limiter=background.file_threads)
-        material = await self._materialize(material)
-        if isinstance(material, Buffer):
-            staged = self._move(material)  # first, because the owner loses the buffer even if the task is refused
+        source = await self._materialize(source)
+        if isinstance(source, Buffer):
+            staged = self._move(source)  # first, because the owner loses the buffer even if the task is refused
             if staged.view is None or await self._is_admitted(Bytes(staged.view, private=True), future):
                 return staged
             return None
-        if not await self._is_admitted(material, future):
+        if not await self._is_admitted(source, future):
             return None
-        if self._estimator is not None and isinstance(material, Result):
-            in_place = self._find_in_place(material)
+        if self._estimator is not None and isinstance(source, Result):
+            in_place = self._find_in_place(source)
             if in_place is not None:
                 return in_place
-        return await self._stage(material)
+        return await self._stage(source)
 
-    async def _stage_again(self, material: Material) -> StagedSource:
+    async def _stage_again(self, source: Material) -> StagedSource:
         """Stage the source of an accepted task a second time."""
-        material = await self._materialize(material)
-        assert not isinstance(material, Buffer), "a buffer has no second copy"
-        return await self._stage(material)
+        source = await self._materialize(source)
+        assert not isinstance(source, Buffer), "a buffer has no second copy"
+        return await self._stage(source)
 
-    async def _materialize(self, material: Material) -> Bytes | File | Samples | Buffer | Result:
-        """The source itself, or the samples of an array-like object."""
-        if not isinstance(material, ArrayObject):
-            return material
+    async def _materialize(self, source: Material) -> Bytes | File | Samples | Buffer | Result:
+        """Return the source, or the samples of an array-like object."""
+        if not isinstance(source, ArrayObject):
+            return source
         background = self._supervisor.background
-        return await background.run_in_thread(samples_of, material, limiter=background.source_threads)
+        return await background.run_in_thread(samples_of, source, limiter=background.source_threads)
 
-    async def _is_admitted(self, material: Bytes | File | Samples | Result, future: TaskFuture) -> bool:
+    async def _is_admitted(self, source: Bytes | File | Samples | Result, future: TaskFuture) -> bool:
         """Whether the task may run, given its estimate."""
         if self._estimator is None:
             return True
-        preflight = await run_preflight(self._estimator, material, self._supervisor.background)
+        preflight = await run_preflight(self._estimator, source, self._supervisor.background)
         self._file_contents = preflight.file_contents
         spec = self._specify(estimate=preflight.estimate, media_type=preflight.media_type)
         self._supervisor.apply(TaskEstimated(self._task_id, spec, preflight.nbytes))
         return not future.is_set
 
-    async def _stage(self, material: Bytes | File | Samples | Result) -> StagedSource:
-        match material:
+    async def _stage(self, source: Bytes | File | Samples | Result) -> StagedSource:
+        match source:
             case Bytes(data, private):
                 return await self._stager.stage(self._task_id, data, private=private)
             case File(path):
@@ -190,7 +190,7 @@ class Submission:
             case Samples(data, shape, dtype, private):
                 return await self._stager.stage_raster(self._task_id, data, shape, dtype, private=private)
             case Result():
-                return await self._copy_result(material)
+                return await self._copy_result(source)
 
     def _move(self, buffer: Buffer) -> StagedSource:
         if not buffer.belongs_to(self._supervisor):
@@ -199,7 +199,7 @@ class Submission:
         return StagedSource(EncodedAt(in_inbox(block, view.nbytes) if view.nbytes else None), view=view)
 
     def _find_in_place(self, result: Result) -> StagedSource | None:
-        """The result where it lies, in the outbox of its worker; None if that is no memory of this pool any more."""
+        """Return the result as a source in its worker's outbox; None if it has no memory of this pool."""
         block, raster = result.block, result.raster
         if block is None or not self._supervisor.owns(block):
             return None
@@ -224,16 +224,16 @@ class Submission:
         return await self._stager.stage_raster(self._task_id, data, raster.shape, raster.dtype, private=True)
 
 
-async def _in_time(queue_timeout: float, bring_in: Callable[[], Awaitable[StagedSource | None]]) -> StagedSource | None:
+async def _in_time(queue_timeout: float, stage: Callable[[], Awaitable[StagedSource | None]]) -> StagedSource | None:
     with anyio.move_on_after(queue_timeout):
-        return await bring_in()
+        return await stage()
     raise QueueTimeout(queue_timeout, "memory")
 
 
-def _nbytes_if_known(material: Material) -> int:
-    if isinstance(material, File | ArrayObject):
+def _nbytes_if_known(source: Material) -> int:
+    if isinstance(source, File | ArrayObject):
         return 0
     try:
-        return material.nbytes
+        return source.nbytes
     except ValueError:
         return 0  # it was released; staging raises the error

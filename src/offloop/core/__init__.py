@@ -1,4 +1,4 @@
-"""The part that decides: events go in with the time, commands come out.
+"""Sans-IO core of a pool: takes events and the time, returns commands.
 
-Nothing here awaits, reads a clock, owns a descriptor or logs, so every situation can be made in a test by naming it.
+No code here awaits, reads a clock, owns a descriptor or logs, so a test can construct every situation from events.
 """

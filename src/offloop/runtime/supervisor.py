@@ -145,8 +145,8 @@ class Supervisor:
             PoolClosed: the pool was closed while it was opening.
             InternalError: a defect in offloop.
         """
-        for errand in (self._run_timer, self._watch_returns, self._watch_memory, self.background.loop_budget.refill):
-            self.background.run(errand, until_closed=True)
+        for job in (self._run_timer, self._watch_returns, self._watch_memory, self.background.loop_budget.refill):
+            self.background.run(job, until_closed=True)
         try:
             await self._open()
         except BaseException:
@@ -158,10 +158,10 @@ class Supervisor:
         """Every worker that has a process or is starting one, abandoned workers included."""
         return (*self._workers.values(), *self._abandoned)
 
-    def leave_abandoned(self) -> None:
+    def stop_waiting_for_abandoned(self) -> None:
         """Stop waiting for workers that were killed and have not exited."""
         for worker in self._abandoned:
-            worker.leave()
+            worker.stop_waiting()
 
     @property
     def inbox(self) -> Segment:
@@ -193,14 +193,14 @@ class Supervisor:
     def request_input(self, nbytes: int, task_id: int | None = None, addresses_bytes: int = 0) -> BlockFuture:
         """Request a block of the inbox, for the source of a task or for a caller. It may grow to `addresses_bytes`."""
         self.gate.raise_if_failed()
-        future = self._new_input_ticket(nbytes)
+        future = self._new_block_future(nbytes)
         self.apply(InputRequested(future.input_id, future.nbytes, task_id, addresses_bytes))
         return future
 
     def request_growth(self, block: Block, nbytes: int, wanted_nbytes: int) -> BlockFuture:
         """Request more pages within the addresses of a block. The future is set when they are reserved, without a block."""
         self.gate.raise_if_failed()
-        future = self._new_input_ticket(nbytes)
+        future = self._new_block_future(nbytes)
         self.apply(GrowthRequested(future.input_id, block.generation, nbytes, wanted_nbytes))
         return future
 
@@ -208,7 +208,7 @@ class Supervisor:
         """Tell the core that a block needs only this many bytes."""
         self.apply(InputCompleted(block.generation, nbytes))
 
-    def _new_input_ticket(self, nbytes: int) -> BlockFuture:
+    def _new_block_future(self, nbytes: int) -> BlockFuture:
         future = BlockFuture(next(self._numbers), nbytes, self.affinity.loop)
         self._inputs[future.input_id] = future
         return future
@@ -266,22 +266,22 @@ class Supervisor:
             raise PoolClosed("the pool was closed while it was opening")
 
     async def _run_timer(self) -> None:
-        turns = self._driver
+        driver = self._driver
         while self.gate.state is not GateState.STOPPED:  # a stopped gate never moves `wake_at`: an endless loop
-            turns.timer_changed = OneShotEvent(self.affinity.loop)
-            turns.timer_deadline = self.core.wake_at
-            with anyio.CancelScope(deadline=turns.timer_deadline):
-                await turns.timer_changed.wait()
-            if self._clock() >= turns.timer_deadline:
+            driver.timer_changed = OneShotEvent(self.affinity.loop)
+            driver.timer_deadline = self.core.wake_at
+            with anyio.CancelScope(deadline=driver.timer_deadline):
+                await driver.timer_changed.wait()
+            if self._clock() >= driver.timer_deadline:
                 self.apply(TimePassed())
 
     async def _watch_returns(self) -> None:
-        def hear() -> bool:
+        def on_readable() -> bool:
             self.views.drain_wake()
             self.collect_returns()
             return True
 
-        await when_readable(self.affinity.loop, self.views.wake_fd, hear)
+        await when_readable(self.affinity.loop, self.views.wake_fd, on_readable)
 
     def _make_inbox(self) -> None:
         self.segments[INBOX_ID] = Segment(
@@ -299,7 +299,7 @@ class Supervisor:
             self.segments.popitem()[1].close()
         self.views.close()
         self.event_stream.close()
-        with suppress(KeyError):  # it was dropped before
+        with suppress(KeyError):  # the segment was dropped before
             self.core.arena.drop_segment(INBOX_ID)
 
     def fail(self, error: BaseException) -> None:
@@ -307,7 +307,7 @@ class Supervisor:
         self.gate.fail(error)
         for worker in self._workers.values():
             worker.kill()
-            worker.leave(self.core.settings.kill_timeout_s)
+            worker.stop_waiting(self.core.settings.kill_timeout_s)
         self.fail_all(self.gate.error())
 
     def fail_all(self, error: OffloopError) -> None:
@@ -339,15 +339,15 @@ class Supervisor:
     def _hash_source(self, command: HashSource) -> None:
         inbox, source = self.inbox, command.source
 
-        async def identify() -> None:
+        async def hash_source() -> None:
             digest: bytes | None = None
-            with suppress(RuntimeError):  # no thread can be started: the digest stays unknown
+            with suppress(RuntimeError):  # no thread can be started: the digest is unknown
                 digest = await anyio.to_thread.run_sync(
                     inbox.digest, source.offset, source.nbytes, limiter=self.background.own_threads
                 )
             self.apply(SourceHashed(command.task_id, digest))
 
-        self.background.run(identify)
+        self.background.run(hash_source)
 
     def _provide_input(self, command: ProvideInput) -> None:
         future = self._inputs.get(command.input_id)
@@ -359,7 +359,7 @@ class Supervisor:
 
     def _confirm_growth(self, command: ConfirmGrowth) -> None:
         future = self._inputs.pop(command.input_id, None)
-        if future is not None:  # None: abandoned. The block is returned with the request that it came from
+        if future is not None:  # None: abandoned; the block is returned through its first request
             future.set()
 
     def _refuse_input(self, command: RefuseInput) -> None:

@@ -1,4 +1,4 @@
-"""The table of task states, pair by pair, against a second one written out by hand."""
+"""The table of task states, pair by pair, against a second table that is written by hand."""
 
 from __future__ import annotations
 

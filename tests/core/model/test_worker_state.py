@@ -1,4 +1,4 @@
-"""The table, pair by pair, against a second one written out by hand."""
+"""The table of worker states, pair by pair, against a second table that is written by hand."""
 
 from __future__ import annotations
 
@@ -71,35 +71,35 @@ ROADS: dict[WorkerState, tuple[WorkerEvent, ...]] = {
 PAIRS = [pytest.param(state, event, id=f"{state.value}-{event.value}") for state, event in product(S, E)]
 
 
-def life_in(state: WorkerState) -> WorkerStateMachine:
-    """A life that came to that state by the hand-written road."""
-    life = WorkerStateMachine()
+def machine_in(state: WorkerState) -> WorkerStateMachine:
+    """A state machine in this state, reached by the hand-written events."""
+    machine = WorkerStateMachine()
     for event in ROADS[state]:
-        life.apply(event)
-    return life
+        machine.apply(event)
+    return machine
 
 
 @pytest.mark.parametrize("state", S)
-def test_the_hand_written_road_leads_to_each_state(state: WorkerState) -> None:
-    assert life_in(state).state is state
+def test_the_hand_written_events_lead_to_each_state(state: WorkerState) -> None:
+    assert machine_in(state).state is state
 
 
 @pytest.mark.parametrize(("state", "event"), PAIRS)
-def test_every_pair_does_what_the_hand_written_table_says(state: WorkerState, event: WorkerEvent) -> None:
-    life = life_in(state)
-    story = life.recent_transitions
+def test_every_pair_of_state_and_event_agrees_with_the_hand_written_table(state: WorkerState, event: WorkerEvent) -> None:
+    machine = machine_in(state)
+    story = machine.recent_transitions
     successor = LEGAL.get((state, event))
-    assert life.can(event) is (successor is not None)
+    assert machine.can(event) is (successor is not None)
     if successor is not None:
-        assert life.apply(event) is successor
-        assert life.state is successor
-        assert life.recent_transitions == (*story, event.value)
+        assert machine.apply(event) is successor
+        assert machine.state is successor
+        assert machine.recent_transitions == (*story, event.value)
         return
     with pytest.raises(IllegalTransition) as caught:
-        life.apply(event)
+        machine.apply(event)
     assert (caught.value.state, caught.value.event, caught.value.recent_transitions) == (state, event, story)
-    assert life.state is state
-    assert life.recent_transitions == story
+    assert machine.state is state
+    assert machine.recent_transitions == story
 
 
 def test_the_table_has_a_row_for_every_state_and_no_other() -> None:
@@ -110,12 +110,12 @@ def test_the_terminal_row_is_empty_and_is_the_only_one() -> None:
     assert [state for state in S if not TABLE[state]] == [S.GONE]
 
 
-def test_every_event_leads_somewhere() -> None:
+def test_every_event_is_legal_in_some_state() -> None:
     assert {event for row in TABLE.values() for event in row} == set(E)
 
 
 def reachable(start: WorkerState) -> set[WorkerState]:
-    """Every state that some events lead to from there, itself among them."""
+    """Every state that is reachable from a state, itself included."""
     found, unused = {start}, [start]
     while unused:
         new = set(TABLE[unused.pop()].values()) - found
@@ -129,37 +129,37 @@ def test_every_state_can_be_reached_from_the_first() -> None:
 
 
 @pytest.mark.parametrize("state", [state for state in S if state is not S.GONE])
-def test_from_every_state_there_is_a_way_out(state: WorkerState) -> None:
+def test_the_last_state_can_be_reached_from_every_state(state: WorkerState) -> None:
     assert S.GONE in reachable(state)
 
 
 @pytest.mark.parametrize("state", [state for state in S if state not in {S.RETIRING, S.TERMINATING, S.GONE}])
-def test_only_a_worker_that_was_asked_to_leave_leaves_its_slot_empty(state: WorkerState) -> None:
+def test_only_the_slot_of_a_worker_that_was_told_to_exit_stays_empty(state: WorkerState) -> None:
     assert S.GONE not in TABLE[state].values()
     assert TABLE[S.RETIRING][E.EXITED] is S.GONE
 
 
-def test_only_a_worker_that_was_killed_can_be_given_up() -> None:
+def test_only_a_killed_worker_can_be_abandoned() -> None:
     assert {state for state, row in TABLE.items() if E.ABANDONED in row} == {S.FAILED, S.TERMINATING}
 
 
-def test_an_illegal_transition_tells_the_recent_story() -> None:
-    life = life_in(S.BUSY)
-    with pytest.raises(IllegalTransition, match=r"Ready is illegal in state busy; its story: LoadingBegun, Ready, Dispatched"):
-        life.apply(E.READY)
+def test_an_illegal_transition_names_the_recent_transitions() -> None:
+    machine = machine_in(S.BUSY)
+    with pytest.raises(IllegalTransition, match=r"Ready is illegal in state busy; .*: LoadingBegun, Ready, Dispatched"):
+        machine.apply(E.READY)
 
 
-def test_a_life_without_a_past_says_so() -> None:
-    with pytest.raises(IllegalTransition, match=r"TaskFinished is illegal in state starting; its story: \(none\)"):
+def test_an_illegal_first_event_says_that_there_are_no_transitions() -> None:
+    with pytest.raises(IllegalTransition, match=r"TaskFinished is illegal in state starting; recent transitions: \(none\)"):
         WorkerStateMachine().apply(E.TASK_FINISHED)
 
 
-def test_the_story_keeps_the_last_sixteen_events_only() -> None:
-    life = life_in(S.IDLE)
+def test_only_the_last_sixteen_transitions_are_kept() -> None:
+    machine = machine_in(S.IDLE)
     for _ in range(20):
-        life.apply(E.DISPATCHED)
-        life.apply(E.TASK_FINISHED)
-    assert life.recent_transitions == ("Dispatched", "TaskFinished") * 8
+        machine.apply(E.DISPATCHED)
+        machine.apply(E.TASK_FINISHED)
+    assert machine.recent_transitions == ("Dispatched", "TaskFinished") * 8
 
 
 def test_the_table_cannot_be_written_to() -> None:

@@ -1,4 +1,4 @@
-"""What a worker says of memory, held against what it was given."""
+"""`validate_output`: handles in answers are checked against the blocks that the worker holds."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ TASK_ID, OUTBOX_ID = 7, 1
 
 
 class Scene:
-    """A worker with a standing block of two pages and a granted one of three."""
+    """A worker with a preallocated block of two pages and a granted block of three."""
 
     def __init__(self, *, to_file: bool = False) -> None:
         self.arena = Arena(64 * P, 32 * P)
         self.arena.add_segment(OUTBOX_ID, 65 * P, keep=P)
-        self.standing = self.block(2 * P, Holder.STANDING, OUTBOX_ID)
+        self.preallocated = self.block(2 * P, Holder.STANDING, OUTBOX_ID)
         self.granted = self.block(3 * P, Holder.WORKER, TASK_ID)
         spec = TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None, to_file=to_file)
         self.task = TaskRecord(TASK_ID, 0.0, spec=spec, granted=[self.granted])
-        self.slot = WorkerSlot(0, WorkerStateMachine(), outbox_id=OUTBOX_ID, task=self.task, preallocated_block=self.standing)
+        self.slot = WorkerSlot(
+            0, WorkerStateMachine(), outbox_id=OUTBOX_ID, task=self.task, preallocated_block=self.preallocated
+        )
 
     def block(self, nbytes: int, holder: Holder, owner: int) -> Block:
-        """A block whose pages are there."""
+        """Allocate a block with reserved pages."""
         primer = self.arena.allocate(OUTBOX_ID, nbytes, holder, owner)
         assert primer is not None
         block, reservation = primer
@@ -48,15 +50,15 @@ def handle_of(block: Block, nbytes: int | None = None) -> Handle:
     return Handle(OUTBOX, block.offset, block.nbytes if nbytes is None else nbytes, block.generation)
 
 
-@pytest.mark.parametrize("name", ["standing", "granted"])
+@pytest.mark.parametrize("name", ["preallocated", "granted"])
 @pytest.mark.parametrize("nbytes", [1, P, 2 * P])
-def test_a_block_that_the_worker_holds_passes_from_its_start(name: str, nbytes: int) -> None:
+def test_an_output_at_the_start_of_a_block_that_the_worker_holds_is_valid(name: str, nbytes: int) -> None:
     scene = Scene()
     block: Block = getattr(scene, name)
     assert scene.claim(EncodedAt(handle_of(block, nbytes))) is block
 
 
-def test_samples_pass_as_bytes_do() -> None:
+def test_samples_are_valid_like_bytes() -> None:
     scene = Scene()
     assert scene.claim(RasterAt(handle_of(scene.granted, 12), (2, 2, 3), "|u1")) is scene.granted
 
@@ -65,7 +67,7 @@ def test_an_empty_output_needs_no_block() -> None:
     assert Scene().claim(EncodedAt(None)) is None
 
 
-def test_a_failure_claims_nothing() -> None:
+def test_a_failure_has_no_block() -> None:
     scene = Scene()
     assert validate_output(scene.slot, scene.task, Failed(TASK_ID, "code", "text", None, 1, 2)) is None
 
@@ -87,7 +89,7 @@ FORGERIES: dict[str, Callable[[Block], tuple[int, int, int, int]]] = {
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
-@pytest.mark.parametrize("name", ["standing", "granted"])
+@pytest.mark.parametrize("name", ["preallocated", "granted"])
 def test_a_forged_handle_is_refused(forgery: str, name: str) -> None:
     scene = Scene()
     handle = Handle(*FORGERIES[forgery](getattr(scene, name)))
@@ -104,12 +106,12 @@ def test_another_tasks_block_of_the_same_outbox_is_refused() -> None:
 
 def test_one_blocks_generation_at_another_blocks_place_is_refused() -> None:
     scene = Scene()
-    handle = Handle(OUTBOX, scene.standing.offset, 1, scene.granted.generation)
+    handle = Handle(OUTBOX, scene.preallocated.offset, 1, scene.granted.generation)
     with pytest.raises(InvalidHandle):
         scene.claim(EncodedAt(handle))
 
 
-def test_a_block_that_was_not_handed_over_yet_is_refused() -> None:
+def test_a_block_whose_grant_was_not_sent_yet_is_refused() -> None:
     scene = Scene()
     found = scene.arena.allocate(OUTBOX_ID, 8 * P, Holder.WORKER, TASK_ID)
     assert found is not None
@@ -118,23 +120,23 @@ def test_a_block_that_was_not_handed_over_yet_is_refused() -> None:
         scene.claim(EncodedAt(handle_of(found[0])))
 
 
-def test_a_file_that_nobody_asked_for_is_refused() -> None:
+def test_a_file_that_was_not_requested_is_refused() -> None:
     with pytest.raises(InvalidHandle, match="file"):
         Scene().claim(WrittenTo(10))
 
 
-def test_a_file_that_was_asked_for_needs_no_block() -> None:
+def test_a_requested_file_needs_no_block() -> None:
     assert Scene(to_file=True).claim(WrittenTo(10)) is None
 
 
-def test_memory_where_a_file_was_asked_for_is_refused() -> None:
+def test_memory_instead_of_a_requested_file_is_refused() -> None:
     scene = Scene(to_file=True)
     with pytest.raises(InvalidHandle, match="file"):
-        scene.claim(EncodedAt(handle_of(scene.standing)))
+        scene.claim(EncodedAt(handle_of(scene.preallocated)))
 
 
 def test_an_output_takes_as_many_bytes_of_its_block_as_its_handle_says() -> None:
     scene = Scene()
-    assert block_nbytes(EncodedAt(handle_of(scene.standing, 5))) == 5
+    assert block_nbytes(EncodedAt(handle_of(scene.preallocated, 5))) == 5
     assert block_nbytes(EncodedAt(None)) == 0
     assert block_nbytes(WrittenTo(99)) == 0

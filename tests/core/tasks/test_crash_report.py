@@ -1,4 +1,4 @@
-"""The report on a dead worker, and what of it is believed."""
+"""`build_crash_report`: the report on a dead worker, with checked contents."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FATAL = "Fatal Python error: Segmentation fault\n\nThread 0x1:\n  File here"
 
 
 def slot_with(task_id: int | None = 7, stages: list[Stage] | None = None) -> WorkerSlot:
-    """A slot that has been at work for a while, with that task."""
+    """A slot whose worker has been ready for a while and has the task."""
     worker_table = WorkerTable(1)
     slot = worker_table.add()
     worker_table.apply(slot, WorkerEvent.LOADING_BEGUN)
@@ -40,14 +40,14 @@ def slot_with(task_id: int | None = 7, stages: list[Stage] | None = None) -> Wor
     return slot
 
 
-def reaped(
+def exited(
     status: Status | None = None, exit_code: int | None = -11, reason: str | None = None, tail: str = ""
 ) -> WorkerExited:
     return WorkerExited(0, exit_code, reason, status, tail)
 
 
-def test_a_report_has_all_that_is_known() -> None:
-    report = build_crash_report(slot_with(), reaped(Status(7, 1, 0.25, 5_000_000), tail=f"chatter\n{FATAL}"), 40.0)
+def test_a_report_has_all_known_facts() -> None:
+    report = build_crash_report(slot_with(), exited(Status(7, 1, 0.25, 5_000_000), tail=f"chatter\n{FATAL}"), 40.0)
     assert (report.pid, report.exit_code, report.reason, report.task_id) == (4321, -11, None, 7)
     assert (report.running, report.progress, report.memory_bytes) == ("faces (Find) at 25%", 0.25, 5_000_000)
     assert (report.tasks, report.age_s, report.recent_transitions) == (5, 30.0, ("LoadingBegun", "Ready", "Dispatched"))
@@ -57,67 +57,67 @@ def test_a_report_has_all_that_is_known() -> None:
 
 
 def test_a_worker_that_died_idle_had_no_task_and_ran_nothing() -> None:
-    report = build_crash_report(slot_with(None), reaped(Status(0, 0, 0.0, 99)), 40.0)
+    report = build_crash_report(slot_with(None), exited(Status(0, 0, 0.0, 99)), 40.0)
     assert (report.task_id, report.running, report.progress, report.memory_bytes) == (None, None, None, 99)
 
 
-def test_a_process_that_never_was_has_no_number_no_age_and_a_reason() -> None:
-    report = build_crash_report(WorkerTable(1).add(), reaped(exit_code=None, reason="it could not be started"), 40.0)
+def test_a_process_that_was_not_started_has_a_reason_but_no_pid_and_no_age() -> None:
+    report = build_crash_report(WorkerTable(1).add(), exited(exit_code=None, reason="it could not be started"), 40.0)
     assert (report.pid, report.age_s, report.tasks, report.memory_bytes) == (None, None, 0, None)
     assert report.cause == "is lost: it could not be started"
 
 
-def test_our_own_verdict_goes_before_what_the_host_says() -> None:
+def test_the_reason_of_the_core_takes_precedence_over_the_reason_of_the_runtime() -> None:
     slot = slot_with()
     slot.kill_reason = "it broke the protocol"
-    assert build_crash_report(slot, reaped(reason="something else"), 40.0).reason == "it broke the protocol"
+    assert build_crash_report(slot, exited(reason="something else"), 40.0).reason == "it broke the protocol"
 
 
 @pytest.mark.parametrize(
     "status",
     [Status(8, 0, 0.5), Status(7, 2, 0.5), Status(7, 1 << 31, 0.5), Status(0, 0, 0.0), None],
-    ids=["another task", "a stage that is none", "a huge stage", "nothing", "unreadable"],
+    ids=["another task", "a stage that does not exist", "a huge stage", "nothing", "unreadable"],
 )
-def test_a_hint_that_cannot_be_true_is_none(status: Status | None) -> None:
-    report = build_crash_report(slot_with(), reaped(status), 40.0)
+def test_an_impossible_status_is_ignored(status: Status | None) -> None:
+    report = build_crash_report(slot_with(), exited(status), 40.0)
     assert (report.running, report.progress) == (None, None)
 
 
 @pytest.mark.parametrize("progress", [math.nan, math.inf, -math.inf, -1.0, 1.5, 0.0])
-def test_progress_that_cannot_be_is_left_out(progress: float) -> None:
-    report = build_crash_report(slot_with(), reaped(Status(7, 0, progress)), 40.0)
+def test_an_impossible_progress_is_left_out(progress: float) -> None:
+    report = build_crash_report(slot_with(), exited(Status(7, 0, progress)), 40.0)
     assert (report.running, report.progress) == ("vips (Resize, Webp)", 0.0)
 
 
-def test_a_long_pipeline_is_told_in_short() -> None:
+def test_a_long_pipeline_is_shortened() -> None:
     names = [f"Step{n}" for n in range(20)]
-    report = build_crash_report(slot_with(stages=[stage("vips", *names)]), reaped(Status(7, 0, 0.0)), 40.0)
+    report = build_crash_report(slot_with(stages=[stage("vips", *names)]), exited(Status(7, 0, 0.0)), 40.0)
     assert report.running == f"vips ({', '.join(names[:8])}, and 12 more)"
 
 
-def test_as_many_operations_as_are_shown_are_shown() -> None:
+def test_a_pipeline_of_the_maximum_length_is_not_shortened() -> None:
     names = [f"Step{n}" for n in range(8)]
-    report = build_crash_report(slot_with(stages=[stage("vips", *names)]), reaped(Status(7, 0, 0.0)), 40.0)
+    report = build_crash_report(slot_with(stages=[stage("vips", *names)]), exited(Status(7, 0, 0.0)), 40.0)
     assert report.running == f"vips ({', '.join(names)})"
 
 
-def test_of_two_tracebacks_the_last_is_the_workers_own() -> None:
-    report = build_crash_report(slot_with(), reaped(tail=f"Fatal Python error: quoted\n{FATAL}"), 40.0)
+def test_the_last_of_two_tracebacks_is_reported() -> None:
+    report = build_crash_report(slot_with(), exited(tail=f"Fatal Python error: quoted\n{FATAL}"), 40.0)
     assert report.traceback == FATAL
 
 
 def test_a_worker_without_a_traceback_has_none() -> None:
-    assert build_crash_report(slot_with(), reaped(tail="last line"), 40.0).traceback == ""
+    assert build_crash_report(slot_with(), exited(tail="last line"), 40.0).traceback == ""
 
 
-def test_operations_are_named_whatever_their_fields_are() -> None:
-    """A map with maps as keys can be encoded, and cannot be built of plain Python objects."""
+def test_operations_are_named_even_if_their_fields_cannot_be_decoded() -> None:
+    """A map with maps as keys can be encoded, but cannot be decoded to plain Python objects."""
     operations = b"\x91\x92" + msgspec.msgpack.encode("Cut") + b"\x81" + msgspec.msgpack.encode({"a": 1}) + b"\x02"
-    report = build_crash_report(slot_with(stages=[Stage("vips", msgspec.Raw(operations))]), reaped(Status(7, 0, 0.0)), 40.0)
+    report = build_crash_report(slot_with(stages=[Stage("vips", msgspec.Raw(operations))]), exited(Status(7, 0, 0.0)), 40.0)
     assert report.running == "vips (Cut)"
 
 
 def test_operations_that_are_nested_too_deeply_are_not_named() -> None:
     operations = b"\x91\x92" + msgspec.msgpack.encode("Cut") + b"\x91" * 100_000 + b"\x01"
-    report = build_crash_report(slot_with(stages=[Stage("vips", msgspec.Raw(operations))]), reaped(Status(7, 0, 0.0)), 40.0)
+    report = build_crash_report(slot_with(stages=[Stage("vips", msgspec.Raw(operations))]), exited(Status(7, 0, 0.0)), 40.0)
     assert report.running == "vips (operations nested too deeply to be named)"

@@ -1,4 +1,4 @@
-"""From how a task ended to what its caller gets."""
+"""Outcomes: the error that a caller gets, and the counter of outcomes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def failed(code: str, message: str = "text", traceback: str | None = None) -> Fa
         (WorkerDied(1), "worker_died"),
         (TaskQuarantined(3, 60.0), "refused"),
         (TaskFailed("code", "text"), "failed"),
-        (PluginError("vips", "text"), "failed"),  # it ran: what was never run is refused
+        (PluginError("vips", "text"), "failed"),  # failed and not refused, because the task ran
         (QueueFull(1, 1), "refused"),
         (QueueTimeout(1.0, "a worker"), "refused"),
         (MemoryLimitExceeded(2, 1), "refused"),
@@ -68,7 +68,7 @@ def test_a_deadline_says_whether_it_was_obeyed(obeyed: bool) -> None:
     assert (outcome.timeout_s, outcome.obeyed, outcome.running) == (2.5, obeyed, "vips")
 
 
-def test_a_caller_that_left_hears_nothing() -> None:
+def test_a_caller_that_cancelled_gets_no_outcome() -> None:
     assert outcome_of_stop(task_with(StopReason.CALLER), obeyed=True) is None
 
 
@@ -95,7 +95,7 @@ def test_a_task_that_was_refused_memory_ends_with_that_refusal() -> None:
     assert error_of_failure(task_with(refused=refusal), failed("memory_limit")) is refusal
 
 
-def test_a_memory_limit_that_we_never_refused_is_the_processors_own() -> None:
+def test_a_memory_limit_without_a_refused_grant_is_the_processors_own() -> None:
     outcome = error_of_failure(task_with(), failed("memory_limit", "own limit"))
     assert isinstance(outcome, TaskFailed)
     assert outcome.code == "memory_limit"
@@ -145,7 +145,7 @@ def report(exit_code: int | None = 1, reason: str | None = None, running: str | 
     )
 
 
-def test_a_death_tells_the_exit_code_and_what_ran_and_has_the_report() -> None:
+def test_a_death_has_the_exit_code_the_running_operation_and_the_report() -> None:
     crash = report(3, running="faces (Find) at 25%", tail="last line")
     outcome = error_of_crash(crash)
     assert (outcome.exit_code, outcome.signal, outcome.reason) == (3, None, None)
@@ -176,15 +176,15 @@ def test_a_worker_that_was_killed_for_its_own_fault_died_with_that_reason() -> N
     assert "was killed: it broke the protocol" in str(outcome)
 
 
-def test_a_process_that_never_was_died_of_its_reason() -> None:
+def test_a_process_that_was_not_started_has_its_reason_as_the_text() -> None:
     assert str(error_of_crash(report(None, reason="it could not be started"))) == "the worker is lost: it could not be started"
 
 
-def test_a_death_that_nobody_can_explain_says_so() -> None:
+def test_a_death_of_unknown_cause_says_so() -> None:
     assert "took its exit code" in str(error_of_crash(report(None)))
 
 
-def test_a_worker_that_we_killed_for_its_task_ends_the_task_as_it_was_stopped() -> None:
+def test_a_worker_that_was_killed_for_its_task_gives_the_task_the_outcome_of_the_stop() -> None:
     outcome = outcome_of_stop(task_with(StopReason.DEADLINE), obeyed=False, running="vips (Noop)")
     assert isinstance(outcome, TaskTimeout)
     assert (outcome.obeyed, outcome.running) == (False, "vips (Noop)")

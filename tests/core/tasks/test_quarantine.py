@@ -1,4 +1,4 @@
-"""Content that kills workers: how it is known again, refused, and forgotten."""
+"""`Quarantine`: content that kills workers is recognised, refused, and forgotten."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ def struck(times: int, after: int = 3, now: float = 0.0) -> Quarantine:
     return quarantine
 
 
-def test_content_is_refused_from_its_last_borne_death_on() -> None:
+def test_content_is_refused_after_its_last_tolerated_death() -> None:
     assert struck(2).refusal(spec_of(), b"bad", 1.0) is None
     error = struck(3).refusal(spec_of(), b"bad", 1.0)
     assert isinstance(error, TaskQuarantined)
     assert (error.deaths, error.seconds_left) == (3, COOL_DOWN_S - 1.0)
 
 
-def test_other_content_that_looks_the_same_is_let_in() -> None:
+def test_other_content_with_the_same_fingerprint_is_admitted() -> None:
     assert struck(3).refusal(spec_of(), b"good", 0.0) is None
 
 
-def test_the_same_content_is_let_in_with_another_pipeline() -> None:
+def test_the_same_content_is_admitted_with_another_pipeline() -> None:
     quarantine = struck(3)
     assert quarantine.refusal(spec_of(operations=b"\x91\x90"), b"bad", 0.0) is None
     assert quarantine.refusal(spec_of(plugin="faces"), b"bad", 0.0) is None
 
 
-def test_where_the_content_lies_is_of_no_account() -> None:
+def test_the_offset_of_the_content_does_not_matter() -> None:
     assert struck(3).refusal(spec_of(offset=8192), b"bad", 0.0) is not None
 
 
-def test_only_what_looks_like_a_suspect_is_one() -> None:
+def test_only_a_task_with_the_fingerprint_of_a_suspect_is_a_suspect() -> None:
     quarantine = struck(1)
     assert quarantine.suspects(spec_of(), 0.0)
     assert not quarantine.suspects(spec_of(101), 0.0)
@@ -60,7 +60,7 @@ def test_only_what_looks_like_a_suspect_is_one() -> None:
     assert not Quarantine(3, COOL_DOWN_S).suspects(spec_of(), 0.0)
 
 
-def test_samples_of_another_shape_look_different() -> None:
+def test_samples_of_another_shape_have_another_fingerprint() -> None:
     quarantine = Quarantine(1, COOL_DOWN_S)
     quarantine.strike(raster_of((10, 20, 3)), b"bad", 0.0)
     assert quarantine.suspects(raster_of((10, 20, 3)), 0.0)
@@ -90,7 +90,7 @@ def test_each_death_begins_the_cool_down_anew() -> None:
     assert (error.deaths, error.seconds_left) == (3, 10.0)
 
 
-def test_after_the_cool_down_nothing_that_looks_like_it_is_hashed_any_more() -> None:
+def test_after_the_cool_down_its_fingerprint_is_not_suspect() -> None:
     quarantine = struck(3)
     assert quarantine.suspects(spec_of(), COOL_DOWN_S - 0.01)
     assert not quarantine.suspects(spec_of(), COOL_DOWN_S)
@@ -104,7 +104,7 @@ def test_content_that_did_no_harm_is_forgotten() -> None:
     quarantine.clear(spec_of(), b"never seen")
 
 
-def test_a_look_is_suspect_for_as_long_as_one_content_of_it_is() -> None:
+def test_a_fingerprint_is_suspect_as_long_as_one_content_of_it_is() -> None:
     quarantine = struck(2)
     quarantine.strike(spec_of(), b"worse", 0.0)
     assert len(quarantine) == 2
@@ -114,7 +114,7 @@ def test_a_look_is_suspect_for_as_long_as_one_content_of_it_is() -> None:
     assert not quarantine.suspects(spec_of(), 0.0)
 
 
-def test_what_is_remembered_is_bounded_and_who_did_harm_longest_ago_is_forgotten() -> None:
+def test_the_number_of_suspects_is_bounded_and_the_oldest_strike_is_forgotten_first() -> None:
     capacity = quarantine_module._CAPACITY
     quarantine = Quarantine(1, COOL_DOWN_S)
     for n in range(capacity):
@@ -122,11 +122,11 @@ def test_what_is_remembered_is_bounded_and_who_did_harm_longest_ago_is_forgotten
     quarantine.strike(spec_of(1), b"0", 1.0)
     quarantine.strike(spec_of(capacity + 1), b"new", 1.0)
     assert len(quarantine) == capacity
-    assert not quarantine.suspects(spec_of(2), 1.0), "the second did no harm since"
+    assert not quarantine.suspects(spec_of(2), 1.0), "the suspect with the oldest strike"
     assert quarantine.suspects(spec_of(1), 1.0)
     assert quarantine.suspects(spec_of(capacity + 1), 1.0)
 
 
-def test_without_a_number_nothing_is_watched() -> None:
+def test_without_a_number_the_quarantine_is_disabled() -> None:
     assert not Quarantine(None, COOL_DOWN_S).enabled
     assert Quarantine(1, COOL_DOWN_S).enabled

@@ -1,4 +1,4 @@
-"""Sources that are being read stay, whatever becomes of their tasks."""
+"""`SourceHashing`: a source stays leased while it is hashed, even if its task ends."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def task_with(block: Block, task_id: int, handle: Handle) -> TaskRecord:
     return TaskRecord(task_id, 0.0, spec=TaskSpec(source=EncodedAt(handle), stages=STAGES, timeout_s=None), source_block=block)
 
 
-def test_a_block_is_held_from_the_command_to_the_answer_by_each_reader() -> None:
+def test_each_reader_leases_the_block_from_the_command_to_the_answer() -> None:
     arena = Arena(1 << 20, 1 << 19)
-    cut = arena.allocate(0, 5000, Holder.CALLER)
-    assert cut is not None
-    block, reservation = cut
+    allocated = arena.allocate(0, 5000, Holder.CALLER)
+    assert allocated is not None
+    block, reservation = allocated
     assert reservation is not None
     arena.release(block, Lease(Holder.RESERVATION, block.generation))
     source_hashing = SourceHashing(arena)
@@ -36,19 +36,19 @@ def test_a_block_is_held_from_the_command_to_the_answer_by_each_reader() -> None
     assert arena.get(block.generation) is None
 
 
-def test_only_a_reading_for_a_strike_says_against_what_it_is() -> None:
+def test_only_a_reading_for_a_strike_returns_a_specification() -> None:
     arena = Arena(1 << 20, 1 << 19)
-    cut = arena.allocate(0, 5000, Holder.CALLER)
-    assert cut is not None
-    handle = Handle(INBOX, cut[0].offset, 5000, cut[0].generation)
+    allocated = arena.allocate(0, 5000, Holder.CALLER)
+    assert allocated is not None
+    handle = Handle(INBOX, allocated[0].offset, 5000, allocated[0].generation)
     source_hashing = SourceHashing(arena)
-    asked, struck = task_with(cut[0], 1, handle), task_with(cut[0], 2, handle)
-    source_hashing.begin(asked)
+    suspect, struck = task_with(allocated[0], 1, handle), task_with(allocated[0], 2, handle)
+    source_hashing.begin(suspect)
     source_hashing.begin(struck, strike=True)
     assert source_hashing.end(1) is None
     assert source_hashing.end(2) is struck.spec
 
 
-def test_an_answer_that_nobody_asked_for_is_a_defect() -> None:
+def test_an_answer_without_a_request_is_a_defect() -> None:
     with pytest.raises(KeyError):
         SourceHashing(Arena(1 << 20, 1 << 19)).end(1)

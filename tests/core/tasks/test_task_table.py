@@ -1,4 +1,4 @@
-"""A task is entered once, and leaves with its one outcome, timed, and with every lease that was held for it."""
+"""`TaskTable`: a task is added once, and settled once; its times are recorded, and its leases are released."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ P = 4096
 
 
 class Scene:
-    """A ledger, and the memory that its tasks hold."""
+    """A task table, and the memory that its tasks hold."""
 
     def __init__(self) -> None:
         self.arena = Arena(32 * P, 16 * P)
@@ -50,7 +50,7 @@ class Scene:
         return task
 
 
-def test_a_task_that_came_is_counted_and_can_be_found() -> None:
+def test_an_added_task_is_counted_and_can_be_found() -> None:
     task_table = Scene().task_table
     task = task_table.add(7, SPEC, 2.5)
     assert (task.task_id, task.submitted_at) == (7, 2.5)
@@ -59,7 +59,7 @@ def test_a_task_that_came_is_counted_and_can_be_found() -> None:
     assert task_table.get(8) is None
 
 
-def test_settling_takes_it_out_and_counts_its_outcome() -> None:
+def test_settling_removes_a_task_and_counts_its_outcome() -> None:
     task_table = Scene().task_table
     error = PoolClosed()
     assert task_table.settle(task_table.add(7, SPEC, 0.0), error) == [SettleTask(7, error)]
@@ -75,7 +75,7 @@ def test_a_task_cannot_be_settled_twice() -> None:
     assert dict(task_table.outcome_counter.ended) == {"cancelled": 1}
 
 
-def test_settling_lets_go_of_the_source_and_of_every_grant() -> None:
+def test_settling_releases_the_source_and_every_grant() -> None:
     scene = Scene()
     other = scene.task_with_memory(8)
     scene.task_table.settle(scene.task_with_memory(7), None)
@@ -83,7 +83,7 @@ def test_settling_lets_go_of_the_source_and_of_every_grant() -> None:
     assert scene.arena.leases[Holder.WORKER] == len(other.granted) == 2
 
 
-def test_a_source_that_somebody_else_holds_too_stays() -> None:
+def test_a_source_with_another_lease_stays() -> None:
     scene = Scene()
     task = scene.task_with_memory(7)
     source = task.source_block
@@ -93,7 +93,7 @@ def test_a_source_that_somebody_else_holds_too_stays() -> None:
     assert scene.arena.get(source.generation) is source
 
 
-def test_when_grants_end_the_task_keeps_its_source_and_waits_for_nothing() -> None:
+def test_releasing_the_grants_keeps_the_source_and_cancels_requests() -> None:
     scene = Scene()
     task = scene.task_with_memory(7)
     scene.broker.request_output(0, 1, task, 1000 * P)
@@ -106,7 +106,7 @@ def test_when_grants_end_the_task_keeps_its_source_and_waits_for_nothing() -> No
     assert worker_lease(task) not in task.source_block.leases
 
 
-def test_the_ledger_may_change_while_it_is_walked() -> None:
+def test_the_table_may_change_while_it_is_iterated() -> None:
     task_table = Scene().task_table
     for task_id in range(3):
         task_table.add(task_id, SPEC, 0.0)
@@ -115,11 +115,11 @@ def test_the_ledger_may_change_while_it_is_walked() -> None:
     assert len(task_table) == 0
 
 
-def times_of(told: Histogram) -> tuple[int, float]:
-    return told.count, told.sum_s
+def times_of(histogram: Histogram) -> tuple[int, float]:
+    return histogram.count, histogram.sum_s
 
 
-def test_a_task_is_timed_from_its_submission_to_its_worker_and_from_there_to_its_end() -> None:
+def test_wait_is_from_submission_to_dispatch_and_run_from_dispatch_to_end() -> None:
     pool = PoolScript().opened()
     pool.run(1)
     pool.run(2)
@@ -133,11 +133,11 @@ def test_a_task_is_timed_from_its_submission_to_its_worker_and_from_there_to_its
     assert times_of(pool.statistics.run) == (2, 5.0)
 
 
-def test_a_task_that_is_tried_again_has_waited_once_and_run_twice() -> None:
+def test_a_retried_task_has_one_wait_and_two_runs() -> None:
     pool = PoolScript().opened()
     pool.run(1, retries=1)
     pool.at(2.0)
-    pool.reaped()
+    pool.exited()
     assert (times_of(pool.statistics.wait), times_of(pool.statistics.run)) == ((1, 0.0), (1, 2.0))
     pool.at(6.0)
     pool.ready()
@@ -146,18 +146,18 @@ def test_a_task_that_is_tried_again_has_waited_once_and_run_twice() -> None:
     assert (times_of(pool.statistics.wait), times_of(pool.statistics.run)) == ((1, 0.0), (2, 3.0))
 
 
-def test_a_worker_that_is_killed_had_its_task_until_it_is_known_to_be_dead() -> None:
+def test_the_run_on_a_killed_worker_ends_with_its_exit() -> None:
     pool = PoolScript().opened()
     pool.run(1, timeout_s=1.0)
     pool.at(1.0)
     pool.at(1.0 + GRACE_S)
     pool.at(2.5)
-    pool.reaped()
+    pool.exited()
     assert pool.statistics.timed_out == 1
     assert times_of(pool.statistics.run) == (1, 2.5)
 
 
-def test_a_task_that_no_worker_ever_had_is_not_timed() -> None:
+def test_a_task_that_was_not_dispatched_is_not_timed() -> None:
     pool = PoolScript(max_queue=2).opened()
     pool.run(1)
     for task_id in (2, 3, 4):

@@ -74,16 +74,16 @@ def test_memory_that_an_abandoned_worker_may_write_to_is_not_reused_before_its_e
     pool = PoolScript().opened(pages=True)
     pool.run(1, timeout_s=1.0)
     granted = pool.granted(1, 1 * MIB)
-    standing = pool.core.worker_table[0].preallocated_block
-    assert standing is not None
+    preallocated = pool.core.worker_table[0].preallocated_block
+    assert preallocated is not None
     pool.at(1.0)
     pool.at(1.0 + GRACE_S)
     commands = frozen(pool, killed_at=1.0 + GRACE_S)
     assert of_type(commands, DropOutbox) == []
-    for block in (granted, standing):
+    for block in (granted, preallocated):
         assert pool.core.arena.get(block.generation) is block
     assert pool.statistics.leases == {**dict.fromkeys(pool.statistics.leases, 0), "abandoned": 2}
-    assert pool.statistics.memory_used_bytes == granted.nbytes + standing.nbytes
+    assert pool.statistics.memory_used_bytes == granted.nbytes + preallocated.nbytes
     pool.tell(AbandonedWorkerExited(1))
     assert pool.core.arena.get(granted.generation) is None
     assert (pool.statistics.memory_used_bytes, pool.statistics.leases["abandoned"]) == (0, 0)

@@ -352,7 +352,7 @@ def test_the_unused_worker_of_a_blocked_task_is_kept_while_a_helper_is_idle() ->
     assert given_to(pool.run(4, estimate=SMALL)) == [helper]
     pool.done(4, helper)
     victim = pool.slot_of(3)
-    pool.reaped(victim, exit_code=-11)
+    pool.exited(victim, exit_code=-11)
     pool.tell(WorkerSpawned(victim, 77))
     pool.input(90, 250 * MIB)  # the retry has no memory
     pool.ready(victim)
@@ -397,7 +397,7 @@ def test_a_worker_that_never_worked_comes_before_the_helper() -> None:
     pool = pool_of(1)
     (start,) = of_type(pool.run(1, estimate=LARGE), StartWorker)
     pool.ready(start.slot)
-    pool.reaped(0, exit_code=-11)
+    pool.exited(0, exit_code=-11)
     pool.at(pool.core.wake_at)
     pool.ready(0)
     assert given_to(pool.run(2, estimate=SMALL)) == [0]

@@ -60,7 +60,7 @@ def test_a_worker_that_loads_has_a_time_limit_of_its_own_and_gets_no_task() -> N
 def test_a_worker_that_does_not_load_in_time_is_killed_and_its_plugin_is_to_blame() -> None:
     pool = pool_of()
     assert pool.at(LOAD_TIMEOUT_S) == [KillWorker(0)]
-    pool.reaped(status=loading(1))
+    pool.exited(status=loading(1))
     failure = pool.core.reconciler.last_failure
     assert failure is not None
     assert failure.reason == "it had not loaded its plugins within 60 s"
@@ -71,9 +71,9 @@ def test_a_plugin_whose_load_ends_two_workers_is_switched_off_and_the_others_go_
     pool = pool_of()
     pool.run(1, stages=STAGES["bad"])
     pool.run(2, stages=STAGES["good"])
-    pool.reaped(status=loading(1))
+    pool.exited(status=loading(1))
     assert start_and_load(pool).plugins == ("good", "bad"), "once may be chance"
-    commands = pool.reaped(status=loading(1))
+    commands = pool.exited(status=loading(1))
     error = outcome_of(commands, 1)
     assert isinstance(error, PluginError)
     assert "its load ended 2 workers; the last one was ended by SIGKILL" in str(error)
@@ -89,7 +89,7 @@ def test_a_plugin_whose_load_ends_two_workers_is_switched_off_and_the_others_go_
 def test_workers_that_load_the_same_plugin_at_the_same_time_do_not_close_the_pool() -> None:
     pool = pool_of(4)
     for slot in range(4):
-        commands = pool.reaped(slot, status=loading(1))
+        commands = pool.exited(slot, status=loading(1))
         assert of_type(commands, SettleTask) == []
     assert pool.core.reconciler.unavailable_error is None
     for slot in range(4):
@@ -101,7 +101,7 @@ def test_workers_that_load_the_same_plugin_at_the_same_time_do_not_close_the_poo
 def test_a_death_before_or_after_the_load_blames_no_plugin() -> None:
     pool = pool_of()
     for status in (None, Status(0, 1, 0.0), Status(LOADING_ID, 7, 0.0)):
-        pool.reaped(status=status)
+        pool.exited(status=status)
         start_and_load(pool)
     assert pool.core.plugin_loads.switched_off == {}
 

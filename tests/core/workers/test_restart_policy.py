@@ -65,7 +65,7 @@ def probe_ready() -> tuple[RestartPolicy, float]:
 STATES: dict[str, Callable[[], tuple[RestartPolicy, float]]] = {
     "closed": closed,
     "open": open_,
-    "half-open, nobody on probation": cooled_down,
+    "half-open, no worker on probation": cooled_down,
     "half-open, the probe starts": probe_starts,
     "half-open, the probe is ready": probe_ready,
 }
@@ -97,7 +97,7 @@ MOVES: dict[tuple[str, str], CircuitBreaker] = {
     ("half-open, the probe starts", "the probe answers"): CircuitBreaker.CLOSED,
     ("half-open, the probe is ready", "the probe answers"): CircuitBreaker.CLOSED,
     ("half-open, the probe is ready", "a long time passes"): CircuitBreaker.CLOSED,
-    ("half-open, nobody on probation", "a long time passes"): CircuitBreaker.CLOSED,
+    ("half-open, no worker on probation", "a long time passes"): CircuitBreaker.CLOSED,
 }
 """The events that change the breaker. Every other event leaves it unchanged."""
 

@@ -1,4 +1,4 @@
-"""What the arena deals in: blocks, who holds them, and the pages that they need."""
+"""Blocks of shared memory, their leases, and reservations of pages."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ __all__ = ["Block", "Holder", "Lease", "Reservation", "Span"]
 
 
 class Holder(Enum):
-    __hash__ = object.__hash__  # as in `worker_state`
+    __hash__ = object.__hash__  # members are singletons; Enum's own hash runs in Python
 
-    CALLER = "caller"  # a source on its way in, a `Buffer`, or a view of a result
-    TASK = "task"  # a task that is queued or runs
-    WORKER = "worker"  # granted: the worker may write there
-    READER = "reader"  # a thread of ours reads it, to know it by its digest
-    STANDING = "standing"  # granted ahead: an idle worker's memory to begin the next task with
-    RESERVATION = "reservation"  # the host is fetching pages for it
-    ABANDONED = "abandoned"  # a worker that could not be killed may still write there
+    CALLER = "caller"  # a source that is being staged, a `Buffer`, or a view of a result
+    TASK = "task"  # a queued or running task
+    WORKER = "worker"  # a granted block, which the worker may write to
+    READER = "reader"  # a thread of the supervisor, which hashes the block
+    STANDING = "standing"  # a block preallocated for a worker's next task
+    RESERVATION = "reservation"  # pages are being reserved for the block
+    ABANDONED = "abandoned"  # a worker that could not be killed and may still write to the block
 
 
 class Lease(NamedTuple):
     """One holder's claim on one block."""
 
     holder: Holder
-    owner: int  # the task's id, or the block's own generation where the holder needs no telling apart
+    owner: int  # task id; segment id for STANDING and ABANDONED; the block's generation for CALLER and RESERVATION
 
 
 class Block(msgspec.Struct, eq=False):
-    """A piece of a segment that somebody holds."""
+    """A piece of a segment with at least one lease."""
 
     generation: int
     segment_id: int
     offset: int
-    nbytes: int  # whole pages, each with memory
+    nbytes: int  # length in bytes: whole pages, all reserved
     leases: set[Lease]
-    addresses_nbytes: int  # that are kept for it; more than `nbytes` while it may grow
-    busy_leases: int = 0  # all but a standing grant
+    addresses_nbytes: int  # length of the reserved address range in bytes; more than `nbytes` while the block may grow
+    busy_leases: int = 0  # number of leases except STANDING
 
 
 class Span(NamedTuple):
@@ -50,7 +50,7 @@ class Span(NamedTuple):
 
 
 class Reservation(msgspec.Struct, frozen=True):
-    """A plan to move pages: first give those back, then fetch these, for this block."""
+    """A plan to move pages: release the first spans, then reserve the second spans for the block."""
 
     block: Block
     to_release: tuple[Span, ...]

@@ -1,4 +1,4 @@
-"""What is to be done: imperatives, in the order in which the host must carry them out."""
+"""Commands of the core: imperatives, in the order in which the runtime must carry them out."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class _Command(msgspec.Struct, frozen=True):
 
 
 class StartWorker(_Command, frozen=True):
-    """Start a process for the slot, with a new outbox; it ends with `WorkerReaped`, whatever happens."""
+    """Start a process for the slot, with a new outbox. `WorkerExited` follows in every case, unless the worker is abandoned."""
 
     slot: int
     outbox_id: int
     outbox_nbytes: int
-    helper: bool = False  # it is for small tasks beside large ones, and to have more of a CPU than those
+    helper: bool = False  # whether it runs small tasks beside large ones, with a larger CPU share than theirs
     plugins: tuple[str, ...] = ()  # names of the plugins to load, in this order
 
 
@@ -53,96 +53,96 @@ class Send(_Command, frozen=True):
 
 
 class OpenOutput(_Command, frozen=True):
-    """Open the file that the task's result goes into, and answer `OutputOpened`."""
+    """Open the output file of the task, and answer `OutputOpened`."""
 
     slot: int
     task_id: int
-    dispatch: int  # the number of the task's dispatch: a worker that died may have asked before
+    dispatch: int  # number of the task's dispatch, because a worker that died may have sent the same request
 
 
 class SendFile(_Command, frozen=True):
-    """Send the worker in the slot the message `File`, with the descriptor of the file that was opened for the task. Where the
-    system does not pass it, answer `OutputOpened` once more, with the error."""
+    """Send the worker in the slot the message `File`, with the descriptor of the task's output file. If the system does not
+    pass the descriptor, answer `OutputOpened` once more, with the error."""
 
     slot: int
     task_id: int
-    dispatch: int  # as in `OpenOutput`
+    dispatch: int  # number of the task's dispatch
 
 
 class KillWorker(_Command, frozen=True):
-    """SIGKILL, now. A no-op if it is dead already."""
+    """Send SIGKILL to the worker in the slot. A no-op if it is dead."""
 
     slot: int
 
 
 class AbandonWorker(_Command, frozen=True):
-    """The worker in the slot was killed and is not dead in time. Answer `WorkerAbandoned` now, and `AbandonedWorkerExited` once
-    it is dead."""
+    """Give up a killed worker that did not exit in time. Answer `WorkerAbandoned` now, and `AbandonedWorkerExited` after its
+    exit."""
 
     slot: int
 
 
 class DropOutbox(_Command, frozen=True):
-    """A dead worker's outbox is not used again: give these spans' pages back and forget the segment."""
+    """Release the pages of these spans and drop the segment, because the worker of this outbox is dead."""
 
     outbox_id: int
     spans: tuple[Span, ...]
 
 
 class ReleasePages(_Command, frozen=True):
-    """Nobody uses the pages of these spans: give them back, in the order in which such commands came."""
+    """Release the pages of these unused spans, in the order of the page commands."""
 
     spans: tuple[Span, ...]
 
 
 class ReservePages(_Command, frozen=True):
-    """Carry out the reservation, in the order in which such commands came; answer PagesReserved or PagesRefused."""
+    """Carry out the reservation, in the order of the page commands. Answer `PagesReserved` or `PagesRefused`."""
 
     reservation: Reservation
 
 
 class HashSource(_Command, frozen=True):
-    """Read the task's source in the inbox and answer with its digest: `SourceIdentified`."""
+    """Hash the task's source in the inbox. Answer `SourceHashed`."""
 
     task_id: int
     source: Handle
 
 
 class ProvideInput(_Command, frozen=True):
-    """The block is the requester's, and its pages are there."""
+    """Give the block, with all pages reserved, to its requester."""
 
     input_id: int
     block: Block
 
 
 class ConfirmGrowth(_Command, frozen=True):
-    """The block of a stream has the memory that was asked for, with its pages."""
+    """Tell the requester that its block has grown and its pages are reserved."""
 
     input_id: int
 
 
 class RestageSource(_Command, frozen=True):
-    """The task's source had to make way for a running task's result: bring it in again, as if it had never been."""
+    """Stage the task's source again, because its memory was given to a running task's result."""
 
     task_id: int
 
 
 class RefuseInput(_Command, frozen=True):
-    """There will be no such block."""
+    """Give the error to the requester of a block, instead of the block."""
 
     input_id: int
     error: OffloopError
 
 
 class SettleTask(_Command, frozen=True):
-    """This is the task's one outcome."""
+    """Give the task its one outcome."""
 
     task_id: int
     outcome: Completed | OffloopError | None  # None: cancelled by its caller
 
 
 class AnnounceOpening(_Command, frozen=True):
-    """Every worker has had its first start; with an error if none came of it."""
+    """Finish the opening of the pool, after the first start of every worker. `error`: none of them became ready."""
 
     error: OffloopError | None
 

@@ -1,4 +1,4 @@
-"""What happened: facts, in the past tense, that the host tells the core."""
+"""Events for the core: facts in the past tense, reported by the runtime."""
 
 from __future__ import annotations
 
@@ -51,109 +51,109 @@ class PoolStarted(_Event, frozen=True):
 
 
 class CloseRequested(_Event, frozen=True):
-    """The pool is being left: nothing new is taken, what is held ends."""
+    """The pool is to close: new tasks are refused, and unsettled tasks end."""
 
 
 class DrainRequested(_Event, frozen=True):
-    """Nothing new is to be taken; what is held goes on."""
+    """The pool is to drain: new tasks are refused, and unsettled tasks go on."""
 
 
 class ResizeRequested(_Event, frozen=True):
-    """From now on so many tasks may run at once."""
+    """The number of tasks that may run at once was changed to `workers`."""
 
     workers: int
 
 
 class TimePassed(_Event, frozen=True):
-    """It is at least as late as the core wanted to be woken."""
+    """The time `PoolState.wake_at` was reached."""
 
 
 class TaskSubmitted(_Event, frozen=True):
-    """A caller has a task."""
+    """A caller submitted a task."""
 
     task_id: int
-    spec: TaskSpec  # complete, if the source is staged
-    nbytes: int = 0  # length of the source, where that is known beforehand
-    staged: bool = True  # the source lies where a worker can read it; False: `TaskStaged` follows
+    spec: TaskSpec  # complete if the source is staged
+    nbytes: int = 0  # length of the source; 0: not known yet
+    staged: bool = True  # whether a worker can read the source; False: `TaskStaged` follows
 
 
 class TaskEstimated(_Event, frozen=True):
-    """The header of the task's source was read, and its plugins were asked. The source itself is still on its way."""
+    """The header of the task's source was read and its plugins gave an estimate. The source is not staged yet."""
 
     task_id: int
-    spec: TaskSpec  # complete, but for where the source will lie
-    nbytes: int  # of the source
+    spec: TaskSpec  # complete except the location of the source
+    nbytes: int  # length of the source
 
 
 class TaskStaged(_Event, frozen=True):
-    """The task's source lies where a worker can read it."""
+    """The task's source was staged: a worker can read it."""
 
     task_id: int
     spec: TaskSpec
 
 
 class StagingFailed(_Event, frozen=True):
-    """The task's source could not be prepared."""
+    """The task's source could not be staged."""
 
     task_id: int
     error: OffloopError
 
 
 class SourceHashed(_Event, frozen=True):
-    """Its source was read, and this is its digest; None if it could not be."""
+    """The task's source was hashed. `digest` is None if it could not be read."""
 
     task_id: int
     digest: bytes | None
 
 
 class TaskCancelled(_Event, frozen=True):
-    """Its caller does not want it any more."""
+    """The caller cancelled the task."""
 
     task_id: int
 
 
 class OutputOpened(_Event, frozen=True):
-    """The file was opened that `OpenOutput` asked for, or could not be."""
+    """The file of an `OpenOutput` was opened. `error`: it could not be opened, or not be sent."""
 
     slot: int
     task_id: int
-    dispatch: int  # as in the command
+    dispatch: int  # number of the task's dispatch, from the command
     error: OffloopError | None = None
 
 
 class InputRequested(_Event, frozen=True):
-    """Somebody wants memory of the inbox."""
+    """A caller, or the stager of a task, requested a block of the inbox."""
 
     input_id: int
     nbytes: int
-    task_id: int | None = None  # that it is the source of; None: it is a caller's own
-    addresses_bytes: int = 0  # that the block may grow to
+    task_id: int | None = None  # the task whose source goes into the block; None: the block is for a caller
+    addresses_bytes: int = 0  # maximum length of the block in bytes; 0: it does not grow
 
 
 class GrowthRequested(_Event, frozen=True):
-    """A stream needs more of its block's addresses. One request at a time for each block."""
+    """A stream requested more pages for its block. Each block has at most one request at a time."""
 
     input_id: int
     generation: int
-    nbytes: int  # that the block must have
-    wanted_nbytes: int  # that it should have where nobody else waits
+    nbytes: int  # length that the block must have, in bytes
+    wanted_nbytes: int  # length that the block gets if no other request waits, in bytes
 
 
 class InputCompleted(_Event, frozen=True):
-    """A stream has ended: its block needs no more than so many bytes."""
+    """A stream ended: its block needs only `nbytes`."""
 
     generation: int
     nbytes: int
 
 
 class InputCancelled(_Event, frozen=True):
-    """Whoever wanted memory of the inbox has left before getting it."""
+    """The requester of inbox memory left before it was provided."""
 
     input_id: int
 
 
 class BlocksReturned(_Event, frozen=True):
-    """The last views of these blocks are gone, or their caller has no more use for them."""
+    """The callers returned these blocks, or their last views were released."""
 
     generations: tuple[int, ...]
 
@@ -165,28 +165,28 @@ class PagesReserved(_Event, frozen=True):
 
 
 class PagesRefused(_Event, frozen=True):
-    """The system did not give the pages of a reservation; none of them is there."""
+    """The system refused the pages of a reservation; none of them is reserved."""
 
     reservation: Reservation
-    free_bytes: int  # what the file system behind shared memory has left
+    free_bytes: int  # free bytes of the file system behind shared memory
 
 
 class PressureMeasured(_Event, frozen=True):
-    """The machine's memory was looked at."""
+    """The memory pressure of the machine was measured."""
 
-    available_share: float  # that could be had without swapping, of all that there is
-    stalled_share: float  # of the last ten seconds, in which a process waited for memory; 0 where the kernel does not say
+    available_share: float  # share of all memory that is available without swapping, 0 to 1
+    stalled_share: float  # share of the last ten seconds in which a process waited for memory; 0 if unknown
 
 
 class WorkerSpawned(_Event, frozen=True):
-    """There is a worker in the slot now."""
+    """The process of the slot's worker was started."""
 
     slot: int
-    pid: int | None  # None: it is no process, but something that plays one
+    pid: int | None  # None: a test double without a process
 
 
 class WorkerReported(_Event, frozen=True):
-    """A message came from a worker, and it decoded."""
+    """A message from a worker was received and decoded."""
 
     slot: int
     message: FromWorker
@@ -200,32 +200,32 @@ class WorkerViolatedProtocol(_Event, frozen=True):
 
 
 class WorkerDisconnected(_Event, frozen=True):
-    """A worker's channel is at its end."""
+    """The channel of a worker reached end of file."""
 
     slot: int
 
 
 class WorkerExited(_Event, frozen=True):
-    """A worker is dead by waitid's word, or could never be started."""
+    """`waitid` reported the exit of a worker, or its process could not be started."""
 
     slot: int
-    exit_code: int | None  # negative: the signal; None: there was no process
-    reason: str | None = None  # why there was no process
-    status: Status | None = None  # the last that it noted of its work
+    exit_code: int | None  # negative: number of the signal; None: there was no process
+    reason: str | None = None  # reason why there was no process
+    status: Status | None = None  # last contents of its status page
     stderr_tail: str = ""
-    last_words: tuple[FromWorker, ...] = ()  # messages that it had sent and nobody had read when it died
+    last_words: tuple[FromWorker, ...] = ()  # messages that were unread when it died
 
 
 class WorkerAbandoned(_Event, frozen=True):
-    """A worker was killed and is not dead: the host tells its slot nothing more, and waits for its end in the background."""
+    """A killed worker was given up. The runtime sends no more events for its slot, and awaits its exit in the background."""
 
     slot: int
-    status: Status | None = None  # the last that it noted of its work
+    status: Status | None = None  # last contents of its status page
     stderr_tail: str = ""
 
 
 class AbandonedWorkerExited(_Event, frozen=True):
-    """An abandoned worker is dead by waitid's word."""
+    """`waitid` reported the exit of an abandoned worker."""
 
     outbox_id: int
 

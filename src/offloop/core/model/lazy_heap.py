@@ -16,7 +16,7 @@ __all__ = ["LazyHeap"]
 
 _Key = TypeVar("_Key", bound=Hashable)
 
-_MAX_STALE_ENTRIES = 64  # beyond one for each key
+_MAX_STALE_ENTRIES = 64  # stale entries that are tolerated, in addition to one for each key
 
 
 class LazyHeap(Generic[_Key]):

@@ -1,4 +1,4 @@
-"""Where the pool itself stands."""
+"""Phases of a pool's life."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ __all__ = ["PoolPhase"]
 
 
 class PoolPhase(Enum):
-    """The pool's own life; it only goes forward."""
+    """Phase of a pool. It only moves forward."""
 
     OPEN = "open"
-    DRAINING = "draining"  # nothing new is taken
-    CLOSING = "closing"  # and what is held ends
+    DRAINING = "draining"  # new tasks are refused
+    CLOSING = "closing"  # new tasks are refused, and unsettled tasks end

@@ -1,4 +1,4 @@
-"""One submission, from the core's side: what was asked, where it stands, and how it ended."""
+"""Task record of the core: specification, state and outcome of one submission."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ __all__ = ["Completed", "CostFactor", "StopReason", "TaskRecord", "TaskSpec"]
 
 
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a task asks for."""
+    """Specification of a task: its source, pipeline, limits and estimate."""
 
     source: EncodedAt | RasterAt
     stages: list[Stage]
-    timeout_s: float | None  # from its dispatch on
-    queue_timeout_s: float | None = None  # from its submission to its dispatch
-    to_file: bool = False  # the result goes into a file, which the host opens when the worker asks for it
-    outbox_id: int | None = None  # the source lies in this outbox: only its worker can run the task
-    retries: int = 0  # how often it is run again after its worker died of it
-    priority: int = 0  # its class: a higher one goes first
-    tenant: str | None = None  # on whose account it is
-    estimate: Estimate | None = None  # what its plugins say that it will take; None: nobody knows
-    stageable_again: bool = False  # its caller still has the source and can bring it in a second time
-    media_type: str = ""  # of the source, where that is known: corrections of the estimate are learned by it
+    timeout_s: float | None  # seconds from dispatch, without waits for memory; None: no limit
+    queue_timeout_s: float | None = None  # seconds from submission to dispatch; None: no limit
+    to_file: bool = False  # whether the result goes into a file, which the runtime opens when the worker requests it
+    outbox_id: int | None = None  # outbox that contains the source: only its worker can run the task
+    retries: int = 0  # number of runs after the first, if the task kills its workers
+    priority: int = 0  # priority class; higher classes run first
+    tenant: str | None = None  # tenant whose share of the workers' time the task uses
+    estimate: Estimate | None = None  # estimate of its plugins; None: unknown
+    stageable_again: bool = False  # whether the caller still has the source and can stage it again
+    media_type: str = ""  # media type of the source, if known: the cost model learns for each media type
 
 
 class CostFactor(Protocol):
-    """Ratio of the time that tasks of one kind take to the time that was said beforehand."""
+    """Ratio of the measured to the estimated time of tasks of one kind."""
 
     now: float
 
@@ -55,41 +55,41 @@ class TaskRecord(msgspec.Struct, eq=False):
     task_id: int
     submitted_at: float
     spec: TaskSpec
-    counts: TaskCounts = msgspec.field(default_factory=TaskCounts)  # of the table that the task is in
+    counts: TaskCounts = msgspec.field(default_factory=TaskCounts)  # counts of the table that the task is in
     state: TaskState = TaskState.ESTIMATING
     slot: int | None = None  # index of the slot whose worker has the task
-    source_block: Block | None = None  # held with the task's lease
-    granted: list[Block] = []  # held with the worker's lease
+    source_block: Block | None = None  # block of its source, with the task's lease
+    granted: list[Block] = []  # blocks for its outputs, with the worker's lease
     stop: StopReason | None = None
-    nbytes: int = 0  # of its source, once that is known
-    queued_bytes: int = 0  # of it, as long as no worker has the task
-    ready_at: float = 0.0  # when its source was in place
-    cost_s: float = 0.0  # of a worker's time, as far as can be told
-    estimated_s: float = 0.0  # of a worker's time, without what was learned
-    cost_factor: CostFactor | None = None  # of its kind, if anything was learned of that before
+    nbytes: int = 0  # length of its source; 0: not known yet
+    queued_bytes: int = 0  # length of its source that counts towards the queue limit; 0 while a worker has the task
+    ready_at: float = 0.0  # time at which its source was in place
+    cost_s: float = 0.0  # predicted seconds of a worker's time
+    estimated_s: float = 0.0  # predicted seconds of a worker's time, without learned corrections
+    cost_factor: CostFactor | None = None  # learned correction for tasks of its kind; None: none was observed
     arrived_s: float = 0.0  # time of its submission on the work clock
-    place_s: float = 0.0  # its place there among tasks of its priority: it waits behind work that comes until then
-    peak_bytes: int = 0  # of private memory, as far as can be told
-    output_bytes: int = 0  # of result memory, as far as can be told
-    charged_s: float | None = None  # of its tenant's share, while it runs; None: nobody competed for it
-    charged_bytes: int = 0  # of the budget, while it runs...
-    unused_output_bytes: int = 0  # ...and of that, result memory beyond what it was granted
-    blocked_since: float | None = None  # when it was next, and there was no memory for it
-    rank: float = 0.0  # its place among those of its tenant that wait, with its priority
-    dispatches: int = 0  # how often it was sent to a worker
-    dispatched_at: float = 0.0  # when it was last
-    timed_dispatches: int = 0  # how many of those dispatches have ended, and are counted in the histograms
-    crashes: int = 0  # workers that have died of it; more than none, and only a fresh worker gets it
-    digest: bytes | None = None  # of its source, once there was a reason to ask
-    pending_error: OffloopError | None = None  # how it ends, once its source is identified, unless it is run again
-    request_count: int = 0  # how often it asked for memory
-    requested_bytes: int | None = None  # it waits for a grant of so many bytes
-    memory_wait_since: float | None = None  # when that wait began; its `timeout` does not run meanwhile
-    memory_wait_s: float = 0.0  # seconds of its present run in which it waited for grants
-    left_s: float | None = None  # seconds of its `timeout` that were left when that wait began; None: it has none
-    grant_error: MemoryLimitExceeded | None = None  # the memory that it was refused
-    file_dispatch: int = 0  # the dispatch in which the worker last asked for the output file; 0: none
-    file_error: OffloopError | None = None  # why the output file could not be opened
+    place_s: float = 0.0  # its place on the work clock among tasks of its priority: work that arrives earlier goes first
+    peak_bytes: int = 0  # predicted peak of private memory
+    output_bytes: int = 0  # predicted result memory
+    charged_s: float | None = None  # seconds charged to its tenant's share while it runs; None: no other tenant competed
+    charged_bytes: int = 0  # memory charged to the budget while it runs
+    unused_output_bytes: int = 0  # part of `charged_bytes`: result memory that it was not granted yet
+    blocked_since: float | None = None  # time at which it was next, but had no memory to run in
+    rank: float = 0.0  # its place among the waiting tasks of its tenant and priority
+    dispatches: int = 0  # number of times that it was sent to a worker
+    dispatched_at: float = 0.0  # time of the last dispatch
+    timed_dispatches: int = 0  # number of dispatches that have ended and are recorded in the histograms
+    crashes: int = 0  # number of workers that died of it; if more than 0, only an unused worker gets it
+    digest: bytes | None = None  # digest of its source; None: not hashed
+    pending_error: OffloopError | None = None  # its error after its source is hashed, unless it is retried
+    request_count: int = 0  # number of memory requests in the present run
+    requested_bytes: int | None = None  # size of the grant that it waits for; None: it waits for none
+    memory_wait_since: float | None = None  # start of the wait for a grant, during which its `timeout` is paused
+    memory_wait_s: float = 0.0  # seconds of the present run in which it waited for grants
+    remaining_timeout_s: float | None = None  # remaining seconds of its `timeout` at the start of the wait; None: no timeout
+    grant_error: MemoryLimitExceeded | None = None  # reason why its last memory request was refused
+    file_dispatch: int = 0  # number of the dispatch in which the worker last requested the output file; 0: none
+    file_error: OffloopError | None = None  # reason why the output file could not be opened
 
     def apply(self, event: TaskEvent) -> None:
         """Follow the table of task states.
@@ -103,12 +103,12 @@ class TaskRecord(msgspec.Struct, eq=False):
 
     @property
     def stable_cost_s(self) -> float:
-        """Seconds of a worker's time that equal tasks take, the same for all of them, however long the last ones took."""
+        """Predicted seconds of a worker's time, from the present correction: the same for all equal tasks."""
         return self.estimated_s if self.cost_factor is None else self.estimated_s * self.cost_factor.now
 
 
 class Completed(msgspec.Struct, frozen=True):
-    """A task's success. A block in the output is held for the caller, under the block's own generation."""
+    """Outcome of a successful task. The block of its output has a CALLER lease, with the block's generation as owner."""
 
     output: EncodedAt | RasterAt | WrittenTo
     block: Block | None

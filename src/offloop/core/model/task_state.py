@@ -41,13 +41,13 @@ class TaskEvent(Enum):
 
     __hash__ = object.__hash__
 
-    ESTIMATED = "Estimated"  # it is known what the task is likely to take
-    HASH_REQUESTED = "HashRequested"  # its source is compared with content that has killed workers, or was its worker's end
-    ADMITTED = "Admitted"  # its source is where a worker can read it, and nothing forbids the task to run
-    SOURCE_RELEASED = "SourceReleased"  # its source is to be staged, or staged again
+    ESTIMATED = "Estimated"  # the cost of the task was estimated
+    HASH_REQUESTED = "HashRequested"  # its source is hashed, because it is a suspect or its worker died
+    ADMITTED = "Admitted"  # its source is staged, and the task may run
+    SOURCE_RELEASED = "SourceReleased"  # its source has to be staged, or staged again
     DISPATCHED = "Dispatched"  # a worker was sent the task
-    STOP_REQUESTED = "StopRequested"  # its deadline passed, its caller left, or the pool is being closed
-    RETRIED = "Retried"  # its worker died, and another one is to run it
+    STOP_REQUESTED = "StopRequested"  # its deadline passed, its caller cancelled, or the pool is closing
+    RETRIED = "Retried"  # its worker died, and another worker is to run it
     SETTLED = "Settled"  # it got its outcome
 
 
@@ -118,14 +118,14 @@ class TaskCounts:
         self._counts[state] += 1
 
     def move(self, before: TaskState, after: TaskState) -> None:
-        """Count a task in another state; a settled task is counted no more."""
+        """Move a task to another state; a settled task is not counted."""
         self._counts[before] -= 1
         if after is not TaskState.SETTLED:
             self._counts[after] += 1
 
     @property
     def preparing(self) -> int:
-        """Number of tasks whose source is still on its way, or being examined."""
+        """Number of tasks whose source is being staged or hashed."""
         counts = self._counts
         return counts[TaskState.ESTIMATING] + counts[TaskState.STAGING] + counts[TaskState.HASHING]
 
@@ -135,5 +135,5 @@ class TaskCounts:
         return self._counts[TaskState.RUNNING] + self._counts[TaskState.STOPPING]
 
     def snapshot(self) -> dict[str, int]:
-        """Number of tasks by the name of their state."""
+        """Return the number of unsettled tasks by the name of their state."""
         return {state.value: self._counts[state] for state in TaskState if state is not TaskState.SETTLED}

@@ -1,19 +1,20 @@
-"""The life of a worker, as a table.
+"""States of a worker slot, as a table.
 
-Rows are states, keys are events, an absent key is an illegal event. `WorkerLife.apply` looks everything up before it changes
-anything; an illegal event leaves the life as it was and raises with the worker's recent story. The diagram in `docs/design.md`
-is drawn from this table, and every (state, event) pair is tested.
+Rows are states, keys are events, an absent key is an illegal event. `WorkerStateMachine.apply` looks everything up before it
+changes anything; an illegal event leaves the state as it was and raises with the recent transitions. The diagram in
+`docs/design.md` is drawn from this table, and every (state, event) pair is tested.
 
-One state, one meaning:
+Each state has one meaning:
 
 - STARTING, RESTARTING: a process is being started, for the first time or after a death (RESTARTING includes the back-off).
 - LOADING: the worker imports and opens its plugins, with a time limit of its own.
-- IDLE, BUSY: it waits for a task, it has one.
-- TIMED_OUT: its task was told to stop (deadline or caller's cancellation) and its grace runs.
-- FAILED: it is dead or being killed; waitid's word leads on, or the end of the time that is waited for it.
-- RETIRING: asked to leave; if it is to be replaced, its replacement is in another slot.
-- TERMINATING: it was asked to leave, did not, and is being killed; the slot is not filled again.
-- GONE: no process, and there will be none.
+- IDLE: the worker waits for a task.
+- BUSY: the worker has a task.
+- TIMED_OUT: the task was told to stop (deadline, caller's cancellation or closing), and the grace period runs.
+- FAILED: the worker is dead or being killed. The state ends when `waitid` reports its exit, or with the kill timeout.
+- RETIRING: the worker was told to exit. If it is replaced, the replacement is in another slot.
+- TERMINATING: the worker was told to exit, did not, and is being killed. The slot is not filled again.
+- GONE: the slot has no process and gets none.
 """
 
 from __future__ import annotations
@@ -44,20 +45,20 @@ class WorkerState(Enum):
 class WorkerEvent(Enum):
     __hash__ = object.__hash__
 
-    LOADING_BEGUN = "LoadingBegun"  # it loads its plugins
-    LOAD_EXPIRED = "LoadExpired"  # it did not load them in time
-    READY = "Ready"  # it said that it is configured
-    DISPATCHED = "Dispatched"  # it was sent a task
-    TASK_FINISHED = "TaskFinished"  # it answered for its task
-    DEADLINE_EXPIRED = "DeadlineExpired"  # its task ran too long
-    CANCEL_REQUESTED = "CancelRequested"  # nobody wants its task any more
-    GRACE_EXPIRED = "GraceExpired"  # it was told to stop, or to leave, and did not
-    START_EXPIRED = "StartExpired"  # it was not ready in time
-    PROTOCOL_VIOLATED = "ProtocolViolated"  # it broke the protocol
-    DISCONNECTED = "Disconnected"  # the first news of its end: EOF, or waitid
-    EXITED = "Exited"  # waitid's word: it is dead, its memory is nobody's
-    ABANDONED = "Abandoned"  # it was killed, and waitid has not said in time that it is dead: the slot is given up
-    RETIREMENT_REQUESTED = "RetirementRequested"  # the slot is to be empty
+    LOADING_BEGUN = "LoadingBegun"  # the worker began to load its plugins
+    LOAD_EXPIRED = "LoadExpired"  # the worker did not load its plugins in time
+    READY = "Ready"  # the worker can run tasks
+    DISPATCHED = "Dispatched"  # the worker was sent a task
+    TASK_FINISHED = "TaskFinished"  # the worker answered for its task
+    DEADLINE_EXPIRED = "DeadlineExpired"  # the task ran too long
+    CANCEL_REQUESTED = "CancelRequested"  # the caller cancelled the task, or the pool is closing
+    GRACE_EXPIRED = "GraceExpired"  # the worker was told to stop its task or to exit, and did not
+    START_EXPIRED = "StartExpired"  # the worker did not report `Loading` in time
+    PROTOCOL_VIOLATED = "ProtocolViolated"  # the worker broke the protocol
+    DISCONNECTED = "Disconnected"  # end of file on its channel, or its exit if that is known first
+    EXITED = "Exited"  # `waitid` reported its exit: its memory can be reused
+    ABANDONED = "Abandoned"  # the worker was killed and did not exit in time: the slot is given up
+    RETIREMENT_REQUESTED = "RetirementRequested"  # the slot is to be emptied
 
 
 _S, _E = WorkerState, WorkerEvent
@@ -91,7 +92,7 @@ TABLE: Final = MappingProxyType(
         _S.RESTARTING: _ON_START,
         _S.RETIRING: {
             _E.LOADING_BEGUN: _S.RETIRING,
-            _E.READY: _S.RETIRING,  # it was starting when it was asked to leave
+            _E.READY: _S.RETIRING,  # possible because it was starting when it was told to exit
             _E.DISCONNECTED: _S.RETIRING,
             _E.PROTOCOL_VIOLATED: _S.RETIRING,
             _E.GRACE_EXPIRED: _S.TERMINATING,
@@ -109,7 +110,7 @@ TABLE: Final = MappingProxyType(
     }
 )
 
-_RECENT_TRANSITIONS = 16  # events kept for the error message and for reports
+_RECENT_TRANSITIONS = 16  # number of events that are kept for error texts and crash reports
 
 
 class IllegalTransition(Exception):
@@ -120,12 +121,12 @@ class IllegalTransition(Exception):
         self.event = event
         self.recent_transitions = recent_transitions
         super().__init__(
-            f"{event.value} is illegal in state {state.value}; its story: {', '.join(recent_transitions) or '(none)'}"
+            f"{event.value} is illegal in state {state.value}; recent transitions: {', '.join(recent_transitions) or '(none)'}"
         )
 
 
 class WorkerStateMachine:
-    """Where one worker slot stands in the table, and how it came there."""
+    """State of one worker slot, and its last events."""
 
     __slots__ = ("_recent_transitions", "_row", "state")
 
@@ -141,7 +142,7 @@ class WorkerStateMachine:
 
     @property
     def last(self) -> WorkerEvent | None:
-        """The last event; None: there was none yet."""
+        """The last event; None: none yet."""
         return self._recent_transitions[-1] if self._recent_transitions else None
 
     def can(self, event: WorkerEvent) -> bool:
@@ -152,7 +153,7 @@ class WorkerStateMachine:
         """Follow the table and return the new state.
 
         Raises:
-            IllegalTransition: there is no such entry; nothing has changed.
+            IllegalTransition: the table has no entry for the event; nothing has changed.
         """
         successor = self._row.get(event)
         if successor is None:

@@ -1,1 +1,1 @@
-"""The life of a task: admission, the table of tasks, checks of a worker's answers, outcomes, and recovery after a crash."""
+"""Task admission, the table of unsettled tasks, checks of workers' answers, outcomes, and recovery after a crash."""

@@ -1,5 +1,7 @@
-"""Whether a task may run at all: not, if it could never fit into memory, if it would come too late, if too much waits already,
-or if its source is known to kill workers. All of it is said as soon as it can be known.
+"""Admission control: decides whether a task may enter the queue.
+
+A task is refused if it can never fit into memory, if it would start too late or run too long, if the queue is full, or if its
+source has killed workers. Each check runs as soon as its inputs are known.
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ __all__ = ["Admission"]
 
 _Refusal = QueueFull | QueueTimeout | MemoryLimitExceeded | TaskTimeout
 
-_MAX_TIMEOUT_RATIO = 2.0  # times its limit: the time that must be expected before a task is refused; estimates are off by less
-_TRIAL_EVERY_S = 1.0  # one that is expected to take too long is let in now and then, or nobody would learn that it does not
+_MAX_TIMEOUT_RATIO = 2.0  # a task is refused if its expected time is more than this many limits; estimates are off by less
+_TRIAL_EVERY_S = 1.0  # seconds between tasks that are admitted although they seem too long, to check the estimate
 
 
 class Admission:
-    """Lets tasks in, or looks at their source first."""
+    """Queues or refuses tasks; requests the digest of a source that may be quarantined."""
 
     def __init__(
         self,
@@ -48,7 +50,7 @@ class Admission:
         self._next_trial_at = 0.0
 
     def submitted(self, task: TaskRecord, nbytes: int) -> QueueFull | PluginError | None:
-        """A task came, with a source of so many bytes; zero: that is not known yet."""
+        """Return the error for a new task that is refused at once, or None. `nbytes`: of its source; 0: not known yet."""
         settings = self._settings
         task.arrived_s = self._queue.policy.work_clock_s
         if (switched_off := self._plugin_loads.refusal(task.spec)) is not None:
@@ -62,7 +64,7 @@ class Admission:
         return self._too_many_bytes(task, nbytes)
 
     def estimated(self, task: TaskRecord, spec: TaskSpec, nbytes: int, now: float) -> list[Command]:
-        """It is known what a task is likely to take, and its source is yet to be brought in."""
+        """Handle the estimate of a task whose source is not staged yet."""
         task.spec, task.nbytes = spec, nbytes
         task.apply(TaskEvent.ESTIMATED)
         self._estimate(task)
@@ -70,7 +72,7 @@ class Admission:
         return [] if refusal is None else self._task_table.settle(task, refusal)
 
     def enter(self, task: TaskRecord, now: float) -> list[Command]:
-        """A task's source is in place. One that lies in an outbox is the result of a task that did no harm."""
+        """Handle a task whose source is in place. A source in an outbox is not hashed: it is the result of a finished task."""
         spec = task.spec
         if task.state is TaskState.ESTIMATING:
             task.nbytes = 0 if spec.source.block is None else spec.source.block.nbytes
@@ -88,14 +90,14 @@ class Admission:
         return [self._source_hashing.begin(task)]
 
     def _copy_source(self, task: TaskRecord) -> RestageSource:
-        """Have a source, whose worker is not free, copied into the inbox, where any worker can read it."""
+        """Copy an outbox source, whose worker is not free, into the inbox, where any worker can read it."""
         self._task_table.release_source(task)
         task.spec = msgspec.structs.replace(task.spec, source=EncodedAt(None), outbox_id=None)
         task.apply(TaskEvent.SOURCE_RELEASED)
         return RestageSource(task.task_id)
 
     def source_hashed(self, task: TaskRecord, digest: bytes | None, now: float) -> list[Command]:
-        """A task that looks like one that killed a worker may run, unless it is the same. No digest: nobody knows."""
+        """Queue a suspect task unless its digest is quarantined. None: the source could not be read."""
         task.digest = digest
         refusal = None if digest is None else self._quarantine.refusal(task.spec, digest, now)
         if refusal is not None:
@@ -103,12 +105,12 @@ class Admission:
         return self._dispatcher.submit(task, now)
 
     def _estimate(self, task: TaskRecord) -> None:
-        """Write down what the task is likely to take, and move the work clock on by it."""
+        """Predict the cost of the task, and advance the work clock by it."""
         self._dispatcher.cost_model.predict(task)
         self._queue.policy.work_clock_s += task.cost_s / max(self._worker_table.concurrency_limit, 1)
 
     def _refusal(self, task: TaskRecord, now: float) -> _Refusal | None:
-        """Why a task is not taken, now that it is known what it is likely to take."""
+        """Return the error for a task that is refused because of its estimate, or None."""
         spec = task.spec
         if spec.estimate is not None and (too_large := self._budget.refusal(task)):
             return too_large
@@ -128,11 +130,11 @@ class Admission:
         return None
 
     def _too_late(self, task: TaskRecord, limit_s: float, now: float) -> QueueTimeout | None:
-        """Why a task is refused because of its queue timeout, or None.
+        """Return the error for a task that is refused because of its queue timeout, or None.
 
-        The time was over before the source was there; or the wait that is expected, if no later task passes, is far beyond it.
+        The timeout passed before the source was staged, or the expected wait, without later tasks, is far longer.
         """
-        if 0 < limit_s < now - task.submitted_at:  # no time at all means: if it can be begun as soon as it is there
+        if 0 < limit_s < now - task.submitted_at:  # a limit of 0 means: only if a worker is idle when the source is staged
             return QueueTimeout(limit_s, "memory")
         if self._worker_table.idle:
             return None
@@ -140,10 +142,13 @@ class Admission:
         return QueueTimeout(limit_s, "a worker", expected_s=expected_s) if expected_s > limit_s * _MAX_TIMEOUT_RATIO else None
 
     def _too_long(self, task: TaskRecord, limit_s: float, now: float) -> TaskTimeout | None:
-        """Tasks like it take far longer than it may; by its plugin's word too, as others of its kind may be of another size."""
+        """Return the error for a task that is expected to run far longer than its timeout, or None.
+
+        The plugin's estimate must say so too, because observed tasks of the same kind may be of another size.
+        """
         estimate = task.spec.estimate
-        said_s = task.stable_cost_s if estimate is None else estimate.work_s
-        if said_s <= limit_s * _MAX_TIMEOUT_RATIO or not self._dispatcher.cost_model.has_observed(task):
+        estimated_s = task.stable_cost_s if estimate is None else estimate.work_s
+        if estimated_s <= limit_s * _MAX_TIMEOUT_RATIO or not self._dispatcher.cost_model.has_observed(task):
             return None
         if now >= self._next_trial_at:
             self._next_trial_at = now + _TRIAL_EVERY_S

@@ -1,7 +1,7 @@
-"""What a worker says of memory, held against what it was given.
+"""Validates the handles and memory requests in workers' messages against the blocks that the workers were granted.
 
-A handle that comes from a worker is a claim. Only a block that this worker holds for this task passes, and only from
-its start and within its length; the supervisor maps nothing else.
+A handle from a worker is not trusted. It is valid only if it names a block that this worker holds for this task, starts where
+the block starts, and ends within it. The supervisor maps nothing else.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["InvalidHandle", "block_nbytes", "validate_file_request", "validate_o
 
 
 class InvalidHandle(Exception):
-    """The worker named memory that is not its own, a file that nobody asked for, or a need that it may not have."""
+    """The worker named memory that it does not hold, a file that was not requested, or sent a request that is not allowed."""
 
 
 def validate_output(slot: WorkerSlot, task: TaskRecord, answer: Done | Failed) -> Block | None:
-    """The block that the output lies in; None if it needs none.
+    """Return the block that the output lies in; None if it has none.
 
     Raises:
-        ForgedClaim: it is not one that the worker holds for this task, or not wholly inside.
+        InvalidHandle: the worker does not hold the block for this task, or the output is not wholly inside.
     """
     if isinstance(answer, Failed):
         return None
@@ -39,16 +39,16 @@ def validate_output(slot: WorkerSlot, task: TaskRecord, answer: Done | Failed) -
     if handle is None:
         return None
     for block in (slot.preallocated_block, *task.granted):
-        if block is not None and block.generation == handle.generation and _was_given(block) and _lies_in(handle, block):
+        if block is not None and block.generation == handle.generation and _is_granted(block) and _is_within(handle, block):
             return block
     raise InvalidHandle("it named a block that it does not hold")
 
 
 def validate_request(slot: WorkerSlot, need: Need) -> TaskRecord:
-    """The task that wants memory.
+    """Return the task that requests memory.
 
     Raises:
-        ForgedClaim: it is not the worker's, it waits for some already, or it has asked too often.
+        InvalidHandle: the worker does not have the task, the task waits for memory already, or has requested it too often.
     """
     task = slot.task
     if task is None or task.task_id != need.task_id or task.requested_bytes is not None or need.nbytes < 1:
@@ -60,10 +60,10 @@ def validate_request(slot: WorkerSlot, need: Need) -> TaskRecord:
 
 
 def validate_file_request(slot: WorkerSlot, need: NeedFile) -> TaskRecord:
-    """The task that wants its output file.
+    """Return the task that requests its output file.
 
     Raises:
-        ForgedClaim: it is not the worker's, it has none, it waits for memory, or it has asked before.
+        InvalidHandle: the worker does not have the task, the task has no file, waits for memory, or has requested it before.
     """
     task = slot.task
     if task is None or task.task_id != need.task_id or task.requested_bytes is not None:
@@ -75,15 +75,15 @@ def validate_file_request(slot: WorkerSlot, need: NeedFile) -> TaskRecord:
 
 
 def block_nbytes(output: EncodedAt | RasterAt | WrittenTo) -> int:
-    """How many bytes of its block an output takes."""
+    """Return the number of bytes of its block that an output takes."""
     return 0 if isinstance(output, WrittenTo) or output.block is None else output.block.nbytes
 
 
-def _was_given(block: Block) -> bool:
-    """Its pages are there, and the worker was told of it; before that it could only have guessed the handle."""
+def _is_granted(block: Block) -> bool:
+    """Whether the block's pages are reserved and its handle was sent to the worker. Before that, a handle is a guess."""
     return all(lease.holder is not Holder.RESERVATION for lease in block.leases)
 
 
-def _lies_in(handle: Handle, block: Block) -> bool:
-    """A result starts where its block does."""
+def _is_within(handle: Handle, block: Block) -> bool:
+    """Whether the handle starts where the block starts and ends within it."""
     return handle.segment == OUTBOX and handle.offset == block.offset and 0 < handle.nbytes <= block.nbytes

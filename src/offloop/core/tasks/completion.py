@@ -1,4 +1,4 @@
-"""What a worker's answer means for its task and for the memory that the answer lies in."""
+"""Settles tasks with their workers' answers, and transfers or frees the memory of the answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["TaskCompletion"]
 
 
 class TaskCompletion:
-    """Turns answers into outcomes."""
+    """Settles tasks from `Done` and `Failed` messages."""
 
     def __init__(self, arena: Arena, task_table: TaskTable, quarantine: Quarantine) -> None:
         self._arena = arena
@@ -26,7 +26,7 @@ class TaskCompletion:
         self._quarantine = quarantine
 
     def settle(self, slot: WorkerSlot, task: TaskRecord, answer: Done | Failed, block: Block | None) -> list[Command]:
-        """The task has ended with this answer; `block` is the checked claim of it."""
+        """Settle the task with this answer. `block` is the validated block of its output."""
         if block is not None:
             self._arena.acquire(block, caller_lease(block))
             if block is slot.preallocated_block:
@@ -40,13 +40,13 @@ class TaskCompletion:
         if block is not None and isinstance(outcome, Completed):
             self._arena.shrink(block, block_nbytes(outcome.output))
         elif block is not None:
-            self._arena.release(block, caller_lease(block))  # nobody gets it: it came too late
+            self._arena.release(block, caller_lease(block))  # the result is dropped, because the task was told to stop before
         if task.digest is not None and task.stop is None:
             self._quarantine.clear(task.spec, task.digest)
         return self._task_table.settle(task, outcome)
 
     def release_preallocated(self, slot: WorkerSlot) -> None:
-        """The worker has used up, or will not use any more, what it was granted ahead."""
+        """Release the preallocated block of a worker that has used it, or is dead."""
         if slot.preallocated_block is not None:
             self._arena.release(slot.preallocated_block, Lease(Holder.STANDING, slot.preallocated_block.segment_id))
             slot.preallocated_block = None

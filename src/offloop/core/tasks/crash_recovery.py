@@ -1,10 +1,11 @@
-"""What becomes of the task that a dead worker had.
+"""Crash recovery: settles or retries the task of a dead worker.
 
-It may have an answer in the worker's last words. It may never have been begun: then another worker gets it, once, because
-nothing has happened. Else it has killed its worker, or was killed with it, and nobody can say which: it fails, unless its
-caller wants it tried again, and then on a worker that no other task can have harmed before. Before it ends, its source is
-identified, so that content that kills again and again is known by its digest. If a worker had to be killed because its task did
-not stop at the deadline, that is a strike against the content, too.
+- The last messages of the worker contain the task's answer: the task is settled with it.
+- The task was not begun: another worker gets it, once, because nothing has happened.
+- Otherwise the task may have killed its worker. It fails, or is retried as often as its caller allows, but only on an unused
+  worker, which no other task can have harmed. Its source is hashed first, to recognise content that kills repeatedly.
+
+If a worker had to be killed because its task did not stop at the deadline, that is a strike against the content, too.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ __all__ = ["CrashRecovery", "was_begun"]
 
 
 def was_begun(task: TaskRecord, event: WorkerExited) -> bool:
-    """Whether a dead worker is known to have begun its task: it had noted that, or said something about it."""
+    """Whether a dead worker is known to have begun its task, from its status page or from a message about the task."""
     noted = event.status is not None and event.status.task_id == task.task_id
     return noted or any(
         not isinstance(message, Loading | Ready) and message.task_id == task.task_id for message in event.last_words
@@ -41,7 +42,7 @@ def was_begun(task: TaskRecord, event: WorkerExited) -> bool:
 
 
 class CrashRecovery:
-    """Settles, retries and remembers."""
+    """Settles or retries the tasks of dead workers, and records strikes against their content."""
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class CrashRecovery:
         source_hashing: SourceHashing,
         event_log: EventLog,
     ) -> None:
-        self.retries = 0  # tasks that were given to another worker, for statistics
+        self.retries = 0  # number of tasks that were given to another worker, for statistics
         self._task_table = task_table
         self._queue = queue
         self._completion = completion
@@ -61,7 +62,7 @@ class CrashRecovery:
         self._event_log = event_log
 
     def recover(self, slot: WorkerSlot, task: TaskRecord, event: WorkerExited, report: CrashReport) -> list[Command]:
-        """Settle a dead worker's task, or let it wait for another worker."""
+        """Settle the task of a dead worker, or queue it for another worker."""
         for message in event.last_words if report.reason is None else ():
             if isinstance(message, Done | Failed) and message.task_id == task.task_id:
                 with suppress(InvalidHandle):
@@ -69,7 +70,7 @@ class CrashRecovery:
         begun = event.status is None or was_begun(task, event)
         if task.stop is not None and report.reason is None:
             died_by_itself = slot.state_machine.last is WorkerEvent.DISCONNECTED
-            # not where the caller left, because the task might have ended in time
+            # no strike if the caller cancelled, because the task might have ended in time
             strikes = begun and (died_by_itself or task.stop is StopReason.DEADLINE)
             commands = self._strike(task) if strikes else []
             return commands + self._task_table.settle(task, outcome_of_stop(task, obeyed=False, running=report.running))
@@ -77,7 +78,7 @@ class CrashRecovery:
         error = error_of_crash(report)
         if task.stop is not None or task.spec.outbox_id is not None:
             commands = self._strike(task) if begun else []
-            return commands + self._task_table.settle(task, error)  # a source that lay with the dead worker has gone with it
+            return commands + self._task_table.settle(task, error)  # a source in the dead worker's outbox is lost
         if not begun and slot.kill_reason is None:
             if task.dispatches - task.crashes > 1:
                 return self._task_table.settle(task, error)
@@ -85,7 +86,7 @@ class CrashRecovery:
         return self._record_crash(task, error)
 
     def _record_crash(self, task: TaskRecord, error: WorkerDied) -> list[Command]:
-        """The task was its worker's end, or shared it: what follows is decided when its source was hashed, if it is to be."""
+        """Count a crash, and fail or retry the task; if its source has to be hashed, do so after that."""
         task.crashes += 1
         task.pending_error = error
         hashing = self._strike(task)
@@ -94,14 +95,14 @@ class CrashRecovery:
         return hashing or self._fail_or_retry(task)
 
     def source_hashed(self, task: TaskRecord, digest: bytes | None) -> list[Command]:
-        """The task's source was read, after its worker had died of it."""
+        """Fail or retry the task after its source was hashed. None: the source could not be read."""
         task.digest = digest
         return self._fail_or_retry(task)
 
     def _strike(self, task: TaskRecord) -> list[Command]:
-        """Count a strike against the task's content: now if its digest is known, else when its source was read.
+        """Count a strike against the task's content: now if its digest is known, otherwise after its source was hashed.
 
-        The strike is the content's. It is counted also if the task has its outcome by then, because its caller left.
+        The strike is counted even if the task has its outcome by then, because its caller cancelled.
         """
         spec = task.spec
         if not self._quarantine.enabled or spec.outbox_id is not None:
@@ -114,7 +115,7 @@ class CrashRecovery:
         return []
 
     def _fail_or_retry(self, task: TaskRecord) -> list[Command]:
-        """It fails, or it is tried again."""
+        """Settle the task with its pending error, or queue it again."""
         error, task.pending_error = task.pending_error, None
         if task.crashes > task.spec.retries or self._is_quarantined(task):
             return self._task_table.settle(task, error)

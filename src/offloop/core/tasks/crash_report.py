@@ -1,4 +1,4 @@
-"""The report on a dead worker: from its exit code, its status block and its last output, none of it believed unchecked."""
+"""Builds the crash report of a dead worker from its exit code, its status page and its last output. All of it is checked."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..model.worker_slot import WorkerSlot
 
 __all__ = ["build_crash_report"]
 
-_FATAL = "Fatal Python error:"  # how the fault handler's report begins
-_NAMES_SHOWN = 8  # operations of a pipeline
+_FATAL = "Fatal Python error:"  # first words of the report of Python's fault handler
+_NAMES_SHOWN = 8  # maximum number of a stage's operations in a report
 
-# whatever their fields are: a picture to lay over another, or what Python cannot build without knowing the type
+# fields are not decoded, because an image or a type that Python cannot build without its plugin may be among them
 _operations_decoder = msgspec.msgpack.Decoder(list[list[msgspec.Raw]])
 _name_decoder = msgspec.msgpack.Decoder(str)
 
 
 def build_crash_report(slot: WorkerSlot, event: WorkerExited, now: float, loading: str | None = None) -> CrashReport:
-    """What is known of the process that was in the slot."""
+    """Return the crash report of the process that was in the slot."""
     status = _checked_status(slot.task, event.status)
     running = None if status is None else _running(slot.task, status)
     if loading is not None:
@@ -45,7 +45,7 @@ def build_crash_report(slot: WorkerSlot, event: WorkerExited, now: float, loadin
 
 
 def _checked_status(task: TaskRecord | None, status: Status | None) -> Status | None:
-    """The status, if it is about this task; a wild progress is none."""
+    """Return the status if it is about this task, otherwise None. A progress that is out of range is set to 0."""
     if status is None or task is None or status.task_id != task.task_id:
         return None
     if status.stage >= len(task.spec.stages):
@@ -61,10 +61,10 @@ def _running(task: TaskRecord | None, status: Status) -> str:
 
 
 def _operations(stage: Stage) -> str:
-    """The operations of a stage by name: they were encoded here, as arrays that begin with it."""
+    """Return the names of a stage's operations, which this process encoded as arrays that start with the name."""
     try:
         names = [_name_decoder.decode(operation[0]) for operation in _operations_decoder.decode(stage.operations)]
-    except RecursionError:  # they were encoded from higher up the stack
+    except RecursionError:  # possible because they were encoded with more stack left than here
         return "operations nested too deeply to be named"
     shown = ", ".join(names[:_NAMES_SHOWN])
     return shown if len(names) <= _NAMES_SHOWN else f"{shown}, and {len(names) - _NAMES_SHOWN} more"

@@ -1,4 +1,4 @@
-"""From how a task ended to what its caller gets, and the count of it."""
+"""Outcomes of tasks: builds the error that a caller gets, and counts outcomes by kind."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ..model.task import Completed, StopReason, TaskRecord
 
 __all__ = ["Outcome", "OutcomeCounter", "error_of_crash", "error_of_failure", "outcome_of_stop"]
 
-Outcome = Completed | OffloopError | None  # None: the caller cancelled, and hears nothing more
+Outcome = Completed | OffloopError | None  # None: the caller cancelled and gets no outcome
 
 _TEXT_LIMIT = 24 * 1024  # characters of a worker's text that reach a caller
 
 
 class OutcomeCounter:
-    """How many tasks came, and how each ended."""
+    """Number of submitted tasks, and of settled tasks by kind of outcome."""
 
     def __init__(self) -> None:
         self.submitted = 0
         self.ended: Counter[str] = Counter()
 
     def count(self, outcome: Outcome) -> None:
-        """Enter one task's outcome."""
+        """Count the outcome of one task."""
         self.ended["completed" if isinstance(outcome, Completed) else _counter_of(outcome)] += 1
 
 
@@ -39,7 +39,7 @@ def _counter_of(outcome: OffloopError | None) -> str:
 
 
 def outcome_of_stop(task: TaskRecord, *, obeyed: bool, running: str | None = None) -> Outcome:
-    """The outcome of a task that was told to stop."""
+    """Return the outcome of a task that was told to stop."""
     match task.stop:
         case StopReason.DEADLINE:
             assert task.spec.timeout_s is not None
@@ -51,7 +51,7 @@ def outcome_of_stop(task: TaskRecord, *, obeyed: bool, running: str | None = Non
 
 
 def error_of_failure(task: TaskRecord, failed: Failed) -> OffloopError:
-    """The outcome of a task that its processor refused or failed to carry out."""
+    """Return the error for a task that its processor refused or failed to run."""
     code, message = _clean(failed.code)[:64], _clean(failed.message)
     if code == "invalid_task":
         return InvalidTask(message)
@@ -67,7 +67,7 @@ def error_of_failure(task: TaskRecord, failed: Failed) -> OffloopError:
 
 
 def error_of_crash(report: CrashReport) -> WorkerDied:
-    """The outcome of a task whose worker is dead."""
+    """Return the error for a task whose worker is dead."""
     return WorkerDied(
         report.exit_code,
         reason=report.reason,

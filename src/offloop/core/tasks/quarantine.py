@@ -1,10 +1,11 @@
-"""Content that kills workers: known again by its digest, and refused for a while once it has killed too many.
+"""Quarantine: recognises content that kills workers by its digest, and refuses it for a while after too many strikes.
 
-The pool cannot tell a picture that breaks a decoder from a decoder that breaks once in a while, but it can count. A death is a
-strike against source and pipeline together. What nobody was killed by is never hashed: a new task is only looked at when its
-pipeline and the length of its source are those of a suspect.
+The pool cannot distinguish an image that crashes a decoder from a decoder that crashes at random, but it can count. A death is
+a strike against the source and the pipeline together. A new task's source is hashed only if its pipeline and length are those
+of a suspect.
 
-What is remembered is bounded, and forgotten: after the cool-down, and when the same content has done no harm.
+The number of suspects is bounded. A suspect is forgotten after the cool-down, and when the same content was processed without
+harm.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from ..model.task import TaskSpec
 
 __all__ = ["Quarantine"]
 
-_CAPACITY = 1024  # suspects that are remembered; the one that did least recently any harm is forgotten
+_CAPACITY = 1024  # maximum number of suspects; the suspect with the oldest last strike is forgotten first
 
 
 class _Fingerprint(NamedTuple):
-    """What can be seen of a task without reading its source."""
+    """Properties of a task that are known without reading its source."""
 
     stages: tuple[tuple[str, bytes], ...]
     nbytes: int
@@ -30,34 +31,34 @@ class _Fingerprint(NamedTuple):
 
 class _Record(NamedTuple):
     strikes: int
-    until: float  # forgotten from then on
+    until: float  # time at which the suspect is forgotten
 
 
 class Quarantine:
-    """The suspects of a pool. `after` strikes within the cool-down, and the content is refused; None: nothing is."""
+    """The suspects of a pool. Content with `after` strikes within the cool-down is refused; None: no content is refused."""
 
     def __init__(self, after: int | None, cool_down_s: float) -> None:
         self._after = after
         self._cool_down_s = cool_down_s
         self.records: OrderedDict[tuple[_Fingerprint, bytes], _Record] = OrderedDict()
-        """The suspects; only to be looked at."""
-        self._fingerprints: dict[_Fingerprint, int] = {}  # how many suspects look like that
+        """The suspects, for reading only, by fingerprint and digest; oldest last strike first."""
+        self._fingerprints: dict[_Fingerprint, int] = {}  # number of suspects with each fingerprint
 
     def __len__(self) -> int:
         return len(self.records)
 
     @property
     def enabled(self) -> bool:
-        """Whether strikes are counted at all."""
+        """Whether strikes are counted."""
         return self._after is not None
 
     def suspects(self, spec: TaskSpec, now: float) -> bool:
-        """Whether a task looks like one that killed a worker, so that its source should be identified."""
+        """Whether a task has the fingerprint of a suspect, so that its source has to be hashed."""
         self._expire(now)
         return _fingerprint_of(spec) in self._fingerprints
 
     def strike(self, spec: TaskSpec, digest: bytes, now: float) -> None:
-        """A worker died of this content."""
+        """Count the death of a worker against this content."""
         self._expire(now)
         key = (_fingerprint_of(spec), digest)
         record = self.records.get(key)
@@ -68,7 +69,7 @@ class Quarantine:
             self._forget(next(iter(self.records)))
 
     def refusal(self, spec: TaskSpec, digest: bytes, now: float) -> TaskQuarantined | None:
-        """The error for a task that will not be run, if its content has killed too many workers."""
+        """Return the error for a task whose content has killed too many workers, or None."""
         self._expire(now)
         record = self.records.get((_fingerprint_of(spec), digest))
         if record is None or self._after is None or record.strikes < self._after:
@@ -76,11 +77,11 @@ class Quarantine:
         return TaskQuarantined(record.strikes, record.until - now)
 
     def clear(self, spec: TaskSpec, digest: bytes) -> None:
-        """This content has been worked on and did no harm."""
+        """Forget this content, because it was processed without harm."""
         self._forget((_fingerprint_of(spec), digest))
 
     def _expire(self, now: float) -> None:
-        """Forget those whose cool-down is over: the first ones, as each strike puts its suspect last."""
+        """Forget the suspects whose cool-down is over: the first ones, because each strike moves its suspect to the end."""
         while self.records:
             key, record = next(iter(self.records.items()))
             if record.until > now:

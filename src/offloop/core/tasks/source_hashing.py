@@ -1,7 +1,7 @@
-"""Sources that are being read, so that they are known by their digest.
+"""Sources that a thread of the supervisor is hashing.
 
-The reader is a thread of ours, which cannot be stopped: its block stays held until it is through, whatever becomes of the task
-meanwhile. A reading for a strike keeps what the strike is entered against, because the task may have its outcome before that.
+The thread cannot be stopped, so the block stays leased until it is done, even if the task is settled meanwhile. A reading for a
+strike keeps the specification that the strike counts against, because the task may be settled before.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ class _Reading(NamedTuple):
     """One source that a thread reads."""
 
     block: Block
-    strike: TaskSpec | None  # the task that killed its worker; None: the source is only compared with those that did
+    strike: TaskSpec | None  # specification of the task that killed its worker; None: no strike
 
 
 class SourceHashing:
-    """The sources that are being read, by their task's number."""
+    """The sources that are being hashed, by task id."""
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
         self._readings: dict[int, _Reading] = {}
 
     def begin(self, task: TaskRecord, *, strike: bool = False) -> HashSource:
-        """Have the task's source read; it lies in the inbox. With `strike`, because the task killed its worker."""
+        """Lease the task's source in the inbox; return the command to hash it. `strike`: the task killed its worker."""
         assert task.spec.source.block is not None
         assert task.spec.source.block.segment == INBOX
         assert task.source_block is not None
@@ -41,7 +41,7 @@ class SourceHashing:
         return HashSource(task.task_id, task.spec.source.block)
 
     def end(self, task_id: int) -> TaskSpec | None:
-        """The source was read, or could not be. Returns what a strike is to be entered against, if one is."""
+        """Release a source that was hashed or could not be read. Returns the specification of the strike, or None."""
         reading = self._readings.pop(task_id)
         self._arena.release(reading.block, Lease(Holder.READER, task_id))
         return reading.strike

@@ -1,7 +1,7 @@
-"""Every task that has no outcome yet, and the count of those that have one.
+"""Table of all unsettled tasks, with the counts and histograms of settled ones.
 
-Law 2 is kept here: a task is entered once, and `settle` takes it out with its one outcome and with every lease that was
-held on its behalf. How long tasks waited and ran is counted here too, since every run ends here.
+Law 2 is kept here: a task is added once, and `settle` removes it with its one outcome and releases every lease that was held
+for it. Wait and run times are recorded here too, because every run ends here.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["TaskTable"]
 
 
 class TaskTable:
-    """The tasks of a pool, by number."""
+    """The unsettled tasks of a pool, by id."""
 
     def __init__(self, arena: Arena, broker: MemoryBroker, budget: Budget, queue: TaskQueue, event_log: EventLog) -> None:
         self.outcome_counter = OutcomeCounter()
-        self.waits = Recorder()  # of each task that a worker had, from its submission to its first dispatch
-        self.runs = Recorder()  # of each run of a task, from its dispatch to its end
+        self.waits = Recorder()  # seconds from submission to first dispatch, of each dispatched task
+        self.runs = Recorder()  # seconds from dispatch to end, of each run of a task
         self._arena = arena
         self._broker = broker
         self._budget = budget
@@ -45,18 +45,18 @@ class TaskTable:
         return iter(tuple(self._tasks.values()))
 
     def add(self, task_id: int, spec: TaskSpec, now: float) -> TaskRecord:
-        """Enter a new task."""
+        """Add a new task."""
         task = self._tasks[task_id] = TaskRecord(task_id, now, spec, self.counts)
         self.counts.add(task.state)
         self.outcome_counter.submitted += 1
         return task
 
     def get(self, task_id: int) -> TaskRecord | None:
-        """The task of that number, while it has no outcome."""
+        """Return the task with this id; None if it is settled or unknown."""
         return self._tasks.get(task_id)
 
     def settle(self, task: TaskRecord, outcome: Outcome) -> list[Command]:
-        """Give a task its outcome; every lease that it, or its worker for it, has held goes."""
+        """Settle a task: remove it and release every lease that it, or its worker for it, holds."""
         task.apply(TaskEvent.SETTLED)
         del self._tasks[task.task_id]
         self.release_worker_blocks(task)
@@ -68,13 +68,13 @@ class TaskTable:
         return [SettleTask(task.task_id, outcome)]
 
     def release_source(self, task: TaskRecord) -> None:
-        """The task needs its source no more, or has it staged again."""
+        """Release the source of a task that is settled, or whose source is staged again."""
         block, task.source_block = task.source_block, None
         if block is not None:
             self._arena.release(block, Lease(Holder.TASK, task.task_id))
 
     def release_worker_blocks(self, task: TaskRecord) -> None:
-        """The worker has answered for the task, or is dead: it writes to nothing of it any more, and its run is over."""
+        """End the task's run and release its granted blocks, after its worker has answered or has died."""
         if task.dispatches > task.timed_dispatches:
             if not task.timed_dispatches:
                 self.waits.record(task.dispatched_at - task.submitted_at)

@@ -19,7 +19,7 @@ class RunClock:
     def pause(self, slot: WorkerSlot, task: TaskRecord, now: float) -> None:
         """The task begins to wait for memory."""
         task.memory_wait_since = now
-        task.left_s = None if slot.timer is None else slot.timer - now
+        task.remaining_timeout_s = None if slot.timer is None else slot.timer - now
         self._worker_table.set_timer(slot, None)
 
     def resume(self, slot: WorkerSlot, now: float) -> None:
@@ -28,8 +28,8 @@ class RunClock:
         if task is None or task.memory_wait_since is None:
             return
         self.end_wait(task, now)
-        if slot.state is WorkerState.BUSY and task.left_s is not None:
-            self._worker_table.set_timer(slot, now + task.left_s)
+        if slot.state is WorkerState.BUSY and task.remaining_timeout_s is not None:
+            self._worker_table.set_timer(slot, now + task.remaining_timeout_s)
 
     @staticmethod
     def end_wait(task: TaskRecord, now: float) -> None:

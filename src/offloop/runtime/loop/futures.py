@@ -20,7 +20,7 @@ class TaskFuture(OneShotEvent):
     outcome: Completed | OffloopError | None = None
     view: memoryview | None = None  # the result's memory, read-only
 
-    def take_outcome(self) -> Completed | OffloopError | None:
+    def pop_outcome(self) -> Completed | OffloopError | None:
         """Return the outcome and forget it, because an error's traceback may refer to this future."""
         outcome, self.outcome = self.outcome, None
         return outcome

@@ -88,7 +88,7 @@ class WorkerConnection:
         self._log: OutputLog | None = None
         self._process: LaunchedWorker | None = None
         self._clock = clock(loop)
-        self._leave_at = inf  # loop time at which the wait for the process ends
+        self._stop_waiting_at = inf  # loop time at which the wait for the process ends
         self._scope: anyio.CancelScope | None = None  # None: `run` was not called yet
         self._is_reaped = False  # whether `reap` has reaped the process
         self._kill_requested = False  # whether `kill` was called, possibly before the process was started
@@ -133,11 +133,11 @@ class WorkerConnection:
         self._log.drain_rest()
         self._supervisor.apply(WorkerAbandoned(self._slot, self._last_status(), self._log.tail))
 
-    def leave(self, after_s: float = 0.0) -> None:
+    def stop_waiting(self, after_s: float = 0.0) -> None:
         """Stop waiting for the process after this time. A thread reaps it later."""
-        self._leave_at = self._clock() + after_s
+        self._stop_waiting_at = self._clock() + after_s
         if self._scope is not None:
-            self._scope.deadline = self._leave_at
+            self._scope.deadline = self._stop_waiting_at
 
     def reap(self, deadline: float) -> int | None:
         """Wait for a killed process until the deadline, without the loop. Returns the exit code, None if it is unknown."""
@@ -162,10 +162,10 @@ class WorkerConnection:
     async def run(self) -> None:
         """Run the worker and report its events to the core. The last one is `WorkerExited`, unless it was abandoned.
 
-        Returns when the process has exited, or after `leave`. If it is cancelled from outside, `end` and `close` reap the
-        process.
+        Returns when the process has exited, or after `stop_waiting`. If it is cancelled from outside, `end` and `close` reap
+        the process.
         """
-        with anyio.CancelScope(deadline=self._leave_at) as self._scope:
+        with anyio.CancelScope(deadline=self._stop_waiting_at) as self._scope:
             await self._serve()
         self.close()
 
