@@ -334,7 +334,7 @@ def test_a_ready_that_comes_after_the_start_timer_does_not_change_the_reason() -
             pool.at(pool.clock.now + START_TIMEOUT_S)
             pool.ready()
     assert pool.core.reconciler.unavailable_error is not None
-    assert "not ready within 10 s" in str(pool.core.reconciler.unavailable_error)
+    assert "did not start within 10 s" in str(pool.core.reconciler.unavailable_error)
 
 
 def test_a_cut_message_of_a_worker_that_was_killed_does_not_change_the_outcome() -> None:

@@ -1076,7 +1076,7 @@ def done_with(task_id: int, handle: Handle) -> Done:
     return Done(task_id, EncodedAt(handle), {}, 1, 2)
 
 
-TestPool = pytest.mark.timeout(120)(PoolMachine.TestCase)
+TestPool = pytest.mark.timeout(300)(PoolMachine.TestCase)
 TestPool.settings = settings(
     max_examples=300,
     stateful_step_count=50,

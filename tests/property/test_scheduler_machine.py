@@ -534,7 +534,7 @@ def was_given_up(error: OffloopError | None) -> bool:
     return error is not None and "callers released no memory for 30 s" in str(error)
 
 
-TestScheduler = pytest.mark.timeout(120)(SchedulerMachine.TestCase)
+TestScheduler = pytest.mark.timeout(300)(SchedulerMachine.TestCase)
 TestScheduler.settings = settings(
     max_examples=300,
     stateful_step_count=40,

@@ -160,7 +160,7 @@ class PoolState(Components):
         if event is WorkerEvent.LOAD_EXPIRED:
             slot.kill_reason = f"it had not loaded its plugins within {self.settings.load_timeout_s:g} s"
         if event is WorkerEvent.START_EXPIRED:
-            slot.kill_reason = f"it was not ready within {self.settings.start_timeout_s:g} s"
+            slot.kill_reason = f"it did not start within {self.settings.start_timeout_s:g} s"
         self.worker_table.apply(slot, event, now + self.settings.kill_timeout_s, cause=slot.kill_reason or "")
         return [KillWorker(slot.index)]
 

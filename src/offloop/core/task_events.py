@@ -51,15 +51,17 @@ class TaskEventHandlers:
 
     def stop(self, slot: WorkerSlot, task: TaskRecord, stop: StopReason, event: WorkerEvent, now: float) -> list[Command]:
         """Tell the worker that has the task to stop it. The grace period starts."""
-        components = self._components
+        grace_ends_at = now + self._components.settings.grace_s
+        self._mark_as_stopping(task, stop, now)
+        self._components.worker_table.apply(slot, event, grace_ends_at, cause=f"its task is to stop: {stop.value}")
+        return [Send(slot.index, Cancel(task.task_id))]
+
+    def _mark_as_stopping(self, task: TaskRecord, stop: StopReason, now: float) -> None:
+        """The task gets no more result memory, and its run clock stands still no more."""
         task.apply(TaskEvent.STOP_REQUESTED)
         task.stop = stop
-        components.broker.cancel_output_request(task)
-        components.run_clock.end_wait(task, now)
-        components.worker_table.apply(
-            slot, event, now + components.settings.grace_s, cause=f"its task is to stop: {stop.value}"
-        )
-        return [Send(slot.index, Cancel(task.task_id))]
+        self._components.broker.cancel_output_request(task)
+        self._components.run_clock.end_wait(task, now)
 
     def _on_submitted(self, event: TaskSubmitted, now: float) -> list[Command]:
         components = self._components
@@ -132,6 +134,5 @@ class TaskEventHandlers:
         if slot.state is WorkerState.BUSY:
             return self.stop(slot, task, StopReason.CALLER, WorkerEvent.CANCEL_REQUESTED, now)
         if task.stop is not StopReason.CLOSING:  # the worker was told to stop or is dying; only the outcome changes
-            task.apply(TaskEvent.STOP_REQUESTED)
-            task.stop = StopReason.CALLER
+            self._mark_as_stopping(task, StopReason.CALLER, now)
         return []

@@ -146,7 +146,7 @@ def test_a_start_that_cannot_be_killed_is_a_failed_start() -> None:
     assert pool.at(START_TIMEOUT_S) == [KillWorker(0)]
     frozen(pool, killed_at=START_TIMEOUT_S)
     assert pool.statistics.start_failures == 1
-    assert pool.statistics.last_start_failure == "is lost: it was not ready within 10 s; it could not be killed within 5 s"
+    assert pool.statistics.last_start_failure == "is lost: it did not start within 10 s; it could not be killed within 5 s"
 
 
 def test_a_worker_that_does_not_leave_and_cannot_be_killed_does_not_hold_up_the_close() -> None:
