@@ -85,7 +85,7 @@ def slow_frame(worker: Worker) -> None:
 @behaviour
 def endless_frame(worker: Worker) -> None:
     worker.first_task()
-    worker.send_bytes(struct.pack("<I", 64 * 1024))
+    worker.send_bytes(struct.pack("<I", 1024 * 1024))
     while True:
         worker.send_bytes(b"\x90")
 

@@ -86,7 +86,7 @@ CASES: dict[str, Case] = {
     "text_that_is_none": UNDECODABLE,
     "extension_type": UNDECODABLE,
     "promised_million_items": UNDECODABLE,
-    "long_info": died("bytes was announced; the limit is 65,536"),
+    "long_info": died("bytes that is no failure; the limit is 65,536"),
     "many_messages_at_once": died("messages without waiting for an answer; the limit is 64"),
     "done_for_another_task": NOT_ITS_TASK,
     "failed_for_another_task": NOT_ITS_TASK,

@@ -18,8 +18,7 @@ from .result_checks import check_payload
 
 __all__ = ["ProcessorCache", "decoder_for", "import_object"]
 
-_MAX_REASON_LENGTH = 200  # characters of a reason in `Ready`
-_MAX_FAILURES = 32  # plugins that `Ready` names; with that many reasons it fits into a frame
+_MAX_REASON_LENGTH = 500  # characters of a reason in `Ready`
 
 
 class _Loaded(msgspec.Struct, frozen=True):
@@ -83,8 +82,7 @@ class ProcessorCache:
             except BaseException as error:  # includes SystemExit, because a plugin must not end the worker by raising
                 self._errors[name] = f"its processor cannot be loaded: {type(error).__name__}: {_text_of(error)}", error
         write_stage(status_page, 0, 0)
-        failed = list(self._errors.items())[:_MAX_FAILURES]
-        return {name: printable(reason, _MAX_REASON_LENGTH) for name, (reason, _) in failed}
+        return {name: printable(reason, _MAX_REASON_LENGTH) for name, (reason, _) in self._errors.items()}
 
     def _load(self, name: str) -> None:
         source = self._sources[name]
