@@ -28,7 +28,7 @@ Begin: TypeAlias = Callable[[str], None]
 
 EVIL_WORKER = Path(__file__).with_name("evil_worker.py")
 UVLOOP = [pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")]  # starting processes is slow: the rest on one loop
-TASKS = 6
+TASKS = 16  # so many that each worker gets at least two of them, whichever is faster
 SHORT_S = 0.8  # for tasks that must run into their timeout; a real worker needs milliseconds
 
 
