@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,6 +84,7 @@ class Simulation:
         self.now = now
 
 
+@pytest.mark.timeout(300)  # a long simulation, on a machine that may be busy
 @settings(max_examples=40, deadline=None)
 @given(
     workers=st.integers(2, 6),
