@@ -86,6 +86,11 @@ class Pool:
         ValueError, TypeError: a setting is out of its range, or of the wrong type.
     """
 
+    _entered = False
+    _stager: SourceStager
+    _registry: Registry
+    _planner: Planner
+
     def __init__(
         self,
         workers: int | None = None,
@@ -146,11 +151,7 @@ class Pool:
             environment=environment,
         )
         self._launcher: Launcher = ProcessLauncher(self._settings.worker_program())  # offloop.testing sets other launchers
-        self._entered = False
         self._supervisor: Supervisor | None = None
-        self._stager: SourceStager
-        self._registry: Registry
-        self._planner: Planner
 
     async def __aenter__(self) -> Self:
         """Import the plugins in a thread, and start the workers. Returns when all starts have ended. Works once for a pool.
@@ -256,9 +257,7 @@ class Pool:
         )
         material = classify(source)
         submission = Submission(supervisor, self._stager, self._planner.plan(pipeline), options)
-        if options.output is None:
-            return await submission.run(material)
-        return await submission.run_to_file(material, options.output)
+        return await (submission.run(material) if options.output is None else submission.run_to_file(material))
 
     async def probe(self, source: Source) -> Header:
         """Read a source's header without decoding the source: media type, width, height.

@@ -18,7 +18,6 @@ from ..core.model.events import StagingFailed, TaskEstimated, TaskStaged
 from ..core.model.task import Completed, TaskSpec
 from ..errors import InvalidTask, OffloopError, QueueTimeout
 from ..plugins.planner import Plan
-from ..runtime.files.output_files import OutputFile
 from ..runtime.loop.futures import TaskFuture
 from ..runtime.supervisor import Supervisor
 from ..task_options import TaskOptions
@@ -40,13 +39,7 @@ class Submission:
     _file_contents: memoryview | None = None  # contents of a file that was short enough to be read whole with its header
     _source_view: memoryview | None = None  # view of a result that is the source in place; keeps its block until submission
 
-    def __init__(
-        self,
-        supervisor: Supervisor,
-        stager: SourceStager,
-        plan: Plan,
-        options: TaskOptions,
-    ) -> None:
+    def __init__(self, supervisor: Supervisor, stager: SourceStager, plan: Plan, options: TaskOptions) -> None:
         self._supervisor = supervisor
         self._stager = stager
         self._estimator = plan.estimator
@@ -64,9 +57,10 @@ class Submission:
             to_file=options.output is not None,
         )
 
-    async def run_to_file(self, source: Material, output: OutputFile) -> Result:
-        """As `run`, but the result goes into a file. The file has its name when this returns."""
-        background = self._supervisor.background
+    async def run_to_file(self, source: Material) -> Result:
+        """As `run`, but the result goes into the file of the options. The file has its name when this returns."""
+        background, output = self._supervisor.background, self._output
+        assert output is not None, "a task without a file is run by `run`"
         self._supervisor.outputs.add(self._task_id, output)
         try:
             result = await self.run(source)

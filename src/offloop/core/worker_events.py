@@ -87,7 +87,7 @@ class WorkerEventHandlers:
             return []
         components.worker_table.apply(slot, WorkerEvent.READY)
         assert slot.outbox_id is not None
-        components.plugin_loads.on_worker_ready(ready.failed)
+        components.plugin_loads.on_worker_ready(slot, ready.failed)
         if ready.private_bytes > 0:
             components.budget.set_worker_memory(slot, ready.private_bytes)
         components.recycling.on_worker_ready(slot, now)
@@ -215,9 +215,8 @@ class WorkerEventHandlers:
         accepted = begun or slot.tasks > (task is not None)
         if loading is not None and components.plugin_loads.on_death(loading, report.cause):
             commands += self._refuse_tasks_of_switched_off_plugins()
-            commands += components.reconciler.replace_without_plugin(slot, now, report, cause)
-        else:
-            commands += components.reconciler.replace(slot, now, report, cause, crashed=crashed, accepted=accepted)
+            components.reconciler.forgive_failed_starts()  # because their cause is removed
+        commands += components.reconciler.replace(slot, now, report, cause, crashed=crashed, accepted=accepted)
         return commands + self._fail_unservable_tasks(never_ready=never_ready)
 
     def _refuse_tasks_of_switched_off_plugins(self) -> list[Command]:

@@ -14,11 +14,13 @@ from ..processor import Payload, Processor, Task
 from ..wire.messages import PluginSource, Stage
 from ..wire.status import LOADING_ID, write_stage
 from ..wire.text import printable
+from .error_text import text_of
 from .result_checks import check_payload
 
 __all__ = ["ProcessorCache", "decoder_for", "import_object"]
 
-_MAX_REASON_LENGTH = 500  # characters of a reason in `Ready`
+_MAX_REASON_LENGTH = 200  # characters of a reason in `Ready`
+_MAX_FAILURES = 32  # plugins that `Ready` names: with so many reasons it fits into a frame
 
 
 class _Loaded(msgspec.Struct, frozen=True):
@@ -65,6 +67,8 @@ class ProcessorCache:
         if stage.plugin in self._errors:
             reason, cause = self._errors[stage.plugin]
             raise PluginError(stage.plugin, reason) from cause
+        if stage.plugin not in self._loaded:
+            raise PluginError(stage.plugin, "this worker was started without it, because its load has ended workers")
         loaded = self._loaded[stage.plugin]
         result = loaded.processor.run(payload, loaded.operations.decode(stage.operations), task)
         check_payload(stage.plugin, result)
@@ -80,9 +84,10 @@ class ProcessorCache:
             try:
                 self._load(name)
             except BaseException as error:  # includes SystemExit, because a plugin must not end the worker by raising
-                self._errors[name] = f"its processor cannot be loaded: {type(error).__name__}: {_text_of(error)}", error
+                self._errors[name] = f"its processor cannot be loaded: {text_of(error)}", error
         write_stage(status_page, 0, 0)
-        return {name: printable(reason, _MAX_REASON_LENGTH) for name, (reason, _) in self._errors.items()}
+        failed = list(self._errors.items())[:_MAX_FAILURES]
+        return {name: printable(reason, _MAX_REASON_LENGTH) for name, (reason, _) in failed}
 
     def _load(self, name: str) -> None:
         source = self._sources[name]
@@ -91,13 +96,6 @@ class ProcessorCache:
         processor: Processor = import_object(plugin.processor)()
         processor.open(_PluginContext(self.worker, _settings_of(source)))
         self._loaded[name] = _Loaded(processor, decoder)
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # an exception of foreign code, whose own `__str__` fails
-        return "(its text cannot be made)"
 
 
 def _settings_of(source: PluginSource) -> Any:

@@ -11,6 +11,7 @@ from ..wire.handles import EncodedAt, Handle, RasterAt, WrittenTo
 from ..wire.messages import Done, Failed, Run
 from ..wire.status import write_stage
 from .channel import Channel
+from .error_text import text_of
 from .isolation.memory_limits import PrivateMemory
 from .output import flush_output
 from .processors import ProcessorCache
@@ -149,7 +150,7 @@ def _failure(
     elif isinstance(error, PluginError):
         code, message, traceback = f"plugin_error:{error.plugin}", error.reason, _traceback_of(error)
     else:
-        message, traceback = _text_of(error), _traceback_of(error)
+        message, traceback = text_of(error), _traceback_of(error)
     return Failed(
         run.task_id,
         _encodable(code)[:64],
@@ -167,13 +168,6 @@ def _failure(
 def _encodable(text: object) -> str:
     """Returns text that UTF-8 can encode, because file names in an error's text may contain bytes that are not UTF-8."""
     return str(text)[:_MAX_TEXT_LENGTH].encode("utf-8", "backslashreplace").decode()
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except BaseException:
-        return f"{type(error).__name__} (its text cannot be read)"
 
 
 def _traceback_of(error: BaseException) -> str:

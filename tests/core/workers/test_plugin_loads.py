@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from offloop.core.model.commands import KillWorker, Send, SettleTask, StartWorker
-from offloop.core.model.events import WorkerReported
+from offloop.core.model.events import WorkerDisconnected, WorkerReported
 from offloop.core.model.worker_state import WorkerState
 from offloop.errors import PluginError
 from offloop.pool_events import PluginUnavailable
@@ -78,9 +79,7 @@ def test_a_plugin_whose_load_ends_two_workers_is_switched_off_and_the_others_go_
     assert isinstance(error, PluginError)
     assert "its load ended 2 workers; the last one was ended by SIGKILL" in str(error)
     assert [(event.plugin, event.switched_off) for event in unavailable(pool)] == [("bad", True)]
-    next_start = only(of_type(commands, StartWorker))
-    assert next_start.plugins == ("good",), "at once: the cause is removed"
-    pool.tell(WorkerReported(0, Loading(1)))
+    assert start_and_load(pool).plugins == ("good",)
     (run,) = [send.message for send in of_type(pool.tell(WorkerReported(0, Ready(1))), Send) if isinstance(send.message, Run)]
     assert run.task_id == 2
     assert isinstance(outcome_of(pool.run(3, stages=STAGES["bad"]), 3), PluginError)
@@ -124,3 +123,35 @@ def test_ready_before_loading_is_a_violation() -> None:
     pool = PoolScript()
     pool.start()
     assert pool.tell(WorkerReported(0, Ready(1))) == [KillWorker(0)]
+
+
+@pytest.mark.parametrize("source", ["none", "on its way"])
+def test_a_task_that_was_on_its_way_when_its_plugin_was_switched_off_is_refused(source: str) -> None:
+    pool = pool_of()
+    if source != "none":
+        pool.submit(1)
+    for _ in range(2):
+        pool.exited(status=loading(1))
+        start_and_load(pool)
+    commands = pool.prepare(1, stages=STAGES["bad"]) if source != "none" else pool.run(1, stages=STAGES["bad"])
+    assert isinstance(outcome_of(commands, 1), PluginError)
+
+
+def test_deaths_count_in_a_row_and_a_plugin_that_was_loaded_has_more_of_them() -> None:
+    pool = pool_of(restart_intensity=1000)
+    pool.tell(WorkerReported(0, Ready(1)))
+    pool.tell(WorkerDisconnected(0))
+    pool.exited(status=None)  # a crash, after which the next process starts at once
+    pool.tell(WorkerReported(0, Loading(1)))
+    for _ in range(5):
+        pool.exited(status=loading(1))
+        start_and_load(pool)
+    pool.tell(WorkerReported(0, Ready(1)))
+    pool.tell(WorkerDisconnected(0))
+    pool.exited(status=None)  # the second crash without a task: after a pause
+    start_and_load(pool)
+    for deaths in range(6):
+        assert pool.core.plugin_loads.switched_off == {}, f"{deaths} deaths since the last load"
+        pool.exited(status=loading(1))
+        start_and_load(pool)
+    assert set(pool.core.plugin_loads.switched_off) == {"bad"}

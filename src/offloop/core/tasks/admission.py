@@ -74,6 +74,8 @@ class Admission:
     def enter(self, task: TaskRecord, now: float) -> list[Command]:
         """Handle a task whose source is in place. A source in an outbox is not hashed: it is the result of a finished task."""
         spec = task.spec
+        if (switched_off := self._plugin_loads.refusal(spec)) is not None:
+            return self._task_table.settle(task, switched_off)
         if task.state is TaskState.ESTIMATING:
             task.nbytes = 0 if spec.source.block is None else spec.source.block.nbytes
             self._estimate(task)
@@ -99,7 +101,9 @@ class Admission:
     def source_hashed(self, task: TaskRecord, digest: bytes | None, now: float) -> list[Command]:
         """Queue a suspect task unless its digest is quarantined. None: the source could not be read."""
         task.digest = digest
-        refusal = None if digest is None else self._quarantine.refusal(task.spec, digest, now)
+        refusal = self._plugin_loads.refusal(task.spec)
+        if refusal is None and digest is not None:
+            refusal = self._quarantine.refusal(task.spec, digest, now)
         if refusal is not None:
             return self._task_table.settle(task, refusal)
         return self._dispatcher.submit(task, now)

@@ -2,8 +2,9 @@
 
 A worker loads all plugins before it is ready, so no task pays for a load. An exception in a plugin's load fails the tasks of
 that plugin, and nothing else. When a load ends the process (a crash, an exit, the time limit of loading), the status page says
-which plugin was being loaded. After the second such death the plugin is switched off: workers start without it, and its tasks
-are refused.
+which plugin was being loaded. After the second such death in a row the plugin is switched off: workers start without it, and
+its tasks are refused. For a plugin that a worker of the pool has loaded before, more deaths are needed, because they may have
+another cause, such as the system's lack of memory, and a plugin that is switched off stays so.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from ..telemetry.event_log import EventLog
 
 __all__ = ["PluginLoads"]
 
-_MAX_DEATHS = 2  # workers that may die while they load one plugin
+_MAX_DEATHS = 2  # deaths in a row during the load of a plugin that no worker has loaded yet
+_MAX_DEATHS_IF_PROVEN = 6  # the same of a plugin that a worker has loaded
 
 
 class PluginLoads:
@@ -31,12 +33,17 @@ class PluginLoads:
         """Names of the plugins that a worker loads, in this order."""
         self.switched_off: dict[str, str] = {}
         """Reasons by name of the plugins that workers are started without."""
-        self._deaths: Counter[str] = Counter()
+        self._deaths: Counter[str] = Counter()  # deaths during the load of a plugin, since a worker last loaded it
+        self._proven: set[str] = set()  # names of plugins that a worker has loaded
         self._reported: set[str] = set()  # names of plugins whose failure was reported
         self._event_log = event_log
 
-    def on_worker_ready(self, failed: Mapping[str, str]) -> None:
-        """A worker is ready, but for these plugins: report each once per pool, with its reason."""
+    def on_worker_ready(self, slot: WorkerSlot, failed: Mapping[str, str]) -> None:
+        """A worker has loaded its plugins, except failed ones: report each failed one once per pool, with its reason."""
+        for plugin in slot.plugins:
+            if plugin not in failed:
+                self._proven.add(plugin)
+                del self._deaths[plugin]
         for plugin, reason in failed.items():
             if plugin not in self._reported:
                 self._report(plugin, reason, switched_off=False)
@@ -52,9 +59,10 @@ class PluginLoads:
         if plugin in self.switched_off:
             return True
         self._deaths[plugin] += 1
-        if self._deaths[plugin] < _MAX_DEATHS:
+        deaths = self._deaths[plugin]
+        if deaths < (_MAX_DEATHS_IF_PROVEN if plugin in self._proven else _MAX_DEATHS):
             return False
-        self.switched_off[plugin] = f"it was switched off, because its load ended {_MAX_DEATHS} workers; the last one {cause}"
+        self.switched_off[plugin] = f"it was switched off, because its load ended {deaths} workers; the last one {cause}"
         self.enabled = tuple(name for name in self.enabled if name != plugin)
         self._report(plugin, self.switched_off[plugin], switched_off=True)
         return True

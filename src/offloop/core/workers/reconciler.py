@@ -169,18 +169,10 @@ class WorkerReconciler:
             self.restart_policy.on_worker_removed(slot.index, now)
         return self._announce_opening() + self.reconcile(now)
 
-    def replace_without_plugin(self, slot: WorkerSlot, now: float, report: CrashReport, how: WorkerEvent) -> list[Command]:
-        """A worker died while it loaded a plugin that is switched off now: the next one starts at once, without the plugin."""
-        self.last_failure = report
-        self._worker_table.event_log.append(WorkerCrashed(at=now, slot=slot.index, report=report))
+    def forgive_failed_starts(self) -> None:
+        """Start to count failed starts anew."""
         self.restart_policy.start_deaths = 0
         self.start_error = self.unavailable_error = None
-        state = self._worker_table.apply(slot, how, cause=report.cause)
-        slot.clear()
-        if state is _S.GONE:
-            self._worker_table.remove(slot)
-        self.restart_policy.on_worker_removed(slot.index, now)
-        return self._announce_opening() + self.reconcile(now)
 
     def note_abandoned(self, abandoned: int, report: CrashReport | None) -> None:
         """Set the number of processes that could not be killed and are still alive.
