@@ -147,7 +147,7 @@ async def test_no_process_has_more_tasks_than_its_limit(anyio_backend: object, l
         causes = {
             event.cause async for event in reader if isinstance(event, WorkerMoved) if event.event == "RetirementRequested"
         }
-        assert f"it was given {limit} tasks" in causes
+        assert causes & {f"it was given {tasks} tasks" for tasks in range(1, limit + 1)}  # a worker's limit has jitter
 
 
 async def test_a_memory_limit_for_workers_below_what_a_loaded_one_has_is_said_with_both_numbers(
