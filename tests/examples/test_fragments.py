@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from offloop import Encoded, Pool, WorkerDied
 from offloop.testing import run_inline
-from offloop.testing.faults import FaultsPlugin, Kill, Noop
+from offloop.testing.faults import FaultsPlugin, Kill, Noop, Obey
 from offloop_vips import Resize
 
 pytest_plugins = ["pytester"]
@@ -183,8 +183,14 @@ async def test_a_scripted_pool(anyio_backend: object) -> None:
 
 async def test_an_order(anyio_backend: object) -> None:
     with pytest.raises(WorkerDied) as caught:
-        await run(fragment("docs/testing.md", "Obey"))
+        await run(fragment("docs/testing.md", "import FaultsPlugin, Obey"))
     assert caught.value.exit_code == 42
+
+
+async def test_an_order_for_a_faulty_worker(anyio_backend: object) -> None:
+    with pytest.raises(WorkerDied) as caught:
+        await run(fragment("docs/testing.md", "FaultyWorkers"), FaultsPlugin=FaultsPlugin, Obey=Obey)
+    assert caught.value.signal == signal.SIGKILL
 
 
 def test_a_fixture(pytester: pytest.Pytester) -> None:

@@ -58,9 +58,14 @@ ALLOWED: dict[str, set[str]] = {
     "testing.leftovers": {"pool", "statistics"},
     "testing.pools": {"runtime.workers.launcher", "pool", "testing.scripted", "testing.steps"},
     "testing.pytest_plugin": {"", "pool", "testing.leftovers"},
-    "testing.sabotage": {"wire", "worker", "testing.orders", *CONTRACTS},  # runs in a worker
+    "testing.fault_worker": {"wire", "worker", "testing.orders", *CONTRACTS},  # runs in a worker
     "testing.scripted": {"runtime.workers.launcher", "wire", "worker.processors", "testing.steps", *CONTRACTS},
-    "testing.starts": {"runtime.workers.launcher", "runtime.workers.process", "testing.orders"},
+    "testing.starts": {
+        "runtime.workers.command_line",
+        "runtime.workers.launcher",
+        "runtime.workers.process",
+        "testing.orders",
+    },
     "testing.steps": {"wire"},
     "testing.transport": {"runtime.workers.launcher", "runtime.workers.process"},
     "cli": {"", "client", "pool", "plugins", *CONTRACTS, *POOL},
@@ -241,7 +246,7 @@ WRONG = [
     ("plugins.registry", "from ..wire.handles import Handle", "offloop.plugins.registry:1 imports offloop.wire.handles"),
     ("system", "from .settings import parse_size", "offloop.system:1 imports offloop.settings"),
     ("testing.faults", "from ..pool import Pool", "offloop.testing.faults:1 imports offloop.pool"),
-    ("testing.sabotage", "from ..pool import Pool", "offloop.testing.sabotage:1 imports offloop.pool"),
+    ("testing.fault_worker", "from ..pool import Pool", "offloop.testing.fault_worker:1 imports offloop.pool"),
     ("testing.scripted", "from ..pool import Pool", "offloop.testing.scripted:1 imports offloop.pool"),
     ("cli.app", "from ..core.memory.arena import Arena", "offloop.cli.app:1 imports offloop.core.memory.arena"),
     ("cli.app", "from ..runtime.supervisor import Supervisor", "offloop.cli.app:1 imports offloop.runtime.supervisor"),

@@ -71,13 +71,14 @@ def test_using_one_name_loads_its_own_module_only() -> None:
 def test_a_plugin_authors_names_load_no_server() -> None:
     loaded = loaded_by("from offloop import Operation, Plugin, Processor, Encoded, Raster")
     assert {name for name in loaded if name.partition(".")[0] in {"anyio", "asyncio"}} == set()
-    assert not any(name.startswith(("offloop.host", "offloop.core", "offloop.pool")) for name in loaded)
+    assert not any(name.startswith(("offloop.runtime", "offloop.core", "offloop.pool")) for name in loaded)
 
 
-def test_a_worker_loads_neither_an_event_loop_nor_the_server() -> None:
-    loaded = loaded_by("import offloop.worker.main")
+@pytest.mark.parametrize("module", ["offloop.worker.main", "offloop.testing.fault_worker", "offloop.testing.faults_processor"])
+def test_a_worker_loads_neither_an_event_loop_nor_the_server(module: str) -> None:
+    loaded = loaded_by(f"import {module}")
     assert {name for name in loaded if name.partition(".")[0] in {"anyio", "asyncio", "sniffio", "uvloop"}} == set()
-    assert not any(name.startswith(("offloop.host", "offloop.core", "offloop.pool")) for name in loaded)
+    assert not any(name.startswith(("offloop.runtime", "offloop.core", "offloop.pool")) for name in loaded)
 
 
 @pytest.mark.parametrize("name", offloop.testing.__all__)
@@ -100,7 +101,7 @@ def test_the_testing_names_that_type_checkers_see_are_the_public_ones() -> None:
 def test_the_faults_that_a_worker_loads_bring_no_server() -> None:
     loaded = loaded_by("import offloop.testing.faults_processor")
     assert {name for name in loaded if name.partition(".")[0] in {"anyio", "asyncio", "sniffio", "uvloop"}} == set()
-    assert not any(name.startswith(("offloop.host", "offloop.core", "offloop.pool")) for name in loaded)
+    assert not any(name.startswith(("offloop.runtime", "offloop.core", "offloop.pool")) for name in loaded)
 
 
 def test_the_pytest_plugin_loads_nothing_but_itself() -> None:

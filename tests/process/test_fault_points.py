@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from offloop import InvalidTask, Operation, Pool, TaskTimeout, WorkerDied
-from offloop.testing import Fault, Order, Point
+from offloop.testing import Fault, FaultyWorkers, Order, Point, pool_with
 from offloop.testing.faults import Echo, FaultsPlugin, HoldOn, Obey
 
 pytestmark = pytest.mark.anyio
@@ -96,7 +96,7 @@ def scene(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> Stage:
         caplog.set_level(logging.INFO, "offloop.worker")
         plugins = [FaultsPlugin]
         patient: dict[str, Any] = {"quarantine_after": None, "restart_intensity": 99}  # many orders share it
-        pool = Pool(2, plugins=plugins, memory_limit="64MiB", grace=GRACE_S, **patient)
+        pool = pool_with(FaultyWorkers(), 2, plugins=plugins, memory_limit="64MiB", grace=GRACE_S, **patient)
         async with pool, anyio.create_task_group() as tasks:
             tasks.start_soon(keep_a_worker, pool, tmp_path / "over")
             await anyio.wait_all_tasks_blocked()
@@ -191,7 +191,7 @@ async def test_orders_are_carried_out_on_every_loop(anyio_backend: object, scene
 
 async def test_a_task_that_two_workers_died_of_before_they_began_is_not_given_to_a_third(anyio_backend: object) -> None:
     order = Order.parse("exit 42 at before-accept")
-    async with Pool(2, plugins=[FaultsPlugin]) as pool:
+    async with pool_with(FaultyWorkers(), 2, plugins=[FaultsPlugin]) as pool:
         async with anyio.create_task_group() as tasks:
             for _ in range(2):  # at once, so each is armed
                 tasks.start_soon(pool.run, str(order).encode(), [Obey()])
@@ -201,8 +201,15 @@ async def test_a_task_that_two_workers_died_of_before_they_began_is_not_given_to
         assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
 
 
-async def test_a_source_that_is_no_order_is_refused_with_the_list(pool: Pool) -> None:
+async def test_an_ordinary_worker_refuses_what_is_no_order_and_what_it_has_no_point_for(pool_of_one: Pool) -> None:
+    pool = pool_of_one
     with pytest.raises(InvalidTask, match=r"no fault 'explode'.*exit CODE.*mid-pixels"):
         await pool.run(b"explode at idle", [Obey()])
     with pytest.raises(InvalidTask, match="FaultyStarts"):
         await pool.run(b"exit 1 at starting", [Obey()])
+    for order in (b"exit 1 at idle", b"SIGKILL at reply byte 1", b"close at accepted", b"garbage at mid-pixels"):
+        with pytest.raises(InvalidTask, match=r"this worker has no such fault.*FaultyWorkers"):
+            await pool.run(order, [Obey()])
+    with pytest.raises(WorkerDied) as died:
+        await pool.run(b"exit 42 at mid-pixels", [Obey()])
+    assert died.value.exit_code == 42

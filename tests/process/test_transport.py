@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from offloop import Pool, TaskTimeout, WorkerDied
-from offloop.testing import FaultyStarts, Traffic, Transport, pool_with
+from offloop.testing import FaultyStarts, FaultyWorkers, Traffic, Transport, pool_with
 from offloop.testing.faults import Echo, FaultsPlugin, Noop, Obey
 from offloop.wire.codec import encode_frame
 from offloop.wire.handles import EncodedAt
@@ -63,7 +63,8 @@ async def test_what_is_held_up_too_long_is_a_timeout(anyio_backend: object) -> N
 
 
 async def test_an_answer_that_a_dead_worker_left_on_the_line_counts(anyio_backend: object) -> None:
-    async with pool_with(Transport(from_worker=Traffic(delay_s=0.2)), 1, plugins=[FaultsPlugin]) as pool:
+    line = Transport(from_worker=Traffic(delay_s=0.2), launcher=FaultyWorkers())
+    async with pool_with(line, 1, plugins=[FaultsPlugin]) as pool:
         source = b"SIGKILL at after-reply"
         assert bytes(await pool.run(source, [Obey()])) == source
         assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .orders import Fault, Order, OrderError, Point
     from .pools import pool_with, scripted_pool
     from .scripted import ScriptedTask, ScriptedWorker
-    from .starts import FaultyStarts, UnkillableWorkers
+    from .starts import FaultyStarts, FaultyWorkers, UnkillableWorkers
     from .steps import Answer, Die, Refuse, Send, Stall
     from .transport import Traffic, Transport
 
@@ -26,7 +26,7 @@ _NAMES_BY_MODULE = {
     "orders": ("Fault", "Order", "OrderError", "Point"),
     "pools": ("pool_with", "scripted_pool"),
     "scripted": ("ScriptedTask", "ScriptedWorker"),
-    "starts": ("FaultyStarts", "UnkillableWorkers"),
+    "starts": ("FaultyStarts", "FaultyWorkers", "UnkillableWorkers"),
     "steps": ("Answer", "Die", "Refuse", "Send", "Stall"),
     "transport": ("Traffic", "Transport"),
 }
@@ -38,6 +38,7 @@ __all__ = [
     "FakeClock",
     "Fault",
     "FaultyStarts",
+    "FaultyWorkers",
     "InlineTask",
     "Order",
     "OrderError",

@@ -4,7 +4,7 @@ async with Pool(1, plugins=[FaultsPlugin]) as pool:
     with pytest.raises(WorkerDied):
         await pool.run(b"", [Exit(3)])
     with pytest.raises(WorkerDied):
-        await pool.run(b"SIGKILL at reply byte 1", [Obey()])
+        await pool.run(b"SIGKILL at mid-pixels", [Obey()])
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class HoldOn(Operation, frozen=True):
 
 class Obey(Operation, frozen=True):
     """Carry out the order in the source's first line (see `offloop.testing.Order`), such as b"exit 42 at mid-pixels". Then
-    return the unchanged source, if the worker still runs."""
+    return the unchanged source, if the worker still runs. Some orders need the workers of `offloop.testing.FaultyWorkers`."""
 
 
 class Say(Operation, frozen=True):

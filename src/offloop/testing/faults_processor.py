@@ -16,9 +16,13 @@ from ..errors import TaskFailed
 from ..operation import Operation
 from ..processor import Encoded, Payload, Task, WorkerContext
 from . import faults
-from .sabotage import obey
+from .fault_worker import arm
+from .orders import Order, Point
 
 __all__ = ["FaultsProcessor"]
+
+
+_MAX_ORDER_NBYTES = 200  # maximum length of an order's line in bytes
 
 
 class _Unpicklable(Exception):
@@ -171,6 +175,23 @@ def _hang(operation: faults.Hang, _payload: Payload, _task: Task) -> Payload:
                 pass
 
 
+def _obey(_operation: faults.Obey, payload: Payload, task: Task) -> Payload:
+    source = memoryview(payload.data)
+    half = source.nbytes // 2
+    failpoint = arm(Order.parse(bytes(source[:_MAX_ORDER_NBYTES]).partition(b"\n")[0]), task)
+    failpoint.reach(Point.ACCEPTED)
+    data = bytearray(source[:half])
+    failpoint.reach(Point.MID_INPUT)
+    data += source[half:]
+    task.allocate(1)  # uses up the preallocated block, so that the next block has to be requested
+    block = task.allocate(len(data))
+    failpoint.reach(Point.WHILE_GRANTED)
+    block[:half] = data[:half]
+    failpoint.reach(Point.MID_PIXELS)
+    block[half:] = data[half:]
+    return Encoded(block)
+
+
 def _say(operation: faults.Say, _payload: Payload, _task: Task) -> Payload:
     invalid_text = os.fsdecode(b"file-\xff")
     match operation.what:
@@ -216,7 +237,7 @@ _ACTIONS: dict[type[Operation], Callable[[Any, Payload, Task], Payload]] = {
     faults.Wait: _wait,
     faults.Hang: _hang,
     faults.HoldOn: _hold_on,
-    faults.Obey: obey,
+    faults.Obey: _obey,
     faults.Say: _say,
     faults.CallBackBadly: _call_back_badly,
     faults.LeaveChild: _leave_child,

@@ -71,7 +71,7 @@ def assert_nothing_left(pool: Pool, before: Surroundings | None = None) -> None:
     if before is not None:
         before.assert_nothing_new()
     else:
-        workers = {child for child in _children() if "offloop.worker" in child}
+        workers = {child for child in _children() if "offloop.worker" in child or "offloop.testing.fault_worker" in child}
         assert not workers, f"worker processes are left: {sorted(workers)}"
 
 

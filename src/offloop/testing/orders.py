@@ -54,6 +54,9 @@ class OrderError(InvalidTask):
         super().__init__(f"{text!r} is no order: {objection}. Write FAULT at POINT. Faults: {faults}. Points: {points}")
 
 
+_IN_PROCESSOR = {Point.ACCEPTED, Point.MID_INPUT, Point.WHILE_GRANTED, Point.MID_PIXELS}
+_OF_CHANNEL = {Fault.CLOSE, Fault.GARBAGE}
+
 _WORDS = {fault.value: fault for fault in Fault if fault not in (Fault.EXIT, Fault.SIGNAL)}
 _POINTS = {point.value: point for point in Point}
 
@@ -81,6 +84,12 @@ class Order(msgspec.Struct, frozen=True):
             raise OrderError(line, f"there is no point {point_text!r}")
         fault, number = _parse_fault(fault_text.strip(), line)
         return cls(fault, point, number)
+
+    @property
+    def needs_faulty_worker(self) -> bool:
+        """Whether only a worker of `FaultyWorkers` can carry out the order: its point is in the worker's own code, or its fault
+        is one of the channel."""
+        return self.point not in _IN_PROCESSOR or self.fault in _OF_CHANNEL
 
     def __str__(self) -> str:
         match self.fault:

@@ -1,4 +1,4 @@
-"""Launchers of workers that fail at their start or cannot be killed."""
+"""Launchers of workers that carry out orders, fail at their start, or cannot be killed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,24 @@ from collections.abc import Callable
 
 import anyio
 
+from ..runtime.workers.command_line import WorkerProgram
 from ..runtime.workers.launcher import LaunchedWorker, Launcher
-from ..runtime.workers.process import WorkerProcess, spawn
+from ..runtime.workers.process import ProcessLauncher, WorkerProcess, spawn
 from .orders import Fault, Order, OrderError, Point
 
-__all__ = ["FaultyStarts", "UnkillableWorkers"]
+__all__ = ["FaultyStarts", "FaultyWorkers", "UnkillableWorkers"]
+
+
+class FaultyWorkers(ProcessLauncher):
+    """Launcher of real processes that carry out every order of `offloop.testing.faults.Obey`.
+
+    pool_with(FaultyWorkers(), 2, plugins=[FaultsPlugin])
+
+    The processes run subclasses of the worker's parts, see `offloop.testing.fault_worker`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(WorkerProgram(module="offloop.testing.fault_worker"))
 
 
 class FaultyStarts:

@@ -30,19 +30,20 @@ from .task_runner import TaskRunner
 __all__ = ["main", "run_from_command_line"]
 
 
-def run_from_command_line() -> None:
+def run_from_command_line(channel_type: type[Channel] = Channel, runner_type: type[TaskRunner] = TaskRunner) -> None:
     """Run the worker with the descriptors that are the first four arguments of the program. All arguments are removed, because
     plugin code may read them."""
     descriptors = [int(argument) for argument in sys.argv[1:5]]
     del sys.argv[1:]
-    main(descriptors)
+    main(descriptors, channel_type, runner_type)
 
 
-def main(descriptors: list[int]) -> None:
+def main(descriptors: list[int], channel_type: type[Channel], runner_type: type[TaskRunner]) -> None:
     """Run tasks until `Retire` arrives or the supervisor dies.
 
     Args:
         descriptors: the channel, the read end of the lifeline (see `isolation.parent_death`), the inbox, the outbox.
+        channel_type, runner_type: the classes of the worker's parts; tests have subclasses of them.
     """
     os.environ.pop(START_MARK, None)  # because a program that a processor starts is not a worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # because the server handles a terminal's Ctrl-C
@@ -51,7 +52,7 @@ def main(descriptors: list[int]) -> None:
     channel_fd, lifeline_fd, inbox_fd, outbox_fd = (isolate_fd(fd) for fd in descriptors)
     watch_parent(lifeline_fd)
     open_output()
-    channel = Channel(channel_fd)
+    channel = channel_type(channel_fd)
     configure = channel.next_message()
     assert isinstance(configure, Configure), "the first message is Configure"
     lower_priority(configure.nice, helper=configure.helper)
@@ -65,7 +66,7 @@ def main(descriptors: list[int]) -> None:
         memory.set_hard_limit(configure.max_private_bytes)
     channel.send(Loading(os.getpid()))
     failed = processors.load_all(outbox.first_page)
-    runner = TaskRunner(channel, outbox, processors, memory)
+    runner = runner_type(channel, outbox, processors, memory)
     channel.send(Ready(os.getpid(), memory.rebaseline(), failed))
     while True:
         match channel.next_message():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from time import monotonic_ns, process_time_ns
+from typing import ClassVar
 
 from ..errors import InvalidTask, PluginError, TaskFailed
 from ..processor import Encoded, Payload, TaskCancelled
@@ -31,6 +32,8 @@ _EMPTY = memoryview(b"")
 class TaskRunner:
     """Runs tasks with the worker's processors, and sends `Done` or `Failed` for each."""
 
+    task_type: ClassVar[type[RunningTask]] = RunningTask
+
     def __init__(self, channel: Channel, outbox: Segment, processors: ProcessorCache, memory: PrivateMemory) -> None:
         self._channel = channel
         self._outbox = outbox
@@ -46,7 +49,7 @@ class TaskRunner:
         private_bytes = memory.begin(started_ns)  # without any task's memory: the last one has freed its own
         if run.grant is not None:
             self._preallocated = run.grant
-        task = RunningTask(run.task_id, run.threads, self._preallocated, channel, self._outbox, memory)
+        task = self.task_type(run.task_id, run.threads, self._preallocated, channel, self._outbox, memory)
         channel.watch(task)
         try:
             payload = self._run_stages(run, source, task)

@@ -22,8 +22,7 @@ from ...wire.start import START_MARK, WORKER_ARGUMENT, WORKER_ID
 __all__ = ["DEFAULT_ENVIRONMENT", "WorkerProgram"]
 
 _FLAGS = ("-P", "-X", "faulthandler", "-c")
-_BOOT_WITH_OWN_PATH = "from offloop.worker.main import run_from_command_line; run_from_command_line()"
-_BOOT = f"import sys; sys.path[:] = sys.argv[5:]; {_BOOT_WITH_OWN_PATH}"
+_SET_PATH = "import sys; sys.path[:] = sys.argv[5:]; "
 
 _ALLOCATOR = {
     # glibc raises this threshold up to 32 MiB when a large block is freed; after that such blocks come from a heap that
@@ -57,20 +56,26 @@ class WorkerProgram(msgspec.Struct, frozen=True):
     frozen: bool = False
     """Whether `sys.executable` is a frozen program and not an interpreter."""
 
+    module: str = "offloop.worker.main"
+    """Module whose `run_from_command_line` the interpreter calls. A frozen program that starts itself ignores it."""
+
     def command(self, descriptors: Sequence[int]) -> list[str]:
         """The command line of a worker that inherits these descriptors."""
         numbers = list(map(str, descriptors))
         executable = self.executable or (sys.executable,)
         if not self.frozen:
-            return [*executable, *_interpreter_flags(), *_FLAGS, _BOOT, *numbers, *_import_path()]
+            return [*executable, *_interpreter_flags(), *_FLAGS, _SET_PATH + self._boot(), *numbers, *_import_path()]
         if self.executable is None:
             return [*executable, WORKER_ARGUMENT, *numbers]
         return [
             *executable,
             *_FLAGS,
-            _BOOT_WITH_OWN_PATH,
+            self._boot(),
             *numbers,
         ]  # without a frozen program's flags and path
+
+    def _boot(self) -> str:
+        return f"from {self.module} import run_from_command_line; run_from_command_line()"
 
     def variables(self, worker_id: str) -> dict[str, str]:
         """The environment variables of the worker with this id."""
