@@ -85,7 +85,7 @@ def slow_frame(worker: Worker) -> None:
 @behaviour
 def endless_frame(worker: Worker) -> None:
     worker.first_task()
-    worker.send_bytes(struct.pack("<I", 1024 * 1024))
+    worker.send_bytes(struct.pack("<I", 64 * 1024))
     while True:
         worker.send_bytes(b"\x90")
 
@@ -202,13 +202,13 @@ def stop_itself(worker: Worker) -> None:
 
 @behaviour
 def failure_with_control_characters(worker: Worker) -> None:
-    worker.failed(worker.first_task(), "\x1b[2J\x00" * 50, "\x1b]0;owned\x07\r" * 50_000)
+    worker.failed(worker.first_task(), "\x1b[2J\x00" * 50, "\x1b]0;owned\x07\r" * 5_000)
     worker.serve()
 
 
 @behaviour
 def longest_failure(worker: Worker) -> None:
-    worker.failed(worker.first_task(), "code", "\u20ac" * 349_000)
+    worker.failed(worker.first_task(), "code", "\u00e9" * 32_700)
     worker.serve()
 
 

@@ -16,14 +16,14 @@ import pytest
 from offloop.runtime.loop.event_loop import find_asyncio_loop
 from offloop.runtime.workers.channel import Channel
 from offloop.wire.codec import encode_frame
-from offloop.wire.framing import ProtocolError
+from offloop.wire.framing import HEADER_NBYTES, ProtocolError
 from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Failed, FromWorker, Need, Ready, Retire, Run, Stage
 
 pytestmark = pytest.mark.anyio
 
 LIMIT_S = 0.2
-LONG = Failed(1, "exception", "x" * 500_000, None, 1, 2)
+LONG = Failed(1, "exception", "x" * 60_000, None, 1, 2)
 
 
 class Ends:
@@ -109,8 +109,7 @@ async def test_the_clock_stops_with_the_frame_and_starts_anew_for_the_next(ends:
 
 
 async def test_a_pause_of_the_loop_is_not_held_against_a_worker_that_sent_everything(ends: Ends, anyio_backend: object) -> None:
-    message = Failed(1, "exception", "x" * 100_000, None, 1, 2)  # more than one read, and the socket takes it at once
-    frame = encode_frame(message)
+    frame = encode_frame(LONG)  # more than one read, and the socket takes it at once
     ends.worker.send(frame[:10])
     with anyio.fail_after(20):
         async with anyio.create_task_group() as task_group:
@@ -121,7 +120,7 @@ async def test_a_pause_of_the_loop_is_not_held_against_a_worker_that_sent_everyt
             assert ends.worker.send(frame[10:]) == len(frame) - 10
             ends.worker.close()
             time.sleep(LIMIT_S * 3)
-    assert ends.received == [message]
+    assert ends.received == [LONG]
 
 
 async def test_a_pause_of_the_loop_is_not_held_against_a_worker_that_would_have_read(ends: Ends, anyio_backend: object) -> None:
@@ -179,6 +178,19 @@ async def test_what_a_full_pipe_refused_arrives_whole_and_in_order(ends: Ends, a
             task_group.start_soon(read)
             await ends.serve()
     assert got == expected
+
+
+async def test_a_frame_of_the_largest_size_is_received_and_a_larger_one_refused(ends: Ends, anyio_backend: object) -> None:
+    nbytes = len(encode_frame(Failed(1, "exception", "x" * 60_000, None, 1, 2))) - HEADER_NBYTES
+    largest, larger = (Failed(1, "exception", "x" * (60_000 + 65_536 - nbytes + more), None, 1, 2) for more in (0, 1))
+    ends.worker.send(encode_frame(largest))
+    while not ends.received:
+        assert ends.channel.socket.read(ends.received.append)
+    ends.worker.send(encode_frame(larger)[:HEADER_NBYTES])
+    with anyio.fail_after(20):
+        with pytest.raises(ProtocolError, match=r"a frame of 65,537 bytes was announced; the limit is 65,536"):
+            await ends.serve()
+    assert ends.received == [largest]
 
 
 async def test_many_messages_at_once_are_a_flood(ends: Ends, anyio_backend: object) -> None:

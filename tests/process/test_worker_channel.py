@@ -1,13 +1,17 @@
-"""The worker's end of the channel."""
+"""The worker's end of the channel, and the size of its messages."""
 
 from __future__ import annotations
 
 import socket
 
+import pytest
+
 from offloop.wire.codec import encode_frame
+from offloop.wire.framing import HEADER_NBYTES, MAX_FROM_WORKER_NBYTES
 from offloop.wire.handles import EncodedAt
-from offloop.wire.messages import Cancel, Run
-from offloop.worker.channel import Channel
+from offloop.wire.messages import Cancel, Done, Failed, InfoValue, Run
+from offloop.worker.channel import Channel, MessageTooLarge
+from offloop.worker.task_runner import _failure
 
 
 class Told:
@@ -39,6 +43,37 @@ def test_a_cancel_that_came_with_its_task_is_obeyed() -> None:
         channel.watch(second)
         channel.unwatch()
     assert (first.cancelled, second.cancelled) == (True, False)
+
+
+def test_a_message_of_the_largest_size_is_sent_and_of_a_larger_one_nothing() -> None:
+    def done(length: int) -> Done:
+        info: dict[str, InfoValue] = {"text": "x" * length}
+        return Done(1, EncodedAt(None), info, 1, 2)
+
+    length = 60_000 + MAX_FROM_WORKER_NBYTES - nbytes_of(done(60_000))
+    ours, theirs = socket.socketpair()
+    channel = Channel(theirs.detach())
+    with ours, channel._socket:
+        with pytest.raises(MessageTooLarge, match=r"65,537 bytes; the limit is 65,536"):
+            channel.send(done(length + 1))
+        channel.send(done(length))
+        channel._socket.shutdown(socket.SHUT_WR)
+        with ours.makefile("rb") as received:
+            assert received.read() == encode_frame(done(length))
+
+
+@pytest.mark.parametrize("character", ["x", "\u20ac", "\udcff"], ids=["one byte", "three bytes", "escaped"])
+def test_the_text_and_the_traceback_of_any_error_fit_into_one_frame(character: str) -> None:
+    failed = _failure(run(1), ValueError(character * 100_000), 1, 2**62, 2**62, 2**62, recycle=True)
+    assert nbytes_of(failed) <= MAX_FROM_WORKER_NBYTES
+    assert failed.message.startswith("ValueError: ")
+    assert len(failed.message.encode()) > 24_000
+    assert failed.traceback is not None
+    assert len(failed.traceback.encode()) > 24_000
+
+
+def nbytes_of(message: Done | Failed) -> int:
+    return len(encode_frame(message)) - HEADER_NBYTES
 
 
 def run(task_id: int) -> Run:

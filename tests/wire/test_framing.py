@@ -88,4 +88,4 @@ def test_an_encoded_message_is_one_frame_for_the_reader() -> None:
 
 
 def test_the_limit_of_a_worker_is_below_that_of_the_supervisor() -> None:
-    assert (MAX_FROM_WORKER_NBYTES, MAX_FROM_SUPERVISOR_NBYTES) == (1 << 20, 1 << 24)
+    assert (MAX_FROM_WORKER_NBYTES, MAX_FROM_SUPERVISOR_NBYTES) == (1 << 16, 1 << 24)

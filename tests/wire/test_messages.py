@@ -20,7 +20,6 @@ from offloop.wire.messages import (
     FromSupervisor,
     FromWorker,
     Grant,
-    InfoValue,
     Need,
     NeedFile,
     PluginSource,
@@ -270,13 +269,3 @@ def test_the_decoders_error_is_quoted_up_to_a_limit_and_printable(payload: list[
         decode_from_worker(msgspec.msgpack.encode(payload))
     assert len(str(caught.value)) < 1000
     assert str(caught.value).isprintable()
-
-
-def test_only_a_failed_message_may_be_long() -> None:
-    info: dict[str, InfoValue] = {"text": "x" * 70_000}
-    with pytest.raises(ProtocolError, match=r"70,0\d\d bytes that is no failure; the limit is 65,536"):
-        decode_from_worker(encode_frame(Done(1, EncodedAt(None), info, 1, 2))[HEADER_NBYTES:])
-    failed = Failed(1, "code", "x" * 70_000, "y" * 900_000, 1, 2)
-    assert decode_from_worker(encode_frame(failed)[HEADER_NBYTES:]) == failed
-    with pytest.raises(ProtocolError, match="undecodable"):
-        decode_from_worker(b"\x97\xa6failed" + b"\xc0" * 70_000)

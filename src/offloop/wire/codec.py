@@ -9,12 +9,11 @@ from __future__ import annotations
 import msgspec
 
 from .framing import HEADER, ProtocolError
-from .messages import MAX_UNLESS_FAILED_NBYTES, FromSupervisor, FromWorker
+from .messages import FromSupervisor, FromWorker
 from .text import printable
 
 __all__ = ["decode_from_supervisor", "decode_from_worker", "encode_frame"]
 
-_FAILED = tuple(bytes([0x90 + n]) + b"\xa6failed" for n in (7, 8, 9, 10, 11))  # prefixes: array of n, then string of 6 bytes
 _MAX_REASON_LENGTH = 200  # maximum characters of a decoder's error text, because it may quote the frame
 
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -47,10 +46,8 @@ def decode_from_worker(frame: bytes | bytearray) -> FromWorker:
     """Decode a frame from a worker.
 
     Raises:
-        ProtocolError: the frame is not exactly one message of a worker, or is too long.
+        ProtocolError: the frame is not exactly one message of a worker.
     """
-    if len(frame) > MAX_UNLESS_FAILED_NBYTES and not frame.startswith(_FAILED):
-        raise ProtocolError(f"a message of {len(frame):,} bytes that is no failure; the limit is {MAX_UNLESS_FAILED_NBYTES:,}")
     try:
         return _from_worker.decode(frame)
     except _UNDECODABLE as error:

@@ -18,7 +18,9 @@ __all__ = [
 ]
 
 MAX_FROM_SUPERVISOR_NBYTES = 16 * 1024 * 1024  # maximum frame to a worker; fits a long pipeline with tables in it
-MAX_FROM_WORKER_NBYTES = 1024 * 1024  # maximum frame to the supervisor; bounds the memory that a worker can make it use
+MAX_FROM_WORKER_NBYTES = 64 * 1024
+"""Maximum bytes of a frame to the supervisor. It bounds the memory that a worker can make the supervisor use, and the time: the
+decoder, and so the event loop, needs up to 42 ms for a mebibyte of small objects."""
 
 HEADER = struct.Struct("<I")
 """Length of the frame without the header, in bytes."""

@@ -12,7 +12,6 @@ import msgspec
 from .handles import EncodedAt, Handle, RasterAt, WrittenTo
 
 __all__ = [
-    "MAX_UNLESS_FAILED_NBYTES",
     "Cancel",
     "Configure",
     "Done",
@@ -31,11 +30,6 @@ __all__ = [
     "Run",
     "Stage",
 ]
-
-
-MAX_UNLESS_FAILED_NBYTES = 64 * 1024
-"""Maximum bytes of a message from a worker, except `Failed`, because the info of a result consists of many small objects: the
-decoder, and so the event loop, needs up to 42 ms for a mebibyte of it."""
 
 
 _Scalar = None | bool | int | float | str

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..wire.codec import decode_from_supervisor, encode_frame
-from ..wire.framing import MAX_FROM_SUPERVISOR_NBYTES, MAX_FROM_WORKER_NBYTES, FrameReader, ProtocolError
-from ..wire.messages import MAX_UNLESS_FAILED_NBYTES, Cancel, Failed, File, FromSupervisor, FromWorker, NeedFile
+from ..wire.framing import HEADER_NBYTES, MAX_FROM_SUPERVISOR_NBYTES, MAX_FROM_WORKER_NBYTES, FrameReader, ProtocolError
+from ..wire.messages import Cancel, File, FromSupervisor, FromWorker, NeedFile
 from .isolation.descriptors import isolate_fd
 
 __all__ = ["Cancellable", "Channel", "MessageTooLarge"]
@@ -86,10 +86,8 @@ class Channel:
             MessageTooLarge: the message is above its size limit; nothing was sent.
         """
         frame = encode_frame(message)
-        if len(frame) > MAX_UNLESS_FAILED_NBYTES:
-            limit = MAX_FROM_WORKER_NBYTES if isinstance(message, Failed) else MAX_UNLESS_FAILED_NBYTES
-            if len(frame) > limit:
-                raise MessageTooLarge(f"{len(frame):,} bytes; the limit is {limit:,}")
+        if len(frame) - HEADER_NBYTES > MAX_FROM_WORKER_NBYTES:
+            raise MessageTooLarge(f"{len(frame) - HEADER_NBYTES:,} bytes; the limit is {MAX_FROM_WORKER_NBYTES:,}")
         try:
             self._socket.sendall(frame)
         except OSError:

@@ -8,12 +8,13 @@ import msgspec
 
 from ..errors import PluginError
 from ..processor import Encoded, Payload, Raster
+from ..wire.framing import MAX_FROM_WORKER_NBYTES
 from ..wire.handles import check_shape
-from ..wire.messages import MAX_UNLESS_FAILED_NBYTES, InfoValue
+from ..wire.messages import InfoValue
 
 __all__ = ["check_memory", "check_payload", "checked_info"]
 
-_MAX_INFO_NBYTES = MAX_UNLESS_FAILED_NBYTES - 1024  # maximum bytes of an encoded info; 1,024 are for the rest of `Done`
+_MAX_INFO_NBYTES = MAX_FROM_WORKER_NBYTES - 1024  # maximum bytes of an encoded info; 1,024 are for the rest of `Done`
 
 _PAYLOADS = (Encoded, Raster)
 

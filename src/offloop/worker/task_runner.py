@@ -22,7 +22,7 @@ from .task import RunningTask
 
 __all__ = ["TaskRunner"]
 
-_MAX_TEXT_LENGTH = 32 * 1024  # maximum characters of an error's text, and of its traceback
+_MAX_TEXT_NBYTES = 24 * 1024  # maximum bytes of an error's text, and of its traceback, in UTF-8; both fit into one frame
 
 _MAX_WRITE_NBYTES = 8 * 1024 * 1024  # maximum bytes of a write to a file; a task can be cancelled between two writes
 
@@ -170,10 +170,11 @@ def _failure(
 
 def _encodable(text: object) -> str:
     """Returns text that UTF-8 can encode, because file names in an error's text may contain bytes that are not UTF-8."""
-    return str(text)[:_MAX_TEXT_LENGTH].encode("utf-8", "backslashreplace").decode()
+    return str(text)[:_MAX_TEXT_NBYTES].encode("utf-8", "backslashreplace")[:_MAX_TEXT_NBYTES].decode(errors="ignore")
 
 
 def _traceback_of(error: BaseException) -> str:
     from traceback import format_exception  # noqa: PLC0415 (only failures pay for the import)
 
-    return _encodable("".join(format_exception(error))[-_MAX_TEXT_LENGTH:])
+    text = "".join(format_exception(error))[-_MAX_TEXT_NBYTES:]
+    return text.encode("utf-8", "backslashreplace")[-_MAX_TEXT_NBYTES:].decode(errors="ignore")

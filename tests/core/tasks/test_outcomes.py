@@ -113,7 +113,7 @@ def test_text_of_a_worker_is_capped() -> None:
     assert len(outcome.code) <= 64
     assert outcome.remote_traceback is not None
     for text in (outcome.message, outcome.remote_traceback):
-        assert len(text) < 33 * 1024
+        assert len(text) < 25 * 1024
         assert text.endswith("[cut]")
 
 

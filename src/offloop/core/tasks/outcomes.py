@@ -13,7 +13,7 @@ __all__ = ["Outcome", "OutcomeCounter", "error_of_crash", "error_of_failure", "o
 
 Outcome = Completed | OffloopError | None  # None: the caller cancelled and gets no outcome
 
-_TEXT_LIMIT = 32 * 1024  # characters of a worker's text that reach a caller
+_TEXT_LIMIT = 24 * 1024  # characters of a worker's text that reach a caller
 
 
 class OutcomeCounter:

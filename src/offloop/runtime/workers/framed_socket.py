@@ -18,7 +18,7 @@ _READ_NBYTES = 32 * 1024  # because malloc maps and unmaps a larger buffer for e
 
 _DRAIN_NBYTES = 512 * 1024  # more than a socket buffers
 _MAX_MESSAGES_PER_READ = 64  # a worker waits for an answer to nearly every message, so a correct one has at most three unread
-_MAX_PIECES = 4096  # reads for one frame; the longest frame, sent at once, arrives in some dozens
+_MAX_PIECES = 4096  # reads for one frame; the longest frame, sent at once, arrives in a few
 
 
 class _PartialFrame:
