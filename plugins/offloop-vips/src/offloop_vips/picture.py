@@ -1,7 +1,11 @@
 """The image between two steps of a pipeline, with state that libvips does not store.
 
-Pixels are 8-bit sRGB or grey, with or without alpha, and not premultiplied between two steps. Several pages are stacked from
-the top down, and a step is applied to each page separately.
+Pixels are 8-bit sRGB or grey, with or without alpha. Several pages are stacked from the top down, and a step is applied to
+each page separately.
+
+A step that mixes neighbouring pixels works on colours that are multiplied by alpha, so that the colour of transparent pixels
+does not bleed. Such colours are float: rounded to 8 bits, a colour under an alpha of 16 would be one of 17. The picture stays
+premultiplied until a step or an encoder needs the colours themselves.
 """
 
 from __future__ import annotations
@@ -16,7 +20,9 @@ from .colours import Rgba
 from .evaluation import Evaluation
 from .geometry import Size
 
-__all__ = ["Image", "Picture", "apply_premultiplied", "check_pixels", "image_class", "match_background"]
+__all__ = ["Image", "Picture", "check_pixels", "image_class", "rounded"]
+
+MAX_SAMPLE = 255  # of every band, alpha included
 
 Image: TypeAlias = Any  # pyvips.Image, which has no types; the server imports this module without pyvips
 
@@ -36,6 +42,9 @@ class Picture:
 
     unshrunk_size: Size | None = None
     """Stored size of one page, if the decoder shrank it for a resize that has not been applied yet; otherwise None."""
+
+    is_premultiplied: bool = False
+    """Whether `image` has float samples whose colours are multiplied by alpha. Otherwise samples are integers."""
 
     extra_info: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Fields that steps add to `result.info`."""
@@ -76,8 +85,40 @@ class Picture:
         pages = [function(self.image.crop(0, page * height, width, height)) for page in range(self.pages)]
         return self.with_image(image_class(self.image).arrayjoin(pages, across=1))
 
+    def premultiplied(self) -> Picture:
+        """Returns the picture for a step that mixes neighbouring pixels. Without alpha it is the same picture."""
+        if self.is_premultiplied or not self.image.hasalpha():
+            return self
+        return replace(self, image=self.image.premultiply(max_alpha=MAX_SAMPLE), is_premultiplied=True)
+
+    def straight(self) -> Picture:
+        """Returns the picture with integer samples, and with colours that are not multiplied by alpha."""
+        if not self.is_premultiplied:
+            return self
+        return replace(self, image=rounded(self.image.unpremultiply(max_alpha=MAX_SAMPLE)), is_premultiplied=False)
+
+    def with_bands_for(self, colour: Rgba) -> Picture:
+        """Returns the picture with the bands that a background of `colour` needs: three for colour, one more for alpha."""
+        picture = self
+        if self.image.bands < 3 and not colour.is_grey:  # noqa: PLR2004 (a grey image cannot have a coloured background)
+            picture = self.straight()
+            picture = picture.with_image(picture.image.colourspace("srgb"))
+        if colour.alpha < 1 and not picture.image.hasalpha():
+            picture = picture.with_image(picture.image.addalpha())
+        return picture
+
+    def samples_of(self, colour: Rgba) -> list[float]:
+        """Returns a colour as samples of the picture's bands."""
+        bands = [colour.red] if self.image.bands < 3 else [colour.red, colour.green, colour.blue]  # noqa: PLR2004
+        if not self.image.hasalpha():
+            return bands
+        factor = colour.alpha if self.is_premultiplied else 1
+        return [*(band * factor for band in bands), colour.alpha * MAX_SAMPLE]
+
     def with_random_access(self) -> Picture:
         """Returns the picture with pixels that can be read in any order. A decoder gives them once, from the top down.
+
+        A copy has integer samples, because they take a quarter of the memory.
 
         Raises:
             TaskFailed: with the code "too_many_pixels". The size is checked because all pixels may be computed at once.
@@ -85,7 +126,8 @@ class Picture:
         check_pixels(self.page_size, self.pages, self.max_pixels)
         if self.image.get_typeof("vips-sequential") == 0:
             return self
-        return self.with_image(self.evaluation.copy_to_memory(self.image))
+        straight = self.straight()
+        return straight.with_image(self.evaluation.copy_to_memory(straight.image))
 
     def upright(self) -> Picture:
         """Returns the picture with its orientation applied if `auto_orient`."""
@@ -114,18 +156,6 @@ def check_pixels(size: Size, pages: int, max_pixels: int) -> None:
         )
 
 
-def apply_premultiplied(image: Image, function: Callable[[Image], Image]) -> Image:
-    """Applies a function that mixes neighbouring pixels, so that the colour of transparent pixels does not bleed."""
-    if not image.hasalpha():
-        return function(image)
-    return function(image.premultiply().cast("uchar")).unpremultiply().cast("uchar")
-
-
-def match_background(image: Image, colour: Rgba) -> tuple[Image, list[float]]:
-    """Returns the image with the bands that `colour` needs as its background, and the colour as samples of these bands."""
-    if image.bands < 3 and not colour.is_grey:  # noqa: PLR2004 (a grey image cannot have a coloured background)
-        image = image.colourspace("srgb")
-    if colour.alpha < 1 and not image.hasalpha():
-        image = image.addalpha()
-    bands = [colour.red] if image.bands < 3 else [colour.red, colour.green, colour.blue]  # noqa: PLR2004
-    return image, [*bands, colour.alpha * 255] if image.hasalpha() else bands
+def rounded(image: Image) -> Image:
+    """Returns float samples as integers. A plain cast of libvips drops the fraction, which makes a picture darker."""
+    return image.linear(1, 0.5, uchar=True)

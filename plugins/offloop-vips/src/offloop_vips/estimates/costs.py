@@ -20,6 +20,7 @@ __all__ = [
     "DECODER_ROWS",
     "PAGE_ROWS_NBYTES",
     "Cost",
+    "alpha_work_factor",
     "decoding_cost",
     "encoding_cost",
     "resize_rows",
@@ -131,8 +132,8 @@ def step_rows(step: Operation) -> int:
 
 def step_tiles_nbytes(step: Operation, *, has_alpha: bool) -> int:
     """Returns the bytes that a step takes for any size of picture, because it works on tiles of some hundred pixels."""
-    if isinstance(step, Sharpen) and step.sigma is not None:  # a colour space of three floats; with alpha, premultiplied
-        return 30_000_000 if has_alpha else 2_000_000
+    if isinstance(step, Sharpen) and step.sigma is not None:  # a colour space of three floats
+        return 2_000_000
     if isinstance(step, Resize) and has_alpha and is_strategy(step.position):  # examines slices of the premultiplied picture
         return 75_000_000 if step.position == "entropy" else 10_000_000
     return 2_500_000 if has_alpha else 0
@@ -148,6 +149,13 @@ def step_work_ns(step: Operation, nbytes: int) -> float:
     if isinstance(step, Resize):
         return nbytes * 1.0
     return nbytes * 2.5
+
+
+def alpha_work_factor(step: Operation) -> float:
+    """Returns the factor of a step's CPU time for a picture with alpha, because its premultiplied samples are float."""
+    if isinstance(step, Resize):
+        return 4.0
+    return 6.0 if isinstance(step, Blur) and step.sigma is not None else 1.5
 
 
 def encoding_cost(encoder: Encoder, size: Size, pages: int, bands: int) -> Cost:

@@ -26,6 +26,7 @@ from .costs import (
     COLD_START_NBYTES,
     DECODER_ROWS,
     PAGE_ROWS_NBYTES,
+    alpha_work_factor,
     decoding_cost,
     encoding_cost,
     resize_rows,
@@ -135,9 +136,9 @@ class _SimulatedPicture:
     def has_alpha(self) -> bool:
         return self.bands in (2, 4)
 
-    def add_rows(self, nbytes: float) -> None:
+    def add_rows(self, nbytes: float, alpha_factor: float = 1.4) -> None:
         """Adds the row buffers of a step. Premultiplied rows are larger, and each page has buffers of its own."""
-        nbytes *= 1.4 if self.has_alpha else 1.0
+        nbytes *= alpha_factor if self.has_alpha else 1.0
         self.rows_nbytes += nbytes + (self.pages - 1) * min(nbytes, PAGE_ROWS_NBYTES)
 
     def update_peak(self) -> None:
@@ -170,7 +171,7 @@ class _SimulatedPicture:
             self._resize(step)
             return
         self.make_upright()
-        self.work_ns += step_work_ns(step, self.nbytes) * (1.5 if self.has_alpha else 1.0)
+        self.work_ns += step_work_ns(step, self.nbytes) * (alpha_work_factor(step) if self.has_alpha else 1.0)
         self.add_rows(step_rows(step) * self.row_nbytes)
         self.rows_nbytes += step_tiles_nbytes(step, has_alpha=self.has_alpha)
         if isinstance(step, Rotate):
@@ -186,12 +187,12 @@ class _SimulatedPicture:
         if canvas.pixels * self.pages > self.max_pixels:
             self.page_size = canvas
             return
-        before = self.nbytes
+        before, is_exact = self.nbytes, resize.kernel == "nearest"
         stored = scaled.transposed if self.is_sideways else scaled
         if stored != self.page_size:
             rows = resize_rows(self.page_size.height / stored.height)
-            self.add_rows(rows * self.row_nbytes + 100 * stored.width * self.bands)
-        alpha_factor = 2 if self.has_alpha else 1
+            self.add_rows(rows * self.row_nbytes + 100 * stored.width * self.bands, alpha_factor=1 if is_exact else 4)
+        alpha_factor = alpha_work_factor(resize) if self.has_alpha and not is_exact else 1
         self.page_size, self.unshrunk_size = stored, None
         self.work_ns += alpha_factor * (
             step_work_ns(resize, before) + 8 * min(self.nbytes, canvas.pixels * self.pages * self.bands)

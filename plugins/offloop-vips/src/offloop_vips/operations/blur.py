@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from offloop.operation import Operation
 
-from ..picture import Image, Picture, apply_premultiplied
+from ..picture import Image, Picture, rounded
 
 __all__ = ["Blur"]
 
@@ -23,10 +23,12 @@ class Blur(Operation, frozen=True):
 
 
 def apply(picture: Picture, blur: Blur) -> Picture:
-    return picture.map_pages(lambda page: apply_premultiplied(page, lambda image: _blurred(image, blur.sigma)))
+    picture = picture.premultiplied()
+    return picture.map_pages(lambda page: _blurred(page, blur.sigma))
 
 
 def _blurred(image: Image, sigma: float | None) -> Image:
-    if sigma is None:
-        return image.conv(image.new_from_array(_BOX, scale=9))
-    return image.gaussblur(sigma)
+    if sigma is not None:
+        return image.gaussblur(sigma)
+    blurred = image.conv(image.new_from_array(_BOX, scale=9))
+    return blurred if image.format == "float" else rounded(blurred)

@@ -14,4 +14,5 @@ class Grayscale(Operation, frozen=True):
 
 
 def apply(picture: Picture, _grayscale: Grayscale) -> Picture:
+    picture = picture.straight()
     return picture.with_image(picture.image.colourspace("b-w"))

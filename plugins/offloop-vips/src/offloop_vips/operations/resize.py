@@ -12,7 +12,7 @@ from offloop.operation import Operation
 
 from ..colours import Colour, check_colour, rgba
 from ..geometry import Fit, Fitting, Position, Size, fit_size, is_strategy, offset
-from ..picture import Image, Picture, apply_premultiplied, check_pixels, match_background
+from ..picture import Image, Picture, check_pixels
 
 __all__ = ["Resize", "fit_resize"]
 
@@ -78,7 +78,7 @@ def apply(picture: Picture, resize: Resize) -> Picture:
     if canvas == scaled:
         return picture
     if resize.fit == "contain":
-        return picture.map_pages(lambda page: _embed(page, canvas, resize))
+        return _embed(picture, canvas, resize)
     if is_strategy(resize.position):
         return _crop_by_content(picture, canvas, resize.position)
     left, top = offset(canvas, scaled, resize.position, cropping=True)
@@ -96,16 +96,22 @@ def _scale(picture: Picture, scaled: Size, kernel: str) -> Picture:
     def scale(image: Image) -> Image:
         return image.resize(horizontal, vscale=vertical, kernel=kernel)
 
-    return picture.map_pages(lambda page: apply_premultiplied(page, scale))
+    if kernel != "nearest":  # this kernel mixes no pixels
+        picture = picture.premultiplied()
+    return picture.map_pages(scale)
 
 
-def _embed(image: Image, canvas: Size, resize: Resize) -> Image:
-    image, background = match_background(image, rgba(resize.background))
-    left, top = offset(Size(image.width, image.height), canvas, resize.position, cropping=False)
-    return image.embed(left, top, canvas.width, canvas.height, extend="background", background=background)
+def _embed(picture: Picture, canvas: Size, resize: Resize) -> Picture:
+    colour = rgba(resize.background)
+    picture = picture.with_bands_for(colour)
+    background = picture.samples_of(colour)
+    left, top = offset(picture.page_size, canvas, resize.position, cropping=False)
+    return picture.map_pages(
+        lambda page: page.embed(left, top, canvas.width, canvas.height, extend="background", background=background)
+    )
 
 
 def _crop_by_content(picture: Picture, canvas: Size, strategy: str) -> Picture:
-    picture = picture.with_random_access()
+    picture = picture.straight().with_random_access()
     cropped = picture.evaluation.watch(picture.image).smartcrop(canvas.width, canvas.height, interesting=strategy)
     return picture.with_image(cropped, crop_left=-cropped.xoffset, crop_top=-cropped.yoffset)

@@ -8,8 +8,8 @@ from msgspec import Meta
 
 from offloop.operation import Operation
 
-from ..colours import Colour, check_colour, rgba
-from ..picture import Image, Picture, match_background
+from ..colours import Colour, Rgba, check_colour, rgba
+from ..picture import Image, Picture
 
 __all__ = ["Rotate"]
 
@@ -33,12 +33,15 @@ def apply(picture: Picture, rotate: Rotate) -> Picture:
         return picture
     if angle % 90 == 0:
         return picture.with_random_access().map_pages(lambda page: page.rot(f"d{angle:.0f}"))
-    return picture.with_random_access().map_pages(lambda page: _rotated(page, angle, rotate.background))
+    return _rotated(picture.with_random_access(), angle, rgba(rotate.background))
 
 
-def _rotated(image: Image, angle: float, background: Colour) -> Image:
-    colour = rgba(background)
-    image, samples = match_background(image, colour)
-    if image.hasalpha():  # libvips premultiplies the image, but not the background
-        samples = [sample * colour.alpha for sample in samples[:-1]] + samples[-1:]
-    return image.rotate(angle, background=samples)
+def _rotated(picture: Picture, angle: float, background: Rgba) -> Picture:
+    picture = picture.with_bands_for(background).premultiplied()
+    samples, interpretation = picture.samples_of(background), picture.image.interpretation
+
+    def rotated(page: Image) -> Image:
+        bands = page.copy(interpretation="multiband")  # because libvips would premultiply a band that it takes for alpha
+        return bands.rotate(angle, background=samples).copy(interpretation=interpretation)
+
+    return picture.map_pages(rotated)

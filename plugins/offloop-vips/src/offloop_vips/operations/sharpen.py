@@ -9,13 +9,14 @@ from msgspec import Meta
 from offloop.errors import InvalidTask
 from offloop.operation import Operation
 
-from ..picture import Image, Picture, apply_premultiplied
+from ..picture import Image, Picture, rounded
 
 __all__ = ["Sharpen"]
 
 Level: TypeAlias = Annotated[float, Meta(ge=0, le=1_000_000)]
 
 _MILD = [[-1, -1, -1], [-1, 32, -1], [-1, -1, -1]]
+_MIN_AMPLITUDE = 0.1  # at which the Gaussian ends, as in `sharpen` of libvips
 _DEFAULTS = (1.0, 2.0, 2.0, 10.0, 20.0)
 
 
@@ -46,11 +47,37 @@ class Sharpen(Operation, frozen=True):
 
 
 def apply(picture: Picture, sharpen: Sharpen) -> Picture:
-    return picture.map_pages(lambda page: apply_premultiplied(page, lambda image: _sharpened(image, sharpen)))
-
-
-def _sharpened(image: Image, sharpen: Sharpen) -> Image:
     if sharpen.sigma is None:
-        return image.conv(image.new_from_array(_MILD, scale=24))
+        return picture.premultiplied().map_pages(_mildly_sharpened)
+    sigma = sharpen.sigma
+    return picture.straight().map_pages(lambda page: _sharpened(page, sigma, sharpen))
+
+
+def _mildly_sharpened(image: Image) -> Image:
+    sharpened = image.conv(image.new_from_array(_MILD, scale=24))
+    return sharpened if image.format == "float" else rounded(sharpened)
+
+
+def _sharpened(image: Image, sigma: float, sharpen: Sharpen) -> Image:
+    if image.hasalpha():
+        return _sharpened_under_alpha(image, sigma, sharpen)
     levels = {"m1": sharpen.m1, "m2": sharpen.m2, "x1": sharpen.x1, "y2": sharpen.y2, "y3": sharpen.y3}
-    return image.sharpen(sigma=sharpen.sigma, **levels).colourspace(image.interpretation)
+    return image.sharpen(sigma=sigma, **levels).colourspace(image.interpretation)
+
+
+def _sharpened_under_alpha(image: Image, sigma: float, sharpen: Sharpen) -> Image:
+    """Sharpens as libvips does, except that alpha weights the blurred lightness. Alpha does not change.
+
+    libvips would sharpen premultiplied colours, with the precision of opaque ones, and change colours under a low alpha.
+    """
+    alpha = image[image.bands - 1]
+    lab = image[: image.bands - 1].colourspace("lab")
+    lightness = lab[0]
+    mean = (lightness * alpha).gaussblur(sigma, min_ampl=_MIN_AMPLITUDE) / alpha.cast("float").gaussblur(
+        sigma, min_ampl=_MIN_AMPLITUDE
+    )
+    difference = lightness - mean
+    flat = difference.clamp(min=-sharpen.x1, max=sharpen.x1)
+    change = (flat * sharpen.m1 + (difference - flat) * sharpen.m2).clamp(min=-sharpen.y3, max=sharpen.y2)
+    sharpened = (lightness + change).clamp(min=0, max=100).bandjoin(lab[1:]).copy(interpretation="lab")
+    return sharpened.colourspace(image.interpretation).bandjoin(alpha)

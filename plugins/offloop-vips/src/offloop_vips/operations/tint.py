@@ -26,6 +26,7 @@ class Tint(Operation, frozen=True):
 
 
 def apply(picture: Picture, tint: Tint) -> Picture:
+    picture = picture.straight()
     return picture.with_image(_tinted(picture.image, _shades(image_class(picture.image), tint.color)))
 
 

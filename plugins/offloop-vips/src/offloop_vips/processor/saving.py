@@ -36,6 +36,7 @@ def save_encoded(picture: Picture, encoder: Encoder, task: Task) -> Encoded:
         pyvips.Error: the pixels could not be computed or encoded.
     """
     _check_fits_format(picture, encoder)
+    picture = picture.straight()
     image = _ENCODERS[encoder.format].prepare(picture.image, encoder).copy()
     if picture.pages > 1:
         image.set_type(pyvips.GValue.gint_type, "page-height", picture.page_size.height)
@@ -58,6 +59,7 @@ def save_encoded(picture: Picture, encoder: Encoder, task: Task) -> Encoded:
 
 def save_raster(picture: Picture, raw: Raw, task: Task) -> Raster:
     """Computes a picture into a block of `task.allocate`."""
+    picture = picture.straight()
     band_format, dtype, itemsize = _SAMPLES[raw.dtype]
     image = picture.evaluation.report_progress(picture.image.cast(band_format).copy())
     shape = (image.height, image.width, image.bands)
