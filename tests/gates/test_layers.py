@@ -54,12 +54,12 @@ ALLOWED: dict[str, set[str]] = {
     "task_options": {"runtime.files", "settings", "errors"},
     "prometheus": {"core.workers.restart_policy", "core.model.worker_state", "errors", "histogram", "pool", "statistics"},
     "testing": CONTRACTS,
-    "testing.inline": {"worker.result_checks", *CONTRACTS},
+    "testing.inline": {"worker.cancellation", "worker.result_checks", "worker.task", *CONTRACTS},
     "testing.leftovers": {"pool", "statistics"},
     "testing.pools": {"runtime.workers.launcher", "pool", "testing.scripted", "testing.steps"},
     "testing.pytest_plugin": {"", "pool", "testing.leftovers"},
     "testing.fault_worker": {"wire", "worker", "testing.orders", *CONTRACTS},  # runs in a worker
-    "testing.scripted": {"runtime.workers.launcher", "wire", "worker.processors", "testing.steps", *CONTRACTS},
+    "testing.scripted": {"runtime.workers.launcher", "wire", "worker", "testing.steps", *CONTRACTS},
     "testing.starts": {
         "runtime.workers.command_line",
         "runtime.workers.launcher",

@@ -9,7 +9,7 @@ import anyio
 import numpy as np
 import pytest
 
-from offloop import InvalidTask, Pool, PoolClosed, TaskFailed, TaskTimeout, WorkerDied
+from offloop import InvalidTask, PluginError, Pool, PoolClosed, TaskFailed, TaskTimeout, WorkerDied
 from offloop.testing import Answer, Die, Refuse, ScriptedTask, Send, Stall, assert_nothing_left, scripted_pool
 from offloop.testing.faults import Echo, FaultsPlugin, Noop
 from offloop.testing.steps import Step
@@ -44,6 +44,15 @@ async def test_samples_make_an_array(anyio_backend: object) -> None:
         array = (await pool.run(b"", [Noop()])).array()
         assert array.shape == (2, 4, 3)
         assert np.array_equal(array.ravel(), np.arange(24))
+
+
+async def test_an_answer_that_no_processor_may_return_is_the_plugins_error(anyio_backend: object) -> None:
+    async with scripted_pool([Answer(b"abc", shape=(2, 2)), Answer(b"", {"a": object()})], **SETTINGS) as pool:
+        with pytest.raises(PluginError, match="does not fill"):
+            await pool.run(b"", [Noop()])
+        with pytest.raises(PluginError, match="cannot be sent"):
+            await pool.run(b"", [Noop()])
+        assert pool.statistics().worker_starts == 1
 
 
 async def test_a_function_sees_source_operations_and_slot(anyio_backend: object) -> None:

@@ -1,76 +1,38 @@
 """Runs a processor in this process, without a pool, for the unit tests of a plugin.
 
-`InlineTask` implements the whole contract of `offloop.processor.Task`. The contract tests run on it and on the worker's task.
+`InlineTask` implements the whole contract of `offloop.processor.Task`, partly with classes of the worker. The
+contract tests run on it and on the worker's task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from ..operation import Operation
-from ..processor import Payload, Processor, TaskCancelled
+from ..processor import Payload, Processor
+from ..worker.cancellation import CancellableTask
 from ..worker.result_checks import check_memory, check_payload, checked_info
+from ..worker.task import GrowingOutput
 
 __all__ = ["InlineTask", "run_inline"]
 
 
-class InlineOutput:
-    """Growing result memory in a bytearray."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def write(self, chunk: memoryview | bytes | bytearray) -> int:
-        self._buffer += chunk
-        return len(chunk)
-
-    @property
-    def view(self) -> memoryview:
-        return memoryview(bytes(self._buffer))
-
-
-class InlineTask:
-    """A task without a pool. `cancel()` cancels it as a deadline would."""
+class InlineTask(CancellableTask):
+    """A task without a pool, whose result memory is this process's. `cancel()` cancels it as a deadline would."""
 
     def __init__(self, threads: int = 1) -> None:
+        super().__init__()
         self.threads = threads
         self.fraction = 0.0  # last reported progress, from 0 to 1
-        self._cancelled = False
-        self._callbacks: list[Callable[[], object]] = []
-
-    @property
-    def cancelled(self) -> bool:
-        return self._cancelled
-
-    def cancel(self) -> None:
-        """Tell the task to stop. May be called from any thread."""
-        self._cancelled = True
-        for callback in tuple(self._callbacks):
-            callback()
-
-    def checkpoint(self) -> None:
-        if self._cancelled:
-            raise TaskCancelled
-
-    @contextmanager
-    def on_cancel(self, callback: Callable[[], object]) -> Generator[None]:
-        self._callbacks.append(callback)
-        if self._cancelled:
-            callback()
-        try:
-            yield
-        finally:
-            self._callbacks.remove(callback)
 
     def allocate(self, nbytes: int) -> memoryview:
         self.checkpoint()
         return memoryview(bytearray(nbytes))
 
-    def output(self, expected_nbytes: int = 0) -> InlineOutput:  # noqa: ARG002 (a bytearray needs no hint)
-        return InlineOutput()
+    def output(self, expected_nbytes: int = 0) -> GrowingOutput:
+        return GrowingOutput(self.allocate, expected_nbytes)
 
     def progress(self, fraction: float) -> None:
         self.fraction = fraction

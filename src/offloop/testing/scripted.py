@@ -1,4 +1,4 @@
-"""A fake worker: a thread that implements the worker's protocol and follows a script.
+"""A fake worker: a thread that runs the worker's own task runner, with a script in place of processors.
 
 For the supervisor it is like any other worker: it has a channel, reads and writes shared memory, requests memory, and can be
 killed. The same contract test runs on it and on real processes. But a script function cannot be interrupted, so it must return.
@@ -12,43 +12,30 @@ import select
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from traceback import format_exc
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import anyio
 import msgspec
 
+from ..errors import TaskFailed
 from ..operation import Operation
+from ..processor import Encoded, Payload, Raster, Task
 from ..runtime.workers.launcher import LaunchedWorker
-from ..wire.codec import decode_from_supervisor, encode_frame
-from ..wire.framing import MAX_FROM_SUPERVISOR_NBYTES, FrameReader
-from ..wire.handles import INBOX, EncodedAt, Handle, RasterAt, WrittenTo
-from ..wire.messages import (
-    Cancel,
-    Configure,
-    Done,
-    Failed,
-    File,
-    FromSupervisor,
-    FromWorker,
-    Grant,
-    Loading,
-    Need,
-    NeedFile,
-    Ready,
-    Retire,
-    Run,
-)
+from ..wire.messages import Configure, Loading, PluginSource, Ready, Retire, Run, Stage
 from ..wire.status import write_stage
-from ..worker.processors import decoder_for, import_object
+from ..worker.channel import EXIT_SUPERVISOR_GONE, Channel
+from ..worker.isolation.memory_limits import PrivateMemory
+from ..worker.main import serve
+from ..worker.processors import ProcessorCache, decoder_for, import_object
+from ..worker.segments import Segment, address_of
+from ..worker.task import RunningTask
+from ..worker.task_runner import TaskRunner
 from .steps import Answer, Die, Refuse, Send, Stall, Step
 
 __all__ = ["Script", "ScriptLauncher", "ScriptedTask", "ScriptedWorker"]
-
-_EXIT_SUPERVISOR_GONE = 70  # exit code, as of a real worker
 
 
 class ScriptedTask(msgspec.Struct, frozen=True):
@@ -87,10 +74,6 @@ class ScriptLauncher:
             return next(self._steps, Refuse("script_over", f"the script has no step for task {task.task_id}"))
 
 
-class _Disconnected(Exception):
-    """The supervisor has closed the channel, or has killed this worker."""
-
-
 class ScriptedWorker:
     """Implements `offloop.runtime.workers.launcher.LaunchedWorker` with a thread."""
 
@@ -101,29 +84,25 @@ class ScriptedWorker:
 
         Args:
             next_step: returns the step for a task.
-            inbox_fd, outbox_fd: descriptors of the segments. They are mapped at once, and the caller closes them.
+            inbox_fd, outbox_fd: descriptors of the segments. They are duplicated, and the caller closes them.
             start: step instead of becoming ready; None: become ready.
         """
         self._next_step = next_step
         self._start = start
-        self._frames = FrameReader(MAX_FROM_SUPERVISOR_NBYTES)
-        self._received: list[FromSupervisor] = []
-        self._descriptors: list[int] = []  # descriptors of files that were received and not yet used
-        self._preallocated: Handle | None = None  # result memory that the next task starts with
-        self._operations: dict[str, msgspec.msgpack.Decoder[list[Operation]]] = {}
-        self._slot = 0
         self._ended = False
         self._exit_code = 0
         self._killed = False
         self._end_lock = threading.Lock()  # guards `_killed`, `_ended` and `_exit_code`
         with ExitStack() as opened:  # closes all if one fails
-            self._inbox = opened.enter_context(mmap.mmap(inbox_fd, 0, prot=mmap.PROT_READ))
-            self._outbox = opened.enter_context(mmap.mmap(outbox_fd, 0))
-            self.channel, self._end = map(opened.enter_context, socket.socketpair())
-            self.log_fd, self._stderr = _pipe(opened)
+            segments = [_kept(opened, os.dup(descriptor)) for descriptor in (inbox_fd, outbox_fd)]
+            self.channel, end = map(opened.enter_context, socket.socketpair())
+            self._worker_channel = _ThreadChannel(end.detach())
+            opened.callback(self._worker_channel.close)
+            self.log_fd, self._stderr = (_kept(opened, descriptor) for descriptor in os.pipe())
             os.set_blocking(self.log_fd, False)
-            self._ended_fd, self._ending = _pipe(opened)  # `_ended_fd` is readable when the thread has ended
-            threading.Thread(target=self._run_thread, name="offloop-scripted-worker", daemon=True).start()
+            # `_ended_fd` is readable when the thread has ended
+            self._ended_fd, self._ending = (_kept(opened, descriptor) for descriptor in os.pipe())
+            threading.Thread(target=self._run_thread, args=segments, name="offloop-scripted-worker", daemon=True).start()
             opened.pop_all()
 
     # Methods that the supervisor calls
@@ -134,8 +113,7 @@ class ScriptedWorker:
         with self._end_lock:
             if not self._ended:
                 self._killed = True
-                with suppress(OSError):
-                    self._end.shutdown(socket.SHUT_RDWR)
+                self._worker_channel.disconnect()
 
     async def wait(self, threads: anyio.CapacityLimiter) -> int:  # noqa: ARG002 (only real processes may need a thread)
         await anyio.wait_readable(self._ended_fd)
@@ -152,199 +130,203 @@ class ScriptedWorker:
 
     # Methods of the thread
 
-    def _run_thread(self) -> None:
+    def _run_thread(self, inbox_fd: int, outbox_fd: int) -> None:
         try:
-            code = self._serve()
-        except _Disconnected:
-            code = _EXIT_SUPERVISOR_GONE
+            self._serve(inbox_fd, outbox_fd)
+            code = 0
+        except _Exit as error:
+            code = error.code
         except Exception:  # an error of the script ends the worker, as an error of its own code ends a real one
             self._print(format_exc())
             code = 1
-        self._inbox.close()
-        self._outbox.close()
-        for descriptor in self._descriptors:
-            os.close(descriptor)
         with self._end_lock:
             self._ended = True
             self._exit_code = -signal.SIGKILL if self._killed else code
-            self._end.close()
+            self._worker_channel.close()
         os.close(self._stderr)
         os.close(self._ending)
 
-    def _serve(self) -> int:
-        configure = self._receive()
-        assert isinstance(configure, Configure), "the first message is Configure"
-        self._slot = configure.slot
-        for name, source in configure.plugins.items():
-            self._operations[name] = decoder_for(import_object(source.reference).operations)
+    def _serve(self, inbox_fd: int, outbox_fd: int) -> None:
+        channel = self._worker_channel
+        try:
+            configure = channel.next_message()
+            assert isinstance(configure, Configure), "the first message is Configure"
+        except BaseException:
+            os.close(inbox_fd)
+            os.close(outbox_fd)
+            raise
+        inbox = _ThreadSegment(inbox_fd, configure.inbox_nbytes, writable=False)
+        outbox = _ThreadSegment(outbox_fd, configure.outbox_nbytes, writable=True)
         if self._start is not None:
-            code = self._fail_start(self._start)
-            if code is not None:
-                return code
+            self._fail_start(self._start)
         else:
-            self._send(Loading(threading.get_native_id()))
-            self._send(Ready(threading.get_native_id()))
-        while True:
-            match self._receive():
-                case Run() as run:
-                    code = self._run_task(run)
-                    if code is not None:
-                        return code
-                case Retire():
-                    return 0
-                case _:
-                    pass  # a message for a task that has ended
+            channel.send(Loading(threading.get_native_id()))
+            channel.send(Ready(threading.get_native_id()))
+        script = _ScriptProcessors(configure.slot, configure.plugins, channel)
+        serve(channel, _ScriptRunner(channel, outbox, script, self._next_step, self._print), inbox, outbox)
 
-    def _fail_start(self, step: Step) -> int | None:
+    def _fail_start(self, step: Step) -> None:
         match step:
             case Die():
                 self._print(step.stderr)
-                return step.exit_code
+                raise _Exit(step.exit_code)
             case Send():
-                self._send_all(step)
-                return None
+                self._worker_channel.send_all(step)
             case Stall():
-                while not (isinstance(self._receive(), Retire) and step.obey):
+                while not (isinstance(self._worker_channel.next_message(), Retire) and step.obey):
                     pass
-                return 0
+                raise _Exit(0)
             case _:
                 raise TypeError(f"{step!r} is a step for a task, and not for a start; use Die, Stall or Send")
-
-    def _run_task(self, run: Run) -> int | None:
-        """Do the script's step for a task. Returns the exit code if the worker ends; else None."""
-        step = self._next_step(ScriptedTask(run.task_id, self._slot, self._source_of(run), self._operations_of(run)))
-        if isinstance(step, Die):
-            if step.begun:
-                self._write_begun(run)
-            self._print(step.stderr)
-            return step.exit_code
-        self._write_begun(run)
-        if run.grant is not None:
-            self._preallocated = run.grant
-        match step:
-            case Answer():
-                self._answer(run, step)
-            case Refuse():
-                self._send(self._failure(run, step.code, step.message))
-            case Send():
-                self._send_all(step)
-            case Stall():
-                while not (self._wait_for_cancel(run) and step.obey):
-                    pass
-                self._send(self._failure(run, "cancelled"))
-        return None
-
-    def _answer(self, run: Run, answer: Answer) -> None:
-        started_ns = time.monotonic_ns()
-        if run.to_file:
-            try:
-                output: EncodedAt | RasterAt | WrittenTo = self._write_file(run, answer.data)
-            except _Refused as refused:
-                self._send(self._failure(run, refused.code))
-                return
-        else:
-            try:
-                block = self._write_result(run, answer.data) if answer.data else None
-            except _Refused as refused:
-                self._send(self._failure(run, refused.code))
-                return
-            output = EncodedAt(block) if answer.shape is None else RasterAt(block, answer.shape, answer.dtype)
-        self._send(Done(run.task_id, output, dict(answer.info), started_ns, time.monotonic_ns()))
-
-    def _write_result(self, run: Run, data: bytes) -> Handle:
-        """Write a result into the preallocated or a requested block. Returns its handle."""
-        if self._preallocated is not None and self._preallocated.nbytes >= len(data):
-            block, self._preallocated = self._preallocated, None  # the caller of the task owns it now
-        else:
-            self._send(Need(run.task_id, len(data)))
-            block = self._receive_grant(run)
-        self._outbox[block.offset : block.offset + len(data)] = data
-        return Handle(block.segment, block.offset, len(data), block.generation)
-
-    def _write_file(self, run: Run, data: bytes) -> WrittenTo:
-        self._send(NeedFile(run.task_id))
-        while True:
-            match self._receive():
-                case File(task_id=run.task_id, opened=True):
-                    with open(self._descriptors.pop(0), "wb") as file:
-                        return WrittenTo(file.write(data))
-                case File(task_id=run.task_id):
-                    raise _Refused("cannot_write")
-                case Cancel(task_id=run.task_id):
-                    raise _Refused("cancelled")
-                case _:
-                    pass
-
-    def _receive_grant(self, run: Run) -> Handle:
-        while True:
-            match self._receive():
-                case Grant(task_id=run.task_id, block=block):
-                    if block is None:
-                        raise _Refused("memory_limit")
-                    return block
-                case Cancel(task_id=run.task_id):
-                    raise _Refused("cancelled")
-                case _:
-                    pass
-
-    def _wait_for_cancel(self, run: Run) -> bool:
-        message = self._receive()
-        return isinstance(message, Cancel) and message.task_id == run.task_id
-
-    def _source_of(self, run: Run) -> bytes:
-        handle = run.source.block
-        if handle is None:
-            return b""
-        segment = self._inbox if handle.segment == INBOX else self._outbox
-        return segment[handle.offset : handle.offset + handle.nbytes]
-
-    def _operations_of(self, run: Run) -> list[Operation]:
-        return [operation for stage in run.stages for operation in self._operations[stage.plugin].decode(stage.operations)]
-
-    def _write_begun(self, run: Run) -> None:
-        with memoryview(self._outbox) as page:
-            write_stage(page, run.task_id, 0)
-
-    @staticmethod
-    def _failure(run: Run, code: str, message: str = "") -> Failed:
-        now_ns = time.monotonic_ns()
-        return Failed(run.task_id, code, message, None, now_ns, now_ns)
 
     def _print(self, text: str) -> None:
         os.write(self._stderr, text.encode()[-4096:])  # less than the capacity of a pipe, so it never blocks
 
-    def _send_all(self, step: Send) -> None:
-        for message in step.messages:
-            self._send(message)
 
-    def _send(self, message: FromWorker | bytes) -> None:
-        try:
-            self._end.sendall(message if isinstance(message, bytes) else encode_frame(message))
-        except OSError:
-            raise _Disconnected from None
+class _Exit(Exception):
+    """The worker ends with this exit code."""
 
-    def _receive(self) -> FromSupervisor:
-        while not self._received:
-            try:
-                data, descriptors, *_ = socket.recv_fds(self._end, 32 * 1024, 1, socket.MSG_CMSG_CLOEXEC)
-                self._descriptors += descriptors
-            except OSError:
-                data = b""
-            if not data:
-                raise _Disconnected
-            self._received += map(decode_from_supervisor, self._frames.feed(data))
-        return self._received.pop(0)
-
-
-def _pipe(opened: ExitStack) -> tuple[int, int]:
-    reader, writer = os.pipe()
-    opened.callback(os.close, reader)
-    opened.callback(os.close, writer)
-    return reader, writer
-
-
-class _Refused(Exception):
-    """The task fails with a code: cancelled, or no memory or file for its result."""
-
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: int) -> None:
         self.code = code
+
+
+class _ThreadChannel(Channel):
+    """The worker's end of the channel, in a thread and without a control thread."""
+
+    def _exit(self) -> NoReturn:
+        raise _Exit(EXIT_SUPERVISOR_GONE)
+
+    def send_all(self, step: Send) -> None:
+        """Send messages, and bytes as they are."""
+        for message in step.messages:
+            if isinstance(message, bytes):
+                self._send_frame(message)
+            else:
+                self.send(message)
+
+    def disconnect(self) -> None:
+        """Have the thread read the end of the stream. Called by other threads."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+class _ThreadSegment(Segment):
+    """Segment that is unmapped with its last view, because the process outlives the worker."""
+
+    def __init__(self, descriptor: int, nbytes: int, *, writable: bool) -> None:
+        mapping = mmap.mmap(descriptor, nbytes, prot=mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0))
+        os.close(descriptor)
+        self._memory = memoryview(mapping)
+        self.address = address_of(self._memory) or 0  # only an outbox needs it
+        self.first_page = self._memory[: mmap.PAGESIZE]
+
+
+class _UnmeasuredMemory(PrivateMemory):
+    """Private memory that is neither measured nor limited, because the process is not the worker's."""
+
+    def __init__(self) -> None:
+        self.nbytes = 0
+
+    def sample(self) -> int:
+        return 0
+
+    def begin(self, now_ns: int) -> int:  # noqa: ARG002 (the signature is the base's)
+        return 0
+
+    def begin_result(self, nbytes: int) -> None:
+        pass
+
+    def peak(self, now_ns: int) -> int:  # noqa: ARG002 (the signature is the base's)
+        return 0
+
+    def set_soft_limit(self, more_bytes: int | None) -> None:
+        pass
+
+
+class _ScriptProcessors(ProcessorCache):
+    """Does the step of the script in the first stage of a task. The other stages return their payload."""
+
+    def __init__(self, slot: int, plugins: dict[str, PluginSource], channel: Channel) -> None:
+        super().__init__(slot, plugins)
+        self._channel = channel
+        self._operations = {name: decoder_for(import_object(source.reference).operations) for name, source in plugins.items()}
+        self.step: Answer | Refuse | Stall | None = None  # step of the current task, until it is done
+
+    def operations_of(self, run: Run) -> list[Operation]:
+        """Returns the operations of all stages."""
+        return [operation for stage in run.stages for operation in self._operations[stage.plugin].decode(stage.operations)]
+
+    def run_stage(self, stage: Stage, payload: Payload, task: Task) -> Payload:  # noqa: ARG002 (the script knows the stages)
+        step, self.step = self.step, None
+        match step:
+            case Answer(shape=None):
+                return Encoded(step.data, step.info)
+            case Answer():
+                return Raster(step.data, step.shape or (), step.dtype, step.info)
+            case Refuse():
+                raise TaskFailed(step.code, step.message)
+            case Stall():
+                assert isinstance(task, RunningTask)
+                self._stall(step, task)
+            case None:
+                pass
+        return payload
+
+    def _stall(self, step: Stall, task: RunningTask) -> None:
+        while self._channel.next_message_for(task) is not None:
+            pass
+        if step.obey:
+            task.checkpoint()
+        while True:
+            self._channel.next_message()
+
+
+class _ScriptRunner(TaskRunner):
+    """Does the steps of the script that end the worker or break the protocol. The worker's own runner does the others."""
+
+    def __init__(
+        self,
+        channel: _ThreadChannel,
+        outbox: Segment,
+        processors: _ScriptProcessors,
+        next_step: Callable[[ScriptedTask], Step],
+        print_text: Callable[[str], object],
+    ) -> None:
+        super().__init__(channel, outbox, processors, _UnmeasuredMemory())
+        self._thread_channel = channel
+        self._script = processors
+        self._next_step = next_step
+        self._print = print_text
+
+    def run(self, run: Run, source: Payload) -> int:
+        script = self._script
+        step = self._next_step(ScriptedTask(run.task_id, script.worker.slot, bytes(source.data), script.operations_of(run)))
+        match step:
+            case Die():
+                if step.begun:
+                    self._begin(run)
+                self._print(step.stderr)
+                raise _Exit(step.exit_code)
+            case Send():
+                self._begin(run)
+                self._thread_channel.send_all(step)
+                return 0
+            case _:
+                script.step = step
+                return super().run(run, source)
+
+    def _begin(self, run: Run) -> None:
+        write_stage(self._outbox.first_page, run.task_id, 0)
+
+    def _cpu_ns_since_last_task(self) -> int:
+        return 0  # because the process's CPU time is not the worker's
+
+
+def _kept(opened: ExitStack, descriptor: int) -> int:
+    """Returns the descriptor, which `opened` closes."""
+    opened.callback(os.close, descriptor)
+    return descriptor

@@ -17,20 +17,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from ..wire.codec import decode_from_supervisor, encode_frame
 from ..wire.framing import HEADER_NBYTES, MAX_FROM_SUPERVISOR_NBYTES, MAX_FROM_WORKER_NBYTES, FrameReader, ProtocolError
 from ..wire.messages import Cancel, File, FromSupervisor, FromWorker, NeedFile
 from .isolation.descriptors import isolate_fd
 
-__all__ = ["Cancellable", "Channel", "MessageTooLarge"]
+__all__ = ["EXIT_SUPERVISOR_GONE", "Cancellable", "Channel", "MessageTooLarge"]
 
 _TICK_S = 0.004  # seconds between two checks for a task that still runs, and between two repetitions of a cancel
 _STATUS_INTERVAL_S = 0.05  # seconds between two updates of the status page during a long task
 _MAX_QUIET_TICKS = 250  # ticks without a task before the control thread sleeps until the next task
 _READ_NBYTES = 32 * 1024  # maximum bytes of a read
-_EXIT_SUPERVISOR_GONE = 70  # EX_SOFTWARE's number
+EXIT_SUPERVISOR_GONE = 70
+"""Exit code of a worker whose supervisor is gone: EX_SOFTWARE's number."""
 
 
 class Cancellable(Protocol):
@@ -88,16 +89,19 @@ class Channel:
         frame = encode_frame(message)
         if len(frame) - HEADER_NBYTES > MAX_FROM_WORKER_NBYTES:
             raise MessageTooLarge(f"{len(frame) - HEADER_NBYTES:,} bytes; the limit is {MAX_FROM_WORKER_NBYTES:,}")
+        self._send_frame(frame)
+
+    def _send_frame(self, frame: bytes) -> None:
         try:
             self._socket.sendall(frame)
         except OSError:
-            os._exit(_EXIT_SUPERVISOR_GONE)
+            self._exit()
 
     def next_message(self) -> FromSupervisor:
         """Wait for the next message that is not a `Cancel`, and return it."""
         received = self._received
         while not received:
-            self._process_bytes(self._socket.recv(_READ_NBYTES), None)
+            self._process_bytes(self._receive(), None)
         return received.popleft()
 
     def next_message_for(self, task: Cancellable) -> FromSupervisor | None:
@@ -106,7 +110,7 @@ class Channel:
             self._watched = None  # because the main thread reads now
         try:
             while not self._received and not task.cancelled:
-                self._process_bytes(self._socket.recv(_READ_NBYTES), task)
+                self._process_bytes(self._receive(), task)
             return None if task.cancelled else self._received.popleft()
         finally:
             self._watch(task)
@@ -155,9 +159,20 @@ class Channel:
         with self._read_lock:
             self._watched = None
 
+    def _receive(self, flags: int = 0) -> bytes:
+        """Read once. Returns nothing if the supervisor is gone."""
+        try:
+            return self._socket.recv(_READ_NBYTES, flags)
+        except ConnectionError:  # it closed the socket before it had read everything
+            return b""
+
+    def _exit(self) -> NoReturn:
+        """End the process, because its supervisor is gone."""
+        os._exit(EXIT_SUPERVISOR_GONE)
+
     def _process_bytes(self, data: bytes, watched: Cancellable | None) -> None:
         if not data:
-            os._exit(_EXIT_SUPERVISOR_GONE)
+            self._exit()
         try:
             for frame in self._frames.feed(data):
                 message = decode_from_supervisor(frame)
@@ -168,7 +183,7 @@ class Channel:
                 else:
                     self._cancelled_id = message.task_id  # its `Run` may be in `_received`, if a plugin was being loaded
         except ProtocolError:
-            os._exit(_EXIT_SUPERVISOR_GONE)  # because the other end is not our supervisor
+            self._exit()  # because the other end is not our supervisor
 
     def _watch_tasks(self) -> None:
         quiet_ticks = 0
@@ -212,7 +227,7 @@ class Channel:
 
     def _process_bytes_nowait(self, task: Cancellable) -> None:
         try:
-            data = self._socket.recv(_READ_NBYTES, socket.MSG_DONTWAIT)
+            data = self._receive(socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         self._process_bytes(data, task)

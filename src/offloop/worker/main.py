@@ -27,7 +27,7 @@ from .processors import ProcessorCache
 from .segments import Segment
 from .task_runner import TaskRunner
 
-__all__ = ["main", "run_from_command_line"]
+__all__ = ["main", "run_from_command_line", "serve"]
 
 
 def run_from_command_line(channel_type: type[Channel] = Channel, runner_type: type[TaskRunner] = TaskRunner) -> None:
@@ -39,7 +39,7 @@ def run_from_command_line(channel_type: type[Channel] = Channel, runner_type: ty
 
 
 def main(descriptors: list[int], channel_type: type[Channel], runner_type: type[TaskRunner]) -> None:
-    """Run tasks until `Retire` arrives or the supervisor dies.
+    """Set up the process, load the plugins and serve until `Retire` arrives or the supervisor dies.
 
     Args:
         descriptors: the channel, the read end of the lifeline (see `isolation.parent_death`), the inbox, the outbox.
@@ -68,6 +68,11 @@ def main(descriptors: list[int], channel_type: type[Channel], runner_type: type[
     failed = processors.load_all(outbox.first_page)
     runner = runner_type(channel, outbox, processors, memory)
     channel.send(Ready(os.getpid(), memory.rebaseline(), failed))
+    serve(channel, runner, inbox, outbox)
+
+
+def serve(channel: Channel, runner: TaskRunner, inbox: Segment, outbox: Segment) -> None:
+    """Run tasks until `Retire` arrives."""
     while True:
         match channel.next_message():
             case Run() as run:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from ..errors import TaskFailed
-from ..processor import TaskCancelled
 from ..wire.handles import Handle
 from ..wire.messages import Grant, Need
 from ..wire.status import write_memory, write_progress
+from .cancellation import CancellableTask
 from .channel import Channel
 from .isolation.memory_limits import PrivateMemory
 from .segments import Segment, address_of
@@ -19,14 +16,13 @@ from .segments import Segment, address_of
 __all__ = ["RunningTask"]
 
 
-class RunningTask:
-    """One task from its `Run` message to its answer."""
-
-    _cancelled = False
+class RunningTask(CancellableTask):
+    """One task from its `Run` message to its answer. The control thread calls `cancel` repeatedly."""
 
     def __init__(
         self, task_id: int, threads: int, preallocated: Handle | None, channel: Channel, outbox: Segment, memory: PrivateMemory
     ) -> None:
+        super().__init__()
         self.task_id = task_id
         self.threads = threads
         self._channel = channel
@@ -34,42 +30,10 @@ class RunningTask:
         self._memory = memory
         self._preallocated = preallocated  # result memory that the processor has not allocated yet
         self._granted: list[Handle] = [preallocated] if preallocated else []
-        self._callbacks: list[Callable[[], object]] = []
-        self._callbacks_lock = threading.Lock()
-
-    @property
-    def cancelled(self) -> bool:
-        return self._cancelled
-
-    def cancel(self) -> None:
-        """Mark the task as cancelled and call the callbacks of `on_cancel`. The control thread calls this repeatedly."""
-        self._cancelled = True
-        with self._callbacks_lock:
-            for callback in self._callbacks:
-                try:
-                    callback()
-                except Exception:  # a processor's defect; the control thread must survive, because it repeats the call
-                    sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType] (there is an exception here)
 
     def write_status(self) -> None:
         """Write the process's private memory to the status page. The control thread calls this several times a second."""
         write_memory(self._outbox.first_page, self._memory.sample())
-
-    def checkpoint(self) -> None:
-        if self._cancelled:
-            raise TaskCancelled
-
-    @contextmanager
-    def on_cancel(self, callback: Callable[[], object]) -> Generator[None]:
-        with self._callbacks_lock:
-            self._callbacks.append(callback)
-        if self._cancelled:
-            callback()
-        try:
-            yield
-        finally:
-            with self._callbacks_lock:  # waits until a call in progress has returned
-                self._callbacks.remove(callback)
 
     def progress(self, fraction: float) -> None:
         write_progress(self._outbox.first_page, fraction)
