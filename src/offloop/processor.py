@@ -107,6 +107,21 @@ class Task(Protocol):
         """Returns result memory that grows when it is written. If `expected_nbytes` is large enough, it never has to grow."""
         ...
 
+    def emit(self, payload: Payload, name: str | None = None) -> bool:
+        """Hand over an output before the end of the task: a frame of a stream, a preview, one of several named outputs.
+
+        The stages that follow in the pipeline are applied to it first. Waits while the receiver has no room for another
+        output. Memory of `allocate` or `output` is not copied, and belongs to the receiver afterwards: do not write to it.
+
+        Returns:
+            False, and does nothing, if the caller of the task receives only its result.
+
+        Raises:
+            TaskCancelled: the task has to stop.
+            PluginError: the payload, or its info, cannot be sent.
+        """
+        ...
+
     def progress(self, fraction: float) -> None:
         """Report the progress of the task, from 0 to 1. It sends no message, and is in the crash report if the worker dies."""
         ...
@@ -138,8 +153,10 @@ class Processor(Protocol):
         """Load the library and set its limits. Called once per worker, before its first task that needs this plugin."""
         ...
 
-    def run(self, payload: Payload, operations: Sequence[Operation], task: Task) -> Payload:
-        """Carry out consecutive operations of this plugin, in the given order.
+    def run(self, payload: Payload, operations: Sequence[Operation], task: Task) -> Payload | None:
+        """Carry out consecutive operations of this plugin, in the given order. Returns the last output.
+
+        None is allowed if `Task.emit` has handed over all outputs of the task.
 
         Raises:
             TaskFailed: the task cannot be carried out. Callers can branch on its code. Any other exception becomes a

@@ -19,7 +19,7 @@ from offloop.core.model.commands import (
 )
 from offloop.core.model.events import OutputOpened, StagingFailed
 from offloop.core.model.settings import FIRST_GRANT_NBYTES
-from offloop.core.model.task import Completed
+from offloop.core.model.task import Completed, TaskOutput
 from offloop.core.model.task_state import TaskState
 from offloop.core.model.worker_state import WorkerState
 from offloop.errors import MemoryLimitExceeded, QueueFull, QueueTimeout, TaskFailed, TaskTimeout
@@ -44,7 +44,7 @@ def test_a_task_is_sent_to_an_idle_worker_and_settled_by_its_answer() -> None:
     assert (pool.core.task_table.counts.preparing, pool.statistics.waiting, pool.statistics.running) == (1, 1, 0)
     assert pool.prepare(1) == [sent_run(1)]
     assert pool.state() is WorkerState.BUSY
-    assert pool.done(1) == [SettleTask(1, Completed(EncodedAt(None), None, {}, 1, 2))]
+    assert pool.done(1) == [SettleTask(1, Completed(TaskOutput(EncodedAt(None), None, {}, 1, 2)))]
     assert pool.state() is WorkerState.IDLE
     assert pool.statistics.completed == 1
 
@@ -110,7 +110,7 @@ def test_a_file_that_the_worker_wrote_is_the_result() -> None:
     assert pool.report(0, NeedFile(1)) == [OpenOutput(0, 1, dispatch=1)]
     assert pool.tell(OutputOpened(0, 1, dispatch=1)) == [SendFile(0, 1, dispatch=1)]
     outcome = outcome_of(pool.done(1, output=WrittenTo(99)), 1)
-    assert outcome == Completed(WrittenTo(99), None, {}, 1, 2)
+    assert outcome == Completed(TaskOutput(WrittenTo(99), None, {}, 1, 2))
 
 
 def test_a_file_that_cannot_be_opened_settles_the_task_with_the_servers_error() -> None:
@@ -192,7 +192,8 @@ def test_a_result_in_preallocated_memory_goes_to_the_caller_and_the_next_task_ge
     preallocated = pool.core.worker_table[0].preallocated_block
     assert preallocated is not None
     outcome = outcome_of(pool.done(1, output=in_outbox(preallocated, 5000)), 1)
-    assert outcome.block is preallocated
+    assert outcome.output is not None
+    assert outcome.output.block is preallocated
     assert preallocated.nbytes == 8192, "the rest of the block is free again"
     assert {holder: n for holder, n in pool.statistics.leases.items() if n} == {"caller": 1}
     command, fetch = pool.run(2)

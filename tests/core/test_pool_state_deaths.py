@@ -192,7 +192,8 @@ def test_an_answer_that_was_unread_when_the_worker_died_counts() -> None:
     commands = pool.exited(last_words=(Need(1, 5), done(1, in_outbox(block, 5000))))
     outcome = outcome_of(commands, 1)
     assert isinstance(outcome, Completed)
-    assert outcome.block is block
+    assert outcome.output is not None
+    assert outcome.output.block is block
     assert pool.core.arena.get(block.generation) is block
     assert pool.statistics.leases["caller"] == 1
 

@@ -47,7 +47,8 @@ def test_what_a_task_was_granted_and_did_not_use_is_free_with_its_answer() -> No
     first, second = pool.granted(1, 5000), pool.granted(1, 9000)
     outcome = outcome_of(pool.done(1, output=in_outbox(first, 10)), 1)
     assert isinstance(outcome, Completed)
-    assert (outcome.block, first.nbytes) == (first, 4096)
+    assert outcome.output is not None
+    assert (outcome.output.block, first.nbytes) == (first, 4096)
     assert pool.core.arena.get(second.generation) is None
 
 

@@ -25,6 +25,7 @@ from offloop.core.model.commands import (
     AnnounceOpening,
     Command,
     ConfirmGrowth,
+    DeliverOutput,
     DropOutbox,
     HashSource,
     KillWorker,
@@ -43,6 +44,7 @@ from offloop.core.model.events import (
     AbandonedWorkerExited,
     BlocksReturned,
     CloseRequested,
+    CreditGranted,
     DrainRequested,
     Event,
     GrowthRequested,
@@ -67,7 +69,7 @@ from offloop.core.model.events import (
     WorkerViolatedProtocol,
 )
 from offloop.core.model.settings import FIRST_GRANT_NBYTES, CoreSettings
-from offloop.core.model.task import Completed, TaskSpec
+from offloop.core.model.task import Completed, TaskOutput, TaskSpec
 from offloop.core.model.worker_state import WorkerState
 from offloop.core.pool_state import PoolState
 from offloop.core.workers.restart_policy import CircuitBreaker
@@ -75,7 +77,7 @@ from offloop.errors import InvalidTask
 from offloop.pool_events import TaskRetried, WorkerMoved
 from offloop.statistics import snapshot
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, WrittenTo
-from offloop.wire.messages import Cancel, Done, Failed, FromWorker, Grant, Loading, Need, Ready, Run, Stage
+from offloop.wire.messages import Cancel, Credit, Done, Failed, FromWorker, Grant, Loading, Need, Output, Ready, Run, Stage
 from offloop.wire.status import STATUS_NBYTES, Status
 
 P, KIB, MIB = 4096, 1024, 1024 * 1024
@@ -125,6 +127,8 @@ class Process:
         self.begun = False  # whether its status page has the task
         self.waits = False  # whether it waits for a grant
         self.stopping = False  # whether it was told to stop its task
+        self.credit = 0  # number of outputs that it may hand over before the end of its task
+        self.outputs = 0  # number of outputs that it has handed over
         self.preallocated: Handle | None = None
         self.granted: list[Handle] = []
         self.last: FromWorker | None = None
@@ -192,6 +196,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.runs: Counter[int] = Counter()  # number of dispatches by task
         self.killed_by: Counter[int] = Counter()  # number of workers that died of each task
         self.retries: dict[int, int] = {}
+        self.delivered: Counter[int] = Counter()  # number of outputs before the end, by task
         self.announced = 0
         self.processes: dict[int, Process] = {}
         self.abandoned: dict[int, Process] = {}  # workers that were killed and given up, by outbox
@@ -224,7 +229,7 @@ class PoolMachine(RuleBasedStateMachine):
         while self.following:
             self.tell(self.following.pop(0))
 
-    def carry_out(self, command: Command) -> None:  # noqa: C901, PLR0912 (a case for each command)
+    def carry_out(self, command: Command) -> None:  # noqa: C901, PLR0912, PLR0915 (a case for each command)
         match command:
             case StartWorker(slot, outbox_id, nbytes):
                 assert slot not in self.processes, "a slot has one process at a time"
@@ -268,6 +273,10 @@ class PoolMachine(RuleBasedStateMachine):
                 assert task_id in self.open_tasks
                 assert task_id not in self.hashing
                 self.preparing[task_id] = None
+            case DeliverOutput(task_id, output):
+                assert task_id in self.open_tasks
+                self.delivered[task_id] += 1
+                self.hold(output)
             case SettleTask(task_id, outcome):
                 self.settle(task_id, outcome)
             case AnnounceOpening():
@@ -296,6 +305,8 @@ class PoolMachine(RuleBasedStateMachine):
             assert process.tasks <= (self.core.settings.max_tasks_per_worker or math.inf), "the limit is exact"
             process.task_id = message.task_id
             process.begun = process.waits = process.stopping = False
+            process.credit, process.outputs = message.credit, 0
+            assert not self.delivered[message.task_id], "a task that has handed over an output is not run again"
             if message.grant is not None:
                 assert process.preallocated is None
                 process.preallocated = self.checked(process, message.grant)
@@ -305,6 +316,8 @@ class PoolMachine(RuleBasedStateMachine):
                 assert pages_of(source) <= self.memory
         elif isinstance(message, Cancel) and message.task_id == process.task_id:
             process.stopping, process.waits = True, False
+        elif isinstance(message, Credit) and message.task_id == process.task_id:
+            process.credit = message.outputs
         elif isinstance(message, Grant) and message.task_id == process.task_id:
             process.waits = False
             if message.block is not None:
@@ -324,12 +337,17 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.settled[task_id] == 1, "one outcome"
         del self.open_tasks[task_id]
         self.preparing.pop(task_id, None)
-        if isinstance(outcome, Completed) and outcome.block is not None:
-            assert not isinstance(outcome.output, WrittenTo)
-            assert outcome.output.block is not None
-            assert pages_of(outcome.block) <= self.memory
-            assert outcome.output.block.nbytes <= outcome.block.nbytes
-            self.held.append((outcome.block, outcome.output.block.nbytes))
+        if isinstance(outcome, Completed) and outcome.output is not None:
+            self.hold(outcome.output)
+
+    def hold(self, output: TaskOutput) -> None:
+        """The caller gets an output."""
+        if output.block is not None:
+            assert not isinstance(output.output, WrittenTo)
+            assert output.output.block is not None
+            assert pages_of(output.block) <= self.memory
+            assert output.output.block.nbytes <= output.block.nbytes
+            self.held.append((output.block, output.output.block.nbytes))
 
     def number(self) -> int:
         self.numbers += 1
@@ -403,6 +421,8 @@ class PoolMachine(RuleBasedStateMachine):
             outbox_id=held[0].segment_id if in_outbox and held is not None else None,
             stageable_again=held is not None and not in_outbox and not keep,
             retries=retries,
+            credit=(0, 0, 1, 3)[self.numbers % 4],
+            output_timeout_s=2.0 if self.numbers % 4 == 3 else None,
         )
         self.tell(event(spec))
         if held is not None and not keep:
@@ -604,8 +624,32 @@ class PoolMachine(RuleBasedStateMachine):
         slot = self.pick(self.talking(with_task=True), which)
         process = self.processes[slot]
         if not process.waits:
-            place = self.output_of(process, output, odd)
+            place = None if process.outputs and odd == 1 else self.output_of(process, output, odd)
             self.say(slot, Done(self.finish(process), place, {}, 1, 2, private_bytes))
+
+    @precondition(lambda self: self.talking(with_task=True))
+    @rule(which=st.integers(0, 9), output=st.integers(0, 3), odd=st.sampled_from([0, 1, 5000]))
+    def hand_over(self, which: int, output: int, odd: int) -> None:
+        """A worker hands over an output before the end of its task, within its credit."""
+        slot = self.pick(self.talking(with_task=True), which)
+        process = self.processes[slot]
+        if not process.waits and process.outputs < process.credit:
+            self.say(slot, self.next_output(process, output, odd))
+
+    def next_output(self, process: Process, output: int, odd: int) -> Output:
+        assert process.task_id is not None
+        place = self.output_of(process, output, odd)
+        process.granted = [
+            block for block in process.granted if place.block is None or block.generation != place.block.generation
+        ]
+        process.begun = True
+        process.outputs += 1
+        return Output(process.task_id, "frame", place, {}, 1, 2)
+
+    @precondition(lambda self: self.open_tasks)
+    @rule(which=st.integers(0, 9), outputs=st.integers(0, 9))
+    def grant_credit(self, which: int, outputs: int) -> None:
+        self.tell(CreditGranted(self.pick(list(self.open_tasks), which), outputs))
 
     @precondition(lambda self: self.talking(with_task=True))
     @rule(which=st.integers(0, 9), code=st.sampled_from(["refused", "memory_limit", "invalid_task"]))
@@ -661,7 +705,9 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.talking())
     @rule(
         which=st.integers(0, 9),
-        kind=st.sampled_from(["again", "ready", "foreign task", "generation", "offset", "length", "segment", "file", "need"]),
+        kind=st.sampled_from(
+            ["again", "ready", "foreign task", "generation", "offset", "length", "segment", "file", "need", "output"]
+        ),
         foreign=st.integers(0, 9),
     )
     def forge(self, which: int, kind: str, foreign: int) -> None:
@@ -680,10 +726,11 @@ class PoolMachine(RuleBasedStateMachine):
             "segment": done_with(task_id, Handle(INBOX, handle.offset, 1, handle.generation)),
             "file": Done(task_id, WrittenTo(5), {}, 1, 2),
             "need": Need(task_id, 0),
+            "output": None if process.outputs < process.credit else Output(task_id, "", EncodedAt(None), {}, 1, 2),
         }
         message = forged[kind]
         answers_own = isinstance(message, Failed | Done) and message.task_id == process.task_id and kind == "again"
-        if message is not None and not answers_own and not (kind == "again" and isinstance(message, Need)):
+        if message is not None and not answers_own and not (kind == "again" and isinstance(message, Need | Output)):
             self.tell(WorkerReported(slot, message))
 
     @precondition(lambda self: self.talking(with_task=True))
@@ -733,12 +780,15 @@ class PoolMachine(RuleBasedStateMachine):
     def die(self, slot: int, exit_code: int = -9, words: int = 0, odd: int = 0) -> None:
         """The worker exits, possibly with an unread answer."""
         process = self.processes.pop(slot)
+        last_words: tuple[FromWorker, ...] = ()
+        speaks = words and process.task_id is not None and not process.waits and process.channel_open
+        if speaks and process.outputs < process.credit:
+            last_words = (self.next_output(process, words, odd),)
         self.note_death(process)
         status = Status(process.task_id if process.begun and process.task_id else 0, 0, 0.5)
-        last_words: tuple[FromWorker, ...] = ()
-        if words and process.task_id is not None and not process.waits and process.channel_open:
+        if speaks and process.task_id is not None and words < 3:
             self.killed_by[process.task_id] = 0
-            last_words = (Done(process.task_id, self.output_of(process, words - 1, odd), {}, 1, 2),)
+            last_words += (Done(process.task_id, self.output_of(process, words - 1, odd), {}, 1, 2),)
         self.tell(WorkerExited(slot, exit_code, status=status, last_words=last_words))
 
     @staticmethod
@@ -871,9 +921,9 @@ class PoolMachine(RuleBasedStateMachine):
                     assert slot.timer is not None
                 case WorkerState.BUSY:
                     assert slot.task is not None
-                    runs = slot.task.memory_wait_since is None
-                    assert (slot.timer is not None) is (slot.task.spec.timeout_s is not None and runs)
-                    assert runs is (slot.task.requested_bytes is None)
+                    runs = slot.task.paused_since is None
+                    assert (slot.timer is not None) is (slot.task.spec.limit_s is not None and runs)
+                    assert runs is (slot.task.requested_bytes is None and not slot.task.awaits_credit)
                 case WorkerState.RETIRING:
                     assert process is not None
                     assert slot.timer is not None

@@ -223,8 +223,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         if plan.input_id in self.inputs:
             self.inputs[plan.input_id] = None
             self.todo.append(InputCancelled(plan.input_id))
-        if isinstance(outcome, Completed) and outcome.block is not None:
-            self.held.append(outcome.block.generation)
+        if isinstance(outcome, Completed) and outcome.output is not None and outcome.output.block is not None:
+            self.held.append(outcome.output.block.generation)
         if isinstance(outcome, MemoryLimitExceeded) and task_id not in self.ran and plan.input_id is None:
             self.check_refused_task(plan)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..core.model.blocks import Block
-from ..core.model.task import Completed
+from ..core.model.task import TaskOutput
 from ..errors import InvalidTask
 from ..wire.handles import RasterAt, WrittenTo
 
@@ -87,10 +87,10 @@ class Result:
     copy outside the pool's memory.
     """
 
-    __slots__ = ("_completed", "_queued", "data", "path")
+    __slots__ = ("_output", "_queued", "data", "path")
 
-    def __init__(self, completed: Completed, view: memoryview | None, queued: float, path: Path | None) -> None:
-        self._completed = completed
+    def __init__(self, output: TaskOutput, view: memoryview | None, queued: float, path: Path | None) -> None:
+        self._output = output
         self._queued = queued
         self.data: memoryview = memoryview(b"") if view is None else view
         """The result's bytes, read-only, in place. Empty when the result was written to a file."""
@@ -100,28 +100,28 @@ class Result:
     @property
     def info(self) -> Info:
         """The plugin's information about the result: media_type, width, height, ..."""
-        return Info(self._completed.info)
+        return Info(self._output.info)
 
     @property
     def timings(self) -> Timings:
         """Times at which the task was submitted, started and finished."""
-        return Timings(self._queued, self._completed.started_ns / 1e9, self._completed.finished_ns / 1e9)
+        return Timings(self._queued, self._output.started_ns / 1e9, self._output.finished_ns / 1e9)
 
     @property
     def nbytes(self) -> int:
         """Length of the result in bytes, in memory or in its file."""
-        output = self._completed.output
+        output = self._output.output
         return output.nbytes if isinstance(output, WrittenTo) else self.data.nbytes
 
     @property
     def block(self) -> Block | None:
         """The block of shared memory that `data` lies in. For the pool's own use."""
-        return self._completed.block
+        return self._output.block
 
     @property
     def raster(self) -> RasterAt | None:
         """Shape and dtype of samples; None for encoded bytes or a file. For the pool's own use; users call `array()`."""
-        output = self._completed.output
+        output = self._output.output
         return output if isinstance(output, RasterAt) else None
 
     def array(self) -> np.ndarray[Any, Any]:

@@ -89,7 +89,8 @@ class Submission:
                 await self._supervisor.withdraw(self._task_id, future)
         outcome = future.pop_outcome()
         if isinstance(outcome, Completed):
-            return Result(outcome, future.view, queued, None if self._output is None else Path(self._output.path))
+            assert outcome.output is not None, "only a task with credit may end without an output"
+            return Result(outcome.output, future.view, queued, None if self._output is None else Path(self._output.path))
         assert outcome is not None, "only a cancelled task has no outcome, and its caller does not wait any more"
         try:
             raise outcome

@@ -46,6 +46,8 @@ def _check_task(components: Components, task: TaskRecord) -> None:
     assert (task.pending_error is None) or state is TaskState.HASHING, context
     assert (task.requested_bytes is None) or state is TaskState.RUNNING, context
     assert not task.granted or state in _WITH_WORKER, context
+    assert task.outputs <= task.credit, context
+    assert not task.outputs or state in (*_WITH_WORKER, TaskState.HASHING), context
     if task.slot is not None:
         assert components.worker_table[task.slot].task is task, context
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import PoolClosed
-from ..wire.messages import Cancel
+from ..wire.messages import Cancel, Credit
 from .components import Components
 from .model.blocks import Holder, Lease
 from .model.commands import Command, Send
 from .model.events import (
+    CreditGranted,
     GrowthRequested,
     InputCompleted,
     InputRequested,
@@ -47,6 +48,7 @@ class TaskEventHandlers:
             StagingFailed: self._on_staging_failed,
             SourceHashed: self._on_hashed,
             TaskCancelled: self._on_cancelled,
+            CreditGranted: self._on_credit_granted,
         }
 
     def stop(self, slot: WorkerSlot, task: TaskRecord, stop: StopReason, event: WorkerEvent, now: float) -> list[Command]:
@@ -98,6 +100,7 @@ class TaskEventHandlers:
 
     def _enqueue(self, task: TaskRecord, spec: TaskSpec, now: float) -> list[Command]:
         task.spec = spec
+        task.credit = max(task.credit, spec.credit)
         source = spec.source.block
         if source is not None:
             arena = self._components.arena
@@ -136,3 +139,17 @@ class TaskEventHandlers:
         if task.stop is not StopReason.CLOSING:  # the worker was told to stop or is dying; only the outcome changes
             self._mark_as_stopping(task, StopReason.CALLER, now)
         return []
+
+    def _on_credit_granted(self, event: CreditGranted, now: float) -> list[Command]:
+        components = self._components
+        task = components.task_table.get(event.task_id)
+        if task is None or event.outputs <= task.credit:
+            return []
+        task.credit = event.outputs
+        if task.slot is None:
+            return []  # its `Run` will say it
+        slot = components.worker_table.slots[task.slot]
+        if slot.state is not WorkerState.BUSY:
+            return []  # the worker was told to stop, or is dying
+        components.run_clock.resume(slot, now)
+        return [Send(slot.index, Credit(task.task_id, task.credit))]

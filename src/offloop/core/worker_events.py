@@ -6,7 +6,7 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
-from ..wire.messages import Done, Failed, File, Loading, Need, NeedFile, Ready
+from ..wire.messages import Done, Failed, File, Loading, Need, NeedFile, Output, Ready
 from .components import Components
 from .memory.budget import DEFAULT_WORKER_NBYTES
 from .model.commands import Command, DropOutbox, KillWorker, OpenOutput, Send, SendFile
@@ -24,7 +24,7 @@ from .model.settings import FIRST_GRANT_NBYTES
 from .model.task_state import TaskState
 from .model.worker_slot import WorkerSlot
 from .model.worker_state import WorkerEvent, WorkerState
-from .tasks.answer_checks import InvalidHandle, validate_file_request, validate_output, validate_request
+from .tasks.answer_checks import InvalidHandle, validate_answer, validate_file_request, validate_output, validate_request
 from .tasks.crash_recovery import was_begun
 from .tasks.crash_report import build_crash_report
 
@@ -54,6 +54,7 @@ class WorkerEventHandlers:
             Failed: self._on_answer,
             Need: self._on_need,
             NeedFile: self._on_need_file,
+            Output: self._on_output,
             Loading: self._on_loading,
             Ready: self._on_ready,
         }
@@ -98,7 +99,7 @@ class WorkerEventHandlers:
         if task is None or task.task_id != answer.task_id or not slot.state_machine.can(_TASK_FINISHED):
             return self._terminate(slot, f"it answered for task {answer.task_id}, which it does not have", now)
         try:
-            block = validate_output(slot, task, answer)
+            block = validate_answer(slot, task, answer)
         except InvalidHandle as error:
             return self._terminate(slot, str(error), now)
         components.worker_table.apply(slot, _TASK_FINISHED, slot.expires_at)
@@ -109,6 +110,15 @@ class WorkerEventHandlers:
         components.recycling.on_task_answered(slot, answer, now)
         if components.reconciler.on_task_answered(slot):
             commands += components.reconciler.reconcile(now)
+        return commands
+
+    def _on_output(self, slot: WorkerSlot, message: Output, now: float) -> list[Command]:
+        try:
+            task, block = validate_output(slot, slot.task, message)
+        except InvalidHandle as error:
+            return self._terminate(slot, str(error), now)
+        commands = self._components.completion.deliver(slot, task, message, block)
+        self._components.run_clock.restart(slot, task, now)
         return commands
 
     def _on_need(self, slot: WorkerSlot, need: Need, now: float) -> list[Command]:

@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Callable
 from copy import copy
 
-from ..core.model.blocks import Block
-from ..core.model.commands import RestageSource, SettleTask
+from ..core.model.commands import DeliverOutput, RestageSource, SettleTask
 from ..core.model.events import Event, TaskSubmitted
-from ..core.model.task import Completed, TaskSpec
+from ..core.model.task import Completed, TaskOutput, TaskSpec
 from ..errors import OffloopError
 from .loop.futures import TaskFuture
 
@@ -22,12 +21,12 @@ class PendingTasks:
     def __init__(
         self,
         apply: Callable[[Event], None],
-        result_view: Callable[[Completed, Block], memoryview],
+        view_output: Callable[[TaskOutput], memoryview | None],
         loop: asyncio.AbstractEventLoop | None,
     ) -> None:
         self._loop = loop
         self._apply = apply
-        self._result_view = result_view
+        self._view_output = view_output
         self._futures: dict[int, TaskFuture] = {}
 
     def submit(self, task_id: int, spec: TaskSpec, nbytes: int, *, staged: bool) -> TaskFuture:
@@ -46,15 +45,18 @@ class PendingTasks:
     def settle(self, command: SettleTask) -> None:
         """Set the outcome of a task's future, and forget the future."""
         outcome = command.outcome
-        view: memoryview | None = None
-        if isinstance(outcome, Completed) and outcome.block is not None:
-            view = self._result_view(outcome, outcome.block)
+        output = outcome.output if isinstance(outcome, Completed) else None
+        view = None if output is None else self._view_output(output)
         self._futures[command.task_id].set_result(outcome, view)
         del self._futures[command.task_id]  # last, because a KeyboardInterrupt before this line still fails the future
 
+    def deliver(self, command: DeliverOutput) -> None:
+        """Give an output to the caller of an unsettled task."""
+        self._futures[command.task_id].add_output(command.output, self._view_output(command.output))
+
     def stage_again(self, command: RestageSource) -> None:
         """Wake the caller of a waiting task whose source was removed from memory, so that it stages the source again."""
-        self._futures[command.task_id].set()
+        self._futures[command.task_id].request_staging()
 
     def fail_all(self, error: OffloopError) -> None:
         """Settle every unsettled task with this error, because the core decides nothing any more."""

@@ -21,6 +21,7 @@ from ..core.model.commands import (
     AbandonWorker,
     AnnounceOpening,
     ConfirmGrowth,
+    DeliverOutput,
     DropOutbox,
     HashSource,
     KillWorker,
@@ -48,7 +49,7 @@ from ..core.model.events import (
 )
 from ..core.model.pool_phase import PoolPhase
 from ..core.model.settings import CoreSettings
-from ..core.model.task import Completed
+from ..core.model.task import TaskOutput
 from ..core.pool_state import PoolState
 from ..errors import MemoryLimitExceeded, OffloopError, PoolClosed, WorkerDied
 from ..wire.handles import WrittenTo
@@ -129,8 +130,8 @@ class Supervisor:
         self.apply = self._driver.apply
         self._watch_memory = partial(watch_memory, self.core, self.apply, settings.memory_pressure)
         self.collect_returns = self._driver.collect_returns
-        self._pending_tasks = PendingTasks(self.apply, self._result_view, loop)
-        carry_out[SettleTask] = self._pending_tasks.settle
+        self._pending_tasks = PendingTasks(self.apply, self._view_output, loop)
+        carry_out |= {SettleTask: self._pending_tasks.settle, DeliverOutput: self._pending_tasks.deliver}
         self.outputs = OutputDelivery(self.background, self._workers, self.apply)
         carry_out |= {OpenOutput: self.outputs.open, SendFile: self.outputs.send}
         carry_out[RestageSource] = self._pending_tasks.stage_again
@@ -368,10 +369,12 @@ class Supervisor:
             future.set_exception(command.error)
             del self._inputs[command.input_id]
 
-    def _result_view(self, outcome: Completed, block: Block) -> memoryview:
-        assert not isinstance(outcome.output, WrittenTo)
-        assert outcome.output.block is not None
-        return self.views.view(self.segments[block.segment_id], block, outcome.output.block.nbytes).toreadonly()
+    def _view_output(self, output: TaskOutput) -> memoryview | None:
+        if output.block is None:
+            return None
+        assert not isinstance(output.output, WrittenTo)
+        assert output.output.block is not None
+        return self.views.view(self.segments[output.block.segment_id], output.block, output.output.block.nbytes).toreadonly()
 
     def _announce_opening(self, command: AnnounceOpening) -> None:
         self._opening_error = command.error

@@ -26,6 +26,7 @@ class InlineTask(CancellableTask):
         super().__init__()
         self.threads = threads
         self.fraction = 0.0  # last reported progress, from 0 to 1
+        self.emitted: list[tuple[str | None, Payload]] = []  # names and payloads of the outputs that were handed over
 
     def allocate(self, nbytes: int) -> memoryview:
         self.checkpoint()
@@ -33,6 +34,11 @@ class InlineTask(CancellableTask):
 
     def output(self, expected_nbytes: int = 0) -> GrowingOutput:
         return GrowingOutput(self.allocate, expected_nbytes)
+
+    def emit(self, payload: Payload, name: str | None = None) -> bool:
+        self.checkpoint()
+        self.emitted.append((name, payload))
+        return True
 
     def progress(self, fraction: float) -> None:
         self.fraction = fraction
@@ -59,6 +65,6 @@ def run_inline(processor: Processor, payload: Payload, operations: Sequence[Oper
     processor.open(_InlineWorker(settings))
     result = processor.run(payload, operations, InlineTask())
     plugin = type(processor).__name__
-    check_payload(plugin, result)
+    result = check_payload(plugin, result)
     check_memory(plugin, result)
     return replace(result, info=checked_info(plugin, result))

@@ -14,6 +14,7 @@ from .handles import EncodedAt, Handle, RasterAt, WrittenTo
 __all__ = [
     "Cancel",
     "Configure",
+    "Credit",
     "Done",
     "Failed",
     "File",
@@ -24,6 +25,7 @@ __all__ = [
     "Loading",
     "Need",
     "NeedFile",
+    "Output",
     "PluginSource",
     "Ready",
     "Retire",
@@ -81,6 +83,7 @@ class Run(_Message, frozen=True, tag="run"):
     to_file: bool = False  # whether the result goes into a file; the worker sends `NeedFile` when the result is ready
     threads: int = 1  # maximum number of threads that the task may compute with
     private_bytes: int | None = None  # limit of the task's private memory, beyond the process's before it; None: no limit
+    credit: int = 0  # number of outputs that the task may hand over before its end; 0: nothing receives them
 
 
 class Grant(_Message, frozen=True, tag="grant"):
@@ -95,6 +98,13 @@ class File(_Message, frozen=True, tag="file"):
 
     task_id: int
     opened: bool  # whether the file's descriptor comes with this message (SCM_RIGHTS); if not, the task fails
+
+
+class Credit(_Message, frozen=True, tag="credit"):
+    """More outputs of the task have a receiver."""
+
+    task_id: int
+    outputs: int  # number of outputs that the task may hand over before its end, counted from its start
 
 
 class Cancel(_Message, frozen=True, tag="cancel"):
@@ -137,11 +147,22 @@ class NeedFile(_Message, frozen=True, tag="need_file"):
     task_id: int
 
 
-class Done(_Message, frozen=True, tag="done"):
-    """The task succeeded. All blocks that it was granted, except the output's, are free."""
+class Output(_Message, frozen=True, tag="output"):
+    """The running task hands over an output before its end. The block belongs to the caller from then on."""
 
     task_id: int
-    output: EncodedAt | RasterAt | WrittenTo
+    name: str  # name of the output; "": it has none
+    output: EncodedAt | RasterAt
+    info: dict[str, InfoValue]  # the user's `result.info`
+    started_ns: int  # as in `Done`
+    finished_ns: int  # time at which the output was complete, as in `Done`
+
+
+class Done(_Message, frozen=True, tag="done"):
+    """The task succeeded. All blocks that it was granted, except those of its outputs, are free."""
+
+    task_id: int
+    output: EncodedAt | RasterAt | WrittenTo | None  # the last output; None: the task has handed over all of them before
     info: dict[str, InfoValue]  # the user's `result.info`
     started_ns: int  # start of the task on the system's monotonic clock, in nanoseconds
     finished_ns: int  # end of the task on the system's monotonic clock, in nanoseconds
@@ -166,5 +187,5 @@ class Failed(_Message, frozen=True, tag="failed"):
     recycle: bool = False  # as in `Done`
 
 
-FromSupervisor = Configure | Run | Grant | File | Cancel | Retire
-FromWorker = Loading | Ready | Need | NeedFile | Done | Failed
+FromSupervisor = Configure | Run | Grant | Credit | File | Cancel | Retire
+FromWorker = Loading | Ready | Need | NeedFile | Output | Done | Failed

@@ -15,7 +15,6 @@ from ..wire.messages import PluginSource, Stage
 from ..wire.status import LOADING_ID, write_stage
 from ..wire.text import printable
 from .error_text import text_of
-from .result_checks import check_payload
 
 __all__ = ["ProcessorCache", "decoder_for", "import_object"]
 
@@ -57,11 +56,11 @@ class ProcessorCache:
         self._loaded: dict[str, _Loaded] = {}
         self._errors: dict[str, tuple[str, BaseException]] = {}  # of the plugins that could not be loaded
 
-    def run_stage(self, stage: Stage, payload: Payload, task: Task) -> Payload:
-        """Run one plugin's operations on a payload.
+    def run_stage(self, stage: Stage, payload: Payload, task: Task) -> Payload | None:
+        """Run one plugin's operations on a payload. Returns what the processor returned.
 
         Raises:
-            PluginError: the plugin could not be loaded, or the processor returned an object that is not a payload.
+            PluginError: the plugin could not be loaded.
             Exception: any exception of the processor.
         """
         if stage.plugin in self._errors:
@@ -70,9 +69,7 @@ class ProcessorCache:
         if stage.plugin not in self._loaded:
             raise PluginError(stage.plugin, "this worker was started without it, because its load has ended workers")
         loaded = self._loaded[stage.plugin]
-        result = loaded.processor.run(payload, loaded.operations.decode(stage.operations), task)
-        check_payload(stage.plugin, result)
-        return result
+        return loaded.processor.run(payload, loaded.operations.decode(stage.operations), task)
 
     def load_all(self, status_page: memoryview) -> dict[str, str]:
         """Load every plugin. Returns the reasons by name of those that failed; their stages raise them again.

@@ -30,14 +30,15 @@ _encoder = msgspec.msgpack.Encoder(enc_hook=_number_of)
 _decoder: msgspec.msgpack.Decoder[dict[str, InfoValue]] = msgspec.msgpack.Decoder(dict[str, InfoValue])
 
 
-def check_payload(plugin: str, payload: Payload) -> None:
-    """Check that a processor returned a payload.
+def check_payload(plugin: str, payload: Payload | None) -> Payload:
+    """Check that a processor returned a payload, and return it.
 
     Raises:
         PluginError: the object is not a payload.
     """
     if not isinstance(payload, _PAYLOADS):  # pyright: ignore[reportUnnecessaryIsInstance] (not all processors are typed)
         raise PluginError(plugin, f"its processor returned {type(payload).__name__}, not Encoded or Raster")
+    return payload
 
 
 def check_memory(plugin: str, payload: Payload) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..errors import TaskFailed
+from ..processor import Payload
 from ..wire.handles import Handle
-from ..wire.messages import Grant, Need
+from ..wire.messages import Credit, FromSupervisor, Grant, Need, Run
 from ..wire.status import write_memory, write_progress
 from .cancellation import CancellableTask
 from .channel import Channel
@@ -20,16 +21,26 @@ class RunningTask(CancellableTask):
     """One task from its `Run` message to its answer. The control thread calls `cancel` repeatedly."""
 
     def __init__(
-        self, task_id: int, threads: int, preallocated: Handle | None, channel: Channel, outbox: Segment, memory: PrivateMemory
+        self,
+        run: Run,
+        preallocated: Handle | None,
+        channel: Channel,
+        outbox: Segment,
+        memory: PrivateMemory,
+        hand_over: Callable[[RunningTask, Payload, str], None],
     ) -> None:
         super().__init__()
-        self.task_id = task_id
-        self.threads = threads
+        self.task_id = run.task_id
+        self.threads = run.threads
+        self.stage = 0  # index of the stage that runs
+        self._credit = run.credit  # number of outputs that may be handed over before the end
+        self._outputs = 0  # number of outputs that were handed over
         self._channel = channel
         self._outbox = outbox
         self._memory = memory
-        self._preallocated = preallocated  # result memory that the processor has not allocated yet
+        self._hand_over = hand_over
         self._granted: list[Handle] = [preallocated] if preallocated else []
+        self._free = list(self._granted)  # granted blocks that are not in use
 
     def write_status(self) -> None:
         """Write the process's private memory to the status page. The control thread calls this several times a second."""
@@ -46,14 +57,25 @@ class RunningTask(CancellableTask):
         self.checkpoint()
         if nbytes == 0:
             return memoryview(bytearray())
-        if self._preallocated is not None and self._preallocated.nbytes >= nbytes:
-            handle, self._preallocated = self._preallocated, None
-        else:
+        handle = min((block for block in self._free if block.nbytes >= nbytes), key=lambda block: block.nbytes, default=None)
+        if handle is None:
             handle = self._request_block(nbytes)
+        else:
+            self._free.remove(handle)
         return self._outbox.view(handle)
 
     def output(self, expected_nbytes: int = 0) -> GrowingOutput:
-        return GrowingOutput(self.allocate_at_least, expected_nbytes)
+        return GrowingOutput(self.allocate_at_least, expected_nbytes, self._reuse)
+
+    def emit(self, payload: Payload, name: str | None = None) -> bool:
+        if not self._credit:
+            return False
+        self.checkpoint()
+        while self._outputs >= self._credit:
+            self._next_message()
+        self._outputs += 1
+        self._hand_over(self, payload, name or "")
+        return True
 
     def find_handle(self, memory: memoryview) -> Handle | None:
         """Returns the handle of memory that starts at the start of a granted block; None for all other memory."""
@@ -66,12 +88,20 @@ class RunningTask(CancellableTask):
                 return Handle(block.segment, block.offset, memory.nbytes, block.generation)
         return None
 
+    def forget_block(self, block: Handle) -> None:
+        """The caller owns a block from now on."""
+        self._granted = [other for other in self._granted if other.generation != block.generation]
+
+    def _reuse(self, memory: memoryview) -> None:
+        """Memory of `allocate_at_least` is not used any more: its block may be allocated again."""
+        handle = self.find_handle(memory)
+        self._free += [block for block in self._granted if handle is not None and block.generation == handle.generation]
+
     def _request_block(self, nbytes: int) -> Handle:
         self._memory.begin_result(nbytes)
         self._channel.send(Need(self.task_id, nbytes))
         while True:
-            answer = self._channel.next_message_for(self)
-            self.checkpoint()
+            answer = self._next_message()
             if isinstance(answer, Grant) and answer.task_id == self.task_id:
                 break
         if answer.block is None:
@@ -79,14 +109,39 @@ class RunningTask(CancellableTask):
         self._granted.append(answer.block)
         return answer.block
 
+    def _next_message(self) -> FromSupervisor | None:
+        """Wait for the next message of the supervisor. Credit may come while the task waits for memory.
+
+        Raises:
+            TaskCancelled: the task has to stop.
+        """
+        message = self._channel.next_message_for(self)
+        self.checkpoint()
+        if isinstance(message, Credit) and message.task_id == self.task_id:
+            self._credit = message.outputs
+        return message
+
 
 class GrowingOutput:
     """Result memory of unknown length. When it is full, a block of twice the size replaces it."""
 
     _FIRST_NBYTES = 64 * 1024  # initial size in bytes; fits the preallocated block of a task
 
-    def __init__(self, allocate: Callable[[int], memoryview], expected_nbytes: int) -> None:
+    def __init__(
+        self,
+        allocate: Callable[[int], memoryview],
+        expected_nbytes: int,
+        reuse: Callable[[memoryview], None] = lambda _: None,
+    ) -> None:
+        """Allocate the first memory.
+
+        Args:
+            allocate: returns memory of at least so many bytes.
+            expected_nbytes: expected length of the output.
+            reuse: called with memory that a larger block has replaced.
+        """
         self._allocate = allocate
+        self._reuse = reuse
         self._memory = allocate(max(expected_nbytes, self._FIRST_NBYTES))
         self._length = 0
 
@@ -96,6 +151,7 @@ class GrowingOutput:
         if end > self._memory.nbytes:
             larger = self._allocate(max(end, 2 * self._memory.nbytes))
             larger[: self._length] = self._memory[: self._length]
+            self._reuse(self._memory)
             self._memory = larger
         self._memory[self._length : end] = source
         self._length = end

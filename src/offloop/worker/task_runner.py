@@ -9,14 +9,14 @@ from typing import ClassVar
 from ..errors import InvalidTask, PluginError, TaskFailed
 from ..processor import Encoded, Payload, TaskCancelled
 from ..wire.handles import EncodedAt, Handle, RasterAt, WrittenTo
-from ..wire.messages import Done, Failed, Run
+from ..wire.messages import Done, Failed, InfoValue, Output, Run
 from ..wire.status import write_stage
 from .channel import Channel
 from .error_text import text_of
 from .isolation.memory_limits import PrivateMemory
 from .output import flush_output
 from .processors import ProcessorCache
-from .result_checks import check_memory, checked_info
+from .result_checks import check_memory, check_payload, checked_info
 from .segments import Segment
 from .task import RunningTask
 
@@ -30,7 +30,7 @@ _EMPTY = memoryview(b"")
 
 
 class TaskRunner:
-    """Runs tasks with the worker's processors, and sends `Done` or `Failed` for each."""
+    """Runs tasks with the worker's processors, and sends the outputs of each, then `Done` or `Failed`."""
 
     task_type: ClassVar[type[RunningTask]] = RunningTask
 
@@ -49,21 +49,23 @@ class TaskRunner:
         private_bytes = memory.begin(started_ns)  # without any task's memory: the last one has freed its own
         if run.grant is not None:
             self._preallocated = run.grant
-        task = self.task_type(run.task_id, run.threads, self._preallocated, channel, self._outbox, memory)
+
+        def hand_over(task: RunningTask, payload: Payload, name: str) -> None:
+            self._send_output(run, task, payload, name, started_ns)
+
+        task = self.task_type(run, self._preallocated, channel, self._outbox, memory, hand_over)
         channel.watch(task)
         try:
             payload = self._run_stages(run, source, task)
-            check_memory(run.stages[-1].plugin, payload)
-            output = _write_file(payload, task, channel) if run.to_file else _deliver(payload, task)
-            info = checked_info(run.stages[-1].plugin, payload) if payload.info else {}
+            output, info = (None, {}) if payload is None else self._place_result(run, task, payload)
             channel.unwatch()  # first, because the control thread must not sample the memory after the task
             flush_output()
             finished_ns = monotonic_ns()
             peak_bytes, cpu_ns = memory.peak(finished_ns), self._cpu_ns_since_last_task()
             recycle = self._processors.worker.retiring
             channel.send(Done(run.task_id, output, info, started_ns, finished_ns, private_bytes, peak_bytes, cpu_ns, recycle))
-            if not isinstance(output, WrittenTo) and output.block is not None:
-                self._release_preallocated(output.block)
+            if isinstance(output, EncodedAt | RasterAt):
+                self._release_preallocated(output)
         except BaseException as error:  # includes SystemExit, because a processor must not end the worker by raising
             channel.unwatch()
             flush_output()
@@ -73,9 +75,35 @@ class TaskRunner:
             channel.send(_failure(run, error, started_ns, private_bytes, peak_bytes, cpu_ns, recycle=recycle))
         return cpu_ns
 
-    def _release_preallocated(self, block: Handle) -> None:
-        """Forget the preallocated block if it is the result's block, because the caller owns it now."""
-        if self._preallocated is not None and block.generation == self._preallocated.generation:
+    def _place_result(
+        self, run: Run, task: RunningTask, payload: Payload
+    ) -> tuple[EncodedAt | RasterAt | WrittenTo, dict[str, InfoValue]]:
+        """Check the last output of a task, and put it into result memory or into the task's file."""
+        plugin = run.stages[-1].plugin
+        check_memory(plugin, payload)
+        output = _write_file(payload, task, self._channel) if run.to_file else _place(payload, task)
+        return output, checked_info(plugin, payload) if payload.info else {}
+
+    def _send_output(self, run: Run, task: RunningTask, payload: Payload, name: str, started_ns: int) -> None:
+        """Hand over an output before the end of the task, after the stages that follow the stage that emitted it."""
+        stage = task.stage
+        plugin = run.stages[stage].plugin
+        check_payload(plugin, payload)
+        if stage + 1 < len(run.stages):
+            plugin = run.stages[-1].plugin
+            payload = check_payload(plugin, self._run_stages(run, payload, task, stage + 1))
+            self._begin_stage(run, task, stage)
+        check_memory(plugin, payload)
+        output, info = _place(payload, task), checked_info(plugin, payload) if payload.info else {}
+        self._channel.send(Output(run.task_id, name, output, info, started_ns, monotonic_ns()))
+        if output.block is not None:
+            task.forget_block(output.block)
+        self._release_preallocated(output)
+
+    def _release_preallocated(self, output: EncodedAt | RasterAt) -> None:
+        """Forget the preallocated block if an output lies in it, because the caller owns it now."""
+        block = output.block
+        if self._preallocated is not None and block is not None and block.generation == self._preallocated.generation:
             self._preallocated = None
 
     def _cpu_ns_since_last_task(self) -> int:
@@ -84,19 +112,29 @@ class TaskRunner:
         self._cpu_ns = now_ns = process_time_ns()
         return now_ns - before_ns
 
-    def _run_stages(self, run: Run, payload: Payload, task: RunningTask) -> Payload:
-        for index, stage in enumerate(run.stages):
-            # marks the task as begun: if this worker crashes, the supervisor does not give it to another worker
-            write_stage(self._outbox.first_page, run.task_id, index, self._memory.nbytes)
-            task.checkpoint()
-            self._memory.set_soft_limit(run.private_bytes)
-            payload = self._processors.run_stage(stage, payload, task)
+    def _run_stages(self, run: Run, payload: Payload, task: RunningTask, first: int = 0) -> Payload | None:
+        """Run the stages from the first one on. Returns None if one of them handed over all outputs of the task itself."""
+        result: Payload | None = payload
+        for index in range(first, len(run.stages)):
+            self._begin_stage(run, task, index)
+            stage = run.stages[index]
+            result = self._processors.run_stage(stage, payload, task)
+            if result is None and run.credit:
+                break
+            payload = check_payload(stage.plugin, result)
         task.checkpoint()
-        return payload
+        return result
+
+    def _begin_stage(self, run: Run, task: RunningTask, index: int) -> None:
+        task.stage = index
+        # marks the task as begun: if this worker crashes, the supervisor does not give it to another worker
+        write_stage(self._outbox.first_page, run.task_id, index, self._memory.nbytes)
+        task.checkpoint()
+        self._memory.set_soft_limit(run.private_bytes)
 
 
-def _deliver(payload: Payload, task: RunningTask) -> EncodedAt | RasterAt:
-    """Returns the location of the result. Copies the result if it is not in the task's own result memory."""
+def _place(payload: Payload, task: RunningTask) -> EncodedAt | RasterAt:
+    """Returns the location of an output. Copies the output if it is not in the task's own result memory."""
     data = _bytes_of(payload)
     block = _copy_unless_in_block(data, task) if data else None
     return EncodedAt(block) if isinstance(payload, Encoded) else RasterAt(block, payload.shape, payload.dtype)

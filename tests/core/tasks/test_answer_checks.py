@@ -1,4 +1,4 @@
-"""`validate_output`: handles in answers are checked against the blocks that the worker holds."""
+"""`validate_answer` and `validate_output`: handles in answers are checked against the blocks that the worker holds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from offloop.core.model.blocks import Block, Holder
 from offloop.core.model.task import TaskRecord, TaskSpec
 from offloop.core.model.worker_slot import WorkerSlot
 from offloop.core.model.worker_state import WorkerStateMachine
-from offloop.core.tasks.answer_checks import InvalidHandle, block_nbytes, validate_output
+from offloop.core.tasks.answer_checks import InvalidHandle, block_nbytes, validate_answer
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
 from offloop.wire.messages import Done, Failed
 
@@ -43,7 +43,7 @@ class Scene:
         return block
 
     def claim(self, output: EncodedAt | RasterAt | WrittenTo) -> Block | None:
-        return validate_output(self.slot, self.task, Done(TASK_ID, output, {}, 1, 2))
+        return validate_answer(self.slot, self.task, Done(TASK_ID, output, {}, 1, 2))
 
 
 def handle_of(block: Block, nbytes: int | None = None) -> Handle:
@@ -69,7 +69,7 @@ def test_an_empty_output_needs_no_block() -> None:
 
 def test_a_failure_has_no_block() -> None:
     scene = Scene()
-    assert validate_output(scene.slot, scene.task, Failed(TASK_ID, "code", "text", None, 1, 2)) is None
+    assert validate_answer(scene.slot, scene.task, Failed(TASK_ID, "code", "text", None, 1, 2)) is None
 
 
 FORGERIES: dict[str, Callable[[Block], tuple[int, int, int, int]]] = {

@@ -7,7 +7,7 @@ import signal
 import msgspec
 import pytest
 
-from offloop.core.model.task import Completed, StopReason, TaskRecord, TaskSpec
+from offloop.core.model.task import Completed, StopReason, TaskOutput, TaskRecord, TaskSpec
 from offloop.core.tasks.outcomes import Outcome, OutcomeCounter, error_of_crash, error_of_failure, outcome_of_stop
 from offloop.errors import (
     CrashReport,
@@ -41,7 +41,7 @@ def failed(code: str, message: str = "text", traceback: str | None = None) -> Fa
     ("outcome", "kind"),
     [
         (None, "cancelled"),
-        (Completed(EncodedAt(None), None, {}, 1, 2), "completed"),
+        (Completed(TaskOutput(EncodedAt(None), None, {}, 1, 2)), "completed"),
         (TaskTimeout(1.0, obeyed=True), "timed_out"),
         (WorkerDied(1), "worker_died"),
         (TaskQuarantined(3, 60.0), "refused"),

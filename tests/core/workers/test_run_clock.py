@@ -26,14 +26,14 @@ def test_the_time_that_was_left_is_left_afterwards() -> None:
     clock.pause(slot, task, 2.0)
     assert slot.timer is None
     clock.resume(slot, 12.0)
-    assert (slot.timer, task.memory_wait_s) == (15.0, 10.0)
+    assert (slot.timer, task.paused_s) == (15.0, 10.0)
 
 
 def test_a_task_without_a_limit_gets_none() -> None:
     clock, slot, task = busy(None)
     clock.pause(slot, task, 2.0)
     clock.resume(slot, 12.0)
-    assert (slot.timer, task.memory_wait_s) == (None, 10.0)
+    assert (slot.timer, task.paused_s) == (None, 10.0)
 
 
 def test_a_task_that_is_being_stopped_keeps_its_grace() -> None:
@@ -43,7 +43,7 @@ def test_a_task_that_is_being_stopped_keeps_its_grace() -> None:
     slot.state_machine.apply(WorkerEvent.CANCEL_REQUESTED)
     slot.timer = 4.0
     clock.resume(slot, 3.5)
-    assert (slot.timer, task.memory_wait_s) == (4.0, 1.0)
+    assert (slot.timer, task.paused_s) == (4.0, 1.0)
 
 
 def test_a_slot_without_a_task_has_no_clock_to_go_on() -> None:

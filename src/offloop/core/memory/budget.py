@@ -150,10 +150,15 @@ class Budget:
             task.charged_bytes = 0
 
     def unused_output_bytes(self, task: TaskRecord) -> int:
-        """Bytes of a task's charge that are result memory which was not granted yet; without an estimate, the whole charge."""
+        """Bytes of a task's charge that are result memory which was not granted yet; without an estimate, the whole charge.
+
+        After the first output of a task without an estimate, the rest of the charge counts as its private memory.
+        """
         if not task.charged_bytes:
             return 0
-        return task.charged_bytes if task.spec.estimate is None else min(max(task.unused_output_bytes, 0), task.charged_bytes)
+        if task.spec.estimate is None:
+            return 0 if task.outputs else task.charged_bytes
+        return min(max(task.unused_output_bytes, 0), task.charged_bytes)
 
     def transfer_to_arena(self, task: TaskRecord, nbytes: int) -> None:
         """Move bytes of a task's charge to the arena; a negative number moves them back, because there were no pages."""

@@ -8,13 +8,14 @@ from ...errors import OffloopError
 from ...wire.handles import Handle
 from ...wire.messages import FromSupervisor
 from .blocks import Block, Reservation, Span
-from .task import Completed
+from .task import Completed, TaskOutput
 
 __all__ = [
     "AbandonWorker",
     "AnnounceOpening",
     "Command",
     "ConfirmGrowth",
+    "DeliverOutput",
     "DropOutbox",
     "HashSource",
     "KillWorker",
@@ -134,6 +135,13 @@ class RefuseInput(_Command, frozen=True):
     error: OffloopError
 
 
+class DeliverOutput(_Command, frozen=True):
+    """Give an output of an unsettled task to its caller."""
+
+    task_id: int
+    output: TaskOutput
+
+
 class SettleTask(_Command, frozen=True):
     """Give the task its one outcome."""
 
@@ -161,6 +169,7 @@ Command = (
     | ProvideInput
     | ConfirmGrowth
     | RefuseInput
+    | DeliverOutput
     | SettleTask
     | RestageSource
     | AnnounceOpening

@@ -14,6 +14,7 @@ __all__ = [
     "AbandonedWorkerExited",
     "BlocksReturned",
     "CloseRequested",
+    "CreditGranted",
     "DrainRequested",
     "Event",
     "GrowthRequested",
@@ -110,6 +111,13 @@ class TaskCancelled(_Event, frozen=True):
     """The caller cancelled the task."""
 
     task_id: int
+
+
+class CreditGranted(_Event, frozen=True):
+    """The receiver of a task's outputs has room for more of them."""
+
+    task_id: int
+    outputs: int  # number of outputs that the task may hand over before its end, counted from its start
 
 
 class OutputOpened(_Event, frozen=True):
@@ -242,6 +250,7 @@ Event = (
     | StagingFailed
     | SourceHashed
     | TaskCancelled
+    | CreditGranted
     | OutputOpened
     | InputRequested
     | GrowthRequested

@@ -15,7 +15,7 @@ from ...wire.messages import Stage
 from .blocks import Block
 from .task_state import TaskCounts, TaskEvent, TaskState, next_state
 
-__all__ = ["Completed", "CostFactor", "StopReason", "TaskRecord", "TaskSpec"]
+__all__ = ["Completed", "CostFactor", "StopReason", "TaskOutput", "TaskRecord", "TaskSpec"]
 
 
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +26,8 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None  # seconds from dispatch, without waits for memory; None: no limit
     queue_timeout_s: float | None = None  # seconds from submission to dispatch; None: no limit
     to_file: bool = False  # whether the result goes into a file, which the runtime opens when the worker requests it
+    credit: int = 0  # number of outputs that it may hand over before its end without `CreditGranted`; 0: none is received
+    output_timeout_s: float | None = None  # seconds for each output, without waits for memory or credit; None: no limit
     outbox_id: int | None = None  # outbox that contains the source: only its worker can run the task
     retries: int = 0  # number of runs after the first, if the task kills its workers
     priority: int = 0  # priority class; higher classes run first
@@ -33,6 +35,11 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     estimate: Estimate | None = None  # estimate of its plugins; None: unknown
     stageable_again: bool = False  # whether the caller still has the source and can stage it again
     media_type: str = ""  # media type of the source, if known: the cost model learns for each media type
+
+    @property
+    def limit_s(self) -> float | None:
+        """Seconds that a worker may take for the task, or for each of its outputs; None: no limit."""
+        return self.timeout_s if self.output_timeout_s is None else self.output_timeout_s
 
 
 class CostFactor(Protocol):
@@ -60,6 +67,8 @@ class TaskRecord(msgspec.Struct, eq=False):
     slot: int | None = None  # index of the slot whose worker has the task
     source_block: Block | None = None  # block of its source, with the task's lease
     granted: list[Block] = []  # blocks for its outputs, with the worker's lease
+    credit: int = 0  # number of outputs that it may hand over before its end
+    outputs: int = 0  # number of outputs that it has handed over before its end
     stop: StopReason | None = None
     nbytes: int = 0  # length of its source; 0: not known yet
     queued_bytes: int = 0  # length of its source that counts towards the queue limit; 0 while a worker has the task
@@ -84,9 +93,9 @@ class TaskRecord(msgspec.Struct, eq=False):
     pending_error: OffloopError | None = None  # its error after its source is hashed, unless it is retried
     request_count: int = 0  # number of memory requests in the present run
     requested_bytes: int | None = None  # size of the grant that it waits for; None: it waits for none
-    memory_wait_since: float | None = None  # start of the wait for a grant, during which its `timeout` is paused
-    memory_wait_s: float = 0.0  # seconds of the present run in which it waited for grants
-    remaining_timeout_s: float | None = None  # remaining seconds of its `timeout` at the start of the wait; None: no timeout
+    paused_since: float | None = None  # start of a wait for memory or credit, during which its time limit is paused
+    paused_s: float = 0.0  # seconds of the present run in which it waited for memory or credit
+    remaining_limit_s: float | None = None  # remaining seconds of its time limit at the start of the wait; None: no limit
     grant_error: MemoryLimitExceeded | None = None  # reason why its last memory request was refused
     file_dispatch: int = 0  # number of the dispatch in which the worker last requested the output file; 0: none
     file_error: OffloopError | None = None  # reason why the output file could not be opened
@@ -102,16 +111,28 @@ class TaskRecord(msgspec.Struct, eq=False):
         self.counts.move(before, self.state)
 
     @property
+    def awaits_credit(self) -> bool:
+        """Whether a task that has a time limit for each output can hand over no further one."""
+        return self.outputs >= self.credit and self.spec.output_timeout_s is not None
+
+    @property
     def stable_cost_s(self) -> float:
         """Predicted seconds of a worker's time, from the present correction: the same for all equal tasks."""
         return self.estimated_s if self.cost_factor is None else self.estimated_s * self.cost_factor.now
 
 
-class Completed(msgspec.Struct, frozen=True):
-    """Outcome of a successful task. The block of its output has a CALLER lease, with the block's generation as owner."""
+class TaskOutput(msgspec.Struct, frozen=True):
+    """One output of a task. Its block has a CALLER lease, with the block's generation as owner."""
 
     output: EncodedAt | RasterAt | WrittenTo
     block: Block | None
     info: Mapping[str, Any]
-    started_ns: int
-    finished_ns: int
+    started_ns: int  # start of the task on the system's monotonic clock, in nanoseconds
+    finished_ns: int  # time at which the output was complete, on the same clock
+    name: str = ""  # name that the task gave it
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """Outcome of a successful task."""
+
+    output: TaskOutput | None  # its last output; None: it has handed over all outputs before its end

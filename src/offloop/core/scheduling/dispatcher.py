@@ -125,7 +125,7 @@ class Dispatcher:
         if task.charged_s is not None:
             self.queue.policy.record_duration(task, now - task.dispatched_at)
         if answer is not None and task.stop is None:
-            seconds = now - task.dispatched_at - task.memory_wait_s
+            seconds = now - task.dispatched_at - task.paused_s
             self.cost_model.observe(task, answer, seconds, first=first, clock_s=self.queue.policy.work_clock_s)
 
     @property
@@ -144,14 +144,14 @@ class Dispatcher:
             self.spent_a_worker = True
         task.dispatches += 1
         task.dispatched_at = now
-        task.memory_wait_s, task.memory_wait_since = 0.0, None  # because its last worker may have died in a wait
+        task.paused_s, task.paused_since = 0.0, None  # because its last worker may have died in a wait
         if task.stable_cost_s >= _LARGE_S:
             self.wanted_helpers = max(self.wanted_helpers, 1)
         elif now - task.ready_at > _SMALL_TASK_WAIT_S and self.worker_table.at_limit and self.queue:
             self.wanted_helpers = self.worker_table.helpers + 1
         if task.queued_bytes:
             self.queue.count_source(task, 0)
-        self.worker_table.apply(slot, _DISPATCHED, None if spec.timeout_s is None else now + spec.timeout_s)
+        self.worker_table.apply(slot, _DISPATCHED, None if spec.limit_s is None else now + spec.limit_s)
         self.budget.charge(task)
         grant: Handle | None = None  # None if the worker still has the block that was preallocated with an earlier task
         fetch: list[Command] = []
@@ -170,6 +170,7 @@ class Dispatcher:
             spec.to_file,
             threads,
             self.budget.task_rlimit_bytes(task, threads, self.worker_table.concurrency_limit + self.worker_table.helpers),
+            task.credit,
         )
         spans = self._broker.trim()
         send = Send(slot.index, run)

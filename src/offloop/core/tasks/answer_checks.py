@@ -7,41 +7,53 @@ the block starts, and ends within it. The supervisor maps nothing else.
 from __future__ import annotations
 
 from ...wire.handles import OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
-from ...wire.messages import Done, Failed, Need, NeedFile
+from ...wire.messages import Done, Failed, Need, NeedFile, Output
 from ..model.blocks import Block, Holder
 from ..model.settings import MAX_NEEDS
 from ..model.task import TaskRecord
 from ..model.worker_slot import WorkerSlot
 
-__all__ = ["InvalidHandle", "block_nbytes", "validate_file_request", "validate_output", "validate_request"]
+__all__ = ["InvalidHandle", "block_nbytes", "validate_answer", "validate_file_request", "validate_output", "validate_request"]
 
 
 class InvalidHandle(Exception):
     """The worker named memory that it does not hold, a file that was not requested, or sent a request that is not allowed."""
 
 
-def validate_output(slot: WorkerSlot, task: TaskRecord, answer: Done | Failed) -> Block | None:
-    """Return the block that the output lies in; None if it has none.
+def validate_output(slot: WorkerSlot, task: TaskRecord | None, message: Output) -> tuple[TaskRecord, Block | None]:
+    """Return the task that hands over an output before its end, and the block that the output lies in; None if it has none.
 
     Raises:
-        InvalidHandle: the worker does not hold the block for this task, or the output is not wholly inside.
+        InvalidHandle: the worker does not have the task, the task waits for memory or has no credit, the worker does not hold
+            the block for this task, or the output is not wholly inside.
+    """
+    if task is None or task.task_id != message.task_id or task.requested_bytes is not None:
+        raise InvalidHandle(f"it handed over an output of task {message.task_id} out of turn")
+    if task.outputs >= task.credit:
+        raise InvalidHandle(f"it handed over output {task.outputs + 1} of a task that may hand over {task.credit}")
+    return task, _find_block(slot, task, message.output)
+
+
+def validate_answer(slot: WorkerSlot, task: TaskRecord, answer: Done | Failed) -> Block | None:
+    """Return the block that the last output lies in; None if it has none.
+
+    Raises:
+        InvalidHandle: the worker does not hold the block for this task, the output is not wholly inside, or is missing.
     """
     if isinstance(answer, Failed):
         return None
     output, to_file = answer.output, task.spec.to_file
+    if output is None:
+        if not task.credit:
+            raise InvalidHandle("it handed over no output")
+        return None
     if isinstance(output, WrittenTo):
         if not to_file:
             raise InvalidHandle("it wrote a file that was not asked for")
         return None
     if to_file:
         raise InvalidHandle("it did not write the file that was asked for")
-    handle = output.block
-    if handle is None:
-        return None
-    for block in (slot.preallocated_block, *task.granted):
-        if block is not None and block.generation == handle.generation and _is_granted(block) and _is_within(handle, block):
-            return block
-    raise InvalidHandle("it named a block that it does not hold")
+    return _find_block(slot, task, output)
 
 
 def validate_request(slot: WorkerSlot, need: Need) -> TaskRecord:
@@ -77,6 +89,16 @@ def validate_file_request(slot: WorkerSlot, need: NeedFile) -> TaskRecord:
 def block_nbytes(output: EncodedAt | RasterAt | WrittenTo) -> int:
     """Return the number of bytes of its block that an output takes."""
     return 0 if isinstance(output, WrittenTo) or output.block is None else output.block.nbytes
+
+
+def _find_block(slot: WorkerSlot, task: TaskRecord, output: EncodedAt | RasterAt) -> Block | None:
+    handle = output.block
+    if handle is None:
+        return None
+    for block in (slot.preallocated_block, *task.granted):
+        if block is not None and block.generation == handle.generation and _is_granted(block) and _is_within(handle, block):
+            return block
+    raise InvalidHandle("it named a block that it does not hold")
 
 
 def _is_granted(block: Block) -> bool:

@@ -1,6 +1,7 @@
 """Crash recovery: settles or retries the task of a dead worker.
 
-- The last messages of the worker contain the task's answer: the task is settled with it.
+- The last messages of the worker contain outputs or the answer of the task: they are delivered, and the task is settled.
+- The task has handed over an output: it fails, because a second run would hand it over again.
 - The task was not begun: another worker gets it, once, because nothing has happened.
 - Otherwise the task may have killed its worker. It fails, or is retried as often as its caller allows, but only on an unused
   worker, which no other task can have harmed. Its source is hashed first, to recognise content that kills repeatedly.
@@ -14,16 +15,16 @@ from contextlib import suppress
 
 from ...errors import CrashReport, WorkerDied
 from ...pool_events import TaskRetried
-from ...wire.messages import Done, Failed, Loading, Ready
+from ...wire.messages import Done, Failed, Loading, Output, Ready
 from ..model.commands import Command
 from ..model.events import WorkerExited
 from ..model.task import StopReason, TaskRecord
-from ..model.task_state import TaskEvent
+from ..model.task_state import TaskEvent, TaskState
 from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerEvent
 from ..scheduling.task_queue import TaskQueue
 from ..telemetry.event_log import EventLog
-from .answer_checks import InvalidHandle, validate_output
+from .answer_checks import InvalidHandle, validate_answer, validate_output
 from .completion import TaskCompletion
 from .outcomes import error_of_crash, outcome_of_stop
 from .quarantine import Quarantine
@@ -36,7 +37,7 @@ __all__ = ["CrashRecovery", "was_begun"]
 def was_begun(task: TaskRecord, event: WorkerExited) -> bool:
     """Whether a dead worker is known to have begun its task, from its status page or from a message about the task."""
     noted = event.status is not None and event.status.task_id == task.task_id
-    return noted or any(
+    return bool(noted or task.outputs) or any(
         not isinstance(message, Loading | Ready) and message.task_id == task.task_id for message in event.last_words
     )
 
@@ -63,10 +64,25 @@ class CrashRecovery:
 
     def recover(self, slot: WorkerSlot, task: TaskRecord, event: WorkerExited, report: CrashReport) -> list[Command]:
         """Settle the task of a dead worker, or queue it for another worker."""
-        for message in event.last_words if report.reason is None else ():
-            if isinstance(message, Done | Failed) and message.task_id == task.task_id:
-                with suppress(InvalidHandle):
-                    return self._completion.settle(slot, task, message, validate_output(slot, task, message))
+        commands = self._handle_last_messages(slot, task, event) if report.reason is None else []
+        return commands if task.state is TaskState.SETTLED else commands + self._settle_or_retry(slot, task, event, report)
+
+    def _handle_last_messages(self, slot: WorkerSlot, task: TaskRecord, event: WorkerExited) -> list[Command]:
+        """Deliver the outputs in the last messages of a worker, and settle its task if they contain the answer."""
+        commands: list[Command] = []
+        for message in event.last_words:
+            if not isinstance(message, Output | Done | Failed) or message.task_id != task.task_id:
+                continue
+            with suppress(InvalidHandle):
+                if isinstance(message, Output):
+                    _, block = validate_output(slot, task, message)
+                    commands += self._completion.deliver(slot, task, message, block)
+                else:
+                    block = validate_answer(slot, task, message)
+                    return commands + self._completion.settle(slot, task, message, block)
+        return commands
+
+    def _settle_or_retry(self, slot: WorkerSlot, task: TaskRecord, event: WorkerExited, report: CrashReport) -> list[Command]:
         begun = event.status is None or was_begun(task, event)
         if task.stop is not None and report.reason is None:
             died_by_itself = slot.state_machine.last is WorkerEvent.DISCONNECTED
@@ -117,7 +133,7 @@ class CrashRecovery:
     def _fail_or_retry(self, task: TaskRecord) -> list[Command]:
         """Settle the task with its pending error, or queue it again."""
         error, task.pending_error = task.pending_error, None
-        if task.crashes > task.spec.retries or self._is_quarantined(task):
+        if task.crashes > task.spec.retries or task.outputs or self._is_quarantined(task):
             return self._task_table.settle(task, error)
         return self._retry(task)
 

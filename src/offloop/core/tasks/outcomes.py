@@ -42,8 +42,8 @@ def outcome_of_stop(task: TaskRecord, *, obeyed: bool, running: str | None = Non
     """Return the outcome of a task that was told to stop."""
     match task.stop:
         case StopReason.DEADLINE:
-            assert task.spec.timeout_s is not None
-            return TaskTimeout(task.spec.timeout_s, obeyed=obeyed, running=running)
+            assert task.spec.limit_s is not None
+            return TaskTimeout(task.spec.limit_s, obeyed=obeyed, running=running)
         case StopReason.CLOSING:
             return PoolClosed("the pool was closed while the task ran")
         case _:

@@ -1,4 +1,4 @@
-"""Run clock: a task's `timeout` does not run while the task waits for result memory."""
+"""Run clock: the time limit of a task does not run while the task waits for result memory, or for credit for an output."""
 
 from __future__ import annotations
 
@@ -11,29 +11,43 @@ __all__ = ["RunClock"]
 
 
 class RunClock:
-    """Pauses and resumes the timers of busy slots."""
+    """Pauses, resumes and restarts the timers of busy slots."""
 
     def __init__(self, worker_table: WorkerTable) -> None:
         self._worker_table = worker_table
 
     def pause(self, slot: WorkerSlot, task: TaskRecord, now: float) -> None:
-        """The task begins to wait for memory."""
-        task.memory_wait_since = now
-        task.remaining_timeout_s = None if slot.timer is None else slot.timer - now
+        """The task begins to wait. Does nothing if it waits already."""
+        if task.paused_since is not None:
+            return
+        task.paused_since = now
+        task.remaining_limit_s = None if slot.timer is None else slot.timer - now
         self._worker_table.set_timer(slot, None)
 
     def resume(self, slot: WorkerSlot, now: float) -> None:
-        """The wait has ended: run the rest of the timeout. A task that was stopped in the wait keeps the timer of its grace."""
+        """A wait has ended: run the rest of the time limit, unless the task waits for something else.
+
+        A task that was stopped in the wait keeps the timer of its grace.
+        """
         task = slot.task
-        if task is None or task.memory_wait_since is None:
+        if task is None or task.paused_since is None or task.requested_bytes is not None or task.awaits_credit:
             return
         self.end_wait(task, now)
-        if slot.state is WorkerState.BUSY and task.remaining_timeout_s is not None:
-            self._worker_table.set_timer(slot, now + task.remaining_timeout_s)
+        if slot.state is WorkerState.BUSY and task.remaining_limit_s is not None:
+            self._worker_table.set_timer(slot, now + task.remaining_limit_s)
+
+    def restart(self, slot: WorkerSlot, task: TaskRecord, now: float) -> None:
+        """The task has handed over an output: begin the time limit of the next one, as soon as there is credit for it."""
+        limit_s = task.spec.output_timeout_s
+        if limit_s is None or slot.state is not WorkerState.BUSY:
+            return
+        self._worker_table.set_timer(slot, now + limit_s)
+        if task.awaits_credit:
+            self.pause(slot, task, now)
 
     @staticmethod
     def end_wait(task: TaskRecord, now: float) -> None:
         """The task does not wait any more. Its wait is not counted in the duration of its run."""
-        if task.memory_wait_since is not None:
-            task.memory_wait_s += now - task.memory_wait_since
-            task.memory_wait_since = None
+        if task.paused_since is not None:
+            task.paused_s += now - task.paused_since
+            task.paused_since = None

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from copy import copy
+from typing import NamedTuple
 
 from ...core.model.blocks import Block
-from ...core.model.task import Completed
+from ...core.model.task import Completed, TaskOutput
 from ...errors import OffloopError
 from .oneshot_event import OneShotEvent
 
-__all__ = ["BlockFuture", "TaskFuture"]
+__all__ = ["BlockFuture", "DeliveredOutput", "TaskFuture"]
+
+
+class DeliveredOutput(NamedTuple):
+    """One output that a task has handed over before its end."""
+
+    output: TaskOutput
+    view: memoryview | None  # its memory, read-only; None: it is empty
 
 
 class TaskFuture(OneShotEvent):
-    """Future of one task's outcome. Set when the task has its outcome, or when its source must be staged again."""
+    """Future of one task's outcome. Set when the task has its outcome, hands over an output, or must be staged again."""
 
     settled = False
+    must_stage = False  # whether the source was removed from memory and must be staged again
+    outputs: deque[DeliveredOutput] | None = None  # outputs that the caller has not taken yet; None: there were none
     outcome: Completed | OffloopError | None = None
     view: memoryview | None = None  # the result's memory, read-only
 
@@ -30,8 +41,19 @@ class TaskFuture(OneShotEvent):
         self.outcome, self.view = outcome, view
         self.set()
 
+    def add_output(self, output: TaskOutput, view: memoryview | None) -> None:
+        if self.outputs is None:
+            self.outputs = deque()
+        self.outputs.append(DeliveredOutput(output, view))
+        self.set()
+
+    def request_staging(self) -> None:
+        self.must_stage = True
+        self.set()
+
     def rearm(self) -> None:
         """Reset the event of a task that has no outcome yet."""
+        self.must_stage = False
         if not self.settled:
             self.is_set = False
             self.futures = ()
