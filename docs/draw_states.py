@@ -15,12 +15,13 @@ BEGIN, END = "<!-- {} states, drawn by docs/draw_states.py -->\n", "<!-- end of 
 
 
 def diagram(table: Mapping[Any, Mapping[Any, Any]], first: Any) -> str:
-    """Return a table as a Mermaid state diagram: one arrow for each pair of states, with its events."""
+    """Return a table as a Mermaid state diagram: one arrow for each pair of different states, with its events."""
     lines = ["stateDiagram-v2", f"    [*] --> {first.name}"]
     for state, row in table.items():
         arrows = sorted((successor.name, str(event.value)) for event, successor in row.items())
         for successor, group in groupby(arrows, key=lambda arrow: arrow[0]):
-            lines.append(f"    {state.name} --> {successor}: {', '.join(event for _, event in group)}")
+            if successor != state.name:
+                lines.append(f"    {state.name} --> {successor}: {', '.join(event for _, event in group)}")
         if not row:
             lines.append(f"    {state.name} --> [*]")
     return "```mermaid\n" + "\n".join(lines) + "\n```\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -14,14 +14,17 @@ from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt, Wri
 from offloop.wire.messages import (
     Cancel,
     Configure,
+    Credit,
     Done,
     Failed,
     File,
     FromSupervisor,
     FromWorker,
     Grant,
+    Loading,
     Need,
     NeedFile,
+    Output,
     PluginSource,
     Ready,
     Retire,
@@ -40,16 +43,21 @@ DOWN: list[FromSupervisor] = [
     Run(1, RasterAt(SOURCE, (2, 2, 3), "|u1"), STAGES, None, True),
     Grant(1, BLOCK),
     Grant(1, None),
+    Credit(1, 7),
     File(1, opened=True),
     Cancel((1 << 63) - 1),
     Retire(),
 ]
 UP: list[FromWorker] = [
+    Loading(4242),
     Ready(4242),
     Need(1, 1 << 50),
     NeedFile(1),
+    Output(1, "frame", EncodedAt(BLOCK), {"index": 3}, 5, 9),
+    Output(1, "", RasterAt(BLOCK, (2, 2, 3), "|u1"), {}, 5, 9),
     Done(1, EncodedAt(BLOCK), {"width": 3, "tags": ["a", None, 1.5], "deep": {"b": True}}, 5, 9),
     Done(1, EncodedAt(None), {}, 0, 0),
+    Done(1, None, {}, 0, 0),
     Done(1, RasterAt(BLOCK, (2, 2, 3), "|u1"), {}, 0, 0),
     Done(1, WrittenTo(99), {}, 0, 0),
     Failed(1, "refused", "because", "Traceback\n  ü", 5, 9),
@@ -84,8 +92,8 @@ def test_a_frame_starts_with_its_length() -> None:
 
 
 def test_the_examples_contain_every_message() -> None:
-    assert {type(message) for message in DOWN} == {Configure, Run, Grant, File, Cancel, Retire}
-    assert {type(message) for message in UP} == {Ready, Need, NeedFile, Done, Failed}
+    assert {type(message) for message in DOWN} == set(get_args(FromSupervisor))
+    assert {type(message) for message in UP} == set(get_args(FromWorker))
 
 
 def test_operations_of_a_decoded_message_are_still_encoded() -> None:
@@ -167,7 +175,7 @@ WRONG: list[Any] = [
     ["need", 1],
     ["need", 1, None],
     ["need", 1, 1 << 64 - 1, 1],
-    ["done", 1, None, {}, 1, 2],
+    ["done", 1, 5, {}, 1, 2],
     ["done", 1, ["x", None], {}, 1, 2],
     ["done", 1, ["e", [1, 2, 3]], {}, 1, 2],
     ["done", 1, ["e", [1, 2, 3, "4"]], {}, 1, 2],
