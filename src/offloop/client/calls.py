@@ -1,0 +1,172 @@
+"""The calls that give work to a pool: `run`, `stream`, `probe`, `buffer`, `receive`. `Pool` inherits them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable, Iterable
+from types import EllipsisType
+
+from ..core.model.pool_phase import PoolPhase
+from ..errors import InvalidTask, PoolClosed, TaskFailed
+from ..operation import Header, Operation
+from ..plugins import Planner, Registry
+from ..runtime.files.source_files import read_file_head
+from ..runtime.memory.source_memory import read_head
+from ..runtime.supervisor import Supervisor
+from ..settings import PoolSettings, check_nbytes
+from ..task_options import TaskOptions
+from .buffers import Buffer
+from .results import Result
+from .sources import Bytes, File, Source, classify
+from .staging import SourceStager
+from .submission import Submission
+
+__all__ = ["Calls"]
+
+
+class Calls:
+    """The calls of a pool. Its subclass opens and closes the pool."""
+
+    _settings: PoolSettings
+    _supervisor: Supervisor | None = None
+    _stager: SourceStager
+    _registry: Registry
+    _planner: Planner
+
+    async def run(
+        self,
+        source: Source,
+        pipeline: Iterable[Operation],
+        *,
+        timeout: float | EllipsisType | None = ...,
+        queue_timeout: float | None = None,
+        retries: int | None = None,
+        priority: int = 0,
+        tenant: str | None = None,
+        to: str | os.PathLike[str] | None = None,
+    ) -> Result:
+        """Run a pipeline on a source in a worker, and return the result in shared memory.
+
+        Args:
+            source: bytes-like (copied once), a `pathlib.Path` (read in a thread; a `str` is refused), a `Buffer` (moved: its
+                view is released), a `Result` (in place if its own worker is idle, else copied once), or an array of
+                numbers, of 1 to 8 dimensions and any strides (copied once).
+            pipeline: operations in the order in which they are applied.
+            timeout: seconds that the task may run, from its start in a worker; None: no limit. Default: the pool's.
+            queue_timeout: seconds that the task may wait for memory and for a worker; None: no limit.
+            retries: number of retries if the task's worker dies. Default: the pool's.
+            priority: -10 to 10. Each step has a head start of ten seconds in the queue over the next lower one.
+            tenant: name of the tenant. Tenants with waiting tasks share the workers' time by their weights.
+            to: the path of a file that the worker writes instead of returning bytes: completely or not at all. An existing
+                file is replaced and keeps its mode; a symbolic link is replaced and not followed. Nothing is synchronized.
+
+        Raises:
+            InvalidTask: the source or the pipeline is invalid, or a file cannot be read.
+            QueueFull, QueueTimeout: the queue is full; the task waited longer than `queue_timeout`, or would have had to.
+            TaskTimeout: the task ran too long; it was told to stop, and after the grace its worker was killed. Or it was not
+                started, because similar tasks take more than twice as long.
+            TaskFailed: a processor refused the task or failed.
+            WorkerDied: the task's worker crashed or was killed; `report` has the details.
+            TaskQuarantined: this source with this pipeline has killed too many workers.
+            MemoryLimitExceeded: the source, the result, or the task's estimated memory can never fit; or callers hold all
+                memory, and released none for 30 seconds. Waiting for a result's memory does not count towards `timeout`.
+            PluginError: a plugin's processor cannot be loaded.
+            PoolClosed: the pool is not open, or was closed before the task ended.
+            PoolMisused: called in another process, thread or loop than the pool's. All methods but `statistics` raise it.
+
+        Cancelling the call removes the task from the queue, or stops it as a timeout does. The call ends when the task has
+        its outcome and its memory is returned.
+        """
+        supervisor = self._open()
+        options = TaskOptions.checked(
+            self._settings,
+            timeout=timeout,
+            queue_timeout=queue_timeout,
+            retries=retries,
+            priority=priority,
+            tenant=tenant,
+            to=to,
+        )
+        material = classify(source)
+        submission = Submission(supervisor, self._stager, self._planner.plan(pipeline), options)
+        return await (submission.run(material) if options.output is None else submission.run_to_file(material))
+
+    async def probe(self, source: Source) -> Header:
+        """Read a source's header without decoding the source: media type, width, height.
+
+        Reads only what the plugins ask for (256 KiB by default), in a thread, in pure Python. A `Buffer` is not moved.
+
+        Raises:
+            TaskFailed: with the code "unsupported_format": no plugin knows the format.
+            InvalidTask: a file cannot be read, or the source is samples, which have no header.
+        """
+        background, nbytes = self._open().background, self._registry.probe_nbytes
+        material = classify(source)
+        match material:
+            case Bytes(data, private) if private and data.c_contiguous:
+                head = data[:nbytes]
+            case Bytes(data):
+                head = memoryview(await background.run_in_thread(read_head, data, nbytes, limiter=background.source_threads))
+            case File(path):
+                head = (await background.run_in_thread(read_file_head, path, nbytes, limiter=background.file_threads)).data
+            case Buffer():
+                head = material.view[:nbytes]
+            case Result() if material.raster is None:
+                head = material.data[:nbytes]
+            case _:
+                raise InvalidTask("samples have no header to probe; their shape says it all")
+        header = await background.run_in_thread(self._registry.probe, head.toreadonly(), limiter=background.source_threads)
+        if header is None:
+            raise TaskFailed("unsupported_format", "no plugin of this pool knows the format of this source")
+        return header
+
+    def buffer(self, nbytes: int) -> Buffer:
+        """Return a shared-memory buffer that the caller fills and passes as a source without a copy.
+
+        Raises:
+            ValueError, TypeError: `nbytes` is less than 1, or not a whole number.
+            MemoryLimitExceeded: a buffer of this size can never fit.
+        """
+        supervisor = self._open()
+        future = supervisor.request_input(check_nbytes("nbytes", nbytes, 1))
+        future.check()
+        return Buffer(supervisor, future)
+
+    async def receive(
+        self, byte_stream: AsyncIterable[bytes], *, max_bytes: int | None = None, expected_bytes: int | None = None
+    ) -> Buffer:
+        """Write a stream's chunks into shared memory as they arrive, and return them as one `Buffer`.
+
+        Args:
+            byte_stream: an async iterable of bytes-like chunks: `request.stream()`, or an anyio byte stream, which stays open.
+            max_bytes: maximum length of the stream. Default: the inbox's capacity.
+            expected_bytes: a hint, such as the Content-Length. This much memory is reserved before the first byte is read, so
+                a stream that is not longer never waits for memory in the middle.
+
+        Memory is reserved as the bytes arrive. A stream waits for more memory when there is none.
+
+        Raises:
+            SourceTooLarge: the stream has more than `max_bytes`.
+            MemoryLimitExceeded: the stream is longer than the inbox can ever hold; or only streams that are being received
+                hold memory, none of them can go on, and this is the youngest; or callers hold all memory (results, buffers),
+                and none was returned for 30 seconds.
+            InvalidTask: a chunk is not bytes-like.
+            ValueError, TypeError: `max_bytes` or `expected_bytes` is negative, or not a whole number.
+
+        If the call is cancelled or the stream raises an error, the memory is returned.
+        """
+        supervisor = self._open()
+        limit = supervisor.core.settings.inbox_nbytes if max_bytes is None else check_nbytes("max_bytes", max_bytes, 0)
+        expected = None if expected_bytes is None else check_nbytes("expected_bytes", expected_bytes, 0)
+        future, received = await self._stager.receive(byte_stream, limit, expected)
+        buffer = Buffer(supervisor, future)
+        buffer.trim(received)
+        return buffer
+
+    def _open(self) -> Supervisor:
+        supervisor = self._supervisor
+        if supervisor is None or supervisor.core.phase is not PoolPhase.OPEN:
+            raise PoolClosed
+        supervisor.affinity.check()
+        supervisor.gate.raise_if_failed()
+        return supervisor
