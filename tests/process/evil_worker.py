@@ -151,6 +151,9 @@ behaviours |= {
     "need_nothing": saying(lambda task: message("need", task.task_id, 0)),
     "need_twice": saying(lambda task: message("need", task.task_id, 20_000_000) * 2),
     "need_for_another_task": saying(lambda task: message("need", task.task_id + 1, 100)),
+    "output_without_credit": saying(lambda task: message("output", task.task_id, "", ["e", None], {}, 1, 2)),
+    "output_of_another_task": saying(lambda task: message("output", task.task_id + 1, "", ["e", None], {}, 1, 2)),
+    "no_output_at_all": saying(lambda task: message("done", task.task_id, None, {}, 1, 2)),
 }
 
 
