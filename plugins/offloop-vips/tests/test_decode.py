@@ -136,13 +136,19 @@ def loaded_size(source: bytes, *operations: Any) -> tuple[int, int]:
 @pytest.mark.parametrize(
     ("operations", "loaded"),
     [
-        ((Resize(100, 75),), (100, 75)),
-        ((Resize(101, 75),), (200, 150)),
-        ((Resize(211),), (400, 300)),
-        ((Resize(500),), (800, 600)),
+        ((Resize(88, 66),), (100, 75)),
+        ((Resize(89, 66),), (200, 150)),
+        ((Resize(160),), (200, 150)),
+        ((Resize(161),), (400, 300)),
+        ((Resize(266),), (400, 300)),
+        ((Resize(267),), (800, 600)),
         ((Resize(10),), (100, 75)),
         ((Resize(10, 100),), (200, 150)),  # cover scales to 133 x 100
-        ((Resize(100, kernel="nearest"),), (800, 600)),
+        ((Resize(80, kernel="nearest"),), (800, 600)),
+        ((Resize(100, 75, fast=True),), (100, 75)),
+        ((Resize(101, 75, fast=True),), (200, 150)),
+        ((Resize(211, fast=True),), (400, 300)),
+        ((Resize(500, fast=True),), (800, 600)),
         ((), (800, 600)),
     ],
 )
@@ -154,9 +160,9 @@ def test_the_decoder_shrinks_as_much_as_the_resize_allows(
 
 def test_the_shrink_factor_follows_the_upright_size(bench: Any, smooth: Any):
     lying = bench.file(smooth(800, 600), ".jpg", 6)
-    assert loaded_size(lying, Resize(75, 100)) == (100, 75)
-    assert loaded_size(lying, Decode(auto_orient=False), Resize(75, 100)) == (200, 150)
-    assert loaded_size(lying, Decode(auto_orient=False), AutoOrient(), Resize(75, 100)) == (100, 75)
+    assert loaded_size(lying, Resize(66, 88)) == (100, 75)
+    assert loaded_size(lying, Decode(auto_orient=False), Resize(66, 88)) == (200, 150)
+    assert loaded_size(lying, Decode(auto_orient=False), AutoOrient(), Resize(66, 88)) == (100, 75)
 
 
 def test_the_decoder_does_not_shrink_for_a_resize_that_is_not_first(bench: Any, smooth: Any):

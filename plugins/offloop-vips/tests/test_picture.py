@@ -25,7 +25,7 @@ def test_pixels_are_copied_to_memory_once(bench: Any, smooth: Any):
 
 
 def test_the_logical_size_is_upright_and_before_shrink_on_load(bench: Any, smooth: Any):
-    picture = opened(bench.file(smooth(800, 600), ".jpg", 6), Resize(75))
+    picture = opened(bench.file(smooth(800, 600), ".jpg", 6), Resize(66))
     assert tuple(picture.page_size) == (100, 75)
     assert tuple(picture.logical_size) == (600, 800)
     assert picture.is_sideways

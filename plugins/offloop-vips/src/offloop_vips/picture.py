@@ -10,6 +10,7 @@ premultiplied until a step or an encoder needs the colours themselves.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast
@@ -20,7 +21,7 @@ from .colours import Rgba
 from .evaluation import Evaluation
 from .geometry import Size
 
-__all__ = ["Image", "Picture", "check_pixels", "image_class", "rounded"]
+__all__ = ["Image", "Picture", "check_pixels", "image_class", "interpolator", "rounded"]
 
 MAX_SAMPLE = 255  # of every band, alpha included
 
@@ -42,6 +43,9 @@ class Picture:
 
     unshrunk_size: Size | None = None
     """Stored size of one page, if the decoder shrank it for a resize that has not been applied yet; otherwise None."""
+
+    shrunk_extent: tuple[float, float] | None = None
+    """Width and height of the whole page in pixels of the shrunk image, with dropped fractions of a pixel; otherwise None."""
 
     is_premultiplied: bool = False
     """Whether `image` has float samples whose colours are multiplied by alpha. Otherwise samples are integers."""
@@ -139,6 +143,11 @@ class Picture:
 def image_class(image: Image) -> Any:
     """Returns `pyvips.Image`, to make an image without importing pyvips."""
     return cast("Any", type(image))
+
+
+def interpolator(name: str) -> Any:
+    """Returns an interpolator of libvips, which needs no import, because it is used with an image."""
+    return cast("Any", sys.modules["pyvips"]).Interpolate.new(name)
 
 
 def check_pixels(size: Size, pages: int, max_pixels: int) -> None:

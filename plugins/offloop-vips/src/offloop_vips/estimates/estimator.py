@@ -92,7 +92,8 @@ class _SimulatedPicture:
         pages = _count_pages(header, pipeline, nbytes)
         shrink = 1
         if pages == 1 and decode.page == 0:
-            shrink = load_shrink_factor(pipeline, source, stored, orientation)
+            has_alpha = source == "webp" and header.bands != 3  # noqa: PLR2004 (colour without alpha)
+            shrink = load_shrink_factor(pipeline, source, stored, orientation, has_alpha=has_alpha)
         size = Size(-(-stored.width // shrink), -(-stored.height // shrink))
         decoder = decoding_cost(source, header, stored, size, pages, nbytes)
         picture = cls(size, pages, min(bands, 4), decode.max_pixels, decode.auto_orient, orientation)

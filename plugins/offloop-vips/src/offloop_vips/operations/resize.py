@@ -12,11 +12,16 @@ from offloop.operation import Operation
 
 from ..colours import Colour, check_colour, rgba
 from ..geometry import Fit, Fitting, Position, Size, fit_size, is_strategy, offset
-from ..picture import Image, Picture, check_pixels
+from ..picture import Image, Picture, check_pixels, interpolator
 
 __all__ = ["Resize", "fit_resize"]
 
 Side: TypeAlias = Annotated[int, Meta(ge=1, le=10_000_000)]  # limit of libvips; `Decode.max_pixels` limits the number of pixels
+
+
+_INTERPOLATORS = {"nearest": "nearest", "linear": "bilinear"}
+_GAP = 2.0  # reduction that is left to the kernel after averaging whole blocks, as in `resize` of libvips
+_MAX_PADDING = 48  # columns or rows
 
 
 class Resize(Operation, frozen=True):
@@ -47,6 +52,9 @@ class Resize(Operation, frozen=True):
 
     without_reduction: bool = False
     """Do not scale down. The result may be larger than requested, or cropped more."""
+
+    fast: bool = False
+    """Let the decoder of a JPEG or WebP shrink the picture as far as it can. Fine detail gets coarser or jagged."""
 
     def check(self) -> None:
         if self.width is None and self.height is None:
@@ -88,17 +96,54 @@ def apply(picture: Picture, resize: Resize) -> Picture:
 def _scale(picture: Picture, scaled: Size, kernel: str) -> Picture:
     """Scales before the orientation is applied: the result is the same, and fewer pixels are turned."""
     stored = scaled.transposed if picture.is_sideways else scaled
-    picture = replace(picture, unshrunk_size=None)
+    extent, picture = picture.shrunk_extent, replace(picture, unshrunk_size=None, shrunk_extent=None)
+    if extent is not None and extent != picture.page_size:
+        return picture.map_pages(lambda page: _reduced_to_edges(page, extent, stored, kernel))
     if stored == picture.page_size:
         return picture
-    horizontal, vertical = stored.width / picture.page_size.width, stored.height / picture.page_size.height
-
-    def scale(image: Image) -> Image:
-        return image.resize(horizontal, vscale=vertical, kernel=kernel)
-
     if kernel != "nearest":  # this kernel mixes no pixels
         picture = picture.premultiplied()
-    return picture.map_pages(scale)
+    return picture.map_pages(lambda page: _scaled(page, stored, kernel))
+
+
+def _scaled(image: Image, size: Size, kernel: str) -> Image:
+    """Reduces a picture to `size`, then enlarges it. `resize` of libvips would shift an enlarged picture by half a pixel."""
+    horizontal, vertical = size.width / image.width, size.height / image.height
+    if kernel == "nearest":  # of which `resize` of libvips would take the first of some pixels, and not that in the middle
+        image = image.reducev(max(1 / vertical, 1), kernel=kernel).reduceh(max(1 / horizontal, 1), kernel=kernel)
+    elif horizontal < 1 or vertical < 1:
+        image = image.resize(min(horizontal, 1), vscale=min(vertical, 1), kernel=kernel)
+    return image if (image.width, image.height) == size else _enlarged(image, size, kernel)
+
+
+def _enlarged(image: Image, size: Size, kernel: str) -> Image:
+    horizontal, vertical = size.width / image.width, size.height / image.height
+    centre = {"odx": -0.5, "ody": -0.5} if kernel == "nearest" else {"odx": (horizontal - 1) / 2, "ody": (vertical - 1) / 2}
+    return image.affine(
+        [horizontal, 0, 0, vertical],
+        interpolate=interpolator(_INTERPOLATORS.get(kernel, "bicubic")),
+        oarea=[0, 0, *size],
+        extend="copy",
+        premultiplied=True,
+        **centre,
+    )
+
+
+def _reduced_to_edges(image: Image, extent: tuple[float, float], size: Size, kernel: str) -> Image:
+    """Reduces a picture that a decoder shrunk from a size that its factor does not divide, so that the picture does not shift.
+
+    The last column or row of the original is a part of a pixel, or missing. libvips reduces whole pixels, and centres the
+    result on them. Copies of the last column are appended until both centres are the same but for some hundredths of a pixel.
+    """
+    horizontal, vertical = extent[0] / size.width, extent[1] / size.height
+    padded = image.embed(0, 0, _aligned_length(image.width, horizontal), _aligned_length(image.height, vertical), extend="copy")
+    reduced = padded.reducev(vertical, kernel=kernel, gap=_GAP).reduceh(horizontal, kernel=kernel, gap=_GAP)
+    return reduced.crop(0, 0, size.width, size.height)
+
+
+def _aligned_length(length: int, factor: float) -> int:
+    """Returns the length, greater than `length`, that is nearest to a multiple of `factor`."""
+    return min(range(length + 1, length + 1 + _MAX_PADDING), key=lambda padded: abs(padded - round(padded / factor) * factor))
 
 
 def _embed(picture: Picture, canvas: Size, resize: Resize) -> Picture:

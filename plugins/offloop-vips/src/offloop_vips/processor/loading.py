@@ -60,13 +60,16 @@ def load_encoded(encoded: Encoded, source: FormatName, pipeline: Pipeline, evalu
     options = _load_options(Picture(header, evaluation, decode.max_pixels), pages, source, pipeline)
     image = _load(encoded, source, evaluation, {"fail_on": decode.fail_on, **options}) if options else header
     check_pixels(Size(image.width, image.height // pages), pages, decode.max_pixels)
+    stored = Size(header.width, header.height)
     picture = Picture(
         _to_srgb(evaluation.watch(_with_durations(image, decode.page, pages)), source),
         evaluation,
         decode.max_pixels,
         pages=pages,
         auto_orient=decode.auto_orient,
-        unshrunk_size=Size(header.width, header.height) if {"shrink", "scale"} & options.keys() else None,
+        unshrunk_size=stored if {"shrink", "scale"} & options.keys() else None,
+        # a JPEG decoder drops a part of a pixel; a WebP decoder scales the whole picture to whole pixels
+        shrunk_extent=(stored.width / options["shrink"], stored.height / options["shrink"]) if "shrink" in options else None,
     )
     return picture.with_random_access() if pages > 1 else picture  # because a step reads the rows of several pages in turn
 
@@ -145,7 +148,9 @@ def _load_options(header: Picture, pages: int, source: FormatName, pipeline: Pip
     """Returns the decoder options that depend on the header: pages, or shrink on load."""
     if pages > 1 or pipeline.decode.page > 0:
         return {"page": pipeline.decode.page, "n": pages}
-    shrink = load_shrink_factor(pipeline, source, Size(header.image.width, header.image.height), header.orientation)
+    shrink = load_shrink_factor(
+        pipeline, source, Size(header.image.width, header.image.height), header.orientation, has_alpha=header.image.hasalpha()
+    )
     if shrink == 1:
         return {}
     return {"shrink": shrink} if source == "jpeg" else {"scale": 1 / shrink}
