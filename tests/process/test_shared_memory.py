@@ -17,7 +17,6 @@ from offloop import Pool, Result
 from offloop.core.model.blocks import Span
 from offloop.core.model.commands import ReleasePages
 from offloop.runtime.memory import segments
-from offloop.runtime.memory.mapping import Mapping
 from offloop.runtime.memory.page_manager import PageManager
 from offloop.testing.faults import Echo, Inspect
 
@@ -96,7 +95,7 @@ def test_exported_pages_outlive_their_mapping_and_are_unmapped_one_by_one() -> N
     descriptor = segments._create()
     os.ftruncate(descriptor, 64 * MIB)
     before = addresses_nbytes()
-    mapping = Mapping(descriptor, 64 * MIB)
+    mapping = segments.Mapping(descriptor, 64 * MIB)
     early, first, second = (mapping.export(start * page, page) for start in (0, 1, 9))
     mapping.view(page, 2)[:] = b"ab"
     del early

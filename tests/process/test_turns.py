@@ -10,8 +10,7 @@ import pytest
 from offloop import Pool
 from offloop.core.model.events import TimePassed
 from offloop.core.model.task import TaskSpec
-from offloop.runtime.loop.futures import BlockFuture, TaskFuture
-from offloop.runtime.loop.oneshot_event import OneShotEvent
+from offloop.runtime.loop.futures import BlockFuture, OneShotEvent, TaskFuture
 from offloop.runtime.supervisor import Supervisor
 from offloop.testing.faults import Echo
 

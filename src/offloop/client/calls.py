@@ -168,5 +168,6 @@ class Calls:
         if supervisor is None or supervisor.core.phase is not PoolPhase.OPEN:
             raise PoolClosed
         supervisor.affinity.check()
-        supervisor.gate.raise_if_failed()
+        if supervisor.gate.internal_error is not None:
+            supervisor.gate.raise_if_failed()
         return supervisor

@@ -13,7 +13,7 @@ from ..core.model.pool_phase import PoolPhase
 from ..core.pool_state import PoolState
 from ..errors import PoolClosed
 from .loop.decision_gate import DecisionGate
-from .loop.oneshot_event import OneShotEvent
+from .loop.futures import OneShotEvent
 
 __all__ = ["PoolConditions"]
 

@@ -18,9 +18,8 @@ from ..core.model.pool_phase import PoolPhase
 from ..core.pool_state import PoolState
 from .conditions import PoolConditions
 from .loop.decision_gate import DecisionGate, GateState
-from .loop.futures import BlockFuture
+from .loop.futures import BlockFuture, OneShotEvent
 from .loop.io import clock
-from .loop.oneshot_event import OneShotEvent
 from .memory.page_manager import PageManager
 from .memory.views import ViewTracker
 from .telemetry.event_stream import EventStream

@@ -23,7 +23,7 @@ from .conditions import PoolConditions
 from .loop.affinity import LoopAffinity
 from .loop.background import BackgroundTasks
 from .loop.decision_gate import DecisionGate, GateState
-from .loop.oneshot_event import OneShotEvent
+from .loop.futures import OneShotEvent
 from .telemetry.safe_logging import SafeLogger
 
 __all__ = ["Lifecycle"]

@@ -61,9 +61,8 @@ from .loop import fork_safety
 from .loop.affinity import LoopAffinity
 from .loop.background import BackgroundTasks
 from .loop.decision_gate import DecisionGate, GateState
-from .loop.futures import BlockFuture, TaskFuture
+from .loop.futures import BlockFuture, OneShotEvent, TaskFuture
 from .loop.io import clock, when_readable
-from .loop.oneshot_event import OneShotEvent
 from .memory.page_manager import PageManager
 from .memory.segments import Segment
 from .memory.views import ViewTracker
@@ -193,7 +192,8 @@ class Supervisor:
 
     def request_input(self, nbytes: int, task_id: int | None = None, addresses_bytes: int = 0) -> BlockFuture:
         """Request a block of the inbox, for the source of a task or for a caller. It may grow to `addresses_bytes`."""
-        self.gate.raise_if_failed()
+        if self.gate.internal_error is not None:
+            self.gate.raise_if_failed()
         future = self._new_block_future(nbytes)
         self.apply(InputRequested(future.input_id, future.nbytes, task_id, addresses_bytes))
         return future

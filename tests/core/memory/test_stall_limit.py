@@ -11,7 +11,7 @@ def test_a_wait_ends_after_the_limit() -> None:
 
 def test_memory_that_comes_back_starts_the_limit_anew() -> None:
     stall = StallLimit()
-    stall.memory_moved(9.0)
+    stall.moved_at = 9.0
     assert stall.ends_at(5.0, 0.0) == 9.0 + MEMORY_WAIT_S
 
 
@@ -20,7 +20,7 @@ def test_once_given_up_tasks_that_were_submitted_before_do_not_wait_as_long_agai
     stall.request_failed(40.0)
     assert stall.ends_at(41.0, 39.0) < 41.0
     assert stall.ends_at(41.0, 41.0) == 41.0 + MEMORY_WAIT_S, "a later request has the whole limit"
-    stall.memory_moved(42.0)
+    stall.moved_at = 42.0
     assert stall.ends_at(43.0, 39.0) == 43.0 + MEMORY_WAIT_S
 
 

@@ -18,14 +18,10 @@ class StallLimit:
     """
 
     def __init__(self) -> None:
-        self._moved_at = -inf  # last time at which callers released memory, or a task was granted some
+        self.moved_at = -inf  # last time at which callers released memory, or a task was granted some; set by the broker
         self._failed_at = -inf  # time of the last failed request
         self._begins_at = -inf  # last time at which the pool's own tasks could have released memory
         self._pool_can_help = True
-
-    def memory_moved(self, now: float) -> None:
-        """Memory was released or granted."""
-        self._moved_at = max(self._moved_at, now)
 
     def note_help(self, now: float, *, pool_can_help: bool) -> None:
         """Set whether the pool's own tasks may release memory, or only callers can."""
@@ -39,6 +35,6 @@ class StallLimit:
 
     def ends_at(self, since: float, submitted_at: float) -> float:
         """When a request fails that has waited since `since`, for a task that was submitted at `submitted_at`."""
-        if submitted_at <= self._failed_at and self._moved_at <= self._failed_at:
+        if submitted_at <= self._failed_at and self.moved_at <= self._failed_at:
             return -inf
-        return max(since, self._moved_at, self._begins_at) + MEMORY_WAIT_S
+        return max(since, self.moved_at, self._begins_at) + MEMORY_WAIT_S

@@ -31,7 +31,7 @@ class TaskQueue:
         self._deadlines: LazyHeap[int] = LazyHeap()  # ids of the tasks that wait for any worker and have a queue deadline
 
     def __len__(self) -> int:
-        return len(self.policy) + len(self.waiting_for_unused_worker)
+        return len(self.waiting) + len(self.waiting_for_unused_worker)
 
     def __bool__(self) -> bool:
         return bool(self.waiting or self.waiting_for_unused_worker)

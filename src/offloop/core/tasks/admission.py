@@ -53,7 +53,8 @@ class Admission:
         """Return the error for a new task that is refused at once, or None. `nbytes`: of its source; 0: not known yet."""
         settings = self._settings
         task.arrived_s = self._queue.policy.work_clock_s
-        if (switched_off := self._plugin_loads.refusal(task.spec)) is not None:
+        loads = self._plugin_loads
+        if loads.switched_off and (switched_off := loads.refusal(task.spec)) is not None:
             return switched_off
         if settings.max_queue is None and settings.max_queue_bytes is None:
             return None
@@ -73,8 +74,8 @@ class Admission:
 
     def enter(self, task: TaskRecord, now: float) -> list[Command]:
         """Handle a task whose source is in place. A source in an outbox is not hashed: it is the result of a finished task."""
-        spec = task.spec
-        if (switched_off := self._plugin_loads.refusal(spec)) is not None:
+        spec, loads = task.spec, self._plugin_loads
+        if loads.switched_off and (switched_off := loads.refusal(spec)) is not None:
             return self._task_table.settle(task, switched_off)
         if task.state is TaskState.ESTIMATING:
             task.nbytes = 0 if spec.source.block is None else spec.source.block.nbytes

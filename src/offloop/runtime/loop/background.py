@@ -20,8 +20,8 @@ import anyio
 import anyio.to_thread
 
 from . import fork_safety
+from .futures import OneShotEvent
 from .loop_budget import LoopBudget
-from .oneshot_event import OneShotEvent
 from .thread_call import ThreadCall
 
 if TYPE_CHECKING:

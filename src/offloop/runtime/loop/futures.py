@@ -1,4 +1,4 @@
-"""Futures that callers await: a task's outcome, or a block of the inbox."""
+"""One-shot events that tasks of the loop await, and futures with a value: a task's outcome, or a block of the inbox."""
 
 from __future__ import annotations
 
@@ -7,12 +7,75 @@ from collections import deque
 from copy import copy
 from typing import NamedTuple
 
+import anyio
+
 from ...core.model.blocks import Block
 from ...core.model.task import Completed, TaskOutput
 from ...errors import OffloopError
-from .oneshot_event import OneShotEvent
+from . import fork_safety
 
-__all__ = ["BlockFuture", "DeliveredOutput", "TaskFuture"]
+__all__ = ["BlockFuture", "DeliveredOutput", "OneShotEvent", "TaskFuture"]
+
+
+class OneShotEvent:
+    """Like `anyio.Event`, but bound to the loop and thread of one pool, and faster on asyncio.
+
+    anyio's `Event` looks up the loop each time. Here, a future of asyncio is awaited on asyncio (and uvloop). On trio anyio's
+    event is.
+    """
+
+    is_set = False
+    futures: tuple[asyncio.Future[None], ...] = ()  # one future for each waiting task, on asyncio
+    event: anyio.Event | None = None  # event that tasks wait for, on trio
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self.loop = loop  # the pool's loop; None: trio's
+
+    def set(self) -> None:
+        """Wake every waiting task."""
+        self.is_set = True
+        for future in self.futures:
+            if not future.done():  # done: its waiter was cancelled
+                future.set_result(None)
+        if self.event is not None:
+            self.event.set()
+
+    async def wait(self) -> None:
+        """Return when the event is set."""
+        if self.is_set:
+            return
+        loop = self.loop
+        if loop is not None:
+            future: asyncio.Future[None] = loop.create_future()
+            self.futures += (future,)
+            try:
+                await future
+            except BaseException:
+                self.futures = tuple(other for other in self.futures if other is not future)  # a cancelled waiter is removed
+                raise
+            return
+        if self.event is None:
+            self.event = anyio.Event()
+        await self.event.wait()
+
+    async def wait_uncancellable(self) -> None:
+        """Return when the event is set. A cancellation is raised only then, asyncio's `Task.cancel` too, which ignores shields.
+
+        In a forked child, where the event is never set, a cancellation is raised at once.
+        """
+        cancelled: BaseException | None = None
+        generation = fork_safety.generation()
+        with anyio.CancelScope(shield=True):
+            while not self.is_set and (cancelled is None or generation == fork_safety.generation()):
+                try:
+                    await self.wait()
+                except anyio.get_cancelled_exc_class() as error:
+                    cancelled = error
+        if cancelled is not None:
+            try:
+                raise cancelled
+            finally:
+                del cancelled  # because its traceback refers to this frame: a reference cycle otherwise
 
 
 class DeliveredOutput(NamedTuple):

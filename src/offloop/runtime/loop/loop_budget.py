@@ -21,7 +21,7 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 import anyio.lowlevel
 
 from ...errors import PoolClosed
-from .oneshot_event import OneShotEvent
+from .futures import OneShotEvent
 
 __all__ = ["LoopBudget"]
 

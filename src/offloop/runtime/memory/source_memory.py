@@ -13,15 +13,14 @@ import errno
 import mmap
 import os
 import sys
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple, Self
 
 from ...errors import InvalidTask
 
-__all__ = ["copy_strided", "is_private_memory", "loaded_numpy", "memory_errors", "read_head"]
+__all__ = ["copy_strided", "is_private_memory", "loaded_numpy", "read_head", "reading_error"]
 
 _SCRATCH_NBYTES = 1024 * 1024
 _PYTHON_SCRATCH_NBYTES = 64 * 1024  # without numpy, because a piece is copied with the GIL held: about 0.2 ms
@@ -41,17 +40,11 @@ def loaded_numpy() -> Any:
     return sys.modules.get("numpy")
 
 
-@contextmanager
-def memory_errors() -> Generator[None]:
-    """Convert the EFAULT of a system call that reads a caller's memory into `InvalidTask`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.EFAULT:
-            raise
-        raise InvalidTask(
-            "the source's memory cannot be read: it is a mapped file that was truncated or cannot be read"
-        ) from None
+def reading_error(error: OSError) -> Exception:
+    """The error to raise when a system call that reads a caller's memory has failed: `InvalidTask` for EFAULT."""
+    if error.errno != errno.EFAULT:
+        return error
+    return InvalidTask("the source's memory cannot be read: it is a mapped file that was truncated or cannot be read")
 
 
 def read_head(view: memoryview, nbytes: int) -> bytes:
@@ -167,11 +160,13 @@ class _Scratch:
 
     def _copy_piece(self, layout: _Layout, address: int, target: memoryview, offset: int) -> None:
         nbytes = layout.span + self._itemsize
-        with memory_errors():
-            piece = memoryview((ctypes.c_char * nbytes).from_address(address)).cast("B")
-            done = 0
+        piece = memoryview((ctypes.c_char * nbytes).from_address(address)).cast("B")
+        done = 0
+        try:
             while done < nbytes:
                 done += os.pwrite(self._fd, piece[done:], done)
+        except OSError as error:
+            raise reading_error(error) from None
         if self._numpy is None:
             self._scatter(layout, target, offset)
         else:

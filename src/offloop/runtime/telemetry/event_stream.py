@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from ...core.telemetry.event_log import EventLog
 from ...pool_events import BreakerMoved, PluginUnavailable, PoolEvent, WorkerCrashed, WorkerMemoryTooSmall
-from ..loop.oneshot_event import OneShotEvent
+from ..loop.futures import OneShotEvent
 from .safe_logging import SafeLogger
 
 __all__ = ["EventStream", "EventSubscription"]

@@ -19,8 +19,8 @@ import anyio
 
 from ...wire.framing import ProtocolError
 from ...wire.messages import FromWorker
+from ..loop.futures import OneShotEvent
 from ..loop.io import when_readable
-from ..loop.oneshot_event import OneShotEvent
 from .framed_socket import FramedSocket
 
 __all__ = ["STALL_LIMIT_S", "Channel"]

@@ -10,7 +10,7 @@ from socket import send_fds
 from ...wire.codec import decode_from_worker, encode_frame
 from ...wire.framing import MAX_FROM_WORKER_NBYTES, FrameReader, ProtocolError
 from ...wire.messages import FromSupervisor, FromWorker
-from ..loop.oneshot_event import OneShotEvent
+from ..loop.futures import OneShotEvent
 
 __all__ = ["FramedSocket"]
 
