@@ -116,7 +116,7 @@ def carry_out(path: str, operations: list[Operation], threads: int, result_nbyte
     memory, watch = PrivateMemory(), DataWatch()
     memory.rebaseline()
     memory.set_soft_limit(limit)
-    memory._peak_is_old = True  # noqa: SLF001 (what came before is to be forgotten)
+    memory._is_peak_stale = True  # noqa: SLF001 (what came before is to be forgotten)
     memory.begin(time.monotonic_ns())
     cpu, wall, error = time.process_time(), time.monotonic(), ""
     try:

@@ -62,11 +62,11 @@ def measure() -> Callable[[Path], tuple[str, int, int]]:
 
 @pytest.fixture
 def bare(tmp_path: Path) -> dict[str, str]:
-    """An environment for `python -S` with all installed packages except offloop-vips, in `tmp_path / "site"`."""
+    """An environment for `python -S` with all installed packages except the plugins, in `tmp_path / "site"`."""
     site = tmp_path / "site"
     site.mkdir()
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
-        if entry.suffix != ".pth" and not entry.name.startswith(("offloop_vips", "__")):
+        if entry.suffix != ".pth" and not entry.name.startswith(("offloop_vips", "offloop_onnx", "__")):
             (site / entry.name).symlink_to(entry)
     if not (site / "offloop").exists():  # installed in place
         (site / "offloop").symlink_to(SOURCES / "offloop")

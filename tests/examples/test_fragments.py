@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 import runpy
 import signal
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import numpy as np
+import onnx
 import pytest
 import pyvips
 from starlette.requests import Request
@@ -82,6 +85,27 @@ async def test_a_call(anyio_backend: object, picture: bytes) -> None:
 async def test_the_operations_of_the_plugin(anyio_backend: object, picture: bytes) -> None:
     names = await run(fragment("plugins/offloop-vips/README.md", "Sharpen"), data=picture)
     assert {"media_type", "format", "width", "height", "bands", "pages"} <= set(names["result"].info)
+
+
+async def test_a_cut_out(anyio_backend: object) -> None:
+    portrait = (ROOT / "docs" / "photos" / "astronaut.jpg").read_bytes()
+    names = await run(fragment("plugins/offloop-onnx/README.md", "Webp()"), data=portrait)
+    info = names["result"].info
+    assert (info.media_type, info.width, info.height, info.bands) == ("image/webp", 1000, 1000, 4)
+
+
+async def test_a_model_of_ones_own(anyio_backend: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = [onnx.helper.make_tensor_value_info(name, 1, [1, bands, 1024, 1024]) for name, bands in (("in", 3), ("out", 1))]
+    node = onnx.helper.make_node("ReduceMean", ["in"], ["out"], axes=[1])
+    graph = onnx.helper.make_graph([node], "isnet", ends[:1], ends[1:])
+    data = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "isnet-general-use.onnx").write_bytes(data)
+    monkeypatch.chdir(tmp_path)
+    black = np.zeros((80, 100, 3), "u1")
+    text = fragment("plugins/offloop-onnx/README.md", "OnnxModel.isnet")
+    names = await run(text, sha256=hashlib.sha256(data).hexdigest(), picture=black)
+    assert names["result"].array().shape == (80, 100, 4)
 
 
 async def test_watching_a_pool(anyio_backend: object) -> None:

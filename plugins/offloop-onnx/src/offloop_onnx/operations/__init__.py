@@ -1,0 +1,7 @@
+"""One module for each operation: its parameters. The processor has the computations."""
+
+from .remove_background import RemoveBackground
+from .run_model import RunModel
+from .upscale import Upscale
+
+__all__ = ["RemoveBackground", "RunModel", "Upscale"]
