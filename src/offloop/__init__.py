@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client.buffers import Buffer
+    from .client.frames import Frame, FrameStream
     from .client.results import Info, Result, Timings
     from .errors import (
         CrashReport,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         QueueFull,
         QueueTimeout,
         SourceTooLarge,
+        StreamAbandoned,
         TaskFailed,
         TaskQuarantined,
         TaskTimeout,
@@ -65,6 +67,8 @@ __all__ = [
     "Encoded",
     "Estimate",
     "EventSubscription",
+    "Frame",
+    "FrameStream",
     "Header",
     "Histogram",
     "Info",
@@ -89,6 +93,7 @@ __all__ = [
     "Result",
     "SourceTooLarge",
     "Statistics",
+    "StreamAbandoned",
     "Task",
     "TaskCancelled",
     "TaskFailed",
@@ -106,6 +111,7 @@ __all__ = [
 
 _NAMES_BY_MODULE = {
     "client.buffers": ("Buffer",),
+    "client.frames": ("Frame", "FrameStream"),
     "program": ("freeze_support",),
     "runtime.telemetry.event_stream": ("EventSubscription",),
     "histogram": ("Histogram",),

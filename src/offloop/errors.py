@@ -31,6 +31,7 @@ __all__ = [
     "QueueFull",
     "QueueTimeout",
     "SourceTooLarge",
+    "StreamAbandoned",
     "TaskFailed",
     "TaskQuarantined",
     "TaskTimeout",
@@ -111,6 +112,14 @@ class TaskTimeout(OffloopError, TimeoutError):
             return
         how = "stopped when told to" if obeyed else "did not stop when told to, so its worker was killed"
         super().__init__(f"the task exceeded its {timeout_s:g} s{_during(running)} and {how}")
+
+
+class StreamAbandoned(OffloopError, TimeoutError):
+    """The reader of a stream took no frame for so long that the task was ended. The frames that came before can be read."""
+
+    def __init__(self, idle_timeout_s: float) -> None:
+        self.idle_timeout_s = idle_timeout_s  # the limit in seconds
+        super().__init__(f"the stream was ended, because no frame was read for {idle_timeout_s:g} s")
 
 
 class TaskFailed(OffloopError):
@@ -275,14 +284,14 @@ class PoolClosed(OffloopError):
 class PoolMisused(OffloopError, RuntimeError):
     """The pool was used outside the process, the thread or the event loop in which it was entered. Nothing was done. Or a pool
     cannot be used here at all: on another system than Linux, in a program that cannot start workers, or in a process that was
-    started to be a worker."""
+    started to be a worker. Or one stream or batch of results was read by two tasks, or outside its block."""
 
     def __init__(
-        self, what: Literal["process", "thread", "event loop", "system", "program", "worker"], home: str, here: str
+        self, what: Literal["process", "thread", "event loop", "system", "program", "worker", "stream"], home: str, here: str
     ) -> None:
         self.what = what  # kind of place that does not match
         self.home = home  # place of the pool: a pid, a thread's name, a loop; or the place where a pool can be used
-        self.here = here  # place of the call
+        self.here = here  # place of the call; or what is wrong with it
         if what in _NO_PLACE:
             super().__init__(_NO_PLACE[what].format(here=here))
         else:
@@ -300,6 +309,7 @@ _REMEDIES = {
 }
 
 _NO_PLACE = {
+    "stream": "{here}",
     "system": "offloop runs on Linux only, and this system is {here}",
     "program": "workers cannot be started, because {here} is not a Python interpreter: let this program call "
     "offloop.freeze_support() first in its main, or give the path of an interpreter as Pool(executable=...)",

@@ -7,6 +7,7 @@ from types import EllipsisType
 
 import msgspec
 
+from .core.model.task import StreamLimits
 from .runtime.files.output_files import OutputFile, destination_path
 from .settings import PoolSettings, check_order, check_retries, check_seconds
 
@@ -22,6 +23,8 @@ class TaskOptions(msgspec.Struct, frozen=True):
     priority: int  # from -10 to 10
     tenant: str | None  # name of the tenant; None: the task belongs to no tenant
     output: OutputFile | None  # file for the result; None: the result stays in memory
+    credit: int = 0  # number of outputs that the task may hand over before its end, until its receiver grants more
+    stream: StreamLimits | None = None  # time limits of a stream; None: the task is no stream
 
     @classmethod
     def checked(
@@ -56,3 +59,25 @@ class TaskOptions(msgspec.Struct, frozen=True):
         retries = settings.retries if retries is None else check_retries(retries)
         output = None if to is None else OutputFile(destination_path(to))
         return cls(timeout, queue_timeout, retries, priority, tenant, output)
+
+    def for_stream(
+        self, settings: PoolSettings, credit: int, frame_timeout: float | EllipsisType | None, idle_timeout: float | None
+    ) -> TaskOptions:
+        """Return these options for a task whose outputs are received while it runs.
+
+        Args:
+            settings: the pool's settings.
+            credit: number of outputs that may be unread.
+            frame_timeout: seconds for each output; None: no limit; `...`: the pool's default `timeout`.
+            idle_timeout: seconds for which a worker waits for a reader; None: no limit.
+
+        Raises:
+            ValueError, TypeError: naming the option, the value and the range.
+        """
+        if frame_timeout is ...:
+            frame_timeout = settings.timeout
+        elif frame_timeout is not None:
+            check_seconds("frame_timeout", frame_timeout)
+        if idle_timeout is not None:
+            check_seconds("idle_timeout", idle_timeout)
+        return msgspec.structs.replace(self, credit=credit, stream=StreamLimits(frame_timeout, idle_timeout))

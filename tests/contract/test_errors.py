@@ -41,6 +41,7 @@ ALL = [
     errors.PluginError("vips", "broken", distribution="offloop-vips 1", remote_traceback="Traceback"),
     errors.PoolClosed("closed"),
     errors.PoolMisused("thread", "a", "b"),
+    errors.StreamAbandoned(60.0),
     errors.InternalError("ours"),
 ]
 

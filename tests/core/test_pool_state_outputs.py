@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from offloop import TaskFailed, TaskTimeout, WorkerDied
+from offloop import StreamAbandoned, TaskFailed, TaskTimeout, WorkerDied
 from offloop.core.model.blocks import Block
 from offloop.core.model.commands import Command, DeliverOutput, KillWorker, Send, SettleTask
 from offloop.core.model.events import BlocksReturned, CreditGranted
-from offloop.core.model.task import Completed
+from offloop.core.model.task import Completed, StreamLimits
 from offloop.core.model.worker_state import WorkerState
 from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Cancel, Credit, Done, Output
@@ -166,7 +166,7 @@ def test_a_task_that_has_handed_over_nothing_is_retried_with_its_credit() -> Non
 
 
 def test_each_output_has_its_own_time_limit() -> None:
-    pool = streaming(credit=9, output_timeout_s=5.0)
+    pool = streaming(credit=9, stream=StreamLimits(5.0, None))
     pool.at(4.0)
     hand_over(pool)
     assert pool.at(8.9) == []
@@ -176,7 +176,7 @@ def test_each_output_has_its_own_time_limit() -> None:
 
 
 def test_the_time_limit_of_an_output_begins_when_there_is_credit_for_it() -> None:
-    pool = streaming(credit=1, output_timeout_s=5.0)
+    pool = streaming(credit=1, stream=StreamLimits(5.0, None))
     hand_over(pool)
     pool.at(100.0)
     assert pool.state() is WorkerState.BUSY
@@ -188,10 +188,27 @@ def test_the_time_limit_of_an_output_begins_when_there_is_credit_for_it() -> Non
 
 
 def test_memory_that_comes_before_credit_does_not_start_the_time_limit() -> None:
-    pool = streaming(credit=1, output_timeout_s=5.0)
+    pool = streaming(credit=1, stream=StreamLimits(5.0, None))
     hand_over(pool)
     pool.granted(1, 5000)
     pool.at(100.0)
+    assert pool.state() is WorkerState.BUSY
+
+
+def test_a_reader_that_leaves_a_stream_without_credit_for_too_long_ends_it() -> None:
+    pool = streaming(credit=1, stream=StreamLimits(None, 60.0))
+    hand_over(pool)
+    pool.at(59.9)
+    assert pool.state() is WorkerState.BUSY
+    commands = [*pool.at(60.1), *pool.failed(1, code="cancelled")]
+    assert isinstance(outcome_of(commands, 1), StreamAbandoned)
+
+
+def test_credit_ends_the_time_limit_of_an_idle_reader() -> None:
+    pool = streaming(credit=1, stream=StreamLimits(None, 60.0))
+    hand_over(pool)
+    pool.tell(CreditGranted(1, 2))
+    pool.at(1000.0)
     assert pool.state() is WorkerState.BUSY
 
 

@@ -11,8 +11,18 @@ import anyio
 import pytest
 from load_plugins import Exits, ExitsPlugin, Good, GoodPlugin
 
-from offloop import EventSubscription, PluginError, PluginUnavailable, Pool, TaskTimeout, WorkerCrashed, WorkerDied, WorkerMoved
-from offloop.testing.faults import Echo, Exit, FaultsPlugin, Hang, Wait
+from offloop import (
+    EventSubscription,
+    Frame,
+    PluginError,
+    PluginUnavailable,
+    Pool,
+    TaskTimeout,
+    WorkerCrashed,
+    WorkerDied,
+    WorkerMoved,
+)
+from offloop.testing.faults import Echo, Emit, Exit, FaultsPlugin, Hang, Wait
 
 pytestmark = pytest.mark.anyio
 
@@ -75,6 +85,33 @@ async def test_a_cancellation(anyio_backend: object) -> None:
             ("timed-out", "TaskFinished", "idle"),
         ]
         assert (pool.statistics().cancelled, pool.statistics().worker_starts) == (1, 1)
+
+
+async def test_five_outputs(anyio_backend: object) -> None:
+    async with Pool(1, plugins=[FaultsPlugin], retries=3) as pool, aclosing(pool.events()) as events:
+        # A processor hands over five outputs, and its process ends in the sixth. Each output belongs to the caller at once,
+        # while the task goes on. The error comes after the last of them.
+        frames: list[Frame] = []
+        with pytest.raises(WorkerDied) as died:
+            async with pool.stream(b"", [Emit(5, 4096, then="exit")]) as stream:
+                async for frame in stream:
+                    frames.append(frame)
+        assert died.value.report is not None
+        assert died.value.report.running == "faults (Emit)"
+
+        # The task is not retried, because its outputs would come twice.
+        assert await transitions_until(events, "Exited") == [
+            ("idle", "Dispatched", "busy"),
+            ("busy", "Disconnected", "failed"),
+            ("failed", "Exited", "restarting"),
+        ]
+        assert pool.statistics().retried == 0
+
+        # The frames outlive the worker that has written them. Their memory is free when they are deleted.
+        assert [bytes(frame) for frame in frames] == [bytes([index]) * 4096 for index in range(5)]
+        assert pool.statistics().leases["caller"] == 5
+        del frame, frames
+        assert pool.statistics().leases["caller"] == 0
 
 
 async def test_a_load_failure(anyio_backend: object) -> None:

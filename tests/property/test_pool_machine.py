@@ -69,7 +69,7 @@ from offloop.core.model.events import (
     WorkerViolatedProtocol,
 )
 from offloop.core.model.settings import FIRST_GRANT_NBYTES, CoreSettings
-from offloop.core.model.task import Completed, TaskOutput, TaskSpec
+from offloop.core.model.task import Completed, StreamLimits, TaskOutput, TaskSpec
 from offloop.core.model.worker_state import WorkerState
 from offloop.core.pool_state import PoolState
 from offloop.core.workers.restart_policy import CircuitBreaker
@@ -422,7 +422,7 @@ class PoolMachine(RuleBasedStateMachine):
             stageable_again=held is not None and not in_outbox and not keep,
             retries=retries,
             credit=(0, 0, 1, 3)[self.numbers % 4],
-            output_timeout_s=2.0 if self.numbers % 4 == 3 else None,
+            stream=StreamLimits(2.0, (None, 4.0)[self.numbers % 8 == 3]) if self.numbers % 4 == 3 else None,
         )
         self.tell(event(spec))
         if held is not None and not keep:
@@ -921,8 +921,9 @@ class PoolMachine(RuleBasedStateMachine):
                     assert slot.timer is not None
                 case WorkerState.BUSY:
                     assert slot.task is not None
-                    runs = slot.task.paused_since is None
-                    assert (slot.timer is not None) is (slot.task.spec.limit_s is not None and runs)
+                    task, runs = slot.task, slot.task.paused_since is None
+                    idle_limit = task.spec.stream and task.awaits_credit and task.spec.stream.idle_timeout_s is not None
+                    assert (slot.timer is not None) is bool(idle_limit or (task.spec.limit_s is not None and runs))
                     assert runs is (slot.task.requested_bytes is None and not slot.task.awaits_credit)
                 case WorkerState.RETIRING:
                     assert process is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterable, Iterable
 from types import EllipsisType
+from typing import get_args
 
 from ..core.model.pool_phase import PoolPhase
 from ..errors import InvalidTask, PoolClosed, TaskFailed
@@ -13,9 +14,10 @@ from ..plugins import Planner, Registry
 from ..runtime.files.source_files import read_file_head
 from ..runtime.memory.source_memory import read_head
 from ..runtime.supervisor import Supervisor
-from ..settings import PoolSettings, check_nbytes
+from ..settings import PoolSettings, check_nbytes, check_range
 from ..task_options import TaskOptions
 from .buffers import Buffer
+from .frames import MAX_BUFFER, FrameStream, Overrun
 from .results import Result
 from .sources import Bytes, File, Source, classify
 from .staging import SourceStager
@@ -90,6 +92,59 @@ class Calls:
         material = classify(source)
         submission = Submission(supervisor, self._stager, self._planner.plan(pipeline), options)
         return await (submission.run(material) if options.output is None else submission.run_to_file(material))
+
+    def stream(
+        self,
+        source: Source,
+        pipeline: Iterable[Operation],
+        *,
+        buffer: int = 4,
+        overrun: Overrun = "wait",
+        frame_timeout: float | EllipsisType | None = ...,
+        idle_timeout: float | None = 60.0,
+        queue_timeout: float | None = None,
+        retries: int | None = None,
+        priority: int = 0,
+        tenant: str | None = None,
+    ) -> FrameStream:
+        """Run a pipeline whose processor hands over many outputs, and read each as soon as it is ready.
+
+            async with pool.stream(track, [Visualize(fps=30), Jpeg()]) as frames:
+                async for frame in frames:
+                    await websocket.send_bytes(frame.data)
+
+        Operations that follow the one with many outputs are applied to each of them. Frames are read in place, without a copy.
+        A pipeline with one output gives one frame.
+
+        Args:
+            source, pipeline, queue_timeout, priority, tenant: as for `run`.
+            buffer: number of unread frames, 1 to 32, beyond which the worker waits or the oldest frame is dropped.
+            overrun: "wait": the worker waits until a frame was read; "latest": the oldest unread frame is dropped, and counted
+                in `FrameStream.dropped`.
+            frame_timeout: seconds that each frame may take in the worker, without waits; None: no limit. Default: `timeout` of
+                the pool.
+            idle_timeout: seconds for which a worker waits for a reader that reads nothing; None: no limit.
+            retries: number of retries if the worker dies before the first frame. Default: the pool's.
+
+        Raises:
+            ValueError, TypeError: an option is out of its range, or of the wrong type.
+            InvalidTask, PluginError, PoolClosed, PoolMisused: as `run`. Other errors are raised when the stream is read.
+        """
+        supervisor = self._open()
+        check_range("buffer", buffer, 1, MAX_BUFFER, whole=True)
+        if overrun not in get_args(Overrun):
+            raise ValueError(f"overrun={overrun!r}: must be one of {', '.join(map(repr, get_args(Overrun)))}")
+        options = TaskOptions.checked(
+            self._settings,
+            timeout=None,
+            queue_timeout=queue_timeout,
+            retries=retries,
+            priority=priority,
+            tenant=tenant,
+            to=None,
+        ).for_stream(self._settings, buffer + (overrun == "latest"), frame_timeout, idle_timeout)
+        submission = Submission(supervisor, self._stager, self._planner.plan(pipeline), options)
+        return FrameStream(supervisor, submission, classify(source), buffer, overrun)
 
     async def probe(self, source: Source) -> Header:
         """Read a source's header without decoding the source: media type, width, height.

@@ -37,6 +37,7 @@ class Submission:
     """One task from submission to result, on its caller's side."""
 
     _file_contents: memoryview | None = None  # contents of a file that was short enough to be read whole with its header
+    _is_staged = False  # whether the source lay where a worker can read it when the task was submitted
     _source_view: memoryview | None = None  # view of a result that is the source in place; keeps its block until submission
 
     def __init__(self, supervisor: Supervisor, stager: SourceStager, plan: Plan, options: TaskOptions) -> None:
@@ -44,7 +45,9 @@ class Submission:
         self._stager = stager
         self._estimator = plan.estimator
         self._output = options.output
-        self._task_id = supervisor.new_task_id()
+        self.task_id = supervisor.new_task_id()
+        self.credit = options.credit
+        self.queued = 0.0  # time of the submission, on the system's monotonic clock
         # `source` and `estimate` are set when they are known
         self._spec = TaskSpec(
             source=_NO_BYTES,
@@ -55,47 +58,73 @@ class Submission:
             priority=options.priority,
             tenant=options.tenant,
             to_file=options.output is not None,
+            credit=options.credit,
+            stream=options.stream,
         )
 
     async def run_to_file(self, source: Material) -> Result:
         """As `run`, but the result goes into the file of the options. The file has its name when this returns."""
         background, output = self._supervisor.background, self._output
         assert output is not None, "a task without a file is run by `run`"
-        self._supervisor.outputs.add(self._task_id, output)
+        self._supervisor.outputs.add(self.task_id, output)
         try:
             result = await self.run(source)
             await background.run_in_thread(output.publish, result.nbytes, limiter=background.file_threads)
         finally:
-            self._supervisor.outputs.discard(self._task_id)
+            self._supervisor.outputs.discard(self.task_id)
         return result
 
     async def run(self, source: Material) -> Result:
         """Stage the source, wait for the outcome, and return or raise it."""
-        queued = monotonic()
-        staged = self._estimator is None and self._output is None and self._is_in_place(source)
-        nbytes = 0 if staged else _nbytes_if_known(source)
-        future = self._supervisor.submit(self._task_id, self._spec, nbytes, staged=staged)
-        self._source_view = None  # the submitted task holds its source itself
+        future = self.submit(source)
         try:
-            if not staged and not future.is_set:
-                await self._prepare(partial(self._stage_source, source, future))
+            if not self._is_staged and not future.is_set:
+                await self.stage(source, future)
             await future.wait()
-            while not future.settled:  # the source was removed from memory to make room for a running task's result
-                future.rearm()
-                await self._prepare(partial(self._stage_again, source))
-                await future.wait()
+            while not future.settled:
+                await self.wait(source, future)
         finally:
             if not future.settled:
-                await self._supervisor.withdraw(self._task_id, future)
+                await self.withdraw(future)
         outcome = future.pop_outcome()
         if isinstance(outcome, Completed):
             assert outcome.output is not None, "only a task with credit may end without an output"
-            return Result(outcome.output, future.view, queued, None if self._output is None else Path(self._output.path))
+            return Result(outcome.output, future.view, self.queued, None if self._output is None else Path(self._output.path))
         assert outcome is not None, "only a cancelled task has no outcome, and its caller does not wait any more"
         try:
             raise outcome
         finally:
             del outcome  # because the error's traceback refers to this frame: a reference cycle otherwise
+
+    def submit(self, source: Material) -> TaskFuture:
+        """Submit the task. `stage` follows, then `wait`, and in every case `withdraw`."""
+        self.queued = monotonic()
+        staged = self._is_staged = self._estimator is None and self._output is None and self._is_in_place(source)
+        nbytes = 0 if staged else _nbytes_if_known(source)
+        future = self._supervisor.submit(self.task_id, self._spec, nbytes, staged=staged)
+        self._source_view = None  # the submitted task holds its source itself
+        return future
+
+    async def stage(self, source: Material, future: TaskFuture) -> None:
+        """Copy the source to where a worker can read it, if it is not there. An error of that is the task's outcome."""
+        if not self._is_staged and not future.is_set:
+            await self._prepare(partial(self._stage_source, source, future))
+
+    async def wait(self, source: Material, future: TaskFuture) -> None:
+        """Return at the next change of an unsettled task. If its source was removed from memory, stage it again before.
+
+        A source is removed to make room for a running task's result.
+        """
+        must_stage = future.must_stage
+        future.rearm()
+        if must_stage:
+            await self._prepare(partial(self._stage_again, source))
+        await future.wait()
+
+    async def withdraw(self, future: TaskFuture) -> None:
+        """Cancel the task if it has no outcome yet. Returns when its memory is free."""
+        if not future.settled:
+            await self._supervisor.withdraw(self.task_id, future)
 
     def _specify(self, **known: object) -> TaskSpec:
         """Return the task's specification with these fields set."""
@@ -122,12 +151,12 @@ class Submission:
             else:
                 staged = await _in_time(queue_timeout, stage)
         except OffloopError as error:
-            self._supervisor.apply(StagingFailed(self._task_id, error))
+            self._supervisor.apply(StagingFailed(self.task_id, error))
             return
         if staged is None:
             return
         spec = self._specify(source=staged.source, outbox_id=staged.outbox_id, stageable_again=staged.block is not None)
-        self._supervisor.apply(TaskStaged(self._task_id, spec))
+        self._supervisor.apply(TaskStaged(self.task_id, spec))
         self._stager.release(staged)
 
     async def _stage_source(self, source: Material, future: TaskFuture) -> StagedSource | None:
@@ -169,21 +198,21 @@ class Submission:
         preflight = await run_preflight(self._estimator, source, self._supervisor.background)
         self._file_contents = preflight.file_contents
         spec = self._specify(estimate=preflight.estimate, media_type=preflight.media_type)
-        self._supervisor.apply(TaskEstimated(self._task_id, spec, preflight.nbytes))
+        self._supervisor.apply(TaskEstimated(self.task_id, spec, preflight.nbytes))
         return not future.is_set
 
     async def _stage(self, source: Bytes | File | Samples | Result) -> StagedSource:
         match source:
             case Bytes(data, private):
-                return await self._stager.stage(self._task_id, data, private=private)
+                return await self._stager.stage(self.task_id, data, private=private)
             case File(path):
                 whole, self._file_contents = self._file_contents, None
                 if whole is not None and not self._supervisor.core.broker.has_waiters:
-                    return await self._stager.stage(self._task_id, whole, private=True)
+                    return await self._stager.stage(self.task_id, whole, private=True)
                 del whole  # because tasks that wait for inbox memory must not keep file contents in the server's own memory
-                return await self._stager.stage_file(self._task_id, path)
+                return await self._stager.stage_file(self.task_id, path)
             case Samples(data, shape, dtype, private):
-                return await self._stager.stage_raster(self._task_id, data, shape, dtype, private=private)
+                return await self._stager.stage_raster(self.task_id, data, shape, dtype, private=private)
             case Result():
                 return await self._copy_result(source)
 
@@ -212,11 +241,11 @@ class Submission:
         except ValueError:
             raise InvalidTask("this result cannot be a source, because its data was released") from None
         if result.path is not None:
-            return await self._stager.stage_file(self._task_id, str(result.path))
+            return await self._stager.stage_file(self.task_id, str(result.path))
         raster = result.raster
         if raster is None:
-            return await self._stager.stage(self._task_id, data, private=True)
-        return await self._stager.stage_raster(self._task_id, data, raster.shape, raster.dtype, private=True)
+            return await self._stager.stage(self.task_id, data, private=True)
+        return await self._stager.stage_raster(self.task_id, data, raster.shape, raster.dtype, private=True)
 
 
 async def _in_time(queue_timeout: float, stage: Callable[[], Awaitable[StagedSource | None]]) -> StagedSource | None:

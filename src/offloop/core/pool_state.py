@@ -156,7 +156,8 @@ class PoolState(Components):
             return [AbandonWorker(slot.index)]
         if event is WorkerEvent.DEADLINE_EXPIRED:
             assert slot.task is not None
-            return self._tasks.stop(slot, slot.task, StopReason.DEADLINE, event, now)
+            stop = StopReason.IDLE_RECEIVER if slot.task.awaits_credit else StopReason.DEADLINE
+            return self._tasks.stop(slot, slot.task, stop, event, now)
         if event is WorkerEvent.LOAD_EXPIRED:
             slot.kill_reason = f"it had not loaded its plugins within {self.settings.load_timeout_s:g} s"
         if event is WorkerEvent.START_EXPIRED:

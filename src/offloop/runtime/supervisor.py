@@ -187,6 +187,7 @@ class Supervisor:
 
     async def withdraw(self, task_id: int, future: TaskFuture) -> None:
         """Cancel an unsettled task. When this returns, the task has its outcome and its memory is freed. Not cancellable."""
+        future.rearm()  # because an output may have set it
         self.apply(TaskCancelled(task_id))
         await future.wait_uncancellable()
 

@@ -19,6 +19,7 @@ __all__ = [
     "Allocate",
     "CallBackBadly",
     "Echo",
+    "Emit",
     "Exit",
     "FaultsPlugin",
     "Grow",
@@ -53,6 +54,16 @@ class Allocate(Operation, frozen=True):
 
     nbytes: Annotated[int, Meta(ge=0)]
     chunk_nbytes: Annotated[int, Meta(ge=1)] | None = None
+
+
+class Emit(Operation, frozen=True):
+    """Hand over `outputs` outputs of `nbytes` bytes each, with the number of the output in every byte and in the info. Then end
+    the task without a further output, return a last one, raise, end the process, or hang."""
+
+    outputs: Annotated[int, Meta(ge=0)]
+    nbytes: Annotated[int, Meta(ge=0)] = 1
+    then: Literal["end", "return", "raise", "exit", "hang"] = "end"
+    pause_s: Annotated[float, Meta(ge=0)] = 0.0  # seconds before each output
 
 
 class Inspect(Operation, frozen=True):
@@ -157,6 +168,7 @@ class FaultsPlugin(Plugin):
     operations = (
         Noop,
         Echo,
+        Emit,
         Allocate,
         Inspect,
         PrintText,

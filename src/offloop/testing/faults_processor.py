@@ -41,9 +41,12 @@ class FaultsProcessor:
     def open(self, worker: WorkerContext) -> None:
         self._slot = worker.slot
 
-    def run(self, payload: Payload, operations: Sequence[Operation], task: Task) -> Payload:
+    def run(self, payload: Payload, operations: Sequence[Operation], task: Task) -> Payload | None:
         for operation in operations:
-            payload = _ACTIONS[type(operation)](operation, payload, task)
+            result = _ACTIONS[type(operation)](operation, payload, task)
+            if result is None:
+                return None  # all outputs were handed over
+            payload = result
         return payload
 
 
@@ -67,6 +70,29 @@ def _allocate(operation: faults.Allocate, _payload: Payload, task: Task) -> Payl
     while left:
         left -= output.write(b"\x01" * min(operation.chunk_nbytes, left))
     return Encoded(output.view)
+
+
+def _emit(operation: faults.Emit, payload: Payload, task: Task) -> Payload | None:
+    for index in range(operation.outputs):
+        _wait(faults.Wait(operation.pause_s), payload, task)
+        task.emit(_numbered(index, operation.nbytes, task), f"frame {index}")
+    match operation.then:
+        case "end":
+            return None
+        case "return":
+            return _numbered(operation.outputs, operation.nbytes, task)
+        case "raise":
+            raise TaskFailed("refused", "as ordered")
+        case "exit":
+            os._exit(3)
+        case "hang":
+            return _hang(faults.Hang(), payload, task)
+
+
+def _numbered(index: int, nbytes: int, task: Task) -> Encoded:
+    block = task.allocate(nbytes)
+    block[:] = bytes([index % 256]) * nbytes
+    return Encoded(block, {"index": index})
 
 
 def _inspect(_operation: faults.Inspect, _payload: Payload, _task: Task) -> Payload:
@@ -220,9 +246,10 @@ def _leave_child(_operation: faults.LeaveChild, _payload: Payload, _task: Task) 
     return Encoded(b"", {"pid": subprocess.Popen(["sleep", "3600"]).pid})  # noqa: S607 (any `sleep` on the path)
 
 
-_ACTIONS: dict[type[Operation], Callable[[Any, Payload, Task], Payload]] = {
+_ACTIONS: dict[type[Operation], Callable[[Any, Payload, Task], Payload | None]] = {
     faults.Noop: _noop,
     faults.Echo: _echo,
+    faults.Emit: _emit,
     faults.Allocate: _allocate,
     faults.Inspect: _inspect,
     faults.PrintText: _print_text,

@@ -15,7 +15,14 @@ from ...wire.messages import Stage
 from .blocks import Block
 from .task_state import TaskCounts, TaskEvent, TaskState, next_state
 
-__all__ = ["Completed", "CostFactor", "StopReason", "TaskOutput", "TaskRecord", "TaskSpec"]
+__all__ = ["Completed", "CostFactor", "StopReason", "StreamLimits", "TaskOutput", "TaskRecord", "TaskSpec"]
+
+
+class StreamLimits(msgspec.Struct, frozen=True):
+    """Time limits of a task whose outputs are received while it runs."""
+
+    output_timeout_s: float | None  # seconds for each output, without waits for memory or credit; None: no limit
+    idle_timeout_s: float | None  # seconds for which the receiver may leave the task without credit; None: no limit
 
 
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +34,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     queue_timeout_s: float | None = None  # seconds from submission to dispatch; None: no limit
     to_file: bool = False  # whether the result goes into a file, which the runtime opens when the worker requests it
     credit: int = 0  # number of outputs that it may hand over before its end without `CreditGranted`; 0: none is received
-    output_timeout_s: float | None = None  # seconds for each output, without waits for memory or credit; None: no limit
+    stream: StreamLimits | None = None  # time limits of a stream, whose receiver grants more credit; None: it is no stream
     outbox_id: int | None = None  # outbox that contains the source: only its worker can run the task
     retries: int = 0  # number of runs after the first, if the task kills its workers
     priority: int = 0  # priority class; higher classes run first
@@ -39,7 +46,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def limit_s(self) -> float | None:
         """Seconds that a worker may take for the task, or for each of its outputs; None: no limit."""
-        return self.timeout_s if self.output_timeout_s is None else self.output_timeout_s
+        return self.timeout_s if self.stream is None else self.stream.output_timeout_s
 
 
 class CostFactor(Protocol):
@@ -52,6 +59,7 @@ class StopReason(Enum):
     """Why a running task was told to stop."""
 
     DEADLINE = "deadline"
+    IDLE_RECEIVER = "idle receiver"
     CALLER = "caller"
     CLOSING = "closing"
 
@@ -112,8 +120,8 @@ class TaskRecord(msgspec.Struct, eq=False):
 
     @property
     def awaits_credit(self) -> bool:
-        """Whether a task that has a time limit for each output can hand over no further one."""
-        return self.outputs >= self.credit and self.spec.output_timeout_s is not None
+        """Whether a stream can hand over no further output until its receiver grants more credit."""
+        return self.outputs >= self.credit and self.spec.stream is not None
 
     @property
     def stable_cost_s(self) -> float:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ...errors import CrashReport, InvalidTask, OffloopError, PluginError, PoolClosed, TaskFailed, TaskTimeout, WorkerDied
+from ...errors import (
+    CrashReport,
+    InvalidTask,
+    OffloopError,
+    PluginError,
+    PoolClosed,
+    StreamAbandoned,
+    TaskFailed,
+    TaskTimeout,
+    WorkerDied,
+)
 from ...wire.messages import Failed
 from ...wire.text import printable
 from ..model.task import Completed, StopReason, TaskRecord
@@ -31,7 +41,7 @@ class OutcomeCounter:
 def _counter_of(outcome: OffloopError | None) -> str:
     if outcome is None:
         return "cancelled"
-    if isinstance(outcome, TaskTimeout):
+    if isinstance(outcome, TaskTimeout | StreamAbandoned):
         return "timed_out"
     if isinstance(outcome, WorkerDied):
         return "worker_died"
@@ -44,6 +54,10 @@ def outcome_of_stop(task: TaskRecord, *, obeyed: bool, running: str | None = Non
         case StopReason.DEADLINE:
             assert task.spec.limit_s is not None
             return TaskTimeout(task.spec.limit_s, obeyed=obeyed, running=running)
+        case StopReason.IDLE_RECEIVER:
+            assert task.spec.stream is not None
+            assert task.spec.stream.idle_timeout_s is not None
+            return StreamAbandoned(task.spec.stream.idle_timeout_s)
         case StopReason.CLOSING:
             return PoolClosed("the pool was closed while the task ran")
         case _:

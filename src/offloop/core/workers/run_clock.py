@@ -33,17 +33,21 @@ class RunClock:
         if task is None or task.paused_since is None or task.requested_bytes is not None or task.awaits_credit:
             return
         self.end_wait(task, now)
-        if slot.state is WorkerState.BUSY and task.remaining_limit_s is not None:
-            self._worker_table.set_timer(slot, now + task.remaining_limit_s)
+        if slot.state is WorkerState.BUSY:
+            self._worker_table.set_timer(slot, None if task.remaining_limit_s is None else now + task.remaining_limit_s)
 
     def restart(self, slot: WorkerSlot, task: TaskRecord, now: float) -> None:
-        """The task has handed over an output: begin the time limit of the next one, as soon as there is credit for it."""
-        limit_s = task.spec.output_timeout_s
-        if limit_s is None or slot.state is not WorkerState.BUSY:
+        """The task has handed over an output: begin the time limit of the next one, as soon as there is credit for it.
+
+        Until then the time limit of an idle receiver runs.
+        """
+        limits = task.spec.stream
+        if limits is None or slot.state is not WorkerState.BUSY:
             return
-        self._worker_table.set_timer(slot, now + limit_s)
+        self._worker_table.set_timer(slot, None if limits.output_timeout_s is None else now + limits.output_timeout_s)
         if task.awaits_credit:
             self.pause(slot, task, now)
+            self._worker_table.set_timer(slot, None if limits.idle_timeout_s is None else now + limits.idle_timeout_s)
 
     @staticmethod
     def end_wait(task: TaskRecord, now: float) -> None:

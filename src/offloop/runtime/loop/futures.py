@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from copy import copy
 from typing import NamedTuple
 
@@ -90,7 +91,8 @@ class TaskFuture(OneShotEvent):
 
     settled = False
     must_stage = False  # whether the source was removed from memory and must be staged again
-    outputs: deque[DeliveredOutput] | None = None  # outputs that the caller has not taken yet; None: there were none
+    outputs: deque[DeliveredOutput] | None = None  # outputs that were not read yet; None: nothing reads them
+    on_output: Callable[[], None] | None = None  # called after each new output, before the event is set
     outcome: Completed | OffloopError | None = None
     view: memoryview | None = None  # the result's memory, read-only
 
@@ -106,8 +108,10 @@ class TaskFuture(OneShotEvent):
 
     def add_output(self, output: TaskOutput, view: memoryview | None) -> None:
         if self.outputs is None:
-            self.outputs = deque()
+            return  # the last reference to the view ends here, and with it the caller's lease
         self.outputs.append(DeliveredOutput(output, view))
+        if self.on_output is not None:
+            self.on_output()
         self.set()
 
     def request_staging(self) -> None:
