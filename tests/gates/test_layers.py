@@ -51,7 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     "plugins": {"errors", "operation", "wire.messages"},
     **{name: {"client", "runtime", "core", "wire", "plugins", "program", "histogram", *CONTRACTS, *POOL} for name in POOL},
     "system": {"cgroups"},
-    "task_options": {"runtime.files", "settings", "errors"},
+    "task_options": {"runtime.files", "core.model", "settings", "errors"},
     "prometheus": {"core.workers.restart_policy", "core.model.worker_state", "errors", "histogram", "pool", "statistics"},
     "testing": CONTRACTS,
     "testing.inline": {"worker.cancellation", "worker.result_checks", "worker.task", *CONTRACTS},

@@ -96,6 +96,7 @@ async def test_five_outputs(anyio_backend: object) -> None:
             async with pool.stream(b"", [Emit(5, 4096, then="exit")]) as stream:
                 async for frame in stream:
                     frames.append(frame)
+                    del frame
         assert died.value.report is not None
         assert died.value.report.running == "faults (Emit)"
 
@@ -110,7 +111,7 @@ async def test_five_outputs(anyio_backend: object) -> None:
         # The frames outlive the worker that has written them. Their memory is free when they are deleted.
         assert [bytes(frame) for frame in frames] == [bytes([index]) * 4096 for index in range(5)]
         assert pool.statistics().leases["caller"] == 5
-        del frame, frames
+        frames.clear()
         assert pool.statistics().leases["caller"] == 0
 
 
