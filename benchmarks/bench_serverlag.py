@@ -123,14 +123,14 @@ async def measure(work: Work, sources: list[bytes], seconds: float) -> tuple[lis
 
 
 @asynccontextmanager
-async def nobody() -> AsyncGenerator[Work]:
+async def no_work() -> AsyncGenerator[Work]:
     yield lambda _: asyncio.sleep(0.05)
 
 
 def contenders() -> dict[str, Callable[[], AbstractAsyncContextManager[Work]]]:
     spawn = multiprocessing.get_context("spawn")
     found: dict[str, Callable[[], AbstractAsyncContextManager[Work]]] = {
-        "idle": nobody,
+        "idle": no_work,
         "by hand, niceness 5": lambda: by_hand(5),
         "offloop": lambda: offloop(None),
         "offloop, niceness 0": lambda: offloop(0),

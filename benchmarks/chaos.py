@@ -73,7 +73,7 @@ class Soak:
         self.deaths: Counter[str] = Counter()  # recipe and source -> workers that died over it
         self.violations: list[str] = []
         self.lags: Counter[int] = Counter()  # lag of the loop in 0.1 ms -> number; no list, because it would grow
-        self.most_load_s = 0.0  # CPU time of the loop's thread within one step
+        self.max_load_s = 0.0  # CPU time of the loop's thread within one step
         self.under_way: dict[int, Job] = {}
 
     # Run without faults
@@ -103,7 +103,7 @@ class Soak:
         while True:
             due, load = time.monotonic() + LAG_STEP_S, time.thread_time()
             await anyio.sleep(LAG_STEP_S)
-            self.most_load_s = max(self.most_load_s, time.thread_time() - load)
+            self.max_load_s = max(self.max_load_s, time.thread_time() - load)
             self.lags[max(0, int((time.monotonic() - due) * 1e4))] += 1
 
     async def _carry_out(self, number: int, job: Job) -> None:
@@ -323,7 +323,7 @@ def print_report(run: Soak, saboteur: Saboteur, grown: int, starts: int) -> None
     deeds = ", ".join(f"{number} {deed}" for deed, number in sorted(saboteur.deeds.items()))
     print(f"sabotage: {deeds}; {len(run.victims)} innocent tasks lost their worker; {starts} worker starts")
     p99, most = _lag_ms(run.lags, 0.99), _lag_ms(run.lags, 1.0)
-    print(f"the loop's lag: p99 {p99:.1f} ms, most {most:.1f} ms; most CPU time in one step {run.most_load_s * 1e3:.1f} ms")
+    print(f"the loop's lag: p99 {p99:.1f} ms, most {most:.1f} ms; most CPU time in one step {run.max_load_s * 1e3:.1f} ms")
     print(f"own memory: {grown / 1024:+,.0f} KiB")
 
 

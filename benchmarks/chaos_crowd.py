@@ -56,19 +56,19 @@ class Crowd:
         self._pool = pool
         self._random = random.Random(seed)
         self._until = until
-        self._most_nbytes = pool.statistics().shared_memory_limit_bytes // 3
+        self._max_nbytes = pool.statistics().shared_memory_limit_bytes // 3
         self.outcomes: Counter[str] = Counter()
         self.violations: list[str] = []
 
     async def caller(self) -> None:
         """Do one random action after another."""
-        doings = [self._stream, self._stream, self._same_turn, self._siblings, self._kept, self._limited, self._killer]
+        actions = [self._stream, self._stream, self._same_turn, self._siblings, self._kept, self._limited, self._killer]
         while monotonic() < self._until and not self.outcomes["PoolClosed"]:
-            await self._judged(self._random.choice(doings))
+            await self._count_errors(self._random.choice(actions))
 
-    async def _judged(self, doing: Callable[[], Awaitable[None]]) -> None:
+    async def _count_errors(self, action: Callable[[], Awaitable[None]]) -> None:
         try:
-            await doing()
+            await action()
         except OffloopError as error:
             self._book(error)
         except BaseExceptionGroup as group:
@@ -87,7 +87,7 @@ class Crowd:
     async def _stream(self) -> None:
         nbytes = self._nbytes()
         with anyio.move_on_after(self._random.choice([0.01, 0.1, 5.0])):
-            buffer = await self._pool.receive(self._chunks(nbytes), max_bytes=self._most_nbytes)
+            buffer = await self._pool.receive(self._chunks(nbytes), max_bytes=self._max_nbytes)
             await anyio.sleep(self._random.choice([0.0, 0.0, 0.05]))
             await self._echo(buffer, nbytes)
 
@@ -98,8 +98,8 @@ class Crowd:
             view = held[0].view[:1]
             async with anyio.create_task_group() as task_group:
                 for _ in range(2):
-                    task_group.start_soon(self._judged, partial(self._echo, bytes(self._nbytes())))
-                    task_group.start_soon(self._judged, partial(self._receive_and_drop, self._nbytes()))
+                    task_group.start_soon(self._count_errors, partial(self._echo, bytes(self._nbytes())))
+                    task_group.start_soon(self._count_errors, partial(self._receive_and_drop, self._nbytes()))
                 for _ in range(self._random.randrange(20)):
                     await anyio.lowlevel.checkpoint()
                 view.release()
@@ -149,7 +149,7 @@ class Crowd:
             await anyio.sleep(0)
 
     def _nbytes(self) -> int:
-        return self._random.choice([1000, 100_000, self._random.randrange(1, self._most_nbytes)])
+        return self._random.choice([1000, 100_000, self._random.randrange(1, self._max_nbytes)])
 
 
 async def crowd_round(seed: int, end: End, seconds: float, callers: int, settings: dict[str, Any]) -> Crowd:

@@ -35,7 +35,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Whatever asks at the end who refers to what (Hypothesis does, when it is loaded) gets the whole answer."""
+    """A search for references at the end (Hypothesis does one, if it is loaded) must find all objects."""
     gc.unfreeze()
 
 

@@ -1,10 +1,10 @@
-"""A pool in simulated time: traces of tasks, the core and plain models that schedule them, and what came of it.
+"""A pool in simulated time: traces of tasks, schedules of the core and of plain models, and their measurements.
 
-traces      tasks that come: when, how dear, how large, on whose account
-models      first come first served, shortest first, processor sharing: a few lines each, so that they can be believed
-the_core    the pool's own core, told what happens and obeyed; nothing else here knows it
-callers     closed loops: callers that submit again when they have a result
-checks      what must hold of any schedule of the core's
+traces      tasks with arrival, cost, memory, tenant and priority
+models      first come first served, shortest first, processor sharing: a few lines each, so that a reader can check them
+the_core    the pool's own core, which gets events and whose commands are simulated; no other module here uses it
+callers     closed loops: callers that submit their next task when they have a result
+checks      properties that every schedule of the core must have
 figures     slowdown, wait, fairness, memory
 picture     the figure for the docs
 """

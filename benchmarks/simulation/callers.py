@@ -1,6 +1,6 @@
-"""Closed loops: callers that submit again as soon as they have a result, through the core and first come first served.
+"""Closed loops: callers that submit their next task when they have a result, through the core and first come first served.
 
-What a task really takes varies around what the pool is told beforehand, so what the pool learns of its kind varies too.
+The cost of a task varies around its estimate, so the pool's learned corrections vary, too.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ _BYTES_PER_S = 400 << 20
 
 
 class Crowd(msgspec.Struct, frozen=True):
-    """Callers, and the pictures that they send."""
+    """Callers, and the pictures that they submit."""
 
     name: str
     callers: int
     pictures: Mapping[str, tuple[float, float]]  # name -> share of all tasks, median cost in seconds
     workers: int = 2
     noise: float = 2.0  # factor within which two of three costs lie around the median
-    memory_noise: float = 1.0  # the same of peaks of memory
-    budget_bytes: int | None = None
+    memory_noise: float = 1.0  # the same factor for peaks of memory
+    budget_bytes: int | None = None  # memory budget of the pool; None: no limit
 
     def arrivals(self, tasks: int, seed: int) -> Iterator[Arrival]:
-        """The tasks that the callers send. The time of sending has no influence on them."""
+        """Returns the tasks that the callers submit. The time of submission has no influence on them."""
         random = Random(seed)
         names, shares = list(self.pictures), [share for share, _ in self.pictures.values()]
         for _ in range(tasks):
             name = random.choices(names, shares)[0]
-            told_s = self.pictures[name][1]
-            cost_s = told_s * exp(random.gauss(0.0, log(self.noise)))
-            told_bytes = round(told_s * _BYTES_PER_S)
-            peak_bytes = round(told_bytes * exp(random.gauss(0.0, log(self.memory_noise))))
-            yield Arrival(0.0, cost_s, peak_bytes, kind=name, estimated_s=told_s, estimated_bytes=told_bytes)
+            estimated_s = self.pictures[name][1]
+            cost_s = estimated_s * exp(random.gauss(0.0, log(self.noise)))
+            estimated_bytes = round(estimated_s * _BYTES_PER_S)
+            peak_bytes = round(estimated_bytes * exp(random.gauss(0.0, log(self.memory_noise))))
+            yield Arrival(0.0, cost_s, peak_bytes, kind=name, estimated_s=estimated_s, estimated_bytes=estimated_bytes)
 
 
 class _ClosedLoop(Replay):
-    """The core, and callers that answer each end with another task."""
+    """The core, and callers that submit another task at each end of a task."""
 
     def __init__(self, crowd: Crowd, tasks: int, seed: int) -> None:
-        self._coming = crowd.arrivals(tasks, seed)
-        first = [arrival for _, arrival in zip(range(crowd.callers), self._coming, strict=False)]
+        self._arrivals = crowd.arrivals(tasks, seed)
+        first = [arrival for _, arrival in zip(range(crowd.callers), self._arrivals, strict=False)]
         super().__init__(Trace(crowd.name, first, crowd.workers), crowd.budget_bytes)
 
     def _note_end(self, event: Event, now: float) -> None:
@@ -62,7 +62,7 @@ class _ClosedLoop(Replay):
             self._submit_next(now)
 
     def _submit_next(self, now: float) -> None:
-        arrival = next(self._coming, None)
+        arrival = next(self._arrivals, None)
         if arrival is None:
             return
         number = len(self.trace.arrivals)
@@ -74,18 +74,18 @@ class _ClosedLoop(Replay):
 
 
 def offloop(crowd: Crowd, tasks: int, seed: int) -> tuple[Trace, Schedule]:
-    """The core's schedule."""
+    """Returns the trace of the submitted tasks, and the core's schedule."""
     loop = _ClosedLoop(crowd, tasks, seed)
     return loop.trace, loop.run()
 
 
 def first_come(crowd: Crowd, tasks: int, seed: int) -> tuple[Trace, Schedule]:
-    """A semaphore that serves in the order of arrival."""
-    coming = crowd.arrivals(tasks, seed)
+    """Returns the same for a semaphore, which serves in the order of arrival."""
+    arrivals = crowd.arrivals(tasks, seed)
     trace, schedule = Trace(crowd.name, [], crowd.workers), Schedule.empty("first come", 0)
     free = [0.0] * crowd.workers
     submits = [(0.0, caller) for caller in range(crowd.callers)]
-    for arrival in coming:
+    for arrival in arrivals:
         at, caller = heappop(submits)
         began = max(at, heappop(free))
         trace.arrivals.append(msgspec.structs.replace(arrival, at=at))

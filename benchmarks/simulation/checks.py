@@ -1,4 +1,4 @@
-"""What must hold of every schedule of the core's; each check returns what broke it, in words."""
+"""Checks of the properties that every schedule of the core must have. Each returns descriptions of the violations."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ __all__ = ["overtaken_for_too_long", "passed_by_equals"]
 
 
 def overtaken_for_too_long(trace: Trace, schedule: Schedule, *, wrong: float = 1.0) -> list[str]:
-    """No task begins after one of its tenant that came after more work than the bound; tenants pass each other by their shares.
+    """Check that no task begins after a task of its tenant that arrived after more work than the bound. Fair shares decide
+    between tenants.
 
-    Work is counted as the pool is told it, in seconds of all workers. A task that waits for memory is passed for longer: for a
-    while by any, then until the tasks that run by then have ended. The factor `wrong` is how far told work may be off.
+    Work is the sum of estimates, in seconds of all workers. More work may pass a task that waits for memory: for a while, any
+    task may pass it, and then it waits until the running tasks have ended.
+
+    Args:
+        trace: the tasks.
+        schedule: the core's schedule of them.
+        wrong: factor by which the estimates may be wrong.
     """
-    held_s = 0.0 if schedule.budget_bytes is None else RESERVATION_S + max(arrival.cost_s for arrival in trace.arrivals)
+    blocked_s = 0.0 if schedule.budget_bytes is None else RESERVATION_S + max(arrival.cost_s for arrival in trace.arrivals)
     clock = [0.0, *accumulate(arrival.estimated_s / trace.workers for arrival in trace.arrivals)]  # before each arrival
     by_start = sorted((began, number) for number, began in enumerate(schedule.began) if not isnan(began))
-    latest: dict[str | None, dict[int, int]] = defaultdict(dict)  # number of the last task to come among those that have begun
-    broken: list[str] = []
+    latest: dict[str | None, dict[int, int]] = defaultdict(dict)  # tenant -> priority -> last arrived task that has begun
+    violations: list[str] = []
     for _, number in by_start:
         arrival = trace.arrivals[number]
         for priority, other in latest[arrival.tenant].items():
@@ -33,28 +39,31 @@ def overtaken_for_too_long(trace: Trace, schedule: Schedule, *, wrong: float = 1
             if passed_s <= bound_s:
                 continue
             reached = trace.arrivals[bisect_left(clock, clock[number] + bound_s) - 1].at  # when the bound was reached
-            if trace.arrivals[other].at - reached > held_s:
-                broken.append(f"task {number} was overtaken by one that came after {passed_s:.1f} s more work, not {bound_s:g}")
+            if trace.arrivals[other].at - reached > blocked_s:
+                violations.append(
+                    f"task {number} was overtaken by a task that came {passed_s:.1f} s of work later; the bound is {bound_s:g}"
+                )
                 break
         if number in schedule.beyond:
             continue
         last = latest[arrival.tenant]
         last[arrival.priority] = max(last.get(arrival.priority, -1), number)
-    return broken
+    return violations
 
 
 def passed_by_equals(trace: Trace, schedule: Schedule) -> dict[int, int]:
-    """How many equal tasks came after a task and began before it, by its number; tasks that were not passed are left out.
+    """Returns for each task the number of equal tasks that arrived after it and began before it. Tasks that were not passed are
+    left out.
 
-    Tasks are equal if the pool is told the same about them.
+    Tasks are equal if the pool has the same estimates, tenant and priority for them.
     """
     equals: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for number, arrival in enumerate(trace.arrivals):
         if not isnan(schedule.began[number]):
-            equals[_told(arrival)].append(number)
+            equals[_known_to_pool(arrival)].append(number)
     passed: dict[int, int] = {}
     for numbers in equals.values():
-        later: list[float] = []  # when those that came later began
+        later: list[float] = []  # starts of the equal tasks that arrived later
         for number in reversed(numbers):
             if count := bisect_left(later, schedule.began[number]):
                 passed[number] = count
@@ -62,5 +71,5 @@ def passed_by_equals(trace: Trace, schedule: Schedule) -> dict[int, int]:
     return passed
 
 
-def _told(arrival: Arrival) -> tuple[object, ...]:
+def _known_to_pool(arrival: Arrival) -> tuple[object, ...]:
     return arrival.kind, arrival.estimated_s, arrival.estimated_bytes, arrival.tenant, arrival.priority

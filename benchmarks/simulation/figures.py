@@ -1,4 +1,4 @@
-"""What a schedule is worth: slowdown, wait, total time, fairness, memory."""
+"""Measurements of a schedule: slowdown, wait, total time, fairness, memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Figures", "GroupFigures", "figures_of", "memory_over_time", "percent
 
 
 class GroupFigures(msgspec.Struct, frozen=True):
-    """Of one group of tasks. A task's slowdown is its time from coming to ending, in times of what it costs."""
+    """Measurements of one group of tasks. The slowdown of a task is its time from arrival to end, divided by its cost."""
 
     tasks: int
     refused: int
@@ -27,18 +27,18 @@ class GroupFigures(msgspec.Struct, frozen=True):
     mean_wait_s: float
     p95_wait_s: float
     max_wait_s: float
-    max_passed: int  # by so many equal tasks that came later, the one that suffered most
+    max_passed: int  # maximum number of equal later tasks that passed one task
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """Of one schedule."""
+    """Measurements of one schedule."""
 
     policy: str
     groups: dict[str, GroupFigures]
-    total_s: float  # from the first that comes to the last that ends
-    fairness: float | None  # 1: in proportion to the weights; None: tenants never compete
-    peak_bytes: int  # really taken by what runs
-    budget_bytes: int | None
+    total_s: float  # seconds from the first arrival to the last end
+    fairness: float | None  # Jain's index; 1: service in proportion to the weights; None: tenants never compete
+    peak_bytes: int  # maximum memory of the running tasks
+    budget_bytes: int | None  # memory budget; None: no limit
 
 
 def figures_of(trace: Trace, schedule: Schedule) -> Figures:
@@ -58,7 +58,7 @@ def figures_of(trace: Trace, schedule: Schedule) -> Figures:
 
 
 def slowdowns(trace: Trace, schedule: Schedule, numbers: Sequence[int]) -> list[float]:
-    """Of those tasks that were carried out, in rising order."""
+    """Returns the slowdowns of the completed tasks, in rising order."""
     return sorted(
         (schedule.ended[number] - trace.arrivals[number].at) / trace.arrivals[number].cost_s
         for number in numbers
@@ -67,20 +67,20 @@ def slowdowns(trace: Trace, schedule: Schedule, numbers: Sequence[int]) -> list[
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The least of these values, in rising order, that so many percent do not exceed."""
+    """Returns the value that `percent` of the values do not exceed. The values are in rising order."""
     return values[max(ceil(len(values) * percent / 100.0), 1) - 1]
 
 
 def memory_over_time(trace: Trace, schedule: Schedule) -> list[tuple[float, int]]:
-    """What runs takes so many bytes from each of these moments on."""
+    """Returns the memory of the running tasks in bytes, from each of these times on."""
     steps: list[tuple[float, int]] = [(trace.arrivals[0].at, 0)]
     for number, (arrival, began, ended) in enumerate(zip(trace.arrivals, schedule.began, schedule.ended, strict=True)):
         if not isnan(ended):
             nbytes = schedule.stopped.get(number, arrival.peak_bytes)
             steps += [(began, nbytes), (ended, -nbytes)]
-    steps.sort()  # what ends goes before what begins at the same moment
-    taken = 0
-    return [(at, taken := taken + nbytes) for at, nbytes in steps]
+    steps.sort()  # at the same time, ends go before starts
+    total = 0
+    return [(at, total := total + nbytes) for at, nbytes in steps]
 
 
 def _groups_of(arrival: Arrival) -> list[str]:
@@ -115,11 +115,11 @@ def _group_figures(trace: Trace, schedule: Schedule, numbers: list[int], passed:
 
 
 def _fairness(trace: Trace, schedule: Schedule) -> float | None:
-    """Jain's index of what the tenants were served, relative to their weights, while each could have used every worker."""
-    steps: list[tuple[float, str, int, float]] = []  # when, whose, tasks more or less, workers more or less
+    """Returns Jain's index of the tenants' service, relative to their weights, while each has enough tasks for all workers."""
+    steps: list[tuple[float, str, int, float]] = []  # time, tenant, change of its tasks, change of its workers
     for arrival, began, ended in zip(trace.arrivals, schedule.began, schedule.ended, strict=True):
         if arrival.tenant is not None and not isnan(ended):
-            rate = min(arrival.cost_s / (ended - began), 1.0)  # less than a worker's where it is shared
+            rate = min(arrival.cost_s / (ended - began), 1.0)  # below 1 if the task shares a worker
             steps += [
                 (arrival.at, arrival.tenant, 1, 0.0),
                 (began, arrival.tenant, 0, rate),

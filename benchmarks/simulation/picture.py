@@ -1,4 +1,4 @@
-"""The figure: what small and large tasks pay at each load, how soon thumbnails are back after panoramas, and the memory."""
+"""The figure: slowdown of small and large tasks at each load, time of thumbnails behind panoramas, and memory."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ _POLICIES: dict[str, tuple[Callable[[Trace], Schedule], str, str]] = {
 
 
 def draw(path: Path, tasks: int, seed: int) -> None:
-    """Run what is shown, and write it to this file; its ending says the format."""
+    """Run the schedules, and write the figure to this file. The suffix of the file is the format."""
     figure = Figure(figsize=(10, 7), layout="constrained")
     panels: Any = figure.subplots(2, 2)
     _draw_mix(panels[0], tasks, seed)
     _draw_burst(panels[1], TRACES["burst"](6600, seed))
     panels[0][0].legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with rc_context({"svg.hashsalt": "offloop"}):  # with this and without a date the same seed gives the same file
+    with rc_context({"svg.hashsalt": "offloop"}):  # with this and without a date, the same seed gives the same file
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _draw_mix(panels: Any, tasks: int, seed: int) -> None:
     traces = [steady_mix(tasks, seed, load=load) for load in _LOADS]
-    for name, (policy, colour, line) in _POLICIES.items():
+    for name, (policy, colour, style) in _POLICIES.items():
         figures = [figures_of(trace, policy(trace)) for trace in traces]
         for panel, size in zip(panels, ("small", "large"), strict=True):
             means = [each.groups[size].mean_slowdown for each in figures]
-            panel.plot(_LOADS, means, color=colour, linestyle=line, marker=".", label=name)
+            panel.plot(_LOADS, means, color=colour, linestyle=style, marker=".", label=name)
     for panel, size in zip(panels, ("small", "large"), strict=True):
         panel.set(title=f"steady mix: {size} tasks", xlabel="load", ylabel="mean slowdown", yscale="log")
         panel.grid(visible=True, which="both", alpha=0.3)
@@ -53,7 +53,7 @@ def _draw_mix(panels: Any, tasks: int, seed: int) -> None:
 
 
 def _plain_numbers(axis: Any) -> None:
-    """1.5 and not 1.5 x 10^0."""
+    """Have the axis show 1.5 instead of 1.5 x 10^0."""
     for set_formatter in (axis.set_major_formatter, axis.set_minor_formatter):
         set_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "1235" else ""))
 
@@ -61,13 +61,13 @@ def _plain_numbers(axis: Any) -> None:
 def _draw_burst(panels: Any, trace: Trace) -> None:
     small = [number for number, arrival in enumerate(trace.arrivals) if size_of(arrival.cost_s) == "small"]
     percents = [0.1, *range(1, 100), 99.9]
-    for policy, colour, line in _POLICIES.values():
+    for policy, colour, style in _POLICIES.values():
         schedule = policy(trace)
         times = sorted(schedule.ended[number] - trace.arrivals[number].at for number in small)
-        panels[0].plot([percentile(times, each) for each in percents], percents, color=colour, linestyle=line)
+        panels[0].plot([percentile(times, each) for each in percents], percents, color=colour, linestyle=style)
         steps = [(at, nbytes) for at, nbytes in memory_over_time(trace, schedule) if at < 15.0]
         panels[1].step(
-            [at for at, _ in steps], [nbytes / MIB for _, nbytes in steps], where="post", color=colour, linestyle=line
+            [at for at, _ in steps], [nbytes / MIB for _, nbytes in steps], where="post", color=colour, linestyle=style
         )
     panels[0].set(
         title="six panoramas, then sixty thumbnails",

@@ -1,4 +1,4 @@
-"""What a policy made of a trace: when each task began and ended."""
+"""A schedule: when each task of a trace began and ended under one policy."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["Schedule"]
 
 
 class Schedule(msgspec.Struct):
-    """Times by a task's number in its trace."""
+    """Times in seconds, by the number of the task in its trace."""
 
     policy: str
     began: list[float]
-    ended: list[float]  # not a number: it was refused
-    budget_bytes: int | None = None  # that what runs may take together; None: any amount
-    beyond: set[int] = set()  # tasks that ran on a worker more than there are: they took nobody's place
-    stopped: dict[int, int] = {}  # tasks that took more than they were allowed: so many bytes, when that was noticed
+    ended: list[float]  # NaN: the task was refused
+    budget_bytes: int | None = None  # memory that the running tasks may need together; None: no limit
+    beyond: set[int] = set()  # tasks that ran beyond the number of workers, so that no other task had to wait for them
+    stopped: dict[int, int] = {}  # task -> bytes at which it was stopped, because it exceeded its memory limit
 
     @classmethod
     def empty(cls, policy: str, tasks: int, budget_bytes: int | None = None) -> Schedule:

@@ -1,4 +1,4 @@
-"""The pool's own core in simulated time: it is told what happens, and its commands are obeyed. Only this file knows it."""
+"""The pool's own core in simulated time: it gets events, and its commands are simulated. Only this module uses the core."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ __all__ = ["OVERTAKEN_S", "OVERTAKEN_S_PER_CLASS", "RESERVATION_S", "Replay", "c
 OVERTAKEN_S, OVERTAKEN_S_PER_CLASS = (
     MAX_OVERTAKING_S,
     PRIORITY_HEAD_START_S,
-)  # no task is overtaken by one that comes so much later
+)  # seconds of later work that may pass a task, and seconds more for each higher priority
 
 _PLENTY = 1 << 40
-_START_S = 0.1  # what a worker takes to start
+_START_S = 0.1  # duration of a worker's start in seconds
 
 
 class Replay:
-    """One trace, through one pool.
+    """One trace in one pool.
 
-    Workers are as fast when one more runs than there are CPUs, and threads that a lone task may have do nothing for it.
+    A worker beyond the number of CPUs does not slow down the others, and a task with several threads is not faster.
     """
 
     def __init__(self, trace: Trace, budget_bytes: int | None = None) -> None:
         self.trace = trace
         self.schedule = Schedule.empty("offloop", len(trace.arrivals), budget_bytes)
-        self.refusals: dict[str, int] = {}  # by the name of the error
-        self.idle_in_vain: list[str] = []  # moments at which a worker was idle though a task waited that it could have had
-        self.held_back_s = 0.0  # of workers' time that passed idle while anything waited: for memory, or beside large work
-        self.cpu_s = 0.0  # that the replay took
+        self.refusals: dict[str, int] = {}  # name of the error -> number of refused tasks
+        self.idle_in_vain: list[str] = []  # violations: a worker was idle while a task waited that it could have run
+        self.held_back_s = 0.0  # seconds of workers that were idle while tasks waited, for memory or beside large tasks
+        self.cpu_s = 0.0  # CPU time of the replay in seconds
         self._core = PoolState(_settings(trace, budget_bytes))
-        self._due: list[tuple[float, int, Event]] = []  # a heap: when, in which order, what happens then
+        self._due: list[tuple[float, int, Event]] = []  # a heap: time, number, event
         self._entries = 0
         self._running: dict[int, int] = {}  # slot -> task
         self._idle: set[int] = set()
         self._waiting: set[int] = set()
         self._told_at = 0.0
-        self._held_back = 0  # workers that are idle though something waits
+        self._held_back = 0  # number of workers that are idle while tasks wait
 
     def run(self) -> Schedule:
-        """From the first task that comes until nothing is left to happen."""
+        """Replay the trace until no event is left. Returns the schedule."""
         began = process_time()
         self._tell(PoolStarted(), self.trace.arrivals[0].at - 1.0)
         for number, arrival in enumerate(self.trace.arrivals):
@@ -72,7 +72,7 @@ class Replay:
         return self.schedule
 
     def _let_happen(self, until: float) -> None:
-        """All that is due by then, the core's own timers among it; without end, until nobody waits and nothing runs."""
+        """Handle all events until this time, timers of the core included. With infinity, until no task waits or runs."""
         while self._due or self._waiting or until < inf:
             wakes, due = self._core.wake_at, self._due[0][0] if self._due else inf
             if min(wakes, due) > until or wakes == due == inf:
@@ -137,7 +137,7 @@ class Replay:
         self._expect(ends, WorkerReported(slot, answer))
 
     def _note_end(self, event: Event, now: float) -> None:
-        """A worker is through with its task, or ready for its first."""
+        """Note that a worker has ended its task, or is ready for its first one."""
         if isinstance(event, WorkerReported):
             self._idle.add(event.slot)
             number = self._running.pop(event.slot, None)
@@ -151,18 +151,18 @@ class Replay:
             self.refusals[name] = self.refusals.get(name, 0) + 1
 
     def _note_idleness(self, now: float) -> None:
-        """A worker is idle though a task waits: because there is no memory for the one that is next, or in vain."""
+        """Note a violation if a worker is idle while the first task waits and its memory is free."""
         if self._core.budget.fits(self._core.queue.policy.first()):
             self.idle_in_vain.append(f"at {now:.3f} s {self._vacant} workers were idle, and {len(self._waiting)} tasks waited")
 
     @property
     def _vacant(self) -> int:
-        """How many more tasks could run; who is there beyond that is for small ones beside large ones only."""
+        """Number of further tasks that could run now. Other idle workers are only for small tasks beside large ones."""
         return max(min(len(self._idle), self.trace.workers - len(self._running)), 0)
 
 
 def spec_of(arrival: Arrival) -> TaskSpec:
-    """What the pool is told of a task beforehand."""
+    """Returns the specification of a task, with its estimates."""
     return TaskSpec(
         source=EncodedAt(None),
         stages=_stages(arrival.kind or size_of(arrival.cost_s)),
@@ -174,7 +174,7 @@ def spec_of(arrival: Arrival) -> TaskSpec:
 
 
 def cost_per_task(waiting: int, tenants: int = 1, *, tasks: int = 2000, seed: int = 1) -> float:
-    """Seconds of CPU time that the core takes for one task that comes and one that ends, while so many wait."""
+    """Returns the core's CPU time in seconds for one arrival and one end of a task, while this many tasks wait."""
     random = Random(seed)
     core = PoolState(_settings(Trace("", [], 4)))
     running = [slot for command in core.handle(PoolStarted(), 0.0) for slot in _started(core, command)]
@@ -184,7 +184,7 @@ def cost_per_task(waiting: int, tenants: int = 1, *, tasks: int = 2000, seed: in
         nonlocal number
         cost_s = 0.005 * random.paretovariate(1.1)
         tenant = f"tenant {random.randrange(tenants)}"
-        # of any class, so that it does not always go to the end of the queue
+        # any priority, so that the task does not always go to the end of the queue
         arrival = Arrival(now, cost_s, 1, tenant, random.randint(-3, 3), estimated_s=cost_s, estimated_bytes=1)
         core.handle(TaskSubmitted(number, spec_of(arrival)), now)
         number += 1
@@ -207,7 +207,7 @@ def cost_per_task(waiting: int, tenants: int = 1, *, tasks: int = 2000, seed: in
 
 
 def _started(core: PoolState, command: Command) -> list[int]:
-    """The worker that is to be started is ready at once."""
+    """Returns the slot of a `StartWorker`. Its worker is ready at once."""
     if not isinstance(command, StartWorker):
         return []
     core.handle(WorkerReported(command.slot, Loading(pid=1)), 0.0)
@@ -233,5 +233,5 @@ def _settings(trace: Trace, budget_bytes: int | None = None) -> CoreSettings:
 
 @cache
 def _stages(kind: str) -> list[Stage]:
-    """One pipeline for each class of size: how far its estimates are off is learned."""
+    """Returns one pipeline for each kind, because the pool learns a correction for each."""
     return [Stage("simulated", msgspec.Raw(msgspec.msgpack.encode([["Work", kind]])))]

@@ -1,7 +1,8 @@
-"""Tasks that come: each trace is a function of a seed, and the same seed gives the same trace.
+"""Traces of tasks: each is a function of a seed, and the same seed gives the same trace.
 
-A task's memory is proportional to its cost within a class of size, and not across: a large picture is held whole for longer.
-The numbers are about those of libvips: a thumbnail takes 5 ms and 4 MiB, a panorama of 120 megapixels 2.3 s and 1 GiB.
+The memory of a task is proportional to its cost within a class of size. The factor differs between the classes, because a large
+picture is held whole for longer. The numbers are close to those of libvips: a thumbnail takes 5 ms and 4 MiB, a panorama of 120
+megapixels 2.3 s and 1 GiB.
 """
 
 from __future__ import annotations
@@ -15,27 +16,27 @@ import msgspec
 __all__ = ["SIZES", "TRACES", "Arrival", "Trace", "misjudged", "size_of", "steady_mix"]
 
 MIB = 1024 * 1024
-SIZES = {"small": 0.05, "medium": 0.5, "large": float("inf")}  # by cost: each is below so many seconds
+SIZES = {"small": 0.05, "medium": 0.5, "large": float("inf")}  # upper limits of the cost in seconds
 _BYTES_PER_S = {"small": 800 * MIB, "medium": 400 * MIB, "large": 450 * MIB}
-_CHEAPEST_S, _DEAREST_S = 0.005, 3.0  # a thumbnail, a panorama
-_TAIL = 1.1  # of the bounded Pareto distribution: two tasks in three are thumbnails, one in 160 large, with a fifth of the load
+_MIN_COST_S, _MAX_COST_S = 0.005, 3.0  # a thumbnail, a panorama
+_TAIL = 1.1  # exponent of the bounded Pareto distribution: 2 of 3 tasks are thumbnails, 1 of 160 is large, with 1/5 of the load
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
-    """One task. What it takes is one thing, what the pool is told beforehand is another."""
+    """One task: its true cost and memory, and the estimates that the pool gets."""
 
-    at: float
-    cost_s: float  # of a worker
-    peak_bytes: int  # while it runs
+    at: float  # time of arrival in seconds
+    cost_s: float  # seconds of a worker's time
+    peak_bytes: int  # peak of its memory while it runs
     tenant: str | None = None
     priority: int = 0
     estimated_s: float = 0.0
     estimated_bytes: int = 0
-    kind: str = ""  # of pipeline; by size if empty
+    kind: str = ""  # name of its pipeline; "": its class of size
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """Tasks in the order in which they come, and for whom."""
+    """Tasks in the order of their arrival, and the pool that gets them."""
 
     name: str
     arrivals: list[Arrival]
@@ -48,12 +49,13 @@ class Trace(msgspec.Struct, frozen=True):
 
 
 def size_of(cost_s: float) -> str:
-    """The class of size of a task that takes so long."""
+    """Returns the class of size of a task with this cost."""
     return next(size for size, limit in SIZES.items() if cost_s < limit)
 
 
 def panoramas_then_thumbnails(tasks: int, seed: int) -> Trace:
-    """Six panoramas, and at once sixty thumbnails; two workers; again every fifteen seconds, when all are long done."""
+    """Six panoramas, and at the same time sixty thumbnails, on two workers. This repeats every fifteen seconds, when all tasks
+    have ended for long."""
     random = Random(seed)
     arrivals: list[Arrival] = []
     for burst in range(max(tasks // 66, 1)):
@@ -63,19 +65,19 @@ def panoramas_then_thumbnails(tasks: int, seed: int) -> Trace:
 
 
 def steady_mix(tasks: int, seed: int, *, load: float = 0.8, workers: int = 4) -> Trace:
-    """Poisson arrivals, costs with a heavy tail, so many of the workers busy in the mean."""
+    """Poisson arrivals and costs with a heavy tail. `load` is the mean share of busy workers."""
     random = Random(seed)
-    moments = _poisson(random, lambda _: load * workers / _mean_cost_s())
-    arrivals = [_arrival(next(moments), _cost_s(random)) for _ in range(tasks)]
+    times = _poisson(random, lambda _: load * workers / _mean_cost_s())
+    arrivals = [_arrival(next(times), _cost_s(random)) for _ in range(tasks)]
     return Trace(f"steady mix, load {load:g}", arrivals, workers)
 
 
 def tenants(tasks: int, seed: int) -> Trace:
-    """A greedy tenant with all its tasks at the start; two modest ones with two hundred at a time, one of them of weight 2."""
+    """One tenant submits all its tasks at the start. Two others, one of them with weight 2, submit two hundred at a time."""
     random = Random(seed)
     workers, batches = 4, max(tasks // 1000, 1)
     greedy = tasks - 400 * batches
-    period_s = tasks * _mean_cost_s() / workers / batches  # the last batch comes before the backlog is done
+    period_s = tasks * _mean_cost_s() / workers / batches  # the last batch arrives before the backlog is done
     arrivals = [_arrival(0.0, _cost_s(random), "greedy") for _ in range(greedy)]
     for batch in range(batches):
         arrivals += [
@@ -86,7 +88,7 @@ def tenants(tasks: int, seed: int) -> Trace:
 
 
 def underestimated(tasks: int, seed: int) -> Trace:
-    """The tenants, and the greedy one's tasks look as if they took a quarter of what they do: headers that lie, say."""
+    """The trace of tenants. The estimates of the greedy tenant are a quarter of the costs, as with false headers."""
     trace = tenants(tasks, seed)
     arrivals = [
         msgspec.structs.replace(arrival, estimated_s=arrival.cost_s / 4) if arrival.tenant == "greedy" else arrival
@@ -96,18 +98,18 @@ def underestimated(tasks: int, seed: int) -> Trace:
 
 
 def diurnal_burst(tasks: int, seed: int) -> Trace:
-    """Half the load that the workers bear, then 1.3 times of it for a fifth of the tasks, then half of it again."""
+    """Half of the workers' capacity, then 1.3 times the capacity for a fifth of the tasks, then half of it again."""
     random = Random(seed)
     workers = 4
     rate = workers / _mean_cost_s()
     begins = 0.4 * tasks / (0.5 * rate)
     ends = begins + 0.2 * tasks / (1.3 * rate)
-    moments = _poisson(random, lambda at: rate * (1.3 if begins <= at < ends else 0.5))
-    return Trace("diurnal burst", [_arrival(next(moments), _cost_s(random)) for _ in range(tasks)], workers)
+    times = _poisson(random, lambda at: rate * (1.3 if begins <= at < ends else 0.5))
+    return Trace("diurnal burst", [_arrival(next(times), _cost_s(random)) for _ in range(tasks)], workers)
 
 
 def priorities(tasks: int, seed: int) -> Trace:
-    """The steady mix at load 0.95; one task in ten is in the class above, one in five in the class below."""
+    """The steady mix at load 0.95. One task in ten has the priority 1, one in five the priority -1."""
     random = Random(seed + 1)
     mix = steady_mix(tasks, seed, load=0.95)
     classes = random.choices((1, 0, -1), (0.1, 0.7, 0.2), k=tasks)
@@ -128,7 +130,7 @@ TRACES: dict[str, Callable[[int, int], Trace]] = {
 
 
 def misjudged(trace: Trace, factor: float, seed: int) -> Trace:
-    """The same tasks with wrong estimates: lognormal, two of three within that factor."""
+    """Returns the same tasks with wrong estimates: lognormal errors, two of three within this factor."""
     random = Random(seed)
     sigma = log(factor)
     arrivals = [
@@ -155,12 +157,12 @@ def _poisson(random: Random, rate: Callable[[float], float]) -> Iterator[float]:
 
 
 def _cost_s(random: Random) -> float:
-    """Bounded Pareto, by inversion."""
-    ratio = (_CHEAPEST_S / _DEAREST_S) ** _TAIL
-    return _CHEAPEST_S / (1.0 - random.random() * (1.0 - ratio)) ** (1.0 / _TAIL)
+    """Returns a cost from the bounded Pareto distribution, by inversion."""
+    ratio = (_MIN_COST_S / _MAX_COST_S) ** _TAIL
+    return _MIN_COST_S / (1.0 - random.random() * (1.0 - ratio)) ** (1.0 / _TAIL)
 
 
 def _mean_cost_s() -> float:
-    ratio = (_CHEAPEST_S / _DEAREST_S) ** _TAIL
-    powers = _CHEAPEST_S ** (1.0 - _TAIL) - _DEAREST_S ** (1.0 - _TAIL)
-    return _CHEAPEST_S**_TAIL / (1.0 - ratio) * _TAIL / (_TAIL - 1.0) * powers
+    ratio = (_MIN_COST_S / _MAX_COST_S) ** _TAIL
+    powers = _MIN_COST_S ** (1.0 - _TAIL) - _MAX_COST_S ** (1.0 - _TAIL)
+    return _MIN_COST_S**_TAIL / (1.0 - ratio) * _TAIL / (_TAIL - 1.0) * powers

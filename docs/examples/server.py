@@ -38,7 +38,7 @@ STATUS_OF_ERROR: dict[type, int] = {
     offloop.TaskQuarantined: 422,
     offloop.QueueTimeout: 503,
     offloop.TaskTimeout: 504,
-    ClientDisconnect: 499,  # nobody is there to read it
+    ClientDisconnect: 499,  # the client does not read it
 }
 STATUS_OF_CODE = {"too_many_pixels": 413, "too_many_pages": 413, "unsupported_format": 415}
 

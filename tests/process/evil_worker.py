@@ -394,7 +394,7 @@ def ignore_retirement(worker: Worker) -> None:
             linger()
         if tag == "run":
             task = Task(fields)
-            worker.standing = task.grant or worker.standing
+            worker.preallocated = task.grant or worker.preallocated
             worker.echo(task)
 
 

@@ -143,7 +143,7 @@ class Worker:
         self.outbox = mmap.mmap(outbox, outbox_nbytes)
         os.close(inbox)
         os.close(outbox)
-        self.standing: list[int] | None = None
+        self.preallocated: list[int] | None = None
 
     def receive(self) -> list[Any]:
         """The next message; the end of the channel is the end of this process."""
@@ -180,7 +180,7 @@ class Worker:
                 os._exit(0)
             if tag == "run":
                 task = Task(fields)
-                self.standing = task.grant or self.standing
+                self.preallocated = task.grant or self.preallocated
                 self.outbox[:24] = struct.pack("<QIxxxxd", task.task_id, 0, 0.0)
                 return task
 
@@ -196,8 +196,8 @@ class Worker:
         return (self.inbox, self.outbox)[segment][offset : offset + nbytes]
 
     def write(self, task: Task, data: bytes) -> list[int]:
-        """Put a result into the standing grant, which is gone with it, or into memory that is asked for."""
-        block, self.standing = self.standing, None
+        """Write a result into the preallocated block, which it uses up, or into requested memory."""
+        block, self.preallocated = self.preallocated, None
         if block is None:
             self.send("need", task.task_id, len(data))
             tag, _, block = self.receive()

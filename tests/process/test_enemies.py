@@ -178,7 +178,7 @@ def test_a_run_that_asyncio_cancels_while_its_source_is_copied_keeps_its_block_u
                 await asyncio.sleep(0)
                 task.cancel()  # once more, to go through every shield
                 result = await pool.run(other, [Echo()])
-                assert bytes(result) == other, "nobody else's bytes"
+                assert bytes(result) == other, "the bytes of no other task"
                 del result
                 await asyncio.wait([task])
 

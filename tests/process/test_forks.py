@@ -53,7 +53,7 @@ async def pids(pool):
     return sorted(found)
 
 async def works(pool):
-    "Small and large, a view's end that somebody waits for, a death and a start: all that the parent's loop has to hear of."
+    "Small and large sources, a returned block that a task waits for, a death and a start."
     assert (await pool.run(b"abc", [Echo()])).nbytes == 3
     assert (await pool.run(bytes(9_000_000), [Echo()])).nbytes == 9_000_000
     try:

@@ -82,7 +82,7 @@ def test_it_may_name_an_interpreter_instead(tmp_path: Path) -> None:
 
 
 def test_a_program_that_runs_as_a_program_where_a_worker_was_meant_is_refused(tmp_path: Path) -> None:
-    """Whatever `sys.executable` names: here a script that takes any arguments and enters a pool itself."""
+    """The program that `sys.executable` names: here a script that takes any arguments and enters a pool itself."""
     program = Program(tmp_path, "del sys.frozen")
     done = program.run()
     assert done.returncode == 1

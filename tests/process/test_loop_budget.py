@@ -105,7 +105,7 @@ async def test_a_burst_of_calls_keeps_its_order_and_the_loop_runs_after_each_bud
 
 async def test_a_call_that_is_cancelled_while_it_waits_leaves_the_queue(anyio_backend: object, clock: Clock) -> None:
     async with refilled() as budget:
-        budget._spent_s = BUDGET_S  # and nobody is told, so that nothing is refilled
+        budget._spent_s = BUDGET_S  # without a notification, so that nothing is refilled
         with anyio.CancelScope() as scope:
             scope.cancel()
             await budget.call(pytest.fail, "it was called")
@@ -140,7 +140,7 @@ async def test_calls_that_wait_when_the_pool_ends_are_told_so_and_later_ones_are
         async with anyio.create_task_group() as task_group:
             task_group.start_soon(budget.refill)
             await until_it_is_refilled(budget)
-            budget._spent_s = BUDGET_S  # and nobody is told, so that nothing is refilled
+            budget._spent_s = BUDGET_S  # without a notification, so that nothing is refilled
             waiting.start_soon(wait, budget)
             for _ in range(3):
                 await anyio.lowlevel.checkpoint()

@@ -107,7 +107,7 @@ async def test_content_that_killed_three_workers_is_refused_and_other_content_is
             with pytest.raises(TaskQuarantined, match="has killed 3 workers") as caught:
                 await pool.run(source, [Exit(3)])
             assert (caught.value.deaths, 0 < caught.value.seconds_left <= 300) == (3, True)
-        assert pool.statistics().worker_starts == starts, "nobody was harmed"
+        assert pool.statistics().worker_starts == starts, "no worker was harmed"
         assert bytes(await pool.run(path, [Echo()])) == path.read_bytes(), "another pipeline"
         await assert_kills(pool, b"noisop" * 100_000)  # another source of the same length
         assert pool.statistics().quarantined == 2

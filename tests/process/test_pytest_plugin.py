@@ -10,7 +10,7 @@ pytest_plugins = ["pytester"]
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "test_your_service.py"
 
-# nothing of anybody else's, and no assertions to be rewritten in all packages that bring a plugin: that takes longest of all
+# no other plugins, and no rewritten assertions in all packages with a plugin, because rewriting takes most of the time
 PLAIN = ["--assert=plain", "-p", "no:xdist", "-p", "no:randomly", "-p", "no:cacheprovider"]
 
 CONFTEST = """

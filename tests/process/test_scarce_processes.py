@@ -112,12 +112,12 @@ def as_another_user() -> list[str]:
 
 
 def check_recovery(said: list[str], reason: str) -> None:
-    one_left, echoed, refused, nobody, at_last = said[:5]
+    one_left, echoed, refused, none_left, at_last = said[:5]
     assert one_left == "[('idle', 1), ('restarting', 1)]"
     assert echoed == "1000000", "the worker that was left works on"
     assert "could not be started" in refused
     assert reason in refused
-    assert nobody == "[('restarting', 2)]"
+    assert none_left == "[('restarting', 2)]"
     assert at_last == "5000000"
 
 

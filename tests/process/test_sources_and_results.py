@@ -175,7 +175,7 @@ async def test_a_result_lives_as_long_as_any_view_of_it(pool: Pool) -> None:
     assert pool.statistics().leases["caller"] == 1
     for _ in range(20):
         await pool.run(bytes(1 << 20), [Echo()])
-    assert bytes(array) == pattern(1 << 20)[100:200], "nobody wrote there"
+    assert bytes(array) == pattern(1 << 20)[100:200], "no other task wrote there"
     del array
     assert pool.statistics().leases["caller"] == 0
 

@@ -45,7 +45,7 @@ async def test_a_spare_takes_the_place_of_a_worker_that_dies(anyio_backend: obje
         os.kill(dead, signal.SIGKILL)
         await until(pool, lambda numbers: numbers.worker_crashes == 1)
         assert await pid_of(pool) != dead
-        assert pool.statistics().worker_starts <= starts + 1, "nobody had to be started for it"
+        assert pool.statistics().worker_starts <= starts + 1, "no worker had to be started for it"
         await until(pool, lambda numbers: numbers.workers == {"idle": 2})
 
 

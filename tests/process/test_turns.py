@@ -26,7 +26,7 @@ async def test_events_caused_by_side_effects_are_processed_before_apply_returns(
     supervisor = supervisor_of(pool_of_one)
     conditions, asked = supervisor.conditions, list[BlockFuture]()
 
-    def ask_while_looking() -> None:  # as a signal's handler may, or whatever a name's end sets off
+    def ask_while_looking() -> None:  # as a signal handler or a finalizer may
         conditions.resized = None
         del conditions.notify
         asked.append(supervisor.request_input(4096))

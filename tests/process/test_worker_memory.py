@@ -145,7 +145,7 @@ def test_shared_memory_is_not_private() -> None:
 def test_a_task_that_is_over_at_once_is_not_measured() -> None:
     run("""
         memory.begin(time.monotonic_ns())
-        memory._began_at_ns += 10 ** 12  # whatever the machine is busy with meanwhile
+        memory._began_at_ns += 10 ** 12  # because the machine may be busy for more than a millisecond
         assert memory.peak(time.monotonic_ns()) == 0
     """)
 

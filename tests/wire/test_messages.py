@@ -164,7 +164,7 @@ WRONG: list[Any] = [
     1,
     "ready",
     ["ready"],
-    ["nobody", 1],
+    ["unknown", 1],
     [1, 1],
     [None, 1],
     ["ready", "1"],

@@ -287,7 +287,7 @@ def test_when_the_pool_closes_all_that_wait_are_told() -> None:
     assert scene.arena.used_bytes == 0
 
 
-def test_standing_memory_is_cut_from_pages_that_are_there_or_not_at_all() -> None:
+def test_preallocated_memory_has_pages_that_were_reserved_before() -> None:
     scene = Scene()
     assert scene.broker.try_preallocate(OUTBOX_ID, 2 * P) is None
     scene.warm(2, OUTBOX_ID)

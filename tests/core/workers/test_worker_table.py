@@ -17,7 +17,7 @@ from ..pool_script import SPEC
 E, S = WorkerEvent, WorkerState
 
 
-def crew_of(workers: int, *, idle: int = 0) -> WorkerTable:
+def table_of(workers: int, *, idle: int = 0) -> WorkerTable:
     """A table with so many slots, of which the first `ready` are ready; all may be busy at once."""
     worker_table = WorkerTable(workers)
     for _ in range(workers):
@@ -49,14 +49,14 @@ def test_a_new_slot_is_starting_and_has_nothing() -> None:
 
 
 def test_a_new_slot_takes_the_lowest_number_that_is_free() -> None:
-    worker_table = crew_of(3)
+    worker_table = table_of(3)
     worker_table.remove(worker_table[1])
     assert [slot.index for slot in worker_table] == [0, 2]
     assert [worker_table.add().index, worker_table.add().index] == [1, 3]
 
 
 def test_slots_can_come_and_go_while_they_are_looked_through() -> None:
-    worker_table = crew_of(3)
+    worker_table = table_of(3)
     for slot in worker_table:
         worker_table.remove(slot)
         if len(worker_table) < 3:
@@ -65,7 +65,7 @@ def test_slots_can_come_and_go_while_they_are_looked_through() -> None:
 
 
 def test_clearing_a_slot_forgets_all_that_was_the_processs() -> None:
-    worker_table = crew_of(1)
+    worker_table = table_of(1)
     slot = worker_table[0]
     slot.pid, slot.ready_since, slot.timer, slot.kill_reason, slot.recycling = 5, 1.0, 2.0, "bad", "old"
     slot.tasks, slot.max_tasks, slot.expires_at, slot.task = 3, 1.0, 9.0, TaskRecord(1, 0.0, SPEC)
@@ -80,7 +80,7 @@ def test_clearing_a_slot_forgets_all_that_was_the_processs() -> None:
 
 
 def test_no_idle_worker_is_found_beyond_the_limit() -> None:
-    worker_table = crew_of(3, idle=3)
+    worker_table = table_of(3, idle=3)
     worker_table.concurrency_limit = 2
     assert worker_table.idle == 2
     for slot in (worker_table[0], worker_table[1]):
@@ -97,7 +97,7 @@ def test_no_idle_worker_is_found_beyond_the_limit() -> None:
     "end", [(E.TASK_FINISHED,), (E.CANCEL_REQUESTED, E.TASK_FINISHED), (E.DISCONNECTED,), (E.CANCEL_REQUESTED, E.GRACE_EXPIRED)]
 )
 def test_a_worker_that_ends_a_task_or_dies_makes_room_at_once(end: tuple[WorkerEvent, ...]) -> None:
-    worker_table = crew_of(2, idle=2)
+    worker_table = table_of(2, idle=2)
     worker_table.concurrency_limit = 1
     worker_table.apply(worker_table[0], E.DISPATCHED)
     assert worker_table.find_idle() is None
@@ -107,7 +107,7 @@ def test_a_worker_that_ends_a_task_or_dies_makes_room_at_once(end: tuple[WorkerE
 
 
 def test_a_worker_that_is_being_stopped_still_counts() -> None:
-    worker_table = crew_of(2, idle=2)
+    worker_table = table_of(2, idle=2)
     worker_table.concurrency_limit = 1
     worker_table.apply(worker_table[0], E.DISPATCHED)
     worker_table.apply(worker_table[0], E.DEADLINE_EXPIRED)
@@ -115,7 +115,7 @@ def test_a_worker_that_is_being_stopped_still_counts() -> None:
 
 
 def test_a_limit_below_the_number_of_busy_workers_leaves_no_negative_room() -> None:
-    worker_table = crew_of(3, idle=3)
+    worker_table = table_of(3, idle=3)
     worker_table.apply(worker_table[0], E.DISPATCHED)
     worker_table.apply(worker_table[1], E.DISPATCHED)
     worker_table.concurrency_limit = 1
@@ -126,7 +126,7 @@ def test_a_limit_below_the_number_of_busy_workers_leaves_no_negative_room() -> N
 
 
 def test_a_used_worker_is_found_before_an_unused_one() -> None:
-    worker_table = crew_of(3, idle=3)
+    worker_table = table_of(3, idle=3)
     worker_table[1].tasks = 1
     worker_table.apply(worker_table[1], E.DISPATCHED)
     worker_table.apply(worker_table[1], E.TASK_FINISHED)
@@ -139,7 +139,7 @@ def test_a_used_worker_is_found_before_an_unused_one() -> None:
 
 
 def test_only_an_unused_worker_is_found_on_request() -> None:
-    worker_table = crew_of(3, idle=3)
+    worker_table = table_of(3, idle=3)
     worker_table[0].tasks = worker_table[2].tasks = 1
     assert worker_table.find_idle(unused=True) is worker_table[1]
     worker_table[1].tasks = 1
@@ -155,7 +155,7 @@ def test_outbox_numbers_start_after_the_inbox_and_never_repeat() -> None:
 
 
 def test_the_worker_that_was_busy_last_is_found_first() -> None:
-    worker_table = crew_of(3, idle=3)
+    worker_table = table_of(3, idle=3)
     first = worker_table[0]
     first.tasks = 1
     worker_table.apply(first, E.DISPATCHED)
@@ -165,14 +165,14 @@ def test_the_worker_that_was_busy_last_is_found_first() -> None:
 
 @pytest.mark.parametrize("event", [E.DISPATCHED, E.DISCONNECTED, E.PROTOCOL_VIOLATED, E.RETIREMENT_REQUESTED])
 def test_a_worker_that_is_no_longer_idle_is_not_found(event: WorkerEvent) -> None:
-    worker_table = crew_of(1, idle=1)
+    worker_table = table_of(1, idle=1)
     assert worker_table.idle == 1
     worker_table.apply(worker_table[0], event)
     assert (worker_table.idle, worker_table.find_idle()) == (0, None)
 
 
 def test_the_worker_of_the_half_open_slot_is_found_before_all_others_while_it_is_idle() -> None:
-    worker_table = crew_of(3, idle=3)
+    worker_table = table_of(3, idle=3)
     warm = worker_table.find_idle()
     worker_table.half_open_slot = next(slot.index for slot in worker_table if slot is not warm)
     probe = worker_table[worker_table.half_open_slot]
@@ -182,7 +182,7 @@ def test_the_worker_of_the_half_open_slot_is_found_before_all_others_while_it_is
 
 
 def test_a_worker_can_be_asked_for_by_its_outbox() -> None:
-    worker_table = crew_of(3, idle=2)
+    worker_table = table_of(3, idle=2)
     assert worker_table.find_idle(1) is worker_table[0]
     assert worker_table.find_idle(2) is worker_table[1]
     assert worker_table.find_idle(3) is None
@@ -190,7 +190,7 @@ def test_a_worker_can_be_asked_for_by_its_outbox() -> None:
 
 
 def test_an_illegal_event_changes_neither_state_nor_timer_nor_idle_workers() -> None:
-    worker_table = crew_of(1, idle=1)
+    worker_table = table_of(1, idle=1)
     slot = worker_table[0]
     worker_table.set_timer(slot, 5.0)
     with pytest.raises(IllegalTransition):
@@ -199,7 +199,7 @@ def test_an_illegal_event_changes_neither_state_nor_timer_nor_idle_workers() -> 
 
 
 def test_a_new_state_lets_its_own_timer_run_or_none() -> None:
-    worker_table = crew_of(1, idle=1)
+    worker_table = table_of(1, idle=1)
     slot = worker_table[0]
     worker_table.apply(slot, E.DISPATCHED, 7.0)
     assert (slot.timer, worker_table.next_timer) == (7.0, 7.0)
@@ -209,7 +209,7 @@ def test_a_new_state_lets_its_own_timer_run_or_none() -> None:
 
 
 def test_slots_with_an_expired_timer_are_due_and_the_next_timer_is_known() -> None:
-    worker_table = crew_of(4)
+    worker_table = table_of(4)
     for slot, timer in zip(worker_table, (3.0, 1.0, None, 2.0), strict=True):
         worker_table.set_timer(slot, timer)
     assert worker_table.next_timer == 1.0
@@ -218,7 +218,7 @@ def test_slots_with_an_expired_timer_are_due_and_the_next_timer_is_known() -> No
 
 
 def test_with_no_timer_left_there_is_nothing_to_wait_for() -> None:
-    worker_table = crew_of(1)
+    worker_table = table_of(1)
     worker_table.set_timer(worker_table[0], 1.0)
     worker_table.set_timer(worker_table[0], None)
     assert worker_table.due(5.0) == []
@@ -226,13 +226,13 @@ def test_with_no_timer_left_there_is_nothing_to_wait_for() -> None:
 
 
 def test_slots_with_a_task_are_running() -> None:
-    worker_table = crew_of(2, idle=2)
+    worker_table = table_of(2, idle=2)
     worker_table[1].task = TaskRecord(1, 0.0, SPEC)
     assert worker_table.running == 1
 
 
 def test_slots_are_counted_by_state() -> None:
-    worker_table = crew_of(3, idle=2)
+    worker_table = table_of(3, idle=2)
     assert (worker_table.count(S.IDLE), worker_table.count(S.STARTING), worker_table.count(S.IDLE, S.STARTING)) == (2, 1, 3)
 
 
@@ -260,12 +260,12 @@ def test_each_transition_is_logged_with_its_cause_while_there_is_a_subscriber() 
 
 
 def test_no_transition_is_logged_without_a_subscriber() -> None:
-    worker_table = crew_of(1, idle=1)
+    worker_table = table_of(1, idle=1)
     assert worker_table.event_log.drain() == []
 
 
 def test_a_step_that_is_illegal_is_not_written_down() -> None:
-    worker_table = crew_of(1, idle=1)
+    worker_table = table_of(1, idle=1)
     worker_table.event_log.has_subscribers = True
     with pytest.raises(IllegalTransition):
         worker_table.apply(worker_table[0], E.TASK_FINISHED)
