@@ -1,6 +1,7 @@
 """A malicious worker is detected and killed, its task ends once, and other tasks are not affected.
 
-`evil_worker.py` is written from docs/protocol.md alone. A pool starts the program of `sys.executable`, which is here a small script: the first process that it starts is the enemy, and every later one a real worker.
+`evil_worker.py` is written from docs/protocol.md alone. A pool starts the program of `sys.executable`, which is a small script
+here: the first process that it starts is the enemy, and every later one a real worker.
 """
 
 from __future__ import annotations
