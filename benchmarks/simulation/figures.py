@@ -99,7 +99,7 @@ def _group_figures(trace: Trace, schedule: Schedule, numbers: list[int], passed:
     )
     stopped = sum(number in schedule.stopped for number in numbers)
     if not slow:
-        return GroupFigures(len(numbers), len(numbers) - stopped, stopped, *(0.0,) * 6, 0)
+        return GroupFigures(len(numbers), len(numbers) - stopped, stopped, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0)
     return GroupFigures(
         len(numbers),
         len(numbers) - len(waits),

@@ -1,5 +1,8 @@
 """The figure: slowdown of small and large tasks at each load, time of thumbnails behind panoramas, and memory."""
 
+# pyright: basic
+# because the types of matplotlib are incomplete
+
 from __future__ import annotations
 
 from collections.abc import Callable
