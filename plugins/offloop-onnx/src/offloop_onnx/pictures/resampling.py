@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -21,39 +21,50 @@ def reduce_picture(picture: Picture, height: int, width: int, task: Task) -> Flo
     Blocks of whole pixels are averaged first, while the picture is read once, until less than four times the size is left. A
     triangular kernel does the rest.
     """
-    down, across = max(picture.height // (2 * height), 1), max(picture.width // (2 * width), 1)
-    row_edges, column_edges = np.arange(0, picture.height, down), np.arange(0, picture.width, across)
-    reduced = np.empty((len(row_edges), len(column_edges), picture.colours), np.float32)
-    counts = np.diff(column_edges, append=picture.width).astype(np.float32)[:, None]
-    for top, bottom in strips(len(row_edges), picture.width * down):
+    row_edges, column_edges = _blocks(picture.height, height), _blocks(picture.width, width)
+    reduced = np.empty((len(row_edges) - 1, len(column_edges) - 1, picture.colours), np.float32)
+    for top, bottom in strips(len(row_edges) - 1, picture.samples[: row_edges[1], :, 0].size):
         task.checkpoint()
-        first, last = top * down, min(bottom * down, picture.height)
-        rows = picture.colour_floats(first, last)
-        columns = np.add.reduceat(rows, column_edges, axis=1) / counts if across > 1 else rows
-        edges = row_edges[top:bottom] - first
-        row_counts = np.diff(edges, append=last - first).astype(np.float32)[:, None, None]
-        reduced[top:bottom] = np.add.reduceat(columns, edges, axis=0) / row_counts if down > 1 else columns
+        edges = row_edges[top : bottom + 1]
+        rows = picture.colour_floats(int(edges[0]), int(edges[-1]))
+        reduced[top:bottom] = _block_means(_block_means(rows, column_edges, 1), edges - edges[0], 0)
     return resize(reduced, height, width)
+
+
+def _blocks(source: int, target: int) -> Any:
+    """Returns the first pixel of each block, and `source`. The sizes of two blocks differ by one pixel at most."""
+    count = -(-source // max(source // (2 * target), 1))
+    return np.arange(count + 1) * source // count
+
+
+def _block_means(array: Floats, edges: Any, axis: int) -> Floats:
+    if len(edges) - 1 == array.shape[axis]:
+        return array
+    sizes = np.diff(edges).astype(np.float32)
+    return np.add.reduceat(array, edges[:-1], axis=axis) / sizes.reshape([-1 if at == axis else 1 for at in range(array.ndim)])
 
 
 def resize(array: Floats, height: int, width: int) -> Floats:
     """Resizes a small array of shape (height, width, ...) with a triangular kernel, centre-aligned, edges repeated."""
-    if array.shape[:2] == (height, width):
-        return array
-    vertical, horizontal = _triangle(array.shape[0], height), _triangle(array.shape[1], width)
-    tall = np.tensordot(vertical, array, axes=(1, 0))
-    wide = np.tensordot(horizontal, tall, axes=(1, 1))
-    return np.ascontiguousarray(np.swapaxes(wide, 0, 1), dtype=np.float32)
+    for axis, target in enumerate((height, width)):
+        if array.shape[axis] != target:
+            array = _resize_axis(array, target, axis)
+    return array
 
 
-@lru_cache(maxsize=16)  # a service uses a handful of sizes
-def _triangle(source: int, target: int) -> Floats:
-    """Returns the weights, of shape (target, source), of a triangular kernel that is as wide as a pixel of the larger step."""
+def _resize_axis(array: Floats, target: int, axis: int) -> Floats:
+    """Resizes one side. Each pixel of the result is the weighted sum of a few pixels of the source."""
+    source: int = array.shape[axis]
     scale = source / target
-    centres = (np.arange(target) + 0.5) * scale
-    distances = np.abs(np.clip(centres, 0.5, source - 0.5)[:, None] - (np.arange(source) + 0.5)[None, :])
-    weights = np.maximum(0.0, 1 - distances / max(scale, 1.0))
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    radius = max(scale, 1.0)
+    centres = np.clip((np.arange(target) + 0.5) * scale, 0.5, source - 0.5)
+    first = np.floor(centres - radius).astype(np.intp)
+    at = first[:, None] + np.arange(int(2 * radius) + 2)
+    weights = np.maximum(0.0, 1 - np.abs(at + 0.5 - centres[:, None]) / radius) * ((at >= 0) & (at < source))
+    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    at = np.clip(at, 0, source - 1)
+    shape = [-1 if side == axis else 1 for side in range(array.ndim)]
+    return sum(np.take(array, at[:, tap], axis) * weights[:, tap].reshape(shape) for tap in range(at.shape[1]))
 
 
 class BilinearMap:
@@ -73,7 +84,7 @@ class BilinearMap:
         weight = self._columns.weight[None, :, None]
         return small[:, self._columns.lower] * (1 - weight) + small[:, self._columns.upper] * weight
 
-    def points(self, rows: np.ndarray, columns: np.ndarray) -> Floats:
+    def points(self, rows: Any, columns: Any) -> Floats:
         """Returns the values at some pixels of the picture, of shape (pixels, bands)."""
         down, across = self._rows.weight[rows, None], self._columns.weight[columns, None]
         upper, lower = self._rows.lower[rows], self._rows.upper[rows]

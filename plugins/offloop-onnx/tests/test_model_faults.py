@@ -1,0 +1,105 @@
+"""Models that misbehave in a real pool: each costs its task, at most a worker, and never the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from offloop import OffloopError, Pool, TaskFailed, TaskTimeout
+from offloop_onnx import OnnxPlugin, RemoveBackground, RunModel
+from offloop_onnx.shipped_models import PEOPLE
+
+from .conftest import Array
+from .tiny_networks import constant, network, save
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": False})], ids=["asyncio"]),
+]
+
+ONE = np.ones(1, "f4")
+TENSOR: dict[str, Any] = {"input": "tensor", "output": "tensor"}
+Nodes = list[tuple[str, Sequence[str], str, dict[str, Any]]]
+
+
+def multiplications(side: int, count: int) -> bytes:
+    """Returns a network that multiplies a matrix with itself, again and again."""
+    nodes: Nodes = [("Expand", ["image", "sides"], "m0", {})]
+    nodes += [("MatMul", [f"m{index}", "m0"], f"m{index + 1}", {}) for index in range(count)]
+    nodes.append(("ReduceMax", [f"m{count}"], "large", {"keepdims": 0}))
+    nodes.append(("Mul", ["large", "zero"], "result", {}))
+    return network(nodes, shape=["n"], constants=[constant("sides", [side, side], "i8"), constant("zero", 0.0)])
+
+
+async def failure_of(pool: Pool, source: Array, *operations: Any, **options: Any) -> OffloopError:
+    with pytest.raises(OffloopError) as caught:
+        await pool.run(source, list(operations), **options)
+    return caught.value
+
+
+async def test_a_model_that_misbehaves_fails_its_task_and_the_worker_goes_on(anyio_backend: object, tmp_path: Path) -> None:
+    picture = np.zeros((64, 64, 3), "u1")
+    truncated = save(tmp_path, Path(PEOPLE.path).read_bytes()[:150_000], size=(256, 256))
+    changed = save(tmp_path, network([("Identity", ["image"], "result", {})], shape=["n"]), **TENSOR)
+    Path(changed.path).write_bytes(b"other bytes")
+    wrong_shape = save(tmp_path, network([("Identity", ["image"], "result", {})], shape=[1, 3, 8, 8]), size=(8, 8))
+    not_finite = save(tmp_path, network([("Log", ["image"], "result", {})], shape=["n"]), **TENSOR)
+    greedy = save(
+        tmp_path,
+        network(
+            [("Expand", ["image", "sides"], "large", {}), ("ReduceMax", ["large"], "result", {"keepdims": 0})],
+            shape=["n"],
+            constants=[constant("sides", [5_000_000, 1000], "i8")],  # 20 GB
+        ),
+        peak_bytes=30_000_000,
+        **TENSOR,
+    )
+    slow = save(tmp_path, multiplications(300, 3000), peak_bytes=30_000_000, **TENSOR)
+    async with Pool(1, plugins=[OnnxPlugin(model_directories=[tmp_path])], memory_limit="1GiB", grace=10) as pool:
+        failures = [
+            await failure_of(pool, picture, RemoveBackground(model=truncated)),
+            await failure_of(pool, ONE, RunModel(changed)),
+            await failure_of(pool, picture, RemoveBackground(model=wrong_shape)),
+            await failure_of(pool, -ONE, RunModel(not_finite)),
+            await failure_of(pool, ONE, RunModel(greedy)),
+        ]
+        assert [getattr(failure, "code", failure) for failure in failures] == [
+            "model_broken",
+            "model_refused",
+            "model_failed",
+            "model_failed",
+            "memory_limit",
+        ]
+        stopped = await failure_of(pool, ONE, RunModel(slow), timeout=0.3)
+        assert isinstance(stopped, TaskTimeout)
+        assert stopped.obeyed
+        assert (await pool.run(picture, [RemoveBackground()])).array().shape == (64, 64, 4)
+        assert pool.statistics().worker_crashes == 0
+
+
+async def test_a_run_that_does_not_stop_is_killed_and_the_next_task_has_a_new_worker(
+    anyio_backend: object, tmp_path: Path
+) -> None:
+    endless = save(tmp_path, multiplications(4500, 1), peak_bytes=400_000_000, **TENSOR)  # one node of many seconds
+    async with Pool(1, plugins=[OnnxPlugin(model_directories=[tmp_path])], memory_limit="1GiB") as pool:
+        killed = await failure_of(pool, ONE, RunModel(endless), timeout=0.3)
+        assert isinstance(killed, TaskTimeout)
+        assert not killed.obeyed
+        assert (await pool.run(np.zeros((64, 64, 3), "u1"), [RemoveBackground()])).array().shape == (64, 64, 4)
+        assert pool.statistics().worker_starts >= 2
+
+
+async def test_a_model_of_the_plugin_is_open_before_the_first_task(anyio_backend: object, tmp_path: Path) -> None:
+    own = save(tmp_path, network([("Add", ["image", "image"], "result", {})], shape=["n"]), **TENSOR)
+    broken = save(tmp_path, b"no model", **TENSOR)
+    async with Pool(1, plugins=[OnnxPlugin(model_directories=[tmp_path], models=[own, broken])], timeout=20) as pool:
+        await pool.run(np.zeros((8, 8, 3), "u1"), [RemoveBackground()])  # a worker is there now
+        Path(own.path).unlink()
+        assert (await pool.run(ONE, [RunModel(own)])).array().tolist() == [2.0]
+        error = await failure_of(pool, ONE, RunModel(broken))
+        assert isinstance(error, TaskFailed)
+        assert error.code == "model_broken"

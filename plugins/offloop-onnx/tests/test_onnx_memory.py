@@ -1,0 +1,89 @@
+"""Memory of the workers: what remains after a large picture, and the estimates."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from offloop import MemoryLimitExceeded, Pool
+from offloop.operation import Estimate, Header, Operation
+from offloop_onnx import OnnxModel, OnnxPlugin, RemoveBackground, RunModel, Upscale
+
+from .tiny_networks import card
+
+ASYNCIO = pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": False})], ids=["asyncio"])
+
+
+def worker_bytes() -> int:
+    """Returns the private memory of this process's worker."""
+    lists = Path("/proc/self/task").glob("*/children")  # of each thread, because a thread starts the workers
+    children = [pid for text in lists for pid in text.read_text().split()]
+    (status,) = [Path(f"/proc/{pid}/status").read_text() for pid in children if is_worker(pid)]
+    return int(re.search(r"RssAnon:\s+(\d+)", status)[1]) * 1024  # type: ignore[index]
+
+
+def is_worker(pid: str) -> bool:
+    return b"offloop.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@pytest.mark.anyio
+@ASYNCIO
+async def test_a_worker_has_its_memory_of_before_after_twelve_megapixels(anyio_backend: object) -> None:
+    small = np.zeros((64, 64, 3), "u1")
+    async with Pool(1, plugins=["onnx"], memory_limit="1GiB") as pool:
+        await pool.run(small, [RemoveBackground()])
+        before = worker_bytes()
+        await pool.run(np.zeros((3000, 4000, 3), "u1"), [RemoveBackground()])
+        await pool.run(small, [RemoveBackground()])
+        assert worker_bytes() < 1.2 * before
+        with pytest.raises(MemoryLimitExceeded):
+            await pool.run(np.zeros((9000, 9000, 1), "u1"), [Upscale()])  # its result alone takes 324 MB
+
+
+def estimate(width: int, height: int, *operations: Operation, bands: int = 3) -> Estimate:
+    header = Header(media_type="", width=width, height=height, bands=bands)
+    found = OnnxPlugin().estimate(header, operations, width * height * bands)
+    assert found is not None
+    return found
+
+
+def test_the_memory_of_a_task_does_not_grow_with_the_picture() -> None:
+    for operation in (RemoveBackground(), RemoveBackground(mask_only=True), Upscale()):
+        large, huge = estimate(4000, 3000, operation), estimate(20_000, 15_000, operation)
+        assert huge.peak_bytes < 1.1 * large.peak_bytes
+        assert huge.work_s > 15 * large.work_s
+
+
+def test_the_result_of_the_largest_step_is_estimated() -> None:
+    assert estimate(100, 50, RemoveBackground()).output_bytes == 100 * 50 * 4
+    assert estimate(100, 50, RemoveBackground(mask_only=True)).output_bytes == 100 * 50
+    assert estimate(100, 50, Upscale(), RemoveBackground()).output_bytes == 200 * 100 * 4
+    assert estimate(100, 50, RemoveBackground(), Upscale()).output_bytes == 200 * 100 * 4
+
+
+def test_a_larger_tile_and_a_feather_take_more_memory() -> None:
+    assert estimate(999, 999, Upscale(tile=384)).peak_bytes > 2 * estimate(999, 999, Upscale()).peak_bytes
+    assert estimate(9000, 999, RemoveBackground(feather=50)).peak_bytes > 2 * estimate(9000, 999, RemoveBackground()).peak_bytes
+
+
+def test_without_a_header_the_memory_is_that_of_a_large_picture() -> None:
+    found = OnnxPlugin().estimate(None, [RemoveBackground()], 0)
+    assert found is not None
+    assert found.peak_bytes >= estimate(6000, 4000, RemoveBackground(), bands=4).peak_bytes
+    assert found.output_bytes == 0
+
+
+def test_a_model_without_numbers_has_no_estimate_and_one_with_numbers_has() -> None:
+    given: dict[str, Any] = {"path": "x", "sha256": "0" * 64, "size": (64, 64), **card()}
+    header = Header(media_type="", width=100, height=100, bands=3)
+    for operation in (RemoveBackground, RunModel):
+        assert OnnxPlugin().estimate(header, [operation(model=OnnxModel(**given))], 30_000) is None
+        known = OnnxModel(**given, peak_bytes=500_000_000, work_s=3)
+        found = OnnxPlugin().estimate(header, [operation(model=known)], 30_000)
+        assert found is not None
+        assert found.peak_bytes > 500_000_000
+        assert found.work_s > 3
