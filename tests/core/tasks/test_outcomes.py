@@ -7,20 +7,16 @@ import signal
 import msgspec
 import pytest
 
-from offloop.core.model.task import Completed, StopReason, TaskOutput, TaskRecord, TaskSpec
-from offloop.core.tasks.outcomes import Outcome, OutcomeCounter, error_of_crash, error_of_failure, outcome_of_stop
+from offloop.core.model.task import StopReason, TaskRecord, TaskSpec
+from offloop.core.tasks.outcomes import error_of_crash, error_of_failure, outcome_of_stop
 from offloop.errors import (
     CrashReport,
     InvalidTask,
     MemoryLimitExceeded,
     PluginError,
     PoolClosed,
-    QueueFull,
-    QueueTimeout,
     TaskFailed,
-    TaskQuarantined,
     TaskTimeout,
-    WorkerDied,
 )
 from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Failed, Stage
@@ -35,30 +31,6 @@ def task_with(stop: StopReason | None = None, *, refused: MemoryLimitExceeded | 
 
 def failed(code: str, message: str = "text", traceback: str | None = None) -> Failed:
     return Failed(7, code, message, traceback, 1, 2)
-
-
-@pytest.mark.parametrize(
-    ("outcome", "kind"),
-    [
-        (None, "cancelled"),
-        (Completed(TaskOutput(EncodedAt(None), None, {}, 1, 2)), "completed"),
-        (TaskTimeout(1.0, obeyed=True), "timed_out"),
-        (WorkerDied(1), "worker_died"),
-        (TaskQuarantined(3, 60.0), "refused"),
-        (TaskFailed("code", "text"), "failed"),
-        (PluginError("vips", "text"), "failed"),  # failed and not refused, because the task ran
-        (QueueFull(1, 1), "refused"),
-        (QueueTimeout(1.0, "a worker"), "refused"),
-        (MemoryLimitExceeded(2, 1), "refused"),
-        (InvalidTask("text"), "refused"),
-        (PoolClosed(), "refused"),
-    ],
-    ids=lambda value: type(value).__name__ if not isinstance(value, str) else value,
-)
-def test_every_outcome_is_counted_under_one_name(outcome: Outcome, kind: str) -> None:
-    tally = OutcomeCounter()
-    tally.count(outcome)
-    assert dict(tally.ended) == {kind: 1}
 
 
 @pytest.mark.parametrize("obeyed", [True, False])

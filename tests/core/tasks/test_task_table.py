@@ -11,12 +11,25 @@ from offloop.core.memory.budget import Budget
 from offloop.core.model.blocks import Block, Holder, Lease
 from offloop.core.model.commands import SettleTask
 from offloop.core.model.settings import AdmissionMode
-from offloop.core.model.task import TaskRecord
+from offloop.core.model.task import Completed, TaskOutput, TaskRecord
 from offloop.core.model.task_state import IllegalTaskEvent
 from offloop.core.scheduling.task_queue import TaskQueue
-from offloop.core.tasks.task_table import TaskTable
+from offloop.core.tasks.outcomes import Outcome
+from offloop.core.tasks.task_table import OutcomeCounter, TaskTable
 from offloop.core.telemetry.event_log import EventLog
-from offloop.errors import PoolClosed
+from offloop.errors import (
+    InvalidTask,
+    MemoryLimitExceeded,
+    PluginError,
+    PoolClosed,
+    QueueFull,
+    QueueTimeout,
+    TaskFailed,
+    TaskQuarantined,
+    TaskTimeout,
+    WorkerDied,
+)
+from offloop.wire.handles import EncodedAt
 
 from ..pool_script import GRACE_S, SPEC, PoolScript
 
@@ -166,3 +179,27 @@ def test_a_task_that_was_not_dispatched_is_not_timed() -> None:
     pool.at(1.0)
     assert (pool.statistics.refused, pool.statistics.cancelled) == (2, 1)
     assert (pool.statistics.wait.count, pool.statistics.run.count) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind"),
+    [
+        (None, "cancelled"),
+        (Completed(TaskOutput(EncodedAt(None), None, {}, 1, 2)), "completed"),
+        (TaskTimeout(1.0, obeyed=True), "timed_out"),
+        (WorkerDied(1), "worker_died"),
+        (TaskQuarantined(3, 60.0), "refused"),
+        (TaskFailed("code", "text"), "failed"),
+        (PluginError("vips", "text"), "failed"),  # failed and not refused, because the task ran
+        (QueueFull(1, 1), "refused"),
+        (QueueTimeout(1.0, "a worker"), "refused"),
+        (MemoryLimitExceeded(2, 1), "refused"),
+        (InvalidTask("text"), "refused"),
+        (PoolClosed(), "refused"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else value,
+)
+def test_every_outcome_is_counted_under_one_name(outcome: Outcome, kind: str) -> None:
+    counter = OutcomeCounter()
+    counter.count(outcome)
+    assert dict(counter.ended) == {kind: 1}

@@ -110,7 +110,8 @@ class Budget:
 
     def remove(self, task: TaskRecord) -> None:
         """The task has its outcome: it is not admitted any more."""
-        self._admitted_large.discard(task.task_id)
+        if task.task_id in self._admitted_large.entry_numbers:
+            self._admitted_large.discard(task.task_id)
 
     # Running
 

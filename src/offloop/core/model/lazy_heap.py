@@ -24,36 +24,37 @@ class LazyHeap(Generic[_Key]):
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, _Key]] = []  # priority, number of the entry, key
-        self._valid: dict[_Key, int] = {}  # number of each key's valid entry, in the order in which the keys were added
+        self.entry_numbers: dict[_Key, int] = {}
+        """Number of each key's valid entry, in the order in which the keys were added. Read only."""
         self._last_number = 0
 
     def __len__(self) -> int:
-        return len(self._valid)
+        return len(self.entry_numbers)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._valid
+        return key in self.entry_numbers
 
     def __iter__(self) -> Iterator[_Key]:
         """All keys, in the order in which they were added."""
-        return iter(self._valid)
+        return iter(self.entry_numbers)
 
     def set(self, key: _Key, priority: float) -> None:
         """Add a key, or give it another priority."""
         self._last_number += 1
-        self._valid[key] = self._last_number
+        self.entry_numbers[key] = self._last_number
         heappush(self._heap, (priority, self._last_number, key))
-        if len(self._heap) > 2 * len(self._valid) + _MAX_STALE_ENTRIES:
+        if len(self._heap) > 2 * len(self.entry_numbers) + _MAX_STALE_ENTRIES:
             self._heap = [entry for entry in self._heap if self._is_valid(entry)]
             heapify(self._heap)
 
     def discard(self, key: _Key) -> None:
         """Remove a key. A key that is not there is ignored."""
-        if self._valid.pop(key, None) is not None and not self._valid:
+        if self.entry_numbers.pop(key, None) is not None and not self.entry_numbers:
             self._heap.clear()
 
     def clear(self) -> None:
         """Remove all keys."""
-        self._valid.clear()
+        self.entry_numbers.clear()
         self._heap.clear()
 
     @property
@@ -72,7 +73,7 @@ class LazyHeap(Generic[_Key]):
         """Remove and return the key with the lowest priority; an IndexError if there is none."""
         self._drop_stale()
         key = heappop(self._heap)[2]
-        del self._valid[key]
+        del self.entry_numbers[key]
         return key
 
     def near_first(self, entries: int) -> Iterator[_Key]:
@@ -80,7 +81,7 @@ class LazyHeap(Generic[_Key]):
         return (entry[2] for entry in islice(self._heap, entries) if self._is_valid(entry))
 
     def _is_valid(self, entry: tuple[float, int, _Key]) -> bool:
-        return self._valid.get(entry[2]) == entry[1]
+        return self.entry_numbers.get(entry[2]) == entry[1]
 
     def _drop_stale(self) -> None:
         while self._heap and not self._is_valid(self._heap[0]):

@@ -1,8 +1,6 @@
-"""Outcomes of tasks: builds the error that a caller gets, and counts outcomes by kind."""
+"""Outcomes of tasks: builds the error that a caller gets."""
 
 from __future__ import annotations
-
-from collections import Counter
 
 from ...errors import (
     CrashReport,
@@ -19,33 +17,11 @@ from ...wire.messages import Failed
 from ...wire.text import printable
 from ..model.task import Completed, StopReason, TaskRecord
 
-__all__ = ["Outcome", "OutcomeCounter", "error_of_crash", "error_of_failure", "outcome_of_stop"]
+__all__ = ["Outcome", "error_of_crash", "error_of_failure", "outcome_of_stop"]
 
 Outcome = Completed | OffloopError | None  # None: the caller cancelled and gets no outcome
 
 _TEXT_LIMIT = 24 * 1024  # characters of a worker's text that reach a caller
-
-
-class OutcomeCounter:
-    """Number of submitted tasks, and of settled tasks by kind of outcome."""
-
-    def __init__(self) -> None:
-        self.submitted = 0
-        self.ended: Counter[str] = Counter()
-
-    def count(self, outcome: Outcome) -> None:
-        """Count the outcome of one task."""
-        self.ended["completed" if isinstance(outcome, Completed) else _counter_of(outcome)] += 1
-
-
-def _counter_of(outcome: OffloopError | None) -> str:
-    if outcome is None:
-        return "cancelled"
-    if isinstance(outcome, TaskTimeout | StreamAbandoned):
-        return "timed_out"
-    if isinstance(outcome, WorkerDied):
-        return "worker_died"
-    return "failed" if isinstance(outcome, TaskFailed | PluginError) else "refused"
 
 
 def outcome_of_stop(task: TaskRecord, *, obeyed: bool, running: str | None = None) -> Outcome:

@@ -6,21 +6,45 @@ for it. Wait and run times are recorded here too, because every run ends here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
+from ...errors import OffloopError, PluginError, StreamAbandoned, TaskFailed, TaskTimeout, WorkerDied
 from ..memory.arena import Arena
 from ..memory.broker import MemoryBroker, worker_lease
 from ..memory.budget import Budget
 from ..model.blocks import Holder, Lease
 from ..model.commands import Command, SettleTask
-from ..model.task import TaskRecord, TaskSpec
+from ..model.task import Completed, TaskRecord, TaskSpec
 from ..model.task_state import TaskCounts, TaskEvent
 from ..scheduling.task_queue import TaskQueue
 from ..telemetry.event_log import EventLog
 from ..telemetry.histogram_recorder import Recorder
-from .outcomes import Outcome, OutcomeCounter
+from .outcomes import Outcome
 
-__all__ = ["TaskTable"]
+__all__ = ["OutcomeCounter", "TaskTable"]
+
+
+class OutcomeCounter:
+    """Number of submitted tasks, and of settled tasks by kind of outcome."""
+
+    def __init__(self) -> None:
+        self.submitted = 0
+        self.ended: Counter[str] = Counter()
+
+    def count(self, outcome: Outcome) -> None:
+        """Count the outcome of one task."""
+        self.ended["completed" if isinstance(outcome, Completed) else _counter_of(outcome)] += 1
+
+
+def _counter_of(outcome: OffloopError | None) -> str:
+    if outcome is None:
+        return "cancelled"
+    if isinstance(outcome, TaskTimeout | StreamAbandoned):
+        return "timed_out"
+    if isinstance(outcome, WorkerDied):
+        return "worker_died"
+    return "failed" if isinstance(outcome, TaskFailed | PluginError) else "refused"
 
 
 class TaskTable:
