@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offloop import MemoryLimitExceeded, Pool
+from offloop import Pool
 from offloop.operation import Estimate, Header, Operation
 from offloop_onnx import OnnxModel, OnnxPlugin, RemoveBackground, RunModel, Upscale
 
@@ -40,8 +40,6 @@ async def test_a_worker_has_its_memory_of_before_after_twelve_megapixels(anyio_b
         await pool.run(np.zeros((3000, 4000, 3), "u1"), [RemoveBackground()])
         await pool.run(small, [RemoveBackground()])
         assert worker_bytes() < 1.2 * before
-        with pytest.raises(MemoryLimitExceeded):
-            await pool.run(np.zeros((9000, 9000, 1), "u1"), [Upscale()])  # its result alone takes 324 MB
 
 
 def estimate(width: int, height: int, *operations: Operation, bands: int = 3) -> Estimate:
