@@ -22,6 +22,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .client.batch import Batch, Outcome
+    from .client.batch_progress import BatchProgress
     from .client.buffers import Buffer
     from .client.frames import Frame, FrameStream
     from .client.results import Info, Result, Timings
@@ -61,6 +63,8 @@ if TYPE_CHECKING:
     from .statistics import Statistics
 
 __all__ = [
+    "Batch",
+    "BatchProgress",
     "BreakerMoved",
     "Buffer",
     "CrashReport",
@@ -77,6 +81,7 @@ __all__ = [
     "MemoryLimitExceeded",
     "OffloopError",
     "Operation",
+    "Outcome",
     "Output",
     "Payload",
     "Plugin",
@@ -110,6 +115,8 @@ __all__ = [
 ]
 
 _NAMES_BY_MODULE = {
+    "client.batch": ("Batch", "Outcome"),
+    "client.batch_progress": ("BatchProgress",),
     "client.buffers": ("Buffer",),
     "client.frames": ("Frame", "FrameStream"),
     "program": ("freeze_support",),

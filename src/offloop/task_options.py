@@ -60,6 +60,14 @@ class TaskOptions(msgspec.Struct, frozen=True):
         output = None if to is None else OutputFile(destination_path(to))
         return cls(timeout, queue_timeout, retries, priority, tenant, output)
 
+    def with_file(self, path: str | os.PathLike[str]) -> TaskOptions:
+        """Return these options for a task whose result goes into a file.
+
+        Raises:
+            InvalidTask: the path cannot be that of a file.
+        """
+        return msgspec.structs.replace(self, output=OutputFile(destination_path(path)))
+
     def for_stream(
         self, settings: PoolSettings, credit: int, frame_timeout: float | EllipsisType | None, idle_timeout: float | None
     ) -> TaskOptions:

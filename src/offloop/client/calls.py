@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from types import EllipsisType
-from typing import get_args
+from typing import TypeVar, get_args
 
 from ..core.model.pool_phase import PoolPhase
 from ..errors import InvalidTask, PoolClosed, TaskFailed
@@ -16,14 +17,18 @@ from ..runtime.memory.source_memory import read_head
 from ..runtime.supervisor import Supervisor
 from ..settings import PoolSettings, check_nbytes, check_range
 from ..task_options import TaskOptions
+from .batch import Batch
 from .buffers import Buffer
 from .frames import MAX_BUFFER, FrameStream, Overrun
 from .results import Result
+from .source_puller import SourcePuller, Sources
 from .sources import Bytes, File, Source, classify
 from .staging import SourceStager
 from .submission import Submission
 
 __all__ = ["Calls"]
+
+SourceT = TypeVar("SourceT")
 
 
 class Calls:
@@ -90,8 +95,68 @@ class Calls:
             to=to,
         )
         material = classify(source)
-        submission = Submission(supervisor, self._stager, self._planner.plan(pipeline), options)
-        return await (submission.run(material) if options.output is None else submission.run_to_file(material))
+        return await Submission(supervisor, self._stager, self._planner.plan(pipeline), options).run(material)
+
+    def map(
+        self,
+        sources: Sources[SourceT],
+        pipeline: Iterable[Operation] | None = None,
+        *,
+        ordered: bool = False,
+        max_in_flight: int | None = None,
+        timeout: float | EllipsisType | None = ...,
+        queue_timeout: float | None = None,
+        retries: int | None = None,
+        priority: int = 0,
+        tenant: str | None = None,
+        to: Callable[[SourceT], str | os.PathLike[str]] | None = None,
+    ) -> Batch[SourceT]:
+        """Run a pipeline on many sources, and iterate over the outcomes as the tasks finish.
+
+            async with pool.map(folder.glob("*.jpg"), [Resize(640), Webp()]) as outcomes:
+                async for outcome in outcomes:
+                    print(outcome.source, outcome.error or outcome.result.nbytes)
+
+        A source is pulled when there is room for it: few of the batch's tasks wait for memory or a worker, and the reader has
+        read the outcomes before. So a batch of a million sources takes the memory of a few. The failure of a task is its
+        outcome. Leaving the block cancels the tasks that still run. Nothing is pulled before the block is entered.
+
+        Args:
+            sources: an iterable or async iterable of sources as for `run`; or of pairs (source, pipeline), without `pipeline`.
+                An iterable is advanced in the event loop, so each step must be short.
+            pipeline: operations for every source; None: each source comes with its pipeline.
+            ordered: whether the outcomes come in the order of the sources.
+            max_in_flight: maximum number of tasks that run or whose outcomes are unread, from 1. Default: twice the number of
+                tasks that may run at once, and at least 8.
+            timeout, queue_timeout, retries, priority, tenant: as for `run`, for each task.
+            to: returns the path of the file for the result of a source, as `to` of `run`; None: results stay in memory.
+
+        Raises:
+            ValueError, TypeError: an option is out of its range, or of the wrong type.
+            InvalidTask, PluginError: the pipeline is invalid.
+            PoolClosed, PoolMisused: as `run`.
+        """
+        supervisor = self._open()
+        if max_in_flight is not None:
+            check_range("max_in_flight", max_in_flight, 1, math.inf, whole=True)
+        options = TaskOptions.checked(
+            self._settings,
+            timeout=timeout,
+            queue_timeout=queue_timeout,
+            retries=retries,
+            priority=priority,
+            tenant=tenant,
+            to=None,
+        )
+        pipeline = None if pipeline is None else list(pipeline)
+        if pipeline is not None:
+            self._planner.plan(pipeline)  # an error of the pipeline is raised here, and not for each source
+
+        def submission(operations: Iterable[Operation], path: str | os.PathLike[str] | None) -> Submission:
+            own = options if path is None else options.with_file(path)
+            return Submission(supervisor, self._stager, self._planner.plan(operations), own)
+
+        return Batch(supervisor, SourcePuller(sources, pipeline, to), submission, ordered=ordered, max_in_flight=max_in_flight)
 
     def stream(
         self,

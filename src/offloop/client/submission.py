@@ -18,6 +18,7 @@ from ..core.model.events import StagingFailed, TaskEstimated, TaskStaged
 from ..core.model.task import Completed, TaskSpec
 from ..errors import InvalidTask, OffloopError, QueueTimeout
 from ..plugins.planner import Plan
+from ..runtime.files.output_files import OutputFile
 from ..runtime.loop.futures import TaskFuture
 from ..runtime.supervisor import Supervisor
 from ..task_options import TaskOptions
@@ -62,20 +63,21 @@ class Submission:
             stream=options.stream,
         )
 
-    async def run_to_file(self, source: Material) -> Result:
-        """As `run`, but the result goes into the file of the options. The file has its name when this returns."""
-        background, output = self._supervisor.background, self._output
-        assert output is not None, "a task without a file is run by `run`"
+    async def run(self, source: Material) -> Result:
+        """Stage the source, wait for the outcome, and return or raise it. A file has its name when this returns."""
+        return await (self._run(source) if self._output is None else self._run_to_file(source, self._output))
+
+    async def _run_to_file(self, source: Material, output: OutputFile) -> Result:
+        background = self._supervisor.background
         self._supervisor.outputs.add(self.task_id, output)
         try:
-            result = await self.run(source)
+            result = await self._run(source)
             await background.run_in_thread(output.publish, result.nbytes, limiter=background.file_threads)
         finally:
             self._supervisor.outputs.discard(self.task_id)
         return result
 
-    async def run(self, source: Material) -> Result:
-        """Stage the source, wait for the outcome, and return or raise it."""
+    async def _run(self, source: Material) -> Result:
         future = self.submit(source)
         try:
             if not self._is_staged and not future.is_set:

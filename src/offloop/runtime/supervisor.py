@@ -175,6 +175,15 @@ class Supervisor:
             raise PoolClosed
         return segment
 
+    def now(self) -> float:
+        """The time of the pool's clock, in seconds."""
+        return self._clock()
+
+    @property
+    def concurrency(self) -> int:
+        """Number of tasks that may run at once."""
+        return self.core.worker_table.concurrency_limit
+
     def owns(self, block: Block) -> bool:
         """Whether a block is this pool's, and still held."""
         return self.core.arena.get(block.generation) is block

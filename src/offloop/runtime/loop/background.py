@@ -94,16 +94,18 @@ class BackgroundTasks:
         """Whether `run` starts no more tasks."""
         return self._state is not _State.OPEN
 
-    def run(self, job: Job, *, until_closed: bool = False) -> None:
+    def run(self, job: Job, *, until_closed: bool = False, context: contextvars.Context | None = None) -> None:
         """Start a task, in the loop's thread. After `close`, does nothing.
 
         Args:
             job: an async function.
             until_closed: `close` cancels the task; otherwise it waits until the task ends.
+            context: context variables for the task, which gets a copy. Default: those of the task that entered the pool.
         """
         if self._state is not _State.OPEN:
             return
-        task = self._start_in_trio(job) if self._loop is None else self._start_in_asyncio(job, self._loop)
+        context = (context or self._context).copy()
+        task = self._start_in_trio(job, context) if self._loop is None else self._start_in_asyncio(job, context, self._loop)
         self._tasks.add(task)
         if until_closed:
             self._until_closed.add(task)
@@ -168,9 +170,9 @@ class BackgroundTasks:
         for task in tuple(self._tasks):
             task.cancel()
 
-    def _start_in_asyncio(self, job: Job, loop: asyncio.AbstractEventLoop) -> _Task:
+    def _start_in_asyncio(self, job: Job, context: contextvars.Context, loop: asyncio.AbstractEventLoop) -> _Task:
         # not the loop's task factory, because an eager one would run the task while the core decides
-        task = asyncio.Task(self._watch_for_disposal(job), loop=loop, context=self._context.copy())
+        task = asyncio.Task(self._watch_for_disposal(job), loop=loop, context=context)
         task.add_done_callback(self._on_asyncio_task_done)
         return task
 
@@ -197,7 +199,7 @@ class BackgroundTasks:
             self._observer.task_disposed()
             raise
 
-    def _start_in_trio(self, job: Job) -> _Task:
+    def _start_in_trio(self, job: Job, context: contextvars.Context) -> _Task:
         import trio  # noqa: PLC0415 (imported already: its loop is running)
 
         task = _TrioTask(trio.CancelScope())
@@ -219,7 +221,7 @@ class BackgroundTasks:
                 task.is_done = True
                 self._check_ended()
 
-        trio.lowlevel.spawn_system_task(run, context=self._context.copy())
+        trio.lowlevel.spawn_system_task(run, context=context)
         return task
 
     def _check_ended(self) -> None:
