@@ -7,7 +7,8 @@ repeatedly.
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import Any, cast
 
 from offloop.processor import Task
 
@@ -21,6 +22,10 @@ class Evaluation:
         self._task = task
         self._images: list[Any] = []
         self._memory: list[memoryview] = []
+        self.source: Any = None
+        """Image of the decoder; None for a raster."""
+        self.messages: list[str] = []
+        """Lines that decoders added to the error buffer of libvips without failing."""
 
     def stop(self) -> None:
         """Makes every watched image fail at the next pixels that it computes. May be called from any thread."""
@@ -45,9 +50,18 @@ class Evaluation:
             pyvips.Error: the pixels could not be computed.
         """
         self._task.checkpoint()
-        copied = self.watch(image).copy_memory().copy()
+        copied = self.watch(image).copy_memory()
+        self.take_messages()
+        copied = copied.copy()
         copied.remove("vips-sequential")  # libvips copies this field of the loader, but it is not true of the copy
         return self.watch(copied)
+
+    def take_messages(self) -> None:
+        """Moves the lines of the error buffer of libvips to `messages`. The next operation of libvips may drop them."""
+        libvips = cast("Any", sys.modules["pyvips"])  # the server imports this module without pyvips
+        text: bytes = libvips.ffi.string(libvips.vips_lib.vips_error_buffer())
+        libvips.vips_lib.vips_error_clear()
+        self.messages += text.decode(errors="replace").splitlines()
 
     def report_progress(self, image: Any) -> Any:
         """Adds an image as `watch` does, and reports the task's progress while the image is computed."""
@@ -65,5 +79,6 @@ class Evaluation:
 
     def release(self) -> None:
         """Drops every image, because the images point into memory that does not belong to the worker after the task."""
+        self.source = None
         self._images.clear()
         self._memory.clear()

@@ -200,7 +200,10 @@ class _SimulatedPicture:
         )
         self.make_upright()
         self.rows_nbytes += step_tiles_nbytes(resize, has_alpha=self.has_alpha)
-        if is_strategy(resize.position):
+        is_cropped = (
+            scaled.height > canvas.height and scaled.pixels * self.bands < before
+        )  # rows that the decoder must read, too
+        if is_strategy(resize.position) or is_cropped:
             self.copy_to_memory()
         if canvas != scaled and resize.fit == "contain" and rgba(resize.background).alpha < 1:
             self.bands = 4

@@ -82,6 +82,7 @@ def apply(picture: Picture, resize: Resize) -> Picture:
     scaled, canvas = fit_resize(resize, picture.logical_size)
     # the canvas is checked, because libvips computes only this part of the scaled picture
     check_pixels(canvas, picture.pages, picture.max_pixels)
+    source_pixels = picture.page_size.pixels
     picture = _scale(picture, scaled, resize.kernel).upright()
     if canvas == scaled:
         return picture
@@ -90,6 +91,8 @@ def apply(picture: Picture, resize: Resize) -> Picture:
     if is_strategy(resize.position):
         return _crop_by_content(picture, canvas, resize.position)
     left, top = offset(canvas, scaled, resize.position, cropping=True)
+    if top + canvas.height < scaled.height and scaled.pixels < source_pixels:
+        picture = picture.with_random_access()  # so that the decoder reads all rows, of which each may be damaged
     return picture.map_pages(lambda page: page.crop(left, top, canvas.width, canvas.height))
 
 

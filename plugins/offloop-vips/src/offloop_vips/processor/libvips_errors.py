@@ -11,7 +11,14 @@ from offloop.errors import TaskFailed
 
 from ..headers.formats import FORMATS, FormatName
 
-__all__ = ["corrupt_source", "is_corrupt_source", "is_memory_limited", "is_out_of_memory", "translate_error"]
+__all__ = [
+    "corrupt_source",
+    "is_corrupt_source",
+    "is_from_decoder",
+    "is_memory_limited",
+    "is_out_of_memory",
+    "translate_error",
+]
 
 MAX_LINES = 2  # of a message; libvips adds a line for each layer that failed, and the first lines name the cause
 MAX_LINE_LENGTH = 200  # characters; a file can put text of its own into a decoder's message
@@ -66,12 +73,13 @@ def translate_error(error: pyvips.Error, source: FormatName | None) -> TaskFaile
     """
     if is_out_of_memory(error):
         return MemoryError(_message(error))
-    if source is not None and any(_is_from_decoder(line, source) for line in _lines(error)):
+    if source is not None and any(is_from_decoder(line, source) for line in _lines(error)):
         return corrupt_source(source, error)
     return TaskFailed("processing_failed", _message(error) or str(error.message)[:MAX_LINE_LENGTH])
 
 
-def _is_from_decoder(line: str, source: FormatName) -> bool:
+def is_from_decoder(line: str, source: FormatName) -> bool:
+    """Whether a line of an error is from the decoder of the source."""
     domain, _, text = line.partition(":")
     if any(word in domain.lower() or word in text.lower() for word in _ENCODER_WORDS):
         return False

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pyvips
 
-from offloop.errors import InvalidTask
+from offloop.errors import InvalidTask, TaskFailed
 from offloop.operation import Operation, describe
 from offloop.processor import Encoded, Payload, Task, WorkerContext
 
@@ -35,7 +35,8 @@ from ..operations import (
 )
 from ..picture import Picture, check_pixels
 from ..pipeline import Pipeline, default_encoder
-from .libvips_errors import is_corrupt_source, is_memory_limited, translate_error
+from .damage import check_rest, is_readable
+from .libvips_errors import corrupt_source, is_corrupt_source, is_memory_limited, translate_error
 from .loading import can_load_shrunk_webp, detect_format, load_encoded, load_raster
 from .saving import save_encoded, save_raster
 
@@ -79,9 +80,13 @@ class VipsProcessor:
         pipeline = Pipeline.of(operations, encoded=isinstance(payload, Encoded))
         source = detect_format(payload, pipeline.decode) if isinstance(payload, Encoded) else None
         evaluation = Evaluation(task)
+        vips.vips_lib.vips_error_clear()  # which may have lines of an earlier task
         try:
             with task.on_cancel(evaluation.stop), _concurrency(task.threads):
-                return _run(payload, source, pipeline, evaluation, task)
+                made = _run(payload, source, pipeline, evaluation, task)
+                if source is not None:
+                    check_rest(cast("Encoded", payload), source, pipeline.decode, evaluation)
+                return made
         except pyvips.Error as error:
             failure = translate_error(error, source)
         except BaseException as error:
@@ -90,14 +95,22 @@ class VipsProcessor:
         finally:
             evaluation.release()
         task.checkpoint()  # raises TaskCancelled, because the error of a stopped task depends on the step
-        if (
-            source == "webp"
-            and is_corrupt_source(failure)
-            and is_memory_limited()
-            and can_load_shrunk_webp(cast("Encoded", payload))
-        ):
-            raise MemoryError(str(failure))
+        if source is not None:
+            failure = _explained(failure, cast("Encoded", payload), source, pipeline, evaluation)
         raise failure
+
+
+def _explained(
+    failure: TaskFailed | MemoryError, encoded: Encoded, source: FormatName, pipeline: Pipeline, evaluation: Evaluation
+) -> TaskFailed | MemoryError:
+    """Returns the failure with its reason, where the error of libvips does not tell it."""
+    if isinstance(failure, MemoryError):
+        return failure
+    if failure.code == "processing_failed" and not is_readable(encoded, source, pipeline.decode, evaluation):
+        return corrupt_source(source)
+    if source == "webp" and is_corrupt_source(failure) and is_memory_limited() and can_load_shrunk_webp(encoded):
+        return MemoryError(str(failure))
+    return failure
 
 
 @contextmanager

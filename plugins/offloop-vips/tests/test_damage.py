@@ -1,0 +1,115 @@
+"""Damaged and truncated sources: refused at every size of the result, with the code that names the cause."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+
+from offloop.errors import TaskFailed
+from offloop_vips import Blur, Decode, Jpeg, Png, Raw, Resize, Rotate
+
+STEPS: dict[str, list[Any]] = {
+    "whole": [],
+    "three quarters": [Resize(384)],
+    "half": [Resize(256)],
+    "quarter": [Resize(120)],
+    "eighth": [Resize(50, fast=True)],
+    "top": [Resize(512, 60, position="top")],
+    "enlarged top": [Resize(2000, 60, position="top")],
+    "small top": [Resize(100, 20, position="top")],
+    "turned": [Rotate(90)],
+}
+FILES: dict[str, tuple[str, dict[str, Any]]] = {
+    "jpeg": (".jpg", {}),
+    "progressive jpeg": (".jpg", {"interlace": True}),
+    "png": (".png", {}),
+    "interlaced png": (".png", {"interlace": True}),
+    "tiff": (".tif", {}),
+    "deflate tiff": (".tif", {"compression": "deflate"}),
+    "lzw tiff": (".tif", {"compression": "lzw"}),
+    "webp": (".webp", {}),
+    "gif": (".gif", {}),
+    "avif": (".avif", {"effort": 0}),
+}
+
+
+@pytest.fixture(scope="module")
+def noise() -> Any:
+    coarse = np.random.default_rng(0).integers(0, 255, (48, 64, 3), "u1")
+    return coarse.repeat(8, axis=0).repeat(8, axis=1)
+
+
+def scan(jpeg: bytes) -> int:
+    """Returns the offset of the entropy-coded data of a JPEG with one scan."""
+    at = jpeg.index(b"\xff\xda")
+    return at + 2 + struct.unpack_from(">H", jpeg, at + 2)[0]
+
+
+def code(bench: Any, data: bytes, *operations: Any) -> str | None:
+    try:
+        bench.run(data, *operations)
+    except TaskFailed as failure:
+        return failure.code
+    return None
+
+
+@pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
+def test_a_jpeg_with_zeros_in_its_scan_is_refused_at_every_size(bench: Any, noise: Any, steps: list[Any]):
+    data = bench.file(noise, ".jpg")
+    middle = (scan(data) + len(data)) // 2
+    damaged = data[:middle] + bytes(256) + data[middle + 256 :]
+    assert code(bench, damaged, *steps, Raw()) == code(bench, damaged, *steps, Jpeg()) == "corrupt_source"
+    assert code(bench, data, *steps, Raw()) is None
+
+
+@pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
+def test_a_jpeg_without_its_last_rows_is_refused_at_every_size(bench: Any, noise: Any, steps: list[Any]):
+    data = bench.file(noise, ".jpg")
+    assert code(bench, data[: len(data) * 97 // 100] + b"\xff\xd9", *steps, Jpeg()) == "corrupt_source"
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("steps", [[Resize(20)], [Resize(512, 10, position="top")], [Blur()]], ids=["small", "top", "blurred"])
+def test_a_file_cut_in_the_middle_is_a_corrupt_source(bench: Any, noise: Any, name: str, steps: list[Any]):
+    suffix, options = FILES[name]
+    data = bench.file(noise, suffix, **options)
+    for encoder in (Jpeg(), Png(), Raw()):
+        assert code(bench, data[: len(data) // 2], *steps, encoder) == "corrupt_source"
+    assert code(bench, data, *steps, Jpeg()) is None
+
+
+@pytest.mark.parametrize("name", ["png", "interlaced png", "deflate tiff"])
+def test_a_changed_bit_is_noticed_where_the_format_has_checksums(bench: Any, noise: Any, name: str):
+    suffix, options = FILES[name]
+    data = bytearray(bench.file(noise, suffix, **options))
+    data[len(data) // 2] ^= 4
+    for steps in ([], [Resize(20)], [Resize(512, 10, position="top")]):
+        assert code(bench, bytes(data), *steps, Raw()) == "corrupt_source"
+
+
+def test_damage_passes_on_request(bench: Any, noise: Any):
+    data = bench.file(noise, ".jpg")
+    middle = (scan(data) + len(data)) // 2
+    zeros, cut = data[:middle] + bytes(256) + data[middle + 256 :], data[:middle]
+    assert code(bench, zeros, Decode(fail_on="none"), Resize(50), Raw()) is None
+    assert code(bench, zeros, Decode(fail_on="truncated"), Resize(50), Raw()) is None
+    assert code(bench, cut, Decode(fail_on="none"), Resize(50), Raw()) is None
+    assert code(bench, cut, Decode(fail_on="truncated"), Resize(512, 10, position="top"), Raw()) == "corrupt_source"
+
+
+def test_a_damaged_source_leaves_no_message_for_the_next_task(bench: Any, noise: Any):
+    data = bench.file(noise, ".jpg")
+    middle = (scan(data) + len(data)) // 2
+    damaged = data[:middle] + bytes(256) + data[middle + 256 :]
+    for _ in range(2):
+        assert code(bench, damaged, Decode(fail_on="none"), Resize(50), Raw()) is None
+        assert code(bench, data, Resize(50), Raw()) is None
+
+
+def test_an_encoder_that_fails_is_no_corrupt_source(bench: Any, noise: Any):
+    with pytest.raises(TaskFailed, match="do not fit") as failure:
+        bench.run(bench.file(noise, ".png"), Resize(70_000, 2, fit="fill"), Jpeg())
+    assert failure.value.code == "processing_failed"
