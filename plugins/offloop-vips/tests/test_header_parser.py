@@ -13,8 +13,11 @@ import pyvips
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from offloop_vips import VipsPlugin
+from offloop.errors import TaskFailed
+from offloop_vips import Decode, Raw, VipsPlugin
 from offloop_vips.headers.parser import MAX_BLOCKS, MAX_CHUNKS, MAX_MARKERS, VipsHeader
+
+from .avif_files import box, clap, with_properties
 
 NBYTES = VipsPlugin.probe_nbytes
 META = b"\0\0\0\x18ftypavif\0\0\0\0avifmif1"
@@ -138,11 +141,6 @@ def test_the_header_of_an_avif_has_depth_and_samples_per_pixel(bench: Any, smoot
     assert read(bench.file(noise(70, 40, 4), ".avif", effort=0)).bands == 4
 
 
-def box(kind: bytes, *contents: bytes) -> bytes:
-    data = b"".join(contents)
-    return struct.pack(">I", 8 + len(data)) + kind + data
-
-
 def avif(properties: list[bytes], associations: bytes, *more: bytes, primary: int = 1) -> bytes:
     """Returns the start of an AVIF. `associations` is the body of `ipma`: for each item the numbers of its properties."""
     iprp = box(b"iprp", box(b"ipco", *properties), box(b"ipma", associations))
@@ -172,6 +170,57 @@ def test_the_header_of_a_rotated_avif_has_stored_size_and_orientation(quarters: 
 def test_the_size_of_an_avif_is_that_of_its_primary_item(primary: int, size: tuple[int, int]):
     header = read(avif([ispe(96, 64), ispe(4000, 3000), AV1C], TWO_ITEMS, primary=primary))
     assert (header.width, header.height) == size
+
+
+def turned(quarters: int) -> bytes:
+    return box(b"irot", bytes([quarters]))
+
+
+def mirrored(axis: int) -> bytes:
+    return box(b"imir", bytes([axis]))
+
+
+TRANSFORMATIONS = [
+    [clap(50, 40)],
+    [clap(51, 41, 3, -2), turned(1)],
+    [turned(1), clap(40, 52)],
+    [turned(3), mirrored(1), clap(31, 40)],
+    [mirrored(0), turned(1)],
+    [mirrored(1), turned(3), turned(2)],
+    [mirrored(1), turned(1), mirrored(0)],
+    [mirrored(1), mirrored(0)],
+    [mirrored(1), mirrored(1), turned(1)],
+]
+
+
+@pytest.mark.parametrize("properties", TRANSFORMATIONS, ids=lambda made: " ".join(box[4:8].decode() for box in made))
+def test_the_header_of_a_transformed_avif_is_the_picture_that_is_read(bench: Any, smooth: Any, properties: list[bytes]):
+    source = with_properties(bench.file(smooth(96, 64), ".avif", effort=0, keep="none"), *properties)
+    shown = bench.show(source, Raw())
+    header = read(source)
+    assert header.orientation is not None
+    size = (header.width, header.height)
+    assert shown.shape[1::-1] == (size[::-1] if header.orientation >= 5 else size)
+    if clap(1, 1)[4:8] in source:
+        return
+    picture = bench.image(smooth(96, 64))
+    picture.set_type(pyvips.GValue.gint_type, "orientation", header.orientation)
+    assert np.abs(picture.autorot().numpy().astype(int) - shown).max() < 20, "the orientation is the whole transformation"
+
+
+def test_a_crop_does_not_hide_the_pixels_that_are_decoded(bench: Any, smooth: Any):
+    source = with_properties(bench.file(smooth(96, 64), ".avif", effort=0, keep="none"), clap(4, 4))
+    assert read(source).coded_size == (96, 64)
+    with pytest.raises(TaskFailed) as failure:
+        bench.run(source, Decode(max_pixels=6000), Raw())
+    assert failure.value.code == "too_many_pixels"
+
+
+@given(st.binary(max_size=60), st.sampled_from([b"clap", b"irot", b"imir", b"ispe"]))
+@settings(max_examples=100, deadline=None)
+def test_any_transformation_gives_a_header_or_none(contents: bytes, kind: bytes):
+    header = probe(avif([ispe(96, 64), AV1C, box(kind, contents), clap(50, 40)], ONE_ITEM))
+    assert header is None or (header.width >= 1 and header.height >= 1)
 
 
 @pytest.mark.parametrize("kind", [b"iprp", b"pitm"])

@@ -13,6 +13,8 @@ import pytest
 from offloop.errors import TaskFailed
 from offloop_vips import Decode, Raw
 
+from .avif_files import box, boxes, full_box
+
 SIDE = 16
 FRAMES = 50_000
 
@@ -39,15 +41,6 @@ def apng(png: bytes, frames: int) -> bytes:
         parts.append(chunk(b"fcTL", struct.pack(">I", 2 * number - 1) + control))
         parts.append(chunk(b"fdAT", struct.pack(">I", 2 * number) + idat[8:-4]))
     return b"".join([*parts, end])
-
-
-def box(kind: bytes, *contents: bytes) -> bytes:
-    data = b"".join(contents)
-    return struct.pack(">I", 8 + len(data)) + kind + data
-
-
-def full_box(kind: bytes, *contents: bytes, flags: int = 0) -> bytes:
-    return box(kind, struct.pack(">I", flags), *contents)
 
 
 def avis(avif: bytes, frames: int) -> bytes:
@@ -85,16 +78,6 @@ def avis(avif: bytes, frames: int) -> bytes:
     start = struct.unpack_from(">I", avif, 0)[0]
     kind = avif[:8] + b"avis" + avif[12:16] + avif[16:start].replace(b"miaf", b"avis")
     return kind + avif[start:] + box(b"moov", full_box(b"mvhd", movie), track)
-
-
-def boxes(data: bytes, start: int) -> dict[bytes, bytes]:
-    """Returns the boxes from `start` to the end by kind, with their heads."""
-    found: dict[bytes, bytes] = {}
-    while start < len(data):
-        nbytes, kind = struct.unpack_from(">I4s", data, start)
-        found[kind] = data[start : start + nbytes]
-        start += nbytes
-    return found
 
 
 def collection(avif: bytes, pictures: int) -> bytes:

@@ -92,4 +92,5 @@ def _header(source: FormatName, data: bytes, *, whole: bool) -> Header:
         samples_per_pixel=parsed.samples_per_pixel,
         lossless=parsed.lossless,
         page_nbytes=parsed.page_nbytes,
+        coded_size=parsed.coded_size,
     )

@@ -95,7 +95,8 @@ class _SimulatedPicture:
             has_alpha = source == "webp" and header.bands != 3  # noqa: PLR2004 (colour without alpha)
             shrink = load_shrink_factor(pipeline, source, stored, orientation, has_alpha=has_alpha)
         size = Size(-(-stored.width // shrink), -(-stored.height // shrink))
-        decoder = decoding_cost(source, header, stored, size, pages, nbytes)
+        coded = header.coded_size if isinstance(header, VipsHeader) else None
+        decoder = decoding_cost(source, header, Size(*coded) if coded else stored, size, pages, nbytes)
         picture = cls(size, pages, min(bands, 4), decode.max_pixels, decode.auto_orient, orientation)
         if picture.is_too_large or stored.pixels * pages > decode.max_pixels:
             picture.page_size = stored

@@ -15,7 +15,8 @@ from typing import NamedTuple
 from offloop.operation import Header
 
 from .formats import FormatName
-from .iso_boxes import Box, primary_properties, walk_boxes
+from .iso_boxes import primary_properties, walk_boxes
+from .iso_transformations import apply_transformations
 from .tiff_tags import HEIGHT, MAX_EXIF_NBYTES, ORIENTATION, WIDTH, is_bigtiff, read_orientation, read_tags
 
 __all__ = ["ParsedHeader", "UnreadableHeader", "VipsHeader", "parse_header"]
@@ -34,12 +35,6 @@ _GIF_FRAME, _GIF_EXTENSION, _GIF_CONTROL = 0x2C, 0x21, 0xF9
 _APP1 = 0xE1
 _WEBP_EXIF_FLAG = 0x08
 _TIFF_SAMPLES, _TIFF_BITS = 277, 258
-# EXIF orientation for an AVIF's rotation, in counterclockwise quarter turns, followed by its mirroring about an axis
-_AVIF_ORIENTATIONS: dict[tuple[int, int | None], int] = {
-    (0, None): 1, (1, None): 8, (2, None): 3, (3, None): 6,
-    (0, 0): 4, (1, 0): 5, (2, 0): 2, (3, 0): 7,
-    (0, 1): 2, (1, 1): 7, (2, 1): 4, (3, 1): 5,
-}  # fmt: skip
 
 
 class VipsHeader(Header, frozen=True, kw_only=True):
@@ -48,6 +43,7 @@ class VipsHeader(Header, frozen=True, kw_only=True):
     samples_per_pixel: float | None = None  # coded samples; 1.5 with 4:2:0 chroma subsampling
     lossless: bool | None = None  # whether a WebP is lossless
     page_nbytes: int | None = None  # mean encoded bytes of one page; set where `pages` is unknown, as not all pages were read
+    coded_size: tuple[int, int] | None = None  # width and height that are decoded, where the file crops them
 
 
 class ParsedHeader(NamedTuple):
@@ -62,6 +58,7 @@ class ParsedHeader(NamedTuple):
     page_nbytes: int | None = None  # mean encoded bytes of one page
     size: tuple[int, int] = (0, 0)  # width and height in pixels, as stored
     orientation: int | None = None  # EXIF orientation, 1 to 8
+    coded_size: tuple[int, int] | None = None  # width and height that are decoded, where the file crops them
 
 
 class UnreadableHeader(Exception):
@@ -230,7 +227,8 @@ def _parse_avif(data: bytes, _whole: bool) -> ParsedHeader:
     meta = next(box for box in walk_boxes(data, 0, len(data)) if box.kind == b"meta")
     iprp, properties = primary_properties(data, meta)
     (shape,) = (box for box in properties if box.kind == b"ispe")
-    width, height = unpack_from(">II", data, shape.start + 4)
+    coded = unpack_from(">II", data, shape.start + 4)
+    size, orientation = apply_transformations(data, properties, coded)
     at = data.find(b"av1C", iprp.start, iprp.end)  # of the picture or of its tiles, which are coded alike
     if at < 0:
         raise UnreadableHeader
@@ -239,16 +237,8 @@ def _parse_avif(data: bytes, _whole: bool) -> ParsedHeader:
     samples = 1.0 if flags & 0x10 else 1 + 2 / ((1 + (flags >> 3 & 1)) * (1 + (flags >> 2 & 1)))
     bands = 4 if data.find(b"auxC", iprp.start, iprp.end) >= 0 else 3
     pages = 1 if data[8:12] != b"avis" else None
-    return ParsedHeader(
-        bands, bits, pages, False, samples, size=(width, height), orientation=_avif_orientation(data, properties)
-    )
-
-
-def _avif_orientation(data: bytes, properties: list[Box]) -> int:
-    """Returns the EXIF orientation for the rotation and the mirroring of an AVIF."""
-    quarters = next((data[box.start] & 3 for box in properties if box.kind == b"irot"), 0)
-    axis = next((data[box.start] & 1 for box in properties if box.kind == b"imir"), None)
-    return _AVIF_ORIENTATIONS[quarters, axis]
+    coded_size = None if size == coded else (coded[0], coded[1])
+    return ParsedHeader(bands, bits, pages, False, samples, size=size, orientation=orientation, coded_size=coded_size)
 
 
 def _parse_tiff(data: bytes, whole: bool) -> ParsedHeader:

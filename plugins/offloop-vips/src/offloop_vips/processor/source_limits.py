@@ -32,7 +32,7 @@ def check_source(data: memoryview, source: FormatName, decode: Decode) -> None:
     except UnreadableHeader:
         pass
     else:
-        check_pixels(Size(*header.size), 1, decode.max_pixels)
+        check_pixels(Size(*header.coded_size or header.size), 1, decode.max_pixels)
     check_page_count(count_pages(source, data, decode.max_pages), source, decode)
 
 
