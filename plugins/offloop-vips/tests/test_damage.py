@@ -20,6 +20,7 @@ STEPS: dict[str, list[Any]] = {
     "top": [Resize(512, 60, position="top")],
     "enlarged top": [Resize(2000, 60, position="top")],
     "small top": [Resize(100, 20, position="top")],
+    "nearest": [Resize(10, kernel="nearest")],
     "turned": [Rotate(90)],
 }
 FILES: dict[str, tuple[str, dict[str, Any]]] = {

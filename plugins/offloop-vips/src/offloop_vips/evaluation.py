@@ -22,8 +22,8 @@ class Evaluation:
         self._task = task
         self._images: list[Any] = []
         self._memory: list[memoryview] = []
-        self.source: Any = None
-        """Image of the decoder; None for a raster."""
+        self.reads_all_rows = True
+        """Whether the steps need every row of the source, so that its decoder looks at all of its bytes."""
         self.messages: list[str] = []
         """Lines that decoders added to the error buffer of libvips without failing."""
 
@@ -79,6 +79,5 @@ class Evaluation:
 
     def release(self) -> None:
         """Drops every image, because the images point into memory that does not belong to the worker after the task."""
-        self.source = None
         self._images.clear()
         self._memory.clear()

@@ -91,8 +91,11 @@ def apply(picture: Picture, resize: Resize) -> Picture:
     if is_strategy(resize.position):
         return _crop_by_content(picture, canvas, resize.position)
     left, top = offset(canvas, scaled, resize.position, cropping=True)
-    if top + canvas.height < scaled.height and scaled.pixels < source_pixels:
-        picture = picture.with_random_access()  # so that the decoder reads all rows, of which each may be damaged
+    if top + canvas.height < scaled.height:
+        if scaled.pixels < source_pixels:
+            picture = picture.with_random_access()  # so that the decoder reads all rows, of which each may be damaged
+        else:
+            picture.evaluation.reads_all_rows = False
     return picture.map_pages(lambda page: page.crop(left, top, canvas.width, canvas.height))
 
 
@@ -104,7 +107,9 @@ def _scale(picture: Picture, scaled: Size, kernel: str) -> Picture:
         return picture.map_pages(lambda page: _reduced_to_edges(page, extent, stored, kernel))
     if stored == picture.page_size:
         return picture
-    if kernel != "nearest":  # this kernel mixes no pixels
+    if kernel == "nearest":  # this kernel mixes no pixels, and does not need those after the last that it takes
+        picture.evaluation.reads_all_rows = False
+    else:
         picture = picture.premultiplied()
     return picture.map_pages(lambda page: _scaled(page, stored, kernel))
 

@@ -6,8 +6,6 @@ strip of rows, and so never after the last one. A crop of the top leaves the oth
 
 from __future__ import annotations
 
-import re
-
 import pyvips
 
 from offloop.errors import TaskFailed
@@ -16,13 +14,11 @@ from offloop.processor import Encoded
 from ..evaluation import Evaluation
 from ..headers.formats import FORMATS, FormatName
 from ..operations import Decode
-from ..picture import Image
 from .libvips_errors import is_from_decoder, is_out_of_memory
 
 __all__ = ["check_rest", "is_readable"]
 
 _READ_BY_ROWS = ("jpeg", "png", "tiff")  # the other decoders read whole frames before they give the first row
-_NEXT_ROW = re.compile(r"out of order read (?:-- )?at line (\d+)")  # text of libvips for a row that it gave before
 
 
 def check_rest(encoded: Encoded, source: FormatName, decode: Decode, evaluation: Evaluation) -> None:
@@ -35,24 +31,12 @@ def check_rest(encoded: Encoded, source: FormatName, decode: Decode, evaluation:
     if decode.fail_on == "none":
         return
     evaluation.take_messages()
-    if source in _READ_BY_ROWS and evaluation.source is not None and not _is_read(evaluation.source):
+    if source in _READ_BY_ROWS and not evaluation.reads_all_rows:
         _read(encoded, source, decode, evaluation)
     evaluation.take_messages()
     damage = [line for line in evaluation.messages if is_from_decoder(line, source)]
     if damage and decode.fail_on == "warning":
         raise TaskFailed("corrupt_source", f"the {source} source is damaged: {damage[0]}")
-
-
-def _is_read(image: Image) -> bool:
-    """Whether a decoder gave all rows. It gives each row once, so that it refuses the last one and names the next."""
-    try:
-        pyvips.Region.new(image).fetch(0, image.height - 1, image.width, 1)
-    except pyvips.Error as error:
-        found = _NEXT_ROW.search(error.detail)
-        if found is None:
-            raise
-        return int(found[1]) >= image.height
-    return True
 
 
 def _read(encoded: Encoded, source: FormatName, decode: Decode, evaluation: Evaluation) -> None:

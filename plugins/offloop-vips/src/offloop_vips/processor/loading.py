@@ -60,7 +60,6 @@ def load_encoded(encoded: Encoded, source: FormatName, pipeline: Pipeline, evalu
     options = _load_options(Picture(header, evaluation, decode.max_pixels), pages, source, pipeline)
     image = _load(encoded, source, evaluation, {"fail_on": decode.fail_on, **options}) if options else header
     check_pixels(Size(image.width, image.height // pages), pages, decode.max_pixels)
-    evaluation.source = image
     stored = Size(header.width, header.height)
     picture = Picture(
         _to_srgb(evaluation.watch(_with_durations(image, decode.page, pages)), source),
