@@ -12,7 +12,7 @@ import msgspec
 
 from offloop.core.model.commands import Command, KillWorker, ReservePages, Send, SettleTask, StartWorker
 from offloop.core.model.events import Event, PagesReserved, PoolStarted, TaskSubmitted, TimePassed, WorkerExited, WorkerReported
-from offloop.core.model.settings import AdmissionMode, CoreSettings
+from offloop.core.model.settings import AdmissionMode, CoreSettings, GroupSettings
 from offloop.core.model.task import Completed, TaskSpec
 from offloop.core.pool_state import PoolState
 from offloop.core.scheduling.backfill import RESERVATION_S
@@ -152,7 +152,7 @@ class Replay:
 
     def _note_idleness(self, now: float) -> None:
         """Note a violation if a worker is idle while the first task waits and its memory is free."""
-        if self._core.budget.fits(self._core.queue.policy.first()):
+        if self._core.budget.fits(self._core.queue.lanes["default"].policy.first()):
             self.idle_in_vain.append(f"at {now:.3f} s {self._vacant} workers were idle, and {len(self._waiting)} tasks waited")
 
     @property
@@ -219,7 +219,7 @@ def _started(core: PoolState, command: Command) -> list[int]:
 
 def _settings(trace: Trace, budget_bytes: int | None = None) -> CoreSettings:
     return CoreSettings(
-        workers=trace.workers,
+        groups=(GroupSettings(workers=trace.workers),),
         limit_bytes=_PLENTY,
         inbox_nbytes=_PLENTY // 2,
         max_queue=None,

@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     from .processor import Encoded, Output, Payload, Processor, Raster, Task, TaskCancelled, WorkerContext
     from .program import freeze_support
     from .runtime.telemetry.event_stream import EventSubscription
-    from .statistics import Statistics
+    from .settings import WorkerGroup
+    from .statistics import GroupStatistics, Statistics
 
 __all__ = [
     "Batch",
@@ -73,6 +74,7 @@ __all__ = [
     "EventSubscription",
     "Frame",
     "FrameStream",
+    "GroupStatistics",
     "Header",
     "Histogram",
     "Info",
@@ -109,6 +111,7 @@ __all__ = [
     "WorkerContext",
     "WorkerCrashed",
     "WorkerDied",
+    "WorkerGroup",
     "WorkerMemoryTooSmall",
     "WorkerMoved",
     "freeze_support",
@@ -135,7 +138,8 @@ _NAMES_BY_MODULE = {
     "pool": ("Pool",),
     "processor": ("Encoded", "Output", "Payload", "Processor", "Raster", "Task", "TaskCancelled", "WorkerContext"),
     "client.results": ("Info", "Result", "Timings"),
-    "statistics": ("Statistics",),
+    "settings": ("WorkerGroup",),
+    "statistics": ("GroupStatistics", "Statistics"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 

@@ -13,7 +13,10 @@ import msgspec
 
 from .errors import InvalidTask
 
-__all__ = ["Estimate", "Header", "Operation", "Plugin"]
+__all__ = ["DEFAULT_GROUP", "SMALL_TASKS_GROUP", "Estimate", "Header", "Operation", "Plugin"]
+
+DEFAULT_GROUP = "default"  # name of the worker group that the settings of `Pool` describe
+SMALL_TASKS_GROUP = "small"  # name of the worker group for small tasks beside large ones of the default group
 
 
 class Operation(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_unknown_fields=True):
@@ -88,6 +91,15 @@ class Plugin:
     quick: ClassVar[bool] = False
     """Whether `probe` and `estimate` together take well under a millisecond for any bytes. If so, both are called on the event
     loop instead of a thread, which saves time for each task. Test this promise with hostile sources."""
+
+    group: ClassVar[str | None] = None
+    """Name of a worker group of its own: "onnx". The group has no worker until the first task for it, and none again when it
+    was idle for a while; `Pool(groups=[WorkerGroup("onnx", ...)])` changes its settings. Plugins may share a group. None: every
+    worker of the default group loads the plugin."""
+
+    companions: ClassVar[tuple[str, ...]] = ()
+    """Names of the plugins that its pipelines need beside it, and that the workers of its group load, too: ("vips",). A
+    companion that the pool does not have is left out."""
 
     settings: msgspec.Struct | None = None
     """The parameters of this instance: a frozen msgspec struct whose class a worker can import, or None. Workers create no

@@ -10,17 +10,13 @@ from typing import Literal, Self
 from .client.calls import Calls
 from .client.staging import SourceStager
 from .errors import PoolClosed
-from .operation import Plugin
-from .plugins import Planner
+from .operation import DEFAULT_GROUP, Plugin
 from .runtime.supervisor import Supervisor
 from .runtime.telemetry.event_stream import EventSubscription
-from .runtime.workers.config import WorkerConfig
 from .runtime.workers.launcher import Launcher
-from .runtime.workers.process import ProcessLauncher
-from .settings import PoolSettings, check_room, check_seconds, check_workers
+from .settings import PoolSettings, WorkerGroup, check_room, check_seconds, check_workers
 from .startup import load
 from .statistics import Statistics, snapshot
-from .system import memory_pressure
 
 __all__ = ["Pool"]
 
@@ -52,13 +48,14 @@ class Pool(Calls):
         spares: number of ready workers beyond `workers`. When a worker dies, a spare replaces it without the wait for a start.
             Each costs the memory of an idle process, and 256 KiB of `memory_limit`.
         plugins: names of installed plugins, "module:attribute" references, or plugins. Default: every installed plugin.
+        groups: worker groups beside the default one, which these settings describe; see `WorkerGroup`.
         grace: seconds between telling a task or a worker to stop and SIGKILL.
         start_timeout: seconds from starting a worker until it must begin to load plugins.
         load_timeout: seconds in which a worker must load all plugins. A plugin whose load ends two workers is switched off.
         nice: niceness of the workers relative to the server's, 0 to 19: the event loop comes first when all CPUs are busy.
             "idle": workers use only CPU time that no other process wants, and the loop interrupts them at once; but a server
-            that keeps all CPUs busy stops its workers. A helper (a worker for small tasks beside large ones; at most
-            `workers` of them) has a higher priority than the other workers.
+            that keeps all CPUs busy stops its workers. Workers of the group "small" (for small tasks beside large
+            ones; at most `workers` of them) have a higher priority than the others.
         tenant_weights: shares of the workers' time for tenants that compete, by tenant. Default: 1 each.
         retries: default of `run`: number of retries of a task whose worker died, each on a worker that has had no task
             before. For pipelines that may be run twice. A time-out is not retried.
@@ -95,6 +92,7 @@ class Pool(Calls):
         admission: Literal["enforce", "shadow", "off"] = "enforce",
         spares: int = 0,
         plugins: Sequence[str | Plugin | type[Plugin]] | None = None,
+        groups: Sequence[WorkerGroup] = (),
         grace: float = 0.25,
         start_timeout: float = 30.0,
         load_timeout: float = 60.0,
@@ -123,6 +121,7 @@ class Pool(Calls):
             idle_timeout=idle_timeout,
             admission=admission,
             plugins=plugins,
+            groups=groups,
             grace=grace,
             start_timeout=start_timeout,
             load_timeout=load_timeout,
@@ -140,13 +139,14 @@ class Pool(Calls):
             executable=executable,
             environment=environment,
         )
-        self._launcher: Launcher = ProcessLauncher(self._settings.worker_program())  # offloop.testing sets other launchers
+        self._launcher: Launcher | None = None  # offloop.testing sets one; None: processes
 
     async def __aenter__(self) -> Self:
-        """Import the plugins in a thread, and start the workers. Returns when all starts have ended. Works once for a pool.
+        """Import the plugins in a thread, and start the workers. Returns when all starts of the default group have ended.
+        Groups with `min_workers` are started, too, and not awaited. Works once for a pool.
 
         Raises:
-            PluginError: a plugin that was asked for by name cannot be used.
+            PluginError: a plugin that was asked for by name cannot be used, or a group needs a plugin that the pool has not.
             WorkerDied: no worker could be started; the error has the worker's last output.
             PoolClosed: the pool was entered before.
             PoolMisused: this system is not Linux, or this program cannot start workers (see `freeze_support`).
@@ -155,18 +155,9 @@ class Pool(Calls):
         if self._entered:
             raise PoolClosed("a pool can be entered only once")
         self._entered = True
-        self._registry, core_settings = await load(self._settings)
-        self._planner = Planner(self._registry)
-        supervisor = Supervisor(
-            core_settings,
-            WorkerConfig(
-                plugins=self._registry.sources,
-                nice=self._settings.nice,
-                launch=self._launcher,
-                max_private_bytes=core_settings.hard_limit_bytes,
-                memory_pressure=memory_pressure,
-            ),
-        )
+        loaded = await load(self._settings, self._launcher)
+        self._registry, self._planner = loaded.registry, loaded.planner
+        supervisor = Supervisor(loaded.core_settings, loaded.worker_config)
         self._supervisor = supervisor
         self._stager = SourceStager(supervisor)
         await supervisor.open()
@@ -214,20 +205,21 @@ class Pool(Calls):
         """
         return self._open().event_stream.subscribe()
 
-    async def resize(self, workers: int) -> None:
-        """Change the number of workers. Returns when new workers are ready and superfluous ones have exited.
+    async def resize(self, workers: int, *, group: str = DEFAULT_GROUP) -> None:
+        """Change the number of workers of a group. Returns when new workers are ready and superfluous ones have exited.
 
         A superfluous worker finishes its current task first. Cancelling the call does not undo the change.
 
         Raises:
-            ValueError, TypeError: `workers` is less than 1 or not a whole number, or too many for memory_limit.
+            ValueError, TypeError: `workers` is less than 1 or not a whole number, or too many for memory_limit; or the pool has
+                no such group.
             WorkerDied: no worker can be started.
             PoolClosed: the pool is not open, or was closed before the change was complete.
         """
         check_workers(workers)
         supervisor = self._open()
-        check_room(workers, supervisor.core.settings)
-        await supervisor.conditions.resize(supervisor.apply, workers)
+        check_room(workers, supervisor.core.settings, group)
+        await supervisor.conditions.resize(supervisor.apply, workers, group)
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Refuse new tasks, wait for the present ones, and close the pool, before a server stops.

@@ -25,6 +25,7 @@ class WorkerMoved(_Record, frozen=True, kw_only=True):
     """A worker slot went from one state to another."""
 
     slot: int  # index of the worker's slot, which outlives its processes
+    group: str  # name of the worker group
     pid: int | None  # process id of the worker; None: the slot has no process
     before: str  # previous state: "starting", "idle", "busy", "timed-out", "failed", "restarting", "retiring", "gone"
     event: str  # event in the table of transitions: "Ready", "Dispatched", "TaskFinished", ...
@@ -37,6 +38,7 @@ class WorkerCrashed(_Record, frozen=True, kw_only=True):
     """A worker process ended unexpectedly, or could not be started."""
 
     slot: int  # index of the worker's slot
+    group: str  # name of the worker group
     report: CrashReport  # report on the process
 
 
@@ -48,8 +50,10 @@ class TaskRetried(_Record, frozen=True, kw_only=True):
 
 
 class BreakerMoved(_Record, frozen=True, kw_only=True):
-    """The circuit breaker changed its state. Open: dead workers are not replaced. Half-open: one is, as a test."""
+    """The circuit breaker of a worker group changed its state. Open: dead workers are not replaced. Half-open: one is, as a
+    test."""
 
+    group: str  # name of the worker group
     before: str  # previous state: "closed", "open" or "half-open"
     after: str  # new state: "closed", "open" or "half-open"
 
@@ -57,18 +61,21 @@ class BreakerMoved(_Record, frozen=True, kw_only=True):
 class WorkerMemoryTooSmall(_Record, frozen=True, kw_only=True):
     """A worker had more private memory than it may keep after its first task, so every task replaces its worker.
 
-    Reported once per pool.
+    Reported once for each group.
     """
 
     slot: int  # index of the worker's slot
+    group: str  # name of the worker group
     private_bytes: int  # private memory of the worker after its first task, in bytes
     limit_bytes: int  # maximum private memory of a worker between two tasks, in bytes
     limited_by: str  # name of the limit: "max_worker_memory", or "a worker's share of memory_limit"
 
 
 class PluginUnavailable(_Record, frozen=True, kw_only=True):
-    """A plugin could not be loaded by a worker, or was switched off because its load ended workers. Reported once."""
+    """A plugin could not be loaded by a worker, or was switched off because its load ended workers. Reported once for
+    each group."""
 
+    group: str  # name of the worker group
     plugin: str  # name of the plugin
     reason: str  # the error, or how the workers ended
     switched_off: bool  # workers start without the plugin, and its tasks are refused; False: its tasks fail in the worker

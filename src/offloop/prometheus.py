@@ -13,11 +13,12 @@ from typing import cast
 import msgspec
 
 from .core.model.worker_state import WorkerState
+from .core.workers.group_slots import READY_STATES
 from .core.workers.restart_policy import CircuitBreaker
 from .errors import PoolClosed
 from .histogram import Histogram
 from .pool import Pool
-from .statistics import Statistics
+from .statistics import GroupStatistics, Statistics
 
 try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -41,6 +42,15 @@ class _Row(msgspec.Struct, frozen=True):
     help: str
     read: Callable[[Statistics], float | Mapping[str, float] | Histogram]
     label: str | None = None
+
+
+def _of_groups(read: Callable[[GroupStatistics], float]) -> Callable[[Statistics], dict[str, float]]:
+    """Return a function that reads a number of each worker group."""
+    return lambda now: {name: read(group) for name, group in now.groups.items()}
+
+
+def _ready_workers(group: GroupStatistics) -> float:
+    return sum(group.workers.get(state.value, 0) for state in READY_STATES)
 
 
 def _by_outcome(now: Statistics) -> dict[str, float]:
@@ -72,8 +82,12 @@ _TABLE = (
     _Row(_HISTOGRAM, "task_run_seconds", "How long a worker had a task.", lambda now: now.run),
     _Row(_GAUGE, "concurrency", "Maximum number of running tasks.", lambda now: now.concurrency),
     _Row(_GAUGE, "spares", "Desired workers beyond the concurrency.", lambda now: now.spares),
-    _Row(_GAUGE, "helpers", "Desired workers for small tasks beside large ones.", lambda now: now.helpers),
     _Row(_GAUGE, "workers", "Worker slots by state.", _by_state, "state"),
+    _Row(_GAUGE, "group_concurrency", "Maximum running tasks of a group.", _of_groups(lambda g: g.concurrency), "group"),
+    _Row(_GAUGE, "group_desired_workers", "Workers that a group should have.", _of_groups(lambda g: g.desired), "group"),
+    _Row(_GAUGE, "group_workers_ready", "Ready workers of a group.", _of_groups(_ready_workers), "group"),
+    _Row(_GAUGE, "group_tasks_waiting", "Tasks that wait for a group.", _of_groups(lambda g: g.waiting), "group"),
+    _Row(_COUNTER, "group_worker_crashes", "Workers of a group that crashed.", _of_groups(lambda g: g.crashes), "group"),
     _Row(_COUNTER, "worker_starts", "Processes started.", lambda now: now.worker_starts),
     _Row(_COUNTER, "worker_crashes", "Workers that crashed.", lambda now: now.worker_crashes),
     _Row(_COUNTER, "workers_recycled", "Workers replaced for age, memory or tasks done.", lambda now: now.worker_recycled),

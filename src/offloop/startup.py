@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import inspect
+from typing import NamedTuple
 
 import anyio
 import anyio.to_thread
-import msgspec
 
 from .core.model.settings import CoreSettings
-from .plugins import Registry
+from .operation import SMALL_TASKS_GROUP
+from .plugins import Planner, Registry, group_plugins
 from .program import check_program
 from .runtime.loop.thread_call import ThreadCall
+from .runtime.workers.config import GroupConfig, WorkerConfig
+from .runtime.workers.launcher import Launcher
+from .runtime.workers.process import ProcessLauncher
 from .settings import PoolSettings
+from .system import memory_pressure
 
-__all__ = ["load"]
+__all__ = ["Loaded", "load"]
 
 _IMPORT_SYSTEM = {"importlib._bootstrap", "_frozen_importlib"}
 
 
-async def load(settings: PoolSettings) -> tuple[Registry, CoreSettings]:
-    """Load plugins and settings in a thread, because both read files.
+class Loaded(NamedTuple):
+    """What a pool is made of."""
+
+    registry: Registry
+    planner: Planner
+    core_settings: CoreSettings
+    worker_config: WorkerConfig
+
+
+async def load(settings: PoolSettings, launcher: Launcher | None) -> Loaded:
+    """Load plugins and settings in a thread, because both read files. `launcher`: starts all workers; None: as processes.
 
     They are loaded in this thread if no other one can be started, or if the pool is entered while this thread imports a
     module, because another thread would wait for that import as soon as a plugin needs the module.
 
     Raises:
         PoolMisused: no worker can be started in this program.
-        PluginError: a plugin that was asked for cannot be used.
+        PluginError: a plugin that was asked for cannot be used, or a group needs a plugin that the pool does not have.
         ValueError: there is not enough memory for so many spares.
     """
     check_program(has_executable=settings.executable is not None)
     if _is_importing():
-        return _load(settings)
-    call = ThreadCall(_load, (settings,))
+        return _load(settings, launcher)
+    call = ThreadCall(_load, (settings, launcher))
     try:
         await anyio.to_thread.run_sync(call, limiter=anyio.CapacityLimiter(1))
     except RuntimeError:
@@ -41,9 +55,21 @@ async def load(settings: PoolSettings) -> tuple[Registry, CoreSettings]:
     return call.pop_result()
 
 
-def _load(settings: PoolSettings) -> tuple[Registry, CoreSettings]:
+def _load(settings: PoolSettings, launcher: Launcher | None) -> Loaded:
     registry = Registry(settings.plugins)
-    return registry, msgspec.structs.replace(settings.resolved(), plugins=tuple(registry.sources))
+    plugins = [registered.plugin for registered in registry.plugins.values()]
+    groups = group_plugins(plugins, {group.name: group.plugins for group in settings.groups})
+    core_settings = settings.resolved(groups)
+    config = WorkerConfig(
+        plugins=registry.sources,
+        groups={
+            group: GroupConfig(nice=settings.nice_of(group), launch=launcher or ProcessLauncher(settings.worker_program(group)))
+            for group in (*groups, SMALL_TASKS_GROUP)
+        },
+        max_private_bytes=core_settings.hard_limit_bytes,
+        memory_pressure=memory_pressure,
+    )
+    return Loaded(registry, Planner(registry, groups), core_settings, config)
 
 
 def _is_importing() -> bool:

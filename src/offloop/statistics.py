@@ -11,11 +11,29 @@ from .core.model.blocks import Holder
 from .core.model.task_state import TaskState
 from .core.model.worker_state import WorkerState
 from .core.pool_state import PoolState
+from .core.workers.worker_group import WorkerGroup
 from .histogram import Histogram
 
-__all__ = ["Statistics"]
+__all__ = ["GroupStatistics", "Statistics"]
 
+_BREAKERS = ("closed", "half-open", "open")  # the worst one last
 _MAX_ATTEMPTS = 100  # in another thread; an attempt takes microseconds, so the pool's thread rarely interferes
+
+
+class GroupStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Statistics of one worker group."""
+
+    concurrency: int  # maximum number of its running tasks
+    desired: int  # workers that there should be now, with spares; 0: it starts with its next task
+    workers: dict[str, int]  # its worker slots by state: "idle", "busy", ...
+    waiting: int  # tasks that wait for one of its workers; sources that are being staged are not counted
+    starts: int  # processes started since the pool was entered
+    crashes: int  # workers that crashed, or were killed for a fault of theirs, after they had been ready
+    recycled: int  # workers replaced because of age, memory or number of tasks, or for a task that needs an unused one
+    breaker: str  # circuit breaker of its restarts: "closed", "open" or "half-open"
+    start_failures: int  # consecutive failed worker starts
+    last_start_failure: str | None  # reason of the last failed worker start
+    switched_off: dict[str, str]  # reasons by name of the plugins that its workers are started without
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,17 +62,18 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     memory_by_estimate: Histogram  # ratios: peak private memory of a task divided by its estimate
     retried: int  # retries: tasks given to another worker after theirs had died
     quarantined: int  # sources in the quarantine's table, because they have killed a worker
-    concurrency: int  # maximum number of running tasks
-    spares: int  # desired workers beyond `concurrency`
-    helpers: int  # desired workers for small tasks, while large tasks run
+    concurrency: int  # maximum number of running tasks, without small tasks beside large ones
+    spares: int  # desired workers beyond those for tasks
     workers: dict[str, int]  # worker slots by state: "idle", "busy", ...; empty before the pool is entered and after it
+    groups: dict[str, GroupStatistics]  # worker groups by name; "default", and "small" for small tasks beside large ones
     worker_starts: int  # processes started since the pool was entered
     worker_crashes: int  # workers that crashed, or were killed for a fault of theirs, after they had been ready
     workers_abandoned: int  # processes that were killed and have not exited yet; they have no slot
     worker_recycled: int  # workers replaced because of age, memory or number of tasks, or for a task that needs an unused one
-    breaker: str  # circuit breaker of restarts: "closed": dead workers are replaced; "open": they are not; "half-open": one is
-    start_failures: int  # consecutive failed worker starts
-    last_start_failure: str | None  # reason of the last failed worker start
+    # circuit breaker of restarts: "closed": dead workers are replaced; "open": those of a group are not; "half-open": one is
+    breaker: str
+    start_failures: int  # consecutive failed worker starts, of all groups together
+    last_start_failure: str | None  # reason of the last failed worker start in the first group with one
     memory_limit_bytes: int  # bytes for the whole pool; for shared memory only, if the limit is too small for idle workers
     memory_running_bytes: int  # estimated bytes that running tasks have yet to allocate
     memory_workers_bytes: int  # bytes of private memory of idle workers
@@ -82,7 +101,7 @@ def snapshot(core: PoolState) -> Statistics:
 def _read(core: PoolState) -> Statistics:
     ended = core.task_table.outcome_counter.ended
     counts = core.task_table.counts
-    failure = core.reconciler.last_failure
+    groups = {group.name: _read_group(core, group) for group in core.groups}
     return Statistics(
         submitted=core.task_table.outcome_counter.submitted,
         waiting=max(counts.preparing + counts[TaskState.WAITING], 0),  # numbers of two moments may give less than 0
@@ -93,27 +112,27 @@ def _read(core: PoolState) -> Statistics:
         cancelled=ended["cancelled"],
         worker_died=ended["worker_died"],
         refused=ended["refused"],
-        waiting_by_tenant=core.queue.policy.waiting,
-        waiting_by_priority={priority: n for priority, n in sorted(core.queue.policy.by_priority.items()) if n},
+        waiting_by_tenant=core.queue.waiting_by_tenant,
+        waiting_by_priority=core.queue.waiting_by_priority,
         waiting_bytes=core.queue.nbytes,
-        waiting_cost_s=core.queue.policy.cost_s,
+        waiting_cost_s=core.queue.waiting_cost_s,
         wait=core.task_table.waits.snapshot(),
         run=core.task_table.runs.snapshot(),
         time_by_estimate=core.dispatcher.cost_model.time_ratios.snapshot(),
         memory_by_estimate=core.dispatcher.cost_model.memory_ratios.snapshot(),
         retried=core.crash_recovery.retries,
         quarantined=len(core.quarantine),
-        concurrency=core.worker_table.concurrency_limit,
-        spares=core.autoscaler.spares,
-        helpers=core.worker_table.helpers,
+        concurrency=sum(group.slots.concurrency_limit for group in core.groups if group is not core.groups.small),
+        spares=sum(group.autoscaler.spares for group in core.groups),
         workers={state.value: n for state in WorkerState if (n := core.worker_table.count(state))},
-        worker_starts=core.reconciler.starts,
-        worker_crashes=core.reconciler.restart_policy.crashes,
+        groups=groups,
+        worker_starts=sum(group.starts for group in groups.values()),
+        worker_crashes=sum(group.crashes for group in groups.values()),
         workers_abandoned=len(core.abandoned),
-        worker_recycled=core.reconciler.recycled,
-        breaker=core.reconciler.restart_policy.breaker.value,
-        start_failures=core.reconciler.restart_policy.start_deaths,
-        last_start_failure=None if failure is None else failure.cause,
+        worker_recycled=sum(group.recycled for group in groups.values()),
+        breaker=max((group.breaker for group in groups.values()), key=_BREAKERS.index),
+        start_failures=sum(group.start_failures for group in groups.values()),
+        last_start_failure=next((group.last_start_failure for group in groups.values() if group.last_start_failure), None),
         memory_limit_bytes=core.settings.budget_bytes or core.arena.capacity_bytes,
         memory_running_bytes=core.budget.running_bytes,
         memory_workers_bytes=core.budget.workers_bytes,
@@ -123,4 +142,23 @@ def _read(core: PoolState) -> Statistics:
         would_have_waited=core.budget.would_have_waited,
         would_have_been_refused=core.budget.would_have_been_refused,
         leases={holder.value: core.arena.leases[holder] for holder in Holder},
+    )
+
+
+def _read_group(core: PoolState, group: WorkerGroup) -> GroupStatistics:
+    reconciler = group.reconciler
+    failure = reconciler.last_failure
+    lane = core.queue.lanes.get(group.name)
+    return GroupStatistics(
+        concurrency=group.slots.concurrency_limit,
+        desired=reconciler.wanted,
+        workers={state.value: n for state in WorkerState if (n := group.slots.count(state))},
+        waiting=0 if lane is None else len(lane),
+        starts=reconciler.starts,
+        crashes=reconciler.restart_policy.crashes,
+        recycled=reconciler.recycled,
+        breaker=reconciler.restart_policy.breaker.value,
+        start_failures=reconciler.restart_policy.start_deaths,
+        last_start_failure=None if failure is None else failure.cause,
+        switched_off=dict(group.plugin_loads.switched_off),
     )

@@ -37,7 +37,7 @@ class CountingPlugin(Plugin):
 
 @pytest.fixture
 def planner() -> Planner:
-    return Planner(Registry([CountingPlugin]))
+    return Planner(Registry([CountingPlugin]), {"default": (CountingPlugin.name,)})
 
 
 def checks(planner: Planner) -> int:
@@ -86,7 +86,7 @@ class GuessingPlugin(CountingPlugin):
 
 
 def test_the_estimate_is_that_of_the_pipeline_that_runs_and_not_of_an_equal_one_that_was_changed_since() -> None:
-    planner = Planner(Registry([GuessingPlugin]))
+    planner = Planner(Registry([GuessingPlugin]), {"default": (GuessingPlugin.name,)})
     degrees = [1]
     planner.plan([Turn(degrees)])
     degrees[0] = 1000

@@ -152,7 +152,8 @@ def test_an_invalid_size_is_refused_and_the_message_shows_how_to_write_one(text:
 
 def test_given_settings_reach_the_core() -> None:
     core = PoolSettings(workers=3, memory_limit="4MiB", max_queue=7, grace=0.5, start_timeout=9).resolved()
-    assert (core.workers, core.limit_bytes, core.max_queue, core.grace_s, core.start_timeout_s) == (3, 4 * MIB, 7, 0.5, 9)
+    assert (core.limit_bytes, core.max_queue, core.grace_s, core.start_timeout_s) == (4 * MIB, 7, 0.5, 9)
+    assert core.groups[0].workers == 3
     assert core.inbox_nbytes == 3 * MIB
 
 
@@ -164,7 +165,7 @@ def test_a_limit_is_whole_pages() -> None:
 
 def test_missing_settings_come_from_the_machine() -> None:
     core = PoolSettings().resolved()
-    assert core.workers == available_cpus().value
+    assert core.groups[0].workers == available_cpus().value
     assert MIB <= core.limit_bytes <= available_memory().value
     assert core.max_queue is None
 
@@ -253,12 +254,12 @@ def test_a_limit_is_a_number_or_none(tmp_path: Path, text: str, number: int | No
 def test_spares_that_do_not_fit_into_memory_are_refused_with_both_numbers() -> None:
     with pytest.raises(ValueError, match=r"spares=5: they need 1,310,720 bytes of the 1,048,576 .* at most 4 fit"):
         PoolSettings(workers=1, memory_limit=4 * MIB, spares=5)
-    assert PoolSettings(workers=1, memory_limit=4 * MIB, spares=4).resolved().spares == 4
+    assert PoolSettings(workers=1, memory_limit=4 * MIB, spares=4).resolved().groups[0].spares == 4
 
 
 def test_the_default_restart_intensity_grows_with_the_number_of_workers() -> None:
-    assert PoolSettings(workers=3, spares=1, memory_limit=64 * MIB).resolved().restart_intensity == 20
-    assert PoolSettings(workers=3, restart_intensity=0, memory_limit=64 * MIB).resolved().restart_intensity == 0
+    assert PoolSettings(workers=3, spares=1, memory_limit=64 * MIB).resolved().groups[0].restart_intensity == 20
+    assert PoolSettings(workers=3, restart_intensity=0, memory_limit=64 * MIB).resolved().groups[0].restart_intensity == 0
 
 
 def test_each_pool_has_a_jitter_of_its_own() -> None:

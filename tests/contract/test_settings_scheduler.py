@@ -57,12 +57,12 @@ def test_an_invalid_setting_is_refused_by_name(settings: dict[str, Any], error: 
 )
 def test_a_number_of_workers_is_fixed_and_a_range_scales(settings: dict[str, Any], min_workers: int, max_workers: int) -> None:
     core = PoolSettings(**settings, admission="off").resolved()
-    assert (core.min_workers, core.workers) == (min_workers, max_workers)
+    assert (core.groups[0].min_workers, core.groups[0].workers) == (min_workers, max_workers)
 
 
 def test_sizes_are_bytes_or_text() -> None:
     core = PoolSettings(max_queue_bytes="2KiB", idle_timeout=1.5).resolved()
-    assert (core.max_queue_bytes, core.idle_timeout_s) == (2048, 1.5)
+    assert (core.max_queue_bytes, core.groups[0].idle_timeout_s) == (2048, 1.5)
     assert PoolSettings().resolved().max_queue_bytes is None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from offloop import Header, Histogram, Info, Statistics, Timings
+from offloop import GroupStatistics, Header, Histogram, Info, Statistics, Timings
 from offloop.core.telemetry.histogram_recorder import Recorder
 
 
@@ -34,7 +34,10 @@ def statistics() -> Statistics:
         "dict[str, int]": {"": 2},
         "dict[int, int]": {-1: 2},
         "Histogram": histogram(),
+        "dict[str, str]": {"bad": "its load hangs"},
     }
+    group = GroupStatistics(**{name: examples[kind] for name, kind in GroupStatistics.__annotations__.items()})
+    examples["dict[str, GroupStatistics]"] = {"default": group}
     return Statistics(**{name: examples[kind] for name, kind in Statistics.__annotations__.items()})
 
 

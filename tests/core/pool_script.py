@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -31,11 +31,11 @@ from offloop.core.model.events import (
     WorkerReported,
     WorkerSpawned,
 )
-from offloop.core.model.settings import CoreSettings
+from offloop.core.model.settings import CoreSettings, GroupSettings
 from offloop.core.model.task import TaskSpec
 from offloop.core.model.worker_state import WorkerState
 from offloop.core.pool_state import PoolState
-from offloop.operation import Estimate
+from offloop.operation import DEFAULT_GROUP, Estimate
 from offloop.statistics import Statistics, snapshot
 from offloop.testing import FakeClock
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
@@ -81,10 +81,12 @@ class PoolScript:
         limit_bytes: int = 4 * MIB,
         inbox_nbytes: int = 3 * MIB,
         max_queue: int | None = None,
+        groups: Sequence[GroupSettings] = (),
         **more: Any,
     ) -> None:
+        of_group = {name: more.pop(name) for name in GroupSettings.__struct_fields__ if name in more}
         settings = CoreSettings(
-            workers=workers,
+            groups=(GroupSettings(workers=workers, **of_group), *groups),
             limit_bytes=limit_bytes,
             inbox_nbytes=inbox_nbytes,
             max_queue=max_queue,
@@ -215,8 +217,8 @@ class PoolScript:
 
     # The pool
 
-    def resize(self, workers: int) -> list[Command]:
-        return self.tell(ResizeRequested(workers))
+    def resize(self, workers: int, group: str = DEFAULT_GROUP) -> list[Command]:
+        return self.tell(ResizeRequested(workers, group))
 
     def press(self, available_share: float, stalled_share: float = 0.0) -> list[Command]:
         """The memory pressure is measured."""

@@ -298,7 +298,7 @@ def test_a_pool_without_workers_goes_on_starting_them_and_recovers() -> None:
     assert timer is not None
     assert of_type(pool.at(timer), StartWorker)
     pool.ready()
-    assert pool.core.reconciler.unavailable_error is None
+    assert pool.core.groups.default.reconciler.unavailable_error is None
     assert pool.run(1) == [sent_run(1)]
 
 
@@ -319,7 +319,7 @@ def test_a_worker_that_is_not_ready_in_time_is_killed_with_that_reason() -> None
     assert pool.at(START_TIMEOUT_S) == [KillWorker(0)]
     pool.exited()
     fail_to_start(pool, 2)
-    assert pool.core.reconciler.unavailable_error is not None
+    assert pool.core.groups.default.reconciler.unavailable_error is not None
 
 
 def test_a_ready_that_comes_after_the_start_timer_does_not_change_the_reason() -> None:
@@ -330,12 +330,12 @@ def test_a_ready_that_comes_after_the_start_timer_does_not_change_the_reason() -
     for _ in range(3):
         pool.exited()
         timer = pool.core.worker_table[0].timer
-        if pool.core.reconciler.unavailable_error is None and timer is not None:
+        if pool.core.groups.default.reconciler.unavailable_error is None and timer is not None:
             pool.at(timer)
             pool.at(pool.clock.now + START_TIMEOUT_S)
             pool.ready()
-    assert pool.core.reconciler.unavailable_error is not None
-    assert "did not start within 10 s" in str(pool.core.reconciler.unavailable_error)
+    assert pool.core.groups.default.reconciler.unavailable_error is not None
+    assert "did not start within 10 s" in str(pool.core.groups.default.reconciler.unavailable_error)
 
 
 def test_a_cut_message_of_a_worker_that_was_killed_does_not_change_the_outcome() -> None:
@@ -354,4 +354,4 @@ def test_a_process_that_could_not_be_started_is_a_start_up_death_with_its_reason
         if pool.core.worker_table[0].outbox_id is None:
             pool.at(pool.core.worker_table[0].timer or 0.0)
         pool.exited(exit_code=None, reason="it could not be started: no memory", status=None)
-    assert "no memory" in str(pool.core.reconciler.unavailable_error)
+    assert "no memory" in str(pool.core.groups.default.reconciler.unavailable_error)

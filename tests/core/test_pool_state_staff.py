@@ -66,7 +66,7 @@ def test_the_replacement_of_a_dead_worker_becomes_the_spare() -> None:
     assert of_type(pool.exited(victim), StartWorker)
     assert runs(pool.ready(victim)) == []
     assert workers(pool) == {"busy": 1, "idle": 1}
-    assert pool.core.reconciler.converged
+    assert pool.core.groups.default.reconciler.converged
 
 
 def test_with_no_queue_a_spare_is_no_room_for_another_task() -> None:
@@ -87,7 +87,7 @@ def test_after_an_increase_waiting_tasks_are_dispatched_and_a_spare_gets_one_at_
     first, second = [command.slot for command in of_type(commands, StartWorker)]
     assert [send.message.task_id for send in runs(pool.ready(first))] == [3]
     assert runs(pool.ready(second)) == []
-    assert (pool.core.reconciler.converged, pool.statistics.concurrency) == (True, 3)
+    assert (pool.core.groups.default.reconciler.converged, pool.statistics.concurrency) == (True, 3)
 
 
 def test_after_a_decrease_surplus_workers_finish_their_tasks_and_exit() -> None:
@@ -100,11 +100,11 @@ def test_after_a_decrease_surplus_workers_finish_their_tasks_and_exit() -> None:
         commands = pool.done(task_id, slots[task_id])
         assert isinstance(outcome_of(commands, task_id), Completed)
         assert (retired(commands), runs(commands)) == ([slots[task_id]], [])
-    assert not pool.core.reconciler.converged
+    assert not pool.core.groups.default.reconciler.converged
     assert [send.message.task_id for send in runs(pool.done(3, slots[3]))] == [4]
     for task_id in (1, 2):
         assert of_type(pool.exited(slots[task_id], 0), StartWorker) == []
-    assert (workers(pool), pool.core.reconciler.converged) == ({"busy": 1}, True)
+    assert (workers(pool), pool.core.groups.default.reconciler.converged) == ({"busy": 1}, True)
 
 
 def test_a_surplus_worker_that_dies_is_not_replaced() -> None:
@@ -121,7 +121,7 @@ def test_a_surplus_worker_that_does_not_exit_is_killed() -> None:
     (slot,) = retired(pool.resize(1))
     assert pool.at(GRACE_S) == [KillWorker(slot)]
     assert of_type(pool.exited(slot), StartWorker) == []
-    assert pool.core.reconciler.converged
+    assert pool.core.groups.default.reconciler.converged
 
 
 def test_a_resize_in_a_pool_that_closes_starts_no_worker() -> None:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from offloop.core.memory.arena import Arena
 from offloop.core.model.commands import Command
 from offloop.core.model.events import WorkerExited
-from offloop.core.model.settings import CoreSettings
+from offloop.core.model.settings import CoreSettings, GroupSettings
 from offloop.core.model.worker_slot import WorkerSlot
 from offloop.core.model.worker_state import WorkerEvent, WorkerState
 from offloop.core.tasks.crash_report import build_crash_report
-from offloop.core.telemetry.event_log import EventLog
 from offloop.core.workers.autoscaler import Autoscaler
-from offloop.core.workers.jitter import Jitter
-from offloop.core.workers.plugin_loads import PluginLoads
 from offloop.core.workers.reconciler import WorkerReconciler
 from offloop.core.workers.recycling import Recycling
+from offloop.core.workers.worker_group import WorkerGroup, WorkerGroups, slots_of_groups
 from offloop.core.workers.worker_table import WorkerTable
+from offloop.operation import DEFAULT_GROUP
 from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Done
 
@@ -25,11 +25,12 @@ E, S = WorkerEvent, WorkerState
 
 
 class WorkerScript:
-    """Worker table, autoscaler, recycling and reconciler, connected as in a pool."""
+    """The worker groups of a pool. Most methods are about the default group."""
 
-    def __init__(self, workers: int = 1, **more: Any) -> None:
+    def __init__(self, workers: int = 1, *, groups: Sequence[GroupSettings] = (), **more: Any) -> None:
+        of_group = {name: more.pop(name) for name in GroupSettings.__struct_fields__ if name in more}
         settings = CoreSettings(
-            workers=workers,
+            groups=(GroupSettings(workers=workers, **of_group), *groups),
             limit_bytes=1_000_000,
             inbox_nbytes=500_000,
             max_queue=None,
@@ -38,14 +39,25 @@ class WorkerScript:
             **more,
         )
         self.now = 0.0
-        self.worker_table = WorkerTable(workers)
+        self.worker_table = WorkerTable(slots_of_groups(settings))
         self.arena = Arena(1_000_000, 500_000)
-        jitter = Jitter(settings.seed)
-        self.autoscaler = Autoscaler(self.worker_table, settings)
-        self.recycling = Recycling(self.worker_table, self.autoscaler, jitter, settings)
-        self.reconciler = WorkerReconciler(
-            self.worker_table, self.autoscaler, PluginLoads((), EventLog()), jitter, self.arena, settings
-        )
+        self.groups = WorkerGroups(self.worker_table, self.arena, settings)
+
+    @property
+    def default(self) -> WorkerGroup:
+        return self.groups.default
+
+    @property
+    def autoscaler(self) -> Autoscaler:
+        return self.default.autoscaler
+
+    @property
+    def recycling(self) -> Recycling:
+        return self.default.recycling
+
+    @property
+    def reconciler(self) -> WorkerReconciler:
+        return self.default.reconciler
 
     @property
     def slot(self) -> WorkerSlot:
@@ -56,18 +68,14 @@ class WorkerScript:
         return [slot.state for slot in self.worker_table]
 
     def reconcile(self) -> list[Command]:
-        return self.reconciler.reconcile(self.now)
+        return self.groups.reconcile(self.now)
 
-    def resize(self, workers: int) -> list[Command]:
-        return self.reconciler.resize(workers, self.now)
+    def resize(self, workers: int, group: str = DEFAULT_GROUP) -> list[Command]:
+        return self.groups.resize(group, workers, self.now)
 
-    def scale_up_for(self, waiting: int) -> list[Command]:
+    def scale_up_for(self, waiting: int, group: str = DEFAULT_GROUP) -> list[Command]:
         """So many tasks wait."""
-        return self.reconcile() if self.autoscaler.scale_up_for(waiting, self.now) else []
-
-    def scale_up_helpers(self, helpers: int) -> list[Command]:
-        """All workers have large tasks, and so many helpers are wanted."""
-        return self.reconcile() if self.autoscaler.scale_up_helpers(helpers, self.now) else []
+        return self.reconcile() if self.groups.by_name[group].autoscaler.scale_up_for(waiting, self.now) else []
 
     def ready(self, *indices: int) -> list[Command]:
         """The workers of these slots become ready."""
@@ -76,8 +84,8 @@ class WorkerScript:
             slot = self.worker_table[index]
             self.worker_table.apply(slot, E.LOADING_BEGUN)
             self.worker_table.apply(slot, E.READY)
-            self.recycling.on_worker_ready(slot, self.now)
-            commands += self.reconciler.on_worker_ready(slot, self.now)
+            self.groups.by_name[slot.group].recycling.on_worker_ready(slot, self.now)
+            commands += self.groups.on_worker_ready(slot, self.now)
         return commands
 
     def opened(self) -> WorkerScript:
@@ -94,15 +102,16 @@ class WorkerScript:
         self.worker_table.apply(slot, E.DISPATCHED)
         if not slot.spent:
             return []
-        self.recycling.mark_spent()
+        self.groups.by_name[slot.group].recycling.mark_spent()
         return self.reconcile()
 
     def answer(self, index: int = 0, private_bytes: int = 0) -> list[Command]:
         """The slot's worker answers for its task."""
         slot = self.worker_table[index]
         self.worker_table.apply(slot, E.TASK_FINISHED, slot.expires_at)
-        self.recycling.on_task_answered(slot, Done(1, EncodedAt(None), {}, 0, 0, private_bytes), self.now)
-        return self.reconcile() if self.reconciler.on_task_answered(slot) else []
+        group = self.groups.by_name[slot.group]
+        group.recycling.on_task_answered(slot, Done(1, EncodedAt(None), {}, 0, 0, private_bytes), self.now)
+        return self.reconcile() if group.reconciler.on_task_answered(slot) else []
 
     def die(self, index: int = 0, exit_code: int = 1, *, crashed: bool = True, accepted: bool = True) -> list[Command]:
         """The slot's process exits."""
@@ -110,7 +119,7 @@ class WorkerScript:
         if slot.state is not S.RETIRING:
             self.worker_table.apply(slot, E.DISCONNECTED)
         report = build_crash_report(slot, WorkerExited(index, exit_code, stderr_tail="last line"), self.now)
-        return self.reconciler.replace(slot, self.now, report, E.EXITED, crashed=crashed, accepted=accepted)
+        return self.groups.replace(slot, self.now, report, E.EXITED, crashed=crashed, accepted=accepted)
 
     def fail_to_start(self, index: int = 0) -> tuple[float, list[Command]]:
         """Start the slot's worker as soon as allowed, and let it die at once. Returns the next pause in seconds and the

@@ -20,10 +20,11 @@ import pytest
 import pyvips
 from starlette.requests import Request
 
-from offloop import Encoded, Pool, WorkerDied
+from offloop import Encoded, Plugin, Pool, WorkerDied
+from offloop.plugins import group_plugins
 from offloop.testing import run_inline
 from offloop.testing.faults import FaultsPlugin, Kill, Noop, Obey
-from offloop_vips import Resize
+from offloop_vips import Resize, VipsPlugin
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.anyio
@@ -185,6 +186,13 @@ def test_the_plugin_of_the_plugins_page() -> None:
     exec(fragment("docs/plugins.md", "InvertProcessor"), names)
     result = run_inline(names["InvertProcessor"](), Encoded(b"\x00\x01\x02"), [names["Invert"](count=2)])
     assert bytes(result.data) == b"\xff\xfe\x02"
+
+
+def test_the_plugin_with_a_worker_group_of_the_plugins_page() -> None:
+    names: dict[str, Any] = {"Plugin": Plugin, "Infer": Noop}
+    exec(fragment("docs/plugins.md", "OnnxPlugin"), names)
+    plugins = [FaultsPlugin(), VipsPlugin(), names["OnnxPlugin"]()]
+    assert group_plugins(plugins, {}) == {"default": ("faults", "vips"), "onnx": ("vips", "onnx")}
 
 
 def test_a_frozen_program() -> None:

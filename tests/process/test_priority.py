@@ -38,7 +38,7 @@ async def test_workers_are_nicer_than_the_server_by_what_was_asked(
 
 
 @pytest.mark.parametrize(("nice", "expected"), [(8, 2), (0, 0), ("idle", 19)])
-async def test_a_helper_is_less_nice_than_those_with_large_tasks(
+async def test_a_worker_for_small_tasks_is_less_nice_than_those_with_large_ones(
     anyio_backend: object, tmp_path: Path, nice: Any, expected: int
 ) -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
@@ -48,9 +48,9 @@ async def test_a_helper_is_less_nice_than_those_with_large_tasks(
             async for event in events:
                 if isinstance(event, WorkerMoved) and event.event == "Ready":
                     break
-            helper = await worker_of(pool)
-            assert os.getpriority(os.PRIO_PROCESS, helper) == min(own + expected, 19)
-            assert os.sched_getscheduler(helper) == os.SCHED_OTHER
+            small = await worker_of(pool)
+            assert os.getpriority(os.PRIO_PROCESS, small) == min(own + expected, 19)
+            assert os.sched_getscheduler(small) == os.SCHED_OTHER
             (tmp_path / "end").touch()
 
 

@@ -123,7 +123,10 @@ def test_removed_tasks_are_gone_and_the_others_are_not(arrivals: list[Arrival], 
     tasks = records(arrivals)
     for task in tasks:
         order.add(task)
-    gone = {number for number in removed if order.remove(number) is not None}
+    gone = {task.task_id for task in tasks if task.task_id in removed}
+    for task in tasks:
+        if task.task_id in gone:
+            order.remove(task)
     assert gone == set(removed) & {task.task_id for task in tasks}
     assert sum(order.waiting.values()) == len(order) == len(tasks) - len(gone)
     assert {popped(order).task_id for _ in range(len(order))} == {task.task_id for task in tasks} - gone

@@ -68,7 +68,7 @@ from offloop.core.model.events import (
     WorkerSpawned,
     WorkerViolatedProtocol,
 )
-from offloop.core.model.settings import FIRST_GRANT_NBYTES, CoreSettings
+from offloop.core.model.settings import FIRST_GRANT_NBYTES, CoreSettings, GroupSettings
 from offloop.core.model.task import Completed, StreamLimits, TaskOutput, TaskSpec
 from offloop.core.model.worker_state import WorkerState
 from offloop.core.pool_state import PoolState
@@ -169,16 +169,13 @@ class PoolMachine(RuleBasedStateMachine):
     ) -> None:
         self.core = PoolState(
             CoreSettings(
-                workers=workers,
+                groups=(GroupSettings(workers=workers, spares=spares, restart_intensity=intensity, **wear),),
                 limit_bytes=LIMIT,
                 inbox_nbytes=INBOX_NBYTES,
                 inbox_addresses_nbytes=4 * INBOX_NBYTES,
-                spares=spares,
                 max_starts=max_starts,
-                restart_intensity=intensity,
                 quarantine_after=quarantine_after,
                 quarantine_s=QUARANTINE_S,
-                **wear,
                 max_queue=max_queue,
                 grace_s=GRACE_S,
                 start_timeout_s=START_TIMEOUT_S,
@@ -290,10 +287,11 @@ class PoolMachine(RuleBasedStateMachine):
             assert process.said_ready
             busy = (WorkerState.BUSY, WorkerState.TIMED_OUT)
             running = [slot.task for slot in self.core.worker_table if slot.task is not None and slot.state in busy]
-            beside_large = sum(task.cost_s >= 0.2 for task in running) >= self.concurrency  # one helper may run a small task
-            assert self.core.worker_table.helpers <= self.core.autoscaler.max_workers
+            beside_large = sum(task.cost_s >= 0.2 for task in running) >= self.concurrency  # a small task may run
+            small = self.core.groups.small
+            assert small.autoscaler.desired_workers <= self.core.groups.default.autoscaler.max_workers
             assert len(running) <= self.concurrency + beside_large * max(
-                min(self.core.worker_table.helpers, self.core.worker_table.concurrency_limit), 1
+                min(small.autoscaler.desired_workers, small.slots.concurrency_limit), 1
             )
             assert message.task_id not in self.hashing
             self.runs[message.task_id] += 1
@@ -302,7 +300,7 @@ class PoolMachine(RuleBasedStateMachine):
             )
             assert not process.tasks or not self.killed_by[message.task_id], "a retried task runs on an unused worker"
             process.tasks += 1
-            assert process.tasks <= (self.core.settings.max_tasks_per_worker or math.inf), "the limit is exact"
+            assert process.tasks <= (self.core.settings.groups[0].max_tasks_per_worker or math.inf), "the limit is exact"
             process.task_id = message.task_id
             process.begun = process.waits = process.stopping = False
             process.credit, process.outputs = message.credit, 0
@@ -936,7 +934,7 @@ class PoolMachine(RuleBasedStateMachine):
                     assert process is not None
                     assert not process.killed
                     assert (slot.timer is not None) is (
-                        slot.recycling is None and self.core.settings.max_worker_age_s is not None
+                        slot.recycling is None and self.core.settings.groups[0].max_worker_age_s is not None
                     )
                 case WorkerState.GONE:
                     raise AssertionError("a slot that is gone is not in the table")
@@ -948,7 +946,7 @@ class PoolMachine(RuleBasedStateMachine):
         starting = [slot for slot in self.core.worker_table if slot.state in HAS_STARTED and slot.outbox_id is not None]
         if len(starting) >= self.core.settings.max_starts:
             return True
-        policy = self.core.reconciler.restart_policy
+        policy = self.core.groups.default.reconciler.restart_policy
         return policy.breaker is CircuitBreaker.HALF_OPEN and policy.half_open_slot in self.processes
 
     @invariant()
@@ -972,7 +970,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_core_wakes_for_the_breaker(self) -> None:
-        policy = self.core.reconciler.restart_policy
+        policy = self.core.groups.default.reconciler.restart_policy
         if policy.breaker is not CircuitBreaker.CLOSED and policy.half_open_slot is None:
             assert self.core.wake_at <= self.now + 36.0
 
@@ -1045,15 +1043,15 @@ class PoolMachine(RuleBasedStateMachine):
         wanted = self.wanted
         s = snapshot(self.core)
         if s.workers == {"idle": wanted} and not any(slot.recycling for slot in self.core.worker_table):
-            assert self.core.reconciler.converged
+            assert self.core.groups.default.reconciler.converged
             return s.breaker == "closed"
         return False
 
     @property
     def wanted(self) -> int:
-        """Number of desired workers: for tasks, spares and helpers. If more than that are abandoned, they are not replaced."""
-        places = self.concurrency + self.core.settings.spares
-        return max(places - max(len(self.abandoned) - places, 0), 0) + self.core.worker_table.helpers
+        """Number of desired workers: for tasks, spares and small tasks. Those beyond that are not replaced if abandoned."""
+        places = self.concurrency + self.core.settings.groups[0].spares
+        return max(places - max(len(self.abandoned) - places, 0), 0) + self.core.groups.small.reconciler.wanted
 
     def do_a_step(self) -> bool:  # noqa: PLR0911 (one return for each kind of step)
         """Do one step that is due. Returns whether there was one."""

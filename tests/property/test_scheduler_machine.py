@@ -47,7 +47,7 @@ from offloop.core.model.events import (
     WorkerReported,
     WorkerSpawned,
 )
-from offloop.core.model.settings import AdmissionMode, CoreSettings
+from offloop.core.model.settings import AdmissionMode, CoreSettings, GroupSettings
 from offloop.core.model.task import Completed, TaskRecord, TaskSpec
 from offloop.core.model.worker_state import WorkerState
 from offloop.core.pool_state import PoolState
@@ -105,9 +105,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.limit, self.mode = limit, mode
         self.core = PoolState(
             CoreSettings(
-                workers=workers,
-                min_workers=min_workers,
-                spares=spares,
+                groups=(GroupSettings(workers=workers, min_workers=min_workers, spares=spares),),
                 limit_bytes=limit,
                 inbox_nbytes=pages(limit * 3 // 4),
                 budget_bytes=limit,
@@ -419,16 +417,16 @@ class SchedulerMachine(RuleBasedStateMachine):
     def no_worker_is_idle_while_a_task_fits(self) -> None:
         """Neither the next task, nor one that may overtake it, waits while it could run."""
         core = self.core
-        order = core.queue.policy
-        if not core.worker_table.idle or not order or core.queue.waiting_for_unused_worker:
+        order = core.queue.lanes["default"].policy
+        if not core.groups.default.slots.idle or not order or core.queue.waiting_for_unused_worker:
             return
         first = order.first()
         if core.dispatcher.wake_at < math.inf:
             return  # a large task waits a moment for tasks that arrive with it
         assert not core.budget.fits(first), "the next task does not fit"
         until, beside = self.shadow_time_of(first)
-        for tenant in {task.spec.tenant for task in order.tasks.values()}:
-            ranked = [order.tasks.get(task_id) for task_id in order._ranked[tenant]]
+        for tenant in {task.spec.tenant for task in core.queue.waiting.values()}:
+            ranked = [core.queue.waiting.get(task_id) for task_id in order._ranked[tenant]]
             for task in ranked[:MAX_OVERTAKING]:
                 assert task is not None
                 if core.budget.fits(task):
@@ -458,7 +456,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         if core.worker_table.running or self.todo:
             return
         if core.queue:
-            assert not core.worker_table.idle or core.queue.waiting_for_unused_worker or core.dispatcher.wake_at < math.inf
+            idle = core.groups.default.slots.idle
+            assert not idle or core.queue.waiting_for_unused_worker or core.dispatcher.wake_at < math.inf
             starting = core.worker_table.count(*set(WorkerState) - {WorkerState.IDLE, WorkerState.BUSY})
             assert starting or core.wake_at < math.inf
         elif self.inputs:
@@ -479,9 +478,10 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_number_of_workers_is_within_its_limits(self) -> None:
-        core = self.core
-        assert len(core.worker_table) >= core.autoscaler.desired_workers
-        assert core.autoscaler.min_workers <= core.autoscaler.desired_workers <= core.autoscaler.max_workers
+        for group in self.core.groups:
+            scaler = group.autoscaler
+            assert len(group.slots) >= scaler.desired_workers
+            assert scaler.min_workers <= scaler.desired_workers <= scaler.max_workers
 
     # The end
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from offloop.core.model.commands import ReservePages, Send, SettleTask
 from offloop.core.model.events import PagesRefused, PoolStarted, TaskSubmitted, WorkerReported, WorkerSpawned
-from offloop.core.model.settings import CoreSettings
+from offloop.core.model.settings import CoreSettings, GroupSettings
 from offloop.core.model.task import TaskSpec
 from offloop.core.pool_state import PoolState
 from offloop.core.scheduling.backfill import RESERVATION_S
@@ -32,7 +32,7 @@ class Simulation:
     def __init__(self, workers: int, **more: Any) -> None:
         self.core = PoolState(
             CoreSettings(
-                workers=workers,
+                groups=(GroupSettings(workers=workers),),
                 limit_bytes=LIMIT,
                 inbox_nbytes=LIMIT // 2,
                 budget_bytes=LIMIT,

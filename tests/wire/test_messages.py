@@ -37,7 +37,7 @@ SOURCE = Handle(INBOX, 0, 12, 3)
 STAGES = [Stage("vips", msgspec.Raw(msgspec.msgpack.encode([["Resize", 1, 2]]))), Stage("faces", msgspec.Raw(b"\x90"))]
 
 DOWN: list[FromSupervisor] = [
-    Configure(3, 1 << 40, 1 << 41, {"vips": PluginSource("offloop_vips:VipsPlugin", "a:B", b"\x80")}, 7, 1 << 42, True, 20),
+    Configure(3, 1 << 40, 1 << 41, {"vips": PluginSource("offloop_vips:VipsPlugin", "a:B", b"\x80")}, 7, 1 << 42, 20),
     Run(1, EncodedAt(None), [], None),
     Run(1, EncodedAt(SOURCE), STAGES, BLOCK),
     Run(1, RasterAt(SOURCE, (2, 2, 3), "|u1"), STAGES, None, True),

@@ -53,6 +53,7 @@ class Submission:
         self._spec = TaskSpec(
             source=_NO_BYTES,
             stages=plan.stages,
+            group=plan.group,
             timeout_s=options.timeout_s,
             queue_timeout_s=options.queue_timeout_s,
             retries=options.retries,

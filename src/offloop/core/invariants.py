@@ -11,6 +11,7 @@ from .components import Components
 from .model.task import TaskRecord
 from .model.task_state import TaskState
 from .model.worker_state import WorkerState
+from .workers.worker_group import WorkerGroup
 
 __all__ = ["check_invariants"]
 
@@ -30,6 +31,8 @@ def check_invariants(components: Components) -> None:
     for task in tasks:
         _check_task(components, task)
     _check_slots(components)
+    for group in components.groups:
+        _check_group(components, group)
     assert len(components.queue) == components.task_table.counts[TaskState.WAITING], "the queue is not the waiting tasks"
     assert components.queue.nbytes == sum(task.queued_bytes for task in tasks)
     assert components.budget.running == components.task_table.counts.running
@@ -49,7 +52,22 @@ def _check_task(components: Components, task: TaskRecord) -> None:
     assert task.outputs <= task.credit, context
     assert not task.outputs or state in (*_WITH_WORKER, TaskState.HASHING), context
     if task.slot is not None:
-        assert components.worker_table[task.slot].task is task, context
+        slot = components.worker_table[task.slot]
+        assert slot.task is task, context
+        may_run_small_tasks = task.spec.group == components.groups.default.name and slot.group == components.groups.small.name
+        assert slot.group == task.spec.group or may_run_small_tasks, f"{context} is in group {slot.group}"
+
+
+def _check_group(components: Components, group: WorkerGroup) -> None:
+    slots, lane = group.slots, components.queue.lanes.get(group.name)
+    own = {slot.index: slot for slot in components.worker_table if slot.group == group.name}
+    assert slots.slots == own, f"group {group.name} has slots of another group"
+    assert slots.busy == slots.count(WorkerState.BUSY, WorkerState.TIMED_OUT), f"group {group.name}"
+    assert slots.idle_processes == slots.count(WorkerState.IDLE), f"group {group.name}"
+    assert slots.concurrency_limit <= group.autoscaler.max_workers, f"group {group.name}"
+    assert group.autoscaler.min_workers <= group.autoscaler.desired_workers <= group.autoscaler.max_workers
+    waiting = [task for task in components.task_table if task.state is TaskState.WAITING and task.spec.group == group.name]
+    assert (0 if lane is None else len(lane)) == len(waiting), f"the lane of group {group.name} is not its waiting tasks"
 
 
 def _check_slots(components: Components) -> None:

@@ -18,7 +18,6 @@ from ..errors import PoolClosed, QueueTimeout
 from ..wire.messages import Grant
 from .components import Components
 from .invariants import check_invariants
-from .memory.budget import DEFAULT_WORKER_NBYTES
 from .model.commands import AbandonWorker, Command, KillWorker, RestageSource, Send
 from .model.events import (
     BlocksReturned,
@@ -39,6 +38,7 @@ from .model.task import StopReason
 from .model.task_state import TaskEvent
 from .model.worker_slot import WorkerSlot
 from .model.worker_state import WorkerEvent, WorkerState
+from .scheduling.lane import Lane
 from .task_events import TaskEventHandlers
 from .worker_events import WorkerEventHandlers
 from .workers.worker_table import TIMER_EVENTS
@@ -57,7 +57,7 @@ class PoolState(Components):
         """Time at which `TimePassed` must be sent at the latest; infinity if there is no timer."""
         self._tasks = TaskEventHandlers(self)
         self._handlers: dict[type, Callable[[Any, float], list[Command]]] = {
-            PoolStarted: lambda _, now: self.reconciler.reconcile(now),
+            PoolStarted: lambda _, now: self.groups.reconcile(now),
             DrainRequested: self._on_drain,
             CloseRequested: self._on_close,
             ResizeRequested: self._on_resize,
@@ -80,18 +80,11 @@ class PoolState(Components):
             commands += self._schedule(now)
         if self.has_memory_waiters or broker.input_requests or broker.output_requests or broker.growths:
             commands += self._allocate_memory(now)
-        if self.dispatcher.wanted_helpers:
-            commands += self._scale_up_helpers(now)
-        if self.dispatcher.spent_a_worker:
-            self.dispatcher.spent_a_worker = False
-            self.recycling.mark_spent()
-            commands += self.reconciler.reconcile(now)
-        self.wake_at = min(
-            self.worker_table.next_timer,
-            self.reconciler.restart_policy.wake_at,
-            self.autoscaler.next_scale_down_at,
-            broker.wake_at,
-        )
+        if self.small_tasks.wanted_workers and self.small_tasks.scale_up(self.budget.room_bytes, now):
+            commands += self.groups.small.reconciler.reconcile(now)
+        if self.dispatcher.spent_groups:
+            commands += self._replace_spent_workers(now)
+        self.wake_at = min(self.worker_table.next_timer, broker.wake_at)
         if queue.waiting or queue.waiting_for_unused_worker:
             self.wake_at = min(self.wake_at, queue.next_deadline, self.dispatcher.wake_at)
         return commands
@@ -130,23 +123,25 @@ class PoolState(Components):
                 )
             elif slot.state is WorkerState.BUSY:
                 commands += self._tasks.stop(slot, task, StopReason.CLOSING, WorkerEvent.CANCEL_REQUESTED, now)
-        return commands + self.reconciler.scale_to_zero(now)
+        return commands + self.groups.scale_to_zero(now)
 
     def _on_resize(self, event: ResizeRequested, now: float) -> list[Command]:
-        return [] if self.phase is PoolPhase.CLOSING else self.reconciler.resize(event.workers, now)
+        return [] if self.phase is PoolPhase.CLOSING else self.groups.resize(event.group, event.workers, now)
 
     def _on_time(self, _: TimePassed, now: float) -> list[Command]:
         commands: list[Command] = []
         for slot in self.worker_table.due(now):
             commands += self._on_timer(slot, now)
-        self.autoscaler.scale_down_idle(now, large_everywhere=self.dispatcher.all_workers_have_large_tasks)
-        return commands + self.reconciler.reconcile(now)
+        for lane in self.queue.lanes.values():
+            self.groups.by_name[lane.name].autoscaler.scale_down_idle(now, needed=int(bool(lane)))
+        self.groups.small.autoscaler.scale_down_idle(now, needed=int(self.small_tasks.all_workers_have_large_tasks))
+        return commands + self.groups.reconcile(now)
 
     def _on_timer(self, slot: WorkerSlot, now: float) -> list[Command]:
         if slot.outbox_id is None:
             return []  # its back-off is over, and `reconcile` starts a process
         if slot.state is WorkerState.IDLE:
-            self.recycling.mark_expired(slot, now)
+            self.groups.by_name[slot.group].recycling.mark_expired(slot, now)
             return []
         event = TIMER_EVENTS[slot.state]
         if event is WorkerEvent.ABANDONED:
@@ -159,14 +154,15 @@ class PoolState(Components):
             stop = StopReason.IDLE_RECEIVER if slot.task.awaits_credit else StopReason.DEADLINE
             return self._tasks.stop(slot, slot.task, stop, event, now)
         if event is WorkerEvent.LOAD_EXPIRED:
-            slot.kill_reason = f"it had not loaded its plugins within {self.settings.load_timeout_s:g} s"
+            limit_s = self.groups.by_name[slot.group].settings.load_timeout_s
+            slot.kill_reason = f"it had not loaded its plugins within {limit_s:g} s"
         if event is WorkerEvent.START_EXPIRED:
             slot.kill_reason = f"it did not start within {self.settings.start_timeout_s:g} s"
         self.worker_table.apply(slot, event, now + self.settings.kill_timeout_s, cause=slot.kill_reason or "")
         return [KillWorker(slot.index)]
 
     def _on_pressure(self, event: PressureMeasured, now: float) -> list[Command]:
-        self.autoscaler.on_memory_pressure(event, now)
+        self.groups.on_memory_pressure(event, now)
         return []
 
     def _on_input_cancelled(self, event: InputCancelled, _now: float) -> list[Command]:
@@ -217,32 +213,43 @@ class PoolState(Components):
                 self.run_clock.resume(self.worker_table.slots[command.slot], now)
         return commands
 
-    def _scale_up_helpers(self, now: float) -> list[Command]:
-        """Scale up helpers, if the budget has room for the memory of an idle worker."""
-        helpers, self.dispatcher.wanted_helpers = self.dispatcher.wanted_helpers, 0
-        worker_bytes = max(DEFAULT_WORKER_NBYTES, *(slot.idle_bytes for slot in self.worker_table))  # plugins' memory included
-        if self.dispatcher.all_workers_have_large_tasks and self.budget.room_bytes > worker_bytes:
-            return self.reconciler.reconcile(now) if self.autoscaler.scale_up_helpers(helpers, now) else []
-        return []
+    def _replace_spent_workers(self, now: float) -> list[Command]:
+        """Start replacements for the workers that were sent their last task."""
+        commands: list[Command] = []
+        for name in sorted(self.dispatcher.spent_groups):
+            self.groups.by_name[name].recycling.mark_spent()
+            commands += self.groups.by_name[name].reconciler.reconcile(now)
+        self.dispatcher.spent_groups.clear()
+        return commands
 
     def _schedule(self, now: float) -> list[Command]:
-        """Dispatch waiting tasks, and request unused workers for those that need one. A closing pool settles them."""
+        """Dispatch waiting tasks, and request workers for those that have none. A closing pool settles them."""
         queue, commands = self.queue, list[Command]()
         if self.phase is PoolPhase.CLOSING:
             for task in queue.pop_all():
                 commands += self.task_table.settle(task, PoolClosed("the pool was closed while the task waited"))
-        if self.reconciler.abandoned_error is not None:
-            for task in queue.pop_all():
-                commands += self.task_table.settle(task, self.reconciler.abandoned_error)
         if queue.next_deadline <= now:  # checked at every event, because no task is dispatched after its queue timeout
             for task in queue.expired(now):
                 commands += self.task_table.settle(task, QueueTimeout(task.spec.queue_timeout_s or 0.0, "a worker"))
             if queue.next_deadline <= now:
                 return commands  # more tasks have expired; `wake_at` is now, so the next event follows at once
         commands += self.dispatcher.dispatch_waiting(now)
-        if self.autoscaler.can_scale_up and queue and not self.worker_table.idle and self.dispatcher.any_waiting_fits:
-            commands += self.reconciler.reconcile(now) if self.autoscaler.scale_up_for(len(queue), now) else []
-        if queue.waiting_for_unused_worker:
-            self.recycling.mark_for_unused_worker()
-            commands += self.reconciler.reconcile(now)
+        for lane in queue.waiting_lanes:
+            commands += self._request_workers(lane, now)
+        return commands
+
+    def _request_workers(self, lane: Lane, now: float) -> list[Command]:
+        """Scale up the group of a lane for its waiting tasks, and have an unused worker started for a task that needs one. If
+        the group can have no worker because of abandoned processes, settle the tasks."""
+        group, commands = self.groups.by_name[lane.name], list[Command]()
+        if group.reconciler.abandoned_error is not None:
+            for task in self.queue.pop_all([lane]):
+                commands += self.task_table.settle(task, group.reconciler.abandoned_error)
+            return commands
+        scales_up = group.autoscaler.can_scale_up and not group.slots.idle
+        if scales_up and (not group.slots or self.dispatcher.any_fits(lane)):  # the first worker needs no memory for its task
+            commands += group.reconciler.reconcile(now) if group.autoscaler.scale_up_for(len(lane), now) else []
+        if lane.waiting_for_unused_worker:
+            group.recycling.mark_for_unused_worker()
+            commands += group.reconciler.reconcile(now)
         return commands

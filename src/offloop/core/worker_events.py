@@ -27,6 +27,7 @@ from .model.worker_state import WorkerEvent, WorkerState
 from .tasks.answer_checks import InvalidHandle, validate_answer, validate_file_request, validate_output, validate_request
 from .tasks.crash_recovery import was_begun
 from .tasks.crash_report import build_crash_report
+from .workers.worker_group import WorkerGroup
 
 __all__ = ["WorkerEventHandlers"]
 
@@ -73,7 +74,7 @@ class WorkerEventHandlers:
         components = self._components
         if not slot.state_machine.can(WorkerEvent.LOADING_BEGUN):
             return self._terminate(slot, "it said Loading twice", now)
-        timer = slot.timer if slot.state in _LEAVING else now + components.settings.load_timeout_s
+        timer = slot.timer if slot.state in _LEAVING else now + components.groups.by_name[slot.group].settings.load_timeout_s
         components.worker_table.apply(slot, WorkerEvent.LOADING_BEGUN, timer)
         return []
 
@@ -88,11 +89,12 @@ class WorkerEventHandlers:
             return []
         components.worker_table.apply(slot, WorkerEvent.READY)
         assert slot.outbox_id is not None
-        components.plugin_loads.on_worker_ready(slot, ready.failed)
+        group = components.groups.by_name[slot.group]
+        group.plugin_loads.on_worker_ready(slot, ready.failed)
         if ready.private_bytes > 0:
             components.budget.set_worker_memory(slot, ready.private_bytes)
-        components.recycling.on_worker_ready(slot, now)
-        return components.reconciler.on_worker_ready(slot, now) + components.broker.prefetch(slot.outbox_id, FIRST_GRANT_NBYTES)
+        group.recycling.on_worker_ready(slot, now)
+        return components.groups.on_worker_ready(slot, now) + components.broker.prefetch(slot.outbox_id, FIRST_GRANT_NBYTES)
 
     def _on_answer(self, slot: WorkerSlot, answer: Done | Failed, now: float) -> list[Command]:
         components, task = self._components, slot.task
@@ -107,9 +109,10 @@ class WorkerEventHandlers:
         commands = components.completion.settle(slot, task, answer, block)
         components.dispatcher.task_ended(task, answer, now, first=slot.tasks == 1)
         components.budget.set_worker_memory(slot, answer.private_bytes)
-        components.recycling.on_task_answered(slot, answer, now)
-        if components.reconciler.on_task_answered(slot):
-            commands += components.reconciler.reconcile(now)
+        group = components.groups.by_name[slot.group]
+        group.recycling.on_task_answered(slot, answer, now)
+        if group.reconciler.on_task_answered(slot):
+            commands += group.reconciler.reconcile(now)
         return commands
 
     def _on_output(self, slot: WorkerSlot, message: Output, now: float) -> list[Command]:
@@ -196,15 +199,16 @@ class WorkerEventHandlers:
 
     def _on_abandoned_exited(self, event: AbandonedWorkerExited, now: float) -> list[Command]:
         components = self._components
+        group = components.groups.by_name[components.abandoned.group_of(event.outbox_id)]
         drop = components.abandoned.remove(event.outbox_id)
-        components.reconciler.note_abandoned(len(components.abandoned), None)
-        return [drop, *components.reconciler.reconcile(now)]
+        group.reconciler.note_abandoned(components.abandoned.count(group.name), None)
+        return [drop, *group.reconciler.reconcile(now)]
 
     def _on_end(self, slot: WorkerSlot, event: WorkerExited, cause: WorkerEvent, now: float) -> list[Command]:
         """Handle the end of a slot's process, which is dead (EXITED) or given up (ABANDONED)."""
-        components = self._components
+        components, group = self._components, self._components.groups.by_name[slot.group]
         never_ready = slot.ready_since is None
-        loading = components.plugin_loads.find_loading(slot, event.status) if never_ready else None
+        loading = group.plugin_loads.find_loading(slot, event.status) if never_ready else None
         report = build_crash_report(slot, event, now, loading)
         task, outbox_id = slot.task, slot.outbox_id
         assert outbox_id is not None
@@ -221,30 +225,35 @@ class WorkerEventHandlers:
         if cause is WorkerEvent.EXITED:
             commands.append(DropOutbox(outbox_id, components.arena.drop_segment(outbox_id)))
         else:
-            components.reconciler.note_abandoned(len(components.abandoned), report)
+            group.reconciler.note_abandoned(components.abandoned.count(group.name), report)
         accepted = begun or slot.tasks > (task is not None)
-        if loading is not None and components.plugin_loads.on_death(loading, report.cause):
+        if loading is not None and group.plugin_loads.on_death(loading, report.cause):
             commands += self._refuse_tasks_of_switched_off_plugins()
-            components.reconciler.forgive_failed_starts()  # because their cause is removed
-        commands += components.reconciler.replace(slot, now, report, cause, crashed=crashed, accepted=accepted)
-        return commands + self._fail_unservable_tasks(never_ready=never_ready)
+            for other in components.groups:
+                if other.plugin_loads is group.plugin_loads:
+                    other.reconciler.forgive_failed_starts()  # because their cause is removed
+        commands += components.groups.replace(slot, now, report, cause, crashed=crashed, accepted=accepted)
+        return commands + self._fail_unservable_tasks(group, never_ready=never_ready)
 
     def _refuse_tasks_of_switched_off_plugins(self) -> list[Command]:
         components, commands = self._components, list[Command]()
         for task in components.task_table:
-            refusal = components.plugin_loads.refusal(task.spec)
+            refusal = components.groups.by_name[task.spec.group].plugin_loads.refusal(task.spec)
             if refusal is not None and task.state is TaskState.WAITING:
                 components.queue.remove(task.task_id)
                 commands += components.task_table.settle(task, refusal)
         return commands
 
-    def _fail_unservable_tasks(self, *, never_ready: bool) -> list[Command]:
-        """Settle the waiting tasks for which no worker, or no unused worker, can be started."""
+    def _fail_unservable_tasks(self, group: WorkerGroup, *, never_ready: bool) -> list[Command]:
+        """Settle the waiting tasks of a group for which no worker, or no unused worker, can be started."""
         components, commands = self._components, list[Command]()
-        if components.reconciler.unavailable_error is not None:
-            for waiting in components.queue.pop_all():
-                commands += components.task_table.settle(waiting, copy(components.reconciler.unavailable_error))
-        elif never_ready and components.reconciler.start_error is not None:
-            for waiting in components.queue.pop_all_for_unused_worker():
-                commands += components.task_table.settle(waiting, copy(components.reconciler.start_error))
+        lane, reconciler = components.queue.lanes.get(group.name), group.reconciler
+        if lane is None:
+            return commands
+        if reconciler.unavailable_error is not None:
+            for waiting in components.queue.pop_all([lane]):
+                commands += components.task_table.settle(waiting, copy(reconciler.unavailable_error))
+        elif never_ready and reconciler.start_error is not None:
+            for waiting in components.queue.pop_all_for_unused_worker([lane]):
+                commands += components.task_table.settle(waiting, copy(reconciler.start_error))
         return commands

@@ -14,7 +14,8 @@ import msgspec
 from ..operation import Operation
 from ..wire.messages import Stage
 from .estimator import Estimator
-from .registry import Registry
+from .grouping import PluginGroups, find_group
+from .registry import Registry, error_of_single_operation
 
 __all__ = ["Plan", "Planner"]
 
@@ -29,13 +30,15 @@ class Plan(NamedTuple):
 
     stages: list[Stage]  # encoded stages; shared by all tasks of the pipeline, so never changed
     estimator: Estimator | None  # None: none of its plugins overrides `estimate`
+    group: str  # name of the worker group that runs it
 
 
 class Planner:
     """Makes plans, and caches the last ones."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, groups: PluginGroups) -> None:
         self._registry = registry
+        self._groups = groups
         self._plans: dict[_Key, Plan] = {}
         self._encoder = msgspec.msgpack.Encoder()
 
@@ -43,12 +46,12 @@ class Planner:
         """Returns the plan for a pipeline.
 
         Raises:
-            InvalidTask: the registry refuses the pipeline, see `Registry.stages`.
+            InvalidTask: the registry refuses the pipeline, see `Registry.stages`; or no worker group has all of its plugins.
         """
         if isinstance(pipeline, list):
             operations = pipeline
         elif isinstance(pipeline, Operation):
-            return Plan(self._registry.stages(pipeline), None)  # raises: a single operation is no pipeline
+            raise error_of_single_operation(pipeline)
         else:
             operations = list(pipeline)
         try:
@@ -64,7 +67,9 @@ class Planner:
         return plan
 
     def _new_plan(self, operations: list[Operation]) -> Plan:
-        return Plan(self._registry.stages(operations), self._registry.find_estimator(operations))
+        stages = self._registry.stages(operations)
+        group = find_group(self._groups, [stage.plugin for stage in stages])
+        return Plan(stages, self._registry.find_estimator(operations), group)
 
     def _remember(self, key: _Key, plan: Plan) -> None:
         self._plans[key] = plan

@@ -19,7 +19,7 @@ from typing import Any, cast
 import msgspec
 
 from ..errors import InvalidTask, OffloopError, PluginError
-from ..operation import Header, Operation, Plugin, tag_of
+from ..operation import DEFAULT_GROUP, SMALL_TASKS_GROUP, Header, Operation, Plugin, tag_of
 from ..wire.messages import PluginSource, Stage
 from .containment import reraise_interrupt, text_of
 from .discovery import Candidate, installed_plugins
@@ -27,7 +27,7 @@ from .estimator import Estimator
 from .plugin_settings import find_state_objection, source_of
 from .processor_reference import find_missing_module
 
-__all__ = ["Registered", "Registry"]
+__all__ = ["Registered", "Registry", "error_of_single_operation"]
 
 _REFERENCE = re.compile(r"[\w.]+:[\w.]+")
 
@@ -91,7 +91,7 @@ class Registry:
             PluginError: a plugin's `check` raised another error.
         """
         if isinstance(pipeline, Operation):
-            raise InvalidTask(f"the pipeline is a single {type(pipeline).__name__}; write it as a list: [{pipeline!r}]")
+            raise error_of_single_operation(pipeline)
         operations = list(pipeline)
         if not operations:
             raise InvalidTask("the pipeline is empty; give at least one operation")
@@ -190,6 +190,11 @@ class Registry:
         return None
 
 
+def error_of_single_operation(operation: Operation) -> InvalidTask:
+    """The error for an operation that is given instead of a pipeline."""
+    return InvalidTask(f"the pipeline is a single {type(operation).__name__}; write it as a list: [{operation!r}]")
+
+
 def _candidate_for(requested: str | Plugin | type[Plugin]) -> Candidate:
     if not isinstance(requested, str):
         kind = requested if isinstance(requested, type) else type(requested)
@@ -233,6 +238,7 @@ def _objection(plugin: Any, candidate: Candidate) -> str | None:
         return f"processor must be text as in 'module:Class', not {processor!r}"
     return (
         _objection_to_operations(getattr(plugin, "operations", None))
+        or _objection_to_group(getattr(plugin, "group", None), getattr(plugin, "companions", ()))
         or _objection_to_method(plugin, "probe", memoryview(b""))
         or _objection_to_method(plugin, "check", [])
         or _objection_to_method(plugin, "estimate", None, [], 0)
@@ -254,6 +260,16 @@ def _objection_to_operations(operations: Any) -> str | None:
         return f"operations must be a tuple of Operation subclasses, and {invalid[0]!r} is none"
     tags = [tag_of(kind) for kind in kinds]
     return f"two of its operations have the same name: {sorted(tags)}" if len(set(tags)) < len(tags) else None
+
+
+def _objection_to_group(group: Any, companions: Any) -> str | None:
+    if group is not None and not (isinstance(group, str) and group.isidentifier()):
+        return f"its group must be an identifier or None, not {group!r}"
+    if group in (DEFAULT_GROUP, SMALL_TASKS_GROUP):
+        return f"its group must not be {group!r}, which every pool has"
+    if not isinstance(companions, tuple) or not all(isinstance(name, str) for name in cast("tuple[Any, ...]", companions)):
+        return f"its companions must be a tuple of names of plugins, not {companions!r}"
+    return f"it has companions {companions!r} and no group" if companions and group is None else None
 
 
 def _objection_to_method(plugin: Any, name: str, *arguments: object) -> str | None:

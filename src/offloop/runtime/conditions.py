@@ -30,7 +30,7 @@ class PoolConditions:
         self._core = core
         self._gate = gate
         self._drained = OneShotEvent(loop)
-        self.resized: OneShotEvent | None = None  # event of the current resize; None: no resize is in progress
+        self.resized: dict[str, OneShotEvent] = {}  # events of the resizes in progress, by the name of the worker group
 
     def notify(self) -> None:
         """Set the event of each condition that has become true."""
@@ -42,17 +42,15 @@ class PoolConditions:
                 self._drained.set()
             if core.closed:
                 self.closed.set()
-        if self.resized is not None and (
-            core.reconciler.converged or core.reconciler.unavailable_error or core.phase is PoolPhase.CLOSING
-        ):
-            self.resized.set()
-            self.resized = None
+        for group in tuple(self.resized):
+            reconciler = core.groups.by_name[group].reconciler
+            if reconciler.converged or reconciler.unavailable_error or core.phase is PoolPhase.CLOSING:
+                self.resized.pop(group).set()
 
     def release_all(self) -> None:
         """Wake all waiting tasks, because the core decides nothing any more."""
-        for condition in (self.opened, self._drained, self.closed, self.resized):
-            if condition is not None:
-                condition.set()
+        for condition in (self.opened, self._drained, self.closed, *self.resized.values()):
+            condition.set()
 
     async def drain(self, apply: ApplyEvent, timeout_s: float | None) -> bool:
         """Refuse new tasks, wait for the present ones, stop those left after the time-out, and close the pool.
@@ -68,18 +66,19 @@ class PoolConditions:
         self._gate.raise_if_failed()
         return in_time
 
-    async def resize(self, apply: ApplyEvent, workers: int) -> None:
-        """Set how many tasks may run at once. Returns when exactly the desired workers exist.
+    async def resize(self, apply: ApplyEvent, workers: int, group: str) -> None:
+        """Set how many tasks of a worker group may run at once. Returns when exactly the desired workers exist.
 
         Raises:
             WorkerDied: no worker can be started.
             PoolClosed: the pool was closed during the resize.
         """
-        resized = self.resized = self.resized or OneShotEvent(self._loop)
-        apply(ResizeRequested(workers))
+        resized = self.resized.setdefault(group, OneShotEvent(self._loop))
+        apply(ResizeRequested(workers, group))
         await resized.wait()
         self._gate.raise_if_failed()
         if self._core.phase is PoolPhase.CLOSING:
             raise PoolClosed("the pool was closed while it was resized")
-        if self._core.reconciler.unavailable_error is not None:
-            raise copy(self._core.reconciler.unavailable_error)  # a copy, because the core keeps the error without a traceback
+        error = self._core.groups.by_name[group].reconciler.unavailable_error
+        if error is not None:
+            raise copy(error)  # a copy, because the core keeps the error without a traceback

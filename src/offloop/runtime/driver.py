@@ -108,7 +108,7 @@ class CoreDriver:
                 core.has_memory_waiters is not views.is_notifying
                 or core.wake_at < self.timer_deadline
                 or core.phase is not _OPEN
-                or conditions.resized is not None
+                or conditions.resized
             ):
                 self._notify_waiters()
             if not events:
@@ -123,7 +123,7 @@ class CoreDriver:
         if core.wake_at < self.timer_deadline:
             self.timer_deadline = core.wake_at
             self.timer_changed.set()
-        if core.phase is not _OPEN or self._conditions.resized is not None:
+        if core.phase is not _OPEN or self._conditions.resized:
             self._conditions.notify()
             if core.closed:
                 self._event_stream.close()

@@ -69,7 +69,6 @@ class Configure(_Message, frozen=True, tag="configure"):
     plugins: dict[str, PluginSource]  # plugins by name
     nice: int | Literal["idle"] = 0  # increment to the server's niceness; "idle": only CPU time that no other process wants
     max_private_bytes: int | None = None  # limit of the process's private memory for its lifetime; None: no limit
-    helper: bool = False  # whether the worker runs small tasks beside large ones, and gets more of a CPU than the others
     log_level: int = 30  # lowest `logging` level of plugin code's records that the worker writes
 
 

@@ -55,7 +55,7 @@ def main(descriptors: list[int], channel_type: type[Channel], runner_type: type[
     channel = channel_type(channel_fd)
     configure = channel.next_message()
     assert isinstance(configure, Configure), "the first message is Configure"
-    lower_priority(configure.nice, helper=configure.helper)
+    lower_priority(configure.nice)
     channel.start_control(trim_heaps)
     forward_logs(configure.log_level)
     inbox = Segment(inbox_fd, configure.inbox_nbytes, writable=False)

@@ -12,6 +12,7 @@ from offloop.core.model.blocks import Holder
 from offloop.core.model.settings import AdmissionMode
 from offloop.core.model.task import TaskRecord, TaskSpec
 from offloop.core.model.worker_slot import WorkerSlot
+from offloop.core.workers.group_slots import GroupSlots
 from offloop.core.workers.worker_table import WorkerTable
 from offloop.operation import Estimate
 from offloop.wire.handles import EncodedAt
@@ -28,7 +29,7 @@ def budget_of(limit: int | None = LIMIT, mode: AdmissionMode = AdmissionMode.ENF
 
 
 def slot_of() -> WorkerSlot:
-    return WorkerTable(1).add()
+    return WorkerTable([GroupSlots(1)]).add()
 
 
 def task_of(task_id: int, peak: int, output: int = 0, nbytes: int = 0, *, guessed: bool = False) -> TaskRecord:

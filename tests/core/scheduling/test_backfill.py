@@ -61,4 +61,4 @@ def test_after_the_reservation_time_only_tasks_that_cannot_delay_the_blocked_tas
     pool.script.clock.advance_to(RESERVATION_S)
     assert pool.run(4, 5, 1.0) == [4], "some MiB are still free beside the blocked task"
     pool.run(7, 97, 1.0)
-    assert pool.script.core.queue.policy.tasks.get(7) is not None
+    assert 7 in pool.script.core.queue.waiting

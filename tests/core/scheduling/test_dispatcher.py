@@ -13,19 +13,21 @@ from offloop.core.model.task import TaskRecord, TaskSpec
 from offloop.core.model.task_state import TaskCounts, TaskState
 from offloop.core.model.worker_state import WorkerEvent, WorkerState
 from offloop.core.scheduling.dispatcher import Dispatcher
-from offloop.core.scheduling.task_queue import TaskQueue
+from offloop.core.workers.group_slots import GroupSlots
 from offloop.core.workers.worker_table import WorkerTable
 from offloop.wire.handles import EncodedAt
 
 from ..pool_script import MIB, STAGES, PoolScript, estimate, of_type, only, runs
+from .lanes import queue_for
 
 
 class DispatcherScript:
     """A dispatcher with a queue and idle workers, of which the first `used` have had a task."""
 
     def __init__(self, workers: int, *, used: int = 0) -> None:
-        self.worker_table = WorkerTable(workers)
-        self.queue = TaskQueue()
+        self.group = GroupSlots(workers)
+        self.worker_table = WorkerTable([self.group])
+        self.queue = queue_for(self.group)
         arena = Arena(4 << 20, 3 << 20)
         budget = Budget(arena, None, AdmissionMode.OFF)
         self.dispatcher = Dispatcher(self.worker_table, self.queue, MemoryBroker(arena, budget), budget, TaskCounts())
@@ -71,7 +73,7 @@ def test_a_task_that_needs_an_unused_worker_waits_and_the_others_do_not_wait_for
 
 def test_no_task_is_dispatched_beyond_the_limit() -> None:
     script = DispatcherScript(2)
-    script.worker_table.concurrency_limit = 1
+    script.group.concurrency_limit = 1
     script.queue.push_for_unused_worker(task_of(1))
     script.queue.push(task_of(2))
     assert [task_id for _, task_id in script.dispatch_waiting()] == [1]

@@ -10,20 +10,22 @@ from offloop.core.model.task import TaskRecord, TaskSpec
 from offloop.core.scheduling.task_queue import TaskQueue
 from offloop.wire.handles import EncodedAt
 
+from .lanes import queue_for
+
 
 def task(task_id: int) -> TaskRecord:
     return TaskRecord(task_id, 0.0, TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None))
 
 
 def queue_of(*entries: tuple[int, float | None]) -> TaskQueue:
-    queue = TaskQueue()
+    queue = queue_for()
     for task_id, deadline in entries:
         queue.push(task(task_id), deadline)
     return queue
 
 
 def popped(queue: TaskQueue) -> TaskRecord:
-    task = queue.policy.first()
+    task = queue.lanes["default"].policy.first()
     queue.start(task)
     return task
 
@@ -37,7 +39,7 @@ def test_of_tasks_with_the_same_cost_the_first_submitted_starts_first() -> None:
 
 
 def test_an_empty_queue_is_false_and_has_no_deadline() -> None:
-    queue = TaskQueue()
+    queue = queue_for()
     assert not queue
     assert queue.next_deadline == inf
     assert queue.expired(1e9) == []
@@ -89,7 +91,7 @@ def test_the_deadlines_of_tasks_that_were_removed_do_not_pile_up() -> None:
 
 
 def test_the_deadlines_of_tasks_that_were_dispatched_do_not_pile_up() -> None:
-    queue = TaskQueue()
+    queue = queue_for()
     for task_id in range(1000):
         queue.push(task(task_id), 1e6)
         popped(queue)
@@ -105,12 +107,15 @@ def test_tasks_that_need_an_unused_worker_wait_apart_in_their_order() -> None:
     for task_id in (3, 2):
         queue.push_for_unused_worker(task(task_id))
     assert (bool(queue.waiting_for_unused_worker), bool(queue.waiting), len(queue)) == (True, True, 3)
-    assert [queue.pop_for_unused_worker().task_id, queue.pop_for_unused_worker().task_id] == [3, 2]
+    lane = queue.lanes["default"]
+    for task_id in (3, 2):
+        assert lane.first_for_unused_worker.task_id == task_id
+        queue.start_on_unused_worker(lane.first_for_unused_worker)
     assert (bool(queue.waiting_for_unused_worker), bool(queue.waiting)) == (False, True)
 
 
 def test_a_task_that_needs_an_unused_worker_can_be_removed() -> None:
-    queue = TaskQueue()
+    queue = queue_for()
     queue.push_for_unused_worker(task(7))
     queue.remove(7)
     assert not queue

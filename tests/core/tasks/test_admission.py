@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from offloop.core.model.blocks import Block
@@ -21,7 +23,7 @@ def handle_of(block: Block) -> Handle:
     return Handle(INBOX, block.offset, block.nbytes, block.generation)
 
 
-def with_source(task_id: int = 1, *, retries: int = 0, **settings: int) -> tuple[PoolScript, Block]:
+def with_source(task_id: int = 1, *, retries: int = 0, **settings: Any) -> tuple[PoolScript, Block]:
     """A pool of one worker with a quarantine. The worker has just died of the task, whose source is being hashed."""
     pool = PoolScript(quarantine_after=settings.pop("quarantine_after", 3), **settings).opened()
     block = pool.input(90, 5000)

@@ -30,7 +30,7 @@ class Scene:
         spec = TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None, to_file=to_file)
         self.task = TaskRecord(TASK_ID, 0.0, spec=spec, granted=[self.granted])
         self.slot = WorkerSlot(
-            0, WorkerStateMachine(), outbox_id=OUTBOX_ID, task=self.task, preallocated_block=self.preallocated
+            0, "default", WorkerStateMachine(), outbox_id=OUTBOX_ID, task=self.task, preallocated_block=self.preallocated
         )
 
     def block(self, nbytes: int, holder: Holder, owner: int) -> Block:

@@ -253,7 +253,7 @@ def test_a_task_fails_if_no_unused_worker_can_be_started_although_other_workers_
     outcome = outcome_of(commands, 2)
     assert isinstance(outcome, WorkerDied)
     assert "during its start" in str(outcome)
-    assert pool.core.reconciler.unavailable_error is None
+    assert pool.core.groups.default.reconciler.unavailable_error is None
     pool.run(3)
     assert runs(pool.done(1, worker)) == [sent_run(3, worker)]
 

@@ -12,6 +12,7 @@ from offloop.core.model.task import TaskRecord, TaskSpec
 from offloop.core.model.worker_slot import WorkerSlot
 from offloop.core.model.worker_state import WorkerEvent
 from offloop.core.tasks.crash_report import build_crash_report
+from offloop.core.workers.group_slots import GroupSlots
 from offloop.core.workers.worker_table import WorkerTable
 from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Stage
@@ -28,7 +29,7 @@ FATAL = "Fatal Python error: Segmentation fault\n\nThread 0x1:\n  File here"
 
 def slot_with(task_id: int | None = 7, stages: list[Stage] | None = None) -> WorkerSlot:
     """A slot whose worker has been ready for a while and has the task."""
-    worker_table = WorkerTable(1)
+    worker_table = WorkerTable([GroupSlots(1)])
     slot = worker_table.add()
     worker_table.apply(slot, WorkerEvent.LOADING_BEGUN)
     worker_table.apply(slot, WorkerEvent.READY)
@@ -62,7 +63,9 @@ def test_a_worker_that_died_idle_had_no_task_and_ran_nothing() -> None:
 
 
 def test_a_process_that_was_not_started_has_a_reason_but_no_pid_and_no_age() -> None:
-    report = build_crash_report(WorkerTable(1).add(), exited(exit_code=None, reason="it could not be started"), 40.0)
+    report = build_crash_report(
+        WorkerTable([GroupSlots(1)]).add(), exited(exit_code=None, reason="it could not be started"), 40.0
+    )
     assert (report.pid, report.age_s, report.tasks, report.memory_bytes) == (None, None, 0, None)
     assert report.cause == "is lost: it could not be started"
 

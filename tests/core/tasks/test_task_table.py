@@ -13,7 +13,6 @@ from offloop.core.model.commands import SettleTask
 from offloop.core.model.settings import AdmissionMode
 from offloop.core.model.task import Completed, TaskOutput, TaskRecord
 from offloop.core.model.task_state import IllegalTaskEvent
-from offloop.core.scheduling.task_queue import TaskQueue
 from offloop.core.tasks.outcomes import Outcome
 from offloop.core.tasks.task_table import OutcomeCounter, TaskTable
 from offloop.core.telemetry.event_log import EventLog
@@ -32,6 +31,7 @@ from offloop.errors import (
 from offloop.wire.handles import EncodedAt
 
 from ..pool_script import GRACE_S, SPEC, PoolScript
+from ..scheduling.lanes import queue_for
 
 P = 4096
 
@@ -45,7 +45,7 @@ class Scene:
         self.event_log = EventLog()
         budget = Budget(self.arena, None, AdmissionMode.OFF)
         self.broker = MemoryBroker(self.arena, budget)
-        self.task_table = TaskTable(self.arena, self.broker, budget, TaskQueue(), self.event_log)
+        self.task_table = TaskTable(self.arena, self.broker, budget, queue_for(), self.event_log)
 
     def block(self, segment_id: int, holder: Holder, owner: int) -> Block:
         found = self.arena.allocate(segment_id, P, holder, owner)

@@ -6,7 +6,7 @@ from offloop.core.telemetry.event_log import EventLog
 from offloop.pool_events import BreakerMoved, TaskRetried
 
 STEP = TaskRetried(at=1.0, task_id=1, deaths=1)
-NEWS = BreakerMoved(at=2.0, before="closed", after="open")
+NEWS = BreakerMoved(at=2.0, group="default", before="closed", after="open")
 
 
 def test_steps_are_recorded_only_while_there_is_a_subscriber() -> None:

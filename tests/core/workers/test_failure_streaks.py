@@ -33,14 +33,14 @@ def test_the_third_unexpected_exception_in_a_row_replaces_the_worker_at_once() -
 
 
 def test_a_success_or_a_failure_that_was_meant_ends_the_row() -> None:
-    streaks, slot = FailureStreaks(), WorkerSlot(0, WorkerStateMachine())
+    streaks, slot = FailureStreaks(), WorkerSlot(0, "default", WorkerStateMachine())
     for answer in (failed(1), failed(2), done(3), failed(4), failed(5), failed(6, "corrupt_source"), failed(7), failed(8)):
         assert streaks.on_task_answered(slot, answer) is None
     assert streaks.on_task_answered(slot, failed(9)) == "3 tasks in a row ended with an unexpected exception"
 
 
 def test_where_replacing_does_not_help_it_is_done_ever_more_rarely_until_a_task_succeeds() -> None:
-    streaks, slot, replaced_after = FailureStreaks(), WorkerSlot(0, WorkerStateMachine()), list[int]()
+    streaks, slot, replaced_after = FailureStreaks(), WorkerSlot(0, "default", WorkerStateMachine()), list[int]()
     for number in range(1, 1000):
         if streaks.on_task_answered(slot, failed(number)) is not None:
             replaced_after.append(slot.failures)

@@ -62,7 +62,7 @@ def test_a_worker_that_does_not_load_in_time_is_killed_and_its_plugin_is_to_blam
     pool = pool_of()
     assert pool.at(LOAD_TIMEOUT_S) == [KillWorker(0)]
     pool.exited(status=loading(1))
-    failure = pool.core.reconciler.last_failure
+    failure = pool.core.groups.default.reconciler.last_failure
     assert failure is not None
     assert failure.reason == "it had not loaded its plugins within 60 s"
     assert failure.running == "the load of its plugin 'bad'"
@@ -90,7 +90,7 @@ def test_workers_that_load_the_same_plugin_at_the_same_time_do_not_close_the_poo
     for slot in range(4):
         commands = pool.exited(slot, status=loading(1))
         assert of_type(commands, SettleTask) == []
-    assert pool.core.reconciler.unavailable_error is None
+    assert pool.core.groups.default.reconciler.unavailable_error is None
     for slot in range(4):
         if pool.core.worker_table[slot].outbox_id is None:
             pool.at(max(pool.clock(), pool.core.worker_table[slot].timer or 0.0))
@@ -102,7 +102,7 @@ def test_a_death_before_or_after_the_load_blames_no_plugin() -> None:
     for status in (None, Status(0, 1, 0.0), Status(LOADING_ID, 7, 0.0)):
         pool.exited(status=status)
         start_and_load(pool)
-    assert pool.core.plugin_loads.switched_off == {}
+    assert pool.core.groups.default.plugin_loads.switched_off == {}
 
 
 def test_a_plugin_that_could_not_be_loaded_is_reported_once() -> None:
@@ -151,7 +151,7 @@ def test_deaths_count_in_a_row_and_a_plugin_that_was_loaded_has_more_of_them() -
     pool.exited(status=None)  # the second crash without a task: after a pause
     start_and_load(pool)
     for deaths in range(6):
-        assert pool.core.plugin_loads.switched_off == {}, f"{deaths} deaths since the last load"
+        assert pool.core.groups.default.plugin_loads.switched_off == {}, f"{deaths} deaths since the last load"
         pool.exited(status=loading(1))
         start_and_load(pool)
-    assert set(pool.core.plugin_loads.switched_off) == {"bad"}
+    assert set(pool.core.groups.default.plugin_loads.switched_off) == {"bad"}

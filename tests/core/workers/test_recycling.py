@@ -99,7 +99,9 @@ def test_a_limit_below_what_a_loaded_worker_has_is_reported_once_with_both_numbe
         script.answer(index, private_bytes=5000)
         script.ready(successor)
         script.die(index, 0)
-    expected = WorkerMemoryTooSmall(at=0.0, slot=0, private_bytes=5000, limit_bytes=1000, limited_by="max_worker_memory")
+    expected = WorkerMemoryTooSmall(
+        at=0.0, slot=0, group="default", private_bytes=5000, limit_bytes=1000, limited_by="max_worker_memory"
+    )
     assert script.logged(WorkerMemoryTooSmall) == ([expected] if warned else [])
 
 

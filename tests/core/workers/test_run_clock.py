@@ -6,6 +6,7 @@ from offloop.core.model.task import TaskRecord
 from offloop.core.model.worker_slot import WorkerSlot
 from offloop.core.model.worker_state import WorkerEvent
 from offloop.core.telemetry.event_log import EventLog
+from offloop.core.workers.group_slots import GroupSlots
 from offloop.core.workers.run_clock import RunClock
 from offloop.core.workers.worker_table import WorkerTable
 
@@ -47,7 +48,7 @@ def test_a_task_that_is_being_stopped_keeps_its_grace() -> None:
 
 
 def test_a_slot_without_a_task_has_no_clock_to_go_on() -> None:
-    worker_table = WorkerTable(1, EventLog())
+    worker_table = WorkerTable([GroupSlots(1)], EventLog())
     slot = worker_table.add()
     RunClock(worker_table).resume(slot, 1.0)
     assert slot.timer is None

@@ -9,6 +9,7 @@ import pytest
 from offloop.core.model.task import TaskRecord
 from offloop.core.model.worker_state import TABLE, IllegalTransition, WorkerEvent, WorkerState
 from offloop.core.telemetry.event_log import EventLog
+from offloop.core.workers.group_slots import GroupSlots
 from offloop.core.workers.worker_table import TIMER_EVENTS, WorkerTable
 from offloop.pool_events import WorkerMoved
 
@@ -18,8 +19,8 @@ E, S = WorkerEvent, WorkerState
 
 
 def table_of(workers: int, *, idle: int = 0) -> WorkerTable:
-    """A table with so many slots, of which the first `ready` are ready; all may be busy at once."""
-    worker_table = WorkerTable(workers)
+    """A table with one group of so many slots, of which the first `idle` are ready."""
+    worker_table = WorkerTable([GroupSlots(workers)])
     for _ in range(workers):
         slot = worker_table.add()
         slot.outbox_id = worker_table.new_outbox_id()
@@ -30,22 +31,17 @@ def table_of(workers: int, *, idle: int = 0) -> WorkerTable:
 
 
 def test_a_new_worker_table_is_empty() -> None:
-    worker_table = WorkerTable(3)
-    assert (len(worker_table), list(worker_table), worker_table.idle, worker_table.running, worker_table.next_timer) == (
-        0,
-        [],
-        0,
-        0,
-        inf,
-    )
-    assert worker_table.find_idle() is None
+    worker_table = WorkerTable([GroupSlots(3)])
+    assert (len(worker_table), list(worker_table), worker_table.running, worker_table.next_timer) == (0, [], 0, inf)
+    assert worker_table.groups["default"].find_idle() is None
 
 
 def test_a_new_slot_is_starting_and_has_nothing() -> None:
-    worker_table = WorkerTable(3)
+    worker_table = WorkerTable([GroupSlots(3)])
     slot = worker_table.add()
     assert (slot.index, slot.state, slot.outbox_id, slot.pid, slot.unused) == (0, S.STARTING, None, None, True)
-    assert (len(worker_table), worker_table.idle, worker_table.find_idle()) == (1, 0, None)
+    group = worker_table.groups["default"]
+    assert (len(worker_table), len(group), group.idle, group.find_idle()) == (1, 1, 0, None)
 
 
 def test_a_new_slot_takes_the_lowest_number_that_is_free() -> None:
@@ -70,123 +66,18 @@ def test_clearing_a_slot_forgets_all_that_was_the_processs() -> None:
     slot.pid, slot.ready_since, slot.timer, slot.kill_reason, slot.recycling = 5, 1.0, 2.0, "bad", "old"
     slot.tasks, slot.max_tasks, slot.expires_at, slot.task = 3, 1.0, 9.0, TaskRecord(1, 0.0, SPEC)
     slot.clear()
-    new = WorkerTable(1).add()
+    new = WorkerTable([GroupSlots(1)]).add()
     for field in slot.__struct_fields__:
         if field not in {"index", "state_machine"}:
             assert getattr(slot, field) == getattr(new, field), field
 
 
-# How many may work at once
-
-
-def test_no_idle_worker_is_found_beyond_the_limit() -> None:
-    worker_table = table_of(3, idle=3)
-    worker_table.concurrency_limit = 2
-    assert worker_table.idle == 2
-    for slot in (worker_table[0], worker_table[1]):
-        worker_table.apply(slot, E.DISPATCHED)
-    assert (worker_table.idle, worker_table.find_idle(), worker_table.find_idle(3), worker_table.find_idle(unused=True)) == (
-        0,
-        None,
-        None,
-        None,
-    )
-
-
-@pytest.mark.parametrize(
-    "end", [(E.TASK_FINISHED,), (E.CANCEL_REQUESTED, E.TASK_FINISHED), (E.DISCONNECTED,), (E.CANCEL_REQUESTED, E.GRACE_EXPIRED)]
-)
-def test_a_worker_that_ends_a_task_or_dies_makes_room_at_once(end: tuple[WorkerEvent, ...]) -> None:
-    worker_table = table_of(2, idle=2)
-    worker_table.concurrency_limit = 1
-    worker_table.apply(worker_table[0], E.DISPATCHED)
-    assert worker_table.find_idle() is None
-    for event in end:
-        worker_table.apply(worker_table[0], event)
-    assert worker_table.find_idle() is not None
-
-
-def test_a_worker_that_is_being_stopped_still_counts() -> None:
-    worker_table = table_of(2, idle=2)
-    worker_table.concurrency_limit = 1
-    worker_table.apply(worker_table[0], E.DISPATCHED)
-    worker_table.apply(worker_table[0], E.DEADLINE_EXPIRED)
-    assert worker_table.find_idle() is None
-
-
-def test_a_limit_below_the_number_of_busy_workers_leaves_no_negative_room() -> None:
-    worker_table = table_of(3, idle=3)
-    worker_table.apply(worker_table[0], E.DISPATCHED)
-    worker_table.apply(worker_table[1], E.DISPATCHED)
-    worker_table.concurrency_limit = 1
-    assert (worker_table.idle, worker_table.find_idle()) == (0, None)
-
-
-# Spares
-
-
-def test_a_used_worker_is_found_before_an_unused_one() -> None:
-    worker_table = table_of(3, idle=3)
-    worker_table[1].tasks = 1
-    worker_table.apply(worker_table[1], E.DISPATCHED)
-    worker_table.apply(worker_table[1], E.TASK_FINISHED)
-    replaced = worker_table[2]
-    worker_table.apply(replaced, E.DISCONNECTED)
-    worker_table.apply(replaced, E.EXITED)
-    worker_table.apply(replaced, E.LOADING_BEGUN)
-    worker_table.apply(replaced, E.READY)
-    assert worker_table.find_idle() is worker_table[1], "spares stay unused"
-
-
-def test_only_an_unused_worker_is_found_on_request() -> None:
-    worker_table = table_of(3, idle=3)
-    worker_table[0].tasks = worker_table[2].tasks = 1
-    assert worker_table.find_idle(unused=True) is worker_table[1]
-    worker_table[1].tasks = 1
-    assert worker_table.find_idle(unused=True) is None
-
-
-# Idle workers
+# Events and timers
 
 
 def test_outbox_numbers_start_after_the_inbox_and_never_repeat() -> None:
-    worker_table = WorkerTable(1)
+    worker_table = WorkerTable([GroupSlots(1)])
     assert [worker_table.new_outbox_id() for _ in range(3)] == [1, 2, 3]
-
-
-def test_the_worker_that_was_busy_last_is_found_first() -> None:
-    worker_table = table_of(3, idle=3)
-    first = worker_table[0]
-    first.tasks = 1
-    worker_table.apply(first, E.DISPATCHED)
-    worker_table.apply(first, E.TASK_FINISHED)
-    assert worker_table.find_idle() is first
-
-
-@pytest.mark.parametrize("event", [E.DISPATCHED, E.DISCONNECTED, E.PROTOCOL_VIOLATED, E.RETIREMENT_REQUESTED])
-def test_a_worker_that_is_no_longer_idle_is_not_found(event: WorkerEvent) -> None:
-    worker_table = table_of(1, idle=1)
-    assert worker_table.idle == 1
-    worker_table.apply(worker_table[0], event)
-    assert (worker_table.idle, worker_table.find_idle()) == (0, None)
-
-
-def test_the_worker_of_the_half_open_slot_is_found_before_all_others_while_it_is_idle() -> None:
-    worker_table = table_of(3, idle=3)
-    warm = worker_table.find_idle()
-    worker_table.half_open_slot = next(slot.index for slot in worker_table if slot is not warm)
-    probe = worker_table[worker_table.half_open_slot]
-    assert worker_table.find_idle() is probe
-    worker_table.apply(probe, E.DISPATCHED)
-    assert worker_table.find_idle() is warm
-
-
-def test_a_worker_can_be_asked_for_by_its_outbox() -> None:
-    worker_table = table_of(3, idle=2)
-    assert worker_table.find_idle(1) is worker_table[0]
-    assert worker_table.find_idle(2) is worker_table[1]
-    assert worker_table.find_idle(3) is None
-    assert worker_table.find_idle(99) is None
 
 
 def test_an_illegal_event_changes_neither_state_nor_timer_nor_idle_workers() -> None:
@@ -195,7 +86,7 @@ def test_an_illegal_event_changes_neither_state_nor_timer_nor_idle_workers() -> 
     worker_table.set_timer(slot, 5.0)
     with pytest.raises(IllegalTransition):
         worker_table.apply(slot, E.TASK_FINISHED, 9.0)
-    assert (slot.state, slot.timer, worker_table.idle, worker_table.next_timer) == (S.IDLE, 5.0, 1, 5.0)
+    assert (slot.state, slot.timer, worker_table.groups["default"].idle, worker_table.next_timer) == (S.IDLE, 5.0, 1, 5.0)
 
 
 def test_a_new_state_lets_its_own_timer_run_or_none() -> None:
@@ -246,7 +137,7 @@ def test_every_timer_event_is_legal_where_it_would_come() -> None:
 
 def test_each_transition_is_logged_with_its_cause_while_there_is_a_subscriber() -> None:
     event_log = EventLog()
-    worker_table = WorkerTable(1, event_log)
+    worker_table = WorkerTable([GroupSlots(1)], event_log)
     slot = worker_table.add()
     slot.pid, slot.task = 77, TaskRecord(5, 0.0, SPEC)
     event_log.has_subscribers, event_log.now = True, 3.0
@@ -254,7 +145,9 @@ def test_each_transition_is_logged_with_its_cause_while_there_is_a_subscriber() 
     worker_table.apply(slot, E.READY)
     worker_table.apply(slot, E.DISCONNECTED, cause="its channel is at its end")
     _, ready, exited = event_log.drain()
-    assert ready == WorkerMoved(at=3.0, slot=0, pid=77, before="loading", event="Ready", after="idle", cause="", task_id=5)
+    assert ready == WorkerMoved(
+        at=3.0, slot=0, group="default", pid=77, before="loading", event="Ready", after="idle", cause="", task_id=5
+    )
     assert isinstance(exited, WorkerMoved)
     assert (exited.before, exited.after, exited.cause) == ("idle", "failed", "its channel is at its end")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ...errors import OffloopError
+from ...operation import DEFAULT_GROUP
 from ...wire.handles import Handle
 from ...wire.messages import FromSupervisor
 from .blocks import Block, Reservation, Span
@@ -42,7 +43,7 @@ class StartWorker(_Command, frozen=True):
     slot: int
     outbox_id: int
     outbox_nbytes: int
-    helper: bool = False  # whether it runs small tasks beside large ones, with a larger CPU share than theirs
+    group: str = DEFAULT_GROUP  # name of the slot's worker group
     plugins: tuple[str, ...] = ()  # names of the plugins to load, in this order
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ...errors import OffloopError
+from ...operation import DEFAULT_GROUP
 from ...wire.messages import FromWorker
 from ...wire.status import Status
 from .blocks import Reservation
@@ -60,9 +61,10 @@ class DrainRequested(_Event, frozen=True):
 
 
 class ResizeRequested(_Event, frozen=True):
-    """The number of tasks that may run at once was changed to `workers`."""
+    """The number of tasks that may run at once in a worker group was changed to `workers`."""
 
     workers: int
+    group: str = DEFAULT_GROUP
 
 
 class TimePassed(_Event, frozen=True):

@@ -7,7 +7,15 @@ from enum import Enum
 
 import msgspec
 
-__all__ = ["FIRST_GRANT_NBYTES", "MAX_NEEDS", "AdmissionMode", "CoreSettings"]
+from ...operation import DEFAULT_GROUP, SMALL_TASKS_GROUP
+
+__all__ = [
+    "FIRST_GRANT_NBYTES",
+    "MAX_NEEDS",
+    "AdmissionMode",
+    "CoreSettings",
+    "GroupSettings",
+]
 
 FIRST_GRANT_NBYTES = 256 * 1024  # bytes of result memory that are sent with a task; enough for most thumbnails
 MAX_NEEDS = 10_000  # memory requests of one task: each costs the event loop an answer, and a hostile worker repeats them
@@ -23,12 +31,36 @@ class AdmissionMode(Enum):
     OFF = "off"  # no budget
 
 
+class GroupSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of one worker group."""
+
+    name: str = DEFAULT_GROUP
+    workers: int  # maximum number of its tasks that run at once
+    min_workers: int | None = None  # minimum number of processes; 0: it starts with its first task; None: `workers`
+    spares: int = 0  # number of ready workers beyond `workers`, while the group has any
+    idle_timeout_s: float = 30.0  # seconds without a task after which processes beyond the minimum are retired
+    load_timeout_s: float = 60.0  # seconds from `Loading` to `Ready`
+    restart_intensity: int = 1_000_000  # number of tolerated crashes within the period
+    restart_period_s: float = 10.0
+    max_tasks_per_worker: int | None = None  # number of tasks after which a worker is replaced, varied by a fifth; None: never
+    max_worker_age_s: float | None = None  # seconds after which a worker is replaced; None: never
+    max_worker_bytes: int | None = None  # private memory between two tasks above which a worker is replaced; None: no limit
+    plugins: tuple[str, ...] = ()  # names of the plugins that each worker loads, in this order
+
+    @property
+    def is_on_demand(self) -> bool:
+        """Whether the group has no worker before its first task."""
+        return self.min_workers == 0
+
+    def for_small_tasks(self) -> GroupSettings:
+        """The settings of the group for small tasks beside this group's large ones."""
+        return msgspec.structs.replace(self, name=SMALL_TASKS_GROUP, min_workers=0, spares=0)
+
+
 class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings that the decisions of the core depend on."""
 
-    workers: int  # maximum number of tasks that run at once
-    min_workers: int | None = None  # minimum number of processes; None: `workers`
-    idle_timeout_s: float = 30.0  # seconds without a task after which processes beyond the minimum are retired
+    groups: tuple[GroupSettings, ...]  # the worker groups, first the default one; without the group for small tasks
     limit_bytes: int  # limit of reserved shared memory, all segments together
     inbox_nbytes: int  # limit of the inbox, a part of `limit_bytes`
     inbox_addresses_nbytes: int | None = None  # addresses of the inbox, for streams that grow in place; None: `inbox_nbytes`
@@ -37,21 +69,13 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_queue_bytes: int | None = None  # maximum length of all waiting sources; None: no limit
     grace_s: float  # seconds from `Cancel` or `Retire` to SIGKILL
     start_timeout_s: float  # seconds from starting a process to its `Loading`
-    load_timeout_s: float = 60.0  # seconds from `Loading` to `Ready`
     kill_timeout_s: float = 5.0  # seconds from SIGKILL to exit; typically milliseconds, or seconds on a machine that swaps
     budget_bytes: int | None = None  # memory budget of workers, tasks and segments; None: no budget
     admission: AdmissionMode = AdmissionMode.ENFORCE  # effect of the budget
-    spares: int = 0  # number of ready workers beyond `workers`
-    max_starts: int = 1024  # maximum number of processes that start at the same time
-    restart_intensity: int = 1_000_000  # number of tolerated crashes within the period
-    restart_period_s: float = 10.0
+    max_starts: int = 1024  # maximum number of processes that start at the same time, in all groups
     quarantine_after: int | None = None  # number of strikes after which content is refused; None: no quarantine
     quarantine_s: float = 300.0  # seconds for which content is refused
-    max_tasks_per_worker: int | None = None  # number of tasks after which a worker is replaced, varied by a fifth; None: never
-    max_worker_age_s: float | None = None  # seconds after which a worker is replaced; None: never
-    max_worker_bytes: int | None = None  # private memory between two tasks above which a worker is replaced; None: no limit
     tenant_weights: Mapping[str, float] | None = None  # shares of the workers' time; 1 for a tenant that is not listed
-    plugins: tuple[str, ...] = ()  # names of the plugins that each worker loads, in this order
     seed: int = 0  # seed of the jitter
 
     @property

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ...errors import MemoryLimitExceeded, OffloopError
-from ...operation import Estimate
+from ...operation import DEFAULT_GROUP, Estimate
 from ...wire.handles import EncodedAt, RasterAt, WrittenTo
 from ...wire.messages import Stage
 from .blocks import Block
@@ -30,6 +30,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     source: EncodedAt | RasterAt
     stages: list[Stage]
+    group: str = DEFAULT_GROUP  # name of the worker group that runs it
     timeout_s: float | None  # seconds from dispatch, without waits for memory; None: no limit
     queue_timeout_s: float | None = None  # seconds from submission to dispatch; None: no limit
     to_file: bool = False  # whether the result goes into a file, which the runtime opens when the worker requests it

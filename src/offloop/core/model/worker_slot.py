@@ -16,9 +16,9 @@ __all__ = ["WorkerSlot"]
 class WorkerSlot(msgspec.Struct, eq=False):
     """Place for one worker process after another. All fields except the first three describe the present process."""
 
-    index: int
+    index: int  # unique in the pool
+    group: str  # name of its worker group
     state_machine: WorkerStateMachine
-    helper: bool = False  # whether it runs small tasks beside large ones
     outbox_id: int | None = None  # None: there is no process
     pid: int | None = None  # None: not known yet
     plugins: tuple[str, ...] = ()  # names of the plugins that the process loads, in this order

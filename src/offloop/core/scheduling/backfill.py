@@ -3,6 +3,8 @@
 The blocked task has a reservation. Its shadow time is when enough running tasks will have ended, by their estimates. A task may
 pass if it will have ended by then, or if there will be memory for it beside the blocked task. After `RESERVATION_S` estimates
 have been wrong for long enough, and only tasks that cannot delay the blocked task may pass.
+
+Memory is shared by all worker groups. So the reservation of a task also holds against the tasks of other groups.
 """
 
 from __future__ import annotations
@@ -32,29 +34,39 @@ class _Reservation(NamedTuple):
 class Backfill:
     """Finds tasks that may start before the first waiting task."""
 
-    def __init__(self, worker_table: WorkerTable, policy: SchedulingPolicy, budget: Budget, cost_model: CostModel) -> None:
+    def __init__(self, worker_table: WorkerTable, budget: Budget, cost_model: CostModel) -> None:
         self._worker_table = worker_table
-        self._policy = policy
         self._budget = budget
         self._cost_model = cost_model
 
-    def find(self, blocked: TaskRecord | None, max_cost_s: float | None, now: float) -> TaskRecord | None:
-        """The best task that may start before the first one; None if there is none.
+    def find(
+        self, policy: SchedulingPolicy, blocked: TaskRecord | None, max_cost_s: float | None, now: float
+    ) -> TaskRecord | None:
+        """The best task of a group that may start before the blocked one, or before the first one; None if there is none.
 
         Args:
+            policy: the waiting tasks of the group.
             blocked: the task for which there is no memory yet; None if the first task must wait for another reason.
             max_cost_s: only tasks that cost at most so many seconds of a worker's time; None for any.
             now: seconds.
         """
         reservation = None if blocked is None else self._reserve(blocked, now)
-        first = self._policy.first()
-        others = self._policy.after_first(BACKFILL_CANDIDATES)
+        first = policy.first()
+        others = policy.after_first(BACKFILL_CANDIDATES)
         for task in others if blocked is None or blocked is first else chain((first,), others):
             if (max_cost_s is not None and task.stable_cost_s > max_cost_s) or not self._budget.fits(task):
                 continue
-            if reservation is None or (self._may_pass(task, reservation, now) and self.fits_as_learned(task)):
+            if reservation is None or (self._ends_in_time(task, reservation, now) and self.fits_as_learned(task)):
                 return task
         return None
+
+    def may_pass(self, task: TaskRecord, blocked: TaskRecord, now: float) -> bool:
+        """Whether a task may start before a blocked one, because there is memory for it and it does not delay that one."""
+        return (
+            self._budget.fits(task)
+            and self._ends_in_time(task, self._reserve(blocked, now), now)
+            and self.fits_as_learned(task)
+        )
 
     def fits_as_learned(self, task: TaskRecord) -> bool:
         """Whether there is memory for a task by the corrections that were learned while the task waited.
@@ -66,7 +78,7 @@ class Backfill:
             self._budget.admit(task)
         return self._budget.fits(task)
 
-    def _may_pass(self, task: TaskRecord, reservation: _Reservation, now: float) -> bool:
+    def _ends_in_time(self, task: TaskRecord, reservation: _Reservation, now: float) -> bool:
         """Whether a task ends before the shadow time, or leaves the memory that the blocked task needs."""
         return now + task.cost_s <= reservation.shadow_time or self._budget.needed_bytes(task) <= reservation.spare_bytes
 

@@ -30,20 +30,26 @@ PRIORITY_HEAD_START_S = 10.0  # seconds on the work clock by which a priority is
 
 
 class SchedulingPolicy:
-    """The tasks that wait for any worker, in order."""
+    """The tasks that wait for any worker of one group, in order."""
 
-    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+    def __init__(self, weights: Mapping[str, float] | None = None, tasks: dict[int, TaskRecord] | None = None) -> None:
+        """Without tasks.
+
+        Args:
+            weights: shares of tenants; 1 for other tenants.
+            tasks: waiting tasks by id; the groups of a pool share it.
+        """
         self._fair_queue = FairQueue(weights)
-        self.work_clock_s = 0.0  # the work clock: submitted work, in seconds of the whole pool
+        self.work_clock_s = 0.0  # the work clock: submitted work, in seconds of the whole group
         self.by_priority: Counter[int] = Counter()  # number of waiting tasks of each priority
-        self.tasks: dict[int, TaskRecord] = {}  # waiting tasks by id
+        self._tasks: dict[int, TaskRecord] = {} if tasks is None else tasks
         self._ranked: dict[str | None, RankedTasks] = {}  # waiting tasks of each tenant that has any
 
     def __len__(self) -> int:
-        return len(self.tasks)
+        return sum(len(ranked) for ranked in self._ranked.values())
 
-    def __contains__(self, task_id: int) -> bool:
-        return task_id in self.tasks
+    def __bool__(self) -> bool:
+        return bool(self._ranked)
 
     @property
     def waiting(self) -> dict[str, int]:
@@ -72,9 +78,9 @@ class SchedulingPolicy:
 
     def first(self) -> TaskRecord:
         """The first task; a KeyError if no task waits."""
-        if not self.tasks:
+        if not self._ranked:
             raise KeyError("no task waits")
-        return self.tasks[self._ranked[self._fair_queue.next_tenant].first]
+        return self._tasks[self._ranked[self._fair_queue.next_tenant].first]
 
     def after_first(self, count: int) -> Iterator[TaskRecord]:
         """Tasks that could pass the first one: up to `count` of each tenant, the lowest ranks first.
@@ -85,7 +91,7 @@ class SchedulingPolicy:
         tenants = self._fair_queue.tenants_near_turn(_MAX_TENANTS_EXAMINED)
         by_tenant = [islice(self._ranked[tenant], count) for tenant in tenants]
         task_ids = list(chain.from_iterable(zip_longest(*by_tenant)))
-        return (self.tasks[task_id] for task_id in task_ids if task_id is not None and task_id != first)
+        return (self._tasks[task_id] for task_id in task_ids if task_id is not None and task_id != first)
 
     def start(self, task: TaskRecord) -> None:
         """Remove a task that gets a worker, and charge its tenant."""
@@ -94,25 +100,19 @@ class SchedulingPolicy:
             self._fair_queue.charge(task.spec.tenant, task.cost_s)
         self._delete(task)
 
-    def record_duration(self, task: TaskRecord, seconds: float) -> None:
-        """A task has ended after so many seconds: correct the charge of its tenant."""
-        if task.charged_s is not None:
-            self._fair_queue.correct(task.spec.tenant, seconds - task.charged_s)
-            task.charged_s = None
+    def correct_charge(self, tenant: str | None, more_s: float) -> None:
+        """A task of the tenant has taken `more_s` seconds more than were charged, or has started in another group."""
+        self._fair_queue.correct(tenant, more_s)
 
-    def remove(self, task_id: int) -> TaskRecord | None:
-        """Remove and return a task; None if it does not wait here."""
-        task = self.tasks.get(task_id)
-        if task is not None:
-            self._delete(task)
-        return task
+    def remove(self, task: TaskRecord) -> None:
+        """Remove a waiting task."""
+        self._delete(task)
 
     def pop_all(self) -> list[TaskRecord]:
         """Remove and return all tasks."""
-        tasks = [self.tasks[task_id] for ranked in self._ranked.values() for task_id in ranked]
+        tasks = [self._tasks.pop(task_id) for ranked in self._ranked.values() for task_id in ranked]
         for tenant in self._ranked:
             self._fair_queue.deactivate(tenant)
-        self.tasks.clear()
         self._ranked.clear()
         self.by_priority.clear()
         return tasks
@@ -124,11 +124,11 @@ class SchedulingPolicy:
             ranked = self._ranked[tenant] = RankedTasks()
             self._fair_queue.activate(tenant)
         ranked.add(task.rank, task.task_id, task.cost_s)
-        self.tasks[task.task_id] = task
+        self._tasks[task.task_id] = task
         self.by_priority[task.spec.priority] += 1
 
     def _delete(self, task: TaskRecord) -> None:
-        del self.tasks[task.task_id]
+        del self._tasks[task.task_id]
         self.by_priority[task.spec.priority] -= 1
         ranked = self._ranked[task.spec.tenant]
         ranked.remove(task.rank, task.task_id, task.cost_s)

@@ -15,7 +15,8 @@ from ..model.settings import CoreSettings
 from ..model.task import TaskRecord, TaskSpec
 from ..model.task_state import TaskEvent, TaskState
 from ..scheduling.dispatcher import Dispatcher
-from ..workers.plugin_loads import PluginLoads
+from ..scheduling.lane import Lane
+from ..workers.worker_group import WorkerGroups
 from .quarantine import Quarantine
 from .source_hashing import SourceHashing
 from .task_table import TaskTable
@@ -38,28 +39,28 @@ class Admission:
         quarantine: Quarantine,
         source_hashing: SourceHashing,
         dispatcher: Dispatcher,
-        plugin_loads: PluginLoads,
+        groups: WorkerGroups,
     ) -> None:
         self._settings = settings
-        self._worker_table, self._queue, self._budget = dispatcher.worker_table, dispatcher.queue, dispatcher.budget
+        self._queue, self._budget = dispatcher.queue, dispatcher.budget
         self._task_table = task_table
         self._quarantine = quarantine
         self._source_hashing = source_hashing
         self._dispatcher = dispatcher
-        self._plugin_loads = plugin_loads
+        self._groups = groups
         self._next_trial_at = 0.0
 
     def submitted(self, task: TaskRecord, nbytes: int) -> QueueFull | PluginError | None:
         """Return the error for a new task that is refused at once, or None. `nbytes`: of its source; 0: not known yet."""
-        settings = self._settings
-        task.arrived_s = self._queue.policy.work_clock_s
-        loads = self._plugin_loads
+        settings, lane = self._settings, self._queue.lane_of(task)
+        task.arrived_s = lane.policy.work_clock_s
+        loads = self._groups.by_name[task.spec.group].plugin_loads
         if loads.switched_off and (switched_off := loads.refusal(task.spec)) is not None:
             return switched_off
         if settings.max_queue is None and settings.max_queue_bytes is None:
             return None
-        others = len(self._task_table) - 1
-        waiting = others - self._task_table.counts.running - self._worker_table.idle
+        others_preparing = self._task_table.counts.preparing - 1
+        waiting = len(self._queue) + others_preparing - self._free_workers(lane)
         if settings.max_queue is not None and waiting >= settings.max_queue:
             return QueueFull(max(waiting, 0), settings.max_queue)
         return self._too_many_bytes(task, nbytes)
@@ -74,7 +75,7 @@ class Admission:
 
     def enter(self, task: TaskRecord, now: float) -> list[Command]:
         """Handle a task whose source is in place. A source in an outbox is not hashed: it is the result of a finished task."""
-        spec, loads = task.spec, self._plugin_loads
+        spec, loads = task.spec, self._groups.by_name[task.spec.group].plugin_loads
         if loads.switched_off and (switched_off := loads.refusal(spec)) is not None:
             return self._task_table.settle(task, switched_off)
         if task.state is TaskState.ESTIMATING:
@@ -102,17 +103,23 @@ class Admission:
     def source_hashed(self, task: TaskRecord, digest: bytes | None, now: float) -> list[Command]:
         """Queue a suspect task unless its digest is quarantined. None: the source could not be read."""
         task.digest = digest
-        refusal = self._plugin_loads.refusal(task.spec)
+        refusal = self._groups.by_name[task.spec.group].plugin_loads.refusal(task.spec)
         if refusal is None and digest is not None:
             refusal = self._quarantine.refusal(task.spec, digest, now)
         if refusal is not None:
             return self._task_table.settle(task, refusal)
         return self._dispatcher.submit(task, now)
 
+    def _free_workers(self, lane: Lane) -> int:
+        """Number of idle workers; for a group on demand without workers, of those that would be started for tasks."""
+        group = self._groups.by_name[lane.name]
+        return lane.workers.idle if lane.workers or not group.settings.is_on_demand else lane.workers.concurrency_limit
+
     def _estimate(self, task: TaskRecord) -> None:
         """Predict the cost of the task, and advance the work clock by it."""
         self._dispatcher.cost_model.predict(task)
-        self._queue.policy.work_clock_s += task.cost_s / max(self._worker_table.concurrency_limit, 1)
+        lane = self._queue.lane_of(task)
+        lane.policy.work_clock_s += task.cost_s / max(lane.workers.concurrency_limit, 1)
 
     def _refusal(self, task: TaskRecord, now: float) -> _Refusal | None:
         """Return the error for a task that is refused because of its estimate, or None."""
@@ -129,7 +136,7 @@ class Admission:
 
     def _too_many_bytes(self, task: TaskRecord, nbytes: int) -> QueueFull | None:
         limit, others = self._settings.max_queue_bytes, self._queue.nbytes - task.queued_bytes
-        if limit is not None and nbytes and others + nbytes > limit and not self._worker_table.idle:
+        if limit is not None and nbytes and others + nbytes > limit and not self._free_workers(self._queue.lane_of(task)):
             return QueueFull(others, limit, unit="bytes", asked_bytes=nbytes)
         self._queue.count_source(task, nbytes)
         return None
@@ -141,9 +148,10 @@ class Admission:
         """
         if 0 < limit_s < now - task.submitted_at:  # a limit of 0 means: only if a worker is idle when the source is staged
             return QueueTimeout(limit_s, "memory")
-        if self._worker_table.idle:
+        lane = self._queue.lane_of(task)
+        if lane.workers.idle:
             return None
-        expected_s = self._queue.policy.ahead_s(task) / max(self._worker_table.concurrency_limit, 1)
+        expected_s = lane.policy.ahead_s(task) / max(lane.workers.concurrency_limit, 1)
         return QueueTimeout(limit_s, "a worker", expected_s=expected_s) if expected_s > limit_s * _MAX_TIMEOUT_RATIO else None
 
     def _too_long(self, task: TaskRecord, limit_s: float, now: float) -> TaskTimeout | None:

@@ -23,6 +23,7 @@ class _AbandonedProcess(NamedTuple):
 
     blocks: tuple[Block, ...]  # blocks that it may write to
     private_bytes: int  # its private memory in the budget, in bytes
+    group: str  # name of its worker group
 
 
 class AbandonedWorkers:
@@ -36,6 +37,10 @@ class AbandonedWorkers:
     def __len__(self) -> int:
         return len(self._processes)
 
+    def count(self, group: str) -> int:
+        """Number of abandoned processes of a group."""
+        return sum(process.group == group for process in self._processes.values())
+
     def add(self, slot: WorkerSlot) -> None:
         """Abandon the slot's process, and hold its granted blocks. Must be called before its task is settled."""
         assert slot.outbox_id is not None
@@ -45,7 +50,11 @@ class AbandonedWorkers:
             self._arena.acquire(block, Lease(Holder.ABANDONED, slot.outbox_id))
         private_bytes = slot.idle_bytes + (0 if slot.task is None else slot.task.charged_bytes)
         self._budget.count_abandoned(private_bytes)
-        self._processes[slot.outbox_id] = _AbandonedProcess(blocks, private_bytes)
+        self._processes[slot.outbox_id] = _AbandonedProcess(blocks, private_bytes, slot.group)
+
+    def group_of(self, outbox_id: int) -> str:
+        """The name of the worker group of an abandoned process."""
+        return self._processes[outbox_id].group
 
     def remove(self, outbox_id: int) -> DropOutbox:
         """An abandoned process has exited: release its memory."""

@@ -23,17 +23,18 @@ class FailureStreaks:
     """Counts the unexpected exceptions in a row of each worker."""
 
     def __init__(self) -> None:
+        self.has_replaced = False  # whether a worker was replaced for its failures, and no task has succeeded since
         self._max_streak = _MIN_STREAK  # unexpected exceptions in a row after which a worker is replaced
 
     def on_task_answered(self, slot: WorkerSlot, answer: Done | Failed) -> str | None:
         """Count an answer. Returns the reason why the worker must be replaced; None if it may have another task."""
         if isinstance(answer, Done):
-            self._max_streak = _MIN_STREAK
+            self.has_replaced, self._max_streak = False, _MIN_STREAK
         unexpected = isinstance(answer, Failed) and answer.code == "exception"
         slot.failures = slot.failures + 1 if unexpected else 0
         if answer.recycle:
             return "its processor asked to be replaced"
         if slot.failures < self._max_streak:
             return None
-        self._max_streak = min(2 * self._max_streak, _MAX_STREAK)
+        self.has_replaced, self._max_streak = True, min(2 * self._max_streak, _MAX_STREAK)
         return f"{slot.failures} tasks in a row ended with an unexpected exception"

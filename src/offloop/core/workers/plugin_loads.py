@@ -26,9 +26,9 @@ _MAX_DEATHS_IF_PROVEN = 6  # the same of a plugin that a worker has loaded
 
 
 class PluginLoads:
-    """The plugins that workers are started with, and the errors of those that were switched off."""
+    """The plugins that the workers of a group are started with, and the errors of those that were switched off."""
 
-    def __init__(self, plugins: tuple[str, ...], event_log: EventLog) -> None:
+    def __init__(self, group: str, plugins: tuple[str, ...], event_log: EventLog) -> None:
         self.enabled = plugins
         """Names of the plugins that a worker loads, in this order."""
         self.switched_off: dict[str, str] = {}
@@ -36,10 +36,11 @@ class PluginLoads:
         self._deaths: Counter[str] = Counter()  # deaths during the load of a plugin, since a worker last loaded it
         self._proven: set[str] = set()  # names of plugins that a worker has loaded
         self._reported: set[str] = set()  # names of plugins whose failure was reported
+        self._group = group
         self._event_log = event_log
 
     def on_worker_ready(self, slot: WorkerSlot, failed: Mapping[str, str]) -> None:
-        """A worker has loaded its plugins, except failed ones: report each failed one once per pool, with its reason."""
+        """A worker has loaded its plugins, except failed ones: report each failed one once per group, with its reason."""
         for plugin in slot.plugins:
             if plugin not in failed:
                 self._proven.add(plugin)
@@ -76,5 +77,5 @@ class PluginLoads:
 
     def _report(self, plugin: str, reason: str, *, switched_off: bool) -> None:
         self._reported.add(plugin)
-        event = PluginUnavailable(at=self._event_log.now, plugin=plugin, reason=reason, switched_off=switched_off)
-        self._event_log.append(event)
+        at, group = self._event_log.now, self._group
+        self._event_log.append(PluginUnavailable(at=at, group=group, plugin=plugin, reason=reason, switched_off=switched_off))

@@ -12,13 +12,13 @@ from math import inf
 from ...pool_events import WorkerMemoryTooSmall
 from ...wire.messages import Done, Failed
 from ..memory.budget import DEFAULT_WORKER_NBYTES, MIN_TASKS_NBYTES
-from ..model.settings import AdmissionMode, CoreSettings
+from ..model.settings import AdmissionMode, CoreSettings, GroupSettings
 from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerState
-from .autoscaler import Autoscaler
 from .failure_streaks import FailureStreaks
+from .group_slots import READY_STATES, GroupSlots
 from .jitter import Jitter
-from .worker_table import READY_STATES, WorkerTable
+from .worker_table import WorkerTable
 
 __all__ = ["Recycling"]
 
@@ -28,19 +28,27 @@ _COMING_STATES = (WorkerState.STARTING, WorkerState.LOADING, WorkerState.RESTART
 
 
 class Recycling:
-    """Sets the limits of each worker, and marks workers that exceed them."""
+    """Sets the limits of each worker of a group, and marks workers that exceed them."""
 
-    def __init__(self, worker_table: WorkerTable, autoscaler: Autoscaler, jitter: Jitter, settings: CoreSettings) -> None:
+    def __init__(
+        self,
+        worker_table: WorkerTable,
+        group_slots: GroupSlots,
+        jitter: Jitter,
+        settings: CoreSettings,
+        group_settings: GroupSettings,
+    ) -> None:
         self._worker_table = worker_table
-        self._autoscaler = autoscaler
+        self._group_slots = group_slots
         self._jitter = jitter
         self._settings = settings
+        self._group_settings = group_settings
         self._failure_streaks = FailureStreaks()
         self._has_warned_about_memory = False
 
     def on_worker_ready(self, slot: WorkerSlot, now: float) -> None:
         """Set the limits of a worker that has become ready, with jitter, so that workers are not all replaced at once."""
-        settings = self._settings
+        settings = self._group_settings
         if settings.max_tasks_per_worker is not None:
             slot.max_tasks = max(round(self._jitter.below(settings.max_tasks_per_worker)), 1)
         if settings.max_worker_bytes is not None:
@@ -52,10 +60,11 @@ class Recycling:
 
     def on_task_answered(self, slot: WorkerSlot, answer: Done | Failed, now: float) -> None:
         """A worker has answered for its task: mark it if that shows a reason to replace it."""
-        reason = self._failure_streaks.on_task_answered(slot, answer)
-        if reason is not None:
-            slot.max_tasks = slot.tasks  # because it must not have another task
-            self._mark(slot, reason)
+        if isinstance(answer, Failed) or answer.recycle or slot.failures or self._failure_streaks.has_replaced:
+            reason = self._failure_streaks.on_task_answered(slot, answer)
+            if reason is not None:
+                slot.max_tasks = slot.tasks  # because it must not have another task
+                self._mark(slot, reason)
         if answer.private_bytes > slot.max_bytes:
             self._mark(
                 slot,
@@ -67,7 +76,7 @@ class Recycling:
 
     def mark_spent(self) -> None:
         """Mark the workers that were sent their last task."""
-        for slot in self._worker_table:
+        for slot in self._group_slots:
             if slot.spent:
                 self._mark(slot, f"it was given {slot.tasks} tasks")
 
@@ -81,9 +90,9 @@ class Recycling:
 
         No worker is marked while an unused one is starting or ready.
         """
-        if any(slot.state in _COMING_STATES or (slot.unused and slot.state in READY_STATES) for slot in self._worker_table):
+        if any(slot.state in _COMING_STATES or (slot.unused and slot.state in READY_STATES) for slot in self._group_slots):
             return
-        candidates = [slot for slot in self._worker_table if slot.recycling is None and slot.state in READY_STATES]
+        candidates = [slot for slot in self._group_slots if slot.recycling is None and slot.state in READY_STATES]
         candidates.sort(key=lambda slot: slot.state is not WorkerState.IDLE)  # busy ones, too: a full pool is never idle
         for slot in candidates[:1]:
             self._mark(slot, "a task wants a worker that has had none")
@@ -100,7 +109,7 @@ class Recycling:
         settings = self._settings
         if settings.budget_bytes is None or settings.admission is not AdmissionMode.ENFORCE:
             return inf
-        workers = max(self._autoscaler.max_workers + self._autoscaler.spares, 1)
+        workers = max(self._worker_table.planned_workers, 1)
         return max((settings.budget_bytes - MIN_TASKS_NBYTES) // workers, DEFAULT_WORKER_NBYTES)
 
     def _warn_about_memory(self, slot: WorkerSlot, private_bytes: int, now: float) -> None:
@@ -108,10 +117,15 @@ class Recycling:
         if self._has_warned_about_memory or slot.tasks > _MAX_TASKS_FOR_WARNING:
             return
         self._has_warned_about_memory = True
-        configured, share = self._settings.max_worker_bytes, self._share_bytes
+        configured, share = self._group_settings.max_worker_bytes, self._share_bytes
         by_setting = configured is not None and configured <= share
         limit, limited_by = (configured, "max_worker_memory") if by_setting else (share, "a worker's share of memory_limit")
         report = WorkerMemoryTooSmall(
-            at=now, slot=slot.index, private_bytes=private_bytes, limit_bytes=int(limit or 0), limited_by=limited_by
+            at=now,
+            slot=slot.index,
+            group=slot.group,
+            private_bytes=private_bytes,
+            limit_bytes=int(limit or 0),
+            limited_by=limited_by,
         )
         self._worker_table.event_log.append(report)

@@ -23,5 +23,5 @@ async def watch_memory(
     """
     while True:
         await anyio.sleep(_INTERVAL_S)
-        if core.worker_table.busy or core.autoscaler.limiter.limit is not None:
+        if core.worker_table.busy or core.groups.limiter.limit is not None:
             apply(PressureMeasured(*measure()))

@@ -10,14 +10,21 @@ import msgspec
 from ...wire.messages import PluginSource
 from .launcher import Launcher
 
-__all__ = ["WorkerConfig"]
+__all__ = ["GroupConfig", "WorkerConfig"]
+
+
+class GroupConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of one worker group that the core does not need."""
+
+    nice: int | Literal["idle"]  # niceness of workers relative to the server's; "idle": the idle scheduling class
+    launch: Launcher  # starts a worker
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of the runtime that the core does not need."""
 
+    groups: dict[str, GroupConfig]  # settings by name of the worker group, with the one for small tasks
+
     plugins: dict[str, PluginSource]  # plugins to load, by name
-    nice: int | Literal["idle"]  # niceness of workers relative to the server's; "idle": the idle scheduling class
-    launch: Launcher  # starts a worker
     max_private_bytes: int | None  # hard limit of a worker's private memory, in bytes; None: no limit
     memory_pressure: Callable[[], tuple[float, float]]  # measures the available share of memory, and the stalled share of time

@@ -79,7 +79,7 @@ class WorkerConnection:
         self._slot = command.slot
         self._outbox_id = command.outbox_id
         self._outbox_nbytes = command.outbox_nbytes
-        self._helper = command.helper
+        self._group = command.group
         self._plugins = command.plugins
         self._supervisor = supervisor
         self._threads = threads
@@ -209,7 +209,7 @@ class WorkerConnection:
             outbox = Segment(self._outbox_nbytes, workers_write=True)
             segments[self._outbox_id] = outbox  # in the table before anything can fail
             outbox.reserve_pages(0, STATUS_NBYTES)
-            process = self._supervisor.settings.launch(segments[INBOX_ID].worker_fd, outbox.worker_fd)
+            process = self._supervisor.settings.groups[self._group].launch(segments[INBOX_ID].worker_fd, outbox.worker_fd)
         except Exception as error:  # no memory, descriptor or interpreter: reported to the slot
             process = describe_spawn_error(error)
         with self._start_lock:
@@ -292,14 +292,14 @@ class WorkerConnection:
     def _configuration(self) -> Configure:
         inbox = self._supervisor.segments[INBOX_ID]
         settings = self._supervisor.settings
+        group = settings.groups[self._group]
         return Configure(
             self._slot,
             inbox.nbytes,
             self._outbox_nbytes,
             {name: settings.plugins[name] for name in self._plugins},
-            settings.nice,
+            group.nice,
             settings.max_private_bytes,
-            self._helper,
             WORKER_LOGGER.level,
         )
 

@@ -11,12 +11,11 @@ from typing import Literal
 __all__ = ["lower_priority", "yield_timeslice"]
 
 _MAX_NICE = 19
-_HELPER_NICE_RATIO = 0.3  # a helper's niceness / the others': at 2 beside 8, Linux gives nearly four times as much of a CPU
 _SLICE_NS = 5_000_000  # requested time slice; the default is at most 2.8 ms. A longer slice costs long computations nothing
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274}  # system call numbers; glibc has the function since 2.41 only
 
 
-def lower_priority(nice: int | Literal["idle"], *, helper: bool) -> None:
+def lower_priority(nice: int | Literal["idle"]) -> None:
     """Lower the CPU priority of this thread and of all threads that it starts.
 
     Linux may group processes by session (autogroup) or by control group. Then niceness counts only within a group. A worker is
@@ -24,14 +23,11 @@ def lower_priority(nice: int | Literal["idle"], *, helper: bool) -> None:
 
     Args:
         nice: as `Pool(nice=...)`: an increment to the server's niceness, or "idle" for CPU time that no other process wants.
-        helper: whether the worker runs small tasks beside workers with large ones. If so, it is less nice than those workers.
     """
     if nice == "idle":
-        if not helper and _join_idle_class():
+        if _join_idle_class():
             return
         nice = _MAX_NICE
-    elif helper:
-        nice = round(nice * _HELPER_NICE_RATIO)
     if nice:
         _request_time_slice(os.nice(nice))
 

@@ -1,0 +1,111 @@
+"""Slots of one worker group: the idle workers, the number of busy ones, and the number of tasks that may run at once.
+
+There may be more ready workers than tasks that run at once (`concurrency_limit`), because of spares and of replacements that
+wait for the worker that they replace. They are not marked: any idle worker may get a task while fewer than `concurrency_limit`
+are busy. So when a worker dies, another one gets the next task in the same event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...operation import DEFAULT_GROUP
+from ..model.task import TaskRecord
+from ..model.worker_slot import WorkerSlot
+from ..model.worker_state import WorkerState
+
+__all__ = ["BUSY_STATES", "READY_STATES", "GroupSlots"]
+
+READY_STATES = (WorkerState.IDLE, WorkerState.BUSY, WorkerState.TIMED_OUT)
+BUSY_STATES = frozenset((WorkerState.BUSY, WorkerState.TIMED_OUT))
+_IDLE = WorkerState.IDLE  # a member that is looked up on its class costs 0.1 us on Python 3.11, dozens of times for a task
+
+
+class GroupSlots:
+    """The slots of one worker group. `WorkerTable` adds and removes them, and reports every change of a state."""
+
+    def __init__(self, limit: int, name: str = DEFAULT_GROUP) -> None:
+        self.name = name
+        self.concurrency_limit = limit  # tasks at once
+        self.half_open_slot: int | None = None  # slot of the worker that gets the next task, to close or open the breaker
+        self.slots: dict[int, WorkerSlot] = {}  # by index
+        self.busy = 0  # number of busy workers
+        self.min_idle = 0  # minimum number of idle workers since the last scale-down check
+        self._idle: list[WorkerSlot] = []  # unused workers, then used ones, the last used (warmest caches) last
+
+    def __iter__(self) -> Iterator[WorkerSlot]:
+        return iter(tuple(self.slots.values()))
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def move(self, slot: WorkerSlot, before: WorkerState, after: WorkerState) -> None:
+        """A slot went from one state to another: update the idle workers and the number of busy ones."""
+        if before is _IDLE:
+            self._idle.remove(slot)
+            if len(self._idle) < self.min_idle:  # noqa: PLR1730 (min() is slower, and this runs twice for each task)
+                self.min_idle = len(self._idle)
+        elif before in BUSY_STATES:
+            self.busy -= 1
+        if after is _IDLE:
+            if slot.tasks:
+                self._idle.append(slot)
+            else:
+                self._idle.insert(0, slot)  # so that spares stay unused
+        elif after in BUSY_STATES:
+            self.busy += 1
+
+    def find_idle(self, outbox_id: int | None = None, *, unused: bool | None = None) -> WorkerSlot | None:
+        """An idle worker that may get a task within the concurrency limit; None if there is none.
+
+        Args:
+            outbox_id: only the worker of this outbox.
+            unused: only a worker that has had no task yet (True), or that has had one (False).
+        """
+        if self.busy >= self.concurrency_limit or not self._idle:
+            return None
+        if outbox_id is not None:
+            return next((slot for slot in self._idle if slot.outbox_id == outbox_id), None)
+        if unused is not None:
+            return next((slot for slot in reversed(self._idle) if slot.unused is unused), None)
+        if self.half_open_slot is not None:
+            return next((slot for slot in self._idle if slot.index == self.half_open_slot), self._idle[-1])
+        return self._idle[-1]
+
+    @property
+    def last_idle(self) -> WorkerSlot | None:
+        """The idle worker that was used last, also beyond the concurrency limit; None if no worker is idle."""
+        return self._idle[-1] if self._idle else None
+
+    @property
+    def busy_tasks(self) -> list[TaskRecord]:
+        """The tasks of busy workers."""
+        return [slot.task for slot in self.slots.values() if slot.task is not None and slot.state in BUSY_STATES]
+
+    @property
+    def at_limit(self) -> bool:
+        """Whether as many workers are busy as the concurrency limit allows; False if the limit is 0."""
+        return self.busy >= self.concurrency_limit > 0
+
+    def reset_min_idle(self) -> None:
+        """Begin a new minimum of idle workers."""
+        self.min_idle = len(self._idle)
+
+    @property
+    def idle(self) -> int:
+        """Number of tasks that could start now."""
+        return max(min(len(self._idle), self.concurrency_limit - self.busy), 0)
+
+    @property
+    def idle_unused(self) -> int:
+        """Number of idle workers that have had no task yet."""
+        return sum(slot.unused for slot in self._idle)
+
+    @property
+    def idle_processes(self) -> int:
+        """Number of idle workers, with those beyond the concurrency limit."""
+        return len(self._idle)
+
+    def count(self, *states: WorkerState) -> int:
+        """Number of slots in one of these states."""
+        return sum(slot.state in states for slot in self.slots.values())

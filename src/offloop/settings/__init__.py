@@ -1,0 +1,20 @@
+"""Settings of pools and worker groups."""
+
+from .checks import check_nbytes, check_order, check_range, check_retries, check_seconds, check_workers, parse_size
+from .group_settings import WorkerGroup
+from .memory import default_memory_limit
+from .pool_settings import PoolSettings, check_room
+
+__all__ = [
+    "PoolSettings",
+    "WorkerGroup",
+    "check_nbytes",
+    "check_order",
+    "check_range",
+    "check_retries",
+    "check_room",
+    "check_seconds",
+    "check_workers",
+    "default_memory_limit",
+    "parse_size",
+]
