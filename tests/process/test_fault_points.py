@@ -1,4 +1,4 @@
-"""A fault at every point of a worker's work: one outcome of the right type, and pool and other tasks are not affected."""
+"""A fault at every point of a worker: one outcome of the right type, and the pool and other tasks are not affected."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ TIMEOUT_S, GRACE_S = 0.15, 0.05
 
 
 class Scene:
-    """A pool of two: a neighbour's task keeps one worker all the time, so every order goes to the other."""
+    """A pool of two workers. A task keeps one of them busy all the time, so every order goes to the other."""
 
     def __init__(self, pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
         self.pool = pool
         self._caplog = caplog
 
     async def obey(self, order: Order, rest: bytes = b"") -> None:
-        """Runs the order's task, which must come through."""
+        """Runs the order's task, which must succeed."""
         source = f"{order}\n".encode() + rest
         assert bytes(await self.pool.run(source, [Obey()], timeout=None)) == source
 
     async def meet(self, order: Order, source: bytes, operation: Operation) -> None:
-        """Runs a task that must meet the fault, and have the outcome that belongs to it."""
+        """Runs a task that must have the fault's outcome."""
         starts = self.pool.statistics().worker_starts
         if order.fault in (Fault.STOP, Fault.HANG, Fault.SPIN):
             with pytest.raises(TaskTimeout) as timeout:
@@ -70,7 +70,7 @@ class Scene:
         assert self.pool.statistics().worker_starts == starts + 1
 
     async def works(self) -> None:
-        """The next task succeeds."""
+        """Checks that the next task succeeds."""
         with anyio.fail_after(20):
             assert bytes(await self.pool.run(b"abc", [Echo()], timeout=None)) == b"abc"
 
@@ -79,8 +79,8 @@ class Scene:
             while self.pool.statistics().worker_starts == starts:
                 await anyio.sleep(0.002)
 
-    async def said(self, order: Order) -> None:
-        """The worker has reached the point."""
+    async def reached(self, order: Order) -> None:
+        """Waits until the worker has reached the point."""
         with anyio.fail_after(20):
             while f"offloop.testing: {order}" not in self._caplog.text:
                 await anyio.sleep(0.002)
@@ -95,14 +95,14 @@ def scene(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> Stage:
     async def scene() -> AsyncGenerator[Scene]:
         caplog.set_level(logging.INFO, "offloop.worker")
         plugins = [FaultsPlugin]
-        patient: dict[str, Any] = {"quarantine_after": None, "restart_intensity": 99}  # many orders share it
-        pool = pool_with(FaultyWorkers(), 2, plugins=plugins, memory_limit="64MiB", grace=GRACE_S, **patient)
+        settings: dict[str, Any] = {"quarantine_after": None, "restart_intensity": 99}  # because many orders share the pool
+        pool = pool_with(FaultyWorkers(), 2, plugins=plugins, memory_limit="64MiB", grace=GRACE_S, **settings)
         async with pool, anyio.create_task_group() as tasks:
-            tasks.start_soon(keep_a_worker, pool, tmp_path / "over")
+            tasks.start_soon(keep_worker_busy, pool, tmp_path / "over")
             await anyio.wait_all_tasks_blocked()
             yield Scene(pool, caplog)
             statistics = pool.statistics()
-            assert (statistics.running, statistics.waiting) == (1, 0), "nothing but the neighbour"
+            assert (statistics.running, statistics.waiting) == (1, 0), "only the task that keeps a worker busy"
             (tmp_path / "over").touch()
         statistics = pool.statistics()
         ended = statistics.completed + statistics.timed_out + statistics.worker_died
@@ -112,7 +112,7 @@ def scene(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> Stage:
     return scene
 
 
-async def keep_a_worker(pool: Pool, over: Path) -> None:
+async def keep_worker_busy(pool: Pool, over: Path) -> None:
     assert bytes(await pool.run(b"unharmed", [HoldOn(str(over)), Echo()], timeout=None)) == b"unharmed"
 
 
@@ -135,7 +135,7 @@ def expected_end(order: Order) -> int | signal.Signals | str | None:
 
 
 async def carry_out(scene: Scene, order: Order) -> None:
-    """An order and all that must follow from it."""
+    """Runs an order, and checks all of its effects."""
     lasting = order.fault in (Fault.STOP, Fault.HANG, Fault.SPIN)
     starts = scene.pool.statistics().worker_starts
     if order.point in IN_ITS_TASK:
@@ -145,17 +145,17 @@ async def carry_out(scene: Scene, order: Order) -> None:
         if lasting or order.fault is Fault.GARBAGE:
             await scene.meet(order, b"abc", Echo())
         else:
-            await scene.works()  # it had not begun, and another worker carried it out
+            await scene.works()  # the task had not begun, so another worker ran it
             assert scene.pool.statistics().worker_starts == starts + 1
     elif lasting:
         await scene.obey(order)
-        await scene.said(order)
+        await scene.reached(order)
         await scene.meet(order, b"abc", Echo())
     elif order.point is Point.AFTER_REPLY and order.fault is Fault.GARBAGE:
-        with pytest.raises(WorkerDied) as died:  # what comes in one piece with garbage is not believed
+        with pytest.raises(WorkerDied) as died:  # an answer in one read with garbage does not count
             await scene.obey(order)
             await scene.replaced(starts)
-            raise WorkerDied(None, reason="it broke the protocol: it came in two pieces")
+            raise WorkerDied(None, reason="it broke the protocol: the garbage came in a second read")
         assert end_of(died.value) == "it broke the protocol"
     else:
         await scene.obey(order, bytes(100_000))
@@ -166,10 +166,14 @@ async def carry_out(scene: Scene, order: Order) -> None:
 
 @pytest.mark.parametrize("anyio_backend", [UVLOOP])
 @pytest.mark.parametrize("point", POINTS, ids=lambda point: point.value)
-async def test_a_fault_at_that_point_costs_its_task_alone(anyio_backend: object, scene: Stage, point: Point) -> None:
-    turn = POINTS.index(point)
+async def test_a_fault_at_that_point_costs_only_its_task(anyio_backend: object, scene: Stage, point: Point) -> None:
+    index = POINTS.index(point)
     async with scene() as stage:
-        for fault in (*ALWAYS, *SIGNALS, LASTING[turn % len(LASTING)]):  # those take their time: one of them
+        for fault in (
+            *ALWAYS,
+            *SIGNALS,
+            LASTING[index % len(LASTING)],
+        ):  # one of them, because each takes a time-out
             await carry_out(stage, Order.parse(f"{fault} at {point.value}"))
 
 
@@ -189,11 +193,11 @@ async def test_orders_are_carried_out_on_every_loop(anyio_backend: object, scene
         await carry_out(stage, Order.parse(order))
 
 
-async def test_a_task_that_two_workers_died_of_before_they_began_is_not_given_to_a_third(anyio_backend: object) -> None:
+async def test_a_task_whose_two_workers_died_before_they_began_it_is_not_given_to_a_third(anyio_backend: object) -> None:
     order = Order.parse("exit 42 at before-accept")
     async with pool_with(FaultyWorkers(), 2, plugins=[FaultsPlugin]) as pool:
         async with anyio.create_task_group() as tasks:
-            for _ in range(2):  # at once, so each is armed
+            for _ in range(2):  # at the same time, so that each worker gets an order
                 tasks.start_soon(pool.run, str(order).encode(), [Obey()])
         with pytest.raises(WorkerDied) as died:
             await pool.run(b"abc", [Echo()])
@@ -201,7 +205,7 @@ async def test_a_task_that_two_workers_died_of_before_they_began_is_not_given_to
         assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
 
 
-async def test_an_ordinary_worker_refuses_what_is_no_order_and_what_it_has_no_point_for(pool_of_one: Pool) -> None:
+async def test_an_ordinary_worker_refuses_invalid_orders_and_orders_for_points_that_it_has_not(pool_of_one: Pool) -> None:
     pool = pool_of_one
     with pytest.raises(InvalidTask, match=r"no fault 'explode'.*exit CODE.*mid-pixels"):
         await pool.run(b"explode at idle", [Obey()])

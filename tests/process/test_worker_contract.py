@@ -30,7 +30,7 @@ STEPS: dict[type[Operation], Callable[[Any, ScriptedTask], Step]] = {
 
 
 def act(task: ScriptedTask) -> Step:
-    """What the faults' processor does, as a script."""
+    """Returns the step that does what the faults' processor does."""
     return STEPS[type(task.operations[-1])](task.operations[-1], task)
 
 
@@ -58,7 +58,7 @@ def anyio_backend(kind_and_loop: tuple[str, object]) -> object:
 
 @pytest.fixture
 async def pool(kind_and_loop: tuple[str, object], offloop_pool_factory: Callable[..., Awaitable[Pool]]) -> Pool:
-    # a worker that obeys needs a millisecond, and on a machine that is busy with other things a hundred
+    # because a worker that stops when told to needs a millisecond, and a hundred on a busy machine
     settings: dict[str, Any] = {"plugins": [FaultsPlugin], "memory_limit": "16MiB", "grace": 0.5}
     few_bytes = Traffic(split_nbytes=7)
     match kind_and_loop[0]:
@@ -70,11 +70,11 @@ async def pool(kind_and_loop: tuple[str, object], offloop_pool_factory: Callable
             return await offloop_pool_factory(scripted_pool(act, workers=2, **settings))
         case _:
             scripted = scripted_pool(act, workers=2, **settings)
-            line = Transport(to_worker=few_bytes, from_worker=few_bytes, launcher=scripted._launcher)
-            return await offloop_pool_factory(pool_with(line, 2, **settings))
+            transport = Transport(to_worker=few_bytes, from_worker=few_bytes, launcher=scripted._launcher)
+            return await offloop_pool_factory(pool_with(transport, 2, **settings))
 
 
-async def test_sources_come_back_as_they_went(pool: Pool) -> None:
+async def test_a_source_comes_back_unchanged(pool: Pool) -> None:
     data = bytes(range(256)) * 12_000
     for nbytes in [0] * 3 + [1] * 3 + [300_000] * 3 + [3_000_000] * 3:
         result = await pool.run(data[:nbytes], [Echo()])
@@ -104,14 +104,14 @@ async def test_many_tasks_share_two_workers(pool: Pool) -> None:
     assert pool.statistics().completed == 20
 
 
-async def test_a_refusal_has_its_code(pool: Pool) -> None:
+async def test_a_failed_task_has_its_code(pool: Pool) -> None:
     with pytest.raises(TaskFailed) as failed:
         await pool.run(b"", [Raise("task_failed")])
     assert (failed.value.code, failed.value.message) == ("refused", "as ordered")
     assert pool.statistics().worker_starts == 2
 
 
-async def test_a_death_says_how_and_with_which_words(pool: Pool) -> None:
+async def test_a_crash_has_its_exit_code_and_its_output(pool: Pool) -> None:
     with pytest.raises(WorkerDied) as died:
         await pool.run(b"", [WriteStderr(10), Exit(3)])
     assert (died.value.exit_code, died.value.signal, died.value.running) == (3, None, "faults (WriteStderr, Exit)")
@@ -122,28 +122,28 @@ async def test_a_death_says_how_and_with_which_words(pool: Pool) -> None:
     assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
 
 
-async def test_a_worker_that_obeys_goes_on(pool: Pool) -> None:
+async def test_a_worker_that_stops_when_told_to_is_kept(pool: Pool) -> None:
     with pytest.raises(TaskTimeout) as timeout:
         await pool.run(b"", [Wait(60)], timeout=0.05)
     assert (timeout.value.obeyed, pool.statistics().worker_starts) == (True, 2)
     assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
 
 
-async def test_a_worker_that_does_not_obey_is_killed(pool: Pool) -> None:
+async def test_a_worker_that_does_not_stop_is_killed(pool: Pool) -> None:
     with pytest.raises(TaskTimeout) as timeout:
         await pool.run(b"", [Hang()], timeout=0.05)
     assert (timeout.value.obeyed, pool.statistics().worker_starts) == (False, 3)
     assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
 
 
-async def test_a_caller_that_leaves_takes_its_task_along(pool: Pool) -> None:
+async def test_a_cancelled_call_stops_its_task(pool: Pool) -> None:
     with anyio.move_on_after(0.05):
         await pool.run(b"", [Wait(60)])
     assert pool.statistics().cancelled == 1
     assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
 
 
-async def test_memory_that_there_never_will_be_is_refused(pool: Pool) -> None:
+async def test_a_result_above_the_memory_limit_is_refused(pool: Pool) -> None:
     with pytest.raises(MemoryLimitExceeded) as refused:
         await pool.run(b"", [Allocate(20_000_000)])
     assert refused.value.asked_bytes == 20_000_000
