@@ -13,6 +13,7 @@ import pytest
 from offloop import MemoryLimitExceeded, Operation, Pool, TaskFailed, TaskTimeout, WorkerDied
 from offloop.testing import Answer, Die, Refuse, ScriptedTask, Stall, Traffic, Transport, pool_with, scripted_pool
 from offloop.testing.faults import Allocate, Echo, Exit, FaultsPlugin, Hang, Kill, Raise, Wait, WriteStderr
+from offloop.testing.scripted import ScriptLauncher
 from offloop.testing.steps import Step
 
 pytestmark = pytest.mark.anyio
@@ -69,8 +70,7 @@ async def pool(kind_and_loop: tuple[str, object], offloop_pool_factory: Callable
         case "scripted":
             return await offloop_pool_factory(scripted_pool(act, workers=2, **settings))
         case _:
-            scripted = scripted_pool(act, workers=2, **settings)
-            transport = Transport(to_worker=few_bytes, from_worker=few_bytes, launcher=scripted._launcher)
+            transport = Transport(to_worker=few_bytes, from_worker=few_bytes, launcher=ScriptLauncher(act))
             return await offloop_pool_factory(pool_with(transport, 2, **settings))
 
 
