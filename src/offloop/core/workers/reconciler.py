@@ -129,8 +129,10 @@ class WorkerReconciler:
 
     def on_task_answered(self, slot: WorkerSlot) -> bool:
         """A worker has answered for its task. Returns whether `reconcile` has work to do."""
-        self.restart_policy.accepted(slot.index)
-        return self._has_surplus or slot.recycling is not None or self.restart_policy.breaker is not self._breaker
+        policy = self.restart_policy
+        if policy.unaccepted or policy.half_open_slot is not None:
+            policy.accepted(slot.index)
+        return self._has_surplus or slot.recycling is not None or policy.breaker is not self._breaker
 
     def replace(
         self, slot: WorkerSlot, now: float, report: CrashReport, how: WorkerEvent, *, crashed: bool, accepted: bool

@@ -52,7 +52,7 @@ class RestartPolicy:
         self._period_s = period_s
         self._jitter = jitter
         self._recent: deque[float] = deque()  # times of the crashes within the period
-        self._unaccepted = 0  # deaths in a row of workers that had accepted no task
+        self.unaccepted = 0  # deaths in a row of workers that had accepted no task; read only
         self._openings = 0  # openings of the breaker since it was last closed
         self.wake_at = inf  # when `advance` must be called, because the breaker becomes half-open or closes
         self.half_open_slot: int | None = None  # slot of the one worker that starts while the breaker is half-open
@@ -69,7 +69,7 @@ class RestartPolicy:
         """A worker that had been ready has crashed. Returns when its replacement may start."""
         self.advance(now)
         self.crashes += 1
-        self._unaccepted = 0 if accepted else self._unaccepted + 1
+        self.unaccepted = 0 if accepted else self.unaccepted + 1
         self._recent.append(now)
         while self._recent[0] < now - self._period_s:
             self._recent.popleft()
@@ -77,7 +77,7 @@ class RestartPolicy:
             self.breaker is CircuitBreaker.CLOSED and len(self._recent) > self._intensity
         ):
             self._open(now)
-        return now + self._pause(self._unaccepted - 1)
+        return now + self._pause(self.unaccepted - 1)
 
     def died_at_start(self, slot: int, now: float) -> float:
         """A worker has died before it was ready. Returns when the next one may start."""
@@ -94,7 +94,7 @@ class RestartPolicy:
 
     def accepted(self, slot: int) -> None:
         """A worker has answered for a task, so starts, messages and tasks work."""
-        self._unaccepted = 0
+        self.unaccepted = 0
         if slot == self.half_open_slot:
             self._close()
 
