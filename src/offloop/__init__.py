@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from .processor import Encoded, Output, Payload, Processor, Raster, Task, TaskCancelled, WorkerContext
     from .program import freeze_support
     from .runtime.telemetry.event_stream import EventSubscription
+    from .runtime.telemetry.progress_monitor import Progress
     from .settings import WorkerGroup
     from .statistics import GroupStatistics, Statistics
 
@@ -94,6 +95,7 @@ __all__ = [
     "PoolEvent",
     "PoolMisused",
     "Processor",
+    "Progress",
     "QueueFull",
     "QueueTimeout",
     "Raster",
@@ -123,6 +125,7 @@ _NAMES_BY_MODULE = {
     "client.buffers": ("Buffer",),
     "client.frames": ("Frame", "FrameStream"),
     "program": ("freeze_support",),
+    "runtime.telemetry.progress_monitor": ("Progress",),
     "runtime.telemetry.event_stream": ("EventSubscription",),
     "histogram": ("Histogram",),
     "pool_events": (

@@ -20,6 +20,7 @@ from ..task_options import TaskOptions
 from .batch import Batch
 from .buffers import Buffer
 from .frames import MAX_BUFFER, FrameStream, Overrun
+from .progress_listener import ProgressCallback, run_with_progress
 from .results import Result
 from .source_puller import SourcePuller, Sources
 from .sources import Bytes, File, Source, classify
@@ -51,6 +52,7 @@ class Calls:
         priority: int = 0,
         tenant: str | None = None,
         to: str | os.PathLike[str] | None = None,
+        on_progress: ProgressCallback | None = None,
     ) -> Result:
         """Run a pipeline on a source in a worker, and return the result in shared memory.
 
@@ -66,6 +68,9 @@ class Calls:
             tenant: name of the tenant. Tenants with waiting tasks share the workers' time by their weights.
             to: the path of a file that the worker writes instead of returning bytes: completely or not at all. An existing
                 file is replaced and keeps its mode; a symbolic link is replaced and not followed. Nothing is synchronized.
+            on_progress: called in the event loop with a `Progress` while the task runs, at most 20 times a second, once more
+                after success, and never after that. A sync or async function; one call ends before the next begins. If it
+                raises, that is logged, it is not called again, and the task goes on.
 
         Raises:
             InvalidTask: the source or the pipeline is invalid, or a file cannot be read.
@@ -95,7 +100,10 @@ class Calls:
             to=to,
         )
         material = classify(source)
-        return await Submission(supervisor, self._stager, self._planner.plan(pipeline), options).run(material)
+        submission = Submission(supervisor, self._stager, self._planner.plan(pipeline), options)
+        if on_progress is None:
+            return await submission.run(material)
+        return await run_with_progress(supervisor, submission, material, on_progress)
 
     def map(
         self,

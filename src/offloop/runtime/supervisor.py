@@ -53,6 +53,7 @@ from ..core.model.task import TaskOutput
 from ..core.pool_state import PoolState
 from ..errors import MemoryLimitExceeded, OffloopError, PoolClosed, WorkerDied
 from ..wire.handles import WrittenTo
+from ..wire.status import STATUS_NBYTES, Status, read_status
 from .conditions import PoolConditions
 from .driver import CoreDriver
 from .files.output_delivery import OutputDelivery
@@ -69,6 +70,7 @@ from .memory.views import ViewTracker
 from .pending_tasks import PendingTasks
 from .telemetry.event_stream import EventStream
 from .telemetry.memory_monitor import watch_memory
+from .telemetry.progress_monitor import ProgressMonitor
 from .workers.config import WorkerConfig
 from .workers.connection import WorkerConnection
 from .workers.spawn_errors import describe_spawn_error
@@ -135,6 +137,7 @@ class Supervisor:
         carry_out |= {OpenOutput: self.outputs.open, SendFile: self.outputs.send}
         carry_out[RestageSource] = self._pending_tasks.stage_again
         self.submit = self._pending_tasks.submit
+        self.progress_monitor = ProgressMonitor(self.core, self._read_status, self.background, self._clock)
         fork_safety.register(self)
 
     async def open(self) -> None:
@@ -385,6 +388,10 @@ class Supervisor:
         assert not isinstance(output.output, WrittenTo)
         assert output.output.block is not None
         return self.views.view(self.segments[output.block.segment_id], output.block, output.output.block.nbytes).toreadonly()
+
+    def _read_status(self, outbox_id: int) -> Status | None:
+        segment = self.segments.get(outbox_id)
+        return None if segment is None else read_status(segment.read(0, STATUS_NBYTES))
 
     def _announce_opening(self, command: AnnounceOpening) -> None:
         self._opening_error = command.error

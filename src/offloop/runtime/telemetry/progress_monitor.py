@@ -1,0 +1,114 @@
+"""Progress monitor: reads the status pages of workers whose tasks have a listener, twenty times a second.
+
+A worker writes the progress of its task into its status page, which costs no message. The page is read only while there is a
+listener. The task id in it is the worker's word, so it is compared with the task that the slot has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import anyio
+import msgspec
+
+from ...core.model.task import TaskRecord
+from ...core.pool_state import PoolState
+from ...core.tasks.task_status import checked_status, operation_names
+from ...wire.status import Status
+from ..loop.background import BackgroundTasks
+
+__all__ = ["Progress", "ProgressMonitor"]
+
+_INTERVAL_S = 0.05
+_SHARE_AT_ESTIMATE = 0.9  # share of a silent task that counts as done when its estimated time is over
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Progress of a running task at one moment."""
+
+    fraction: float
+    """Share of the work that is done, from 0 to 1. It never decreases, and is 1 only after success."""
+
+    stage: str
+    """Name of the plugin that runs."""
+
+    operation: str
+    """Names of its operations, separated by commas."""
+
+    eta_s: float | None
+    """Expected seconds until the end; None: unknown."""
+
+
+class _Listener(Protocol):
+    def update(self, progress: Progress) -> None: ...
+
+
+class ProgressMonitor:
+    """The listeners of running tasks, by task id."""
+
+    def __init__(
+        self,
+        core: PoolState,
+        read_status: Callable[[int], Status | None],
+        background: BackgroundTasks,
+        clock: Callable[[], float],
+    ) -> None:
+        self._core = core
+        self._read_status = read_status  # status page of an outbox; None: the outbox was released
+        self._background = background
+        self._clock = clock
+        self._listeners: dict[int, _Listener] = {}
+        self._is_watching = False
+
+    def add(self, task_id: int, listener: _Listener) -> None:
+        """Tell the listener of each change of the task's progress, until `remove`."""
+        self._listeners[task_id] = listener
+        if not self._is_watching:
+            self._is_watching = True
+            self._background.run(self._watch, until_closed=True)
+
+    def remove(self, task_id: int) -> None:
+        """Tell the task's listener nothing more."""
+        self._listeners.pop(task_id, None)
+
+    async def _watch(self) -> None:
+        while self._listeners:
+            for task_id, listener in tuple(self._listeners.items()):
+                progress = self._measure(task_id)
+                if progress is not None:
+                    listener.update(progress)
+            await anyio.sleep(_INTERVAL_S)
+        self._is_watching = False
+
+    def _measure(self, task_id: int) -> Progress | None:
+        """The progress of a running task; None if it does not run."""
+        task = self._core.task_table.get(task_id)
+        if task is None or task.slot is None:
+            return None
+        outbox_id = self._core.worker_table[task.slot].outbox_id
+        status = None if outbox_id is None else checked_status(task, self._read_status(outbox_id))
+        if status is None:
+            return None
+        elapsed_s = max(self._clock() - task.dispatched_at - task.paused_s, 0.0)
+        fraction = _fraction_of(task, status, elapsed_s)
+        eta_s = elapsed_s * (1 - fraction) / fraction if fraction else None
+        stage = task.spec.stages[status.stage]
+        return Progress(fraction, stage.plugin, operation_names(stage), eta_s)
+
+
+def _fraction_of(task: TaskRecord, status: Status, elapsed_s: float) -> float:
+    """The share of a task that is done: as its worker says, or by its estimated time while the worker says nothing.
+
+    Some encoders say nothing, or say at their start that they are done. The time model is at nine tenths when the estimated
+    time is over, and approaches 1 after that.
+    """
+    stages = len(task.spec.stages)
+    if 0.0 < status.progress < 1.0:
+        return (status.stage + status.progress) / stages
+    is_known = task.spec.estimate is not None or task.cost_factor is not None
+    if not is_known or not task.cost_s:
+        return status.stage / stages
+    share = elapsed_s / task.cost_s
+    by_time = share * _SHARE_AT_ESTIMATE if share < 1 else 1 - (1 - _SHARE_AT_ESTIMATE) / share
+    return max(status.stage / stages, by_time)
