@@ -85,6 +85,7 @@ ALLOWED: dict[str, set[str]] = {
         "histogram",
         "pool_events",
         "runtime.telemetry.event_stream",
+        "runtime.telemetry.progress_monitor",
     },  # the package itself: names, loaded lazily
 }
 """Module or package -> what it may import of ours, beside itself. The longest name that fits counts."""

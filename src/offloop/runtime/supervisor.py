@@ -184,8 +184,8 @@ class Supervisor:
 
     @property
     def concurrency(self) -> int:
-        """Number of tasks that may run at once."""
-        return self.core.worker_table.concurrency_limit
+        """Number of tasks of the default group that may run at once."""
+        return self.core.groups.default.slots.concurrency_limit
 
     def owns(self, block: Block) -> bool:
         """Whether a block is this pool's, and still held."""
