@@ -22,8 +22,8 @@ __all__ = ["remove_background"]
 
 _WORKING_SIDE = 512  # longer side in pixels of the picture that the mask is fitted to
 _COLOUR_SIDE = 384  # longer side in pixels of the picture from which the colours on both sides of an edge are estimated
-_MASK_RADIUS = 2.0  # half of the guided filter's window, in pixels of the model's mask
-_WIDE, _NARROW = 32, 4  # radii in pixels of the two estimates of the colours
+_MASK_RADIUS = 1.5  # half of the guided filter's window, in pixels of the model's mask
+_WIDE, _NARROW = 16, 2  # radii in pixels of the two estimates of the colours
 _CLEAR, _OPAQUE = 0.1, 0.9  # opacity of a refined mask below and above which a pixel has nothing of the other side
 _RUN_FRACTION = 0.3  # progress when the mask is there
 _BLUR_PASSES = 3

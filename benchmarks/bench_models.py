@@ -1,0 +1,186 @@
+"""How many cut-outs a second, with how much memory, and how late is the event loop meanwhile?
+
+Each request is a JPEG of 1600 x 1600 pixels: it is decoded, the person is put before white, and the result is encoded as JPEG.
+The contenders use the same model and take turns, each in a process of its own, with 1, 4 and 64 requests in flight:
+
+- offloop, with and without the refinement of the mask, and a `memory_limit` of 1 GiB;
+- code as in rembg's server: a session with the default options of ONNX Runtime, shared by the threads of `asyncio.to_thread`;
+- the same code in a `ProcessPoolExecutor`, with one session in each process.
+
+At the end 200 requests come at once. Memory is the peak of the whole tree of processes (PSS). Lag is that of a ticker on the
+loop.
+
+    python benchmarks/bench_models.py [--smoke] [--rounds 3]
+
+Expected: offloop loses no request and stays within its limit, and the lag is under 5 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import msgspec
+from measuring import arguments, percentile
+from tree_memory import TreeMemory
+
+PHOTO = Path(__file__).parents[1] / "docs" / "photos" / "astronaut.jpg"
+WORKERS = len(os.sched_getaffinity(0))
+LIMIT_BYTES = 1 << 30
+TICK_S = 0.002
+AT_ONCE = 200
+
+Work = Callable[[bytes], Awaitable[object]]
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """Measurements of one contender."""
+
+    per_s: float  # requests a second
+    peak_mb: float  # peak of the memory of all processes, above that of the idle server
+    lag_ms: float  # 99th percentile of the loop's lag
+    lost: int  # requests that ended with an error
+
+
+@asynccontextmanager
+async def offloop(refine: str) -> AsyncGenerator[Work]:
+    from offloop import Pool
+    from offloop_onnx import RemoveBackground
+    from offloop_vips import Decode, Jpeg, Raw
+
+    operation = RemoveBackground(background=(255, 255, 255), refine="guided" if refine == "guided" else "none")
+    pipeline = [Decode(), Raw(), operation, Jpeg()]
+    async with Pool(WORKERS, plugins=["vips", "onnx"], memory_limit=LIMIT_BYTES, timeout=None) as pool:
+        yield lambda source: pool.run(source, pipeline)
+
+
+@asynccontextmanager
+async def threads() -> AsyncGenerator[Work]:
+    yield lambda source: asyncio.to_thread(cut_out, source)
+
+
+@asynccontextmanager
+async def processes() -> AsyncGenerator[Work]:
+    loop = asyncio.get_running_loop()
+    with ProcessPoolExecutor(WORKERS) as made:
+        yield lambda source: loop.run_in_executor(made, cut_out, source)
+
+
+CONTENDERS: dict[str, Callable[[], AbstractAsyncContextManager[Work]]] = {
+    "offloop": lambda: offloop("guided"),
+    "offloop, not refined": lambda: offloop("none"),
+    "threads": threads,
+    "ProcessPoolExecutor": processes,
+}
+
+
+@cache
+def session() -> Any:
+    import onnxruntime
+
+    from offloop_onnx.shipped_models import PEOPLE
+
+    runtime: Any = onnxruntime
+    return runtime.InferenceSession(PEOPLE.path, providers=["CPUExecutionProvider"])
+
+
+def cut_out(source: bytes) -> bytes:
+    """The steps of rembg: the mask is enlarged, and not refined."""
+    import numpy as np
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(source)).convert("RGB")
+    small = np.asarray(picture.resize((256, 256), Image.Resampling.LANCZOS), np.float32) / 255
+    values: Any = session().run(None, {"image": small[None]})[0]
+    mask = Image.fromarray((values[0, ..., 0].clip(0, 1) * 255).astype("u1")).resize(picture.size, Image.Resampling.LANCZOS)
+    result = Image.new("RGB", picture.size, "white")
+    result.paste(picture, mask=mask)
+    encoded = io.BytesIO()
+    result.save(encoded, "JPEG", quality=80)
+    return encoded.getvalue()
+
+
+def make_source(side: int) -> bytes:
+    import pyvips
+
+    return pyvips.Image.thumbnail(str(PHOTO), side, height=side, size="both").jpegsave_buffer(Q=90)
+
+
+async def carry_out(name: str, in_flight: int, count: int, source: bytes) -> Taken:
+    """Runs one contender in this process and measures it."""
+    lags: list[float] = []
+    lost = 0
+    waiting = iter(range(count))
+
+    async def tick() -> None:
+        while True:
+            started = perf_counter()
+            await asyncio.sleep(TICK_S)
+            lags.append(perf_counter() - started - TICK_S)
+
+    async def client(work: Work) -> None:
+        nonlocal lost
+        for _ in waiting:
+            try:
+                await work(source)
+            except Exception as error:
+                lost += 1
+                print(f"{name}: {error}", file=sys.stderr)
+
+    async with CONTENDERS[name]() as work:
+        await work(source)
+        with TreeMemory(os.getpid()) as memory:
+            ticker = asyncio.create_task(tick())
+            started = perf_counter()
+            await asyncio.gather(*(client(work) for _ in range(in_flight)))
+            seconds = perf_counter() - started
+            ticker.cancel()
+    return Taken(count / seconds, memory.peak_bytes / 1e6, 1000 * percentile(lags, 99), lost)
+
+
+def measure(name: str, in_flight: int, count: int, side: int) -> Taken:
+    """Measures one contender in a process of its own."""
+    command = [sys.executable, __file__, "--one", name, str(in_flight), str(count), str(side)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{name}: {done.stderr[-500:]}")
+    return msgspec.convert(json.loads(done.stdout.splitlines()[-1]), Taken)
+
+
+def main() -> None:
+    given = arguments(__doc__)
+    rounds, side = (1, 300) if given.smoke else (max(given.rounds // 7, 1), 1600)
+    plans = [(1, 4), (4, 8)] if given.smoke else [(1, 12), (4, 24), (64, 96), (AT_ONCE, AT_ONCE)]
+    print(f"{WORKERS} workers, {rounds} rounds, pictures of {side} x {side} pixels")
+    print(f"{'in flight':>9}  {'':<22}{'per second':>11}{'peak MB':>9}{'lag p99 ms':>12}{'lost':>6}")
+    for in_flight, count in plans:
+        taken: dict[str, list[Taken]] = {name: [] for name in CONTENDERS}
+        for _ in range(rounds):
+            for name, measured in taken.items():
+                measured.append(measure(name, in_flight, count, side))
+        for name, measured in taken.items():
+            per_s, lag = (statistics.median(getattr(one, field) for one in measured) for field in ("per_s", "lag_ms"))
+            peak, lost = max(one.peak_mb for one in measured), sum(one.lost for one in measured)
+            print(f"{in_flight:9}  {name:<22}{per_s:11.2f}{peak:9.0f}{lag:12.2f}{lost:6}", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--one"]:
+        chosen, *numbers = sys.argv[2:]
+        flight, requests, width = map(int, numbers)
+        measured = asyncio.run(carry_out(chosen, flight, requests, make_source(width)))
+        print(json.dumps(msgspec.to_builtins(measured)))
+    else:
+        main()

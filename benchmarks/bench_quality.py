@@ -1,0 +1,182 @@
+"""How good are the masks, the edges and the enlargements of the shipped models?
+
+Masks: a person with known opacity before several backgrounds (`portraits.py`); intersection over union, and the mean error of
+the opacity. Pictures without people: the part that is taken for a person. Edges: the person is cut out of one background and
+put before another; the mean colour error in levels of 255, around the edge, with and without refinement and estimated colours.
+Enlargements: photographs are halved by a Lanczos kernel and enlarged again; PSNR and SSIM of the luminance against the
+original.
+
+    python benchmarks/bench_quality.py [--smoke] [--pictures DIRECTORY]
+
+`--pictures` writes before and after as PNG files into a directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+from math import log10
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import pyvips
+from PIL import Image
+from PIL.Image import Resampling
+from portraits import BACKDROPS, backdrop, compose, photograph, portrait
+
+from offloop.operation import Operation
+from offloop.processor import Raster
+from offloop.testing import run_inline
+from offloop_onnx import RemoveBackground, Upscale
+from offloop_onnx.pictures.foreground import estimate_colours, foreground_at
+from offloop_onnx.pictures.resampling import BilinearMap, resize
+from offloop_onnx.processor import OnnxProcessor
+
+Array: TypeAlias = Any  # a numpy array
+
+WITHOUT_PEOPLE = ("chelsea.png", "coffee.webp", "rocket.jpg", "hubble-deep-field.jpg", "galaxies.avif")
+PHOTOGRAPHS = {
+    "astronaut.jpg": (512, 512),
+    "chelsea.png": (448, 300),
+    "coffee.webp": (600, 400),
+    "rocket.jpg": (640, 424),
+    "hubble-deep-field.jpg": (500, 436),
+}
+NEW = np.array([0.1, 0.5, 0.2], np.float32)  # the background that a person is put before
+SMALL = 384  # pixels; size at which the plugin estimates colours
+
+
+def run(samples: Array, *operations: Operation) -> tuple[Array, Any]:
+    """Runs operations on samples of 8 bits. Returns the result from 0 to 1, and its info."""
+    payload = Raster(samples.tobytes(), samples.shape, "|u1")
+    result = cast("Raster", run_inline(OnnxProcessor(), payload, operations))
+    return np.frombuffer(result.data, "u1").reshape(result.shape).astype(np.float32) / 255, result.info
+
+
+def to_bytes(values: Array) -> Array:
+    return np.rint(np.clip(values, 0, 1) * 255).astype("u1")
+
+
+def intersection_over_union(mask: Array, true: Array) -> float:
+    return float(np.sum((mask > 0.5) & (true > 0.5)) / np.sum((mask > 0.5) | (true > 0.5)))
+
+
+def measure_masks(backdrops: tuple[str, ...]) -> None:
+    person = portrait()
+    print(f"{'background':<24}{'IoU guided':>12}{'IoU none':>10}{'error guided':>14}{'error none':>12}")
+    for name in backdrops:
+        picture = to_bytes(compose(person.colours, person.alpha, backdrop(name, *person.alpha.shape)))
+        guided, none = (run(picture, RemoveBackground(mask_only=True, refine=kind))[0][..., 0] for kind in ("guided", "none"))
+        overlaps = [intersection_over_union(mask, person.alpha) for mask in (guided, none)]
+        errors = [float(np.abs(mask - person.alpha).mean()) for mask in (guided, none)]
+        print(f"{name:<24}{overlaps[0]:12.3f}{overlaps[1]:10.3f}{errors[0]:14.4f}{errors[1]:12.4f}", flush=True)
+
+
+def measure_empty(names: tuple[str, ...]) -> None:
+    print(f"\n{'picture without people':<24}{'coverage':>12}")
+    for name in names:
+        _, info = run(to_bytes(photograph(name, 600, 400)), RemoveBackground(mask_only=True))
+        print(f"{name:<24}{info['coverage']:12.3f}", flush=True)
+
+
+def measure_edges(backdrops: tuple[str, ...]) -> None:
+    person = portrait()
+    ideal = compose(person.colours, person.alpha, NEW)
+    soft = (person.alpha > 0.02) & (person.alpha < 0.98)
+    edge = around_edge(person.alpha)
+    print(f"\n{'':<24}{'known mask':>22}{'mask of the model, guided':>28}{'not refined':>24}")
+    print(f"{'old background':<24}{'own':>11}{'estimated':>11}{'own':>17}{'estimated':>11}{'own':>13}{'estimated':>11}  colour")
+    for name in backdrops:
+        picture = compose(person.colours, person.alpha, backdrop(name, *person.alpha.shape)).astype(np.float32)
+        estimated = _foreground(picture, person.alpha)
+        numbers = [_error(colours, person.alpha, ideal, soft) for colours in (picture, estimated)]
+        for kind in ("guided", "none"):
+            mask = run(to_bytes(picture), RemoveBackground(mask_only=True, refine=kind))[0][..., 0]
+            cut, _ = run(to_bytes(picture), RemoveBackground(background=(25.5, 127.5, 51), refine=kind))
+            numbers += [_error(picture, mask, ideal, edge), float(np.abs(cut - ideal)[edge].mean() * 255)]
+        print("{:<24}{:11.1f}{:11.1f}{:17.1f}{:11.1f}{:13.1f}{:11.1f}".format(name, *numbers), flush=True)
+
+
+def around_edge(alpha: Array) -> Array:
+    """Returns which pixels are at the edge, or a few pixels away from it."""
+    soft: Any = pyvips.Image.new_from_array(to_bytes((alpha > 0.02) & (alpha < 0.98)))
+    return soft.gaussblur(3).numpy() > 20
+
+
+def _error(colours: Array, alpha: Array, ideal: Array, where: Array) -> float:
+    return float(np.abs(compose(colours, alpha, NEW) - ideal)[where].mean() * 255)
+
+
+def _foreground(picture: Array, alpha: Array) -> Array:
+    """Returns the foreground's colours by the plugin's own estimate, for a known mask."""
+    height, width = alpha.shape
+    small = resize(picture, SMALL, SMALL)
+    estimated = estimate_colours(small, resize(alpha[..., None], SMALL, SMALL)[..., 0], 16, 2)
+    return foreground_at(picture, alpha, BilinearMap(estimated, height, width).rows(0, height))
+
+
+def measure_enlargements(photographs: dict[str, tuple[int, int]]) -> None:
+    print(f"\n{'photograph':<24}{'cubic':>16}{'Lanczos':>16}{'Upscale':>16}   PSNR in dB, SSIM")
+    for name, (width, height) in photographs.items():
+        original = to_bytes(photograph(name, width, height))
+        half = resized(original, width // 2, height // 2, Resampling.LANCZOS)
+        enlarged = [resized(half, width, height, kernel) for kernel in (Resampling.BICUBIC, Resampling.LANCZOS)]
+        enlarged.append(to_bytes(run(half, Upscale())[0]))
+        numbers = [f"{psnr(original, one):9.2f} {ssim(original, one):6.4f}" for one in enlarged]
+        print(f"{name:<24}{''.join(numbers)}", flush=True)
+
+
+def resized(samples: Array, width: int, height: int, kernel: Resampling) -> Array:
+    """Resizes with Pillow, because libvips enlarges with a cubic kernel at most."""
+    return np.asarray(Image.fromarray(samples).resize((width, height), kernel))
+
+
+def _luminance(samples: Array) -> Array:
+    return samples.astype(np.float64) @ np.array([0.2126, 0.7152, 0.0722])
+
+
+def psnr(original: Array, other: Array) -> float:
+    squares: Any = (_luminance(original) - _luminance(other))[4:-4, 4:-4] ** 2
+    error = float(squares.mean())
+    return 10 * log10(255**2 / error)
+
+
+def ssim(original: Array, other: Array) -> float:
+    """Returns the mean structural similarity with a Gaussian window of 1.5 pixels (Wang et al., 2004)."""
+    first, second = (pyvips.Image.new_from_array(_luminance(samples)) for samples in (original, other))
+
+    def mean(image: Any) -> Array:
+        return image.gaussblur(1.5, precision="float").numpy()
+
+    means, means_of = (mean(first), mean(second)), (mean(first * first), mean(second * second), mean(first * second))
+    low, high = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    variances = means_of[0] - means[0] ** 2 + means_of[1] - means[1] ** 2
+    shared = means_of[2] - means[0] * means[1]
+    similarity = (2 * means[0] * means[1] + low) * (2 * shared + high)
+    similarity /= (means[0] ** 2 + means[1] ** 2 + low) * (variances + high)
+    return float(similarity[8:-8, 8:-8].mean())
+
+
+def write_pictures(directory: Path) -> None:
+    """Writes the portrait as it is, cut out, and before another background."""
+    directory.mkdir(parents=True, exist_ok=True)
+    person = to_bytes(photograph("astronaut.jpg", 512, 512))
+    cut, _ = run(person, RemoveBackground())
+    green, _ = run(person, RemoveBackground(background=(46, 139, 87)))
+    for name, values in (("portrait", person / 255), ("portrait-cut-out", cut), ("portrait-before-green", green)):
+        image: Any = pyvips.Image.new_from_array(to_bytes(values))
+        image.copy(interpretation="srgb").write_to_file(str(directory / f"{name}.png"))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="one of each, for CI")
+    parser.add_argument("--pictures", type=Path, help="directory for pictures")
+    options = parser.parse_args()
+    few = 1 if options.smoke else None
+    measure_masks(BACKDROPS[:few])
+    measure_empty(WITHOUT_PEOPLE[:few])
+    measure_edges(BACKDROPS[:few])
+    measure_enlargements(dict(list(PHOTOGRAPHS.items())[1 if few else 0 : 2 if few else None]))
+    if options.pictures:
+        write_pictures(options.pictures)
