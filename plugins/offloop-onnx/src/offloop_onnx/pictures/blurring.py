@@ -1,8 +1,9 @@
-"""Box filters: means over windows, in a time that does not depend on the window's size."""
+"""Box filters: means over windows."""
 
 from __future__ import annotations
 
 from math import sqrt
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from .picture import Floats
 
 __all__ = ["blur_radius", "box_mean", "smooth"]
 
+_FEW = 8  # largest radius up to which adding the pixels one by one is faster
 _PASSES = 3  # box filters in a row, which are close to a Gaussian
 
 
@@ -37,11 +39,24 @@ def _mean_along(array: Floats, radius: int, axis: int) -> Floats:
     count: int = array.shape[axis]
     first = np.clip(np.arange(count) - radius, 0, count)
     last = np.clip(np.arange(count) + radius + 1, 0, count)
+    means: Floats = _sums_of_few(array, radius, axis) if radius <= _FEW else _sums_of_many(array, first, last, axis)
+    means /= (last - first).astype(np.float32).reshape([-1 if at == axis else 1 for at in range(array.ndim)])
+    return means.astype(np.float32, copy=False)
+
+
+def _sums_of_few(array: Floats, radius: int, axis: int) -> Floats:
+    sums = array.astype(np.float32)
+    before = (slice(None),) * axis
+    for step in range(1, min(radius, array.shape[axis] - 1) + 1):
+        sums[(*before, slice(step, None))] += array[(*before, slice(None, -step))]
+        sums[(*before, slice(None, -step))] += array[(*before, slice(step, None))]
+    return sums
+
+
+def _sums_of_many(array: Floats, first: Any, last: Any, axis: int) -> Floats:
+    """Returns the differences of cumulative sums, in a time that does not depend on the radius."""
     shape = list(array.shape)
     shape[axis] += 1
-    sums = np.zeros(shape)  # float64, because the difference of two large float32 sums is inaccurate
-    np.cumsum(array, axis=axis, dtype=np.float64, out=sums[(slice(None),) * axis + (slice(1, None),)])
-    means: Floats = np.take(sums, last, axis)
-    means -= np.take(sums, first, axis)
-    means /= (last - first).reshape([-1 if at == axis else 1 for at in range(array.ndim)])
-    return means.astype(np.float32)
+    cumulated = np.zeros(shape)  # float64, because the difference of two large float32 sums is inaccurate
+    np.cumsum(array, axis=axis, dtype=np.float64, out=cumulated[(*(slice(None),) * axis, slice(1, None))])
+    return np.take(cumulated, last, axis) - np.take(cumulated, first, axis)

@@ -11,9 +11,11 @@ import numpy as np
 
 from .blurring import box_mean
 from .picture import Floats
+from .resampling import resize
 
 __all__ = ["estimate_colours", "foreground_at"]
 
+_REDUCTION = 4  # of the size at which the wide estimate is computed
 _TINY = np.float32(1e-3)  # weight of the wide estimate, for pixels whose surroundings are all foreground or all background
 
 
@@ -30,13 +32,19 @@ def estimate_colours(colours: Floats, alpha: Floats, wide: int, narrow: int) -> 
         An array of shape (rows, columns, 2 * bands): the foreground's bands, then those of the background.
     """
     weight = alpha[..., None]
-    whole = box_mean(colours, wide)
-    fore = _blend(colours, weight, wide, whole)
-    back = _blend(colours, 1 - weight, wide, whole)
-    explained = np.clip(fore + weight * (colours - weight * fore - (1 - weight) * back), 0, 1)
-    fore_near = _blend(explained, weight, narrow, fore)
-    back_near = _blend(colours, 1 - weight, narrow, back)
-    return np.concatenate([fore_near, back_near], axis=-1)
+    fore, back = _wide_estimate(colours, weight, wide)
+    explained = foreground_at(colours, alpha, np.concatenate([fore, back], axis=-1))
+    return np.concatenate([_blend(explained, weight, narrow, fore), _blend(colours, 1 - weight, narrow, back)], axis=-1)
+
+
+def _wide_estimate(colours: Floats, weight: Floats, radius: int) -> tuple[Floats, Floats]:
+    """Returns smooth colours of foreground and background, computed at a fraction of the size."""
+    rows, columns = colours.shape[:2]
+    small = (-(-rows // _REDUCTION), -(-columns // _REDUCTION))
+    colours, weight, radius = resize(colours, *small), resize(weight, *small), max(radius // _REDUCTION, 1)
+    whole = box_mean(colours, radius)
+    fore, back = (_blend(colours, part, radius, whole) for part in (weight, 1 - weight))
+    return resize(fore, rows, columns), resize(back, rows, columns)
 
 
 def _blend(colours: Floats, weight: Floats, radius: int, otherwise: Floats) -> Floats:

@@ -78,11 +78,13 @@ class BilinearMap:
 
     def rows(self, top: int, bottom: int) -> Floats:
         """Returns the values for some rows of the picture, of shape (rows, width, bands)."""
-        at = slice(top, bottom)
-        lower, upper, weight = self._rows.lower[at], self._rows.upper[at], self._rows.weight[at, None, None]
-        small = self._values[lower] * (1 - weight) + self._values[upper] * weight
+        lower, upper = self._rows.lower[top:bottom], self._rows.upper[top:bottom]
+        start = int(lower[0])
+        few = self._values[start : int(upper[-1]) + 1]  # rows of the map, which are widened before they are repeated
         weight = self._columns.weight[None, :, None]
-        return small[:, self._columns.lower] * (1 - weight) + small[:, self._columns.upper] * weight
+        wide = np.take(few, self._columns.lower, 1) * (1 - weight) + np.take(few, self._columns.upper, 1) * weight
+        weight = self._rows.weight[top:bottom, None, None]
+        return wide[lower - start] * (1 - weight) + wide[upper - start] * weight
 
     def points(self, rows: Any, columns: Any) -> Floats:
         """Returns the values at some pixels of the picture, of shape (pixels, bands)."""
