@@ -1,7 +1,7 @@
 """The image between two steps of a pipeline, with state that libvips does not store.
 
-Pixels are 8-bit sRGB or grey, with or without alpha. Several pages are stacked from the top down, and a step is applied to
-each page separately.
+Pixels are sRGB or grey, with or without alpha, in 8 bits, or in 16 if the source has more than 8. Several pages are stacked
+from the top down, and a step is applied to each page separately.
 
 A step that mixes neighbouring pixels works on colours that are multiplied by alpha, so that the colour of transparent pixels
 does not bleed. Such colours are float: rounded to 8 bits, a colour under an alpha of 16 would be one of 17. The picture stays
@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from offloop.errors import TaskFailed
 
@@ -21,11 +21,12 @@ from .colours import Rgba
 from .evaluation import Evaluation
 from .geometry import Size
 
-__all__ = ["Image", "Picture", "check_pixels", "image_class", "interpolator", "rounded"]
-
-MAX_SAMPLE = 255  # of every band, alpha included
+__all__ = ["Image", "Picture", "check_pixels", "image_class", "interpolator", "interpretation_of", "rounded"]
 
 Image: TypeAlias = Any  # pyvips.Image, which has no types; the server imports this module without pyvips
+
+
+_DEEP = ("rgb16", "grey16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,16 @@ class Picture:
     def page_size(self) -> Size:
         """Size of one page as it lies in memory."""
         return Size(self.image.width, self.image.height // self.pages)
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether samples have 16 bits, or are float with the range of 16 bits."""
+        return self.image.interpretation in _DEEP
+
+    @property
+    def max_sample(self) -> int:
+        """The sample for white, and for full alpha."""
+        return 65_535 if self.is_deep else 255
 
     @property
     def orientation(self) -> int:
@@ -93,20 +104,20 @@ class Picture:
         """Returns the picture for a step that mixes neighbouring pixels. Without alpha it is the same picture."""
         if self.is_premultiplied or not self.image.hasalpha():
             return self
-        return replace(self, image=self.image.premultiply(max_alpha=MAX_SAMPLE), is_premultiplied=True)
+        return replace(self, image=self.image.premultiply(max_alpha=self.max_sample), is_premultiplied=True)
 
     def straight(self) -> Picture:
         """Returns the picture with integer samples, and with colours that are not multiplied by alpha."""
         if not self.is_premultiplied:
             return self
-        return replace(self, image=rounded(self.image.unpremultiply(max_alpha=MAX_SAMPLE)), is_premultiplied=False)
+        return replace(self, image=rounded(self.image.unpremultiply(max_alpha=self.max_sample)), is_premultiplied=False)
 
     def with_bands_for(self, colour: Rgba) -> Picture:
         """Returns the picture with the bands that a background of `colour` needs: three for colour, one more for alpha."""
         picture = self
         if self.image.bands < 3 and not colour.is_grey:  # noqa: PLR2004 (a grey image cannot have a coloured background)
             picture = self.straight()
-            picture = picture.with_image(picture.image.colourspace("srgb"))
+            picture = picture.with_image(picture.image.colourspace(interpretation_of(3, is_deep=self.is_deep)))
         if colour.alpha < 1 and not picture.image.hasalpha():
             picture = picture.with_image(picture.image.addalpha())
         return picture
@@ -114,10 +125,20 @@ class Picture:
     def samples_of(self, colour: Rgba) -> list[float]:
         """Returns a colour as samples of the picture's bands."""
         bands = [colour.red] if self.image.bands < 3 else [colour.red, colour.green, colour.blue]  # noqa: PLR2004
+        scale = self.max_sample / 255
         if not self.image.hasalpha():
-            return bands
-        factor = colour.alpha if self.is_premultiplied else 1
-        return [*(band * factor for band in bands), colour.alpha * MAX_SAMPLE]
+            return [band * scale for band in bands]
+        factor = scale * colour.alpha if self.is_premultiplied else scale
+        return [*(band * factor for band in bands), colour.alpha * self.max_sample]
+
+    def with_depth(self, bits: Literal[8, 16]) -> Picture:
+        """Returns the picture with integer samples of this depth, and with colours that are not multiplied by alpha."""
+        picture, image = self.straight(), self.straight().image
+        if picture.is_deep == (bits == 16):  # noqa: PLR2004
+            return picture
+        name = interpretation_of(image.bands, is_deep=not picture.is_deep)
+        converted = image.linear(1 / 257, 0.5, uchar=True) if picture.is_deep else image.linear(257, 0).cast("ushort")
+        return picture.with_image(converted.copy(interpretation=name))
 
     def with_random_access(self) -> Picture:
         """Returns the picture with pixels that can be read in any order. A decoder gives them once, from the top down.
@@ -165,6 +186,15 @@ def check_pixels(size: Size, pages: int, max_pixels: int) -> None:
         )
 
 
+def interpretation_of(bands: int, *, is_deep: bool) -> str:
+    """Returns the name that libvips has for the colours of a picture."""
+    if bands < 3:  # noqa: PLR2004 (grey, with alpha or not)
+        return "grey16" if is_deep else "b-w"
+    return "rgb16" if is_deep else "srgb"
+
+
 def rounded(image: Image) -> Image:
     """Returns float samples as integers. A plain cast of libvips drops the fraction, which makes a picture darker."""
+    if image.interpretation in _DEEP:
+        return image.linear(1, 0.5).cast("ushort")
     return image.linear(1, 0.5, uchar=True)

@@ -81,8 +81,7 @@ def _png_decoding(header: Header, stored: Size) -> Cost:
     row = stored.width * (header.bands or 4) * sample_nbytes
     # libvips reads the whole of an interlaced picture before it gives the first row
     whole = row * stored.height if header.progressive else 0.0
-    deep_rows = 400 * row if sample_nbytes > 1 else 0  # rows before the conversion to 8 bits
-    return Cost(whole, deep_rows, row * stored.height * (6.5 if header.progressive else 3.5))
+    return Cost(whole, 0, row * stored.height * (6.5 if header.progressive else 3.5))
 
 
 def _webp_decoding(header: Header, stored: Size, loaded: Size, pages: int) -> Cost:

@@ -19,7 +19,7 @@ from ..colours import rgba
 from ..geometry import Size, is_strategy
 from ..headers.formats import FORMATS, FormatName
 from ..headers.parser import VipsHeader
-from ..operations import AutoOrient, Encoder, Grayscale, Jpeg, Raw, Resize, Rotate, Tint
+from ..operations import AutoOrient, Encoder, Grayscale, Jpeg, Png, Raw, Resize, Rotate, Tint
 from ..operations.resize import fit_resize
 from ..pipeline import Pipeline, default_encoder, load_shrink_factor
 from .costs import (
@@ -65,11 +65,12 @@ class _SimulatedPicture:
 
     page_size: Size  # of one page as it lies in memory
     pages: int  # number of pages
-    bands: int  # bands of 8 bits
+    bands: int  # bands, alpha included
     max_pixels: int  # maximum number of pixels, all pages together
     auto_orient: bool  # whether the orientation is applied before the next step
     orientation: int  # EXIF orientation that has not been applied yet
     unshrunk_size: Size | None = None  # stored size of one page, if the decoder shrank it for a resize
+    sample_nbytes: int = 1  # bytes of a sample; 2 if the source has more than 8 bits
     is_sequential: bool = False  # whether rows can only be read once, from the top down
     whole_nbytes: float = 0  # bytes of whole pictures
     rows_nbytes: float = 0  # bytes of buffered rows
@@ -101,6 +102,8 @@ class _SimulatedPicture:
         if picture.is_too_large or stored.pixels * pages > decode.max_pixels:
             picture.page_size = stored
             return picture
+        if source in ("png", "tiff", "avif") and (header.bits or 8) > 8:  # noqa: PLR2004 (bits)
+            picture.sample_nbytes = 2
         picture.is_sequential, picture.unshrunk_size = True, stored if shrink > 1 else None
         picture.whole_nbytes, picture.work_ns = decoder.whole_nbytes, decoder.work_ns
         picture.rows_nbytes = decoder.rows_nbytes + DECODER_ROWS * picture.row_nbytes
@@ -114,10 +117,14 @@ class _SimulatedPicture:
 
     @property
     def row_nbytes(self) -> int:
-        return self.page_size.width * self.bands
+        return self.page_size.width * self.bands * self.sample_nbytes
 
     @property
     def nbytes(self) -> int:
+        return self.samples * self.sample_nbytes
+
+    @property
+    def samples(self) -> int:
         return self.page_size.pixels * self.pages * self.bands
 
     @property
@@ -193,7 +200,9 @@ class _SimulatedPicture:
         stored = scaled.transposed if self.is_sideways else scaled
         if stored != self.page_size:
             rows = resize_rows(self.page_size.height / stored.height)
-            self.add_rows(rows * self.row_nbytes + 100 * stored.width * self.bands, alpha_factor=1 if is_exact else 4)
+            self.add_rows(
+                rows * self.row_nbytes + 100 * stored.width * self.bands * self.sample_nbytes, alpha_factor=1 if is_exact else 4
+            )
         alpha_factor = alpha_work_factor(resize) if self.has_alpha and not is_exact else 1
         self.page_size, self.unshrunk_size = stored, None
         self.work_ns += alpha_factor * (
@@ -227,16 +236,17 @@ class _SimulatedPicture:
     def save(self, output_step: Encoder | Raw) -> None:
         """Simulates the output step."""
         if isinstance(output_step, Raw):
-            self.output_nbytes = self.nbytes * _ITEM_NBYTES[output_step.dtype]
+            self.output_nbytes = self.samples * _ITEM_NBYTES[output_step.dtype]
             self.work_ns += 0.3 * self.output_nbytes
             return
         if isinstance(output_step, Jpeg) and self.has_alpha:
             self.bands -= 1
-        encoder = encoding_cost(output_step, self.page_size, self.pages, self.bands)
+        depth = 2 if isinstance(output_step, Png) and output_step.bitdepth > 8 else 1  # noqa: PLR2004 (bits)
+        encoder = encoding_cost(output_step, self.page_size, self.pages, self.bands * depth)
         self.whole_nbytes += encoder.whole_nbytes
         self.rows_nbytes += encoder.rows_nbytes
         self.work_ns += encoder.work_ns
-        self.output_nbytes = int(self.nbytes * output_step.typical_ratio)
+        self.output_nbytes = int(self.samples * depth * output_step.typical_ratio)
         self.update_peak()
 
     def estimate(self) -> Estimate:

@@ -15,8 +15,9 @@ from typing import NamedTuple
 from offloop.operation import Header
 
 from .formats import FormatName
-from .iso_boxes import primary_properties, walk_boxes
+from .iso_boxes import Box, primary_properties, walk_boxes
 from .iso_transformations import apply_transformations
+from .signalled_colour import SignalledColour
 from .tiff_tags import HEIGHT, MAX_EXIF_NBYTES, ORIENTATION, WIDTH, is_bigtiff, read_orientation, read_tags
 
 __all__ = ["ParsedHeader", "UnreadableHeader", "VipsHeader", "parse_header"]
@@ -34,7 +35,7 @@ _PNG_BANDS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _GIF_FRAME, _GIF_EXTENSION, _GIF_CONTROL = 0x2C, 0x21, 0xF9
 _APP1 = 0xE1
 _WEBP_EXIF_FLAG = 0x08
-_TIFF_SAMPLES, _TIFF_BITS = 277, 258
+_TIFF_SAMPLES, _TIFF_BITS, _TIFF_EXTRA_SAMPLES = 277, 258, 338
 
 
 class VipsHeader(Header, frozen=True, kw_only=True):
@@ -59,6 +60,8 @@ class ParsedHeader(NamedTuple):
     size: tuple[int, int] = (0, 0)  # width and height in pixels, as stored
     orientation: int | None = None  # EXIF orientation, 1 to 8
     coded_size: tuple[int, int] | None = None  # width and height that are decoded, where the file crops them
+    colour: SignalledColour | None = None  # colour space by code points, of a PNG or AVIF
+    first_extra_sample: int | None = None  # meaning of the first band after the colours of a TIFF; 1 and 2: alpha
 
 
 class UnreadableHeader(Exception):
@@ -120,7 +123,7 @@ def _parse_png(data: bytes, _whole: bool) -> ParsedHeader:
         raise UnreadableHeader
     size = unpack_from(">II", data, 16)
     bits, colour, interlace = data[24], data[25], data[28]
-    bands, pages, exif, at = _PNG_BANDS[colour], 1, b"", 8
+    bands, pages, exif, signalled, at = _PNG_BANDS[colour], 1, b"", None, 8
     for _ in range(MAX_CHUNKS):
         nbytes, kind = unpack_from(">I4s", data, at)
         if kind == b"tRNS" and bands in (1, 3):
@@ -129,10 +132,11 @@ def _parse_png(data: bytes, _whole: bool) -> ParsedHeader:
             pages = max(unpack_from(">I", data, at + 8)[0], 1)
         if kind == b"eXIf" and not exif:  # the format allows one; only the first is parsed
             exif = data[at + 8 : at + 8 + min(nbytes, MAX_EXIF_NBYTES)]
+        if kind == b"cICP" and nbytes == 4 and signalled is None:  # noqa: PLR2004 (primaries, transfer, matrix, range)
+            signalled = SignalledColour(data[at + 8], data[at + 9])
         if kind == b"IDAT":
-            return ParsedHeader(
-                bands, max(bits, 8), pages, interlace != 0, size=(size[0], size[1]), orientation=read_orientation(exif)
-            )
+            header = ParsedHeader(bands, max(bits, 8), pages, interlace != 0, size=(size[0], size[1]), colour=signalled)
+            return header._replace(orientation=read_orientation(exif))
         at += 12 + nbytes
     raise UnreadableHeader
 
@@ -237,8 +241,16 @@ def _parse_avif(data: bytes, _whole: bool) -> ParsedHeader:
     samples = 1.0 if flags & 0x10 else 1 + 2 / ((1 + (flags >> 3 & 1)) * (1 + (flags >> 2 & 1)))
     bands = 4 if data.find(b"auxC", iprp.start, iprp.end) >= 0 else 3
     pages = 1 if data[8:12] != b"avis" else None
-    coded_size = None if size == coded else (coded[0], coded[1])
-    return ParsedHeader(bands, bits, pages, False, samples, size=size, orientation=orientation, coded_size=coded_size)
+    header = ParsedHeader(bands, bits, pages, False, samples, size=size, orientation=orientation)
+    return header._replace(coded_size=None if size == coded else (coded[0], coded[1]), colour=_avif_colour(data, properties))
+
+
+def _avif_colour(data: bytes, properties: list[Box]) -> SignalledColour | None:
+    """Returns the colour space of an AVIF by code points. A file may have a profile as well, which then counts."""
+    for box in properties:
+        if box.kind == b"colr" and data[box.start : box.start + 4] == b"nclx":
+            return SignalledColour(*unpack_from(">HH", data, box.start + 4))
+    return None
 
 
 def _parse_tiff(data: bytes, whole: bool) -> ParsedHeader:
@@ -253,6 +265,7 @@ def _parse_tiff(data: bytes, whole: bool) -> ParsedHeader:
         progressive=False,
         size=(tags.get(WIDTH, 0), tags.get(HEIGHT, 0)),
         orientation=tags.get(ORIENTATION),
+        first_extra_sample=tags.get(_TIFF_EXTRA_SAMPLES),
     )
     pages, at = 0, first
     while at and pages < MAX_PAGES:

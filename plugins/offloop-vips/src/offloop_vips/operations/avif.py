@@ -9,7 +9,7 @@ from msgspec import Meta
 from offloop.errors import InvalidTask
 
 from ..headers.formats import FormatName
-from ..picture import Image
+from ..picture import Image, Picture, interpretation_of
 from .encoder import Encoder
 
 __all__ = ["Avif"]
@@ -41,8 +41,10 @@ class Avif(Encoder, frozen=True):
             raise InvalidTask("Avif(lossless=True, chroma_subsampling='4:2:0'): subsampling loses colour")
 
 
-def prepare(image: Image, _avif: Avif) -> Image:
-    return image.colourspace("srgb")  # because decoders give three bands for a grey file, too
+def prepare(picture: Picture, avif: Avif) -> Picture:
+    picture = picture.with_depth(8 if avif.bitdepth == 8 else 16)  # noqa: PLR2004 (bits)
+    # because decoders give three bands for a grey file, too
+    return picture.with_image(picture.image.colourspace(interpretation_of(3, is_deep=picture.is_deep)))
 
 
 def save(image: Image, avif: Avif, target: object) -> None:

@@ -26,6 +26,9 @@ class Decode(Operation, frozen=True):
     fail_on: Literal["none", "truncated", "error", "warning"] = "warning"
     """Lowest severity of a decoding problem that fails the task. "none" reads the readable part of a damaged file."""
 
+    hdr: Literal["tone_map", "refuse"] = "tone_map"
+    """What to do with PQ and HLG (HDR photographs): compress their light to that of sRGB, or fail with "unsupported_format"."""
+
     auto_orient: bool = True
     """Apply the EXIF orientation before the other steps."""
 

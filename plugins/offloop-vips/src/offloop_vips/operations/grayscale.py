@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from offloop.operation import Operation
 
-from ..picture import Picture
+from ..picture import Picture, interpretation_of
 
 __all__ = ["Grayscale"]
 
@@ -15,4 +15,4 @@ class Grayscale(Operation, frozen=True):
 
 def apply(picture: Picture, _grayscale: Grayscale) -> Picture:
     picture = picture.straight()
-    return picture.with_image(picture.image.colourspace("b-w"))
+    return picture.with_image(picture.image.colourspace(interpretation_of(1, is_deep=picture.is_deep)))

@@ -10,7 +10,7 @@ from offloop.errors import InvalidTask
 
 from ..colours import Colour, check_colour, rgba
 from ..headers.formats import FormatName
-from ..picture import Image
+from ..picture import Image, Picture
 from .encoder import Encoder
 
 __all__ = ["Jpeg"]
@@ -46,13 +46,13 @@ class Jpeg(Encoder, frozen=True):
             raise InvalidTask(f"Jpeg(background={self.background!r}): JPEG has no transparency; give an opaque colour")
 
 
-def prepare(image: Image, jpeg: Jpeg) -> Image:
-    if not image.hasalpha():
-        return image
+def prepare(picture: Picture, jpeg: Jpeg) -> Picture:
+    if not picture.image.hasalpha():
+        return picture.with_depth(8)
     background = rgba(jpeg.background)
-    if image.bands < 3 and not background.is_grey:  # noqa: PLR2004 (grey and alpha)
-        image = image.colourspace("srgb")
-    return image.flatten(background=list(background[: image.bands - 1]))
+    picture = picture.with_bands_for(background).straight()
+    colours = picture.samples_of(background)[:-1]
+    return picture.with_image(picture.image.flatten(background=colours, max_alpha=picture.max_sample)).with_depth(8)
 
 
 def save(image: Image, jpeg: Jpeg, target: object) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
 from offloop.errors import InvalidTask
 
 from ..headers.formats import FormatName
-from ..picture import Image
+from ..picture import Image, Picture
 from .encoder import Encoder
 
 __all__ = ["Png"]
@@ -44,13 +44,18 @@ class Png(Encoder, frozen=True):
     dither: Annotated[float, Meta(ge=0, le=1)] = 1.0
     """Fraction of the palette error that is passed on to neighbouring pixels, 0 to 1."""
 
+    bitdepth: Literal[8, 16] = 8
+    """Bits of each sample. 16 keeps the precision of a source with more than 8; other pictures get larger and not better."""
+
     def check(self) -> None:
+        if self.palette and self.bitdepth != 8:  # noqa: PLR2004 (bits)
+            raise InvalidTask("Png(palette=True, bitdepth=16): a palette has colours of 8 bits")
         if not self.palette and (self.effort, self.colours, self.dither) != _DEFAULTS:
             raise InvalidTask("Png: effort, colours and dither have no effect without palette=True")
 
 
-def prepare(image: Image, _png: Png) -> Image:
-    return image
+def prepare(picture: Picture, png: Png) -> Picture:
+    return picture.with_depth(png.bitdepth)
 
 
 def save(image: Image, png: Png, target: object) -> None:

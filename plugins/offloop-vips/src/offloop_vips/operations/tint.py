@@ -8,7 +8,7 @@ from offloop.errors import InvalidTask
 from offloop.operation import Operation
 
 from ..colours import Colour, check_colour, rgba
-from ..picture import Image, Picture, image_class
+from ..picture import Image, Picture, image_class, interpretation_of
 
 __all__ = ["Tint"]
 
@@ -27,18 +27,20 @@ class Tint(Operation, frozen=True):
 
 def apply(picture: Picture, tint: Tint) -> Picture:
     picture = picture.straight()
-    return picture.with_image(_tinted(picture.image, _shades(image_class(picture.image), tint.color)))
+    return picture.with_image(_tinted(picture.image, _shades(image_class(picture.image), tint.color, is_deep=picture.is_deep)))
 
 
 def _tinted(image: Image, shades: Image) -> Image:
-    lightness = image.colourspace("b-w")
-    coloured = lightness[0].maplut(shades).copy(interpretation="srgb")
+    lightness = image.colourspace(interpretation_of(1, is_deep=image.format == "ushort"))
+    coloured = lightness[0].maplut(shades).copy(interpretation=shades.interpretation)
     return coloured.bandjoin(lightness[1]) if image.hasalpha() else coloured
 
 
-def _shades(images: Any, color: Colour) -> Image:
-    """Returns a lookup table of 256 greys with the tint's hue, whose saturation falls to zero towards black and white."""
+def _shades(images: Any, color: Colour, *, is_deep: bool) -> Image:
+    """Returns a lookup table of all greys with the tint's hue, whose saturation falls to zero towards black and white."""
     _, a, b = images.black(1, 1).linear([1, 1, 1], list(rgba(color)[:3])).copy(interpretation="srgb").colourspace("lab")(0, 0)
-    lightness = images.identity().copy(interpretation="b-w").colourspace("lab")[0]
+    greys = images.identity(ushort=is_deep).copy(interpretation=interpretation_of(1, is_deep=is_deep))
+    lightness = greys.colourspace("lab")[0]
     strength = lightness * (100 - lightness) / 2500  # 1 at middle grey, 0 at either end
-    return lightness.bandjoin([strength * a, strength * b]).copy(interpretation="lab").colourspace("srgb")
+    shades = lightness.bandjoin([strength * a, strength * b]).copy(interpretation="lab")
+    return shades.colourspace(interpretation_of(3, is_deep=is_deep))

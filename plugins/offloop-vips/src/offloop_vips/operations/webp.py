@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from ..headers.formats import FormatName
-from ..picture import Image
+from ..picture import Image, Picture
 from .encoder import Encoder
 
 __all__ = ["Webp"]
@@ -39,8 +39,9 @@ class Webp(Encoder, frozen=True):
     """Encoding effort: more takes longer and makes a smaller file."""
 
 
-def prepare(image: Image, _webp: Webp) -> Image:
-    return image.colourspace("srgb")  # because the format has no grey
+def prepare(picture: Picture, _webp: Webp) -> Picture:
+    picture = picture.with_depth(8)
+    return picture.with_image(picture.image.colourspace("srgb"))  # because the format has no grey
 
 
 def save(image: Image, webp: Webp, target: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, TypeAlias
 
 import pyvips
@@ -13,14 +14,15 @@ from ..evaluation import Evaluation
 from ..geometry import Size
 from ..headers.formats import FORMAT_NAMES, FORMATS, SNIFF_NBYTES, FormatName, sniff
 from ..operations import Decode
-from ..picture import Image, Picture, check_pixels
+from ..picture import Image, Picture, check_pixels, interpretation_of
 from ..pipeline import Pipeline, load_shrink_factor
 from .libvips_errors import corrupt_source, is_out_of_memory
+from .source_colours import to_srgb
 from .source_limits import check_page_count, check_source
 
 __all__ = ["can_load_shrunk_webp", "detect_format", "load_encoded", "load_raster"]
 
-MAX_BANDS = 5  # cyan, magenta, yellow, black and alpha
+_RASTER_FORMATS = {"u1": "uchar", "uint8": "uchar", ">u1": "uchar", "<u1": "uchar", "u2": "ushort", "uint16": "ushort"}
 _Options: TypeAlias = dict[str, Any]
 
 
@@ -52,21 +54,22 @@ def load_encoded(encoded: Encoded, source: FormatName, pipeline: Pipeline, evalu
     """
     decode = pipeline.decode
     with memoryview(encoded.data)[:] as data:
-        check_source(data, source, decode)
+        parsed = check_source(data, source, decode)
     header = _load(encoded, source, evaluation, {"fail_on": decode.fail_on})
     check_pixels(Size(header.width, header.height), 1, decode.max_pixels)
-    _check_bands(header)
     pages = _pages_to_read(header, decode, source)
     options = _load_options(Picture(header, evaluation, decode.max_pixels), pages, source, pipeline)
     image = _load(encoded, source, evaluation, {"fail_on": decode.fail_on, **options}) if options else header
     check_pixels(Size(image.width, image.height // pages), pages, decode.max_pixels)
     stored = Size(header.width, header.height)
+    converted, colours = to_srgb(evaluation.watch(_with_durations(image, decode.page, pages)), source, parsed, decode)
     picture = Picture(
-        _to_srgb(evaluation.watch(_with_durations(image, decode.page, pages)), source),
+        converted,
         evaluation,
         decode.max_pixels,
         pages=pages,
         auto_orient=decode.auto_orient,
+        extra_info={"source_colours": colours},
         unshrunk_size=stored if {"shrink", "scale"} & options.keys() else None,
         # a JPEG decoder drops a part of a pixel; a WebP decoder scales the whole picture to whole pixels
         shrunk_extent=(stored.width / options["shrink"], stored.height / options["shrink"]) if "shrink" in options else None,
@@ -78,20 +81,21 @@ def load_raster(raster: Raster, evaluation: Evaluation) -> Picture:
     """Returns a picture over samples. It reads the samples in place, so that they must exist until `evaluation.release`.
 
     Raises:
-        InvalidTask: the raster is not an 8-bit picture of one to four bands.
+        InvalidTask: the raster is not a picture of one to four bands, of 8 or 16 bits.
     """
     if len(raster.shape) not in (2, 3):
         raise InvalidTask(f"a raster of shape {raster.shape}: expected (height, width) or (height, width, bands)")
     height, width, bands = (*raster.shape, 1)[:3]
-    if raster.dtype not in ("|u1", "u1", "<u1", ">u1", "uint8"):
-        raise InvalidTask(f"a raster of {raster.dtype}: image operations take 8-bit samples, '|u1'")
+    format_name = _RASTER_FORMATS.get(raster.dtype.removeprefix("<" if sys.byteorder == "little" else ">").removeprefix("|"))
+    if format_name is None:
+        raise InvalidTask(f"a raster of {raster.dtype}: image operations take samples of 8 or 16 bits, '|u1' or '<u2'")
     if not (1 <= bands <= 4 and width >= 1 and height >= 1):  # noqa: PLR2004 (red, green, blue and alpha)
         raise InvalidTask(f"a raster of shape {raster.shape}: expected (height, width, bands) with 1 to 4 bands")
-    if memoryview(raster.data).nbytes != height * width * bands:
-        nbytes = memoryview(raster.data).nbytes
-        raise InvalidTask(f"a raster of shape {raster.shape} is {height * width * bands} bytes, but there are {nbytes}")
-    image: Image = pyvips.Image.new_from_memory(raster.data, width, height, bands, "uchar")
-    image = image.copy(interpretation="srgb" if bands >= 3 else "b-w")  # noqa: PLR2004 (colour)
+    nbytes, needed = memoryview(raster.data).nbytes, height * width * bands * (2 if format_name == "ushort" else 1)
+    if nbytes != needed:
+        raise InvalidTask(f"a raster of shape {raster.shape} is {needed} bytes, but there are {nbytes}")
+    image: Image = pyvips.Image.new_from_memory(raster.data, width, height, bands, format_name)
+    image = image.copy(interpretation=interpretation_of(bands, is_deep=format_name == "ushort"))
     return Picture(evaluation.watch(image), evaluation, max(Decode().max_pixels, width * height))
 
 
@@ -119,11 +123,6 @@ def can_load_shrunk_webp(encoded: Encoded) -> bool:
         except pyvips.Error as error:
             return is_out_of_memory(error)
     return True
-
-
-def _check_bands(header: Image) -> None:
-    if header.bands > MAX_BANDS:
-        raise TaskFailed("unsupported_format", f"the source has {header.bands} bands, the limit is {MAX_BANDS}")
 
 
 def _pages_to_read(header: Image, decode: Decode, source: FormatName) -> int:
@@ -154,33 +153,3 @@ def _load_options(header: Picture, pages: int, source: FormatName, pipeline: Pip
     if shrink == 1:
         return {}
     return {"shrink": shrink} if source == "jpeg" else {"scale": 1 / shrink}
-
-
-def _to_srgb(image: Image, source: FormatName) -> Image:
-    """Converts to 8-bit sRGB or grey, with the colour profile of the file if it has a usable one."""
-    try:
-        return _to_8_bits(_apply_profile(image))
-    except pyvips.Error as error:
-        if is_out_of_memory(error):
-            raise
-    raise TaskFailed("unsupported_format", f"a {source} file in the colour space {image.interpretation!r} cannot be converted")
-
-
-def _apply_profile(image: Image) -> Image:
-    has_profile = image.get_typeof("icc-profile-data") != 0
-    if image.interpretation == "cmyk":
-        return image.icc_transform("srgb", input_profile="cmyk", embedded=has_profile, intent="perceptual")
-    if not has_profile or image.interpretation in ("labs", "grey16"):
-        return image
-    depth = 16 if image.interpretation == "rgb16" else 8
-    try:
-        return image.icc_transform("srgb", embedded=True, depth=depth, intent="perceptual")
-    except pyvips.Error as error:
-        if is_out_of_memory(error):
-            raise
-        return image  # a broken profile is ignored, as in other software
-
-
-def _to_8_bits(image: Image) -> Image:
-    space = "b-w" if image.bands < 3 else "srgb"  # noqa: PLR2004 (grey, with alpha or not)
-    return image.colourspace(space).cast("uchar")

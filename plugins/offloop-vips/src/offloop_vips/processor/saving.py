@@ -13,11 +13,12 @@ from offloop.processor import Encoded, Output, Raster, Task
 
 from ..headers.formats import FORMATS
 from ..operations import Encoder, Raw, avif, jpeg, png, webp
-from ..picture import Picture
+from ..picture import Image, Picture
 
 __all__ = ["save_encoded", "save_raster"]
 
 _ENCODERS: dict[str, ModuleType] = {"avif": avif, "jpeg": jpeg, "png": png, "webp": webp}
+_ITEM_NBYTES = {"uchar": 1, "ushort": 2}
 _ORDER = "<" if sys.byteorder == "little" else ">"
 # dtype of Raw -> libvips band format, array interface dtype, bytes of one sample
 _SAMPLES = {
@@ -36,12 +37,12 @@ def save_encoded(picture: Picture, encoder: Encoder, task: Task) -> Encoded:
         pyvips.Error: the pixels could not be computed or encoded.
     """
     _check_fits_format(picture, encoder)
-    picture = picture.straight()
-    image = _ENCODERS[encoder.format].prepare(picture.image, encoder).copy()
+    picture = _ENCODERS[encoder.format].prepare(picture, encoder)
+    image = picture.image.copy()
     if picture.pages > 1:
         image.set_type(pyvips.GValue.gint_type, "page-height", picture.page_size.height)
     picture.evaluation.report_progress(image)
-    expected = int(image.width * image.height * image.bands * encoder.typical_ratio)
+    expected = int(image.width * image.height * image.bands * _ITEM_NBYTES[image.format] * encoder.typical_ratio)
     writer, target = _OutputWriter(task.output(expected)), pyvips.TargetCustom()
     target.on_write(writer.write)  # the writer must not refer to the target, because a cycle would keep result memory alive
     try:
@@ -59,14 +60,20 @@ def save_encoded(picture: Picture, encoder: Encoder, task: Task) -> Encoded:
 
 def save_raster(picture: Picture, raw: Raw, task: Task) -> Raster:
     """Computes a picture into a block of `task.allocate`."""
-    picture = picture.straight()
     band_format, dtype, itemsize = _SAMPLES[raw.dtype]
-    image = picture.evaluation.report_progress(picture.image.cast(band_format).copy())
+    image = picture.evaluation.report_progress(_samples(picture, raw).copy())
     shape = (image.height, image.width, image.bands)
     block = task.allocate(image.height * image.width * image.bands * itemsize)
     image.write(pyvips.Image.new_from_memory(block[:], image.width, image.height, image.bands, band_format))
     info = {"media_type": "application/octet-stream", "format": "raw", "dtype": raw.dtype, **_info(picture, image.bands)}
     return Raster(block, shape, dtype, info)
+
+
+def _samples(picture: Picture, raw: Raw) -> Image:
+    if raw.dtype != "float32":
+        return picture.with_depth(16 if raw.dtype == "uint16" else 8).image
+    image = picture.straight().image
+    return image.linear(1 / 257, 0) if picture.is_deep else image.cast("float")
 
 
 class _OutputWriter:

@@ -12,7 +12,7 @@ from offloop.errors import TaskFailed
 from ..geometry import Size
 from ..headers.formats import FormatName
 from ..headers.page_count import count_pages
-from ..headers.parser import UnreadableHeader, parse_header
+from ..headers.parser import ParsedHeader, UnreadableHeader, parse_header
 from ..operations import Decode
 from ..picture import check_pixels
 
@@ -21,8 +21,10 @@ __all__ = ["check_page_count", "check_source"]
 _HEADER_NBYTES = 256 * 1024  # given to the parser; as many as in the server
 
 
-def check_source(data: memoryview, source: FormatName, decode: Decode) -> None:
-    """Checks the declared pixels and pages of a source against `decode`. An unreadable header is left to the decoder.
+def check_source(data: memoryview, source: FormatName, decode: Decode) -> ParsedHeader:
+    """Checks the declared pixels and pages of a source against `decode`, and returns its header.
+
+    An unreadable header is left to the decoder, and has unknown fields.
 
     Raises:
         TaskFailed: "too_many_pixels" or "too_many_pages".
@@ -30,10 +32,11 @@ def check_source(data: memoryview, source: FormatName, decode: Decode) -> None:
     try:
         header = parse_header(source, bytes(data[:_HEADER_NBYTES]), whole=data.nbytes <= _HEADER_NBYTES)
     except UnreadableHeader:
-        pass
+        header = ParsedHeader()
     else:
         check_pixels(Size(*header.coded_size or header.size), 1, decode.max_pixels)
     check_page_count(count_pages(source, data, decode.max_pages), source, decode)
+    return header
 
 
 def check_page_count(pages: int, source: FormatName, decode: Decode) -> None:

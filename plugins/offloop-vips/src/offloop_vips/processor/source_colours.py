@@ -1,0 +1,111 @@
+"""Colours of a source: conversion to sRGB or grey, of 8 or 16 bits, with or without alpha."""
+
+from __future__ import annotations
+
+import pyvips
+
+from offloop.errors import TaskFailed
+
+from ..headers.formats import FormatName
+from ..headers.parser import ParsedHeader
+from ..operations import Decode
+from ..picture import Image
+from .libvips_errors import is_out_of_memory
+from .signalled_colours import convert_signalled, is_known
+
+__all__ = ["to_srgb"]
+
+_UNSUPPORTED_SAMPLES = "and there is no rule for its black and white"
+_ALPHA = (1, 2)  # meanings of an extra sample of a TIFF: alpha, with premultiplied colours or not
+
+
+def to_srgb(image: Image, source: FormatName, header: ParsedHeader, decode: Decode) -> tuple[Image, str]:
+    """Returns a picture in sRGB or grey, and the name of the colour space that it had.
+
+    Samples of 16 bits stay so. Samples of 32 bits are reduced to 16.
+
+    Raises:
+        TaskFailed: "unsupported_format" for samples or bands without a known meaning.
+        pyvips.Error: an allocation failed.
+    """
+    image = _integers(image, source)
+    colours, alpha = _split(image, source, header)
+    try:
+        converted, name = _converted(colours, source, header, decode)
+    except pyvips.Error as error:
+        if is_out_of_memory(error):
+            raise
+    else:
+        return (converted if alpha is None else converted.bandjoin(alpha)), name
+    raise TaskFailed("unsupported_format", f"a {source} file in the colour space {image.interpretation!r} cannot be converted")
+
+
+def _integers(image: Image, source: FormatName) -> Image:
+    """Returns samples of 8 or 16 bits, of which the full range is black to white."""
+    if image.interpretation in ("lab", "labs", "labq"):
+        return image
+    if image.format == "uint":
+        return image.linear(1 / 65537, 0).cast("ushort").copy(interpretation="grey16" if image.bands < 3 else "rgb16")  # noqa: PLR2004
+    if image.format not in ("uchar", "ushort"):
+        raise TaskFailed("unsupported_format", f"the {source} file has samples of type {image.format}, {_UNSUPPORTED_SAMPLES}")
+    bits = int(image.get("bits-per-sample")) if image.get_typeof("bits-per-sample") else 16
+    if source == "avif" and image.format == "ushort" and bits < 16:  # noqa: PLR2004 (libvips shifts them, and white is not white)
+        white = ((1 << bits) - 1) << (16 - bits)
+        return image.linear(65535 / white, 0.5).cast("ushort")
+    return image
+
+
+def _split(image: Image, source: FormatName, header: ParsedHeader) -> tuple[Image, Image | None]:
+    """Returns colours and alpha."""
+    colours = 4 if image.interpretation == "cmyk" else 3 if image.bands > 2 and "grey" not in image.interpretation else 1  # noqa: PLR2004
+    if image.interpretation == "b-w":
+        colours = 1
+    extra = image.bands - colours
+    if extra > 1 and header.first_extra_sample not in _ALPHA:
+        message = f"the {source} file has {image.bands} bands: {colours} of colour, and others of which none is marked as alpha"
+        raise TaskFailed("unsupported_format", message)
+    if extra == 0:
+        return image, None
+    return image[:colours], image[colours]  # bands after alpha are spot colours, which have no colour in sRGB
+
+
+def _converted(image: Image, source: FormatName, header: ParsedHeader, decode: Decode) -> tuple[Image, str]:
+    signalled, has_profile = header.colour, image.get_typeof("icc-profile-data") != 0
+    counts = signalled is not None and (source == "png" or not has_profile)  # the formats rank the two differently
+    if signalled is not None and counts and not signalled.is_srgb:
+        if signalled.is_hdr and decode.hdr == "refuse":
+            raise TaskFailed("unsupported_format", f"the {source} file has a high dynamic range ({signalled}); see Decode.hdr")
+        if not is_known(signalled):
+            return _plain(image), f"{signalled}, unknown, read as sRGB"
+        colours = image if image.bands == 3 else image.bandjoin([image, image])  # noqa: PLR2004
+        converted = convert_signalled(colours, signalled)
+        name = f"{signalled}, tone-mapped" if signalled.is_hdr else str(signalled)
+        return (converted if image.bands == 3 else converted[0].copy(interpretation=image.interpretation)), name  # noqa: PLR2004
+    if image.interpretation == "cmyk":
+        depth = 16 if image.format == "ushort" else 8
+        return image.icc_transform("srgb", input_profile="cmyk", embedded=has_profile, intent="perceptual", depth=depth), "CMYK"
+    if image.interpretation in ("lab", "labs", "labq"):
+        return image.colourspace("rgb16"), "Lab"
+    if has_profile and not counts:
+        return _by_profile(image)
+    return _plain(image), "sRGB"
+
+
+def _by_profile(image: Image) -> tuple[Image, str]:
+    is_deep = image.format == "ushort"
+    try:
+        converted = image.icc_transform("srgb", embedded=True, depth=16 if is_deep else 8, intent="perceptual")
+    except pyvips.Error as error:
+        if is_out_of_memory(error):
+            raise
+        return _plain(image), "broken ICC profile, read as sRGB"  # as other software does
+    if image.bands == 1:
+        converted = converted.colourspace("grey16" if is_deep else "b-w")
+    return converted, "ICC profile"
+
+
+def _plain(image: Image) -> Image:
+    """Returns samples with the meaning of sRGB or grey, which libvips may call otherwise."""
+    names = ("grey16", "rgb16") if image.format == "ushort" else ("b-w", "srgb")
+    name = names[0 if image.bands == 1 else 1]
+    return image if image.interpretation == name else image.copy(interpretation=name)
