@@ -86,6 +86,12 @@ def test_starts_at_the_same_time_are_limited_for_the_pool_and_continue_in_anothe
     assert started_in(pool.tell_ready(0)) == ["models"]
 
 
+def test_a_start_that_is_given_up_makes_room_for_a_start_of_another_group() -> None:
+    pool = PoolScript(2, groups=[GroupSettings(name="models", workers=1)], max_starts=2)
+    assert started_in(pool.start()) == ["default", "default"]
+    assert started_in(pool.resize(1)) == ["models"]
+
+
 def test_a_pool_that_closes_retires_the_workers_of_all_groups() -> None:
     pool = pool_with(on_demand())
     pool.run(1, group="models")

@@ -10,6 +10,7 @@ from contextlib import aclosing
 import anyio
 import pytest
 from load_plugins import Exits, ExitsPlugin, Good, GoodPlugin
+from model_plugin import Classify, Crash, ModelPlugin
 
 from offloop import (
     EventSubscription,
@@ -124,6 +125,50 @@ async def test_a_load_failure(anyio_backend: object) -> None:
         # The third worker has started without it, and tasks of the other plugin run.
         assert bytes(await pool.run(b"abc", [Good()])) == b"abc"
         assert pool.statistics().worker_starts == 3
+
+
+async def test_two_groups(anyio_backend: object) -> None:
+    # The plugin "model" has the group "models", and its companion "good" is loaded there, too. The default group has "good".
+    async with Pool(1, plugins=[GoodPlugin, ModelPlugin], idle_timeout=0.2) as pool, aclosing(pool.events()) as events:
+        assert list(pool.statistics().groups) == ["default", "models", "small"]
+        assert pool.statistics().groups["models"].desired == 0
+
+        # A pipeline of both plugins needs a worker that has both: the group starts with this task.
+        result = await pool.run(b"abc", [Good(), Classify()])
+        assert bytes(result) == b"abc"
+        assert await moves_of("models", events, until="TaskFinished") == [
+            ("starting", "LoadingBegun", "loading"),
+            ("loading", "Ready", "idle"),
+            ("idle", "Dispatched", "busy"),
+            ("busy", "TaskFinished", "idle"),
+        ]
+
+        # A pipeline of "good" alone runs in the default group. A crash in the other group does not concern it.
+        with pytest.raises(WorkerDied):
+            await pool.run(b"", [Crash()])
+        assert bytes(await pool.run(b"abc", [Good()])) == b"abc"
+        groups = pool.statistics().groups
+        assert (groups["models"].crashes, groups["default"].crashes) == (1, 0)
+
+        # The crashed worker is replaced for the next task. A group on demand leaves when it was idle for `idle_timeout`.
+        assert bytes(await pool.run(b"abc", [Classify()])) == b"abc"
+        assert (await moves_of("models", events, until="RetirementRequested"))[-1] == (
+            "idle",
+            "RetirementRequested",
+            "retiring",
+        )
+        assert pool.statistics().groups["models"].desired == 0
+
+
+async def moves_of(group: str, events: EventSubscription, *, until: str) -> list[tuple[str, str, str]]:
+    """The transitions of a group's worker up to the event of that name."""
+    moves: list[tuple[str, str, str]] = []
+    async for event in events:
+        if isinstance(event, WorkerMoved) and event.group == group:
+            moves.append((event.before, event.event, event.after))
+            if event.event == until:
+                break
+    return moves
 
 
 async def transitions_until(events: EventSubscription, last: str) -> list[tuple[str, str, str]]:

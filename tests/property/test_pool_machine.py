@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -94,6 +93,15 @@ WEAR: list[dict[str, Any]] = [
     {"max_worker_age_s": 4.0},
     {"max_tasks_per_worker": 3, "max_worker_age_s": 4.0, "max_worker_bytes": MAX_BYTES},
 ]
+MODELS = [
+    None,
+    None,
+    GroupSettings(name="models", workers=2, min_workers=0, spares=1, idle_timeout_s=5.0),
+    GroupSettings(name="models", workers=1, min_workers=0, max_tasks_per_worker=3, restart_intensity=1),
+    GroupSettings(name="models", workers=2),
+]
+"""A second group: none, two on demand, and one of a fixed number of workers."""
+
 STAGES = [Stage("faults", msgspec.Raw(b"\x91\x91\xa4Noop"))]
 SPEC = TaskSpec(source=EncodedAt(None), stages=STAGES, timeout_s=None)
 SIZES = [1, 4096, 100 * KIB, FIRST_GRANT_NBYTES, 700 * KIB, 1400 * KIB, INBOX_NBYTES, LIMIT, LIMIT + 1]
@@ -115,8 +123,9 @@ def pages_in(segment_id: int, start: int, end: int) -> set[Page]:
 class Process:
     """A worker from its own side. It follows the protocol unless a rule forges a message."""
 
-    def __init__(self, outbox_id: int) -> None:
+    def __init__(self, outbox_id: int, group: str) -> None:
         self.outbox_id = outbox_id
+        self.group = group  # name of its worker group
         self.said_loading = False
         self.said_ready = False
         self.spawned = False  # whether its pid is known
@@ -153,6 +162,7 @@ class PoolMachine(RuleBasedStateMachine):
         max_queue=st.sampled_from([None, None, None, None, 3, 0]),
         close_after=st.sampled_from([1000, 1000, 60, 40, 20]),
         opened=st.sampled_from([True, True, True, False]),
+        models=st.sampled_from(MODELS),
     )
     def enter(
         self,
@@ -166,10 +176,12 @@ class PoolMachine(RuleBasedStateMachine):
         max_queue: int | None,
         close_after: int,
         opened: bool,
+        models: GroupSettings | None,
     ) -> None:
+        default = GroupSettings(workers=workers, spares=spares, restart_intensity=intensity, **wear)
         self.core = PoolState(
             CoreSettings(
-                groups=(GroupSettings(workers=workers, spares=spares, restart_intensity=intensity, **wear),),
+                groups=(default,) if models is None else (default, models),
                 limit_bytes=LIMIT,
                 inbox_nbytes=INBOX_NBYTES,
                 inbox_addresses_nbytes=4 * INBOX_NBYTES,
@@ -187,7 +199,8 @@ class PoolMachine(RuleBasedStateMachine):
         self.numbers = 0
         self.closed = self.draining = False
         self.core.event_log.has_subscribers = watched
-        self.concurrency = workers
+        self.settings = {group.name: group for group in self.core.settings.groups}
+        self.concurrency = {name: group.workers for name, group in self.settings.items()}
         self.starts = 0
         self.hashing: dict[int, Handle] = {}
         self.runs: Counter[int] = Counter()  # number of dispatches by task
@@ -236,7 +249,7 @@ class PoolMachine(RuleBasedStateMachine):
                 waiting = sum(s.outbox_id is None for s in self.core.worker_table)
                 assert starting - waiting <= self.core.settings.max_starts
                 self.starts += 1
-                self.processes[slot] = Process(outbox_id)
+                self.processes[slot] = Process(outbox_id, command.group)
             case Send(slot, message):
                 self.deliver(self.processes[slot], message)
             case KillWorker(slot):
@@ -285,14 +298,7 @@ class PoolMachine(RuleBasedStateMachine):
         if isinstance(message, Run):
             assert process.task_id is None, "one task at a time"
             assert process.said_ready
-            busy = (WorkerState.BUSY, WorkerState.TIMED_OUT)
-            running = [slot.task for slot in self.core.worker_table if slot.task is not None and slot.state in busy]
-            beside_large = sum(task.cost_s >= 0.2 for task in running) >= self.concurrency  # a small task may run
-            small = self.core.groups.small
-            assert small.autoscaler.desired_workers <= self.core.groups.default.autoscaler.max_workers
-            assert len(running) <= self.concurrency + beside_large * max(
-                min(small.autoscaler.desired_workers, small.slots.concurrency_limit), 1
-            )
+            self.check_number_of_running(message.task_id, process)
             assert message.task_id not in self.hashing
             self.runs[message.task_id] += 1
             assert self.runs[message.task_id] <= self.retries[message.task_id] + 2, (
@@ -300,7 +306,8 @@ class PoolMachine(RuleBasedStateMachine):
             )
             assert not process.tasks or not self.killed_by[message.task_id], "a retried task runs on an unused worker"
             process.tasks += 1
-            assert process.tasks <= (self.core.settings.groups[0].max_tasks_per_worker or math.inf), "the limit is exact"
+            of_group = self.settings[self.group_of(message.task_id)]
+            assert process.tasks <= (of_group.max_tasks_per_worker or math.inf), "the limit is exact"
             process.task_id = message.task_id
             process.begun = process.waits = process.stopping = False
             process.credit, process.outputs = message.credit, 0
@@ -320,6 +327,24 @@ class PoolMachine(RuleBasedStateMachine):
             process.waits = False
             if message.block is not None:
                 process.granted.append(self.checked(process, message.block))
+
+    def group_of(self, task_id: int) -> str:
+        """The group of a task: a third of the tasks are for the second group, if there is one."""
+        return "models" if "models" in self.settings and task_id % 3 == 0 else "default"
+
+    def check_number_of_running(self, task_id: int, process: Process) -> None:
+        """Check that a task was sent to a worker of its group, and that no more tasks run than may."""
+        group = self.group_of(task_id)
+        assert process.group == group or (process.group, group) == ("small", "default")
+        busy = (WorkerState.BUSY, WorkerState.TIMED_OUT)
+        slots = [slot for slot in self.core.worker_table if slot.task is not None and slot.state in busy]
+        running = [slot.task for slot in slots if slot.task is not None and self.group_of(slot.task.task_id) == group]
+        beyond = 0
+        if group == "default" and sum(task.cost_s >= 0.2 for task in running) >= self.concurrency[group]:
+            small = self.core.groups.small  # small tasks may run beside large ones
+            assert small.autoscaler.desired_workers <= self.core.groups.default.autoscaler.max_workers
+            beyond = max(min(small.autoscaler.desired_workers, small.slots.concurrency_limit), 1)
+        assert len(running) <= self.concurrency[group] + beyond
 
     def checked(self, process: Process, handle: Handle) -> Handle:
         """Check that granted memory is allocated, in the worker's outbox, and has its pages."""
@@ -361,7 +386,8 @@ class PoolMachine(RuleBasedStateMachine):
         task_id = self.number()
         self.open_tasks[task_id] = None
         self.preparing[task_id] = None
-        self.tell(TaskSubmitted(task_id, SPEC, staged=False))
+        spec = msgspec.structs.replace(SPEC, group=self.group_of(task_id))
+        self.tell(TaskSubmitted(task_id, spec, staged=False))
 
     @precondition(lambda self: self.preparing)
     @rule(
@@ -378,7 +404,7 @@ class PoolMachine(RuleBasedStateMachine):
         task_id = self.pick(list(self.preparing), which)
         del self.preparing[task_id]
         self.retries[task_id] = retries
-        self.tell_with_source(partial(TaskStaged, task_id), source, timeout_s, queue_timeout_s, keep, retries)
+        self.tell_with_source(TaskStaged, task_id, source, timeout_s, queue_timeout_s, keep, retries)
 
     @rule(
         source=st.integers(0, 9),
@@ -393,11 +419,12 @@ class PoolMachine(RuleBasedStateMachine):
         task_id = self.number()
         self.open_tasks[task_id] = None
         self.retries[task_id] = retries
-        self.tell_with_source(partial(TaskSubmitted, task_id), source, timeout_s, queue_timeout_s, keep, retries)
+        self.tell_with_source(TaskSubmitted, task_id, source, timeout_s, queue_timeout_s, keep, retries)
 
     def tell_with_source(
         self,
-        event: Callable[[TaskSpec], Event],
+        event: Callable[[int, TaskSpec], Event],
+        task_id: int,
         source: int,
         timeout_s: float | None,
         queue_timeout_s: float | None,
@@ -414,6 +441,7 @@ class PoolMachine(RuleBasedStateMachine):
         spec = TaskSpec(
             source=place,
             stages=STAGES,
+            group=self.group_of(task_id),
             timeout_s=timeout_s,
             queue_timeout_s=queue_timeout_s,
             outbox_id=held[0].segment_id if in_outbox and held is not None else None,
@@ -422,7 +450,7 @@ class PoolMachine(RuleBasedStateMachine):
             credit=(0, 0, 1, 3)[self.numbers % 4],
             stream=StreamLimits(2.0, (None, 4.0)[self.numbers % 8 == 3]) if self.numbers % 4 == 3 else None,
         )
-        self.tell(event(spec))
+        self.tell(event(task_id, spec))
         if held is not None and not keep:
             self.held.remove(held)
             self.tell(BlocksReturned((held[0].generation,)))
@@ -459,11 +487,12 @@ class PoolMachine(RuleBasedStateMachine):
         del self.hashing[task_id]
         self.tell(SourceHashed(task_id, digest))
 
-    @rule(workers=st.integers(1, 4))
-    def resize(self, workers: int) -> None:
+    @rule(workers=st.integers(1, 4), which=st.integers(0, 1))
+    def resize(self, workers: int, which: int) -> None:
+        group = self.pick(list(self.settings), which)
         if not self.closed:
-            self.concurrency = workers
-        self.tell(ResizeRequested(workers))
+            self.concurrency[group] = workers
+        self.tell(ResizeRequested(workers, group))
 
     @precondition(lambda self: self.events_sent >= self.close_after)
     @rule()
@@ -878,7 +907,8 @@ class PoolMachine(RuleBasedStateMachine):
         assert min(s.waiting, s.running) >= 0
         assert sum(s.workers.values()) == len(self.core.worker_table)
         assert s.worker_starts == self.starts
-        assert s.concurrency == (0 if self.closed else self.concurrency)
+        assert s.concurrency == (0 if self.closed else sum(self.concurrency.values()))
+        assert s.worker_starts == sum(group.starts for group in s.groups.values())
         assert s.retried >= sum(self.runs.values()) - len(self.runs)
 
     @invariant()
@@ -892,21 +922,24 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_worker_is_idle_while_a_task_waits_that_it_may_run(self) -> None:
-        worker_table = self.core.worker_table
-        if worker_table.count(WorkerState.BUSY, WorkerState.TIMED_OUT) < self.concurrency and not self.closed:
-            idle = [self.processes[slot.index] for slot in worker_table if slot.state is WorkerState.IDLE]
+        for group, concurrency in self.concurrency.items() if not self.closed else ():
+            slots, lane = self.core.groups.by_name[group].slots, self.core.queue.lanes[group]
+            if slots.busy >= concurrency:
+                continue
+            idle = [self.processes[slot.index] for slot in slots if slot.state is WorkerState.IDLE]
             early = self.core.dispatcher.wake_at <= self.now + 0.1  # a large task waits a moment for tasks that arrive with it
-            assert not idle or not self.core.queue.waiting or early
-            assert not any(not process.tasks for process in idle) or not self.core.queue.waiting_for_unused_worker
+            assert not idle or not lane.policy or early
+            assert not any(not process.tasks for process in idle) or not lane.waiting_for_unused_worker
         if self.closed:
             assert not self.core.queue
 
     @invariant()
     def a_task_that_needs_an_unused_worker_gets_one(self) -> None:
-        if self.core.queue.waiting_for_unused_worker:
-            held = {slot.index for slot in self.core.worker_table if slot.state in IN_USE}
-            unused = any(not self.processes[index].tasks for index in held)
-            assert unused or len(held) < len(self.core.worker_table) or self.core.worker_table.count(WorkerState.IDLE) == 0
+        for lane in self.core.queue.lanes.values():
+            if lane.waiting_for_unused_worker:
+                held = {slot.index for slot in lane.workers if slot.state in IN_USE}
+                unused = any(not self.processes[index].tasks for index in held)
+                assert unused or len(held) < len(lane.workers) or lane.workers.count(WorkerState.IDLE) == 0
 
     @invariant()
     def every_state_that_can_last_too_long_has_a_timer(self) -> None:
@@ -914,7 +947,7 @@ class PoolMachine(RuleBasedStateMachine):
             process = self.processes.get(slot.index)
             match slot.state:
                 case WorkerState.STARTING | WorkerState.RESTARTING:
-                    assert slot.timer is not None or (process is None and self.may_not_start_yet())
+                    assert slot.timer is not None or (process is None and self.may_not_start_yet(slot.group))
                 case WorkerState.TIMED_OUT | WorkerState.LOADING:
                     assert slot.timer is not None
                 case WorkerState.BUSY:
@@ -933,33 +966,32 @@ class PoolMachine(RuleBasedStateMachine):
                 case WorkerState.IDLE:
                     assert process is not None
                     assert not process.killed
-                    assert (slot.timer is not None) is (
-                        slot.recycling is None and self.core.settings.groups[0].max_worker_age_s is not None
-                    )
+                    of_group = self.core.groups.by_name[slot.group].settings
+                    assert (slot.timer is not None) is (slot.recycling is None and of_group.max_worker_age_s is not None)
                 case WorkerState.GONE:
                     raise AssertionError("a slot that is gone is not in the table")
             if slot.timer is not None:
                 assert self.core.wake_at <= slot.timer
 
-    def may_not_start_yet(self) -> bool:
+    def may_not_start_yet(self, group: str) -> bool:
         """Whether another start, or the half-open period, has to end first."""
         starting = [slot for slot in self.core.worker_table if slot.state in HAS_STARTED and slot.outbox_id is not None]
         if len(starting) >= self.core.settings.max_starts:
             return True
-        policy = self.core.groups.default.reconciler.restart_policy
+        policy = self.core.groups.by_name[group].reconciler.restart_policy
         return policy.breaker is CircuitBreaker.HALF_OPEN and policy.half_open_slot in self.processes
 
     @invariant()
     def the_table_has_the_desired_slots_and_retiring_ones(self) -> None:
         leaving = (WorkerState.RETIRING, WorkerState.TERMINATING)
-        sound = [slot for slot in self.core.worker_table if slot.recycling is None and slot.state not in leaving]
-        wanted = 0 if self.closed else self.wanted
-        assert len(sound) >= wanted
-        if len(sound) > wanted:
-            assert not any(slot.state is WorkerState.IDLE for slot in sound) or any(
-                slot.state is WorkerState.FAILED for slot in sound
-            )
-            assert not any(slot.state in (WorkerState.STARTING, WorkerState.RESTARTING) for slot in sound)
+        for group in self.core.groups:
+            sound = [slot for slot in group.slots if slot.recycling is None and slot.state not in leaving]
+            wanted = 0 if self.closed else self.wanted_of(group.name)
+            assert len(sound) >= wanted
+            if len(sound) > wanted:
+                states = {slot.state for slot in sound}
+                assert WorkerState.IDLE not in states or WorkerState.FAILED in states
+                assert states.isdisjoint((WorkerState.STARTING, WorkerState.RESTARTING))
 
     @invariant()
     def a_source_that_is_being_hashed_stays(self) -> None:
@@ -970,9 +1002,10 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_core_wakes_for_the_breaker(self) -> None:
-        policy = self.core.groups.default.reconciler.restart_policy
-        if policy.breaker is not CircuitBreaker.CLOSED and policy.half_open_slot is None:
-            assert self.core.wake_at <= self.now + 36.0
+        for group in self.core.groups:
+            policy = group.reconciler.restart_policy
+            if policy.breaker is not CircuitBreaker.CLOSED and policy.half_open_slot is None:
+                assert self.core.wake_at <= self.now + 36.0
 
     @invariant()
     def without_subscribers_no_transitions_are_logged(self) -> None:
@@ -1042,16 +1075,23 @@ class PoolMachine(RuleBasedStateMachine):
             return False
         wanted = self.wanted
         s = snapshot(self.core)
-        if s.workers == {"idle": wanted} and not any(slot.recycling for slot in self.core.worker_table):
-            assert self.core.groups.default.reconciler.converged
+        if s.workers == ({"idle": wanted} if wanted else {}) and not any(slot.recycling for slot in self.core.worker_table):
+            assert all(group.reconciler.converged for group in self.core.groups)
             return s.breaker == "closed"
         return False
 
     @property
     def wanted(self) -> int:
-        """Number of desired workers: for tasks, spares and small tasks. Those beyond that are not replaced if abandoned."""
-        places = self.concurrency + self.core.settings.groups[0].spares
-        return max(places - max(len(self.abandoned) - places, 0), 0) + self.core.groups.small.reconciler.wanted
+        """Number of desired workers of all groups."""
+        return sum(self.wanted_of(group.name) for group in self.core.groups)
+
+    def wanted_of(self, group: str) -> int:
+        """Number of desired workers of a group, with spares. Those beyond that are not replaced if abandoned."""
+        if group != "default":
+            return self.core.groups.by_name[group].reconciler.wanted
+        places = self.concurrency[group] + self.settings[group].spares
+        abandoned = sum(process.group == group for process in self.abandoned.values())
+        return max(places - max(abandoned - places, 0), 0)
 
     def do_a_step(self) -> bool:  # noqa: PLR0911 (one return for each kind of step)
         """Do one step that is due. Returns whether there was one."""

@@ -73,7 +73,8 @@ def _facts(examination: Examination) -> Iterator[tuple[str, str]]:
 
 def _plugins(examination: Examination) -> Iterator[tuple[str, str]]:
     for plugin in examination.plugins:
-        yield "plugin", f"{plugin.name} ({plugin.distribution or 'not installed'}): {', '.join(plugin.operations)}"
+        group = "" if plugin.group is None else f", in the worker group {plugin.group!r}"
+        yield "plugin", f"{plugin.name} ({plugin.distribution or 'not installed'}): {', '.join(plugin.operations)}{group}"
     for refused in examination.refused:
         yield "plugin", f"{refused.name} ({refused.distribution or 'not installed'}): refused"
     if not examination.plugins and not examination.refused:

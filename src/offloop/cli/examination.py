@@ -64,6 +64,7 @@ class PluginFound(msgspec.Struct, frozen=True):
     name: str
     distribution: str | None  # name and version of its distribution; None: unknown
     operations: list[str]  # names of its operations
+    group: str | None = None  # name of the worker group of its own; None: the default group
 
 
 class PluginRefused(msgspec.Struct, frozen=True):
@@ -149,7 +150,7 @@ def _has_pidfd() -> bool:
 
 def _found(registered: Registered) -> PluginFound:
     operations = [operation.__name__ for operation in registered.plugin.operations]
-    return PluginFound(registered.plugin.name, registered.candidate.distribution, operations)
+    return PluginFound(registered.plugin.name, registered.candidate.distribution, operations, registered.plugin.group)
 
 
 def _refused(error: PluginError) -> PluginRefused:

@@ -97,10 +97,9 @@ class WorkerReconciler:
         counted = [slot for slot in self._group_slots if slot.recycling is None]
         return len(counted) == self.wanted <= max(self._group_slots.count(*READY_STATES), self._ready_since_resize)
 
-    def resized(self, now: float) -> list[Command]:
-        """The number of tasks that may run at once was changed."""
+    def expect_ready_workers(self) -> None:
+        """The number of tasks that may run at once was changed: count the workers that become ready from now on."""
         self._ready_since_resize = 0
-        return self.reconcile(now)
 
     def reconcile(self, now: float) -> list[Command]:
         """Add missing slots, retire surplus workers, and start the workers that the restart policy allows."""

@@ -77,7 +77,7 @@ class WorkerGroups:
 
     def reconcile(self, now: float) -> list[Command]:
         """Start and retire workers of every group."""
-        return [command for group in self for command in group.reconciler.reconcile(now)]
+        return self._reconcile(list(self), now)
 
     def on_worker_ready(self, slot: WorkerSlot, now: float) -> list[Command]:
         """A worker has become ready."""
@@ -96,7 +96,8 @@ class WorkerGroups:
         resized = [self.by_name[name]] if name != DEFAULT_GROUP else [self.default, self.small]
         for group in resized:
             group.autoscaler.resize(workers)
-        return [command for group in resized for command in group.reconciler.resized(now)]
+            group.reconciler.expect_ready_workers()
+        return self._reconcile(resized, now)
 
     def scale_to_zero(self, now: float) -> list[Command]:
         """The pool closes: retire all workers."""
@@ -111,8 +112,12 @@ class WorkerGroups:
         for group in self:
             group.autoscaler.limit_concurrency()
 
+    def _reconcile(self, groups: list[WorkerGroup], now: float) -> list[Command]:
+        commands = [command for group in groups for command in group.reconciler.reconcile(now)]
+        return commands + self._continue_starts(now)  # because workers that were starting may have been retired
+
     def _continue_starts(self, now: float) -> list[Command]:
-        """A start has ended: begin starts of groups that waited for it."""
+        """A start may have ended: begin starts of groups that waited for it."""
         waiting = [group.reconciler for group in self if group.reconciler.waits_for_other_start]
         return [command for reconciler in waiting for command in reconciler.reconcile(now)]
 
