@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -20,6 +21,7 @@ from typing import Self, TypeAlias
 
 import anyio
 import pytest
+import pyvips
 from mount_namespace import run_with_shared_memory_of, skip_without_mount_namespaces
 
 from offloop import Pool
@@ -31,6 +33,7 @@ CommandLine: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 Drawing: TypeAlias = Callable[..., Path]
 Measure: TypeAlias = Callable[[Path], tuple[str, int, int]]
 
+PHOTOS = Path(__file__).parents[2] / "docs" / "photos"
 CONVERT = [sys.executable, "-m", "offloop.cli", "convert"]
 
 # The child itself sets its controlling terminal and executes the command, because Popen could do that only by forking Python.
@@ -59,6 +62,18 @@ def test_a_tree_is_converted_and_its_structure_is_kept(
         "in/2024/b.PNG -> out/2024/b.webp",
         "in/a.jpg -> out/a.webp",
     ]
+
+
+def test_people_are_cut_out(command_line: CommandLine, measure: Measure, tmp_path: Path):
+    shutil.copy(PHOTOS / "astronaut.jpg", tmp_path / "a.jpg")
+    for options in (["--out", "out"], ["--out", "white", "--to", "jpeg"]):
+        ended = command_line("convert", "a.jpg", *options, "--remove-background", "--resize", "100", "--workers", "1")
+        assert (ended.returncode, ended.stderr.count("1 converted, 0 failed")) == (0, 1), ended.stderr
+    assert measure(tmp_path / "out/a.png") == ("png", 100, 100)
+    cut, white = (pyvips.Image.new_from_file(str(tmp_path / name)) for name in ("out/a.png", "white/a.jpg"))
+    assert cut(3, 3)[3] == 0
+    assert cut(45, 25)[3] == 255
+    assert min(white(3, 3)) > 250
 
 
 def test_without_a_format_each_file_keeps_its_own(command_line: CommandLine, draw: Drawing, measure: Measure, tmp_path: Path):

@@ -95,6 +95,11 @@ async def test_a_cut_out(anyio_backend: object) -> None:
     assert (info.media_type, info.width, info.height, info.bands) == ("image/webp", 1000, 1000, 4)
 
 
+async def test_a_cut_out_on_the_first_page(anyio_backend: object) -> None:
+    names = await run(fragment("README.md", "RemoveBackground"), portrait=ROOT / "docs" / "photos" / "astronaut.jpg")
+    assert (names["cut_out"].info.media_type, names["cut_out"].info.bands) == ("image/webp", 4)
+
+
 async def test_a_model_of_ones_own(anyio_backend: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ends = [onnx.helper.make_tensor_value_info(name, 1, [1, bands, 1024, 1024]) for name, bands in (("in", 3), ("out", 1))]
     node = onnx.helper.make_node("ReduceMean", ["in"], ["out"], axes=[1])

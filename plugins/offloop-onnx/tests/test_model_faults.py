@@ -85,8 +85,9 @@ async def test_a_run_that_does_not_stop_is_killed_and_the_next_task_has_a_new_wo
     anyio_backend: object, tmp_path: Path
 ) -> None:
     endless = save(tmp_path, multiplications(4500, 1), peak_bytes=400_000_000, **TENSOR)  # one node of many seconds
-    async with Pool(1, plugins=[OnnxPlugin(model_directories=[tmp_path])], memory_limit="1GiB") as pool:
-        killed = await failure_of(pool, ONE, RunModel(endless), timeout=0.3)
+    plugin = OnnxPlugin(model_directories=[tmp_path], models=[endless])
+    async with Pool(1, plugins=[plugin], memory_limit="1GiB") as pool:
+        killed = await failure_of(pool, ONE, RunModel(endless), timeout=0.8)
         assert isinstance(killed, TaskTimeout)
         assert not killed.obeyed
         assert (await pool.run(np.zeros((64, 64, 3), "u1"), [RemoveBackground()])).array().shape == (64, 64, 4)

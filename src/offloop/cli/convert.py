@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,11 @@ _MAX_SIDE = 10_000_000  # limit of libvips in pixels
     "--resize", type=click.IntRange(1, _MAX_SIDE), metavar="PIXELS", help="Longest side. Smaller pictures keep their size."
 )
 @click.option("--quality", type=click.IntRange(1, 100), help="Default: the encoder's default. PNG has none.")
+@click.option(
+    "--remove-background",
+    is_flag=True,
+    help="Cut out people. JPEG sources become PNG; with --to jpeg the background is white. Needs offloop-onnx.",
+)
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. Default: one per CPU.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, help="Seconds per file.")
 @click.option("--memory-limit", metavar="SIZE", help='Memory for workers, sources and results, such as "2GiB".')
@@ -54,6 +60,7 @@ def convert(
     to: str | None,
     resize: int | None,
     quality: int | None,
+    remove_background: bool,
     workers: int | None,
     timeout: float,
     memory_limit: str | None,
@@ -64,7 +71,9 @@ def convert(
 
     Exits with 0 if all files were converted, with 1 if a file failed (the others are written), with 130 after Ctrl-C.
     """
-    _check_plugin()
+    _check_plugin("vips")
+    if remove_background:
+        _check_plugin("onnx")
     from .display import Display  # noqa: PLC0415 (because these modules need the plugin)
     from .recipe import Recipe  # noqa: PLC0415
     from .selection import overwritten_source, select  # noqa: PLC0415
@@ -75,9 +84,9 @@ def convert(
         raise click.UsageError(
             f"--out is the source {shown(directory)}, whose pictures would be replaced; choose another --out"
         )
-    recipe = Recipe(to=to, longest_side=resize, quality=quality)
+    recipe = Recipe(to=to, longest_side=resize, quality=quality, remove_background=remove_background)
     selection = _checked(select(sources, out, recipe))
-    pool = _checked_pool(workers, timeout, memory_limit)
+    pool = _checked_pool(workers, timeout, memory_limit, ["vips", "onnx"] if remove_background else ["vips"])
     run = _Run(
         pool, selection, lambda: select(sources, out, recipe), recipe, (workers or available_cpus().value) + _EXTRA_IN_FLIGHT
     )
@@ -150,12 +159,13 @@ class _Run:
         display.expect(total)
 
 
-def _check_plugin() -> None:
+def _check_plugin(name: str) -> None:
+    module, distribution = f"offloop_{name}", f"offloop-{name}"
     try:
-        import offloop_vips  # noqa: F401, PLC0415 # pyright: ignore[reportUnusedImport] (offloop does not depend on it)
+        import_module(module)
     except ImportError as error:
-        why = "" if error.name == "offloop_vips" else f" ({one_line(error)})"
-        raise click.ClickException(f"convert needs the plugin offloop-vips{why}: pip install offloop-vips") from None
+        why = "" if error.name == module else f" ({one_line(error)})"
+        raise click.ClickException(f"convert needs the plugin {distribution}{why}: pip install {distribution}") from None
 
 
 def _checked(selection: Iterator[Selected]) -> Iterator[Selected]:
@@ -175,8 +185,8 @@ def _checked(selection: Iterator[Selected]) -> Iterator[Selected]:
     return chain((first,), selection)
 
 
-def _checked_pool(workers: int | None, timeout: float, memory_limit: str | None) -> Pool:
-    plugins: Sequence[Any] = ["vips"]  # because other installed plugins are not needed, and may be broken
+def _checked_pool(workers: int | None, timeout: float, memory_limit: str | None, plugins: Sequence[Any]) -> Pool:
+    # the plugins by name, because other installed plugins are not needed, and may be broken
     try:
         return Pool(workers, memory_limit=memory_limit, timeout=timeout, plugins=plugins)
     except (ValueError, TypeError) as error:

@@ -1,6 +1,6 @@
 """Turns the options of `offloop convert` into the pipeline and the output name of a picture.
 
-It is the only module of the command line that imports offloop-vips, so commands import it only when they need it.
+It is the only module of the command line that imports the plugins, so commands import it only when they need it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from offloop_vips import Avif, Jpeg, Png, Resize, VipsPlugin, Webp
+from offloop_vips import Avif, Jpeg, Png, Raw, Resize, VipsPlugin, Webp
 
 from ..operation import Operation
 
@@ -41,9 +41,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     to: str | None  # format of all outputs; None: the format of the source
     longest_side: int | None  # maximum width and height in pixels; None: unchanged
     quality: int | None  # 1 to 100, for formats that have one; None: the encoder's default
+    remove_background: bool = False  # whether people are cut out
 
     def output_format(self, source_format: str) -> str:
         """Returns the output format for a picture with a given format."""
+        if self.to is None and self.remove_background and source_format == "jpeg":
+            return _LOSSLESS  # because JPEG has no transparency
         return self.to or (source_format if source_format in _ENCODERS else _LOSSLESS)
 
     def output_name(self, name: str, source_format: str) -> str:
@@ -64,10 +67,16 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         output_format = self.output_format(source_format)
         has_quality = self.quality is not None and output_format != _LOSSLESS
         options: dict[str, Any] = {"quality": self.quality} if has_quality else {}
-        encoder = _ENCODERS[output_format](**options)
-        if self.longest_side is None:
-            return [encoder]
-        return [Resize(self.longest_side, self.longest_side, fit="inside", without_enlargement=True), encoder]
+        if self.remove_background and output_format == "jpeg":
+            options["background"] = "white"
+        operations: list[Operation] = []
+        if self.longest_side is not None:
+            operations.append(Resize(self.longest_side, self.longest_side, fit="inside", without_enlargement=True))
+        if self.remove_background:
+            from offloop_onnx import RemoveBackground  # noqa: PLC0415 (because no other option needs the plugin)
+
+            operations += [Raw(), RemoveBackground()]
+        return [*operations, _ENCODERS[output_format](**options)]
 
 
 def format_of(path: str) -> str | None:
