@@ -27,14 +27,14 @@ async def test_events_caused_by_side_effects_are_processed_before_apply_returns(
     conditions, asked = supervisor.conditions, list[BlockFuture]()
 
     def ask_while_looking() -> None:  # as a signal handler or a finalizer may
-        conditions.resized = None
+        conditions.resized = {}
         del conditions.notify
         asked.append(supervisor.request_input(4096))
         supervisor.abandon_input(asked[0])
         asked.append(supervisor.request_input(4096))
 
     conditions.notify = ask_while_looking
-    conditions.resized = OneShotEvent(supervisor.affinity.loop)
+    conditions.resized = {"default": OneShotEvent(supervisor.affinity.loop)}
     supervisor.apply(TimePassed())
     with anyio.fail_after(10):
         await asked[1].wait()
