@@ -22,10 +22,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .client.batch import Batch, Outcome
+    from .client.batch import Batch
     from .client.batch_progress import BatchProgress
     from .client.buffers import Buffer
     from .client.frames import Frame, FrameStream
+    from .client.named_outcomes import NamedOutcomes
+    from .client.outcome import Outcome
     from .client.results import Info, Result, Timings
     from .errors import (
         CrashReport,
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
         WorkerMemoryTooSmall,
         WorkerMoved,
     )
-    from .processor import Encoded, Output, Payload, Processor, Raster, Task, TaskCancelled, WorkerContext
+    from .processor import Encoded, Output, Payload, Processor, Raster, SharingProcessor, Task, TaskCancelled, WorkerContext
     from .program import freeze_support
     from .runtime.telemetry.event_stream import EventSubscription
     from .runtime.telemetry.progress_monitor import Progress
@@ -82,6 +84,7 @@ __all__ = [
     "InternalError",
     "InvalidTask",
     "MemoryLimitExceeded",
+    "NamedOutcomes",
     "OffloopError",
     "Operation",
     "Outcome",
@@ -100,6 +103,7 @@ __all__ = [
     "QueueTimeout",
     "Raster",
     "Result",
+    "SharingProcessor",
     "SourceTooLarge",
     "Statistics",
     "StreamAbandoned",
@@ -120,10 +124,12 @@ __all__ = [
 ]
 
 _NAMES_BY_MODULE = {
-    "client.batch": ("Batch", "Outcome"),
+    "client.batch": ("Batch",),
     "client.batch_progress": ("BatchProgress",),
     "client.buffers": ("Buffer",),
     "client.frames": ("Frame", "FrameStream"),
+    "client.named_outcomes": ("NamedOutcomes",),
+    "client.outcome": ("Outcome",),
     "program": ("freeze_support",),
     "runtime.telemetry.progress_monitor": ("Progress",),
     "runtime.telemetry.event_stream": ("EventSubscription",),
@@ -139,7 +145,17 @@ _NAMES_BY_MODULE = {
     ),
     "operation": ("Estimate", "Header", "Operation", "Plugin"),
     "pool": ("Pool",),
-    "processor": ("Encoded", "Output", "Payload", "Processor", "Raster", "Task", "TaskCancelled", "WorkerContext"),
+    "processor": (
+        "Encoded",
+        "Output",
+        "Payload",
+        "Processor",
+        "Raster",
+        "SharingProcessor",
+        "Task",
+        "TaskCancelled",
+        "WorkerContext",
+    ),
     "client.results": ("Info", "Result", "Timings"),
     "settings": ("WorkerGroup",),
     "statistics": ("GroupStatistics", "Statistics"),

@@ -14,7 +14,7 @@ needs it, and then runs one task after another in one thread. It has no access t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
@@ -22,7 +22,7 @@ import msgspec
 
 from .operation import Operation
 
-__all__ = ["Encoded", "Output", "Payload", "Processor", "Raster", "Task", "TaskCancelled", "WorkerContext"]
+__all__ = ["Encoded", "Output", "Payload", "Processor", "Raster", "SharingProcessor", "Task", "TaskCancelled", "WorkerContext"]
 
 
 class Encoded(msgspec.Struct, frozen=True):
@@ -143,6 +143,21 @@ class WorkerContext(Protocol):
     def retire(self) -> None:
         """Request that the worker is replaced: it finishes its current task, and gets no other. For a processor whose library
         is in a bad state or leaks too much. May be called at any time after `open`, from the task's thread."""
+        ...
+
+
+class SharingProcessor(Protocol):
+    """A processor that can share work, such as a decode, between several pipelines on the same source."""
+
+    def run_many(
+        self, payload: Payload, pipelines: Sequence[Sequence[Operation]], task: Task
+    ) -> Iterable[tuple[int, Payload | Exception]]:
+        """Carry out several pipelines of this plugin on one payload.
+
+        Yields:
+            The index of a pipeline, and its result or its error, as soon as it is ready, in any order. The failure of one
+            pipeline does not concern the others. An exception that is raised is the failure of all pipelines that are left.
+        """
         ...
 
 

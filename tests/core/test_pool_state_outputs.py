@@ -10,10 +10,10 @@ from offloop import StreamAbandoned, TaskFailed, TaskTimeout, WorkerDied
 from offloop.core.model.blocks import Block
 from offloop.core.model.commands import Command, DeliverOutput, KillWorker, Send, SettleTask
 from offloop.core.model.events import BlocksReturned, CreditGranted
-from offloop.core.model.task import Completed, StreamLimits
+from offloop.core.model.task import Completed, FailedOutput, StreamLimits
 from offloop.core.model.worker_state import WorkerState
 from offloop.wire.handles import EncodedAt
-from offloop.wire.messages import Cancel, Credit, Done, Output
+from offloop.wire.messages import Cancel, Credit, Done, Output, OutputFailed
 
 from .pool_script import PoolScript, in_outbox, of_type, only, outcome_of, runs
 
@@ -239,3 +239,41 @@ def test_frames_do_not_use_up_the_charge_of_a_task_without_an_estimate() -> None
     for _ in range(3):
         hand_over(pool, 1 << 20)
     assert task.charged_bytes == charged
+
+
+# Named pipelines
+
+
+def named(pipelines: dict[str, int]) -> PoolScript:
+    return streaming(credit=len(pipelines), pipelines=pipelines)
+
+
+def finish(name: str) -> Output:
+    return Output(1, name, EncodedAt(None), {}, 1, 2, last=True)
+
+
+def fail(name: str) -> OutputFailed:
+    return OutputFailed(1, name, "refused", "because", None)
+
+
+def test_pipelines_end_in_any_order_with_a_result_or_a_failure() -> None:
+    pool = named({"a": 1, "b": 2})
+    failed = only(of_type(pool.report(0, fail("b")), DeliverOutput)).output
+    assert isinstance(failed, FailedOutput)
+    assert (failed.name, str(failed.error)) == ("b", "[refused] because")
+    done = only(of_type(pool.report(0, finish("a")), DeliverOutput)).output
+    assert (done.name, done.last) == ("a", True)
+    assert isinstance(outcome_of(pool.report(0, ALL_SENT), 1), Completed)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [[finish("c")], [finish("a"), finish("a")], [finish("a"), fail("a")], [fail("")], [ALL_SENT], [finish("a"), ALL_SENT]],
+    ids=["unknown", "twice", "twice, failed", "no name", "none ended", "one is missing"],
+)
+def test_a_worker_that_ends_pipelines_wrongly_is_killed(messages: list[Output | OutputFailed | Done]) -> None:
+    pool = named({"a": 1, "b": 2})
+    *before, last = messages
+    for message in before:
+        assert KillWorker(0) not in pool.report(0, message)
+    assert KillWorker(0) in pool.report(0, last)

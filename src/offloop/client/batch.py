@@ -15,10 +15,9 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from enum import Enum
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 import anyio
-import msgspec
 
 from ..core.model.pool_phase import PoolPhase
 from ..errors import PoolClosed, PoolMisused
@@ -26,12 +25,12 @@ from ..operation import Operation
 from ..runtime.loop.futures import OneShotEvent
 from ..runtime.supervisor import Supervisor
 from .batch_progress import BatchProgress, ProgressMeter
-from .results import Result
+from .outcome import Outcome
 from .source_puller import Item, SourcePuller
 from .sources import classify
 from .submission import Submission
 
-__all__ = ["Batch", "Outcome", "SubmissionFactory"]
+__all__ = ["Batch", "SubmissionFactory"]
 
 SourceT = TypeVar("SourceT")
 
@@ -45,29 +44,6 @@ class _State(Enum):
     NEW = "new"
     RUNNING = "running"
     LEAVING = "leaving"
-
-
-class Outcome(msgspec.Struct, Generic[SourceT], frozen=True, eq=False):
-    """How one task of a batch ended: a result, or an error."""
-
-    index: int
-    """Number of the source in the order in which it was pulled, from 0."""
-
-    source: SourceT
-    """The source, as it was given."""
-
-    result: Result | None = None
-    """The result; None: the task failed. It stays valid after the batch and the pool have ended."""
-
-    error: Exception | None = None
-    """The error, usually an `OffloopError`; None: the task succeeded."""
-
-    def unwrap(self) -> Result:
-        """Return the result, or raise the error."""
-        if self.result is None:
-            assert self.error is not None
-            raise self.error
-        return self.result
 
 
 class Batch(AsyncIterator[Outcome[SourceT]]):

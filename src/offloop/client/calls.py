@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from types import EllipsisType
-from typing import TypeVar, get_args
+from typing import TypeVar, cast, get_args
+
+import msgspec
 
 from ..core.model.pool_phase import PoolPhase
 from ..errors import InvalidTask, PoolClosed, TaskFailed
 from ..operation import Header, Operation
 from ..plugins import Planner, Registry
+from ..runtime.files.output_files import OutputFile, destination_path
 from ..runtime.files.source_files import read_file_head
 from ..runtime.memory.source_memory import read_head
 from ..runtime.supervisor import Supervisor
@@ -20,6 +23,7 @@ from ..task_options import TaskOptions
 from .batch import Batch
 from .buffers import Buffer
 from .frames import MAX_BUFFER, FrameStream, Overrun
+from .named_outcomes import NamedOutcomes
 from .progress_listener import ProgressCallback, run_with_progress
 from .results import Result
 from .source_puller import SourcePuller, Sources
@@ -165,6 +169,64 @@ class Calls:
             return Submission(supervisor, self._stager, self._planner.plan(operations), own)
 
         return Batch(supervisor, SourcePuller(sources, pipeline, to), submission, ordered=ordered, max_in_flight=max_in_flight)
+
+    def run_many(
+        self,
+        source: SourceT,
+        pipelines: Mapping[str, Iterable[Operation]],
+        *,
+        timeout: float | EllipsisType | None = ...,
+        queue_timeout: float | None = None,
+        retries: int | None = None,
+        priority: int = 0,
+        tenant: str | None = None,
+        to: Mapping[str, str | os.PathLike[str]] | None = None,
+    ) -> NamedOutcomes[SourceT]:
+        """Run several named pipelines on one source, in one task. The source is copied once, and decoded once where that is
+        cheaper.
+
+            outcomes = await pool.run_many(photo, {"card": [Resize(640), Webp()], "icon": [Resize(64), Webp()]})
+            card = outcomes["card"].unwrap()
+
+        Awaited, it gives a dict of all outcomes by name. Entered, it gives each as soon as it is ready:
+
+            async with pool.run_many(photo, pipelines) as outcomes:
+                async for name, outcome in outcomes:
+                    ...
+
+        The failure of one pipeline is its outcome; the others go on. If the whole task fails (a time-out, a dead worker), the
+        pipelines without an outcome have its error. The task is not retried after its first outcome.
+
+        Args:
+            source: as for `run`.
+            pipelines: up to 32 pipelines by name.
+            timeout: seconds that all pipelines together may run; None: no limit. Default: the pool's.
+            queue_timeout, retries, priority, tenant: as for `run`.
+            to: paths of files, by name of the pipeline. The server writes them from shared memory: completely or not at all.
+
+        Raises:
+            ValueError, TypeError: an option is out of its range, or of the wrong type; or there is no pipeline, or too many.
+            InvalidTask, PluginError, PoolClosed, PoolMisused: as `run`, for the source or a pipeline.
+        """
+        supervisor = self._open()
+        check_range("the number of pipelines", len(pipelines), 1, MAX_BUFFER, whole=True)
+        unknown = set(to or ()) - set(pipelines)
+        if unknown:
+            raise ValueError(f"to={min(unknown)!r}: there is no pipeline of this name")
+        options = TaskOptions.checked(
+            self._settings,
+            timeout=timeout,
+            queue_timeout=queue_timeout,
+            retries=retries,
+            priority=priority,
+            tenant=tenant,
+            to=None,
+        )
+        options = msgspec.structs.replace(options, credit=len(pipelines))
+        files = {name: OutputFile(destination_path(path)) for name, path in (to or {}).items()}
+        submission = Submission(supervisor, self._stager, self._planner.plan_many(pipelines), options)
+        material = classify(cast("Source", source))
+        return NamedOutcomes(supervisor, submission, tuple(pipelines), source, material, files)
 
     def stream(
         self,

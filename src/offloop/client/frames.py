@@ -115,6 +115,7 @@ class FrameStream(AsyncIterator[Frame]):
             await self._submission.wait(self._source, future)
         if self._unread:
             output, view = self._unread.popleft()
+            assert isinstance(output, TaskOutput), "only a task with named pipelines hands over failures"
             return self._frame(output, view)
         outcome = future.pop_outcome()
         if outcome is None:

@@ -54,6 +54,7 @@ class Submission:
             source=_NO_BYTES,
             stages=plan.stages,
             group=plan.group,
+            pipelines=plan.pipelines,
             timeout_s=options.timeout_s,
             queue_timeout_s=options.queue_timeout_s,
             retries=options.retries,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
-from ..wire.messages import Done, Failed, File, Loading, Need, NeedFile, Output, Ready
+from ..wire.messages import Done, Failed, File, Loading, Need, NeedFile, Output, OutputFailed, Ready
 from .components import Components
 from .memory.budget import DEFAULT_WORKER_NBYTES
 from .model.commands import Command, DropOutbox, KillWorker, OpenOutput, Send, SendFile
@@ -56,6 +56,7 @@ class WorkerEventHandlers:
             Need: self._on_need,
             NeedFile: self._on_need_file,
             Output: self._on_output,
+            OutputFailed: self._on_output,
             Loading: self._on_loading,
             Ready: self._on_ready,
         }
@@ -115,7 +116,7 @@ class WorkerEventHandlers:
             commands += group.reconciler.reconcile(now)
         return commands
 
-    def _on_output(self, slot: WorkerSlot, message: Output, now: float) -> list[Command]:
+    def _on_output(self, slot: WorkerSlot, message: Output | OutputFailed, now: float) -> list[Command]:
         try:
             task, block = validate_output(slot, slot.task, message)
         except InvalidHandle as error:

@@ -14,8 +14,9 @@ from typing import cast
 from ..operation import Estimate, Header, Operation, Plugin
 from .containment import reraise_interrupt
 
-__all__ = ["Estimator"]
+__all__ = ["Estimator", "combine"]
 
+_MAX_QUICK_PIPELINES = 4  # pipelines of one source that are estimated on the event loop
 _MAX_QUICK_OPERATIONS = 32  # longest pipeline that is estimated on the event loop
 _MAX_BYTES, _MAX_S = 1 << 60, 1e9  # limits of an estimate
 
@@ -62,6 +63,39 @@ class Estimator:
             work_s=sum(estimate.work_s for estimate in estimates),
             output_bytes=max(estimate.output_bytes for estimate in estimates),
         )
+
+
+def combine(estimators: Sequence[Estimator]) -> Estimator:
+    """Returns the estimator of several pipelines on one source, which run in turn."""
+    return _CombinedEstimator(estimators)
+
+
+class _CombinedEstimator(Estimator):
+    """Sums the work and the results of several pipelines, and takes the maximum of their memory."""
+
+    def __init__(self, estimators: Sequence[Estimator]) -> None:
+        self._estimators = estimators
+        self.probe_nbytes = max(estimator.probe_nbytes for estimator in estimators)
+        self.quick = len(estimators) <= _MAX_QUICK_PIPELINES and all(estimator.quick for estimator in estimators)
+
+    def estimate_bytes(self, head: memoryview, nbytes: int) -> tuple[Estimate | None, str]:
+        return _sum([estimator.estimate_bytes(head, nbytes) for estimator in self._estimators])
+
+    def estimate_samples(self, shape: tuple[int, ...], nbytes: int) -> tuple[Estimate | None, str]:
+        return _sum([estimator.estimate_samples(shape, nbytes) for estimator in self._estimators])
+
+
+def _sum(found: Sequence[tuple[Estimate | None, str]]) -> tuple[Estimate | None, str]:
+    media_type = found[0][1]
+    estimates = [estimate for estimate, _ in found if estimate is not None]
+    if len(estimates) < len(found):
+        return None, media_type
+    total = Estimate(
+        peak_bytes=max(estimate.peak_bytes for estimate in estimates),
+        work_s=sum(estimate.work_s for estimate in estimates),
+        output_bytes=sum(estimate.output_bytes for estimate in estimates),
+    )
+    return total, media_type
 
 
 def _probe(plugin: Plugin, head: memoryview) -> Header | None:

@@ -6,14 +6,14 @@ value are not cached.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from ..operation import Operation
 from ..wire.messages import Stage
-from .estimator import Estimator
+from .estimator import Estimator, combine
 from .grouping import PluginGroups, find_group
 from .registry import Registry, error_of_single_operation
 
@@ -31,6 +31,7 @@ class Plan(NamedTuple):
     stages: list[Stage]  # encoded stages; shared by all tasks of the pipeline, so never changed
     estimator: Estimator | None  # None: none of its plugins overrides `estimate`
     group: str  # name of the worker group that runs it
+    pipelines: Mapping[str, int] = {}  # numbers of stages of named pipelines; empty: it is one pipeline
 
 
 class Planner:
@@ -65,6 +66,19 @@ class Planner:
             if len(encoded) <= _MAX_KEY_NBYTES and _is_fixed(operations):
                 self._remember(key, plan)
         return plan
+
+    def plan_many(self, pipelines: Mapping[str, Iterable[Operation]]) -> Plan:
+        """Returns the plan of a task that runs several named pipelines on one source, in one worker.
+
+        Raises:
+            InvalidTask: a pipeline is refused, as by `plan`; or no worker group has the plugins of all of them.
+        """
+        plans = [self.plan(pipeline) for pipeline in pipelines.values()]
+        stages = [stage for plan in plans for stage in plan.stages]
+        estimators = [plan.estimator for plan in plans if plan.estimator is not None]
+        estimator = combine(estimators) if len(estimators) == len(plans) else None
+        group = find_group(self._groups, [stage.plugin for stage in stages])
+        return Plan(stages, estimator, group, {name: len(plan.stages) for name, plan in zip(pipelines, plans, strict=True)})
 
     def _new_plan(self, operations: list[Operation]) -> Plan:
         stages = self._registry.stages(operations)

@@ -52,7 +52,8 @@ class PendingTasks:
 
     def deliver(self, command: DeliverOutput) -> None:
         """Give an output to the caller of an unsettled task."""
-        self._futures[command.task_id].add_output(command.output, self._view_output(command.output))
+        output = command.output
+        self._futures[command.task_id].add_output(output, self._view_output(output) if isinstance(output, TaskOutput) else None)
 
     def stage_again(self, command: RestageSource) -> None:
         """Wake the caller of a waiting task whose source was removed from memory, so that it stages the source again."""

@@ -26,6 +26,7 @@ __all__ = [
     "Need",
     "NeedFile",
     "Output",
+    "OutputFailed",
     "PluginSource",
     "Ready",
     "Retire",
@@ -83,6 +84,7 @@ class Run(_Message, frozen=True, tag="run"):
     threads: int = 1  # maximum number of threads that the task may compute with
     private_bytes: int | None = None  # limit of the task's private memory, beyond the process's before it; None: no limit
     credit: int = 0  # number of outputs that the task may hand over before its end; 0: nothing receives them
+    pipelines: dict[str, int] = {}  # numbers of stages of named pipelines, in the order of `stages`; empty: it is one pipeline
 
 
 class Grant(_Message, frozen=True, tag="grant"):
@@ -155,6 +157,17 @@ class Output(_Message, frozen=True, tag="output"):
     info: dict[str, InfoValue]  # the user's `result.info`
     started_ns: int  # as in `Done`
     finished_ns: int  # time at which the output was complete, as in `Done`
+    last: bool = False  # whether it is the result of the named pipeline
+
+
+class OutputFailed(_Message, frozen=True, tag="output_failed"):
+    """A named pipeline of the running task failed. The others go on."""
+
+    task_id: int
+    name: str  # name of the pipeline
+    code: str  # as in `Failed`
+    message: str  # as in `Failed`
+    traceback: str | None  # as in `Failed`
 
 
 class Done(_Message, frozen=True, tag="done"):
@@ -187,4 +200,4 @@ class Failed(_Message, frozen=True, tag="failed"):
 
 
 FromSupervisor = Configure | Run | Grant | Credit | File | Cancel | Retire
-FromWorker = Loading | Ready | Need | NeedFile | Output | Done | Failed
+FromWorker = Loading | Ready | Need | NeedFile | Output | OutputFailed | Done | Failed

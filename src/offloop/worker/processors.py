@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from importlib import import_module
 from typing import Any
@@ -70,6 +71,16 @@ class ProcessorCache:
             raise PluginError(stage.plugin, "this worker was started without it, because its load has ended workers")
         loaded = self._loaded[stage.plugin]
         return loaded.processor.run(payload, loaded.operations.decode(stage.operations), task)
+
+    def can_share(self, plugin: str) -> bool:
+        """Whether the plugin's processor shares work between pipelines on the same source."""
+        return plugin in self._loaded and hasattr(self._loaded[plugin].processor, "run_many")
+
+    def run_many(self, stages: Sequence[Stage], payload: Payload, task: Task) -> Iterable[tuple[int, Payload | BaseException]]:
+        """Run several stages of one plugin on the same payload. Yields the result or the failure of each, as it is ready."""
+        loaded = self._loaded[stages[0].plugin]
+        processor: Any = loaded.processor
+        yield from processor.run_many(payload, [loaded.operations.decode(stage.operations) for stage in stages], task)
 
     def load_all(self, status_page: memoryview) -> dict[str, str]:
         """Load every plugin. Returns the reasons by name of those that failed; their stages raise them again.

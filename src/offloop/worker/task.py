@@ -33,7 +33,10 @@ class RunningTask(CancellableTask):
         self.task_id = run.task_id
         self.threads = run.threads
         self.stage = 0  # index of the stage that runs
-        self._credit = run.credit  # number of outputs that may be handed over before the end
+        self.end = len(run.stages)  # index after the last stage of the pipeline that runs
+        self.name = ""  # name of the pipeline that runs, if pipelines have names
+        self._pipelines = len(run.pipelines)
+        self._credit = run.credit - self._pipelines  # number of outputs that `emit` may hand over
         self._outputs = 0  # number of outputs that were handed over
         self._channel = channel
         self._outbox = outbox
@@ -118,7 +121,7 @@ class RunningTask(CancellableTask):
         message = self._channel.next_message_for(self)
         self.checkpoint()
         if isinstance(message, Credit) and message.task_id == self.task_id:
-            self._credit = message.outputs
+            self._credit = message.outputs - self._pipelines
         return message
 
 

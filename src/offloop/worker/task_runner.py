@@ -6,14 +6,15 @@ import os
 from time import monotonic_ns, process_time_ns
 from typing import ClassVar
 
-from ..errors import InvalidTask, PluginError, TaskFailed
+from ..errors import PluginError, TaskFailed
 from ..processor import Encoded, Payload, TaskCancelled
 from ..wire.handles import EncodedAt, Handle, RasterAt, WrittenTo
-from ..wire.messages import Done, Failed, InfoValue, Output, Run
+from ..wire.messages import Done, Failed, InfoValue, Output, OutputFailed, Run
 from ..wire.status import write_stage
 from .channel import Channel
-from .error_text import text_of
+from .failures import describe_failure
 from .isolation.memory_limits import PrivateMemory
+from .named_pipelines import NamedPipeline, group_by_processor, named_pipelines
 from .output import flush_output
 from .processors import ProcessorCache
 from .result_checks import check_memory, check_payload, checked_info
@@ -21,8 +22,6 @@ from .segments import Segment
 from .task import RunningTask
 
 __all__ = ["TaskRunner"]
-
-_MAX_TEXT_NBYTES = 24 * 1024  # maximum bytes of an error's text, and of its traceback, in UTF-8; both fit into one frame
 
 _MAX_WRITE_NBYTES = 8 * 1024 * 1024  # maximum bytes of a write to a file; a task can be cancelled between two writes
 
@@ -56,7 +55,11 @@ class TaskRunner:
         task = self.task_type(run, self._preallocated, channel, self._outbox, memory, hand_over)
         channel.watch(task)
         try:
-            payload = self._run_stages(run, source, task)
+            if run.pipelines:
+                payload = None
+                self._run_named_pipelines(run, source, task, started_ns)
+            else:
+                payload = self._run_stages(run, source, task)
             output, info = (None, {}) if payload is None else self._place_result(run, task, payload)
             channel.unwatch()  # first, because the control thread must not sample the memory after the task
             flush_output()
@@ -72,7 +75,9 @@ class TaskRunner:
             memory.set_soft_limit(None)
             peak_bytes, cpu_ns = memory.peak(monotonic_ns()), self._cpu_ns_since_last_task()
             recycle = self._processors.worker.retiring or getattr(error, "recycle", False) is True
-            channel.send(_failure(run, error, started_ns, private_bytes, peak_bytes, cpu_ns, recycle=recycle))
+            failure = describe_failure(run, error)
+            times = (started_ns, monotonic_ns())
+            channel.send(Failed(run.task_id, *failure, *times, private_bytes, peak_bytes, cpu_ns, recycle))
         return cpu_ns
 
     def _place_result(
@@ -84,18 +89,84 @@ class TaskRunner:
         output = _write_file(payload, task, self._channel) if run.to_file else _place(payload, task)
         return output, checked_info(plugin, payload) if payload.info else {}
 
+    def _run_named_pipelines(self, run: Run, source: Payload, task: RunningTask, started_ns: int) -> None:
+        """Run each pipeline on the source, and hand over its result or its failure."""
+        pipelines = list(named_pipelines(run))
+        for shared in group_by_processor(pipelines, run.stages, self._processors):
+            if len(shared) == 1:
+                self._finish_pipeline(run, task, shared[0], source, started_ns)
+                continue
+            left = dict(enumerate(shared))
+            self._begin_stage(run, task, shared[0].first)
+            try:
+                stages = [run.stages[pipeline.first] for pipeline in shared]
+                for index, result in self._processors.run_many(stages, source, task):
+                    pipeline = left.pop(index)
+                    if isinstance(result, BaseException):
+                        self._send_failure(run, pipeline, result)
+                    else:
+                        self._finish_pipeline(run, task, pipeline, result, started_ns, is_begun=True)
+            except TaskCancelled:
+                raise
+            except BaseException as error:
+                for pipeline in left.values():
+                    self._send_failure(run, pipeline, error)
+                left.clear()
+            for pipeline in left.values():
+                error = PluginError(run.stages[pipeline.first].plugin, "its processor returned no result for a pipeline")
+                self._send_failure(run, pipeline, error)
+
+    def _finish_pipeline(
+        self,
+        run: Run,
+        task: RunningTask,
+        pipeline: NamedPipeline,
+        payload: Payload,
+        started_ns: int,
+        *,
+        is_begun: bool = False,
+    ) -> None:
+        """Run the stages of one pipeline, or all after the first if it is begun, and hand over the result or the failure."""
+        task.name, task.end = pipeline.name, pipeline.end
+        plugin = run.stages[pipeline.end - 1].plugin
+        try:
+            result = check_payload(plugin, self._run_stages(run, payload, task, pipeline.first + is_begun))
+            self._send_payload(run, task, plugin, result, started_ns, last=True)
+        except TaskCancelled:
+            raise
+        except BaseException as error:
+            self._send_failure(run, pipeline, error)
+
+    def _send_failure(self, run: Run, pipeline: NamedPipeline, error: BaseException) -> None:
+        self._memory.set_soft_limit(None)
+        code, message, traceback = describe_failure(run, error)
+        self._channel.send(OutputFailed(run.task_id, pipeline.name, code, message, traceback))
+
     def _send_output(self, run: Run, task: RunningTask, payload: Payload, name: str, started_ns: int) -> None:
         """Hand over an output before the end of the task, after the stages that follow the stage that emitted it."""
         stage = task.stage
         plugin = run.stages[stage].plugin
         check_payload(plugin, payload)
-        if stage + 1 < len(run.stages):
-            plugin = run.stages[-1].plugin
+        if stage + 1 < task.end:
+            plugin = run.stages[task.end - 1].plugin
             payload = check_payload(plugin, self._run_stages(run, payload, task, stage + 1))
             self._begin_stage(run, task, stage)
+        self._send_payload(run, task, plugin, payload, started_ns, name)
+
+    def _send_payload(
+        self,
+        run: Run,
+        task: RunningTask,
+        plugin: str,
+        payload: Payload,
+        started_ns: int,
+        name: str = "",
+        *,
+        last: bool = False,
+    ) -> None:
         check_memory(plugin, payload)
         output, info = _place(payload, task), checked_info(plugin, payload) if payload.info else {}
-        self._channel.send(Output(run.task_id, name, output, info, started_ns, monotonic_ns()))
+        self._channel.send(Output(run.task_id, task.name or name, output, info, started_ns, monotonic_ns(), last))
         if output.block is not None:
             task.forget_block(output.block)
         self._release_preallocated(output)
@@ -115,7 +186,7 @@ class TaskRunner:
     def _run_stages(self, run: Run, payload: Payload, task: RunningTask, first: int = 0) -> Payload | None:
         """Run the stages from the first one on. Returns None if one of them handed over all outputs of the task itself."""
         result: Payload | None = payload
-        for index in range(first, len(run.stages)):
+        for index in range(first, task.end):
             self._begin_stage(run, task, index)
             stage = run.stages[index]
             result = self._processors.run_stage(stage, payload, task)
@@ -170,49 +241,3 @@ def _write_file(payload: Payload, task: RunningTask, channel: Channel) -> Writte
     finally:
         os.close(descriptor)
     return WrittenTo(nbytes)
-
-
-def _failure(
-    run: Run, error: BaseException, started_ns: int, private_bytes: int, peak_bytes: int, cpu_ns: int, *, recycle: bool
-) -> Failed:
-    code, message, traceback = "exception", "", None
-    if isinstance(error, TaskCancelled):
-        code = "cancelled"
-    elif isinstance(error, TaskFailed):
-        code, message = error.code, error.message
-    elif isinstance(error, InvalidTask):
-        code, message = "invalid_task", str(error)
-    elif isinstance(error, MemoryError) and run.private_bytes is not None:
-        code = "memory_limit"
-        message = (
-            f"the task needed more than the {run.private_bytes:,} bytes of private memory that it may use; that limit follows "
-            "from its estimate (Plugin.estimate, or a default from the source's length) and its part of memory_limit"
-        )
-    elif isinstance(error, PluginError):
-        code, message, traceback = f"plugin_error:{error.plugin}", error.reason, _traceback_of(error)
-    else:
-        message, traceback = text_of(error), _traceback_of(error)
-    return Failed(
-        run.task_id,
-        _encodable(code)[:64],
-        _encodable(message),
-        traceback,
-        started_ns,
-        monotonic_ns(),
-        private_bytes,
-        peak_bytes,
-        cpu_ns,
-        recycle,
-    )
-
-
-def _encodable(text: object) -> str:
-    """Returns text that UTF-8 can encode, because file names in an error's text may contain bytes that are not UTF-8."""
-    return str(text)[:_MAX_TEXT_NBYTES].encode("utf-8", "backslashreplace")[:_MAX_TEXT_NBYTES].decode(errors="ignore")
-
-
-def _traceback_of(error: BaseException) -> str:
-    from traceback import format_exception  # noqa: PLC0415 (only failures pay for the import)
-
-    text = "".join(format_exception(error))[-_MAX_TEXT_NBYTES:]
-    return text.encode("utf-8", "backslashreplace")[-_MAX_TEXT_NBYTES:].decode(errors="ignore")

@@ -9,7 +9,7 @@ from ...operation import DEFAULT_GROUP
 from ...wire.handles import Handle
 from ...wire.messages import FromSupervisor
 from .blocks import Block, Reservation, Span
-from .task import Completed, TaskOutput
+from .task import Completed, FailedOutput, TaskOutput
 
 __all__ = [
     "AbandonWorker",
@@ -137,10 +137,10 @@ class RefuseInput(_Command, frozen=True):
 
 
 class DeliverOutput(_Command, frozen=True):
-    """Give an output of an unsettled task to its caller."""
+    """Give an output of an unsettled task, or its failure, to the caller."""
 
     task_id: int
-    output: TaskOutput
+    output: TaskOutput | FailedOutput
 
 
 class SettleTask(_Command, frozen=True):

@@ -15,7 +15,7 @@ from ...wire.messages import Stage
 from .blocks import Block
 from .task_state import TaskCounts, TaskEvent, TaskState, next_state
 
-__all__ = ["Completed", "CostFactor", "StopReason", "StreamLimits", "TaskOutput", "TaskRecord", "TaskSpec"]
+__all__ = ["Completed", "CostFactor", "FailedOutput", "StopReason", "StreamLimits", "TaskOutput", "TaskRecord", "TaskSpec"]
 
 
 class StreamLimits(msgspec.Struct, frozen=True):
@@ -35,6 +35,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     queue_timeout_s: float | None = None  # seconds from submission to dispatch; None: no limit
     to_file: bool = False  # whether the result goes into a file, which the runtime opens when the worker requests it
     credit: int = 0  # number of outputs that it may hand over before its end without `CreditGranted`; 0: none is received
+    pipelines: Mapping[str, int] = {}  # numbers of stages of named pipelines, in the order of `stages`; empty: one pipeline
     stream: StreamLimits | None = None  # time limits of a stream, whose receiver grants more credit; None: it is no stream
     outbox_id: int | None = None  # outbox that contains the source: only its worker can run the task
     retries: int = 0  # number of runs after the first, if the task kills its workers
@@ -78,6 +79,7 @@ class TaskRecord(msgspec.Struct, eq=False):
     granted: list[Block] = []  # blocks for its outputs, with the worker's lease
     credit: int = 0  # number of outputs that it may hand over before its end
     outputs: int = 0  # number of outputs that it has handed over before its end
+    finished: tuple[str, ...] = ()  # names of its pipelines that have a result or have failed
     stop: StopReason | None = None
     nbytes: int = 0  # length of its source; 0: not known yet
     queued_bytes: int = 0  # length of its source that counts towards the queue limit; 0 while a worker has the task
@@ -138,7 +140,15 @@ class TaskOutput(msgspec.Struct, frozen=True):
     info: Mapping[str, Any]
     started_ns: int  # start of the task on the system's monotonic clock, in nanoseconds
     finished_ns: int  # time at which the output was complete, on the same clock
-    name: str = ""  # name that the task gave it
+    name: str = ""  # name that the task gave it; the name of its pipeline, if pipelines have names
+    last: bool = False  # whether it is the result of a named pipeline
+
+
+class FailedOutput(msgspec.Struct, frozen=True):
+    """Failure of one named pipeline of a task that goes on."""
+
+    name: str
+    error: OffloopError
 
 
 class Completed(msgspec.Struct, frozen=True):

@@ -175,6 +175,7 @@ class Dispatcher:
             threads,
             self.budget.task_rlimit_bytes(task, threads, self._worker_table.planned_workers),
             task.credit,
+            dict(spec.pipelines),
         )
         spans = self._broker.trim()
         send = Send(slot.index, run)

@@ -7,7 +7,7 @@ the block starts, and ends within it. The supervisor maps nothing else.
 from __future__ import annotations
 
 from ...wire.handles import OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
-from ...wire.messages import Done, Failed, Need, NeedFile, Output
+from ...wire.messages import Done, Failed, Need, NeedFile, Output, OutputFailed
 from ..model.blocks import Block, Holder
 from ..model.settings import MAX_NEEDS
 from ..model.task import TaskRecord
@@ -20,8 +20,10 @@ class InvalidHandle(Exception):
     """The worker named memory that it does not hold, a file that was not requested, or sent a request that is not allowed."""
 
 
-def validate_output(slot: WorkerSlot, task: TaskRecord | None, message: Output) -> tuple[TaskRecord, Block | None]:
-    """Return the task that hands over an output before its end, and the block that the output lies in; None if it has none.
+def validate_output(
+    slot: WorkerSlot, task: TaskRecord | None, message: Output | OutputFailed
+) -> tuple[TaskRecord, Block | None]:
+    """Return the task that hands over an output, or its failure, before its end; and the block of the output, or None.
 
     Raises:
         InvalidHandle: the worker does not have the task, the task waits for memory or has no credit, the worker does not hold
@@ -31,7 +33,11 @@ def validate_output(slot: WorkerSlot, task: TaskRecord | None, message: Output) 
         raise InvalidHandle(f"it handed over an output of task {message.task_id} out of turn")
     if task.outputs >= task.credit:
         raise InvalidHandle(f"it handed over output {task.outputs + 1} of a task that may hand over {task.credit}")
-    return task, _find_block(slot, task, message.output)
+    if (isinstance(message, OutputFailed) or message.last) and (
+        message.name not in task.spec.pipelines or message.name in task.finished
+    ):
+        raise InvalidHandle("it ended a pipeline that the task does not have, or ended one twice")
+    return task, None if isinstance(message, OutputFailed) else _find_block(slot, task, message.output)
 
 
 def validate_answer(slot: WorkerSlot, task: TaskRecord, answer: Done | Failed) -> Block | None:
@@ -43,6 +49,8 @@ def validate_answer(slot: WorkerSlot, task: TaskRecord, answer: Done | Failed) -
     if isinstance(answer, Failed):
         return None
     output, to_file = answer.output, task.spec.to_file
+    if len(task.finished) < len(task.spec.pipelines):
+        raise InvalidHandle("it ended the task before all of its pipelines")
     if output is None:
         if not task.credit:
             raise InvalidHandle("it handed over no output")

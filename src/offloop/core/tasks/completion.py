@@ -6,13 +6,13 @@ come with `Done`. In both cases `_transfer` gives the block of the output from t
 
 from __future__ import annotations
 
-from ...wire.messages import Done, Failed, Output
+from ...wire.messages import Done, Failed, Output, OutputFailed
 from ..memory.arena import Arena
 from ..memory.broker import worker_lease
 from ..memory.input_queue import caller_lease
 from ..model.blocks import Block, Holder, Lease
 from ..model.commands import Command, DeliverOutput
-from ..model.task import Completed, TaskOutput, TaskRecord
+from ..model.task import Completed, FailedOutput, TaskOutput, TaskRecord
 from ..model.worker_slot import WorkerSlot
 from .answer_checks import block_nbytes
 from .outcomes import error_of_failure, outcome_of_stop
@@ -30,17 +30,23 @@ class TaskCompletion:
         self._task_table = task_table
         self._quarantine = quarantine
 
-    def deliver(self, slot: WorkerSlot, task: TaskRecord, message: Output, block: Block | None) -> list[Command]:
-        """Deliver an output before the end of its task. `block` is the validated block of the output.
+    def deliver(self, slot: WorkerSlot, task: TaskRecord, message: Output | OutputFailed, block: Block | None) -> list[Command]:
+        """Deliver an output, or its failure, before the end of its task. `block` is the validated block of the output.
 
         The output of a task that was told to stop is dropped.
         """
         task.outputs += 1
         task.request_count = 0
+        if isinstance(message, OutputFailed) or message.last:
+            task.finished += (message.name,)
+        if isinstance(message, OutputFailed):
+            error = error_of_failure(task, message)
+            return [] if task.stop is not None else [DeliverOutput(task.task_id, FailedOutput(message.name, error))]
         if block is not None:
             self._transfer(slot, task, block, block_nbytes(message.output))
         if task.stop is None:
-            output = TaskOutput(message.output, block, message.info, message.started_ns, message.finished_ns, message.name)
+            start, end = message.started_ns, message.finished_ns
+            output = TaskOutput(message.output, block, message.info, start, end, message.name, message.last)
             return [DeliverOutput(task.task_id, output)]
         if block is not None:
             self._arena.release(block, caller_lease(block))

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from ...errors import CrashReport, WorkerDied
 from ...pool_events import TaskRetried
-from ...wire.messages import Done, Failed, Loading, Output, Ready
+from ...wire.messages import Done, Failed, Loading, Output, OutputFailed, Ready
 from ..model.commands import Command
 from ..model.events import WorkerExited
 from ..model.task import StopReason, TaskRecord
@@ -71,10 +71,10 @@ class CrashRecovery:
         """Deliver the outputs in the last messages of a worker, and settle its task if they contain the answer."""
         commands: list[Command] = []
         for message in event.last_words:
-            if not isinstance(message, Output | Done | Failed) or message.task_id != task.task_id:
+            if not isinstance(message, Output | OutputFailed | Done | Failed) or message.task_id != task.task_id:
                 continue
             with suppress(InvalidHandle):
-                if isinstance(message, Output):
+                if isinstance(message, Output | OutputFailed):
                     _, block = validate_output(slot, task, message)
                     commands += self._completion.deliver(slot, task, message, block)
                 else:

@@ -13,7 +13,7 @@ from ...errors import (
     TaskTimeout,
     WorkerDied,
 )
-from ...wire.messages import Failed
+from ...wire.messages import Failed, OutputFailed
 from ...wire.text import printable
 from ..model.task import Completed, StopReason, TaskRecord
 
@@ -40,8 +40,8 @@ def outcome_of_stop(task: TaskRecord, *, obeyed: bool, running: str | None = Non
             return None
 
 
-def error_of_failure(task: TaskRecord, failed: Failed) -> OffloopError:
-    """Return the error for a task that its processor refused or failed to run."""
+def error_of_failure(task: TaskRecord, failed: Failed | OutputFailed) -> OffloopError:
+    """Return the error for a task, or one of its named pipelines, that its processor refused or failed to run."""
     code, message = _clean(failed.code)[:64], _clean(failed.message)
     if code == "invalid_task":
         return InvalidTask(message)
@@ -53,7 +53,7 @@ def error_of_failure(task: TaskRecord, failed: Failed) -> OffloopError:
     kind, _, plugin = code.partition(":")
     if kind == "plugin_error":
         return PluginError(plugin, message, remote_traceback=traceback)
-    return TaskFailed(code, message, remote_traceback=traceback, recycle=failed.recycle)
+    return TaskFailed(code, message, remote_traceback=traceback, recycle=isinstance(failed, Failed) and failed.recycle)
 
 
 def error_of_crash(report: CrashReport) -> WorkerDied:

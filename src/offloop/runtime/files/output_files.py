@@ -140,6 +140,26 @@ class OutputFile:
         if written != nbytes:
             raise OSError(errno.EIO, f"the worker wrote {written:,} bytes, and said {nbytes:,}")
 
+    def write(self, data: memoryview) -> None:
+        """Write the file from the server's side, and give it its name. An error leaves the destination unchanged.
+
+        Raises:
+            InvalidTask, TaskFailed: as `check` and `publish`.
+        """
+        try:
+            error = self.open()
+            if error is not None:
+                raise error
+            try:
+                rest = data
+                while rest:
+                    rest = rest[os.write(self.descriptor, rest) :]
+            except OSError as failed:
+                raise self.cannot_write(failed) from None
+            self.publish(data.nbytes)
+        finally:
+            self.discard()
+
     def discard(self) -> None:
         """Close the file and remove it, unless it was published."""
         with self._lock:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import anyio
 
 from ...core.model.blocks import Block
-from ...core.model.task import Completed, TaskOutput
+from ...core.model.task import Completed, FailedOutput, TaskOutput
 from ...errors import OffloopError
 from . import fork_safety
 
@@ -82,8 +82,8 @@ class OneShotEvent:
 class DeliveredOutput(NamedTuple):
     """One output that a task has handed over before its end."""
 
-    output: TaskOutput
-    view: memoryview | None  # its memory, read-only; None: it is empty
+    output: TaskOutput | FailedOutput
+    view: memoryview | None  # its memory, read-only; None: it is empty, or failed
 
 
 class TaskFuture(OneShotEvent):
@@ -106,7 +106,7 @@ class TaskFuture(OneShotEvent):
         self.outcome, self.view = outcome, view
         self.set()
 
-    def add_output(self, output: TaskOutput, view: memoryview | None) -> None:
+    def add_output(self, output: TaskOutput | FailedOutput, view: memoryview | None) -> None:
         if self.outputs is None:
             return  # the last reference to the view ends here, and with it the caller's lease
         self.outputs.append(DeliveredOutput(output, view))

@@ -1,0 +1,46 @@
+"""Describes the exception of a failed task for the supervisor: a code, a text and a traceback."""
+
+from __future__ import annotations
+
+from ..errors import InvalidTask, PluginError, TaskFailed
+from ..processor import TaskCancelled
+from ..wire.messages import Run
+from .error_text import text_of
+
+__all__ = ["describe_failure"]
+
+_MAX_TEXT_NBYTES = 24 * 1024  # maximum bytes of an error's text, and of its traceback, in UTF-8; both fit into one frame
+
+
+def describe_failure(run: Run, error: BaseException) -> tuple[str, str, str | None]:
+    """Returns the code, the message and the traceback of a `Failed` or `OutputFailed`."""
+    code, message, traceback = "exception", "", None
+    if isinstance(error, TaskCancelled):
+        code = "cancelled"
+    elif isinstance(error, TaskFailed):
+        code, message = error.code, error.message
+    elif isinstance(error, InvalidTask):
+        code, message = "invalid_task", str(error)
+    elif isinstance(error, MemoryError) and run.private_bytes is not None:
+        code = "memory_limit"
+        message = (
+            f"the task needed more than the {run.private_bytes:,} bytes of private memory that it may use; that limit follows "
+            "from its estimate (Plugin.estimate, or a default from the source's length) and its part of memory_limit"
+        )
+    elif isinstance(error, PluginError):
+        code, message, traceback = f"plugin_error:{error.plugin}", error.reason, _traceback_of(error)
+    else:
+        message, traceback = text_of(error), _traceback_of(error)
+    return _encodable(code)[:64], _encodable(message), traceback
+
+
+def _encodable(text: object) -> str:
+    """Returns text that UTF-8 can encode, because file names in an error's text may contain bytes that are not UTF-8."""
+    return str(text)[:_MAX_TEXT_NBYTES].encode("utf-8", "backslashreplace")[:_MAX_TEXT_NBYTES].decode(errors="ignore")
+
+
+def _traceback_of(error: BaseException) -> str:
+    from traceback import format_exception  # noqa: PLC0415 (only failures pay for the import)
+
+    text = "".join(format_exception(error))[-_MAX_TEXT_NBYTES:]
+    return text.encode("utf-8", "backslashreplace")[-_MAX_TEXT_NBYTES:].decode(errors="ignore")
