@@ -73,7 +73,7 @@ async def test_an_answer_that_a_dead_worker_has_sent_counts(anyio_backend: objec
 @pytest.mark.parametrize("order", ["SIGKILL", "SIGSEGV", "stop", "close"])
 async def test_a_worker_that_fails_at_its_start_is_followed_by_another(anyio_backend: object, order: str) -> None:
     starts = FaultyStarts(f"{order} at starting")
-    async with pool_with(starts, 1, plugins=[FaultsPlugin], start_timeout=0.5 if order == "stop" else 30.0) as pool:
+    async with pool_with(starts, 1, plugins=[FaultsPlugin], start_timeout=1.5 if order == "stop" else 30.0) as pool:
         assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
         assert starts.started == pool.statistics().worker_starts >= 2
 
