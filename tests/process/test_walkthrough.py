@@ -152,11 +152,8 @@ async def test_two_groups(anyio_backend: object) -> None:
 
         # The crashed worker is replaced for the next task. A group on demand leaves when it was idle for `idle_timeout`.
         assert bytes(await pool.run(b"abc", [Classify()])) == b"abc"
-        assert (await moves_of("models", events, until="RetirementRequested"))[-1] == (
-            "idle",
-            "RetirementRequested",
-            "retiring",
-        )
+        *_, last = await moves_of("models", events, until="RetirementRequested")
+        assert last == ("idle", "RetirementRequested", "retiring")
         assert pool.statistics().groups["models"].desired == 0
 
 

@@ -1,0 +1,387 @@
+"""The runtime of the machine for `PoolState`: carries every command out, and checks it against the model first."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import note
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from offloop.core.model.blocks import Block, Reservation
+from offloop.core.model.commands import (
+    AbandonWorker,
+    AnnounceOpening,
+    Command,
+    ConfirmGrowth,
+    DeliverOutput,
+    DropOutbox,
+    HashSource,
+    KillWorker,
+    OpenOutput,
+    ProvideInput,
+    RefuseInput,
+    ReleasePages,
+    ReservePages,
+    RestageSource,
+    Send,
+    SendFile,
+    SettleTask,
+    StartWorker,
+)
+from offloop.core.model.events import (
+    Event,
+    PagesRefused,
+    PagesReserved,
+    PoolStarted,
+    WorkerAbandoned,
+    WorkerReported,
+)
+from offloop.core.model.settings import CoreSettings, GroupSettings
+from offloop.core.model.task import Completed, TaskOutput
+from offloop.core.model.worker_state import WorkerState
+from offloop.core.pool_state import PoolState
+from offloop.wire.handles import OUTBOX, Handle, WrittenTo
+from offloop.wire.messages import Cancel, Credit, FromWorker, Grant, Loading, Ready, Run
+from offloop.wire.status import STATUS_NBYTES, Status
+
+from .pool_model import (
+    GRACE_S,
+    INBOX_NBYTES,
+    LIMIT,
+    MODELS,
+    PLENTY,
+    QUARANTINE_S,
+    START_TIMEOUT_S,
+    WEAR,
+    P,
+    Page,
+    Process,
+    pages_in,
+    pages_of,
+)
+
+
+class PoolRuntime(RuleBasedStateMachine):
+    """Sends events; every command that follows is checked and carried out."""
+
+    @initialize(
+        workers=st.integers(1, 3),
+        spares=st.integers(0, 2),
+        max_starts=st.sampled_from([3, 2, 1]),
+        wear=st.sampled_from(WEAR),
+        intensity=st.sampled_from([1000, 1000, 2, 1, 0]),
+        quarantine_after=st.sampled_from([None, 3, 2, 1]),
+        watched=st.booleans(),
+        max_queue=st.sampled_from([None, None, None, None, 3, 0]),
+        close_after=st.sampled_from([1000, 1000, 60, 40, 20]),
+        opened=st.sampled_from([True, True, True, False]),
+        models=st.sampled_from(MODELS),
+    )
+    def enter(
+        self,
+        workers: int,
+        spares: int,
+        max_starts: int,
+        wear: dict[str, Any],
+        intensity: int,
+        quarantine_after: int | None,
+        watched: bool,
+        max_queue: int | None,
+        close_after: int,
+        opened: bool,
+        models: GroupSettings | None,
+    ) -> None:
+        default = GroupSettings(workers=workers, spares=spares, restart_intensity=intensity, **wear)
+        self.core = PoolState(
+            CoreSettings(
+                groups=(default,) if models is None else (default, models),
+                limit_bytes=LIMIT,
+                inbox_nbytes=INBOX_NBYTES,
+                inbox_addresses_nbytes=4 * INBOX_NBYTES,
+                max_starts=max_starts,
+                quarantine_after=quarantine_after,
+                quarantine_s=QUARANTINE_S,
+                max_queue=max_queue,
+                grace_s=GRACE_S,
+                start_timeout_s=START_TIMEOUT_S,
+            )
+        )
+        self.now: float = 0.0
+        self.events_sent = 0
+        self.close_after = close_after
+        self.numbers = 0
+        self.closed = self.draining = False
+        self.core.event_log.has_subscribers = watched
+        self.settings = {group.name: group for group in self.core.settings.groups}
+        self.concurrency = {name: group.workers for name, group in self.settings.items()}
+        self.starts = 0
+        self.hashing: dict[int, Handle] = {}
+        self.runs: Counter[int] = Counter()  # number of dispatches by task
+        self.killed_by: Counter[int] = Counter()  # number of workers that died of each task
+        self.retries: dict[int, int] = {}
+        self.delivered: Counter[int] = Counter()  # number of outputs before the end, by task
+        self.announced = 0
+        self.processes: dict[int, Process] = {}
+        self.abandoned: dict[int, Process] = {}  # workers that were killed and given up, by outbox
+        self.following: list[Event] = []  # events that follow from the commands of the present event
+        self.preparing: dict[int, None] = {}
+        self.open_tasks: dict[int, None] = {}
+        self.settled: Counter[int] = Counter()
+        self.outcomes: Counter[str] = Counter()
+        self.inputs: dict[int, int] = {}  # unanswered requests: length by input id
+        self.growths: dict[int, tuple[Block, int]] = {}  # unanswered requests for growth: block and length
+        self.held: list[tuple[Block, int]] = []  # blocks that callers hold, and their used lengths
+        self.memory: set[Page] = set()
+        self.moves: list[Reservation | DropOutbox | ReleasePages] = []
+        self.capacity = PLENTY  # number of pages that the system can reserve
+        self.refusals = 0
+        self.tell(PoolStarted())
+        if opened:
+            self.all_goes_well()
+
+    # The runtime
+
+    def tell(self, event: Event) -> None:
+        self.events_sent += 1
+        note(f"{self.now:g} {event}")
+        commands = self.core.handle(event, self.now)
+        self.core.validate()
+        for command in commands:
+            note(f"    {command}")
+            self.carry_out(command)
+        while self.following:
+            self.tell(self.following.pop(0))
+
+    def carry_out(self, command: Command) -> None:  # noqa: C901, PLR0912, PLR0915 (a case for each command)
+        match command:
+            case StartWorker(slot, outbox_id, nbytes):
+                assert slot not in self.processes, "a slot has one process at a time"
+                assert nbytes >= LIMIT + STATUS_NBYTES
+                assert not self.closed, "a pool that is closing starts no process"
+                starting = self.core.worker_table.count(WorkerState.STARTING, WorkerState.RESTARTING)
+                waiting = sum(s.outbox_id is None for s in self.core.worker_table)
+                assert starting - waiting <= self.core.settings.max_starts
+                self.starts += 1
+                self.processes[slot] = Process(outbox_id, command.group)
+            case Send(slot, message):
+                self.deliver(self.processes[slot], message)
+            case KillWorker(slot):
+                self.processes[slot].killed = True
+            case AbandonWorker(slot):
+                process = self.processes.pop(slot)
+                assert process.killed
+                self.abandoned[process.outbox_id] = process
+                self.note_death(process)
+                status = Status(process.task_id if process.begun and process.task_id else 0, 0, 0.5)
+                self.following.append(WorkerAbandoned(slot, status))
+            case DropOutbox() | ReleasePages():
+                self.moves.append(command)
+            case ReservePages(reservation):
+                self.moves.append(reservation)
+            case HashSource(task_id, source):
+                assert task_id not in self.hashing
+                self.hashing[task_id] = source
+            case ProvideInput(input_id, block):
+                nbytes = self.inputs.pop(input_id)
+                assert block.nbytes >= nbytes
+                assert pages_of(block) <= self.memory
+                self.held.append((block, nbytes))
+            case ConfirmGrowth(input_id):
+                block, nbytes = self.growths.pop(input_id)
+                assert block.nbytes >= nbytes
+                assert pages_of(block) <= self.memory
+            case RefuseInput(input_id):
+                assert (self.inputs.pop(input_id, None) is None) is (self.growths.pop(input_id, None) is not None)
+            case RestageSource(task_id):
+                assert task_id in self.open_tasks
+                assert task_id not in self.hashing
+                self.preparing[task_id] = None
+            case DeliverOutput(task_id, output):
+                assert task_id in self.open_tasks
+                self.delivered[task_id] += 1
+                self.hold(output)
+            case SettleTask(task_id, outcome):
+                self.settle(task_id, outcome)
+            case AnnounceOpening():
+                self.announced += 1
+            case OpenOutput() | SendFile():
+                pytest.fail("no task of this machine has a file")
+
+    def deliver(self, process: Process, message: Any) -> None:
+        if isinstance(message, Run):
+            assert process.task_id is None, "one task at a time"
+            assert process.said_ready
+            self.check_number_of_running(message.task_id, process)
+            assert message.task_id not in self.hashing
+            self.runs[message.task_id] += 1
+            assert self.runs[message.task_id] <= self.retries[message.task_id] + 2, (
+                "its retries, and one more if it was not begun"
+            )
+            assert not process.tasks or not self.killed_by[message.task_id], "a retried task runs on an unused worker"
+            process.tasks += 1
+            of_group = self.settings[self.group_of(message.task_id)]
+            assert process.tasks <= (of_group.max_tasks_per_worker or math.inf), "the limit is exact"
+            process.task_id = message.task_id
+            process.begun = process.waits = process.stopping = False
+            process.credit, process.outputs = message.credit, 0
+            assert not self.delivered[message.task_id], "a task that has handed over an output is not run again"
+            if message.grant is not None:
+                assert process.preallocated is None
+                process.preallocated = self.checked(process, message.grant)
+            if message.source.block is not None:
+                source = self.core.arena.get(message.source.block.generation)
+                assert source is not None
+                assert pages_of(source) <= self.memory
+        elif isinstance(message, Cancel) and message.task_id == process.task_id:
+            process.stopping, process.waits = True, False
+        elif isinstance(message, Credit) and message.task_id == process.task_id:
+            process.credit = message.outputs
+        elif isinstance(message, Grant) and message.task_id == process.task_id:
+            process.waits = False
+            if message.block is not None:
+                process.granted.append(self.checked(process, message.block))
+
+    def group_of(self, task_id: int) -> str:
+        """The group of a task: a third of the tasks are for the second group, if there is one."""
+        return "models" if "models" in self.settings and task_id % 3 == 0 else "default"
+
+    def check_number_of_running(self, task_id: int, process: Process) -> None:
+        """Check that a task was sent to a worker of its group, and that no more tasks run than may."""
+        group = self.group_of(task_id)
+        assert process.group == group or (process.group, group) == ("small", "default")
+        busy = (WorkerState.BUSY, WorkerState.TIMED_OUT)
+        slots = [slot for slot in self.core.worker_table if slot.task is not None and slot.state in busy]
+        running = [slot.task for slot in slots if slot.task is not None and self.group_of(slot.task.task_id) == group]
+        beyond = 0
+        if group == "default" and sum(task.cost_s >= 0.2 for task in running) >= self.concurrency[group]:
+            small = self.core.groups.small  # small tasks may run beside large ones
+            assert small.autoscaler.desired_workers <= self.core.groups.default.autoscaler.max_workers
+            beyond = max(min(small.autoscaler.desired_workers, small.slots.concurrency_limit), 1)
+        assert len(running) <= self.concurrency[group] + beyond
+
+    def checked(self, process: Process, handle: Handle) -> Handle:
+        """Check that granted memory is allocated, in the worker's outbox, and has its pages."""
+        block = self.core.arena.get(handle.generation)
+        assert block is not None
+        assert (block.segment_id, block.offset, handle.segment) == (process.outbox_id, handle.offset, OUTBOX)
+        assert handle.nbytes <= block.nbytes
+        assert pages_of(block) <= self.memory
+        return handle
+
+    def settle(self, task_id: int, outcome: Any) -> None:
+        self.settled[task_id] += 1
+        assert self.settled[task_id] == 1, "one outcome"
+        del self.open_tasks[task_id]
+        self.preparing.pop(task_id, None)
+        if isinstance(outcome, Completed) and outcome.output is not None:
+            self.hold(outcome.output)
+
+    def hold(self, output: TaskOutput) -> None:
+        """The caller gets an output."""
+        if output.block is not None:
+            assert not isinstance(output.output, WrittenTo)
+            assert output.output.block is not None
+            assert pages_of(output.block) <= self.memory
+            assert output.output.block.nbytes <= output.block.nbytes
+            self.held.append((output.block, output.output.block.nbytes))
+
+    def number(self) -> int:
+        self.numbers += 1
+        return self.numbers
+
+    def pick(self, items: list[Any], which: int) -> Any:
+        return items[which % len(items)] if items else None
+
+    # Workers
+
+    def talking(self, *, with_task: bool | None = None) -> list[int]:
+        """Return the slots whose worker can send messages."""
+        return [
+            slot
+            for slot, process in sorted(self.processes.items())
+            if process.channel_open and (with_task is None or (process.task_id is not None) is with_task)
+        ]
+
+    def say(self, slot: int, message: FromWorker) -> None:
+        self.processes[slot].last = message
+        self.tell(WorkerReported(slot, message))
+
+    def say_ready(self, slot: int) -> None:
+        """A worker loads its plugins, if it has not, and becomes ready."""
+        process = self.processes[slot]
+        if not process.said_loading:
+            process.said_loading = True
+            self.say(slot, Loading(1))
+        process.said_ready = True
+        self.say(slot, Ready(1))
+
+    @staticmethod
+    def has_died_of_its_task(process: Process) -> bool:
+        return bool(process.begun and process.task_id and not process.stopping)
+
+    def note_death(self, process: Process) -> None:
+        if self.has_died_of_its_task(process):
+            assert process.task_id is not None
+            self.killed_by[process.task_id] += 1
+
+    # Pages
+
+    @precondition(lambda self: self.moves)
+    @rule()
+    def move_pages(self) -> None:
+        """Carry out the next move in order. It is refused if the system has too few pages."""
+        move = self.moves.pop(0)
+        if isinstance(move, DropOutbox | ReleasePages):
+            for segment_id, start, end in move.spans:
+                self.memory -= pages_in(segment_id, start, end)
+            return
+        for segment_id, start, end in move.to_release:
+            self.memory -= pages_in(segment_id, start, end)
+        wanted = {page for segment_id, start, end in move.to_reserve for page in pages_in(segment_id, start, end)}
+        free = self.capacity - len(self.memory)
+        if len(wanted) > free:
+            self.refusals += 1
+            self.tell(PagesRefused(move, max(free, 0) * P))
+        else:
+            self.memory |= wanted
+            self.tell(PagesReserved(move))
+
+    def move_all_pages(self) -> None:
+        for _ in range(100):
+            if not self.moves:
+                return
+            self.move_pages()
+        raise AssertionError("the same pages are requested again and again")
+
+    @rule(npages=st.sampled_from([PLENTY, PLENTY, 300, 100, 0]))
+    def others_use_shared_memory(self, npages: int) -> None:
+        """Limit the pages that the system can reserve. Reserved pages stay."""
+        self.capacity = max(npages, len(self.memory))
+
+    @rule()
+    def all_goes_well(self) -> None:
+        """All pages are reserved, and all workers become ready."""
+        self.move_all_pages()
+        for slot in self.talking():
+            if not self.processes[slot].said_ready and not self.processes[slot].killed:
+                self.say_ready(slot)
+        self.move_all_pages()
+
+    # The end
+
+    @property
+    def wanted(self) -> int:
+        """Number of desired workers of all groups."""
+        return sum(self.wanted_of(group.name) for group in self.core.groups)
+
+    def wanted_of(self, group: str) -> int:
+        """Number of desired workers of a group, with spares. Those beyond that are not replaced if abandoned."""
+        if group != "default":
+            return self.core.groups.by_name[group].reconciler.wanted
+        places = self.concurrency[group] + self.settings[group].spares
+        abandoned = sum(process.group == group for process in self.abandoned.values())
+        return max(places - max(abandoned - places, 0), 0)

@@ -1,0 +1,236 @@
+"""Rules of callers: they submit and cancel tasks, request memory and return it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from offloop.core.memory.arena import INBOX_ID
+from offloop.core.model.blocks import Block
+from offloop.core.model.events import (
+    BlocksReturned,
+    CloseRequested,
+    DrainRequested,
+    Event,
+    GrowthRequested,
+    InputCancelled,
+    InputCompleted,
+    InputRequested,
+    ResizeRequested,
+    SourceHashed,
+    StagingFailed,
+    TaskCancelled,
+    TaskStaged,
+    TaskSubmitted,
+)
+from offloop.core.model.task import StreamLimits, TaskSpec
+from offloop.errors import InvalidTask
+from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle
+
+from .pool_model import (
+    INBOX_NBYTES,
+    SIZES,
+    SPEC,
+    STAGES,
+)
+from .pool_runtime import PoolRuntime
+
+
+class TaskRules(PoolRuntime):
+    """Rules of callers."""
+
+    # Callers
+
+    @rule()
+    def submit(self) -> None:
+        task_id = self.number()
+        self.open_tasks[task_id] = None
+        self.preparing[task_id] = None
+        spec = msgspec.structs.replace(SPEC, group=self.group_of(task_id))
+        self.tell(TaskSubmitted(task_id, spec, staged=False))
+
+    @precondition(lambda self: self.preparing)
+    @rule(
+        which=st.integers(0, 9),
+        source=st.integers(0, 9),
+        timeout_s=st.sampled_from([None, 0.5, 5.0]),
+        queue_timeout_s=st.sampled_from([None, None, 2.0]),
+        keep=st.booleans(),
+        retries=st.integers(0, 2),
+    )
+    def prepare(
+        self, which: int, source: int, timeout_s: float | None, queue_timeout_s: float | None, keep: bool, retries: int = 0
+    ) -> None:
+        task_id = self.pick(list(self.preparing), which)
+        del self.preparing[task_id]
+        self.retries[task_id] = retries
+        self.tell_with_source(TaskStaged, task_id, source, timeout_s, queue_timeout_s, keep, retries)
+
+    @rule(
+        source=st.integers(0, 9),
+        timeout_s=st.sampled_from([None, 0.5, 5.0]),
+        queue_timeout_s=st.sampled_from([None, None, 2.0]),
+        keep=st.booleans(),
+        retries=st.integers(0, 2),
+    )
+    def submit_prepared(
+        self, source: int, timeout_s: float | None, queue_timeout_s: float | None, keep: bool, retries: int
+    ) -> None:
+        task_id = self.number()
+        self.open_tasks[task_id] = None
+        self.retries[task_id] = retries
+        self.tell_with_source(TaskSubmitted, task_id, source, timeout_s, queue_timeout_s, keep, retries)
+
+    def tell_with_source(
+        self,
+        event: Callable[[int, TaskSpec], Event],
+        task_id: int,
+        source: int,
+        timeout_s: float | None,
+        queue_timeout_s: float | None,
+        keep: bool,
+        retries: int,
+    ) -> None:
+        held = self.held[source] if 0 <= source < len(self.held) else None
+        if held is not None and any(held[0] is block for block, _ in self.growths.values()):
+            held = None  # a stream that has not ended is no source yet
+        in_outbox = held is not None and held[0].segment_id != INBOX_ID
+        place = EncodedAt(None)
+        if held is not None:
+            place = EncodedAt(Handle(OUTBOX if in_outbox else INBOX, held[0].offset, held[1], held[0].generation))
+        spec = TaskSpec(
+            source=place,
+            stages=STAGES,
+            group=self.group_of(task_id),
+            timeout_s=timeout_s,
+            queue_timeout_s=queue_timeout_s,
+            outbox_id=held[0].segment_id if in_outbox and held is not None else None,
+            stageable_again=held is not None and not in_outbox and not keep,
+            retries=retries,
+            credit=(0, 0, 1, 3)[self.numbers % 4],
+            stream=StreamLimits(2.0, (None, 4.0)[self.numbers % 8 == 3]) if self.numbers % 4 == 3 else None,
+        )
+        self.tell(event(task_id, spec))
+        if held is not None and not keep:
+            self.held.remove(held)
+            self.tell(BlocksReturned((held[0].generation,)))
+
+    @rule(
+        source=st.integers(0, 9),
+        timeout_s=st.sampled_from([None, 0.5, 5.0]),
+        queue_timeout_s=st.sampled_from([None, None, 2.0]),
+        keep=st.booleans(),
+        retries=st.integers(0, 2),
+    )
+    def submit_and_prepare(
+        self, source: int, timeout_s: float | None, queue_timeout_s: float | None, keep: bool, retries: int = 0
+    ) -> None:
+        self.submit()
+        if self.numbers in self.preparing:
+            self.prepare(len(self.preparing) - 1, source, timeout_s, queue_timeout_s, keep, retries)
+
+    @precondition(lambda self: self.preparing)
+    @rule(which=st.integers(0, 9))
+    def refuse(self, which: int) -> None:
+        task_id = self.pick(list(self.preparing), which)
+        self.tell(StagingFailed(task_id, InvalidTask("no such file")))
+
+    @precondition(lambda self: self.open_tasks)
+    @rule(which=st.integers(0, 9))
+    def cancel(self, which: int) -> None:
+        self.tell(TaskCancelled(self.pick(list(self.open_tasks), which)))
+
+    @precondition(lambda self: self.hashing)
+    @rule(which=st.integers(0, 9), digest=st.sampled_from([b"a", b"a", b"b", None]))
+    def end_hashing(self, which: int, digest: bytes | None) -> None:
+        task_id = self.pick(list(self.hashing), which)
+        del self.hashing[task_id]
+        self.tell(SourceHashed(task_id, digest))
+
+    @rule(workers=st.integers(1, 4), which=st.integers(0, 1))
+    def resize(self, workers: int, which: int) -> None:
+        group = self.pick(list(self.settings), which)
+        if not self.closed:
+            self.concurrency[group] = workers
+        self.tell(ResizeRequested(workers, group))
+
+    @precondition(lambda self: self.events_sent >= self.close_after)
+    @rule()
+    def drain(self) -> None:
+        self.draining = True
+        self.tell(DrainRequested())
+
+    @rule(nbytes=st.sampled_from(SIZES))
+    def request_input(self, nbytes: int) -> None:
+        input_id = self.number()
+        self.inputs[input_id] = nbytes
+        self.tell(InputRequested(input_id, nbytes))
+
+    @rule(nbytes=st.sampled_from(SIZES[:-2]))
+    def request_a_stream(self, nbytes: int) -> None:
+        input_id = self.number()
+        self.inputs[input_id] = nbytes
+        self.tell(InputRequested(input_id, nbytes, None, INBOX_NBYTES))
+
+    @precondition(lambda self: self.may_grow)
+    @rule(which=st.integers(0, 9), nbytes=st.sampled_from(SIZES), wanted=st.sampled_from(SIZES))
+    def grow(self, which: int, nbytes: int, wanted: int) -> None:
+        block = self.pick(self.may_grow, which)
+        if nbytes > block.nbytes:
+            input_id = self.number()
+            self.growths[input_id] = (block, nbytes)
+            self.tell(GrowthRequested(input_id, block.generation, nbytes, wanted))
+
+    @precondition(lambda self: self.may_grow)
+    @rule(which=st.integers(0, 9), nbytes=st.sampled_from(SIZES))
+    def a_stream_ends(self, which: int, nbytes: int) -> None:
+        block = self.pick(self.may_grow, which)
+        index = next(n for n, (held, _) in enumerate(self.held) if held is block)
+        self.tell(InputCompleted(block.generation, nbytes))
+        assert block.nbytes == block.addresses_nbytes
+        self.held[index] = (block, min(nbytes, block.nbytes))
+
+    @property
+    def may_grow(self) -> list[Block]:
+        """Return the blocks of streams without a request for growth."""
+        waiting = [block for block, _ in self.growths.values()]
+        blocks = [block for block, _ in self.held if block.addresses_nbytes > block.nbytes and block not in waiting]
+        return [block for block in blocks if len(block.leases) == 1]
+
+    @precondition(lambda self: self.growths)
+    @rule(which=st.integers(0, 9))
+    def abandon_growth(self, which: int) -> None:
+        input_id = self.pick(list(self.growths), which)
+        block, _ = self.growths.pop(input_id)
+        self.tell(InputCancelled(input_id))
+        self.held = [(held, nbytes) for held, nbytes in self.held if held is not block]
+        self.tell(BlocksReturned((block.generation,)))
+
+    @precondition(lambda self: self.inputs)
+    @rule(which=st.integers(0, 9))
+    def abandon_input(self, which: int) -> None:
+        input_id = self.pick(list(self.inputs), which)
+        del self.inputs[input_id]
+        self.tell(InputCancelled(input_id))
+
+    @precondition(lambda self: self.held)
+    @rule(which=st.integers(0, 9))
+    def give_back(self, which: int) -> None:
+        block, _ = held = self.pick(self.held, which)
+        for input_id, (growing, _) in tuple(self.growths.items()):
+            if growing is block:
+                del self.growths[input_id]
+                self.tell(InputCancelled(input_id))
+        self.held.remove(held)
+        self.tell(BlocksReturned((block.generation,)))
+
+    # Pages
+
+    @precondition(lambda self: self.events_sent >= self.close_after)
+    @rule()
+    def close(self) -> None:
+        self.closed = True
+        self.tell(CloseRequested())
