@@ -203,6 +203,7 @@ class PoolRuntime(RuleBasedStateMachine):
             case DeliverOutput(task_id, output):
                 assert task_id in self.open_tasks
                 self.delivered[task_id] += 1
+                assert isinstance(output, TaskOutput), "no operations of this machine fail for one output"
                 self.hold(output)
             case SettleTask(task_id, outcome):
                 self.settle(task_id, outcome)
