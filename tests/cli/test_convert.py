@@ -87,6 +87,23 @@ def test_without_a_format_each_file_keeps_its_own(command_line: CommandLine, dra
     assert formats == {"a.JPEG": "jpeg", "b.png": "png", "c.png": "png", "nameless": "webp"}
 
 
+def test_an_animation_is_kept_or_the_frames_left_out_are_told(command_line: CommandLine, tmp_path: Path):
+    script = (
+        "import pyvips; image = pyvips.Image.xyz(8, 24).bandjoin(0).cast('uchar').copy(interpretation='srgb');"
+        "image.set_type(pyvips.GValue.gint_type, 'page-height', 8); image.write_to_file('a.webp', lossless=True)"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    assert warnings_of(command_line("convert", "a.webp", "--out", "kept", "--workers", "1")) == []
+    count = "import pyvips; print(pyvips.Image.new_from_file('kept/a.webp').get('n-pages'))"
+    assert (
+        subprocess.run([sys.executable, "-c", count], cwd=tmp_path, check=True, capture_output=True, text=True).stdout == "3\n"
+    )
+    (line,) = warnings_of(command_line("convert", "a.webp", "--out", "left", "--to", "png", "--workers", "1"))
+    assert line == "warning: a.webp: 2 pages or frames were left out, because a .png file has one"
+    ended = command_line("convert", "a.webp", "--out", "small", "--max-pixels", "100", "--workers", "1")
+    assert (ended.returncode, "the limit is 100" in ended.stderr) == (1, True), ended.stderr
+
+
 def test_pictures_are_made_smaller_and_never_larger(command_line: CommandLine, draw: Drawing, measure: Measure, tmp_path: Path):
     draw("in/large.png", 60, 40)
     draw("in/small.png", 20, 10)

@@ -114,7 +114,7 @@ def test_operations_are_applied_in_the_given_order(bench: Any, quarters: Any):
     [Resize(100_000, 100_000), Resize(100_000), Resize(1_000, 10_000_000, fit="contain")],
 )
 def test_a_resize_beyond_the_pixel_limit_is_refused(bench: Any, quarters: Any, resize: Resize):
-    with pytest.raises(TaskFailed, match=r"the limit is 50,000,000") as failure:
+    with pytest.raises(TaskFailed, match=r"the limit is 210,000,000") as failure:
         bench.run(quarters, resize)
     assert failure.value.code == "too_many_pixels"
 

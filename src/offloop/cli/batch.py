@@ -26,6 +26,7 @@ class Converted(msgspec.Struct, frozen=True):
     destination: Path  # path of the output
     nbytes_in: int  # length of the source in bytes
     nbytes_out: int  # length of the output in bytes
+    pages_left_out: int = 0  # pages or frames of the source that the output does not have
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -71,4 +72,5 @@ async def _outcome_of(pool: Pool, selected: Selected, recipe: Recipe) -> Outcome
         return Failed(selected.source, one_line(error))
     except OSError as error:
         return Failed(selected.source, f"{destination.parent} cannot be created: {error.strerror}")
-    return Converted(selected.source, destination, selected.nbytes, result.nbytes)
+    left_out = getattr(result.info, "pages_left_out", 0)
+    return Converted(selected.source, destination, selected.nbytes, result.nbytes, left_out)

@@ -49,6 +49,7 @@ _MAX_SIDE = 10_000_000  # limit of libvips in pixels
     is_flag=True,
     help="Cut out people. JPEG sources become PNG; with --to jpeg the background is white. Needs offloop-onnx.",
 )
+@click.option("--max-pixels", type=click.IntRange(1), help="Largest picture, all frames together. Default: 210000000.")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. Default: one per CPU.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, help="Seconds per file.")
 @click.option("--memory-limit", metavar="SIZE", help='Memory for workers, sources and results, such as "2GiB".')
@@ -61,6 +62,7 @@ def convert(
     resize: int | None,
     quality: int | None,
     remove_background: bool,
+    max_pixels: int | None,
     workers: int | None,
     timeout: float,
     memory_limit: str | None,
@@ -84,7 +86,7 @@ def convert(
         raise click.UsageError(
             f"--out is the source {shown(directory)}, whose pictures would be replaced; choose another --out"
         )
-    recipe = Recipe(to=to, longest_side=resize, quality=quality, remove_background=remove_background)
+    recipe = Recipe(to=to, longest_side=resize, quality=quality, remove_background=remove_background, max_pixels=max_pixels)
     selection = _checked(select(sources, out, recipe))
     pool = _checked_pool(workers, timeout, memory_limit, ["vips", "onnx"] if remove_background else ["vips"])
     run = _Run(

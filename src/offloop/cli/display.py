@@ -63,6 +63,9 @@ class Display:
             self._nbytes_in += outcome.nbytes_in
             self._nbytes_out += outcome.nbytes_out
             self._show_converted(outcome)
+            if outcome.pages_left_out:
+                count, suffix = outcome.pages_left_out, outcome.destination.suffix
+                self._warn(f"{shown(outcome.source)}: {count} pages or frames were left out, because a {suffix} file has one")
         if self._bar is not None and self._bar_task is not None:
             tally = f"{len(self.failures)} failed" if self.failures else ""
             self._bar.update(self._bar_task, advance=1, tally=tally)

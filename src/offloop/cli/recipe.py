@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from offloop_vips import Avif, Jpeg, Png, Raw, Resize, VipsPlugin, Webp
+from offloop_vips import Avif, Decode, Jpeg, Png, Raw, Resize, VipsPlugin, Webp
 
 from ..operation import Operation
 
@@ -32,6 +32,7 @@ FORMAT_OF_SUFFIX = {
 
 _SUFFIX_OF_FORMAT = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "avif": ".avif"}
 _ENCODERS: dict[str, Callable[..., Operation]] = {"jpeg": Jpeg, "png": Png, "webp": Webp, "avif": Avif}
+_ANIMATED_OUTPUT, _ANIMATED_SOURCES = "webp", ("webp", "gif")
 _LOSSLESS = "png"  # output format for sources without an encoder, and the only encoder without a quality
 
 
@@ -42,6 +43,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     longest_side: int | None  # maximum width and height in pixels; None: unchanged
     quality: int | None  # 1 to 100, for formats that have one; None: the encoder's default
     remove_background: bool = False  # whether people are cut out
+    max_pixels: int | None = None  # maximum number of pixels of a source and of an output; None: the default of `Decode`
 
     def output_format(self, source_format: str) -> str:
         """Returns the output format for a picture with a given format."""
@@ -69,7 +71,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         options: dict[str, Any] = {"quality": self.quality} if has_quality else {}
         if self.remove_background and output_format == "jpeg":
             options["background"] = "white"
-        operations: list[Operation] = []
+        operations = self._decode(source_format, output_format)
         if self.longest_side is not None:
             operations.append(Resize(self.longest_side, self.longest_side, fit="inside", without_enlargement=True))
         if self.remove_background:
@@ -77,6 +79,13 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
             operations += [Raw(), RemoveBackground()]
         return [*operations, _ENCODERS[output_format](**options)]
+
+    def _decode(self, source_format: str, output_format: str) -> list[Operation]:
+        """Returns the step that reads all frames of an animation, if the output can have them, and applies the limit."""
+        options: dict[str, Any] = {} if self.max_pixels is None else {"max_pixels": self.max_pixels}
+        if output_format == _ANIMATED_OUTPUT and source_format in _ANIMATED_SOURCES and not self.remove_background:
+            options["pages"] = -1
+        return [Decode(**options)] if options else []
 
 
 def format_of(path: str) -> str | None:

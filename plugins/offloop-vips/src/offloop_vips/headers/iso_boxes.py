@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from struct import unpack_from
 from typing import NamedTuple
 
-__all__ = ["Box", "BoxError", "find_single_box", "primary_properties", "walk_boxes"]
+__all__ = ["Box", "BoxError", "find_single_box", "has_reference", "primary_properties", "walk_boxes"]
 
 MAX_BOXES = 200  # of one level; a burst of pictures has a few dozen
 MAX_PROPERTIES_NBYTES = 16_384  # of all items together; every file seen had less than a kilobyte
@@ -72,12 +72,33 @@ def primary_properties(data: bytes, meta: Box) -> tuple[Box, list[Box]]:
     iprp, pitm = find_single_box(children, b"iprp"), find_single_box(children, b"pitm")
     if iprp.end - iprp.start > MAX_PROPERTIES_NBYTES:
         raise BoxError
-    item = unpack_from(">I" if data[pitm.start] else ">H", data, pitm.start + 4)[0]
+    item = _primary_item(data, pitm)
     containers = list(walk_boxes(data, iprp.start, iprp.end))
     ipco = find_single_box(containers, b"ipco")
     properties = list(walk_boxes(data, ipco.start, ipco.end))
     numbers = _property_numbers(data, [box for box in containers if box.kind == b"ipma"], item)
     return iprp, [properties[number - 1] for number in numbers if 0 < number <= len(properties)]
+
+
+def has_reference(data: bytes, meta: Box, kind: bytes) -> bool:
+    """Whether the primary item refers to another item by a reference of this kind.
+
+    Raises:
+        BoxError: a box is missing or occurs twice, or there are more than `MAX_BOXES` references.
+    """
+    children = list(walk_boxes(data, meta.start + 4, meta.end))
+    iref = next((box for box in children if box.kind == b"iref"), None)
+    if iref is None:
+        return False
+    code = ">I" if data[iref.start] else ">H"
+    primary = _primary_item(data, find_single_box(children, b"pitm"))
+    references = walk_boxes(data, iref.start + 4, iref.end)
+    return any(box.kind == kind and unpack_from(code, data, box.start)[0] == primary for box in references)
+
+
+def _primary_item(data: bytes, pitm: Box) -> int:
+    item: int = unpack_from(">I" if data[pitm.start] else ">H", data, pitm.start + 4)[0]
+    return item
 
 
 def _property_numbers(data: bytes, associations: list[Box], item: int) -> list[int]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from offloop.operation import Header
 
 from .formats import FormatName
-from .iso_boxes import Box, primary_properties, walk_boxes
+from .iso_boxes import Box, has_reference, primary_properties, walk_boxes
 from .iso_transformations import apply_transformations
 from .signalled_colour import SignalledColour
 from .tiff_tags import HEIGHT, MAX_EXIF_NBYTES, ORIENTATION, WIDTH, is_bigtiff, read_orientation, read_tags
@@ -61,6 +61,7 @@ class ParsedHeader(NamedTuple):
     orientation: int | None = None  # EXIF orientation, 1 to 8
     coded_size: tuple[int, int] | None = None  # width and height that are decoded, where the file crops them
     colour: SignalledColour | None = None  # colour space by code points, of a PNG or AVIF
+    is_premultiplied: bool = False  # whether the colours of an AVIF are multiplied by its alpha
     first_extra_sample: int | None = None  # meaning of the first band after the colours of a TIFF; 1 and 2: alpha
 
 
@@ -242,7 +243,11 @@ def _parse_avif(data: bytes, _whole: bool) -> ParsedHeader:
     bands = 4 if data.find(b"auxC", iprp.start, iprp.end) >= 0 else 3
     pages = 1 if data[8:12] != b"avis" else None
     header = ParsedHeader(bands, bits, pages, False, samples, size=size, orientation=orientation)
-    return header._replace(coded_size=None if size == coded else (coded[0], coded[1]), colour=_avif_colour(data, properties))
+    return header._replace(
+        coded_size=None if size == coded else (coded[0], coded[1]),
+        colour=_avif_colour(data, properties),
+        is_premultiplied=has_reference(data, meta, b"prem"),
+    )
 
 
 def _avif_colour(data: bytes, properties: list[Box]) -> SignalledColour | None:

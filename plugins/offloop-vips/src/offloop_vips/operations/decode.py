@@ -17,8 +17,9 @@ __all__ = ["Decode"]
 class Decode(Operation, frozen=True):
     """Reads an encoded source. It can only be the first step; without it a source is read with these defaults."""
 
-    max_pixels: Annotated[int, Meta(ge=1)] = 50_000_000
-    """Maximum number of pixels, all pages together, of the source and of the result of each step."""
+    max_pixels: Annotated[int, Meta(ge=1)] = 210_000_000
+    """Maximum number of pixels, all pages together, of the source and of the result of each step. The default holds the largest
+    pictures of telephones on sale, 16,384 x 12,288, which is 201 megapixels."""
 
     formats: tuple[FormatName, ...] = FORMAT_NAMES
     """Accepted formats of the source. The format is detected by content; file names and declared types are ignored."""

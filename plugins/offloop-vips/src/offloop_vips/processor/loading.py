@@ -13,6 +13,7 @@ from offloop.processor import Encoded, Raster
 from ..evaluation import Evaluation
 from ..geometry import Size
 from ..headers.formats import FORMAT_NAMES, FORMATS, SNIFF_NBYTES, FormatName, sniff
+from ..headers.parser import ParsedHeader
 from ..operations import Decode
 from ..picture import Image, Picture, check_pixels, interpretation_of
 from ..pipeline import Pipeline, load_shrink_factor
@@ -69,7 +70,7 @@ def load_encoded(encoded: Encoded, source: FormatName, pipeline: Pipeline, evalu
         decode.max_pixels,
         pages=pages,
         auto_orient=decode.auto_orient,
-        extra_info={"source_colours": colours},
+        extra_info={"source_colours": colours, **_left_out(header, parsed, pages)},
         unshrunk_size=stored if {"shrink", "scale"} & options.keys() else None,
         # a JPEG decoder drops a part of a pixel; a WebP decoder scales the whole picture to whole pixels
         shrunk_extent=(stored.width / options["shrink"], stored.height / options["shrink"]) if "shrink" in options else None,
@@ -123,6 +124,12 @@ def can_load_shrunk_webp(encoded: Encoded) -> bool:
         except pyvips.Error as error:
             return is_out_of_memory(error)
     return True
+
+
+def _left_out(header: Image, parsed: ParsedHeader, pages: int) -> dict[str, int]:
+    """Returns the number of pages of the source, and of those that were not read."""
+    total = max(int(header.get("n-pages")) if header.get_typeof("n-pages") else 1, parsed.pages or 1)
+    return {"source_pages": total, "pages_left_out": total - pages}
 
 
 def _pages_to_read(header: Image, decode: Decode, source: FormatName) -> int:

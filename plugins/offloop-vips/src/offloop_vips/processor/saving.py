@@ -12,6 +12,7 @@ from offloop.errors import InvalidTask, TaskFailed
 from offloop.processor import Encoded, Output, Raster, Task
 
 from ..headers.formats import FORMATS
+from ..headers.webp_frames import read_webp_frames
 from ..operations import Encoder, Raw, avif, jpeg, png, webp
 from ..picture import Image, Picture
 
@@ -53,9 +54,10 @@ def save_encoded(picture: Picture, encoder: Encoder, task: Task) -> Encoded:
     if writer.error is not None:
         raise writer.error
     file_format = FORMATS[encoder.format]
-    return Encoded(
-        writer.output.view, {"media_type": file_format.media_type, "format": encoder.format, **_info(picture, image.bands)}
-    )
+    info = {"media_type": file_format.media_type, "format": encoder.format, **_info(picture, image.bands)}
+    if picture.pages > 1:
+        info |= _frames(writer.output.view)
+    return Encoded(writer.output.view, info)
 
 
 def save_raster(picture: Picture, raw: Raw, task: Task) -> Raster:
@@ -111,6 +113,13 @@ def _check_fits_format(picture: Picture, encoder: Encoder) -> None:
     if max(width, height) > max_side:
         message = f"{width} x {height} pixels do not fit into {encoder.format}, the limit is {max_side:,} a side"
         raise TaskFailed("processing_failed", message)
+
+
+def _frames(webp: memoryview) -> dict[str, Any]:
+    frames = read_webp_frames(webp)
+    if frames is None:  # because all pages were equal
+        return {"pages": 1}
+    return {"pages": len(frames.durations_ms), "durations_ms": frames.durations_ms, "loop": frames.loop}
 
 
 def _info(picture: Picture, bands: int) -> dict[str, Any]:

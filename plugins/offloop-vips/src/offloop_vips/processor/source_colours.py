@@ -9,7 +9,7 @@ from offloop.errors import TaskFailed
 from ..headers.formats import FormatName
 from ..headers.parser import ParsedHeader
 from ..operations import Decode
-from ..picture import Image
+from ..picture import Image, rounded
 from .libvips_errors import is_out_of_memory
 from .signalled_colours import convert_signalled, is_known
 
@@ -29,6 +29,8 @@ def to_srgb(image: Image, source: FormatName, header: ParsedHeader, decode: Deco
         pyvips.Error: an allocation failed.
     """
     image = _integers(image, source)
+    if header.is_premultiplied and image.hasalpha():
+        image = rounded(image.unpremultiply())
     colours, alpha = _split(image, source, header)
     try:
         converted, name = _converted(colours, source, header, decode)
