@@ -24,7 +24,7 @@ BACKENDS: list[Any] = [
 def pytest_configure(config: pytest.Config) -> None:
     """Compile what is installed to be edited: where Python is told to write no bytecode, each of thousands of workers would."""
     if not hasattr(config, "workerinput"):  # xdist's workers find it compiled
-        for source in (ROOT / "src", *ROOT.glob("plugins/*/src")):
+        for source in (ROOT / "src", *ROOT.glob("plugins/*/src"), *ROOT.glob("docs/examples/*/src")):
             compileall.compile_dir(source, quiet=2)
 
 

@@ -141,8 +141,8 @@ async def refuse(_request: Request, error: Exception) -> Response:
     status = next((STATUS_OF_ERROR[kind] for kind in type(error).__mro__ if kind in STATUS_OF_ERROR), 500)
     if isinstance(error, TaskFailed):
         status = STATUS_OF_CODE.get(error.code, status)
-    headers = {"retry-after": "1"} if status == 429 else {}  # noqa: PLR2004 (a status)
-    if status >= 500:  # noqa: PLR2004 (a status: it is not the client's fault)
+    headers = {"retry-after": "1"} if status == 429 else {}
+    if status >= 500:
         log.error("%s", error, exc_info=error)
     detail = error.public_message if isinstance(error, OffloopError) else ""
     return JSONResponse({"error": type(error).__name__, "detail": detail}, status, headers)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = [ROOT / "src" / "offloop", *sorted(ROOT.glob("plugins/*/src/*"))]
+SOURCES = [ROOT / "src" / "offloop", *sorted(ROOT.glob("plugins/*/src/*")), *sorted(ROOT.glob("docs/examples/*/src/*"))]
 MODULES = sorted(path for source in SOURCES for path in source.rglob("*.py"))
 
 MAX_MODULES = 14  # in a package, `__init__` not counted: more than that cannot be taken in at a glance
