@@ -146,6 +146,13 @@ class Plugin:
         """
         return None
 
+    def shared_bytes(self, header: Header | None) -> int:  # noqa: ARG002
+        """Estimate the private memory that the processor's `run_many` takes for what its pipelines share, in bytes.
+
+        It is added to the largest estimate of the pipelines. Must not raise.
+        """
+        return 0
+
 
 def describe(operation: Operation) -> str:
     """Returns the operation as Python source, for messages."""

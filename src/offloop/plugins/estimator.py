@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import cast
 
+import msgspec
+
 from ..operation import Estimate, Header, Operation, Plugin
 from .containment import reraise_interrupt
 
@@ -28,6 +30,7 @@ class Estimator:
 
     def __init__(self, stages: Sequence[tuple[Plugin, Sequence[Operation]]]) -> None:
         self._stages = stages
+        self.first_plugin = stages[0][0]
         self.probe_nbytes = stages[0][0].probe_nbytes
         is_short = sum(len(operations) for _, operations in stages) <= _MAX_QUICK_OPERATIONS
         self.quick = is_short and all(plugin.quick for plugin, _ in stages)  # whether the event loop may call the plugins
@@ -75,14 +78,29 @@ class _CombinedEstimator(Estimator):
 
     def __init__(self, estimators: Sequence[Estimator]) -> None:
         self._estimators = estimators
+        plugins = {estimator.first_plugin for estimator in estimators}
+        self._sharing = estimators[0].first_plugin if len(plugins) == 1 else None  # plugin whose processor may share work
         self.probe_nbytes = max(estimator.probe_nbytes for estimator in estimators)
         self.quick = len(estimators) <= _MAX_QUICK_PIPELINES and all(estimator.quick for estimator in estimators)
 
     def estimate_bytes(self, head: memoryview, nbytes: int) -> tuple[Estimate | None, str]:
-        return _sum([estimator.estimate_bytes(head, nbytes) for estimator in self._estimators])
+        total, media_type = _sum([estimator.estimate_bytes(head, nbytes) for estimator in self._estimators])
+        if total is None or self._sharing is None:
+            return total, media_type
+        header = _probe(self._sharing, head[: self.probe_nbytes])
+        return _with_shared_bytes(total, self._sharing, header), media_type
 
     def estimate_samples(self, shape: tuple[int, ...], nbytes: int) -> tuple[Estimate | None, str]:
         return _sum([estimator.estimate_samples(shape, nbytes) for estimator in self._estimators])
+
+
+def _with_shared_bytes(total: Estimate, plugin: Plugin, header: Header | None) -> Estimate | None:
+    try:
+        return _checked(msgspec.structs.replace(total, peak_bytes=total.peak_bytes + plugin.shared_bytes(header)))
+    except BaseException as error:
+        reraise_interrupt(error)
+        _log.exception("shared_bytes of %r raised, or is invalid", plugin.name)
+        return None
 
 
 def _sum(found: Sequence[tuple[Estimate | None, str]]) -> tuple[Estimate | None, str]:

@@ -15,6 +15,8 @@ from .pipeline import Pipeline
 
 __all__ = ["VipsPlugin"]
 
+_BITS_OF_A_BYTE = 8
+
 
 class VipsPlugin(Plugin):
     """Image operations by libvips."""
@@ -61,6 +63,13 @@ class VipsPlugin(Plugin):
             return _header(source, bytes(data), whole=len(data) < self.probe_nbytes)
         except Exception:  # the data is untrusted; the worker reports the error in it
             return None
+
+    def shared_bytes(self, header: Header | None) -> int:
+        """Estimates the decoded source, which several pipelines share: its samples, before the decoder skips detail."""
+        if header is None:
+            return 0
+        samples = header.width * header.height * (header.bands or 4)
+        return samples * (1 if (header.bits or 8) <= _BITS_OF_A_BYTE else 2)
 
     def estimate(self, header: Header | None, operations: Sequence[Operation], nbytes: int) -> Estimate | None:
         """Estimates memory, time and output size, from the coding of the source and the operations.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import pyvips
@@ -46,8 +47,17 @@ def detect_format(encoded: Encoded, decode: Decode) -> FormatName:
     return source
 
 
-def load_encoded(encoded: Encoded, source: FormatName, pipeline: Pipeline, evaluation: Evaluation) -> Picture:
+def load_encoded(
+    encoded: Encoded, source: FormatName, pipeline: Pipeline, evaluation: Evaluation, others: Sequence[Pipeline] = ()
+) -> Picture:
     """Returns a picture over encoded bytes. It reads the bytes in place, so that they must exist until `evaluation.release`.
+
+    Args:
+        encoded: the bytes.
+        source: their format.
+        pipeline: the pipeline that the picture is for.
+        evaluation: the computations of the task.
+        others: further pipelines with the same `Decode`. The decoder skips only the detail that none of them needs.
 
     Raises:
         TaskFailed: "corrupt_source", "unsupported_format", "too_many_pixels" or "too_many_pages", all by the header.
@@ -59,7 +69,8 @@ def load_encoded(encoded: Encoded, source: FormatName, pipeline: Pipeline, evalu
     header = _load(encoded, source, evaluation, {"fail_on": decode.fail_on})
     check_pixels(Size(header.width, header.height), 1, decode.max_pixels)
     pages = _pages_to_read(header, decode, source)
-    options = _load_options(Picture(header, evaluation, decode.max_pixels), pages, source, pipeline)
+    pipelines = (pipeline, *others)
+    options = _load_options(Picture(header, evaluation, decode.max_pixels), pages, source, pipelines)
     image = _load(encoded, source, evaluation, {"fail_on": decode.fail_on, **options}) if options else header
     check_pixels(Size(image.width, image.height // pages), pages, decode.max_pixels)
     stored = Size(header.width, header.height)
@@ -150,12 +161,14 @@ def _with_durations(image: Image, first: int, pages: int) -> Image:
     return image
 
 
-def _load_options(header: Picture, pages: int, source: FormatName, pipeline: Pipeline) -> _Options:
+def _load_options(header: Picture, pages: int, source: FormatName, pipelines: Sequence[Pipeline]) -> _Options:
     """Returns the decoder options that depend on the header: pages, or shrink on load."""
-    if pages > 1 or pipeline.decode.page > 0:
-        return {"page": pipeline.decode.page, "n": pages}
-    shrink = load_shrink_factor(
-        pipeline, source, Size(header.image.width, header.image.height), header.orientation, has_alpha=header.image.hasalpha()
+    decode = pipelines[0].decode
+    if pages > 1 or decode.page > 0:
+        return {"page": decode.page, "n": pages}
+    stored, has_alpha = Size(header.image.width, header.image.height), header.image.hasalpha()
+    shrink = min(
+        load_shrink_factor(pipeline, source, stored, header.orientation, has_alpha=has_alpha) for pipeline in pipelines
     )
     if shrink == 1:
         return {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from ..headers.formats import FORMATS, FormatName
 from ..operations import (
     AutoOrient,
     Blur,
+    Decode,
     Grayscale,
     Raw,
     Resize,
@@ -99,6 +100,71 @@ class VipsProcessor:
             failure = _explained(failure, cast("Encoded", payload), source, pipeline, evaluation)
         raise failure
 
+    def run_many(
+        self, payload: Payload, pipelines: Sequence[Sequence[Operation]], task: Task
+    ) -> Iterator[tuple[int, Payload | Exception]]:
+        """Runs several pipelines on one payload. Those with the same `Decode` share one decode, into memory.
+
+        Yields:
+            The index of a pipeline, and its result or its error, as for `run`.
+        """
+        by_decode: dict[Decode, dict[int, Pipeline]] = {}
+        for index, operations in enumerate(pipelines):
+            try:
+                pipeline = Pipeline.of(operations, encoded=isinstance(payload, Encoded))
+            except InvalidTask as error:
+                yield index, error
+            else:
+                by_decode.setdefault(pipeline.decode, {})[index] = pipeline
+        for shared in by_decode.values():
+            evaluation = Evaluation(task)
+            try:
+                with task.on_cancel(evaluation.stop), _concurrency(task.threads):
+                    yield from self._run_shared(payload, shared, evaluation, task)
+            finally:
+                evaluation.release()
+
+    def _run_shared(
+        self, payload: Payload, pipelines: dict[int, Pipeline], evaluation: Evaluation, task: Task
+    ) -> Iterator[tuple[int, Payload | Exception]]:
+        try:
+            picture, source = _load_shared(payload, tuple(pipelines.values()), evaluation, task)
+        except (TaskFailed, InvalidTask, MemoryError) as error:
+            _clear_frames(error)
+            yield from ((index, error) for index in pipelines)
+            return
+        for index, pipeline in pipelines.items():
+            try:
+                result = _finish(picture, source, pipeline, task)
+            except pyvips.Error as error:
+                task.checkpoint()  # raises TaskCancelled, because the error of a stopped task depends on the step
+                yield index, translate_error(error, source)
+            except (TaskFailed, InvalidTask, MemoryError) as error:
+                _clear_frames(error)
+                yield index, error
+            else:
+                yield index, result
+
+
+def _load_shared(
+    payload: Payload, pipelines: Sequence[Pipeline], evaluation: Evaluation, task: Task
+) -> tuple[Picture, FormatName | None]:
+    """Returns the picture in memory, and its format; None for a raster, which is in memory."""
+    if not isinstance(payload, Encoded):
+        return load_raster(payload, evaluation), None
+    first, *others = pipelines
+    source = detect_format(payload, first.decode)
+    vips.vips_lib.vips_error_clear()  # which may have lines of an earlier task
+    try:
+        picture = load_encoded(payload, source, first, evaluation, others).with_random_access()
+        check_rest(payload, source, first.decode, evaluation)
+    except pyvips.Error as error:
+        failure = translate_error(error, source)
+    else:
+        return picture, source
+    task.checkpoint()
+    raise _explained(failure, payload, source, first, evaluation)
+
 
 def _explained(
     failure: TaskFailed | MemoryError, encoded: Encoded, source: FormatName, pipeline: Pipeline, evaluation: Evaluation
@@ -132,6 +198,11 @@ def _run(payload: Payload, source: FormatName | None, pipeline: Pipeline, evalua
         picture = load_encoded(payload, source, pipeline, evaluation)
     else:
         picture = load_raster(payload, evaluation)
+    return _finish(picture, source, pipeline, task)
+
+
+def _finish(picture: Picture, source: FormatName | None, pipeline: Pipeline, task: Task) -> Payload:
+    """Applies the steps of a pipeline to a picture, and saves it."""
     for operation in pipeline.steps:
         task.checkpoint()
         picture = _apply(operation, picture)
