@@ -64,7 +64,7 @@ async def main() -> None:
         picture = noisy_picture(*size)
         sources = {
             "six widths of a JPEG": (bytes(await pool.run(picture, [Jpeg(quality=90)])), WIDTHS),
-            "six operations on a PNG": (bytes(await pool.run(picture, [Png(compression=1)])), ARTICLE),
+            "six operations on a PNG": (bytes(await pool.run(picture, [Png()])), ARTICLE),
         }
         for title, (source, pipelines) in sources.items():
             seconds: dict[str, list[float]] = {"run_many": [], "run": []}
