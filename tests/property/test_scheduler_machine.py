@@ -426,7 +426,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not core.budget.fits(first), "the next task does not fit"
         until, beside = self.shadow_time_of(first)
         for tenant in {task.spec.tenant for task in core.queue.waiting.values()}:
-            ranked = [core.queue.waiting.get(task_id) for task_id in order._ranked[tenant]]
+            ranked = [core.queue.waiting.get(task_id) for task_id in order.ranked[tenant]]
             for task in ranked[:MAX_OVERTAKING]:
                 assert task is not None
                 if core.budget.fits(task):

@@ -41,6 +41,7 @@ from .model.worker_state import WorkerEvent, WorkerState
 from .scheduling.lane import Lane
 from .task_events import TaskEventHandlers
 from .worker_events import WorkerEventHandlers
+from .workers.worker_group import WorkerGroup
 from .workers.worker_table import TIMER_EVENTS
 
 __all__ = ["PoolState"]
@@ -233,15 +234,20 @@ class PoolState(Components):
                 commands += self.task_table.settle(task, QueueTimeout(task.spec.queue_timeout_s or 0.0, "a worker"))
             if queue.next_deadline <= now:
                 return commands  # more tasks have expired; `wake_at` is now, so the next event follows at once
-        commands += self.dispatcher.dispatch_waiting(now)
-        for lane in queue.waiting_lanes:
-            commands += self._request_workers(lane, now)
+        if queue.waiting or queue.waiting_for_unused_worker:
+            commands += self.dispatcher.dispatch_waiting(now)
+        if queue.waiting or queue.waiting_for_unused_worker:
+            for lane in queue.waiting_lanes:
+                group = self.groups.by_name[lane.name]
+                scales = group.autoscaler.desired_workers < group.slots.concurrency_limit
+                if scales or lane.waiting_for_unused_worker or group.reconciler.abandoned:
+                    commands += self._request_workers(group, lane, now)
         return commands
 
-    def _request_workers(self, lane: Lane, now: float) -> list[Command]:
+    def _request_workers(self, group: WorkerGroup, lane: Lane, now: float) -> list[Command]:
         """Scale up the group of a lane for its waiting tasks, and have an unused worker started for a task that needs one. If
         the group can have no worker because of abandoned processes, settle the tasks."""
-        group, commands = self.groups.by_name[lane.name], list[Command]()
+        commands: list[Command] = []
         if group.reconciler.abandoned_error is not None:
             for task in self.queue.pop_all([lane]):
                 commands += self.task_table.settle(task, group.reconciler.abandoned_error)

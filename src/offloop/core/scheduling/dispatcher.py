@@ -64,11 +64,10 @@ class Dispatcher:
         """Dispatch waiting tasks as long as there are tasks, idle workers and memory."""
         commands: list[Command] = []
         self.wake_at, self._blocked = inf, None
-        lanes = [lane for lane in self.queue.lanes.values() if lane.may_dispatch]
-        if len(lanes) > 1:
-            lanes.sort(key=_blocked_since)
-        for lane in lanes:
-            commands += self._dispatch_lane(lane, now)
+        lanes = self.queue.waiting_lanes
+        for lane in lanes if len(lanes) == 1 else sorted(lanes, key=_blocked_since):
+            if lane.workers.idle_workers or (lane.small_tasks is not None and lane.small_tasks.has_idle_worker):
+                commands += self._dispatch_lane(lane, now)
         return commands
 
     def _dispatch_lane(self, lane: Lane, now: float) -> list[Command]:
@@ -79,8 +78,10 @@ class Dispatcher:
                 break
             self.queue.start_on_unused_worker(task)
             commands += self.dispatch(slot, task, now)
-        reserved, keeps_unused = self._blocked, self._holds_reservation(lane)
-        while lane.policy:
+        # a blocked task that has an unused worker goes before all others, which may pass it only by backfilling
+        reserved = self._blocked
+        keeps_unused = reserved is not None and reserved.task_id in lane.waiting_for_unused_worker
+        while lane.policy.ranked:
             slot, max_cost_s = lane.workers.find_idle(), None
             if slot is None and lane.small_tasks is not None and (slot := lane.small_tasks.find_worker()) is not None:
                 max_cost_s = lane.small_tasks.max_cost_s
@@ -97,7 +98,7 @@ class Dispatcher:
         """A task is admitted: dispatch it if a worker is idle, no other task waits and there is memory; else queue it."""
         task.apply(TaskEvent.ADMITTED)
         self.budget.admit(task)
-        slot = self.queue.lane_of(task).workers.find_idle()
+        slot = self.queue.lanes[task.spec.group].workers.find_idle()
         task.ready_at = now
         if (
             slot is not None
@@ -136,11 +137,13 @@ class Dispatcher:
             self.queue.record_duration(task, now - task.dispatched_at)
         if answer is not None and task.stop is None:
             seconds = now - task.dispatched_at - task.paused_s
-            self.cost_model.observe(task, answer, seconds, first=first, clock_s=self.queue.lane_of(task).policy.work_clock_s)
+            self.cost_model.observe(
+                task, answer, seconds, first=first, clock_s=self.queue.lanes[task.spec.group].policy.work_clock_s
+            )
 
     def dispatch(self, slot: WorkerSlot, task: TaskRecord, now: float) -> list[Command]:
         """Give a task to an idle worker."""
-        spec, lane = task.spec, self.queue.lane_of(task)
+        spec, lane = task.spec, self.queue.lanes[task.spec.group]
         assert slot.outbox_id is not None
         task.apply(TaskEvent.DISPATCHED)
         slot.task, task.slot = task, slot.index
@@ -194,11 +197,6 @@ class Dispatcher:
     def _mark_as_blocked(task: TaskRecord, now: float) -> None:
         task.blocked_since = now if task.blocked_since is None else task.blocked_since
 
-    def _holds_reservation(self, lane: Lane) -> bool:
-        """Whether a task of the lane that has an unused worker and no memory yet holds the reservation. It goes before all
-        other tasks: they may pass it only by backfilling, and one unused worker is kept for it."""
-        return self._blocked is not None and self._blocked.task_id in lane.waiting_for_unused_worker
-
     def _find_next(self, lane: Lane, reserved: TaskRecord | None, max_cost_s: float | None, now: float) -> TaskRecord | None:
         """The first task, or a task that may pass it.
 
@@ -232,7 +230,7 @@ class Dispatcher:
 
     def _threads_for_large(self, lane: Lane) -> int:
         """Number of threads for a large task: its share of all CPUs, or 1 if a waiting task could use the other CPUs."""
-        if any(self.any_fits(other) for other in self.queue.waiting_lanes):
+        if self.queue and any(self.any_fits(other) for other in self.queue.waiting_lanes):
             return 1
         return max(lane.workers.concurrency_limit // self._worker_table.busy, 1)
 

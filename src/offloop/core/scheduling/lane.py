@@ -30,29 +30,18 @@ class Lane:
             weights: shares of tenants; 1 for other tenants.
             tasks: the tasks by id that wait for any worker; all lanes of a pool share it.
         """
+        self.name = workers.name
         self.workers = workers
         self.small_tasks = small_tasks
         self.policy = SchedulingPolicy(weights, tasks)
         self.waiting_for_unused_worker: dict[int, TaskRecord] = {}
         """The tasks that wait for a worker that has had no task yet, by id, the first one first."""
 
-    @property
-    def name(self) -> str:
-        """The name of the worker group."""
-        return self.workers.name
-
     def __len__(self) -> int:
         return len(self.policy) + len(self.waiting_for_unused_worker)
 
     def __bool__(self) -> bool:
-        return bool(self.policy or self.waiting_for_unused_worker)
-
-    @property
-    def may_dispatch(self) -> bool:
-        """Whether a task waits, and a worker is idle that may run tasks of the lane."""
-        if not (self.policy or self.waiting_for_unused_worker):
-            return False
-        return bool(self.workers.idle_processes) or (self.small_tasks is not None and self.small_tasks.has_idle_worker)
+        return bool(self.policy.ranked or self.waiting_for_unused_worker)
 
     @property
     def first_for_unused_worker(self) -> TaskRecord:

@@ -43,27 +43,28 @@ class SchedulingPolicy:
         self.work_clock_s = 0.0  # the work clock: submitted work, in seconds of the whole group
         self.by_priority: Counter[int] = Counter()  # number of waiting tasks of each priority
         self._tasks: dict[int, TaskRecord] = {} if tasks is None else tasks
-        self._ranked: dict[str | None, RankedTasks] = {}  # waiting tasks of each tenant that has any
+        self.ranked: dict[str | None, RankedTasks] = {}
+        """Waiting tasks of each tenant that has any. Read only."""
 
     def __len__(self) -> int:
-        return sum(len(ranked) for ranked in self._ranked.values())
+        return sum(len(ranked) for ranked in self.ranked.values())
 
     def __bool__(self) -> bool:
-        return bool(self._ranked)
+        return bool(self.ranked)
 
     @property
     def waiting(self) -> dict[str, int]:
         """Number of waiting tasks of each tenant; tasks without a tenant under ""."""
-        return {tenant or "": len(ranked) for tenant, ranked in self._ranked.items()}
+        return {tenant or "": len(ranked) for tenant, ranked in self.ranked.items()}
 
     @property
     def cost_s(self) -> float:
         """Estimated cost of all waiting tasks, in seconds of a worker's time."""
-        return sum((ranked.cost_s for ranked in self._ranked.values()), 0.0)
+        return sum((ranked.cost_s for ranked in self.ranked.values()), 0.0)
 
     def ahead_s(self, task: TaskRecord) -> float:
         """Estimated cost of its tenant's waiting tasks that are before this task, in seconds of a worker's time."""
-        ranked = self._ranked.get(task.spec.tenant)
+        ranked = self.ranked.get(task.spec.tenant)
         return 0.0 if ranked is None else ranked.ahead_s(_rank(task))
 
     def add(self, task: TaskRecord) -> None:
@@ -78,9 +79,9 @@ class SchedulingPolicy:
 
     def first(self) -> TaskRecord:
         """The first task; a KeyError if no task waits."""
-        if not self._ranked:
+        if not self.ranked:
             raise KeyError("no task waits")
-        return self._tasks[self._ranked[self._fair_queue.next_tenant].first]
+        return self._tasks[self.ranked[self._fair_queue.next_tenant].first]
 
     def after_first(self, count: int) -> Iterator[TaskRecord]:
         """Tasks that could pass the first one: up to `count` of each tenant, the lowest ranks first.
@@ -89,7 +90,7 @@ class SchedulingPolicy:
         """
         first = self.first().task_id
         tenants = self._fair_queue.tenants_near_turn(_MAX_TENANTS_EXAMINED)
-        by_tenant = [islice(self._ranked[tenant], count) for tenant in tenants]
+        by_tenant = [islice(self.ranked[tenant], count) for tenant in tenants]
         task_ids = list(chain.from_iterable(zip_longest(*by_tenant)))
         return (self._tasks[task_id] for task_id in task_ids if task_id is not None and task_id != first)
 
@@ -110,18 +111,18 @@ class SchedulingPolicy:
 
     def pop_all(self) -> list[TaskRecord]:
         """Remove and return all tasks."""
-        tasks = [self._tasks.pop(task_id) for ranked in self._ranked.values() for task_id in ranked]
-        for tenant in self._ranked:
+        tasks = [self._tasks.pop(task_id) for ranked in self.ranked.values() for task_id in ranked]
+        for tenant in self.ranked:
             self._fair_queue.deactivate(tenant)
-        self._ranked.clear()
+        self.ranked.clear()
         self.by_priority.clear()
         return tasks
 
     def _insert(self, task: TaskRecord) -> None:
         tenant = task.spec.tenant
-        ranked = self._ranked.get(tenant)
+        ranked = self.ranked.get(tenant)
         if ranked is None:
-            ranked = self._ranked[tenant] = RankedTasks()
+            ranked = self.ranked[tenant] = RankedTasks()
             self._fair_queue.activate(tenant)
         ranked.add(task.rank, task.task_id, task.cost_s)
         self._tasks[task.task_id] = task
@@ -130,10 +131,10 @@ class SchedulingPolicy:
     def _delete(self, task: TaskRecord) -> None:
         del self._tasks[task.task_id]
         self.by_priority[task.spec.priority] -= 1
-        ranked = self._ranked[task.spec.tenant]
+        ranked = self.ranked[task.spec.tenant]
         ranked.remove(task.rank, task.task_id, task.cost_s)
         if not ranked:
-            del self._ranked[task.spec.tenant]
+            del self.ranked[task.spec.tenant]
             self._fair_queue.deactivate(task.spec.tenant)
 
 

@@ -54,17 +54,19 @@ class SmallTasks:
     @property
     def has_idle_worker(self) -> bool:
         """Whether a worker for small tasks is idle."""
-        return self._small_workers.idle_processes > 0
+        return bool(self._small_workers.idle_workers)
 
     def find_worker(self) -> WorkerSlot | None:
         """An idle worker for a small task beyond the concurrency limit; None if there is none, or no such task may run."""
         workers, small_workers = self._workers, self._small_workers
-        if not workers.at_limit:
+        if not (small_workers.idle_workers or workers.idle_workers) or not workers.at_limit:
             return None
         beyond_limit = workers.busy - workers.concurrency_limit + small_workers.busy
         if beyond_limit >= max(min(self._autoscaler.desired_workers, small_workers.concurrency_limit), 1):
             return None
-        slot = small_workers.find_idle() or workers.last_idle
+        slot = small_workers.find_idle()
+        if slot is None and workers.idle_workers:
+            slot = workers.idle_workers[-1]  # a spare
         return slot if slot is not None and self.all_workers_have_large_tasks else None
 
     def note_dispatch(self, task: TaskRecord, waiting: Sized) -> None:
@@ -90,7 +92,7 @@ class SmallTasks:
             now: seconds.
         """
         wanted, self.wanted_workers = self.wanted_workers, 0
-        if not self.all_workers_have_large_tasks or self._workers.idle_processes > self._spares:
+        if not self.all_workers_have_large_tasks or len(self._workers.idle_workers) > self._spares:
             return False
         if any(slot.task is None for slot in self._small_workers):
             return False

@@ -31,6 +31,7 @@ class TaskQueue:
         """The lanes by the name of their group."""
         self.waiting = waiting
         """The tasks that wait for any worker, by id. Read only."""
+        self._single_lane = list(self.lanes.values()) if len(self.lanes) == 1 else None
         self.nbytes = 0  # size of the sources of all tasks that no worker has yet, waiting or being prepared
         self.waiting_for_unused_worker: dict[int, TaskRecord] = {}
         """The tasks that wait for a worker that has had no task yet, by id. Read only."""
@@ -48,12 +49,12 @@ class TaskQueue:
 
     @property
     def waiting_lanes(self) -> list[Lane]:
-        """The lanes in which a task waits."""
-        return [lane for lane in self.lanes.values() if lane]
+        """The lanes in which a task waits. Must not be called if none does."""
+        return self._single_lane or [lane for lane in self.lanes.values() if lane]
 
     def push(self, task: TaskRecord, deadline: float | None = None) -> None:
         """Add a task that waits for any worker. After its deadline, `expired` removes and returns it."""
-        self.lane_of(task).policy.add(task)
+        self.lanes[task.spec.group].policy.add(task)
         if deadline is not None:
             self._deadlines.set(task.task_id, deadline)
 
@@ -73,10 +74,10 @@ class TaskQueue:
 
     def start(self, task: TaskRecord) -> None:
         """Remove a task that waited for any worker and gets one, and charge its tenant."""
-        lane = self.lane_of(task)
+        lane = self.lanes[task.spec.group]
         lane.policy.start(task)
         self._deadlines.discard(task.task_id)
-        if task.charged_s is not None and len(self.lanes) > 1:
+        if self._single_lane is None and task.charged_s is not None:
             self._correct_charges(task, task.charged_s, but=lane)
 
     def start_on_unused_worker(self, task: TaskRecord) -> None:
@@ -88,8 +89,8 @@ class TaskQueue:
         """A task has ended after so many seconds: correct the charge of its tenant."""
         if task.charged_s is not None:
             more_s, task.charged_s = seconds - task.charged_s, None
-            self.lane_of(task).policy.correct_charge(task.spec.tenant, more_s)
-            if len(self.lanes) > 1:
+            self.lanes[task.spec.group].policy.correct_charge(task.spec.tenant, more_s)
+            if self._single_lane is None:
                 self._correct_charges(task, more_s, but=self.lane_of(task))
 
     def _correct_charges(self, task: TaskRecord, more_s: float, *, but: Lane) -> None:

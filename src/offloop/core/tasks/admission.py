@@ -52,7 +52,7 @@ class Admission:
 
     def submitted(self, task: TaskRecord, nbytes: int) -> QueueFull | PluginError | None:
         """Return the error for a new task that is refused at once, or None. `nbytes`: of its source; 0: not known yet."""
-        settings, lane = self._settings, self._queue.lane_of(task)
+        settings, lane = self._settings, self._queue.lanes[task.spec.group]
         task.arrived_s = lane.policy.work_clock_s
         loads = self._groups.by_name[task.spec.group].plugin_loads
         if loads.switched_off and (switched_off := loads.refusal(task.spec)) is not None:
@@ -118,7 +118,7 @@ class Admission:
     def _estimate(self, task: TaskRecord) -> None:
         """Predict the cost of the task, and advance the work clock by it."""
         self._dispatcher.cost_model.predict(task)
-        lane = self._queue.lane_of(task)
+        lane = self._queue.lanes[task.spec.group]
         lane.policy.work_clock_s += task.cost_s / max(lane.workers.concurrency_limit, 1)
 
     def _refusal(self, task: TaskRecord, now: float) -> _Refusal | None:

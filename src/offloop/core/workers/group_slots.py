@@ -31,7 +31,8 @@ class GroupSlots:
         self.slots: dict[int, WorkerSlot] = {}  # by index
         self.busy = 0  # number of busy workers
         self.min_idle = 0  # minimum number of idle workers since the last scale-down check
-        self._idle: list[WorkerSlot] = []  # unused workers, then used ones, the last used (warmest caches) last
+        self.idle_workers: list[WorkerSlot] = []
+        """Unused workers, then used ones, the last used (warmest caches) last. Read only."""
 
     def __iter__(self) -> Iterator[WorkerSlot]:
         return iter(tuple(self.slots.values()))
@@ -42,16 +43,16 @@ class GroupSlots:
     def move(self, slot: WorkerSlot, before: WorkerState, after: WorkerState) -> None:
         """A slot went from one state to another: update the idle workers and the number of busy ones."""
         if before is _IDLE:
-            self._idle.remove(slot)
-            if len(self._idle) < self.min_idle:  # noqa: PLR1730 (min() is slower, and this runs twice for each task)
-                self.min_idle = len(self._idle)
+            self.idle_workers.remove(slot)
+            if len(self.idle_workers) < self.min_idle:  # noqa: PLR1730 (min() is slower, and this runs twice for each task)
+                self.min_idle = len(self.idle_workers)
         elif before in BUSY_STATES:
             self.busy -= 1
         if after is _IDLE:
             if slot.tasks:
-                self._idle.append(slot)
+                self.idle_workers.append(slot)
             else:
-                self._idle.insert(0, slot)  # so that spares stay unused
+                self.idle_workers.insert(0, slot)  # so that spares stay unused
         elif after in BUSY_STATES:
             self.busy += 1
 
@@ -62,20 +63,15 @@ class GroupSlots:
             outbox_id: only the worker of this outbox.
             unused: only a worker that has had no task yet (True), or that has had one (False).
         """
-        if self.busy >= self.concurrency_limit or not self._idle:
+        if self.busy >= self.concurrency_limit or not self.idle_workers:
             return None
         if outbox_id is not None:
-            return next((slot for slot in self._idle if slot.outbox_id == outbox_id), None)
+            return next((slot for slot in self.idle_workers if slot.outbox_id == outbox_id), None)
         if unused is not None:
-            return next((slot for slot in reversed(self._idle) if slot.unused is unused), None)
+            return next((slot for slot in reversed(self.idle_workers) if slot.unused is unused), None)
         if self.half_open_slot is not None:
-            return next((slot for slot in self._idle if slot.index == self.half_open_slot), self._idle[-1])
-        return self._idle[-1]
-
-    @property
-    def last_idle(self) -> WorkerSlot | None:
-        """The idle worker that was used last, also beyond the concurrency limit; None if no worker is idle."""
-        return self._idle[-1] if self._idle else None
+            return next((slot for slot in self.idle_workers if slot.index == self.half_open_slot), self.idle_workers[-1])
+        return self.idle_workers[-1]
 
     @property
     def busy_tasks(self) -> list[TaskRecord]:
@@ -89,22 +85,17 @@ class GroupSlots:
 
     def reset_min_idle(self) -> None:
         """Begin a new minimum of idle workers."""
-        self.min_idle = len(self._idle)
+        self.min_idle = len(self.idle_workers)
 
     @property
     def idle(self) -> int:
         """Number of tasks that could start now."""
-        return max(min(len(self._idle), self.concurrency_limit - self.busy), 0)
+        return max(min(len(self.idle_workers), self.concurrency_limit - self.busy), 0)
 
     @property
     def idle_unused(self) -> int:
         """Number of idle workers that have had no task yet."""
-        return sum(slot.unused for slot in self._idle)
-
-    @property
-    def idle_processes(self) -> int:
-        """Number of idle workers, with those beyond the concurrency limit."""
-        return len(self._idle)
+        return sum(slot.unused for slot in self.idle_workers)
 
     def count(self, *states: WorkerState) -> int:
         """Number of slots in one of these states."""

@@ -58,7 +58,7 @@ class WorkerReconciler:
         self.start_error: WorkerDied | None = None  # error for tasks that need an unused worker, while starts fail
         self.unavailable_error: WorkerDied | None = None  # the same for all waiting tasks, while no worker is ready
         self.waits_for_other_start = False  # whether a start waits for the end of another start in the pool (`max_starts`)
-        self._abandoned = 0  # number of processes that could not be killed and are still alive
+        self.abandoned = 0  # number of processes that could not be killed and are still alive
         self._last_abandoned: WorkerDied | None = None  # error about the last of them
         self._worker_table = worker_table
         self._group_slots = group_slots
@@ -78,12 +78,12 @@ class WorkerReconciler:
         after the other (a file system that hangs) would fill the machine with processes.
         """
         configured = self._autoscaler.max_workers + self._autoscaler.spares
-        return max(self._autoscaler.wanted_workers - max(self._abandoned - configured, 0), 0)
+        return max(self._autoscaler.wanted_workers - max(self.abandoned - configured, 0), 0)
 
     @property
     def abandoned_error(self) -> WorkerDied | None:
         """The error for waiting tasks while no worker may start because of the processes that could not be killed."""
-        is_blocked = self._abandoned and self._autoscaler.wanted_workers and not self.wanted
+        is_blocked = self.abandoned and self._autoscaler.wanted_workers and not self.wanted
         return self._last_abandoned if is_blocked else None
 
     @property
@@ -176,7 +176,7 @@ class WorkerReconciler:
             abandoned: their number.
             report: the report on the last of them; None if one of them has ended.
         """
-        self._abandoned = abandoned
+        self.abandoned = abandoned
         if report is not None:
             self._last_abandoned = _error_from(report, report.running)
 
