@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline": {"operations", *BASE},
     "estimates": {"estimates", "pipeline", "operations", *BASE},
     "plugin": {"estimates", "pipeline", "operations", *BASE},
-    "processor": {"processor", "pipeline", "operations", "picture", "evaluation", *BASE},
+    "processor": {"processor", "plugin", "pipeline", "operations", "picture", "evaluation", *BASE},
     "__init__": {"plugin", "operations"},
 }
 """Package or top-level module -> packages and modules of the plugin that it may import."""

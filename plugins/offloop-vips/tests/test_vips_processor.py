@@ -250,3 +250,19 @@ def test_tasks_share_no_cache_and_no_threads(processor: Any):
     vips = cast("Any", pyvips)
     assert vips.cache_get_max() == 0
     assert vips.concurrency_get() == 1
+
+
+def test_a_long_task_reports_its_progress_and_a_short_one_does_not(bench: Any, smooth: Any):
+    class Reporting(InlineTask):
+        reports = 0
+
+        def progress(self, fraction: float) -> None:
+            self.reports += 1
+
+    reports: list[int] = []
+    for side, operations in ((3000, [Blur(3), Raw()]), (300, [Resize(100), Raw()])):
+        task = Reporting()
+        VipsProcessor().run(Encoded(memoryview(bench.file(smooth(side, side), ".png", compression=0))), operations, task)
+        reports.append(task.reports)
+    assert reports[0] > 5
+    assert reports[1] == 0

@@ -18,8 +18,9 @@ __all__ = ["Evaluation"]
 class Evaluation:
     """The libvips images that are computed for one task."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, *, reports_progress: bool = True) -> None:
         self._task = task
+        self._reports_progress = reports_progress
         self._images: list[Any] = []
         self._memory: list[memoryview] = []
         self.reads_all_rows = True
@@ -64,7 +65,9 @@ class Evaluation:
         self.messages += text.decode(errors="replace").splitlines()
 
     def report_progress(self, image: Any) -> Any:
-        """Adds an image as `watch` does, and reports the task's progress while the image is computed."""
+        """Adds an image as `watch` does, and reports the task's progress while the image is computed, if asked for."""
+        if not self._reports_progress:
+            return self.watch(image)
         task, last_percent = self._task, -1  # not `self`, because a reference cycle would free the image late
 
         def on_eval(_image: Any, progress: Any) -> None:
