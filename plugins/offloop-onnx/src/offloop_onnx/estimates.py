@@ -23,8 +23,8 @@ _FIXED_NBYTES = 6_000_000  # what a worker's first task takes once
 _WORKING_SIDE = 512  # pixels; see `processor.background_removal`
 _WORKING_PIXEL_NBYTES = 190  # for each pixel of the working size
 _STRIP_PIXELS = 200_000  # see `pictures.picture`
-_STRIP_PIXEL_NBYTES = (75, 150, 120, 240)  # for each pixel of a strip, by bands
-_SMOOTH_PIXEL_NBYTES = 43  # for each pixel of a strip with the rows around it, with `feather`
+_STRIP_PIXEL_NBYTES = (75, 150, 120, 275)  # for each pixel of a strip, by bands
+_SMOOTH_PIXEL_NBYTES = 48  # for each pixel of a strip with the rows around it, with `feather`
 _TILE_PIXEL_NBYTES = 1500  # activations of the shipped model for each pixel that it sees
 
 _RUN_S = 0.25  # CPU time of the shipped model for people, and of the maps at the working size

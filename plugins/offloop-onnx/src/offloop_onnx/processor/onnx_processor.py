@@ -12,6 +12,7 @@ from ..operations import RemoveBackground, RunModel, Upscale
 from ..pictures.picture import Picture
 from ..settings import OnnxSettings
 from .background_removal import remove_background
+from .heap import heap_reused
 from .model_run import run_model
 from .sessions import Session, Sessions
 from .upscaling import upscale
@@ -43,7 +44,8 @@ class OnnxProcessor:
     def _run(self, payload: Payload, operation: Operation, task: Task) -> Raster:
         match operation:
             case RemoveBackground():
-                return remove_background(Picture.of(payload), operation, self._session(operation, task), task)
+                with heap_reused():  # not for the others, whose blocks are large and few
+                    return remove_background(Picture.of(payload), operation, self._session(operation, task), task)
             case Upscale():
                 return upscale(Picture.of(payload), operation, self._session(operation, task), task)
             case RunModel():
