@@ -14,20 +14,14 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self, TypeAlias
 
-import anyio
 import pytest
 import pyvips
 from mount_namespace import run_with_shared_memory_of, skip_without_mount_namespaces
-
-from offloop import Pool
-from offloop.cli.batch import Outcome, convert_all
-from offloop.cli.recipe import Recipe
-from offloop.cli.selection import Picked, Selected
 
 CommandLine: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 Drawing: TypeAlias = Callable[..., Path]
@@ -168,13 +162,18 @@ def test_each_failure_is_listed_by_name_and_the_other_files_are_written(
     assert "Traceback" not in ended.stderr
 
 
-def test_the_second_source_of_one_output_is_refused(command_line: CommandLine, draw: Drawing, measure: Measure, tmp_path: Path):
-    draw("in/a.jpg", 60, 40)
-    draw("in/a.png", 30, 20)
+def test_two_sources_of_one_output_are_both_named_and_nothing_is_converted(
+    command_line: CommandLine, draw: Drawing, tmp_path: Path
+):
+    draw("in/a.jpg")
+    draw("in/a.png")
     ended = command_line("convert", "in", "--out", "out", "--to", "webp", "--workers", "1")
-    assert ended.returncode == 1
-    assert "failed: in/a.png: its output out/a.webp is another source's already" in ended.stderr
-    assert measure(tmp_path / "out/a.webp") == ("webp", 60, 40)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "in/a.jpg and in/a.png would both write out/a.webp" in ended.stderr
+    assert not (tmp_path / "out").exists()
+    ended = command_line("convert", "in", "--out", "out", "--to", "webp", "--workers", "1", "--name", "{stem}-{suffix}.{ext}")
+    assert ended.returncode == 0, ended.stderr
+    assert files(tmp_path / "out") == {"a-jpg.webp", "a-png.webp"}
 
 
 def test_no_output_replaces_a_source(command_line: CommandLine, draw: Drawing, tmp_path: Path):
@@ -197,13 +196,20 @@ def test_outputs_below_a_source_are_not_converted_again(command_line: CommandLin
     ("arguments", "message"),
     [
         (["in", "--out", "out", "--resize", "0"], "0 is not in the range"),
-        (["in", "--out", "out", "--to", "bmp"], "'bmp' is not one of 'webp', 'jpeg', 'png', 'avif'"),
+        (["in", "--out", "out", "--to", "bmp"], "'bmp' is not one of 'webp', 'jpeg', 'jpg', 'png', 'avif'"),
         (["in", "--out", "out", "--quality", "101"], "101 is not in the range"),
         (["in", "--out", "out", "--quality", "5", "--to", "png"], "--quality has no effect on PNG"),
         (["in", "--out", "out", "--memory-limit", "much"], "'much' is not a size"),
         (["in", "--out", "out", "--timeout", "0"], "0.0 is not in the range"),
         (["in", "--out", "in"], "is the source in, whose pictures would be replaced"),
         (["empty", "--out", "out"], "no pictures were found"),
+        (["in", "--out", "out", "--resize", "320,x"], "'x' is not a valid integer"),
+        (["in", "--out", "out", "--name", "{ext}"], "it must have {stem}"),
+        (["in", "--out", "out", "--name", "../{stem}"], "it is the name of a file"),
+        (["in", "--out", "out", "--name", "{stem}{width}"], "it may have {stem}, {suffix}, {ext}, and not {width}"),
+        (["in", "--out", "out", "--name", "{stem", "--dry-run"], "expected '}'"),
+        (["in", "--out", "out", "--resize", "9,8", "--name", "{stem}"], "it must have {width}"),
+        (["in", "--out", "out", "--json", "--quiet"], "leave one of them out"),
         (["in"], "Missing option '--out'"),
         (["--out", "out"], "Missing argument 'SOURCES...'"),
     ],
@@ -244,31 +250,6 @@ def test_the_files_are_written_when_stdout_is_closed(draw: Drawing, tmp_path: Pa
     assert len(files(tmp_path / "out")) == 5
 
 
-def test_the_selection_is_at_most_in_flight_files_ahead_of_the_outcomes(draw: Drawing, tmp_path: Path):
-    source = draw("a.png")
-    taken = reported = max_ahead = 0
-
-    def many() -> Iterator[Selected]:
-        nonlocal taken, max_ahead
-        for number in range(40):
-            taken += 1
-            max_ahead = max(max_ahead, taken - reported)
-            yield Picked(str(source), 1, "png", tmp_path / "out" / f"{number}.png")
-
-    def count(_outcome: Outcome) -> None:
-        nonlocal reported
-        reported += 1
-
-    async def main() -> None:
-        async with Pool(1, plugins=["vips"], memory_limit="64MiB") as pool:
-            recipe = Recipe(to=None, longest_side=None, quality=None)
-            await convert_all(pool, many(), recipe, in_flight=3, report=count)
-
-    anyio.run(main)
-    assert (reported, len(files(tmp_path / "out"))) == (40, 40)
-    assert max_ahead <= 3
-
-
 @pytest.mark.parametrize(("signum", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_without_a_traceback_or_a_partial_file(draw: Drawing, tmp_path: Path, signum: int, exit_code: int):
     slow(draw)
@@ -281,6 +262,20 @@ def test_a_signal_ends_it_without_a_traceback_or_a_partial_file(draw: Drawing, t
     assert "interrupted: 1 converted, 0 failed" in said
     assert "Traceback" not in said
     assert files(tmp_path / "out") == {"0.avif"}
+
+
+def test_a_signal_leaves_only_complete_files_of_several_widths(draw: Drawing, measure: Measure, tmp_path: Path):
+    slow(draw)
+    options = ["--to", "avif", "--resize", "20,1900", "--workers", "1"]
+    with started("in", "--out", "out", *options, directory=tmp_path) as process:
+        assert process.stdout is not None
+        assert "in/0.png -> out/0-20w.avif, out/0-1900w.avif" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert (process.returncode, "interrupted: 1 converted" in said) == (130, True), said
+    written = {name: measure(tmp_path / "out" / name)[1] for name in files(tmp_path / "out")}
+    written.pop("1-20w.avif", None)  # may be complete
+    assert written == {"0-20w.avif": 20, "0-1900w.avif": 60}
 
 
 def test_ctrl_c_in_a_terminal_ends_it(draw: Drawing, tmp_path: Path):
@@ -301,7 +296,7 @@ def test_a_terminal_shows_a_bar_and_the_lines_above_it(draw: Drawing, tmp_path: 
         terminal.read_until("2 converted, 0 failed")
         assert terminal.wait() == 0
     assert "━" in terminal.text
-    assert "2/2" in terminal.text
+    assert re.search(r"2/2 .* \d+\.\d/s", terminal.text)
     assert "in/a.png -> out/a.png" in terminal.text
 
 

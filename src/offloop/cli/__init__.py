@@ -4,7 +4,8 @@
     convert, doctor       one command each: its options and its steps
 
     recipe, selection     the pipeline and the output name of a picture; the files to convert and their outputs
-    batch, display        converts the files with a limit of files in flight; shows progress, outcomes and a summary
+    batch, display        converts the files in a pool; shows progress, outcomes and a summary
+    standard_streams      converts stdin to stdout
     examination, trial    what a pool could use on this machine; one real conversion
     wording, event_loop   text for sizes, names and errors; the event loop of the commands
 

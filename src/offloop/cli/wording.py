@@ -1,10 +1,10 @@
-"""Formats sizes, names and errors for terminals, each on one line."""
+"""Formats sizes, durations, names and errors for terminals, each on one line."""
 
 from __future__ import annotations
 
 import os
 
-__all__ = ["one_line", "printable", "shown", "size"]
+__all__ = ["duration", "one_line", "printable", "shown", "size"]
 
 _MAX_ERROR_LENGTH = 400  # maximum characters of an error, because a note with a worker's output can be pages long
 
@@ -19,6 +19,13 @@ def size(nbytes: int) -> str:
             break
         scaled, unit = scaled / 1000, larger
     return f"{scaled:.1f} {unit}" if scaled < 10 else f"{scaled:.0f} {unit}"  # noqa: PLR2004 (two digits are enough)
+
+
+def duration(seconds: float) -> str:
+    """Returns a number of seconds as "7 s", "3 min", "2.5 h"."""
+    if seconds < 99.5:  # noqa: PLR2004 (two digits are enough)
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def shown(path: str | os.PathLike[str]) -> str:
