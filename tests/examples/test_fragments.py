@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import io
 import re
 import runpy
 import signal
 import subprocess
 import sys
+import wave
 import zlib
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,8 @@ from offloop import Encoded, Plugin, Pool, WorkerDied
 from offloop.plugins import group_plugins
 from offloop.testing import run_inline
 from offloop.testing.faults import FaultsPlugin, Kill, Noop, Obey
-from offloop_vips import Resize, VipsPlugin
+from offloop_vips import Png, Resize, VipsPlugin, Webp
+from offloop_visualizer import Visualize
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.anyio
@@ -237,3 +240,26 @@ def test_a_fixture(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("--assert=plain", "-p", "no:xdist", "-p", "no:randomly", "-p", "no:cacheprovider")
     assert result.ret == 0
     assert result.parseoutcomes()["passed"] >= 1
+
+
+async def test_the_calls_of_the_page_about_outputs(anyio_backend: object, picture: bytes, tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(picture)
+    track = io.BytesIO()
+    with wave.open(track, "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(8000))
+    async with Pool(1) as pool:
+        names: dict[str, Any] = {"pool": pool, "picture": picture, "Resize": Resize, "Webp": Webp, "Png": Png}
+        shown = await run(fragment("docs/outputs.md", "def show"), **names)
+        assert shown["result"].info.width == 800
+        batch = await run(fragment("docs/outputs.md", "pool.map"), folder=tmp_path, sizes={}, **names)
+        assert (sorted(batch["sizes"]), batch["percent"]) == (["a.jpg", "b.jpg"], 1.0)
+        many = await run(fragment("docs/outputs.md", "outcomes = await"), **names)
+        assert (many["card"].info.width, many["outcomes"]["icon"].unwrap().info.format) == (640, "png")
+        each = await run(fragment("docs/outputs.md", "as outcomes:\n    async for name"), ready={}, **names)
+        assert sorted(each["ready"]) == ["card", "icon"]
+        frames = await run(
+            fragment("docs/outputs.md", "pool.stream"), track=track.getvalue(), Visualize=Visualize, shown=[], **names
+        )
+        assert frames["shown"]
