@@ -263,9 +263,9 @@ def test_idle_workers_are_counted_with_their_reported_memory_within_limits() -> 
 @pytest.mark.parametrize(
     ("peak", "threads", "concurrency", "allowed"),
     [
-        (0, 1, 1, 528 * MIB),
-        (10 * MIB, 2, 4, (15 + 128 + 24) * MIB),
-        (400 * MIB, 1, 8, (600 + 64 + 16) * MIB),
+        (0, 1, 1, (512 + 48) * MIB),
+        (10 * MIB, 2, 4, (15 + 128 + 56) * MIB),
+        (400 * MIB, 1, 8, (600 + 64 + 48) * MIB),
         (1000 * MIB, 1, 1, 1024 * MIB),
     ],
 )
@@ -297,4 +297,4 @@ def test_all_that_run_together_may_take_at_most_twice_the_limit(workers: int, pe
         running += 1
         allowed += budget.task_rlimit_bytes(task, 1, workers) or 0
     assert running
-    assert budget.workers_bytes + allowed - running * 16 * MIB <= 2 * limit
+    assert budget.workers_bytes + allowed - running * 48 * MIB <= 2 * limit

@@ -31,6 +31,7 @@ _RESERVE_DECAY = 1 / 64  # share by which the reserve approaches the charge of e
 _RLIMIT_FACTOR = 1.5  # memory limit of a task, as a multiple of its estimate
 _SLACK_SHARE = 1 / 2  # slack that all tasks together have beyond that, as a share of the budget
 _STACK_BYTES = 8 * 1024 * 1024  # addresses of one thread's stack
+_LIBRARY_THREADS = 5  # threads that a library starts beside those that compute; libvips keeps five from its first task on
 
 
 class Budget:
@@ -186,7 +187,7 @@ class Budget:
             return None
         assert self.limit_bytes is not None
         slack = int(self.limit_bytes * _SLACK_SHARE) // max(concurrency, 1)
-        return min(int(task.peak_bytes * _RLIMIT_FACTOR) + slack + _STACK_BYTES * (threads + 1), self.limit_bytes)
+        return min(int(task.peak_bytes * _RLIMIT_FACTOR) + slack + _STACK_BYTES * (threads + _LIBRARY_THREADS), self.limit_bytes)
 
     # Workers
 
