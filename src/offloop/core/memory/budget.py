@@ -187,7 +187,9 @@ class Budget:
             return None
         assert self.limit_bytes is not None
         slack = int(self.limit_bytes * _SLACK_SHARE) // max(concurrency, 1)
-        return min(int(task.peak_bytes * _RLIMIT_FACTOR) + slack + _STACK_BYTES * (threads + _LIBRARY_THREADS), self.limit_bytes)
+        return min(
+            int(task.peak_bytes * _RLIMIT_FACTOR) + slack + _STACK_BYTES * (threads + _LIBRARY_THREADS), self.limit_bytes
+        )
 
     # Workers
 
