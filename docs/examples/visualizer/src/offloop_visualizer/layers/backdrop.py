@@ -12,12 +12,13 @@ import numpy.typing as npt
 from ..palette import Colours
 from ..wav import Floats
 from .blending import pack
-from .layer import Geometry, Moment, Pixels
+from .layer import AT_ONCE, Geometry, Moment, Pixels
 
 __all__ = ["Backdrop"]
 
 _RADII, _ANGLES = 384, 192
 _SOFTNESS = np.hanning(9) / np.hanning(9).sum()  # of the glow, over bands
+_RADII_AT_ONCE = AT_ONCE // _ANGLES
 _ARMS = 3  # arms of the clouds' spiral
 _TURN_S = 40.0  # time of a turn of the clouds
 _RING_SPEED = 620.0  # of a ring of light, in units per second
@@ -29,6 +30,7 @@ class Backdrop:
 
     def __init__(self, geometry: Geometry, colours: Colours) -> None:
         self._colours = colours
+        self._table = np.zeros(_RADII * _ANGLES, np.uint32)
         self._places, radii = _places(geometry)
         self._radii = radii = radii / np.float32(geometry.unit)
         self._angles = np.linspace(-np.pi, np.pi, _ANGLES, endpoint=False, dtype=np.float32)
@@ -45,15 +47,19 @@ class Backdrop:
         self._winding = np.cos(winding), np.sin(winding)
 
     def draw(self, pixels: Pixels, moment: Moment) -> None:
-        lights = self._lights(moment)
-        lights[:, 3::4] = 255
-        np.take(pack(np.minimum(lights, 255, out=lights)), self._places, out=pixels, mode="clip")
+        by_radius, by_angle = self._by_radius(moment), self._by_angle(moment)
+        for first in range(0, _RADII, _RADII_AT_ONCE):
+            lights = by_radius[first : first + _RADII_AT_ONCE] @ by_angle  # at each radius and angle
+            np.clip(lights, 0, 255, out=lights)
+            lights[:, 3::4] = 255
+            self._table[first * _ANGLES : (first + _RADII_AT_ONCE) * _ANGLES] = pack(lights)
+        np.take(self._table, self._places, out=pixels, mode="clip")
 
-    def _lights(self, moment: Moment) -> Floats:
-        """Returns the light at each radius and angle, of shape (radii, 4 x angles): a sum of products of both."""
+    def _by_radius(self, moment: Moment) -> Floats:
+        """Returns how far each light reaches, of shape (radii, lights)."""
         exposure = 0.75 + 0.35 * moment.pulse + 0.4 * moment.bass
         clouds = (0.4 + 0.9 * moment.loudness) * self._cloud
-        by_radius = (
+        reaches = (
             self._vignette * exposure * (1 - 0.55 * self._inside),
             clouds * 0.85,
             clouds * self._winding[0] * 0.6,
@@ -63,6 +69,10 @@ class Backdrop:
             self._rim * (0.45 + 0.55 * moment.pulse),
             self._rings(moment) + self._core * (0.03 + 0.14 * moment.pulse),
         )
+        return np.stack(reaches, axis=1).astype(np.float32)
+
+    def _by_angle(self, moment: Moment) -> Floats:
+        """Returns the colour of each light at each angle, of shape (lights, 4 x angles)."""
         ramp, turn = self._colours.ramp(self._heights), moment.time_s / _TURN_S * 2 * np.pi
         phases = _ARMS * (self._angles - np.float32(turn % (2 * np.pi)))
         bands = np.arange(moment.levels.size)
@@ -70,7 +80,7 @@ class Backdrop:
         places: Floats = self._heights * (moment.levels.size - 1)
         levels: Floats = np.interp(places, bands, soft)[:, None]
         everywhere = np.ones((_ANGLES, 1), np.float32)
-        by_angle = (
+        colours = (
             everywhere * self._colours.night,
             everywhere * self._colours.nebula,
             np.cos(phases)[:, None] * self._colours.nebula,
@@ -80,9 +90,7 @@ class Backdrop:
             ramp,
             everywhere * self._colours.light,
         )
-        sides: Floats = np.stack(by_angle).astype(np.float32).reshape(len(by_angle), -1)
-        product: Floats = np.stack(by_radius, axis=1).astype(np.float32) @ sides
-        return np.maximum(product, 0, out=product)
+        return np.stack(colours).astype(np.float32).reshape(len(colours), -1)
 
     def _rings(self, moment: Moment) -> Floats:
         light = np.zeros_like(self._radii)

@@ -9,7 +9,7 @@ from ..palette import Colours
 from ..spectrum import BANDS
 from ..wav import Floats
 from .blending import paint
-from .layer import Geometry, Moment, Pixels
+from .layer import AT_ONCE, Geometry, Moment, Pixels
 
 __all__ = ["Bars"]
 
@@ -27,11 +27,14 @@ class Bars:
         self._half = max(_WIDTH * unit / 2, 0.6)
         angles = (np.arange(_BARS) + 0.5) * (2 * np.pi / _BARS) - np.pi
         self._bands = np.minimum((np.abs(angles) / np.pi * BANDS).astype(np.intp), BANDS - 1)
-        self._places, self._bar, along, across = self._reach(geometry, angles)
-        self._along, self._across_squared = along, across * across
-        base = colours.opaque_ramp(((self._bands + 0.5) / BANDS).astype(np.float32))[self._bar]
+        places, bar, along, across = self._reach(geometry, angles)
+        base = colours.opaque_ramp(((self._bands + 0.5) / BANDS).astype(np.float32))[bar]
         brightening = np.float32(0.55) * np.clip(along / (_LENGTH * unit), 0, 1)[:, None] ** 1.5  # towards the end
-        self._colours = (base + (255 - base) * brightening).astype(np.float32)
+        painted: Floats = (base + (255 - base) * brightening).astype(np.float32)
+        ends = range(AT_ONCE, places.size, AT_ONCE)
+        self._parts: list[tuple[Floats, Floats, Floats, Floats, Floats]] = list(
+            zip(*(np.split(of_all, ends) for of_all in (places, bar, along, across**2, painted)), strict=True)
+        )
 
     def _reach(self, geometry: Geometry, angles: Floats) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats, Floats]:
         """Returns index, bar, and distances along and across the bar of each pixel that a bar can reach."""
@@ -51,10 +54,11 @@ class Bars:
     def draw(self, pixels: Pixels, moment: Moment) -> None:
         foot = np.float32(_KICK * self._unit * moment.pulse)
         ends = (foot + self._half + _LENGTH * self._unit * moment.levels**1.4).astype(np.float32)[self._bands]
-        end = ends.take(self._bar)
-        reached = np.flatnonzero(self._along < end + np.float32(self._half + 0.5))
-        along = self._along.take(reached)
-        beyond = np.maximum(np.maximum(along - end.take(reached), foot - along), 0)
-        distance = np.sqrt(beyond * beyond + self._across_squared.take(reached))
-        cover = np.clip(np.float32(self._half + 0.5) - distance, 0, 1)
-        paint(pixels, self._places.take(reached), self._colours.take(reached, axis=0), cover)
+        for places, bar, along, across_squared, colours in self._parts:
+            end: Floats = ends.take(bar)
+            reached = np.flatnonzero(along < end + np.float32(self._half + 0.5))
+            near = along.take(reached)
+            beyond = np.maximum(np.maximum(near - end.take(reached), foot - near), 0)
+            distance = np.sqrt(beyond * beyond + across_squared.take(reached))
+            cover = np.clip(np.float32(self._half + 0.5) - distance, 0, 1)
+            paint(pixels, places.take(reached), colours.take(reached, axis=0), cover)

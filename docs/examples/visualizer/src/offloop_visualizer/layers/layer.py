@@ -10,7 +10,11 @@ import numpy.typing as npt
 
 from ..wav import Floats
 
-__all__ = ["Geometry", "Layer", "Moment", "Pixels"]
+__all__ = ["AT_ONCE", "Geometry", "Layer", "Moment", "Pixels"]
+
+AT_ONCE = 6_000
+"""Pixels that a layer computes at a time. Each of their arrays is smaller than 128 KiB, because a worker returns the memory of
+a larger one to the system when it is freed, and each page of the next one costs a page fault."""
 
 Pixels: TypeAlias = npt.NDArray[np.uint32]
 """A frame of shape (height, width). The bytes of a pixel are red, green, blue and alpha."""

@@ -14,7 +14,7 @@ from .layer import Geometry, Moment, Pixels
 
 __all__ = ["Sparks"]
 
-_COUNT = 48  # sparks of one beat
+_COUNT = 40  # sparks of one beat
 _LIFE_S = 1.6
 _RADIUS = 2.2  # of a spark, in units
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..palette import Colours
 from .blending import add_light
-from .layer import Geometry, Moment, Pixels
+from .layer import AT_ONCE, Geometry, Moment, Pixels
 
 __all__ = ["Waveform"]
 
@@ -31,18 +31,23 @@ class Waveform:
         self._columns = np.flatnonzero(fade)
         self._fade = fade[self._columns].astype(np.float32)
         reach = int(_REACH * _GLOW * unit) + 2
-        self._rows = np.arange(-reach, reach + 1)[:, None]  # of a column, relative to the line in it
+        at_once = max(AT_ONCE // geometry.width, 1)
+        self._rows = [  # of a column, relative to the line in it
+            np.arange(first, min(first + at_once, reach + 1))[:, None] for first in range(-reach, reach + 1, at_once)
+        ]
 
     def draw(self, pixels: Pixels, moment: Moment) -> None:
         line = self._middle + self._taper * moment.waveform
         slope = np.gradient(line)[self._columns]
         line = line[self._columns]
         nearest = np.rint(line).astype(np.intp)
-        distance = np.abs(self._rows.astype(np.float32) + (nearest - line).astype(np.float32))
         steepness = np.sqrt(1 + slope * slope).astype(np.float32)  # turns a distance in a column into one to the line
-        core = np.clip(np.float32(_CORE * self._unit + 0.5) - distance / steepness, 0, 1)
-        distance /= np.float32(_GLOW * self._unit)
-        glow = np.maximum(1 / (1 + distance * distance) - np.float32(1 / (1 + _REACH * _REACH)), 0)
-        strength = (core + np.float32(_GLOW_LIGHT) * glow) * (self._fade * np.float32(0.7 + 0.3 * moment.pulse))
-        places = (nearest + self._rows) * self._width + self._columns
-        add_light(pixels, places.reshape(-1), strength.reshape(-1, 1) * self._light)
+        brightness = self._fade * np.float32(0.7 + 0.3 * moment.pulse)
+        for rows in self._rows:
+            distance = np.abs(rows.astype(np.float32) + (nearest - line).astype(np.float32))
+            core = np.clip(np.float32(_CORE * self._unit + 0.5) - distance / steepness, 0, 1)
+            distance /= np.float32(_GLOW * self._unit)
+            glow = np.maximum(1 / (1 + distance * distance) - np.float32(1 / (1 + _REACH * _REACH)), 0)
+            strength = (core + np.float32(_GLOW_LIGHT) * glow) * brightness
+            places = (nearest + rows) * self._width + self._columns
+            add_light(pixels, places.reshape(-1), strength.reshape(-1, 1) * self._light)
