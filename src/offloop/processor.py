@@ -85,6 +85,11 @@ class Task(Protocol):
         """Maximum number of threads that the task may compute with. More than one if it is large and other workers are idle."""
         ...
 
+    @property
+    def is_last_stage(self) -> bool:
+        """Whether the pipeline ends with the operations of this call. If not, another plugin gets the returned payload."""
+        ...
+
     def checkpoint(self) -> None:
         """Raise `TaskCancelled` if the task has to stop. For loops written in Python."""
         ...

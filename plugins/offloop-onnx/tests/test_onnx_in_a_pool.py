@@ -32,7 +32,7 @@ def samples(data: bytes) -> Array:
 
 
 async def test_one_task_decodes_shrinks_cuts_out_and_encodes(pool: Pool) -> None:
-    result = await pool.run(PORTRAIT, [Resize(200, fit="inside"), Raw(), RemoveBackground(), Webp(lossless=True)])
+    result = await pool.run(PORTRAIT, [Resize(200, fit="inside"), RemoveBackground(), Webp(lossless=True)])
     cut = samples(bytes(result))
     assert (result.info.media_type, cut.shape) == ("image/webp", (200, 200, 4))
     assert cut[70, 90, 3] == 255  # the face

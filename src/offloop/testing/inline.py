@@ -25,6 +25,7 @@ class InlineTask(CancellableTask):
     def __init__(self, threads: int = 1) -> None:
         super().__init__()
         self.threads = threads
+        self.is_last_stage = True
         self.fraction = 0.0  # last reported progress, from 0 to 1
         self.emitted: list[tuple[str | None, Payload]] = []  # names and payloads of the outputs that were handed over
 

@@ -33,15 +33,16 @@ def named_pipelines(run: Run) -> Iterator[NamedPipeline]:
 def group_by_processor(
     pipelines: Sequence[NamedPipeline], stages: Sequence[Stage], processors: _Processors
 ) -> list[list[NamedPipeline]]:
-    """Returns the pipelines in groups: all that begin with the same plugin, if its processor can share work between them."""
+    """Returns the pipelines in groups: all of one stage of the same plugin, if its processor can share work between them."""
     shared: dict[str, list[NamedPipeline]] = {}
     groups: list[list[NamedPipeline]] = []
     for pipeline in pipelines:
         plugin = stages[pipeline.first].plugin
-        if plugin in shared:
+        has_one_stage = pipeline.end - pipeline.first == 1
+        if has_one_stage and plugin in shared:
             shared[plugin].append(pipeline)
             continue
         groups.append([pipeline])
-        if processors.can_share(plugin):
+        if has_one_stage and processors.can_share(plugin):
             shared[plugin] = groups[-1]
     return groups

@@ -45,6 +45,10 @@ class RunningTask(CancellableTask):
         self._granted: list[Handle] = [preallocated] if preallocated else []
         self._free = list(self._granted)  # granted blocks that are not in use
 
+    @property
+    def is_last_stage(self) -> bool:
+        return self.stage == self.end - 1
+
     def write_status(self) -> None:
         """Write the process's private memory to the status page. The control thread calls this several times a second."""
         write_memory(self._outbox.first_page, self._memory.sample())

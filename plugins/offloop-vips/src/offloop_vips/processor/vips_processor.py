@@ -225,7 +225,9 @@ def _finish(picture: Picture, source: FormatName | None, pipeline: Pipeline, tas
         task.checkpoint()
         picture = _apply(operation, picture)
     picture = picture.upright()
-    output_step = pipeline.output_step or (default_encoder(source, picture.pages) if source else Raw())
+    output_step = pipeline.output_step
+    if output_step is None:  # the plugin of a later stage gets samples
+        output_step = default_encoder(source, picture.pages) if source and task.is_last_stage else Raw()
     task.checkpoint()
     if isinstance(output_step, Raw):
         return save_raster(picture, output_step, task)
