@@ -126,6 +126,8 @@ async def test_what_cannot_be_asked_is_refused_by_the_call(anyio_backend: object
         wrong: list[tuple[dict[str, Any], type[Exception]]] = [
             ({}, ValueError),
             ({str(index): [Noop()] for index in range(33)}, ValueError),
+            ({"": [Noop()]}, ValueError),
+            ({"x" * 101: [Noop()]}, ValueError),
             ({"a": []}, InvalidTask),
             ({"a": Noop()}, InvalidTask),
         ]

@@ -9,9 +9,9 @@ import pytest
 from offloop.wire.codec import encode_frame
 from offloop.wire.framing import HEADER_NBYTES, MAX_FROM_WORKER_NBYTES
 from offloop.wire.handles import EncodedAt
-from offloop.wire.messages import Cancel, Done, Failed, InfoValue, Run
+from offloop.wire.messages import Cancel, Done, Failed, InfoValue, OutputFailed, Run
 from offloop.worker.channel import Channel, MessageTooLarge
-from offloop.worker.task_runner import _failure
+from offloop.worker.failures import describe_failure
 
 
 class Told:
@@ -64,7 +64,10 @@ def test_a_message_of_the_largest_size_is_sent_and_of_a_larger_one_nothing() -> 
 
 @pytest.mark.parametrize("character", ["x", "\u20ac", "\udcff"], ids=["one byte", "three bytes", "escaped"])
 def test_the_text_and_the_traceback_of_any_error_fit_into_one_frame(character: str) -> None:
-    failed = _failure(run(1), ValueError(character * 100_000), 1, 2**62, 2**62, 2**62, recycle=True)
+    failure = describe_failure(run(1), ValueError(character * 100_000))
+    failed = Failed(2**62, *failure, 2**62, 2**62, 2**62, 2**62, 2**62, True)
+    output_failed = OutputFailed(2**62, "\U0001f5bc" * 100, *failure)
+    assert nbytes_of(output_failed) <= MAX_FROM_WORKER_NBYTES
     assert nbytes_of(failed) <= MAX_FROM_WORKER_NBYTES
     assert failed.message.startswith("ValueError: ")
     assert len(failed.message.encode()) > 24_000
@@ -72,7 +75,7 @@ def test_the_text_and_the_traceback_of_any_error_fit_into_one_frame(character: s
     assert len(failed.traceback.encode()) > 24_000
 
 
-def nbytes_of(message: Done | Failed) -> int:
+def nbytes_of(message: Done | Failed | OutputFailed) -> int:
     return len(encode_frame(message)) - HEADER_NBYTES
 
 

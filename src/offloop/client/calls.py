@@ -35,6 +35,8 @@ __all__ = ["Calls"]
 
 SourceT = TypeVar("SourceT")
 
+_MAX_NAME_LENGTH = 100  # characters of a pipeline's name, which travels with each of its outputs
+
 
 class Calls:
     """The calls of a pool. Its subclass opens and closes the pool."""
@@ -199,7 +201,7 @@ class Calls:
 
         Args:
             source: as for `run`.
-            pipelines: up to 32 pipelines by name.
+            pipelines: up to 32 pipelines by name, of at most 100 characters.
             timeout: seconds that all pipelines together may run; None: no limit. Default: the pool's.
             queue_timeout, retries, priority, tenant: as for `run`.
             to: paths of files, by name of the pipeline. The server writes them from shared memory: completely or not at all.
@@ -210,6 +212,9 @@ class Calls:
         """
         supervisor = self._open()
         check_range("the number of pipelines", len(pipelines), 1, MAX_BUFFER, whole=True)
+        for name in pipelines:
+            if not isinstance(name, str) or not 1 <= len(name) <= _MAX_NAME_LENGTH:  # pyright: ignore[reportUnnecessaryIsInstance] (callers are not all typed)
+                raise ValueError(f"the name {name!r} of a pipeline: must be text of 1 to {_MAX_NAME_LENGTH} characters")
         unknown = set(to or ()) - set(pipelines)
         if unknown:
             raise ValueError(f"to={min(unknown)!r}: there is no pipeline of this name")
