@@ -17,6 +17,7 @@ __all__ = ["check_invariants"]
 
 _PREPARING = (TaskState.ESTIMATING, TaskState.STAGING)
 _WITH_WORKER = (TaskState.RUNNING, TaskState.STOPPING)
+_AFTER_DISPATCH = (TaskState.RUNNING, TaskState.STOPPING, TaskState.HASHING)
 
 
 def check_invariants(components: Components) -> None:
@@ -50,7 +51,7 @@ def _check_task(components: Components, task: TaskRecord) -> None:
     assert (task.requested_bytes is None) or state is TaskState.RUNNING, context
     assert not task.granted or state in _WITH_WORKER, context
     assert task.outputs <= task.credit, context
-    assert not task.outputs or state in (*_WITH_WORKER, TaskState.HASHING), context
+    assert not task.outputs or state in _AFTER_DISPATCH, context
     if task.slot is not None:
         slot = components.worker_table[task.slot]
         assert slot.task is task, context

@@ -73,11 +73,11 @@ class Dispatcher:
     def _dispatch_lane(self, lane: Lane, now: float) -> list[Command]:
         commands: list[Command] = []
         while lane.waiting_for_unused_worker and (slot := lane.workers.find_idle(unused=True)) is not None:
-            task = lane.first_for_unused_worker
-            if not self._may_start(task, now):
+            first = lane.first_for_unused_worker
+            if not self._may_start(first, now):
                 break
-            self.queue.start_on_unused_worker(task)
-            commands += self.dispatch(slot, task, now)
+            self.queue.start_on_unused_worker(first)
+            commands += self.dispatch(slot, first, now)
         # a blocked task that has an unused worker goes before all others, which may pass it only by backfilling
         reserved = self._blocked
         keeps_unused = reserved is not None and reserved.task_id in lane.waiting_for_unused_worker

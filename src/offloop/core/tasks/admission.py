@@ -103,11 +103,12 @@ class Admission:
     def source_hashed(self, task: TaskRecord, digest: bytes | None, now: float) -> list[Command]:
         """Queue a suspect task unless its digest is quarantined. None: the source could not be read."""
         task.digest = digest
-        refusal = self._groups.by_name[task.spec.group].plugin_loads.refusal(task.spec)
-        if refusal is None and digest is not None:
-            refusal = self._quarantine.refusal(task.spec, digest, now)
-        if refusal is not None:
-            return self._task_table.settle(task, refusal)
+        switched_off = self._groups.by_name[task.spec.group].plugin_loads.refusal(task.spec)
+        if switched_off is not None:
+            return self._task_table.settle(task, switched_off)
+        quarantined = None if digest is None else self._quarantine.refusal(task.spec, digest, now)
+        if quarantined is not None:
+            return self._task_table.settle(task, quarantined)
         return self._dispatcher.submit(task, now)
 
     def _free_workers(self, lane: Lane) -> int:
