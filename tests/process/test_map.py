@@ -197,6 +197,26 @@ async def test_a_generator_is_closed_when_the_batch_is_left(anyio_backend: objec
     assert closed == ["generator", "async generator"]
 
 
+async def test_a_generator_that_raises_when_it_is_closed_leaves_the_pool_alone(
+    anyio_backend: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    def endless() -> Iterator[bytes]:
+        try:
+            while True:
+                yield b""
+        finally:
+            raise OSError("not closed")
+
+    async with Pool(1, plugins=[FaultsPlugin]) as pool:
+        with anyio.fail_after(20):
+            async with pool.map(endless(), [Noop()]) as outcomes:
+                await anext(outcomes)
+        (record,) = [record for record in caplog.records if record.name == "offloop.batch"]
+        assert record.exc_info is not None
+        assert "not closed" in str(record.exc_info[1])
+        assert bytes(await pool.run(b"next", [Echo()])) == b"next"
+
+
 async def test_an_item_that_is_no_pair_is_named(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         with pytest.raises(InvalidTask, match="every item must be a pair"):

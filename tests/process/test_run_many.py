@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.from_thread
 import pytest
 from second_plugin import Greet, GreetingPlugin
 from sharing_plugin import Repeat, SharingPlugin
 
 from offloop import InvalidTask, Operation, Pool, PoolMisused, Result, TaskFailed, TaskTimeout, WorkerDied
+from offloop.runtime.files.output_files import OutputFile
 from offloop.testing.faults import Allocate, Echo, Emit, Exit, FaultsPlugin, Hang, Noop, Raise, Wait
 
 pytestmark = pytest.mark.anyio
@@ -119,6 +121,28 @@ async def test_results_go_to_files(anyio_backend: object, tmp_path: Path) -> Non
         assert outcomes["bad"].error.code == "cannot_write"
         assert bytes_of(outcomes["memory"].unwrap()) == b"abc"
         assert list(tmp_path.iterdir()) == [paths["echo"]]
+
+
+async def test_a_reader_that_is_cancelled_while_a_file_is_written_reads_its_outcome_again(
+    anyio_backend: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancelled = anyio.CancelScope()
+    write = OutputFile.write
+
+    def slow_write(file: OutputFile, data: memoryview) -> None:
+        anyio.from_thread.run_sync(cancelled.cancel)
+        write(file, data)
+
+    async with Pool(1, plugins=[FaultsPlugin]) as pool:
+        async with pool.run_many(b"abc", {"a": [Echo()]}, to={"a": tmp_path / "a"}) as outcomes:
+            monkeypatch.setattr(OutputFile, "write", slow_write)
+            with cancelled:
+                await anext(outcomes)
+            assert cancelled.cancelled_caught
+            monkeypatch.undo()
+            name, outcome = await anext(outcomes)
+            assert (name, outcome.unwrap().path) == ("a", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"abc"
 
 
 async def test_what_cannot_be_asked_is_refused_by_the_call(anyio_backend: object) -> None:

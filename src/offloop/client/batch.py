@@ -8,6 +8,7 @@ the tasks that may run at once. The tasks of the loop belong to the pool, so the
 from __future__ import annotations
 
 import contextvars
+import logging
 import os
 import weakref
 from collections import deque
@@ -36,6 +37,8 @@ SourceT = TypeVar("SourceT")
 
 SubmissionFactory: TypeAlias = Callable[[Iterable[Operation], "str | os.PathLike[str] | None"], Submission]
 """Makes the submission of a pipeline, with the path of the result's file."""
+
+_log = logging.getLogger("offloop.batch")
 
 _MIN_IN_FLIGHT = 8  # unread tasks of a batch, so that small tasks do not wait for the reader
 
@@ -199,10 +202,19 @@ class _BatchRun:
             raise
         finally:
             if len(self._scopes) == 1:
-                with anyio.CancelScope(shield=True):
-                    await self._puller.aclose()
+                await self._close_sources()
             self._scopes.discard(scope)
             self._changed.set()
+
+    async def _close_sources(self) -> None:
+        """Close the iterator of the sources. Its error reaches the reader, or the log if the batch is being left."""
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._puller.aclose()
+        except Exception as error:
+            if self._state is _State.LEAVING:
+                _log.warning("the iterator of a batch's sources raised when it was closed", exc_info=True)
+            self._error = self._error or error
 
     async def _pull(self) -> Item | None:
         """Wait until few of the batch's tasks wait, and pull the next source. None: there is none."""

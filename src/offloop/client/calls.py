@@ -14,7 +14,7 @@ from ..core.model.pool_phase import PoolPhase
 from ..errors import InvalidTask, PoolClosed, TaskFailed
 from ..operation import Header, Operation
 from ..plugins import Planner, Registry
-from ..runtime.files.output_files import OutputFile, destination_path
+from ..runtime.files.output_files import destination_path
 from ..runtime.files.source_files import read_file_head
 from ..runtime.memory.source_memory import read_head
 from ..runtime.supervisor import Supervisor
@@ -228,10 +228,10 @@ class Calls:
             to=None,
         )
         options = msgspec.structs.replace(options, credit=len(pipelines))
-        files = {name: OutputFile(destination_path(path)) for name, path in (to or {}).items()}
+        paths = {name: destination_path(path) for name, path in (to or {}).items()}
         submission = Submission(supervisor, self._stager, self._planner.plan_many(pipelines), options)
         material = classify(cast("Source", source))
-        return NamedOutcomes(supervisor, submission, tuple(pipelines), source, material, files)
+        return NamedOutcomes(supervisor, submission, tuple(pipelines), source, material, paths)
 
     def stream(
         self,

@@ -42,14 +42,14 @@ class NamedOutcomes(AsyncIterator[tuple[str, Outcome[SourceT]]], Generic[SourceT
         names: tuple[str, ...],
         given: SourceT,
         source: Material,
-        files: Mapping[str, OutputFile],
+        paths: Mapping[str, str],
     ) -> None:
         self._supervisor = supervisor
         self._submission = submission
         self._indices = {name: index for index, name in enumerate(names)}
         self._given = given
         self._source = source
-        self._files = files
+        self._paths = paths  # absolute paths of the files for results, by name
         self._future: TaskFuture | None = None  # None: the block was not entered
         self._ready: deque[DeliveredOutput] = deque()
         self._missing = dict.fromkeys(names)  # names without an outcome
@@ -130,16 +130,19 @@ class NamedOutcomes(AsyncIterator[tuple[str, Outcome[SourceT]]], Generic[SourceT
         raise StopAsyncIteration
 
     async def _deliver(self, output: TaskOutput, view: memoryview | None) -> tuple[str, Outcome[SourceT]]:
-        file = self._files.get(output.name)
-        if file is None:
+        path = self._paths.get(output.name)
+        if path is None:
             return self._outcome(output.name, Result(output, view, self._submission.queued, None), None)
         background, data = self._supervisor.background, view or memoryview(b"")
         try:
-            await background.run_in_thread(file.write, data, limiter=background.file_threads)
+            await background.run_in_thread(OutputFile(path).write, data, limiter=background.file_threads)
         except OffloopError as error:
             return self._outcome(output.name, None, error)
+        except BaseException:
+            self._ready.appendleft(DeliveredOutput(output, view))  # a reader that was cancelled may read again
+            raise
         written = msgspec.structs.replace(output, output=WrittenTo(data.nbytes), block=None)
-        return self._outcome(output.name, Result(written, None, self._submission.queued, Path(file.path)), None)
+        return self._outcome(output.name, Result(written, None, self._submission.queued, Path(path)), None)
 
     def _outcome(self, name: str, result: Result | None, error: OffloopError | None) -> tuple[str, Outcome[SourceT]]:
         del self._missing[name]

@@ -67,7 +67,7 @@ class _ProgressListener:
 
     async def finish(self) -> None:
         """The task has succeeded: wait for the last call to end, and tell the callback."""
-        if self._call is not None:
+        if self._call is not None and not self._call.withdraw():
             await self._call.ended.wait()
         awaitable = self._start_call(msgspec.structs.replace(self._last, fraction=1.0, eta_s=0.0))
         if awaitable is not None:
@@ -75,7 +75,7 @@ class _ProgressListener:
 
     async def cancel(self) -> None:
         """The task has not succeeded: cancel a call that has not ended, and return when it has."""
-        if self._call is not None:
+        if self._call is not None and not self._call.withdraw():
             self._call.scope.cancel()
             await self._call.ended.wait_uncancellable()
 
@@ -92,6 +92,9 @@ class _ProgressListener:
     async def _finish_call(self) -> None:
         call = self._call
         assert call is not None
+        if call.is_withdrawn:
+            return
+        call.has_begun = True
         try:
             with call.scope:
                 await self._guarded(call.awaitable)
@@ -118,3 +121,14 @@ class _AsyncCall:
         self.awaitable = awaitable
         self.scope = anyio.CancelScope()
         self.ended = OneShotEvent(supervisor.affinity.loop)
+        self.has_begun = False
+        self.is_withdrawn = False
+
+    def withdraw(self) -> bool:
+        """Drop the call if it has not begun. A background task that is cancelled before its first step would never end it."""
+        if not self.has_begun and not self.is_withdrawn:
+            self.is_withdrawn = True
+            close: Callable[[], object] | None = getattr(self.awaitable, "close", None)
+            if close is not None:
+                close()  # otherwise Python warns that a coroutine was never awaited
+        return self.is_withdrawn
