@@ -22,8 +22,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .client.batch import Batch
-    from .client.batch_progress import BatchProgress
+    from .client.batches.batch import Batch
+    from .client.batches.batch_progress import BatchProgress
     from .client.buffers import Buffer
     from .client.frames import Frame, FrameStream
     from .client.named_outcomes import NamedOutcomes
@@ -124,8 +124,8 @@ __all__ = [
 ]
 
 _NAMES_BY_MODULE = {
-    "client.batch": ("Batch",),
-    "client.batch_progress": ("BatchProgress",),
+    "client.batches.batch": ("Batch",),
+    "client.batches.batch_progress": ("BatchProgress",),
     "client.buffers": ("Buffer",),
     "client.frames": ("Frame", "FrameStream"),
     "client.named_outcomes": ("NamedOutcomes",),

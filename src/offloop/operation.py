@@ -27,6 +27,9 @@ class Operation(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_u
     fields.
     """
 
+    previews: ClassVar[int] = 0
+    """Maximum number of previews that the processor hands over for this operation, by `Task.preview`."""
+
     def __post_init__(self) -> None:
         """Convert and check every field.
 

@@ -113,13 +113,37 @@ class Task(Protocol):
         ...
 
     def emit(self, payload: Payload, name: str | None = None) -> bool:
-        """Hand over an output before the end of the task: a frame of a stream, a preview, one of several named outputs.
+        """Hand over an output before the end of the task: a frame of a stream.
 
         The stages that follow in the pipeline are applied to it first. Waits while the receiver has no room for another
         output. Memory of `allocate` or `output` is not copied, and belongs to the receiver afterwards: do not write to it.
 
         Returns:
             False, and does nothing, if the caller of the task receives only its result.
+
+        Raises:
+            TaskCancelled: the task has to stop.
+            PluginError: the payload, or its info, cannot be sent.
+        """
+        ...
+
+    @property
+    def wants_preview(self) -> bool:
+        """Whether `preview` hands over a preview. If not, the processor need not make one."""
+        ...
+
+    def preview(self, payload: Payload, pipeline: int | None = None) -> bool:
+        """Hand over a preview: a small version of the result, before it is ready. For operations with `Operation.previews`.
+
+        The stages that follow in the pipeline are not applied to it. Never waits for the receiver. Memory of `allocate` or
+        `output` is not copied, and belongs to the receiver afterwards: do not write to it.
+
+        Args:
+            payload: the preview, usually encoded.
+            pipeline: in `SharingProcessor.run_many` the index of the pipeline; None otherwise.
+
+        Returns:
+            False, and does nothing, if the caller of the task receives no previews, or has received all of this task.
 
         Raises:
             TaskCancelled: the task has to stop.

@@ -24,6 +24,7 @@ class TaskOptions(msgspec.Struct, frozen=True):
     tenant: str | None  # name of the tenant; None: the task belongs to no tenant
     output: OutputFile | None  # file for the result; None: the result stays in memory
     credit: int = 0  # number of outputs that the task may hand over before its end, until its receiver grants more
+    previews: int = 0  # number of previews that the task may hand over beside these outputs
     stream: StreamLimits | None = None  # time limits of a stream; None: the task is no stream
 
     @classmethod
@@ -67,6 +68,10 @@ class TaskOptions(msgspec.Struct, frozen=True):
             InvalidTask: the path cannot be that of a file.
         """
         return msgspec.structs.replace(self, output=OutputFile(destination_path(path)))
+
+    def with_previews(self, previews: int) -> TaskOptions:
+        """Return these options for a task whose previews are received."""
+        return self if previews == self.previews else msgspec.structs.replace(self, previews=previews)
 
     def for_stream(
         self, settings: PoolSettings, credit: int, frame_timeout: float | EllipsisType | None, idle_timeout: float | None

@@ -162,6 +162,49 @@ def test_a_task_that_has_handed_over_nothing_is_retried_with_its_credit() -> Non
     assert only(runs(pool.ready())).message.credit == 6
 
 
+# Previews
+
+
+def test_a_task_with_previews_is_retried_and_hands_them_over_again() -> None:
+    pool = streaming(credit=1, previews=1, retries=1)
+    hand_over(pool)
+    assert pool.exited() != []
+    assert pool.statistics.retried == 1
+    run = only(runs(pool.ready())).message
+    assert (run.credit, run.previews) == (1, 1)
+    _, commands = hand_over(pool)
+    assert of_type(commands, DeliverOutput)
+
+
+def test_a_task_with_previews_cannot_end_without_a_result() -> None:
+    pool = streaming(credit=1, previews=1)
+    hand_over(pool)
+    assert KillWorker(0) in pool.report(0, ALL_SENT)
+
+
+def test_a_second_preview_is_a_violation() -> None:
+    pool = streaming(credit=1, previews=1)
+    hand_over(pool)
+    assert KillWorker(0) in pool.report(0, output(EncodedAt(None)))
+
+
+def test_the_preview_of_a_pipeline_has_its_name_and_comes_before_its_end() -> None:
+    pool = streaming(credit=3, previews=1, pipelines={"a": 1, "b": 1})
+    assert of_type(pool.report(0, output(EncodedAt(None), "b")), DeliverOutput)
+    pool.report(0, finish("a"))
+    assert KillWorker(0) in pool.report(0, output(EncodedAt(None), "a"))
+
+
+def test_a_task_whose_pipelines_have_only_previews_is_retried() -> None:
+    for ended, retried in ((False, 1), (True, 0)):
+        pool = streaming(credit=3, previews=1, pipelines={"a": 1, "b": 1}, retries=1)
+        pool.report(0, output(EncodedAt(None), "b"))
+        if ended:
+            pool.report(0, finish("a"))
+        pool.exited()
+        assert pool.statistics.retried == retried
+
+
 # Time limits of outputs
 
 

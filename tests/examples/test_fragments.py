@@ -26,7 +26,7 @@ from offloop import Encoded, Plugin, Pool, WorkerDied
 from offloop.plugins import group_plugins
 from offloop.testing import run_inline
 from offloop.testing.faults import FaultsPlugin, Kill, Noop, Obey
-from offloop_vips import Png, Resize, VipsPlugin, Webp
+from offloop_vips import Png, Preview, Resize, VipsPlugin, Webp
 from offloop_visualizer import Visualize
 
 pytest_plugins = ["pytester"]
@@ -58,6 +58,16 @@ async def run(text: str, **names: Any) -> dict[str, Any]:
 def picture() -> bytes:
     black: Any = pyvips.Image.black(1000, 800, bands=3)
     return black.write_to_buffer(".png")
+
+
+class Socket:
+    """A web socket that keeps what is sent."""
+
+    def __init__(self, sent: list[Any]) -> None:
+        self._sent = sent
+
+    async def send_bytes(self, data: Any) -> None:
+        self._sent.append(bytes(data))
 
 
 def test_no_fragment_is_without_a_test() -> None:
@@ -253,6 +263,9 @@ async def test_the_calls_of_the_page_about_outputs(anyio_backend: object, pictur
         names: dict[str, Any] = {"pool": pool, "picture": picture, "Resize": Resize, "Webp": Webp, "Png": Png}
         shown = await run(fragment("docs/outputs.md", "def show"), **names)
         assert shown["result"].info.width == 800
+        sent: list[Any] = []
+        await run(fragment("docs/outputs.md", "on_preview"), websocket=Socket(sent), Preview=Preview, **names)
+        assert [bytes(data)[8:12] for data in sent] == [b"WEBP"]
         batch = await run(fragment("docs/outputs.md", "pool.map"), folder=tmp_path, sizes={}, **names)
         assert (sorted(batch["sizes"]), batch["percent"]) == (["a.jpg", "b.jpg"], 1.0)
         many = await run(fragment("docs/outputs.md", "outcomes = await"), **names)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 from offloop import Encoded, Operation, Payload, Plugin, Task, TaskFailed, WorkerContext
 
 
 class Repeat(Operation, frozen=True):
-    """Return the source `times` times; refuse 13."""
+    """Return the source `times` times; refuse 13. Hand over a preview before, if there is a receiver and `preview`."""
 
     times: int
+    preview: bool = False
+    previews: ClassVar[int] = 1
 
 
 class SharingPlugin(Plugin):
@@ -36,6 +39,9 @@ class Sharing:
         if data == b"forget":
             return
         for index, operations in reversed(list(enumerate(pipelines))):
+            if isinstance(first := operations[0], Repeat) and first.preview:
+                assert task.is_last_stage
+                task.preview(Encoded(b"preview"), index)
             try:
                 yield index, repeat(data, operations)
             except TaskFailed as error:

@@ -71,6 +71,7 @@ class Process:
         self.waits = False  # whether it waits for a grant
         self.stopping = False  # whether it was told to stop its task
         self.credit = 0  # number of outputs that it may hand over before the end of its task
+        self.previews = 0  # number of previews among them
         self.outputs = 0  # number of outputs that it has handed over
         self.preallocated: Handle | None = None
         self.granted: list[Handle] = []

@@ -228,8 +228,9 @@ class PoolRuntime(RuleBasedStateMachine):
             assert process.tasks <= (of_group.max_tasks_per_worker or math.inf), "the limit is exact"
             process.task_id = message.task_id
             process.begun = process.waits = process.stopping = False
-            process.credit, process.outputs = message.credit, 0
-            assert not self.delivered[message.task_id], "a task that has handed over an output is not run again"
+            process.credit, process.previews, process.outputs = message.credit, message.previews, 0
+            is_repeatable = message.previews or not self.delivered[message.task_id]
+            assert is_repeatable, "a task that has handed over an output is not run again"
             if message.grant is not None:
                 assert process.preallocated is None
                 process.preallocated = self.checked(process, message.grant)

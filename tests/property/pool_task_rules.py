@@ -111,6 +111,7 @@ class TaskRules(PoolRuntime):
             stageable_again=held is not None and not in_outbox and not keep,
             retries=retries,
             credit=(0, 0, 1, 3)[self.numbers % 4],
+            previews=int(self.numbers % 8 == 2),
             stream=StreamLimits(2.0, (None, 4.0)[self.numbers % 8 == 3]) if self.numbers % 4 == 3 else None,
         )
         self.tell(event(task_id, spec))

@@ -99,7 +99,7 @@ class WorkerRules(TaskRules):
         slot = self.pick(self.talking(with_task=True), which)
         process = self.processes[slot]
         if not process.waits:
-            place = None if process.outputs and odd == 1 else self.output_of(process, output, odd)
+            place = None if process.outputs and not process.previews and odd == 1 else self.output_of(process, output, odd)
             self.say(slot, Done(self.finish(process), place, {}, 1, 2, private_bytes))
 
     @precondition(lambda self: self.talking(with_task=True))

@@ -22,8 +22,9 @@ ALLOWED: dict[str, set[str]] = {
     "operations": {"operations", "picture", *BASE},
     "pipeline": {"operations", *BASE},
     "estimates": {"estimates", "pipeline", "operations", *BASE},
+    "previews": {"pipeline", "operations", *BASE},
     "plugin": {"estimates", "pipeline", "operations", *BASE},
-    "processor": {"processor", "plugin", "pipeline", "operations", "picture", "evaluation", *BASE},
+    "processor": {"processor", "plugin", "previews", "pipeline", "operations", "picture", "evaluation", *BASE},
     "__init__": {"plugin", "operations"},
 }
 """Package or top-level module -> packages and modules of the plugin that it may import."""

@@ -18,8 +18,8 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from ..client.batch import Batch
-from ..client.batch_progress import BatchProgress
+from ..client.batches.batch import Batch
+from ..client.batches.batch_progress import BatchProgress
 from ..client.results import Result
 from ..errors import OffloopError
 from ..operation import Operation

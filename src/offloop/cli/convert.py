@@ -21,7 +21,7 @@ from .event_loop import run_in_loop
 from .wording import one_line, shown
 
 if TYPE_CHECKING:
-    from ..client.batch_progress import BatchProgress
+    from ..client.batches.batch_progress import BatchProgress
     from .display import Display
     from .recipe import Recipe
     from .selection import Selection

@@ -20,7 +20,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..client.batch_progress import BatchProgress
+from ..client.batches.batch_progress import BatchProgress
 from .batch import Failed, Outcome
 from .selection import Picked, Skipped
 from .wording import duration, printable, shown, size

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import anyio.to_thread
 
-from ..client.batch_progress import BatchProgress
+from ..client.batches.batch_progress import BatchProgress
 from ..errors import OffloopError
 from ..pool import Pool
 from .batch import Failed, Outcome

@@ -20,13 +20,14 @@ from ..runtime.memory.source_memory import read_head
 from ..runtime.supervisor import Supervisor
 from ..settings import PoolSettings, check_nbytes, check_range
 from ..task_options import TaskOptions
-from .batch import Batch
+from .batches.batch import Batch
+from .batches.source_puller import SourcePuller, Sources
 from .buffers import Buffer
 from .frames import MAX_BUFFER, FrameStream, Overrun
 from .named_outcomes import NamedOutcomes
+from .previews import PreviewCallback, PreviewListener
 from .progress_listener import ProgressCallback, run_with_progress
 from .results import Result
-from .source_puller import SourcePuller, Sources
 from .sources import Bytes, File, Source, classify
 from .staging import SourceStager
 from .submission import Submission
@@ -59,6 +60,7 @@ class Calls:
         tenant: str | None = None,
         to: str | os.PathLike[str] | None = None,
         on_progress: ProgressCallback | None = None,
+        on_preview: PreviewCallback | None = None,
     ) -> Result:
         """Run a pipeline on a source in a worker, and return the result in shared memory.
 
@@ -77,6 +79,9 @@ class Calls:
             on_progress: called in the event loop with a `Progress` while the task runs, at most 20 times a second, once more
                 after success, and never after that. A sync or async function; one call ends before the next begins. If it
                 raises, that is logged, it is not called again, and the task goes on.
+            on_preview: called in the event loop with a `Result` for each preview of the pipeline (`Preview` of offloop-vips),
+                before the result. A sync or async function; one call ends before the next begins, and before this call returns.
+                If it raises, the same as for `on_progress`. A retry makes previews again. None: no previews are made.
 
         Raises:
             InvalidTask: the source or the pipeline is invalid, or a file cannot be read.
@@ -105,8 +110,12 @@ class Calls:
             tenant=tenant,
             to=to,
         )
-        material = classify(source)
-        submission = Submission(supervisor, self._stager, self._planner.plan(pipeline), options)
+        material, plan = classify(source), self._planner.plan(pipeline)
+        if on_preview is not None:
+            options = options.with_previews(plan.previews)
+        submission = Submission(supervisor, self._stager, plan, options)
+        if options.previews and on_preview is not None:
+            submission.on_preview = PreviewListener(on_preview)
         if on_progress is None:
             return await submission.run(material)
         return await run_with_progress(supervisor, submission, material, on_progress)
@@ -133,7 +142,8 @@ class Calls:
 
         A source is pulled when there is room for it: few of the batch's tasks wait for memory or a worker, and the reader has
         read the outcomes before. So a batch of a million sources takes the memory of a few. The failure of a task is its
-        outcome. Leaving the block cancels the tasks that still run. Nothing is pulled before the block is entered.
+        outcome. Leaving the block cancels the tasks that still run. Nothing is pulled before the block is entered. A preview
+        of a pipeline is an outcome, too, with `Outcome.preview`. It comes before that of its source, and at once also in order.
 
         Args:
             sources: an iterable or async iterable of sources as for `run`; or of pairs (source, pipeline), without `pipeline`.
@@ -167,8 +177,9 @@ class Calls:
             self._planner.plan(pipeline)  # an error of the pipeline is raised here, and not for each source
 
         def submission(operations: Iterable[Operation], path: str | os.PathLike[str] | None) -> Submission:
-            own = options if path is None else options.with_file(path)
-            return Submission(supervisor, self._stager, self._planner.plan(operations), own)
+            plan = self._planner.plan(operations)
+            own = (options if path is None else options.with_file(path)).with_previews(plan.previews)
+            return Submission(supervisor, self._stager, plan, own)
 
         return Batch(supervisor, SourcePuller(sources, pipeline, to), submission, ordered=ordered, max_in_flight=max_in_flight)
 
@@ -197,11 +208,12 @@ class Calls:
                     ...
 
         The failure of one pipeline is its outcome; the others go on. If the whole task fails (a time-out, a dead worker), the
-        pipelines without an outcome have its error. The task is not retried after its first outcome.
+        pipelines without an outcome have its error. The task is not retried after its first outcome. A preview of a pipeline
+        comes before its outcome, with `Outcome.preview`; none is made if the call is awaited.
 
         Args:
             source: as for `run`.
-            pipelines: up to 32 pipelines by name, of at most 100 characters.
+            pipelines: pipelines by name, of at most 100 characters; up to 32, their previews counted.
             timeout: seconds that all pipelines together may run; None: no limit. Default: the pool's.
             queue_timeout, retries, priority, tenant: as for `run`.
             to: paths of files, by name of the pipeline. The server writes them from shared memory: completely or not at all.
@@ -227,9 +239,11 @@ class Calls:
             tenant=tenant,
             to=None,
         )
-        options = msgspec.structs.replace(options, credit=len(pipelines))
+        plan = self._planner.plan_many(pipelines)
+        check_range("the number of pipelines and previews", len(pipelines) + plan.previews, 1, MAX_BUFFER, whole=True)
+        options = msgspec.structs.replace(options, credit=len(pipelines), previews=plan.previews)
         paths = {name: destination_path(path) for name, path in (to or {}).items()}
-        submission = Submission(supervisor, self._stager, self._planner.plan_many(pipelines), options)
+        submission = Submission(supervisor, self._stager, plan, options)
         material = classify(cast("Source", source))
         return NamedOutcomes(supervisor, submission, tuple(pipelines), source, material, paths)
 

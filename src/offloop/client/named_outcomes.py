@@ -31,8 +31,8 @@ class NamedOutcomes(AsyncIterator[tuple[str, Outcome[SourceT]]], Generic[SourceT
     """The outcomes of one task with named pipelines.
 
     Await it for a dict of all outcomes, by name. Or enter its block and iterate: each pair of a name and an outcome comes as
-    soon as it is ready. Leaving the block cancels what still runs, and returns when its memory is free. If the whole task
-    fails, the pipelines without an outcome have its error.
+    soon as it is ready, and before it its previews. Leaving the block cancels what still runs, and returns when its memory is
+    free. If the whole task fails, the pipelines without an outcome have its error.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class NamedOutcomes(AsyncIterator[tuple[str, Outcome[SourceT]]], Generic[SourceT
         return self._collect().__await__()
 
     async def _collect(self) -> dict[str, Outcome[SourceT]]:
+        self._submission.refuse_previews()
         async with self:
             found = {name: outcome async for name, outcome in self}
         return {name: found[name] for name in self._indices}
@@ -123,8 +124,10 @@ class NamedOutcomes(AsyncIterator[tuple[str, Outcome[SourceT]]], Generic[SourceT
             output, view = self._ready.popleft()
             if isinstance(output, FailedOutput):
                 return self._outcome(output.name, None, output.error)
-            if output.last:
-                return await self._deliver(output, view)
+            if not output.last:
+                preview = Result(output, view, self._submission.queued, None)
+                return output.name, Outcome(self._indices[output.name], self._given, preview, None, output.name, preview=True)
+            return await self._deliver(output, view)
         while not future.settled:  # the end of the task follows its last output
             await self._submission.wait(self._source, future)
         raise StopAsyncIteration

@@ -23,13 +23,16 @@ class Outcome(msgspec.Struct, Generic[SourceT], frozen=True, eq=False):
     """The source, as it was given."""
 
     result: Result | None = None
-    """The result; None: the task failed. It stays valid after the batch and the pool have ended."""
+    """The result, or a preview of it; None: the task failed. It stays valid after the batch and the pool have ended."""
 
     error: Exception | None = None
     """The error, usually an `OffloopError`; None: the task succeeded."""
 
     name: str | None = None
     """Name of the pipeline of `run_many`; None in a batch."""
+
+    preview: bool = False
+    """Whether `result` is a preview. The outcome of the same source or pipeline follows, and may be an error."""
 
     def unwrap(self) -> Result:
         """Return the result, or raise the error."""

@@ -6,6 +6,7 @@ its outcome.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,11 @@ import anyio
 import msgspec
 
 from ..core.model.events import StagingFailed, TaskEstimated, TaskStaged
-from ..core.model.task import Completed, TaskSpec
+from ..core.model.task import Completed, TaskOutput, TaskSpec
 from ..errors import InvalidTask, OffloopError, QueueTimeout
 from ..plugins.planner import Plan
 from ..runtime.files.output_files import OutputFile
-from ..runtime.loop.futures import TaskFuture
+from ..runtime.loop.futures import DeliveredOutput, TaskFuture
 from ..runtime.supervisor import Supervisor
 from ..task_options import TaskOptions
 from ..wire.handles import EncodedAt, RasterAt
@@ -39,6 +40,7 @@ class Submission:
 
     _file_contents: memoryview | None = None  # contents of a file that was short enough to be read whole with its header
     _is_staged = False  # whether the source lay where a worker can read it when the task was submitted
+    on_preview: Callable[[Result], Awaitable[None]] | None = None  # called with each preview, in the task that runs it
     _source_view: memoryview | None = None  # view of a result that is the source in place; keeps its block until submission
 
     def __init__(self, supervisor: Supervisor, stager: SourceStager, plan: Plan, options: TaskOptions) -> None:
@@ -61,7 +63,8 @@ class Submission:
             priority=options.priority,
             tenant=options.tenant,
             to_file=options.output is not None,
-            credit=options.credit,
+            credit=options.credit + options.previews,
+            previews=options.previews,
             stream=options.stream,
         )
 
@@ -81,13 +84,19 @@ class Submission:
 
     async def _run(self, source: Material) -> Result:
         future = self.submit(source)
+        if self.on_preview is not None:
+            future.outputs = deque()
         try:
             if not self._is_staged and not future.is_set:
                 await self.stage(source, future)
             await future.wait()
-            while not future.settled:
-                await self.wait(source, future)
+            while not future.settled or future.outputs:
+                if future.outputs:
+                    await self._hand_over_previews(future.outputs)
+                else:
+                    await self.wait(source, future)
         finally:
+            future.outputs = None
             if not future.settled:
                 await self.withdraw(future)
         outcome = future.pop_outcome()
@@ -99,6 +108,18 @@ class Submission:
             raise outcome
         finally:
             del outcome  # because the error's traceback refers to this frame: a reference cycle otherwise
+
+    async def _hand_over_previews(self, previews: deque[DeliveredOutput]) -> None:
+        assert self.on_preview is not None
+        while previews:
+            output, view = previews.popleft()
+            assert isinstance(output, TaskOutput), "only a task with named pipelines hands over failures"
+            await self.on_preview(Result(output, view, self.queued, None))
+
+    def refuse_previews(self) -> None:
+        """Have the task hand over no previews. To be called before `submit`."""
+        if self._spec.previews:
+            self._specify(credit=self._spec.credit - self._spec.previews, previews=0)
 
     def submit(self, source: Material) -> TaskFuture:
         """Submit the task. `stage` follows, then `wait`, and in every case `withdraw`."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ..errors import InvalidTask
 from ..operation import Operation
 from ..wire.messages import Stage
 from .estimator import Estimator, combine
@@ -20,6 +21,7 @@ from .registry import Registry, error_of_single_operation
 __all__ = ["Plan", "Planner"]
 
 _MAX_PLANS = 256  # maximum number of cached plans
+_MAX_PREVIEWS = 8  # maximum number of previews of a pipeline
 _MAX_KEY_NBYTES = 4096  # maximum length of a cached pipeline's encoding in bytes
 
 _Key = tuple[type[Operation] | bytes, ...]
@@ -32,6 +34,7 @@ class Plan(NamedTuple):
     estimator: Estimator | None  # None: none of its plugins overrides `estimate`
     group: str  # name of the worker group that runs it
     pipelines: Mapping[str, int] = {}  # numbers of stages of named pipelines; empty: it is one pipeline
+    previews: int = 0  # maximum number of previews that its operations hand over
 
 
 class Planner:
@@ -78,12 +81,16 @@ class Planner:
         estimators = [plan.estimator for plan in plans if plan.estimator is not None]
         estimator = combine(estimators) if len(estimators) == len(plans) else None
         group = find_group(self._groups, [stage.plugin for stage in stages])
-        return Plan(stages, estimator, group, {name: len(plan.stages) for name, plan in zip(pipelines, plans, strict=True)})
+        counts = {name: len(plan.stages) for name, plan in zip(pipelines, plans, strict=True)}
+        return Plan(stages, estimator, group, counts, sum(plan.previews for plan in plans))
 
     def _new_plan(self, operations: list[Operation]) -> Plan:
         stages = self._registry.stages(operations)
         group = find_group(self._groups, [stage.plugin for stage in stages])
-        return Plan(stages, self._registry.find_estimator(operations), group)
+        previews = sum(operation.previews for operation in operations)
+        if previews > _MAX_PREVIEWS:
+            raise InvalidTask(f"the pipeline makes {previews} previews, and {_MAX_PREVIEWS} is the limit")
+        return Plan(stages, self._registry.find_estimator(operations), group, previews=previews)
 
     def _remember(self, key: _Key, plan: Plan) -> None:
         self._plans[key] = plan

@@ -9,7 +9,7 @@ async with Pool(1, plugins=[FaultsPlugin]) as pool:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -31,6 +31,7 @@ __all__ = [
     "LeaveChild",
     "Noop",
     "Obey",
+    "Preview",
     "PrintText",
     "Progress",
     "Raise",
@@ -64,6 +65,13 @@ class Emit(Operation, frozen=True):
     nbytes: Annotated[int, Meta(ge=0)] = 1
     then: Literal["end", "return", "raise", "exit", "hang"] = "end"
     pause_s: Annotated[float, Meta(ge=0)] = 0.0  # seconds before each output
+
+
+class Preview(Operation, frozen=True):
+    """Hand over a preview of `nbytes` bytes of value 2, if there is a receiver. Return the unchanged source."""
+
+    nbytes: Annotated[int, Meta(ge=0)] = 100
+    previews: ClassVar[int] = 1
 
 
 class Inspect(Operation, frozen=True):
@@ -169,6 +177,7 @@ class FaultsPlugin(Plugin):
         Noop,
         Echo,
         Emit,
+        Preview,
         Allocate,
         Inspect,
         PrintText,

@@ -95,6 +95,14 @@ def _numbered(index: int, nbytes: int, task: Task) -> Encoded:
     return Encoded(block, {"index": index})
 
 
+def _preview(operation: faults.Preview, payload: Payload, task: Task) -> Payload:
+    if task.wants_preview:
+        block = task.allocate(operation.nbytes)
+        block[:] = b"\x02" * operation.nbytes
+        task.preview(Encoded(block, {"preview": True}))
+    return payload
+
+
 def _inspect(_operation: faults.Inspect, _payload: Payload, _task: Task) -> Payload:
     descriptors: dict[str, str] = {}
     for name in os.listdir("/proc/self/fd"):
@@ -250,6 +258,7 @@ _ACTIONS: dict[type[Operation], Callable[[Any, Payload, Task], Payload | None]] 
     faults.Noop: _noop,
     faults.Echo: _echo,
     faults.Emit: _emit,
+    faults.Preview: _preview,
     faults.Allocate: _allocate,
     faults.Inspect: _inspect,
     faults.PrintText: _print_text,

@@ -26,7 +26,9 @@ class InlineTask(CancellableTask):
         super().__init__()
         self.threads = threads
         self.is_last_stage = True
+        self.wants_preview = True
         self.fraction = 0.0  # last reported progress, from 0 to 1
+        self.previews: list[Payload] = []  # previews that were handed over
         self.emitted: list[tuple[str | None, Payload]] = []  # names and payloads of the outputs that were handed over
 
     def allocate(self, nbytes: int) -> memoryview:
@@ -39,6 +41,11 @@ class InlineTask(CancellableTask):
     def emit(self, payload: Payload, name: str | None = None) -> bool:
         self.checkpoint()
         self.emitted.append((name, payload))
+        return True
+
+    def preview(self, payload: Payload, pipeline: int | None = None) -> bool:  # noqa: ARG002 (the signature is the contract)
+        self.checkpoint()
+        self.previews.append(payload)
         return True
 
     def progress(self, fraction: float) -> None:

@@ -85,6 +85,7 @@ class Run(_Message, frozen=True, tag="run"):
     private_bytes: int | None = None  # limit of the task's private memory, beyond the process's before it; None: no limit
     credit: int = 0  # number of outputs that the task may hand over before its end; 0: nothing receives them
     pipelines: dict[str, int] = {}  # numbers of stages of named pipelines, in the order of `stages`; empty: it is one pipeline
+    previews: int = 0  # number of previews among the outputs of `credit`
 
 
 class Grant(_Message, frozen=True, tag="grant"):

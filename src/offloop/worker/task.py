@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ..errors import TaskFailed
 from ..processor import Payload
@@ -12,6 +12,7 @@ from ..wire.status import write_memory, write_progress
 from .cancellation import CancellableTask
 from .channel import Channel
 from .isolation.memory_limits import PrivateMemory
+from .named_pipelines import NamedPipeline
 from .segments import Segment, address_of
 
 __all__ = ["RunningTask"]
@@ -28,6 +29,7 @@ class RunningTask(CancellableTask):
         outbox: Segment,
         memory: PrivateMemory,
         hand_over: Callable[[RunningTask, Payload, str], None],
+        hand_over_preview: Callable[[RunningTask, Payload, int | None], None],
     ) -> None:
         super().__init__()
         self.task_id = run.task_id
@@ -35,13 +37,16 @@ class RunningTask(CancellableTask):
         self.stage = 0  # index of the stage that runs
         self.end = len(run.stages)  # index after the last stage of the pipeline that runs
         self.name = ""  # name of the pipeline that runs, if pipelines have names
-        self._pipelines = len(run.pipelines)
-        self._credit = run.credit - self._pipelines  # number of outputs that `emit` may hand over
-        self._outputs = 0  # number of outputs that were handed over
+        self.unfinished: Mapping[int, NamedPipeline] = {}  # pipelines of `SharingProcessor.run_many` without a result, by index
+        self._previews = run.previews  # number of previews that it may still hand over
+        self._reserved = len(run.pipelines) + run.previews  # number of outputs that `emit` may not hand over
+        self._credit = run.credit - self._reserved  # number of outputs that `emit` may hand over
+        self._outputs = 0  # number of outputs that `emit` has handed over
         self._channel = channel
         self._outbox = outbox
         self._memory = memory
         self._hand_over = hand_over
+        self._hand_over_preview = hand_over_preview
         self._granted: list[Handle] = [preallocated] if preallocated else []
         self._free = list(self._granted)  # granted blocks that are not in use
 
@@ -82,6 +87,18 @@ class RunningTask(CancellableTask):
             self._next_message()
         self._outputs += 1
         self._hand_over(self, payload, name or "")
+        return True
+
+    @property
+    def wants_preview(self) -> bool:
+        return self._previews > 0
+
+    def preview(self, payload: Payload, pipeline: int | None = None) -> bool:
+        if not self._previews:
+            return False
+        self.checkpoint()
+        self._previews -= 1
+        self._hand_over_preview(self, payload, pipeline)
         return True
 
     def find_handle(self, memory: memoryview) -> Handle | None:
@@ -125,7 +142,7 @@ class RunningTask(CancellableTask):
         message = self._channel.next_message_for(self)
         self.checkpoint()
         if isinstance(message, Credit) and message.task_id == self.task_id:
-            self._credit = message.outputs - self._pipelines
+            self._credit = message.outputs - self._reserved
         return message
 
 

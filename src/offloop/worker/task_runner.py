@@ -52,7 +52,10 @@ class TaskRunner:
         def hand_over(task: RunningTask, payload: Payload, name: str) -> None:
             self._send_output(run, task, payload, name, started_ns)
 
-        task = self.task_type(run, self._preallocated, channel, self._outbox, memory, hand_over)
+        def hand_over_preview(task: RunningTask, payload: Payload, pipeline: int | None) -> None:
+            self._send_preview(run, task, payload, pipeline, started_ns)
+
+        task = self.task_type(run, self._preallocated, channel, self._outbox, memory, hand_over, hand_over_preview)
         channel.watch(task)
         try:
             if run.pipelines:
@@ -96,7 +99,8 @@ class TaskRunner:
             if len(shared) == 1:
                 self._finish_pipeline(run, task, shared[0], source, started_ns)
                 continue
-            left = dict(enumerate(shared))
+            left = task.unfinished = dict(enumerate(shared))
+            task.end = shared[0].end
             self._begin_stage(run, task, shared[0].first)
             try:
                 stages = [run.stages[pipeline.first] for pipeline in shared]
@@ -106,6 +110,7 @@ class TaskRunner:
                         self._send_failure(run, pipeline, result)
                     else:
                         self._finish_pipeline(run, task, pipeline, result, started_ns, is_begun=True)
+                        task.end = shared[0].end  # because the processor goes on with its stage
             except TaskCancelled:
                 raise
             except BaseException as error:
@@ -131,7 +136,7 @@ class TaskRunner:
         plugin = run.stages[pipeline.end - 1].plugin
         try:
             result = check_payload(plugin, self._run_stages(run, payload, task, pipeline.first + is_begun))
-            self._send_payload(run, task, plugin, result, started_ns, last=True)
+            self._send_payload(run, task, plugin, result, started_ns, task.name, last=True)
         except TaskCancelled:
             raise
         except BaseException as error:
@@ -151,7 +156,13 @@ class TaskRunner:
             plugin = run.stages[task.end - 1].plugin
             payload = check_payload(plugin, self._run_stages(run, payload, task, stage + 1))
             self._begin_stage(run, task, stage)
-        self._send_payload(run, task, plugin, payload, started_ns, name)
+        self._send_payload(run, task, plugin, payload, started_ns, task.name or name)
+
+    def _send_preview(self, run: Run, task: RunningTask, payload: Payload, pipeline: int | None, started_ns: int) -> None:
+        """Hand over a preview as it is, without the stages that follow."""
+        plugin = run.stages[task.stage].plugin
+        name = task.name if pipeline is None else task.unfinished[pipeline].name
+        self._send_payload(run, task, plugin, check_payload(plugin, payload), started_ns, name)
 
     def _send_payload(
         self,
@@ -160,13 +171,13 @@ class TaskRunner:
         plugin: str,
         payload: Payload,
         started_ns: int,
-        name: str = "",
+        name: str,
         *,
         last: bool = False,
     ) -> None:
         check_memory(plugin, payload)
         output, info = _place(payload, task), checked_info(plugin, payload) if payload.info else {}
-        self._channel.send(Output(run.task_id, task.name or name, output, info, started_ns, monotonic_ns(), last))
+        self._channel.send(Output(run.task_id, name, output, info, started_ns, monotonic_ns(), last))
         if output.block is not None:
             task.forget_block(output.block)
         self._release_preallocated(output)
@@ -190,7 +201,7 @@ class TaskRunner:
             self._begin_stage(run, task, index)
             stage = run.stages[index]
             result = self._processors.run_stage(stage, payload, task)
-            if result is None and run.credit:
+            if result is None and run.credit > run.previews:
                 break
             payload = check_payload(stage.plugin, result)
         task.checkpoint()

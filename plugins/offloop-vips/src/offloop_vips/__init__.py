@@ -9,6 +9,7 @@ Importing this package is cheap and safe in a server: it imports the operations 
     evaluation       the libvips computations of one task: progress and cancellation
     operations/      one module for each operation: its parameters and how it is applied to a picture
     pipeline         which operation may stand where; how much a decoder shrinks for a resize
+    previews         the pipeline of a preview
     estimates/       memory and time of a pipeline, from the header
     plugin           the light half, which offloop registers in the server
     processor/       the heavy half, which offloop opens in a worker: the only package that imports pyvips
@@ -22,6 +23,7 @@ from .operations import (
     Grayscale,
     Jpeg,
     Png,
+    Preview,
     Raw,
     Resize,
     Rotate,
@@ -39,6 +41,7 @@ __all__ = [
     "Grayscale",
     "Jpeg",
     "Png",
+    "Preview",
     "Raw",
     "Resize",
     "Rotate",

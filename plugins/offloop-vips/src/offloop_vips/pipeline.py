@@ -10,7 +10,7 @@ from offloop.operation import Operation, describe
 
 from .geometry import Size
 from .headers.formats import FormatName
-from .operations import AutoOrient, Avif, Decode, Encoder, Jpeg, Png, Raw, Resize, Webp
+from .operations import AutoOrient, Avif, Decode, Encoder, Grayscale, Jpeg, Png, Preview, Raw, Resize, Rotate, Tint, Webp
 from .operations.resize import fit_resize
 
 __all__ = ["Pipeline", "default_encoder", "load_shrink_factor"]
@@ -20,6 +20,7 @@ _SHRINK_FACTORS = (8, 4, 2)  # supported by JPEG decoders
 # Least reduction for each factor. sharp has the same limits: below them the decoder's averages cost 9 to 24 dB of PSNR to a
 # resize of all pixels, because the resize has hardly any pixels left to choose from.
 _LEAST_REDUCTIONS = {8: 9, 4: 5, 2: 3}
+_BEFORE_PREVIEW = (AutoOrient, Grayscale, Resize, Rotate, Tint)  # steps that give the same picture at every size
 _DEFAULT_DECODE = Decode()  # made once, because the check of its fields takes a fifth of the time of an estimate
 
 
@@ -31,6 +32,8 @@ class Pipeline:
     steps: tuple[Operation, ...]  # between decode and output step
     output_step: Encoder | Raw | None
     """Last operation, if it is an encoder or Raw. None: the output has the kind of the source."""
+    preview: Preview | None = None
+    preview_steps: tuple[Operation, ...] = ()  # steps before the preview
 
     @classmethod
     def of(cls, operations: Sequence[Operation], *, encoded: bool) -> Pipeline:
@@ -50,7 +53,9 @@ class Pipeline:
             decode, operations = first, operations[1:]
         if operations and isinstance(last := operations[-1], Encoder | Raw):
             output_step, operations = last, operations[:-1]
-        return cls(decode or _DEFAULT_DECODE, tuple(operations), output_step)
+        steps = tuple(step for step in operations if not isinstance(step, Preview))
+        preview, preview_steps = _find_preview(operations)
+        return cls(decode or _DEFAULT_DECODE, steps, output_step, preview, preview_steps)
 
     @property
     def first_resize(self) -> tuple[Resize, bool] | None:
@@ -94,6 +99,23 @@ def load_shrink_factor(pipeline: Pipeline, source: FormatName, stored: Size, ori
         return next((n for n in _SHRINK_FACTORS if size.width // n >= scaled.width and size.height // n >= scaled.height), 1)
     reduction = min(size.width / scaled.width, size.height / scaled.height)
     return next((factor for factor, least in _LEAST_REDUCTIONS.items() if reduction >= least), 1)
+
+
+def _find_preview(operations: Sequence[Operation]) -> tuple[Preview | None, tuple[Operation, ...]]:
+    """Returns the Preview of a pipeline, and the steps before it."""
+    previews = [(index, step) for index, step in enumerate(operations) if isinstance(step, Preview)]
+    if not previews:
+        return None, ()
+    index, preview = previews[0]
+    before = tuple(operations[:index])
+    if len(previews) > 1:
+        raise InvalidTask(f"{describe(previews[1][1])} is a second Preview, and a pipeline has one")
+    if sum(isinstance(step, Resize) for step in before) > 1:
+        raise InvalidTask(f"{describe(preview)} comes after two Resize, but only one can come before it")
+    for step in before:
+        if not isinstance(step, _BEFORE_PREVIEW) or (isinstance(step, Rotate) and step.angle % 90 != 0):
+            raise InvalidTask(f"{describe(preview)} cannot come after {describe(step)}; put it before")
+    return preview, before
 
 
 def _check_decode(decode: Decode, index: int, *, encoded: bool) -> None:

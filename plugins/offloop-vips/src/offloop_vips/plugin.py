@@ -36,6 +36,7 @@ class VipsPlugin(Plugin):
         operations.Webp,
         operations.Avif,
         operations.Raw,
+        operations.Preview,
     )
     quick: ClassVar[bool] = True  # a hostile header takes at most half a millisecond, an estimate at most a tenth
     processor: ClassVar[str] = "offloop_vips.processor:VipsProcessor"

@@ -35,6 +35,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     queue_timeout_s: float | None = None  # seconds from submission to dispatch; None: no limit
     to_file: bool = False  # whether the result goes into a file, which the runtime opens when the worker requests it
     credit: int = 0  # number of outputs that it may hand over before its end without `CreditGranted`; 0: none is received
+    previews: int = 0  # number of previews among them
     pipelines: Mapping[str, int] = {}  # numbers of stages of named pipelines, in the order of `stages`; empty: one pipeline
     stream: StreamLimits | None = None  # time limits of a stream, whose receiver grants more credit; None: it is no stream
     outbox_id: int | None = None  # outbox that contains the source: only its worker can run the task
@@ -125,6 +126,11 @@ class TaskRecord(msgspec.Struct, eq=False):
     def awaits_credit(self) -> bool:
         """Whether a stream can hand over no further output until its receiver grants more credit."""
         return self.outputs >= self.credit and self.spec.stream is not None
+
+    @property
+    def has_handed_over(self) -> bool:
+        """Whether it has handed over an output that a second run would repeat. A preview may come twice."""
+        return bool(self.finished if self.spec.previews else self.outputs)
 
     @property
     def stable_cost_s(self) -> float:

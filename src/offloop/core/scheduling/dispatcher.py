@@ -179,6 +179,7 @@ class Dispatcher:
             self.budget.task_rlimit_bytes(task, threads, self._worker_table.planned_workers),
             task.credit,
             dict(spec.pipelines),
+            spec.previews,
         )
         spans = self._broker.trim()
         send = Send(slot.index, run)

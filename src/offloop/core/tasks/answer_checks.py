@@ -33,10 +33,9 @@ def validate_output(
         raise InvalidHandle(f"it handed over an output of task {message.task_id} out of turn")
     if task.outputs >= task.credit:
         raise InvalidHandle(f"it handed over output {task.outputs + 1} of a task that may hand over {task.credit}")
-    if (isinstance(message, OutputFailed) or message.last) and (
-        message.name not in task.spec.pipelines or message.name in task.finished
-    ):
-        raise InvalidHandle("it ended a pipeline that the task does not have, or ended one twice")
+    ends_pipeline = isinstance(message, OutputFailed) or message.last
+    if (ends_pipeline or task.spec.pipelines) and (message.name not in task.spec.pipelines or message.name in task.finished):
+        raise InvalidHandle("it named a pipeline that the task does not have, or that has ended")
     return task, None if isinstance(message, OutputFailed) else _find_block(slot, task, message.output)
 
 
@@ -52,7 +51,7 @@ def validate_answer(slot: WorkerSlot, task: TaskRecord, answer: Done | Failed) -
     if len(task.finished) < len(task.spec.pipelines):
         raise InvalidHandle("it ended the task before all of its pipelines")
     if output is None:
-        if not task.credit:
+        if task.credit <= task.spec.previews:
             raise InvalidHandle("it handed over no output")
         return None
     if isinstance(output, WrittenTo):

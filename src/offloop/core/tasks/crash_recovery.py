@@ -1,7 +1,7 @@
 """Crash recovery: settles or retries the task of a dead worker.
 
 - The last messages of the worker contain outputs or the answer of the task: they are delivered, and the task is settled.
-- The task has handed over an output: it fails, because a second run would hand it over again.
+- The task has handed over an output that is no preview: it fails, because a second run would hand it over again.
 - The task was not begun: another worker gets it, once, because nothing has happened.
 - Otherwise the task may have killed its worker. It fails, or is retried as often as its caller allows, but only on an unused
   worker, which no other task can have harmed. Its source is hashed first, to recognise content that kills repeatedly.
@@ -133,7 +133,7 @@ class CrashRecovery:
     def _fail_or_retry(self, task: TaskRecord) -> list[Command]:
         """Settle the task with its pending error, or queue it again."""
         error, task.pending_error = task.pending_error, None
-        if task.crashes > task.spec.retries or task.outputs or self._is_quarantined(task):
+        if task.crashes > task.spec.retries or task.has_handed_over or self._is_quarantined(task):
             return self._task_table.settle(task, error)
         return self._retry(task)
 
@@ -142,6 +142,7 @@ class CrashRecovery:
 
     def _retry(self, task: TaskRecord) -> list[Command]:
         task.apply(TaskEvent.RETRIED)
+        task.outputs = 0  # previews, which the next run hands over again
         self.retries += 1
         self._event_log.append_if_watched(TaskRetried(at=self._event_log.now, task_id=task.task_id, deaths=task.crashes))
         if task.crashes:

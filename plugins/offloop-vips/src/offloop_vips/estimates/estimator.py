@@ -50,6 +50,8 @@ def estimate(header: Header, operations: Sequence[Operation], nbytes: int) -> Es
     picture = _SimulatedPicture.load(header, source, pipeline, nbytes)
     if picture.is_too_large:
         return picture.estimate()
+    if pipeline.preview is not None:
+        picture.make_preview(header, source, nbytes)
     for step in pipeline.steps:
         picture.apply_step(step)
         if picture.is_too_large:
@@ -161,6 +163,17 @@ class _SimulatedPicture:
         self.work_ns += 1.5 * self.nbytes
         self.is_sequential = False
         self.update_peak()
+
+    def make_preview(self, header: Header, source: FormatName | None, nbytes: int) -> None:
+        """Adds the decode of a preview: a shrunk JPEG, or else the picture in memory, from which the result is made, too."""
+        if source != "jpeg":
+            self.copy_to_memory()
+            return
+        stored = Size(header.width, header.height)
+        read = nbytes // 8 if header.progressive else nbytes  # the first scans take less than an eighth of a file
+        decoder = decoding_cost(source, header, stored, Size(-(-stored.width // 8), -(-stored.height // 8)), 1, read)
+        self.peak_nbytes = max(self.peak_nbytes, decoder.setup_nbytes, decoder.whole_nbytes + decoder.rows_nbytes)
+        self.work_ns += decoder.work_ns
 
     def make_upright(self) -> None:
         if not self.auto_orient or self.orientation == 1:

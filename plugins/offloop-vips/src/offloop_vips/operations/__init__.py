@@ -12,6 +12,7 @@ from .encoder import Encoder
 from .grayscale import Grayscale
 from .jpeg import Jpeg
 from .png import Png
+from .preview import Preview
 from .raw import Raw
 from .resize import Resize
 from .rotate import Rotate
@@ -28,6 +29,7 @@ __all__ = [
     "Grayscale",
     "Jpeg",
     "Png",
+    "Preview",
     "Raw",
     "Resize",
     "Rotate",

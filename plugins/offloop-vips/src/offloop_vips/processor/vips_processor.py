@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -40,6 +40,7 @@ from ..plugin import VipsPlugin
 from .damage import check_rest, is_readable
 from .libvips_errors import corrupt_source, is_corrupt_source, is_memory_limited, translate_error
 from .loading import can_load_shrunk_webp, detect_format, load_encoded, load_raster
+from .preview_loading import PreviewLoader
 from .saving import save_encoded, save_raster
 
 __all__ = ["VipsProcessor"]
@@ -133,7 +134,7 @@ class VipsProcessor:
         self, payload: Payload, pipelines: dict[int, Pipeline], evaluation: Evaluation, task: Task
     ) -> Iterator[tuple[int, Payload | Exception]]:
         try:
-            picture, source = _load_shared(payload, tuple(pipelines.values()), evaluation, task)
+            picture, source = _load_shared(payload, pipelines, evaluation, task)
         except (TaskFailed, InvalidTask, MemoryError) as error:
             _clear_frames(error)
             yield from ((index, error) for index in pipelines)
@@ -152,16 +153,17 @@ class VipsProcessor:
 
 
 def _load_shared(
-    payload: Payload, pipelines: Sequence[Pipeline], evaluation: Evaluation, task: Task
+    payload: Payload, pipelines: Mapping[int, Pipeline], evaluation: Evaluation, task: Task
 ) -> tuple[Picture, FormatName | None]:
-    """Returns the picture in memory, and its format; None for a raster, which is in memory."""
+    """Hands over the previews, and returns the picture in memory, and its format; None for a raster, which is in memory."""
     if not isinstance(payload, Encoded):
-        return load_raster(payload, evaluation), None
-    first, *others = pipelines
+        return _send_previews(payload, load_raster(payload, evaluation), None, pipelines, task), None
+    first, *others = pipelines.values()
     source = detect_format(payload, first.decode)
     vips.vips_lib.vips_error_clear()  # which may have lines of an earlier task
     try:
-        picture = load_encoded(payload, source, first, evaluation, others).with_random_access()
+        picture = load_encoded(payload, source, first, evaluation, others)
+        picture = _send_previews(payload, picture, source, pipelines, task).with_random_access()
         check_rest(payload, source, first.decode, evaluation)
     except pyvips.Error as error:
         failure = translate_error(error, source)
@@ -169,6 +171,15 @@ def _load_shared(
         return picture, source
     task.checkpoint()
     raise _explained(failure, payload, source, first, evaluation)
+
+
+def _send_previews(
+    payload: Payload, picture: Picture, source: FormatName | None, pipelines: Mapping[int, Pipeline], task: Task
+) -> Picture:
+    for index, pipeline in pipelines.items():
+        if pipeline.preview is not None and task.wants_preview:
+            picture = _send_preview(payload, picture, source, pipeline, task, index)
+    return picture
 
 
 def _explained(
@@ -216,7 +227,35 @@ def _run(payload: Payload, source: FormatName | None, pipeline: Pipeline, evalua
         picture = load_encoded(payload, source, pipeline, evaluation)
     else:
         picture = load_raster(payload, evaluation)
+    if pipeline.preview is not None and task.wants_preview:
+        picture = _send_preview(payload, picture, source, pipeline, task)
     return _finish(picture, source, pipeline, task)
+
+
+def _send_preview(
+    payload: Payload, picture: Picture, source: FormatName | None, pipeline: Pipeline, task: Task, index: int | None = None
+) -> Picture:
+    """Hands over the preview of a pipeline, and returns the picture for its steps. Without a preview the task goes on.
+
+    Raises:
+        pyvips.Error: the picture of the pipeline could not be decoded.
+    """
+    picture.evaluation.take_messages()
+    loader = PreviewLoader(payload, picture, source, pipeline, Evaluation(task, reports_progress=False))
+    if not loader.has_own_decode:
+        picture = loader.picture = picture.with_random_access()
+    try:
+        with task.on_cancel(loader.evaluation.stop):
+            made = _finish(loader.load(), None, loader.pipeline, task)
+    except (pyvips.Error, TaskFailed, InvalidTask, MemoryError) as error:
+        _clear_frames(error)
+        task.checkpoint()
+    else:
+        task.preview(made, index)
+    finally:
+        loader.evaluation.release()
+        vips.vips_lib.vips_error_clear()  # which may have lines about the preview
+    return picture
 
 
 def _finish(picture: Picture, source: FormatName | None, pipeline: Pipeline, task: Task) -> Payload:

@@ -20,16 +20,17 @@ from typing import Any, Self, TypeAlias, TypeVar
 
 import anyio
 
-from ..core.model.pool_phase import PoolPhase
-from ..errors import PoolClosed, PoolMisused
-from ..operation import Operation
-from ..runtime.loop.futures import OneShotEvent
-from ..runtime.supervisor import Supervisor
+from ...core.model.pool_phase import PoolPhase
+from ...errors import PoolClosed, PoolMisused
+from ...operation import Operation
+from ...runtime.loop.futures import OneShotEvent
+from ...runtime.supervisor import Supervisor
+from ..outcome import Outcome
+from ..results import Result
+from ..sources import classify
+from ..submission import Submission
 from .batch_progress import BatchProgress, ProgressMeter
-from .outcome import Outcome
 from .source_puller import Item, SourcePuller
-from .sources import classify
-from .submission import Submission
 
 __all__ = ["Batch", "SubmissionFactory"]
 
@@ -177,8 +178,10 @@ class _BatchRun:
             self._changed = OneShotEvent(self._supervisor.affinity.loop)
             await self._changed.wait()
         if self._finished:
-            self._room.release()
-            return self._finished.popleft()
+            outcome = self._finished.popleft()
+            if not outcome.preview:
+                self._room.release()
+            return outcome
         error, self._error = self._error, None
         if error is None:
             raise StopAsyncIteration
@@ -247,6 +250,7 @@ class _BatchRun:
         result, error = None, None
         try:
             submission = self._make_submission(item.pipeline, item.to)
+            submission.on_preview = partial(self._add_preview, item)
             task_id = submission.task_id
             self._running.add(task_id)
             self.meter.begin(task_id)
@@ -259,6 +263,11 @@ class _BatchRun:
             self.meter.end(task_id, None if result is None else result.timings.ran)
             self._task_ended.set()
         return Outcome(item.index, item.source, result, error)
+
+    async def _add_preview(self, item: Item, preview: Result) -> None:
+        """Add a preview for the reader. It is not kept back for the order of the sources."""
+        self._finished.append(Outcome(item.index, item.source, preview, preview=True))
+        self._changed.set()
 
     def _add(self, outcome: Outcome[Any]) -> None:
         if not self._ordered:

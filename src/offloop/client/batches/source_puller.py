@@ -8,8 +8,8 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from ..errors import InvalidTask
-from ..operation import Operation
+from ...errors import InvalidTask
+from ...operation import Operation
 
 __all__ = ["Item", "SourcePuller", "Sources"]
 
