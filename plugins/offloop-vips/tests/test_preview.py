@@ -46,12 +46,17 @@ def run(processor: VipsProcessor, payload: Payload, operations: Sequence[Operati
 def read(payload: Payload) -> Array:
     if isinstance(payload, Raster):
         return np.frombuffer(payload.data, payload.dtype).reshape(payload.shape).astype(float)
-    return pyvips.Image.new_from_buffer(bytes(payload.data), "").numpy().astype(float)
+    return samples(pyvips.Image.new_from_buffer(bytes(payload.data), ""))
+
+
+def samples(image: Any) -> Array:
+    array = image.numpy().astype(float)
+    return array if array.ndim == 3 else array[:, :, np.newaxis]
 
 
 def reduced(array: Array, width: int, height: int) -> Array:
     image: Any = pyvips.Image.new_from_array(array.astype("u1"))
-    return image.resize(width / image.width, vscale=height / image.height).numpy().astype(float)
+    return samples(image.resize(width / image.width, vscale=height / image.height))
 
 
 FILES: dict[str, dict[str, Any]] = {
@@ -71,11 +76,11 @@ def test_a_preview_is_the_result_in_small(
 ) -> None:
     data = bench.file(smooth(1200, 800), f".{name.partition('.')[2]}", orientation, **FILES[name])
     pipelines: list[list[Operation]] = [
-        [Preview(60), Raw()],
-        [Resize(500, 300), Preview(60), Raw()],
-        [Resize(300, 300, fit="contain", background="red"), Preview(60), Raw()],
-        [Resize(600, 200, fit="fill"), Rotate(90), Grayscale(), Preview(60), Raw()],
-        [Resize(20), Preview(60), Raw()],
+        [Preview(60, "png"), Raw()],
+        [Resize(500, 300), Preview(60, "png"), Raw()],
+        [Resize(300, 300, fit="contain", background="red"), Preview(60, "png"), Raw()],
+        [Resize(600, 200, fit="fill"), Rotate(90), Grayscale(), Preview(60, "png"), Raw()],
+        [Resize(20), Preview(60, "png"), Raw()],
     ]
     for operations in pipelines:
         preview, result = run(processor, Encoded(data), operations)
