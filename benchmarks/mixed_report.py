@@ -11,7 +11,7 @@ from mixed_driver import Arrival
 from mixed_measuring import Turns
 from mixed_work import Kind
 
-from offloop.settings import parse_size
+from offloop.sizes import parse_size
 
 __all__ = ["MIB", "Row", "report"]
 

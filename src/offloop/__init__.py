@@ -4,6 +4,7 @@ The layers. Each imports only layers below it:
 
     cli, testing, prometheus                                 the command line; tools for tests; metrics
     pool, settings, startup, statistics, system              what users import, configure and read
+    functions                                                the built-in plugin: any importable function
     client                                                   one call of `Pool.run` from its caller's side
     plugins                                                  discovery, registry, planner, estimator
     runtime                                                  executes commands: processes, sockets, segments, timers (anyio)
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
         TaskTimeout,
         WorkerDied,
     )
+    from .functions.context import Context
+    from .functions.declaration import function
     from .histogram import Histogram
     from .operation import Estimate, Header, Operation, Plugin
     from .pool import Pool
@@ -71,6 +74,7 @@ __all__ = [
     "BatchProgress",
     "BreakerMoved",
     "Buffer",
+    "Context",
     "CrashReport",
     "Encoded",
     "Estimate",
@@ -121,6 +125,7 @@ __all__ = [
     "WorkerMemoryTooSmall",
     "WorkerMoved",
     "freeze_support",
+    "function",
 ]
 
 _NAMES_BY_MODULE = {
@@ -130,6 +135,8 @@ _NAMES_BY_MODULE = {
     "client.frames": ("Frame", "FrameStream"),
     "client.named_outcomes": ("NamedOutcomes",),
     "client.outcome": ("Outcome",),
+    "functions.context": ("Context",),
+    "functions.declaration": ("function",),
     "program": ("freeze_support",),
     "runtime.telemetry.progress_monitor": ("Progress",),
     "runtime.telemetry.event_stream": ("EventSubscription",),

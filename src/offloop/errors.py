@@ -130,11 +130,20 @@ class TaskFailed(OffloopError):
     its worker gets no other task and is replaced.
     """
 
-    def __init__(self, code: str, message: str, *, remote_traceback: str | None = None, recycle: bool = False) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        remote_traceback: str | None = None,
+        recycle: bool = False,
+        exception_type: str | None = None,
+    ) -> None:
         self.code = code  # stable identifier: "unsupported_format", "corrupt_source", "exception", ...
         self.message = message  # description of the failure
         self.remote_traceback = remote_traceback  # the worker's traceback as text; None: it has none
         self.recycle = recycle  # whether the worker is replaced
+        self.exception_type = exception_type  # type of the exception if the code is "exception": "ValueError", "module.Type"
         super().__init__(code, message)
         _note(self, "the worker's traceback", remote_traceback)
 
@@ -287,7 +296,10 @@ class PoolMisused(OffloopError, RuntimeError):
     started to be a worker. Or one stream or batch of results was read by two tasks, or outside its block."""
 
     def __init__(
-        self, what: Literal["process", "thread", "event loop", "system", "program", "worker", "stream"], home: str, here: str
+        self,
+        what: Literal["process", "thread", "event loop", "system", "program", "worker", "main", "stream"],
+        home: str,
+        here: str,
     ) -> None:
         self.what = what  # kind of place that does not match
         self.home = home  # place of the pool: a pid, a thread's name, a loop; or the place where a pool can be used
@@ -313,6 +325,8 @@ _NO_PLACE = {
     "system": "offloop runs on Linux only, and this system is {here}",
     "program": "workers cannot be started, because {here} is not a Python interpreter: let this program call "
     "offloop.freeze_support() first in its main, or give the path of an interpreter as Pool(executable=...)",
+    "main": "a worker loads {here} to find its functions, and that enters a pool, whose workers would load it again: put "
+    "everything but definitions below `if __name__ == '__main__':`",
     "worker": "this process was started as a worker, but {here} runs as a program of its own, and would start itself "
     "without end: give the path of a Python interpreter as Pool(executable=...)",
 }

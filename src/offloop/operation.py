@@ -49,6 +49,11 @@ class Operation(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_u
     def check(self) -> None:
         """Override this to refuse combinations of fields. It raises `InvalidTask`."""
 
+    def cost_kind(self) -> str | None:
+        """Override this if the fields hold data of one task rather than parameters of many: return what the costs of such
+        tasks depend on. The pool then learns the costs of all tasks with the same text together. None: of equal operations."""
+        return None
+
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
     """Format and dimensions that a source's first bytes declare. They are not proven, because nothing was decoded. A field is
@@ -72,7 +77,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """Expected memory and time of operations in a worker. The pool corrects it by measurements of tasks of the same kind."""
 
     peak_bytes: int  # peak of private memory in bytes, above an idle worker with this plugin, without result memory
-    work_s: float  # CPU time in seconds on an ordinary machine
+    work_s: float = 0.0  # CPU time in seconds on an ordinary machine; 0: unknown, it is learned
     output_bytes: int = 0  # result memory in bytes
 
 
@@ -89,7 +94,8 @@ class Plugin:
     """The processor as "module:Class". It is text, because only a worker imports it."""
 
     probe_nbytes: ClassVar[int] = 256 * 1024
-    """Maximum number of a source's first bytes that `probe` gets."""
+    """Maximum number of a source's first bytes that `probe` gets. 0: the estimates do not depend on the source; `probe` is not
+    called, and `estimate` is called once for a pipeline, without a header and with 0 as the length."""
 
     quick: ClassVar[bool] = False
     """Whether `probe` and `estimate` together take well under a millisecond for any bytes. If so, both are called on the event

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Literal, Self
 
-from .client.calls import Calls
 from .client.staging import SourceStager
 from .errors import PoolClosed
+from .functions.calls import FunctionCalls
 from .operation import DEFAULT_GROUP, Plugin
 from .runtime.supervisor import Supervisor
 from .runtime.telemetry.event_stream import EventSubscription
@@ -21,7 +21,7 @@ from .statistics import Statistics, snapshot
 __all__ = ["Pool"]
 
 
-class Pool(Calls):
+class Pool(FunctionCalls):
     """Pool of worker processes with shared memory, for an async server.
 
         async with Pool() as pool:
@@ -48,6 +48,7 @@ class Pool(Calls):
         spares: number of ready workers beyond `workers`. When a worker dies, a spare replaces it without the wait for a start.
             Each costs the memory of an idle process, and 256 KiB of `memory_limit`.
         plugins: names of installed plugins, "module:attribute" references, or plugins. Default: every installed plugin.
+        functions: names of modules and packages whose functions may run in workers without `@offloop.function`.
         groups: worker groups beside the default one, which these settings describe; see `WorkerGroup`.
         grace: seconds between telling a task or a worker to stop and SIGKILL.
         start_timeout: seconds from starting a worker until it must begin to load plugins.
@@ -93,6 +94,7 @@ class Pool(Calls):
         spares: int = 0,
         plugins: Sequence[str | Plugin | type[Plugin]] | None = None,
         groups: Sequence[WorkerGroup] = (),
+        functions: Sequence[str] = (),
         grace: float = 0.25,
         start_timeout: float = 30.0,
         load_timeout: float = 60.0,
@@ -110,6 +112,7 @@ class Pool(Calls):
         environment: Mapping[str, str | None] | None = None,
     ) -> None:
         """Check the settings. Nothing is started before the pool is entered."""
+        super().__init__()
         self._settings = PoolSettings(
             workers=workers,
             memory_limit=memory_limit,
@@ -122,6 +125,7 @@ class Pool(Calls):
             admission=admission,
             plugins=plugins,
             groups=groups,
+            functions=functions,
             grace=grace,
             start_timeout=start_timeout,
             load_timeout=load_timeout,

@@ -11,7 +11,7 @@ import os
 import sys
 
 from .errors import PoolMisused
-from .wire.start import START_MARK, WORKER_ARGUMENT
+from .wire.start import LOADING_MAIN_MODULE, START_MARK, WORKER_ARGUMENT
 
 __all__ = ["check_program", "freeze_support", "is_frozen"]
 
@@ -62,6 +62,8 @@ def check_program(*, has_executable: bool) -> None:
     """
     if sys.platform != "linux":
         raise PoolMisused("system", "Linux", sys.platform)
+    if os.environ.get(START_MARK) == LOADING_MAIN_MODULE:
+        raise PoolMisused("main", "its server", "the main module of its server's program")
     if START_MARK in os.environ:
         raise PoolMisused("worker", "its server", sys.executable)
     if has_executable:

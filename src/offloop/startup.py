@@ -9,6 +9,7 @@ import anyio
 import anyio.to_thread
 
 from .core.model.settings import CoreSettings
+from .functions.plugin import FunctionsPlugin
 from .operation import SMALL_TASKS_GROUP
 from .plugins import Planner, Registry, group_plugins
 from .program import check_program
@@ -56,7 +57,7 @@ async def load(settings: PoolSettings, launcher: Launcher | None) -> Loaded:
 
 
 def _load(settings: PoolSettings, launcher: Launcher | None) -> Loaded:
-    registry = Registry(settings.plugins)
+    registry = _registry_of(settings)
     plugins = [registered.plugin for registered in registry.plugins.values()]
     groups = group_plugins(plugins, {group.name: group.plugins for group in settings.groups})
     core_settings = settings.resolved(groups)
@@ -70,6 +71,14 @@ def _load(settings: PoolSettings, launcher: Launcher | None) -> Loaded:
         memory_pressure=memory_pressure,
     )
     return Loaded(registry, Planner(registry, groups), core_settings, config)
+
+
+def _registry_of(settings: PoolSettings) -> Registry:
+    """Load the plugins; that of functions with its modules."""
+    requested, name = settings.plugins, FunctionsPlugin.name
+    if requested is not None and settings.functions and name not in requested:
+        requested = [*requested, name]
+    return Registry(requested, {name: FunctionsPlugin(settings.functions)})
 
 
 def _is_importing() -> bool:

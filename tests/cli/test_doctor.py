@@ -53,7 +53,7 @@ def test_it_never_loads_libvips_itself():
 def test_without_a_plugin_it_shows_that_and_a_worker_still_starts(bare: dict[str, str]):
     ended = doctor(bare)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert 'none is installed; for pictures: pip install "offloop-vips"' in ended.stdout
+    assert 'no other is installed; for pictures: pip install "offloop-vips"' in ended.stdout
     assert "nothing was converted, no plugin here does that" in ended.stdout
 
 

@@ -122,3 +122,35 @@ def test_long_pipelines_and_the_oldest_pipelines_are_not_cached(planner: Planner
     assert checks(planner) == before
     planner.plan([Turn(0)])
     assert checks(planner) == before + 1
+
+
+class Send(Operation, frozen=True):
+    to: str
+    data: bytes = b""
+
+    def cost_kind(self) -> str:
+        return self.to
+
+
+class SendingPlugin(Plugin):
+    name = "sending"
+    operations = (Send,)
+    processor = "this:Processor"
+    probe_nbytes = 0
+
+    def estimate(self, header: Header | None, operations: Sequence[Any], nbytes: int) -> Estimate:
+        return Estimate(peak_bytes=len(operations[0].data))
+
+
+def test_operations_with_data_of_one_task_are_of_one_kind_and_are_not_cached() -> None:
+    planner = Planner(Registry([SendingPlugin]), {"default": (SendingPlugin.name,)})
+    plans = [planner.plan([Send("a", data)]) for data in (b"1", b"2")]
+    assert [plan.kind for plan in plans] == [(("sending", "a"),)] * 2
+    assert planner.plan([Send("b")]).kind == (("sending", "b"),)
+    assert len(planner._plans) == 0
+
+
+def test_a_plugin_that_reads_no_source_estimates_once_when_the_pipeline_is_planned() -> None:
+    plan = Planner(Registry([SendingPlugin]), {"default": (SendingPlugin.name,)}).plan([Send("a", b"12345")])
+    assert plan.estimator is None
+    assert plan.estimate == Estimate(peak_bytes=5)

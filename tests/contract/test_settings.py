@@ -10,7 +10,8 @@ import pytest
 
 from offloop import system
 from offloop.cgroups import control_groups, read_number
-from offloop.settings import PoolSettings, default_memory_limit, parse_size
+from offloop.settings import PoolSettings, default_memory_limit
+from offloop.sizes import parse_size
 from offloop.system import Amount, available_cpus, available_memory, free_shared_memory
 
 MIB = 1 << 20

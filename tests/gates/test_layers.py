@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "offloop"
 
 CONTRACTS = {"errors", "operation", "processor"}
-POOL = {"pool", "settings", "startup", "statistics", "system", "task_options"}
+POOL = {"pool", "settings", "sizes", "startup", "statistics", "system", "task_options"}
 
 BELOW_CORE = {"wire", "errors", "histogram", "pool_events", "operation"}
 BELOW_RUNTIME = {"core", "wire", "cgroups", "errors", "pool_events"}
@@ -49,7 +49,13 @@ ALLOWED: dict[str, set[str]] = {
     "client": {"client", "runtime", "core", "wire", "plugins", "settings", "task_options", *CONTRACTS},
     "worker": {"wire", *CONTRACTS},
     "plugins": {"errors", "operation", "wire.messages"},
-    **{name: {"client", "runtime", "core", "wire", "plugins", "program", "histogram", *CONTRACTS, *POOL} for name in POOL},
+    "functions": {"wire.handles", "wire.start", "sizes", *CONTRACTS},  # also in a worker
+    "functions.calls": {"functions", "client", "settings", "task_options", *CONTRACTS},
+    **{
+        name: {"functions", "client", "runtime", "core", "wire", "plugins", "program", "histogram", *CONTRACTS, *POOL}
+        for name in POOL
+    },
+    "sizes": set(),
     "system": {"cgroups"},
     "task_options": {"runtime.files", "core.model", "settings", "errors"},
     "prometheus": {
@@ -81,6 +87,7 @@ ALLOWED: dict[str, set[str]] = {
     | POOL
     | {
         "client",
+        "functions",
         "program",
         "histogram",
         "pool_events",
@@ -96,6 +103,8 @@ FOREIGN: dict[str, set[str]] = {
     "core.workers.jitter": (PURE | {"mmap", "ctypes"}) - {"random"},  # jitter, from a seed that it is given
     "wire": PURE | {"mmap", "ctypes"},
     "worker": {"asyncio", "anyio", "trio", "sniffio", "uvloop"},
+    "functions": {"asyncio", "anyio", "trio", "sniffio", "uvloop"},
+    "functions.calls": set(),
     "errors": PURE,
     "histogram": PURE,
     "pool_events": PURE,

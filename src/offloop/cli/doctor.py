@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import click
 import msgspec
 
+from ..plugins.discovery import BUILT_IN
 from .examination import Examination, examine
 from .trial import Trial, try_pool
 from .wording import size
@@ -77,8 +78,8 @@ def _plugins(examination: Examination) -> Iterator[tuple[str, str]]:
         yield "plugin", f"{plugin.name} ({plugin.distribution or 'not installed'}): {', '.join(plugin.operations)}{group}"
     for refused in examination.refused:
         yield "plugin", f"{refused.name} ({refused.distribution or 'not installed'}): refused"
-    if not examination.plugins and not examination.refused:
-        yield "plugin", 'none is installed; for pictures: pip install "offloop-vips"'
+    if all(plugin.name == BUILT_IN.name for plugin in examination.plugins) and not examination.refused:
+        yield "plugin", 'no other is installed; for pictures: pip install "offloop-vips"'
     if examination.libvips is not None:
         yield "libvips", examination.libvips
 

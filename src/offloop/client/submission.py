@@ -57,6 +57,8 @@ class Submission:
             stages=plan.stages,
             group=plan.group,
             pipelines=plan.pipelines,
+            estimate=plan.estimate,
+            kind=plan.kind,
             timeout_s=options.timeout_s,
             queue_timeout_s=options.queue_timeout_s,
             retries=options.retries,

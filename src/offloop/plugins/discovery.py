@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 
 import msgspec
 
-__all__ = ["GROUP", "Candidate", "installed_plugins"]
+__all__ = ["BUILT_IN", "GROUP", "Candidate", "installed_plugins"]
 
 GROUP = "offloop.processors"
 
@@ -19,10 +19,14 @@ class Candidate(msgspec.Struct, frozen=True):
     distribution: str | None  # name and version of its distribution; None: unknown
 
 
+BUILT_IN = Candidate("functions", "offloop.functions.plugin:FunctionsPlugin", "offloop")
+"""The plugin that belongs to offloop itself."""
+
+
 def installed_plugins() -> list[Candidate]:
-    """Returns the entry points of the group, sorted by name."""
-    found = [
+    """Returns the entry points of the group and the built-in plugin, sorted by name."""
+    found = {
         Candidate(point.name, point.value, f"{point.dist.name} {point.dist.version}" if point.dist else None)
         for point in entry_points(group=GROUP)
-    ]
-    return sorted(set(found), key=lambda candidate: (candidate.name, candidate.reference))
+    }
+    return sorted({BUILT_IN, *found}, key=lambda candidate: (candidate.name, candidate.reference))

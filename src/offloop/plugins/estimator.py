@@ -44,6 +44,10 @@ class Estimator:
         header = _probe(self._stages[0][0], head[: self.probe_nbytes])
         return self._combined_estimate(header, nbytes), "" if header is None else header.media_type
 
+    def estimate_any(self) -> Estimate | None:
+        """Returns the estimate for every source, of a pipeline whose first plugin reads none (`probe_nbytes` is 0)."""
+        return self._combined_estimate(None, 0)
+
     def estimate_samples(self, shape: tuple[int, ...], nbytes: int) -> tuple[Estimate | None, str]:
         """Returns the estimate for an array, and the media type "". Only a picture, (height, width) or (height, width, bands),
         has a header."""

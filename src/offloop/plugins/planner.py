@@ -1,7 +1,7 @@
 """Turns pipelines into plans, and caches the plans, because servers run the same few pipelines repeatedly.
 
 The cache's key consists of the operations' types and their encoding, which is all that a worker gets. Pipelines with a mutable
-value are not cached.
+value, or with data of one task, are not cached.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..errors import InvalidTask
-from ..operation import Operation
+from ..operation import Estimate, Operation
 from ..wire.messages import Stage
 from .estimator import Estimator, combine
 from .grouping import PluginGroups, find_group
@@ -33,6 +33,8 @@ class Plan(NamedTuple):
     stages: list[Stage]  # encoded stages; shared by all tasks of the pipeline, so never changed
     estimator: Estimator | None  # None: none of its plugins overrides `estimate`
     group: str  # name of the worker group that runs it
+    estimate: Estimate | None = None  # estimate for every source, if it does not depend on the source
+    kind: tuple[tuple[str, str], ...] | None = None  # plugins and what costs depend on; None: the stages
     pipelines: Mapping[str, int] = {}  # numbers of stages of named pipelines; empty: it is one pipeline
     previews: int = 0  # maximum number of previews that its operations hand over
 
@@ -66,7 +68,7 @@ class Planner:
         plan = self._plans.get(key)
         if plan is None:
             plan = self._new_plan(operations)
-            if len(encoded) <= _MAX_KEY_NBYTES and _is_fixed(operations):
+            if plan.kind is None and len(encoded) <= _MAX_KEY_NBYTES and _is_fixed(operations):
                 self._remember(key, plan)
         return plan
 
@@ -82,7 +84,7 @@ class Planner:
         estimator = combine(estimators) if len(estimators) == len(plans) else None
         group = find_group(self._groups, [stage.plugin for stage in stages])
         counts = {name: len(plan.stages) for name, plan in zip(pipelines, plans, strict=True)}
-        return Plan(stages, estimator, group, counts, sum(plan.previews for plan in plans))
+        return Plan(stages, estimator, group, pipelines=counts, previews=sum(plan.previews for plan in plans))
 
     def _new_plan(self, operations: list[Operation]) -> Plan:
         stages = self._registry.stages(operations)
@@ -90,7 +92,10 @@ class Planner:
         previews = sum(operation.previews for operation in operations)
         if previews > _MAX_PREVIEWS:
             raise InvalidTask(f"the pipeline makes {previews} previews, and {_MAX_PREVIEWS} is the limit")
-        return Plan(stages, self._registry.find_estimator(operations), group, previews=previews)
+        plan = Plan(stages, self._registry.find_estimator(operations), group, previews=previews)
+        if plan.estimator is not None and not plan.estimator.probe_nbytes:
+            plan = plan._replace(estimator=None, estimate=plan.estimator.estimate_any())
+        return plan._replace(kind=self._registry.find_kind(operations))
 
     def _remember(self, key: _Key, plan: Plan) -> None:
         self._plans[key] = plan

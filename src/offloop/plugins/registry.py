@@ -10,7 +10,7 @@ import inspect
 import logging
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from importlib import import_module
 from itertools import groupby
@@ -47,12 +47,17 @@ class Registered(msgspec.Struct, frozen=True):
 class Registry:
     """The plugins of a pool, and the errors of refused plugins."""
 
-    def __init__(self, requested: Sequence[str | Plugin | type[Plugin]] | None = None) -> None:
+    def __init__(
+        self,
+        requested: Sequence[str | Plugin | type[Plugin]] | None = None,
+        configured: Mapping[str, Plugin] | None = None,
+    ) -> None:
         """Import and check plugins.
 
         Args:
             requested: names of installed plugins, references as "module:attribute", or plugins themselves (module-level
                 objects, because workers must be able to import them). None: all installed plugins.
+            configured: instances to use for installed plugins, by name.
 
         Raises:
             PluginError: a requested plugin is missing or was refused.
@@ -65,7 +70,7 @@ class Registry:
         for item in installed_plugins() if requested is None else requested:
             candidate = item if isinstance(item, Candidate) else _candidate_for(item)
             try:
-                self._register(candidate, item if isinstance(item, Plugin) else None)
+                self._register(candidate, item if isinstance(item, Plugin) else (configured or {}).get(candidate.name))
             except PluginError as error:
                 if requested is not None:
                     raise
@@ -108,6 +113,16 @@ class Registry:
             return None
         groups = groupby(operations, lambda operation: self._by_operation[type(operation)])
         return Estimator([(self.plugins[name].plugin, tuple(group)) for name, group in groups])
+
+    def find_kind(self, operations: Sequence[Operation]) -> tuple[tuple[str, str], ...] | None:
+        """Returns what the cost of a pipeline depends on; None if that is all of it, because no operation holds data."""
+        kinds = [operation.cost_kind() for operation in operations]
+        if not any(kinds):
+            return None
+        return tuple(
+            (self._by_operation[type(operation)], repr(operation) if kind is None else kind)
+            for operation, kind in zip(operations, kinds, strict=True)
+        )
 
     def probe(self, data: memoryview) -> Header | None:
         """Returns the header from the first plugin that recognizes a source's first bytes; None if no plugin does.

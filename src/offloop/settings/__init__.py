@@ -1,6 +1,6 @@
 """Settings of pools and worker groups."""
 
-from .checks import check_nbytes, check_order, check_range, check_retries, check_seconds, check_workers, parse_size
+from .checks import check_nbytes, check_order, check_range, check_retries, check_seconds, check_workers
 from .group_settings import WorkerGroup
 from .memory import default_memory_limit
 from .pool_settings import PoolSettings, check_room
@@ -16,5 +16,4 @@ __all__ = [
     "check_seconds",
     "check_workers",
     "default_memory_limit",
-    "parse_size",
 ]

@@ -18,6 +18,7 @@ from ..core.model.settings import FIRST_GRANT_NBYTES, AdmissionMode, CoreSetting
 from ..operation import DEFAULT_GROUP, SMALL_TASKS_GROUP, Plugin
 from ..program import is_frozen
 from ..runtime.workers.command_line import WorkerProgram
+from ..sizes import named_size, parse_size
 from ..system import available_cpus
 from .checks import (
     MAX_BYTES,
@@ -29,8 +30,6 @@ from .checks import (
     check_retries,
     check_seconds,
     check_worker_range,
-    named_size,
-    parse_size,
 )
 from .group_settings import WorkerGroup
 from .memory import INBOX_SHARE, MIN_MEMORY_LIMIT, default_memory_limit, inbox_addresses, shared_memory_capacity
@@ -79,6 +78,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str | None] | None = None  # variables of workers beside the server's; None removes a variable
     plugins: Sequence[str | Plugin | type[Plugin]] | None = None  # plugins to load; None: every installed plugin
     groups: Sequence[WorkerGroup] = ()  # worker groups beside the default one
+    functions: Sequence[str] = ()  # modules whose functions may run in workers without `@offloop.function`
 
     def __post_init__(self) -> None:
         """Check all settings.
@@ -117,6 +117,8 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
             self._check_spares(nbytes - pages(int(nbytes * INBOX_SHARE)))
         if isinstance(self.plugins, str | bytes) or not isinstance(self.plugins, Sequence | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"plugins={self.plugins!r}: give a list of plugins")
+        if isinstance(self.functions, str) or not all(isinstance(name, str) for name in self.functions):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"functions={self.functions!r}: give a list of names of modules")
 
     def _check_tenants(self) -> None:
         if not isinstance(self.tenant_weights, Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]

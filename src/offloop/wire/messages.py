@@ -169,6 +169,7 @@ class OutputFailed(_Message, frozen=True, tag="output_failed"):
     code: str  # as in `Failed`
     message: str  # as in `Failed`
     traceback: str | None  # as in `Failed`
+    exception_type: str = ""  # as in `Failed`
 
 
 class Done(_Message, frozen=True, tag="done"):
@@ -198,6 +199,7 @@ class Failed(_Message, frozen=True, tag="failed"):
     peak_bytes: int = 0  # as in `Done`
     cpu_ns: int = 0  # as in `Done`
     recycle: bool = False  # as in `Done`
+    exception_type: str = ""  # type of the exception, with its module unless it is a builtin one; "": another code
 
 
 FromSupervisor = Configure | Run | Grant | Credit | File | Cancel | Retire

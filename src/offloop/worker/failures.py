@@ -7,8 +7,10 @@ from ..processor import TaskCancelled
 from ..wire.messages import Run
 from .error_text import text_of
 
-__all__ = ["describe_failure"]
+__all__ = ["describe_failure", "exception_type_of"]
 
+_OWN_MODULES = ("offloop.worker.", "offloop.functions.")  # their frames are left out at the start of a traceback
+_MAX_TYPE_LENGTH = 200  # characters of the name of an exception's type
 _MAX_TEXT_NBYTES = 24 * 1024  # maximum bytes of an error's text, and of its traceback, in UTF-8; both fit into one frame
 
 
@@ -34,6 +36,16 @@ def describe_failure(run: Run, error: BaseException) -> tuple[str, str, str | No
     return _encodable(code)[:64], _encodable(message), traceback
 
 
+def exception_type_of(error: BaseException) -> str:
+    """Returns the name of the type of an unexpected exception, with its module unless it is a builtin one; "" for errors that
+    have a code of their own."""
+    if isinstance(error, TaskCancelled | TaskFailed | InvalidTask | PluginError):
+        return ""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return _encodable(name)[:_MAX_TYPE_LENGTH]
+
+
 def _encodable(text: object) -> str:
     """Returns text that UTF-8 can encode, because file names in an error's text may contain bytes that are not UTF-8."""
     return str(text)[:_MAX_TEXT_NBYTES].encode("utf-8", "backslashreplace")[:_MAX_TEXT_NBYTES].decode(errors="ignore")
@@ -42,5 +54,8 @@ def _encodable(text: object) -> str:
 def _traceback_of(error: BaseException) -> str:
     from traceback import format_exception  # noqa: PLC0415 (only failures pay for the import)
 
-    text = "".join(format_exception(error))[-_MAX_TEXT_NBYTES:]
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_globals.get("__name__", "").startswith(_OWN_MODULES):
+        traceback = traceback.tb_next
+    text = "".join(format_exception(type(error), error, traceback or error.__traceback__))[-_MAX_TEXT_NBYTES:]
     return text.encode("utf-8", "backslashreplace")[-_MAX_TEXT_NBYTES:].decode(errors="ignore")

@@ -12,7 +12,7 @@ from ..wire.handles import EncodedAt, Handle, RasterAt, WrittenTo
 from ..wire.messages import Done, Failed, InfoValue, Output, OutputFailed, Run
 from ..wire.status import write_stage
 from .channel import Channel
-from .failures import describe_failure
+from .failures import describe_failure, exception_type_of
 from .isolation.memory_limits import PrivateMemory
 from .named_pipelines import NamedPipeline, group_by_processor, named_pipelines
 from .output import flush_output
@@ -78,9 +78,9 @@ class TaskRunner:
             memory.set_soft_limit(None)
             peak_bytes, cpu_ns = memory.peak(monotonic_ns()), self._cpu_ns_since_last_task()
             recycle = self._processors.worker.retiring or getattr(error, "recycle", False) is True
-            failure = describe_failure(run, error)
+            failure, kind = describe_failure(run, error), exception_type_of(error)
             times = (started_ns, monotonic_ns())
-            channel.send(Failed(run.task_id, *failure, *times, private_bytes, peak_bytes, cpu_ns, recycle))
+            channel.send(Failed(run.task_id, *failure, *times, private_bytes, peak_bytes, cpu_ns, recycle, kind))
         return cpu_ns
 
     def _place_result(
@@ -145,7 +145,8 @@ class TaskRunner:
     def _send_failure(self, run: Run, pipeline: NamedPipeline, error: BaseException) -> None:
         self._memory.set_soft_limit(None)
         code, message, traceback = describe_failure(run, error)
-        self._channel.send(OutputFailed(run.task_id, pipeline.name, code, message, traceback))
+        kind = exception_type_of(error)
+        self._channel.send(OutputFailed(run.task_id, pipeline.name, code, message, traceback, kind))
 
     def _send_output(self, run: Run, task: RunningTask, payload: Payload, name: str, started_ns: int) -> None:
         """Hand over an output before the end of the task, after the stages that follow the stage that emitted it."""

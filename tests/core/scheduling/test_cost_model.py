@@ -218,3 +218,27 @@ def test_a_workers_first_task_leaves_nothing_behind_where_it_says_nothing_of_mem
     assert len(estimates) == 0
     estimates.observe(task(MIB), done(peak_bytes=64 * MIB), 2.0, first=True)
     assert len(estimates) == 1
+
+
+def test_the_costs_of_one_kind_are_learned_from_tasks_with_different_operations() -> None:
+    estimates = CostModel()
+
+    def call(number: int, function: str) -> TaskRecord:
+        one = task(operation=str(number))
+        one.spec = msgspec.structs.replace(one.spec, kind=(("functions", function),))
+        return one
+
+    for number in range(3):
+        estimates.observe(call(number, "slow"), done(), 3.0)
+    assert cost_of(estimates, call(3, "slow")) == pytest.approx(3.0)
+    assert cost_of(estimates, call(3, "other")) == pytest.approx(0.005)
+
+
+def test_an_estimate_of_the_memory_alone_leaves_the_time_to_be_learned_without_a_bound() -> None:
+    estimates = CostModel()
+    only_memory = Estimate(peak_bytes=100 * MIB)
+    assert cost_of(estimates, task(estimate=only_memory)) == pytest.approx(0.005)
+    for _ in range(3):
+        estimates.observe(task(estimate=only_memory), done(), 60.0)
+    assert cost_of(estimates, task(estimate=only_memory)) == pytest.approx(60.0)
+    assert peak_of(estimates, task(estimate=only_memory)) == 100 * MIB

@@ -161,3 +161,15 @@ def test_a_worker_that_was_killed_for_its_task_gives_the_task_the_outcome_of_the
     assert isinstance(outcome, TaskTimeout)
     assert (outcome.obeyed, outcome.running) == (False, "vips (Noop)")
     assert "vips (Noop)" in str(outcome)
+
+
+def test_the_type_of_an_unexpected_exception_reaches_the_caller_escaped_and_cut() -> None:
+    message = msgspec.structs.replace(failed("exception"), exception_type="jobs.Bad\x1b" + "x" * 500)
+    error = error_of_failure(task_with(), message)
+    assert isinstance(error, TaskFailed)
+    assert error.exception_type is not None
+    assert error.exception_type.startswith("jobs.Bad\\x1b")
+    assert len(error.exception_type) == 200
+    plain = error_of_failure(task_with(), failed("corrupt_source"))
+    assert isinstance(plain, TaskFailed)
+    assert plain.exception_type is None

@@ -44,6 +44,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str | None = None  # tenant whose share of the workers' time the task uses
     estimate: Estimate | None = None  # estimate of its plugins; None: unknown
     stageable_again: bool = False  # whether the caller still has the source and can stage it again
+    kind: tuple[tuple[str, str], ...] | None = None  # plugins and what costs depend on; None: the stages
     media_type: str = ""  # media type of the source, if known: the cost model learns for each media type
 
     @property

@@ -44,7 +44,7 @@ _MAX_COST_S = 1e6  # eleven days; sums of larger numbers would lose the small on
 _NEGLIGIBLE_S = 0.001  # seconds below which nothing is learned, because learning would be a part of the cost
 _NEGLIGIBLE_NBYTES = _GUESS_S / _GUESS_S_PER_BYTE  # size of a source from which something is learned in any case
 
-_Kind = tuple[int | str | tuple[str, bytes], ...]  # size class or media type; plugin and operations of each stage
+_Kind = tuple[int | str | tuple[str, bytes | str], ...]  # size class or media type; plugin and operations of each stage
 
 
 class _Correction:
@@ -143,7 +143,7 @@ class CostModel:
     def _observe_time(self, correction: _Correction, task: TaskRecord, busy_s: float, prior_s: float, clock_s: float) -> None:
         self.time_ratios.record(busy_s / max(task.cost_s, _MIN_S))
         factor = busy_s / prior_s
-        factor = factor if task.spec.estimate is None else _bounded(factor)
+        factor = _bounded(factor) if _has_estimated_time(task.spec) else factor
         _add_time_ratio(correction, factor)
         correction.stable_time.observe(factor, clock_s)
 
@@ -160,7 +160,12 @@ def _prior(task: TaskRecord, spec: TaskSpec) -> tuple[float, int]:
     estimate = spec.estimate
     if estimate is None:
         return _guess(task.nbytes)
-    return max(estimate.work_s, _MIN_S), max(estimate.peak_bytes, 1)
+    work_s = max(estimate.work_s, _MIN_S) if estimate.work_s else _guess(task.nbytes)[0]
+    return work_s, max(estimate.peak_bytes, 1)
+
+
+def _has_estimated_time(spec: TaskSpec) -> bool:
+    return spec.estimate is not None and spec.estimate.work_s > 0
 
 
 def _corrected_peak(prior_bytes: int, correction: _Correction) -> int:
@@ -203,6 +208,8 @@ def _bounded(factor: float) -> float:
 
 def _kind_of(task: TaskRecord, spec: TaskSpec) -> _Kind:
     source = task.nbytes.bit_length() if spec.estimate is None else spec.media_type
+    if spec.kind is not None:
+        return source, *spec.kind
     return source, *[(stage.plugin, _head_of(stage.operations)) for stage in spec.stages]
 
 

@@ -161,7 +161,7 @@ class Admission:
         The plugin's estimate must say so too, because observed tasks of the same kind may be of another size.
         """
         estimate = task.spec.estimate
-        estimated_s = task.stable_cost_s if estimate is None else estimate.work_s
+        estimated_s = task.stable_cost_s if estimate is None or not estimate.work_s else estimate.work_s
         if estimated_s <= limit_s * _MAX_TIMEOUT_RATIO or not self._dispatcher.cost_model.has_observed(task):
             return None
         if now >= self._next_trial_at:

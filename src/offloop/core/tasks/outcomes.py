@@ -22,6 +22,7 @@ __all__ = ["Outcome", "error_of_crash", "error_of_failure", "outcome_of_stop"]
 Outcome = Completed | OffloopError | None  # None: the caller cancelled and gets no outcome
 
 _TEXT_LIMIT = 24 * 1024  # characters of a worker's text that reach a caller
+_TYPE_LIMIT = 200  # characters of the name of an exception's type
 
 
 def outcome_of_stop(task: TaskRecord, *, obeyed: bool, running: str | None = None) -> Outcome:
@@ -53,7 +54,13 @@ def error_of_failure(task: TaskRecord, failed: Failed | OutputFailed) -> Offloop
     kind, _, plugin = code.partition(":")
     if kind == "plugin_error":
         return PluginError(plugin, message, remote_traceback=traceback)
-    return TaskFailed(code, message, remote_traceback=traceback, recycle=isinstance(failed, Failed) and failed.recycle)
+    return TaskFailed(
+        code,
+        message,
+        remote_traceback=traceback,
+        recycle=isinstance(failed, Failed) and failed.recycle,
+        exception_type=_clean(failed.exception_type)[:_TYPE_LIMIT] or None,
+    )
 
 
 def error_of_crash(report: CrashReport) -> WorkerDied:
