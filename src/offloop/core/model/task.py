@@ -13,7 +13,7 @@ from ...operation import DEFAULT_GROUP, Estimate
 from ...wire.handles import EncodedAt, RasterAt, WrittenTo
 from ...wire.messages import Stage
 from .blocks import Block
-from .task_state import TaskCounts, TaskEvent, TaskState, next_state
+from .task_state import TASK_TABLE, IllegalTaskEvent, TaskCounts, TaskEvent, TaskState
 
 __all__ = ["Completed", "CostFactor", "FailedOutput", "StopReason", "StreamLimits", "TaskOutput", "TaskRecord", "TaskSpec"]
 
@@ -120,8 +120,13 @@ class TaskRecord(msgspec.Struct, eq=False):
             IllegalTaskEvent: the table has no entry for the event; nothing has changed.
         """
         before = self.state
-        self.state = next_state(self.task_id, before, event)
-        self.counts.move(before, self.state)
+        after = TASK_TABLE[before].get(event)
+        if after is None:
+            raise IllegalTaskEvent(self.task_id, before, event)
+        self.state = after
+        counts = self.counts.by_state
+        counts[before] -= 1
+        counts[after] += 1
 
     @property
     def awaits_credit(self) -> bool:

@@ -1,7 +1,7 @@
 """States of a task, as a table.
 
-Rows are states, keys are events, an absent key is an illegal event. `next_state` looks the event up before anything changes,
-so an illegal event leaves the task as it was. The diagram in `docs/design.md` is drawn from this table, and every
+Rows are states, keys are events, an absent key is an illegal event. `TaskRecord.apply` looks the event up before anything
+changes, so an illegal event leaves the task as it was. The diagram in `docs/design.md` is drawn from this table, and every
 (state, event) pair is tested.
 
 - ESTIMATING: submitted; the header of the source is read, and the plugins are asked what the task will take.
@@ -19,7 +19,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["TASK_TABLE", "IllegalTaskEvent", "TaskCounts", "TaskEvent", "TaskState", "next_state"]
+__all__ = ["TASK_TABLE", "IllegalTaskEvent", "TaskCounts", "TaskEvent", "TaskState"]
 
 
 class TaskState(Enum):
@@ -92,48 +92,26 @@ class IllegalTaskEvent(Exception):
         super().__init__(f"{event.value} is illegal for task {task_id} in state {state.value}")
 
 
-def next_state(task_id: int, state: TaskState, event: TaskEvent) -> TaskState:
-    """Return the state that follows.
-
-    Raises:
-        IllegalTaskEvent: the table has no entry for the event.
-    """
-    successor = TASK_TABLE[state].get(event)
-    if successor is None:
-        raise IllegalTaskEvent(task_id, state, event)
-    return successor
-
-
 class TaskCounts:
-    """Number of unsettled tasks in each state."""
+    """Number of tasks in each state. `TaskRecord.apply` moves a task from one state to another."""
 
     def __init__(self) -> None:
-        self._counts = dict.fromkeys(TaskState, 0)
+        self.by_state = dict.fromkeys(TaskState, 0)
 
     def __getitem__(self, state: TaskState) -> int:
-        return self._counts[state]
-
-    def add(self, state: TaskState) -> None:
-        """Count a new task."""
-        self._counts[state] += 1
-
-    def move(self, before: TaskState, after: TaskState) -> None:
-        """Move a task to another state; a settled task is not counted."""
-        self._counts[before] -= 1
-        if after is not TaskState.SETTLED:
-            self._counts[after] += 1
+        return self.by_state[state]
 
     @property
     def preparing(self) -> int:
         """Number of tasks whose source is being staged or hashed."""
-        counts = self._counts
+        counts = self.by_state
         return counts[TaskState.ESTIMATING] + counts[TaskState.STAGING] + counts[TaskState.HASHING]
 
     @property
     def running(self) -> int:
         """Number of tasks that a worker has."""
-        return self._counts[TaskState.RUNNING] + self._counts[TaskState.STOPPING]
+        return self.by_state[TaskState.RUNNING] + self.by_state[TaskState.STOPPING]
 
     def snapshot(self) -> dict[str, int]:
         """Return the number of unsettled tasks by the name of their state."""
-        return {state.value: self._counts[state] for state in TaskState if state is not TaskState.SETTLED}
+        return {state.value: count for state, count in self.by_state.items() if state is not TaskState.SETTLED}

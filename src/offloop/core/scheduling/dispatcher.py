@@ -144,6 +144,7 @@ class Dispatcher:
     def dispatch(self, slot: WorkerSlot, task: TaskRecord, now: float) -> list[Command]:
         """Give a task to an idle worker."""
         spec, lane = task.spec, self.queue.lanes[task.spec.group]
+        limit_s, cost_s = spec.limit_s, task.stable_cost_s
         assert slot.outbox_id is not None
         task.apply(TaskEvent.DISPATCHED)
         slot.task, task.slot = task, slot.index
@@ -154,11 +155,11 @@ class Dispatcher:
         task.dispatched_at = now
         task.paused_s, task.paused_since = 0.0, None  # because its last worker may have died in a wait
         small_tasks = lane.small_tasks
-        if small_tasks is not None and (task.stable_cost_s >= LARGE_S or now - task.ready_at > SMALL_TASK_WAIT_S):
+        if small_tasks is not None and (cost_s >= LARGE_S or now - task.ready_at > SMALL_TASK_WAIT_S):
             small_tasks.note_dispatch(task, self.queue)
         if task.queued_bytes:
             self.queue.count_source(task, 0)
-        self._worker_table.apply(slot, _DISPATCHED, None if spec.limit_s is None else now + spec.limit_s)
+        self._worker_table.apply(slot, _DISPATCHED, None if limit_s is None else now + limit_s)
         self.budget.charge(task)
         grant: Handle | None = None  # None if the worker still has the block that was preallocated with an earlier task
         fetch: list[Command] = []
@@ -168,7 +169,7 @@ class Dispatcher:
                 grant = Handle(OUTBOX, slot.preallocated_block.offset, FIRST_GRANT_NBYTES, slot.preallocated_block.generation)
             else:
                 fetch = self._broker.prefetch(slot.outbox_id, FIRST_GRANT_NBYTES)  # for the next task
-        threads = 1 if task.stable_cost_s < _MIN_COST_FOR_THREADS_S else self._threads_for_large(lane)
+        threads = 1 if cost_s < _MIN_COST_FOR_THREADS_S else self._threads_for_large(lane)
         run = Run(
             task.task_id,
             spec.source,

@@ -71,7 +71,7 @@ class TaskTable:
     def add(self, task_id: int, spec: TaskSpec, now: float) -> TaskRecord:
         """Add a new task."""
         task = self._tasks[task_id] = TaskRecord(task_id, now, spec, self.counts)
-        self.counts.add(task.state)
+        self.counts.by_state[task.state] += 1
         self.outcome_counter.submitted += 1
         return task
 
