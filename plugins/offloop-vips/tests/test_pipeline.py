@@ -36,9 +36,27 @@ def test_first_resize_is_only_a_resize_that_is_the_first_step():
     assert Pipeline.of([], encoded=True).first_resize is None
 
 
+UNIT = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+REQUIRED: dict[str, tuple[Any, ...]] = {
+    "Affine": ((1, 0, 0, 1),),
+    "Clahe": (3, 3),
+    "Convolve": (1, 1, (1,)),
+    "Extend": (1,),
+    "Extract": (0, 0, 1, 1),
+    "ExtractChannel": ("red",),
+    "Modulate": (2,),
+    "Recomb": (UNIT,),
+    "Resize": (20, 30),
+    "Rotate": (12.5,),
+    "RoundCorners": (5,),
+    "Text": ("a",),
+    "Tint": ("red",),
+}
+
+
 @pytest.mark.parametrize("operation", VipsPlugin.operations)
 def test_every_operation_can_be_encoded_and_decoded(operation: type[Operation]):
-    arguments = {"Rotate": (12.5,), "Resize": (20, 30), "Tint": ("red",)}.get(operation.__name__, ())
+    arguments = REQUIRED.get(operation.__name__, ())
     made = operation(*arguments)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(made), type=operation) == made
 

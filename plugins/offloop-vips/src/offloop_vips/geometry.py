@@ -5,9 +5,11 @@ Names and rounding follow sharp, so that a service that moves from sharp to offl
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
-__all__ = ["Fit", "Fitting", "Position", "Size", "fit_size", "is_strategy", "offset"]
+from msgspec import Meta
+
+__all__ = ["Fit", "Fitting", "Position", "Side", "Size", "fit_size", "is_strategy", "offset"]
 
 Fit: TypeAlias = Literal["cover", "contain", "fill", "inside", "outside"]
 Position: TypeAlias = Literal[
@@ -32,6 +34,9 @@ Position: TypeAlias = Literal[
     "entropy",
     "attention",
 ]
+
+Side: TypeAlias = Annotated[int, Meta(ge=1, le=10_000_000)]
+"""Width or height in pixels. The limit is that of libvips; `Decode.max_pixels` limits the number of pixels."""
 
 # position along (x, y): 0 is the left or top edge, 1 the middle, 2 the right or bottom edge
 _ANCHORS: dict[str, tuple[int, int]] = {
@@ -102,11 +107,24 @@ def fit_size(
     return Fitting(scaled, _canvas(scaled, Size(width or scaled.width, height or scaled.height), fit))
 
 
-def offset(inner: Size, outer: Size, position: Position, *, cropping: bool) -> tuple[int, int]:
-    """Returns left and top of `inner` within `outer`. Half an odd gap is rounded as in sharp: up for a crop, else down."""
+def offset(inner: Size, outer: Size, position: Position | tuple[float, float], *, cropping: bool) -> tuple[int, int]:
+    """Returns left and top of `inner` within `outer`. Half an odd gap is rounded as in sharp: up for a crop, else down.
+
+    A pair of fractions of `outer` is the point that gets as near to the centre of `inner` as it can.
+    """
+    if isinstance(position, tuple):
+        return _offset_of_focus(inner, outer, position)
     rounding = 1 if cropping else 0
     gaps = (outer.width - inner.width, outer.height - inner.height)
     left, top = ((0, (gap + rounding) // 2, gap)[anchor] for gap, anchor in zip(gaps, _ANCHORS[position], strict=True))
+    return left, top
+
+
+def _offset_of_focus(inner: Size, outer: Size, focus: tuple[float, float]) -> tuple[int, int]:
+    left, top = (
+        min(max(round(fraction * whole - part / 2), 0), whole - part)
+        for fraction, whole, part in zip(focus, outer, inner, strict=True)
+    )
     return left, top
 
 

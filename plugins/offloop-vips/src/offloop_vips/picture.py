@@ -21,7 +21,16 @@ from .colours import Rgba
 from .evaluation import Evaluation
 from .geometry import Size
 
-__all__ = ["Image", "Picture", "check_pixels", "image_class", "interpolator", "interpretation_of", "rounded"]
+__all__ = [
+    "Image",
+    "Picture",
+    "apply_to_colours",
+    "check_pixels",
+    "image_class",
+    "interpolator",
+    "interpretation_of",
+    "rounded",
+]
 
 Image: TypeAlias = Any  # pyvips.Image, which has no types; the server imports this module without pyvips
 
@@ -92,13 +101,32 @@ class Picture:
         """Returns the picture with other pixels, and with these fields added to `extra_info`."""
         return replace(self, image=image, extra_info={**self.extra_info, **extra_info})
 
+    def with_straight_image(self, image: Image) -> Picture:
+        """Returns the picture with other pixels: integers whose colours are not multiplied by alpha."""
+        return replace(self, image=image, is_premultiplied=False)
+
+    def split_pages(self) -> list[Image]:
+        """Returns the pages as separate images."""
+        if self.pages == 1:
+            return [self.image]
+        width, height = self.page_size
+        return [self.image.crop(0, page * height, width, height) for page in range(self.pages)]
+
     def map_pages(self, function: Callable[[Image], Image]) -> Picture:
         """Returns the picture with `function` applied to each page. All results must have the same size."""
-        if self.pages == 1:
-            return self.with_image(function(self.image))
-        width, height = self.page_size
-        pages = [function(self.image.crop(0, page * height, width, height)) for page in range(self.pages)]
-        return self.with_image(image_class(self.image).arrayjoin(pages, across=1))
+        pages = [function(page) for page in self.split_pages()]
+        return self.with_image(pages[0] if self.pages == 1 else image_class(self.image).arrayjoin(pages, across=1))
+
+    def map_colours(self, function: Callable[[Image], Image]) -> Picture:
+        """Returns the picture with `function` applied to its colours, straight and without alpha, of all pages at once."""
+        picture = self.straight()
+        return picture.with_image(apply_to_colours(picture.image, function))
+
+    def cropped(self, left: int, top: int, size: Size) -> Picture:
+        """Returns the same part of each page. Rows of the source below it are read by the check for damage, if at all."""
+        if top + size.height < self.page_size.height and self.image.get_typeof("vips-sequential"):
+            self.evaluation.reads_all_rows = False
+        return self.map_pages(lambda page: page.crop(left, top, *size))
 
     def premultiplied(self) -> Picture:
         """Returns the picture for a step that mixes neighbouring pixels. Without alpha it is the same picture."""
@@ -112,12 +140,24 @@ class Picture:
             return self
         return replace(self, image=rounded(self.image.unpremultiply(max_alpha=self.max_sample)), is_premultiplied=False)
 
+    def in_colour(self) -> Picture:
+        """Returns the picture with three bands for its colours."""
+        if self.image.bands >= 3:  # noqa: PLR2004 (red, green and blue)
+            return self
+        picture = self.straight()
+        return picture.with_image(picture.image.colourspace(interpretation_of(3, is_deep=self.is_deep)))
+
+    def flattened(self, background: Rgba) -> Picture:
+        """Returns the picture over an opaque background, without alpha."""
+        if not self.image.hasalpha():
+            return self
+        picture = self.with_bands_for(background).straight()
+        colours = picture.samples_of(background)[:-1]
+        return picture.with_image(picture.image.flatten(background=colours, max_alpha=picture.max_sample))
+
     def with_bands_for(self, colour: Rgba) -> Picture:
         """Returns the picture with the bands that a background of `colour` needs: three for colour, one more for alpha."""
-        picture = self
-        if self.image.bands < 3 and not colour.is_grey:  # noqa: PLR2004 (a grey image cannot have a coloured background)
-            picture = self.straight()
-            picture = picture.with_image(picture.image.colourspace(interpretation_of(3, is_deep=self.is_deep)))
+        picture = self if colour.is_grey else self.in_colour()  # a grey image cannot have a coloured background
         if colour.alpha < 1 and not picture.image.hasalpha():
             picture = picture.with_image(picture.image.addalpha())
         return picture
@@ -166,6 +206,15 @@ def image_class(image: Image) -> Any:
     return cast("Any", type(image))
 
 
+def apply_to_colours(image: Image, function: Callable[[Image], Image]) -> Image:
+    """Returns a straight image with `function` applied to its colours, and with the alpha that it has."""
+    if not image.hasalpha():
+        return function(image)
+    name = interpretation_of(image.bands - 1, is_deep=image.interpretation in _DEEP)
+    colours = function(image[: image.bands - 1].copy(interpretation=name))
+    return colours.bandjoin(image[image.bands - 1]).copy(interpretation=colours.interpretation)
+
+
 def interpolator(name: str) -> Any:
     """Returns an interpolator of libvips, which needs no import, because it is used with an image."""
     return cast("Any", sys.modules["pyvips"]).Interpolate.new(name)
@@ -193,8 +242,13 @@ def interpretation_of(bands: int, *, is_deep: bool) -> str:
     return "rgb16" if is_deep else "srgb"
 
 
-def rounded(image: Image) -> Image:
-    """Returns float samples as integers. A plain cast of libvips drops the fraction, which makes a picture darker."""
-    if image.interpretation in _DEEP:
+def rounded(image: Image, *, is_deep: bool | None = None) -> Image:
+    """Returns float samples as integers. A plain cast of libvips drops the fraction, which makes a picture darker.
+
+    Args:
+        image: float samples.
+        is_deep: whether the result has 16 bits; None: by the name of its colours.
+    """
+    if image.interpretation in _DEEP if is_deep is None else is_deep:
         return image.linear(1, 0.5).cast("ushort")
     return image.linear(1, 0.5, uchar=True)

@@ -10,8 +10,24 @@ from offloop.operation import Operation, describe
 
 from .geometry import Size
 from .headers.formats import FormatName
-from .operations import AutoOrient, Avif, Decode, Encoder, Grayscale, Jpeg, Png, Preview, Raw, Resize, Rotate, Tint, Webp
-from .operations.resize import fit_resize
+from .operations import (
+    Answer,
+    Auto,
+    AutoOrient,
+    Avif,
+    Decode,
+    Encoder,
+    Grayscale,
+    Jpeg,
+    Png,
+    Preview,
+    Raw,
+    Resize,
+    Rotate,
+    Tint,
+    Webp,
+)
+from .operations.geometry.resize import fit_resize
 
 __all__ = ["Pipeline", "default_encoder", "load_shrink_factor"]
 
@@ -30,7 +46,7 @@ class Pipeline:
 
     decode: Decode  # given, or the default
     steps: tuple[Operation, ...]  # between decode and output step
-    output_step: Encoder | Raw | None
+    output_step: Encoder | Auto | Raw | Answer | None
     """Last operation, if it is an encoder or Raw. None: the output has the kind of the source."""
     preview: Preview | None = None
     preview_steps: tuple[Operation, ...] = ()  # steps before the preview
@@ -45,14 +61,16 @@ class Pipeline:
         for index, operation in enumerate(operations):
             if isinstance(operation, Decode):
                 _check_decode(operation, index, encoded=encoded)
-            if isinstance(operation, Encoder | Raw) and index != len(operations) - 1:
+            if isinstance(operation, Encoder | Auto | Raw | Answer) and index != len(operations) - 1:
                 following = describe(operations[index + 1])
                 raise InvalidTask(f"{describe(operation)} ends a pipeline, but {following} comes after it")
         decode, output_step = None, None
         if operations and isinstance(first := operations[0], Decode):
             decode, operations = first, operations[1:]
-        if operations and isinstance(last := operations[-1], Encoder | Raw):
+        if operations and isinstance(last := operations[-1], Encoder | Auto | Raw | Answer):
             output_step, operations = last, operations[:-1]
+            if isinstance(last, Answer):
+                operations = (*operations, *last.steps)
         steps = tuple(step for step in operations if not isinstance(step, Preview))
         preview, preview_steps = _find_preview(operations)
         return cls(decode or _DEFAULT_DECODE, steps, output_step, preview, preview_steps)

@@ -10,7 +10,7 @@ from offloop.operation import Operation
 
 from .geometry import Size
 from .operations import Preview, Resize, Rotate
-from .operations.resize import fit_resize
+from .operations.geometry.resize import fit_resize
 from .pipeline import Pipeline
 
 __all__ = ["preview_pipeline"]

@@ -1,4 +1,4 @@
-"""Cost model of single decoders, steps and encoders: their memory and CPU time, each number with its source.
+"""Cost model of single decoders and encoders: their memory and CPU time, each number with its source.
 
 "Measured" means by `benchmarks/calibrate_vips.py`, with libvips 8.18 of the pyvips-binary wheel, on pictures like photographs.
 A number without a source was measured, too. Bytes are the maximum of the measurements, rounded up; nanoseconds are the median.
@@ -8,25 +8,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from offloop.operation import Header, Operation
+from offloop.operation import Header
 
-from ..geometry import Size, is_strategy
+from ..geometry import Size
 from ..headers.formats import FormatName
 from ..headers.parser import VipsHeader
-from ..operations import Avif, Blur, Encoder, Jpeg, Png, Resize, Sharpen, Webp
+from ..operations import Avif, Encoder, Gif, Jpeg, Png, Tiff, Webp
 
 __all__ = [
     "COLD_START_NBYTES",
     "DECODER_ROWS",
     "PAGE_ROWS_NBYTES",
     "Cost",
-    "alpha_work_factor",
     "decoding_cost",
     "encoding_cost",
     "resize_rows",
-    "step_rows",
-    "step_tiles_nbytes",
-    "step_work_ns",
 ]
 
 COLD_START_NBYTES = 3_000_000  # of a worker's first picture: threads, tables, growth of the heap. Measured
@@ -35,7 +31,7 @@ DECODER_ROWS = 750  # buffered after a decoder. Measured: 650 to 725, for any he
 
 
 class Cost(NamedTuple):
-    """Cost of one decoder, step or encoder."""
+    """Cost of one decoder or encoder."""
 
     whole_nbytes: float = 0.0
     """Bytes of whole pictures, from the first row to the end of the task, because libvips keeps its decoders until then."""
@@ -120,43 +116,6 @@ def resize_rows(reduction: float) -> int:
     return 750 if reduction < 2.5 else 1450  # noqa: PLR2004 (a little below that reduction)
 
 
-def step_rows(step: Operation) -> int:
-    """Returns the number of rows that any other step buffers."""
-    if isinstance(step, Sharpen):
-        return 300 if step.sigma is None else 1400
-    if isinstance(step, Blur):
-        return 400 + (0 if step.sigma is None else int(8 * step.sigma))
-    return 250
-
-
-def step_tiles_nbytes(step: Operation, *, has_alpha: bool) -> int:
-    """Returns the bytes that a step takes for any size of picture, because it works on tiles of some hundred pixels."""
-    if isinstance(step, Sharpen) and step.sigma is not None:  # a colour space of three floats
-        return 2_000_000
-    if isinstance(step, Resize) and has_alpha and is_strategy(step.position):  # examines slices of the premultiplied picture
-        return 75_000_000 if step.position == "entropy" else 10_000_000
-    return 2_500_000 if has_alpha else 0
-
-
-def step_work_ns(step: Operation, nbytes: int) -> float:
-    """Returns the CPU time of a step, in nanoseconds, for `nbytes` of samples."""
-    if isinstance(step, Blur):
-        # the mask grows with sigma, and a long mask is slower for each of its points
-        return nbytes * (7.0 if step.sigma is None else 2.0 + 0.25 * step.sigma + 0.0018 * step.sigma**2)
-    if isinstance(step, Sharpen):
-        return nbytes * (8.0 if step.sigma is None else 25.0)
-    if isinstance(step, Resize):
-        return nbytes * 1.0
-    return nbytes * 2.5
-
-
-def alpha_work_factor(step: Operation) -> float:
-    """Returns the factor of a step's CPU time for a picture with alpha, because its premultiplied samples are float."""
-    if isinstance(step, Resize):
-        return 4.0
-    return 6.0 if isinstance(step, Blur) and step.sigma is not None else 1.5
-
-
 def encoding_cost(encoder: Encoder, size: Size, pages: int, bands: int) -> Cost:
     """Returns the cost of an encoder for pages of one size."""
     pixels = size.pixels * pages
@@ -167,9 +126,11 @@ def encoding_cost(encoder: Encoder, size: Size, pages: int, bands: int) -> Cost:
         return _png_encoding(encoder, pixels, rows, bands)
     if isinstance(encoder, Webp):
         return _webp_encoding(encoder, pixels, rows, bands)
-    if isinstance(encoder, Avif):
-        return _avif_encoding(encoder, pixels, rows, bands)
-    return Cost(rows_nbytes=rows)
+    if isinstance(encoder, Gif):  # each frame is quantised on its own
+        return Cost(min(75_000_000.0, 350.0 * size.pixels) + 12.0 * size.pixels, rows, 1500.0 * pixels)
+    if isinstance(encoder, Tiff):  # the whole file is in private memory
+        return Cost(pixels * bands * (1.1 if encoder.compression == "none" else 0.8), rows, 15.0 * pixels * bands)
+    return _avif_encoding(encoder, pixels, rows, bands) if isinstance(encoder, Avif) else Cost(rows_nbytes=rows)
 
 
 def _jpeg_encoding(jpeg: Jpeg, pixels: int, rows: float, bands: int) -> Cost:

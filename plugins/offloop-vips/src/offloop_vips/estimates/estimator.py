@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import cos, radians, sin
 
 from offloop.operation import Estimate, Header, Operation
 
@@ -19,20 +18,18 @@ from ..colours import rgba
 from ..geometry import Size, is_strategy
 from ..headers.formats import FORMATS, FormatName
 from ..headers.parser import VipsHeader
-from ..operations import AutoOrient, Encoder, Grayscale, Jpeg, Png, Raw, Resize, Rotate, Tint
-from ..operations.resize import fit_resize
+from ..operations import Answer, Auto, AutoOrient, Avif, Encoder, Jpeg, Png, Raw, Resize, Shape, Stats, Step, Webp
+from ..operations.geometry.resize import fit_resize
+from ..operations.step import StepCost
 from ..pipeline import Pipeline, default_encoder, load_shrink_factor
 from .costs import (
     COLD_START_NBYTES,
     DECODER_ROWS,
     PAGE_ROWS_NBYTES,
-    alpha_work_factor,
+    Cost,
     decoding_cost,
     encoding_cost,
     resize_rows,
-    step_rows,
-    step_tiles_nbytes,
-    step_work_ns,
 )
 
 __all__ = ["estimate"]
@@ -147,6 +144,13 @@ class _SimulatedPicture:
     def has_alpha(self) -> bool:
         return self.bands in (2, 4)
 
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.page_size, self.bands)
+
+    def fixed_nbytes_of(self, cost: StepCost) -> int:
+        return cost.fixed_nbytes + (cost.alpha_fixed_nbytes if self.has_alpha else 0)
+
     def add_rows(self, nbytes: float, alpha_factor: float = 1.4) -> None:
         """Adds the row buffers of a step. Premultiplied rows are larger, and each page has buffers of its own."""
         nbytes *= alpha_factor if self.has_alpha else 1.0
@@ -192,16 +196,18 @@ class _SimulatedPicture:
         if isinstance(step, Resize):
             self._resize(step)
             return
+        if not isinstance(step, Step):
+            raise TypeError(step)  # an operation of another plugin, which the worker refuses
         self.make_upright()
-        self.work_ns += step_work_ns(step, self.nbytes) * (alpha_work_factor(step) if self.has_alpha else 1.0)
-        self.add_rows(step_rows(step) * self.row_nbytes)
-        self.rows_nbytes += step_tiles_nbytes(step, has_alpha=self.has_alpha)
-        if isinstance(step, Rotate):
-            self._rotate(step)
-        elif isinstance(step, Grayscale):
-            self.bands = 2 if self.has_alpha else 1
-        elif isinstance(step, Tint):
-            self.bands = 4 if self.has_alpha else 3
+        before, row_nbytes, cost = self.nbytes, self.row_nbytes, step.cost(self.shape)
+        self.add_rows(cost.rows * row_nbytes)
+        self.rows_nbytes += self.fixed_nbytes_of(cost)
+        if cost.needs_random_access:
+            self.copy_to_memory()
+        self.page_size, self.bands = step.shape_after(self.shape)
+        if self.is_too_large:
+            return
+        self.work_ns += cost.work_ns * max(before, self.nbytes) * (cost.alpha_factor if self.has_alpha else 1.0)
         self.update_peak()
 
     def _resize(self, resize: Resize) -> None:
@@ -209,45 +215,39 @@ class _SimulatedPicture:
         if canvas.pixels * self.pages > self.max_pixels:
             self.page_size = canvas
             return
-        before, is_exact = self.nbytes, resize.kernel == "nearest"
+        before, is_exact, cost = self.nbytes, resize.kernel == "nearest", resize.cost(self.shape)
         stored = scaled.transposed if self.is_sideways else scaled
         if stored != self.page_size:
             rows = resize_rows(self.page_size.height / stored.height)
             self.add_rows(
                 rows * self.row_nbytes + 100 * stored.width * self.bands * self.sample_nbytes, alpha_factor=1 if is_exact else 4
             )
-        alpha_factor = alpha_work_factor(resize) if self.has_alpha and not is_exact else 1
+        alpha_factor = cost.alpha_factor if self.has_alpha and not is_exact else 1
         self.page_size, self.unshrunk_size = stored, None
-        self.work_ns += alpha_factor * (
-            step_work_ns(resize, before) + 8 * min(self.nbytes, canvas.pixels * self.pages * self.bands)
-        )
+        self.work_ns += alpha_factor * (cost.work_ns * before + 8 * min(self.nbytes, canvas.pixels * self.pages * self.bands))
         self.make_upright()
-        self.rows_nbytes += step_tiles_nbytes(resize, has_alpha=self.has_alpha)
+        self.rows_nbytes += self.fixed_nbytes_of(cost)
         is_cropped = (
             scaled.height > canvas.height and scaled.pixels * self.bands < before
         )  # rows that the decoder must read, too
         if is_strategy(resize.position) or is_cropped:
             self.copy_to_memory()
-        if canvas != scaled and resize.fit == "contain" and rgba(resize.background).alpha < 1:
-            self.bands = 4
+        if canvas != scaled and resize.fit == "contain":
+            self.bands = self.shape.with_bands_for(rgba(resize.background)).bands
         self.page_size = canvas
         self.update_peak()
 
-    def _rotate(self, rotate: Rotate) -> None:
-        angle = rotate.angle % 360
-        if angle == 0:
-            return
-        self.copy_to_memory()
-        if angle in (90, 270):
-            self.page_size = self.page_size.transposed
-        elif angle != 180:  # noqa: PLR2004 (degrees)
-            if rgba(rotate.background).alpha < 1:
-                self.bands = 4
-            self.page_size = rotated_size(self.page_size, angle)
-        self.work_ns += 0 if angle % 90 == 0 else 8 * self.nbytes
-
-    def save(self, output_step: Encoder | Raw) -> None:
+    def save(self, output_step: Encoder | Auto | Raw | Answer) -> None:
         """Simulates the output step."""
+        if isinstance(output_step, Auto):
+            output_step = output_step.resolve(has_alpha=self.has_alpha, pages=self.pages)
+        if isinstance(output_step, Answer):
+            self.output_nbytes = 4096
+            if isinstance(output_step, Stats):  # which reads the picture five times
+                self.copy_to_memory()
+                self.work_ns += 30 * self.nbytes
+            self.work_ns += 30e6  # of Python code
+            return
         if isinstance(output_step, Raw):
             self.output_nbytes = self.samples * _ITEM_NBYTES[output_step.dtype]
             self.work_ns += 0.3 * self.output_nbytes
@@ -256,11 +256,24 @@ class _SimulatedPicture:
             self.bands -= 1
         depth = 2 if isinstance(output_step, Png) and output_step.bitdepth > 8 else 1  # noqa: PLR2004 (bits)
         encoder = encoding_cost(output_step, self.page_size, self.pages, self.bands * depth)
+        if isinstance(output_step, Jpeg | Webp | Avif) and (
+            output_step.max_bytes is not None or output_step.target is not None
+        ):
+            encoder = self._searched(encoder, compares=output_step.target is not None)
         self.whole_nbytes += encoder.whole_nbytes
         self.rows_nbytes += encoder.rows_nbytes
         self.work_ns += encoder.work_ns
         self.output_nbytes = int(self.samples * depth * output_step.typical_ratio)
         self.update_peak()
+
+    def _searched(self, encoder: Cost, *, compares: bool) -> Cost:
+        """Returns the cost of a search of the quality: a copy of the picture, the file, and about eight encoded files."""
+        whole = encoder.whole_nbytes + 1.5 * self.nbytes
+        if compares:  # the file is decoded and compared
+            return encoder._replace(
+                whole_nbytes=whole + self.nbytes, work_ns=8 * (encoder.work_ns + 150 * self.page_size.pixels)
+            )
+        return encoder._replace(whole_nbytes=whole, work_ns=8 * encoder.work_ns)
 
     def estimate(self) -> Estimate:
         return Estimate(
@@ -268,12 +281,6 @@ class _SimulatedPicture:
             work_s=self.work_ns / 1e9 + 0.002,
             output_bytes=self.output_nbytes,
         )
-
-
-def rotated_size(size: Size, angle: float) -> Size:
-    """Returns the size of the canvas that holds a picture rotated by `angle` degrees."""
-    cosine, sine = abs(cos(radians(angle))), abs(sin(radians(angle)))
-    return Size(round(size.width * cosine + size.height * sine), round(size.width * sine + size.height * cosine))
 
 
 def _count_pages(header: Header, pipeline: Pipeline, nbytes: int) -> int:

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from struct import unpack_from
-from typing import NamedTuple
 
-__all__ = ["WebpFrames", "read_webp_frames"]
+from .animation import Animation
 
-
-class WebpFrames(NamedTuple):
-    """Frames of a WebP."""
-
-    durations_ms: list[int]  # time of each frame in milliseconds
-    loop: int  # number of times that a viewer plays the animation; 0: for ever
+__all__ = ["read_webp_frames"]
 
 
-def read_webp_frames(data: memoryview) -> WebpFrames | None:
+def read_webp_frames(data: memoryview) -> Animation | None:
     """Returns the frames of a well-formed WebP; None if it is not animated."""
     durations: list[int] = []
     loop, at = 0, 12
@@ -26,4 +20,4 @@ def read_webp_frames(data: memoryview) -> WebpFrames | None:
         elif kind == b"ANMF":
             durations.append(int.from_bytes(data[at + 20 : at + 23], "little"))
         at += 8 + nbytes + nbytes % 2
-    return WebpFrames(durations, loop) if durations else None
+    return Animation(durations, loop) if durations else None

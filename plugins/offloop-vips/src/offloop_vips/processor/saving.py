@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import pyvips
 
 from offloop.errors import InvalidTask, TaskFailed
 from offloop.processor import Encoded, Output, Raster, Task
 
 from ..headers.formats import FORMATS
+from ..headers.gif_frames import read_gif_frames
 from ..headers.webp_frames import read_webp_frames
-from ..operations import Encoder, Raw, avif, jpeg, png, webp
+from ..operations import Answer, Encoder, Raw
 from ..picture import Image, Picture
+from .quality_search import LossyEncoder, encode_in_memory, encode_to_goal, has_goal
 
-__all__ = ["save_encoded", "save_raster"]
+__all__ = ["save_answer", "save_encoded", "save_raster"]
 
-_ENCODERS: dict[str, ModuleType] = {"avif": avif, "jpeg": jpeg, "png": png, "webp": webp}
+_FRAME_READERS = {"gif": read_gif_frames, "webp": read_webp_frames}
 _ITEM_NBYTES = {"uchar": 1, "ushort": 2}
 _ORDER = "<" if sys.byteorder == "little" else ">"
 # dtype of Raw -> libvips band format, array interface dtype, bytes of one sample
@@ -38,26 +40,53 @@ def save_encoded(picture: Picture, encoder: Encoder, task: Task) -> Encoded:
         pyvips.Error: the pixels could not be computed or encoded.
     """
     _check_fits_format(picture, encoder)
-    picture = _ENCODERS[encoder.format].prepare(picture, encoder)
+    picture = encoder.prepare(picture)
     image = picture.image.copy()
     if picture.pages > 1:
         image.set_type(pyvips.GValue.gint_type, "page-height", picture.page_size.height)
-    picture.evaluation.report_progress(image)
+    if not has_goal(encoder):
+        picture.evaluation.report_progress(image)
     expected = int(image.width * image.height * image.bands * _ITEM_NBYTES[image.format] * encoder.typical_ratio)
-    writer, target = _OutputWriter(task.output(expected)), pyvips.TargetCustom()
+    file_format = FORMATS[encoder.format]
+    info = {"media_type": file_format.media_type, "format": encoder.format, **_info(picture, image.bands)}
+    if has_goal(encoder):
+        copied = picture.evaluation.copy_to_memory(image)
+        data, found = encode_to_goal(copied, cast("LossyEncoder", encoder), task)
+        output = _written(data, task)
+        info |= found
+    elif encoder.needs_seek:
+        output = _written(encode_in_memory(image, encoder), task)
+    else:
+        output = task.output(expected)
+        _encode(image, encoder, output)
+    if picture.pages > 1:
+        info |= _frames(output.view, encoder)
+    return Encoded(output.view, info)
+
+
+def save_answer(picture: Picture, answer: Answer, task: Task) -> Encoded:
+    """Computes the values of an answer, and writes them as JSON."""
+    values = answer.answer(picture)
+    info = {"media_type": "application/json", "format": "json", **values}
+    return Encoded(_written(msgspec.json.encode(values), task).view, info)
+
+
+def _written(data: bytes, task: Task) -> Output:
+    output = task.output(len(data))
+    output.write(data)
+    return output
+
+
+def _encode(image: Image, encoder: Encoder, output: Output) -> None:
+    writer, target = _OutputWriter(output), pyvips.TargetCustom()
     target.on_write(writer.write)  # the writer must not refer to the target, because a cycle would keep result memory alive
     try:
-        _ENCODERS[encoder.format].save(image, encoder, target)
+        encoder.save(image, target)
     except pyvips.Error:
         if writer.error is None:
             raise
     if writer.error is not None:
         raise writer.error
-    file_format = FORMATS[encoder.format]
-    info = {"media_type": file_format.media_type, "format": encoder.format, **_info(picture, image.bands)}
-    if picture.pages > 1:
-        info |= _frames(writer.output.view)
-    return Encoded(writer.output.view, info)
 
 
 def save_raster(picture: Picture, raw: Raw, task: Task) -> Raster:
@@ -107,7 +136,9 @@ def _without_frames(error: BaseException) -> BaseException:
 def _check_fits_format(picture: Picture, encoder: Encoder) -> None:
     if picture.pages > 1 and not encoder.can_hold_pages:
         name = type(encoder).__name__
-        raise InvalidTask(f"{name} makes files of one page, but Decode read {picture.pages}; use Webp, or Raw for all samples")
+        raise InvalidTask(
+            f"{name} makes files of one page, but Decode read {picture.pages}; use Webp or Gif, or Raw for all samples"
+        )
     width, height = picture.page_size
     max_side = FORMATS[encoder.format].max_side
     if max(width, height) > max_side:
@@ -115,8 +146,10 @@ def _check_fits_format(picture: Picture, encoder: Encoder) -> None:
         raise TaskFailed("processing_failed", message)
 
 
-def _frames(webp: memoryview) -> dict[str, Any]:
-    frames = read_webp_frames(webp)
+def _frames(data: memoryview, encoder: Encoder) -> dict[str, Any]:
+    if encoder.format not in _FRAME_READERS:  # a document of pages
+        return {}
+    frames = _FRAME_READERS[encoder.format](data)
     if frames is None:  # because all pages were equal
         return {"pages": 1}
     return {"pages": len(frames.durations_ms), "durations_ms": frames.durations_ms, "loop": frames.loop}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -16,24 +16,7 @@ from offloop.processor import Encoded, Payload, Task, WorkerContext
 from ..evaluation import Evaluation
 from ..geometry import Size
 from ..headers.formats import FORMATS, FormatName
-from ..operations import (
-    AutoOrient,
-    Blur,
-    Decode,
-    Grayscale,
-    Raw,
-    Resize,
-    Rotate,
-    Sharpen,
-    Tint,
-    auto_orient,
-    blur,
-    grayscale,
-    resize,
-    rotate,
-    sharpen,
-    tint,
-)
+from ..operations import Answer, Auto, Decode, Raw, Step
 from ..picture import Picture, check_pixels
 from ..pipeline import Pipeline, default_encoder
 from ..plugin import VipsPlugin
@@ -41,20 +24,9 @@ from .damage import check_rest, is_readable
 from .libvips_errors import corrupt_source, is_corrupt_source, is_memory_limited, translate_error
 from .loading import can_load_shrunk_webp, detect_format, load_encoded, load_raster
 from .preview_loading import PreviewLoader
-from .saving import save_encoded, save_raster
+from .saving import save_answer, save_encoded, save_raster
 
 __all__ = ["VipsProcessor"]
-
-_APPLY: dict[type[Operation], Callable[[Picture, Any], Picture]] = {
-    AutoOrient: auto_orient.apply,
-    Blur: blur.apply,
-    Grayscale: grayscale.apply,
-    Resize: resize.apply,
-    Rotate: rotate.apply,
-    Sharpen: sharpen.apply,
-    Tint: tint.apply,
-}
-
 
 # Expected CPU time of a task that does not report its progress. The calls take 4 ms in a task of 30 ms, and progress is read
 # every 50 ms at most.
@@ -267,19 +239,22 @@ def _finish(picture: Picture, source: FormatName | None, pipeline: Pipeline, tas
     output_step = pipeline.output_step
     if output_step is None:  # the plugin of a later stage gets samples
         output_step = default_encoder(source, picture.pages) if source and task.is_last_stage else Raw()
+    if isinstance(output_step, Auto):
+        output_step = output_step.resolve(has_alpha=picture.image.hasalpha(), pages=picture.pages)
     task.checkpoint()
+    if isinstance(output_step, Answer):
+        return save_answer(picture, output_step, task)
     if isinstance(output_step, Raw):
         return save_raster(picture, output_step, task)
     return save_encoded(picture, output_step, task)
 
 
-def _apply(operation: Operation, picture: Picture) -> Picture:
-    apply = _APPLY.get(type(operation))
-    if apply is None:
-        raise InvalidTask(f"{describe(operation)} is not an operation of offloop-vips")
-    if not isinstance(operation, AutoOrient | Resize):  # these two handle the orientation themselves
+def _apply(step: Operation, picture: Picture) -> Picture:
+    if not isinstance(step, Step):
+        raise InvalidTask(f"{describe(step)} is not an operation of offloop-vips")
+    if not step.applies_orientation:
         picture = picture.upright()
-    picture = apply(picture, operation)
+    picture = step.apply(picture)
     check_pixels(Size(*picture.page_size), picture.pages, picture.max_pixels)
     return picture
 

@@ -1,0 +1,1 @@
+"""Operations on alpha and on single bands."""

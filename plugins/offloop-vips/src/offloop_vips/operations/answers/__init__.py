@@ -1,0 +1,1 @@
+"""Last steps of a pipeline that make values instead of a picture: statistics, placeholders, hashes."""

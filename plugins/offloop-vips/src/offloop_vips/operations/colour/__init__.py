@@ -1,0 +1,1 @@
+"""Operations that change each pixel by its colour, or by the distribution of colours."""

@@ -1,0 +1,1 @@
+"""Operations that compute a pixel from its neighbours."""

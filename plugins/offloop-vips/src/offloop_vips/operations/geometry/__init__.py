@@ -1,0 +1,1 @@
+"""Operations that change size, position or orientation of a picture."""

@@ -1,0 +1,186 @@
+"""Resize: scale, then crop or embed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal, TypeAlias
+
+from msgspec import Meta
+
+from offloop.errors import InvalidTask
+
+from ...colours import Colour, check_colour, rgba
+from ...geometry import Fit, Fitting, Position, Side, Size, fit_size, is_strategy, offset
+from ...picture import Image, Picture, check_pixels, interpolator
+from ..step import Shape, Step, StepCost
+
+__all__ = ["Resize", "fit_resize"]
+
+Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+
+_INTERPOLATORS = {"nearest": "nearest", "linear": "bilinear"}
+_GAP = 2.0  # reduction that is left to the kernel after averaging whole blocks, as in `resize` of libvips
+_MAX_PADDING = 48  # columns or rows
+
+
+class Resize(Step, frozen=True):
+    """Scales the picture, then crops it or embeds it in a canvas, according to `fit`. Width or height may be omitted."""
+
+    applies_orientation: ClassVar[bool] = True
+
+    width: Side | None = None
+    """Width in pixels; None keeps the aspect ratio."""
+
+    height: Side | None = None
+    """Height in pixels; None keeps the aspect ratio."""
+
+    fit: Fit = "cover"
+    """cover: fill the size and crop the rest. contain: embed the whole picture in a canvas of the size. fill: stretch.
+    inside: scale to the largest picture within the size. outside: scale to the smallest picture that covers the size."""
+
+    position: Position = "centre"
+    """Part that cover keeps, or place of the picture with contain: a gravity, a side, or for cover "entropy" (most detail)
+    or "attention" (most salient)."""
+
+    kernel: Literal["nearest", "linear", "cubic", "mitchell", "lanczos2", "lanczos3"] = "lanczos3"
+    """Interpolation kernel for a reduction. An enlargement uses the closest of nearest, linear and cubic."""
+
+    background: Colour = "black"
+    """Colour around the picture with contain. A colour with alpha adds an alpha band."""
+
+    without_enlargement: bool = False
+    """Do not scale up. The result may be smaller than requested."""
+
+    without_reduction: bool = False
+    """Do not scale down. The result may be larger than requested, or cropped more."""
+
+    focus: tuple[Fraction, Fraction] | None = None
+    """Point that cover keeps as near to the centre as it can, as fractions of width and height: (0.5, 0.3). It replaces
+    `position`."""
+
+    fast: bool = False
+    """Let the decoder of a JPEG or WebP shrink the picture as far as it can. Fine detail gets coarser or jagged."""
+
+    def check(self) -> None:
+        if self.width is None and self.height is None:
+            raise InvalidTask("Resize(width=None, height=None): give at least one of them")
+        if is_strategy(self.position) and self.fit != "cover":
+            raise InvalidTask(f"Resize(position={self.position!r}, fit={self.fit!r}): this position needs fit='cover'")
+        if self.focus is not None and (self.fit != "cover" or self.position not in ("centre", "center")):
+            raise InvalidTask(f"Resize(focus={self.focus!r}): it needs fit='cover', and replaces the position")
+        check_colour(self, "background")
+
+    def apply(self, picture: Picture) -> Picture:
+        if is_strategy(self.position) and picture.pages > 1:
+            raise InvalidTask(f"Resize(position={self.position!r}): the crop would differ from page to page; use a gravity")
+        scaled, canvas = fit_resize(self, picture.logical_size)
+        # the canvas is checked, because libvips computes only this part of the scaled picture
+        check_pixels(canvas, picture.pages, picture.max_pixels)
+        source_pixels = picture.page_size.pixels
+        picture = _scale(picture, scaled, self.kernel).upright()
+        if canvas == scaled:
+            return picture
+        if self.fit == "contain":
+            return _embed(picture, canvas, self)
+        if is_strategy(self.position):
+            return _crop_by_content(picture, canvas, self.position)
+        left, top = offset(canvas, scaled, self.focus or self.position, cropping=True)
+        if top + canvas.height < scaled.height:
+            if scaled.pixels < source_pixels:
+                picture = picture.with_random_access()  # so that the decoder reads all rows, of which each may be damaged
+            else:
+                picture.evaluation.reads_all_rows = False
+        return picture.map_pages(lambda page: page.crop(left, top, canvas.width, canvas.height))
+
+    def shape_after(self, shape: Shape) -> Shape:
+        scaled, canvas = fit_resize(self, shape.size)
+        if canvas != scaled and self.fit == "contain":
+            shape = shape.with_bands_for(rgba(self.background))
+        return shape._replace(size=canvas)
+
+    def cost(self, shape: Shape) -> StepCost:  # noqa: ARG002
+        slices_nbytes = {"entropy": 75_000_000, "attention": 10_000_000}.get(self.position, 2_500_000)  # which it examines
+        return StepCost(work_ns=1.0, alpha_factor=4.0, alpha_fixed_nbytes=slices_nbytes)
+
+
+def fit_resize(resize: Resize, size: Size) -> Fitting:
+    """Returns the sizes for the resize of a picture of `size`."""
+    return fit_size(
+        size,
+        resize.width,
+        resize.height,
+        fit=resize.fit,
+        without_enlargement=resize.without_enlargement,
+        without_reduction=resize.without_reduction,
+    )
+
+
+def _scale(picture: Picture, scaled: Size, kernel: str) -> Picture:
+    """Scales before the orientation is applied: the result is the same, and fewer pixels are turned."""
+    stored = scaled.transposed if picture.is_sideways else scaled
+    extent, picture = picture.shrunk_extent, replace(picture, unshrunk_size=None, shrunk_extent=None)
+    if extent is not None and extent != picture.page_size:
+        return picture.map_pages(lambda page: _reduced_to_edges(page, extent, stored, kernel))
+    if stored == picture.page_size:
+        return picture
+    if kernel == "nearest":  # this kernel mixes no pixels, and does not need those after the last that it takes
+        picture.evaluation.reads_all_rows = False
+    else:
+        picture = picture.premultiplied()
+    return picture.map_pages(lambda page: _scaled(page, stored, kernel))
+
+
+def _scaled(image: Image, size: Size, kernel: str) -> Image:
+    """Reduces a picture to `size`, then enlarges it. `resize` of libvips would shift an enlarged picture by half a pixel."""
+    horizontal, vertical = size.width / image.width, size.height / image.height
+    if kernel == "nearest":  # of which `resize` of libvips would take the first of some pixels, and not that in the middle
+        image = image.reducev(max(1 / vertical, 1), kernel=kernel).reduceh(max(1 / horizontal, 1), kernel=kernel)
+    elif horizontal < 1 or vertical < 1:
+        image = image.resize(min(horizontal, 1), vscale=min(vertical, 1), kernel=kernel)
+    return image if (image.width, image.height) == size else _enlarged(image, size, kernel)
+
+
+def _enlarged(image: Image, size: Size, kernel: str) -> Image:
+    horizontal, vertical = size.width / image.width, size.height / image.height
+    centre = {"odx": -0.5, "ody": -0.5} if kernel == "nearest" else {"odx": (horizontal - 1) / 2, "ody": (vertical - 1) / 2}
+    return image.affine(
+        [horizontal, 0, 0, vertical],
+        interpolate=interpolator(_INTERPOLATORS.get(kernel, "bicubic")),
+        oarea=[0, 0, *size],
+        extend="copy",
+        premultiplied=True,
+        **centre,
+    )
+
+
+def _reduced_to_edges(image: Image, extent: tuple[float, float], size: Size, kernel: str) -> Image:
+    """Reduces a picture that a decoder shrunk from a size that its factor does not divide, so that the picture does not shift.
+
+    The last column or row of the original is a part of a pixel, or missing. libvips reduces whole pixels, and centres the
+    result on them. Copies of the last column are appended until both centres are the same but for some hundredths of a pixel.
+    """
+    horizontal, vertical = extent[0] / size.width, extent[1] / size.height
+    padded = image.embed(0, 0, _aligned_length(image.width, horizontal), _aligned_length(image.height, vertical), extend="copy")
+    reduced = padded.reducev(vertical, kernel=kernel, gap=_GAP).reduceh(horizontal, kernel=kernel, gap=_GAP)
+    return reduced.crop(0, 0, size.width, size.height)
+
+
+def _aligned_length(length: int, factor: float) -> int:
+    """Returns the length, greater than `length`, that is nearest to a multiple of `factor`."""
+    return min(range(length + 1, length + 1 + _MAX_PADDING), key=lambda padded: abs(padded - round(padded / factor) * factor))
+
+
+def _embed(picture: Picture, canvas: Size, resize: Resize) -> Picture:
+    colour = rgba(resize.background)
+    picture = picture.with_bands_for(colour)
+    background = picture.samples_of(colour)
+    left, top = offset(picture.page_size, canvas, resize.position, cropping=False)
+    return picture.map_pages(
+        lambda page: page.embed(left, top, canvas.width, canvas.height, extend="background", background=background)
+    )
+
+
+def _crop_by_content(picture: Picture, canvas: Size, strategy: str) -> Picture:
+    picture = picture.straight().with_random_access()
+    cropped = picture.evaluation.watch(picture.image).smartcrop(canvas.width, canvas.height, interesting=strategy)
+    return picture.with_image(cropped, crop_left=-cropped.xoffset, crop_top=-cropped.yoffset)

@@ -1,0 +1,1 @@
+"""Last steps of a pipeline: encoders of files, and raw samples."""

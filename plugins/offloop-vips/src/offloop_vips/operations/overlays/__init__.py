@@ -1,0 +1,1 @@
+"""Operations that lay something over the picture."""

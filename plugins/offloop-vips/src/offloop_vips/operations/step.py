@@ -1,0 +1,75 @@
+"""Base class of the operations between Decode and the output step: how they are applied, and what they cost.
+
+The costs were measured by `benchmarks/calibrate_vips.py` with libvips 8.18 on pictures like photographs, and rounded up.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+from offloop.operation import Operation
+
+from ..colours import Rgba
+from ..geometry import Size
+from ..picture import Picture
+
+__all__ = ["Shape", "Step", "StepCost"]
+
+
+class Shape(NamedTuple):
+    """Size and bands of one page."""
+
+    size: Size
+    bands: int  # alpha included
+
+    @property
+    def has_alpha(self) -> bool:
+        return self.bands in (2, 4)
+
+    @property
+    def colour_bands(self) -> int:
+        return self.bands - self.has_alpha
+
+    def with_colours(self, bands: int) -> Shape:
+        """Returns the shape with other colour bands, and with its alpha."""
+        return self._replace(bands=bands + self.has_alpha)
+
+    def with_bands_for(self, colour: Rgba) -> Shape:
+        """Returns the shape with the bands that a background of `colour` needs, as `Picture.with_bands_for`."""
+        colours = self.colour_bands if colour.is_grey else 3
+        return self._replace(bands=colours + (self.has_alpha or colour.alpha < 1))
+
+
+class StepCost(NamedTuple):
+    """Memory and CPU time of a step. The CPU time is for each byte of samples, of the input or the result if that is larger."""
+
+    work_ns: float = 2.5  # CPU time in nanoseconds for each byte
+    alpha_factor: float = 1.5  # factor of the CPU time for a picture with alpha, because premultiplied samples are float
+    rows: int = 250  # buffered rows of the input
+    fixed_nbytes: int = 0  # bytes for a picture of any size
+    alpha_fixed_nbytes: int = 2_500_000  # bytes for a picture of any size with alpha, because libvips computes in tiles
+    needs_random_access: bool = False  # whether rows are read in any order, so that they are copied to memory
+
+
+class Step(Operation, frozen=True):
+    """An operation that makes a picture from a picture. `apply` is carried out in a worker; the rest is for estimates."""
+
+    applies_orientation: ClassVar[bool] = False
+    """Whether `apply` takes a picture whose EXIF orientation has not been applied yet."""
+
+    def apply(self, picture: Picture) -> Picture:
+        """Returns the picture after this step. It calls libvips only through methods of the image.
+
+        Raises:
+            InvalidTask: the step is not possible for this picture.
+            TaskFailed: "too_many_pixels".
+        """
+        raise NotImplementedError
+
+    def shape_after(self, shape: Shape) -> Shape:
+        """Returns size and bands of the result for a picture of `shape`: the largest size, if it depends on the content."""
+        return shape
+
+    def cost(self, shape: Shape) -> StepCost:  # noqa: ARG002 (the signature is the contract)
+        """Returns what the step costs for a picture of `shape`."""
+        return StepCost()
