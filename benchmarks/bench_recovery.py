@@ -76,7 +76,7 @@ class BareWorker:
         channel.sendall(encode_frame(Configure(0, MIB, MIB, self._registry.sources)))
         self._receive(channel, Ready)
         ready = perf_counter() - started
-        channel.sendall(encode_frame(Run(1, EncodedAt(None), self._registry.stages([Noop()]), None)))
+        channel.sendall(encode_frame(Run(1, (EncodedAt(None),), self._registry.stages([Noop()]), None)))
         self._receive(channel, Done)
         answered = perf_counter() - started
         process.kill()

@@ -28,10 +28,9 @@ import msgspec
 import numpy as np
 from calibrating import DataWatch, Shared, SharedTask, Taken
 
-from offloop.operation import Estimate, Header, Operation
+from offloop.operation import Estimate, Header, Operation, decoder_for
 from offloop.processor import Raster
 from offloop.worker.isolation.memory_limits import PrivateMemory
-from offloop.worker.processors import decoder_for
 from offloop_onnx import OnnxModel, OnnxPlugin, RemoveBackground, RunModel, Upscale
 
 SIZES = {"xs": (250, 330), "s": (1000, 1200), "m": (3000, 4000), "l": (6000, 8000), "wide": (400, 30_000)}

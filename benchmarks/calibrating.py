@@ -16,11 +16,10 @@ from pathlib import Path
 
 import msgspec
 
-from offloop.operation import Operation
+from offloop.operation import Operation, decoder_for
 from offloop.processor import Encoded
 from offloop.testing import InlineTask
 from offloop.worker.isolation.memory_limits import PrivateMemory
-from offloop.worker.processors import decoder_for
 from offloop_vips import VipsPlugin
 from offloop_vips.processor import VipsProcessor
 

@@ -164,7 +164,7 @@ class Replay:
 def spec_of(arrival: Arrival) -> TaskSpec:
     """Returns the specification of a task, with its estimates."""
     return TaskSpec(
-        source=EncodedAt(None),
+        sources=(EncodedAt(None),),
         stages=_stages(arrival.kind or size_of(arrival.cost_s)),
         timeout_s=None,
         estimate=Estimate(peak_bytes=arrival.estimated_bytes, work_s=arrival.estimated_s),

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from .functions.context import Context
     from .functions.declaration import function
     from .histogram import Histogram
-    from .operation import Estimate, Header, Operation, Plugin
+    from .operation import Attachment, Estimate, Header, Operation, Plugin, SourceHeader
     from .pool import Pool
     from .pool_events import (
         BreakerMoved,
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from .statistics import GroupStatistics, Statistics
 
 __all__ = [
+    "Attachment",
     "Batch",
     "BatchProgress",
     "BreakerMoved",
@@ -108,6 +109,7 @@ __all__ = [
     "Raster",
     "Result",
     "SharingProcessor",
+    "SourceHeader",
     "SourceTooLarge",
     "Statistics",
     "StreamAbandoned",
@@ -150,7 +152,7 @@ _NAMES_BY_MODULE = {
         "WorkerMemoryTooSmall",
         "WorkerMoved",
     ),
-    "operation": ("Estimate", "Header", "Operation", "Plugin"),
+    "operation": ("Attachment", "Estimate", "Header", "Operation", "Plugin", "SourceHeader"),
     "pool": ("Pool",),
     "processor": (
         "Encoded",

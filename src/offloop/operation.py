@@ -13,10 +13,63 @@ import msgspec
 
 from .errors import InvalidTask
 
-__all__ = ["DEFAULT_GROUP", "SMALL_TASKS_GROUP", "Estimate", "Header", "Operation", "Plugin"]
+__all__ = [
+    "DEFAULT_GROUP",
+    "SMALL_TASKS_GROUP",
+    "Attachment",
+    "Estimate",
+    "Header",
+    "Operation",
+    "Plugin",
+    "SourceHeader",
+    "decoder_for",
+]
 
 DEFAULT_GROUP = "default"  # name of the worker group that the settings of `Pool` describe
 SMALL_TASKS_GROUP = "small"  # name of the worker group for small tasks beside large ones of the default group
+
+
+class Attachment:
+    """A further source of a task, in a field of an operation: a watermark, a mask, a second table.
+
+        class Composite(Operation, frozen=True):
+            overlay: Attachment
+            opacity: float = 1.0
+
+        await pool.run(photo, [Composite(Attachment(Path("logo.png"))), Webp()])
+
+    The field may also be `Attachment | None`, or a list, tuple or dict of attachments. A source without `Attachment` around it
+    is wrapped when the operation is created. The pool stages the source beside the first one, and the processor finds it at
+    `task.sources[operation.overlay.index]`. Two attachments are equal if they have the same source object.
+    """
+
+    __slots__ = ("index", "source")
+
+    source: Any
+    """The source, as for `Pool.run`; None in a worker, and in `Plugin.check` and `Plugin.estimate_sources`."""
+
+    index: int
+    """Index in the task's sources, from 1; 0 until the pool has prepared the pipeline."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+        self.index = 0
+
+    @classmethod
+    def at(cls, index: int) -> Attachment:
+        """Returns the attachment that a processor gets, for its unit tests."""
+        attachment = cls(None)
+        attachment.index = index
+        return attachment
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Attachment) and self.source is other.source and self.index == other.index
+
+    def __hash__(self) -> int:
+        return hash((id(self.source), self.index))
+
+    def __repr__(self) -> str:
+        return f"Attachment.at({self.index})" if self.index else f"Attachment(<{type(self.source).__name__}>)"
 
 
 class Operation(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_unknown_fields=True):
@@ -39,7 +92,7 @@ class Operation(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_u
         for name, type_ in _fields(type(self)):
             value = getattr(self, name)
             try:
-                converted = msgspec.convert(value, type_)
+                converted = msgspec.convert(value, type_, dec_hook=_wrap)
             except msgspec.ValidationError as error:
                 raise InvalidTask(f"{type(self).__name__}({name}={value!r}): {error}{_choices(type_)}") from None
             if converted is not value:
@@ -71,6 +124,13 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as plain JSON types, with the fields of a plugin's subclass."""
         return msgspec.to_builtins(self)
+
+
+class SourceHeader(msgspec.Struct, frozen=True):
+    """What is known of one of several sources before it is staged."""
+
+    header: Header | None  # its header, as for `Plugin.estimate`
+    nbytes: int  # its length in bytes
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,6 +215,19 @@ class Plugin:
         """
         return None
 
+    def estimate_sources(self, sources: Sequence[SourceHeader], operations: Sequence[Operation]) -> Estimate | None:
+        """Estimate memory and time of operations of a task with attachments. Override it if they count.
+
+        Args:
+            sources: the header and the length of every source. The first one is what `estimate` gets; that of an attachment is
+                `sources[attachment.index]`.
+            operations: as for `estimate`. They may be of any number, and need not have the attachments.
+
+        Returns:
+            The estimate, as of `estimate`. By default it is that of the first source. Must not raise.
+        """
+        return self.estimate(sources[0].header, operations, sources[0].nbytes)
+
     def shared_bytes(self, header: Header | None) -> int:  # noqa: ARG002
         """Estimate the private memory that the processor's `run_many` takes for what its pipelines share, in bytes.
 
@@ -169,10 +242,26 @@ def describe(operation: Operation) -> str:
     return f"{type(operation).__name__}({values})"
 
 
+def decoder_for(operations: tuple[type[Operation], ...]) -> msgspec.msgpack.Decoder[list[Operation]]:
+    """Returns a decoder that accepts only these types of operations."""
+    union: Any = operations[0]
+    for operation in operations[1:]:
+        union |= operation
+    return msgspec.msgpack.Decoder(list[union], dec_hook=_from_index)
+
+
 def tag_of(operation: type[Operation]) -> str:
     """Returns the tag of an operation's type in messages."""
     config: Any = operation.__struct_config__
     return str(config.tag)
+
+
+def _wrap(type_: Any, value: Any) -> Any:
+    return Attachment(value) if type_ is Attachment and not isinstance(value, Attachment) else value
+
+
+def _from_index(type_: Any, value: Any) -> Any:
+    return Attachment.at(value) if type_ is Attachment and isinstance(value, int) else value
 
 
 @cache  # because resolving annotations takes ten times as long as a check

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Literal, Self
 
-from .client.staging import SourceStager
+from .client.staging.stager import SourceStager
 from .errors import PoolClosed
 from .functions.calls import FunctionCalls
 from .operation import DEFAULT_GROUP, Plugin

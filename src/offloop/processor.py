@@ -86,6 +86,15 @@ class Task(Protocol):
         ...
 
     @property
+    def sources(self) -> Sequence[Payload]:
+        """All sources of the task, as a processor gets the first one: read-only, valid until the end of the task.
+
+        `sources[0]` is the source that was given to the call; the first stage gets it as its payload. An operation with an
+        `Attachment` finds its own at `sources[operation.field.index]`. Empty sources are `Encoded` or `Raster` of zero bytes.
+        """
+        ...
+
+    @property
     def is_last_stage(self) -> bool:
         """Whether the pipeline ends with the operations of this call. If not, another plugin gets the returned payload."""
         ...

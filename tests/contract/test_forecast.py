@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from offloop.operation import Estimate, Header, Operation, Plugin
-from offloop.plugins.estimator import Estimator
+from offloop.plugins.estimator import Estimator, SourceHead
 
 HEADER = Header(media_type="image/x", width=3, height=2, bands=1)
 
@@ -45,7 +45,7 @@ def estimate_of(peak: Any = 10, work: Any = 1.0, output: Any = 5) -> Estimate:
 
 
 def forecast(*plugins: FakePlugin) -> tuple[Estimate | None, str]:
-    return Estimator([(plugin, ()) for plugin in plugins]).estimate_bytes(memoryview(b"abcdefgh"), 1000)
+    return Estimator([(plugin, ()) for plugin in plugins]).estimate([SourceHead(1000, memoryview(b"abcdefgh"))])
 
 
 def test_the_first_plugin_reads_the_header_and_each_plugin_estimates_its_stage() -> None:
@@ -66,7 +66,7 @@ def test_a_plugin_without_an_estimate_makes_the_estimate_none_and_the_media_type
 
 def test_samples_have_a_shape_and_no_media_type() -> None:
     plugin = FakePlugin(estimate_of())
-    assert Estimator([(plugin, ())]).estimate_samples((2, 3, 1), 6) == (estimate_of(), "")
+    assert Estimator([(plugin, ())]).estimate([SourceHead(6, None, (2, 3, 1))]) == (estimate_of(), "")
     assert plugin.asked == [(Header(media_type="", width=3, height=2, bands=1), 6)]
 
 
@@ -137,5 +137,5 @@ def test_without_a_header_the_plugins_still_estimate(caplog: pytest.LogCaptureFi
 
 def test_an_empty_source_is_estimated() -> None:
     plugin = FakePlugin(estimate_of(), None)
-    assert Estimator([(plugin, ())]).estimate_bytes(memoryview(b""), 0) == (estimate_of(), "")
+    assert Estimator([(plugin, ())]).estimate([SourceHead(0, memoryview(b""))]) == (estimate_of(), "")
     assert plugin.asked == [b"", (None, 0)]

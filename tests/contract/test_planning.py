@@ -11,6 +11,7 @@ import pytest
 from offloop.errors import InvalidTask
 from offloop.operation import Estimate, Header, Operation, Plugin
 from offloop.plugins import Planner, Registry
+from offloop.plugins.estimator import SourceHead
 
 
 class Turn(Operation, frozen=True):
@@ -92,7 +93,7 @@ def test_the_estimate_is_that_of_the_pipeline_that_runs_and_not_of_an_equal_one_
     degrees[0] = 1000
     estimator = planner.plan([Turn([1])]).estimator
     assert estimator is not None
-    assert estimator.estimate_bytes(memoryview(b""), 0) == (Estimate(peak_bytes=1, work_s=1.0), "any")
+    assert estimator.estimate([SourceHead(0, memoryview(b""))]) == (Estimate(peak_bytes=1, work_s=1.0), "any")
 
 
 @pytest.mark.parametrize(

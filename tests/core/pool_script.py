@@ -68,7 +68,7 @@ PLENTY = 1 << 40  # free bytes that limit nothing
 GRACE_S, START_TIMEOUT_S = 1.0, 10.0
 STAGES = [Stage("faults", msgspec.Raw(msgspec.msgpack.encode([["Noop"]])))]
 
-SPEC = TaskSpec(source=EncodedAt(None), stages=STAGES, timeout_s=None)
+SPEC = TaskSpec(sources=(EncodedAt(None),), stages=STAGES, timeout_s=None)
 
 
 class PoolScript:
@@ -191,6 +191,7 @@ class PoolScript:
         self,
         block: Block | None,
         *,
+        others: Sequence[Block] = (),
         nbytes: int | None = None,
         segment: int = INBOX,
         timeout_s: float | None = None,
@@ -198,8 +199,9 @@ class PoolScript:
         **more: Any,
     ) -> TaskSpec:
         handle = None if block is None else Handle(segment, block.offset, nbytes or block.nbytes, block.generation)
+        rest = [EncodedAt(Handle(segment, other.offset, other.nbytes, other.generation)) for other in others]
         return TaskSpec(
-            source=EncodedAt(handle),
+            sources=(EncodedAt(handle), *rest),
             stages=stages,
             timeout_s=timeout_s,
             **more,
@@ -302,7 +304,7 @@ def in_outbox(block: Block, nbytes: int) -> EncodedAt:
 
 def sent_run(task_id: int, slot: int = 0, *, grant: Handle | None = None) -> Send:
     """The command that dispatches a task without a source."""
-    return Send(slot, Run(task_id, EncodedAt(None), STAGES, grant))
+    return Send(slot, Run(task_id, (EncodedAt(None),), STAGES, grant))
 
 
 def reservations(commands: Iterable[Command]) -> list[Reservation]:

@@ -53,7 +53,7 @@ def test_a_source_is_held_until_its_task_has_its_outcome() -> None:
     pool = PoolScript().opened()
     source = pool.input(10, 100)
     (command,) = pool.run(1, source, nbytes=100)
-    assert command == Send(0, Run(1, EncodedAt(Handle(INBOX, 0, 100, source.generation)), STAGES, None))
+    assert command == Send(0, Run(1, (EncodedAt(Handle(INBOX, 0, 100, source.generation)),), STAGES, None))
     pool.give_back(source)
     assert pool.core.arena.get(source.generation) is source, "the worker reads the source"
     pool.done(1)
@@ -106,7 +106,7 @@ def test_a_source_that_could_not_be_prepared_settles_the_task() -> None:
 def test_a_file_that_the_worker_wrote_is_the_result() -> None:
     pool = PoolScript().opened()
     (command,) = pool.run(1, to_file=True)
-    assert command == Send(0, Run(1, EncodedAt(None), STAGES, None, to_file=True))
+    assert command == Send(0, Run(1, (EncodedAt(None),), STAGES, None, to_file=True))
     assert pool.report(0, NeedFile(1)) == [OpenOutput(0, 1, dispatch=1)]
     assert pool.tell(OutputOpened(0, 1, dispatch=1)) == [SendFile(0, 1, dispatch=1)]
     outcome = outcome_of(pool.done(1, output=WrittenTo(99)), 1)

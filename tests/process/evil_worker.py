@@ -144,7 +144,7 @@ behaviours |= {
     "many_messages_at_once": saying(lambda task: message("need", task.task_id, 1) * 1000),
     "done_for_another_task": saying(lambda task: message("done", task.task_id + 1, NOTHING, {}, 1, 2)),
     "failed_for_another_task": saying(lambda _: message("failed", 2**63, "code", "text", None, 1, 2)),
-    "own_source_as_result": saying(lambda task: message("done", task.task_id, ["e", task.source[1]], {}, 1, 2)),
+    "own_source_as_result": saying(lambda task: message("done", task.task_id, ["e", task.sources[0][1]], {}, 1, 2)),
     "empty_raster_that_no_array_can_hold": saying(lambda task: message("done", task.task_id, EMPTY_RASTER, {}, 1, 2)),
     "file_that_nobody_asked_for": saying(lambda task: message("done", task.task_id, ["w", 100], {}, 1, 2)),
     "need_less_than_nothing": saying(lambda task: message("need", task.task_id, -1)),

@@ -126,7 +126,7 @@ class Task:
     """What a `run` says."""
 
     def __init__(self, fields: list[Any]) -> None:
-        self.task_id, self.source, self.stages, self.grant, *rest = fields
+        self.task_id, self.sources, self.stages, self.grant, *rest = fields
         self.to_file, self.threads, self.private_bytes, self.credit, self.pipelines = rest
 
 
@@ -189,7 +189,7 @@ class Worker:
         return self.next_task()
 
     def source_of(self, task: Task) -> bytes:
-        handle: list[int] | None = task.source[1]
+        handle: list[int] | None = task.sources[0][1]
         if handle is None:
             return b""
         segment, offset, nbytes, _ = handle

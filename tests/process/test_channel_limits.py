@@ -64,7 +64,7 @@ def ends() -> Iterator[Ends]:
 
 def run_of(nbytes: int) -> Run:
     """A task so large that no socket takes it at once."""
-    return Run(1, EncodedAt(None), [Stage("plugin", msgspec.Raw(msgspec.msgpack.encode("x" * nbytes)))], None)
+    return Run(1, (EncodedAt(None),), [Stage("plugin", msgspec.Raw(msgspec.msgpack.encode("x" * nbytes)))], None)
 
 
 async def test_half_a_frame_is_waited_for_no_longer_than_the_limit(ends: Ends, anyio_backend: object) -> None:

@@ -21,8 +21,8 @@ from own_background import background
 from weighing_plugin import HesitantPlugin, Take, WeighingPlugin
 
 from offloop import Pool
-from offloop.client.preflight import Preflight, run_preflight
 from offloop.client.sources import Bytes, File, Samples, classify
+from offloop.client.staging.preflight import Preflight, run_preflight
 from offloop.errors import InvalidTask
 from offloop.operation import Estimate, Header, Operation, Plugin
 from offloop.plugins.estimator import Estimator
@@ -54,7 +54,7 @@ FORECASTER = Estimator([(Reader(), ())])
 
 async def found(source: Any) -> Preflight:
     with anyio.fail_after(10):
-        return await run_preflight(FORECASTER, source, background())
+        return await run_preflight(FORECASTER, [source], background())
 
 
 async def test_bytes_are_read_at_their_beginning(anyio_backend: object) -> None:
@@ -120,7 +120,7 @@ async def test_only_a_quick_plugin_is_asked_on_the_loop_and_only_about_few_opera
     anyio_backend: object, plugin: Plugin, operations: int, on_the_loop: bool
 ) -> None:
     estimator = Estimator([(plugin, (Echo(),) * operations)])
-    preflight = await run_preflight(estimator, Bytes(memoryview(b"abc"), private=True), background())
+    preflight = await run_preflight(estimator, [Bytes(memoryview(b"abc"), private=True)], background())
     assert (preflight.media_type == str(threading.get_ident())) is on_the_loop
 
 

@@ -29,7 +29,7 @@ FILES = {
     "submission.py",
     "buffers.py",
     "appraisal.py",
-    "client/staging.py",
+    "client/staging/stager.py",
     "runtime/supervisor.py",
     "runtime/conditions.py",
 }

@@ -80,4 +80,4 @@ def nbytes_of(message: Done | Failed | OutputFailed) -> int:
 
 
 def run(task_id: int) -> Run:
-    return Run(task_id, EncodedAt(None), [], None)
+    return Run(task_id, (EncodedAt(None),), [], None)

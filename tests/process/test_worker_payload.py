@@ -8,7 +8,7 @@ import pytest
 
 from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Run
-from offloop.worker.main import _payload_of
+from offloop.worker.main import _sources_of
 from offloop.worker.segments import Segment
 
 NBYTES = 1 << 16
@@ -22,8 +22,8 @@ def segment() -> Segment:
 
 
 def test_a_source_of_no_bytes_is_each_tasks_own(segment: Segment) -> None:
-    run = Run(1, EncodedAt(None), [], None)
-    first, second = _payload_of(run, segment, segment), _payload_of(run, segment, segment)
+    run = Run(1, (EncodedAt(None),), [], None)
+    first, second = _sources_of(run, segment, segment)[0], _sources_of(run, segment, segment)[0]
     assert isinstance(first.data, memoryview)
     first.data.release()  # as a processor may that uses it in a `with`
-    assert bytes(second.data) == bytes(_payload_of(run, segment, segment).data) == b""
+    assert bytes(second.data) == bytes(_sources_of(run, segment, segment)[0].data) == b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 
 from hypothesis.stateful import invariant
 
@@ -123,8 +124,8 @@ class PoolInvariants(WorkerRules):
                 assert states.isdisjoint((WorkerState.STARTING, WorkerState.RESTARTING))
 
     @invariant()
-    def a_source_that_is_being_hashed_stays(self) -> None:
-        for source in self.hashing.values():
+    def sources_that_are_being_hashed_stay(self) -> None:
+        for source in chain.from_iterable(self.hashing.values()):
             block = self.core.arena.get(source.generation)
             assert block is not None
             assert pages_of(block) <= self.memory

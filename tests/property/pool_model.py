@@ -37,7 +37,7 @@ MODELS = [
 """A second group: none, two on demand, and one of a fixed number of workers."""
 
 STAGES = [Stage("faults", msgspec.Raw(b"\x91\x91\xa4Noop"))]
-SPEC = TaskSpec(source=EncodedAt(None), stages=STAGES, timeout_s=None)
+SPEC = TaskSpec(sources=(EncodedAt(None),), stages=STAGES, timeout_s=None)
 SIZES = [1, 4096, 100 * KIB, FIRST_GRANT_NBYTES, 700 * KIB, 1400 * KIB, INBOX_NBYTES, LIMIT, LIMIT + 1]
 PLENTY = 1 << 40
 IN_USE = (WorkerState.IDLE, WorkerState.BUSY, WorkerState.TIMED_OUT)

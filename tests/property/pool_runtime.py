@@ -119,7 +119,7 @@ class PoolRuntime(RuleBasedStateMachine):
         self.settings = {group.name: group for group in self.core.settings.groups}
         self.concurrency = {name: group.workers for name, group in self.settings.items()}
         self.starts = 0
-        self.hashing: dict[int, Handle] = {}
+        self.hashing: dict[int, tuple[Handle, ...]] = {}
         self.runs: Counter[int] = Counter()  # number of dispatches by task
         self.killed_by: Counter[int] = Counter()  # number of workers that died of each task
         self.retries: dict[int, int] = {}
@@ -182,9 +182,9 @@ class PoolRuntime(RuleBasedStateMachine):
                 self.moves.append(command)
             case ReservePages(reservation):
                 self.moves.append(reservation)
-            case HashSource(task_id, source):
+            case HashSource(task_id, sources):
                 assert task_id not in self.hashing
-                self.hashing[task_id] = source
+                self.hashing[task_id] = sources
             case ProvideInput(input_id, block):
                 nbytes = self.inputs.pop(input_id)
                 assert block.nbytes >= nbytes
@@ -234,8 +234,8 @@ class PoolRuntime(RuleBasedStateMachine):
             if message.grant is not None:
                 assert process.preallocated is None
                 process.preallocated = self.checked(process, message.grant)
-            if message.source.block is not None:
-                source = self.core.arena.get(message.source.block.generation)
+            for handle in [source.block for source in message.sources if source.block is not None]:
+                source = self.core.arena.get(handle.generation)
                 assert source is not None
                 assert pages_of(source) <= self.memory
         elif isinstance(message, Cancel) and message.task_id == process.task_id:

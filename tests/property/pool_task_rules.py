@@ -94,30 +94,29 @@ class TaskRules(PoolRuntime):
         keep: bool,
         retries: int,
     ) -> None:
-        held = self.held[source] if 0 <= source < len(self.held) else None
-        if held is not None and any(held[0] is block for block, _ in self.growths.values()):
-            held = None  # a stream that has not ended is no source yet
-        in_outbox = held is not None and held[0].segment_id != INBOX_ID
-        place = EncodedAt(None)
-        if held is not None:
-            place = EncodedAt(Handle(OUTBOX if in_outbox else INBOX, held[0].offset, held[1], held[0].generation))
+        growing = [block for block, _ in self.growths.values()]  # a stream that has not ended is no source yet
+        held = [pair for pair in self.held[source : source + 1 + self.numbers % 3] if pair[0] not in growing]
+        held = [pair for pair in held if pair[0].segment_id == held[0][0].segment_id]
+        in_outbox = bool(held) and held[0][0].segment_id != INBOX_ID
+        segment = OUTBOX if in_outbox else INBOX
+        places = [EncodedAt(Handle(segment, block.offset, nbytes, block.generation)) for block, nbytes in held]
         spec = TaskSpec(
-            source=place,
+            sources=(*places, EncodedAt(None), *places[:1])[: self.numbers % 5 + 1],
             stages=STAGES,
             group=self.group_of(task_id),
             timeout_s=timeout_s,
             queue_timeout_s=queue_timeout_s,
-            outbox_id=held[0].segment_id if in_outbox and held is not None else None,
-            stageable_again=held is not None and not in_outbox and not keep,
+            outbox_id=held[0][0].segment_id if in_outbox else None,
+            stageable_again=bool(held) and not in_outbox and not keep,
             retries=retries,
             credit=(0, 0, 1, 3)[self.numbers % 4],
             previews=int(self.numbers % 8 == 2),
             stream=StreamLimits(2.0, (None, 4.0)[self.numbers % 8 == 3]) if self.numbers % 4 == 3 else None,
         )
         self.tell(event(task_id, spec))
-        if held is not None and not keep:
-            self.held.remove(held)
-            self.tell(BlocksReturned((held[0].generation,)))
+        if held and not keep:
+            self.held = [pair for pair in self.held if pair not in held]
+            self.tell(BlocksReturned(tuple(block.generation for block, _ in held)))
 
     @rule(
         source=st.integers(0, 9),

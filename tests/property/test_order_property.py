@@ -48,7 +48,7 @@ def records(arrivals: list[Arrival]) -> list[TaskRecord]:
     found: list[TaskRecord] = []
     for number, arrival in enumerate(arrivals):
         now += arrival.after_s
-        spec = TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None, priority=arrival.priority, tenant=arrival.tenant)
+        spec = TaskSpec(sources=(EncodedAt(None),), stages=[], timeout_s=None, priority=arrival.priority, tenant=arrival.tenant)
         place_s = now + overtaking_limit_s(arrival.cost_s)  # on a work clock that runs as fast as time
         found.append(TaskRecord(number, now, spec, cost_s=arrival.cost_s, place_s=place_s))
     return found

@@ -194,7 +194,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.held.append(block.generation)
             return
         source = EncodedAt(Handle(INBOX, block.offset, plan.nbytes, block.generation))
-        self.todo.append(TaskStaged(task_id, msgspec.structs.replace(plan.spec, source=source)))
+        self.todo.append(TaskStaged(task_id, msgspec.structs.replace(plan.spec, sources=(source,))))
         self.todo.append(BlocksReturned((block.generation,)))
 
     def deliver(self, process: Process, message: Any) -> None:
@@ -288,7 +288,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         task_id = self.numbers
         estimate = None if peak is None else Estimate(peak_bytes=peak, work_s=work_s, output_bytes=output)
         spec = TaskSpec(
-            source=EncodedAt(None),
+            sources=(EncodedAt(None),),
             stages=STAGES,
             timeout_s=timeout_s,
             queue_timeout_s=queue_timeout_s,

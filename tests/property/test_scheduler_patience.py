@@ -72,7 +72,7 @@ class Simulation:
         self.takes_s[task_id] = takes_s
         estimate = Estimate(peak_bytes=peak_bytes, work_s=work_s)
         stages = STAGES if takes_s == work_s else [STAGES[0], STAGES[0]]  # another kind, so that its cost is learned separately
-        spec = TaskSpec(source=EncodedAt(None), stages=stages, timeout_s=None, estimate=estimate, tenant=tenant)
+        spec = TaskSpec(sources=(EncodedAt(None),), stages=stages, timeout_s=None, estimate=estimate, tenant=tenant)
         self.tell(TaskSubmitted(task_id, spec))
 
     def advance_to(self, now: float) -> None:

@@ -39,9 +39,9 @@ STAGES = [Stage("vips", msgspec.Raw(msgspec.msgpack.encode([["Resize", 1, 2]])))
 
 DOWN: list[FromSupervisor] = [
     Configure(3, 1 << 40, 1 << 41, {"vips": PluginSource("offloop_vips:VipsPlugin", "a:B", b"\x80")}, 7, 1 << 42, 20),
-    Run(1, EncodedAt(None), [], None),
-    Run(1, EncodedAt(SOURCE), STAGES, BLOCK),
-    Run(1, RasterAt(SOURCE, (2, 2, 3), "|u1"), STAGES, None, True),
+    Run(1, (EncodedAt(None),), [], None),
+    Run(1, (EncodedAt(SOURCE),), STAGES, BLOCK),
+    Run(1, (RasterAt(SOURCE, (2, 2, 3), "|u1"),), STAGES, None, True),
     Grant(1, BLOCK),
     Grant(1, None),
     Credit(1, 7),
@@ -252,7 +252,7 @@ def test_invalid_info_raises_protocol_error_and_no_other_error(info: bytes) -> N
 def test_operations_that_are_nested_too_deeply_raise_protocol_error() -> None:
     pack = msgspec.msgpack.encode
     stage = b"\x92" + pack("vips") + b"\x91" * 100_000 + b"\x01"
-    run = b"\x97" + pack("run") + pack(1) + pack(["e", None]) + b"\x91" + stage + b"\xc0\xc0\xc0"
+    run = b"\x97" + pack("run") + pack(1) + pack([["e", None]]) + b"\x91" + stage + b"\xc0\xc0\xc0"
     with pytest.raises(ProtocolError, match="recursion"):
         decode_from_supervisor(run)
 

@@ -14,8 +14,7 @@ import pytest
 
 import offloop_onnx
 from offloop.errors import InvalidTask
-from offloop.operation import Plugin
-from offloop.worker.processors import decoder_for
+from offloop.operation import Plugin, decoder_for
 from offloop_onnx import OnnxModel, OnnxPlugin, RemoveBackground, RunModel, Upscale
 from offloop_onnx.shipped_models import MODEL_DIRECTORY, SHIPPED_MODELS
 

@@ -6,14 +6,14 @@ import math
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from types import EllipsisType
-from typing import TypeVar, cast, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
 from ..core.model.pool_phase import PoolPhase
 from ..errors import InvalidTask, PoolClosed, TaskFailed
 from ..operation import Header, Operation
-from ..plugins import Planner, Registry
+from ..plugins import Plan, Planner, Registry
 from ..runtime.files.output_files import destination_path
 from ..runtime.files.source_files import read_file_head
 from ..runtime.memory.source_memory import read_head
@@ -28,8 +28,9 @@ from .named_outcomes import NamedOutcomes
 from .previews import PreviewCallback, PreviewListener
 from .progress_listener import ProgressCallback, run_with_progress
 from .results import Result
-from .sources import Bytes, File, Source, classify
-from .staging import SourceStager
+from .sources import Bytes, File, Source, classify, classify_all
+from .staging.stager import SourceStager
+from .staging.streams import receive_stream
 from .submission import Submission
 
 __all__ = ["Calls"]
@@ -110,15 +111,15 @@ class Calls:
             tenant=tenant,
             to=to,
         )
-        material, plan = classify(source), self._planner.plan(pipeline)
+        plan = self._planner.plan(pipeline)
         if on_preview is not None:
             options = options.with_previews(plan.previews)
-        submission = Submission(supervisor, self._stager, plan, options)
+        submission = self._submission(supervisor, plan, source, options)
         if options.previews and on_preview is not None:
             submission.on_preview = PreviewListener(on_preview)
         if on_progress is None:
-            return await submission.run(material)
-        return await run_with_progress(supervisor, submission, material, on_progress)
+            return await submission.run()
+        return await run_with_progress(supervisor, submission, on_progress)
 
     def map(
         self,
@@ -176,12 +177,12 @@ class Calls:
         if pipeline is not None:
             self._planner.plan(pipeline)  # an error of the pipeline is raised here, and not for each source
 
-        def submission(operations: Iterable[Operation], path: str | os.PathLike[str] | None) -> Submission:
+        def submit(source: Any, operations: Iterable[Operation], path: str | os.PathLike[str] | None) -> Submission:
             plan = self._planner.plan(operations)
             own = (options if path is None else options.with_file(path)).with_previews(plan.previews)
-            return Submission(supervisor, self._stager, plan, own)
+            return self._submission(supervisor, plan, source, own)
 
-        return Batch(supervisor, SourcePuller(sources, pipeline, to), submission, ordered=ordered, max_in_flight=max_in_flight)
+        return Batch(supervisor, SourcePuller(sources, pipeline, to), submit, ordered=ordered, max_in_flight=max_in_flight)
 
     def run_many(
         self,
@@ -243,9 +244,8 @@ class Calls:
         check_range("the number of pipelines and previews", len(pipelines) + plan.previews, 1, MAX_BUFFER, whole=True)
         options = msgspec.structs.replace(options, credit=len(pipelines), previews=plan.previews)
         paths = {name: destination_path(path) for name, path in (to or {}).items()}
-        submission = Submission(supervisor, self._stager, plan, options)
-        material = classify(cast("Source", source))
-        return NamedOutcomes(supervisor, submission, tuple(pipelines), source, material, paths)
+        submission = self._submission(supervisor, plan, source, options)
+        return NamedOutcomes(supervisor, submission, tuple(pipelines), source, paths)
 
     def stream(
         self,
@@ -297,8 +297,8 @@ class Calls:
             tenant=tenant,
             to=None,
         ).for_stream(self._settings, buffer + (overrun == "latest"), frame_timeout, idle_timeout)
-        submission = Submission(supervisor, self._stager, self._planner.plan(pipeline), options)
-        return FrameStream(supervisor, submission, classify(source), buffer, overrun)
+        submission = self._submission(supervisor, self._planner.plan(pipeline), source, options)
+        return FrameStream(supervisor, submission, buffer, overrun)
 
     async def probe(self, source: Source) -> Header:
         """Read a source's header without decoding the source: media type, width, height.
@@ -367,10 +367,13 @@ class Calls:
         supervisor = self._open()
         limit = supervisor.core.settings.inbox_nbytes if max_bytes is None else check_nbytes("max_bytes", max_bytes, 0)
         expected = None if expected_bytes is None else check_nbytes("expected_bytes", expected_bytes, 0)
-        future, received = await self._stager.receive(byte_stream, limit, expected)
+        future, received = await receive_stream(supervisor, byte_stream, limit, expected)
         buffer = Buffer(supervisor, future)
         buffer.trim(received)
         return buffer
+
+    def _submission(self, supervisor: Supervisor, plan: Plan, source: Any, options: TaskOptions) -> Submission:
+        return Submission(supervisor, self._stager, plan, classify_all(source, plan.attachments), options)
 
     def _open(self) -> Supervisor:
         supervisor = self._supervisor

@@ -17,7 +17,6 @@ from ..errors import PoolMisused
 from ..runtime.loop.futures import DeliveredOutput, TaskFuture
 from ..runtime.supervisor import Supervisor
 from .results import Result
-from .sources import Material
 from .submission import Submission
 
 __all__ = ["MAX_BUFFER", "Frame", "FrameStream", "Overrun"]
@@ -45,12 +44,11 @@ class FrameStream(AsyncIterator[Frame]):
     still referred to. If the task fails, the frames that came before are read first, then its error is raised.
     """
 
-    def __init__(self, supervisor: Supervisor, submission: Submission, source: Material, buffer: int, overrun: Overrun) -> None:
+    def __init__(self, supervisor: Supervisor, submission: Submission, buffer: int, overrun: Overrun) -> None:
         self.dropped = 0
         """Number of frames that were dropped, because the reader was slower than the worker."""
         self._supervisor = supervisor
         self._submission = submission
-        self._source = source
         self._buffer = buffer
         self._overrun: Overrun = overrun
         self._future: TaskFuture | None = None  # None: the block was not entered
@@ -67,12 +65,12 @@ class FrameStream(AsyncIterator[Frame]):
         """
         if self._future is not None:
             raise _misused("a stream can be entered only once")
-        self._future = future = self._submission.submit(self._source)
+        self._future = future = self._submission.submit()
         future.outputs = self._unread
         if self._overrun == "latest":
             future.on_output = self._drop_oldest
         try:
-            await self._submission.stage(self._source, future)
+            await self._submission.stage(future)
         except BaseException:
             await self._close(future)
             raise
@@ -112,7 +110,7 @@ class FrameStream(AsyncIterator[Frame]):
 
     async def _next(self, future: TaskFuture) -> Frame:
         while not self._unread and not future.settled:
-            await self._submission.wait(self._source, future)
+            await self._submission.wait(future)
         if self._unread:
             output, view = self._unread.popleft()
             assert isinstance(output, TaskOutput), "only a task with named pipelines hands over failures"

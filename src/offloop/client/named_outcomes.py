@@ -19,7 +19,6 @@ from ..runtime.supervisor import Supervisor
 from ..wire.handles import WrittenTo
 from .outcome import Outcome
 from .results import Result
-from .sources import Material
 from .submission import Submission
 
 __all__ = ["NamedOutcomes"]
@@ -41,14 +40,12 @@ class NamedOutcomes(AsyncIterator[tuple[str, Outcome[SourceT]]], Generic[SourceT
         submission: Submission,
         names: tuple[str, ...],
         given: SourceT,
-        source: Material,
         paths: Mapping[str, str],
     ) -> None:
         self._supervisor = supervisor
         self._submission = submission
         self._indices = {name: index for index, name in enumerate(names)}
         self._given = given
-        self._source = source
         self._paths = paths  # absolute paths of the files for results, by name
         self._future: TaskFuture | None = None  # None: the block was not entered
         self._ready: deque[DeliveredOutput] = deque()
@@ -72,10 +69,10 @@ class NamedOutcomes(AsyncIterator[tuple[str, Outcome[SourceT]]], Generic[SourceT
         """
         if self._future is not None:
             raise _misused("the outcomes of run_many can be awaited, or entered, only once")
-        self._future = future = self._submission.submit(self._source)
+        self._future = future = self._submission.submit()
         future.outputs = self._ready
         try:
-            await self._submission.stage(self._source, future)
+            await self._submission.stage(future)
         except BaseException:
             await self._close(future)
             raise
@@ -114,7 +111,7 @@ class NamedOutcomes(AsyncIterator[tuple[str, Outcome[SourceT]]], Generic[SourceT
     async def _next(self, future: TaskFuture) -> tuple[str, Outcome[SourceT]]:
         while self._missing:
             while not self._ready and not future.settled:
-                await self._submission.wait(self._source, future)
+                await self._submission.wait(future)
             if not self._ready:
                 name = next(iter(self._missing))
                 outcome = future.outcome
@@ -129,7 +126,7 @@ class NamedOutcomes(AsyncIterator[tuple[str, Outcome[SourceT]]], Generic[SourceT
                 return output.name, Outcome(self._indices[output.name], self._given, preview, None, output.name, preview=True)
             return await self._deliver(output, view)
         while not future.settled:  # the end of the task follows its last output
-            await self._submission.wait(self._source, future)
+            await self._submission.wait(future)
         raise StopAsyncIteration
 
     async def _deliver(self, output: TaskOutput, view: memoryview | None) -> tuple[str, Outcome[SourceT]]:

@@ -15,7 +15,6 @@ from ..runtime.loop.futures import OneShotEvent
 from ..runtime.supervisor import Supervisor
 from ..runtime.telemetry.progress_monitor import Progress
 from .results import Result
-from .sources import Material
 from .submission import Submission
 
 __all__ = ["ProgressCallback", "run_with_progress"]
@@ -27,14 +26,12 @@ _log = logging.getLogger("offloop.progress")
 _MAX_FRACTION = 0.99  # highest fraction before the task has succeeded
 
 
-async def run_with_progress(
-    supervisor: Supervisor, submission: Submission, source: Material, callback: ProgressCallback
-) -> Result:
+async def run_with_progress(supervisor: Supervisor, submission: Submission, callback: ProgressCallback) -> Result:
     """Run a task, and call the callback with its progress; with 1 after success, and not after the outcome."""
     listener = _ProgressListener(supervisor, callback)
     supervisor.progress_monitor.add(submission.task_id, listener)
     try:
-        result = await submission.run(source)
+        result = await submission.run()
     except BaseException:
         supervisor.progress_monitor.remove(submission.task_id)
         await listener.cancel()

@@ -7,6 +7,7 @@ numpy, Pillow and others need not be imported here. Classification copies and re
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from math import prod
 from typing import Any, TypeAlias, cast
 
@@ -18,7 +19,20 @@ from ..wire.handles import check_shape, itemsize_of
 from .buffers import Buffer
 from .results import Result
 
-__all__ = ["ArrayObject", "Bytes", "File", "Material", "Samples", "Source", "classify", "samples_of"]
+__all__ = [
+    "MAX_SOURCES",
+    "ArrayObject",
+    "Bytes",
+    "File",
+    "Material",
+    "Samples",
+    "Source",
+    "classify",
+    "classify_all",
+    "samples_of",
+]
+
+MAX_SOURCES = 16  # of one task
 
 Source: TypeAlias = "bytes | bytearray | memoryview | os.PathLike[str] | Buffer | Result | Any"
 """Bytes-like, a path (`pathlib.Path`, not `str`), a `Buffer`, a `Result`, or an object with the array interface."""
@@ -63,6 +77,18 @@ class ArrayObject(msgspec.Struct, frozen=True):
 
 
 Material: TypeAlias = Bytes | File | Samples | ArrayObject | Buffer | Result
+
+
+def classify_all(source: Source, attachments: Iterable[Source] = ()) -> tuple[Material, ...]:
+    """Classify the sources of a task: the one of its call, and those of its operations' attachments.
+
+    Raises:
+        InvalidTask: an object cannot be a source, or there are too many.
+    """
+    sources = (classify(source), *map(classify, attachments))
+    if len(sources) > MAX_SOURCES:
+        raise InvalidTask(f"the task has {len(sources)} sources, and {MAX_SOURCES} is the limit; put several into one")
+    return sources
 
 
 def classify(source: Source) -> Material:

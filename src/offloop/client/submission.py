@@ -1,4 +1,4 @@
-"""One call of `Pool.run`: stages the source, waits for the outcome, releases all resources in every case.
+"""One call of `Pool.run`: stages the sources, waits for the outcome, releases all resources in every case.
 
 The task is in the supervisor's tables before the first await. A call that is interrupted returns only after the task has
 its outcome.
@@ -7,7 +7,7 @@ its outcome.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -17,43 +17,53 @@ import msgspec
 
 from ..core.model.events import StagingFailed, TaskEstimated, TaskStaged
 from ..core.model.task import Completed, TaskOutput, TaskSpec
-from ..errors import InvalidTask, OffloopError, QueueTimeout
+from ..errors import OffloopError, QueueTimeout
 from ..plugins.planner import Plan
 from ..runtime.files.output_files import OutputFile
 from ..runtime.loop.futures import DeliveredOutput, TaskFuture
 from ..runtime.supervisor import Supervisor
 from ..task_options import TaskOptions
-from ..wire.handles import EncodedAt, RasterAt
-from .buffers import Buffer
-from .preflight import run_preflight
+from ..wire.handles import EncodedAt
 from .results import Result
-from .sources import ArrayObject, Bytes, File, Material, Samples, samples_of
-from .staging import SourceStager, StagedSource, in_inbox, in_outbox
+from .sources import ArrayObject, Bytes, File, Material
+from .staging.preflight import run_preflight
+from .staging.stager import SourceStager, StagedSources
 
 __all__ = ["Submission"]
 
-_NO_BYTES = EncodedAt(None)
+_NO_SOURCES = (EncodedAt(None),)
 
 
 class Submission:
-    """One task from submission to result, on its caller's side."""
+    """One task from submission to result, on its caller's side.
 
-    _file_contents: memoryview | None = None  # contents of a file that was short enough to be read whole with its header
-    _is_staged = False  # whether the source lay where a worker can read it when the task was submitted
+    Its sources are those of its call, in the order of their indices. The first one is the payload of the first stage.
+    """
+
     on_preview: Callable[[Result], Awaitable[None]] | None = None  # called with each preview, in the task that runs it
-    _source_view: memoryview | None = None  # view of a result that is the source in place; keeps its block until submission
 
-    def __init__(self, supervisor: Supervisor, stager: SourceStager, plan: Plan, options: TaskOptions) -> None:
+    _is_staged = False  # whether the sources lay where a worker can read them when the task was submitted
+    _held: StagedSources | None = None  # sources in place, whose blocks must be kept until the task is submitted
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        stager: SourceStager,
+        plan: Plan,
+        sources: tuple[Material, ...],
+        options: TaskOptions,
+    ) -> None:
         self._supervisor = supervisor
         self._stager = stager
         self._estimator = plan.estimator
+        self._sources = sources
         self._output = options.output
         self.task_id = supervisor.new_task_id()
         self.credit = options.credit
         self.queued = 0.0  # time of the submission, on the system's monotonic clock
-        # `source` and `estimate` are set when they are known
+        # `sources` and `estimate` are set when they are known
         self._spec = TaskSpec(
-            source=_NO_BYTES,
+            sources=_NO_SOURCES,
             stages=plan.stages,
             group=plan.group,
             pipelines=plan.pipelines,
@@ -70,33 +80,33 @@ class Submission:
             stream=options.stream,
         )
 
-    async def run(self, source: Material) -> Result:
-        """Stage the source, wait for the outcome, and return or raise it. A file has its name when this returns."""
-        return await (self._run(source) if self._output is None else self._run_to_file(source, self._output))
+    async def run(self) -> Result:
+        """Stage the sources, wait for the outcome, and return or raise it. A file has its name when this returns."""
+        return await (self._run() if self._output is None else self._run_to_file(self._output))
 
-    async def _run_to_file(self, source: Material, output: OutputFile) -> Result:
+    async def _run_to_file(self, output: OutputFile) -> Result:
         background = self._supervisor.background
         self._supervisor.outputs.add(self.task_id, output)
         try:
-            result = await self._run(source)
+            result = await self._run()
             await background.run_in_thread(output.publish, result.nbytes, limiter=background.file_threads)
         finally:
             self._supervisor.outputs.discard(self.task_id)
         return result
 
-    async def _run(self, source: Material) -> Result:
-        future = self.submit(source)
+    async def _run(self) -> Result:
+        future = self.submit()
         if self.on_preview is not None:
             future.outputs = deque()
         try:
             if not self._is_staged and not future.is_set:
-                await self.stage(source, future)
+                await self.stage(future)
             await future.wait()
             while not future.settled or future.outputs:
                 if future.outputs:
                     await self._hand_over_previews(future.outputs)
                 else:
-                    await self.wait(source, future)
+                    await self.wait(future)
         finally:
             future.outputs = None
             if not future.settled:
@@ -123,29 +133,29 @@ class Submission:
         if self._spec.previews:
             self._specify(credit=self._spec.credit - self._spec.previews, previews=0)
 
-    def submit(self, source: Material) -> TaskFuture:
+    def submit(self) -> TaskFuture:
         """Submit the task. `stage` follows, then `wait`, and in every case `withdraw`."""
         self.queued = monotonic()
-        staged = self._is_staged = self._estimator is None and self._output is None and self._is_in_place(source)
-        nbytes = 0 if staged else _nbytes_if_known(source)
+        staged = self._is_staged = self._estimator is None and self._output is None and self._is_in_place()
+        nbytes = 0 if staged else _nbytes_if_known(self._sources)
         future = self._supervisor.submit(self.task_id, self._spec, nbytes, staged=staged)
-        self._source_view = None  # the submitted task holds its source itself
+        self._held = None  # the submitted task holds its sources itself
         return future
 
-    async def stage(self, source: Material, future: TaskFuture) -> None:
-        """Copy the source to where a worker can read it, if it is not there. An error of that is the task's outcome."""
+    async def stage(self, future: TaskFuture) -> None:
+        """Copy the sources to where a worker can read them, if they are not there. An error of that is the task's outcome."""
         if not self._is_staged and not future.is_set:
-            await self._prepare(partial(self._stage_source, source, future))
+            await self._prepare(partial(self._stage_sources, future))
 
-    async def wait(self, source: Material, future: TaskFuture) -> None:
-        """Return at the next change of an unsettled task. If its source was removed from memory, stage it again before.
+    async def wait(self, future: TaskFuture) -> None:
+        """Return at the next change of an unsettled task. If its sources were removed from memory, stage them again before.
 
-        A source is removed to make room for a running task's result.
+        Sources are removed to make room for a running task's result.
         """
         must_stage = future.must_stage
         future.rearm()
         if must_stage:
-            await self._prepare(partial(self._stage_again, source))
+            await self._prepare(self._stage_again)
         await future.wait()
 
     async def withdraw(self, future: TaskFuture) -> None:
@@ -158,19 +168,16 @@ class Submission:
         self._spec = msgspec.structs.replace(self._spec, **known)
         return self._spec
 
-    def _is_in_place(self, source: Material) -> bool:
-        """Whether the source lies where a worker can read it; then the spec says where."""
-        if isinstance(source, Bytes):
-            return not source.data.nbytes
-        staged = self._find_in_place(source) if isinstance(source, Result) else None
+    def _is_in_place(self) -> bool:
+        """Whether the sources lie where a worker can read them; then the spec says where."""
+        staged = self._held = self._stager.find_in_place(self._sources)
         if staged is None:
             return False
-        self._source_view = staged.view
-        self._specify(source=staged.source, outbox_id=staged.outbox_id)
+        self._specify(sources=staged.sources, outbox_id=staged.outbox_id)
         return True
 
-    async def _prepare(self, stage: Callable[[], Awaitable[StagedSource | None]]) -> None:
-        """Stage the source and queue the task. An error of the staging settles the task."""
+    async def _prepare(self, stage: Callable[[], Awaitable[StagedSources | None]]) -> None:
+        """Stage the sources and queue the task. An error of the staging settles the task."""
         queue_timeout = self._spec.queue_timeout_s
         try:
             if queue_timeout is None:  # saves the cost of a cancel scope
@@ -178,113 +185,59 @@ class Submission:
             else:
                 staged = await _in_time(queue_timeout, stage)
         except OffloopError as error:
-            self._supervisor.apply(StagingFailed(self.task_id, error))
+            # without the traceback, whose frames hold the memory of moved buffers
+            self._supervisor.apply(StagingFailed(self.task_id, error.with_traceback(None)))
             return
         if staged is None:
             return
-        spec = self._specify(source=staged.source, outbox_id=staged.outbox_id, stageable_again=staged.block is not None)
+        again = staged.block is not None and not staged.views  # a moved buffer has no second copy
+        spec = self._specify(sources=staged.sources, outbox_id=staged.outbox_id, stageable_again=again)
         self._supervisor.apply(TaskStaged(self.task_id, spec))
         self._stager.release(staged)
 
-    async def _stage_source(self, source: Material, future: TaskFuture) -> StagedSource | None:
-        """Stage the source. None: the task was refused because of its estimate."""
-        if self._output is not None:
-            background = self._supervisor.background
-            await background.run_in_thread(self._output.check, limiter=background.file_threads)
-        source = await self._materialize(source)
-        if isinstance(source, Buffer):
-            staged = self._move(source)  # first, because the owner loses the buffer even if the task is refused
-            if staged.view is None or await self._is_admitted(Bytes(staged.view, private=True), future):
-                return staged
-            return None
-        if not await self._is_admitted(source, future):
-            return None
-        if self._estimator is not None and isinstance(source, Result):
-            in_place = self._find_in_place(source)
-            if in_place is not None:
-                return in_place
-        return await self._stage(source)
-
-    async def _stage_again(self, source: Material) -> StagedSource:
-        """Stage the source of an accepted task a second time."""
-        source = await self._materialize(source)
-        assert not isinstance(source, Buffer), "a buffer has no second copy"
-        return await self._stage(source)
-
-    async def _materialize(self, source: Material) -> Bytes | File | Samples | Buffer | Result:
-        """Return the source, or the samples of an array-like object."""
-        if not isinstance(source, ArrayObject):
-            return source
+    async def _stage_sources(self, future: TaskFuture) -> StagedSources | None:
+        """Stage the sources. None: the task was refused because of its estimate."""
         background = self._supervisor.background
-        return await background.run_in_thread(samples_of, source, limiter=background.source_threads)
+        if self._output is not None:
+            await background.run_in_thread(self._output.check, limiter=background.file_threads)
+        sources = await self._stager.prepare(self._sources)
+        contents: Mapping[int, memoryview] = {}
+        if self._estimator is not None:
+            preflight = await run_preflight(self._estimator, sources, background)
+            spec = self._specify(estimate=preflight.estimate, media_type=preflight.media_type)
+            self._supervisor.apply(TaskEstimated(self.task_id, spec, preflight.nbytes))
+            if future.is_set:
+                return None
+            contents = preflight.file_contents
+            del preflight
+        in_place = self._stager.find_in_place(sources)
+        if in_place is not None:
+            return in_place
+        if contents and not self._supervisor.core.broker.has_waiters:
+            whole = [contents.get(index) for index in range(len(sources))]
+            sources = [s if data is None else Bytes(data, private=True) for s, data in zip(sources, whole, strict=True)]
+        contents = {}  # because tasks that wait for inbox memory must not keep file contents in the server's own memory
+        return await self._stager.stage(self.task_id, sources)
 
-    async def _is_admitted(self, source: Bytes | File | Samples | Result, future: TaskFuture) -> bool:
-        """Whether the task may run, given its estimate."""
-        if self._estimator is None:
-            return True
-        preflight = await run_preflight(self._estimator, source, self._supervisor.background)
-        self._file_contents = preflight.file_contents
-        spec = self._specify(estimate=preflight.estimate, media_type=preflight.media_type)
-        self._supervisor.apply(TaskEstimated(self.task_id, spec, preflight.nbytes))
-        return not future.is_set
-
-    async def _stage(self, source: Bytes | File | Samples | Result) -> StagedSource:
-        match source:
-            case Bytes(data, private):
-                return await self._stager.stage(self.task_id, data, private=private)
-            case File(path):
-                whole, self._file_contents = self._file_contents, None
-                if whole is not None and not self._supervisor.core.broker.has_waiters:
-                    return await self._stager.stage(self.task_id, whole, private=True)
-                del whole  # because tasks that wait for inbox memory must not keep file contents in the server's own memory
-                return await self._stager.stage_file(self.task_id, path)
-            case Samples(data, shape, dtype, private):
-                return await self._stager.stage_raster(self.task_id, data, shape, dtype, private=private)
-            case Result():
-                return await self._copy_result(source)
-
-    def _move(self, buffer: Buffer) -> StagedSource:
-        if not buffer.belongs_to(self._supervisor):
-            raise InvalidTask("this buffer belongs to another pool")
-        block, view = buffer.move()
-        return StagedSource(EncodedAt(in_inbox(block, view.nbytes) if view.nbytes else None), view=view)
-
-    def _find_in_place(self, result: Result) -> StagedSource | None:
-        """Return the result as a source in its worker's outbox; None if it has no memory of this pool."""
-        block, raster = result.block, result.raster
-        if block is None or not self._supervisor.owns(block):
-            return None
-        try:
-            view = result.data[:]
-        except ValueError:
-            return None  # the result was released; `_copy_result` raises the error
-        handle = in_outbox(block, view.nbytes)
-        source = EncodedAt(handle) if raster is None else RasterAt(handle, raster.shape, raster.dtype)
-        return StagedSource(source, view=view, outbox_id=block.segment_id)
-
-    async def _copy_result(self, result: Result) -> StagedSource:
-        try:
-            data = result.data[:]
-        except ValueError:
-            raise InvalidTask("this result cannot be a source, because its data was released") from None
-        if result.path is not None:
-            return await self._stager.stage_file(self.task_id, str(result.path))
-        raster = result.raster
-        if raster is None:
-            return await self._stager.stage(self.task_id, data, private=True)
-        return await self._stager.stage_raster(self.task_id, data, raster.shape, raster.dtype, private=True)
+    async def _stage_again(self) -> StagedSources:
+        """Stage the sources of an accepted task a second time."""
+        return await self._stager.stage(self.task_id, await self._stager.prepare(self._sources))
 
 
-async def _in_time(queue_timeout: float, stage: Callable[[], Awaitable[StagedSource | None]]) -> StagedSource | None:
+async def _in_time(queue_timeout: float, stage: Callable[[], Awaitable[StagedSources | None]]) -> StagedSources | None:
     with anyio.move_on_after(queue_timeout):
         return await stage()
     raise QueueTimeout(queue_timeout, "memory")
 
 
-def _nbytes_if_known(source: Material) -> int:
-    if isinstance(source, File | ArrayObject):
-        return 0
+def _nbytes_if_known(sources: Iterable[Material]) -> int:
+    """Return the length of the sources in bytes; 0 if it is not known yet."""
+    total = 0
     try:
-        return source.nbytes
+        for source in sources:
+            if isinstance(source, File | ArrayObject):
+                return 0
+            total += source.nbytes
     except ValueError:
-        return 0  # it was released; staging raises the error
+        return 0  # one was released; staging raises the error
+    return total

@@ -188,7 +188,7 @@ class PoolState(Components):
             self.has_memory_waiters, broker.wake_at = False, inf
             return []
         commands = broker.allocate_waiting(running, len(self.queue), now)
-        while broker.is_starved(running, now) and (released := self._release_a_source()):
+        while broker.is_starved(running, now) and (released := self._release_sources()):
             commands += released + broker.allocate_waiting(running, len(self.queue), now)
         commands += broker.refuse(running, len(self.queue), now)
         self._resume_run_clocks(commands, now)
@@ -197,12 +197,12 @@ class PoolState(Components):
         self.has_memory_waiters = broker.has_waiters
         return commands
 
-    def _release_a_source(self) -> list[Command]:
-        """Release the source of the last waiting task, for results of running tasks, and have it staged again."""
+    def _release_sources(self) -> list[Command]:
+        """Release the sources of the last waiting task that can stage them again, for results of running tasks."""
         for task in reversed(self.queue.waiting.values()):
-            if task.source_block is not None and task.spec.stageable_again:
+            if task.source_blocks and task.spec.stageable_again:
                 self.queue.remove(task.task_id)
-                self.task_table.release_source(task)
+                self.task_table.release_sources(task)
                 task.apply(TaskEvent.SOURCE_RELEASED)
                 return [RestageSource(task.task_id)]
         return []

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import PoolClosed
+from ..wire.handles import Handle
 from ..wire.messages import Cancel, Credit
 from .components import Components
 from .model.blocks import Holder, Lease
@@ -102,13 +103,19 @@ class TaskEventHandlers:
         task.spec = spec
         if spec.credit > task.credit:  # noqa: PLR1730 (max() is slower, and this runs for each task)
             task.credit = spec.credit
-        source = spec.source.block
-        if source is not None:
-            arena = self._components.arena
-            task.source_block = arena.get(source.generation)
-            assert task.source_block is not None, "the caller holds the block of its source"
-            arena.acquire(task.source_block, Lease(Holder.TASK, task.task_id))
+        for source in spec.sources:
+            if source.block is not None:
+                self._hold_source(task, source.block)
         return self._components.admission.enter(task, now)
+
+    def _hold_source(self, task: TaskRecord, handle: Handle) -> None:
+        """Lease the block of a source for its task. Several sources may lie in one block."""
+        arena = self._components.arena
+        block = arena.get(handle.generation)
+        assert block is not None, "the caller holds the blocks of its sources"
+        if block not in task.source_blocks:
+            arena.acquire(block, Lease(Holder.TASK, task.task_id))
+            task.source_blocks += (block,)
 
     def _on_staging_failed(self, event: StagingFailed, _now: float) -> list[Command]:
         task = self._components.task_table.get(event.task_id)

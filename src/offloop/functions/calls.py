@@ -93,13 +93,13 @@ class FunctionCalls(Calls):
         )
         encoded, sources = callee.signature.encode(arguments, keywords)
         operation = Call(callee.reference, encoded, callee.options.memory_bytes)
-        submission = Submission(supervisor, self._stager, self._planner.plan([operation]), options)
         material = classify(_only_source(callee, sources))
+        submission = Submission(supervisor, self._stager, self._planner.plan([operation]), (material,), options)
         try:
             if on_progress is None:
-                result = await submission.run(material)
+                result = await submission.run()
             else:
-                result = await run_with_progress(supervisor, submission, material, on_progress)
+                result = await run_with_progress(supervisor, submission, on_progress)
             return _value_of(callee, result)
         except OffloopError as error:
             error.add_note(f"the function was {callee.signature.name}")

@@ -1,4 +1,4 @@
-"""Estimates memory and time of a pipeline: the first plugin probes the header, each plugin estimates its own operations.
+"""Estimates memory and time of a pipeline: the plugins probe the headers, and each estimates its own operations.
 
 Plugins are third-party code that reads untrusted bytes. An invalid estimate or any exception counts as no estimate. The
 plugins are called in a thread, unless all plugins of the pipeline are `quick`.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from math import isfinite
-from typing import cast
+from typing import NamedTuple, cast
 
 import msgspec
 
-from ..operation import Estimate, Header, Operation, Plugin
+from ..operation import Estimate, Header, Operation, Plugin, SourceHeader
 from .containment import reraise_interrupt
 
-__all__ = ["Estimator", "combine"]
+__all__ = ["Estimator", "SourceHead", "combine"]
 
 _MAX_QUICK_PIPELINES = 4  # pipelines of one source that are estimated on the event loop
 _MAX_QUICK_OPERATIONS = 32  # longest pipeline that is estimated on the event loop
@@ -25,43 +25,44 @@ _MAX_BYTES, _MAX_S = 1 << 60, 1e9  # limits of an estimate
 _log = logging.getLogger("offloop.plugins")
 
 
+class SourceHead(NamedTuple):
+    """The part of a source that an estimate is made of."""
+
+    nbytes: int  # length of the source in bytes
+    data: memoryview | None  # its first bytes, at least `probe_nbytes` of them or all; None: it is samples
+    shape: tuple[int, ...] = ()  # shape of samples
+
+
 class Estimator:
     """Estimates of one pipeline, whose stages are pairs of a plugin and consecutive operations."""
 
     def __init__(self, stages: Sequence[tuple[Plugin, Sequence[Operation]]]) -> None:
         self._stages = stages
         self.first_plugin = stages[0][0]
-        self.probe_nbytes = stages[0][0].probe_nbytes
+        self.probe_nbytes = max(plugin.probe_nbytes for plugin, _ in stages)
         is_short = sum(len(operations) for _, operations in stages) <= _MAX_QUICK_OPERATIONS
         self.quick = is_short and all(plugin.quick for plugin, _ in stages)  # whether the event loop may call the plugins
 
-    def estimate_bytes(self, head: memoryview, nbytes: int) -> tuple[Estimate | None, str]:
-        """Returns the estimate for an encoded source of `nbytes` bytes that starts with `head`, and its media type.
+    def estimate(self, sources: Sequence[SourceHead]) -> tuple[Estimate | None, str]:
+        """Returns the estimate for a task with these sources, and the media type of the first one.
 
-        If no header can be read, the plugins estimate without it, and the media type is "". The estimate is None if a plugin
-        has none.
+        If no header can be read, the plugins estimate without it, and the media type is "". That of samples is "", too. The
+        estimate is None if a plugin has none.
         """
-        header = _probe(self._stages[0][0], head[: self.probe_nbytes])
-        return self._combined_estimate(header, nbytes), "" if header is None else header.media_type
+        headers = [SourceHeader(_find_header(source, self._stages[:1]), source.nbytes) for source in sources[:1]]
+        headers += [SourceHeader(_find_header(source, self._stages), source.nbytes) for source in sources[1:]]
+        header = headers[0].header
+        return self._combined_estimate(headers), "" if header is None else header.media_type
 
     def estimate_any(self) -> Estimate | None:
-        """Returns the estimate for every source, of a pipeline whose first plugin reads none (`probe_nbytes` is 0)."""
-        return self._combined_estimate(None, 0)
+        """Returns the estimate for every source, of a pipeline whose plugins read none (`probe_nbytes` is 0)."""
+        return self._combined_estimate([SourceHeader(None, 0)])
 
-    def estimate_samples(self, shape: tuple[int, ...], nbytes: int) -> tuple[Estimate | None, str]:
-        """Returns the estimate for an array, and the media type "". Only a picture, (height, width) or (height, width, bands),
-        has a header."""
-        if len(shape) not in (2, 3):
-            return self._combined_estimate(None, nbytes), ""
-        height, width, *bands = shape
-        header = Header(media_type="", width=width, height=height, bands=bands[0] if bands else 1)
-        return self._combined_estimate(header, nbytes), ""
-
-    def _combined_estimate(self, header: Header | None, nbytes: int) -> Estimate | None:
+    def _combined_estimate(self, sources: list[SourceHeader]) -> Estimate | None:
         """Combine the stages' estimates: the sum of their work, and the maximum of their memory, because they run in turn."""
         estimates: list[Estimate] = []
         for index, (plugin, operations) in enumerate(self._stages):
-            estimate = _estimate(plugin, None if index else header, operations, 0 if index else nbytes)
+            estimate = _estimate(plugin, [SourceHeader(None, 0), *sources[1:]] if index else sources, operations)
             if estimate is None:
                 return None
             estimates.append(estimate)
@@ -87,15 +88,12 @@ class _CombinedEstimator(Estimator):
         self.probe_nbytes = max(estimator.probe_nbytes for estimator in estimators)
         self.quick = len(estimators) <= _MAX_QUICK_PIPELINES and all(estimator.quick for estimator in estimators)
 
-    def estimate_bytes(self, head: memoryview, nbytes: int) -> tuple[Estimate | None, str]:
-        total, media_type = _sum([estimator.estimate_bytes(head, nbytes) for estimator in self._estimators])
-        if total is None or self._sharing is None:
+    def estimate(self, sources: Sequence[SourceHead]) -> tuple[Estimate | None, str]:
+        total, media_type = _sum([estimator.estimate(sources) for estimator in self._estimators])
+        if total is None or self._sharing is None or sources[0].data is None:
             return total, media_type
-        header = _probe(self._sharing, head[: self.probe_nbytes])
+        header = _probe(self._sharing, sources[0].data)
         return _with_shared_bytes(total, self._sharing, header), media_type
-
-    def estimate_samples(self, shape: tuple[int, ...], nbytes: int) -> tuple[Estimate | None, str]:
-        return _sum([estimator.estimate_samples(shape, nbytes) for estimator in self._estimators])
 
 
 def _with_shared_bytes(total: Estimate, plugin: Plugin, header: Header | None) -> Estimate | None:
@@ -120,9 +118,23 @@ def _sum(found: Sequence[tuple[Estimate | None, str]]) -> tuple[Estimate | None,
     return total, media_type
 
 
+def _find_header(source: SourceHead, stages: Sequence[tuple[Plugin, Sequence[Operation]]]) -> Header | None:
+    """Returns the header from the first plugin that recognizes a source. Of samples, only a picture, (height, width) or
+    (height, width, bands), has a header."""
+    if source.data is not None:
+        for plugin, _ in stages:
+            if (header := _probe(plugin, source.data)) is not None:
+                return header
+        return None
+    if len(source.shape) not in (2, 3):
+        return None
+    height, width, *bands = source.shape
+    return Header(media_type="", width=width, height=height, bands=bands[0] if bands else 1)
+
+
 def _probe(plugin: Plugin, head: memoryview) -> Header | None:
     try:
-        header = plugin.probe(head)
+        header = plugin.probe(head[: plugin.probe_nbytes])
         is_valid = header is None or _is_header(header)
     except BaseException as error:
         reraise_interrupt(error)
@@ -138,9 +150,12 @@ def _is_header(header: object) -> bool:
     return isinstance(header, Header) and isinstance(cast("object", header.media_type), str)
 
 
-def _estimate(plugin: Plugin, header: Header | None, operations: Sequence[Operation], nbytes: int) -> Estimate | None:
+def _estimate(plugin: Plugin, sources: list[SourceHeader], operations: Sequence[Operation]) -> Estimate | None:
     try:
-        estimate = plugin.estimate(header, operations, nbytes)
+        if len(sources) == 1:
+            estimate = plugin.estimate(sources[0].header, operations, sources[0].nbytes)
+        else:
+            estimate = plugin.estimate_sources(sources, operations)
         return None if estimate is None else _checked(estimate)
     except BaseException as error:
         reraise_interrupt(error)

@@ -1,15 +1,14 @@
 """Turns pipelines into plans, and caches the plans, because servers run the same few pipelines repeatedly.
 
 The cache's key consists of the operations' types and their encoding, which is all that a worker gets. Pipelines with a mutable
-value, or with data of one task, are not cached.
+value, or with data of one task, are not cached. Attachments are encoded as indices, so tasks that differ only in their sources
+share a plan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
-
-import msgspec
+from typing import Any, NamedTuple
 
 from ..errors import InvalidTask
 from ..operation import Estimate, Operation
@@ -37,6 +36,7 @@ class Plan(NamedTuple):
     kind: tuple[tuple[str, str], ...] | None = None  # plugins and what costs depend on; None: the stages
     pipelines: Mapping[str, int] = {}  # numbers of stages of named pipelines; empty: it is one pipeline
     previews: int = 0  # maximum number of previews that its operations hand over
+    attachments: tuple[Any, ...] = ()  # sources of the attachments of one task, in the order of their indices, from 1
 
 
 class Planner:
@@ -46,7 +46,7 @@ class Planner:
         self._registry = registry
         self._groups = groups
         self._plans: dict[_Key, Plan] = {}
-        self._encoder = msgspec.msgpack.Encoder()
+        self._attachments = registry.attachments
 
     def plan(self, pipeline: Iterable[Operation]) -> Plan:
         """Returns the plan for a pipeline.
@@ -54,6 +54,14 @@ class Planner:
         Raises:
             InvalidTask: the registry refuses the pipeline, see `Registry.stages`; or no worker group has all of its plugins.
         """
+        try:
+            plan = self._plan(pipeline)
+        finally:
+            attachments = self._attachments.take() if self._attachments.sources else ()
+        return plan._replace(attachments=attachments) if attachments else plan
+
+    def _plan(self, pipeline: Iterable[Operation]) -> Plan:
+        """Returns the plan for a pipeline. Its attachments are numbered after those of the last calls."""
         if isinstance(pipeline, list):
             operations = pipeline
         elif isinstance(pipeline, Operation):
@@ -61,12 +69,14 @@ class Planner:
         else:
             operations = list(pipeline)
         try:
-            encoded = self._encoder.encode(operations)
+            encoded = self._attachments.encoder.encode(operations)
         except (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError):
             return self._new_plan(operations)  # raises an error that names the operation
         key: _Key = (*map(type, operations), encoded)
         plan = self._plans.get(key)
         if plan is None:
+            if self._attachments.sources:
+                operations = self._attachments.numbered(operations)  # because a cached plan must not keep the sources
             plan = self._new_plan(operations)
             if plan.kind is None and len(encoded) <= _MAX_KEY_NBYTES and _is_fixed(operations):
                 self._remember(key, plan)
@@ -78,13 +88,17 @@ class Planner:
         Raises:
             InvalidTask: a pipeline is refused, as by `plan`; or no worker group has the plugins of all of them.
         """
-        plans = [self.plan(pipeline) for pipeline in pipelines.values()]
+        try:
+            plans = [self._plan(pipeline) for pipeline in pipelines.values()]
+        finally:
+            attachments = self._attachments.take()
         stages = [stage for plan in plans for stage in plan.stages]
         estimators = [plan.estimator for plan in plans if plan.estimator is not None]
         estimator = combine(estimators) if len(estimators) == len(plans) else None
         group = find_group(self._groups, [stage.plugin for stage in stages])
         counts = {name: len(plan.stages) for name, plan in zip(pipelines, plans, strict=True)}
-        return Plan(stages, estimator, group, pipelines=counts, previews=sum(plan.previews for plan in plans))
+        previews = sum(plan.previews for plan in plans)
+        return Plan(stages, estimator, group, pipelines=counts, previews=previews, attachments=attachments)
 
     def _new_plan(self, operations: list[Operation]) -> Plan:
         stages = self._registry.stages(operations)
@@ -93,7 +107,7 @@ class Planner:
         if previews > _MAX_PREVIEWS:
             raise InvalidTask(f"the pipeline makes {previews} previews, and {_MAX_PREVIEWS} is the limit")
         plan = Plan(stages, self._registry.find_estimator(operations), group, previews=previews)
-        if plan.estimator is not None and not plan.estimator.probe_nbytes:
+        if plan.estimator is not None and not plan.estimator.probe_nbytes and not self._attachments.sources:
             plan = plan._replace(estimator=None, estimate=plan.estimator.estimate_any())
         return plan._replace(kind=self._registry.find_kind(operations))
 

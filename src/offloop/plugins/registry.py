@@ -21,6 +21,7 @@ import msgspec
 from ..errors import InvalidTask, OffloopError, PluginError
 from ..operation import DEFAULT_GROUP, SMALL_TASKS_GROUP, Header, Operation, Plugin, tag_of
 from ..wire.messages import PluginSource, Stage
+from .attachments import AttachmentNumbers
 from .containment import reraise_interrupt, text_of
 from .discovery import Candidate, installed_plugins
 from .estimator import Estimator
@@ -66,7 +67,7 @@ class Registry:
         self.refused: list[PluginError] = []
         self._by_operation: dict[type[Operation], str] = {}
         self._estimating: set[str] = set()  # names of the plugins that override `estimate`
-        self._encoder = msgspec.msgpack.Encoder()
+        self.attachments = AttachmentNumbers()
         for item in installed_plugins() if requested is None else requested:
             candidate = item if isinstance(item, Candidate) else _candidate_for(item)
             try:
@@ -143,7 +144,7 @@ class Registry:
     def _stage(self, name: str, operations: list[Operation]) -> Stage:
         self._check(name, operations)
         try:
-            encoded = self._encoder.encode(operations)
+            encoded = self.attachments.encoder.encode(operations)
         except (UnicodeEncodeError, TypeError, OverflowError) as error:
             raise InvalidTask(f"the operations of {name!r} cannot be sent to a worker: {error}") from None
         if len(encoded) > _MAX_OPERATIONS_NBYTES:
@@ -191,7 +192,8 @@ class Registry:
         except ValueError as error:
             raise PluginError(candidate.name, str(error), distribution=candidate.distribution) from None
         self.plugins[plugin.name] = Registered(msgspec.structs.replace(candidate, name=plugin.name), plugin, source)
-        if cast("type[Plugin]", type(plugin)).estimate is not Plugin.estimate:
+        kind = cast("type[Plugin]", type(plugin))
+        if kind.estimate is not Plugin.estimate or kind.estimate_sources is not Plugin.estimate_sources:
             self._estimating.add(plugin.name)
         self._by_operation |= dict.fromkeys(plugin.operations, plugin.name)
 

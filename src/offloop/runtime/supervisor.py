@@ -351,14 +351,12 @@ class Supervisor:
         worker.abandon()
 
     def _hash_source(self, command: HashSource) -> None:
-        inbox, source = self.inbox, command.source
+        inbox, ranges = self.inbox, [(source.offset, source.nbytes) for source in command.sources]
 
         async def hash_source() -> None:
             digest: bytes | None = None
             with suppress(RuntimeError):  # no thread can be started: the digest is unknown
-                digest = await anyio.to_thread.run_sync(
-                    inbox.digest, source.offset, source.nbytes, limiter=self.background.own_threads
-                )
+                digest = await anyio.to_thread.run_sync(inbox.digest, ranges, limiter=self.background.own_threads)
             self.apply(SourceHashed(command.task_id, digest))
 
         self.background.run(hash_source)

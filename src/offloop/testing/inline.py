@@ -22,9 +22,10 @@ __all__ = ["InlineTask", "run_inline"]
 class InlineTask(CancellableTask):
     """A task without a pool, whose result memory is this process's. `cancel()` cancels it as a deadline would."""
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int = 1, sources: Sequence[Payload] = ()) -> None:
         super().__init__()
         self.threads = threads
+        self.sources = sources
         self.is_last_stage = True
         self.wants_preview = True
         self.fraction = 0.0  # last reported progress, from 0 to 1
@@ -62,16 +63,29 @@ class _InlineWorker:
         pass
 
 
-def run_inline(processor: Processor, payload: Payload, operations: Sequence[Operation], *, settings: object = None) -> Payload:
-    """Open the processor with the settings of its plugin, and run the operations on the payload in this process. Returns the
-    result.
+def run_inline(
+    processor: Processor,
+    payload: Payload,
+    operations: Sequence[Operation],
+    *,
+    settings: object = None,
+    attachments: Sequence[Payload] = (),
+) -> Payload:
+    """Open a processor, and run operations on a payload in this process. Returns the result.
+
+    Args:
+        processor: a processor that was not opened before.
+        payload: the first source.
+        operations: operations of its plugin. Those with attachments have `Attachment.at(1)` and so on.
+        settings: the settings of its plugin.
+        attachments: the further sources, from index 1 on.
 
     Raises:
         PluginError: a worker would refuse the result, because it is not a payload, its memory does not match its shape and
             dtype, or its info cannot be sent.
     """
     processor.open(_InlineWorker(settings))
-    result = processor.run(payload, operations, InlineTask())
+    result = processor.run(payload, operations, InlineTask(sources=(payload, *attachments)))
     plugin = type(processor).__name__
     result = check_payload(plugin, result)
     check_memory(plugin, result)

@@ -21,7 +21,7 @@ import anyio
 import msgspec
 
 from ..errors import TaskFailed
-from ..operation import Operation
+from ..operation import Operation, decoder_for
 from ..processor import Encoded, Payload, Raster, Task
 from ..runtime.workers.launcher import LaunchedWorker
 from ..wire.messages import Configure, Loading, PluginSource, Ready, Retire, Run, Stage
@@ -29,7 +29,7 @@ from ..wire.status import write_stage
 from ..worker.channel import EXIT_SUPERVISOR_GONE, Channel
 from ..worker.isolation.memory_limits import PrivateMemory
 from ..worker.main import serve
-from ..worker.processors import ProcessorCache, decoder_for, import_object
+from ..worker.processors import ProcessorCache, import_object
 from ..worker.segments import Segment, address_of
 from ..worker.task import RunningTask
 from ..worker.task_runner import TaskRunner
@@ -46,6 +46,8 @@ class ScriptedTask(msgspec.Struct, frozen=True):
     """Index of the worker's slot in the pool, from 0."""
 
     source: bytes
+    """Bytes of the first source."""
+
     operations: list[Operation]
 
 
@@ -302,9 +304,10 @@ class _ScriptRunner(TaskRunner):
         self._next_step = next_step
         self._print = print_text
 
-    def run(self, run: Run, source: Payload) -> int:
+    def run(self, run: Run, sources: tuple[Payload, ...]) -> int:
         script = self._script
-        step = self._next_step(ScriptedTask(run.task_id, script.worker.slot, bytes(source.data), script.operations_of(run)))
+        source = bytes(sources[0].data)
+        step = self._next_step(ScriptedTask(run.task_id, script.worker.slot, source, script.operations_of(run)))
         match step:
             case Die():
                 if step.begun:
@@ -317,7 +320,7 @@ class _ScriptRunner(TaskRunner):
                 return 0
             case _:
                 script.step = step
-                return super().run(run, source)
+                return super().run(run, sources)
 
     def _begin(self, run: Run) -> None:
         write_stage(self._outbox.first_page, run.task_id, 0)

@@ -77,7 +77,7 @@ class Run(_Message, frozen=True, tag="run"):
     """Carry out one task. Sent to an idle worker only."""
 
     task_id: int
-    source: EncodedAt | RasterAt
+    sources: tuple[EncodedAt | RasterAt, ...]  # the first one is the payload of the first stage
     stages: list[Stage]
     grant: Handle | None  # preallocated result memory; None: the preallocated block of an earlier `Run` that has no result yet
     to_file: bool = False  # whether the result goes into a file; the worker sends `NeedFile` when the result is ready

@@ -11,7 +11,7 @@ import signal
 import sys
 
 from ..processor import Encoded, Payload, Raster
-from ..wire.handles import INBOX, EncodedAt, Handle
+from ..wire.handles import INBOX, EncodedAt, Handle, RasterAt
 from ..wire.messages import Configure, Loading, Ready, Retire, Run
 from ..wire.start import START_MARK
 from .channel import Channel
@@ -76,15 +76,18 @@ def serve(channel: Channel, runner: TaskRunner, inbox: Segment, outbox: Segment)
     while True:
         match channel.next_message():
             case Run() as run:
-                yield_timeslice(runner.run(run, _payload_of(run, inbox, outbox)))
+                yield_timeslice(runner.run(run, _sources_of(run, inbox, outbox)))
             case Retire():
                 return
             case _:
                 pass  # a `Grant` or `File` for a task that has ended
 
 
-def _payload_of(run: Run, inbox: Segment, outbox: Segment) -> Payload:
-    source = run.source
+def _sources_of(run: Run, inbox: Segment, outbox: Segment) -> tuple[Payload, ...]:
+    return tuple([_payload_of(source, inbox, outbox) for source in run.sources])
+
+
+def _payload_of(source: EncodedAt | RasterAt, inbox: Segment, outbox: Segment) -> Payload:
     data = memoryview(b"") if source.block is None else _view_of(source.block, inbox, outbox)
     return Encoded(data) if isinstance(source, EncodedAt) else Raster(data, source.shape, source.dtype)
 

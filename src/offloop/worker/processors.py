@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 
 from ..errors import PluginError
-from ..operation import Operation
+from ..operation import Operation, decoder_for
 from ..processor import Payload, Processor, Task
 from ..wire.messages import PluginSource, Stage
 from ..wire.status import LOADING_ID, write_stage
 from ..wire.text import printable
 from .error_text import text_of
 
-__all__ = ["ProcessorCache", "decoder_for", "import_object"]
+__all__ = ["ProcessorCache", "import_object"]
 
 _MAX_REASON_LENGTH = 200  # characters of a reason in `Ready`
 _MAX_FAILURES = 32  # plugins that `Ready` names: with so many reasons it fits into a frame
@@ -110,14 +110,6 @@ def _settings_of(source: PluginSource) -> Any:
     if source.settings_type is None or source.settings is None:
         return None
     return msgspec.msgpack.decode(source.settings, type=import_object(source.settings_type))
-
-
-def decoder_for(operations: tuple[type[Operation], ...]) -> msgspec.msgpack.Decoder[list[Operation]]:
-    """Returns a decoder that accepts only these types of operations."""
-    union: Any = operations[0]
-    for operation in operations[1:]:
-        union |= operation
-    return msgspec.msgpack.Decoder(list[union])
 
 
 def import_object(reference: str) -> Any:

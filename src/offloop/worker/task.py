@@ -24,6 +24,7 @@ class RunningTask(CancellableTask):
     def __init__(
         self,
         run: Run,
+        sources: tuple[Payload, ...],
         preallocated: Handle | None,
         channel: Channel,
         outbox: Segment,
@@ -34,6 +35,7 @@ class RunningTask(CancellableTask):
         super().__init__()
         self.task_id = run.task_id
         self.threads = run.threads
+        self.sources = sources
         self.stage = 0  # index of the stage that runs
         self.end = len(run.stages)  # index after the last stage of the pipeline that runs
         self.name = ""  # name of the pipeline that runs, if pipelines have names

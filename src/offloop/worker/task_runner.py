@@ -41,8 +41,8 @@ class TaskRunner:
         self._cpu_ns = process_time_ns()  # CPU time of the process at the end of the last task, in nanoseconds
         self._preallocated: Handle | None = None  # result memory that the next task starts with; None: the last result uses it
 
-    def run(self, run: Run, source: Payload) -> int:
-        """Run a task and send its answer. Returns the CPU time of the task in nanoseconds."""
+    def run(self, run: Run, sources: tuple[Payload, ...]) -> int:
+        """Run a task on its sources and send its answer. Returns the CPU time of the task in nanoseconds."""
         channel, memory = self._channel, self._memory
         started_ns = monotonic_ns()
         private_bytes = memory.begin(started_ns)  # without any task's memory: the last one has freed its own
@@ -55,14 +55,14 @@ class TaskRunner:
         def hand_over_preview(task: RunningTask, payload: Payload, pipeline: int | None) -> None:
             self._send_preview(run, task, payload, pipeline, started_ns)
 
-        task = self.task_type(run, self._preallocated, channel, self._outbox, memory, hand_over, hand_over_preview)
+        task = self.task_type(run, sources, self._preallocated, channel, self._outbox, memory, hand_over, hand_over_preview)
         channel.watch(task)
         try:
             if run.pipelines:
                 payload = None
-                self._run_named_pipelines(run, source, task, started_ns)
+                self._run_named_pipelines(run, task, started_ns)
             else:
-                payload = self._run_stages(run, source, task)
+                payload = self._run_stages(run, sources[0], task)
             output, info = (None, {}) if payload is None else self._place_result(run, task, payload)
             channel.unwatch()  # first, because the control thread must not sample the memory after the task
             flush_output()
@@ -92,8 +92,9 @@ class TaskRunner:
         output = _write_file(payload, task, self._channel) if run.to_file else _place(payload, task)
         return output, checked_info(plugin, payload) if payload.info else {}
 
-    def _run_named_pipelines(self, run: Run, source: Payload, task: RunningTask, started_ns: int) -> None:
-        """Run each pipeline on the source, and hand over its result or its failure."""
+    def _run_named_pipelines(self, run: Run, task: RunningTask, started_ns: int) -> None:
+        """Run each pipeline on the first source, and hand over its result or its failure."""
+        source = task.sources[0]
         pipelines = list(named_pipelines(run))
         for shared in group_by_processor(pipelines, run.stages, self._processors):
             if len(shared) == 1:

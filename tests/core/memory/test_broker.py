@@ -348,7 +348,8 @@ def test_prefetching_releases_no_pages_and_uses_none_that_sources_may_need() -> 
 
 def test_if_every_running_task_waits_and_only_they_hold_memory_the_youngest_is_refused() -> None:
     scene, old, young = Scene(), TaskRecord(7, 0.0, SPEC), TaskRecord(8, 0.0, SPEC)
-    old.source_block = held = scene.hold(8)
+    held = scene.hold(8)
+    old.source_blocks = (held,)
     scene.arena.acquire(held, Lease(Holder.TASK, 7))
     scene.arena.release(held, caller_lease(held))
     scene.running = 2

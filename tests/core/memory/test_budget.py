@@ -35,7 +35,7 @@ def slot_of() -> WorkerSlot:
 def task_of(task_id: int, peak: int, output: int = 0, nbytes: int = 0, *, guessed: bool = False) -> TaskRecord:
     """A task with this peak and result, by its plugin's estimate, or guessed."""
     estimate = None if guessed else Estimate(peak_bytes=peak, work_s=0.01, output_bytes=output)
-    spec = TaskSpec(source=EncodedAt(None), stages=STAGES, timeout_s=None, estimate=estimate)
+    spec = TaskSpec(sources=(EncodedAt(None),), stages=STAGES, timeout_s=None, estimate=estimate)
     return TaskRecord(task_id, 0.0, spec, nbytes=nbytes, peak_bytes=peak, output_bytes=output)
 
 

@@ -38,7 +38,7 @@ LEGAL = {
 
 
 def record(state: TaskState) -> TaskRecord:
-    task = TaskRecord(7, 0.0, TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None), state=state)
+    task = TaskRecord(7, 0.0, TaskSpec(sources=(EncodedAt(None),), stages=[], timeout_s=None), state=state)
     task.counts.by_state[state] += 1
     return task
 
@@ -73,7 +73,7 @@ def test_each_state_is_reached() -> None:
 
 def test_tasks_are_counted_by_state_until_they_are_settled() -> None:
     counts = TaskCounts()
-    spec = TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None)
+    spec = TaskSpec(sources=(EncodedAt(None),), stages=[], timeout_s=None)
     one, two = TaskRecord(1, 0.0, spec, counts), TaskRecord(2, 0.0, spec, counts)
     counts.by_state[S.ESTIMATING] = 2
     one.apply(E.ADMITTED)

@@ -20,7 +20,7 @@ def task(
     nbytes: int = 0, operation: str = "Noop", *, estimate: Estimate | None = None, media_type: str = "image/jpeg"
 ) -> TaskRecord:
     stages = [Stage("faults", msgspec.Raw(msgspec.msgpack.encode([[operation]])))]
-    spec = TaskSpec(source=EncodedAt(None), stages=stages, timeout_s=None, estimate=estimate, media_type=media_type)
+    spec = TaskSpec(sources=(EncodedAt(None),), stages=stages, timeout_s=None, estimate=estimate, media_type=media_type)
     return TaskRecord(1, 0.0, spec, nbytes=nbytes)
 
 

@@ -44,7 +44,7 @@ class DispatcherScript:
 
 
 def task_of(task_id: int, timeout_s: float | None = None, *, state: TaskState = TaskState.WAITING, **more: Any) -> TaskRecord:
-    spec = TaskSpec(source=EncodedAt(None), stages=STAGES, timeout_s=timeout_s, **more)
+    spec = TaskSpec(sources=(EncodedAt(None),), stages=STAGES, timeout_s=timeout_s, **more)
     return TaskRecord(task_id, 1.0, spec, state=state)
 
 

@@ -13,7 +13,7 @@ from offloop.wire.handles import EncodedAt
 
 
 def task(task_id: int, came: float = 0.0, cost_s: float = 0.01, *, priority: int = 0, tenant: str | None = None) -> TaskRecord:
-    spec = TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None, priority=priority, tenant=tenant)
+    spec = TaskSpec(sources=(EncodedAt(None),), stages=[], timeout_s=None, priority=priority, tenant=tenant)
     return TaskRecord(task_id, came, spec, cost_s=cost_s, arrived_s=came, place_s=came + overtaking_limit_s(cost_s))
 
 

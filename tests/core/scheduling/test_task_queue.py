@@ -14,7 +14,7 @@ from .lanes import queue_for
 
 
 def task(task_id: int) -> TaskRecord:
-    return TaskRecord(task_id, 0.0, TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None))
+    return TaskRecord(task_id, 0.0, TaskSpec(sources=(EncodedAt(None),), stages=[], timeout_s=None))
 
 
 def queue_of(*entries: tuple[int, float | None]) -> TaskQueue:

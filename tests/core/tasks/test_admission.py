@@ -29,7 +29,7 @@ def with_source(task_id: int = 1, *, retries: int = 0, **settings: Any) -> tuple
     block = pool.input(90, 5000)
     pool.run(task_id, block, retries=retries)
     commands = pool.exited(exit_code=-11)
-    assert of_type(commands, HashSource) == [HashSource(task_id, handle_of(block))]
+    assert of_type(commands, HashSource) == [HashSource(task_id, (handle_of(block),))]
     assert of_type(commands, SettleTask) == []
     return pool, block
 
@@ -71,7 +71,7 @@ def test_content_that_has_killed_too_often_is_refused_and_other_content_is_not()
     pool, block = with_source(quarantine_after=1)
     pool.hashed(1)
     pool.ready()
-    assert pool.run(2, block) == [HashSource(2, handle_of(block))]
+    assert pool.run(2, block) == [HashSource(2, (handle_of(block),))]
     assert isinstance(outcome_of(pool.hashed(2), 2), TaskQuarantined)
     pool.run(3, block)
     assert len(runs(pool.hashed(3, b"another"))) == 1
@@ -161,7 +161,7 @@ def test_a_worker_that_dies_of_a_task_that_was_told_to_stop_is_a_strike(end: str
     pool.tell(WorkerDisconnected(0))
     commands = pool.exited(exit_code=-11)
     assert isinstance(outcome_of(commands, 1), TaskTimeout | None)
-    assert of_type(commands, HashSource) == [HashSource(1, handle_of(block))]
+    assert of_type(commands, HashSource) == [HashSource(1, (handle_of(block),))]
     pool.give_back(block)
     assert pool.core.arena.get(block.generation) is block, "the block is leased while it is read"
     pool.hashed(1)

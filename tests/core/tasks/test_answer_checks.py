@@ -27,7 +27,7 @@ class Scene:
         self.arena.add_segment(OUTBOX_ID, 65 * P, keep=P)
         self.preallocated = self.block(2 * P, Holder.STANDING, OUTBOX_ID)
         self.granted = self.block(3 * P, Holder.WORKER, TASK_ID)
-        spec = TaskSpec(source=EncodedAt(None), stages=[], timeout_s=None, to_file=to_file)
+        spec = TaskSpec(sources=(EncodedAt(None),), stages=[], timeout_s=None, to_file=to_file)
         self.task = TaskRecord(TASK_ID, 0.0, spec=spec, granted=[self.granted])
         self.slot = WorkerSlot(
             0, "default", WorkerStateMachine(), outbox_id=OUTBOX_ID, task=self.task, preallocated_block=self.preallocated

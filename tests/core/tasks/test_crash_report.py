@@ -36,7 +36,7 @@ def slot_with(task_id: int | None = 7, stages: list[Stage] | None = None) -> Wor
     slot.pid, slot.ready_since, slot.tasks = 4321, 10.0, 5
     if task_id is not None:
         worker_table.apply(slot, WorkerEvent.DISPATCHED)
-        spec = TaskSpec(source=EncodedAt(None), stages=STAGES if stages is None else stages, timeout_s=None)
+        spec = TaskSpec(sources=(EncodedAt(None),), stages=STAGES if stages is None else stages, timeout_s=None)
         slot.task = TaskRecord(task_id, 0.0, spec=spec)
     return slot
 

@@ -25,7 +25,7 @@ STAGES = [Stage("vips", msgspec.Raw(b"\x90")), Stage("faces", msgspec.Raw(b"\x90
 
 
 def task_with(stop: StopReason | None = None, *, refused: MemoryLimitExceeded | None = None) -> TaskRecord:
-    spec = TaskSpec(source=EncodedAt(None), stages=STAGES, timeout_s=2.5)
+    spec = TaskSpec(sources=(EncodedAt(None),), stages=STAGES, timeout_s=2.5)
     return TaskRecord(7, 0.0, spec=spec, stop=stop, grant_error=refused)
 
 

@@ -16,12 +16,12 @@ COOL_DOWN_S = 60.0
 
 def spec_of(nbytes: int = 100, operations: bytes = b"\x90", plugin: str = "vips", *, offset: int = 0) -> TaskSpec:
     source = EncodedAt(Handle(INBOX, offset, nbytes, 1) if nbytes else None)
-    return TaskSpec(source=source, stages=[Stage(plugin, msgspec.Raw(operations))], timeout_s=None)
+    return TaskSpec(sources=(source,), stages=[Stage(plugin, msgspec.Raw(operations))], timeout_s=None)
 
 
 def raster_of(shape: tuple[int, int, int]) -> TaskSpec:
     source = RasterAt(Handle(INBOX, 0, 600, 1), shape, "|u1")
-    return TaskSpec(source=source, stages=[Stage("vips", msgspec.Raw(b"\x90"))], timeout_s=None)
+    return TaskSpec(sources=(source,), stages=[Stage("vips", msgspec.Raw(b"\x90"))], timeout_s=None)
 
 
 def struck(times: int, after: int = 3, now: float = 0.0) -> Quarantine:

@@ -15,7 +15,9 @@ from ..pool_script import STAGES
 
 
 def task_with(block: Block, task_id: int, handle: Handle) -> TaskRecord:
-    return TaskRecord(task_id, 0.0, spec=TaskSpec(source=EncodedAt(handle), stages=STAGES, timeout_s=None), source_block=block)
+    return TaskRecord(
+        task_id, 0.0, spec=TaskSpec(sources=(EncodedAt(handle),), stages=STAGES, timeout_s=None), source_blocks=(block,)
+    )
 
 
 def test_each_reader_leases_the_block_from_the_command_to_the_answer() -> None:
@@ -28,7 +30,7 @@ def test_each_reader_leases_the_block_from_the_command_to_the_answer() -> None:
     source_hashing = SourceHashing(arena)
     handle = Handle(INBOX, block.offset, 5000, block.generation)
     for task_id in (1, 2):
-        assert source_hashing.begin(task_with(block, task_id, handle)) == HashSource(task_id, handle)
+        assert source_hashing.begin(task_with(block, task_id, handle)) == HashSource(task_id, (handle,))
     arena.release(block, Lease(Holder.CALLER, block.generation))
     source_hashing.end(1)
     assert arena.get(block.generation) is block

@@ -58,7 +58,7 @@ class Scene:
     def task_with_memory(self, task_id: int) -> TaskRecord:
         """A task with a source and two granted blocks."""
         task = self.task_table.add(task_id, SPEC, 0.0)
-        task.source_block = self.block(INBOX_ID, Holder.TASK, task_id)
+        task.source_blocks = (self.block(INBOX_ID, Holder.TASK, task_id),)
         task.granted = [self.block(1, Holder.WORKER, task_id) for _ in range(2)]
         return task
 
@@ -99,7 +99,7 @@ def test_settling_releases_the_source_and_every_grant() -> None:
 def test_a_source_with_another_lease_stays() -> None:
     scene = Scene()
     task = scene.task_with_memory(7)
-    source = task.source_block
+    (source,) = task.source_blocks
     assert source is not None
     scene.arena.acquire(source, Lease(Holder.CALLER, source.generation))
     scene.task_table.settle(task, None)
@@ -115,8 +115,8 @@ def test_releasing_the_grants_keeps_the_source_and_cancels_requests() -> None:
     assert (task.granted, task.requested_bytes, scene.broker.has_waiters) == ([], None, False)
     assert scene.arena.leases[Holder.WORKER] == 0
     assert scene.task_table.get(7) is task
-    assert task.source_block is not None
-    assert worker_lease(task) not in task.source_block.leases
+    (source,) = task.source_blocks
+    assert worker_lease(task) not in source.leases
 
 
 def test_the_table_may_change_while_it_is_iterated() -> None:

@@ -27,7 +27,6 @@ from ...runtime.loop.futures import OneShotEvent
 from ...runtime.supervisor import Supervisor
 from ..outcome import Outcome
 from ..results import Result
-from ..sources import classify
 from ..submission import Submission
 from .batch_progress import BatchProgress, ProgressMeter
 from .source_puller import Item, SourcePuller
@@ -36,8 +35,8 @@ __all__ = ["Batch", "SubmissionFactory"]
 
 SourceT = TypeVar("SourceT")
 
-SubmissionFactory: TypeAlias = Callable[[Iterable[Operation], "str | os.PathLike[str] | None"], Submission]
-"""Makes the submission of a pipeline, with the path of the result's file."""
+SubmissionFactory: TypeAlias = Callable[[Any, Iterable[Operation], "str | os.PathLike[str] | None"], Submission]
+"""Makes the submission of a source and a pipeline, with the path of the result's file."""
 
 _log = logging.getLogger("offloop.batch")
 
@@ -249,12 +248,12 @@ class _BatchRun:
         task_id: int | None = None
         result, error = None, None
         try:
-            submission = self._make_submission(item.pipeline, item.to)
+            submission = self._make_submission(item.source, item.pipeline, item.to)
             submission.on_preview = partial(self._add_preview, item)
             task_id = submission.task_id
             self._running.add(task_id)
             self.meter.begin(task_id)
-            result = await submission.run(classify(item.source))
+            result = await submission.run()
         except Exception as caught:
             error = caught
         finally:

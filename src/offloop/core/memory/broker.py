@@ -325,7 +325,7 @@ class MemoryBroker:
         """Whether waiting tasks hold sources, which are released if their callers cancel them. All running tasks have
         requests."""
         return self._arena.leases[Holder.TASK] > sum(
-            request.task.source_block is not None for request in self.output_requests.values()
+            len(request.task.source_blocks) for request in self.output_requests.values()
         )
 
     def _fail_expired(self, running: int, waiting: int, now: float) -> list[Command]:

@@ -104,10 +104,10 @@ class ReservePages(_Command, frozen=True):
 
 
 class HashSource(_Command, frozen=True):
-    """Hash the task's source in the inbox. Answer `SourceHashed`."""
+    """Hash the task's sources in the inbox. Answer `SourceHashed`."""
 
     task_id: int
-    source: Handle
+    sources: tuple[Handle, ...]  # those of at least one byte, in the order of the task's sources
 
 
 class ProvideInput(_Command, frozen=True):
@@ -124,7 +124,7 @@ class ConfirmGrowth(_Command, frozen=True):
 
 
 class RestageSource(_Command, frozen=True):
-    """Stage the task's source again, because its memory was given to a running task's result."""
+    """Stage the task's sources again, because their memory was given to a running task's result."""
 
     task_id: int
 

@@ -75,35 +75,35 @@ class TaskSubmitted(_Event, frozen=True):
     """A caller submitted a task."""
 
     task_id: int
-    spec: TaskSpec  # complete if the source is staged
-    nbytes: int = 0  # length of the source; 0: not known yet
-    staged: bool = True  # whether a worker can read the source; False: `TaskStaged` follows
+    spec: TaskSpec  # complete if the sources are staged
+    nbytes: int = 0  # length of the sources together; 0: not known yet
+    staged: bool = True  # whether a worker can read the sources; False: `TaskStaged` follows
 
 
 class TaskEstimated(_Event, frozen=True):
-    """The header of the task's source was read and its plugins gave an estimate. The source is not staged yet."""
+    """The headers of the task's sources were read and its plugins gave an estimate. The sources are not staged yet."""
 
     task_id: int
-    spec: TaskSpec  # complete except the location of the source
-    nbytes: int  # length of the source
+    spec: TaskSpec  # complete except the locations of the sources
+    nbytes: int  # length of the sources together
 
 
 class TaskStaged(_Event, frozen=True):
-    """The task's source was staged: a worker can read it."""
+    """The task's sources were staged: a worker can read them."""
 
     task_id: int
     spec: TaskSpec
 
 
 class StagingFailed(_Event, frozen=True):
-    """The task's source could not be staged."""
+    """A source of the task could not be staged."""
 
     task_id: int
     error: OffloopError
 
 
 class SourceHashed(_Event, frozen=True):
-    """The task's source was hashed. `digest` is None if it could not be read."""
+    """The task's sources were hashed. `digest` is None if one of them could not be read."""
 
     task_id: int
     digest: bytes | None
@@ -136,7 +136,7 @@ class InputRequested(_Event, frozen=True):
 
     input_id: int
     nbytes: int
-    task_id: int | None = None  # the task whose source goes into the block; None: the block is for a caller
+    task_id: int | None = None  # the task whose sources go into the block; None: the block is for a caller
     addresses_bytes: int = 0  # maximum length of the block in bytes; 0: it does not grow
 
 

@@ -26,9 +26,9 @@ class StreamLimits(msgspec.Struct, frozen=True):
 
 
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Specification of a task: its source, pipeline, limits and estimate."""
+    """Specification of a task: its sources, pipeline, limits and estimate."""
 
-    source: EncodedAt | RasterAt
+    sources: tuple[EncodedAt | RasterAt, ...]  # at least one; the first one is the payload of the first stage
     stages: list[Stage]
     group: str = DEFAULT_GROUP  # name of the worker group that runs it
     timeout_s: float | None  # seconds from dispatch, without waits for memory; None: no limit
@@ -38,19 +38,24 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     previews: int = 0  # number of previews among them
     pipelines: Mapping[str, int] = {}  # numbers of stages of named pipelines, in the order of `stages`; empty: one pipeline
     stream: StreamLimits | None = None  # time limits of a stream, whose receiver grants more credit; None: it is no stream
-    outbox_id: int | None = None  # outbox that contains the source: only its worker can run the task
+    outbox_id: int | None = None  # outbox that contains all sources: only its worker can run the task
     retries: int = 0  # number of runs after the first, if the task kills its workers
     priority: int = 0  # priority class; higher classes run first
     tenant: str | None = None  # tenant whose share of the workers' time the task uses
     estimate: Estimate | None = None  # estimate of its plugins; None: unknown
-    stageable_again: bool = False  # whether the caller still has the source and can stage it again
+    stageable_again: bool = False  # whether the caller still has all sources and can stage them again
     kind: tuple[tuple[str, str], ...] | None = None  # plugins and what costs depend on; None: the stages
-    media_type: str = ""  # media type of the source, if known: the cost model learns for each media type
+    media_type: str = ""  # media type of the first source, if known: the cost model learns for each media type
 
     @property
     def limit_s(self) -> float | None:
         """Seconds that a worker may take for the task, or for each of its outputs; None: no limit."""
         return self.timeout_s if self.stream is None else self.stream.output_timeout_s
+
+    @property
+    def source_nbytes(self) -> int:
+        """Length of all sources in bytes."""
+        return sum([0 if source.block is None else source.block.nbytes for source in self.sources])
 
 
 class CostFactor(Protocol):
@@ -77,15 +82,15 @@ class TaskRecord(msgspec.Struct, eq=False):
     counts: TaskCounts = msgspec.field(default_factory=TaskCounts)  # counts of the table that the task is in
     state: TaskState = TaskState.ESTIMATING
     slot: int | None = None  # index of the slot whose worker has the task
-    source_block: Block | None = None  # block of its source, with the task's lease
+    source_blocks: tuple[Block, ...] = ()  # blocks of its sources, with the task's lease
     granted: list[Block] = []  # blocks for its outputs, with the worker's lease
     credit: int = 0  # number of outputs that it may hand over before its end
     outputs: int = 0  # number of outputs that it has handed over before its end
     finished: tuple[str, ...] = ()  # names of its pipelines that have a result or have failed
     stop: StopReason | None = None
-    nbytes: int = 0  # length of its source; 0: not known yet
-    queued_bytes: int = 0  # length of its source that counts towards the queue limit; 0 while a worker has the task
-    ready_at: float = 0.0  # time at which its source was in place
+    nbytes: int = 0  # length of its sources together; 0: not known yet
+    queued_bytes: int = 0  # length of its sources that counts towards the queue limit; 0 while a worker has the task
+    ready_at: float = 0.0  # time at which its sources were in place
     cost_s: float = 0.0  # predicted seconds of a worker's time
     estimated_s: float = 0.0  # predicted seconds of a worker's time, without learned corrections
     cost_factor: CostFactor | None = None  # learned correction for tasks of its kind; None: none was observed
@@ -102,8 +107,8 @@ class TaskRecord(msgspec.Struct, eq=False):
     dispatched_at: float = 0.0  # time of the last dispatch
     timed_dispatches: int = 0  # number of dispatches that have ended and are recorded in the histograms
     crashes: int = 0  # number of workers that died of it; if more than 0, only an unused worker gets it
-    digest: bytes | None = None  # digest of its source; None: not hashed
-    pending_error: OffloopError | None = None  # its error after its source is hashed, unless it is retried
+    digest: bytes | None = None  # digest of its sources; None: not hashed
+    pending_error: OffloopError | None = None  # its error after its sources are hashed, unless it is retried
     request_count: int = 0  # number of memory requests in the present run
     requested_bytes: int | None = None  # size of the grant that it waits for; None: it waits for none
     paused_since: float | None = None  # start of a wait for memory or credit, during which its time limit is paused

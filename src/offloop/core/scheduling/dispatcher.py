@@ -4,7 +4,7 @@ Each worker group has a lane. The first task of a lane (by `SchedulingPolicy`) g
 and there is memory for the task. While there is no memory for it, other tasks may pass it (see `Backfill`). The task that was
 blocked first holds the reservation of memory against the tasks of all groups, so that no group starves another.
 
-A large task is not started while other sources are being prepared, for a fiftieth of its own time at most, because a task that
+A large task is not started while other tasks are being prepared, for a fiftieth of its own time at most, because a task that
 was submitted at the same time may be small, and then goes first. A large task may use the CPUs of idle workers when no other
 task can start beside it.
 """
@@ -113,7 +113,7 @@ class Dispatcher:
         return []
 
     def submit_in_place(self, task: TaskRecord, now: float) -> list[Command]:
-        """Run a task on the worker in whose outbox its source lies. Returns nothing if that is not possible now."""
+        """Run a task on the worker in whose outbox its sources lie. Returns nothing if that is not possible now."""
         lane = self.queue.lane_of(task)
         is_reserved = self._blocked is not None and self._blocked.state is TaskState.WAITING
         slot = None if lane or is_reserved else lane.workers.find_idle(task.spec.outbox_id)
@@ -172,7 +172,7 @@ class Dispatcher:
         threads = 1 if cost_s < _MIN_COST_FOR_THREADS_S else self._threads_for_large(lane)
         run = Run(
             task.task_id,
-            spec.source,
+            spec.sources,
             spec.stages,
             grant,
             spec.to_file,

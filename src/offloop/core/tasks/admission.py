@@ -1,7 +1,7 @@
 """Admission control: decides whether a task may enter the queue.
 
 A task is refused if it can never fit into memory, if it would start too late or run too long, if the queue is full, or if its
-source has killed workers. Each check runs as soon as its inputs are known.
+sources have killed workers. Each check runs as soon as its inputs are known.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TRIAL_EVERY_S = 1.0  # seconds between tasks that are admitted although they se
 
 
 class Admission:
-    """Queues or refuses tasks; requests the digest of a source that may be quarantined."""
+    """Queues or refuses tasks; requests the digest of sources that may be quarantined."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Admission:
         self._next_trial_at = 0.0
 
     def submitted(self, task: TaskRecord, nbytes: int) -> QueueFull | PluginError | None:
-        """Return the error for a new task that is refused at once, or None. `nbytes`: of its source; 0: not known yet."""
+        """Return the error for a new task that is refused at once, or None. `nbytes`: of its sources; 0: not known yet."""
         settings, lane = self._settings, self._queue.lanes[task.spec.group]
         task.arrived_s = lane.policy.work_clock_s
         loads = self._groups.by_name[task.spec.group].plugin_loads
@@ -66,7 +66,7 @@ class Admission:
         return self._too_many_bytes(task, nbytes)
 
     def estimated(self, task: TaskRecord, spec: TaskSpec, nbytes: int, now: float) -> list[Command]:
-        """Handle the estimate of a task whose source is not staged yet."""
+        """Handle the estimate of a task whose sources are not staged yet."""
         task.spec, task.nbytes = spec, nbytes
         task.apply(TaskEvent.ESTIMATED)
         self._estimate(task)
@@ -74,34 +74,34 @@ class Admission:
         return [] if refusal is None else self._task_table.settle(task, refusal)
 
     def enter(self, task: TaskRecord, now: float) -> list[Command]:
-        """Handle a task whose source is in place. A source in an outbox is not hashed: it is the result of a finished task."""
+        """Handle a task whose sources are in place. Sources in an outbox are not hashed: they are results of finished tasks."""
         spec, loads = task.spec, self._groups.by_name[task.spec.group].plugin_loads
         if loads.switched_off and (switched_off := loads.refusal(spec)) is not None:
             return self._task_table.settle(task, switched_off)
         if task.state is TaskState.ESTIMATING:
-            task.nbytes = 0 if spec.source.block is None else spec.source.block.nbytes
+            task.nbytes = spec.source_nbytes
             self._estimate(task)
             refusal = self._refusal(task, now)
             if refusal is not None:
                 return self._task_table.settle(task, refusal)
         if spec.outbox_id is not None:
-            return self._dispatcher.submit_in_place(task, now) or [self._copy_source(task)]
+            return self._dispatcher.submit_in_place(task, now) or [self._copy_sources(task)]
         if not (self._quarantine.records and self._quarantine.suspects(spec, now)):
             return self._dispatcher.submit(task, now)
-        if spec.source.block is None:
+        if not spec.source_nbytes:
             return self.source_hashed(task, b"", now)
         task.apply(TaskEvent.HASH_REQUESTED)
         return [self._source_hashing.begin(task)]
 
-    def _copy_source(self, task: TaskRecord) -> RestageSource:
-        """Copy an outbox source, whose worker is not free, into the inbox, where any worker can read it."""
-        self._task_table.release_source(task)
-        task.spec = msgspec.structs.replace(task.spec, source=EncodedAt(None), outbox_id=None)
+    def _copy_sources(self, task: TaskRecord) -> RestageSource:
+        """Copy sources in an outbox, whose worker is not free, into the inbox, where any worker can read them."""
+        self._task_table.release_sources(task)
+        task.spec = msgspec.structs.replace(task.spec, sources=(EncodedAt(None),), outbox_id=None)
         task.apply(TaskEvent.SOURCE_RELEASED)
         return RestageSource(task.task_id)
 
     def source_hashed(self, task: TaskRecord, digest: bytes | None, now: float) -> list[Command]:
-        """Queue a suspect task unless its digest is quarantined. None: the source could not be read."""
+        """Queue a suspect task unless its digest is quarantined. None: a source could not be read."""
         task.digest = digest
         switched_off = self._groups.by_name[task.spec.group].plugin_loads.refusal(task.spec)
         if switched_off is not None:
@@ -145,9 +145,9 @@ class Admission:
     def _too_late(self, task: TaskRecord, limit_s: float, now: float) -> QueueTimeout | None:
         """Return the error for a task that is refused because of its queue timeout, or None.
 
-        The timeout passed before the source was staged, or the expected wait, without later tasks, is far longer.
+        The timeout passed before the sources were staged, or the expected wait, without later tasks, is far longer.
         """
-        if 0 < limit_s < now - task.submitted_at:  # a limit of 0 means: only if a worker is idle when the source is staged
+        if 0 < limit_s < now - task.submitted_at:  # a limit of 0 means: only if a worker is idle when the sources are staged
             return QueueTimeout(limit_s, "memory")
         lane = self._queue.lane_of(task)
         if lane.workers.idle:

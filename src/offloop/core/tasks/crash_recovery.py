@@ -4,7 +4,7 @@
 - The task has handed over an output that is no preview: it fails, because a second run would hand it over again.
 - The task was not begun: another worker gets it, once, because nothing has happened.
 - Otherwise the task may have killed its worker. It fails, or is retried as often as its caller allows, but only on an unused
-  worker, which no other task can have harmed. Its source is hashed first, to recognise content that kills repeatedly.
+  worker, which no other task can have harmed. Its sources are hashed first, to recognise content that kills repeatedly.
 
 If a worker had to be killed because its task did not stop at the deadline, that is a strike against the content, too.
 """
@@ -94,7 +94,7 @@ class CrashRecovery:
         error = error_of_crash(report)
         if task.stop is not None or task.spec.outbox_id is not None:
             commands = self._strike(task) if begun else []
-            return commands + self._task_table.settle(task, error)  # a source in the dead worker's outbox is lost
+            return commands + self._task_table.settle(task, error)  # sources in the dead worker's outbox are lost
         if not begun and slot.kill_reason is None:
             if task.dispatches - task.crashes > 1:
                 return self._task_table.settle(task, error)
@@ -102,7 +102,7 @@ class CrashRecovery:
         return self._record_crash(task, error)
 
     def _record_crash(self, task: TaskRecord, error: WorkerDied) -> list[Command]:
-        """Count a crash, and fail or retry the task; if its source has to be hashed, do so after that."""
+        """Count a crash, and fail or retry the task; if its sources have to be hashed, do so after that."""
         task.crashes += 1
         task.pending_error = error
         hashing = self._strike(task)
@@ -111,19 +111,19 @@ class CrashRecovery:
         return hashing or self._fail_or_retry(task)
 
     def source_hashed(self, task: TaskRecord, digest: bytes | None) -> list[Command]:
-        """Fail or retry the task after its source was hashed. None: the source could not be read."""
+        """Fail or retry the task after its sources were hashed. None: a source could not be read."""
         task.digest = digest
         return self._fail_or_retry(task)
 
     def _strike(self, task: TaskRecord) -> list[Command]:
-        """Count a strike against the task's content: now if its digest is known, otherwise after its source was hashed.
+        """Count a strike against the task's content: now if its digest is known, otherwise after its sources were hashed.
 
         The strike is counted even if the task has its outcome by then, because its caller cancelled.
         """
         spec = task.spec
         if not self._quarantine.enabled or spec.outbox_id is not None:
             return []
-        if spec.source.block is None:
+        if not spec.source_nbytes:
             task.digest = b""
         if task.digest is None:
             return [self._source_hashing.begin(task, strike=True)]

@@ -1,8 +1,8 @@
 """Quarantine: recognises content that kills workers by its digest, and refuses it for a while after too many strikes.
 
 The pool cannot distinguish an image that crashes a decoder from a decoder that crashes at random, but it can count. A death is
-a strike against the source and the pipeline together. A new task's source is hashed only if its pipeline and length are those
-of a suspect.
+a strike against the sources and the pipeline together. A new task's sources are hashed only if its pipeline and their lengths
+are those of a suspect.
 
 The number of suspects is bounded. A suspect is forgotten after the cool-down, and when the same content was processed without
 harm.
@@ -22,11 +22,10 @@ _CAPACITY = 1024  # maximum number of suspects; the suspect with the oldest last
 
 
 class _Fingerprint(NamedTuple):
-    """Properties of a task that are known without reading its source."""
+    """Properties of a task that are known without reading its sources."""
 
     stages: tuple[tuple[str, bytes], ...]
-    nbytes: int
-    shape: tuple[int, ...] | None
+    sources: tuple[tuple[int, tuple[int, ...] | None], ...]  # length in bytes, and shape of samples
 
 
 class _Record(NamedTuple):
@@ -53,7 +52,7 @@ class Quarantine:
         return self._after is not None
 
     def suspects(self, spec: TaskSpec, now: float) -> bool:
-        """Whether a task has the fingerprint of a suspect, so that its source has to be hashed."""
+        """Whether a task has the fingerprint of a suspect, so that its sources have to be hashed."""
         self._expire(now)
         return _fingerprint_of(spec) in self._fingerprints
 
@@ -96,7 +95,6 @@ class Quarantine:
 
 
 def _fingerprint_of(spec: TaskSpec) -> _Fingerprint:
-    source = spec.source
-    nbytes = 0 if source.block is None else source.block.nbytes
     stages = tuple((stage.plugin, bytes(stage.operations)) for stage in spec.stages)
-    return _Fingerprint(stages, nbytes, getattr(source, "shape", None))
+    sources = tuple((source.block.nbytes if source.block else 0, getattr(source, "shape", None)) for source in spec.sources)
+    return _Fingerprint(stages, sources)

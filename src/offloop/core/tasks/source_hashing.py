@@ -1,6 +1,6 @@
 """Sources that a thread of the supervisor is hashing.
 
-The thread cannot be stopped, so the block stays leased until it is done, even if the task is settled meanwhile. A reading for a
+The thread cannot be stopped, so the blocks stay leased until it is done, even if the task is settled meanwhile. A reading for a
 strike keeps the specification that the strike counts against, because the task may be settled before.
 """
 
@@ -18,9 +18,9 @@ __all__ = ["SourceHashing"]
 
 
 class _Reading(NamedTuple):
-    """One source that a thread reads."""
+    """The sources of one task, which a thread reads."""
 
-    block: Block
+    blocks: tuple[Block, ...]
     strike: TaskSpec | None  # specification of the task that killed its worker; None: no strike
 
 
@@ -32,16 +32,18 @@ class SourceHashing:
         self._readings: dict[int, _Reading] = {}
 
     def begin(self, task: TaskRecord, *, strike: bool = False) -> HashSource:
-        """Lease the task's source in the inbox; return the command to hash it. `strike`: the task killed its worker."""
-        assert task.spec.source.block is not None
-        assert task.spec.source.block.segment == INBOX
-        assert task.source_block is not None
-        self._readings[task.task_id] = _Reading(task.source_block, task.spec if strike else None)
-        self._arena.acquire(task.source_block, Lease(Holder.READER, task.task_id))
-        return HashSource(task.task_id, task.spec.source.block)
+        """Lease the task's sources in the inbox; return the command to hash them. `strike`: the task killed its worker."""
+        handles = tuple([source.block for source in task.spec.sources if source.block is not None])
+        assert handles
+        assert all(handle.segment == INBOX for handle in handles)
+        self._readings[task.task_id] = _Reading(task.source_blocks, task.spec if strike else None)
+        for block in task.source_blocks:
+            self._arena.acquire(block, Lease(Holder.READER, task.task_id))
+        return HashSource(task.task_id, handles)
 
     def end(self, task_id: int) -> TaskSpec | None:
-        """Release a source that was hashed or could not be read. Returns the specification of the strike, or None."""
+        """Release sources that were hashed or could not be read. Returns the specification of the strike, or None."""
         reading = self._readings.pop(task_id)
-        self._arena.release(reading.block, Lease(Holder.READER, task_id))
+        for block in reading.blocks:
+            self._arena.release(block, Lease(Holder.READER, task_id))
         return reading.strike

@@ -87,15 +87,15 @@ class TaskTable:
         self._budget.remove(task)
         if task.queued_bytes:
             self._queue.count_source(task, 0)
-        self.release_source(task)
+        self.release_sources(task)
         self.outcome_counter.count(outcome)
         return [SettleTask(task.task_id, outcome)]
 
-    def release_source(self, task: TaskRecord) -> None:
-        """Release the source of a task that is settled, or whose source is staged again."""
-        block, task.source_block = task.source_block, None
-        if block is not None:
+    def release_sources(self, task: TaskRecord) -> None:
+        """Release the sources of a task that is settled, or whose sources are staged again."""
+        for block in task.source_blocks:
             self._arena.release(block, Lease(Holder.TASK, task.task_id))
+        task.source_blocks = ()
 
     def release_worker_blocks(self, task: TaskRecord) -> None:
         """End the task's run and release its granted blocks, after its worker has answered or has died."""

@@ -1,0 +1,90 @@
+"""Preflight: estimates a task from the headers or the shapes of its sources, before they are staged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import msgspec
+
+from ...errors import InvalidTask
+from ...operation import Estimate
+from ...plugins.estimator import Estimator, SourceHead
+from ...runtime.files.source_files import read_file_head
+from ...runtime.loop.background import BackgroundTasks
+from ...runtime.memory.source_memory import read_head
+from ...wire.handles import RasterAt
+from ..results import Result
+from ..sources import Bytes, File, Samples
+from .stager import Prepared
+
+__all__ = ["Preflight", "run_preflight"]
+
+_MAX_QUICK_SOURCES = 4  # sources of one task whose headers are read on the event loop
+
+
+class Preflight(msgspec.Struct, frozen=True):
+    """Result of a preflight."""
+
+    nbytes: int = 0  # length of the sources in bytes; 0: memory of one was released, and staging raises the error
+    estimate: Estimate | None = None  # the plugins' estimate; None: unknown
+    media_type: str = ""  # media type of the first source, from its header
+    file_contents: Mapping[int, memoryview] = {}  # contents of files that are no longer than their headers, by index
+
+
+async def run_preflight(estimator: Estimator, sources: Sequence[Prepared], background: BackgroundTasks) -> Preflight:
+    """Read the headers of a task's sources and ask the plugins for an estimate.
+
+    Runs in a thread, or, if the plugins are quick and the bytes are in memory, on the event loop within the `LoopBudget`.
+
+    Raises:
+        InvalidTask: the file or the memory of a source cannot be read.
+    """
+    estimate = partial(_estimate, estimator, sources)
+    try:
+        if any(_path_of(source) is not None for source in sources):
+            return await background.run_in_thread(estimate, limiter=background.file_threads)
+        is_quick = estimator.quick and len(sources) <= _MAX_QUICK_SOURCES
+        if is_quick and not any(_is_foreign(source) for source in sources):
+            return await background.loop_budget.call(estimate)
+        return await background.run_in_thread(estimate, limiter=background.source_threads)
+    except InvalidTask:
+        raise
+    except ValueError:
+        return Preflight()  # the memory of a source was released
+
+
+def _path_of(source: Prepared) -> str | None:
+    """Return the path of a source that is a file."""
+    if isinstance(source, File):
+        return source.path
+    return str(source.path) if isinstance(source, Result) and source.path is not None else None
+
+
+def _is_foreign(source: Prepared) -> bool:
+    """Whether memory may be a mapped file, or is not contiguous, so that it is copied before it is read."""
+    return isinstance(source, Bytes) and not (source.private and source.data.c_contiguous)
+
+
+def _estimate(estimator: Estimator, sources: Sequence[Prepared]) -> Preflight:
+    heads = [_head_of(source, estimator.probe_nbytes) for source in sources]
+    nbytes = sum([head.nbytes for head in heads])
+    contents = {
+        index: head.data
+        for index, (source, head) in enumerate(zip(sources, heads, strict=True))
+        if head.data is not None and _path_of(source) is not None and 0 < len(head.data) == head.nbytes
+    }
+    return Preflight(nbytes, *estimator.estimate(heads), contents)
+
+
+def _head_of(source: Prepared, nbytes: int) -> SourceHead:
+    if (path := _path_of(source)) is not None:
+        head = read_file_head(path, nbytes)
+        return SourceHead(head.nbytes, head.data)
+    assert not isinstance(source, File)
+    samples = source.raster if isinstance(source, Result) else source
+    if isinstance(samples, Samples | RasterAt):
+        return SourceHead(source.data.nbytes, None, samples.shape)
+    if _is_foreign(source):
+        return SourceHead(source.data.nbytes, memoryview(read_head(source.data, nbytes)))
+    return SourceHead(source.data.nbytes, source.data[:nbytes].toreadonly())

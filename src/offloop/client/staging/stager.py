@@ -1,0 +1,227 @@
+"""Stages the sources of a task: finds them where a worker can read them, or copies them into the inbox.
+
+A source is copied once. All copies of one task lie in one block, which is requested when their lengths are known, because a
+task that held memory for one source while it waits for another could wait for ever. Large copies run in a thread and without
+the GIL, so the event loop goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TypeAlias
+
+import msgspec
+
+from ...core.model.blocks import Block
+from ...errors import InvalidTask
+from ...runtime.files.source_files import file_nbytes, read_file_into
+from ...runtime.loop.futures import BlockFuture
+from ...runtime.memory.page_manager import INLINE_NBYTES
+from ...runtime.supervisor import Supervisor
+from ...wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt
+from ..buffers import Buffer
+from ..results import Result
+from ..sources import ArrayObject, Bytes, File, Material, Samples, samples_of
+
+__all__ = ["Moved", "Prepared", "SourceStager", "StagedSources", "await_block", "write_bytes"]
+
+_ALIGNMENT = 64  # bytes: a copy starts at a cache line, which is what Arrow and numpy want
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """A `Buffer` that was moved into a task."""
+
+    handle: Handle | None  # None: zero bytes
+    data: memoryview  # its memory; keeps the block
+
+
+Prepared: TypeAlias = Bytes | File | Samples | Moved | Result
+"""A source whose kind and length can be asked for without the object's own code."""
+
+
+class StagedSources(msgspec.Struct, eq=False):
+    """Sources that a worker can read, kept in memory until `SourceStager.release`."""
+
+    sources: tuple[EncodedAt | RasterAt, ...]  # handles, and shape and dtype of samples
+    block: Block | None = None  # block of the copies, which `release` returns
+    views: tuple[memoryview, ...] = ()  # views that keep the blocks of a `Buffer` or `Result`
+    outbox_id: int | None = None  # outbox of sources in place, which only its own worker can read; None: the inbox
+
+
+class SourceStager:
+    """Stages the sources of one pool's tasks."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    async def prepare(self, sources: Sequence[Material]) -> list[Prepared]:
+        """Move buffers, and read the samples of objects that copy them.
+
+        Buffers are moved first, because their owner loses them even if the task is refused.
+
+        Raises:
+            InvalidTask: a buffer was moved before or belongs to another pool; or an object's array interface is broken.
+        """
+        prepared = [self._move(source) if isinstance(source, Buffer) else source for source in sources]
+        return [await self._samples(source) if isinstance(source, ArrayObject) else source for source in prepared]
+
+    def find_in_place(self, sources: Sequence[Material | Moved]) -> StagedSources | None:
+        """Return the sources if a worker can read all of them where they are; otherwise None.
+
+        That is so if they are empty, or are results of this pool in the outbox of the same worker.
+        """
+        found: list[EncodedAt | RasterAt] = []
+        views: list[memoryview] = []
+        outbox_id: int | None = None
+        for source in sources:
+            if isinstance(source, Bytes) and not source.data.nbytes:
+                found.append(EncodedAt(None))
+                continue
+            block = source.block if isinstance(source, Result) else None
+            if block is None or not isinstance(source, Result) or not self._supervisor.owns(block):
+                return None
+            if outbox_id is not None and outbox_id != block.segment_id:
+                return None
+            try:
+                view = source.data[:]
+            except ValueError:
+                return None  # the result was released; `stage` raises the error
+            outbox_id = block.segment_id
+            views.append(view)
+            found.append(_located(source.raster, Handle(OUTBOX, block.offset, view.nbytes, block.generation)))
+        return StagedSources(tuple(found), None, tuple(views), outbox_id)
+
+    async def stage(self, task_id: int, sources: Sequence[Prepared]) -> StagedSources:
+        """Copy the sources of a task into the inbox, except moved buffers, which lie there.
+
+        Bytes and samples must not change until this returns.
+
+        Raises:
+            InvalidTask: memory or a file cannot be read, or a file is not a regular file, or was changed while it was read.
+            MemoryLimitExceeded: the copies together can never fit.
+        """
+        readable = [_readable(source) if isinstance(source, Result) else source for source in sources]
+        lengths = [0 if isinstance(source, Moved) else await self._nbytes_of(source) for source in readable]
+        offsets = _offsets(lengths)
+        block = await self._allocate(task_id, offsets[-1]) if offsets[-1] else None
+        try:
+            staged: list[EncodedAt | RasterAt] = []
+            for source, offset, nbytes in zip(readable, offsets, lengths, strict=False):
+                if isinstance(source, Moved):
+                    staged.append(EncodedAt(source.handle))
+                    continue
+                handle = None
+                if block is not None and nbytes:
+                    handle = Handle(INBOX, block.offset + offset, nbytes, block.generation)
+                    await self._copy(source, handle)
+                staged.append(_located(source, handle))
+        except BaseException:
+            if block is not None:
+                self._supervisor.views.return_block(block.generation)
+            raise
+        return StagedSources(tuple(staged), block, tuple([source.data for source in readable if isinstance(source, Moved)]))
+
+    def release(self, staged: StagedSources) -> None:
+        """Return the copies and drop the views, after the submitted task holds its sources itself or has ended."""
+        staged.views = ()
+        if staged.block is not None:
+            self._supervisor.views.return_block(staged.block.generation)
+            staged.block = None
+
+    def _move(self, buffer: Buffer) -> Moved:
+        if not buffer.belongs_to(self._supervisor):
+            raise InvalidTask("this buffer belongs to another pool")
+        block, view = buffer.move()
+        return Moved(Handle(INBOX, block.offset, view.nbytes, block.generation) if view.nbytes else None, view)
+
+    async def _samples(self, array: ArrayObject) -> Samples:
+        background = self._supervisor.background
+        return await background.run_in_thread(samples_of, array, limiter=background.source_threads)
+
+    async def _nbytes_of(self, source: Bytes | File | Samples) -> int:
+        if not isinstance(source, File):
+            return source.data.nbytes
+        background = self._supervisor.background
+        return await background.run_in_thread(file_nbytes, source.path, limiter=background.file_threads)
+
+    async def _copy(self, source: Bytes | File | Samples, handle: Handle) -> None:
+        if not isinstance(source, File):
+            await write_bytes(self._supervisor, handle.offset, source.data, private=source.private)
+            return
+        background, inbox = self._supervisor.background, self._supervisor.inbox
+        await background.run_in_thread(
+            read_file_into, source.path, inbox, handle.offset, handle.nbytes, limiter=background.file_threads
+        )
+
+    async def _allocate(self, task_id: int, nbytes: int) -> Block:
+        future = await await_block(self._supervisor, self._supervisor.request_input(nbytes, task_id))
+        assert future.block is not None
+        return future.block
+
+
+async def await_block(supervisor: Supervisor, future: BlockFuture) -> BlockFuture:
+    """Wait for requested memory, and return its future.
+
+    Raises:
+        MemoryLimitExceeded: the request can never be met.
+    """
+    if not future.is_set:
+        try:
+            await future.wait()
+        except BaseException:
+            supervisor.abandon_input(future)
+            raise
+    future.check()
+    return future
+
+
+async def write_bytes(supervisor: Supervisor, offset: int, data: memoryview, *, private: bool) -> None:
+    """Copy bytes into the inbox: on the loop if they are few and private, because a mapped file may be read from a disk.
+
+    Args:
+        supervisor: the pool's.
+        offset: position in the inbox, in bytes.
+        data: one-dimensional bytes, or an array of any strides. It must not change until this returns.
+        private: no other process can remove the pages of the data.
+
+    Raises:
+        InvalidTask: the memory of the data cannot be read.
+    """
+    inbox = supervisor.inbox
+    if private and data.nbytes <= INLINE_NBYTES and data.c_contiguous:
+        inbox.write(offset, data)
+        return
+    background = supervisor.background
+    await background.run_in_thread(partial(inbox.write_large, private=private), offset, data, limiter=background.source_threads)
+
+
+def _readable(result: Result) -> Bytes | File | Samples:
+    """Return the contents of a result as a source that is copied.
+
+    Raises:
+        InvalidTask: its memory was released.
+    """
+    try:
+        data = result.data[:]
+    except ValueError:
+        raise InvalidTask("this result cannot be a source, because its data was released") from None
+    if result.path is not None:
+        return File(str(result.path))
+    raster = result.raster
+    return Bytes(data, private=True) if raster is None else Samples(data, raster.shape, raster.dtype, private=True)
+
+
+def _located(source: Bytes | File | Samples | RasterAt | None, handle: Handle | None) -> EncodedAt | RasterAt:
+    if isinstance(source, Samples | RasterAt):
+        return RasterAt(handle, source.shape, source.dtype)
+    return EncodedAt(handle)
+
+
+def _offsets(lengths: Sequence[int]) -> list[int]:
+    """Return the offset of each copy in the block, and the length of the block."""
+    offsets = [0]
+    for nbytes in lengths:
+        end = offsets[-1] + nbytes
+        offsets.append(end if len(offsets) == len(lengths) else -(-end // _ALIGNMENT) * _ALIGNMENT)
+    return offsets
