@@ -12,7 +12,7 @@ The layers. Each imports only layers below it:
     wire                                                     messages between supervisor and worker (pure)
 
     worker                                                   the worker process: imports wire and the contracts, nothing else
-    operation, processor, errors, pool_events, histogram     the contracts: what plugin authors import
+    operation, processor, sandbox, errors, pool_events, ...  the contracts: what plugin authors import
 
 Names are imported on first use, because a worker imports this package too and must not load the server's modules.
 """
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         BreakerMoved,
         PluginUnavailable,
         PoolEvent,
+        SandboxReported,
         TaskRetried,
         WorkerCrashed,
         WorkerMemoryTooSmall,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from .program import freeze_support
     from .runtime.telemetry.event_stream import EventSubscription
     from .runtime.telemetry.progress_monitor import Progress
+    from .sandbox import Needs, Posture
     from .settings import WorkerGroup
     from .statistics import GroupStatistics, Statistics
 
@@ -90,6 +92,7 @@ __all__ = [
     "InvalidTask",
     "MemoryLimitExceeded",
     "NamedOutcomes",
+    "Needs",
     "OffloopError",
     "Operation",
     "Outcome",
@@ -102,12 +105,14 @@ __all__ = [
     "PoolClosed",
     "PoolEvent",
     "PoolMisused",
+    "Posture",
     "Processor",
     "Progress",
     "QueueFull",
     "QueueTimeout",
     "Raster",
     "Result",
+    "SandboxReported",
     "SharingProcessor",
     "SourceHeader",
     "SourceTooLarge",
@@ -147,6 +152,7 @@ _NAMES_BY_MODULE = {
         "BreakerMoved",
         "PluginUnavailable",
         "PoolEvent",
+        "SandboxReported",
         "TaskRetried",
         "WorkerCrashed",
         "WorkerMemoryTooSmall",
@@ -154,6 +160,7 @@ _NAMES_BY_MODULE = {
     ),
     "operation": ("Attachment", "Estimate", "Header", "Operation", "Plugin", "SourceHeader"),
     "pool": ("Pool",),
+    "sandbox": ("Needs", "Posture"),
     "processor": (
         "Encoded",
         "Output",

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 import msgspec
 
 from .errors import InvalidTask
+from .sandbox import Needs
 
 __all__ = [
     "DEFAULT_GROUP",
@@ -169,6 +170,10 @@ class Plugin:
     companions: ClassVar[tuple[str, ...]] = ()
     """Names of the plugins that its pipelines need beside it, and that the workers of its group load, too: ("vips",). A
     companion that the pool does not have is left out."""
+
+    needs: Needs = Needs()
+    """What the processor needs after it is loaded: files, late imports, the network. The sandbox of its workers allows nothing
+    else. An instance whose settings decide about it may have a property."""
 
     settings: msgspec.Struct | None = None
     """The parameters of this instance: a frozen msgspec struct whose class a worker can import, or None. Workers create no

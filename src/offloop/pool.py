@@ -14,6 +14,7 @@ from .operation import DEFAULT_GROUP, Plugin
 from .runtime.supervisor import Supervisor
 from .runtime.telemetry.event_stream import EventSubscription
 from .runtime.workers.launcher import Launcher
+from .sandbox import Posture, SandboxMode
 from .settings import PoolSettings, WorkerGroup, check_room, check_seconds, check_workers
 from .startup import load
 from .statistics import Statistics, snapshot
@@ -70,8 +71,13 @@ class Pool(FunctionCalls):
             fifth (the memory downwards), so that not all workers are replaced at once. None: no limit.
         executable: the Python interpreter that runs the workers, or a list of it and its first arguments. Default: this
             program's own. A frozen program needs one that has offloop and the plugins, unless it calls `freeze_support`.
-        environment: variables of the workers beside the server's; None removes one. Default, unless the server's environment
-            has other values: one thread for OpenMP, BLAS and similar libraries, and a malloc that returns large blocks at once.
+        environment: variables of the workers, beside those of the server's that `sandbox` leaves; None removes one. Default,
+            unless the server's environment has other values: one thread for OpenMP, BLAS and similar libraries, and a malloc
+            that returns large blocks at once.
+        sandbox: isolation of the workers from the machine, for code that has taken over a processor by a hostile source.
+            "auto": all layers that the kernel has; of the server's environment, workers get variables of Python, libraries and
+            language only. "strict": a worker that lacks a layer runs no task. "off": none, and the whole environment. See
+            `Plugin.needs`, `Pool.sandbox` and docs/sandbox.md.
 
     Raises:
         ValueError, TypeError: a setting is out of its range, or of the wrong type.
@@ -110,6 +116,7 @@ class Pool(FunctionCalls):
         max_worker_memory: int | str | None = None,
         executable: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         environment: Mapping[str, str | None] | None = None,
+        sandbox: SandboxMode = "auto",
     ) -> None:
         """Check the settings. Nothing is started before the pool is entered."""
         super().__init__()
@@ -142,6 +149,7 @@ class Pool(FunctionCalls):
             max_worker_memory=max_worker_memory,
             executable=executable,
             environment=environment,
+            sandbox=sandbox,
         )
         self._launcher: Launcher | None = None  # offloop.testing sets one; None: processes
 
@@ -184,6 +192,20 @@ class Pool(FunctionCalls):
             return  # a forked child cannot await anything, because the loop is the parent's
         supervisor.affinity.check()
         await supervisor.close()
+
+    @property
+    def sandbox(self) -> Posture:
+        """The sandbox of the workers of the default group: layers in force, and reasons for the missing ones.
+
+        `Pool.statistics().groups[name].sandbox` is that of another group.
+
+        Raises:
+            PoolClosed: no worker of the default group has become ready yet.
+        """
+        posture = None if self._supervisor is None else self._supervisor.core.groups.default.sandbox_reports.posture
+        if posture is None:
+            raise PoolClosed("no worker was started")
+        return posture
 
     def statistics(self) -> Statistics:
         """Statistics of the pool at this moment; of a closed pool the last ones; in a forked child those of the fork.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from .errors import CrashReport
+from .sandbox import Posture
 
 __all__ = [
     "BreakerMoved",
     "PluginUnavailable",
     "PoolEvent",
+    "SandboxReported",
     "TaskRetried",
     "WorkerCrashed",
     "WorkerMemoryTooSmall",
@@ -81,4 +83,13 @@ class PluginUnavailable(_Record, frozen=True, kw_only=True):
     switched_off: bool  # workers start without the plugin, and its tasks are refused; False: its tasks fail in the worker
 
 
-PoolEvent = WorkerMoved | WorkerCrashed | TaskRetried | BreakerMoved | WorkerMemoryTooSmall | PluginUnavailable
+class SandboxReported(_Record, frozen=True, kw_only=True):
+    """The sandbox of a group's workers is known, or is another one than before."""
+
+    group: str  # name of the worker group
+    posture: Posture  # layers in force, and reasons for the missing ones
+
+
+PoolEvent = (
+    WorkerMoved | WorkerCrashed | TaskRetried | BreakerMoved | WorkerMemoryTooSmall | PluginUnavailable | SandboxReported
+)

@@ -2,7 +2,7 @@
 
     REGISTRY.register(PoolCollector(pool))
 
-Every metric is a row of `_TABLE`. Requires prometheus-client, which the extra `offloop[prometheus]` installs.
+Every number is a row of `_TABLE`. Requires prometheus-client, which the extra `offloop[prometheus]` installs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .pool import Pool
 from .statistics import GroupStatistics, Statistics
 
 try:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
 except ImportError as missing:
     raise ImportError('offloop.prometheus needs prometheus-client: pip install "offloop[prometheus]"') from missing
 
@@ -143,7 +143,7 @@ class PoolCollector:
 
     def describe(self) -> Iterable[Metric]:
         """The metrics without samples, so that a registry can refuse duplicate names."""
-        return [self._family(row) for row in _TABLE]
+        return [*(self._family(row) for row in _TABLE), self._sandboxes({})]
 
     def collect(self) -> Iterator[Metric]:
         """The metrics with their present values."""
@@ -153,6 +153,23 @@ class PoolCollector:
             for name, now in numbers.items():
                 self._add(family, row, [name] if self._named else [], now)
             yield family
+        yield self._sandboxes(numbers)
+
+    def _sandboxes(self, numbers: Mapping[str, Statistics]) -> Metric:
+        labels = ["pool"] * self._named + ["group"]
+        family = InfoMetricFamily(f"{self._namespace}_sandbox", "Isolation of a group's workers.", labels=labels)
+        for name, now in numbers.items():
+            for group, statistics in now.groups.items():
+                posture = statistics.sandbox
+                if posture is not None:
+                    values = {
+                        "mode": posture.mode,
+                        "layers": ",".join(posture.layers),
+                        "missing": ",".join(posture.missing),
+                        "landlock_abi": str(posture.landlock_abi),
+                    }
+                    family.add_metric([*([name] if self._named else []), group], values)
+        return family
 
     def _family(self, row: _Row) -> _Family:
         labels = ["pool"] * self._named + ([row.label] if row.label else [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import anyio
@@ -10,13 +11,14 @@ import anyio.to_thread
 
 from .core.model.settings import CoreSettings
 from .functions.plugin import FunctionsPlugin
-from .operation import SMALL_TASKS_GROUP
+from .operation import DEFAULT_GROUP, SMALL_TASKS_GROUP, Plugin
 from .plugins import Planner, Registry, group_plugins
 from .program import check_program
 from .runtime.loop.thread_call import ThreadCall
 from .runtime.workers.config import GroupConfig, WorkerConfig
 from .runtime.workers.launcher import Launcher
 from .runtime.workers.process import ProcessLauncher
+from .sandbox import Needs
 from .settings import PoolSettings
 from .system import memory_pressure
 
@@ -61,11 +63,12 @@ def _load(settings: PoolSettings, launcher: Launcher | None) -> Loaded:
     plugins = [registered.plugin for registered in registry.plugins.values()]
     groups = group_plugins(plugins, {group.name: group.plugins for group in settings.groups})
     core_settings = settings.resolved(groups)
+    groups_and_small = {**groups, SMALL_TASKS_GROUP: groups[DEFAULT_GROUP]}
     config = WorkerConfig(
         plugins=registry.sources,
         groups={
-            group: GroupConfig(nice=settings.nice_of(group), launch=launcher or ProcessLauncher(settings.worker_program(group)))
-            for group in (*groups, SMALL_TASKS_GROUP)
+            group: _configure(group, settings, launcher, [registry.plugins[name].plugin for name in groups_and_small[group]])
+            for group in groups_and_small
         },
         max_private_bytes=core_settings.hard_limit_bytes,
         memory_pressure=memory_pressure,
@@ -79,6 +82,18 @@ def _registry_of(settings: PoolSettings) -> Registry:
     if requested is not None and settings.functions and name not in requested:
         requested = [*requested, name]
     return Registry(requested, {name: FunctionsPlugin(settings.functions)})
+
+
+def _configure(group: str, settings: PoolSettings, launcher: Launcher | None, plugins: Sequence[Plugin]) -> GroupConfig:
+    needs = Needs(threads=False)
+    for plugin in plugins:
+        needs = needs.union(plugin.needs)
+    return GroupConfig(
+        nice=settings.nice_of(group),
+        launch=launcher or ProcessLauncher(settings.worker_program(group)),
+        sandbox=settings.sandbox_of(group),
+        needs=needs,
+    )
 
 
 def _is_importing() -> bool:

@@ -13,6 +13,7 @@ from .core.model.worker_state import WorkerState
 from .core.pool_state import PoolState
 from .core.workers.worker_group import WorkerGroup
 from .histogram import Histogram
+from .sandbox import Posture
 
 __all__ = ["GroupStatistics", "Statistics"]
 
@@ -34,6 +35,7 @@ class GroupStatistics(msgspec.Struct, frozen=True, kw_only=True):
     start_failures: int  # consecutive failed worker starts
     last_start_failure: str | None  # reason of the last failed worker start
     switched_off: dict[str, str]  # reasons by name of the plugins that its workers are started without
+    sandbox: Posture | None  # isolation of its workers; None: no worker has become ready yet
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,4 +163,5 @@ def _read_group(core: PoolState, group: WorkerGroup) -> GroupStatistics:
         start_failures=reconciler.restart_policy.start_deaths,
         last_start_failure=None if failure is None else failure.cause,
         switched_off=dict(group.plugin_loads.switched_off),
+        sandbox=group.sandbox_reports.posture,
     )

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from offloop import system
-from offloop.cgroups import control_groups, read_number
 from offloop.settings import PoolSettings, default_memory_limit
 from offloop.sizes import parse_size
 from offloop.system import Amount, available_cpus, available_memory, free_shared_memory
+from offloop.system.cgroups import control_groups, read_number
 
 MIB = 1 << 20
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from offloop import GroupStatistics, Header, Histogram, Info, Statistics, Timings
+from offloop import GroupStatistics, Header, Histogram, Info, Posture, Statistics, Timings
 from offloop.core.telemetry.histogram_recorder import Recorder
 
 
@@ -35,6 +35,7 @@ def statistics() -> Statistics:
         "dict[int, int]": {-1: 2},
         "Histogram": histogram(),
         "dict[str, str]": {"bad": "its load hangs"},
+        "Posture | None": Posture(mode="auto", missing={"seccomp": "no table"}, limits={"core": 0}),
     }
     group = GroupStatistics(**{name: examples[kind] for name, kind in GroupStatistics.__annotations__.items()})
     examples["dict[str, GroupStatistics]"] = {"default": group}

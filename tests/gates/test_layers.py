@@ -11,21 +11,22 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "offloop"
 
-CONTRACTS = {"errors", "operation", "processor"}
+CONTRACTS = {"errors", "operation", "processor", "sandbox"}
 POOL = {"pool", "settings", "sizes", "startup", "statistics", "system", "task_options"}
 
-BELOW_CORE = {"wire", "errors", "histogram", "pool_events", "operation"}
-BELOW_RUNTIME = {"core", "wire", "cgroups", "errors", "pool_events"}
+BELOW_CORE = {"wire", "errors", "histogram", "pool_events", "operation", "sandbox"}
+BELOW_RUNTIME = {"core", "wire", "system.cgroups", "errors", "pool_events", "sandbox"}
 
 ALLOWED: dict[str, set[str]] = {
-    "cgroups": set(),
+    "system.cgroups": set(),
     "errors": set(),
     "program": {"errors", "wire.start", "worker.main"},
     "histogram": set(),
-    "pool_events": {"errors"},
-    "operation": {"errors"},
+    "pool_events": {"errors", "sandbox"},
+    "sandbox": set(),
+    "operation": {"errors", "sandbox"},
     "processor": {"operation"},
-    "wire": set(),
+    "wire": {"sandbox"},
     "core": {"core", *BELOW_CORE},
     "core.model": {"core.model", *BELOW_CORE},
     "core.telemetry": {"core.telemetry", "core.model", *BELOW_CORE},
@@ -48,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "runtime.workers": {"runtime.workers", "runtime.memory", "runtime.telemetry", "runtime.loop", *BELOW_RUNTIME},
     "client": {"client", "runtime", "core", "wire", "plugins", "settings", "task_options", *CONTRACTS},
     "worker": {"wire", *CONTRACTS},
-    "plugins": {"errors", "operation", "wire.messages"},
+    "plugins": {"errors", "operation", "sandbox", "wire.messages"},
     "functions": {"wire.handles", "wire.start", "sizes", *CONTRACTS},  # also in a worker
     "functions.calls": {"functions", "client", "settings", "task_options", *CONTRACTS},
     **{
@@ -56,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
         for name in POOL
     },
     "sizes": set(),
-    "system": {"cgroups"},
+    "system": set(),
     "task_options": {"runtime.files", "core.model", "settings", "errors"},
     "prometheus": {
         "core.workers.group_slots",
@@ -110,6 +111,7 @@ FOREIGN: dict[str, set[str]] = {
     "pool_events": PURE,
     "operation": PURE,
     "processor": PURE,
+    "sandbox": PURE,
 }
 """Module or package -> what it must not import of others'."""
 

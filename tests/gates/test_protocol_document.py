@@ -23,7 +23,7 @@ def structs() -> list[Any]:
     """All that travels."""
     found = [value for module in (messages, handles) for value in vars(module).values()]
     all_of_them = {value for value in found if isinstance(value, type) and issubclass(value, msgspec.Struct)}
-    return list(all_of_them - {messages._Message})
+    return [value for value in all_of_them - {messages._Message} if value.__module__ in {messages.__name__, handles.__name__}]
 
 
 def shape_of(struct: Any) -> str:

@@ -143,7 +143,7 @@ async def test_operations_that_cannot_be_sent_are_the_callers_fault(pool: Pool, 
 
 
 async def test_what_a_worker_started_itself_ends_with_it(anyio_backend: object) -> None:
-    async with Pool(1, plugins=[FaultsPlugin]) as pool:
+    async with Pool(1, plugins=[FaultsPlugin], sandbox="off") as pool:
         child = (await pool.run(b"", [LeaveChild()])).info.pid
         assert is_alive(child)
     with anyio.fail_after(5):

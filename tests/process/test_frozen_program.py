@@ -28,7 +28,9 @@ import anyio
 from flags_plugin import Flags, FlagsPlugin
 
 async def main():
-    settings = {{"executable": [os.environ["INTERPRETER"], "-B"]}} if "INTERPRETER" in os.environ else {{}}
+    settings = {{"environment": {{"STARTED": os.environ["STARTED"]}}}}
+    if "INTERPRETER" in os.environ:
+        settings["executable"] = [os.environ["INTERPRETER"], "-B"]
     async with offloop.Pool(1, plugins=[FlagsPlugin], memory_limit="64MiB", **settings) as pool:
         print(bytes(await pool.run(b"", [Flags()])).decode())
 

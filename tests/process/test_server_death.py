@@ -48,7 +48,7 @@ async def main():
 
 LEAVES_CHILDREN = """
 async def main():
-    async with Pool(1, plugins=[FaultsPlugin]) as pool:
+    async with Pool(1, plugins=[FaultsPlugin], sandbox="off") as pool:
         pids = [(await pool.run(b"", [LeaveChild()])).info.pid for _ in range(3)]
         pids.append((await pool.run(b"", [Inspect()])).info.pid)
         async with anyio.create_task_group() as task_group:
@@ -62,7 +62,7 @@ async def main():
 LOSES_EXIT_CODES = """
 async def main():
     PREPARE
-    async with Pool(2, plugins=[FaultsPlugin], grace=0.1) as pool:
+    async with Pool(2, plugins=[FaultsPlugin], grace=0.1, sandbox="off") as pool:
         died = []
         child = None
         for operation in (Exit(3), Kill(signal.SIGSEGV), Hang("hold_gil")):

@@ -41,7 +41,7 @@ async def test_they_are_killed_with_the_worker_and_said(
     anyio_backend: object, end: Operation | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "offloop.supervisor")
-    async with Pool(1, plugins=[DaemonPlugin, FaultsPlugin], memory_limit="256MiB", grace=0.1) as pool:
+    async with Pool(1, plugins=[DaemonPlugin, FaultsPlugin], memory_limit="256MiB", grace=0.1, sandbox="off") as pool:
         pids = (await pool.run(b"", [StartDaemons()])).info.pids
         assert alive(pids) == pids
         if end is not None:
@@ -53,9 +53,9 @@ async def test_they_are_killed_with_the_worker_and_said(
 
 
 async def test_the_strays_of_another_worker_are_left_alone(anyio_backend: object) -> None:
-    async with Pool(1, plugins=[DaemonPlugin]) as other:
+    async with Pool(1, plugins=[DaemonPlugin], sandbox="off") as other:
         pids = (await other.run(b"", [StartDaemons()])).info.pids
-        async with Pool(1, plugins=[DaemonPlugin]) as pool:
+        async with Pool(1, plugins=[DaemonPlugin], sandbox="off") as pool:
             await pool.run(b"", [StartDaemons()])
         assert alive(pids) == pids
     await gone(pids)

@@ -23,7 +23,7 @@ async def test_workers_have_one_thread_in_each_library_and_give_memory_back(
 ) -> None:
     for name in DEFAULT_ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
-    variables = await environment_of_worker()
+    variables = await environment_of_worker(sandbox="off")
     assert variables["OMP_NUM_THREADS"] == variables["OPENBLAS_NUM_THREADS"] == "1"
     assert variables["MALLOC_MMAP_THRESHOLD_"] == "131072"
     assert len(variables.pop("OFFLOOP_WORKER_ID")) == 16
@@ -35,6 +35,20 @@ async def test_what_the_server_has_set_stays(anyio_backend: object, monkeypatch:
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "4000000")
     variables = await environment_of_worker()
     assert (variables["OMP_NUM_THREADS"], variables["MALLOC_MMAP_THRESHOLD_"]) == ("3", "4000000")
+
+
+async def test_in_a_sandbox_no_secret_of_the_servers_environment_reaches_a_worker(
+    anyio_backend: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = ("AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "OPENAI_API_KEY", "PGPASSWORD", "SSH_AUTH_SOCK", "PATHS", "ANYTHING")
+    for name in secrets:
+        monkeypatch.setenv(name, "secret")
+    for name in ("LC_ALL", "VIPS_CONCURRENCY", "LD_LIBRARY_PATH", "TZ"):
+        monkeypatch.setenv(name, "C")
+    variables = await environment_of_worker(environment={"ANYTHING": "given"})
+    assert "secret" not in variables.values()
+    assert variables["ANYTHING"] == "given"
+    assert {"PATH", "LC_ALL", "VIPS_CONCURRENCY", "LD_LIBRARY_PATH", "TZ", "OMP_NUM_THREADS"} <= variables.keys()
 
 
 async def test_a_pool_sets_and_removes_variables_of_its_workers(anyio_backend: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,9 @@ def _problems(examination: Examination, trial: Trial) -> Iterator[str]:
 
 
 def _lines(report: Report) -> Iterator[str]:
-    for name, value in (*_facts(report.examination), *_plugins(report.examination), ("trial", _trial_text(report.trial))):
+    trial = report.trial
+    last = (("sandbox", trial.sandbox_text), ("trial", _trial_text(trial)))
+    for name, value in (*_facts(report.examination), *_plugins(report.examination), *last):
         yield f"{name:<14} {value}"
     yield ""
     yield from (f"problem: {problem}" for problem in report.problems)

@@ -12,6 +12,7 @@ import msgspec
 from ..errors import OffloopError
 from ..operation import Operation
 from ..pool import Pool
+from ..sandbox import Posture
 from .event_loop import run_in_loop
 from .wording import one_line
 
@@ -31,6 +32,12 @@ class Trial(msgspec.Struct, frozen=True):
         None  # seconds of the task, which includes loading the plugin's libraries; None: it failed or none ran
     )
     error: str | None = None  # error text in one line; None: no error
+    sandbox: Posture | None = None  # layers of the worker's sandbox, and reasons for the missing ones; None: no worker started
+
+    @property
+    def sandbox_text(self) -> str:
+        """The sandbox in one line."""
+        return "unknown, because no worker started" if self.sandbox is None else str(self.sandbox)
 
 
 def try_pool(plugins: Sequence[str]) -> Trial:
@@ -44,7 +51,7 @@ async def _try(plugins: Sequence[str], pipeline: list[Operation] | None) -> Tria
     began = monotonic()
     try:
         async with Pool(1, timeout=_TIMEOUT_S, start_timeout=_TIMEOUT_S, plugins=plugins) as pool:
-            trial = Trial(worker_started=True, start_s=monotonic() - began)
+            trial = Trial(worker_started=True, start_s=monotonic() - began, sandbox=pool.sandbox)
             if pipeline is not None:
                 trial = msgspec.structs.replace(trial, converted=False)
                 trial = await _convert(pool, pipeline, trial)

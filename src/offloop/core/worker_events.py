@@ -85,12 +85,15 @@ class WorkerEventHandlers:
             return self._terminate(slot, "it said Ready before Loading, or twice", now)
         if unknown := set(ready.failed) - set(slot.plugins):
             return self._terminate(slot, f"it failed to load {len(unknown)} plugins that it was not to load", now)
+        group = components.groups.by_name[slot.group]
+        if objection := group.sandbox_reports.find_objection(ready.sandbox):
+            return self._kill(slot, objection, objection, now)
         if slot.state in _LEAVING:
             components.worker_table.apply(slot, WorkerEvent.READY, slot.timer)
             return []
         components.worker_table.apply(slot, WorkerEvent.READY)
         assert slot.outbox_id is not None
-        group = components.groups.by_name[slot.group]
+        group.sandbox_reports.on_worker_ready(ready.sandbox)
         group.plugin_loads.on_worker_ready(slot, ready.failed)
         if ready.private_bytes > 0:
             components.budget.set_worker_memory(slot, ready.private_bytes)
@@ -159,11 +162,15 @@ class WorkerEventHandlers:
             return [SendFile(slot.index, task.task_id, event.dispatch)]
         return [Send(slot.index, File(task.task_id, opened=False))]
 
-    def _terminate(self, slot: WorkerSlot, reason: str, now: float) -> list[Command]:
+    def _terminate(self, slot: WorkerSlot, violation: str, now: float) -> list[Command]:
+        return self._kill(slot, f"it broke the protocol: {violation}", violation, now)
+
+    def _kill(self, slot: WorkerSlot, reason: str, cause: str, now: float) -> list[Command]:
+        """Kill a worker because of a message, unless it is being killed or retires, so that its messages do not matter."""
         if slot.state is WorkerState.FAILED or slot.state in _LEAVING:
-            return []  # the worker is being killed or retiring, so its messages do not matter
-        slot.kill_reason = f"it broke the protocol: {reason}"
-        self._components.worker_table.apply(slot, WorkerEvent.PROTOCOL_VIOLATED, self._kill_deadline(now), cause=reason)
+            return []
+        slot.kill_reason = reason
+        self._components.worker_table.apply(slot, WorkerEvent.PROTOCOL_VIOLATED, self._kill_deadline(now), cause=cause)
         return [KillWorker(slot.index)]
 
     def _kill_deadline(self, now: float) -> float:

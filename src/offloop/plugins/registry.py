@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ import msgspec
 
 from ..errors import InvalidTask, OffloopError, PluginError
 from ..operation import DEFAULT_GROUP, SMALL_TASKS_GROUP, Header, Operation, Plugin, tag_of
+from ..sandbox import Needs
 from ..wire.messages import PluginSource, Stage
 from .attachments import AttachmentNumbers
 from .containment import reraise_interrupt, text_of
@@ -256,6 +258,7 @@ def _objection(plugin: Any, candidate: Candidate) -> str | None:
     return (
         _objection_to_operations(getattr(plugin, "operations", None))
         or _objection_to_group(getattr(plugin, "group", None), getattr(plugin, "companions", ()))
+        or _objection_to_needs(getattr(plugin, "needs", None))
         or _objection_to_method(plugin, "probe", memoryview(b""))
         or _objection_to_method(plugin, "check", [])
         or _objection_to_method(plugin, "estimate", None, [], 0)
@@ -287,6 +290,14 @@ def _objection_to_group(group: Any, companions: Any) -> str | None:
     if not isinstance(companions, tuple) or not all(isinstance(name, str) for name in cast("tuple[Any, ...]", companions)):
         return f"its companions must be a tuple of names of plugins, not {companions!r}"
     return f"it has companions {companions!r} and no group" if companions and group is None else None
+
+
+def _objection_to_needs(needs: Any) -> str | None:
+    if not isinstance(needs, Needs):
+        return f"its needs must be an offloop.Needs, not {needs!r}"
+    paths: list[Any] = [*needs.read, *needs.write]
+    wrong = [path for path in paths if not isinstance(path, str) or not os.path.isabs(path) or "\0" in path]
+    return f"its needs must name absolute paths as text, not {wrong[0]!r}" if wrong else None
 
 
 def _objection_to_method(plugin: Any, name: str, *arguments: object) -> str | None:

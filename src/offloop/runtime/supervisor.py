@@ -68,6 +68,7 @@ from .memory.page_manager import PageManager
 from .memory.segments import Segment
 from .memory.views import ViewTracker
 from .pending_tasks import PendingTasks
+from .proc_entries import ClosedProcEntries
 from .telemetry.event_stream import EventStream
 from .telemetry.memory_monitor import watch_memory
 from .telemetry.progress_monitor import ProgressMonitor
@@ -131,13 +132,13 @@ class Supervisor:
         self.apply = self._driver.apply
         self._watch_memory = partial(watch_memory, self.core, self.apply, settings.memory_pressure)
         self.collect_returns = self._driver.collect_returns
-        self._pending_tasks = PendingTasks(self.apply, self._view_output, loop)
-        carry_out |= {SettleTask: self._pending_tasks.settle, DeliverOutput: self._pending_tasks.deliver}
+        pending = self._pending_tasks = PendingTasks(self.apply, self._view_output, loop)
+        carry_out |= {SettleTask: pending.settle, DeliverOutput: pending.deliver}
         self.outputs = OutputDelivery(self.background, self._workers, self.apply)
-        carry_out |= {OpenOutput: self.outputs.open, SendFile: self.outputs.send}
-        carry_out[RestageSource] = self._pending_tasks.stage_again
-        self.submit = self._pending_tasks.submit
+        carry_out |= {OpenOutput: self.outputs.open, SendFile: self.outputs.send, RestageSource: pending.stage_again}
+        self.submit = pending.submit
         self.progress_monitor = ProgressMonitor(self.core, self._read_status, self.background, self._clock)
+        self._proc_entries = ClosedProcEntries(needed=any(group.sandbox != "off" for group in settings.groups.values()))
         fork_safety.register(self)
 
     async def open(self) -> None:
@@ -313,6 +314,7 @@ class Supervisor:
             self.segments.popitem()[1].close()
         self.views.close()
         self.event_stream.close()
+        self._proc_entries.reopen()
         with suppress(KeyError):  # the segment was dropped before
             self.core.arena.drop_segment(INBOX_ID)
 

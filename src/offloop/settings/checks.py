@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from operator import index
-from typing import SupportsIndex
+from typing import SupportsIndex, get_args
 
+from ..sandbox import SandboxMode
 from ..sizes import named_size
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "check_range",
     "check_recycling",
     "check_retries",
+    "check_sandbox",
     "check_seconds",
     "check_worker_range",
     "check_workers",
@@ -100,6 +102,16 @@ def check_recycling(names: tuple[str, str, str], tasks: int | None, age: float |
         check_range(age_name, age, _MIN_WORKER_AGE_S, _MAX_SECONDS, whole=False)
     if memory is not None:
         check_range(memory_name, named_size(memory_name, memory), _MIN_WORKER_MEMORY, MAX_BYTES, whole=True)
+
+
+def check_sandbox(sandbox: SandboxMode) -> None:
+    """Check the setting of a sandbox.
+
+    Raises:
+        ValueError: it is not one of the three.
+    """
+    if sandbox not in get_args(SandboxMode):
+        raise ValueError(f"sandbox={sandbox!r}: must be one of {', '.join(map(repr, get_args(SandboxMode)))}")
 
 
 def check_workers(workers: int) -> None:

@@ -8,7 +8,17 @@ from typing import Literal
 
 import msgspec
 
-from .checks import MAX_WORKERS, check_environment, check_nice, check_range, check_recycling, check_seconds, check_worker_range
+from ..sandbox import SandboxMode
+from .checks import (
+    MAX_WORKERS,
+    check_environment,
+    check_nice,
+    check_range,
+    check_recycling,
+    check_sandbox,
+    check_seconds,
+    check_worker_range,
+)
 
 __all__ = ["WorkerGroup"]
 
@@ -45,6 +55,7 @@ class WorkerGroup(_Named, frozen=True, kw_only=True):
     max_memory: int | str | None = None  # bytes of private memory at which an idle worker is replaced, or as in "500MiB"
     load_timeout: float | None = None  # seconds in which a worker must load all plugins
     environment: Mapping[str, str | None] | None = None  # variables beside the pool's; None removes one
+    sandbox: SandboxMode | None = None  # "auto", "strict" or "off", as `Pool(sandbox=...)`
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers are not all typed)
@@ -63,6 +74,8 @@ class WorkerGroup(_Named, frozen=True, kw_only=True):
         if self.load_timeout is not None:
             check_seconds("load_timeout", self.load_timeout)
         check_environment(self.environment)
+        if self.sandbox is not None:
+            check_sandbox(self.sandbox)
 
     def range_of_workers(self, default_max: int) -> tuple[int, int]:
         """Numbers of workers that the group keeps, and has at most.

@@ -18,6 +18,7 @@ from ..core.model.settings import FIRST_GRANT_NBYTES, AdmissionMode, CoreSetting
 from ..operation import DEFAULT_GROUP, SMALL_TASKS_GROUP, Plugin
 from ..program import is_frozen
 from ..runtime.workers.command_line import WorkerProgram
+from ..sandbox import SandboxMode
 from ..sizes import named_size, parse_size
 from ..system import available_cpus
 from .checks import (
@@ -28,6 +29,7 @@ from .checks import (
     check_range,
     check_recycling,
     check_retries,
+    check_sandbox,
     check_seconds,
     check_worker_range,
 )
@@ -75,7 +77,8 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     nice: int | Literal["idle"] = 8  # niceness of workers relative to the server's; "idle": the idle scheduling class
     tenant_weights: Mapping[str, float] | None = None  # shares of the workers' time by tenant; 1 for other tenants
     executable: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None  # interpreter; None: this program's
-    environment: Mapping[str, str | None] | None = None  # variables of workers beside the server's; None removes a variable
+    environment: Mapping[str, str | None] | None = None  # variables of workers beside inherited ones; None removes one
+    sandbox: SandboxMode = "auto"  # layers of isolation that a worker must have
     plugins: Sequence[str | Plugin | type[Plugin]] | None = None  # plugins to load; None: every installed plugin
     groups: Sequence[WorkerGroup] = ()  # worker groups beside the default one
     functions: Sequence[str] = ()  # modules whose functions may run in workers without `@offloop.function`
@@ -142,6 +145,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
             if shutil.which(program) is None:
                 raise ValueError(f"executable={self.executable!r}: there is no program {program!r} that can be run")
         check_environment(self.environment)
+        check_sandbox(self.sandbox)
 
     def _check_groups(self) -> None:
         groups: Any = self.groups
@@ -180,7 +184,11 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     def worker_program(self, group: str = DEFAULT_GROUP) -> WorkerProgram:
         """The program that the worker processes of a group run."""
         environment = {**(self.environment or {}), **(self._group(group).environment or {})}
-        return WorkerProgram(self._interpreter(), environment, is_frozen())
+        return WorkerProgram(self._interpreter(), environment, frozen=is_frozen(), inherits=self.sandbox_of(group) == "off")
+
+    def sandbox_of(self, group: str) -> SandboxMode:
+        """The sandbox of a group's workers."""
+        return _given_or(self._group(group).sandbox, self.sandbox)
 
     def nice_of(self, group: str) -> int | Literal["idle"]:
         """Niceness of a group's workers. Those for small tasks are less nice than the default group's."""
@@ -250,6 +258,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
                     max_worker_age_s=_given_or(group.max_age, self.max_worker_age),
                     max_worker_bytes=None if memory is None else parse_size(memory),
                     plugins=names,
+                    sandbox=self.sandbox_of(name),
                 )
             )
         return tuple(groups)

@@ -9,11 +9,13 @@ async with Pool(1, plugins=[FaultsPlugin]) as pool:
 
 from __future__ import annotations
 
+import tempfile
 from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
 from ..operation import Header, Operation, Plugin
+from ..sandbox import Needs
 
 __all__ = [
     "Allocate",
@@ -170,7 +172,11 @@ class LeaveChild(Operation, frozen=True):
 
 
 class FaultsPlugin(Plugin):
-    """Plugin with an operation for each fault, for `Pool(plugins=[FaultsPlugin])`."""
+    """Plugin with an operation for each fault, for `Pool(plugins=[FaultsPlugin])`.
+
+    Its sandbox lets it read /proc/self and its modules, and write into the directory for temporary files. `LeaveChild` needs a
+    pool with `sandbox="off"`.
+    """
 
     name = "faults"
     operations = (
@@ -198,6 +204,11 @@ class FaultsPlugin(Plugin):
         LeaveChild,
     )
     processor = "offloop.testing.faults_processor:FaultsProcessor"
+
+    @property
+    def needs(self) -> Needs:  # pyright: ignore[reportIncompatibleVariableOverride] (a property is allowed)
+        """Files for `HoldOn` and `KillOnce`, and the descriptors for `Inspect`."""
+        return Needs(read=("/proc/self",), write=(tempfile.gettempdir(),), modules=True)
 
     def probe(self, data: memoryview) -> Header | None:
         """Recognize one format: the eight bytes "FAULTS!\\n"."""

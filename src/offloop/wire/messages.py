@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from ..sandbox import Needs, Posture, SandboxMode
 from .handles import EncodedAt, Handle, RasterAt, WrittenTo
 
 __all__ = [
@@ -71,6 +72,8 @@ class Configure(_Message, frozen=True, tag="configure"):
     nice: int | Literal["idle"] = 0  # increment to the server's niceness; "idle": only CPU time that no other process wants
     max_private_bytes: int | None = None  # limit of the process's private memory for its lifetime; None: no limit
     log_level: int = 30  # lowest `logging` level of plugin code's records that the worker writes
+    sandbox: SandboxMode = "off"  # setting of the worker's group
+    needs: Needs = Needs()  # what the sandbox allows after the plugins are loaded
 
 
 class Run(_Message, frozen=True, tag="run"):
@@ -134,6 +137,7 @@ class Ready(_Message, frozen=True, tag="ready"):
     pid: int  # process id, in the worker's PID namespace
     private_bytes: int = 0  # private memory of the process, in bytes; 0: not measured
     failed: dict[str, str] = {}  # reasons by name of the plugins that could not be loaded; their tasks fail
+    sandbox: Posture | None = None  # layers of the worker's sandbox; None: the worker reports none
 
 
 class Need(_Message, frozen=True, tag="need"):

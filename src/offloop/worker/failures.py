@@ -57,5 +57,8 @@ def _traceback_of(error: BaseException) -> str:
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_frame.f_globals.get("__name__", "").startswith(_OWN_MODULES):
         traceback = traceback.tb_next
-    text = "".join(format_exception(type(error), error, traceback or error.__traceback__))[-_MAX_TEXT_NBYTES:]
+    try:
+        text = "".join(format_exception(type(error), error, traceback or error.__traceback__))[-_MAX_TEXT_NBYTES:]
+    except ImportError:  # the sandbox refuses a module that the traceback of this error needs
+        text = text_of(error)
     return text.encode("utf-8", "backslashreplace")[-_MAX_TEXT_NBYTES:].decode(errors="ignore")

@@ -8,11 +8,13 @@ from typing import ClassVar
 
 from offloop.errors import InvalidTask
 from offloop.operation import Estimate, Header, Operation, Plugin, describe
+from offloop.sandbox import Needs
 
 from . import operations
 from .estimates import estimate
 from .onnx_model import OnnxModel
 from .settings import OnnxSettings
+from .shipped_models import MODEL_DIRECTORY
 
 __all__ = ["OnnxPlugin"]
 
@@ -52,6 +54,12 @@ class OnnxPlugin(Plugin):
             settings = self.settings = OnnxSettings(directories, tuple(models))
             for model in models:
                 settings.allowed_path(model)
+
+    @property
+    def needs(self) -> Needs:  # pyright: ignore[reportIncompatibleVariableOverride] (a property is allowed)
+        """The directories of the models, because a worker opens a model when the first task needs it."""
+        settings = self.settings if isinstance(self.settings, OnnxSettings) else OnnxSettings()
+        return Needs(read=(str(MODEL_DIRECTORY), *settings.model_directories))
 
     def check(self, operations: Sequence[Operation]) -> None:
         """Checks that each model lies in an allowed directory, and that an operation on pictures does not follow a tensor.

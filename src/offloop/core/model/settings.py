@@ -8,6 +8,7 @@ from enum import Enum
 import msgspec
 
 from ...operation import DEFAULT_GROUP, SMALL_TASKS_GROUP
+from ...sandbox import SandboxMode
 
 __all__ = [
     "FIRST_GRANT_NBYTES",
@@ -46,6 +47,7 @@ class GroupSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_worker_age_s: float | None = None  # seconds after which a worker is replaced; None: never
     max_worker_bytes: int | None = None  # private memory between two tasks above which a worker is replaced; None: no limit
     plugins: tuple[str, ...] = ()  # names of the plugins that each worker loads, in this order
+    sandbox: SandboxMode = "auto"  # whether a worker whose sandbox lacks a layer may run tasks
 
     @property
     def is_on_demand(self) -> bool:

@@ -24,6 +24,7 @@ from .jitter import Jitter
 from .plugin_loads import PluginLoads
 from .reconciler import WorkerReconciler
 from .recycling import Recycling
+from .sandbox_reports import SandboxReports
 from .worker_table import WorkerTable
 
 __all__ = ["WorkerGroup", "WorkerGroups", "slots_of_groups"]
@@ -45,6 +46,7 @@ class WorkerGroup:
         self.settings = group_settings
         self.slots = worker_table.groups[group_settings.name]
         self.plugin_loads = plugin_loads
+        self.sandbox_reports = SandboxReports(group_settings.name, group_settings.sandbox, worker_table.event_log)
         self.autoscaler = Autoscaler(self.slots, group_settings, limiter)
         self.recycling = Recycling(worker_table, self.slots, jitter, settings, group_settings)
         self.reconciler = WorkerReconciler(

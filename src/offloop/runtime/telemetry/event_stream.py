@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from ...core.telemetry.event_log import EventLog
-from ...pool_events import BreakerMoved, PluginUnavailable, PoolEvent, WorkerCrashed, WorkerMemoryTooSmall
+from ...pool_events import BreakerMoved, PluginUnavailable, PoolEvent, SandboxReported, WorkerCrashed, WorkerMemoryTooSmall
 from ..loop.futures import OneShotEvent
 from .safe_logging import SafeLogger
 
@@ -108,7 +108,7 @@ class EventStream:
             self._waiting.remove(subscription)
 
     def publish(self, events: Sequence[PoolEvent]) -> None:
-        """Push events to all subscriptions, and log crashes, breaker changes and too small memory limits."""
+        """Push events to all subscriptions, and log crashes, breaker changes, postures and too small memory limits."""
         for event in events:
             if isinstance(event, WorkerCrashed):
                 _log.log(logging.WARNING, "worker %d (process %s) %s", event.slot, event.report.pid, event.report.cause)
@@ -120,6 +120,9 @@ class EventStream:
                 _log.log(logging.WARNING, text, event.limited_by, event.limit_bytes, event.private_bytes)
             elif isinstance(event, PluginUnavailable):
                 _log.log(logging.ERROR, "plugin %s: %s", event.plugin, event.reason)
+            elif isinstance(event, SandboxReported):
+                level = logging.WARNING if event.posture.missing else logging.INFO
+                _log.log(level, "sandbox of the worker group %s: %s", event.group, event.posture)
             for subscription in self._subscriptions:
                 subscription.push(event)
         self._event_log.has_subscribers = bool(self._subscriptions)

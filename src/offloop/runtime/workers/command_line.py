@@ -44,6 +44,17 @@ DEFAULT_ENVIRONMENT: Mapping[str, str] = {**_ALLOCATOR, **dict.fromkeys(_THREAD_
 many; a processor raises the number for a task that may use more (`Task.threads`)."""
 
 
+_INHERITED = {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TZDIR", "TMPDIR", "VIRTUAL_ENV", "GLIBC_TUNABLES", "SSL_CERT_FILE",
+              "SSL_CERT_DIR", "_MEIPASS2", *_THREAD_COUNTS}  # fmt: skip
+_INHERITED_PREFIXES = ("LC_", "LD_", "PYTHON", "MALLOC_", "OMP_", "KMP_", "GOMP_", "OPENBLAS_", "MKL_", "BLIS_", "NUMBA_",
+                       "NUMEXPR_", "VIPS_", "ORT_", "CUDA_", "NVIDIA_", "FONTCONFIG_", "_PYI_", "NIX_PYTHON")  # fmt: skip
+
+
+def _allowed(variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables of Python, of libraries and of the language, and no others, because servers keep secrets in theirs."""
+    return {name: value for name, value in variables.items() if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)}
+
+
 class WorkerProgram(msgspec.Struct, frozen=True):
     """Interpreter and environment of worker processes."""
 
@@ -51,7 +62,10 @@ class WorkerProgram(msgspec.Struct, frozen=True):
     """A Python interpreter and its first arguments. None: this program's own."""
 
     environment: Mapping[str, str | None] = {}
-    """Variables in addition to the server's own and `DEFAULT_ENVIRONMENT`; None removes one."""
+    """Variables in addition to the inherited ones and `DEFAULT_ENVIRONMENT`; None removes one."""
+
+    inherits: bool = False
+    """Whether the server's whole environment is inherited. False: variables of Python, libraries and language only."""
 
     frozen: bool = False
     """Whether `sys.executable` is a frozen program and not an interpreter."""
@@ -79,7 +93,7 @@ class WorkerProgram(msgspec.Struct, frozen=True):
 
     def variables(self, worker_id: str) -> dict[str, str]:
         """The environment variables of the worker with this id."""
-        variables = DEFAULT_ENVIRONMENT | os.environ
+        variables = {**DEFAULT_ENVIRONMENT, **(os.environ if self.inherits else _allowed(os.environ))}
         for name, value in self.environment.items():
             if value is None:
                 variables.pop(name, None)

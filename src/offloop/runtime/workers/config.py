@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from ...sandbox import Needs, SandboxMode
 from ...wire.messages import PluginSource
 from .launcher import Launcher
 
@@ -18,6 +19,8 @@ class GroupConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     nice: int | Literal["idle"]  # niceness of workers relative to the server's; "idle": the idle scheduling class
     launch: Launcher  # starts a worker
+    sandbox: SandboxMode = "auto"  # layers of isolation that a worker must have
+    needs: Needs = Needs()  # what the sandbox allows, because plugins of the group need it
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -301,6 +301,8 @@ class WorkerConnection:
             group.nice,
             settings.max_private_bytes,
             WORKER_LOGGER.level,
+            group.sandbox,
+            group.needs,
         )
 
     def _last_status(self) -> Status:

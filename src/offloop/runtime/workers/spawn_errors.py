@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ...cgroups import control_groups, read_number
+from ...system.cgroups import control_groups, read_number
 
 __all__ = ["describe_spawn_error"]
 

@@ -1,1 +1,1 @@
-"""Isolation of a worker from its server, and limits: descriptors, parent death, terminal, priority, memory limits."""
+"""Isolation of a worker from its server, and limits: descriptors, parent death, terminal, priority, memory limits, sandbox."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.fft  # because numpy imports it late, and the sandbox refuses late imports
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 

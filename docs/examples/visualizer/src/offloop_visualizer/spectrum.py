@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import numpy as np
+import numpy.fft
 import numpy.typing as npt
 
 from .wav import Floats, Wav

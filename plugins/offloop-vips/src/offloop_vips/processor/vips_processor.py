@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ __all__ = ["VipsProcessor"]
 # Expected CPU time of a task that does not report its progress. The calls take 4 ms in a task of 30 ms, and progress is read
 # every 50 ms at most.
 _SHORT_S = 0.1
+_NEVER_ON_DISC = "1024g"
 
 vips = cast("Any", pyvips)  # some names are made at run time, where a type checker cannot see them
 
@@ -40,6 +42,9 @@ class VipsProcessor:
 
     def open(self, worker: WorkerContext) -> None:  # noqa: ARG002 (the signature is the contract)
         """Configures libvips for untrusted sources and unrelated tasks."""
+        # because libvips decodes large pictures into a temporary file, which the sandbox refuses; in memory, the task's limit
+        # bounds them
+        os.environ["VIPS_DISC_THRESHOLD"] = _NEVER_ON_DISC
         vips.cache_set_max(0)  # the cache would keep results and their memory, which no later task uses
         vips.concurrency_set(1)  # because the workers of the pool run in parallel
         vips.block_untrusted_set(True)

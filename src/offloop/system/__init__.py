@@ -1,0 +1,5 @@
+"""What this process may use of the machine: CPUs, memory, shared memory."""
+
+from .limits import Amount, address_limit, available_cpus, available_memory, free_shared_memory, memory_pressure
+
+__all__ = ["Amount", "address_limit", "available_cpus", "available_memory", "free_shared_memory", "memory_pressure"]
