@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.fft  # because numpy imports it late, and the sandbox refuses late imports
 import numpy.typing as npt
+from numpy import fft  # here, because numpy imports its parts late and the sandbox refuses late imports
 from numpy.lib.stride_tricks import sliding_window_view
 
 from .wav import Floats, Wav
@@ -86,7 +86,7 @@ def _onset_strength(wav: Wav, first: int, count: int, hop: int, checkpoint: Call
         checkpoint()
         windows = min(_BLOCK, total - start)
         samples = wav.mono(first + start * hop - size // 2, (windows - 1) * hop + size)
-        spectrum = np.abs(np.fft.rfft(sliding_window_view(samples, size)[::hop] * window, axis=1)).astype(np.float32)
+        spectrum = np.abs(fft.rfft(sliding_window_view(samples, size)[::hop] * window, axis=1)).astype(np.float32)
         levels = np.log1p(_GAIN * (spectrum @ bands))
         levels = np.vstack([np.repeat(levels[:1], _RISE, axis=0) if before is None else before, levels])
         rises.append(np.maximum(levels[_RISE:] - levels[:-_RISE], 0).mean(axis=1))
@@ -132,8 +132,8 @@ def _periods(strength: Floats, rate: float) -> Floats:
 
 def _tempo_scores(window: npt.NDArray[np.float64], periods: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Returns how well the music repeats itself after one to four of each period."""
-    spectrum = np.fft.rfft(window - window.mean(), 2 * window.size)
-    repeats = np.fft.irfft(np.abs(spectrum) ** 2)[: window.size]
+    spectrum = fft.rfft(window - window.mean(), 2 * window.size)
+    repeats = fft.irfft(np.abs(spectrum) ** 2)[: window.size]
     repeats /= np.arange(window.size, 0, -1)  # long distances have fewer pairs
     repeats /= max(float(repeats[0]), 1e-9)
     lags = np.arange(window.size // 4 * 3)

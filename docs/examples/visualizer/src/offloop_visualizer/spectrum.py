@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import numpy as np
-import numpy.fft
 import numpy.typing as npt
+from numpy import fft  # here, because numpy imports its parts late and the sandbox refuses late imports
 
 from .wav import Floats, Wav
 
@@ -50,7 +50,7 @@ class Spectrum:
         """Returns the levels at a time, which is after that of the call before."""
         elapsed_s, self._time_s = time_s - (time_s if self._time_s is None else self._time_s), time_s
         first = round(time_s * self._wav.rate) - self._size // 2
-        magnitudes = np.abs(np.fft.rfft(self._wav.mono(first, self._size) * self._window))
+        magnitudes = np.abs(fft.rfft(self._wav.mono(first, self._size) * self._window))
         bands = self._bands(magnitudes) * self._tilt
         self._loudest = max(self._loudest * float(np.exp(-elapsed_s / _GAIN_FALL_S)), float(bands.max()), _SILENCE)
         decibels = 20 * np.log10(np.maximum(bands / self._loudest, 1e-9))

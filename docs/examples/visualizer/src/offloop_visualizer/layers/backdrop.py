@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import default_rng  # here, because numpy imports it late and the sandbox refuses late imports
 
 from ..palette import Colours
 from ..wav import Floats
@@ -104,7 +105,7 @@ class Backdrop:
 
 def _places(geometry: Geometry) -> tuple[npt.NDArray[np.intp], Floats]:
     """Returns the index into the table for each pixel, and the radii of the table's rows in pixels, closest at the ring."""
-    random = np.random.default_rng(1)
+    random = default_rng(1)
     x = np.arange(geometry.width, dtype=np.float32) - np.float32(geometry.centre[0])
     y = np.arange(geometry.height, dtype=np.float32)[:, None] - np.float32(geometry.centre[1])
     radius, angle = np.hypot(x, y), np.arctan2(x, y)  # 0 at the bottom, -pi and pi at the top

@@ -6,6 +6,7 @@ The place of a spark depends only on its beat and its age, so no state is kept.
 from __future__ import annotations
 
 import numpy as np
+from numpy.random import default_rng  # here, because numpy imports it late and the sandbox refuses late imports
 
 from ..palette import Colours
 from ..wav import Floats
@@ -35,7 +36,7 @@ class Sparks:
                 self._draw_beat(pixels, moment.beat - back, age)
 
     def _draw_beat(self, pixels: Pixels, beat: int, age: float) -> None:
-        geometry, random = self._geometry, np.random.default_rng(beat)
+        geometry, random = self._geometry, default_rng(beat)
         angles = random.uniform(-np.pi, np.pi, _COUNT)
         distances = geometry.ring + random.uniform(120, 460, _COUNT) * geometry.unit * (1 - (1 - age) ** 2.2)
         brightness = random.uniform(0.35, 1, _COUNT) * (1 - age) ** 1.5 / 2
