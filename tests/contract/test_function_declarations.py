@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from offloop import Context, InvalidTask, function
+from offloop import Context, InvalidTask, Needs, function
+from offloop.functions import declaration
 from offloop.functions.declaration import FunctionOptions, find_options
+from offloop.functions.plugin import FunctionsPlugin
 from offloop.functions.reference import reference_of
 from offloop.functions.signature import Signature
 
@@ -105,3 +108,21 @@ def test_a_function_whose_name_leads_to_another_object_is_refused(monkeypatch: p
 
 
 _accepted = accepted
+
+
+def test_a_function_declares_what_the_sandbox_of_its_workers_allows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(declaration, "_declared", {})
+    declare = function(network=True, read=["data"], write=[tmp_path / "output"])
+    options = find_options(declare(module_level_function))
+    assert options is not None
+    assert options.needs == Needs(network=True, read=(str(tmp_path / "data"),), write=(str(tmp_path / "output"),))
+    needs = FunctionsPlugin().needs
+    assert needs.modules
+    assert set(options.needs.read) <= set(needs.read)
+    with pytest.raises(TypeError, match="read='data': give a list of paths"):
+        function(read="data")
+
+
+def module_level_function() -> None:
+    """Declared by the test above."""

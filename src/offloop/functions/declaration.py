@@ -6,6 +6,7 @@ else is refused, unless `Pool(functions=[...])` names its module.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from inspect import getattr_static
 from types import EllipsisType
@@ -13,6 +14,7 @@ from typing import Any, Literal, TypeVar, overload
 
 import msgspec
 
+from ..sandbox import Needs
 from ..sizes import named_size
 from .reference import find_objection
 
@@ -33,6 +35,7 @@ class FunctionOptions(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | EllipsisType | None = ...  # seconds that a call may run; None: no limit; `...`: the pool's default
     preload: tuple[str, ...] = ()  # modules that a worker imports before it is ready
     pickles_arguments: bool = False  # whether arguments that msgspec cannot carry are pickled
+    needs: Needs = Needs()  # what the sandbox of the workers allows beside imports
 
 
 UNDECLARED = FunctionOptions()
@@ -50,6 +53,9 @@ def function(
     timeout: float | EllipsisType | None = ...,
     preload: Sequence[str] = (),
     pickle: Literal["arguments"] | None = None,
+    network: bool = False,
+    read: Sequence[str | os.PathLike[str]] = (),
+    write: Sequence[str | os.PathLike[str]] = (),
 ) -> Callable[[FunctionT], FunctionT]: ...
 
 
@@ -61,6 +67,9 @@ def function(
     timeout: float | EllipsisType | None = ...,
     preload: Sequence[str] = (),
     pickle: Literal["arguments"] | None = None,
+    network: bool = False,
+    read: Sequence[str | os.PathLike[str]] = (),
+    write: Sequence[str | os.PathLike[str]] = (),
 ) -> Any:
     """Declare that a function may run in workers: `await pool.call(function, ...)`. The function itself does not change.
 
@@ -80,6 +89,9 @@ def function(
         preload: names of modules that a worker imports before its first task.
         pickle: "arguments": arguments that have no annotation, or a type that msgspec cannot carry, are pickled by the server
             and unpickled by the worker. Results are never pickled.
+        network: whether it connects to other hosts.
+        read, write: paths of files and directories that it reads, or reads and writes. Relative paths are taken from the
+            current directory. All functions of a pool share workers, whose sandbox allows what any of them needs.
 
     Raises:
         TypeError: it is no function that a worker can import, or has an annotation of which no value can be sent.
@@ -94,6 +106,7 @@ def function(
         timeout_s=_checked_timeout(timeout),
         preload=tuple(preload),
         pickles_arguments=pickle is not None,
+        needs=Needs(network=network, read=_absolute("read", read), write=_absolute("write", write)),
     )
 
     def declare(target: FunctionT) -> FunctionT:
@@ -123,6 +136,12 @@ def _declare(target: FunctionT, options: FunctionOptions) -> FunctionT:
     setattr(target, _MARK, options)
     _declared[f"{target.__module__}:{target.__qualname__}"] = target
     return target
+
+
+def _absolute(name: str, paths: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
+    if isinstance(paths, str) or not all(isinstance(path, str | os.PathLike) for path in paths):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"{name}={paths!r}: give a list of paths")
+    return tuple(os.path.abspath(os.fspath(path)) for path in paths)
 
 
 def _checked_memory(memory: int | str) -> int:

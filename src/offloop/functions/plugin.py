@@ -9,6 +9,7 @@ import msgspec
 
 from ..errors import InvalidTask
 from ..operation import Estimate, Header, Operation, Plugin
+from ..sandbox import Needs
 from .declaration import declared_functions, find_options
 from .reference import module_of, reference_of
 
@@ -57,6 +58,15 @@ class FunctionsPlugin(Plugin):
         modules = tuple(modules)
         preload.update(dict.fromkeys(modules))
         self.settings = FunctionSettings(modules, tuple(preload), tuple(references))
+
+    @property
+    def needs(self) -> Needs:  # pyright: ignore[reportIncompatibleVariableOverride] (a property is allowed)
+        """What the functions need that are declared now, and late imports, because a function may be imported by its call."""
+        needs = Needs(modules=True)
+        for function in declared_functions():
+            options = find_options(function)
+            needs = needs if options is None else needs.union(options.needs)
+        return needs
 
     def estimate(self, header: Header | None, operations: Sequence[Operation], nbytes: int) -> Estimate | None:  # noqa: ARG002
         """The declared memory. The pool learns the time, and memory that is not declared."""
