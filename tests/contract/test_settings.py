@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from offloop import system
 from offloop.settings import PoolSettings, default_memory_limit
 from offloop.sizes import parse_size
-from offloop.system import Amount, available_cpus, available_memory, free_shared_memory
+from offloop.system import Amount, available_cpus, available_memory, free_shared_memory, limits
 from offloop.system.cgroups import control_groups, read_number
 
 MIB = 1 << 20
@@ -242,7 +241,7 @@ def test_a_system_without_cgroups_has_none(tmp_path: Path) -> None:
 def test_a_quota_is_read_in_both_versions(tmp_path: Path, files: dict[str, str], quota: float | None) -> None:
     for name, text in files.items():
         write(tmp_path / name, text)
-    assert system._cpu_quota(tmp_path) == quota
+    assert limits._cpu_quota(tmp_path) == quota
 
 
 @pytest.mark.parametrize(("text", "number"), [("1073741824\n", 1 << 30), ("max\n", None), ("", None), ("1.5", None)])
