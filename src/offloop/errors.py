@@ -101,7 +101,13 @@ class TaskTimeout(OffloopError, TimeoutError):
     started, because tasks of the same kind take longer than its `timeout`."""
 
     def __init__(
-        self, timeout_s: float, *, obeyed: bool = True, running: str | None = None, expected_s: float | None = None
+        self,
+        timeout_s: float,
+        *,
+        obeyed: bool = True,
+        running: str | None = None,
+        expected_s: float | None = None,
+        is_shared: bool = False,
     ) -> None:
         self.timeout_s = timeout_s  # the task's limit in seconds
         self.obeyed = obeyed  # whether the task stopped when told to; False: its worker was killed
@@ -109,6 +115,9 @@ class TaskTimeout(OffloopError, TimeoutError):
         self.expected_s = expected_s  # expected running time in seconds; None: the task was started
         if expected_s is not None:
             super().__init__(f"the task has {timeout_s:g} s, and tasks like it take {expected_s:.3g} s: it was not started")
+            return
+        if is_shared:
+            super().__init__(f"the task exceeded the {timeout_s:g} s of this call, and goes on for other calls")
             return
         how = "stopped when told to" if obeyed else "did not stop when told to, so its worker was killed"
         super().__init__(f"the task exceeded its {timeout_s:g} s{_during(running)} and {how}")

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Literal, Self
 
+from .client.single_flight.flights import FlightTable
+from .client.source_calls import SourceCalls
 from .client.staging.stager import SourceStager
 from .errors import PoolClosed
 from .functions.calls import FunctionCalls
@@ -22,7 +24,7 @@ from .statistics import Statistics, snapshot
 __all__ = ["Pool"]
 
 
-class Pool(FunctionCalls):
+class Pool(FunctionCalls, SourceCalls):
     """Pool of worker processes with shared memory, for an async server.
 
         async with Pool() as pool:
@@ -172,6 +174,7 @@ class Pool(FunctionCalls):
         supervisor = Supervisor(loaded.core_settings, loaded.worker_config)
         self._supervisor = supervisor
         self._stager = SourceStager(supervisor)
+        self._flights = FlightTable()
         await supervisor.open()
         return self
 
@@ -219,7 +222,7 @@ class Pool(FunctionCalls):
             raise PoolClosed("the pool was never entered")
         if self._supervisor.affinity.is_current:
             self._supervisor.collect_returns()
-        return snapshot(self._supervisor.core)
+        return snapshot(self._supervisor.core, self._flights.joined)
 
     def events(self) -> EventSubscription:
         """Subscribe to pool events: an async iterator of all events from this call on, until the pool is closed.

@@ -73,6 +73,7 @@ _COUNTER, _GAUGE, _HISTOGRAM = CounterMetricFamily, GaugeMetricFamily, Histogram
 
 _TABLE = (
     _Row(_COUNTER, "tasks_submitted", "Tasks submitted.", lambda now: now.submitted),
+    _Row(_COUNTER, "calls_coalesced", "Calls that shared the task of another call.", lambda now: now.coalesced),
     _Row(_COUNTER, "tasks", "Tasks that ended.", _by_outcome, "outcome"),
     _Row(_COUNTER, "task_retries", "Tasks given to another worker after theirs had died.", lambda now: now.retried),
     _Row(_GAUGE, "tasks_waiting", "Tasks that are being staged or wait for a worker.", lambda now: now.waiting),

@@ -42,6 +42,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     """Statistics of one consistent moment. Always: submitted == waiting + running + all outcomes."""
 
     submitted: int  # tasks submitted
+    coalesced: int  # calls with `coalesce=True` that had no task of their own, because they shared that of another call
     waiting: int  # tasks whose source is being staged, or that wait for a worker
     running: int  # tasks in a worker
     # tasks with a result of a worker. A task whose `to=` file then cannot be named, so that `run` raises `TaskFailed` or
@@ -92,20 +93,26 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.to_builtins(self, str_keys=True)
 
 
-def snapshot(core: PoolState) -> Statistics:
-    """The statistics of this moment. In another thread than the pool's, the numbers may be of two moments."""
+def snapshot(core: PoolState, coalesced: int = 0) -> Statistics:
+    """The statistics of this moment. In another thread than the pool's, the numbers may be of two moments.
+
+    Args:
+        core: the state of the pool.
+        coalesced: number of calls that shared the task of another call.
+    """
     for _ in range(_MAX_ATTEMPTS):
         with suppress(RuntimeError):  # a dictionary changed its size during the iteration
-            return _read(core)
-    return _read(core)
+            return _read(core, coalesced)
+    return _read(core, coalesced)
 
 
-def _read(core: PoolState) -> Statistics:
+def _read(core: PoolState, coalesced: int) -> Statistics:
     ended = core.task_table.outcome_counter.ended
     counts = core.task_table.counts
     groups = {group.name: _read_group(core, group) for group in core.groups}
     return Statistics(
         submitted=core.task_table.outcome_counter.submitted,
+        coalesced=coalesced,
         waiting=max(counts.preparing + counts[TaskState.WAITING], 0),  # numbers of two moments may give less than 0
         running=counts.running,
         completed=ended["completed"],

@@ -263,6 +263,7 @@ async def test_the_calls_of_the_page_about_outputs(anyio_backend: object, pictur
         names: dict[str, Any] = {"pool": pool, "picture": picture, "Resize": Resize, "Webp": Webp, "Png": Png}
         shown = await run(fragment("docs/outputs.md", "def show"), **names)
         assert shown["result"].info.width == 800
+        assert (await run(fragment("docs/outputs.md", "coalesce"), **names))["result"].info.width == 800
         sent: list[Any] = []
         await run(fragment("docs/outputs.md", "on_preview"), websocket=Socket(sent), Preview=Preview, **names)
         assert [bytes(data)[8:12] for data in sent] == [b"WEBP"]

@@ -1,36 +1,34 @@
-"""The calls that give work to a pool: `run`, `stream`, `probe`, `buffer`, `receive`. `Pool` inherits them."""
+"""The calls that give work to a pool: `run`, `map`, `run_many`, `stream`. `Pool` inherits them."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import EllipsisType
 from typing import Any, TypeVar, get_args
 
 import msgspec
 
 from ..core.model.pool_phase import PoolPhase
-from ..errors import InvalidTask, PoolClosed, TaskFailed
-from ..operation import Header, Operation
+from ..errors import PoolClosed
+from ..operation import Operation
 from ..plugins import Plan, Planner, Registry
 from ..runtime.files.output_files import destination_path
-from ..runtime.files.source_files import read_file_head
-from ..runtime.memory.source_memory import read_head
 from ..runtime.supervisor import Supervisor
-from ..settings import PoolSettings, check_nbytes, check_range
+from ..settings import PoolSettings, check_range
 from ..task_options import TaskOptions
 from .batches.batch import Batch
 from .batches.source_puller import SourcePuller, Sources
-from .buffers import Buffer
 from .frames import MAX_BUFFER, FrameStream, Overrun
 from .named_outcomes import NamedOutcomes
 from .previews import PreviewCallback, PreviewListener
 from .progress_listener import ProgressCallback, run_with_progress
 from .results import Result
-from .sources import Bytes, File, Source, classify, classify_all
+from .single_flight.flights import FlightTable
+from .single_flight.shared_submission import SharedSubmission, error_of_shared_file
+from .sources import Source, classify_all
 from .staging.stager import SourceStager
-from .staging.streams import receive_stream
 from .submission import Submission
 
 __all__ = ["Calls"]
@@ -41,13 +39,14 @@ _MAX_NAME_LENGTH = 100  # characters of a pipeline's name, which travels with ea
 
 
 class Calls:
-    """The calls of a pool. Its subclass opens and closes the pool."""
+    """The calls of a pool that give work to it."""
 
     _settings: PoolSettings
     _supervisor: Supervisor | None = None
     _stager: SourceStager
     _registry: Registry
     _planner: Planner
+    _flights: FlightTable
 
     async def run(
         self,
@@ -62,6 +61,7 @@ class Calls:
         to: str | os.PathLike[str] | None = None,
         on_progress: ProgressCallback | None = None,
         on_preview: PreviewCallback | None = None,
+        coalesce: bool = False,
     ) -> Result:
         """Run a pipeline on a source in a worker, and return the result in shared memory.
 
@@ -83,6 +83,11 @@ class Calls:
             on_preview: called in the event loop with a `Result` for each preview of the pipeline (`Preview` of offloop-vips),
                 before the result. A sync or async function; one call ends before the next begins, and before this call returns.
                 If it raises, the same as for `on_progress`. A retry makes previews again. None: no previews are made.
+            coalesce: share one task with other calls with `coalesce=True` at the same time that have a source of equal content,
+                and an equal pipeline, tenant, priority and number of retries. A call joins a task with limits that are not
+                shorter than its own, which then end only its own wait. Each call has a result of its own over the same memory,
+                or the same error. The task is cancelled when the last call is. A file is recognized by its path and status if
+                it is older than two seconds; memory with gaps (a strided array) is not shared. Not together with `to`.
 
         Raises:
             InvalidTask: the source or the pipeline is invalid, or a file cannot be read.
@@ -115,6 +120,8 @@ class Calls:
         if on_preview is not None:
             options = options.with_previews(plan.previews)
         submission = self._submission(supervisor, plan, source, options)
+        if coalesce:
+            submission = SharedSubmission(supervisor, self._flights, submission, plan, options)
         if options.previews and on_preview is not None:
             submission.on_preview = PreviewListener(on_preview)
         if on_progress is None:
@@ -134,6 +141,7 @@ class Calls:
         priority: int = 0,
         tenant: str | None = None,
         to: Callable[[SourceT], str | os.PathLike[str]] | None = None,
+        coalesce: bool = False,
     ) -> Batch[SourceT]:
         """Run a pipeline on many sources, and iterate over the outcomes as the tasks finish.
 
@@ -153,7 +161,7 @@ class Calls:
             ordered: whether the outcomes come in the order of the sources.
             max_in_flight: maximum number of tasks that run or whose outcomes are unread, from 1. Default: twice the number of
                 tasks that may run at once, and at least 8.
-            timeout, queue_timeout, retries, priority, tenant: as for `run`, for each task.
+            timeout, queue_timeout, retries, priority, tenant, coalesce: as for `run`, for each task.
             to: returns the path of the file for the result of a source, as `to` of `run`; None: results stay in memory.
 
         Raises:
@@ -177,10 +185,16 @@ class Calls:
         if pipeline is not None:
             self._planner.plan(pipeline)  # an error of the pipeline is raised here, and not for each source
 
-        def submit(source: Any, operations: Iterable[Operation], path: str | os.PathLike[str] | None) -> Submission:
+        if coalesce and to is not None:
+            raise error_of_shared_file()
+
+        def submit(
+            source: Any, operations: Iterable[Operation], path: str | os.PathLike[str] | None
+        ) -> Submission | SharedSubmission:
             plan = self._planner.plan(operations)
             own = (options if path is None else options.with_file(path)).with_previews(plan.previews)
-            return self._submission(supervisor, plan, source, own)
+            submission = self._submission(supervisor, plan, source, own)
+            return SharedSubmission(supervisor, self._flights, submission, plan, own) if coalesce else submission
 
         return Batch(supervisor, SourcePuller(sources, pipeline, to), submit, ordered=ordered, max_in_flight=max_in_flight)
 
@@ -299,78 +313,6 @@ class Calls:
         ).for_stream(self._settings, buffer + (overrun == "latest"), frame_timeout, idle_timeout)
         submission = self._submission(supervisor, self._planner.plan(pipeline), source, options)
         return FrameStream(supervisor, submission, buffer, overrun)
-
-    async def probe(self, source: Source) -> Header:
-        """Read a source's header without decoding the source: media type, width, height.
-
-        Reads only what the plugins ask for (256 KiB by default), in a thread, in pure Python. A `Buffer` is not moved.
-
-        Raises:
-            TaskFailed: with the code "unsupported_format": no plugin knows the format.
-            InvalidTask: a file cannot be read, or the source is samples, which have no header.
-        """
-        background, nbytes = self._open().background, self._registry.probe_nbytes
-        material = classify(source)
-        match material:
-            case Bytes(data, private) if private and data.c_contiguous:
-                head = data[:nbytes]
-            case Bytes(data):
-                head = memoryview(await background.run_in_thread(read_head, data, nbytes, limiter=background.source_threads))
-            case File(path):
-                head = (await background.run_in_thread(read_file_head, path, nbytes, limiter=background.file_threads)).data
-            case Buffer():
-                head = material.view[:nbytes]
-            case Result() if material.raster is None:
-                head = material.data[:nbytes]
-            case _:
-                raise InvalidTask("samples have no header to probe; their shape says it all")
-        header = await background.run_in_thread(self._registry.probe, head.toreadonly(), limiter=background.source_threads)
-        if header is None:
-            raise TaskFailed("unsupported_format", "no plugin of this pool knows the format of this source")
-        return header
-
-    def buffer(self, nbytes: int) -> Buffer:
-        """Return a shared-memory buffer that the caller fills and passes as a source without a copy.
-
-        Raises:
-            ValueError, TypeError: `nbytes` is less than 1, or not a whole number.
-            MemoryLimitExceeded: a buffer of this size can never fit.
-        """
-        supervisor = self._open()
-        future = supervisor.request_input(check_nbytes("nbytes", nbytes, 1))
-        future.check()
-        return Buffer(supervisor, future)
-
-    async def receive(
-        self, byte_stream: AsyncIterable[bytes], *, max_bytes: int | None = None, expected_bytes: int | None = None
-    ) -> Buffer:
-        """Write a stream's chunks into shared memory as they arrive, and return them as one `Buffer`.
-
-        Args:
-            byte_stream: an async iterable of bytes-like chunks: `request.stream()`, or an anyio byte stream, which stays open.
-            max_bytes: maximum length of the stream. Default: the inbox's capacity.
-            expected_bytes: a hint, such as the Content-Length. This much memory is reserved before the first byte is read, so
-                a stream that is not longer never waits for memory in the middle.
-
-        Memory is reserved as the bytes arrive. A stream waits for more memory when there is none.
-
-        Raises:
-            SourceTooLarge: the stream has more than `max_bytes`.
-            MemoryLimitExceeded: the stream is longer than the inbox can ever hold; or only streams that are being received
-                hold memory, none of them can go on, and this is the youngest; or callers hold all memory (results, buffers),
-                and none was returned for 30 seconds.
-            InvalidTask: a chunk is not bytes-like.
-            ValueError, TypeError: `max_bytes` or `expected_bytes` is negative, or not a whole number.
-
-        If the call is cancelled or the stream raises an error, the memory is returned.
-        """
-        supervisor = self._open()
-        limit = supervisor.core.settings.inbox_nbytes if max_bytes is None else check_nbytes("max_bytes", max_bytes, 0)
-        expected = None if expected_bytes is None else check_nbytes("expected_bytes", expected_bytes, 0)
-        future, received = await receive_stream(supervisor, byte_stream, limit, expected)
-        buffer = Buffer(supervisor, future)
-        buffer.trim(received)
-        return buffer
 
     def _submission(self, supervisor: Supervisor, plan: Plan, source: Any, options: TaskOptions) -> Submission:
         return Submission(supervisor, self._stager, plan, classify_all(source, plan.attachments), options)

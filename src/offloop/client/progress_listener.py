@@ -15,6 +15,7 @@ from ..runtime.loop.futures import OneShotEvent
 from ..runtime.supervisor import Supervisor
 from ..runtime.telemetry.progress_monitor import Progress
 from .results import Result
+from .single_flight.shared_submission import SharedSubmission
 from .submission import Submission
 
 __all__ = ["ProgressCallback", "run_with_progress"]
@@ -26,17 +27,19 @@ _log = logging.getLogger("offloop.progress")
 _MAX_FRACTION = 0.99  # highest fraction before the task has succeeded
 
 
-async def run_with_progress(supervisor: Supervisor, submission: Submission, callback: ProgressCallback) -> Result:
+async def run_with_progress(
+    supervisor: Supervisor, submission: Submission | SharedSubmission, callback: ProgressCallback
+) -> Result:
     """Run a task, and call the callback with its progress; with 1 after success, and not after the outcome."""
-    listener = _ProgressListener(supervisor, callback)
-    supervisor.progress_monitor.add(submission.task_id, listener)
+    listener = _ProgressListener(supervisor, submission, callback)
+    supervisor.progress_monitor.add(listener)
     try:
         result = await submission.run()
     except BaseException:
-        supervisor.progress_monitor.remove(submission.task_id)
+        supervisor.progress_monitor.remove(listener)
         await listener.cancel()
         raise
-    supervisor.progress_monitor.remove(submission.task_id)
+    supervisor.progress_monitor.remove(listener)
     await listener.finish()
     return result
 
@@ -44,12 +47,17 @@ async def run_with_progress(supervisor: Supervisor, submission: Submission, call
 class _ProgressListener:
     """Calls one callback, in the context of the caller. A callback that raises is logged, and not called again."""
 
-    def __init__(self, supervisor: Supervisor, callback: ProgressCallback) -> None:
+    def __init__(self, supervisor: Supervisor, submission: Submission | SharedSubmission, callback: ProgressCallback) -> None:
         self._supervisor = supervisor
+        self._submission = submission
         self._callback: ProgressCallback | None = callback
         self._context = contextvars.copy_context()
         self._last = Progress(0.0, "", "", None)
         self._call: _AsyncCall | None = None  # call of an async callback that has not ended
+
+    @property
+    def task_id(self) -> int:
+        return self._submission.task_id
 
     def update(self, progress: Progress) -> None:
         """Tell the callback, unless nothing has changed, or its last call has not ended."""

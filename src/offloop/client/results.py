@@ -113,6 +113,10 @@ class Result:
         output = self._output.output
         return output.nbytes if isinstance(output, WrittenTo) else self.data.nbytes
 
+    def shared(self, queued: float) -> Result:
+        """Another result over the same memory, with its own time of submission. For the pool's own use."""
+        return type(self)(self._output, self.data[:], queued, self.path)
+
     @property
     def block(self) -> Block | None:
         """The block of shared memory that `data` lies in. For the pool's own use."""

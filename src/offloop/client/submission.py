@@ -56,7 +56,7 @@ class Submission:
         self._supervisor = supervisor
         self._stager = stager
         self._estimator = plan.estimator
-        self._sources = sources
+        self.sources = sources
         self._output = options.output
         self.task_id = supervisor.new_task_id()
         self.credit = options.credit
@@ -137,7 +137,7 @@ class Submission:
         """Submit the task. `stage` follows, then `wait`, and in every case `withdraw`."""
         self.queued = monotonic()
         staged = self._is_staged = self._estimator is None and self._output is None and self._is_in_place()
-        nbytes = 0 if staged else _nbytes_if_known(self._sources)
+        nbytes = 0 if staged else _nbytes_if_known(self.sources)
         future = self._supervisor.submit(self.task_id, self._spec, nbytes, staged=staged)
         self._held = None  # the submitted task holds its sources itself
         return future
@@ -170,7 +170,7 @@ class Submission:
 
     def _is_in_place(self) -> bool:
         """Whether the sources lie where a worker can read them; then the spec says where."""
-        staged = self._held = self._stager.find_in_place(self._sources)
+        staged = self._held = self._stager.find_in_place(self.sources)
         if staged is None:
             return False
         self._specify(sources=staged.sources, outbox_id=staged.outbox_id)
@@ -200,7 +200,7 @@ class Submission:
         background = self._supervisor.background
         if self._output is not None:
             await background.run_in_thread(self._output.check, limiter=background.file_threads)
-        sources = await self._stager.prepare(self._sources)
+        sources = await self._stager.prepare(self.sources)
         contents: Mapping[int, memoryview] = {}
         if self._estimator is not None:
             preflight = await run_preflight(self._estimator, sources, background)
@@ -221,7 +221,7 @@ class Submission:
 
     async def _stage_again(self) -> StagedSources:
         """Stage the sources of an accepted task a second time."""
-        return await self._stager.stage(self.task_id, await self._stager.prepare(self._sources))
+        return await self._stager.stage(self.task_id, await self._stager.prepare(self.sources))
 
 
 async def _in_time(queue_timeout: float, stage: Callable[[], Awaitable[StagedSources | None]]) -> StagedSources | None:

@@ -27,6 +27,7 @@ from ...runtime.loop.futures import OneShotEvent
 from ...runtime.supervisor import Supervisor
 from ..outcome import Outcome
 from ..results import Result
+from ..single_flight.shared_submission import SharedSubmission
 from ..submission import Submission
 from .batch_progress import BatchProgress, ProgressMeter
 from .source_puller import Item, SourcePuller
@@ -35,7 +36,9 @@ __all__ = ["Batch", "SubmissionFactory"]
 
 SourceT = TypeVar("SourceT")
 
-SubmissionFactory: TypeAlias = Callable[[Any, Iterable[Operation], "str | os.PathLike[str] | None"], Submission]
+SubmissionFactory: TypeAlias = Callable[
+    [Any, Iterable[Operation], "str | os.PathLike[str] | None"], Submission | SharedSubmission
+]
 """Makes the submission of a source and a pipeline, with the path of the result's file."""
 
 _log = logging.getLogger("offloop.batch")

@@ -41,11 +41,14 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class _Listener(Protocol):
+    @property
+    def task_id(self) -> int: ...
+
     def update(self, progress: Progress) -> None: ...
 
 
 class ProgressMonitor:
-    """The listeners of running tasks, by task id."""
+    """The listeners of running tasks. A task may have several, and a listener may change its task."""
 
     def __init__(
         self,
@@ -58,24 +61,24 @@ class ProgressMonitor:
         self._read_status = read_status  # status page of an outbox; None: the outbox was released
         self._background = background
         self._clock = clock
-        self._listeners: dict[int, _Listener] = {}
+        self._listeners: dict[int, _Listener] = {}  # by the listener's own id
         self._is_watching = False
 
-    def add(self, task_id: int, listener: _Listener) -> None:
-        """Tell the listener of each change of the task's progress, until `remove`."""
-        self._listeners[task_id] = listener
+    def add(self, listener: _Listener) -> None:
+        """Call `update` of the listener at each change of the progress of its task, until `remove`."""
+        self._listeners[id(listener)] = listener
         if not self._is_watching:
             self._is_watching = True
             self._background.run(self._watch, until_closed=True)
 
-    def remove(self, task_id: int) -> None:
-        """Tell the task's listener nothing more."""
-        self._listeners.pop(task_id, None)
+    def remove(self, listener: _Listener) -> None:
+        """Do not call the listener any more."""
+        self._listeners.pop(id(listener), None)
 
     async def _watch(self) -> None:
         while self._listeners:
-            for task_id, listener in tuple(self._listeners.items()):
-                progress = self._measure(task_id)
+            for listener in tuple(self._listeners.values()):
+                progress = self._measure(listener.task_id)
                 if progress is not None:
                     listener.update(progress)
             await anyio.sleep(_INTERVAL_S)

@@ -1,0 +1,1 @@
+"""Single flight: equal calls at the same time share one task."""
