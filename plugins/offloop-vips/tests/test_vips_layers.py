@@ -12,12 +12,13 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "offloop_vips"
 
-BASE = {"headers", "geometry", "colours"}
+BASE = {"headers", "geometry", "colours", "limits"}
 ALLOWED: dict[str, set[str]] = {
     "headers": {"headers"},
     "geometry": set(),
     "colours": set(),
     "evaluation": set(),
+    "limits": {"geometry", "headers"},
     "picture": {"evaluation", *BASE},
     "operations": {"operations", "picture", *BASE},
     "pipeline": {"operations", *BASE},

@@ -5,6 +5,7 @@ Importing this package is cheap and safe in a server: it imports the operations 
     headers/         source formats and bounded header readers, in pure Python
     geometry         sizes and positions of a resize
     colours          CSS colours
+    limits           limits on sources and results, with one error each
     picture          the image between two steps of a pipeline
     evaluation       the libvips computations of one task: progress and cancellation
     operations/      one module for each operation: its parameters, how it is applied to a picture, and what it costs

@@ -15,17 +15,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, cast
 
-from offloop.errors import TaskFailed
-
 from .colours import Rgba
 from .evaluation import Evaluation
 from .geometry import Size
+from .limits import check_pixels
 
 __all__ = [
     "Image",
     "Picture",
     "apply_to_colours",
-    "check_pixels",
     "image_class",
     "interpolator",
     "interpretation_of",
@@ -218,21 +216,6 @@ def apply_to_colours(image: Image, function: Callable[[Image], Image]) -> Image:
 def interpolator(name: str) -> Any:
     """Returns an interpolator of libvips, which needs no import, because it is used with an image."""
     return cast("Any", sys.modules["pyvips"]).Interpolate.new(name)
-
-
-def check_pixels(size: Size, pages: int, max_pixels: int) -> None:
-    """Checks the number of pixels of a picture, all pages together, against the limit.
-
-    Raises:
-        TaskFailed: with the code "too_many_pixels".
-    """
-    total = size.pixels * pages
-    if total > max_pixels:
-        page_factor = f" x {pages} pages" if pages > 1 else ""
-        raise TaskFailed(
-            "too_many_pixels",
-            f"{size.width} x {size.height}{page_factor} = {total:,} pixels, the limit is {max_pixels:,} (Decode.max_pixels)",
-        )
 
 
 def interpretation_of(bands: int, *, is_deep: bool) -> str:

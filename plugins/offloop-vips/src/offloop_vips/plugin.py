@@ -9,8 +9,10 @@ from offloop.operation import Estimate, Header, Operation, Plugin
 
 from . import operations
 from .estimates.estimator import estimate
-from .headers.formats import FORMATS, SNIFF_NBYTES, FormatName, sniff
+from .geometry import Size
+from .headers.formats import FORMAT_OF, FORMATS, SNIFF_NBYTES, FormatName, sniff
 from .headers.parser import VipsHeader, parse_header
+from .limits import check_bands, check_format, check_nbytes, check_page_count, check_pixels
 from .pipeline import Pipeline
 
 __all__ = ["VipsPlugin"]
@@ -82,6 +84,26 @@ class VipsPlugin(Plugin):
             InvalidTask: an operation stands in a wrong position. The message names it.
         """
         Pipeline.of(operations, encoded=True)
+
+    def refuse(self, header: Header, operations: Sequence[Operation], nbytes: int) -> None:
+        """Checks what a header declares against the limits of the pipeline's Decode.
+
+        Raises:
+            TaskFailed: "source_too_large", "unsupported_format", "too_many_pixels", "too_many_bands" or "too_many_pages".
+        """
+        source = FORMAT_OF.get(header.media_type)
+        if source is None:
+            return
+        decode = Pipeline.of(operations, encoded=True).decode
+        check_nbytes(nbytes, decode.max_bytes)
+        check_format(source, decode.formats)
+        coded = header.coded_size if isinstance(header, VipsHeader) else None
+        size = Size(*coded) if coded else Size(header.width, header.height)
+        check_pixels(size, 1, decode.max_pixels)
+        check_bands(header.bands or 0, decode.max_bands)
+        total = header.pages or 1
+        check_page_count(total, source, decode.max_pages)
+        check_pixels(size, max(total - decode.page, 1) if decode.pages == -1 else min(decode.pages, total), decode.max_pixels)
 
     def probe(self, data: memoryview) -> Header | None:
         """Reads a header in pure Python: format, stored size and parsed.

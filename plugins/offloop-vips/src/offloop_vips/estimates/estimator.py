@@ -16,7 +16,7 @@ from offloop.operation import Estimate, Header, Operation
 
 from ..colours import rgba
 from ..geometry import Size, is_strategy
-from ..headers.formats import FORMATS, FormatName
+from ..headers.formats import FORMAT_OF, FormatName
 from ..headers.parser import VipsHeader
 from ..operations import Answer, Auto, AutoOrient, Avif, Encoder, Jpeg, Png, Raw, Resize, Shape, Stats, Step, Webp
 from ..operations.geometry.resize import fit_resize
@@ -34,13 +34,12 @@ from .costs import (
 
 __all__ = ["estimate"]
 
-_FORMAT_OF: dict[str, FormatName] = {form.media_type: name for name, form in FORMATS.items()}
 _ITEM_NBYTES = {"uint8": 1, "uint16": 2, "float32": 4}
 
 
 def estimate(header: Header, operations: Sequence[Operation], nbytes: int) -> Estimate | None:
     """Estimates the operations for a source of `nbytes` with this header. None if its media type is not supported."""
-    source = _FORMAT_OF.get(header.media_type)
+    source = FORMAT_OF.get(header.media_type)
     if source is None and header.media_type:
         return None
     pipeline = Pipeline.of(operations, encoded=source is not None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias, cast, get_args
 
-__all__ = ["FORMATS", "FORMAT_NAMES", "SNIFF_NBYTES", "Format", "FormatName", "sniff"]
+__all__ = ["FORMATS", "FORMAT_NAMES", "FORMAT_OF", "SNIFF_NBYTES", "Format", "FormatName", "sniff"]
 
 FormatName: TypeAlias = Literal["jpeg", "png", "webp", "avif", "gif", "tiff"]
 FORMAT_NAMES = cast("tuple[FormatName, ...]", get_args(FormatName))
@@ -34,6 +34,9 @@ FORMATS: dict[FormatName, Format] = {
     "gif": Format("image/gif", "gifload_source", "VipsForeignLoadNsgif", ("gifload",), 65_535),
     "tiff": Format("image/tiff", "tiffload_source", "VipsForeignLoadTiff", ("tiff", "tiff2vips", "tiffload"), 2**31 - 1),
 }
+
+FORMAT_OF: dict[str, FormatName] = {file_format.media_type: name for name, file_format in FORMATS.items()}
+"""Media type -> format."""
 
 _SIGNATURES: tuple[tuple[bytes, FormatName], ...] = (
     (b"\xff\xd8\xff", "jpeg"),

@@ -42,6 +42,12 @@ class Decode(Operation, frozen=True):
     max_pages: Annotated[int, Meta(ge=1)] = 10_000
     """Maximum total number of pages or frames of the source, because decoders examine all of them, even to read one."""
 
+    max_bytes: Annotated[int, Meta(ge=1)] | None = None
+    """Maximum length of the source in bytes; None: the memory of the pool is the limit."""
+
+    max_bands: Annotated[int, Meta(ge=1)] = 5
+    """Maximum number of bands that the header of the source declares. Five are CMYK and alpha."""
+
     def check(self) -> None:
         if self.pages == 0:
             raise InvalidTask("Decode(pages=0): expected the number of pages to read, or -1 for all")

@@ -15,12 +15,13 @@ from ..evaluation import Evaluation
 from ..geometry import Size
 from ..headers.formats import FORMAT_NAMES, FORMATS, SNIFF_NBYTES, FormatName, sniff
 from ..headers.parser import ParsedHeader
+from ..limits import check_format, check_nbytes, check_page_count, check_pixels
 from ..operations import Decode
-from ..picture import Image, Picture, check_pixels, interpretation_of
+from ..picture import Image, Picture, interpretation_of
 from ..pipeline import Pipeline, load_shrink_factor
 from .libvips_errors import corrupt_source, is_out_of_memory
 from .source_colours import to_srgb
-from .source_limits import check_page_count, check_source
+from .source_limits import check_source
 
 __all__ = ["can_load_shrunk_webp", "detect_format", "load_encoded", "load_raster"]
 
@@ -32,8 +33,10 @@ def detect_format(encoded: Encoded, decode: Decode) -> FormatName:
     """Returns the source's format by its signature.
 
     Raises:
-        TaskFailed: "corrupt_source" if the source is empty; "unsupported_format" if its format is unknown or not allowed.
+        TaskFailed: "source_too_large"; "corrupt_source" if the source is empty; "unsupported_format" if its format is
+            unknown or not allowed.
     """
+    check_nbytes(memoryview(encoded.data).nbytes, decode.max_bytes)
     start = bytes(memoryview(encoded.data)[:SNIFF_NBYTES])
     if not start:
         raise TaskFailed("corrupt_source", "the source is empty: 0 bytes")
@@ -41,9 +44,7 @@ def detect_format(encoded: Encoded, decode: Decode) -> FormatName:
     if source is None:
         known = ", ".join(FORMAT_NAMES)
         raise TaskFailed("unsupported_format", f"the source is none of {known}: it starts with {start[:12].hex(' ')}")
-    if source not in decode.formats:
-        allowed = ", ".join(decode.formats)
-        raise TaskFailed("unsupported_format", f"the source is {source}, but only {allowed} are allowed (Decode.formats)")
+    check_format(source, decode.formats)
     return source
 
 
@@ -145,7 +146,7 @@ def _left_out(header: Image, parsed: ParsedHeader, pages: int) -> dict[str, int]
 
 def _pages_to_read(header: Image, decode: Decode, source: FormatName) -> int:
     total = int(header.get("n-pages")) if header.get_typeof("n-pages") else 1
-    check_page_count(total, source, decode)
+    check_page_count(total, source, decode.max_pages)
     pages = max(total - decode.page, 1) if decode.pages == -1 else decode.pages
     if decode.page + pages > total:
         raise InvalidTask(f"Decode(page={decode.page}, pages={decode.pages}): the {source} source has pages 0 to {total - 1}")

@@ -1,4 +1,4 @@
-"""Limits on the declared pixels and pages of a source, checked in the worker before a decoder is called.
+"""Limits on the declared pixels, bands and pages of a source, checked in the worker before a decoder is called.
 
 A decoder spends memory and time on a declared size before it reports the size: a canvas of 16,383 x 16,383 pixels for a WebP
 of 46 KB, or seconds for a list of 50,000 frames of which one is needed. So the header parser reads the source first, and the
@@ -7,16 +7,14 @@ pages are counted up to the limit.
 
 from __future__ import annotations
 
-from offloop.errors import TaskFailed
-
 from ..geometry import Size
 from ..headers.formats import FormatName
 from ..headers.page_count import count_pages
 from ..headers.parser import ParsedHeader, UnreadableHeader, parse_header
+from ..limits import check_bands, check_page_count, check_pixels
 from ..operations import Decode
-from ..picture import check_pixels
 
-__all__ = ["check_page_count", "check_source"]
+__all__ = ["check_source"]
 
 _HEADER_NBYTES = 256 * 1024  # given to the parser; as many as in the server
 
@@ -27,7 +25,7 @@ def check_source(data: memoryview, source: FormatName, decode: Decode) -> Parsed
     An unreadable header is left to the decoder, and has unknown fields.
 
     Raises:
-        TaskFailed: "too_many_pixels" or "too_many_pages".
+        TaskFailed: "too_many_pixels", "too_many_bands" or "too_many_pages".
     """
     try:
         header = parse_header(source, bytes(data[:_HEADER_NBYTES]), whole=data.nbytes <= _HEADER_NBYTES)
@@ -35,16 +33,6 @@ def check_source(data: memoryview, source: FormatName, decode: Decode) -> Parsed
         header = ParsedHeader()
     else:
         check_pixels(Size(*header.coded_size or header.size), 1, decode.max_pixels)
-    check_page_count(count_pages(source, data, decode.max_pages), source, decode)
+        check_bands(header.bands or 0, decode.max_bands)
+    check_page_count(count_pages(source, data, decode.max_pages), source, decode.max_pages)
     return header
-
-
-def check_page_count(pages: int, source: FormatName, decode: Decode) -> None:
-    """Checks the total number of pages or frames of a source, whichever of them are read.
-
-    Raises:
-        TaskFailed: with the code "too_many_pages".
-    """
-    if pages > decode.max_pages:
-        limit = f"{decode.max_pages:,}"
-        raise TaskFailed("too_many_pages", f"the {source} source has more than {limit} pages, the limit (Decode.max_pages)")

@@ -17,8 +17,9 @@ from offloop.processor import Encoded, Payload, Task, WorkerContext
 from ..evaluation import Evaluation
 from ..geometry import Size
 from ..headers.formats import FORMATS, FormatName
+from ..limits import check_pixels
 from ..operations import Answer, Auto, Decode, Raw, Step
-from ..picture import Picture, check_pixels
+from ..picture import Picture
 from ..pipeline import Pipeline, default_encoder
 from ..plugin import VipsPlugin
 from .damage import check_rest, is_readable

@@ -11,7 +11,8 @@ from offloop.errors import InvalidTask
 
 from ...colours import Colour, check_colour, rgba
 from ...geometry import Size
-from ...picture import Picture, check_pixels, interpolator
+from ...limits import check_pixels
+from ...picture import Picture, interpolator
 from ..step import Shape, Step, StepCost
 
 __all__ = ["Affine"]
@@ -86,7 +87,7 @@ class Affine(Step, frozen=True):
 
     def cost(self, shape: Shape) -> StepCost:  # noqa: ARG002
         slow = self.interpolator in ("lbb", "nohalo", "vsqbs")
-        return StepCost(work_ns=60.0 if slow else 15.0, needs_random_access=True)
+        return StepCost(work_ns=280.0 if slow else 18.0, needs_random_access=True)
 
     def _area(self, size: Size) -> list[int]:
         """Returns left, top, width and height of the whole pixels that the transformed picture touches."""

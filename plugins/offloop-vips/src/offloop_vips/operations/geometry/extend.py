@@ -10,7 +10,8 @@ from offloop.errors import InvalidTask
 
 from ...colours import Colour, check_colour, rgba
 from ...geometry import Size
-from ...picture import Picture, check_pixels
+from ...limits import check_pixels
+from ...picture import Picture
 from ..step import Shape, Step, StepCost
 
 __all__ = ["Extend"]

@@ -11,7 +11,8 @@ from offloop.errors import InvalidTask
 
 from ...colours import Colour, check_colour, rgba
 from ...geometry import Fit, Fitting, Position, Side, Size, fit_size, is_strategy, offset
-from ...picture import Image, Picture, check_pixels, interpolator
+from ...limits import check_pixels
+from ...picture import Image, Picture, interpolator
 from ..step import Shape, Step, StepCost
 
 __all__ = ["Resize", "fit_resize"]

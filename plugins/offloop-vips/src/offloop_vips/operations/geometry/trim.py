@@ -54,7 +54,7 @@ class Trim(Step, frozen=True):
         return picture.with_image(picture.image, trim_left=box.left, trim_top=box.top)
 
     def cost(self, shape: Shape) -> StepCost:  # noqa: ARG002
-        return StepCost(work_ns=2.0 if self.line_art else 12.0, needs_random_access=True)
+        return StepCost(work_ns=8.0 if self.line_art else 170.0, needs_random_access=True)
 
     def _boxes(self, page: Image, background: list[float], level: float) -> list[_Box]:
         """Returns the boxes of the foreground by its colours, and by its alpha, as far as there is any."""

@@ -12,7 +12,8 @@ from offloop.errors import InvalidTask
 
 from ...colours import Colour, check_colour, rgba
 from ...geometry import Position, Size, is_strategy, offset
-from ...picture import Picture, check_pixels, image_class, interpretation_of
+from ...limits import check_pixels
+from ...picture import Picture, image_class, interpretation_of
 from ..step import Shape, Step, StepCost
 from .blending import blend_over
 
