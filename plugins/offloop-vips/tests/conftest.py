@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -29,14 +29,15 @@ class Bench:
             image.set_type(pyvips.GValue.gint_type, "orientation", orientation)
         return image.write_to_buffer(suffix, **options)
 
-    def run(self, source: Any, *operations: Operation) -> Any:
-        payload: Payload
+    def run(self, source: Any, *operations: Operation, attachments: Sequence[Any] = ()) -> Any:
+        payloads = [self.payload(one) for one in attachments]
+        return run_inline(VipsProcessor(), self.payload(source), operations, attachments=payloads)
+
+    def payload(self, source: Any) -> Payload:
         if isinstance(source, np.ndarray):
             raster: Any = np.ascontiguousarray(cast("Any", source))
-            payload = Raster(memoryview(raster).cast("B"), raster.shape, raster.dtype.str)
-        else:
-            payload = Encoded(memoryview(source))
-        return run_inline(VipsProcessor(), payload, operations)
+            return Raster(memoryview(raster).cast("B"), raster.shape, raster.dtype.str)
+        return Encoded(memoryview(source))
 
     def read(self, payload: Any) -> Array:
         """Returns the samples of a raster, or of a file as libvips decodes it. Integers are wide enough to subtract."""
@@ -46,9 +47,9 @@ class Bench:
         array = pyvips.Image.new_from_buffer(bytes(payload.data), "").numpy().astype(int)
         return array if array.ndim == 3 else array[:, :, np.newaxis]
 
-    def show(self, source: Any, *operations: Operation) -> Array:
+    def show(self, source: Any, *operations: Operation, attachments: Sequence[Any] = ()) -> Array:
         """Returns the samples of the result."""
-        return self.read(self.run(source, *operations))
+        return self.read(self.run(source, *operations, attachments=attachments))
 
     def animation(self, frames: list[Array], suffix: str, durations: list[int]) -> bytes:
         stacked = self.image(np.concatenate(frames))

@@ -24,6 +24,7 @@ from .operations import (
     Blur,
     BlurHash,
     Clahe,
+    Composite,
     Convolve,
     Decode,
     EnsureAlpha,
@@ -36,6 +37,7 @@ from .operations import (
     Gamma,
     Gif,
     Grayscale,
+    JoinChannel,
     Jpeg,
     Linear,
     Lqip,
@@ -62,6 +64,7 @@ from .operations import (
     Tint,
     Trim,
     Unsharp,
+    Watermark,
     Webp,
 )
 from .plugin import VipsPlugin
@@ -74,6 +77,7 @@ __all__ = [
     "Blur",
     "BlurHash",
     "Clahe",
+    "Composite",
     "Convolve",
     "Decode",
     "EnsureAlpha",
@@ -86,6 +90,7 @@ __all__ = [
     "Gamma",
     "Gif",
     "Grayscale",
+    "JoinChannel",
     "Jpeg",
     "Linear",
     "Lqip",
@@ -113,5 +118,6 @@ __all__ = [
     "Trim",
     "Unsharp",
     "VipsPlugin",
+    "Watermark",
     "Webp",
 ]

@@ -8,6 +8,7 @@ repeatedly.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any, cast
 
 from offloop.processor import Task
@@ -18,8 +19,20 @@ __all__ = ["Evaluation"]
 class Evaluation:
     """The libvips images that are computed for one task."""
 
-    def __init__(self, task: Task, *, reports_progress: bool = True) -> None:
+    def __init__(
+        self,
+        task: Task,
+        load_attachment: Callable[[int, Any], Any] | None = None,
+        *,
+        reports_progress: bool = True,
+    ) -> None:
+        """Args:
+        task: the task.
+        load_attachment: returns the picture of a further source by its index, for a step on a `Picture`; None: there is none.
+        reports_progress: whether `report_progress` does what it says.
+        """
         self._task = task
+        self._load_attachment = load_attachment
         self._reports_progress = reports_progress
         self._images: list[Any] = []
         self._memory: list[memoryview] = []
@@ -27,6 +40,11 @@ class Evaluation:
         """Whether the steps need every row of the source, so that its decoder looks at all of its bytes."""
         self.messages: list[str] = []
         """Lines that decoders added to the error buffer of libvips without failing."""
+
+    def load_attachment(self, index: int, picture: Any) -> Any:
+        """Returns the picture of a further source of the task: in memory, upright, with the depth of `picture`."""
+        assert self._load_attachment is not None, "a preview has no step with an attachment"
+        return self._load_attachment(index, picture)
 
     def stop(self) -> None:
         """Makes every watched image fail at the next pixels that it computes. May be called from any thread."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from offloop.operation import Estimate, Header, Operation, Plugin
+from offloop.operation import Estimate, Header, Operation, Plugin, SourceHeader
 
 from . import operations
 from .estimates.estimator import estimate
@@ -57,6 +57,9 @@ class VipsPlugin(Plugin):
         operations.Sharpen,
         operations.Unsharp,
         operations.Text,
+        operations.Composite,
+        operations.Watermark,
+        operations.JoinChannel,
         operations.Auto,
         operations.Avif,
         operations.Gif,
@@ -132,10 +135,15 @@ class VipsPlugin(Plugin):
         Returns:
             None if the header is unknown, or is not that of an image.
         """
+        return self.estimate_sources([SourceHeader(header, nbytes)], operations)
+
+    def estimate_sources(self, sources: Sequence[SourceHeader], operations: Sequence[Operation]) -> Estimate | None:
+        """Estimates a task with further sources, which are decoded into memory. None as for `estimate`."""
+        header, nbytes = sources[0].header, sources[0].nbytes
         if header is None:
             return None
         try:
-            return estimate(header, operations, nbytes)
+            return estimate(header, operations, nbytes, sources[1:])
         except Exception:  # the numbers are untrusted, and an arithmetic error must not reach the server
             return None
 

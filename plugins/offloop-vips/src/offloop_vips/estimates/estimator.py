@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from offloop.operation import Estimate, Header, Operation
+from offloop.operation import Estimate, Header, Operation, SourceHeader
 
 from ..colours import rgba
 from ..geometry import Size, is_strategy
@@ -37,13 +37,19 @@ __all__ = ["estimate"]
 _ITEM_NBYTES = {"uint8": 1, "uint16": 2, "float32": 4}
 
 
-def estimate(header: Header, operations: Sequence[Operation], nbytes: int) -> Estimate | None:
-    """Estimates the operations for a source of `nbytes` with this header. None if its media type is not supported."""
+def estimate(
+    header: Header, operations: Sequence[Operation], nbytes: int, attachments: Sequence[SourceHeader] = ()
+) -> Estimate | None:
+    """Estimates the operations for a source of `nbytes` with this header. None if its media type is not supported.
+
+    `attachments` are the further sources, from index 1 on.
+    """
     source = FORMAT_OF.get(header.media_type)
     if source is None and header.media_type:
         return None
     pipeline = Pipeline.of(operations, encoded=source is not None)
     picture = _SimulatedPicture.load(header, source, pipeline, nbytes)
+    picture.attachments = attachments
     if picture.is_too_large:
         return picture.estimate()
     if pipeline.preview is not None:
@@ -75,6 +81,7 @@ class _SimulatedPicture:
     peak_nbytes: float = 0  # peak so far; whole pictures and rows exist together until the end of the task
     work_ns: float = 0  # CPU time in nanoseconds
     output_nbytes: int = 0  # size of the result
+    attachments: Sequence[SourceHeader] = ()  # further sources, from index 1 on
 
     @classmethod
     def load(cls, header: Header, source: FormatName | None, pipeline: Pipeline, nbytes: int) -> _SimulatedPicture:
@@ -201,6 +208,8 @@ class _SimulatedPicture:
         before, row_nbytes, cost = self.nbytes, self.row_nbytes, step.cost(self.shape)
         self.add_rows(cost.rows * row_nbytes)
         self.rows_nbytes += self.fixed_nbytes_of(cost)
+        for attachment in step.attached:
+            self._load_attachment(attachment.index)
         if cost.needs_random_access:
             self.copy_to_memory()
         self.page_size, self.bands = step.shape_after(self.shape)
@@ -208,6 +217,21 @@ class _SimulatedPicture:
             return
         self.work_ns += cost.work_ns * max(before, self.nbytes) * (cost.alpha_factor if self.has_alpha else 1.0)
         self.update_peak()
+
+    def _load_attachment(self, index: int) -> None:
+        """Adds the decode of a further source into memory. It takes nothing if its header is not known."""
+        known = self.attachments[index - 1] if 0 < index <= len(self.attachments) else None
+        if known is None or known.header is None:
+            return
+        header, source = known.header, FORMAT_OF.get(known.header.media_type)
+        size = Size(header.width, header.height)
+        nbytes = size.pixels * (header.bands or 4) * (1 if (header.bits or 8) <= 8 else 2)  # noqa: PLR2004 (bits of a byte)
+        if source is not None:
+            decoder = decoding_cost(source, header, size, size, 1, known.nbytes)
+            self.whole_nbytes += decoder.whole_nbytes + max(decoder.setup_nbytes, nbytes)
+            self.rows_nbytes += decoder.rows_nbytes + DECODER_ROWS * nbytes / size.height
+            self.work_ns += decoder.work_ns
+        self.work_ns += 10 * nbytes
 
     def _resize(self, resize: Resize) -> None:
         scaled, canvas = fit_resize(resize, self.logical_size)

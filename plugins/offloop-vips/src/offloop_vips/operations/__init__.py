@@ -17,6 +17,7 @@ methods of the image, so that the server can import these modules without pyvips
 from .alpha.ensure_alpha import EnsureAlpha
 from .alpha.extract_channel import ExtractChannel
 from .alpha.flatten import Flatten
+from .alpha.join_channel import JoinChannel
 from .alpha.remove_alpha import RemoveAlpha
 from .alpha.round_corners import RoundCorners
 from .answers.answer import Answer
@@ -61,7 +62,9 @@ from .outputs.preview import Preview
 from .outputs.raw import Raw
 from .outputs.tiff import Tiff
 from .outputs.webp import Webp
+from .overlays.composite import Composite
 from .overlays.text import Text
+from .overlays.watermark import Watermark
 from .step import Shape, Step
 
 __all__ = [
@@ -73,6 +76,7 @@ __all__ = [
     "Blur",
     "BlurHash",
     "Clahe",
+    "Composite",
     "Convolve",
     "Decode",
     "Encoder",
@@ -86,6 +90,7 @@ __all__ = [
     "Gamma",
     "Gif",
     "Grayscale",
+    "JoinChannel",
     "Jpeg",
     "Linear",
     "Lqip",
@@ -114,5 +119,6 @@ __all__ = [
     "Tint",
     "Trim",
     "Unsharp",
+    "Watermark",
     "Webp",
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar, NamedTuple
 
-from offloop.operation import Operation
+from offloop.operation import Attachment, Operation
 
 from ..colours import Rgba
 from ..geometry import Size
@@ -56,6 +56,11 @@ class Step(Operation, frozen=True):
 
     applies_orientation: ClassVar[bool] = False
     """Whether `apply` takes a picture whose EXIF orientation has not been applied yet."""
+
+    @property
+    def attached(self) -> tuple[Attachment, ...]:
+        """The further sources that the step reads."""
+        return ()
 
     def apply(self, picture: Picture) -> Picture:
         """Returns the picture after this step. It calls libvips only through methods of the image.

@@ -6,6 +6,7 @@ import os
 import traceback
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import pyvips
@@ -22,6 +23,7 @@ from ..operations import Answer, Auto, Decode, Raw, Step
 from ..picture import Picture
 from ..pipeline import Pipeline, default_encoder
 from ..plugin import VipsPlugin
+from .attachments import load_attachment
 from .damage import check_rest, is_readable
 from .libvips_errors import corrupt_source, is_corrupt_source, is_memory_limited, translate_error
 from .loading import can_load_shrunk_webp, detect_format, load_encoded, load_raster
@@ -64,7 +66,8 @@ class VipsProcessor:
         """
         pipeline = Pipeline.of(operations, encoded=isinstance(payload, Encoded))
         source = detect_format(payload, pipeline.decode) if isinstance(payload, Encoded) else None
-        evaluation = Evaluation(task, reports_progress=_is_long(payload, operations))
+        load = partial(load_attachment, task, pipeline.decode)
+        evaluation = Evaluation(task, load, reports_progress=_is_long(payload, operations))
         vips.vips_lib.vips_error_clear()  # which may have lines of an earlier task
         try:
             with task.on_cancel(evaluation.stop), _concurrency(task.threads):
@@ -100,8 +103,8 @@ class VipsProcessor:
                 yield index, error
             else:
                 by_decode.setdefault(pipeline.decode, {})[index] = pipeline
-        for shared in by_decode.values():
-            evaluation = Evaluation(task)
+        for decode, shared in by_decode.items():
+            evaluation = Evaluation(task, partial(load_attachment, task, decode))
             try:
                 with task.on_cancel(evaluation.stop), _concurrency(task.threads):
                     yield from self._run_shared(payload, shared, evaluation, task)

@@ -34,7 +34,7 @@ class RoundCorners(Step, frozen=True):
         return shape._replace(bands=shape.colour_bands + 1)
 
     def cost(self, shape: Shape) -> StepCost:  # noqa: ARG002
-        return StepCost(work_ns=12.0, alpha_factor=1.0)
+        return StepCost(work_ns=20.0, alpha_factor=1.0, fixed_nbytes=6_000_000)
 
 
 def _coverage(images: Any, size: Size, radius: float) -> Image:

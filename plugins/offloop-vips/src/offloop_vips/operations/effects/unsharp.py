@@ -31,7 +31,7 @@ class Unsharp(Step, frozen=True):
         return picture.straight().map_pages(lambda page: self._sharpened(page, level, is_deep=is_deep))
 
     def cost(self, shape: Shape) -> StepCost:  # noqa: ARG002
-        return StepCost(work_ns=15.0 + 2.0 * self.radius, alpha_factor=2.0, rows=800 + int(8 * self.radius))
+        return StepCost(work_ns=15.0 + 13.0 * self.radius, alpha_factor=1.0, rows=800 + int(8 * self.radius))
 
     def _sharpened(self, page: Image, level: float, *, is_deep: bool) -> Image:
         if not page.hasalpha():

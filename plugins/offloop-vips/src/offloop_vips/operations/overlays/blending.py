@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
+from ...geometry import Size
 from ...picture import Image, Picture, rounded
 
-__all__ = ["Blend", "blend_over"]
+__all__ = ["Blend", "blend_over", "tiled", "with_opacity"]
 
 Blend: TypeAlias = Literal[
     "clear",
@@ -67,6 +68,22 @@ def blend_over(picture: Picture, overlay: Picture, blend: Blend, left: int, top:
         return picture
     colours = rounded(picture.image[:3], is_deep=picture.is_deep).copy(interpretation=name)
     return picture.with_straight_image(colours)
+
+
+def with_opacity(overlay: Picture, opacity: float) -> Picture:
+    """Returns an overlay whose alpha is multiplied by a factor, 0 to 1."""
+    if opacity == 1:
+        return overlay
+    overlay = _with_alpha(overlay).premultiplied()
+    return overlay.with_image(overlay.image.linear(opacity, 0))
+
+
+def tiled(overlay: Picture, size: Size, left: int, top: int) -> tuple[Picture, int, int]:
+    """Returns an overlay that is repeated until it covers `size`, and its place: left and top, neither of which is positive."""
+    width, height = overlay.page_size
+    left, top = left % width - width, top % height - height
+    across, down = -(-(size.width - left) // width), -(-(size.height - top) // height)
+    return overlay.with_image(overlay.image.replicate(across, down)), left, top
 
 
 def _with_alpha(picture: Picture) -> Picture:
