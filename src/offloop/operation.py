@@ -202,6 +202,21 @@ class Plugin:
         """
         return None
 
+    def refuse(self, header: Header, operations: Sequence[Operation], nbytes: int) -> None:
+        """Refuse a source by its header, in the server, before a byte of it is copied: pure Python, a few microseconds.
+
+        The processor must check the same limits, because a header proves nothing, and because a source without a readable
+        header, or the output of another plugin, is not refused here.
+
+        Args:
+            header: the header of the source, as `probe` returned it.
+            operations: the first operations of the pipeline, all of this plugin. They passed `check`.
+            nbytes: length of the source in bytes.
+
+        Raises:
+            TaskFailed: the source is refused. It is the outcome of the task, as if the processor had raised it.
+        """
+
     def estimate(self, header: Header | None, operations: Sequence[Operation], nbytes: int) -> Estimate | None:  # noqa: ARG002
         """Estimate memory and time of operations, in the server: pure Python, a few microseconds.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
@@ -13,8 +14,8 @@ import numpy as np
 import pytest
 import pyvips
 
-from offloop import InvalidTask, Pool, TaskFailed, TaskTimeout
-from offloop_vips import Avif, Decode, Grayscale, Jpeg, Png, Raw, Resize, Sharpen, Webp
+from offloop import Attachment, InvalidTask, Pool, TaskFailed, TaskTimeout
+from offloop_vips import Avif, Composite, Decode, Grayscale, Jpeg, Png, Raw, Resize, Sharpen, Webp
 
 pytestmark = pytest.mark.anyio
 
@@ -95,6 +96,30 @@ async def test_bad_files_fail_with_a_code(pool: Pool, source: bytes, code: str) 
     with pytest.raises(TaskFailed) as caught:
         await pool.run(source, [Resize(10)])
     assert caught.value.code == code
+
+
+async def test_a_declared_size_is_refused_before_a_long_file_is_copied(pool: Pool, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(HUGE)
+    os.truncate(path, 2**40)  # more than the pool could ever hold
+    with pytest.raises(TaskFailed) as caught:
+        await pool.run(path, [Resize(10)], timeout=5)
+    assert caught.value.code == "too_many_pixels"
+    with pytest.raises(TaskFailed) as caught:
+        await pool.run(path, [Decode(max_pixels=10**9, max_bytes=1000), Resize(10)], timeout=5)
+    assert caught.value.code == "source_too_large"
+
+
+async def test_a_second_picture_is_a_file_or_an_array(pool: Pool, photo: bytes, tmp_path: Path) -> None:
+    path, white = tmp_path / "mark.png", np.full((10, 10, 3), 255, "u1")
+    path.write_bytes(bytes(await pool.run(white, [Png()])))
+    marked = [
+        (await pool.run(photo, [Resize(64), Composite(Attachment(mark), gravity="northwest"), Raw()])).array()
+        for mark in (path, white)
+    ]
+    assert np.array_equal(marked[0], marked[1])
+    assert (marked[0][:10, :10] == 255).all()
+    assert (marked[0][20:, 20:, :2] < 255).all()
 
 
 async def test_a_truncated_picture_is_corrupt(pool: Pool, photo: bytes) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from offloop.plugins.attachments import AttachmentNumbers
 
 from offloop.errors import InvalidTask
 from offloop.operation import Attachment, Operation
+from offloop.plugins.attachments import AttachmentNumbers
 from offloop_vips import AutoOrient, Blur, Decode, Jpeg, Png, Raw, Resize, VipsPlugin, Webp
 from offloop_vips.pipeline import Pipeline
 

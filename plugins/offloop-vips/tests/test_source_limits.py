@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from offloop.errors import TaskFailed
-from offloop_vips import Decode, Raw
+from offloop_vips import Decode, Raw, VipsPlugin
 from offloop_vips.headers.page_count import count_pages
+from offloop_vips.headers.parser import VipsHeader
 
 
 def refusal(bench: Any, source: Any, *operations: Any) -> TaskFailed:
@@ -103,3 +104,37 @@ def test_a_tiff_with_a_cycle_of_directories_has_too_many_pages():
 @pytest.mark.parametrize("data", [b"", b"II*\0", b"RIFF\0\0\0\0WEBPVP8X", b"II*\0\xff\xff\xff\x7f", b"MM\0+" + bytes(12)])
 def test_the_page_count_of_a_broken_file_does_not_raise(source: Any, data: bytes):
     assert count_pages(source, memoryview(data), 10) <= 1
+
+
+HEADERS: dict[str, tuple[dict[str, Any], Decode]] = {
+    "source_too_large": ({"width": 10, "height": 10}, Decode(max_bytes=999)),
+    "unsupported_format": ({"width": 10, "height": 10}, Decode(formats=("jpeg", "webp"))),
+    "too_many_pixels": ({"width": 40_000, "height": 10_000}, Decode()),
+    "too_many_bands": ({"width": 10, "height": 10, "bands": 6}, Decode()),
+    "too_many_pages": ({"width": 10, "height": 10, "pages": 10_001}, Decode()),
+}
+
+
+@pytest.mark.parametrize("code", HEADERS)
+def test_the_server_refuses_by_the_header_what_the_worker_would_refuse(code: str):
+    fields, decode = HEADERS[code]
+    header = VipsHeader(media_type="image/png", **fields)
+    with pytest.raises(TaskFailed) as failure:
+        VipsPlugin().refuse(header, [decode, Raw()], 1000)
+    assert failure.value.code == code
+
+
+def test_the_pages_that_are_read_count_together():
+    header = VipsHeader(media_type="image/gif", width=10_000, height=5_000, pages=20)
+    VipsPlugin().refuse(header, [Raw()], 1000)
+    VipsPlugin().refuse(header, [Decode(pages=4)], 1000)
+    for decode in (Decode(pages=5), Decode(pages=-1)):
+        with pytest.raises(TaskFailed, match="pages"):
+            VipsPlugin().refuse(header, [decode], 1000)
+    VipsPlugin().refuse(header, [Decode(page=16, pages=-1)], 1000)
+
+
+def test_the_worker_refuses_long_sources_and_many_bands(bench: Any):
+    source = bench.file(np.zeros((9, 9, 3), "u1"), ".png")
+    assert refusal(bench, source, Decode(max_bytes=50), Raw()).code == "source_too_large"
+    assert refusal(bench, source, Decode(max_bands=2), Raw()).code == "too_many_bands"

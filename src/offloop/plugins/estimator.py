@@ -13,6 +13,7 @@ from typing import NamedTuple, cast
 
 import msgspec
 
+from ..errors import TaskFailed
 from ..operation import Estimate, Header, Operation, Plugin, SourceHeader
 from .containment import reraise_interrupt
 
@@ -48,10 +49,15 @@ class Estimator:
 
         If no header can be read, the plugins estimate without it, and the media type is "". That of samples is "", too. The
         estimate is None if a plugin has none.
+
+        Raises:
+            TaskFailed: the first plugin refuses the first source because of its header.
         """
         headers = [SourceHeader(_find_header(source, self._stages[:1]), source.nbytes) for source in sources[:1]]
         headers += [SourceHeader(_find_header(source, self._stages), source.nbytes) for source in sources[1:]]
         header = headers[0].header
+        if header is not None and sources[0].data is not None:
+            _refuse(*self._stages[0], header, sources[0].nbytes)
         return self._combined_estimate(headers), "" if header is None else header.media_type
 
     def estimate_any(self) -> Estimate | None:
@@ -89,11 +95,39 @@ class _CombinedEstimator(Estimator):
         self.quick = len(estimators) <= _MAX_QUICK_PIPELINES and all(estimator.quick for estimator in estimators)
 
     def estimate(self, sources: Sequence[SourceHead]) -> tuple[Estimate | None, str]:
-        total, media_type = _sum([estimator.estimate(sources) for estimator in self._estimators])
+        total, media_type = _sum(_not_refused(self._estimators, sources))
         if total is None or self._sharing is None or sources[0].data is None:
             return total, media_type
         header = _probe(self._sharing, sources[0].data)
         return _with_shared_bytes(total, self._sharing, header), media_type
+
+
+def _not_refused(estimators: Sequence[Estimator], sources: Sequence[SourceHead]) -> list[tuple[Estimate | None, str]]:
+    """Returns the estimates of the pipelines for which the source is not refused. The worker refuses it for the others.
+
+    Raises:
+        TaskFailed: the source is refused for all of them.
+    """
+    found: list[tuple[Estimate | None, str]] = []
+    refusal: TaskFailed | None = None
+    for estimator in estimators:
+        try:
+            found.append(estimator.estimate(sources))
+        except TaskFailed as error:
+            refusal = error
+    if refusal is not None and not found:
+        raise refusal
+    return found
+
+
+def _refuse(plugin: Plugin, operations: Sequence[Operation], header: Header, nbytes: int) -> None:
+    try:
+        plugin.refuse(header, operations, nbytes)
+    except TaskFailed:
+        raise
+    except BaseException as error:
+        reraise_interrupt(error)
+        _log.exception("refuse of %r raised, which it must not, except TaskFailed", plugin.name)
 
 
 def _with_shared_bytes(total: Estimate, plugin: Plugin, header: Header | None) -> Estimate | None:

@@ -195,7 +195,7 @@ class Registry:
             raise PluginError(candidate.name, str(error), distribution=candidate.distribution) from None
         self.plugins[plugin.name] = Registered(msgspec.structs.replace(candidate, name=plugin.name), plugin, source)
         kind = cast("type[Plugin]", type(plugin))
-        if kind.estimate is not Plugin.estimate or kind.estimate_sources is not Plugin.estimate_sources:
+        if any(getattr(kind, name) is not getattr(Plugin, name) for name in ("estimate", "estimate_sources", "refuse")):
             self._estimating.add(plugin.name)
         self._by_operation |= dict.fromkeys(plugin.operations, plugin.name)
 

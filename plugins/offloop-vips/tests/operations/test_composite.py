@@ -64,9 +64,8 @@ def test_the_modes_are_those_of_the_w3c(bench: Any, mode: Any):
 def test_the_modes_with_alpha_are_those_of_porter_and_duff(bench: Any, mode: Any):
     below, above = np.array((200, 90, 30, 128)) / 255, np.array((60, 140, 220, 64)) / 255
     a, b = above[3], below[3]
-    parts = {"over": (1, 1 - a), "dest-over": (1 - b, 1), "dest-in": (0, a), "dest-out": (0, 1 - a), "xor": (1 - b, 1 - a)}[
-        mode
-    ]
+    parts = {"over": (1, 1 - a), "dest-over": (1 - b, 1), "dest-in": (0, a), "dest-out": (0, 1 - a), "xor": (1 - b, 1 - a)}
+    above_part, below_part = parts[mode]
     alpha = a * above_part + b * below_part
     colours = (above[:3] * a * above_part + below[:3] * b * below_part) / alpha
     shown = bench.show(flat(below * 255, 9, 7), Composite(FIRST, mode), attachments=[flat(above * 255, 9, 7)])
