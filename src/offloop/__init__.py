@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from .client.batches.batch import Batch
     from .client.batches.batch_progress import BatchProgress
     from .client.buffers import Buffer
-    from .client.frames import Frame, FrameStream
-    from .client.named_outcomes import NamedOutcomes
     from .client.outcome import Outcome
+    from .client.outputs.frames import Frame, FrameStream
+    from .client.outputs.named_outcomes import NamedOutcomes
     from .client.results import Info, Result, Timings
     from .errors import (
         CrashReport,
@@ -139,8 +139,8 @@ _NAMES_BY_MODULE = {
     "client.batches.batch": ("Batch",),
     "client.batches.batch_progress": ("BatchProgress",),
     "client.buffers": ("Buffer",),
-    "client.frames": ("Frame", "FrameStream"),
-    "client.named_outcomes": ("NamedOutcomes",),
+    "client.outputs.frames": ("Frame", "FrameStream"),
+    "client.outputs.named_outcomes": ("NamedOutcomes",),
     "client.outcome": ("Outcome",),
     "functions.context": ("Context",),
     "functions.declaration": ("function",),

@@ -20,8 +20,8 @@ from ..settings import PoolSettings, check_range
 from ..task_options import TaskOptions
 from .batches.batch import Batch
 from .batches.source_puller import SourcePuller, Sources
-from .frames import MAX_BUFFER, FrameStream, Overrun
-from .named_outcomes import NamedOutcomes
+from .outputs.frames import MAX_BUFFER, FrameStream, Overrun
+from .outputs.named_outcomes import NamedOutcomes
 from .previews import PreviewCallback, PreviewListener
 from .progress_listener import ProgressCallback, run_with_progress
 from .results import Result

@@ -6,18 +6,15 @@ The receiver's count of outputs goes to the worker as credit, so that a slow rea
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
-from ..core.model.events import CreditGranted
-from ..core.model.task import Completed, TaskOutput
-from ..errors import PoolMisused
-from ..runtime.loop.futures import DeliveredOutput, TaskFuture
-from ..runtime.supervisor import Supervisor
-from .results import Result
-from .submission import Submission
+from ...core.model.events import CreditGranted
+from ...core.model.task import Completed, TaskOutput
+from ...runtime.loop.futures import TaskFuture
+from ...runtime.supervisor import Supervisor
+from ..results import Result
+from ..submission import Submission
+from .reader import OutputReader
 
 __all__ = ["MAX_BUFFER", "Frame", "FrameStream", "Overrun"]
 
@@ -37,82 +34,38 @@ class Frame(Result):
         """Number of the frame, from 0. Dropped frames have numbers, too."""
 
 
-class FrameStream(AsyncIterator[Frame]):
+class FrameStream(OutputReader[Frame]):
     """The frames of one task, each as soon as it is ready. One task of the loop may read them.
 
     Leaving the block cancels the task, if it still runs, and returns when its memory is free, except that of frames which are
     still referred to. If the task fails, the frames that came before are read first, then its error is raised.
+
+    Reading raises, beside `PoolMisused`:
+        StreamAbandoned: no frame was read for `idle_timeout` seconds.
+        Every error of `Pool.run`; `TaskTimeout` means that one frame took longer than `frame_timeout`.
     """
 
+    _call = "pool.stream()"
+
     def __init__(self, supervisor: Supervisor, submission: Submission, buffer: int, overrun: Overrun) -> None:
+        super().__init__(submission)
         self.dropped = 0
         """Number of frames that were dropped, because the reader was slower than the worker."""
         self._supervisor = supervisor
-        self._submission = submission
         self._buffer = buffer
-        self._overrun: Overrun = overrun
-        self._future: TaskFuture | None = None  # None: the block was not entered
-        self._unread: deque[DeliveredOutput] = deque()
         self._read = 0  # number of frames that were read
         self._granted = submission.credit
-        self._is_reading = False
+        self._overrun: Overrun = overrun
 
-    async def __aenter__(self) -> Self:
-        """Submit the task, and copy its source. Returns when the task waits for a worker.
-
-        Raises:
-            PoolMisused: the block was entered before.
-        """
-        if self._future is not None:
-            raise _misused("a stream can be entered only once")
-        self._future = future = self._submission.submit()
-        future.outputs = self._unread
+    def _attach(self, future: TaskFuture) -> None:
+        super()._attach(future)
         if self._overrun == "latest":
             future.on_output = self._drop_oldest
-        try:
-            await self._submission.stage(future)
-        except BaseException:
-            await self._close(future)
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._future is not None:
-            await self._close(self._future)
-
-    async def _close(self, future: TaskFuture) -> None:
-        future.outputs, future.on_output = None, None
-        await self._submission.withdraw(future)
-        self._unread.clear()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Frame:
-        """The next frame.
-
-        Raises:
-            PoolMisused: the block was not entered, or another task of the loop reads.
-            StreamAbandoned: no frame was read for `idle_timeout` seconds.
-            Every error of `Pool.run`; `TaskTimeout` means that one frame took longer than `frame_timeout`.
-        """
-        if self._future is None:
-            raise _misused("read a stream inside its block: async with pool.stream(...) as frames")
-        if self._is_reading:
-            raise _misused("two tasks read the same stream")
-        self._is_reading = True
-        try:
-            return await self._next(self._future)
-        finally:
-            self._is_reading = False
 
     async def _next(self, future: TaskFuture) -> Frame:
-        while not self._unread and not future.settled:
-            await self._submission.wait(future)
-        if self._unread:
-            output, view = self._unread.popleft()
+        delivered = await self._wait_for_output(future)
+        if delivered is not None:
+            output, view = delivered
             assert isinstance(output, TaskOutput), "only a task with named pipelines hands over failures"
             return self._frame(output, view)
         outcome = future.pop_outcome()
@@ -146,7 +99,3 @@ class FrameStream(AsyncIterator[Frame]):
         if credit - self._granted >= max(self._buffer // 2, 1):
             self._granted = credit
             self._supervisor.apply(CreditGranted(self._submission.task_id, credit))
-
-
-def _misused(reason: str) -> PoolMisused:
-    return PoolMisused("stream", "one block with one reader", reason)
