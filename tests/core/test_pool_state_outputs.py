@@ -15,7 +15,7 @@ from offloop.core.model.worker_state import WorkerState
 from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Cancel, Credit, Done, Output, OutputFailed
 
-from .pool_script import PoolScript, in_outbox, of_type, only, outcome_of, runs
+from .pool_script import MIB, PoolScript, in_outbox, of_type, only, outcome_of, runs
 
 ALL_SENT = Done(1, None, {}, 1, 2)
 
@@ -81,6 +81,47 @@ def test_credit_reaches_the_worker_and_never_shrinks() -> None:
     for _ in range(3):
         hand_over(pool)
     assert pool.state() is WorkerState.BUSY
+
+
+def test_credit_brings_the_memory_of_the_next_outputs() -> None:
+    pool = streaming(credit=2)
+    blocks = [hand_over(pool)[0] for _ in range(2)]
+    pool.give_back(*blocks)
+    credit = only(of_type(pool.tell(CreditGranted(1, 4)), Send)).message
+    assert [grant.nbytes for grant in credit.grants] == [5000, 5000]
+    granted = [pool.core.arena.get(grant.generation) for grant in credit.grants]
+    for block in granted:
+        assert block is not None
+        assert only(of_type(pool.report(0, output(in_outbox(block, 5000))), DeliverOutput)).output.block is block
+    pool.report(0, ALL_SENT)
+    assert pool.statistics.leases["worker"] == 0
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_memory_in_advance_is_returned_when_the_task_ends_or_its_worker_dies(dies: bool) -> None:
+    pool = streaming(credit=1)
+    pool.give_back(hand_over(pool)[0])
+    grant = only(only(of_type(pool.tell(CreditGranted(1, 2)), Send)).message.grants)
+    assert pool.statistics.leases["worker"] == 1
+    if dies:
+        pool.exited()
+    else:
+        pool.report(0, ALL_SENT)
+    assert pool.statistics.leases["worker"] == 0
+    assert pool.core.arena.get(grant.generation) is None
+
+
+def test_credit_brings_no_memory_while_a_request_waits_for_memory() -> None:
+    pool = streaming(credit=1)
+    pool.give_back(hand_over(pool)[0])
+    pool.input(1, 3 * MIB)
+    assert pool.request(2, MIB) == []
+    assert only(of_type(pool.tell(CreditGranted(1, 2)), Send)).message.grants == []
+
+
+def test_credit_brings_no_memory_before_the_task_has_requested_any() -> None:
+    pool = streaming(credit=1)
+    assert only(of_type(pool.tell(CreditGranted(1, 2)), Send)).message.grants == []
 
 
 def test_credit_for_a_waiting_task_goes_with_its_run() -> None:

@@ -242,6 +242,7 @@ class PoolRuntime(RuleBasedStateMachine):
             process.stopping, process.waits = True, False
         elif isinstance(message, Credit) and message.task_id == process.task_id:
             process.credit = message.outputs
+            process.granted += [self.checked(process, grant) for grant in message.grants]
         elif isinstance(message, Grant) and message.task_id == process.task_id:
             process.waits = False
             if message.block is not None:

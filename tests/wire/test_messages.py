@@ -44,7 +44,7 @@ DOWN: list[FromSupervisor] = [
     Run(1, (RasterAt(SOURCE, (2, 2, 3), "|u1"),), STAGES, None, True),
     Grant(1, BLOCK),
     Grant(1, None),
-    Credit(1, 7),
+    Credit(1, 7, [Handle(OUTBOX, 4096, 5000, 9)]),
     File(1, opened=True),
     Cancel((1 << 63) - 1),
     Retire(),

@@ -9,6 +9,7 @@ from ..errors import PoolClosed
 from ..wire.handles import Handle
 from ..wire.messages import Cancel, Credit
 from .components import Components
+from .memory.output_grants import grant_next_outputs
 from .model.blocks import Holder, Lease
 from .model.commands import Command, Send
 from .model.events import (
@@ -153,11 +154,13 @@ class TaskEventHandlers:
         task = components.task_table.get(event.task_id)
         if task is None or event.outputs <= task.credit:
             return []
-        task.credit = event.outputs
+        credited, task.credit = event.outputs - task.credit, event.outputs
         if task.slot is None:
             return []  # its `Run` will say it
         slot = components.worker_table.slots[task.slot]
         if slot.state is not WorkerState.BUSY:
             return []  # the worker was told to stop, or is dying
+        assert slot.outbox_id is not None
         components.run_clock.resume(slot, now)
-        return [Send(slot.index, Credit(task.task_id, task.credit))]
+        grants, fetch = grant_next_outputs(components.arena, components.broker, slot.outbox_id, task, credited)
+        return [Send(slot.index, Credit(task.task_id, task.credit, grants)), *fetch]

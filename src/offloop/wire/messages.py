@@ -110,6 +110,7 @@ class Credit(_Message, frozen=True, tag="credit"):
 
     task_id: int
     outputs: int  # number of outputs that the task may hand over before its end, counted from its start
+    grants: list[Handle] = []  # result memory for the next outputs, which the task need not request
 
 
 class Cancel(_Message, frozen=True, tag="cancel"):

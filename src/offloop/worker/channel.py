@@ -115,6 +115,13 @@ class Channel:
         finally:
             self._watch(task)
 
+    def find_message_for(self, task: Cancellable) -> FromSupervisor | None:
+        """Return the next message that is not a `Cancel`, if one has arrived; else None. The task is the watched one."""
+        if not self._received:
+            with self._read_lock:
+                self._process_bytes_nowait(task)
+        return self._received.popleft() if self._received else None
+
     def request_file(self, task: Cancellable) -> int | None:
         """Request the file of the watched task and wait for it. Returns the descriptor, which the caller owns and closes; None
         if the file cannot be opened, or the task is cancelled."""

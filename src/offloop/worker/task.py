@@ -71,12 +71,10 @@ class RunningTask(CancellableTask):
         self.checkpoint()
         if nbytes == 0:
             return memoryview(bytearray())
-        handle = min((block for block in self._free if block.nbytes >= nbytes), key=lambda block: block.nbytes, default=None)
-        if handle is None:
-            handle = self._request_block(nbytes)
-        else:
-            self._free.remove(handle)
-        return self._outbox.view(handle)
+        handle = self._take_free_block(nbytes)
+        while handle is None and self._credit and self._receive_arrived():  # because credit may bring blocks
+            handle = self._take_free_block(nbytes)
+        return self._outbox.view(handle or self._request_block(nbytes))
 
     def output(self, expected_nbytes: int = 0) -> GrowingOutput:
         return GrowingOutput(self.allocate_at_least, expected_nbytes, self._reuse)
@@ -123,6 +121,13 @@ class RunningTask(CancellableTask):
         handle = self.find_handle(memory)
         self._free += [block for block in self._granted if handle is not None and block.generation == handle.generation]
 
+    def _take_free_block(self, nbytes: int) -> Handle | None:
+        """Returns the smallest block that is not in use and has so many bytes, which is in use from now on."""
+        handle = min((block for block in self._free if block.nbytes >= nbytes), key=lambda block: block.nbytes, default=None)
+        if handle is not None:
+            self._free.remove(handle)
+        return handle
+
     def _request_block(self, nbytes: int) -> Handle:
         self._memory.begin_result(nbytes)
         self._channel.send(Need(self.task_id, nbytes))
@@ -143,9 +148,20 @@ class RunningTask(CancellableTask):
         """
         message = self._channel.next_message_for(self)
         self.checkpoint()
+        self._note_credit(message)
+        return message
+
+    def _receive_arrived(self) -> bool:
+        """Receive one message that has arrived, if there is any, without waiting. Returns whether there was one."""
+        message = self._channel.find_message_for(self)
+        self._note_credit(message)
+        return message is not None
+
+    def _note_credit(self, message: FromSupervisor | None) -> None:
         if isinstance(message, Credit) and message.task_id == self.task_id:
             self._credit = message.outputs - self._reserved
-        return message
+            self._granted += message.grants
+            self._free += message.grants
 
 
 class GrowingOutput:

@@ -138,6 +138,7 @@ class MemoryBroker:
         task.requested_bytes = nbytes
         if nbytes > self._arena.capacity_bytes:
             return [self._refusal(slot, task, self._arena.exceeds_capacity(nbytes))]
+        task.last_request_bytes = nbytes
         self.output_requests[task.task_id] = _OutputRequest(slot, outbox_id, task, now)
         return []
 

@@ -110,6 +110,7 @@ class TaskRecord(msgspec.Struct, eq=False):
     digest: bytes | None = None  # digest of its sources; None: not hashed
     pending_error: OffloopError | None = None  # its error after its sources are hashed, unless it is retried
     request_count: int = 0  # number of memory requests in the present run
+    last_request_bytes: int = 0  # size of its last memory request; 0: it has made none
     requested_bytes: int | None = None  # size of the grant that it waits for; None: it waits for none
     paused_since: float | None = None  # start of a wait for memory or credit, during which its time limit is paused
     paused_s: float = 0.0  # seconds of the present run in which it waited for memory or credit
