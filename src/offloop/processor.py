@@ -32,7 +32,7 @@ class Encoded(msgspec.Struct, frozen=True):
     """The bytes. A processor's input is read-only. Output in memory of `Task.allocate` or `Task.output` is not copied again."""
 
     info: Mapping[str, Any] = {}
-    """Values for the user's `result.info`: JSON-like. Only the last stage's info reaches the user."""
+    """Values for the user's `result.info`: JSON-like. Only the last stage's reach the user; see `Task.add_info` for others."""
 
 
 class Raster(msgspec.Struct, frozen=True):
@@ -158,6 +158,11 @@ class Task(Protocol):
             TaskCancelled: the task has to stop.
             PluginError: the payload, or its info, cannot be sent.
         """
+        ...
+
+    def add_info(self, info: Mapping[str, Any]) -> None:
+        """Add values to the info of the result, and of outputs before it, whichever stage makes them: how it was made, and not
+        what it is. Of equal keys, that of the output's own info counts. In `SharingProcessor.run_many`, for all pipelines."""
         ...
 
     def progress(self, fraction: float) -> None:

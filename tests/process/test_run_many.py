@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import anyio.from_thread
 import pytest
-from second_plugin import Greet, GreetingPlugin
+from second_plugin import Greet, GreetingPlugin, Tag
 from sharing_plugin import Repeat, SharingPlugin
 
 from offloop import InvalidTask, Operation, Pool, PoolMisused, Result, TaskFailed, TaskTimeout, WorkerDied
@@ -40,6 +40,18 @@ async def test_each_pipeline_has_its_result(anyio_backend: object) -> None:
         assert pool.statistics().completed == 1, "it is one task"
         del outcomes, found
         assert is_free(pool)
+
+
+async def test_info_that_a_stage_adds_is_kept_by_the_stages_that_follow(anyio_backend: object) -> None:
+    async with Pool(1, plugins=[FaultsPlugin, GreetingPlugin]) as pool:
+        result = await pool.run(b"abc", [Tag("run"), Echo()])
+        assert dict(result.info) == {"tag": "run", "media_type": "application/octet-stream"}, "Echo says the type"
+        tagged: dict[str, list[Operation]] = {"tagged": [Tag("one"), Echo()], "plain": [Echo()]}
+        outcomes = await pool.run_many(b"abc", tagged)
+        assert outcomes["tagged"].unwrap().info.tag == "one"
+        assert "tag" not in outcomes["plain"].unwrap().info, "the info of a pipeline is its own"
+        async with pool.stream(b"abc", [Tag("frame"), Emit(2)]) as frames:
+            assert [frame.info.tag async for frame in frames] == ["frame"] * 2
 
 
 async def test_each_outcome_comes_as_soon_as_it_is_ready(anyio_backend: object) -> None:

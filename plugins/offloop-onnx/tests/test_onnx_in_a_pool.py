@@ -34,6 +34,9 @@ def samples(data: bytes) -> Array:
 async def test_one_task_decodes_shrinks_cuts_out_and_encodes(pool: Pool) -> None:
     result = await pool.run(PORTRAIT, [Resize(200, fit="inside"), RemoveBackground(), Webp(lossless=True)])
     cut = samples(bytes(result))
+    assert result.info.model == "MediaPipe selfie segmentation", (
+        "the encoder, which is another plugin's, keeps the model's card"
+    )
     assert (result.info.media_type, cut.shape) == ("image/webp", (200, 200, 4))
     assert cut[70, 90, 3] == 255  # the face
     assert cut[5, 5].tolist() == [0, 0, 0, 0]

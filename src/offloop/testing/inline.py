@@ -6,7 +6,8 @@ contract tests run on it and on the worker's task.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -28,6 +29,7 @@ class InlineTask(CancellableTask):
         self.sources = sources
         self.is_last_stage = True
         self.wants_preview = True
+        self.info: dict[str, Any] = {}  # values that `add_info` has added
         self.fraction = 0.0  # last reported progress, from 0 to 1
         self.previews: list[Payload] = []  # previews that were handed over
         self.emitted: list[tuple[str | None, Payload]] = []  # names and payloads of the outputs that were handed over
@@ -41,13 +43,16 @@ class InlineTask(CancellableTask):
 
     def emit(self, payload: Payload, name: str | None = None) -> bool:
         self.checkpoint()
-        self.emitted.append((name, payload))
+        self.emitted.append((name, replace(payload, info={**self.info, **payload.info})))
         return True
 
     def preview(self, payload: Payload, pipeline: int | None = None) -> bool:  # noqa: ARG002 (the signature is the contract)
         self.checkpoint()
         self.previews.append(payload)
         return True
+
+    def add_info(self, info: Mapping[str, Any]) -> None:
+        self.info.update(info)
 
     def progress(self, fraction: float) -> None:
         self.fraction = fraction
@@ -85,8 +90,9 @@ def run_inline(
             dtype, or its info cannot be sent.
     """
     processor.open(_InlineWorker(settings))
-    result = processor.run(payload, operations, InlineTask(sources=(payload, *attachments)))
+    task = InlineTask(sources=(payload, *attachments))
+    result = processor.run(payload, operations, task)
     plugin = type(processor).__name__
     result = check_payload(plugin, result)
     check_memory(plugin, result)
-    return replace(result, info=checked_info(plugin, result))
+    return replace(result, info=checked_info(plugin, result, task.info))

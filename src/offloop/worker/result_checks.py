@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -57,14 +58,21 @@ def check_memory(plugin: str, payload: Payload) -> None:
             raise PluginError(plugin, f"its result is no array: {error}") from None
 
 
-def checked_info(plugin: str, payload: Payload) -> dict[str, InfoValue]:
+def checked_info(plugin: str, payload: Payload, added: Mapping[str, Any]) -> dict[str, InfoValue]:
     """Returns the info of a result in the types that can be sent. Scalars of numpy become numbers.
+
+    Args:
+        plugin: the plugin of the stage that made the result.
+        payload: the result.
+        added: values that stages have added to the info of the task; a value of the result's own info replaces them.
 
     Raises:
         PluginError: the info contains a type that cannot be sent, or is too large.
     """
+    if not payload.info and not added:
+        return {}
     try:
-        encoded = _encoder.encode(payload.info)
+        encoded = _encoder.encode({**added, **payload.info})
         info = _decoder.decode(encoded)
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise PluginError(plugin, f"the info of its result is not what can be sent: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..errors import TaskFailed
 from ..processor import Payload
@@ -39,6 +40,7 @@ class RunningTask(CancellableTask):
         self.stage = 0  # index of the stage that runs
         self.end = len(run.stages)  # index after the last stage of the pipeline that runs
         self.name = ""  # name of the pipeline that runs, if pipelines have names
+        self.info: dict[str, Any] = {}  # values that `add_info` has added
         self.unfinished: Mapping[int, NamedPipeline] = {}  # pipelines of `SharingProcessor.run_many` without a result, by index
         self._previews = run.previews  # number of previews that it may still hand over
         self._reserved = len(run.pipelines) + run.previews  # number of outputs that `emit` may not hand over
@@ -59,6 +61,9 @@ class RunningTask(CancellableTask):
     def write_status(self) -> None:
         """Write the process's private memory to the status page. The control thread calls this several times a second."""
         write_memory(self._outbox.first_page, self._memory.sample())
+
+    def add_info(self, info: Mapping[str, Any]) -> None:
+        self.info.update(info)
 
     def progress(self, fraction: float) -> None:
         write_progress(self._outbox.first_page, fraction)

@@ -90,7 +90,7 @@ class TaskRunner:
         plugin = run.stages[-1].plugin
         check_memory(plugin, payload)
         output = _write_file(payload, task, self._channel) if run.to_file else _place(payload, task)
-        return output, checked_info(plugin, payload) if payload.info else {}
+        return output, checked_info(plugin, payload, task.info)
 
     def _run_named_pipelines(self, run: Run, task: RunningTask, started_ns: int) -> None:
         """Run each pipeline on the first source, and hand over its result or its failure."""
@@ -134,6 +134,7 @@ class TaskRunner:
     ) -> None:
         """Run the stages of one pipeline, or all after the first if it is begun, and hand over the result or the failure."""
         task.name, task.end = pipeline.name, pipeline.end
+        info_of_all = task.info.copy()
         plugin = run.stages[pipeline.end - 1].plugin
         try:
             result = check_payload(plugin, self._run_stages(run, payload, task, pipeline.first + is_begun))
@@ -142,6 +143,7 @@ class TaskRunner:
             raise
         except BaseException as error:
             self._send_failure(run, pipeline, error)
+        task.info = info_of_all
 
     def _send_failure(self, run: Run, pipeline: NamedPipeline, error: BaseException) -> None:
         self._memory.set_soft_limit(None)
@@ -178,7 +180,7 @@ class TaskRunner:
         last: bool = False,
     ) -> None:
         check_memory(plugin, payload)
-        output, info = _place(payload, task), checked_info(plugin, payload) if payload.info else {}
+        output, info = _place(payload, task), checked_info(plugin, payload, task.info)
         self._channel.send(Output(run.task_id, name, output, info, started_ns, monotonic_ns(), last))
         if output.block is not None:
             task.forget_block(output.block)

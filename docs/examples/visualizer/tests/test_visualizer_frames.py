@@ -130,9 +130,10 @@ def test_loud_music_stays_inside_the_frame() -> None:
 
 def test_a_caller_of_run_gets_the_first_frame() -> None:
     source = Encoded(memoryview(wav_file(tone(440))))
-    poster = VisualizerProcessor().run(source, [Visualize(**SMALL, start_s=0.5)], OneResult())
+    task = OneResult()
+    poster = VisualizerProcessor().run(source, [Visualize(**SMALL, start_s=0.5)], task)
     assert isinstance(poster, Raster)
-    assert poster.info["time_s"] == 0.5
+    assert task.info["time_s"] == 0.5
 
 
 def test_hours_of_music_cost_what_is_drawn_of_them() -> None:

@@ -51,14 +51,13 @@ def _frame(scene: Scene, ticks: Ticks, tick: int, task: Task) -> Raster:
     height, width = scene.size
     memory = task.allocate(height * width * 4)
     moment = scene.draw(memory, ticks.time_s(tick), tick / ticks.count)
-    info = {
+    moment_info = {
         "time_s": moment.time_s,
         "tick": tick,
         "ticks": ticks.count,
         "beat": moment.beat,
         "pulse": moment.pulse,
         "tempo_bpm": scene.beats.tempo_bpm,
-        "width": width,
-        "height": height,
     }
-    return Raster(memory, (height, width, 4), "|u1", info)
+    task.add_info(moment_info)  # so that an encoder that follows keeps it
+    return Raster(memory, (height, width, 4), "|u1", {"width": width, "height": height})

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from offloop.errors import InvalidTask
-from offloop.processor import Encoded, Payload, Task
+from offloop.processor import Encoded, Payload, Raster, Task
 
 __all__ = ["Floats", "Picture", "Samples", "allocate_picture", "strips", "to_samples"]
 
@@ -112,6 +112,13 @@ def allocate_picture(task: Task, height: int, width: int, bands: int, dtype: str
     block = task.allocate(height * width * bands * kind.itemsize)
     samples: Samples = np.frombuffer(block, kind).reshape(height, width, bands)
     return block, samples
+
+
+def raster_of(block: memoryview, samples: Samples) -> Raster:
+    """Returns the result that lies in a block of result memory."""
+    height, width, bands = samples.shape
+    info = {"media_type": "application/octet-stream", "format": "raw", "width": width, "height": height, "bands": bands}
+    return Raster(block, samples.shape, samples.dtype.str, info)
 
 
 NATIVE_FLOAT = "<f4" if sys.byteorder == "little" else ">f4"

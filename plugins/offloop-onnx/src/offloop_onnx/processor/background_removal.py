@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from ..operations import RemoveBackground
 from ..pictures.blurring import blur_radius, smooth
 from ..pictures.foreground import estimate_colours, foreground_at
 from ..pictures.guided_filter import fit_mask, luminance
-from ..pictures.picture import Floats, Picture, Samples, allocate_picture, strips, to_samples
+from ..pictures.picture import Floats, Picture, Samples, allocate_picture, raster_of, strips, to_samples
 from ..pictures.resampling import BilinearMap, reduce_picture, resize
 from .model_io import alpha_of, input_of
 from .sessions import Session
@@ -126,8 +125,9 @@ class _MaskWriter:
             self._opaque_sum += float(alpha.sum(dtype=np.float64))
             self._write_rows(result[top:bottom], alpha, mask, top, bottom)
             task.progress(_RUN_FRACTION + (1 - _RUN_FRACTION) * bottom / picture.height)
-        shape = (picture.height, picture.width, self._bands)
-        return Raster(block, shape, dtype, self._info())
+        coverage = round(self._opaque_sum / (picture.height * picture.width), 6)
+        task.add_info({"coverage": coverage, "refine": self._operation.refine, **self._operation.onnx_model.card})
+        return raster_of(block, result)
 
     def _finish(self, alpha: Floats) -> Floats:
         if self._operation.threshold is not None:
@@ -162,16 +162,3 @@ class _MaskWriter:
         whole = alpha + np.float32(opacity) * (1 - alpha)
         mixed = (colours * alpha + below * np.float32(opacity) * (1 - alpha)) / np.maximum(whole, np.float32(1e-6))
         return np.concatenate([mixed, whole], axis=-1)
-
-    def _info(self) -> dict[str, Any]:
-        picture, operation = self._picture, self._operation
-        return {
-            "media_type": "application/octet-stream",
-            "format": "raw",
-            "width": picture.width,
-            "height": picture.height,
-            "bands": self._bands,
-            "coverage": round(self._opaque_sum / (picture.height * picture.width), 6),
-            "refine": operation.refine,
-            **operation.onnx_model.card,
-        }

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import numpy as np
 
 from offloop.errors import InvalidTask
 from offloop.processor import Encoded, Payload, Raster, Task
 
-from ..pictures.picture import Floats, Picture, Samples, allocate_picture, strips, to_samples
+from ..pictures.picture import Floats, Picture, Samples, allocate_picture, raster_of, strips, to_samples
 from ..pictures.resampling import BilinearMap, reduce_picture
 from .model_io import alpha_of, input_of, rgb_of
 from .sessions import Session
@@ -26,16 +25,17 @@ def run_model(payload: Payload, session: Session, task: Task) -> Raster:
         TaskFailed: "model_failed".
     """
     model = session.model
+    task.add_info(model.card)
     if model.input == "tensor":
         if isinstance(payload, Encoded):
             raise InvalidTask(f"the model {model.name!r} takes a raster as it is, but the source is encoded")
         values: Samples = np.frombuffer(payload.data, payload.dtype).reshape(payload.shape)
-        return _tensor(session.run(values, task), session, task)
+        return _tensor(session.run(values, task), task)
     picture = Picture.of(payload)
     rows, columns = model.size or (-(-side // model.multiple) * model.multiple for side in (picture.height, picture.width))
     output = session.run(input_of(model, _fitted(picture, session, rows, columns, task)), task)
     if model.output == "tensor":
-        return _tensor(output, session, task)
+        return _tensor(output, task)
     if model.is_matting:
         return _mask(alpha_of(model, output, rows, columns), picture, session, task)
     values = rgb_of(model, output, rows * model.scale, columns * model.scale)
@@ -43,7 +43,7 @@ def run_model(payload: Payload, session: Session, task: Task) -> Raster:
         values = values[: picture.height * model.scale, : picture.width * model.scale]
     block, result = allocate_picture(task, values.shape[0], values.shape[1], 3, picture.samples.dtype.str)
     to_samples(values, result, picture.white)
-    return Raster(block, result.shape, result.dtype.str, _info(session, result.shape))
+    return raster_of(block, result)
 
 
 def _fitted(picture: Picture, session: Session, rows: int, columns: int, task: Task) -> Floats:
@@ -63,10 +63,10 @@ def _mask(alpha: Floats, picture: Picture, session: Session, task: Task) -> Rast
     for top, bottom in strips(picture.height, picture.width):
         task.checkpoint()
         to_samples(enlarged.rows(top, bottom), result[top:bottom], picture.white)
-    return Raster(block, result.shape, result.dtype.str, _info(session, result.shape))
+    return raster_of(block, result)
 
 
-def _tensor(output: Samples, session: Session, task: Task) -> Raster:
+def _tensor(output: Samples, task: Task) -> Raster:
     """Returns any output as a raster."""
     values: Samples = np.ascontiguousarray(output.astype("u1") if output.dtype.kind == "b" else output)
     if values.ndim == 0:
@@ -74,16 +74,4 @@ def _tensor(output: Samples, session: Session, task: Task) -> Raster:
     block = task.allocate(values.nbytes)
     block[:] = memoryview(values).cast("B")
     dtype = values.dtype.newbyteorder("<" if sys.byteorder == "little" else ">").str
-    return Raster(block, values.shape, dtype, {"media_type": "application/octet-stream", "format": "raw", **session.model.card})
-
-
-def _info(session: Session, shape: tuple[int, ...]) -> dict[str, Any]:
-    height, width, bands = shape
-    return {
-        "media_type": "application/octet-stream",
-        "format": "raw",
-        "width": width,
-        "height": height,
-        "bands": bands,
-        **session.model.card,
-    }
+    return Raster(block, values.shape, dtype, {"media_type": "application/octet-stream", "format": "raw"})

@@ -9,7 +9,7 @@ import numpy as np
 from offloop.processor import Raster, Task
 
 from ..operations import Upscale
-from ..pictures.picture import Floats, Picture, Samples, allocate_picture, to_samples
+from ..pictures.picture import Floats, Picture, Samples, allocate_picture, raster_of, to_samples
 from ..pictures.resampling import enlarge_lanczos
 from .model_io import input_of, rgb_of
 from .sessions import Session
@@ -54,16 +54,8 @@ def upscale(picture: Picture, operation: Upscale, session: Session, task: Task) 
         values = _enlarged(picture, row, column, session, task)
         _write_tile(result, values, row, column, factor, picture.white)
         task.progress((index + 1) / len(tiles))
-    info = {
-        "media_type": "application/octet-stream",
-        "format": "raw",
-        "width": width,
-        "height": height,
-        "bands": picture.bands,
-        "tiles": len(tiles),
-        **session.model.card,
-    }
-    return Raster(block, (height, width, picture.bands), dtype, info)
+    task.add_info({"tiles": len(tiles), **session.model.card})
+    return raster_of(block, result)
 
 
 def _enlarged(picture: Picture, row: _Span, column: _Span, session: Session, task: Task) -> Floats:
