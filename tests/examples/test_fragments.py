@@ -77,6 +77,16 @@ def test_no_fragment_is_without_a_test() -> None:
         assert tested.count(str(page.relative_to(ROOT))) == len(fragments(page)), page
 
 
+async def test_the_sandbox_says_what_it_is(anyio_backend: object, capsys: pytest.CaptureFixture[str]) -> None:
+    await run(fragment("docs/sandbox.md", "print(pool.sandbox)"), Pool=Pool)
+    assert capsys.readouterr().out.startswith("auto: limits, privileges")
+
+
+async def test_a_plugin_declares_its_needs(anyio_backend: object) -> None:
+    names = await run(fragment("docs/sandbox.md", "needs = Needs("))
+    assert names["ModelPlugin"].needs.read == ("/srv/models",)
+
+
 async def test_the_pool_in_a_lifespan(anyio_backend: object, picture: bytes) -> None:
     names = await run(fragment("README.md", "async def lifespan"))
     chunks = [{"type": "http.request", "body": picture, "more_body": False}]

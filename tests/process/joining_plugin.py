@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from offloop import Attachment, Encoded, Estimate, Operation, Payload, Plugin, Raster, SourceHeader, Task, WorkerContext
+from offloop import Attachment, Encoded, Estimate, Needs, Operation, Payload, Plugin, Raster, SourceHeader, Task, WorkerContext
 
 
 class Join(Operation, frozen=True):
@@ -19,6 +19,10 @@ class JoiningPlugin(Plugin):
     name = "joining"
     operations = (Join,)
     processor = "joining_plugin:JoiningProcessor"
+
+    @property
+    def needs(self) -> Needs:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return Needs(write=(os.environ.get("TMPDIR", "/tmp"),))
 
 
 class WeighingJoiningPlugin(JoiningPlugin):

@@ -9,7 +9,7 @@ async with Pool(1, plugins=[FaultsPlugin]) as pool:
 
 from __future__ import annotations
 
-import tempfile
+import os
 from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
@@ -42,6 +42,8 @@ __all__ = [
     "Wait",
     "WriteStderr",
 ]
+
+_TEMPORARY = os.environ.get("TMPDIR", "/tmp")  # noqa: S108 (`tempfile` would load a dozen modules in each worker)
 
 
 class Noop(Operation, frozen=True):
@@ -208,7 +210,7 @@ class FaultsPlugin(Plugin):
     @property
     def needs(self) -> Needs:  # pyright: ignore[reportIncompatibleVariableOverride] (a property is allowed)
         """Files for `HoldOn` and `KillOnce`, and the descriptors for `Inspect`."""
-        return Needs(read=("/proc/self",), write=(tempfile.gettempdir(),), modules=True)
+        return Needs(read=("/proc/self",), write=(_TEMPORARY,), modules=True)
 
     def probe(self, data: memoryview) -> Header | None:
         """Recognize one format: the eight bytes "FAULTS!\\n"."""
