@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from offloop.core.model.blocks import Block, Reservation
-from offloop.core.model.commands import Command, ProvideInput, ReservePages, Send, SettleTask, StartWorker
+from offloop.core.model.commands import Command, ProvideInput, ProvideSourceMemory, ReservePages, Send, SettleTask, StartWorker
 from offloop.core.model.events import (
     BlocksReturned,
     CloseRequested,
@@ -22,6 +22,7 @@ from offloop.core.model.events import (
     PressureMeasured,
     ResizeRequested,
     SourceHashed,
+    SourceMemoryRequested,
     TaskCancelled,
     TaskEstimated,
     TaskStaged,
@@ -234,19 +235,30 @@ class PoolScript:
 
     # Memory
 
-    def request(self, input_id: int, nbytes: int, task_id: int | None = None) -> list[Command]:
-        return self.tell(InputRequested(input_id, nbytes, task_id))
+    def request_source(self, task_id: int, nbytes: int) -> list[Command]:
+        """The stager of a task requests a block for copies of its sources."""
+        return self.tell(SourceMemoryRequested(task_id, nbytes))
 
-    def input(self, input_id: int, nbytes: int, task_id: int | None = None) -> Block:
+    def source(self, task_id: int, nbytes: int) -> Block:
+        """Request a block for copies of a task's sources, and reserve its pages."""
+        commands = self.request_source(task_id, nbytes)
+        for reservation in reservations(commands):
+            commands += self.tell(PagesReserved(reservation))
+        return only(of_type(commands, ProvideSourceMemory)).block
+
+    def request(self, input_id: int, nbytes: int) -> list[Command]:
+        return self.tell(InputRequested(input_id, nbytes))
+
+    def input(self, input_id: int, nbytes: int) -> Block:
         """Request a block of the inbox for a caller, and reserve its pages."""
-        commands = self.request(input_id, nbytes, task_id)
+        commands = self.request(input_id, nbytes)
         for reservation in reservations(commands):
             commands += self.tell(PagesReserved(reservation))
         return only(of_type(commands, ProvideInput)).block
 
     def stream(self, input_id: int, nbytes: int, max_bytes: int) -> Block:
         """Request a block of the inbox that may grow to `max_bytes`, and reserve its pages."""
-        commands = self.tell(InputRequested(input_id, nbytes, None, max_bytes))
+        commands = self.tell(InputRequested(input_id, nbytes, max_bytes))
         for reservation in reservations(commands):
             commands += self.tell(PagesReserved(reservation))
         return only(of_type(commands, ProvideInput)).block

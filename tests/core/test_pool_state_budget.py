@@ -8,6 +8,7 @@ import pytest
 
 from offloop.core.memory.budget import DEFAULT_WORKER_NBYTES
 from offloop.core.model.commands import ProvideInput, RefuseInput, ReleasePages, ReservePages, Send
+from offloop.core.model.events import StagingFailed
 from offloop.core.model.settings import AdmissionMode
 from offloop.core.scheduling.cost_model import DEFAULT_PEAK_BYTES
 from offloop.errors import MemoryLimitExceeded
@@ -83,7 +84,7 @@ def test_the_source_of_a_task_without_an_estimate_is_staged_even_if_its_default_
     pool = pool_of(1)
     pool.submit(1)
     assert pool.estimate(1, 300 * MIB) == []
-    block = pool.input(90, 300 * MIB, task_id=1)
+    block = pool.source(1, 300 * MIB)
     assert sent(pool.prepare(1, block)) == [1]
 
 
@@ -98,7 +99,7 @@ def test_the_source_of_a_task_that_needs_the_whole_budget_is_staged_beside_preal
     pool.submit(3)
     room = LIMIT - pool.core.budget.workers_bytes
     assert pool.estimate(3, nbytes, estimate=estimate(room - nbytes)) == []
-    block = pool.input(90, nbytes, task_id=3)
+    block = pool.source(3, nbytes)
     assert sent(pool.prepare(3, block)) == [3]
 
 
@@ -107,7 +108,7 @@ def test_a_caller_that_holds_a_result_while_its_next_task_needs_the_whole_budget
     pool.input(89, 20 * MIB)  # a buffer, or a result that its caller keeps
     pool.submit(1)
     pool.estimate(1, 300 * MIB)
-    commands = pool.request(90, 300 * MIB, task_id=1)
+    commands = pool.request_source(1, 300 * MIB)
     assert len(reservations(commands)) == 1
 
 
@@ -115,9 +116,8 @@ def test_a_task_without_an_estimate_gets_its_result_memory() -> None:
     pool = pool_of(1)
     pool.submit(1)
     pool.estimate(1, 100 * MIB)
-    block = pool.input(90, 100 * MIB, task_id=1)
+    block = pool.source(1, 100 * MIB)
     pool.prepare(1, block)
-    pool.give_back(block)
     assert pool.core.budget.room_bytes < 110 * MIB
     assert pool.granted(1, 110 * MIB).nbytes == 110 * MIB
     assert total(pool) <= LIMIT
@@ -128,7 +128,7 @@ def test_the_room_that_a_grant_leaves_goes_to_a_waiting_task() -> None:
     pool = pool_of(2)
     pool.submit(2)
     pool.estimate(2, 380 * MIB)
-    block = pool.input(90, 380 * MIB, task_id=2)
+    block = pool.source(2, 380 * MIB)
     pool.resize(6)
     pool.spawned()
     assert sent(pool.run(1)) == [1]
@@ -145,7 +145,7 @@ def test_a_task_that_fits_exactly_gets_its_result_memory_beside_the_rounding_of_
     assert (
         pool.estimate(1, nbytes, estimate=estimate(LIMIT - DEFAULT_WORKER_NBYTES - nbytes - output, output_bytes=output)) == []
     )
-    block = pool.input(90, nbytes, task_id=1)
+    block = pool.source(1, nbytes)
     pool.prepare(1, block, estimate=estimate(LIMIT - DEFAULT_WORKER_NBYTES - nbytes - output, output_bytes=output))
     assert pool.granted(1, output).nbytes == 10 * MIB + PAGE
     assert total(pool) <= LIMIT
@@ -220,11 +220,10 @@ def test_a_cancelled_task_is_removed_from_the_sums(when: str) -> None:
     pool.submit(1)
     pool.estimate(1, 10 * MIB, estimate=said)
     if when != "estimated":
-        block = pool.input(90, 10 * MIB, task_id=1)
+        block = pool.source(1, 10 * MIB)
         if when != "placed":
             pool.prepare(1, block, estimate=said)
-        pool.give_back(block)
-    commands = pool.cancel(1)
+    commands = pool.cancel(1) + pool.tell(StagingFailed(1, None))
     if when == "running":
         commands += pool.done(1)
     assert outcome_of(commands, 1) is None

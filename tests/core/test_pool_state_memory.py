@@ -184,7 +184,7 @@ def test_the_source_of_a_waiting_task_is_released_for_a_running_tasks_result_and
     commands = pool.need(1, 700 * KIB)
     assert of_type(commands, RestageSource) == [RestageSource(3)], "only the last source in the queue, because it is enough"
     assert only(reservations(commands)).block.nbytes == 700 * KIB
-    assert pool.request(12, 256 * KIB, task_id=3) == [], "the source waits for its turn"
+    assert pool.request_source(3, 256 * KIB) == [], "the source waits for its turn"
     assert pool.statistics.waiting == 2
 
 

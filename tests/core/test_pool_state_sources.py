@@ -6,13 +6,15 @@ from typing import Any
 
 import msgspec
 
+from offloop.core.memory.allocator import pages
+from offloop.core.memory.stall_limit import MEMORY_WAIT_S
 from offloop.core.model.blocks import Block, Holder
-from offloop.core.model.commands import HashSource, RestageSource
-from offloop.core.model.events import TaskSubmitted
-from offloop.errors import QueueFull, TaskQuarantined, WorkerDied
+from offloop.core.model.commands import Command, HashSource, ProvideSourceMemory, RestageSource
+from offloop.core.model.events import StagingFailed, TaskEstimated, TaskStaged, TaskSubmitted
+from offloop.errors import InvalidTask, MemoryLimitExceeded, PoolClosed, QueueFull, TaskQuarantined, WorkerDied
 from offloop.wire.handles import INBOX, EncodedAt, Handle, RasterAt
 
-from .pool_script import KIB, SPEC, PoolScript, in_outbox, of_type, only, outcome_of, runs
+from .pool_script import KIB, SPEC, PoolScript, estimate, in_outbox, of_type, only, outcome_of, reservations, runs
 
 
 def handle_of(block: Block, offset: int = 0, nbytes: int | None = None) -> Handle:
@@ -137,3 +139,141 @@ def test_all_sources_of_a_waiting_task_are_released_for_a_running_tasks_result()
     commands = pool.need(1, 900 * KIB)
     assert of_type(commands, RestageSource) == [RestageSource(2)]
     assert holds(pool, *sources) == [False, False]
+
+
+# The block for copies of a task's sources
+
+
+def submitted(pool: PoolScript, task_id: int, copy_nbytes: int) -> list[Command]:
+    """Submit a task whose sources have to be copied."""
+    return pool.tell(TaskSubmitted(task_id, SPEC, copy_nbytes, staged=False, copy_nbytes=copy_nbytes))
+
+
+def provided(commands: list[Command]) -> Block:
+    return only(of_type(commands, ProvideSourceMemory)).block
+
+
+def source_of(pool: PoolScript, task_id: int, nbytes: int) -> Block:
+    pool.submit(task_id)
+    return pool.source(task_id, nbytes)
+
+
+def warm(pool: PoolScript, nbytes: int) -> None:
+    """Have the pages of the inbox reserved, so that a block is provided at once."""
+    pool.give_back(pool.input(80, nbytes))
+
+
+def test_the_submission_of_a_task_provides_the_block_for_its_copies_and_its_end_frees_it() -> None:
+    pool = PoolScript(1).opened()
+    warm(pool, 8192)
+    block = provided(submitted(pool, 1, 5000))
+    assert pool.statistics.leases["task"] == pool.statistics.leases["stager"] == 1
+    assert len(runs(pool.prepare(1, block))) == 1
+    assert (pool.statistics.leases["task"], pool.statistics.leases["stager"]) == (1, 0)
+    pool.done(1)
+    assert holds(pool, block) == [False]
+
+
+def test_an_estimate_may_request_the_block_and_a_refused_task_gets_none() -> None:
+    pool = PoolScript(1, budget_bytes=128 << 20).opened()
+    warm(pool, 8192)
+    for task_id in (1, 2):
+        pool.submit(task_id)
+    spec = msgspec.structs.replace(SPEC, estimate=estimate(1 << 20))
+    assert provided(pool.tell(TaskEstimated(1, spec, 5000, 5000))).nbytes == 8192
+    large = msgspec.structs.replace(SPEC, estimate=estimate(1 << 30))
+    commands = pool.tell(TaskEstimated(2, large, 5000, 5000))
+    assert isinstance(outcome_of(commands, 2), MemoryLimitExceeded)
+    assert of_type(commands, ProvideSourceMemory) == []
+
+
+def test_sources_that_can_never_fit_settle_their_task() -> None:
+    pool = PoolScript(1).opened()
+    error = outcome_of(submitted(pool, 1, pool.core.settings.inbox_nbytes + 1), 1)
+    assert isinstance(error, MemoryLimitExceeded)
+    assert pool.statistics.leases["task"] == 0
+
+
+def test_the_block_of_a_cancelled_task_stays_until_its_stager_has_ended() -> None:
+    for ending in (StagingFailed(1, None), StagingFailed(1, InvalidTask("no such file")), TaskStaged(1, SPEC)):
+        pool = PoolScript(1).opened()
+        block = source_of(pool, 1, 5000)
+        assert outcome_of(pool.cancel(1), 1) is None
+        assert holds(pool, block) == [True]
+        assert pool.tell(ending) == []
+        assert holds(pool, block) == [False]
+
+
+def test_the_block_of_a_task_in_a_closing_pool_stays_until_its_stager_has_ended() -> None:
+    pool = PoolScript(1).opened()
+    block = source_of(pool, 1, 5000)
+    assert isinstance(outcome_of(pool.close(), 1), PoolClosed)
+    assert holds(pool, block) == [True]
+    pool.prepare(1, block)
+    assert holds(pool, block) == [False]
+
+
+def test_a_task_that_is_cancelled_while_it_waits_for_memory_gets_none_and_leaves_it_to_others() -> None:
+    pool = PoolScript(1, limit_bytes=1024 * KIB, inbox_nbytes=768 * KIB).opened()
+    held = pool.input(90, 700 * KIB)
+    for task_id in (1, 2):
+        pool.submit(task_id)
+        assert pool.request_source(task_id, 700 * KIB) == []
+    pool.cancel(1)
+    assert only(of_type(pool.give_back(held), ProvideSourceMemory)).task_id == 2
+
+
+def test_a_task_that_is_cancelled_while_its_pages_are_reserved_frees_them() -> None:
+    pool = PoolScript(1).opened()
+    pool.submit(1)
+    (reservation,) = reservations(pool.request_source(1, 5000))
+    pool.cancel(1)
+    assert of_type(pool.reserved(reservation), ProvideSourceMemory) == []
+    assert pool.core.arena.used_bytes == 0
+
+
+def test_a_request_whose_pages_the_system_refuses_waits_for_them() -> None:
+    pool = PoolScript(1).opened()
+    held = pool.input(90, 5000)
+    pool.submit(1)
+    (reservation,) = reservations(pool.request_source(1, 50_000))
+    assert of_type(pool.refused(reservation), ProvideSourceMemory) == []
+    assert pool.statistics.leases["task"] == 0
+    (again,) = reservations(pool.give_back(held))
+    assert provided(pool.reserved(again)).nbytes == pages(50_000)
+
+
+def test_a_request_that_only_callers_could_meet_settles_its_task_after_a_while() -> None:
+    pool = PoolScript(1, limit_bytes=1024 * KIB, inbox_nbytes=768 * KIB).opened()
+    pool.input(90, 700 * KIB)
+    pool.submit(1)
+    assert pool.request_source(1, 700 * KIB) == []
+    error = outcome_of(pool.at(MEMORY_WAIT_S), 1)
+    assert isinstance(error, MemoryLimitExceeded)
+    assert "callers released no memory for 30 s" in str(error)
+
+
+def test_the_staging_of_a_task_can_be_interrupted_and_done_again() -> None:
+    pool = PoolScript(1).opened()
+    first = source_of(pool, 1, 5000)
+    assert pool.tell(StagingFailed(1, None)) == []
+    assert holds(pool, first) == [False]
+    second = pool.source(1, 5000)
+    assert len(runs(pool.prepare(1, second))) == 1
+
+
+def test_the_sources_of_a_waiting_task_that_were_released_are_copied_into_a_new_block() -> None:
+    pool = PoolScript(1, limit_bytes=1024 * KIB, inbox_nbytes=768 * KIB).opened()
+    pool.run(1)
+    pool.prepare(2, source_of(pool, 2, 512 * KIB), stageable_again=True)
+    commands = pool.need(1, 900 * KIB)
+    assert of_type(commands, RestageSource) == [RestageSource(2)]
+    (reservation,) = reservations(commands)
+    pool.reserved(reservation)
+    assert pool.request_source(2, 512 * KIB) == []
+    block = pool.core.arena.get(reservation.block.generation)
+    assert block is not None
+    commands = pool.done(1, output=in_outbox(block, 900 * KIB)) + pool.give_back(block)
+    for each in reservations(commands):
+        commands += pool.reserved(each)
+    assert len(runs(pool.prepare(2, provided(commands), stageable_again=True))) == 1

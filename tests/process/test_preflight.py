@@ -58,13 +58,13 @@ async def found(source: Any) -> Preflight:
 
 
 async def test_bytes_are_read_at_their_beginning(anyio_backend: object) -> None:
-    assert await found(Bytes(memoryview(b"abcdefgh"), private=True)) == Preflight(8, SAID, "abcd")
+    assert await found(Bytes(memoryview(b"abcdefgh"), private=True)) == Preflight([8], SAID, "abcd")
 
 
 async def test_a_file_is_read_at_its_beginning(anyio_backend: object, tmp_path: Path) -> None:
     path = tmp_path / "picture"
     path.write_bytes(b"abcdefgh")
-    assert await found(File(str(path))) == Preflight(8, SAID, "abcd")
+    assert await found(File(str(path))) == Preflight([8], SAID, "abcd")
 
 
 async def test_a_file_that_cannot_be_read_is_refused(anyio_backend: object, tmp_path: Path) -> None:
@@ -77,23 +77,23 @@ async def test_a_file_that_cannot_be_read_is_refused(anyio_backend: object, tmp_
 async def test_memory_that_may_be_a_mapped_file_is_copied_before_it_is_read(anyio_backend: object) -> None:
     mapped = mmap.mmap(-1, 8)
     mapped[:] = b"abcdefgh"
-    assert await found(classify(mapped)) == Preflight(8, SAID, "abcd")
-    assert await found(classify(memoryview(b"a-b-c-d-e-f-g-h-")[::2])) == Preflight(8, SAID, "abcd")
+    assert await found(classify(mapped)) == Preflight([8], SAID, "abcd")
+    assert await found(classify(memoryview(b"a-b-c-d-e-f-g-h-")[::2])) == Preflight([8], SAID, "abcd")
 
 
 async def test_of_samples_the_shape_says_it_all(anyio_backend: object) -> None:
     samples = Samples(memoryview(bytes(6)), (2, 3, 1), "|u1", private=True)
-    assert await found(samples) == Preflight(6, SAID, "")
+    assert await found(samples) == Preflight([6], SAID, "")
 
 
 async def test_a_result_is_read_where_it_lies_until_it_is_released(anyio_backend: object, tmp_path: Path) -> None:
     async with Pool(workers=1, plugins=[FaultsPlugin]) as pool:
         result = await pool.run(b"abcdefgh", [Echo()])
-        assert await found(result) == Preflight(8, SAID, "abcd")
+        assert await found(result) == Preflight([8], SAID, "abcd")
         result.data.release()
         assert await found(result) == Preflight()
         to_file = await pool.run(b"abcdefgh", [Echo()], to=tmp_path / "result")
-        assert await found(to_file) == Preflight(8, SAID, "abcd")
+        assert await found(to_file) == Preflight([8], SAID, "abcd")
 
 
 async def test_bytes_that_were_released_have_no_estimate(anyio_backend: object) -> None:
@@ -135,7 +135,7 @@ async def test_files_that_wait_for_room_are_not_kept_in_the_servers_own_memory(a
                 for _ in range(crowd):
                     task_group.start_soon(pool.run, path, [Take()])
                 with anyio.fail_after(20):
-                    while len(pool._supervisor._inputs) < crowd:  # pyright: ignore[reportOptionalMemberAccess]
+                    while len(pool._supervisor.core.broker.input_requests) < crowd:  # pyright: ignore[reportOptionalMemberAccess]
                         await anyio.sleep(0.005)
                 taken_bytes = tracemalloc.get_traced_memory()[0]
             finally:

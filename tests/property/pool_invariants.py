@@ -131,6 +131,12 @@ class PoolInvariants(WorkerRules):
             assert pages_of(block) <= self.memory
 
     @invariant()
+    def the_block_that_a_stager_writes_to_stays(self) -> None:
+        for block, _ in self.staging.values():
+            assert self.core.arena.get(block.generation) is block
+            assert pages_of(block) <= self.memory
+
+    @invariant()
     def the_core_wakes_for_the_breaker(self) -> None:
         for group in self.core.groups:
             policy = group.reconciler.restart_policy

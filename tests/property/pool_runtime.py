@@ -23,6 +23,7 @@ from offloop.core.model.commands import (
     KillWorker,
     OpenOutput,
     ProvideInput,
+    ProvideSourceMemory,
     RefuseInput,
     ReleasePages,
     ReservePages,
@@ -132,7 +133,9 @@ class PoolRuntime(RuleBasedStateMachine):
         self.open_tasks: dict[int, None] = {}
         self.settled: Counter[int] = Counter()
         self.outcomes: Counter[str] = Counter()
-        self.inputs: dict[int, int] = {}  # unanswered requests: length by input id
+        self.inputs: dict[int, int] = {}  # unanswered requests of callers: length by input id
+        self.requested: dict[int, int] = {}  # unanswered requests for copies of sources: length by task id
+        self.staging: dict[int, tuple[Block, int]] = {}  # blocks that stagers write to, and their lengths, by task id
         self.growths: dict[int, tuple[Block, int]] = {}  # unanswered requests for growth: block and length
         self.held: list[tuple[Block, int]] = []  # blocks that callers hold, and their used lengths
         self.memory: set[Page] = set()
@@ -190,6 +193,11 @@ class PoolRuntime(RuleBasedStateMachine):
                 assert block.nbytes >= nbytes
                 assert pages_of(block) <= self.memory
                 self.held.append((block, nbytes))
+            case ProvideSourceMemory(task_id, block):
+                nbytes = self.requested.pop(task_id)
+                assert block.nbytes >= nbytes
+                assert task_id in self.preparing
+                self.staging[task_id] = (block, nbytes)
             case ConfirmGrowth(input_id):
                 block, nbytes = self.growths.pop(input_id)
                 assert block.nbytes >= nbytes
@@ -280,6 +288,7 @@ class PoolRuntime(RuleBasedStateMachine):
         assert self.settled[task_id] == 1, "one outcome"
         del self.open_tasks[task_id]
         self.preparing.pop(task_id, None)
+        self.requested.pop(task_id, None)
         if isinstance(outcome, Completed) and outcome.output is not None:
             self.hold(outcome.output)
 

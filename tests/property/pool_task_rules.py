@@ -21,6 +21,7 @@ from offloop.core.model.events import (
     InputRequested,
     ResizeRequested,
     SourceHashed,
+    SourceMemoryRequested,
     StagingFailed,
     TaskCancelled,
     TaskStaged,
@@ -50,9 +51,49 @@ class TaskRules(PoolRuntime):
         self.open_tasks[task_id] = None
         self.preparing[task_id] = None
         spec = msgspec.structs.replace(SPEC, group=self.group_of(task_id))
-        self.tell(TaskSubmitted(task_id, spec, staged=False))
+        copy_nbytes = self.pick([0, 0, *SIZES], task_id)
+        if copy_nbytes:
+            self.requested[task_id] = copy_nbytes
+        self.tell(TaskSubmitted(task_id, spec, copy_nbytes, staged=False, copy_nbytes=copy_nbytes))
+
+    @property
+    def may_request(self) -> list[int]:
+        """Return the tasks whose stagers have neither a block nor a request for one."""
+        return [task_id for task_id in self.preparing if task_id not in self.requested and task_id not in self.staging]
+
+    @precondition(lambda self: self.may_request)
+    @rule(which=st.integers(0, 9), nbytes=st.sampled_from(SIZES))
+    def request_source_memory(self, which: int, nbytes: int) -> None:
+        task_id = self.pick(self.may_request, which)
+        self.requested[task_id] = nbytes
+        self.tell(SourceMemoryRequested(task_id, nbytes))
 
     @precondition(lambda self: self.preparing)
+    @rule(which=st.integers(0, 9))
+    def interrupt_staging(self, which: int) -> None:
+        task_id = self.pick(list(self.preparing), which)
+        self.requested.pop(task_id, None)
+        self.staging.pop(task_id, None)
+        self.tell(StagingFailed(task_id, None))
+
+    @property
+    def settled_in_staging(self) -> list[int]:
+        """Return the settled tasks whose stagers still write."""
+        return [task_id for task_id in self.staging if task_id not in self.open_tasks]
+
+    @precondition(lambda self: self.settled_in_staging)
+    @rule(which=st.integers(0, 9), fails=st.booleans())
+    def a_stager_of_a_settled_task_ends(self, which: int, fails: bool) -> None:
+        task_id = self.pick(self.settled_in_staging, which)
+        del self.staging[task_id]
+        self.tell(StagingFailed(task_id, None) if fails else TaskStaged(task_id, SPEC))
+
+    @property
+    def may_be_staged(self) -> list[int]:
+        """Return the tasks whose stagers do not wait for memory."""
+        return [task_id for task_id in self.preparing if task_id not in self.requested]
+
+    @precondition(lambda self: self.may_be_staged)
     @rule(
         which=st.integers(0, 9),
         source=st.integers(0, 9),
@@ -64,7 +105,7 @@ class TaskRules(PoolRuntime):
     def prepare(
         self, which: int, source: int, timeout_s: float | None, queue_timeout_s: float | None, keep: bool, retries: int = 0
     ) -> None:
-        task_id = self.pick(list(self.preparing), which)
+        task_id = self.pick(self.may_be_staged, which)
         del self.preparing[task_id]
         self.retries[task_id] = retries
         self.tell_with_source(TaskStaged, task_id, source, timeout_s, queue_timeout_s, keep, retries)
@@ -94,12 +135,15 @@ class TaskRules(PoolRuntime):
         keep: bool,
         retries: int,
     ) -> None:
+        own = self.staging.pop(task_id, None)
         growing = [block for block, _ in self.growths.values()]  # a stream that has not ended is no source yet
         held = [pair for pair in self.held[source : source + 1 + self.numbers % 3] if pair[0] not in growing]
-        held = [pair for pair in held if pair[0].segment_id == held[0][0].segment_id]
+        first = INBOX_ID if own is not None or not held else held[0][0].segment_id
+        held = [pair for pair in held if pair[0].segment_id == first]
         in_outbox = bool(held) and held[0][0].segment_id != INBOX_ID
         segment = OUTBOX if in_outbox else INBOX
-        places = [EncodedAt(Handle(segment, block.offset, nbytes, block.generation)) for block, nbytes in held]
+        blocks = held if own is None else [own, *held]
+        places = [EncodedAt(Handle(segment, block.offset, nbytes, block.generation)) for block, nbytes in blocks]
         spec = TaskSpec(
             sources=(*places, EncodedAt(None), *places[:1])[: self.numbers % 5 + 1],
             stages=STAGES,
@@ -107,7 +151,7 @@ class TaskRules(PoolRuntime):
             timeout_s=timeout_s,
             queue_timeout_s=queue_timeout_s,
             outbox_id=held[0][0].segment_id if in_outbox else None,
-            stageable_again=bool(held) and not in_outbox and not keep,
+            stageable_again=bool(blocks) and not in_outbox and not keep,
             retries=retries,
             credit=(0, 0, 1, 3)[self.numbers % 4],
             previews=int(self.numbers % 8 == 2),
@@ -129,13 +173,14 @@ class TaskRules(PoolRuntime):
         self, source: int, timeout_s: float | None, queue_timeout_s: float | None, keep: bool, retries: int = 0
     ) -> None:
         self.submit()
-        if self.numbers in self.preparing:
-            self.prepare(len(self.preparing) - 1, source, timeout_s, queue_timeout_s, keep, retries)
+        if self.numbers in self.may_be_staged:
+            self.prepare(len(self.may_be_staged) - 1, source, timeout_s, queue_timeout_s, keep, retries)
 
     @precondition(lambda self: self.preparing)
     @rule(which=st.integers(0, 9))
     def refuse(self, which: int) -> None:
         task_id = self.pick(list(self.preparing), which)
+        self.staging.pop(task_id, None)
         self.tell(StagingFailed(task_id, InvalidTask("no such file")))
 
     @precondition(lambda self: self.open_tasks)
@@ -173,7 +218,7 @@ class TaskRules(PoolRuntime):
     def request_a_stream(self, nbytes: int) -> None:
         input_id = self.number()
         self.inputs[input_id] = nbytes
-        self.tell(InputRequested(input_id, nbytes, None, INBOX_NBYTES))
+        self.tell(InputRequested(input_id, nbytes, INBOX_NBYTES))
 
     @precondition(lambda self: self.may_grow)
     @rule(which=st.integers(0, 9), nbytes=st.sampled_from(SIZES), wanted=st.sampled_from(SIZES))

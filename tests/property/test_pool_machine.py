@@ -38,7 +38,7 @@ class PoolMachine(PoolInvariants):
             assert self.now - begun < 300.0
         else:
             raise AssertionError("the pool was not at rest after 600 steps")
-        assert (self.inputs, self.growths) == ({}, {}), "every source got memory or an error"
+        assert (self.inputs, self.growths, self.requested) == ({}, {}, {}), "every source got memory or an error"
         s = snapshot(self.core)
         assert (s.waiting, s.running) == (0, 0)
         assert self.open_tasks == {}
@@ -47,7 +47,7 @@ class PoolMachine(PoolInvariants):
     @property
     def at_rest(self) -> bool:
         """Whether no source waits for memory, all desired workers are idle, and the circuit breaker is closed."""
-        if self.inputs or self.growths:
+        if self.inputs or self.growths or self.requested:
             return False
         wanted = self.wanted
         s = snapshot(self.core)
@@ -56,7 +56,7 @@ class PoolMachine(PoolInvariants):
             return s.breaker == "closed"
         return False
 
-    def do_a_step(self) -> bool:  # noqa: PLR0911 (one return for each kind of step)
+    def do_a_step(self) -> bool:  # noqa: C901, PLR0911 (one branch and one return for each kind of step)
         """Do one step that is due. Returns whether there was one."""
         if self.moves:
             self.move_pages()
@@ -77,7 +77,10 @@ class PoolMachine(PoolInvariants):
         if self.hashing:
             self.end_hashing(0, b"a")
             return True
-        if self.preparing:
+        if self.settled_in_staging:
+            self.a_stager_of_a_settled_task_ends(0, fails=False)
+            return True
+        if self.may_be_staged:
             self.prepare(0, 1 << 30, None, None, keep=True)
             return True
         if self.held:
@@ -105,7 +108,7 @@ class PoolMachine(PoolInvariants):
         assert self.processes == {}
         assert (len(self.core.worker_table), len(self.core.task_table)) == (0, 0)
         assert self.open_tasks == {}, "every task has its outcome"
-        assert (self.inputs, self.growths) == ({}, {}), "every request for memory has an answer"
+        assert (self.inputs, self.growths, self.requested) == ({}, {}, {}), "every request for memory has an answer"
 
     def teardown(self) -> None:
         if not hasattr(self, "core"):
@@ -115,6 +118,8 @@ class PoolMachine(PoolInvariants):
         self.run_until_closed()
         while self.abandoned:
             self.an_abandoned_worker_exits(0)
+        while self.staging:
+            self.a_stager_of_a_settled_task_ends(0, fails=True)
         self.move_all_pages()
         leases = snapshot(self.core).leases
         assert leases == {**dict.fromkeys(leases, 0), "caller": len(self.held)}

@@ -16,11 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from offloop.core.memory.allocator import pages
 from offloop.core.memory.budget import MIN_TASKS_NBYTES
-from offloop.core.model.blocks import Block, Holder
+from offloop.core.model.blocks import Holder
 from offloop.core.model.commands import (
     Command,
     KillWorker,
     ProvideInput,
+    ProvideSourceMemory,
     RefuseInput,
     ReservePages,
     Send,
@@ -31,13 +32,12 @@ from offloop.core.model.events import (
     BlocksReturned,
     CloseRequested,
     Event,
-    InputCancelled,
     InputRequested,
     PagesReserved,
     PoolStarted,
     PressureMeasured,
     ResizeRequested,
-    StagingFailed,
+    SourceMemoryRequested,
     TaskCancelled,
     TaskEstimated,
     TaskStaged,
@@ -72,7 +72,7 @@ class TaskPlan(msgspec.Struct):
     result_nbytes: int
     peak_bytes: int
     seconds: float
-    input_id: int | None = None
+    awaits_memory: bool = False  # whether its stager waits for memory
 
 
 class Process(msgspec.Struct):
@@ -120,7 +120,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.numbers = 0
         self.plans: dict[int, TaskPlan] = {}  # by id of unsettled task
         self.processes: dict[int, Process] = {}
-        self.inputs: dict[int, int | None] = {}  # unanswered requests: task id by input id
+        self.inputs: set[int] = set()  # unanswered requests of callers
         self.todo: list[Event] = []  # next events of the runtime
         self.held: list[int] = []  # generations of blocks that callers hold
         self.ran: set[int] = set()
@@ -176,26 +176,20 @@ class SchedulerMachine(RuleBasedStateMachine):
             case ReservePages(reservation):
                 self.todo.append(PagesReserved(reservation))
             case ProvideInput(input_id, block):
-                self.provide(self.inputs.pop(input_id), block)
-            case RefuseInput(input_id, error):
-                if not was_given_up(error):
-                    self.check_refused_input(self.inputs[input_id])
-                task_id = self.inputs.pop(input_id)
-                if task_id in self.plans:
-                    self.todo.append(StagingFailed(task_id, error))
+                self.inputs.remove(input_id)
+                self.held.append(block.generation)
+            case ProvideSourceMemory(task_id, block):
+                plan = self.plans[task_id]
+                assert plan.awaits_memory
+                plan.awaits_memory = False
+                source = EncodedAt(Handle(INBOX, block.offset, plan.nbytes, block.generation))
+                self.todo.append(TaskStaged(task_id, msgspec.structs.replace(plan.spec, sources=(source,))))
+            case RefuseInput(input_id):
+                self.inputs.remove(input_id)
             case SettleTask(task_id, outcome):
                 self.settle(task_id, outcome)
             case _:
                 pass
-
-    def provide(self, task_id: int | None, block: Block) -> None:
-        plan = self.plans.get(task_id) if task_id is not None else None
-        if plan is None or task_id is None:
-            self.held.append(block.generation)
-            return
-        source = EncodedAt(Handle(INBOX, block.offset, plan.nbytes, block.generation))
-        self.todo.append(TaskStaged(task_id, msgspec.structs.replace(plan.spec, sources=(source,))))
-        self.todo.append(BlocksReturned((block.generation,)))
 
     def deliver(self, process: Process, message: Any) -> None:
         match message:
@@ -218,29 +212,25 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def settle(self, task_id: int, outcome: Any) -> None:
         plan = self.plans.pop(task_id)
-        if plan.input_id in self.inputs:
-            self.inputs[plan.input_id] = None
-            self.todo.append(InputCancelled(plan.input_id))
         if isinstance(outcome, Completed) and outcome.output is not None and outcome.output.block is not None:
             self.held.append(outcome.output.block.generation)
-        if isinstance(outcome, MemoryLimitExceeded) and task_id not in self.ran and plan.input_id is None:
-            self.check_refused_task(plan)
+        if isinstance(outcome, MemoryLimitExceeded) and task_id not in self.ran and not was_given_up(outcome):
+            assert (plan.awaits_memory and self.is_too_large_for_the_inbox(plan)) or self.is_too_large(plan)
 
     # Refusals
 
-    def check_refused_task(self, plan: TaskPlan) -> None:
+    def is_too_large(self, plan: TaskPlan) -> bool:
+        """Whether a task does not fit alone. A task without an estimate is not refused for that."""
         estimate = plan.spec.estimate
-        assert self.mode is AdmissionMode.ENFORCE
-        assert estimate is not None, "a task without an estimate is not refused"
-        need = estimate.peak_bytes + estimate.output_bytes + plan.nbytes
-        assert need > self.limit - self.workers_bytes, "the task does not fit alone"
+        if estimate is None or self.mode is not AdmissionMode.ENFORCE:
+            return False
+        return estimate.peak_bytes + estimate.output_bytes + plan.nbytes > self.limit - self.workers_bytes
 
-    def check_refused_input(self, task_id: int | None) -> None:
-        if task_id in self.plans:
-            nbytes = pages(self.plans[task_id].nbytes)
-            available = self.limit - (self.workers_bytes if self.mode is AdmissionMode.ENFORCE else 0)
-            preallocated = self.core.arena.leases[Holder.STANDING] * 256 * 1024
-            assert nbytes > min(self.core.arena.segment_nbytes(0), available - preallocated), "the source could not be staged"
+    def is_too_large_for_the_inbox(self, plan: TaskPlan) -> bool:
+        """Whether the sources of a task cannot be staged, even if no other task had any."""
+        available = self.limit - (self.workers_bytes if self.mode is AdmissionMode.ENFORCE else 0)
+        preallocated = self.core.arena.leases[Holder.STANDING] * 256 * 1024
+        return pages(plan.nbytes) > min(self.core.arena.segment_nbytes(0), available - preallocated)
 
     def check_refused_grant(self, process: Process) -> None:
         assert process.task_id is not None
@@ -299,22 +289,23 @@ class SchedulerMachine(RuleBasedStateMachine):
         )
         self.plans[task_id] = TaskPlan(spec, nbytes, result, int((peak or 30 * MIB) * wrong), work_s * wrong)
         self.tell(TaskSubmitted(task_id, spec, nbytes, staged=False))
-        if task_id in self.plans:
-            self.tell(TaskEstimated(task_id, spec, nbytes))
         if task_id not in self.plans:
+            return
+        copy_nbytes = nbytes if task_id % 2 else 0  # otherwise an event of its own requests the memory
+        self.plans[task_id].awaits_memory = bool(copy_nbytes)
+        self.tell(TaskEstimated(task_id, spec, nbytes, copy_nbytes))
+        if task_id not in self.plans or copy_nbytes:
             return
         if not nbytes:
             self.tell(TaskStaged(task_id, spec))
             return
-        self.numbers += 1
-        self.inputs[self.numbers] = task_id
-        self.plans[task_id].input_id = self.numbers
-        self.tell(InputRequested(self.numbers, nbytes, task_id))
+        self.plans[task_id].awaits_memory = True
+        self.tell(SourceMemoryRequested(task_id, nbytes))
 
     @rule(nbytes=st.sampled_from([MIB, 70 * MIB]))
     def make_a_buffer(self, nbytes: int) -> None:
         self.numbers += 1
-        self.inputs[self.numbers] = None
+        self.inputs.add(self.numbers)
         self.tell(InputRequested(self.numbers, nbytes))
 
     @precondition(lambda self: self.plans)
@@ -333,10 +324,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule()
     def runtime_works(self) -> None:
         while self.todo:
-            event = self.todo.pop(0)
-            if isinstance(event, InputCancelled):
-                self.inputs.pop(event.input_id, None)
-            self.tell(event)
+            self.tell(self.todo.pop(0))
 
     @rule(seconds=st.sampled_from([0.01, 0.5, 3.0, 12.0]))
     def time_passes(self, seconds: float) -> None:
@@ -460,7 +448,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert not idle or core.queue.waiting_for_unused_worker or core.dispatcher.wake_at < math.inf
             starting = core.worker_table.count(*set(WorkerState) - {WorkerState.IDLE, WorkerState.BUSY})
             assert starting or core.wake_at < math.inf
-        elif self.inputs:
+        elif self.inputs or any(plan.awaits_memory for plan in self.plans.values()):
             assert self.held, "a source waits although no caller holds memory"
 
     @invariant()
@@ -515,7 +503,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not core.budget._admitted_large
         broker = core.broker
         assert (broker.input_requests, broker.growths, broker.output_requests, broker._reserving_outputs) == ({}, {}, {}, {})
-        assert broker._input_queue._reserving == {}
+        assert broker.input_queue._reserving == broker.input_queue._staging == {}
         self.tell(CloseRequested())
         for _ in range(20):
             self.runtime_works()

@@ -7,7 +7,7 @@ numpy, Pillow and others need not be imported here. Classification copies and re
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from math import prod
 from typing import Any, TypeAlias, cast
 
@@ -79,12 +79,14 @@ class ArrayObject(msgspec.Struct, frozen=True):
 Material: TypeAlias = Bytes | File | Samples | ArrayObject | Buffer | Result
 
 
-def classify_all(source: Source, attachments: Iterable[Source] = ()) -> tuple[Material, ...]:
+def classify_all(source: Source, attachments: Sequence[Source] = ()) -> tuple[Material, ...]:
     """Classify the sources of a task: the one of its call, and those of its operations' attachments.
 
     Raises:
         InvalidTask: an object cannot be a source, or there are too many.
     """
+    if not attachments:  # the usual case
+        return (classify(source),)
     sources = (classify(source), *map(classify, attachments))
     if len(sources) > MAX_SOURCES:
         raise InvalidTask(f"the task has {len(sources)} sources, and {MAX_SOURCES} is the limit; put several into one")

@@ -7,10 +7,11 @@ its outcome.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic
+from typing import cast
 
 import anyio
 import msgspec
@@ -18,6 +19,7 @@ import msgspec
 from ..core.model.events import StagingFailed, TaskEstimated, TaskStaged
 from ..core.model.task import Completed, TaskOutput, TaskSpec
 from ..errors import OffloopError, QueueTimeout
+from ..plugins.estimator import Estimator
 from ..plugins.planner import Plan
 from ..runtime.files.output_files import OutputFile
 from ..runtime.loop.futures import DeliveredOutput, TaskFuture
@@ -27,7 +29,7 @@ from ..wire.handles import EncodedAt
 from .results import Result
 from .sources import ArrayObject, Bytes, File, Material
 from .staging.preflight import run_preflight
-from .staging.stager import SourceStager, StagedSources
+from .staging.stager import Prepared, SourceStager, StagedSources, copy_lengths, copy_nbytes, lengths_in_memory
 
 __all__ = ["Submission"]
 
@@ -43,7 +45,7 @@ class Submission:
     on_preview: Callable[[Result], Awaitable[None]] | None = None  # called with each preview, in the task that runs it
 
     _is_staged = False  # whether the sources lay where a worker can read them when the task was submitted
-    _held: StagedSources | None = None  # sources in place, whose blocks must be kept until the task is submitted
+    _lengths: list[int] | None = None  # lengths of the sources, if memory for them was requested with the submission
 
     def __init__(
         self,
@@ -99,7 +101,7 @@ class Submission:
         if self.on_preview is not None:
             future.outputs = deque()
         try:
-            if not self._is_staged and not future.is_set:
+            if not self._is_staged:
                 await self.stage(future)
             await future.wait()
             while not future.settled or future.outputs:
@@ -136,15 +138,21 @@ class Submission:
     def submit(self) -> TaskFuture:
         """Submit the task. `stage` follows, then `wait`, and in every case `withdraw`."""
         self.queued = monotonic()
-        staged = self._is_staged = self._estimator is None and self._output is None and self._is_in_place()
-        nbytes = 0 if staged else _nbytes_if_known(self.sources)
-        future = self._supervisor.submit(self.task_id, self._spec, nbytes, staged=staged)
-        self._held = None  # the submitted task holds its sources itself
-        return future
+        needs_preflight = self._estimator is not None or self._output is not None
+        in_place = None if needs_preflight else self._stager.find_in_place(self.sources)
+        if in_place is not None:
+            self._is_staged = True
+            if in_place.sources != _NO_SOURCES:
+                self._specify(sources=in_place.sources, outbox_id=in_place.outbox_id)
+            return self._supervisor.submit(self.task_id, self._spec, 0, staged=True)
+        lengths = self._lengths = None if needs_preflight else lengths_in_memory(self.sources)
+        if lengths is None:
+            return self._supervisor.submit(self.task_id, self._spec, _nbytes_if_known(self.sources), staged=False)
+        return self._supervisor.submit(self.task_id, self._spec, sum(lengths), staged=False, copy_nbytes=copy_nbytes(lengths))
 
     async def stage(self, future: TaskFuture) -> None:
         """Copy the sources to where a worker can read them, if they are not there. An error of that is the task's outcome."""
-        if not self._is_staged and not future.is_set:
+        if not self._is_staged and not _is_over(future):
             await self._prepare(partial(self._stage_sources, future))
 
     async def wait(self, future: TaskFuture) -> None:
@@ -155,7 +163,11 @@ class Submission:
         must_stage = future.must_stage
         future.rearm()
         if must_stage:
-            await self._prepare(self._stage_again)
+            try:
+                await self._prepare(partial(self._stage_again, future))
+            except BaseException:
+                future.must_stage = True  # because the reader of a stream may come back after it was cancelled
+                raise
         await future.wait()
 
     async def withdraw(self, future: TaskFuture) -> None:
@@ -167,14 +179,6 @@ class Submission:
         """Return the task's specification with these fields set."""
         self._spec = msgspec.structs.replace(self._spec, **known)
         return self._spec
-
-    def _is_in_place(self) -> bool:
-        """Whether the sources lie where a worker can read them; then the spec says where."""
-        staged = self._held = self._stager.find_in_place(self.sources)
-        if staged is None:
-            return False
-        self._specify(sources=staged.sources, outbox_id=staged.outbox_id)
-        return True
 
     async def _prepare(self, stage: Callable[[], Awaitable[StagedSources | None]]) -> None:
         """Stage the sources and queue the task. An error of the staging settles the task."""
@@ -188,40 +192,57 @@ class Submission:
             # without the traceback, whose frames hold the memory of moved buffers
             self._supervisor.apply(StagingFailed(self.task_id, error.with_traceback(None)))
             return
-        if staged is None:
-            return
-        again = staged.block is not None and not staged.views  # a moved buffer has no second copy
-        spec = self._specify(sources=staged.sources, outbox_id=staged.outbox_id, stageable_again=again)
-        self._supervisor.apply(TaskStaged(self.task_id, spec))
-        self._stager.release(staged)
+        except BaseException:
+            self._supervisor.apply(StagingFailed(self.task_id, None))
+            raise
+        if staged is not None:
+            spec = self._specify(sources=staged.sources, outbox_id=staged.outbox_id, stageable_again=staged.can_repeat)
+            self._supervisor.apply(TaskStaged(self.task_id, spec))
 
     async def _stage_sources(self, future: TaskFuture) -> StagedSources | None:
-        """Stage the sources. None: the task was refused because of its estimate."""
-        background = self._supervisor.background
+        """Stage the sources. None: the task was settled meanwhile."""
+        if self._lengths is not None:
+            return await self._stager.copy(cast("Sequence[Prepared]", self.sources), self._lengths, future)
         if self._output is not None:
+            background = self._supervisor.background
             await background.run_in_thread(self._output.check, limiter=background.file_threads)
         sources = await self._stager.prepare(self.sources)
-        contents: Mapping[int, memoryview] = {}
         if self._estimator is not None:
-            preflight = await run_preflight(self._estimator, sources, background)
-            spec = self._specify(estimate=preflight.estimate, media_type=preflight.media_type)
-            self._supervisor.apply(TaskEstimated(self.task_id, spec, preflight.nbytes))
-            if future.is_set:
-                return None
-            contents = preflight.file_contents
-            del preflight
+            return await self._stage_estimated(self._estimator, sources, future)
         in_place = self._stager.find_in_place(sources)
-        if in_place is not None:
-            return in_place
-        if contents and not self._supervisor.core.broker.has_waiters:
-            whole = [contents.get(index) for index in range(len(sources))]
-            sources = [s if data is None else Bytes(data, private=True) for s, data in zip(sources, whole, strict=True)]
-        contents = {}  # because tasks that wait for inbox memory must not keep file contents in the server's own memory
-        return await self._stager.stage(self.task_id, sources)
+        return in_place or await self._stage_measured(sources, future)
 
-    async def _stage_again(self) -> StagedSources:
+    async def _stage_estimated(self, estimator: Estimator, sources: list[Prepared], future: TaskFuture) -> StagedSources | None:
+        """Ask the plugins for an estimate, then stage the sources if the task is admitted."""
+        preflight = await run_preflight(estimator, sources, self._supervisor.background)
+        spec = self._specify(estimate=preflight.estimate, media_type=preflight.media_type)
+        in_place = self._stager.find_in_place(sources)
+        lengths = [] if in_place is not None else copy_lengths(sources, preflight.lengths)
+        self._supervisor.apply(TaskEstimated(self.task_id, spec, sum(preflight.lengths), copy_nbytes(lengths)))
+        if in_place is not None or _is_over(future):
+            return in_place
+        if not preflight.lengths:
+            return await self._stage_measured(sources, future)
+        if future.block is not None:
+            for index, contents in preflight.file_contents.items():
+                sources[index] = Bytes(contents, private=True)
+        del preflight  # because tasks that wait for inbox memory must not keep file contents in the server's own memory
+        return await self._stager.copy(sources, lengths, future)
+
+    async def _stage_measured(self, sources: Sequence[Prepared], future: TaskFuture) -> StagedSources | None:
+        """Stage sources whose lengths have to be found out."""
+        lengths = await self._stager.measure(sources)
+        self._stager.request_memory(self.task_id, lengths)
+        return await self._stager.copy(sources, lengths, future)
+
+    async def _stage_again(self, future: TaskFuture) -> StagedSources | None:
         """Stage the sources of an accepted task a second time."""
-        return await self._stager.stage(self.task_id, await self._stager.prepare(self.sources))
+        return await self._stage_measured(await self._stager.prepare(self.sources), future)
+
+
+def _is_over(future: TaskFuture) -> bool:
+    """Whether a task is settled and has no block that it must answer for."""
+    return future.settled and future.block is None
 
 
 async def _in_time(queue_timeout: float, stage: Callable[[], Awaitable[StagedSources | None]]) -> StagedSources | None:

@@ -46,7 +46,7 @@ def _check_task(components: Components, task: TaskRecord) -> None:
     assert is_queued is (state is TaskState.WAITING), context
     assert (task.slot is not None) is (state in _WITH_WORKER), context
     assert (task.stop is not None) is (state is TaskState.STOPPING), context
-    assert (not task.source_blocks) or state not in _PREPARING, context
+    assert len(task.source_blocks) <= 1 or state not in _PREPARING, context
     assert (task.pending_error is None) or state is TaskState.HASHING, context
     assert (task.requested_bytes is None) or state is TaskState.RUNNING, context
     assert not task.granted or state in _WITH_WORKER, context

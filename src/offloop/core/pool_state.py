@@ -167,7 +167,7 @@ class PoolState(Components):
         return []
 
     def _on_input_cancelled(self, event: InputCancelled, _now: float) -> list[Command]:
-        self.broker.cancel_input(event.input_id)
+        self.broker.input_queue.cancel(event.input_id)
         return []
 
     def _on_blocks_returned(self, event: BlocksReturned, now: float) -> list[Command]:
@@ -191,6 +191,8 @@ class PoolState(Components):
         while broker.is_starved(running, now) and (released := self._release_sources()):
             commands += released + broker.allocate_waiting(running, len(self.queue), now)
         commands += broker.refuse(running, len(self.queue), now)
+        while broker.refused_sources:
+            commands += self.task_table.settle(*broker.refused_sources.pop())
         self._resume_run_clocks(commands, now)
         if commands and self.queue:  # a grant from the task's own charge leaves room for other tasks
             commands += self._schedule(now)

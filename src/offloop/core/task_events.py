@@ -18,6 +18,7 @@ from .model.events import (
     InputCompleted,
     InputRequested,
     SourceHashed,
+    SourceMemoryRequested,
     StagingFailed,
     TaskCancelled,
     TaskEstimated,
@@ -43,6 +44,7 @@ class TaskEventHandlers:
         self.handlers: dict[type, Callable[[Any, float], list[Command]]] = {
             TaskSubmitted: self._on_submitted,
             TaskEstimated: self._on_estimated,
+            SourceMemoryRequested: self._on_source_memory_requested,
             InputRequested: self._on_input_requested,
             GrowthRequested: self._on_growth_requested,
             InputCompleted: self._on_input_completed,
@@ -75,16 +77,28 @@ class TaskEventHandlers:
         refusal = components.admission.submitted(task, event.nbytes)
         if refusal is not None:
             return components.task_table.settle(task, refusal)
+        if event.copy_nbytes:
+            return self._request_source_memory(task, event.copy_nbytes, now)
         return self._enqueue(task, event.spec, now) if event.staged else []
 
     def _on_estimated(self, event: TaskEstimated, now: float) -> list[Command]:
         task = self._components.task_table.get(event.task_id)
-        return [] if task is None else self._components.admission.estimated(task, event.spec, event.nbytes, now)
+        if task is None:
+            return []
+        refused = self._components.admission.estimated(task, event.spec, event.nbytes, now)
+        return refused if refused or not event.copy_nbytes else self._request_source_memory(task, event.copy_nbytes, now)
+
+    def _on_source_memory_requested(self, event: SourceMemoryRequested, now: float) -> list[Command]:
+        task = self._components.task_table.get(event.task_id)
+        return [] if task is None else self._request_source_memory(task, event.nbytes, now)
+
+    def _request_source_memory(self, task: TaskRecord, nbytes: int, now: float) -> list[Command]:
+        error = self._components.broker.request_source_memory(task, nbytes, now)
+        return [] if error is None else self._components.task_table.settle(task, error)
 
     def _on_input_requested(self, event: InputRequested, now: float) -> list[Command]:
-        task = None if event.task_id is None else self._components.task_table.get(event.task_id)
         return self._components.broker.request_input(
-            event.input_id, event.nbytes, task, addresses_bytes=event.addresses_bytes, now=now
+            event.input_id, event.nbytes, addresses_bytes=event.addresses_bytes, now=now
         )
 
     def _on_growth_requested(self, event: GrowthRequested, now: float) -> list[Command]:
@@ -95,6 +109,7 @@ class TaskEventHandlers:
         return []
 
     def _on_staged(self, event: TaskStaged, now: float) -> list[Command]:
+        self._components.broker.input_queue.end_staging(event.task_id)
         task = self._components.task_table.get(event.task_id)
         if task is None:
             return []  # the task was settled because the pool was closed
@@ -119,8 +134,12 @@ class TaskEventHandlers:
             task.source_blocks += (block,)
 
     def _on_staging_failed(self, event: StagingFailed, _now: float) -> list[Command]:
+        self._components.broker.input_queue.end_staging(event.task_id)
         task = self._components.task_table.get(event.task_id)
-        return [] if task is None else self._components.task_table.settle(task, event.error)
+        if task is not None and event.error is None:
+            self._components.broker.input_queue.cancel(task.task_id)
+            self._components.task_table.release_sources(task)
+        return [] if task is None or event.error is None else self._components.task_table.settle(task, event.error)
 
     def _on_hashed(self, event: SourceHashed, now: float) -> list[Command]:
         components = self._components

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from copy import copy
 
-from ..core.model.commands import DeliverOutput, RestageSource, SettleTask
+from ..core.model.commands import DeliverOutput, ProvideSourceMemory, RestageSource, SettleTask
 from ..core.model.events import Event, TaskSubmitted
 from ..core.model.task import Completed, TaskOutput, TaskSpec
 from ..errors import OffloopError
@@ -29,17 +29,18 @@ class PendingTasks:
         self._view_output = view_output
         self._futures: dict[int, TaskFuture] = {}
 
-    def submit(self, task_id: int, spec: TaskSpec, nbytes: int, *, staged: bool) -> TaskFuture:
+    def submit(self, task_id: int, spec: TaskSpec, nbytes: int, *, staged: bool, copy_nbytes: int = 0) -> TaskFuture:
         """Submit a task and return its future, which may be settled at once.
 
         Args:
             task_id: a new id.
-            spec: the specification; complete, if the source is staged.
-            nbytes: length of the source, in bytes; 0: unknown.
-            staged: whether the source lies where a worker can read it.
+            spec: the specification; complete, if the sources are staged.
+            nbytes: length of the sources together, in bytes; 0: unknown.
+            staged: whether the sources lie where a worker can read them.
+            copy_nbytes: length of the block for copies of the sources, in bytes; 0: not known yet, or there are none.
         """
         future = self._futures[task_id] = TaskFuture(self._loop)
-        self._apply(TaskSubmitted(task_id, spec, nbytes, staged))
+        self._apply(TaskSubmitted(task_id, spec, nbytes, staged, copy_nbytes))
         return future
 
     def settle(self, command: SettleTask) -> None:
@@ -54,6 +55,10 @@ class PendingTasks:
         """Give an output to the caller of an unsettled task."""
         output = command.output
         self._futures[command.task_id].add_output(output, self._view_output(output) if isinstance(output, TaskOutput) else None)
+
+    def provide_memory(self, command: ProvideSourceMemory) -> None:
+        """Give the stager of a task the block for its sources."""
+        self._futures[command.task_id].provide(command.block)
 
     def stage_again(self, command: RestageSource) -> None:
         """Wake the caller of a waiting task whose source was removed from memory, so that it stages the source again."""

@@ -27,6 +27,7 @@ from ..core.model.commands import (
     KillWorker,
     OpenOutput,
     ProvideInput,
+    ProvideSourceMemory,
     RefuseInput,
     ReleasePages,
     ReservePages,
@@ -135,7 +136,8 @@ class Supervisor:
         pending = self._pending_tasks = PendingTasks(self.apply, self._view_output, loop)
         carry_out |= {SettleTask: pending.settle, DeliverOutput: pending.deliver}
         self.outputs = OutputDelivery(self.background, self._workers, self.apply)
-        carry_out |= {OpenOutput: self.outputs.open, SendFile: self.outputs.send, RestageSource: pending.stage_again}
+        carry_out |= {OpenOutput: self.outputs.open, SendFile: self.outputs.send}
+        carry_out |= {ProvideSourceMemory: pending.provide_memory, RestageSource: pending.stage_again}
         self.submit = pending.submit
         self.progress_monitor = ProgressMonitor(self.core, self._read_status, self.background, self._clock)
         self._proc_entries = ClosedProcEntries(needed=any(group.sandbox != "off" for group in settings.groups.values()))
@@ -204,12 +206,12 @@ class Supervisor:
         self.apply(TaskCancelled(task_id))
         await future.wait_uncancellable()
 
-    def request_input(self, nbytes: int, task_id: int | None = None, addresses_bytes: int = 0) -> BlockFuture:
-        """Request a block of the inbox, for the source of a task or for a caller. It may grow to `addresses_bytes`."""
+    def request_input(self, nbytes: int, addresses_bytes: int = 0) -> BlockFuture:
+        """Request a block of the inbox for a caller. It may grow to `addresses_bytes`."""
         if self.gate.internal_error is not None:
             self.gate.raise_if_failed()
         future = self._new_block_future(nbytes)
-        self.apply(InputRequested(future.input_id, future.nbytes, task_id, addresses_bytes))
+        self.apply(InputRequested(future.input_id, future.nbytes, addresses_bytes))
         return future
 
     def request_growth(self, block: Block, nbytes: int, wanted_nbytes: int) -> BlockFuture:

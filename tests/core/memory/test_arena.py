@@ -115,6 +115,7 @@ def test_leases_are_counted_by_holder() -> None:
     assert {holder: arena.leases[holder] for holder in Holder} == {
         Holder.CALLER: 1,
         Holder.TASK: 2,
+        Holder.STAGER: 0,
         Holder.WORKER: 0,
         Holder.READER: 0,
         Holder.STANDING: 0,

@@ -56,7 +56,7 @@ class Scene:
         return self.broker.request_input(input_id, nbytes) + self.serve()
 
     def cancel(self, input_id: int) -> list[Command]:
-        self.broker.cancel_input(input_id)
+        self.broker.input_queue.cancel(input_id)
         return self.serve()
 
     def need(self, task: TaskRecord, npages: float) -> list[Command]:

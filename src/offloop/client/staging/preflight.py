@@ -26,7 +26,7 @@ _MAX_QUICK_SOURCES = 4  # sources of one task whose headers are read on the even
 class Preflight(msgspec.Struct, frozen=True):
     """Result of a preflight."""
 
-    nbytes: int = 0  # length of the sources in bytes; 0: memory of one was released, and staging raises the error
+    lengths: Sequence[int] = ()  # length of each source in bytes; empty: memory was released, and staging raises the error
     estimate: Estimate | None = None  # the plugins' estimate; None: unknown
     media_type: str = ""  # media type of the first source, from its header
     file_contents: Mapping[int, memoryview] = {}  # contents of files that are no longer than their headers, by index
@@ -68,13 +68,12 @@ def _is_foreign(source: Prepared) -> bool:
 
 def _estimate(estimator: Estimator, sources: Sequence[Prepared]) -> Preflight:
     heads = [_head_of(source, estimator.probe_nbytes) for source in sources]
-    nbytes = sum([head.nbytes for head in heads])
     contents = {
         index: head.data
         for index, (source, head) in enumerate(zip(sources, heads, strict=True))
         if head.data is not None and _path_of(source) is not None and 0 < len(head.data) == head.nbytes
     }
-    return Preflight(nbytes, *estimator.estimate(heads), contents)
+    return Preflight([head.nbytes for head in heads], *estimator.estimate(heads), contents)
 
 
 def _head_of(source: Prepared, nbytes: int) -> SourceHead:

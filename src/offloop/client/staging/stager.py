@@ -14,9 +14,10 @@ from typing import TypeAlias
 import msgspec
 
 from ...core.model.blocks import Block
+from ...core.model.events import SourceMemoryRequested
 from ...errors import InvalidTask
 from ...runtime.files.source_files import file_nbytes, read_file_into
-from ...runtime.loop.futures import BlockFuture
+from ...runtime.loop.futures import BlockFuture, TaskFuture
 from ...runtime.memory.page_manager import INLINE_NBYTES
 from ...runtime.supervisor import Supervisor
 from ...wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt
@@ -24,7 +25,17 @@ from ..buffers import Buffer
 from ..results import Result
 from ..sources import ArrayObject, Bytes, File, Material, Samples, samples_of
 
-__all__ = ["Moved", "Prepared", "SourceStager", "StagedSources", "await_block", "write_bytes"]
+__all__ = [
+    "Moved",
+    "Prepared",
+    "SourceStager",
+    "StagedSources",
+    "await_block",
+    "copy_lengths",
+    "copy_nbytes",
+    "lengths_in_memory",
+    "write_bytes",
+]
 
 _ALIGNMENT = 64  # bytes: a copy starts at a cache line, which is what Arrow and numpy want
 
@@ -40,13 +51,16 @@ Prepared: TypeAlias = Bytes | File | Samples | Moved | Result
 """A source whose kind and length can be asked for without the object's own code."""
 
 
-class StagedSources(msgspec.Struct, eq=False):
-    """Sources that a worker can read, kept in memory until `SourceStager.release`."""
+class StagedSources(msgspec.Struct, frozen=True):
+    """Sources that a worker can read. Those that are not copies must be kept until their task holds them."""
 
     sources: tuple[EncodedAt | RasterAt, ...]  # handles, and shape and dtype of samples
-    block: Block | None = None  # block of the copies, which `release` returns
     views: tuple[memoryview, ...] = ()  # views that keep the blocks of a `Buffer` or `Result`
     outbox_id: int | None = None  # outbox of sources in place, which only its own worker can read; None: the inbox
+    can_repeat: bool = False  # whether all are copies, which can be made again
+
+
+_NO_BYTES = StagedSources((EncodedAt(None),))  # one empty source
 
 
 class SourceStager:
@@ -71,6 +85,9 @@ class SourceStager:
 
         That is so if they are empty, or are results of this pool in the outbox of the same worker.
         """
+        first = sources[0]
+        if type(first) is Bytes and (first.data.nbytes or len(sources) == 1):  # the usual case
+            return None if first.data.nbytes else _NO_BYTES
         found: list[EncodedAt | RasterAt] = []
         views: list[memoryview] = []
         outbox_id: int | None = None
@@ -90,44 +107,55 @@ class SourceStager:
             outbox_id = block.segment_id
             views.append(view)
             found.append(_located(source.raster, Handle(OUTBOX, block.offset, view.nbytes, block.generation)))
-        return StagedSources(tuple(found), None, tuple(views), outbox_id)
+        return StagedSources(tuple(found), tuple(views), outbox_id)
 
-    async def stage(self, task_id: int, sources: Sequence[Prepared]) -> StagedSources:
-        """Copy the sources of a task into the inbox, except moved buffers, which lie there.
+    async def measure(self, sources: Sequence[Prepared]) -> list[int]:
+        """Return the length of the copy of each source; 0 for moved buffers, which lie in the inbox.
+
+        Raises:
+            InvalidTask: the memory of a result was released; or a file cannot be read, or is not a regular file.
+        """
+        return [0 if isinstance(source, Moved) else await self._nbytes_of(source) for source in sources]
+
+    def request_memory(self, task_id: int, lengths: Sequence[int]) -> None:
+        """Request the block for copies of these lengths, if the request was not part of another event."""
+        if nbytes := copy_nbytes(lengths):
+            self._supervisor.apply(SourceMemoryRequested(task_id, nbytes))
+
+    async def copy(self, sources: Sequence[Prepared], lengths: Sequence[int], future: TaskFuture) -> StagedSources | None:
+        """Wait for the requested block, and copy the sources of a task into it. None: the task was settled meanwhile.
 
         Bytes and samples must not change until this returns.
 
         Raises:
-            InvalidTask: memory or a file cannot be read, or a file is not a regular file, or was changed while it was read.
-            MemoryLimitExceeded: the copies together can never fit.
+            InvalidTask: memory or a file cannot be read, or a file was changed while it was read.
         """
-        readable = [_readable(source) if isinstance(source, Result) else source for source in sources]
-        lengths = [0 if isinstance(source, Moved) else await self._nbytes_of(source) for source in readable]
-        offsets = _offsets(lengths)
-        block = await self._allocate(task_id, offsets[-1]) if offsets[-1] else None
-        try:
-            staged: list[EncodedAt | RasterAt] = []
-            for source, offset, nbytes in zip(readable, offsets, lengths, strict=False):
-                if isinstance(source, Moved):
-                    staged.append(EncodedAt(source.handle))
-                    continue
-                handle = None
-                if block is not None and nbytes:
-                    handle = Handle(INBOX, block.offset + offset, nbytes, block.generation)
-                    await self._copy(source, handle)
-                staged.append(_located(source, handle))
-        except BaseException:
-            if block is not None:
-                self._supervisor.views.return_block(block.generation)
-            raise
-        return StagedSources(tuple(staged), block, tuple([source.data for source in readable if isinstance(source, Moved)]))
+        *offsets, nbytes = _offsets(lengths)
+        start, generation = 0, 0
+        if nbytes:
+            block = future.block or await self._await_memory(future)
+            if block is None:
+                return None
+            future.block = None
+            future.rearm()
+            start, generation = block.offset, block.generation
+        staged: list[EncodedAt | RasterAt] = []
+        for source, offset, length in zip(sources, offsets, lengths, strict=True):
+            if isinstance(source, Moved):
+                staged.append(EncodedAt(source.handle))
+                continue
+            readable = _readable(source) if isinstance(source, Result) else source
+            handle = Handle(INBOX, start + offset, length, generation) if length else None
+            if handle is not None:
+                await self._copy(readable, handle)
+            staged.append(_located(readable, handle))
+        views = tuple([source.data for source in sources if isinstance(source, Moved)])
+        return StagedSources(tuple(staged), views, can_repeat=bool(nbytes) and not views)
 
-    def release(self, staged: StagedSources) -> None:
-        """Return the copies and drop the views, after the submitted task holds its sources itself or has ended."""
-        staged.views = ()
-        if staged.block is not None:
-            self._supervisor.views.return_block(staged.block.generation)
-            staged.block = None
+    async def _await_memory(self, future: TaskFuture) -> Block | None:
+        while future.block is None and not future.settled:
+            await future.wait()
+        return future.block
 
     def _move(self, buffer: Buffer) -> Moved:
         if not buffer.belongs_to(self._supervisor):
@@ -139,11 +167,12 @@ class SourceStager:
         background = self._supervisor.background
         return await background.run_in_thread(samples_of, array, limiter=background.source_threads)
 
-    async def _nbytes_of(self, source: Bytes | File | Samples) -> int:
-        if not isinstance(source, File):
-            return source.data.nbytes
+    async def _nbytes_of(self, source: Bytes | File | Samples | Result) -> int:
+        readable = _readable(source) if isinstance(source, Result) else source
+        if not isinstance(readable, File):
+            return readable.data.nbytes
         background = self._supervisor.background
-        return await background.run_in_thread(file_nbytes, source.path, limiter=background.file_threads)
+        return await background.run_in_thread(file_nbytes, readable.path, limiter=background.file_threads)
 
     async def _copy(self, source: Bytes | File | Samples, handle: Handle) -> None:
         if not isinstance(source, File):
@@ -154,10 +183,28 @@ class SourceStager:
             read_file_into, source.path, inbox, handle.offset, handle.nbytes, limiter=background.file_threads
         )
 
-    async def _allocate(self, task_id: int, nbytes: int) -> Block:
-        future = await await_block(self._supervisor, self._supervisor.request_input(nbytes, task_id))
-        assert future.block is not None
-        return future.block
+
+def lengths_in_memory(sources: Sequence[Material]) -> list[int] | None:
+    """Return the lengths of sources in the caller's memory; None if one lies elsewhere, or was released."""
+    lengths: list[int] = []
+    try:
+        for source in sources:
+            if not isinstance(source, Bytes | Samples):
+                return None
+            lengths.append(source.data.nbytes)
+    except ValueError:
+        return None  # copying it raises the error
+    return lengths
+
+
+def copy_lengths(sources: Sequence[Prepared], lengths: Sequence[int]) -> list[int]:
+    """Return the lengths of the copies of sources of these lengths: a moved buffer needs none."""
+    return [0 if isinstance(source, Moved) else nbytes for source, nbytes in zip(sources, lengths, strict=False)]
+
+
+def copy_nbytes(lengths: Sequence[int]) -> int:
+    """Return the length of the block that copies of these lengths need."""
+    return _offsets(lengths)[-1]
 
 
 async def await_block(supervisor: Supervisor, future: BlockFuture) -> BlockFuture:
@@ -220,6 +267,8 @@ def _located(source: Bytes | File | Samples | RasterAt | None, handle: Handle | 
 
 def _offsets(lengths: Sequence[int]) -> list[int]:
     """Return the offset of each copy in the block, and the length of the block."""
+    if len(lengths) == 1:  # the usual case
+        return [0, lengths[0]]
     offsets = [0]
     for nbytes in lengths:
         end = offsets[-1] + nbytes

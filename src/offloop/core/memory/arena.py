@@ -21,6 +21,7 @@ __all__ = ["INBOX_ID", "Arena"]
 _KINDS = {
     Holder.CALLER: "",  # depends on the segment
     Holder.TASK: "sources of tasks",
+    Holder.STAGER: "sources that are copied",
     Holder.READER: "sources that are hashed",
     Holder.WORKER: "blocks of running tasks",
     Holder.ABANDONED: "blocks of workers that cannot be killed",

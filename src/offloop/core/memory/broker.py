@@ -56,10 +56,10 @@ class MemoryBroker:
         self._arena = arena
         self._budget = budget
         self._closed = False
-        self._input_queue = InputQueue(arena, budget)
-        self.input_requests = self._input_queue.requests
-        """Requests for new blocks of the inbox, by input id. Read only."""
-        self.growths = self._input_queue.growths
+        self.input_queue = InputQueue(arena, budget)
+        self.input_requests = self.input_queue.requests
+        """Requests for new blocks of the inbox, by the id of the input or task. Read only."""
+        self.growths = self.input_queue.growths
         """Requests for larger blocks of streams, by input id. Read only."""
         self.output_requests: OrderedDict[int, _OutputRequest] = OrderedDict()
         """Requests of running tasks for result memory, by task id. Read only."""
@@ -67,6 +67,8 @@ class MemoryBroker:
         """Requests whose pages are being reserved, with the bytes that moved from the task's charge; by the block's
         generation."""
         self._prefetching: set[int] = set()  # ids of outboxes whose preallocated pages are being reserved, or were refused
+        self.refused_sources: list[tuple[TaskRecord, MemoryLimitExceeded]] = []
+        """Tasks whose sources get no memory, with their errors; `PoolState` settles them."""
         self._stall = StallLimit()
         self._system_refused_at = -inf
         self.wake_at = inf
@@ -77,15 +79,12 @@ class MemoryBroker:
         """Whether a request waits for memory."""
         return bool(self.input_requests or self.output_requests or self.growths)
 
-    def request_input(
-        self, input_id: int, nbytes: int, task: TaskRecord | None = None, *, addresses_bytes: int = 0, now: float = 0.0
-    ) -> list[Command]:
-        """Request a block of the inbox; `allocate_waiting` provides it.
+    def request_input(self, input_id: int, nbytes: int, *, addresses_bytes: int = 0, now: float = 0.0) -> list[Command]:
+        """Request a block of the inbox for a caller; `allocate_waiting` provides it.
 
         Args:
             input_id: id of the request.
             nbytes: size of the block.
-            task: the task whose source it is; None if it belongs to a caller.
             addresses_bytes: size to which the block may grow with `request_growth`.
             now: seconds.
         """
@@ -94,9 +93,16 @@ class MemoryBroker:
         limit = self._arena.segment_nbytes(INBOX_ID)
         if nbytes > limit:
             return [RefuseInput(input_id, self._arena.exceeds_inbox(nbytes))]
-        beside_bytes = 0 if task is None else task.peak_bytes + task.output_bytes
-        self.input_requests[input_id] = InputRequest(nbytes, min(addresses_bytes, limit), beside_bytes, now)
+        self.input_requests[input_id] = InputRequest(nbytes, min(addresses_bytes, limit), None, now)
         return []
+
+    def request_source_memory(self, task: TaskRecord, nbytes: int, now: float = 0.0) -> MemoryLimitExceeded | None:
+        """Request a block of the inbox for the copies of a task's sources; `allocate_waiting` provides it. Returns the error if
+        the inbox can never hold so many bytes."""
+        if nbytes > self._arena.segment_nbytes(INBOX_ID):
+            return self._arena.exceeds_inbox(nbytes)
+        self.input_requests[task.task_id] = InputRequest(nbytes, 0, task, now)
+        return None
 
     def request_growth(self, input_id: int, generation: int, nbytes: int, wanted_nbytes: int, now: float) -> list[Command]:
         """Request more of its own addresses for the block of a stream; `allocate_waiting` confirms it.
@@ -124,14 +130,10 @@ class MemoryBroker:
         assert block is not None, "a block is known while its caller holds it"
         self._arena.shrink(block, nbytes)
 
-    def cancel_input(self, input_id: int) -> None:
-        """Remove a request of a caller that does not wait any more."""
-        self._input_queue.cancel(input_id)
-
     def close(self) -> list[Command]:
         """The pool closes: refuse all requests for inbox memory, now and later."""
         self._closed = True
-        return self._input_queue.close()
+        return self.input_queue.close()
 
     def request_output(self, slot: int, outbox_id: int, task: TaskRecord, nbytes: int, now: float = 0.0) -> list[Command]:
         """Request a block of its worker's outbox for a running task; `allocate_waiting` grants it."""
@@ -190,7 +192,7 @@ class MemoryBroker:
     def pages_reserved(self, reservation: Reservation, now: float = 0.0) -> list[Command]:
         """The pages of a reservation are there: the request that waited for them gets the block."""
         block = reservation.block
-        commands = self._input_queue.pages_reserved(block)
+        commands = self.input_queue.pages_reserved(block)
         granted = self._reserving_outputs.pop(block.generation, None)
         if granted is not None:
             self._stall.moved_at = now
@@ -202,7 +204,7 @@ class MemoryBroker:
     def pages_refused(self, reservation: Reservation, free_bytes: int, now: float = 0.0) -> None:
         """The system has refused the pages of a reservation: the request waits again, within the free pages of the system."""
         block = reservation.block
-        self._input_queue.pages_refused(block)
+        self.input_queue.pages_refused(block)
         granted = self._reserving_outputs.pop(block.generation, None)
         if granted is not None and block in granted[0].task.granted:
             request, moved_bytes = granted
@@ -247,7 +249,7 @@ class MemoryBroker:
             self.wake_at = inf
             return commands
         self._stall.note_help(now, pool_can_help=not self._only_callers_can_release(running, waiting))
-        while self.has_waiters and (refusal := self._find_refusal(running, waiting, now)):
+        while self.has_waiters and (refusal := self._find_refusal(running, waiting, now)) is not None:
             commands += refusal
             commands += self._allocate_inputs(running, waiting)
         self.wake_at = self._next_expiry(running, waiting, now) if self.has_waiters else inf
@@ -255,7 +257,7 @@ class MemoryBroker:
 
     def _allocate_inputs(self, running: int, waiting: int) -> list[Command]:
         return (
-            self._input_queue.allocate_waiting(leave_room=bool(running or waiting))
+            self.input_queue.allocate_waiting(leave_room=bool(running or waiting))
             if self.input_requests or self.growths
             else []
         )
@@ -302,18 +304,18 @@ class MemoryBroker:
                 break
         return commands
 
-    def _find_refusal(self, running: int, waiting: int, now: float) -> list[Command]:
-        """Refuse one request for which no held memory can be released, or none was released for too long."""
+    def _find_refusal(self, running: int, waiting: int, now: float) -> list[Command] | None:
+        """Refuse one request for which no held memory can be released, or none was for too long. None: there is no such one."""
         arena = self._arena
         if arena.leases[Holder.RESERVATION]:
-            return []
+            return None
         more_room_to_come = self._budget.enforced and (running or waiting)
-        if self.growths and arena.busy_bytes == self._input_queue.growing_bytes and not more_room_to_come:
+        if self.growths and arena.busy_bytes == self.input_queue.growing_bytes and not more_room_to_come:
             input_id, growth = self.growths.popitem()  # the newest request
             return [RefuseInput(input_id, self._shortage(growth.nbytes, beside=growth.block.nbytes))]
         if self.input_requests and not arena.busy_bytes and not more_room_to_come:
             input_id, request = self.input_requests.popitem(last=False)
-            return [RefuseInput(input_id, self._shortage(request.nbytes))]
+            return self._refuse_input(input_id, request, self._shortage(request.nbytes))
         if self._all_running_tasks_wait(running) and not arena.leases[Holder.CALLER] and not self._queued_sources():
             if beyond := self._allocate_outputs(now, beyond_charges=True):
                 return beyond
@@ -329,10 +331,10 @@ class MemoryBroker:
             len(request.task.source_blocks) for request in self.output_requests.values()
         )
 
-    def _fail_expired(self, running: int, waiting: int, now: float) -> list[Command]:
-        """Refuse one request that has waited for callers for too long."""
+    def _fail_expired(self, running: int, waiting: int, now: float) -> list[Command] | None:
+        """Refuse one request that has waited for callers for too long. None: there is none."""
         if not self._only_callers_can_release(running, waiting):
-            return []
+            return None
         for output in self.output_requests.values():
             if self._expires_at(output) <= now:
                 assert output.task.requested_bytes is not None
@@ -342,8 +344,14 @@ class MemoryBroker:
             for input_id, request in queue.items():
                 if self._stall.ends_at(request.since, request.since) <= now:
                     del queue[input_id]
-                    return [RefuseInput(input_id, self._expiry_error(request.nbytes, now))]
-        return []
+                    return self._refuse_input(input_id, request, self._expiry_error(request.nbytes, now))
+        return None
+
+    def _refuse_input(self, input_id: int, request: InputRequest | Growth, error: MemoryLimitExceeded) -> list[Command]:
+        if isinstance(request, InputRequest) and request.task is not None:
+            self.refused_sources.append((request.task, error))
+            return []
+        return [RefuseInput(input_id, error)]
 
     def _only_callers_can_release(self, running: int, waiting: int) -> bool:
         """Whether the pool itself releases no memory, because no task makes progress, and none will."""
@@ -369,7 +377,7 @@ class MemoryBroker:
     def _shortage(self, nbytes: int, beside: int = 0) -> MemoryLimitExceeded:
         """The error for a request that cannot get memory. The next request asks the system again, so one refusal is one
         error."""
-        streams = f"streams that are being received hold {self._input_queue.growing_bytes + beside:,} bytes. " if beside else ""
+        streams = f"streams that are being received hold {self.input_queue.growing_bytes + beside:,} bytes. " if beside else ""
         error = self._arena.shortage(nbytes, streams)
         self._arena.reset_system_capacity()
         return error

@@ -1,5 +1,8 @@
 """Input queue: requests for inbox memory, for a new block, or for more of a block that grows while its stream is received.
 
+A new block is for a caller, or for the copies of a task's sources. The block of a task has the leases of the task and of its
+stager: the task may be settled while a thread still writes.
+
 Growing blocks come before new ones, because only a stream that ends releases its memory. New blocks are provided in the order
 of their requests. Small requests may pass one for which there is no room, until their sum is as large as that one, so a large
 request does not wait for ever.
@@ -13,7 +16,8 @@ from typing import NamedTuple
 
 from ...errors import PoolClosed
 from ..model.blocks import Block, Holder, Lease
-from ..model.commands import Command, ConfirmGrowth, ProvideInput, RefuseInput, ReservePages
+from ..model.commands import Command, ConfirmGrowth, ProvideInput, ProvideSourceMemory, RefuseInput, ReservePages
+from ..model.task import TaskRecord
 from .arena import INBOX_ID, Arena
 from .budget import Budget
 
@@ -33,7 +37,7 @@ class InputRequest(NamedTuple):
 
     nbytes: int  # size of the block
     addresses_bytes: int  # size to which it may grow
-    beside_bytes: int  # memory that its task needs beside the block
+    task: TaskRecord | None  # the task whose sources go into it; None: it is for a caller
     since: float  # time of the request, in seconds
 
 
@@ -48,7 +52,7 @@ class Growth(NamedTuple):
 
 
 class InputQueue:
-    """Requests of both kinds, and the ones whose pages are being reserved, by input id."""
+    """Requests of both kinds, and the ones whose pages are being reserved, by the id of the input or task."""
 
     def __init__(self, arena: Arena, budget: Budget) -> None:
         self._arena = arena
@@ -59,6 +63,7 @@ class InputQueue:
         """Requests for larger blocks. Read only."""
         self._bypassed = (0, 0)  # id of the first request, and bytes of the requests that have passed it
         self._reserving: dict[int, tuple[int, InputRequest | Growth]] = {}  # input id and request, by the block's generation
+        self._staging: dict[int, Block] = {}  # blocks that stagers write to, by task id
 
     @property
     def growing_bytes(self) -> int:
@@ -75,11 +80,18 @@ class InputQueue:
                 if isinstance(request, InputRequest):
                     block = self._arena.get(generation)
                     assert block is not None, "a block under reservation is held"
-                    self._arena.release(block, caller_lease(block))
+                    self._arena.release(block, _lease_of(request, block))
+
+    def end_staging(self, task_id: int) -> None:
+        """The stager of a task does not write any more."""
+        block = self._staging.pop(task_id, None)
+        if block is not None:
+            self._arena.release(block, Lease(Holder.STAGER, task_id))
 
     def close(self) -> list[Command]:
-        """Refuse all requests."""
-        waiting = [*self.requests, *self.growths, *(input_id for input_id, _ in self._reserving.values())]
+        """Refuse all requests of callers. Those of tasks end with their tasks."""
+        requests = [*self.requests.items(), *self.growths.items(), *self._reserving.values()]
+        waiting = [input_id for input_id, request in requests if isinstance(request, Growth) or request.task is None]
         for input_id in waiting:
             self.cancel(input_id)
         error = "the pool was closed while a source waited for memory"
@@ -91,7 +103,7 @@ class InputQueue:
         if reserving is None:
             return []
         input_id, request = reserving
-        return [ConfirmGrowth(input_id) if isinstance(request, Growth) else ProvideInput(input_id, block)]
+        return [ConfirmGrowth(input_id) if isinstance(request, Growth) else self._hand_over(input_id, request, block)]
 
     def pages_refused(self, block: Block) -> None:
         """The system has refused the pages of a block: its request waits again, at its old place."""
@@ -104,7 +116,7 @@ class InputQueue:
             self.growths[input_id] = request
             self.growths.move_to_end(input_id, last=False)
             return
-        self._arena.release(block, caller_lease(block))
+        self._arena.release(block, _lease_of(request, block))
         self.requests[input_id] = request
         for waiting in sorted(self.requests):
             self.requests.move_to_end(waiting)
@@ -156,12 +168,14 @@ class InputQueue:
         return commands
 
     def _provide(self, input_id: int, request: InputRequest, leave_room: bool) -> list[Command]:
-        leave_bytes = self._budget.headroom_for_admitted(request.beside_bytes) if leave_room else 0
+        task = request.task
+        beside_bytes = 0 if task is None else task.peak_bytes + task.output_bytes
         allocated = self._arena.allocate(
             INBOX_ID,
             request.nbytes,
-            Holder.CALLER,
-            leave_bytes=leave_bytes,
+            Holder.CALLER if task is None else Holder.TASK,
+            None if task is None else task.task_id,
+            leave_bytes=self._budget.headroom_for_admitted(beside_bytes) if leave_room else 0,
             addresses_bytes=request.addresses_bytes,
         )
         if allocated is None:
@@ -169,6 +183,20 @@ class InputQueue:
         del self.requests[input_id]
         block, reservation = allocated
         if reservation is None:
-            return [ProvideInput(input_id, block)]
+            return [self._hand_over(input_id, request, block)]
         self._reserving[block.generation] = (input_id, request)
         return [ReservePages(reservation)]
+
+    def _hand_over(self, input_id: int, request: InputRequest, block: Block) -> Command:
+        """Give a block with all pages to its caller, or to the stager of its task."""
+        task = request.task
+        if task is None:
+            return ProvideInput(input_id, block)
+        task.source_blocks = (block,)
+        self._staging[task.task_id] = block
+        self._arena.acquire(block, Lease(Holder.STAGER, task.task_id))
+        return ProvideSourceMemory(task.task_id, block)
+
+
+def _lease_of(request: InputRequest, block: Block) -> Lease:
+    return caller_lease(block) if request.task is None else Lease(Holder.TASK, request.task.task_id)

@@ -13,8 +13,9 @@ __all__ = ["Block", "Holder", "Lease", "Reservation", "Span"]
 class Holder(Enum):
     __hash__ = object.__hash__  # members are singletons; Enum's own hash runs in Python
 
-    CALLER = "caller"  # a source that is being staged, a `Buffer`, or a view of a result
-    TASK = "task"  # a queued or running task
+    CALLER = "caller"  # a `Buffer`, a stream that is received, or a view of a result
+    TASK = "task"  # an unsettled task whose sources lie in the block
+    STAGER = "stager"  # the caller's side of a task, which copies sources into the block
     WORKER = "worker"  # a granted block, which the worker may write to
     READER = "reader"  # a thread of the supervisor, which hashes the block
     STANDING = "standing"  # a block preallocated for a worker's next task

@@ -22,6 +22,7 @@ __all__ = [
     "KillWorker",
     "OpenOutput",
     "ProvideInput",
+    "ProvideSourceMemory",
     "RefuseInput",
     "ReleasePages",
     "ReservePages",
@@ -117,6 +118,14 @@ class ProvideInput(_Command, frozen=True):
     block: Block
 
 
+class ProvideSourceMemory(_Command, frozen=True):
+    """Give the block, with all pages reserved, to the stager of the task. Answer `TaskStaged` or `StagingFailed`, also if the
+    task is settled before."""
+
+    task_id: int
+    block: Block
+
+
 class ConfirmGrowth(_Command, frozen=True):
     """Tell the requester that its block has grown and its pages are reserved."""
 
@@ -168,6 +177,7 @@ Command = (
     | ReleasePages
     | HashSource
     | ProvideInput
+    | ProvideSourceMemory
     | ConfirmGrowth
     | RefuseInput
     | DeliverOutput

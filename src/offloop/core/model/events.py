@@ -29,6 +29,7 @@ __all__ = [
     "PressureMeasured",
     "ResizeRequested",
     "SourceHashed",
+    "SourceMemoryRequested",
     "StagingFailed",
     "TaskCancelled",
     "TaskEstimated",
@@ -77,7 +78,8 @@ class TaskSubmitted(_Event, frozen=True):
     task_id: int
     spec: TaskSpec  # complete if the sources are staged
     nbytes: int = 0  # length of the sources together; 0: not known yet
-    staged: bool = True  # whether a worker can read the sources; False: `TaskStaged` follows
+    staged: bool = True  # whether a worker can read the sources; False: `TaskStaged` or `StagingFailed` follows
+    copy_nbytes: int = 0  # length of the block for copies of the sources; 0: not known yet, or there are none
 
 
 class TaskEstimated(_Event, frozen=True):
@@ -86,6 +88,14 @@ class TaskEstimated(_Event, frozen=True):
     task_id: int
     spec: TaskSpec  # complete except the locations of the sources
     nbytes: int  # length of the sources together
+    copy_nbytes: int = 0  # length of the block for copies of the sources; 0: there are none
+
+
+class SourceMemoryRequested(_Event, frozen=True):
+    """The stager of a task requested the block for copies of the sources."""
+
+    task_id: int
+    nbytes: int  # length of the block
 
 
 class TaskStaged(_Event, frozen=True):
@@ -96,10 +106,10 @@ class TaskStaged(_Event, frozen=True):
 
 
 class StagingFailed(_Event, frozen=True):
-    """A source of the task could not be staged."""
+    """A source of the task could not be staged, or the staging was interrupted."""
 
     task_id: int
-    error: OffloopError
+    error: OffloopError | None  # None: it was interrupted, because the caller leaves; `TaskCancelled` follows
 
 
 class SourceHashed(_Event, frozen=True):
@@ -132,11 +142,10 @@ class OutputOpened(_Event, frozen=True):
 
 
 class InputRequested(_Event, frozen=True):
-    """A caller, or the stager of a task, requested a block of the inbox."""
+    """A caller requested a block of the inbox."""
 
     input_id: int
     nbytes: int
-    task_id: int | None = None  # the task whose sources go into the block; None: the block is for a caller
     addresses_bytes: int = 0  # maximum length of the block in bytes; 0: it does not grow
 
 
@@ -251,6 +260,7 @@ Event = (
     | TaskStaged
     | StagingFailed
     | SourceHashed
+    | SourceMemoryRequested
     | TaskCancelled
     | CreditGranted
     | OutputOpened

@@ -55,6 +55,9 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def source_nbytes(self) -> int:
         """Length of all sources in bytes."""
+        first = self.sources[0].block
+        if len(self.sources) == 1:  # the usual case
+            return 0 if first is None else first.nbytes
         return sum([0 if source.block is None else source.block.nbytes for source in self.sources])
 
 

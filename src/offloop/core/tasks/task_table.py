@@ -16,13 +16,16 @@ from ..memory.budget import Budget
 from ..model.blocks import Holder, Lease
 from ..model.commands import Command, SettleTask
 from ..model.task import Completed, TaskRecord, TaskSpec
-from ..model.task_state import TaskCounts, TaskEvent
+from ..model.task_state import TaskCounts, TaskEvent, TaskState
 from ..scheduling.task_queue import TaskQueue
 from ..telemetry.event_log import EventLog
 from ..telemetry.histogram_recorder import Recorder
 from .outcomes import Outcome
 
 __all__ = ["OutcomeCounter", "TaskTable"]
+
+
+_PREPARING = (TaskState.ESTIMATING, TaskState.STAGING)  # states in which a task may wait for the memory of its sources
 
 
 class OutcomeCounter:
@@ -81,6 +84,8 @@ class TaskTable:
 
     def settle(self, task: TaskRecord, outcome: Outcome) -> list[Command]:
         """Settle a task: remove it and release every lease that it, or its worker for it, holds."""
+        if task.state in _PREPARING:
+            self._broker.input_queue.cancel(task.task_id)
         task.apply(TaskEvent.SETTLED)
         del self._tasks[task.task_id]
         self.release_worker_blocks(task)

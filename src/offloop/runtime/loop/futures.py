@@ -87,10 +87,12 @@ class DeliveredOutput(NamedTuple):
 
 
 class TaskFuture(OneShotEvent):
-    """Future of one task's outcome. Set when the task has its outcome, hands over an output, or must be staged again."""
+    """Future of one task's outcome. Set when the task has its outcome, gets a block for its sources, hands over an output, or
+    must be staged again."""
 
     settled = False
     must_stage = False  # whether the source was removed from memory and must be staged again
+    block: Block | None = None  # block for copies of the sources, until the stager takes it
     outputs: deque[DeliveredOutput] | None = None  # outputs that were not read yet; None: nothing reads them
     on_output: Callable[[], None] | None = None  # called after each new output, before the event is set
     outcome: Completed | OffloopError | None = None
@@ -112,6 +114,10 @@ class TaskFuture(OneShotEvent):
         self.outputs.append(DeliveredOutput(output, view))
         if self.on_output is not None:
             self.on_output()
+        self.set()
+
+    def provide(self, block: Block) -> None:
+        self.block = block
         self.set()
 
     def request_staging(self) -> None:
