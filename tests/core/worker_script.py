@@ -82,8 +82,8 @@ class WorkerScript:
         commands: list[Command] = []
         for index in indices:
             slot = self.worker_table[index]
-            self.worker_table.apply(slot, E.LOADING_BEGUN)
-            self.worker_table.apply(slot, E.READY)
+            self.worker_table.apply(slot, E.LOADING_BEGUN, self.now)
+            self.worker_table.apply(slot, E.READY, self.now)
             self.groups.by_name[slot.group].recycling.on_worker_ready(slot, self.now)
             commands += self.groups.on_worker_ready(slot, self.now)
         return commands
@@ -99,7 +99,7 @@ class WorkerScript:
         """The slot's worker is sent a task."""
         slot = self.worker_table[index]
         slot.tasks += 1
-        self.worker_table.apply(slot, E.DISPATCHED)
+        self.worker_table.apply(slot, E.DISPATCHED, self.now)
         if not slot.spent:
             return []
         self.groups.by_name[slot.group].recycling.mark_spent()
@@ -108,7 +108,7 @@ class WorkerScript:
     def answer(self, index: int = 0, private_bytes: int = 0) -> list[Command]:
         """The slot's worker answers for its task."""
         slot = self.worker_table[index]
-        self.worker_table.apply(slot, E.TASK_FINISHED, slot.expires_at)
+        self.worker_table.apply(slot, E.TASK_FINISHED, self.now, slot.expires_at)
         group = self.groups.by_name[slot.group]
         group.recycling.on_task_answered(slot, Done(1, EncodedAt(None), {}, 0, 0, private_bytes), self.now)
         return self.reconcile() if group.reconciler.on_task_answered(slot) else []
@@ -117,7 +117,7 @@ class WorkerScript:
         """The slot's process exits."""
         slot = self.worker_table[index]
         if slot.state is not S.RETIRING:
-            self.worker_table.apply(slot, E.DISCONNECTED)
+            self.worker_table.apply(slot, E.DISCONNECTED, self.now)
         report = build_crash_report(slot, WorkerExited(index, exit_code, stderr_tail="last line"), self.now)
         return self.groups.replace(slot, self.now, report, E.EXITED, crashed=crashed, accepted=accepted)
 

@@ -74,7 +74,6 @@ class PoolState(Components):
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Handle one event; return the commands that follow, in order. `now` is in seconds and never decreases."""
-        self.event_log.now = now
         commands = self._handlers[type(event)](event, now)
         queue, broker = self.queue, self.broker
         if queue.waiting or queue.waiting_for_unused_worker:
@@ -159,7 +158,7 @@ class PoolState(Components):
             slot.kill_reason = f"it had not loaded its plugins within {limit_s:g} s"
         if event is WorkerEvent.START_EXPIRED:
             slot.kill_reason = f"it did not start within {self.settings.start_timeout_s:g} s"
-        self.worker_table.apply(slot, event, now + self.settings.kill_timeout_s, cause=slot.kill_reason or "")
+        self.worker_table.apply(slot, event, now, now + self.settings.kill_timeout_s, cause=slot.kill_reason or "")
         return [KillWorker(slot.index)]
 
     def _on_pressure(self, event: PressureMeasured, now: float) -> list[Command]:

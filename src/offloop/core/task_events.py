@@ -59,7 +59,7 @@ class TaskEventHandlers:
         """Tell the worker that has the task to stop it. The grace period starts."""
         grace_ends_at = now + self._components.settings.grace_s
         self._mark_as_stopping(task, stop, now)
-        self._components.worker_table.apply(slot, event, grace_ends_at, cause=f"its task is to stop: {stop.value}")
+        self._components.worker_table.apply(slot, event, now, grace_ends_at, cause=f"its task is to stop: {stop.value}")
         return [Send(slot.index, Cancel(task.task_id))]
 
     def _mark_as_stopping(self, task: TaskRecord, stop: StopReason, now: float) -> None:
@@ -151,7 +151,7 @@ class TaskEventHandlers:
             return []  # its caller cancelled, or the pool was closed
         if task.pending_error is None:
             return components.admission.source_hashed(task, event.digest, now)
-        return components.crash_recovery.source_hashed(task, event.digest)
+        return components.crash_recovery.source_hashed(task, event.digest, now)
 
     def _on_cancelled(self, event: TaskCancelled, now: float) -> list[Command]:
         components = self._components

@@ -76,7 +76,7 @@ class WorkerEventHandlers:
         if not slot.state_machine.can(WorkerEvent.LOADING_BEGUN):
             return self._terminate(slot, "it said Loading twice", now)
         timer = slot.timer if slot.state in _LEAVING else now + components.groups.by_name[slot.group].settings.load_timeout_s
-        components.worker_table.apply(slot, WorkerEvent.LOADING_BEGUN, timer)
+        components.worker_table.apply(slot, WorkerEvent.LOADING_BEGUN, now, timer)
         return []
 
     def _on_ready(self, slot: WorkerSlot, ready: Ready, now: float) -> list[Command]:
@@ -89,12 +89,12 @@ class WorkerEventHandlers:
         if objection := group.sandbox_reports.find_objection(ready.sandbox):
             return self._kill(slot, objection, objection, now)
         if slot.state in _LEAVING:
-            components.worker_table.apply(slot, WorkerEvent.READY, slot.timer)
+            components.worker_table.apply(slot, WorkerEvent.READY, now, slot.timer)
             return []
-        components.worker_table.apply(slot, WorkerEvent.READY)
+        components.worker_table.apply(slot, WorkerEvent.READY, now)
         assert slot.outbox_id is not None
-        group.sandbox_reports.on_worker_ready(ready.sandbox)
-        group.plugin_loads.on_worker_ready(slot, ready.failed)
+        group.sandbox_reports.on_worker_ready(ready.sandbox, now)
+        group.plugin_loads.on_worker_ready(slot, ready.failed, now)
         if ready.private_bytes > 0:
             components.budget.set_worker_memory(slot, ready.private_bytes)
         group.recycling.on_worker_ready(slot, now)
@@ -108,7 +108,7 @@ class WorkerEventHandlers:
             block = validate_answer(slot, task, answer)
         except InvalidHandle as error:
             return self._terminate(slot, str(error), now)
-        components.worker_table.apply(slot, _TASK_FINISHED, slot.expires_at)
+        components.worker_table.apply(slot, _TASK_FINISHED, now, slot.expires_at)
         slot.task = None
         commands = components.completion.settle(slot, task, answer, block)
         components.dispatcher.task_ended(task, answer, now, first=slot.tasks == 1)
@@ -170,7 +170,7 @@ class WorkerEventHandlers:
         if slot.state is WorkerState.FAILED or slot.state in _LEAVING:
             return []
         slot.kill_reason = reason
-        self._components.worker_table.apply(slot, WorkerEvent.PROTOCOL_VIOLATED, self._kill_deadline(now), cause=cause)
+        self._components.worker_table.apply(slot, WorkerEvent.PROTOCOL_VIOLATED, now, self._kill_deadline(now), cause=cause)
         return [KillWorker(slot.index)]
 
     def _kill_deadline(self, now: float) -> float:
@@ -184,7 +184,7 @@ class WorkerEventHandlers:
         slot = self._components.worker_table[event.slot]
         if slot.state_machine.can(WorkerEvent.DISCONNECTED):
             timer = slot.timer if slot.state in _LEAVING else self._kill_deadline(now)
-            self._components.worker_table.apply(slot, WorkerEvent.DISCONNECTED, timer, cause="its channel is at its end")
+            self._components.worker_table.apply(slot, WorkerEvent.DISCONNECTED, now, timer, cause="its channel is at its end")
         if slot.state is WorkerState.FAILED:
             return [KillWorker(slot.index)]  # without its channel a worker is of no use, even if it is alive
         return []
@@ -192,7 +192,7 @@ class WorkerEventHandlers:
     def _on_exited(self, event: WorkerExited, now: float) -> list[Command]:
         slot = self._components.worker_table[event.slot]
         if not slot.state_machine.can(WorkerEvent.EXITED):
-            self._components.worker_table.apply(slot, WorkerEvent.DISCONNECTED)
+            self._components.worker_table.apply(slot, WorkerEvent.DISCONNECTED, now)
         return self._on_end(slot, event, WorkerEvent.EXITED, now)
 
     def _on_abandoned(self, event: WorkerAbandoned, now: float) -> list[Command]:
@@ -227,7 +227,7 @@ class WorkerEventHandlers:
         if task is not None:
             slot.task = None
             components.dispatcher.task_ended(task, None, now)
-            commands += components.crash_recovery.recover(slot, task, event, report)
+            commands += components.crash_recovery.recover(slot, task, event, report, now)
         components.completion.release_preallocated(slot)
         components.broker.forget_outbox(outbox_id)
         if cause is WorkerEvent.EXITED:
@@ -235,7 +235,7 @@ class WorkerEventHandlers:
         else:
             group.reconciler.note_abandoned(components.abandoned.count(group.name), report)
         accepted = begun or slot.tasks > (task is not None)
-        if loading is not None and group.plugin_loads.on_death(loading, report.cause):
+        if loading is not None and group.plugin_loads.on_death(loading, report.cause, now):
             commands += self._refuse_tasks_of_switched_off_plugins()
             for other in components.groups:
                 if other.plugin_loads is group.plugin_loads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from offloop import Histogram
 from offloop.core.memory.arena import Arena
 from offloop.core.memory.broker import MemoryBroker
 from offloop.core.memory.budget import Budget
@@ -36,8 +37,8 @@ class DispatcherScript:
             slot.outbox_id = self.worker_table.new_outbox_id()
             arena.add_segment(slot.outbox_id, 4 << 20, keep=4096)
             slot.tasks = int(index < used)
-            self.worker_table.apply(slot, WorkerEvent.LOADING_BEGUN)
-            self.worker_table.apply(slot, WorkerEvent.READY)
+            self.worker_table.apply(slot, WorkerEvent.LOADING_BEGUN, 0.0)
+            self.worker_table.apply(slot, WorkerEvent.READY, 0.0)
 
     def dispatch_waiting(self) -> list[tuple[int, int]]:
         return [(send.slot, send.message.task_id) for send in of_type(self.dispatcher.dispatch_waiting(5.0), Send)]
@@ -130,3 +131,34 @@ def test_a_huge_cost_does_not_block_the_scheduling() -> None:
     for task_id, tenant in ((2, "a"), (3, "b")):
         pool.run(task_id, estimate=estimate(0, 1e300), tenant=tenant)
     assert len(runs(pool.done(1))) == 1
+
+
+def times_of(histogram: Histogram) -> tuple[int, float]:
+    return histogram.count, histogram.sum_s
+
+
+def test_wait_is_from_submission_to_dispatch_and_run_from_dispatch_to_end() -> None:
+    pool = PoolScript().opened()
+    pool.run(1)
+    pool.run(2)
+    pool.at(3.0)
+    pool.done(1)
+    assert times_of(pool.statistics.wait) == (1, 0.0)
+    assert times_of(pool.statistics.run) == (1, 3.0)
+    pool.at(5.0)
+    pool.failed(2)
+    assert times_of(pool.statistics.wait) == (2, 3.0)
+    assert times_of(pool.statistics.run) == (2, 5.0)
+
+
+def test_a_retried_task_has_one_wait_and_two_runs() -> None:
+    pool = PoolScript().opened()
+    pool.run(1, retries=1)
+    pool.at(2.0)
+    pool.exited()
+    assert (times_of(pool.statistics.wait), times_of(pool.statistics.run)) == ((1, 0.0), (1, 2.0))
+    pool.at(6.0)
+    pool.ready()
+    pool.at(7.0)
+    pool.done(1)
+    assert (times_of(pool.statistics.wait), times_of(pool.statistics.run)) == ((1, 0.0), (2, 3.0))

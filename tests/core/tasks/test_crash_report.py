@@ -31,11 +31,11 @@ def slot_with(task_id: int | None = 7, stages: list[Stage] | None = None) -> Wor
     """A slot whose worker has been ready for a while and has the task."""
     worker_table = WorkerTable([GroupSlots(1)])
     slot = worker_table.add()
-    worker_table.apply(slot, WorkerEvent.LOADING_BEGUN)
-    worker_table.apply(slot, WorkerEvent.READY)
+    worker_table.apply(slot, WorkerEvent.LOADING_BEGUN, 0.0)
+    worker_table.apply(slot, WorkerEvent.READY, 0.0)
     slot.pid, slot.ready_since, slot.tasks = 4321, 10.0, 5
     if task_id is not None:
-        worker_table.apply(slot, WorkerEvent.DISPATCHED)
+        worker_table.apply(slot, WorkerEvent.DISPATCHED, 0.0)
         spec = TaskSpec(sources=(EncodedAt(None),), stages=STAGES if stages is None else stages, timeout_s=None)
         slot.task = TaskRecord(task_id, 0.0, spec=spec)
     return slot

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from offloop import Histogram
 from offloop.core.memory.arena import INBOX_ID, Arena
 from offloop.core.memory.broker import MemoryBroker, worker_lease
 from offloop.core.memory.budget import Budget
@@ -15,7 +14,6 @@ from offloop.core.model.task import Completed, TaskOutput, TaskRecord
 from offloop.core.model.task_state import IllegalTaskEvent
 from offloop.core.tasks.outcomes import Outcome
 from offloop.core.tasks.task_table import OutcomeCounter, TaskTable
-from offloop.core.telemetry.event_log import EventLog
 from offloop.errors import (
     InvalidTask,
     MemoryLimitExceeded,
@@ -42,10 +40,9 @@ class Scene:
     def __init__(self) -> None:
         self.arena = Arena(32 * P, 16 * P)
         self.arena.add_segment(1, 33 * P, keep=P)
-        self.event_log = EventLog()
         budget = Budget(self.arena, None, AdmissionMode.OFF)
         self.broker = MemoryBroker(self.arena, budget)
-        self.task_table = TaskTable(self.arena, self.broker, budget, queue_for(), self.event_log)
+        self.task_table = TaskTable(self.arena, self.broker, budget, queue_for())
 
     def block(self, segment_id: int, holder: Holder, owner: int) -> Block:
         found = self.arena.allocate(segment_id, P, holder, owner)
@@ -128,37 +125,6 @@ def test_the_table_may_change_while_it_is_iterated() -> None:
     assert len(task_table) == 0
 
 
-def times_of(histogram: Histogram) -> tuple[int, float]:
-    return histogram.count, histogram.sum_s
-
-
-def test_wait_is_from_submission_to_dispatch_and_run_from_dispatch_to_end() -> None:
-    pool = PoolScript().opened()
-    pool.run(1)
-    pool.run(2)
-    pool.at(3.0)
-    pool.done(1)
-    assert times_of(pool.statistics.wait) == (1, 0.0)
-    assert times_of(pool.statistics.run) == (1, 3.0)
-    pool.at(5.0)
-    pool.failed(2)
-    assert times_of(pool.statistics.wait) == (2, 3.0)
-    assert times_of(pool.statistics.run) == (2, 5.0)
-
-
-def test_a_retried_task_has_one_wait_and_two_runs() -> None:
-    pool = PoolScript().opened()
-    pool.run(1, retries=1)
-    pool.at(2.0)
-    pool.exited()
-    assert (times_of(pool.statistics.wait), times_of(pool.statistics.run)) == ((1, 0.0), (1, 2.0))
-    pool.at(6.0)
-    pool.ready()
-    pool.at(7.0)
-    pool.done(1)
-    assert (times_of(pool.statistics.wait), times_of(pool.statistics.run)) == ((1, 0.0), (2, 3.0))
-
-
 def test_the_run_on_a_killed_worker_ends_with_its_exit() -> None:
     pool = PoolScript().opened()
     pool.run(1, timeout_s=1.0)
@@ -167,7 +133,7 @@ def test_the_run_on_a_killed_worker_ends_with_its_exit() -> None:
     pool.at(2.5)
     pool.exited()
     assert pool.statistics.timed_out == 1
-    assert times_of(pool.statistics.run) == (1, 2.5)
+    assert (pool.statistics.run.count, pool.statistics.run.sum_s) == (1, 2.5)
 
 
 def test_a_task_that_was_not_dispatched_is_not_timed() -> None:

@@ -19,8 +19,8 @@ def group_of(workers: int, *, idle: int = 0) -> tuple[WorkerTable, GroupSlots]:
         slot = worker_table.add()
         slot.outbox_id = worker_table.new_outbox_id()
     for index in range(idle):
-        worker_table.apply(worker_table[index], E.LOADING_BEGUN)
-        worker_table.apply(worker_table[index], E.READY)
+        worker_table.apply(worker_table[index], E.LOADING_BEGUN, 0.0)
+        worker_table.apply(worker_table[index], E.READY, 0.0)
     return worker_table, worker_table.groups[DEFAULT_GROUP]
 
 
@@ -32,7 +32,7 @@ def test_no_idle_worker_is_found_beyond_the_limit() -> None:
     group.concurrency_limit = 2
     assert group.idle == 2
     for slot in (worker_table[0], worker_table[1]):
-        worker_table.apply(slot, E.DISPATCHED)
+        worker_table.apply(slot, E.DISPATCHED, 0.0)
     assert (group.idle, group.find_idle(), group.find_idle(3), group.find_idle(unused=True)) == (
         0,
         None,
@@ -47,25 +47,25 @@ def test_no_idle_worker_is_found_beyond_the_limit() -> None:
 def test_a_worker_that_ends_a_task_or_dies_makes_room_at_once(end: tuple[WorkerEvent, ...]) -> None:
     worker_table, group = group_of(2, idle=2)
     group.concurrency_limit = 1
-    worker_table.apply(worker_table[0], E.DISPATCHED)
+    worker_table.apply(worker_table[0], E.DISPATCHED, 0.0)
     assert group.find_idle() is None
     for event in end:
-        worker_table.apply(worker_table[0], event)
+        worker_table.apply(worker_table[0], event, 0.0)
     assert group.find_idle() is not None
 
 
 def test_a_worker_that_is_being_stopped_still_counts() -> None:
     worker_table, group = group_of(2, idle=2)
     group.concurrency_limit = 1
-    worker_table.apply(worker_table[0], E.DISPATCHED)
-    worker_table.apply(worker_table[0], E.DEADLINE_EXPIRED)
+    worker_table.apply(worker_table[0], E.DISPATCHED, 0.0)
+    worker_table.apply(worker_table[0], E.DEADLINE_EXPIRED, 0.0)
     assert group.find_idle() is None
 
 
 def test_a_limit_below_the_number_of_busy_workers_leaves_no_negative_room() -> None:
     worker_table, group = group_of(3, idle=3)
-    worker_table.apply(worker_table[0], E.DISPATCHED)
-    worker_table.apply(worker_table[1], E.DISPATCHED)
+    worker_table.apply(worker_table[0], E.DISPATCHED, 0.0)
+    worker_table.apply(worker_table[1], E.DISPATCHED, 0.0)
     group.concurrency_limit = 1
     assert (group.idle, group.find_idle()) == (0, None)
 
@@ -76,13 +76,13 @@ def test_a_limit_below_the_number_of_busy_workers_leaves_no_negative_room() -> N
 def test_a_used_worker_is_found_before_an_unused_one() -> None:
     worker_table, group = group_of(3, idle=3)
     worker_table[1].tasks = 1
-    worker_table.apply(worker_table[1], E.DISPATCHED)
-    worker_table.apply(worker_table[1], E.TASK_FINISHED)
+    worker_table.apply(worker_table[1], E.DISPATCHED, 0.0)
+    worker_table.apply(worker_table[1], E.TASK_FINISHED, 0.0)
     replaced = worker_table[2]
-    worker_table.apply(replaced, E.DISCONNECTED)
-    worker_table.apply(replaced, E.EXITED)
-    worker_table.apply(replaced, E.LOADING_BEGUN)
-    worker_table.apply(replaced, E.READY)
+    worker_table.apply(replaced, E.DISCONNECTED, 0.0)
+    worker_table.apply(replaced, E.EXITED, 0.0)
+    worker_table.apply(replaced, E.LOADING_BEGUN, 0.0)
+    worker_table.apply(replaced, E.READY, 0.0)
     assert group.find_idle() is worker_table[1], "spares stay unused"
 
 
@@ -101,8 +101,8 @@ def test_the_worker_that_was_busy_last_is_found_first() -> None:
     worker_table, group = group_of(3, idle=3)
     first = worker_table[0]
     first.tasks = 1
-    worker_table.apply(first, E.DISPATCHED)
-    worker_table.apply(first, E.TASK_FINISHED)
+    worker_table.apply(first, E.DISPATCHED, 0.0)
+    worker_table.apply(first, E.TASK_FINISHED, 0.0)
     assert group.find_idle() is first
 
 
@@ -110,7 +110,7 @@ def test_the_worker_that_was_busy_last_is_found_first() -> None:
 def test_a_worker_that_is_no_longer_idle_is_not_found(event: WorkerEvent) -> None:
     worker_table, group = group_of(1, idle=1)
     assert group.idle == 1
-    worker_table.apply(worker_table[0], event)
+    worker_table.apply(worker_table[0], event, 0.0)
     assert (group.idle, group.find_idle()) == (0, None)
 
 
@@ -120,7 +120,7 @@ def test_the_worker_of_the_half_open_slot_is_found_before_all_others_while_it_is
     group.half_open_slot = next(slot.index for slot in worker_table if slot is not warm)
     probe = worker_table[group.half_open_slot]
     assert group.find_idle() is probe
-    worker_table.apply(probe, E.DISPATCHED)
+    worker_table.apply(probe, E.DISPATCHED, 0.0)
     assert group.find_idle() is warm
 
 

@@ -209,7 +209,7 @@ def test_a_busy_surplus_worker_leaves_after_its_task() -> None:
 
 def test_a_surplus_worker_that_is_being_killed_is_not_replaced() -> None:
     script = WorkerScript(2).opened()
-    script.worker_table.apply(script.slot, E.PROTOCOL_VIOLATED)
+    script.worker_table.apply(script.slot, E.PROTOCOL_VIOLATED, 0.0)
     assert script.resize(1) == []
     report = build_crash_report(script.slot, WorkerExited(0, -9), 0.0)
     assert script.reconciler.replace(script.slot, 0.0, report, E.EXITED, crashed=True, accepted=False) == []

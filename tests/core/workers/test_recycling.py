@@ -192,7 +192,7 @@ def test_no_worker_is_recycled_while_an_unused_one_is_starting_or_ready(coming: 
     if coming != "starting":
         script.ready(1)
     if coming == "dead":
-        script.worker_table.apply(script.worker_table[1], E.DISCONNECTED)
+        script.worker_table.apply(script.worker_table[1], E.DISCONNECTED, 0.0)
     script.recycling.mark_for_unused_worker()
     assert script.slot.recycling is None
 
@@ -205,7 +205,7 @@ def test_an_unused_worker_that_leaves_and_a_recycled_one_do_not_count(other: str
         script.answer(index)
     if other == "leaves":
         script.worker_table[0].tasks = 0
-        script.worker_table.apply(script.worker_table[0], E.RETIREMENT_REQUESTED)
+        script.worker_table.apply(script.worker_table[0], E.RETIREMENT_REQUESTED, 0.0)
     else:
         script.work(0)
         script.worker_table[0].recycling = "old"

@@ -41,7 +41,7 @@ def test_each_change_of_the_posture_is_one_event() -> None:
     group, log = reports("auto")
     old = Posture(mode="auto", missing={"landlock": "none\n\x1b[31m"})
     for posture in (None, old, old, COMPLETE, COMPLETE, None):
-        group.on_worker_ready(posture)
+        group.on_worker_ready(posture, 0.0)
     events = [event for event in log.drain() if isinstance(event, SandboxReported)]
     assert [event.posture.mode for event in events] == ["auto", "strict"]
     assert events[0].posture.missing == {"landlock": "none\n\\x1b[31m"}

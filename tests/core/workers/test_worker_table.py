@@ -25,8 +25,8 @@ def table_of(workers: int, *, idle: int = 0) -> WorkerTable:
         slot = worker_table.add()
         slot.outbox_id = worker_table.new_outbox_id()
     for index in range(idle):
-        worker_table.apply(worker_table[index], E.LOADING_BEGUN)
-        worker_table.apply(worker_table[index], E.READY)
+        worker_table.apply(worker_table[index], E.LOADING_BEGUN, 0.0)
+        worker_table.apply(worker_table[index], E.READY, 0.0)
     return worker_table
 
 
@@ -85,16 +85,16 @@ def test_an_illegal_event_changes_neither_state_nor_timer_nor_idle_workers() -> 
     slot = worker_table[0]
     worker_table.set_timer(slot, 5.0)
     with pytest.raises(IllegalTransition):
-        worker_table.apply(slot, E.TASK_FINISHED, 9.0)
+        worker_table.apply(slot, E.TASK_FINISHED, 0.0, 9.0)
     assert (slot.state, slot.timer, worker_table.groups["default"].idle, worker_table.next_timer) == (S.IDLE, 5.0, 1, 5.0)
 
 
 def test_a_new_state_lets_its_own_timer_run_or_none() -> None:
     worker_table = table_of(1, idle=1)
     slot = worker_table[0]
-    worker_table.apply(slot, E.DISPATCHED, 7.0)
+    worker_table.apply(slot, E.DISPATCHED, 0.0, 7.0)
     assert (slot.timer, worker_table.next_timer) == (7.0, 7.0)
-    worker_table.apply(slot, E.TASK_FINISHED)
+    worker_table.apply(slot, E.TASK_FINISHED, 0.0)
     assert slot.timer is None
     assert worker_table.next_timer <= 7.0, "may be early, never late"
 
@@ -140,10 +140,10 @@ def test_each_transition_is_logged_with_its_cause_while_there_is_a_subscriber() 
     worker_table = WorkerTable([GroupSlots(1)], event_log)
     slot = worker_table.add()
     slot.pid, slot.task = 77, TaskRecord(5, 0.0, SPEC)
-    event_log.has_subscribers, event_log.now = True, 3.0
-    worker_table.apply(slot, E.LOADING_BEGUN)
-    worker_table.apply(slot, E.READY)
-    worker_table.apply(slot, E.DISCONNECTED, cause="its channel is at its end")
+    event_log.has_subscribers = True
+    worker_table.apply(slot, E.LOADING_BEGUN, 3.0)
+    worker_table.apply(slot, E.READY, 3.0)
+    worker_table.apply(slot, E.DISCONNECTED, 3.0, cause="its channel is at its end")
     _, ready, exited = event_log.drain()
     assert ready == WorkerMoved(
         at=3.0, slot=0, group="default", pid=77, before="loading", event="Ready", after="idle", cause="", task_id=5
@@ -161,5 +161,5 @@ def test_a_step_that_is_illegal_is_not_written_down() -> None:
     worker_table = table_of(1, idle=1)
     worker_table.event_log.has_subscribers = True
     with pytest.raises(IllegalTransition):
-        worker_table.apply(worker_table[0], E.TASK_FINISHED)
+        worker_table.apply(worker_table[0], E.TASK_FINISHED, 0.0)
     assert worker_table.event_log.drain() == []

@@ -108,7 +108,6 @@ class TaskRecord(msgspec.Struct, eq=False):
     rank: float = 0.0  # its place among the waiting tasks of its tenant and priority
     dispatches: int = 0  # number of times that it was sent to a worker
     dispatched_at: float = 0.0  # time of the last dispatch
-    timed_dispatches: int = 0  # number of dispatches that have ended and are recorded in the histograms
     crashes: int = 0  # number of workers that died of it; if more than 0, only an unused worker gets it
     digest: bytes | None = None  # digest of its sources; None: not hashed
     pending_error: OffloopError | None = None  # its error after its sources are hashed, unless it is retried

@@ -24,6 +24,7 @@ from ..model.task import TaskRecord
 from ..model.task_state import TaskCounts, TaskEvent, TaskState
 from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerEvent
+from ..telemetry.histogram_recorder import Recorder
 from ..workers.worker_table import WorkerTable
 from .backfill import BACKFILL_CANDIDATES, Backfill
 from .cost_model import CostModel
@@ -49,6 +50,8 @@ class Dispatcher:
         self, worker_table: WorkerTable, queue: TaskQueue, broker: MemoryBroker, budget: Budget, counts: TaskCounts
     ) -> None:
         self.cost_model = CostModel()
+        self.waits = Recorder()  # seconds from submission to first dispatch, of each dispatched task
+        self.runs = Recorder()  # seconds from dispatch to end, of each run of a task
         self.spent_groups: set[str] = set()
         """Groups in which a worker was sent its last task since the last reset; `PoolState` resets it."""
         self.wake_at = inf  # when a delayed large task may start
@@ -133,6 +136,9 @@ class Dispatcher:
             first: whether it was the worker's first task.
         """
         self.budget.discharge(task)
+        if task.dispatches == 1:
+            self.waits.record(task.dispatched_at - task.submitted_at)
+        self.runs.record(now - task.dispatched_at)
         if task.charged_s is not None:
             self.queue.record_duration(task, now - task.dispatched_at)
         if answer is not None and task.stop is None:
@@ -159,7 +165,7 @@ class Dispatcher:
             small_tasks.note_dispatch(task, self.queue)
         if task.queued_bytes:
             self.queue.count_source(task, 0)
-        self._worker_table.apply(slot, _DISPATCHED, None if limit_s is None else now + limit_s)
+        self._worker_table.apply(slot, _DISPATCHED, now, None if limit_s is None else now + limit_s)
         self.budget.charge(task)
         grant: Handle | None = None  # None if the worker still has the block that was preallocated with an earlier task
         fetch: list[Command] = []

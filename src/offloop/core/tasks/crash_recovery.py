@@ -62,10 +62,12 @@ class CrashRecovery:
         self._source_hashing = source_hashing
         self._event_log = event_log
 
-    def recover(self, slot: WorkerSlot, task: TaskRecord, event: WorkerExited, report: CrashReport) -> list[Command]:
+    def recover(
+        self, slot: WorkerSlot, task: TaskRecord, event: WorkerExited, report: CrashReport, now: float
+    ) -> list[Command]:
         """Settle the task of a dead worker, or queue it for another worker."""
         commands = self._handle_last_messages(slot, task, event) if report.reason is None else []
-        return commands if task.state is TaskState.SETTLED else commands + self._settle_or_retry(slot, task, event, report)
+        return commands if task.state is TaskState.SETTLED else commands + self._settle_or_retry(slot, task, event, report, now)
 
     def _handle_last_messages(self, slot: WorkerSlot, task: TaskRecord, event: WorkerExited) -> list[Command]:
         """Deliver the outputs in the last messages of a worker, and settle its task if they contain the answer."""
@@ -82,40 +84,42 @@ class CrashRecovery:
                     return commands + self._completion.settle(slot, task, message, block)
         return commands
 
-    def _settle_or_retry(self, slot: WorkerSlot, task: TaskRecord, event: WorkerExited, report: CrashReport) -> list[Command]:
+    def _settle_or_retry(
+        self, slot: WorkerSlot, task: TaskRecord, event: WorkerExited, report: CrashReport, now: float
+    ) -> list[Command]:
         begun = event.status is None or was_begun(task, event)
         if task.stop is not None and report.reason is None:
             died_by_itself = slot.state_machine.last is WorkerEvent.DISCONNECTED
             # no strike if the caller cancelled, because the task might have ended in time
             strikes = begun and (died_by_itself or task.stop is StopReason.DEADLINE)
-            commands = self._strike(task) if strikes else []
+            commands = self._strike(task, now) if strikes else []
             return commands + self._task_table.settle(task, outcome_of_stop(task, obeyed=False, running=report.running))
         self._task_table.release_worker_blocks(task)
         error = error_of_crash(report)
         if task.stop is not None or task.spec.outbox_id is not None:
-            commands = self._strike(task) if begun else []
+            commands = self._strike(task, now) if begun else []
             return commands + self._task_table.settle(task, error)  # sources in the dead worker's outbox are lost
         if not begun and slot.kill_reason is None:
             if task.dispatches - task.crashes > 1:
                 return self._task_table.settle(task, error)
-            return self._retry(task)
-        return self._record_crash(task, error)
+            return self._retry(task, now)
+        return self._record_crash(task, error, now)
 
-    def _record_crash(self, task: TaskRecord, error: WorkerDied) -> list[Command]:
+    def _record_crash(self, task: TaskRecord, error: WorkerDied, now: float) -> list[Command]:
         """Count a crash, and fail or retry the task; if its sources have to be hashed, do so after that."""
         task.crashes += 1
         task.pending_error = error
-        hashing = self._strike(task)
+        hashing = self._strike(task, now)
         if hashing:
             task.apply(TaskEvent.HASH_REQUESTED)
-        return hashing or self._fail_or_retry(task)
+        return hashing or self._fail_or_retry(task, now)
 
-    def source_hashed(self, task: TaskRecord, digest: bytes | None) -> list[Command]:
+    def source_hashed(self, task: TaskRecord, digest: bytes | None, now: float) -> list[Command]:
         """Fail or retry the task after its sources were hashed. None: a source could not be read."""
         task.digest = digest
-        return self._fail_or_retry(task)
+        return self._fail_or_retry(task, now)
 
-    def _strike(self, task: TaskRecord) -> list[Command]:
+    def _strike(self, task: TaskRecord, now: float) -> list[Command]:
         """Count a strike against the task's content: now if its digest is known, otherwise after its sources were hashed.
 
         The strike is counted even if the task has its outcome by then, because its caller cancelled.
@@ -127,24 +131,24 @@ class CrashRecovery:
             task.digest = b""
         if task.digest is None:
             return [self._source_hashing.begin(task, strike=True)]
-        self._quarantine.strike(spec, task.digest, self._event_log.now)
+        self._quarantine.strike(spec, task.digest, now)
         return []
 
-    def _fail_or_retry(self, task: TaskRecord) -> list[Command]:
+    def _fail_or_retry(self, task: TaskRecord, now: float) -> list[Command]:
         """Settle the task with its pending error, or queue it again."""
         error, task.pending_error = task.pending_error, None
-        if task.crashes > task.spec.retries or task.has_handed_over or self._is_quarantined(task):
+        if task.crashes > task.spec.retries or task.has_handed_over or self._is_quarantined(task, now):
             return self._task_table.settle(task, error)
-        return self._retry(task)
+        return self._retry(task, now)
 
-    def _is_quarantined(self, task: TaskRecord) -> bool:
-        return task.digest is not None and self._quarantine.refusal(task.spec, task.digest, self._event_log.now) is not None
+    def _is_quarantined(self, task: TaskRecord, now: float) -> bool:
+        return task.digest is not None and self._quarantine.refusal(task.spec, task.digest, now) is not None
 
-    def _retry(self, task: TaskRecord) -> list[Command]:
+    def _retry(self, task: TaskRecord, now: float) -> list[Command]:
         task.apply(TaskEvent.RETRIED)
         task.outputs = 0  # previews, which the next run hands over again
         self.retries += 1
-        self._event_log.append_if_watched(TaskRetried(at=self._event_log.now, task_id=task.task_id, deaths=task.crashes))
+        self._event_log.append_if_watched(TaskRetried(at=now, task_id=task.task_id, deaths=task.crashes))
         if task.crashes:
             self._queue.push_for_unused_worker(task)
         else:

@@ -18,8 +18,6 @@ from ..model.commands import Command, SettleTask
 from ..model.task import Completed, TaskRecord, TaskSpec
 from ..model.task_state import TaskCounts, TaskEvent, TaskState
 from ..scheduling.task_queue import TaskQueue
-from ..telemetry.event_log import EventLog
-from ..telemetry.histogram_recorder import Recorder
 from .outcomes import Outcome
 
 __all__ = ["OutcomeCounter", "TaskTable"]
@@ -53,16 +51,13 @@ def _counter_of(outcome: OffloopError | None) -> str:
 class TaskTable:
     """The unsettled tasks of a pool, by id."""
 
-    def __init__(self, arena: Arena, broker: MemoryBroker, budget: Budget, queue: TaskQueue, event_log: EventLog) -> None:
+    def __init__(self, arena: Arena, broker: MemoryBroker, budget: Budget, queue: TaskQueue) -> None:
         self.outcome_counter = OutcomeCounter()
-        self.waits = Recorder()  # seconds from submission to first dispatch, of each dispatched task
-        self.runs = Recorder()  # seconds from dispatch to end, of each run of a task
         self._arena = arena
         self._broker = broker
         self._budget = budget
         self._queue = queue
         self.counts = TaskCounts()
-        self._event_log = event_log
         self._tasks: dict[int, TaskRecord] = {}
 
     def __len__(self) -> int:
@@ -104,11 +99,6 @@ class TaskTable:
 
     def release_worker_blocks(self, task: TaskRecord) -> None:
         """End the task's run and release its granted blocks, after its worker has answered or has died."""
-        if task.dispatches > task.timed_dispatches:
-            if not task.timed_dispatches:
-                self.waits.record(task.dispatched_at - task.submitted_at)
-            self.runs.record(self._event_log.now - task.dispatched_at)
-            task.timed_dispatches = task.dispatches
         task.request_count, task.slot = 0, None
         if task.requested_bytes is not None:
             self._broker.cancel_output_request(task)

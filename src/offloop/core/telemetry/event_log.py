@@ -16,7 +16,6 @@ class EventLog:
 
     def __init__(self) -> None:
         self.has_subscribers = False  # whether events of every step are recorded
-        self.now = 0.0  # time of the present event, in seconds
         self.entries: list[PoolEvent] = []
 
     def append_if_watched(self, entry: PoolEvent) -> None:

@@ -39,7 +39,7 @@ class PluginLoads:
         self._group = group
         self._event_log = event_log
 
-    def on_worker_ready(self, slot: WorkerSlot, failed: Mapping[str, str]) -> None:
+    def on_worker_ready(self, slot: WorkerSlot, failed: Mapping[str, str], now: float) -> None:
         """A worker has loaded its plugins, except failed ones: report each failed one once per group, with its reason."""
         for plugin in slot.plugins:
             if plugin not in failed:
@@ -47,7 +47,7 @@ class PluginLoads:
                 del self._deaths[plugin]
         for plugin, reason in failed.items():
             if plugin not in self._reported:
-                self._report(plugin, reason, switched_off=False)
+                self._report(plugin, reason, now, switched_off=False)
 
     def find_loading(self, slot: WorkerSlot, status: Status | None) -> str | None:
         """The plugin that a dead worker was loading, as its status page says; None: it was not loading."""
@@ -55,7 +55,7 @@ class PluginLoads:
             return None
         return slot.plugins[status.stage]
 
-    def on_death(self, plugin: str, cause: str) -> bool:
+    def on_death(self, plugin: str, cause: str, now: float) -> bool:
         """A worker died while it loaded a plugin. Returns whether the plugin is switched off."""
         if plugin in self.switched_off:
             return True
@@ -65,7 +65,7 @@ class PluginLoads:
             return False
         self.switched_off[plugin] = f"it was switched off, because its load ended {deaths} workers; the last one {cause}"
         self.enabled = tuple(name for name in self.enabled if name != plugin)
-        self._report(plugin, self.switched_off[plugin], switched_off=True)
+        self._report(plugin, self.switched_off[plugin], now, switched_off=True)
         return True
 
     def refusal(self, spec: TaskSpec) -> PluginError | None:
@@ -75,7 +75,7 @@ class PluginLoads:
                 return PluginError(stage.plugin, self.switched_off[stage.plugin])
         return None
 
-    def _report(self, plugin: str, reason: str, *, switched_off: bool) -> None:
+    def _report(self, plugin: str, reason: str, now: float, *, switched_off: bool) -> None:
         self._reported.add(plugin)
-        at, group = self._event_log.now, self._group
-        self._event_log.append(PluginUnavailable(at=at, group=group, plugin=plugin, reason=reason, switched_off=switched_off))
+        group = self._group
+        self._event_log.append(PluginUnavailable(at=now, group=group, plugin=plugin, reason=reason, switched_off=switched_off))

@@ -147,7 +147,7 @@ class WorkerReconciler:
             accepted: whether it had begun at least one task.
         """
         was_ready, is_recycled = slot.ready_since is not None, slot.recycling is not None
-        state = self._worker_table.apply(slot, how, cause=report.cause)
+        state = self._worker_table.apply(slot, how, now, cause=report.cause)
         slot.clear()
         if state is _S.GONE:
             self.recycled += is_recycled
@@ -191,11 +191,11 @@ class WorkerReconciler:
     def _retire(self, slot: WorkerSlot, now: float, cause: str) -> list[Command]:
         """Ask the slot's process to leave; remove a slot without a process at once."""
         if slot.outbox_id is None:
-            self._worker_table.apply(slot, WorkerEvent.RETIREMENT_REQUESTED, cause=cause)
-            self._worker_table.apply(slot, WorkerEvent.EXITED)
+            self._worker_table.apply(slot, WorkerEvent.RETIREMENT_REQUESTED, now, cause=cause)
+            self._worker_table.apply(slot, WorkerEvent.EXITED, now)
             self._worker_table.remove(slot)
             return []
-        self._worker_table.apply(slot, WorkerEvent.RETIREMENT_REQUESTED, now + self._settings.grace_s, cause=cause)
+        self._worker_table.apply(slot, WorkerEvent.RETIREMENT_REQUESTED, now, now + self._settings.grace_s, cause=cause)
         return [Send(slot.index, Retire())]
 
     def _log_breaker(self, now: float) -> None:

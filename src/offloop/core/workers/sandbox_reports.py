@@ -35,14 +35,14 @@ class SandboxReports:
         text = "; ".join(f"{layer} ({_printable(missing.get(layer, 'not reported'))})" for layer in lacking)
         return f"sandbox='strict', and its sandbox lacks: {text}"
 
-    def on_worker_ready(self, posture: Posture | None) -> None:
+    def on_worker_ready(self, posture: Posture | None, now: float) -> None:
         """A worker has become ready: report its posture if it is another one than before."""
         if posture is None:
             return
         posture = msgspec.structs.replace(posture, missing={layer: _printable(why) for layer, why in posture.missing.items()})
         if posture != self.posture:
             self.posture = posture
-            self._event_log.append(SandboxReported(at=self._event_log.now, group=self._group, posture=posture))
+            self._event_log.append(SandboxReported(at=now, group=self._group, posture=posture))
 
 
 def _printable(text: str) -> str:

@@ -78,7 +78,9 @@ class WorkerTable:
         self._planned[group] = workers
         self.planned_workers = sum(self._planned.values())
 
-    def apply(self, slot: WorkerSlot, event: WorkerEvent, timer: float | None = None, *, cause: str = "") -> WorkerState:
+    def apply(
+        self, slot: WorkerSlot, event: WorkerEvent, now: float, timer: float | None = None, *, cause: str = ""
+    ) -> WorkerState:
         """Apply an event to a slot's state machine, and set the timer of the new state."""
         state_machine = slot.state_machine
         before, state = state_machine.state, state_machine.apply(event)
@@ -87,7 +89,7 @@ class WorkerTable:
             self.next_timer = timer
         self.groups[slot.group].move(slot, before, state)
         if self.event_log.has_subscribers:
-            self._log_transition(slot, before, event, cause)
+            self._log_transition(slot, before, event, cause, now)
         return state
 
     def set_timer(self, slot: WorkerSlot, timer: float | None) -> None:
@@ -120,10 +122,10 @@ class WorkerTable:
         self.next_timer = min((timer for timer, _ in timers if timer > now), default=inf)
         return [slot for timer, slot in timers if timer <= now]
 
-    def _log_transition(self, slot: WorkerSlot, before: WorkerState, event: WorkerEvent, cause: str) -> None:
+    def _log_transition(self, slot: WorkerSlot, before: WorkerState, event: WorkerEvent, cause: str, now: float) -> None:
         self.event_log.append_if_watched(
             WorkerMoved(
-                at=self.event_log.now,
+                at=now,
                 slot=slot.index,
                 group=slot.group,
                 pid=slot.pid,
