@@ -137,6 +137,11 @@ async def test_a_model_of_ones_own(anyio_backend: object, tmp_path: Path, monkey
     assert names["result"].array().shape == (80, 100, 4)
 
 
+async def test_a_mounted_page(anyio_backend: object) -> None:
+    names = await run(fragment("plugins/offloop-page/README.md", "make_app"))
+    assert [route.path for route in names["app"].routes] == ["/pictures"]
+
+
 async def test_watching_a_pool(anyio_backend: object) -> None:
     told: list[tuple[str, str]] = []
     came = anyio.Event()

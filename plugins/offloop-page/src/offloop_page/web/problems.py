@@ -1,0 +1,116 @@
+"""Errors as problem JSON (RFC 9457): what was asked, what there was, what to do."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+import offloop
+from offloop import OffloopError
+
+from ..batches.batch_store import LimitReached
+from ..batches.failures import Failure, failure_of
+
+__all__ = ["HANDLERS", "Problem", "problem_of"]
+
+_log = logging.getLogger("offloop.page")
+
+_TOO_MANY, _FULL = 429, 507
+_STATUS_OF_LIMIT = {
+    "batches": 503,
+    "batches_of_client": _TOO_MANY,
+    "uploads_of_client": _TOO_MANY,
+    "files": 413,
+    "batch_bytes": 413,
+    "results": _FULL,
+}
+_ADVICE_OF_LIMIT = {
+    "batches": "Retry later.",
+    "batches_of_client": "Delete a batch, or retry later.",
+    "uploads_of_client": "Send fewer files at a time.",
+    "files": "Put further files into another batch.",
+    "batch_bytes": "Put further files into another batch.",
+    "results": "Download results and delete their batch, or retry later.",
+}
+_STATUS_OF_ERROR: dict[type[Exception], int] = {
+    offloop.SourceTooLarge: 413,
+    offloop.MemoryLimitExceeded: _FULL,
+    offloop.QueueFull: _TOO_MANY,
+    offloop.QueueTimeout: 503,
+    offloop.TaskTimeout: 504,
+    offloop.PoolClosed: 503,
+    offloop.WorkerDied: 503,
+    offloop.InvalidTask: 422,
+    offloop.TaskFailed: 422,
+    offloop.TaskQuarantined: 422,
+}
+_SERVER_ERROR = 500
+
+
+class Problem(Exception):
+    """An error for a client."""
+
+    def __init__(self, status: int, code: str, detail: str, advice: str = "", headers: dict[str, str] | None = None) -> None:
+        self.status = status  # HTTP status
+        self.code = code  # stable identifier
+        self.detail = detail  # one sentence: what happened
+        self.advice = advice  # one sentence: what to do
+        self.headers = headers or {}
+        super().__init__(detail)
+
+    def response(self) -> Response:
+        """Returns the problem as JSON."""
+        body: dict[str, Any] = {"type": f"urn:offloop:{self.code}", "status": self.status, "title": self.code.replace("_", " ")}
+        body |= {"code": self.code, "detail": self.detail, "advice": self.advice}
+        return JSONResponse(body, self.status, {"cache-control": "no-store", **self.headers}, "application/problem+json")
+
+
+def problem_of(error: Exception) -> Problem:
+    """Returns the problem for an error."""
+    match error:
+        case Problem():
+            return error
+        case LimitReached(limit=limit):
+            status = _STATUS_OF_LIMIT[limit]
+            headers = {"retry-after": "1"} if status in (_TOO_MANY, 503) else {}
+            return Problem(status, f"limit_{limit}", f"The limit is {error.maximum:,}.", _ADVICE_OF_LIMIT[limit], headers)
+        case OffloopError():
+            failure = failure_of(error)
+            status = next((_STATUS_OF_ERROR[kind] for kind in type(error).__mro__ if kind in _STATUS_OF_ERROR), _SERVER_ERROR)
+            return problem_of_failure(failure, status)
+        case HTTPException():
+            return Problem(error.status_code, "http", error.detail or "", headers=dict(error.headers or {}))
+        case _:
+            return Problem(_SERVER_ERROR, "internal", "The server failed.", "Tell the operator of the server.")
+
+
+def problem_of_failure(failure: Failure, status: int) -> Problem:
+    """Returns the problem for the failure of a file."""
+    headers = {"retry-after": "1"} if status in (_TOO_MANY, 503) else {}
+    return Problem(status, failure.code, failure.detail, failure.advice, headers)
+
+
+async def _answer(_request: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    if problem.status == _SERVER_ERROR:
+        _log.error("a request failed by a defect", exc_info=error)
+    return problem.response()
+
+
+async def _answer_to_left_client(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=499)  # the client does not read it
+
+
+HANDLERS: dict[Any, Any] = {
+    Problem: _answer,
+    LimitReached: _answer,
+    OffloopError: _answer,
+    HTTPException: _answer,
+    ClientDisconnect: _answer_to_left_client,
+    Exception: _answer,
+}
+"""Exception handlers of the application."""
