@@ -1,26 +1,35 @@
-"""How much faster are several renditions of one picture by `run_many` than by separate calls?
+"""How much faster are several renditions of one picture by `run_many` than by separate calls, and than sharp?
 
 A photograph of 12 megapixels as JPEG becomes six widths, and a picture of 4000 x 3000 as PNG gets the six operations of the
-Node article (resize, blur, grayscale, sharpen, rotate, tint). In turns, in the same run, on one worker:
+Node article (resize, blur, grayscale, sharpen, rotate, tint). In turns, in the same run, with one worker or thread each:
 
 - `run_many`: one task, one decode where that is cheaper;
-- `run`: six calls in a task group, each with its own decode.
+- `run`: six calls in a task group, each with its own decode;
+- sharp, `clone()`: six pipelines of clones of one sharp object;
+- sharp: six sharp objects.
 
-    python benchmarks/bench_renditions.py
+    npm install --prefix FOLDER sharp
+    python benchmarks/bench_renditions.py --node-packages FOLDER
 
-Expected: `run_many` takes at most four fifths of the time where decoding counts.
+Expected: `run_many` is at least 1.25 times as fast as the best other one where decoding counts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import statistics
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from time import perf_counter
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Self
 
 import anyio
 import numpy as np
-from measuring import arguments
+from measuring import Samples, parser_of, take_turns
 
 from offloop import Operation, Pool
 from offloop_vips import Blur, Grayscale, Jpeg, Png, Resize, Rotate, Sharpen, Tint, Webp
@@ -57,27 +66,79 @@ async def separately(pool: Pool, source: bytes, pipelines: Pipelines) -> None:
             tasks.start_soon(pool.run, source, pipeline)
 
 
+class Sharp:
+    """A node process that runs pipelines of sharp, in one thread."""
+
+    def __init__(self, packages: str) -> None:
+        self._packages = packages
+
+    async def __aenter__(self) -> Self:
+        script = str(Path(__file__).with_name("renditions_sharp.cjs"))
+        self._process = await anyio.open_process(
+            ["node", script, self._packages], stderr=None, env={**os.environ, "UV_THREADPOOL_SIZE": "1"}
+        )
+        assert self._process.stdout is not None
+        self._answers = self._process.stdout
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._process.terminate()
+        await self._process.wait()
+        await self._process.aclose()
+
+    async def run(self, way: str, pipelines: str, path: Path) -> None:
+        assert self._process.stdin is not None
+        await self._process.stdin.send(f"{way} {pipelines} {path}\n".encode())
+        answer = await self._answers.receive()
+        assert answer == b"done\n", answer
+
+
+def what_is_missing(node_packages: str | None) -> str | None:
+    """Returns the reason why sharp cannot be measured; None if it can."""
+    if node_packages is None:
+        return "no --node-packages"
+    if shutil.which("node") is None:
+        return "node is not installed"
+    return None if (Path(node_packages) / "node_modules" / "sharp").is_dir() else f"no sharp in {node_packages}/node_modules"
+
+
 async def main() -> None:
-    options = arguments(__doc__)
+    parser = parser_of(__doc__)
+    parser.add_argument("--node-packages", metavar="FOLDER", help="where `npm install sharp` was done")
+    options = parser.parse_args()
     size = (400, 300) if options.smoke else (4000, 3000)
-    async with Pool(1, plugins=["vips"], timeout=120) as pool:
+    missing = what_is_missing(options.node_packages)
+    if missing is not None:
+        print(f"sharp is left out: {missing}")
+    async with AsyncExitStack() as opened:
+        folder = Path(opened.enter_context(TemporaryDirectory()))
+        pool = await opened.enter_async_context(Pool(1, plugins=["vips"], timeout=120, nice=0))
+        sharp = await opened.enter_async_context(Sharp(options.node_packages)) if missing is None else None
         picture = noisy_picture(*size)
-        sources = {
-            "six widths of a JPEG": (bytes(await pool.run(picture, [Jpeg(quality=90)])), WIDTHS),
-            "six operations on a PNG": (bytes(await pool.run(picture, [Png()])), ARTICLE),
-        }
-        for title, (source, pipelines) in sources.items():
-            seconds: dict[str, list[float]] = {"run_many": [], "run": []}
-            ways: dict[str, Callable[[Pool, bytes, Pipelines], Awaitable[None]]] = {"run_many": together, "run": separately}
-            for _ in range(1 if options.smoke else options.rounds):
-                for name, way in ways.items():
-                    started = perf_counter()
-                    await way(pool, source, pipelines)
-                    seconds[name].append(perf_counter() - started)
-            medians = {name: statistics.median(times) for name, times in seconds.items()}
-            texts = [f"{name} {medians[name] * 1000:7.1f} ms (least {min(seconds[name]) * 1000:.1f})" for name in ways]
-            ratio = medians["run"] / medians["run_many"]
-            print(f"{title}, {len(source) / 1e6:.1f} MB: {', '.join(texts)}: {ratio:.2f} times as fast")
+        for name, title, encoder, pipelines in (
+            ("widths", "six widths of a JPEG", Jpeg(quality=90), WIDTHS),
+            ("article", "six operations on a PNG", Png(), ARTICLE),
+        ):
+            source = bytes(await pool.run(picture, [encoder]))
+            path = folder / name
+            path.write_bytes(source)
+            contenders: dict[str, Callable[[], Awaitable[object]]] = {
+                "run_many": partial(together, pool, source, pipelines),
+                "run": partial(separately, pool, source, pipelines),
+            }
+            if sharp is not None:
+                contenders["sharp, clone()"] = partial(sharp.run, "clone", name, path)
+                contenders["sharp"] = partial(sharp.run, "separate", name, path)
+            samples = await take_turns(contenders, 1 if options.smoke else options.rounds, 1)
+            report(f"{title}, {len(source) / 1e6:.1f} MB", samples)
+
+
+def report(title: str, samples: Samples) -> None:
+    medians = {name: statistics.median(seconds) for name, seconds in samples.items()}
+    best = min((name for name in medians if name != "run_many"), key=medians.__getitem__)
+    print(f"{title}: run_many is {medians[best] / medians['run_many']:.2f} times as fast as {best}")
+    for name, seconds in samples.items():
+        print(f"  {name:15} {medians[name] * 1000:8.1f} ms (least {min(seconds) * 1000:.1f})")
 
 
 if __name__ == "__main__":

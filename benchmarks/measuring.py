@@ -7,17 +7,22 @@ import statistics
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 
-__all__ = ["Samples", "arguments", "percentile", "take_turns"]
+__all__ = ["Samples", "arguments", "parser_of", "percentile", "take_turns"]
 
 Samples = dict[str, list[float]]  # contender -> seconds
 
 
 def arguments(question: str | None) -> argparse.Namespace:
     """Parse the options: `--smoke` runs everything once as a test, `--rounds` is the number of turns of each contender."""
+    return parser_of(question).parse_args()
+
+
+def parser_of(question: str | None) -> argparse.ArgumentParser:
+    """Returns a parser with these options, for a benchmark that adds others."""
     parser = argparse.ArgumentParser(description=question, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="a few repetitions, for CI: the numbers mean nothing")
     parser.add_argument("--rounds", type=int, default=20, help="turns of each contender (default: %(default)s)")
-    return parser.parse_args()
+    return parser
 
 
 async def take_turns(contenders: Mapping[str, Callable[[], Awaitable[object]]], rounds: int, repetitions: int) -> Samples:

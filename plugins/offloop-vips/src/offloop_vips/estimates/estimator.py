@@ -175,13 +175,13 @@ class _SimulatedPicture:
         self.update_peak()
 
     def make_preview(self, header: Header, source: FormatName | None, nbytes: int) -> None:
-        """Adds the decode of a preview: a shrunk JPEG, or else the picture in memory, from which the result is made, too."""
-        if source != "jpeg":
+        """Adds the picture in memory, of which preview and result are made, or the first scans of a progressive JPEG."""
+        if source != "jpeg" or not header.progressive:
             self.copy_to_memory()
             return
         stored = Size(header.width, header.height)
-        read = nbytes // 8 if header.progressive else nbytes  # the first scans take less than an eighth of a file
-        decoder = decoding_cost(source, header, stored, Size(-(-stored.width // 8), -(-stored.height // 8)), 1, read)
+        small = Size(-(-stored.width // 8), -(-stored.height // 8))
+        decoder = decoding_cost(source, header, stored, small, 1, nbytes // 8)  # first scans: less than an eighth of a file
         self.peak_nbytes = max(self.peak_nbytes, decoder.setup_nbytes, decoder.whole_nbytes + decoder.rows_nbytes)
         self.work_ns += decoder.work_ns
 
