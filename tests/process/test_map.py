@@ -220,7 +220,8 @@ async def test_a_generator_that_raises_when_it_is_closed_leaves_the_pool_alone(
 async def test_an_item_that_is_no_pair_is_named(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         with pytest.raises(InvalidTask, match="every item must be a pair"):
-            async with pool.map([b"no pair"]) as outcomes:
+            no_pairs: Any = [b"no pair"]
+            async with pool.map(no_pairs) as outcomes:
                 await anext(outcomes)
         with pytest.raises(TypeError, match="iterable of sources"):
             pool.map(b"one source", [Noop()])  # pyright: ignore[reportArgumentType]

@@ -10,7 +10,7 @@ import pytest
 from second_plugin import Greet, GreetingPlugin
 
 from offloop import Operation, Pool, Progress, TaskFailed, WorkerDied
-from offloop.testing.faults import Exit, FaultsPlugin, Noop, Raise, Wait
+from offloop.testing.faults import Emit, Exit, FaultsPlugin, Noop, Raise, Wait
 from offloop.testing.faults import Progress as Report
 
 pytestmark = pytest.mark.anyio
@@ -134,3 +134,47 @@ async def test_nothing_is_read_when_nothing_listens(anyio_backend: object, monke
         count = len(reads)
         await pool.run(b"", [Wait(0.2)])
         assert len(reads) <= count + 1
+
+
+async def test_several_pipelines_have_one_progress(anyio_backend: object) -> None:
+    seen: list[Progress] = []
+    async with Pool(1, plugins=[FaultsPlugin]) as pool:
+        pipelines: dict[str, list[Operation]] = {"a": [Report(0.5), Wait(0.2)], "b": [Report(0.5), Wait(0.2)]}
+        outcomes = await pool.run_many(b"abc", pipelines, on_progress=seen.append)
+        assert [outcome.error for outcome in outcomes.values()] == [None, None]
+    fractions = [progress.fraction for progress in seen]
+    assert fractions == sorted(fractions)
+    assert {0.25, 0.75} < set(fractions)
+    assert (fractions[-1], fractions.count(1.0)) == (1.0, 1)
+
+
+async def test_a_stream_has_the_progress_of_its_task(anyio_backend: object) -> None:
+    seen: list[Progress] = []
+    async with Pool(1, plugins=[FaultsPlugin]) as pool:
+        async with pool.stream(b"abc", [Report(0.5), Wait(0.2), Emit(2)], on_progress=seen.append) as frames:
+            assert len([frame async for frame in frames]) == 2
+        assert (seen[0].fraction, seen[-1].fraction) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize("leave", [True, False])
+async def test_a_stream_that_fails_or_is_left_never_reports_one(anyio_backend: object, leave: bool) -> None:
+    seen: list[float] = []
+    ended: list[str] = []
+
+    async def on_progress(progress: Progress) -> None:
+        seen.append(progress.fraction)
+        try:
+            await anyio.sleep(60)
+        finally:
+            ended.append("cancelled")
+
+    async with Pool(1, plugins=[FaultsPlugin], grace=0.05) as pool:
+        pipeline: list[Operation] = [Report(0.5), Wait(0.2), Emit(1, then="hang" if leave else "raise")]
+        with anyio.fail_after(20):
+            async with pool.stream(b"abc", pipeline, on_progress=on_progress) as frames:
+                await anext(frames)
+                if not leave:
+                    with pytest.raises(TaskFailed):
+                        await anext(frames)
+                    assert ended == ["cancelled"]
+        assert (seen, ended) == ([0.5], ["cancelled"])

@@ -205,3 +205,27 @@ def test_nothing_is_left_when_server_or_worker_is_killed_while_the_file_is_writt
     while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
         time.sleep(0.001)
     assert [*target.parent.iterdir()] == []
+
+
+async def test_a_result_is_saved_from_memory_also_after_its_pool_was_closed(anyio_backend: object, tmp_path: Path) -> None:
+    path, link = tmp_path / "old", tmp_path / "link"
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    link.symlink_to(path)
+    async with Pool(1, plugins=[FaultsPlugin]) as pool:
+        result = await pool.run(b"new" * 100_000, [Echo()])
+        empty = await pool.run(b"", [Noop()])
+        in_file = await pool.run(b"abc", [Echo()], to=tmp_path / "to")
+    assert await result.save(path) == path
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new" * 100_000, 0o600)
+    assert await result.save(str(link)) == link
+    assert not link.is_symlink()
+    assert (await empty.save(tmp_path / "empty")).read_bytes() == b""
+    with pytest.raises(TaskFailed) as caught:
+        await result.save(tmp_path / "missing" / "file")
+    assert caught.value.code == "cannot_write"
+    with pytest.raises(InvalidTask, match="it names a directory"):
+        await result.save(f"{tmp_path}/")
+    with pytest.raises(InvalidTask, match="in the file"):
+        await in_file.save(path)
+    assert {each.name for each in tmp_path.iterdir()} == {"old", "link", "empty", "to"}

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from types import EllipsisType
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, overload
 
 import msgspec
 
@@ -128,10 +128,11 @@ class Calls:
             return await submission.run()
         return await run_with_progress(supervisor, submission, on_progress)
 
+    @overload
     def map(
         self,
         sources: Sources[SourceT],
-        pipeline: Iterable[Operation] | None = None,
+        pipeline: Iterable[Operation],
         *,
         ordered: bool = False,
         max_in_flight: int | None = None,
@@ -142,7 +143,40 @@ class Calls:
         tenant: str | None = None,
         to: Callable[[SourceT], str | os.PathLike[str]] | None = None,
         coalesce: bool = False,
-    ) -> Batch[SourceT]:
+    ) -> Batch[SourceT]: ...
+
+    @overload
+    def map(
+        self,
+        sources: Sources[tuple[SourceT, Iterable[Operation]]],
+        pipeline: None = None,
+        *,
+        ordered: bool = False,
+        max_in_flight: int | None = None,
+        timeout: float | EllipsisType | None = ...,
+        queue_timeout: float | None = None,
+        retries: int | None = None,
+        priority: int = 0,
+        tenant: str | None = None,
+        to: Callable[[SourceT], str | os.PathLike[str]] | None = None,
+        coalesce: bool = False,
+    ) -> Batch[SourceT]: ...
+
+    def map(
+        self,
+        sources: Sources[Any],
+        pipeline: Iterable[Operation] | None = None,
+        *,
+        ordered: bool = False,
+        max_in_flight: int | None = None,
+        timeout: float | EllipsisType | None = ...,
+        queue_timeout: float | None = None,
+        retries: int | None = None,
+        priority: int = 0,
+        tenant: str | None = None,
+        to: Callable[[Any], str | os.PathLike[str]] | None = None,
+        coalesce: bool = False,
+    ) -> Batch[Any]:
         """Run a pipeline on many sources, and iterate over the outcomes as the tasks finish.
 
             async with pool.map(folder.glob("*.jpg"), [Resize(640), Webp()]) as outcomes:
@@ -209,6 +243,7 @@ class Calls:
         priority: int = 0,
         tenant: str | None = None,
         to: Mapping[str, str | os.PathLike[str]] | None = None,
+        on_progress: ProgressCallback | None = None,
     ) -> NamedOutcomes[SourceT]:
         """Run several named pipelines on one source, in one task. The source is copied once, and decoded once where that is
         cheaper.
@@ -232,6 +267,7 @@ class Calls:
             timeout: seconds that all pipelines together may run; None: no limit. Default: the pool's.
             queue_timeout, retries, priority, tenant: as for `run`.
             to: paths of files, by name of the pipeline. The server writes them from shared memory: completely or not at all.
+            on_progress: as for `run`, for all pipelines together; its last call comes when the last outcome was read.
 
         Raises:
             ValueError, TypeError: an option is out of its range, or of the wrong type; or there is no pipeline, or too many.
@@ -259,7 +295,7 @@ class Calls:
         options = msgspec.structs.replace(options, credit=len(pipelines), previews=plan.previews)
         paths = {name: destination_path(path) for name, path in (to or {}).items()}
         submission = self._submission(supervisor, plan, source, options)
-        return NamedOutcomes(supervisor, submission, tuple(pipelines), source, paths)
+        return NamedOutcomes(supervisor, submission, tuple(pipelines), source, paths, on_progress)
 
     def stream(
         self,
@@ -274,6 +310,7 @@ class Calls:
         retries: int | None = None,
         priority: int = 0,
         tenant: str | None = None,
+        on_progress: ProgressCallback | None = None,
     ) -> FrameStream:
         """Run a pipeline whose processor hands over many outputs, and read each as soon as it is ready.
 
@@ -293,6 +330,7 @@ class Calls:
                 the pool.
             idle_timeout: seconds for which a worker waits for a reader that reads nothing; None: no limit.
             retries: number of retries if the worker dies before the first frame. Default: the pool's.
+            on_progress: as for `run`; its last call comes when all frames were read.
 
         Raises:
             ValueError, TypeError: an option is out of its range, or of the wrong type.
@@ -312,7 +350,7 @@ class Calls:
             to=None,
         ).for_stream(self._settings, buffer + (overrun == "latest"), frame_timeout, idle_timeout)
         submission = self._submission(supervisor, self._planner.plan(pipeline), source, options)
-        return FrameStream(supervisor, submission, buffer, overrun)
+        return FrameStream(supervisor, submission, buffer, overrun, on_progress)
 
     def _submission(self, supervisor: Supervisor, plan: Plan, source: Any, options: TaskOptions) -> Submission:
         return Submission(supervisor, self._stager, plan, classify_all(source, plan.attachments), options)

@@ -18,7 +18,7 @@ from .results import Result
 from .single_flight.shared_submission import SharedSubmission
 from .submission import Submission
 
-__all__ = ["ProgressCallback", "run_with_progress"]
+__all__ = ["ProgressCallback", "ProgressListener", "run_with_progress"]
 
 ProgressCallback: TypeAlias = Callable[[Progress], Awaitable[object] | object]
 
@@ -31,20 +31,18 @@ async def run_with_progress(
     supervisor: Supervisor, submission: Submission | SharedSubmission, callback: ProgressCallback
 ) -> Result:
     """Run a task, and call the callback with its progress; with 1 after success, and not after the outcome."""
-    listener = _ProgressListener(supervisor, submission, callback)
-    supervisor.progress_monitor.add(listener)
+    listener = ProgressListener(supervisor, submission, callback)
+    listener.start()
     try:
         result = await submission.run()
     except BaseException:
-        supervisor.progress_monitor.remove(listener)
         await listener.cancel()
         raise
-    supervisor.progress_monitor.remove(listener)
     await listener.finish()
     return result
 
 
-class _ProgressListener:
+class ProgressListener:
     """Calls one callback, in the context of the caller. A callback that raises is logged, and not called again."""
 
     def __init__(self, supervisor: Supervisor, submission: Submission | SharedSubmission, callback: ProgressCallback) -> None:
@@ -59,6 +57,10 @@ class _ProgressListener:
     def task_id(self) -> int:
         return self._submission.task_id
 
+    def start(self) -> None:
+        """Begin to call the callback."""
+        self._supervisor.progress_monitor.add(self)
+
     def update(self, progress: Progress) -> None:
         """Tell the callback, unless nothing has changed, or its last call has not ended."""
         fraction = max(min(progress.fraction, _MAX_FRACTION), self._last.fraction)
@@ -72,6 +74,7 @@ class _ProgressListener:
 
     async def finish(self) -> None:
         """The task has succeeded: wait for the last call to end, and tell the callback."""
+        self._supervisor.progress_monitor.remove(self)
         if self._call is not None and not self._call.withdraw():
             await self._call.ended.wait()
         awaitable = self._start_call(msgspec.structs.replace(self._last, fraction=1.0, eta_s=0.0))
@@ -80,6 +83,7 @@ class _ProgressListener:
 
     async def cancel(self) -> None:
         """The task has not succeeded: cancel a call that has not ended, and return when it has."""
+        self._supervisor.progress_monitor.remove(self)
         if self._call is not None and not self._call.withdraw():
             self._call.scope.cancel()
             await self._call.ended.wait_uncancellable()

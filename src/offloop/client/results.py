@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
 import msgspec
 
 from ..core.model.blocks import Block
 from ..core.model.task import TaskOutput
 from ..errors import InvalidTask
+from ..runtime.files.output_files import OutputFile, destination_path
 from ..wire.handles import RasterAt, WrittenTo
 
 if TYPE_CHECKING:
@@ -141,6 +144,22 @@ class Result:
         import numpy as np  # noqa: PLC0415 (only servers that ask for arrays import numpy)
 
         return np.frombuffer(self.data, dtype=raster.dtype).reshape(raster.shape)
+
+    async def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the result into a file, in a thread: completely or not at all. Returns its absolute path.
+
+        An existing file is replaced and keeps its mode; a symbolic link is replaced and not followed. It works after the pool
+        was closed, too. If the call is cancelled while a thread writes, the file is written nevertheless.
+
+        Raises:
+            InvalidTask: the path cannot be that of a file, or the result lies in a file already (`to=`).
+            TaskFailed: with the code "cannot_write": the directory does not exist, cannot be written to, or is full.
+        """
+        if self.path is not None:
+            raise InvalidTask(f"the result is in the file {str(self.path)!r} already; copy or move that")
+        file = OutputFile(destination_path(path))
+        await anyio.to_thread.run_sync(file.write, self.data[:])
+        return Path(file.path)
 
     def __bytes__(self) -> bytes:
         return bytes(self.data)

@@ -12,6 +12,7 @@ from ...core.model.events import CreditGranted
 from ...core.model.task import Completed, TaskOutput
 from ...runtime.loop.futures import TaskFuture
 from ...runtime.supervisor import Supervisor
+from ..progress_listener import ProgressCallback
 from ..results import Result
 from ..submission import Submission
 from .reader import OutputReader
@@ -47,8 +48,15 @@ class FrameStream(OutputReader[Frame]):
 
     _call = "pool.stream()"
 
-    def __init__(self, supervisor: Supervisor, submission: Submission, buffer: int, overrun: Overrun) -> None:
-        super().__init__(submission)
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        submission: Submission,
+        buffer: int,
+        overrun: Overrun,
+        on_progress: ProgressCallback | None,
+    ) -> None:
+        super().__init__(supervisor, submission, on_progress)
         self.dropped = 0
         """Number of frames that were dropped, because the reader was slower than the worker."""
         self._supervisor = supervisor

@@ -16,6 +16,7 @@ from ...runtime.loop.futures import DeliveredOutput, TaskFuture
 from ...runtime.supervisor import Supervisor
 from ...wire.handles import WrittenTo
 from ..outcome import Outcome
+from ..progress_listener import ProgressCallback
 from ..results import Result
 from ..submission import Submission
 from .reader import OutputReader
@@ -42,8 +43,9 @@ class NamedOutcomes(OutputReader[tuple[str, Outcome[SourceT]]], Generic[SourceT]
         names: tuple[str, ...],
         given: SourceT,
         paths: Mapping[str, str],
+        on_progress: ProgressCallback | None,
     ) -> None:
-        super().__init__(submission)
+        super().__init__(supervisor, submission, on_progress)
         self._background = supervisor.background
         self._indices = {name: index for index, name in enumerate(names)}
         self._given = given

@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import ClassVar, Self, TypeVar
 
+from ...core.model.task import Completed
 from ...errors import PoolMisused
 from ...runtime.loop.futures import DeliveredOutput, TaskFuture
+from ...runtime.supervisor import Supervisor
+from ..progress_listener import ProgressCallback, ProgressListener
 from ..submission import Submission
 
 __all__ = ["OutputReader"]
@@ -26,8 +29,9 @@ class OutputReader(AsyncIterator[ItemT], ABC):
 
     _call: ClassVar[str]  # the call that returned the reader, for error texts
 
-    def __init__(self, submission: Submission) -> None:
+    def __init__(self, supervisor: Supervisor, submission: Submission, on_progress: ProgressCallback | None) -> None:
         self._submission = submission
+        self._progress = None if on_progress is None else ProgressListener(supervisor, submission, on_progress)  # None: ended
         self._future: TaskFuture | None = None  # None: the block was not entered
         self._unread: deque[DeliveredOutput] = deque()
         self._is_reading = False
@@ -42,6 +46,8 @@ class OutputReader(AsyncIterator[ItemT], ABC):
             raise self._misused(f"{self._call} can be entered only once")
         self._future = future = self._submission.submit()
         self._attach(future)
+        if self._progress is not None:
+            self._progress.start()
         try:
             await self._submission.stage(future)
         except BaseException:
@@ -61,7 +67,10 @@ class OutputReader(AsyncIterator[ItemT], ABC):
 
     async def _close(self, future: TaskFuture) -> None:
         future.outputs, future.on_output = None, None
-        await self._submission.withdraw(future)
+        try:
+            await self._submission.withdraw(future)
+        finally:
+            await self._end_progress(succeeded=False)
         self._unread.clear()
 
     def __aiter__(self) -> Self:
@@ -92,7 +101,15 @@ class OutputReader(AsyncIterator[ItemT], ABC):
         """The next unread output; None when the task has its outcome and all outputs were read."""
         while not self._unread and not future.settled:
             await self._submission.wait(future)
-        return self._unread.popleft() if self._unread else None
+        if self._unread:
+            return self._unread.popleft()
+        await self._end_progress(succeeded=isinstance(future.outcome, Completed))
+        return None
+
+    async def _end_progress(self, *, succeeded: bool) -> None:
+        progress, self._progress = self._progress, None
+        if progress is not None:
+            await (progress.finish() if succeeded else progress.cancel())
 
     @staticmethod
     def _misused(reason: str) -> PoolMisused:
