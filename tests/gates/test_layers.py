@@ -51,6 +51,8 @@ ALLOWED: dict[str, set[str]] = {
     "worker": {"wire", *CONTRACTS},
     "plugins": {"errors", "operation", "sandbox", "wire.messages"},
     "functions": {"wire.handles", "wire.start", "sizes", *CONTRACTS},  # also in a worker
+    "functions.callee": {"functions", "client", "plugins", *CONTRACTS},
+    "functions.executor": {"runtime.loop.affinity", "runtime.loop.background", *CONTRACTS},
     "functions.calls": {"functions", "client", "settings", "task_options", *CONTRACTS},
     **{
         name: {"functions", "client", "runtime", "core", "wire", "plugins", "program", "histogram", *CONTRACTS, *POOL}
@@ -105,6 +107,8 @@ FOREIGN: dict[str, set[str]] = {
     "wire": PURE | {"mmap", "ctypes"},
     "worker": {"asyncio", "anyio", "trio", "sniffio", "uvloop"},
     "functions": {"asyncio", "anyio", "trio", "sniffio", "uvloop"},
+    "functions.callee": set(),
+    "functions.executor": set(),
     "functions.calls": set(),
     "errors": PURE,
     "histogram": PURE,

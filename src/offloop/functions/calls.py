@@ -1,43 +1,39 @@
-"""The calls of functions: `Pool.call`. `Pool` inherits them."""
+"""The calls of functions: `call`, `map_call`, `stream_call`, `as_executor`. `Pool` inherits them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
+from functools import partial
 from types import EllipsisType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar, cast, get_args
 
+from ..client.batches.batch import Batch
+from ..client.batches.source_puller import SourcePuller
 from ..client.calls import Calls
+from ..client.frames import MAX_BUFFER, FrameStream, Overrun
 from ..client.progress_listener import ProgressCallback, run_with_progress
-from ..client.results import Result
-from ..client.sources import classify
+from ..client.sources import classify_all
 from ..client.submission import Submission
-from ..errors import InvalidTask, OffloopError, PluginError
+from ..errors import InvalidTask, OffloopError
+from ..runtime.supervisor import Supervisor
+from ..settings import check_range
 from ..task_options import TaskOptions
-from .declaration import UNDECLARED, FunctionOptions, find_options
-from .plugin import Call, FunctionsPlugin, is_in_modules
-from .reference import reference_of
-from .results import ResultCodec
-from .signature import Signature
+from .call_batch import CallBatch
+from .callee import Callee, CalleeTable
+from .executor import PoolExecutor
+from .value_stream import ValueStream
 
 __all__ = ["FunctionCalls"]
 
 ResultT = TypeVar("ResultT")
 
 
-class _Callee(NamedTuple):
-    """A function that was checked."""
-
-    reference: str
-    options: FunctionOptions
-    signature: Signature
-    results: ResultCodec
-
-
 class FunctionCalls(Calls):
     """The calls of a pool, with those of functions."""
 
     def __init__(self) -> None:
-        self._callees: dict[Callable[..., Any], _Callee] = {}
+        self._callees = CalleeTable()
 
     async def call(
         self,
@@ -49,6 +45,7 @@ class FunctionCalls(Calls):
         retries: int | None = None,
         priority: int = 0,
         tenant: str | None = None,
+        memory_limit: int | str | None = None,
         on_progress: ProgressCallback | None = None,
         **keywords: Any,
     ) -> ResultT:
@@ -59,9 +56,10 @@ class FunctionCalls(Calls):
         Args:
             function: a function of a module, declared with `@offloop.function`, or of a module in `Pool(functions=[...])`.
             arguments, keywords: its arguments, of the types of its annotations. For a parameter that travels in shared memory
-                (`bytes`, `memoryview`, `numpy.ndarray`): also a path, a `Buffer` or a `Result`, as a source of `run`.
+                (`bytes`, `memoryview`, `numpy.ndarray`): also a path, a `Buffer` or a `Result`, as a source of `run`; at most
+                16 of them.
             timeout: seconds that it may run; None: no limit. Default: that of its decorator, else the pool's.
-            queue_timeout, retries, priority, tenant, on_progress: as for `run`.
+            queue_timeout, retries, priority, tenant, memory_limit, on_progress: as for `run`.
 
         Returns:
             The result, decoded strictly by the annotation of the return value. Views and arrays are read-only and lie in
@@ -79,9 +77,7 @@ class FunctionCalls(Calls):
         Cancelling the call stops the function as a timeout does.
         """
         supervisor = self._open()
-        callee = self._callee(function)
-        if callee.signature.is_generator:
-            raise InvalidTask(f"{callee.signature.name} is a generator function, which hands over many values; use stream_call")
+        callee = self._callees.find(function, self._registry)
         options = TaskOptions.checked(
             self._settings,
             timeout=callee.options.timeout_s if timeout is ... else timeout,
@@ -90,62 +86,172 @@ class FunctionCalls(Calls):
             priority=priority,
             tenant=tenant,
             to=None,
+            memory_limit=memory_limit,
         )
-        encoded, sources = callee.signature.encode(arguments, keywords)
-        operation = Call(callee.reference, encoded, callee.options.memory_bytes)
-        material = classify(_only_source(callee, sources))
-        submission = Submission(supervisor, self._stager, self._planner.plan([operation]), (material,), options)
+        submission = self._call_submission(supervisor, callee, arguments, keywords, options)
         try:
             if on_progress is None:
                 result = await submission.run()
             else:
                 result = await run_with_progress(supervisor, submission, on_progress)
-            return _value_of(callee, result)
+            return callee.value_of(result)
         except OffloopError as error:
-            error.add_note(f"the function was {callee.signature.name}")
+            callee.add_note(error)
             raise
 
-    def _callee(self, function: Callable[..., Any]) -> _Callee:
-        """Check a function. Its checks are remembered.
+    def map_call(
+        self,
+        function: Callable[..., ResultT],
+        arguments: Iterable[tuple[Any, ...] | Mapping[str, Any]] | AsyncIterable[tuple[Any, ...] | Mapping[str, Any]],
+        /,
+        *,
+        ordered: bool = False,
+        max_in_flight: int | None = None,
+        timeout: float | EllipsisType | None = ...,
+        queue_timeout: float | None = None,
+        retries: int | None = None,
+        priority: int = 0,
+        tenant: str | None = None,
+        memory_limit: int | str | None = None,
+    ) -> CallBatch[ResultT]:
+        """Call a function many times, and iterate over the outcomes as the calls finish.
+
+            async with pool.map_call(render_page, ((upload, page) for page in range(40))) as outcomes:
+                async for outcome in outcomes:
+                    save(outcome.arguments, outcome.unwrap())
+
+        Arguments are pulled when there is room for them, as the sources of `map`.
+
+        Args:
+            function: as for `call`.
+            arguments: an iterable or async iterable of tuples of positional arguments, or of mappings of keyword arguments.
+            ordered, max_in_flight: as for `map`.
+            timeout, queue_timeout, retries, priority, tenant, memory_limit: as for `call`, for each call.
 
         Raises:
-            InvalidTask: no worker can call it.
-            PluginError: the pool has no plugin "functions".
+            InvalidTask, PluginError: no worker can call the function. Arguments of the wrong type are an outcome with an error.
+            ValueError, TypeError, PoolClosed, PoolMisused: as `map`.
         """
-        try:
-            found = self._callees.get(function)
-        except TypeError:  # it has no hash
-            found = None
-        if found is None:
-            found = self._new_callee(function)
-            self._callees[function] = found
-        return found
+        supervisor = self._open()
+        callee = self._callees.find(function, self._registry)
+        if max_in_flight is not None:
+            check_range("max_in_flight", max_in_flight, 1, math.inf, whole=True)
+        options = TaskOptions.checked(
+            self._settings,
+            timeout=callee.options.timeout_s if timeout is ... else timeout,
+            queue_timeout=queue_timeout,
+            retries=retries,
+            priority=priority,
+            tenant=tenant,
+            to=None,
+            memory_limit=memory_limit,
+        )
 
-    def _new_callee(self, function: Callable[..., Any]) -> _Callee:
-        registered = self._registry.plugins.get(FunctionsPlugin.name)
-        if registered is None:
-            raise PluginError(FunctionsPlugin.name, 'this pool has it not; add "functions" to Pool(plugins=[...])')
-        reference, options = reference_of(function), find_options(function)
-        settings = registered.plugin.settings
-        name = reference.replace(":", ".")
-        if options is None and not is_in_modules(reference, getattr(settings, "modules", ())):
-            module = function.__module__
-            raise InvalidTask(
-                f"{name} may not run in workers; decorate it with @offloop.function, or use Pool(functions=[{module!r}])"
-            )
-        options = options or UNDECLARED
-        try:
-            signature = Signature(function, name, pickles_arguments=options.pickles_arguments)
-            return _Callee(reference, options, signature, ResultCodec(signature.result, name))
-        except (TypeError, NameError) as error:
-            raise InvalidTask(f"{name} cannot be called: {error}") from None
+        def submit(given: Any, _pipeline: object, _path: object) -> Submission:
+            if isinstance(given, Mapping):
+                return self._call_submission(supervisor, callee, (), cast("Mapping[str, Any]", given), options)
+            if not isinstance(given, tuple):
+                raise InvalidTask(f"the arguments of a call are {given!r}; give a tuple, such as (value,), or a mapping of keywords")
+            return self._call_submission(supervisor, callee, cast("tuple[Any, ...]", given), {}, options)
 
+        puller = SourcePuller(arguments, (), None)
+        return CallBatch(Batch(supervisor, puller, submit, ordered=ordered, max_in_flight=max_in_flight), callee)
 
-def _only_source(callee: _Callee, sources: list[Any]) -> Any:
-    if len(sources) > 1:
-        raise InvalidTask(f"{callee.signature.name}: {len(sources)} arguments are bytes or arrays, and one is the limit")
-    return sources[0] if sources else b""
+    def stream_call(
+        self,
+        function: Callable[..., Iterator[ResultT]],
+        /,
+        *arguments: Any,
+        buffer: int = 4,
+        overrun: Overrun = "wait",
+        frame_timeout: float | EllipsisType | None = ...,
+        idle_timeout: float | None = 60.0,
+        queue_timeout: float | None = None,
+        retries: int | None = None,
+        priority: int = 0,
+        tenant: str | None = None,
+        memory_limit: int | str | None = None,
+        **keywords: Any,
+    ) -> ValueStream[ResultT]:
+        """Call a generator function in a worker, and read each value as soon as it is yielded.
 
+            async with pool.stream_call(read_pages, upload) as pages:
+                async for page in pages:
+                    ...
 
-def _value_of(callee: _Callee, result: Result) -> Any:
-    return callee.results.decode(result.info, result.data)
+        Args:
+            function: a generator function, otherwise as for `call`.
+            arguments, keywords, queue_timeout, priority, tenant, memory_limit: as for `call`.
+            buffer, overrun, idle_timeout, retries: as for `stream`.
+            frame_timeout: seconds that each value may take, without waits for the reader; None: no limit. Default: `timeout` of
+                the decorator, else of the pool.
+
+        Raises:
+            ValueError, TypeError, InvalidTask, PluginError, PoolClosed, PoolMisused: as `call` and `stream`. Other errors are
+                raised when the values are read.
+        """
+        supervisor = self._open()
+        callee = self._callees.find(function, self._registry, generates=True)
+        check_range("buffer", buffer, 1, MAX_BUFFER, whole=True)
+        if overrun not in get_args(Overrun):
+            raise ValueError(f"overrun={overrun!r}: must be one of {', '.join(map(repr, get_args(Overrun)))}")
+        options = TaskOptions.checked(
+            self._settings,
+            timeout=None,
+            queue_timeout=queue_timeout,
+            retries=retries,
+            priority=priority,
+            tenant=tenant,
+            to=None,
+            memory_limit=memory_limit,
+        ).for_stream(
+            self._settings,
+            buffer + (overrun == "latest"),
+            callee.options.timeout_s if frame_timeout is ... else frame_timeout,
+            idle_timeout,
+        )
+        submission = self._call_submission(supervisor, callee, arguments, keywords, options)
+        return ValueStream(FrameStream(supervisor, submission, buffer, overrun), callee)
+
+    def as_executor(
+        self,
+        *,
+        timeout: float | EllipsisType | None = ...,
+        queue_timeout: float | None = None,
+        retries: int | None = None,
+        priority: int = 0,
+        tenant: str | None = None,
+        memory_limit: int | str | None = None,
+    ) -> PoolExecutor:
+        """Return a `concurrent.futures.Executor` whose functions are called as by `call`, for code that takes an executor.
+
+            value = await loop.run_in_executor(pool.as_executor(), parse, upload)
+
+        Any thread may use it. Cancelling a future stops its function. The options are those of `call`, for each function.
+
+        Raises:
+            PoolClosed, PoolMisused: as `run`.
+        """
+        supervisor = self._open()
+        call = partial(
+            self.call,
+            timeout=timeout,
+            queue_timeout=queue_timeout,
+            retries=retries,
+            priority=priority,
+            tenant=tenant,
+            memory_limit=memory_limit,
+        )
+        return PoolExecutor(call, supervisor.affinity, supervisor.background)
+
+    def _call_submission(
+        self,
+        supervisor: Supervisor,
+        callee: Callee,
+        arguments: tuple[Any, ...],
+        keywords: Mapping[str, Any],
+        options: TaskOptions,
+    ) -> Submission:
+        operation, sources = callee.call(arguments, keywords)
+        materials = classify_all(sources[0] if sources else b"", sources[1:])
+        return Submission(supervisor, self._stager, self._planner.plan([operation]), materials, options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
+import msgspec
 import pytest
 
 from offloop.core.memory.arena import INBOX_ID, Arena
@@ -298,3 +299,23 @@ def test_all_that_run_together_may_take_at_most_twice_the_limit(workers: int, pe
         allowed += budget.task_rlimit_bytes(task, 1, workers) or 0
     assert running
     assert budget.workers_bytes + allowed - running * 48 * MIB <= 2 * limit
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "is_guess", "allowed"),
+    [
+        (AdmissionMode.ENFORCE, 7 * MIB, False, 7 * MIB),
+        (AdmissionMode.ENFORCE, 2000 * MIB, False, (15 + 128 + 48) * MIB),
+        (AdmissionMode.ENFORCE, None, True, 1024 * MIB),
+        (AdmissionMode.ENFORCE, 7 * MIB, True, 7 * MIB),
+        (AdmissionMode.OFF, 7 * MIB, False, 7 * MIB),
+        (AdmissionMode.OFF, None, True, None),
+    ],
+)
+def test_the_callers_limit_holds_if_it_is_the_lower_one_and_a_task_of_an_unknown_kind_may_take_all(
+    mode: AdmissionMode, given: int | None, is_guess: bool, allowed: int | None
+) -> None:
+    budget = Budget(Arena(MIB, MIB), 1024 * MIB, mode)
+    task = task_of(1, 10 * MIB, guessed=True)
+    task.spec = msgspec.structs.replace(task.spec, memory_limit_bytes=given)
+    assert budget.task_rlimit_bytes(task, 1, 4, is_guess=is_guess) == allowed

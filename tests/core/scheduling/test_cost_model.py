@@ -242,3 +242,16 @@ def test_an_estimate_of_the_memory_alone_leaves_the_time_to_be_learned_without_a
         estimates.observe(task(estimate=only_memory), done(), 60.0)
     assert cost_of(estimates, task(estimate=only_memory)) == pytest.approx(60.0)
     assert peak_of(estimates, task(estimate=only_memory)) == 100 * MIB
+
+
+def test_the_memory_of_a_guess_is_learned_far_beyond_that_of_an_estimate() -> None:
+    estimates = CostModel()
+    for _ in range(3):
+        estimates.observe(task(), done(4096 * MIB), 1.0)
+    assert peak_of(estimates, task()) == pytest.approx(4096 * MIB, rel=0.01)
+
+
+def test_the_callers_limit_bounds_what_is_predicted() -> None:
+    one = task(estimate=SAID)
+    one.spec = msgspec.structs.replace(one.spec, memory_limit_bytes=10 * MIB)
+    assert peak_of(CostModel(), one) == 10 * MIB

@@ -171,8 +171,10 @@ class Budget:
             if self.enforced:
                 self._arena.effective_capacity_bytes += nbytes
 
-    def task_rlimit_bytes(self, task: TaskRecord, threads: int, concurrency: int) -> int | None:
-        """Bytes of private memory after which the system refuses more to a task; None if the budget is not enforced.
+    def task_rlimit_bytes(self, task: TaskRecord, threads: int, concurrency: int, *, is_guess: bool = False) -> int | None:
+        """Bytes of private memory after which the system refuses more to a task; None: there is no limit.
+
+        It is the caller's limit, or what follows from the budget if that is less.
 
         It is one and a half times the task's estimate or guess, and the task's part of a slack of half the limit. So all
         running tasks and idle workers together have at most twice `memory_limit`, even if each task uses all that it may. Each
@@ -182,9 +184,16 @@ class Budget:
             task: the task.
             threads: its threads.
             concurrency: tasks that may run at once.
+            is_guess: nothing is known about such tasks; then the budget's whole limit is the task's.
         """
-        if not self.enforced:
-            return None
+        limit_bytes = task.spec.memory_limit_bytes
+        if self.enforced:
+            budgeted = self.limit_bytes if is_guess else self._budgeted_rlimit_bytes(task, threads, concurrency)
+            assert budgeted is not None
+            limit_bytes = budgeted if limit_bytes is None else min(limit_bytes, budgeted)
+        return limit_bytes
+
+    def _budgeted_rlimit_bytes(self, task: TaskRecord, threads: int, concurrency: int) -> int:
         assert self.limit_bytes is not None
         slack = int(self.limit_bytes * _SLACK_SHARE) // max(concurrency, 1)
         return min(

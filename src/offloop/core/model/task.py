@@ -45,6 +45,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     estimate: Estimate | None = None  # estimate of its plugins; None: unknown
     stageable_again: bool = False  # whether the caller still has all sources and can stage them again
     kind: tuple[tuple[str, str], ...] | None = None  # plugins and what costs depend on; None: the stages
+    memory_limit_bytes: int | None = None  # limit of its private memory that its caller gave, in bytes; None: it gave none
     media_type: str = ""  # media type of the first source, if known: the cost model learns for each media type
 
     @property

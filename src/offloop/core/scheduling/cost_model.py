@@ -39,6 +39,7 @@ _MARGIN = 2.0  # mean deviations that are added to the mean memory factor
 _NOISE_BYTES = 16 * 1024 * 1024  # added to measured and estimated peaks: small tasks reuse memory, so their peaks are noise
 _MIN_SAMPLES = 3  # tasks of a kind after which the model has observed it
 _MIN_FACTOR, _MAX_FACTOR = 0.25, 16.0  # bounds of a memory factor, and of the time factor of a plugin's estimate
+_MAX_GUESS_FACTOR = 1024.0  # bound of the memory factor of a guess, which knows nothing: 32 GiB for a call without a source
 _FACTOR_AFTER_LIMIT = 2.0  # increase of a guess after a task reached its memory limit, because its real need is not known
 _MAX_COST_S = 1e6  # eleven days; sums of larger numbers would lose the small ones
 _NEGLIGIBLE_S = 0.001  # seconds below which nothing is learned, because learning would be a part of the cost
@@ -50,7 +51,8 @@ _Kind = tuple[int | str | tuple[str, bytes | str], ...]  # size class or media t
 class _Correction:
     """Ratios of measured to estimated (or guessed) cost of the tasks of one kind."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_factor: float) -> None:
+        self.max_factor = max_factor  # bound of the memory factor
         self.time = 1.0  # mean of the time ratios
         self.stable_time = StableCostFactor()
         self.memory = 1.0  # mean of the memory ratios
@@ -87,7 +89,7 @@ class CostModel:
                 cost_s *= correction.time
                 peak_bytes = _corrected_peak(peak_bytes, correction)
         task.cost_s = cost_s if cost_s < _MAX_COST_S else _MAX_COST_S  # noqa: FURB136 (min() is slower)
-        task.peak_bytes = peak_bytes
+        task.peak_bytes = _within_limit(peak_bytes, spec)
 
     def fill_in_memory(self, task: TaskRecord) -> bool:
         """Set the task's predicted memory again, if something was learned about its kind. Returns whether something was."""
@@ -95,7 +97,7 @@ class CostModel:
         correction = self._corrections.get(_kind_of(task, spec))
         if correction is None:
             return False
-        task.peak_bytes = _corrected_peak(_prior(task, spec)[1], correction)
+        task.peak_bytes = _within_limit(_corrected_peak(_prior(task, spec)[1], correction), spec)
         return True
 
     def has_observed(self, task: TaskRecord) -> bool:
@@ -128,16 +130,17 @@ class CostModel:
         prior_s, prior_bytes = _prior(task, spec)
         if first and not at_limit and answer.peak_bytes <= 0:
             return
-        correction = self._touch(_kind_of(task, spec))
+        max_factor = _MAX_GUESS_FACTOR if spec.estimate is None else _MAX_FACTOR
+        correction = self._touch(_kind_of(task, spec), max_factor)
         if at_limit:
-            correction.memory = _bounded(correction.memory * _FACTOR_AFTER_LIMIT)
+            correction.memory = _bounded(correction.memory * _FACTOR_AFTER_LIMIT, max_factor)
             _update_memory_factor(correction)
             return
         if not first:
             self._observe_time(correction, task, _busy_s(answer, seconds), prior_s, clock_s)
         if answer.peak_bytes > 0:
             self.memory_ratios.record(min(answer.peak_bytes / max(task.peak_bytes, 1), _MAX_RATIO))
-            _add_memory_ratio(correction, _bounded((answer.peak_bytes + _NOISE_BYTES) / (prior_bytes + _NOISE_BYTES)))
+            _add_memory_ratio(correction, _bounded((answer.peak_bytes + _NOISE_BYTES) / (prior_bytes + _NOISE_BYTES), max_factor))
             _update_memory_factor(correction)
 
     def _observe_time(self, correction: _Correction, task: TaskRecord, busy_s: float, prior_s: float, clock_s: float) -> None:
@@ -147,8 +150,8 @@ class CostModel:
         _add_time_ratio(correction, factor)
         correction.stable_time.observe(factor, clock_s)
 
-    def _touch(self, kind: _Kind) -> _Correction:
-        correction = self._corrections.pop(kind, None) or _Correction()
+    def _touch(self, kind: _Kind, max_factor: float) -> _Correction:
+        correction = self._corrections.pop(kind, None) or _Correction(max_factor)
         self._corrections[kind] = correction
         if len(self._corrections) > _CAPACITY:
             self._corrections.popitem(last=False)
@@ -171,6 +174,12 @@ def _has_estimated_time(spec: TaskSpec) -> bool:
 def _corrected_peak(prior_bytes: int, correction: _Correction) -> int:
     factor = correction.memory_factor
     return prior_bytes if factor == 1.0 else max(int((prior_bytes + _NOISE_BYTES) * factor) - _NOISE_BYTES, 0)
+
+
+def _within_limit(peak_bytes: int, spec: TaskSpec) -> int:
+    """Returns the peak, but at most the limit that the caller gave, because the system refuses more to the task."""
+    limit_bytes = spec.memory_limit_bytes
+    return peak_bytes if limit_bytes is None else min(peak_bytes, limit_bytes)
 
 
 def _guess(nbytes: int) -> tuple[float, int]:
@@ -199,11 +208,11 @@ def _add_memory_ratio(correction: _Correction, factor: float) -> None:
 
 
 def _update_memory_factor(correction: _Correction) -> None:
-    correction.memory_factor = _bounded(correction.memory + _MARGIN * correction.deviation)
+    correction.memory_factor = _bounded(correction.memory + _MARGIN * correction.deviation, correction.max_factor)
 
 
-def _bounded(factor: float) -> float:
-    return min(max(factor, _MIN_FACTOR), _MAX_FACTOR)
+def _bounded(factor: float, max_factor: float = _MAX_FACTOR) -> float:
+    return min(max(factor, _MIN_FACTOR), max_factor)
 
 
 def _kind_of(task: TaskRecord, spec: TaskSpec) -> _Kind:

@@ -183,7 +183,7 @@ class Dispatcher:
             grant,
             spec.to_file,
             threads,
-            self.budget.task_rlimit_bytes(task, threads, self._worker_table.planned_workers),
+            self._private_bytes(task, threads),
             task.credit,
             dict(spec.pipelines),
             spec.previews,
@@ -191,6 +191,13 @@ class Dispatcher:
         spans = self._broker.trim()
         send = Send(slot.index, run)
         return [ReleasePages(spans), send, *fetch] if spans else [send, *fetch]
+
+    def _private_bytes(self, task: TaskRecord, threads: int) -> int | None:
+        """Limit of a task's private memory. The first calls of a function have the whole limit, because their guess is from nothing
+        but the length of their source."""
+        spec = task.spec
+        is_guess = spec.kind is not None and spec.estimate is None and not self.cost_model.has_observed(task)
+        return self.budget.task_rlimit_bytes(task, threads, self._worker_table.planned_workers, is_guess=is_guess)
 
     def _may_start(self, task: TaskRecord, now: float) -> bool:
         """Whether there is memory for a task, also beside the reservation of a task of another group. If there is none and no
