@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     )
     from .functions.context import Context
     from .functions.declaration import function
+    from .functions.resource import resource
     from .histogram import Histogram
     from .operation import Attachment, Estimate, Header, Operation, Plugin, SourceHeader
     from .pool import Pool
@@ -133,6 +134,7 @@ __all__ = [
     "WorkerMoved",
     "freeze_support",
     "function",
+    "resource",
 ]
 
 _NAMES_BY_MODULE = {
@@ -144,6 +146,7 @@ _NAMES_BY_MODULE = {
     "client.outcome": ("Outcome",),
     "functions.context": ("Context",),
     "functions.declaration": ("function",),
+    "functions.resource": ("resource",),
     "program": ("freeze_support",),
     "runtime.telemetry.progress_monitor": ("Progress",),
     "runtime.telemetry.event_stream": ("EventSubscription",),

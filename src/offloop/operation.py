@@ -175,6 +175,9 @@ class Plugin:
     """What the processor needs after it is loaded: files, late imports, the network. The sandbox of its workers allows nothing
     else. An instance whose settings decide about it may have a property."""
 
+    load_timeout: float = 0.0
+    """Seconds that its load may take in a worker, in addition to the pool's `load_timeout`: for a plugin that loads models."""
+
     settings: msgspec.Struct | None = None
     """The parameters of this instance: a frozen msgspec struct whose class a worker can import, or None. Workers create no
     instance of the plugin; `Processor.open` gets an equal struct as `worker.settings`. An instance that is given to a pool must

@@ -62,7 +62,8 @@ def _load(settings: PoolSettings, launcher: Launcher | None) -> Loaded:
     registry = _registry_of(settings)
     plugins = [registered.plugin for registered in registry.plugins.values()]
     groups = group_plugins(plugins, {group.name: group.plugins for group in settings.groups})
-    core_settings = settings.resolved(groups)
+    more_s = {group: sum(plugin.load_timeout for plugin in plugins if plugin.name in names) for group, names in groups.items()}
+    core_settings = settings.resolved(groups, more_s)
     groups_and_small = {**groups, SMALL_TASKS_GROUP: groups[DEFAULT_GROUP]}
     config = WorkerConfig(
         plugins=registry.sources,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offloop import Context, InvalidTask, Needs, function
+from offloop import Context, InvalidTask, Needs, function, resource
 from offloop.functions import declaration
 from offloop.functions.declaration import FunctionOptions, find_options
 from offloop.functions.plugin import FunctionsPlugin
@@ -126,3 +126,23 @@ def test_a_function_declares_what_the_sandbox_of_its_workers_allows(monkeypatch:
 
 def module_level_function() -> None:
     """Declared by the test above."""
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        (lambda: 1, "a lambda has no name"),
+        (accepted, "is called without arguments in a worker: missing a required argument: 'value'"),
+        (is_async, "is async"),
+    ],
+)
+def test_what_no_worker_could_make_is_refused_as_a_resource(target: Callable[..., Any], reason: str) -> None:
+    with pytest.raises(TypeError, match=reason):
+        resource(target)
+
+
+def test_the_load_timeout_of_a_resource_is_checked() -> None:
+    with pytest.raises(ValueError, match="load_timeout=-1"):
+        resource(load_timeout=-1)
+    with pytest.raises(TypeError, match="load_timeout='1'"):
+        resource(load_timeout="1")  # pyright: ignore[reportCallIssue, reportArgumentType]

@@ -12,14 +12,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 import attrs
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from offloop import Context, TaskFailed, function
+from offloop import Context, TaskFailed, function, resource
 
 type_ = type
 
@@ -330,3 +330,38 @@ def value_of(thing: Unsendable, other: Any = None, data: bytes = b"") -> tuple[i
 
 def undeclared(value: int) -> int:
     return value + 1
+
+
+@resource
+class Counter:
+    """Takes longer to make than the calls that need it may take."""
+
+    def __init__(self) -> None:
+        time.sleep(0.4)
+        self.calls = 0
+
+
+def make_text() -> str:
+    return "made"
+
+
+text_resource = resource(load_timeout=5)(make_text)
+
+
+@resource
+class Broken:
+    """Cannot be made."""
+
+    def __init__(self) -> None:
+        raise OSError("there is no model")
+
+
+@function(timeout=0.3)
+def count_calls(step: int, counter: Counter, text: Annotated[str, text_resource]) -> tuple[int, str]:
+    counter.calls += step
+    return counter.calls, text
+
+
+@function
+def needs_broken(broken: Broken) -> None:
+    raise AssertionError(broken)

@@ -256,3 +256,15 @@ async def test_functions_have_workers_of_their_own(anyio_backend: object) -> Non
 async def test_a_call_that_declares_more_memory_than_the_pool_has_is_refused(anyio_backend: object, pool: Pool) -> None:
     with pytest.raises(offloop.MemoryLimitExceeded, match="estimated"):
         await pool.call(jobs.heavy)
+
+
+async def test_resources_are_made_once_in_a_worker_outside_of_every_tasks_time(anyio_backend: object, pool: Pool) -> None:
+    assert await pool.call(jobs.count_calls, 1) == (1, "made")
+    assert await pool.call(jobs.count_calls, step=2) == (3, "made")
+    with pytest.raises(PluginError, match=r"the resource jobs\.Broken cannot be made: OSError: there is no model"):
+        await pool.call(jobs.needs_broken)
+    with pytest.raises(InvalidTask, match="got an unexpected keyword argument 'counter'"):
+        await pool.call(jobs.count_calls, 1, counter=5)
+    settings = pool._supervisor.core.settings if pool._supervisor else None
+    assert settings is not None
+    assert {group.name: group.load_timeout_s for group in settings.groups}["functions"] == 60.0 + 60.0 + 5.0 + 60.0

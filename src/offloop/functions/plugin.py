@@ -12,6 +12,7 @@ from ..operation import Estimate, Header, Operation, Plugin
 from ..sandbox import Needs
 from .declaration import declared_functions, find_options
 from .reference import module_of, reference_of
+from .resource import declared_resources, load_timeout_of
 
 __all__ = ["Call", "FunctionSettings", "FunctionsPlugin", "is_in_modules"]
 
@@ -58,6 +59,7 @@ class FunctionsPlugin(Plugin):
         modules = tuple(modules)
         preload.update(dict.fromkeys(modules))
         self.settings = FunctionSettings(modules, tuple(preload), tuple(references))
+        self.load_timeout = sum(load_timeout_of(one) or 0.0 for one in declared_resources())
 
     @property
     def needs(self) -> Needs:  # pyright: ignore[reportIncompatibleVariableOverride] (a property is allowed)

@@ -14,6 +14,7 @@ from .context import Context
 from .declaration import UNDECLARED, find_options
 from .plugin import Call, FunctionSettings, is_in_modules
 from .reference import find_function
+from .resource import find_resource
 from .results import ResultCodec
 from .signature import Signature
 
@@ -30,6 +31,7 @@ class FunctionProcessor:
         settings: FunctionSettings = worker.settings
         self._modules = settings.modules
         self._loaded: dict[str, _LoadedFunction | Exception] = {}
+        self._resources = _Resources()
         for module in settings.preload:
             try:
                 import_module(module)
@@ -69,22 +71,56 @@ class FunctionProcessor:
             raise PermissionError("it is not decorated with @offloop.function")
         options = options or UNDECLARED
         signature = Signature(target, reference.replace(":", "."), pickles_arguments=options.pickles_arguments)
-        return _LoadedFunction(target, signature)
+        return _LoadedFunction(target, signature, self._resources)
+
+
+class _Resources:
+    """The resources of a worker. Each is made once; what it raised is raised by each call that needs it."""
+
+    def __init__(self) -> None:
+        self._made: dict[Callable[[], Any], Any] = {}
+        self._failed: dict[Callable[[], Any], Exception] = {}
+
+    def make(self, target: Callable[[], Any]) -> None:
+        """Make a resource, unless that was done."""
+        if target in self._made or target in self._failed:
+            return
+        try:
+            self._made[target] = target()
+        except Exception as error:  # raised by the resource's own code
+            self._failed[target] = error
+
+    def get(self, target: Callable[[], Any]) -> Any:
+        """Returns a resource.
+
+        Raises:
+            PluginError: it could not be made.
+        """
+        self.make(target)
+        if target in self._failed:
+            error, name = self._failed[target], f"{target.__module__}.{target.__qualname__}"
+            raise PluginError("functions", f"the resource {name} cannot be made: {type(error).__name__}: {error}") from error
+        return self._made[target]
 
 
 class _LoadedFunction:
-    """A function of a worker."""
+    """A function of a worker, whose resources are made."""
 
-    def __init__(self, target: Callable[..., Any], signature: Signature) -> None:
+    def __init__(self, target: Callable[..., Any], signature: Signature, resources: _Resources) -> None:
         self._target = target
         self._signature = signature
+        self._given = [(name, find_resource(annotation)) for name, annotation in signature.given_by_worker()]
+        self._resources = resources
+        for _, needed in self._given:
+            if needed is not None:
+                resources.make(needed)
         self._results = ResultCodec(signature.result, signature.name)
 
     def call(self, encoded: bytes, sources: Sequence[Payload], task: Task) -> Payload | None:
         """Call the function. Returns its result; None if it is a generator function, whose values were handed over."""
         values = self._signature.decode(encoded, sources)
-        for name, _ in self._signature.given_by_worker():
-            values[name] = Context(task)
+        for name, needed in self._given:
+            values[name] = Context(task) if needed is None else self._resources.get(needed)
         arguments = self._signature.bind(values)
         del values
         result = self._target(*arguments.args, **arguments.kwargs)

@@ -14,6 +14,7 @@ from ..errors import InvalidTask
 from ..processor import Payload
 from .context import Context
 from .kinds import Attached, Kind
+from .resource import find_resource
 from .values import Shape, decode_custom, encode_custom
 
 __all__ = ["CALL_OPTIONS", "EncodedArguments", "Signature", "check_annotations"]
@@ -194,7 +195,7 @@ def _inspect(target: Callable[..., Any], name: str) -> inspect.Signature:
 
 def _parameter_of(parameter: inspect.Parameter, name: str, *, pickles: bool) -> Parameter:
     annotation = Any if parameter.annotation is inspect.Parameter.empty else parameter.annotation
-    if annotation is Context:
+    if annotation is Context or find_resource(annotation) is not None:
         return Parameter(parameter.name, None, annotation)
     if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.name in CALL_OPTIONS:
         raise TypeError(f"{name}: the parameter {parameter.name} has the name of an option of Pool.call; rename it")

@@ -15,7 +15,7 @@ def find_state_objection(plugin: object) -> str | None:
     """Returns an error text if an instance has state other than `settings`, because no worker would get it; else None."""
     state = set(getattr(plugin, "__dict__", {}))
     state |= {slot for kind in type(plugin).__mro__ for slot in getattr(kind, "__slots__", ()) if hasattr(plugin, slot)}
-    state -= {"settings", "__dict__", "__weakref__"}
+    state -= {"settings", "load_timeout", "__dict__", "__weakref__"}
     if not state:
         return None
     names = ", ".join(sorted(state))

@@ -196,16 +196,19 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
             return _given_or(self._group(group).nice, self.nice)
         return _MAX_NICE if self.nice == "idle" else round(self.nice * _SMALL_TASKS_NICE_RATIO)
 
-    def resolved(self, plugins: Mapping[str, tuple[str, ...]] | None = None) -> CoreSettings:
+    def resolved(
+        self, plugins: Mapping[str, tuple[str, ...]] | None = None, more_load_s: Mapping[str, float] | None = None
+    ) -> CoreSettings:
         """The core's settings, with defaults from the machine.
 
         Args:
             plugins: names of the plugins of each group, first the default one; None: only the default group, without plugins.
+            more_load_s: seconds that the plugins of each group may take to load in addition to `load_timeout`; None: none.
 
         Raises:
             ValueError: there is not enough memory for so many spares.
         """
-        groups = self._resolved_groups({DEFAULT_GROUP: ()} if plugins is None else plugins)
+        groups = self._resolved_groups({DEFAULT_GROUP: ()} if plugins is None else plugins, more_load_s or {})
         total = default_memory_limit().value if self.memory_limit is None else parse_size(self.memory_limit)
         capacity, bounded_by = shared_memory_capacity(total, is_default=self.memory_limit is None)
         limit = capacity // PAGE_NBYTES * PAGE_NBYTES
@@ -235,7 +238,9 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
         """The given settings of a group; if there are none, all are the pool's."""
         return next((group for group in self.groups if group.name == name), WorkerGroup(name))
 
-    def _resolved_groups(self, plugins: Mapping[str, tuple[str, ...]]) -> tuple[GroupSettings, ...]:
+    def _resolved_groups(
+        self, plugins: Mapping[str, tuple[str, ...]], more_load_s: Mapping[str, float]
+    ) -> tuple[GroupSettings, ...]:
         default_min, default_max = self._range_of_workers()
         groups: list[GroupSettings] = []
         for name, names in plugins.items():
@@ -251,7 +256,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
                     min_workers=min_workers,
                     spares=spares,
                     idle_timeout_s=_given_or(group.idle_timeout, self.idle_timeout),
-                    load_timeout_s=_given_or(group.load_timeout, self.load_timeout),
+                    load_timeout_s=_given_or(group.load_timeout, self.load_timeout + more_load_s.get(name, 0.0)),
                     restart_intensity=_given_or(self.restart_intensity, intensity),
                     restart_period_s=self.restart_period,
                     max_tasks_per_worker=_given_or(group.max_tasks, self.max_tasks_per_worker),

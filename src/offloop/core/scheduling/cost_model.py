@@ -140,7 +140,9 @@ class CostModel:
             self._observe_time(correction, task, _busy_s(answer, seconds), prior_s, clock_s)
         if answer.peak_bytes > 0:
             self.memory_ratios.record(min(answer.peak_bytes / max(task.peak_bytes, 1), _MAX_RATIO))
-            _add_memory_ratio(correction, _bounded((answer.peak_bytes + _NOISE_BYTES) / (prior_bytes + _NOISE_BYTES), max_factor))
+            _add_memory_ratio(
+                correction, _bounded((answer.peak_bytes + _NOISE_BYTES) / (prior_bytes + _NOISE_BYTES), max_factor)
+            )
             _update_memory_factor(correction)
 
     def _observe_time(self, correction: _Correction, task: TaskRecord, busy_s: float, prior_s: float, clock_s: float) -> None:
