@@ -9,7 +9,7 @@ import msgspec
 
 from .core.model.task import StreamLimits
 from .runtime.files.output_files import OutputFile, destination_path
-from .settings import PoolSettings, check_order, check_retries, check_seconds
+from .settings import PoolSettings, check_memory_limit, check_order, check_retries, check_seconds
 
 __all__ = ["TaskOptions"]
 
@@ -23,6 +23,7 @@ class TaskOptions(msgspec.Struct, frozen=True):
     priority: int  # from -10 to 10
     tenant: str | None  # name of the tenant; None: the task belongs to no tenant
     output: OutputFile | None  # file for the result; None: the result stays in memory
+    memory_limit_bytes: int | None = None  # limit of the task's private memory in bytes; None: it follows from the budget
     credit: int = 0  # number of outputs that the task may hand over before its end, until its receiver grants more
     previews: int = 0  # number of previews that the task may hand over beside these outputs
     stream: StreamLimits | None = None  # time limits of a stream; None: the task is no stream
@@ -38,12 +39,14 @@ class TaskOptions(msgspec.Struct, frozen=True):
         priority: int,
         tenant: str | None,
         to: str | os.PathLike[str] | None,
+        memory_limit: int | str | None = None,
     ) -> TaskOptions:
         """Check the arguments of a call.
 
         Args:
             timeout: seconds; None: no limit; `...`: the pool's default.
             retries: None: the pool's default.
+            memory_limit: bytes, or as in "400MiB"; None: no limit of its own.
 
         Raises:
             ValueError, TypeError: naming the option, the value and the range.
@@ -59,7 +62,8 @@ class TaskOptions(msgspec.Struct, frozen=True):
             check_order(priority, tenant)
         retries = settings.retries if retries is None else check_retries(retries)
         output = None if to is None else OutputFile(destination_path(to))
-        return cls(timeout, queue_timeout, retries, priority, tenant, output)
+        limit_bytes = None if memory_limit is None else check_memory_limit(memory_limit)
+        return cls(timeout, queue_timeout, retries, priority, tenant, output, limit_bytes)
 
     def with_file(self, path: str | os.PathLike[str]) -> TaskOptions:
         """Return these options for a task whose result goes into a file.

@@ -13,9 +13,9 @@ import pytest
 from offloop import Context, InvalidTask, Needs, function, resource
 from offloop.functions import declaration
 from offloop.functions.declaration import FunctionOptions, find_options
+from offloop.functions.encoding.signature import Signature
 from offloop.functions.plugin import FunctionsPlugin
 from offloop.functions.reference import reference_of
-from offloop.functions.signature import Signature
 
 
 def accepted(value: int, *, context: Context) -> Iterator[np.ndarray]:

@@ -52,8 +52,10 @@ ALLOWED: dict[str, set[str]] = {
     "plugins": {"errors", "operation", "sandbox", "wire.messages"},
     "functions": {"wire.handles", "wire.start", "sizes", *CONTRACTS},  # also in a worker
     "functions.callee": {"functions", "client", "plugins", *CONTRACTS},
+    "functions.call_batch": {"functions", "client", *CONTRACTS},
+    "functions.value_stream": {"functions", "client", *CONTRACTS},
     "functions.executor": {"runtime.loop.affinity", "runtime.loop.background", *CONTRACTS},
-    "functions.calls": {"functions", "client", "settings", "task_options", *CONTRACTS},
+    "functions.calls": {"functions", "client", "runtime.supervisor", "settings", "task_options", *CONTRACTS},
     **{
         name: {"functions", "client", "runtime", "core", "wire", "plugins", "program", "histogram", *CONTRACTS, *POOL}
         for name in POOL
@@ -108,6 +110,8 @@ FOREIGN: dict[str, set[str]] = {
     "worker": {"asyncio", "anyio", "trio", "sniffio", "uvloop"},
     "functions": {"asyncio", "anyio", "trio", "sniffio", "uvloop"},
     "functions.callee": set(),
+    "functions.call_batch": set(),
+    "functions.value_stream": set(),
     "functions.executor": set(),
     "functions.calls": set(),
     "errors": PURE,

@@ -365,3 +365,19 @@ def count_calls(step: int, counter: Counter, text: Annotated[str, text_resource]
 @function
 def needs_broken(broken: Broken) -> None:
     raise AssertionError(broken)
+
+
+@function
+def total_of(first: np.ndarray, parts: list[memoryview], *, last: bytes | None = None) -> tuple[int, list[int], int]:
+    return int(first.sum()), [sum(part) for part in parts], len(last or b"")
+
+
+@function
+def allocate(nbytes: int) -> int:
+    return len(np.ones(nbytes, np.uint8))
+
+
+@function
+def fail_after(count: int) -> Iterator[int]:
+    yield from range(count)
+    raise ValueError("no more")

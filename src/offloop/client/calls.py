@@ -59,6 +59,7 @@ class Calls:
         priority: int = 0,
         tenant: str | None = None,
         to: str | os.PathLike[str] | None = None,
+        memory_limit: int | str | None = None,
         on_progress: ProgressCallback | None = None,
         on_preview: PreviewCallback | None = None,
         coalesce: bool = False,
@@ -77,6 +78,8 @@ class Calls:
             tenant: name of the tenant. Tenants with waiting tasks share the workers' time by their weights.
             to: the path of a file that the worker writes instead of returning bytes: completely or not at all. An existing
                 file is replaced and keeps its mode; a symbolic link is replaced and not followed. Nothing is synchronized.
+            memory_limit: private memory that the task may have in its worker, in bytes or as in "400MiB"; beyond it, it fails
+                with the code "memory_limit". Addresses count, so each thread that it starts takes 8 MB. None: the pool decides.
             on_progress: called in the event loop with a `Progress` while the task runs, at most 20 times a second, once more
                 after success, and never after that. A sync or async function; one call ends before the next begins. If it
                 raises, that is logged, it is not called again, and the task goes on.
@@ -115,6 +118,7 @@ class Calls:
             priority=priority,
             tenant=tenant,
             to=to,
+            memory_limit=memory_limit,
         )
         plan = self._planner.plan(pipeline)
         if on_preview is not None:

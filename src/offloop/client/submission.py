@@ -70,6 +70,7 @@ class Submission:
             group=plan.group,
             pipelines=plan.pipelines,
             estimate=plan.estimate,
+            memory_limit_bytes=options.memory_limit_bytes,
             kind=plan.kind,
             timeout_s=options.timeout_s,
             queue_timeout_s=options.queue_timeout_s,

@@ -9,10 +9,10 @@ from ..client.results import Result
 from ..errors import InvalidTask, OffloopError, PluginError
 from ..plugins import Registry
 from .declaration import UNDECLARED, FunctionOptions, find_options
+from .encoding.results import ResultCodec
+from .encoding.signature import Signature
 from .plugin import Call, FunctionsPlugin, is_in_modules
 from .reference import reference_of
-from .results import ResultCodec
-from .signature import Signature
 
 __all__ = ["Callee", "CalleeTable"]
 

@@ -151,7 +151,7 @@ class FunctionCalls(Calls):
             if isinstance(given, Mapping):
                 return self._call_submission(supervisor, callee, (), cast("Mapping[str, Any]", given), options)
             if not isinstance(given, tuple):
-                raise InvalidTask(f"the arguments of a call are {given!r}; give a tuple, such as (value,), or a mapping of keywords")
+                raise InvalidTask(f"{given!r} is given as the arguments of a call; give a tuple, as (value,), or a mapping")
             return self._call_submission(supervisor, callee, cast("tuple[Any, ...]", given), {}, options)
 
         puller = SourcePuller(arguments, (), None)

@@ -127,7 +127,7 @@ def declared_functions() -> list[Callable[..., Any]]:
 
 
 def _declare(target: FunctionT, options: FunctionOptions) -> FunctionT:
-    from .signature import check_annotations  # noqa: PLC0415 (it is needed when a function is declared, not for its options)
+    from .encoding.signature import check_annotations  # noqa: PLC0415 (it is needed when a function is declared, not for its options)
 
     objection = find_objection(target)
     if objection is not None:

@@ -12,11 +12,11 @@ from ..operation import Operation
 from ..processor import Payload, Task, WorkerContext
 from .context import Context
 from .declaration import UNDECLARED, find_options
+from .encoding.results import ResultCodec
+from .encoding.signature import Signature
 from .plugin import Call, FunctionSettings, is_in_modules
 from .reference import find_function
 from .resource import find_resource
-from .results import ResultCodec
-from .signature import Signature
 
 __all__ = ["FunctionProcessor"]
 
@@ -40,7 +40,7 @@ class FunctionProcessor:
         for reference in settings.functions:
             self._find(reference)
 
-    def run(self, payload: Payload, operations: Sequence[Operation], task: Task) -> Payload | None:
+    def run(self, payload: Payload, operations: Sequence[Operation], task: Task) -> Payload | None:  # noqa: ARG002
         """Call a function.
 
         Raises:
@@ -52,7 +52,7 @@ class FunctionProcessor:
         found = self._find(call.function)
         if isinstance(found, Exception):
             raise PluginError("functions", f"{call.function} cannot be loaded: {type(found).__name__}: {found}") from found
-        return found.call(call.arguments, [payload], task)
+        return found.call(call.arguments, task.sources, task)
 
     def _find(self, reference: str) -> _LoadedFunction | Exception:
         found = self._loaded.get(reference)

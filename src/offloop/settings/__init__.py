@@ -1,6 +1,6 @@
 """Settings of pools and worker groups."""
 
-from .checks import check_nbytes, check_order, check_range, check_retries, check_seconds, check_workers
+from .checks import check_memory_limit, check_nbytes, check_order, check_range, check_retries, check_seconds, check_workers
 from .group_settings import WorkerGroup
 from .memory import default_memory_limit
 from .pool_settings import PoolSettings, check_room
@@ -8,6 +8,7 @@ from .pool_settings import PoolSettings, check_room
 __all__ = [
     "PoolSettings",
     "WorkerGroup",
+    "check_memory_limit",
     "check_nbytes",
     "check_order",
     "check_range",

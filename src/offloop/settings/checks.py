@@ -14,6 +14,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_WORKERS",
     "check_environment",
+    "check_memory_limit",
     "check_nbytes",
     "check_nice",
     "check_order",
@@ -33,6 +34,7 @@ _MAX_RETRIES = 100
 _MAX_PRIORITY = 10
 _MAX_TENANT_LENGTH = 256  # characters, because a tenant's name is kept while it has waiting tasks
 _MIN_WORKER_AGE_S = 1.0  # several times the duration of a worker start
+_MIN_TASK_MEMORY = 1024 * 1024  # bytes: less than any task needs
 _MIN_WORKER_MEMORY = 32 * 1024 * 1024  # bytes: about the private memory of a worker after loading its plugins
 
 
@@ -121,6 +123,17 @@ def check_workers(workers: int) -> None:
         ValueError, TypeError: naming the setting, the value and the range.
     """
     check_range("workers", workers, 1, MAX_WORKERS, whole=True)
+
+
+def check_memory_limit(memory_limit: int | str) -> int:
+    """Check the limit of one task's private memory, and return it in bytes.
+
+    Raises:
+        ValueError, TypeError: naming the setting, the value and the range.
+    """
+    nbytes = named_size("memory_limit", memory_limit)
+    check_range("memory_limit", nbytes, _MIN_TASK_MEMORY, MAX_BYTES, whole=True)
+    return nbytes
 
 
 def check_retries(retries: int) -> int:

@@ -27,7 +27,8 @@ def describe_failure(run: Run, error: BaseException) -> tuple[str, str, str | No
         code = "memory_limit"
         message = (
             f"the task needed more than the {run.private_bytes:,} bytes of private memory that it may use; that limit follows "
-            "from its estimate (Plugin.estimate, or a default from the source's length) and its part of memory_limit"
+            "from its estimate (Plugin.estimate, or a default from the source's length) and its part of memory_limit; "
+            "or it is that of the call"
         )
     elif isinstance(error, PluginError):
         code, message, traceback = f"plugin_error:{error.plugin}", error.reason, _traceback_of(error)

@@ -17,8 +17,8 @@ from typing import Any, ClassVar, get_args, get_origin
 
 import msgspec
 
-from ..processor import Payload, Raster
-from ..wire.handles import check_shape
+from ...processor import Payload, Raster
+from ...wire.handles import check_shape
 
 __all__ = ["PICKLED", "Attached", "Kind", "find_kind"]
 

@@ -10,17 +10,31 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 
-from ..errors import InvalidTask
-from ..processor import Payload
-from .context import Context
+from ...errors import InvalidTask
+from ...processor import Payload
+from ..context import Context
+from ..resource import find_resource
 from .kinds import Attached, Kind
-from .resource import find_resource
-from .values import Shape, decode_custom, encode_custom
+from .shape import Shape, decode_custom, encode_custom
 
 __all__ = ["CALL_OPTIONS", "EncodedArguments", "Signature", "check_annotations"]
 
-CALL_OPTIONS = frozenset(("timeout", "queue_timeout", "retries", "priority", "tenant", "on_progress"))
-"""Names of keywords that belong to `Pool.call` itself."""
+CALL_OPTIONS = frozenset(
+    (
+        "buffer",
+        "frame_timeout",
+        "idle_timeout",
+        "memory_limit",
+        "on_progress",
+        "overrun",
+        "priority",
+        "queue_timeout",
+        "retries",
+        "tenant",
+        "timeout",
+    )
+)
+"""Names of keywords that belong to `Pool.call` and `Pool.stream_call`."""
 
 _PATH = re.compile(r"^(?P<reason>.*) - at `\$\.(?P<parameter>\w+)(?P<rest>[^`]*)`$", re.DOTALL)
 _CHECKED_NBYTES = 64 * 1024  # longest encoded arguments that the server decodes to check them: about 0.3 ms

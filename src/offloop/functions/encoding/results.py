@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from ..errors import TaskFailed
-from ..processor import Encoded, Task
+from ...errors import TaskFailed
+from ...processor import Encoded, Task
 from .kinds import Attached, Kind
-from .values import Shape, decode_custom, encode_custom
+from .shape import Shape, decode_custom, encode_custom
 
 __all__ = ["ResultCodec"]
 
