@@ -53,6 +53,8 @@ class Pool(FunctionCalls, SourceCalls):
         plugins: names of installed plugins, "module:attribute" references, or plugins. Default: every installed plugin.
         functions: names of modules and packages whose functions may run in workers without `@offloop.function`.
         groups: worker groups beside the default one, which these settings describe; see `WorkerGroup`.
+        inline: whether tasks run in threads of this process, for a debugger (`breakpoint()`) and for tests, without isolation:
+            no time limits, no limits of memory, no sandbox, and a crash ends this process. It is logged as a warning.
         grace: seconds between telling a task or a worker to stop and SIGKILL.
         start_timeout: seconds from starting a worker until it must begin to load plugins.
         load_timeout: seconds in which a worker must load all plugins. A plugin whose load ends two workers is switched off.
@@ -103,6 +105,7 @@ class Pool(FunctionCalls, SourceCalls):
         plugins: Sequence[str | Plugin | type[Plugin]] | None = None,
         groups: Sequence[WorkerGroup] = (),
         functions: Sequence[str] = (),
+        inline: bool = False,
         grace: float = 0.25,
         start_timeout: float = 30.0,
         load_timeout: float = 60.0,
@@ -135,6 +138,7 @@ class Pool(FunctionCalls, SourceCalls):
             plugins=plugins,
             groups=groups,
             functions=functions,
+            inline=inline,
             grace=grace,
             start_timeout=start_timeout,
             load_timeout=load_timeout,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import anyio.to_thread
 
 from .core.model.settings import CoreSettings
 from .functions.plugin import FunctionsPlugin
+from .inline.inline_worker import launch_inline
 from .operation import DEFAULT_GROUP, SMALL_TASKS_GROUP, Plugin
 from .plugins import Planner, Registry, group_plugins
 from .program import check_program
@@ -23,6 +25,8 @@ from .settings import PoolSettings
 from .system import memory_pressure
 
 __all__ = ["Loaded", "load"]
+
+_log = logging.getLogger("offloop.pool")
 
 _IMPORT_SYSTEM = {"importlib._bootstrap", "_frozen_importlib"}
 
@@ -47,7 +51,11 @@ async def load(settings: PoolSettings, launcher: Launcher | None) -> Loaded:
         PluginError: a plugin that was asked for cannot be used, or a group needs a plugin that the pool does not have.
         ValueError: there is not enough memory for so many spares.
     """
-    check_program(has_executable=settings.executable is not None)
+    if settings.inline:
+        _log.warning("Pool(inline=True): tasks run in this process, without isolation, time limits and limits of memory")
+        launcher = launcher or launch_inline
+    else:
+        check_program(has_executable=settings.executable is not None)
     if _is_importing():
         return _load(settings, launcher)
     call = ThreadCall(_load, (settings, launcher))

@@ -44,7 +44,7 @@ class TaskOptions(msgspec.Struct, frozen=True):
         """Check the arguments of a call.
 
         Args:
-            timeout: seconds; None: no limit; `...`: the pool's default.
+            timeout: seconds; None: no limit; `...`: the pool's default. Of no effect in an inline pool.
             retries: None: the pool's default.
             memory_limit: bytes, or as in "400MiB"; None: no limit of its own.
 
@@ -52,6 +52,8 @@ class TaskOptions(msgspec.Struct, frozen=True):
             ValueError, TypeError: naming the option, the value and the range.
             InvalidTask: `to` cannot be the path of a file.
         """
+        if settings.inline:
+            timeout = None
         if timeout is ...:
             timeout = settings.timeout
         elif timeout is not None:
@@ -91,6 +93,8 @@ class TaskOptions(msgspec.Struct, frozen=True):
         Raises:
             ValueError, TypeError: naming the option, the value and the range.
         """
+        if settings.inline:
+            frame_timeout = None
         if frame_timeout is ...:
             frame_timeout = settings.timeout
         elif frame_timeout is not None:

@@ -57,10 +57,11 @@ ALLOWED: dict[str, set[str]] = {
     "functions.executor": {"runtime.loop.affinity", "runtime.loop.background", *CONTRACTS},
     "functions.calls": {"functions", "client", "runtime.supervisor", "settings", "task_options", *CONTRACTS},
     **{
-        name: {"functions", "client", "runtime", "core", "wire", "plugins", "program", "histogram", *CONTRACTS, *POOL}
+        name: {"functions", "inline", "client", "runtime", "core", "wire", "plugins", "program", "histogram", *CONTRACTS, *POOL}
         for name in POOL
     },
     "sizes": set(),
+    "inline": {"runtime.workers.launcher", "wire", "worker", *CONTRACTS},
     "system": set(),
     "task_options": {"runtime.files", "core.model", "settings", "errors"},
     "prometheus": {
@@ -78,7 +79,7 @@ ALLOWED: dict[str, set[str]] = {
     "testing.pools": {"runtime.workers.launcher", "pool", "testing.scripted", "testing.steps"},
     "testing.pytest_plugin": {"", "pool", "testing.leftovers"},
     "testing.fault_worker": {"wire", "worker", "testing.orders", *CONTRACTS},  # runs in a worker
-    "testing.scripted": {"runtime.workers.launcher", "wire", "worker", "testing.steps", *CONTRACTS},
+    "testing.scripted": {"inline.thread_worker", "runtime.workers.launcher", "wire", "worker", "testing.steps", *CONTRACTS},
     "testing.starts": {
         "runtime.workers.command_line",
         "runtime.workers.launcher",

@@ -31,9 +31,9 @@ def load_main_module(path: str) -> ModuleType:
     Raises:
         Exception: the file cannot be read, or raises when it is run.
     """
-    loaded = sys.modules.get(MAIN_MODULE_NAME)
-    if loaded is not None and loaded.__file__ == path:
-        return loaded
+    main = sys.modules["__main__"]
+    if os.path.abspath(getattr(main, "__file__", None) or "") == path:
+        return main  # of `Pool(inline=True)`, or loaded before
     module = ModuleType(MAIN_MODULE_NAME)
     module.__file__ = path
     code = _code_of(path)

@@ -81,6 +81,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     sandbox: SandboxMode = "auto"  # layers of isolation that a worker must have
     plugins: Sequence[str | Plugin | type[Plugin]] | None = None  # plugins to load; None: every installed plugin
     groups: Sequence[WorkerGroup] = ()  # worker groups beside the default one
+    inline: bool = False  # whether workers are threads of this process, without isolation and time limits
     functions: Sequence[str] = ()  # modules whose functions may run in workers without `@offloop.function`
 
     def __post_init__(self) -> None:

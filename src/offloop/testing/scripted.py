@@ -6,31 +6,24 @@ killed. The same contract test runs on it and on real processes. But a script fu
 
 from __future__ import annotations
 
-import mmap
 import os
-import select
-import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
-from traceback import format_exc
-from typing import NoReturn, TypeAlias
+from typing import TypeAlias
 
-import anyio
 import msgspec
 
 from ..errors import TaskFailed
+from ..inline.thread_worker import ThreadChannel, ThreadSegment, ThreadWorker, UnmeasuredMemory, WorkerExit
 from ..operation import Operation, decoder_for
 from ..processor import Encoded, Payload, Raster, Task
 from ..runtime.workers.launcher import LaunchedWorker
 from ..wire.messages import Configure, Loading, PluginSource, Ready, Retire, Run, Stage
 from ..wire.status import write_stage
-from ..worker.channel import EXIT_SUPERVISOR_GONE, Channel
-from ..worker.isolation.memory_limits import PrivateMemory
+from ..worker.channel import Channel
 from ..worker.main import serve
 from ..worker.processors import ProcessorCache, import_object
-from ..worker.segments import Segment, address_of
+from ..worker.segments import Segment
 from ..worker.task import RunningTask
 from ..worker.task_runner import TaskRunner
 from .steps import Answer, Die, Refuse, Send, Stall, Step
@@ -76,7 +69,7 @@ class ScriptLauncher:
             return next(self._steps, Refuse("script_over", f"the script has no step for task {task.task_id}"))
 
 
-class ScriptedWorker:
+class ScriptedWorker(ThreadWorker["_ScriptChannel"]):
     """Implements `offloop.runtime.workers.launcher.LaunchedWorker` with a thread."""
 
     def __init__(
@@ -91,65 +84,10 @@ class ScriptedWorker:
         """
         self._next_step = next_step
         self._start = start
-        self._ended = False
-        self._exit_code = 0
-        self._killed = False
-        self._end_lock = threading.Lock()  # guards `_killed`, `_ended` and `_exit_code`
-        with ExitStack() as opened:  # closes all if one fails
-            segments = [_kept(opened, os.dup(descriptor)) for descriptor in (inbox_fd, outbox_fd)]
-            self.channel, end = map(opened.enter_context, socket.socketpair())
-            self._worker_channel = _ThreadChannel(end.detach())
-            opened.callback(self._worker_channel.close)
-            self.log_fd, self._stderr = (_kept(opened, descriptor) for descriptor in os.pipe())
-            os.set_blocking(self.log_fd, False)
-            # `_ended_fd` is readable when the thread has ended
-            self._ended_fd, self._ending = (_kept(opened, descriptor) for descriptor in os.pipe())
-            threading.Thread(target=self._run_thread, args=segments, name="offloop-scripted-worker", daemon=True).start()
-            opened.pop_all()
+        super().__init__(inbox_fd, outbox_fd, _ScriptChannel)
 
-    # Methods that the supervisor calls
-
-    pid = None  # because the worker is a thread
-
-    def kill(self) -> None:
-        with self._end_lock:
-            if not self._ended:
-                self._killed = True
-                self._worker_channel.disconnect()
-
-    async def wait(self, threads: anyio.CapacityLimiter) -> int:  # noqa: ARG002 (only real processes may need a thread)
-        await anyio.wait_readable(self._ended_fd)
-        return self._exit_code
-
-    def reap(self, timeout_s: float) -> int | None:
-        ended, _, _ = select.select([self._ended_fd], [], [], timeout_s)
-        return self._exit_code if ended else None
-
-    def close(self) -> None:
-        os.close(self.log_fd)
-        os.close(self._ended_fd)
-        self.channel.close()
-
-    # Methods of the thread
-
-    def _run_thread(self, inbox_fd: int, outbox_fd: int) -> None:
-        try:
-            self._serve(inbox_fd, outbox_fd)
-            code = 0
-        except _Exit as error:
-            code = error.code
-        except Exception:  # an error of the script ends the worker, as an error of its own code ends a real one
-            self._print(format_exc())
-            code = 1
-        with self._end_lock:
-            self._ended = True
-            self._exit_code = -signal.SIGKILL if self._killed else code
-            self._worker_channel.close()
-        os.close(self._stderr)
-        os.close(self._ending)
-
-    def _serve(self, inbox_fd: int, outbox_fd: int) -> None:
-        channel = self._worker_channel
+    def serve(self, channel: _ScriptChannel, inbox_fd: int, outbox_fd: int) -> None:
+        """Follow the script."""
         try:
             configure = channel.next_message()
             assert isinstance(configure, Configure), "the first message is Configure"
@@ -157,8 +95,8 @@ class ScriptedWorker:
             os.close(inbox_fd)
             os.close(outbox_fd)
             raise
-        inbox = _ThreadSegment(inbox_fd, configure.inbox_nbytes, writable=False)
-        outbox = _ThreadSegment(outbox_fd, configure.outbox_nbytes, writable=True)
+        inbox = ThreadSegment(inbox_fd, configure.inbox_nbytes, writable=False)
+        outbox = ThreadSegment(outbox_fd, configure.outbox_nbytes, writable=True)
         if self._start is not None:
             self._fail_start(self._start)
         else:
@@ -171,33 +109,18 @@ class ScriptedWorker:
         match step:
             case Die():
                 self._print(step.stderr)
-                raise _Exit(step.exit_code)
+                raise WorkerExit(step.exit_code)
             case Send():
                 self._worker_channel.send_all(step)
             case Stall():
                 while not (isinstance(self._worker_channel.next_message(), Retire) and step.obey):
                     pass
-                raise _Exit(0)
+                raise WorkerExit(0)
             case _:
                 raise TypeError(f"{step!r} is a step for a task, and not for a start; use Die, Stall or Send")
 
-    def _print(self, text: str) -> None:
-        os.write(self._stderr, text.encode()[-4096:])  # less than the capacity of a pipe, so it never blocks
 
-
-class _Exit(Exception):
-    """The worker ends with this exit code."""
-
-    def __init__(self, code: int) -> None:
-        self.code = code
-
-
-class _ThreadChannel(Channel):
-    """The worker's end of the channel, in a thread and without a control thread."""
-
-    def _exit(self) -> NoReturn:
-        raise _Exit(EXIT_SUPERVISOR_GONE)
-
+class _ScriptChannel(ThreadChannel):
     def send_all(self, step: Send) -> None:
         """Send messages, and bytes as they are."""
         for message in step.messages:
@@ -205,48 +128,6 @@ class _ThreadChannel(Channel):
                 self._send_frame(message)
             else:
                 self.send(message)
-
-    def disconnect(self) -> None:
-        """Have the thread read the end of the stream. Called by other threads."""
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
-
-
-class _ThreadSegment(Segment):
-    """Segment that is unmapped with its last view, because the process outlives the worker."""
-
-    def __init__(self, descriptor: int, nbytes: int, *, writable: bool) -> None:
-        mapping = mmap.mmap(descriptor, nbytes, prot=mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0))
-        os.close(descriptor)
-        self._memory = memoryview(mapping)
-        self.address = address_of(self._memory) or 0  # only an outbox needs it
-        self.first_page = self._memory[: mmap.PAGESIZE]
-
-
-class _UnmeasuredMemory(PrivateMemory):
-    """Private memory that is neither measured nor limited, because the process is not the worker's."""
-
-    def __init__(self) -> None:
-        self.nbytes = 0
-
-    def sample(self) -> int:
-        return 0
-
-    def begin(self, now_ns: int) -> int:  # noqa: ARG002 (the signature is the base's)
-        return 0
-
-    def begin_result(self, nbytes: int) -> None:
-        pass
-
-    def peak(self, now_ns: int) -> int:  # noqa: ARG002 (the signature is the base's)
-        return 0
-
-    def set_soft_limit(self, more_bytes: int | None) -> None:
-        pass
 
 
 class _ScriptProcessors(ProcessorCache):
@@ -292,13 +173,13 @@ class _ScriptRunner(TaskRunner):
 
     def __init__(
         self,
-        channel: _ThreadChannel,
+        channel: _ScriptChannel,
         outbox: Segment,
         processors: _ScriptProcessors,
         next_step: Callable[[ScriptedTask], Step],
         print_text: Callable[[str], object],
     ) -> None:
-        super().__init__(channel, outbox, processors, _UnmeasuredMemory())
+        super().__init__(channel, outbox, processors, UnmeasuredMemory())
         self._thread_channel = channel
         self._script = processors
         self._next_step = next_step
@@ -313,7 +194,7 @@ class _ScriptRunner(TaskRunner):
                 if step.begun:
                     self._begin(run)
                 self._print(step.stderr)
-                raise _Exit(step.exit_code)
+                raise WorkerExit(step.exit_code)
             case Send():
                 self._begin(run)
                 self._thread_channel.send_all(step)
@@ -327,9 +208,3 @@ class _ScriptRunner(TaskRunner):
 
     def _cpu_ns_since_last_task(self) -> int:
         return 0  # because the process's CPU time is not the worker's
-
-
-def _kept(opened: ExitStack, descriptor: int) -> int:
-    """Returns the descriptor, which `opened` closes."""
-    opened.callback(os.close, descriptor)
-    return descriptor
