@@ -51,9 +51,9 @@ ALLOWED: dict[str, set[str]] = {
     "worker": {"wire", *CONTRACTS},
     "plugins": {"errors", "operation", "sandbox", "wire.messages"},
     "functions": {"wire.handles", "wire.start", "sizes", *CONTRACTS},  # also in a worker
-    "functions.callee": {"functions", "client", "plugins", *CONTRACTS},
-    "functions.call_batch": {"functions", "client", *CONTRACTS},
-    "functions.value_stream": {"functions", "client", *CONTRACTS},
+    "functions.callee": {"functions", "client", "plugins", "runtime.loop.background", *CONTRACTS},
+    "functions.call_batch": {"functions", "client", "runtime.loop.background", *CONTRACTS},
+    "functions.value_stream": {"functions", "client", "runtime.loop.background", *CONTRACTS},
     "functions.executor": {"runtime.loop.affinity", "runtime.loop.background", *CONTRACTS},
     "functions.calls": {"functions", "client", "runtime.supervisor", "settings", "task_options", *CONTRACTS},
     **{

@@ -32,7 +32,7 @@ async def test_several_arguments_travel_in_shared_memory(anyio_backend: object, 
     assert found == (int(array.sum()), [total, total, sum(b"short"), total], len(BIG))
     with pytest.raises(InvalidTask, match="17 sources, and 16 is the limit"):
         await pool.call(jobs.total_of, array, [BIG] * 16)
-    assert pool.statistics().memory_used_bytes == 0
+    assert pool.statistics().leases["caller"] == 0
 
 
 async def test_a_batch_of_calls_has_values_and_errors(anyio_backend: object, pool: Pool) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "Material",
     "Samples",
     "Source",
+    "TableObject",
     "classify",
     "classify_all",
     "samples_of",
@@ -35,7 +36,7 @@ __all__ = [
 MAX_SOURCES = 16  # of one task
 
 Source: TypeAlias = "bytes | bytearray | memoryview | os.PathLike[str] | Buffer | Result | Any"
-"""Bytes-like, a path (`pathlib.Path`, not `str`), a `Buffer`, a `Result`, or an object with the array interface."""
+"""Bytes-like, a path (`pathlib.Path`, not `str`), a `Buffer`, a `Result`, or an object with the array or Arrow interface."""
 
 
 class Bytes(msgspec.Struct, frozen=True):
@@ -76,7 +77,13 @@ class ArrayObject(msgspec.Struct, frozen=True):
     source: Any
 
 
-Material: TypeAlias = Bytes | File | Samples | ArrayObject | Buffer | Result
+class TableObject(msgspec.Struct, frozen=True):
+    """An object with the Arrow PyCapsule interface, whose data may be made when it is read, so `table_of` runs in a thread."""
+
+    source: Any
+
+
+Material: TypeAlias = Bytes | File | Samples | ArrayObject | TableObject | Buffer | Result
 
 
 def classify_all(source: Source, attachments: Sequence[Source] = ()) -> tuple[Material, ...]:
@@ -107,6 +114,8 @@ def classify(source: Source) -> Material:
         raise InvalidTask("a str is no source: give pathlib.Path(...) for a file, or bytes for contents")
     if isinstance(source, os.PathLike):
         return File(_absolute(cast("os.PathLike[str] | os.PathLike[bytes]", source)))
+    if hasattr(cast("object", source), "__arrow_c_stream__"):
+        return TableObject(source)
     return _samples_or_object(source) if _has_array_interface(source) else _bytes_of(source)
 
 

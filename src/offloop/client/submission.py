@@ -27,7 +27,7 @@ from ..runtime.supervisor import Supervisor
 from ..task_options import TaskOptions
 from ..wire.handles import EncodedAt
 from .results import Result
-from .sources import ArrayObject, Bytes, File, Material
+from .sources import ArrayObject, Bytes, File, Material, TableObject
 from .staging.preflight import run_preflight
 from .staging.stager import Prepared, SourceStager, StagedSources, copy_lengths, copy_nbytes, lengths_in_memory
 
@@ -257,7 +257,7 @@ def _nbytes_if_known(sources: Iterable[Material]) -> int:
     total = 0
     try:
         for source in sources:
-            if isinstance(source, File | ArrayObject):
+            if isinstance(source, File | ArrayObject | TableObject):
                 return 0
             total += source.nbytes
     except ValueError:

@@ -11,6 +11,7 @@ import msgspec
 from ..client.batches.batch import Batch
 from ..client.batches.batch_progress import BatchProgress
 from ..errors import OffloopError
+from ..runtime.loop.background import BackgroundTasks
 from .callee import Callee
 
 __all__ = ["CallBatch", "CallOutcome"]
@@ -46,9 +47,10 @@ class CallBatch(AsyncIterator[CallOutcome[ValueT]]):
     Leave it with `async with`, which stops the calls that still run. One task of the loop may read it.
     """
 
-    def __init__(self, batch: Batch[Any], callee: Callee) -> None:
+    def __init__(self, batch: Batch[Any], callee: Callee, background: BackgroundTasks) -> None:
         self._batch = batch
         self._callee = callee
+        self._background = background
 
     @property
     def progress(self) -> BatchProgress:
@@ -78,7 +80,7 @@ class CallBatch(AsyncIterator[CallOutcome[ValueT]]):
         value, error = None, outcome.error
         if outcome.result is not None:
             try:
-                value = self._callee.value_of(outcome.result)
+                value = await self._callee.value_of(outcome.result, self._background)
             except OffloopError as caught:
                 error = caught
         if error is not None:

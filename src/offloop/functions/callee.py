@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..client.results import Result
 from ..errors import InvalidTask, OffloopError, PluginError
 from ..plugins import Registry
+from ..runtime.loop.background import BackgroundTasks
 from .declaration import UNDECLARED, FunctionOptions, find_options
 from .encoding.results import ResultCodec
 from .encoding.signature import Signature
@@ -39,13 +41,16 @@ class Callee(NamedTuple):
         encoded, sources = self.signature.encode(arguments, keywords)
         return Call(self.reference, encoded, self.options.memory_bytes), sources
 
-    def value_of(self, result: Result) -> Any:
-        """Returns the value that the function returned.
+    async def value_of(self, result: Result, background: BackgroundTasks) -> Any:
+        """Returns the value that the function returned. A large one is decoded in a thread.
 
         Raises:
             TaskFailed: the worker returned what the annotation does not allow.
         """
-        return self.results.decode(result.info, result.data)
+        if not self.results.is_slow(result.nbytes):
+            return self.results.decode(result.info, result.data)
+        decode = partial(self.results.decode, result.info, result.data)
+        return await background.run_in_thread(decode, limiter=background.source_threads)
 
     def add_note(self, error: BaseException) -> None:
         """Add the name of the function to an error of its call."""

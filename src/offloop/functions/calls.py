@@ -56,8 +56,8 @@ class FunctionCalls(Calls):
         Args:
             function: a function of a module, declared with `@offloop.function`, or of a module in `Pool(functions=[...])`.
             arguments, keywords: its arguments, of the types of its annotations. For a parameter that travels in shared memory
-                (`bytes`, `memoryview`, `numpy.ndarray`): also a path, a `Buffer` or a `Result`, as a source of `run`; at most
-                16 of them.
+                (`bytes`, `memoryview`, `numpy.ndarray`, an Arrow table): also a path, a `Buffer` or a `Result`, as a source of
+                `run`; at most 16 of them.
             timeout: seconds that it may run; None: no limit. Default: that of its decorator, else the pool's.
             queue_timeout, retries, priority, tenant, memory_limit, on_progress: as for `run`.
 
@@ -94,7 +94,7 @@ class FunctionCalls(Calls):
                 result = await submission.run()
             else:
                 result = await run_with_progress(supervisor, submission, on_progress)
-            return callee.value_of(result)
+            return await callee.value_of(result, supervisor.background)
         except OffloopError as error:
             callee.add_note(error)
             raise
@@ -155,7 +155,8 @@ class FunctionCalls(Calls):
             return self._call_submission(supervisor, callee, cast("tuple[Any, ...]", given), {}, options)
 
         puller = SourcePuller(arguments, (), None)
-        return CallBatch(Batch(supervisor, puller, submit, ordered=ordered, max_in_flight=max_in_flight), callee)
+        batch: Batch[Any] = Batch(supervisor, puller, submit, ordered=ordered, max_in_flight=max_in_flight)
+        return CallBatch(batch, callee, supervisor.background)
 
     def stream_call(
         self,
@@ -211,7 +212,7 @@ class FunctionCalls(Calls):
             idle_timeout,
         )
         submission = self._call_submission(supervisor, callee, arguments, keywords, options)
-        return ValueStream(FrameStream(supervisor, submission, buffer, overrun), callee)
+        return ValueStream(FrameStream(supervisor, submission, buffer, overrun), callee, supervisor.background)
 
     def as_executor(
         self,

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 
 from ..client.frames import FrameStream
 from ..errors import OffloopError
+from ..runtime.loop.background import BackgroundTasks
 from .callee import Callee
 
 __all__ = ["ValueStream"]
@@ -22,9 +23,10 @@ class ValueStream(AsyncIterator[ValueT]):
     error is raised.
     """
 
-    def __init__(self, frames: FrameStream, callee: Callee) -> None:
+    def __init__(self, frames: FrameStream, callee: Callee, background: BackgroundTasks) -> None:
         self._frames = frames
         self._callee = callee
+        self._background = background
 
     @property
     def dropped(self) -> int:
@@ -56,7 +58,7 @@ class ValueStream(AsyncIterator[ValueT]):
             Every error of `Pool.call` and `Pool.stream`.
         """
         try:
-            return self._callee.value_of(await anext(self._frames))
+            return await self._callee.value_of(await anext(self._frames), self._background)
         except OffloopError as error:
             self._callee.add_note(error)
             raise

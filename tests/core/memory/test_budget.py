@@ -306,7 +306,7 @@ def test_all_that_run_together_may_take_at_most_twice_the_limit(workers: int, pe
     [
         (AdmissionMode.ENFORCE, 7 * MIB, False, 7 * MIB),
         (AdmissionMode.ENFORCE, 2000 * MIB, False, (15 + 128 + 48) * MIB),
-        (AdmissionMode.ENFORCE, None, True, 1024 * MIB),
+        (AdmissionMode.ENFORCE, None, True, None),
         (AdmissionMode.ENFORCE, 7 * MIB, True, 7 * MIB),
         (AdmissionMode.OFF, 7 * MIB, False, 7 * MIB),
         (AdmissionMode.OFF, None, True, None),

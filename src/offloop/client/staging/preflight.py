@@ -17,6 +17,7 @@ from ...wire.handles import RasterAt
 from ..results import Result
 from ..sources import Bytes, File, Samples
 from .stager import Prepared
+from .tables import Table
 
 __all__ = ["Preflight", "run_preflight"]
 
@@ -81,6 +82,8 @@ def _head_of(source: Prepared, nbytes: int) -> SourceHead:
         head = read_file_head(path, nbytes)
         return SourceHead(head.nbytes, head.data)
     assert not isinstance(source, File)
+    if isinstance(source, Table):
+        return SourceHead(source.nbytes, memoryview(b""))
     samples = source.raster if isinstance(source, Result) else source
     if isinstance(samples, Samples | RasterAt):
         return SourceHead(source.data.nbytes, None, samples.shape)

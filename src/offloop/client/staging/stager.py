@@ -23,7 +23,8 @@ from ...runtime.supervisor import Supervisor
 from ...wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt
 from ..buffers import Buffer
 from ..results import Result
-from ..sources import ArrayObject, Bytes, File, Material, Samples, samples_of
+from ..sources import ArrayObject, Bytes, File, Material, Samples, TableObject, samples_of
+from .tables import Table, table_of
 
 __all__ = [
     "Moved",
@@ -47,7 +48,7 @@ class Moved(msgspec.Struct, frozen=True):
     data: memoryview  # its memory; keeps the block
 
 
-Prepared: TypeAlias = Bytes | File | Samples | Moved | Result
+Prepared: TypeAlias = Bytes | File | Samples | Table | Moved | Result
 """A source whose kind and length can be asked for without the object's own code."""
 
 
@@ -78,7 +79,7 @@ class SourceStager:
             InvalidTask: a buffer was moved before or belongs to another pool; or an object's array interface is broken.
         """
         prepared = [self._move(source) if isinstance(source, Buffer) else source for source in sources]
-        return [await self._samples(source) if isinstance(source, ArrayObject) else source for source in prepared]
+        return [await self._read(source) if isinstance(source, ArrayObject | TableObject) else source for source in prepared]
 
     def find_in_place(self, sources: Sequence[Material | Moved]) -> StagedSources | None:
         """Return the sources if a worker can read all of them where they are; otherwise None.
@@ -163,18 +164,26 @@ class SourceStager:
         block, view = buffer.move()
         return Moved(Handle(INBOX, block.offset, view.nbytes, block.generation) if view.nbytes else None, view)
 
-    async def _samples(self, array: ArrayObject) -> Samples:
+    async def _read(self, source: ArrayObject | TableObject) -> Samples | Table | Bytes:
         background = self._supervisor.background
-        return await background.run_in_thread(samples_of, array, limiter=background.source_threads)
+        read = partial(samples_of, source) if isinstance(source, ArrayObject) else partial(table_of, source)
+        return await background.run_in_thread(read, limiter=background.source_threads)
 
-    async def _nbytes_of(self, source: Bytes | File | Samples | Result) -> int:
+    async def _nbytes_of(self, source: Bytes | File | Samples | Table | Result) -> int:
+        if isinstance(source, Table):
+            return source.nbytes
         readable = _readable(source) if isinstance(source, Result) else source
         if not isinstance(readable, File):
             return readable.data.nbytes
         background = self._supervisor.background
         return await background.run_in_thread(file_nbytes, readable.path, limiter=background.file_threads)
 
-    async def _copy(self, source: Bytes | File | Samples, handle: Handle) -> None:
+    async def _copy(self, source: Bytes | File | Samples | Table, handle: Handle) -> None:
+        if isinstance(source, Table):
+            background = self._supervisor.background
+            fill = partial(self._supervisor.inbox.fill, handle.offset, handle.nbytes, source.write)
+            await background.run_in_thread(fill, limiter=background.source_threads)
+            return
         if not isinstance(source, File):
             await write_bytes(self._supervisor, handle.offset, source.data, private=source.private)
             return
@@ -259,7 +268,7 @@ def _readable(result: Result) -> Bytes | File | Samples:
     return Bytes(data, private=True) if raster is None else Samples(data, raster.shape, raster.dtype, private=True)
 
 
-def _located(source: Bytes | File | Samples | RasterAt | None, handle: Handle | None) -> EncodedAt | RasterAt:
+def _located(source: Bytes | File | Samples | Table | RasterAt | None, handle: Handle | None) -> EncodedAt | RasterAt:
     if isinstance(source, Samples | RasterAt):
         return RasterAt(handle, source.shape, source.dtype)
     return EncodedAt(handle)

@@ -184,12 +184,12 @@ class Budget:
             task: the task.
             threads: its threads.
             concurrency: tasks that may run at once.
-            is_guess: nothing is known about such tasks; then the budget's whole limit is the task's.
+            is_guess: nothing is known about such tasks; then only the caller's limit holds, and that of the process. Libraries
+                reserve addresses when they are first used (polars 1 GiB), and some hang if a part of that is refused.
         """
         limit_bytes = task.spec.memory_limit_bytes
-        if self.enforced:
-            budgeted = self.limit_bytes if is_guess else self._budgeted_rlimit_bytes(task, threads, concurrency)
-            assert budgeted is not None
+        if self.enforced and not is_guess:
+            budgeted = self._budgeted_rlimit_bytes(task, threads, concurrency)
             limit_bytes = budgeted if limit_bytes is None else min(limit_bytes, budgeted)
         return limit_bytes
 

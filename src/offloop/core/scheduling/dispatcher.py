@@ -193,8 +193,8 @@ class Dispatcher:
         return [ReleasePages(spans), send, *fetch] if spans else [send, *fetch]
 
     def _private_bytes(self, task: TaskRecord, threads: int) -> int | None:
-        """Limit of a task's private memory. The first calls of a function have the whole limit, because nothing but
-        the length of their source is known."""
+        """Limit of a task's private memory. The first calls of a function have none of their own, because nothing
+        but the length of their source is known."""
         spec = task.spec
         is_guess = spec.kind is not None and spec.estimate is None and not self.cost_model.has_observed(task)
         return self.budget.task_rlimit_bytes(task, threads, self._worker_table.planned_workers, is_guess=is_guess)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections.abc import Callable
 from inspect import isclass
 from typing import Any, ClassVar, get_args, get_origin
 
@@ -39,6 +40,9 @@ class Kind:
 
     attached: ClassVar[type[Attached]]
     """Type that stands for such a value. Each kind has its own, so that a decoder refuses the others."""
+
+    is_slow: bool = False
+    """Whether `from_memory` reads all of a part, so that the event loop must not call it for a large one."""
 
     def accepts(self, value: Any) -> bool:
         """Whether a value is of this kind, where an annotation also allows others."""
@@ -72,8 +76,13 @@ class Kind:
         """
         raise NotImplementedError
 
-    def memory_of(self, value: Any, index: int) -> tuple[memoryview, Attached]:
+    def memory_of(self, value: Any, index: int, allocate: Callable[[int], memoryview]) -> tuple[memoryview, Attached]:
         """Returns the memory of a part of a result, in one dimension, and what stands for it.
+
+        Args:
+            value: the part.
+            index: its index.
+            allocate: returns shared memory of so many bytes, for a part that must be written anyway.
 
         Raises:
             TypeError: the value cannot be sent.
@@ -108,6 +117,7 @@ class _Bytes(Kind):
 
     def __init__(self, type_: type) -> None:
         self._type = type_
+        self.is_slow = type_ is not memoryview
 
     def accepts(self, value: Any) -> bool:
         return isinstance(value, bytes | bytearray | memoryview) or hasattr(value, "__fspath__") or hasattr(value, "nbytes")
@@ -127,7 +137,12 @@ class _Bytes(Kind):
     def from_payload(self, payload: Payload) -> Any:
         return self._from_view(memoryview(payload.data))
 
-    def memory_of(self, value: Any, index: int) -> tuple[memoryview, Attached]:
+    def memory_of(
+        self,
+        value: Any,
+        index: int,
+        allocate: Callable[[int], memoryview],  # noqa: ARG002 (it has its memory)
+    ) -> tuple[memoryview, Attached]:
         if not isinstance(value, bytes | bytearray | memoryview):
             raise TypeError(f"a {type(value).__name__} is not bytes-like")
         view: memoryview = memoryview(value)  # pyright: ignore[reportUnknownArgumentType] (of a memoryview)
@@ -169,7 +184,12 @@ class _Array(Kind):
         self._check_scalar(array.dtype.type)
         return array
 
-    def memory_of(self, value: Any, index: int) -> tuple[memoryview, Attached]:
+    def memory_of(
+        self,
+        value: Any,
+        index: int,
+        allocate: Callable[[int], memoryview],  # noqa: ARG002 (it has its memory)
+    ) -> tuple[memoryview, Attached]:
         import numpy as np  # noqa: PLC0415 (imported already, because the value is of it)
 
         array: Any = value

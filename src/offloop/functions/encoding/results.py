@@ -24,6 +24,7 @@ _INFO_NBYTES = 24 * 1024  # longest encoded value in the info, because a frame h
 _CHARACTERS = "latin-1"  # the encoding in which each byte is one character
 _MAX_VALUE_NBYTES = 1024 * 1024  # longest encoded value, because the event loop decodes it in about 3 ms
 _MAX_PIECES = 1024
+_QUICK_NBYTES = 1024 * 1024  # bytes that are copied in about 0.1 ms
 
 _INVALID = (msgspec.DecodeError, TypeError, ValueError, IndexError, RecursionError)
 
@@ -46,7 +47,7 @@ class ResultCodec:
         pieces: list[memoryview] = []
 
         def attach(kind: Kind, part: Any) -> Attached:
-            memory, attached = kind.memory_of(part, len(pieces))
+            memory, attached = kind.memory_of(part, len(pieces), task.allocate)
             pieces.append(memory)
             return attached
 
@@ -64,6 +65,10 @@ class ResultCodec:
         else:
             pieces.append(memoryview(encoded))
         return Encoded(pieces[0] if len(pieces) == 1 else _joined(pieces, task), info)
+
+    def is_slow(self, nbytes: int) -> bool:
+        """Whether decoding a result with so many bytes in memory takes so long that the event loop must not do it."""
+        return nbytes > _QUICK_NBYTES and self._shape.is_slow
 
     def decode(self, info: Mapping[str, Any], memory: memoryview) -> Any:
         """Decode a result, in the server. Views and arrays refer to the memory.

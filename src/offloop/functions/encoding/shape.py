@@ -15,7 +15,9 @@ from typing import Annotated, Any, TypeAlias, Union, cast, get_args, get_origin
 
 from msgspec import inspect as type_inspection
 
-from .kinds import PICKLED, Attached, Kind, find_kind
+from .kinds import PICKLED, Attached, Kind
+from .kinds import find_kind as find_simple_kind
+from .tables import find_table_kind
 
 __all__ = ["Attach", "Restore", "Shape", "decode_custom", "encode_custom"]
 
@@ -41,20 +43,26 @@ class Shape:
     def __init__(self, annotation: Any, *, pickles: bool = False) -> None:
         """Compile the annotation. `pickles`: if msgspec cannot carry the type, or there is none, values are pickled."""
         if pickles and annotation is Any:
-            self.wire_type, self._walk = PICKLED.attached, _walk_kind(PICKLED)
+            self.wire_type, self._walk, self._kinds = PICKLED.attached, _walk_kind(PICKLED), [PICKLED]
             return
         try:
             self.wire_type, self._walk = _compile(annotation)
             _check(self.wire_type)
+            self._kinds = _kinds_in(annotation)
         except TypeError:
             if not pickles:
                 raise
-            self.wire_type, self._walk = PICKLED.attached, _walk_kind(PICKLED)
+            self.wire_type, self._walk, self._kinds = PICKLED.attached, _walk_kind(PICKLED), [PICKLED]
 
     @property
     def has_attached(self) -> bool:
         """Whether a value may have parts in shared memory."""
         return self._walk is not None
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether restoring a large value takes so long that the event loop must not do it."""
+        return any(kind.is_slow for kind in self._kinds)
 
     def detach(self, value: Any, attach: Attach) -> Any:
         """Returns the value with each part that belongs into shared memory replaced.
@@ -101,6 +109,16 @@ def decode_custom(type_: type, value: Any) -> Any:
     if not isinstance(value, str):
         raise TypeError(f"Expected a path, got `{type(value).__name__}`")
     return type_(value)
+
+
+def find_kind(annotation: Any) -> Kind | None:
+    """Returns the kind of values in shared memory that an annotation names; None if it names no such kind."""
+    return find_simple_kind(annotation) or find_table_kind(annotation)
+
+
+def _kinds_in(annotation: Any) -> list[Kind]:
+    kind = find_kind(annotation)
+    return [kind] if kind is not None else [inner for argument in get_args(annotation) for inner in _kinds_in(argument)]
 
 
 def _compile(annotation: Any) -> tuple[Any, _Walk | None]:

@@ -159,6 +159,11 @@ class Segment:
                 done += count
         return done
 
+    def fill(self, offset: int, nbytes: int, write: Callable[[memoryview], object]) -> None:
+        """Have a function write into a range. It must keep no reference to the memory. For threads."""
+        with self._guard, self._memory.view(offset, nbytes) as target:
+            write(target)
+
     def digest(self, ranges: Iterable[tuple[int, int]]) -> bytes:
         """BLAKE2b hash (16 bytes) of ranges, pairs of offset and length, by which a task's sources are recognized. Without the
         GIL, about a gigabyte a second."""
