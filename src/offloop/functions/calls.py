@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast, get_args
 from ..client.batches.batch import Batch
 from ..client.batches.source_puller import SourcePuller
 from ..client.calls import Calls
-from ..client.frames import MAX_BUFFER, FrameStream, Overrun
+from ..client.outputs.frames import MAX_BUFFER, FrameStream, Overrun
 from ..client.progress_listener import ProgressCallback, run_with_progress
 from ..client.sources import classify_all
 from ..client.submission import Submission

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ..client.frames import FrameStream
+from ..client.outputs.frames import FrameStream
 from ..errors import OffloopError
 from ..runtime.loop.background import BackgroundTasks
 from .callee import Callee

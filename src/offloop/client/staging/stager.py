@@ -81,7 +81,7 @@ class SourceStager:
         prepared = [self._move(source) if isinstance(source, Buffer) else source for source in sources]
         return [await self._read(source) if isinstance(source, ArrayObject | TableObject) else source for source in prepared]
 
-    def find_in_place(self, sources: Sequence[Material | Moved]) -> StagedSources | None:
+    def find_in_place(self, sources: Sequence[Material | Moved | Table]) -> StagedSources | None:
         """Return the sources if a worker can read all of them where they are; otherwise None.
 
         That is so if they are empty, or are results of this pool in the outbox of the same worker.
