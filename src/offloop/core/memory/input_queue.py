@@ -90,8 +90,10 @@ class InputQueue:
 
     def close(self) -> list[Command]:
         """Refuse all requests of callers. Those of tasks end with their tasks."""
-        requests = [*self.requests.items(), *self.growths.items(), *self._reserving.values()]
-        waiting = [input_id for input_id, request in requests if isinstance(request, Growth) or request.task is None]
+        waiting = [input_id for input_id, request in self.requests.items() if request.task is None]
+        waiting += self.growths
+        reserving = self._reserving.values()
+        waiting += [input_id for input_id, request in reserving if isinstance(request, Growth) or request.task is None]
         for input_id in waiting:
             self.cancel(input_id)
         error = "the pool was closed while a source waited for memory"
