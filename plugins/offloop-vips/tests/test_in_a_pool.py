@@ -15,7 +15,10 @@ import pytest
 import pyvips
 
 from offloop import Attachment, InvalidTask, Pool, TaskFailed, TaskTimeout
-from offloop_vips import Avif, Composite, Decode, Grayscale, Jpeg, Png, Raw, Resize, Sharpen, Webp
+from offloop.processor import Raster
+from offloop.testing import run_inline
+from offloop_vips import Avif, Composite, Decode, Grayscale, Jpeg, Png, Raw, Resize, Sharpen, Text, Webp
+from offloop_vips.processor import VipsProcessor
 
 pytestmark = pytest.mark.anyio
 
@@ -120,6 +123,14 @@ async def test_a_second_picture_is_a_file_or_an_array(pool: Pool, photo: bytes, 
     assert np.array_equal(marked[0], marked[1])
     assert (marked[0][:10, :10] == 255).all()
     assert (marked[0][20:, 20:, :2] < 255).all()
+
+
+async def test_text_has_the_fonts_of_the_system_in_the_sandbox(pool: Pool) -> None:
+    black = np.zeros((60, 300, 3), "u1")
+    for font in ("sans", "serif bold"):
+        steps = [Text("Hello", font=font, size=40), Raw()]
+        here = run_inline(VipsProcessor(), Raster(memoryview(black).cast("B"), black.shape, "|u1"), steps)
+        assert bytes(await pool.run(black, steps)) == bytes(here.data)
 
 
 async def test_a_truncated_picture_is_corrupt(pool: Pool, photo: bytes) -> None:

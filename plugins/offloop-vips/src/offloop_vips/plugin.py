@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from offloop.operation import Estimate, Header, Operation, Plugin, SourceHeader
+from offloop.sandbox import Needs
 
 from . import operations
 from .estimates.estimator import estimate
@@ -18,6 +19,8 @@ from .pipeline import Pipeline
 __all__ = ["VipsPlugin"]
 
 _BITS_OF_A_BYTE = 8
+# The fonts of the system, their configuration and its cache: `Text` finds fonts while it draws. Missing ones are left out.
+_FONTS = ("/etc/fonts", "/usr/share/fonts", "/usr/local/share/fonts", "/usr/share/fontconfig", "/var/cache/fontconfig")
 
 
 class VipsPlugin(Plugin):
@@ -76,6 +79,7 @@ class VipsPlugin(Plugin):
         operations.ThumbHash,
     )
     quick: ClassVar[bool] = True  # a hostile header takes at most half a millisecond, an estimate at most a tenth
+    needs: ClassVar[Needs] = Needs(read=_FONTS)
     processor: ClassVar[str] = "offloop_vips.processor:VipsProcessor"
 
     def check(self, operations: Sequence[Operation]) -> None:
