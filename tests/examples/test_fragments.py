@@ -26,7 +26,7 @@ from offloop import Encoded, Plugin, Pool, WorkerDied
 from offloop.plugins import group_plugins
 from offloop.testing import run_inline
 from offloop.testing.faults import FaultsPlugin, Kill, Noop, Obey
-from offloop_vips import Png, Preview, Resize, VipsPlugin, Webp
+from offloop_vips import Decode, Png, Preview, Raw, Resize, Rotate, VipsPlugin, Webp
 from offloop_visualizer import Visualize
 
 pytest_plugins = ["pytester"]
@@ -239,6 +239,12 @@ async def test_a_processor_in_the_tests_own_process(anyio_backend: object) -> No
     brought = {"MyProcessor": example["CompressProcessor"], "MyOperation": example["Compress"]}
     names = await run(fragment("docs/testing.md", "run_inline"), **brought)
     assert zlib.decompress(names["result"].data) == b"source"
+
+
+async def test_the_tests_of_a_picture_plugin(anyio_backend: object) -> None:
+    brought = {"MyPlugin": VipsPlugin, "Png": Png, "Raw": Raw, "Resize": Resize, "Rotate": Rotate, "Decode": Decode}
+    names = await run(fragment("docs/testing.md", "PictureConformance"), **brought)
+    names["TestMyPlugin"]().test_samples_survive_a_file_without_loss()
 
 
 async def test_a_scripted_pool(anyio_backend: object) -> None:

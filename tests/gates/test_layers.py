@@ -74,6 +74,7 @@ ALLOWED: dict[str, set[str]] = {
         "statistics",
     },
     "testing": CONTRACTS,
+    "testing.conformance": {"pool", "testing.conformance", "testing.inline", "worker.isolation.memory_limits", *CONTRACTS},
     "testing.inline": {"worker.cancellation", "worker.result_checks", "worker.task", *CONTRACTS},
     "testing.leftovers": {"pool", "statistics"},
     "testing.pools": {"runtime.workers.launcher", "pool", "testing.scripted", "testing.steps"},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .clock import FakeClock
+    from .conformance import PictureConformance, PictureSubject
     from .inline import InlineTask, run_inline
     from .leftovers import Surroundings, assert_books_balance, assert_nothing_left
     from .orders import Fault, Order, OrderError, Point
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _NAMES_BY_MODULE = {
     "clock": ("FakeClock",),
+    "conformance": ("PictureConformance", "PictureSubject"),
     "inline": ("InlineTask", "run_inline"),
     "leftovers": ("Surroundings", "assert_books_balance", "assert_nothing_left"),
     "orders": ("Fault", "Order", "OrderError", "Point"),
@@ -42,6 +44,8 @@ __all__ = [
     "InlineTask",
     "Order",
     "OrderError",
+    "PictureConformance",
+    "PictureSubject",
     "Point",
     "Refuse",
     "ScriptedTask",

@@ -17,7 +17,7 @@ from ..worker.cancellation import CancellableTask
 from ..worker.result_checks import check_memory, check_payload, checked_info
 from ..worker.task import GrowingOutput
 
-__all__ = ["InlineTask", "run_inline"]
+__all__ = ["InlineTask", "InlineWorker", "run_inline"]
 
 
 class InlineTask(CancellableTask):
@@ -58,7 +58,9 @@ class InlineTask(CancellableTask):
         self.fraction = fraction
 
 
-class _InlineWorker:
+class InlineWorker:
+    """A worker without a pool, as an argument of `Processor.open`."""
+
     slot = 0
 
     def __init__(self, settings: object) -> None:
@@ -89,7 +91,7 @@ def run_inline(
         PluginError: a worker would refuse the result, because it is not a payload, its memory does not match its shape and
             dtype, or its info cannot be sent.
     """
-    processor.open(_InlineWorker(settings))
+    processor.open(InlineWorker(settings))
     task = InlineTask(sources=(payload, *attachments))
     result = processor.run(payload, operations, task)
     plugin = type(processor).__name__
