@@ -151,7 +151,10 @@ class Picture:
             return self
         picture = self.with_bands_for(background).straight()
         colours = picture.samples_of(background)[:-1]
-        return picture.with_image(picture.image.flatten(background=colours, max_alpha=picture.max_sample))
+        # in float, because libvips drops the fractions of integers
+        flat = picture.image.cast("float").flatten(background=colours, max_alpha=picture.max_sample)
+        name = interpretation_of(flat.bands, is_deep=picture.is_deep)
+        return picture.with_image(rounded(flat, is_deep=picture.is_deep).copy(interpretation=name))
 
     def with_bands_for(self, colour: Rgba) -> Picture:
         """Returns the picture with the bands that a background of `colour` needs: three for colour, one more for alpha."""

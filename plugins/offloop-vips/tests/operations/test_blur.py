@@ -31,6 +31,20 @@ def test_sigma_is_the_width_of_a_gaussian(bench: Any):
     assert np.diff(wide).max() == pytest.approx(255 / (6 * np.sqrt(2 * np.pi)), rel=0.2)
 
 
+def test_a_small_amplitude_gives_the_whole_gaussian(bench: Any):
+    edge = np.zeros((20, 100, 1), "u1")
+    edge[:, 50:] = 255
+    slopes = [np.diff(bench.show(edge, Blur(6, amplitude))[10, :, 0].astype(float)).max() for amplitude in (0.01, 0.2)]
+    whole = 255 / (6 * np.sqrt(2 * np.pi))
+    assert abs(slopes[0] - whole) < 0.7
+    assert slopes[1] > 1.1 * whole
+
+
+def test_an_amplitude_without_sigma_is_refused():
+    with pytest.raises(InvalidTask, match="min_amplitude"):
+        Blur(None, 0.1)
+
+
 def test_transparent_colour_does_not_bleed(bench: Any):
     array = np.zeros((40, 40, 4), "u1")
     array[:, :20] = (0, 255, 0, 0)
