@@ -1,7 +1,7 @@
 """How much memory do workers keep after thousands of mixed tasks and after idling, and what does returning it cost?
 
 Two workers make small pictures of JPEG, PNG and WebP sources between 200 and 3,200 pixels wide, four at a time. Two pools take
-turns: one with offloop's settings, and one with the C library's default settings (`MALLOC_MMAP_THRESHOLD_` removed). The
+turns: one with offloop's settings, and one with the C library's default settings (without the `MALLOC_` variables). The
 private memory (RssAnon) of each worker is measured after every tenth of the tasks, and after five seconds without a task.
 
     python benchmarks/bench_worker_memory.py
@@ -26,6 +26,7 @@ import pyvips
 from measuring import arguments
 
 from offloop import Pool
+from offloop.runtime.workers.command_line import DEFAULT_ENVIRONMENT
 from offloop_vips import Jpeg, Png, Resize, Webp
 
 WORKERS = 2
@@ -34,7 +35,7 @@ IDLE_S = 5.0
 PARTS = 10
 POOLS: Mapping[str, Mapping[str, str | None]] = {
     "offloop": {},
-    "the C library's own settings": {"MALLOC_MMAP_THRESHOLD_": None},
+    "the C library's own settings": {name: None for name in DEFAULT_ENVIRONMENT if name.startswith("MALLOC_")},
 }
 
 

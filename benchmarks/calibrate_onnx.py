@@ -30,6 +30,7 @@ from calibrating import DataWatch, Shared, SharedTask, Taken
 
 from offloop.operation import Estimate, Header, Operation, decoder_for
 from offloop.processor import Raster
+from offloop.runtime.workers.command_line import DEFAULT_ENVIRONMENT
 from offloop.worker.isolation.memory_limits import PrivateMemory
 from offloop_onnx import OnnxModel, OnnxPlugin, RemoveBackground, RunModel, Upscale
 
@@ -117,7 +118,7 @@ def measure(shape: tuple[int, ...], dtype: str, operations: list[Operation], dir
     """Measures one task in a process of its own."""
     encoded = msgspec.msgpack.encode(operations).hex()
     command = [sys.executable, __file__, "--cell", json.dumps(shape), dtype, encoded, directory]
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "131072"}  # as in a worker
+    environment = {**DEFAULT_ENVIRONMENT, **os.environ}  # as in a worker
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         return Taken(0, 0, 0, 0, 0, f"ended with {done.returncode}: {done.stderr[-300:]}")

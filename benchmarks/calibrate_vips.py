@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from calibrating import Taken, encode_pipeline
 from calibration_sources import SIZES, make_source
 
 from offloop.operation import Estimate, Operation
+from offloop.runtime.workers.command_line import DEFAULT_ENVIRONMENT
 from offloop_vips import (
     Avif,
     Blur,
@@ -153,7 +155,9 @@ def cells(sizes: list[str], *, avif: bool) -> Iterator[Cell]:
 def measure(source: Path, operations: list[Operation], room_nbytes: int) -> Taken:
     """Measure one cell."""
     command = [sys.executable, str(Path(__file__).with_name("calibrating.py")), str(source), encode_pipeline(operations)]
-    done = subprocess.run([*command, "1", str(room_nbytes), "0"], capture_output=True, text=True, check=False)
+    environment = {**DEFAULT_ENVIRONMENT, **os.environ}  # as in a worker
+    arguments = [*command, "1", str(room_nbytes), "0"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         return Taken(0, 0, 0, 0, 0, f"ended with {done.returncode}: {done.stderr[-200:]}")
     return msgspec.convert(json.loads(done.stdout.splitlines()[-1]), Taken)

@@ -25,7 +25,7 @@ async def test_workers_have_one_thread_in_each_library_and_give_memory_back(
         monkeypatch.delenv(name, raising=False)
     variables = await environment_of_worker(sandbox="off")
     assert variables["OMP_NUM_THREADS"] == variables["OPENBLAS_NUM_THREADS"] == "1"
-    assert variables["MALLOC_MMAP_THRESHOLD_"] == "131072"
+    assert (variables["MALLOC_MMAP_THRESHOLD_"], variables["MALLOC_ARENA_MAX"]) == ("4194304", "1")
     assert len(variables.pop("OFFLOOP_WORKER_ID")) == 16
     assert variables == dict(os.environ) | dict(DEFAULT_ENVIRONMENT)
 

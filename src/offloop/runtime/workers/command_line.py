@@ -25,9 +25,14 @@ _FLAGS = ("-P", "-X", "faulthandler", "-c")
 _SET_PATH = "import sys; sys.path[:] = sys.argv[5:]; "
 
 _ALLOCATOR = {
-    # glibc raises this threshold up to 32 MiB when a large block is freed; after that such blocks come from a heap that
-    # shrinks only at its end. With a fixed threshold large blocks are mapped separately, and unmapped when they are freed.
-    "MALLOC_MMAP_THRESHOLD_": "131072",
+    # Larger blocks are mapped separately, and unmapped when they are freed. Smaller ones are used again, because the page
+    # faults of a new mapping take up to four times as long as a computation with numpy. A threshold that is set stays as it
+    # is: by default glibc raises it up to 32 MiB.
+    "MALLOC_MMAP_THRESHOLD_": str(4 * 1024 * 1024),
+    # Free bytes at the end of the heap above which it shrinks: the noise that the cost model expects in a peak.
+    "MALLOC_TRIM_THRESHOLD_": str(16 * 1024 * 1024),
+    # One heap for all threads, because the memory at the end of another thread's heap does not go back while a worker is idle.
+    "MALLOC_ARENA_MAX": "1",
 }
 _THREAD_COUNTS = (
     "OMP_NUM_THREADS",
