@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ..client.results import Result
 from ..errors import InvalidTask, OffloopError, PluginError
-from ..plugins import Registry
+from ..plugins import Plan, Planner, Registry
 from ..runtime.loop.background import BackgroundTasks
 from .declaration import UNDECLARED, FunctionOptions, find_options
 from .encoding.results import ResultCodec
@@ -26,6 +26,7 @@ class Callee(NamedTuple):
     options: FunctionOptions
     signature: Signature
     results: ResultCodec
+    plan: Plan  # plan of a call without arguments
 
     @property
     def name(self) -> str:
@@ -64,12 +65,12 @@ class CalleeTable:
     def __init__(self) -> None:
         self._callees: dict[Callable[..., Any], Callee] = {}
 
-    def find(self, function: Callable[..., Any], registry: Registry, *, generates: bool = False) -> Callee:
+    def find(self, function: Callable[..., Any], registry: Registry, planner: Planner, *, generates: bool = False) -> Callee:
         """Check a function, or return what was found before.
 
         Args:
             function: the function.
-            registry: the plugins of the pool.
+            registry, planner: the plugins of the pool.
             generates: whether it must be a generator function; otherwise it must not be one.
 
         Raises:
@@ -81,7 +82,7 @@ class CalleeTable:
         except TypeError:  # it has no hash
             callee = None
         if callee is None:
-            callee = self._callees[function] = _checked(function, registry)
+            callee = self._callees[function] = _checked(function, registry, planner)
         if callee.signature.is_generator and not generates:
             raise InvalidTask(f"{callee.name} is a generator function, which hands over many values; use stream_call")
         if generates and not callee.signature.is_generator:
@@ -89,7 +90,7 @@ class CalleeTable:
         return callee
 
 
-def _checked(function: Callable[..., Any], registry: Registry) -> Callee:
+def _checked(function: Callable[..., Any], registry: Registry, planner: Planner) -> Callee:
     registered = registry.plugins.get(FunctionsPlugin.name)
     if registered is None:
         raise PluginError(FunctionsPlugin.name, 'this pool has it not; add "functions" to Pool(plugins=[...])')
@@ -103,6 +104,7 @@ def _checked(function: Callable[..., Any], registry: Registry) -> Callee:
     options = options or UNDECLARED
     try:
         signature = Signature(function, name, pickles_arguments=options.pickles_arguments)
-        return Callee(reference, options, signature, ResultCodec(signature.result, name))
+        results = ResultCodec(signature.result, name)
     except (TypeError, NameError) as error:
         raise InvalidTask(f"{name} cannot be called: {error}") from None
+    return Callee(reference, options, signature, results, planner.plan([Call(reference, b"", options.memory_bytes)]))

@@ -77,7 +77,7 @@ class FunctionCalls(Calls):
         Cancelling the call stops the function as a timeout does.
         """
         supervisor = self._open()
-        callee = self._callees.find(function, self._registry)
+        callee = self._callees.find(function, self._registry, self._planner)
         options = TaskOptions.checked(
             self._settings,
             timeout=callee.options.timeout_s if timeout is ... else timeout,
@@ -133,7 +133,7 @@ class FunctionCalls(Calls):
             ValueError, TypeError, PoolClosed, PoolMisused: as `map`.
         """
         supervisor = self._open()
-        callee = self._callees.find(function, self._registry)
+        callee = self._callees.find(function, self._registry, self._planner)
         if max_in_flight is not None:
             check_range("max_in_flight", max_in_flight, 1, math.inf, whole=True)
         options = TaskOptions.checked(
@@ -172,6 +172,7 @@ class FunctionCalls(Calls):
         priority: int = 0,
         tenant: str | None = None,
         memory_limit: int | str | None = None,
+        on_progress: ProgressCallback | None = None,
         **keywords: Any,
     ) -> ValueStream[ResultT]:
         """Call a generator function in a worker, and read each value as soon as it is yielded.
@@ -182,7 +183,7 @@ class FunctionCalls(Calls):
 
         Args:
             function: a generator function, otherwise as for `call`.
-            arguments, keywords, queue_timeout, priority, tenant, memory_limit: as for `call`.
+            arguments, keywords, queue_timeout, priority, tenant, memory_limit, on_progress: as for `call`.
             buffer, overrun, idle_timeout, retries: as for `stream`.
             frame_timeout: seconds that each value may take, without waits for the reader; None: no limit. Default: `timeout` of
                 the decorator, else of the pool.
@@ -192,7 +193,7 @@ class FunctionCalls(Calls):
                 raised when the values are read.
         """
         supervisor = self._open()
-        callee = self._callees.find(function, self._registry, generates=True)
+        callee = self._callees.find(function, self._registry, self._planner, generates=True)
         check_range("buffer", buffer, 1, MAX_BUFFER, whole=True)
         if overrun not in get_args(Overrun):
             raise ValueError(f"overrun={overrun!r}: must be one of {', '.join(map(repr, get_args(Overrun)))}")
@@ -212,7 +213,7 @@ class FunctionCalls(Calls):
             idle_timeout,
         )
         submission = self._call_submission(supervisor, callee, arguments, keywords, options)
-        return ValueStream(FrameStream(supervisor, submission, buffer, overrun), callee, supervisor.background)
+        return ValueStream(FrameStream(supervisor, submission, buffer, overrun, on_progress), callee, supervisor.background)
 
     def as_executor(
         self,
@@ -255,4 +256,4 @@ class FunctionCalls(Calls):
     ) -> Submission:
         operation, sources = callee.call(arguments, keywords)
         materials = classify_all(sources[0] if sources else b"", sources[1:])
-        return Submission(supervisor, self._stager, self._planner.plan([operation]), materials, options)
+        return Submission(supervisor, self._stager, self._planner.replan(callee.plan, [operation]), materials, options)

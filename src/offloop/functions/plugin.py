@@ -24,6 +24,9 @@ class Call(Operation, frozen=True):
     arguments: bytes  # arguments, encoded by `Signature.encode`
     memory_bytes: int | None = None  # declared peak of private memory, in bytes; None: it is learned
 
+    def __post_init__(self) -> None:
+        """Nothing is checked here, because `Callee.call` makes the fields, and a worker's decoder checks their types."""
+
     def cost_kind(self) -> str:
         """The function, because its calls cost about the same."""
         return self.function

@@ -121,9 +121,8 @@ class _LoadedFunction:
         values = self._signature.decode(encoded, sources)
         for name, needed in self._given:
             values[name] = Context(task) if needed is None else self._resources.get(needed)
-        arguments = self._signature.bind(values)
-        del values
-        result = self._target(*arguments.args, **arguments.kwargs)
+        arguments, keywords = self._signature.bind(values)
+        result = self._target(*arguments, **keywords)
         if not self._signature.is_generator:
             return self._results.encode(result, task)
         self._hand_over(result, task)

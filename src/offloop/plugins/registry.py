@@ -145,6 +145,14 @@ class Registry:
 
     def _stage(self, name: str, operations: list[Operation]) -> Stage:
         self._check(name, operations)
+        return self.encoded_stage(name, operations)
+
+    def encoded_stage(self, name: str, operations: list[Operation]) -> Stage:
+        """Encode operations of one plugin that its `check` has accepted.
+
+        Raises:
+            InvalidTask: they cannot be sent, or are too large.
+        """
         try:
             encoded = self.attachments.encoder.encode(operations)
         except (UnicodeEncodeError, TypeError, OverflowError) as error:

@@ -40,6 +40,10 @@ _PATH = re.compile(r"^(?P<reason>.*) - at `\$\.(?P<parameter>\w+)(?P<rest>[^`]*)
 _CHECKED_NBYTES = 64 * 1024  # longest encoded arguments that the server decodes to check them: about 0.3 ms
 
 
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
 class EncodedArguments(NamedTuple):
     """The arguments of one call."""
 
@@ -72,6 +76,9 @@ class Signature:
         }
         given = [one for one in self._inspected.parameters.values() if self._parameters[one.name].shape is not None]
         self._callable = self._inspected.replace(parameters=given)  # as callers see it
+        self._names = tuple([one.name for one in given if one.kind in _BY_POSITION])
+        self._binds_by_position = len(self._names) == len(given)
+        self._binds_by_name = all(one.kind in _BY_NAME for one in self._inspected.parameters.values())
         self._shapes = {one.name: one.shape for one in self._parameters.values() if one.shape is not None}
         self._encoder = msgspec.msgpack.Encoder(enc_hook=encode_custom)
         self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(
@@ -86,10 +93,10 @@ class Signature:
         Raises:
             InvalidTask: an argument is missing, is not known, or has the wrong type. The text names it.
         """
-        try:
-            bound = self._callable.bind(*arguments, **keywords).arguments
-        except TypeError as error:
-            raise InvalidTask(f"{self.name}{self._callable}: {error}") from None
+        if self._binds_by_position and not keywords and len(arguments) == len(self._names):
+            bound: Mapping[str, Any] = dict(zip(self._names, arguments, strict=True))  # saves 5 us
+        else:
+            bound = self._bind(arguments, keywords)
         sources: list[Any] = []
 
         def attach(kind: Kind, value: Any) -> Any:
@@ -106,6 +113,12 @@ class Signature:
         if len(encoded) <= _CHECKED_NBYTES:
             self._decode(encoded)
         return EncodedArguments(encoded, sources)
+
+    def _bind(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            return self._callable.bind(*arguments, **keywords).arguments
+        except TypeError as error:
+            raise InvalidTask(f"{self.name}{self._callable}: {error}") from None
 
     def _encode(self, values: dict[str, Any]) -> bytes:
         try:
@@ -162,10 +175,13 @@ class Signature:
             if parameter.shape is None:
                 yield parameter.name, parameter.annotation
 
-    def bind(self, values: Mapping[str, Any]) -> inspect.BoundArguments:
-        """Returns the arguments of the call, positional and by keyword, from values by name."""
+    def bind(self, values: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """Returns the positional arguments and those by keyword, from values by name."""
+        if self._binds_by_name:
+            return (), values
         bound: Any = {name: values[name] for name in self._inspected.parameters if name in values}
-        return inspect.BoundArguments(self._inspected, bound)
+        arguments = inspect.BoundArguments(self._inspected, bound)
+        return arguments.args, arguments.kwargs
 
     def _decode(self, encoded: bytes) -> Any:
         try:
