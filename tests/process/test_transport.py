@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from offloop import Pool, TaskTimeout, WorkerDied
+from offloop.sandbox import Posture
 from offloop.testing import FaultyStarts, FaultyWorkers, Traffic, Transport, pool_with
 from offloop.testing.faults import Echo, FaultsPlugin, Noop, Obey
 from offloop.wire.codec import encode_frame
@@ -15,14 +16,15 @@ from offloop.wire.messages import Done, Loading, Ready
 pytestmark = pytest.mark.anyio
 
 # what a worker sends before its first task: a process id has 1 to 5 bytes
+POSTURE = Posture(mode="off", needs=FaultsPlugin().needs)  # of a pool without a sandbox, because others have longer postures
 SHORTEST_START_NBYTES, LONGEST_START_NBYTES = (
-    len(encode_frame(Loading(pid)) + encode_frame(Ready(pid, 1 << 24))) for pid in (1, 1 << 20)
+    len(encode_frame(Loading(pid)) + encode_frame(Ready(pid, 1 << 24, sandbox=POSTURE))) for pid in (1, 1 << 20)
 )
 
 
 async def test_a_connection_that_is_cut_in_an_answer_costs_one_task(anyio_backend: object) -> None:
     transport = Transport(from_worker=Traffic(cut_after_nbytes=LONGEST_START_NBYTES + 12), starts=1)
-    async with pool_with(transport, 1, plugins=[FaultsPlugin]) as pool:
+    async with pool_with(transport, 1, plugins=[FaultsPlugin], sandbox="off") as pool:
         with pytest.raises(WorkerDied):
             await pool.run(b"abc", [Echo()])
         assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
@@ -87,7 +89,7 @@ async def test_a_pool_whose_starts_all_fail_is_not_opened(anyio_backend: object)
 async def test_the_faulty_connection_of_one_worker_harms_no_other_worker(anyio_backend: object) -> None:
     assert len(encode_frame(Done(1, EncodedAt(None), {}, 1, 2))) > 12, "the cut is in the answer"
     transport = Transport(from_worker=Traffic(cut_after_nbytes=LONGEST_START_NBYTES + 12), starts=1)
-    async with pool_with(transport, 2, plugins=[FaultsPlugin]) as pool:
+    async with pool_with(transport, 2, plugins=[FaultsPlugin], sandbox="off") as pool:
         await _until_one_dies(pool)
         for _ in range(4):
             assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"

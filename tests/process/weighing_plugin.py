@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 
-from offloop import Encoded, Estimate, Header, Operation, Payload, Plugin, Task, WorkerContext
+from offloop import Encoded, Estimate, Header, Needs, Operation, Payload, Plugin, Task, WorkerContext
 
 MIB = 1 << 20
 
@@ -25,6 +25,7 @@ class WeighingPlugin(Plugin):
     name = "weighing"
     operations = (Take,)
     processor = "weighing_plugin:WeighingProcessor"
+    needs = Needs(read=("/proc/self",))  # so that it can look for files
 
     def probe(self, data: memoryview) -> Header | None:
         return Header(media_type="text/plain", width=1, height=1) if bytes(data[:4]) == b"text" else None

@@ -36,7 +36,7 @@ def loading_paths() -> list[str]:
 
 def _paths() -> Iterator[str]:
     yield from _SYSTEM
-    yield from sys.path
+    yield from (path or os.curdir for path in sys.path)
     yield from (sys.executable, getattr(sys, "_MEIPASS", ""))  # of a frozen program, which has its modules in them
     for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix):
         yield os.path.join(prefix, "lib")  # libraries of packages of Conda
