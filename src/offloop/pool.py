@@ -16,7 +16,7 @@ from .operation import DEFAULT_GROUP, Plugin
 from .runtime.supervisor import Supervisor
 from .runtime.telemetry.event_stream import EventSubscription
 from .runtime.workers.launcher import Launcher
-from .sandbox import Posture, SandboxMode
+from .sandbox import Isolation, Posture, SandboxMode
 from .settings import PoolSettings, WorkerGroup, check_room, check_seconds, check_workers
 from .startup import load
 from .statistics import Statistics, snapshot
@@ -82,6 +82,8 @@ class Pool(FunctionCalls, SourceCalls):
             "auto": all layers that the kernel has; of the server's environment, workers get variables of Python, libraries and
             language only. "strict": a worker that lacks a layer runs no task. "off": none, and the whole environment. See
             `Plugin.needs`, `Pool.sandbox` and docs/sandbox.md.
+        isolation: tasks that may run in one worker, one after the other. "pool": all. "tenant": those of one tenant; the worker
+            is replaced before another tenant needs it. "task": one; `spares` make the replacement quick.
 
     Raises:
         ValueError, TypeError: a setting is out of its range, or of the wrong type.
@@ -122,6 +124,7 @@ class Pool(FunctionCalls, SourceCalls):
         executable: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         environment: Mapping[str, str | None] | None = None,
         sandbox: SandboxMode = "auto",
+        isolation: Isolation = "pool",
     ) -> None:
         """Check the settings. Nothing is started before the pool is entered."""
         super().__init__()
@@ -156,6 +159,7 @@ class Pool(FunctionCalls, SourceCalls):
             executable=executable,
             environment=environment,
             sandbox=sandbox,
+            isolation=isolation,
         )
         self._launcher: Launcher | None = None  # offloop.testing sets one; None: processes
 

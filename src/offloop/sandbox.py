@@ -6,10 +6,13 @@ from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
-__all__ = ["LAYERS", "Layer", "Needs", "Posture", "SandboxMode"]
+__all__ = ["LAYERS", "Isolation", "Layer", "Needs", "Posture", "SandboxMode"]
 
 SandboxMode: TypeAlias = Literal["auto", "strict", "off"]
 """Setting of a pool or a worker group. "auto": all layers that the kernel has. "strict": a worker needs all. "off": none."""
+
+Isolation: TypeAlias = Literal["pool", "tenant", "task"]
+"""Tasks that may run in one worker, one after the other: all of the pool's; those of one tenant; or a single one."""
 
 Layer: TypeAlias = Literal["limits", "privileges", "landlock", "seccomp"]
 

@@ -17,6 +17,9 @@ MIB = 1 << 20
 
 REFUSED: list[tuple[str, Any, type[Exception], str]] = [
     ("workers", 0, ValueError, "from 1 to 1,024"),
+    ("sandbox", "best", ValueError, "must be one of 'auto', 'strict', 'off'"),
+    ("sandbox", True, ValueError, "must be one of 'auto', 'strict', 'off'"),
+    ("isolation", "user", ValueError, "must be one of 'pool', 'tenant', 'task'"),
     ("workers", -1, ValueError, "from 1 to 1,024"),
     ("workers", 1025, ValueError, "from 1 to 1,024"),
     ("workers", 2.0, TypeError, "whole number"),

@@ -26,6 +26,9 @@ WEAR: list[dict[str, Any]] = [
     {"max_worker_bytes": MAX_BYTES},
     {"max_worker_age_s": 4.0},
     {"max_tasks_per_worker": 3, "max_worker_age_s": 4.0, "max_worker_bytes": MAX_BYTES},
+    {"isolation": "task"},
+    {"isolation": "tenant"},
+    {"isolation": "tenant", "max_tasks_per_worker": 3, "max_worker_age_s": 4.0},
 ]
 MODELS = [
     None,
@@ -54,6 +57,10 @@ def pages_in(segment_id: int, start: int, end: int) -> set[Page]:
     return {(segment_id, index) for index in range(start // P, end // P)}
 
 
+def tenant_of(task_id: int) -> str | None:
+    return (None, "a", "b")[task_id % 3]
+
+
 class Process:
     """A worker from its own side. It follows the protocol unless a rule forges a message."""
 
@@ -64,6 +71,7 @@ class Process:
         self.said_ready = False
         self.spawned = False  # whether its pid is known
         self.tasks = 0  # number of tasks that were sent to it
+        self.tenants: set[str | None] = set()  # tenants of these tasks
         self.killed = False
         self.channel_open = True
         self.task_id: int | None = None  # its task

@@ -63,6 +63,7 @@ from .pool_model import (
     Process,
     pages_in,
     pages_of,
+    tenant_of,
 )
 
 
@@ -234,6 +235,9 @@ class PoolRuntime(RuleBasedStateMachine):
             process.tasks += 1
             of_group = self.settings[self.group_of(message.task_id)]
             assert process.tasks <= (of_group.max_tasks_per_worker or math.inf), "the limit is exact"
+            process.tenants.add(tenant_of(message.task_id))
+            assert of_group.isolation != "task" or process.tasks == 1
+            assert of_group.isolation != "tenant" or len(process.tenants) == 1
             process.task_id = message.task_id
             process.begun = process.waits = process.stopping = False
             process.credit, process.previews, process.outputs = message.credit, message.previews, 0

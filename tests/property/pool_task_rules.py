@@ -36,6 +36,7 @@ from .pool_model import (
     SIZES,
     SPEC,
     STAGES,
+    tenant_of,
 )
 from .pool_runtime import PoolRuntime
 
@@ -50,7 +51,7 @@ class TaskRules(PoolRuntime):
         task_id = self.number()
         self.open_tasks[task_id] = None
         self.preparing[task_id] = None
-        spec = msgspec.structs.replace(SPEC, group=self.group_of(task_id))
+        spec = msgspec.structs.replace(SPEC, group=self.group_of(task_id), tenant=tenant_of(task_id))
         copy_nbytes = self.pick([0, 0, *SIZES], task_id)
         if copy_nbytes:
             self.requested[task_id] = copy_nbytes
@@ -148,6 +149,7 @@ class TaskRules(PoolRuntime):
             sources=(*places, EncodedAt(None), *places[:1])[: self.numbers % 5 + 1],
             stages=STAGES,
             group=self.group_of(task_id),
+            tenant=tenant_of(task_id),
             timeout_s=timeout_s,
             queue_timeout_s=queue_timeout_s,
             outbox_id=held[0][0].segment_id if in_outbox else None,

@@ -21,7 +21,7 @@ from .tasks.task_table import TaskTable
 from .telemetry.event_log import EventLog
 from .workers.abandoned_workers import AbandonedWorkers
 from .workers.run_clock import RunClock
-from .workers.worker_group import WorkerGroups, slots_of_groups
+from .workers.worker_group import WorkerGroup, WorkerGroups, slots_of_groups
 from .workers.worker_table import WorkerTable
 
 __all__ = ["Components"]
@@ -56,11 +56,15 @@ class Components:
             self.task_table, self.queue, self.completion, self.quarantine, self.source_hashing, self.event_log
         )
 
+    def _has_small_tasks(self, group: WorkerGroup) -> bool:
+        """Whether small tasks of a group may run in the group for them; not if tenants or tasks have workers of their own."""
+        return group is self.groups.default and group.settings.isolation == "pool"
+
     def _create_queue(self) -> TaskQueue:
         """A lane for each worker group, except the one for small tasks, which has no tasks of its own."""
         weights, waiting = self.settings.tenant_weights, dict[int, TaskRecord]()
         groups = [group for group in self.groups if group is not self.groups.small]
         lanes = [
-            Lane(group.slots, self.small_tasks if group is self.groups.default else None, weights, waiting) for group in groups
+            Lane(group.slots, self.small_tasks if self._has_small_tasks(group) else None, weights, waiting) for group in groups
         ]
         return TaskQueue(lanes, waiting)

@@ -241,7 +241,8 @@ class PoolState(Components):
             for lane in queue.waiting_lanes:
                 group = self.groups.by_name[lane.name]
                 scales = group.autoscaler.desired_workers < group.slots.concurrency_limit
-                if scales or lane.waiting_for_unused_worker or group.reconciler.abandoned:
+                isolates = group.slots.isolates_tenants
+                if scales or lane.waiting_for_unused_worker or group.reconciler.abandoned or isolates:
                     commands += self._request_workers(group, lane, now)
         return commands
 
@@ -256,7 +257,11 @@ class PoolState(Components):
         scales_up = group.autoscaler.can_scale_up and not group.slots.idle
         if scales_up and (not group.slots or self.dispatcher.any_fits(lane)):  # the first worker needs no memory for its task
             commands += group.reconciler.reconcile(now) if group.autoscaler.scale_up_for(len(lane), now) else []
-        if lane.waiting_for_unused_worker:
+        tenants = lane.policy.waiting if group.slots.isolates_tenants and lane.policy else None
+        if tenants is not None and group.slots.lacks_worker_for(lane.policy.first().spec.tenant, tenants):
+            group.recycling.mark_for_unused_worker(tenants)
+            commands += group.reconciler.reconcile(now)
+        elif lane.waiting_for_unused_worker:
             group.recycling.mark_for_unused_worker()
             commands += group.reconciler.reconcile(now)
         return commands

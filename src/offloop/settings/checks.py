@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from operator import index
 from typing import SupportsIndex, get_args
 
-from ..sandbox import SandboxMode
+from ..sandbox import Isolation, SandboxMode
 from ..sizes import named_size
 
 __all__ = [
     "MAX_BYTES",
     "MAX_WORKERS",
     "check_environment",
+    "check_isolation",
     "check_memory_limit",
     "check_nbytes",
     "check_nice",
@@ -114,6 +115,16 @@ def check_sandbox(sandbox: SandboxMode) -> None:
     """
     if sandbox not in get_args(SandboxMode):
         raise ValueError(f"sandbox={sandbox!r}: must be one of {', '.join(map(repr, get_args(SandboxMode)))}")
+
+
+def check_isolation(isolation: Isolation) -> None:
+    """Check which tasks may run in one worker.
+
+    Raises:
+        ValueError: it is not one of the three.
+    """
+    if isolation not in get_args(Isolation):
+        raise ValueError(f"isolation={isolation!r}: must be one of {', '.join(map(repr, get_args(Isolation)))}")
 
 
 def check_workers(workers: int) -> None:

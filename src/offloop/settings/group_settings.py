@@ -8,10 +8,11 @@ from typing import Literal
 
 import msgspec
 
-from ..sandbox import SandboxMode
+from ..sandbox import Isolation, SandboxMode
 from .checks import (
     MAX_WORKERS,
     check_environment,
+    check_isolation,
     check_nice,
     check_range,
     check_recycling,
@@ -55,6 +56,7 @@ class WorkerGroup(_Named, frozen=True, kw_only=True):
     max_memory: int | str | None = None  # bytes of private memory at which an idle worker is replaced, or as in "500MiB"
     load_timeout: float | None = None  # seconds in which a worker must load all plugins
     environment: Mapping[str, str | None] | None = None  # variables beside the pool's; None removes one
+    isolation: Isolation | None = None  # "pool", "tenant" or "task", as `Pool(isolation=...)`
     sandbox: SandboxMode | None = None  # "auto", "strict" or "off", as `Pool(sandbox=...)`
 
     def __post_init__(self) -> None:
@@ -74,6 +76,8 @@ class WorkerGroup(_Named, frozen=True, kw_only=True):
         if self.load_timeout is not None:
             check_seconds("load_timeout", self.load_timeout)
         check_environment(self.environment)
+        if self.isolation is not None:
+            check_isolation(self.isolation)
         if self.sandbox is not None:
             check_sandbox(self.sandbox)
 

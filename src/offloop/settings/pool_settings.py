@@ -18,13 +18,14 @@ from ..core.model.settings import FIRST_GRANT_NBYTES, AdmissionMode, CoreSetting
 from ..operation import DEFAULT_GROUP, SMALL_TASKS_GROUP, Plugin
 from ..program import is_frozen
 from ..runtime.workers.command_line import WorkerProgram
-from ..sandbox import SandboxMode
+from ..sandbox import Isolation, SandboxMode
 from ..sizes import named_size, parse_size
 from ..system import available_cpus
 from .checks import (
     MAX_BYTES,
     MAX_WORKERS,
     check_environment,
+    check_isolation,
     check_nice,
     check_range,
     check_recycling,
@@ -78,6 +79,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     tenant_weights: Mapping[str, float] | None = None  # shares of the workers' time by tenant; 1 for other tenants
     executable: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None  # interpreter; None: this program's
     environment: Mapping[str, str | None] | None = None  # variables of workers beside inherited ones; None removes one
+    isolation: Isolation = "pool"  # tasks that may run in one worker, one after the other
     sandbox: SandboxMode = "auto"  # layers of isolation that a worker must have
     plugins: Sequence[str | Plugin | type[Plugin]] | None = None  # plugins to load; None: every installed plugin
     groups: Sequence[WorkerGroup] = ()  # worker groups beside the default one
@@ -146,6 +148,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
             if shutil.which(program) is None:
                 raise ValueError(f"executable={self.executable!r}: there is no program {program!r} that can be run")
         check_environment(self.environment)
+        check_isolation(self.isolation)
         check_sandbox(self.sandbox)
 
     def _check_groups(self) -> None:
@@ -264,6 +267,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
                     max_worker_age_s=_given_or(group.max_age, self.max_worker_age),
                     max_worker_bytes=None if memory is None else parse_size(memory),
                     plugins=names,
+                    isolation=_given_or(group.isolation, self.isolation),
                     sandbox=self.sandbox_of(name),
                 )
             )

@@ -8,7 +8,7 @@ from enum import Enum
 import msgspec
 
 from ...operation import DEFAULT_GROUP, SMALL_TASKS_GROUP
-from ...sandbox import SandboxMode
+from ...sandbox import Isolation, SandboxMode
 
 __all__ = [
     "FIRST_GRANT_NBYTES",
@@ -47,6 +47,7 @@ class GroupSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_worker_age_s: float | None = None  # seconds after which a worker is replaced; None: never
     max_worker_bytes: int | None = None  # private memory between two tasks above which a worker is replaced; None: no limit
     plugins: tuple[str, ...] = ()  # names of the plugins that each worker loads, in this order
+    isolation: Isolation = "pool"  # tasks that may run in one worker; with "task", `max_tasks_per_worker` is 1
     sandbox: SandboxMode = "auto"  # whether a worker whose sandbox lacks a layer may run tasks
 
     @property

@@ -28,6 +28,7 @@ class WorkerSlot(msgspec.Struct, eq=False):
     preallocated_block: Block | None = None  # result memory for the next task, with a STANDING lease
     kill_reason: str | None = None  # reason why the supervisor kills it, if that is its own fault
     tasks: int = 0  # number of tasks that were sent to it
+    tenant: str = ""  # tenant of its last task; "": it has none
     recycling: str | None = None  # reason why it is to be replaced
     max_tasks: float = inf  # number of tasks after which it is replaced, jitter included
     failures: int = 0  # number of consecutive unexpected exceptions
@@ -53,5 +54,6 @@ class WorkerSlot(msgspec.Struct, eq=False):
         """Reset the fields that describe the process, after its end."""
         self.outbox_id = self.pid = self.task = self.ready_since = self.timer = self.preallocated_block = None
         self.kill_reason = self.recycling = self.expires_at = None
+        self.tenant = ""
         self.tasks, self.max_tasks, self.max_bytes = 0, inf, inf
         self.failures = 0

@@ -93,6 +93,11 @@ class Dispatcher:
             task = None if slot is None else self._find_next(lane, reserved, max_cost_s, now)
             if slot is None or task is None:
                 break
+            if lane.workers.isolates_tenants:
+                found = self._find_for_tenants(lane, task)
+                if found is None:
+                    break
+                slot, task = found
             self.queue.start(task)
             commands += self.dispatch(slot, task, now)
         return commands
@@ -101,7 +106,8 @@ class Dispatcher:
         """A task is admitted: dispatch it if a worker is idle, no other task waits and there is memory; else queue it."""
         task.apply(TaskEvent.ADMITTED)
         self.budget.admit(task)
-        slot = self.queue.lanes[task.spec.group].workers.find_idle()
+        workers = self.queue.lanes[task.spec.group].workers
+        slot = workers.find_idle_for(task.spec.tenant) if workers.isolates_tenants else workers.find_idle()
         task.ready_at = now
         if (
             slot is not None
@@ -121,6 +127,8 @@ class Dispatcher:
         is_reserved = self._blocked is not None and self._blocked.state is TaskState.WAITING
         slot = None if lane or is_reserved else lane.workers.find_idle(task.spec.outbox_id)
         if slot is None or not self.budget.fits(task):
+            return []
+        if lane.workers.isolates_tenants and slot.tenant != (task.spec.tenant or ""):
             return []
         task.apply(TaskEvent.ADMITTED)
         self.budget.admit(task)
@@ -155,6 +163,7 @@ class Dispatcher:
         task.apply(TaskEvent.DISPATCHED)
         slot.task, task.slot = task, slot.index
         slot.tasks += 1
+        slot.tenant = spec.tenant or ""
         if slot.tasks >= slot.max_tasks:
             self.spent_groups.add(slot.group)
         task.dispatches += 1
@@ -232,6 +241,15 @@ class Dispatcher:
         elif self._blocked is None and (max_cost_s is None or first.stable_cost_s <= max_cost_s):
             return first
         return self._backfill.find(lane.policy, self._blocked, max_cost_s, now)
+
+    def _find_for_tenants(self, lane: Lane, task: TaskRecord) -> tuple[WorkerSlot, TaskRecord] | None:
+        """The first task of a lane for whose tenant a worker is idle. A task passes those of tenants whose workers are busy."""
+        others = () if self._blocked is not None else lane.policy.after_first(BACKFILL_CANDIDATES)
+        for candidate in chain([task], others):
+            slot = lane.workers.find_idle_for(candidate.spec.tenant)
+            if slot is not None and (candidate is task or self.budget.fits(candidate)):
+                return slot, candidate
+        return None
 
     def _should_delay_large(self, task: TaskRecord, now: float) -> bool:
         """Whether a large task should wait for tasks that were submitted at the same time and are being prepared."""

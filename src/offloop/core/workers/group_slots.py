@@ -7,7 +7,7 @@ are busy. So when a worker dies, another one gets the next task in the same even
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from ...operation import DEFAULT_GROUP
 from ..model.task import TaskRecord
@@ -24,8 +24,9 @@ _IDLE = WorkerState.IDLE  # a member that is looked up on its class costs 0.1 us
 class GroupSlots:
     """The slots of one worker group. `WorkerTable` adds and removes them, and reports every change of a state."""
 
-    def __init__(self, limit: int, name: str = DEFAULT_GROUP) -> None:
+    def __init__(self, limit: int, name: str = DEFAULT_GROUP, *, isolates_tenants: bool = False) -> None:
         self.name = name
+        self.isolates_tenants = isolates_tenants  # whether a worker that has served a tenant serves no other
         self.concurrency_limit = limit  # tasks at once
         self.half_open_slot: int | None = None  # slot of the worker that gets the next task, to close or open the breaker
         self.slots: dict[int, WorkerSlot] = {}  # by index
@@ -72,6 +73,30 @@ class GroupSlots:
         if self.half_open_slot is not None:
             return next((slot for slot in self.idle_workers if slot.index == self.half_open_slot), self.idle_workers[-1])
         return self.idle_workers[-1]
+
+    def find_idle_for(self, tenant: str | None) -> WorkerSlot | None:
+        """An idle worker within the concurrency limit that has served this tenant only; else an unused one; None if there is
+        none. For a group that isolates tenants."""
+        if self.find_idle() is None:
+            return None
+        own = (slot for slot in reversed(self.idle_workers) if slot.tasks and slot.tenant == (tenant or ""))
+        return next(own, None) or next((slot for slot in reversed(self.idle_workers) if slot.unused), None)
+
+    def lacks_worker_for(self, tenant: str | None, waiting: Collection[str]) -> bool:
+        """Whether a worker should be replaced, so that a task of this tenant can run.
+
+        That is so if no worker can ever run it; or if an idle worker has served a tenant that has no waiting task.
+
+        Args:
+            tenant: the tenant of a waiting task.
+            waiting: the tenants that have waiting tasks; "": tasks without a tenant.
+        """
+        if self.find_idle_for(tenant) is not None:
+            return False
+        staying = [slot for slot in self.slots.values() if slot.recycling is None and slot.state in READY_STATES]
+        if not any(slot.unused or slot.tenant == (tenant or "") for slot in staying):
+            return True
+        return any(slot.state is _IDLE and slot.tenant not in waiting for slot in staying)
 
     @property
     def busy_tasks(self) -> list[TaskRecord]:

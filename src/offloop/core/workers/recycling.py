@@ -7,6 +7,7 @@ needs an unused worker. Its slot is marked with the reason. `WorkerReconciler` s
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import inf
 
 from ...pool_events import WorkerMemoryTooSmall
@@ -49,7 +50,9 @@ class Recycling:
     def on_worker_ready(self, slot: WorkerSlot, now: float) -> None:
         """Set the limits of a worker that has become ready, with jitter, so that workers are not all replaced at once."""
         settings = self._group_settings
-        if settings.max_tasks_per_worker is not None:
+        if settings.isolation == "task":
+            slot.max_tasks = 1
+        elif settings.max_tasks_per_worker is not None:
             slot.max_tasks = max(round(self._jitter.below(settings.max_tasks_per_worker)), 1)
         if settings.max_worker_bytes is not None:
             slot.max_bytes = self._jitter.below(settings.max_worker_bytes)
@@ -85,15 +88,19 @@ class Recycling:
         assert slot.ready_since is not None
         self._mark(slot, f"it is {now - slot.ready_since:.0f} s old")
 
-    def mark_for_unused_worker(self) -> None:
+    def mark_for_unused_worker(self, waiting: Collection[str] = ()) -> None:
         """Mark a worker because a task needs an unused one; an idle worker if there is one.
 
         No worker is marked while an unused one is starting or ready.
+
+        Args:
+            waiting: tenants whose workers are marked last, because they have waiting tasks.
         """
         if any(slot.state in _COMING_STATES or (slot.unused and slot.state in READY_STATES) for slot in self._group_slots):
             return
         candidates = [slot for slot in self._group_slots if slot.recycling is None and slot.state in READY_STATES]
-        candidates.sort(key=lambda slot: slot.state is not WorkerState.IDLE)  # busy ones, too: a full pool is never idle
+        # busy ones, too, because a full pool is never idle
+        candidates.sort(key=lambda slot: (slot.state is not WorkerState.IDLE, slot.tenant in waiting))
         for slot in candidates[:1]:
             self._mark(slot, "a task wants a worker that has had none")
 

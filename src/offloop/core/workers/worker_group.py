@@ -138,4 +138,4 @@ class WorkerGroups:
 def slots_of_groups(settings: CoreSettings) -> list[GroupSlots]:
     """The slots of each group of a pool, and of the group for small tasks."""
     groups = [*settings.groups, settings.groups[0].for_small_tasks()]
-    return [GroupSlots(group.workers, group.name) for group in groups]
+    return [GroupSlots(group.workers, group.name, isolates_tenants=group.isolation == "tenant") for group in groups]
