@@ -2,7 +2,7 @@
 
 Two pools of one worker, with `sandbox="auto"` and with "off", take turns in one run:
 
-- the layers themselves: the time that a fresh process takes to set all of them up, without imports;
+- the layers themselves: the CPU time that a fresh process takes to set all of them up, without imports;
 - the start of a pool of one worker with offloop-vips, until it is ready;
 - a task that does nothing, a task that echoes a mebibyte, and a thumbnail of a JPEG of 12 megapixels.
 
@@ -35,16 +35,16 @@ from offloop.sandbox import Needs
 from offloop.worker.isolation.kernel import Kernel
 from offloop.worker.isolation.sandbox import Sandbox
 sandbox = Sandbox("auto", Needs(), Kernel())
-began = time.perf_counter()
+began = time.process_time()
 sandbox.before_loading(1 << 30)
 sandbox.after_loading()
 sandbox.filter_calls(900)
-print(time.perf_counter() - began)
+print(time.process_time() - began)
 """
 
 
 def layers() -> float:
-    """The seconds that a fresh process takes to set up all layers."""
+    """The CPU seconds that a fresh process takes to set up all layers."""
     return float(subprocess.run([sys.executable, "-c", LAYERS], capture_output=True, text=True, check=True).stdout)
 
 

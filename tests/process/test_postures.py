@@ -119,12 +119,8 @@ async def test_a_group_has_a_sandbox_of_its_own_and_its_posture_is_an_event() ->
     assert (reported.group, reported.posture) == ("careless", careless)
 
 
-@pytest.mark.parametrize(
-    ("isolation", "workers_of_two_tenants", "workers_of_one"), [("pool", 1, 1), ("tenant", 2, 1), ("task", 2, 2)]
-)
-async def test_a_worker_serves_the_tasks_that_its_isolation_allows(
-    isolation: Any, workers_of_two_tenants: int, workers_of_one: int
-) -> None:
+@pytest.mark.parametrize(("isolation", "of_two_tenants", "of_one"), [("pool", 1, 1), ("tenant", 2, 1), ("task", 2, 2)])
+async def test_a_worker_serves_the_tasks_that_its_isolation_allows(isolation: Any, of_two_tenants: int, of_one: int) -> None:
     async with Pool(1, plugins=[FaultsPlugin], memory_limit="128MiB", isolation=isolation) as pool:
         pids = [(await pool.run(b"", [Inspect()], tenant=tenant)).info.pid for tenant in ("a", "a", "b")]
     assert (len(set(pids[1:])), len(set(pids[:2]))) == (of_two_tenants, of_one)

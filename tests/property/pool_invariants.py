@@ -58,7 +58,9 @@ class PoolInvariants(WorkerRules):
                 continue
             idle = [self.processes[slot.index] for slot in slots if slot.state is WorkerState.IDLE]
             early = self.core.dispatcher.wake_at <= self.now + 0.1  # a large task waits a moment for tasks that arrive with it
-            assert not idle or not lane.policy or early
+            isolates = self.settings[group].isolation == "tenant" and lane.policy
+            able = [process for process in idle if process.tenants <= {lane.policy.first().spec.tenant}] if isolates else idle
+            assert not able or not lane.policy or early
             assert not any(not process.tasks for process in idle) or not lane.waiting_for_unused_worker
         if self.closed:
             assert not self.core.queue
