@@ -25,11 +25,12 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Self
 
 import anyio
 import numpy as np
-from measuring import Samples, parser_of, take_turns
+from measuring import Samples, parser_of
 
 from offloop import Operation, Pool
 from offloop_vips import Blur, Grayscale, Jpeg, Png, Resize, Rotate, Sharpen, Tint, Webp
@@ -129,16 +130,45 @@ async def main() -> None:
             if sharp is not None:
                 contenders["sharp, clone()"] = partial(sharp.run, "clone", name, path)
                 contenders["sharp"] = partial(sharp.run, "separate", name, path)
-            samples = await take_turns(contenders, 1 if options.smoke else options.rounds, 1)
-            report(f"{title}, {len(source) / 1e6:.1f} MB", samples)
+            print(f"{title}, {len(source) / 1e6:.1f} MB:")
+            report(*await measure(contenders, 1 if options.smoke else options.rounds))
 
 
-def report(title: str, samples: Samples) -> None:
-    medians = {name: statistics.median(seconds) for name, seconds in samples.items()}
-    best = min((name for name in medians if name != "run_many"), key=medians.__getitem__)
-    print(f"{title}: run_many is {medians[best] / medians['run_many']:.2f} times as fast as {best}")
-    for name, seconds in samples.items():
-        print(f"  {name:15} {medians[name] * 1000:8.1f} ms (least {min(seconds) * 1000:.1f})")
+async def measure(contenders: Mapping[str, Callable[[], Awaitable[object]]], rounds: int) -> tuple[Samples, Samples]:
+    """Measure each contender in turns, after one call of each that is not counted. Returns seconds, and CPU seconds."""
+    for call in contenders.values():
+        await call()
+    seconds: Samples = {name: [] for name in contenders}
+    cpu: Samples = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, call in contenders.items():
+            started, cpu_before = perf_counter(), cpu_s()
+            await call()
+            seconds[name].append(perf_counter() - started)
+            cpu[name].append(cpu_s() - cpu_before)
+    return seconds, cpu
+
+
+def cpu_s() -> float:
+    """Returns the CPU time of this process and its descendants, in seconds: that of all contenders, of which one works."""
+    total, pids = 0, [os.getpid()]
+    while pids:
+        folder = Path("/proc", str(pids.pop()))
+        fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])  # in user mode and in the kernel
+        pids += [int(pid) for children in folder.glob("task/*/children") for pid in children.read_text().split()]
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def report(seconds: Samples, cpu: Samples) -> None:
+    for name in seconds:
+        wall, spread = statistics.median(seconds[name]), f"{min(seconds[name]) * 1000:.0f} to {max(seconds[name]) * 1000:.0f}"
+        print(f"  {name:15} {wall * 1000:8.1f} ms ({spread}), CPU {statistics.median(cpu[name]) * 1000:.0f} ms")
+    for title, samples in (("time", seconds), ("CPU time", cpu)):
+        medians = {name: statistics.median(each) for name, each in samples.items()}
+        ours = medians.pop("run_many")
+        best = min(medians, key=medians.__getitem__)
+        print(f"  {title}: run_many is {medians[best] / max(ours, 1e-9):.2f} times as fast as {best}")
 
 
 if __name__ == "__main__":
