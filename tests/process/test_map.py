@@ -253,6 +253,26 @@ async def test_leaving_early_cancels_the_tasks_and_frees_all(anyio_backend: obje
         assert pool.statistics().cancelled >= 1
 
 
+async def test_a_batch_that_is_deleted_unread_ends_and_frees_all(anyio_backend: object) -> None:
+    pulled = 0
+
+    def sources() -> Iterator[bytes]:
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield b"x" * 5000
+
+    async with Pool(1, plugins=[FaultsPlugin]) as pool:
+        batch: Batch[bytes] | None = pool.map(sources(), [Wait(0.01), Echo()], max_in_flight=2)
+        await anext(batch)
+        del batch
+        await until(pool, lambda numbers: not numbers.running and not numbers.waiting)
+        assert is_free(pool)
+        before = pulled
+        assert bytes(await pool.run(b"next", [Echo()])) == b"next"
+        assert pulled == before
+
+
 async def test_a_reader_that_never_reads_holds_a_few_results_only(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         async with pool.map([b""] * 1000, [Allocate(5000)]):

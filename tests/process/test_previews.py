@@ -157,6 +157,13 @@ async def test_a_processor_that_shares_work_names_the_pipeline_of_a_preview(anyi
         assert found == [(name, preview) for name in "cba" for preview in (True, False)]
 
 
+async def test_a_pool_in_threads_has_previews_too(anyio_backend: object) -> None:
+    seen: list[bytes] = []
+    async with Pool(1, plugins=[FaultsPlugin], inline=True) as pool:
+        result = await pool.run(b"abc", [Preview(3), Echo()], on_preview=lambda preview: seen.append(bytes(preview)))
+        assert (bytes(result), seen) == (b"abc", [b"\x02" * 3])
+
+
 async def test_too_many_previews_are_refused(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         with pytest.raises(InvalidTask, match="makes 9 previews"):
