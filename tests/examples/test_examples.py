@@ -47,3 +47,27 @@ def test_the_custom_plugins_operation_is_checked_when_it_is_made():
     compress: Any = runpy.run_path(str(EXAMPLES / "custom_plugin.py"))["Compress"]
     with pytest.raises(InvalidTask, match="Compress\\(level=11\\)"):
         compress(11)
+
+
+def test_the_pages_of_a_pdf_are_rendered_and_a_corrupt_one_is_refused(tmp_path: Path):
+    pdfium: Any = pytest.importorskip("pypdfium2")
+    document: Any = pdfium.PdfDocument.new()
+    for _ in range(3):
+        document.new_page(200, 100)
+    document.save(str(tmp_path / "document.pdf"))
+    assert run("pdf_pages.py", tmp_path / "document.pdf", tmp_path) == "3 pages\n"
+    page: Any = pyvips.Image.new_from_file(str(tmp_path / "3.png"))
+    assert (page.width, page.height) == (400, 200)
+    (tmp_path / "corrupt.pdf").write_bytes(b"%PDF-1.4\nnothing")
+    command = [sys.executable, EXAMPLES / "pdf_pages.py", tmp_path / "corrupt.pdf", tmp_path]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("TaskFailed: [corrupt_source] this is no PDF file")
+
+
+def test_a_table_is_summed_in_a_worker():
+    pytest.importorskip("polars")
+    pytest.importorskip("pyarrow")
+    told = run("table.py", "100_000")
+    assert told.startswith("100,000 rows in ")
+    assert "499950000" in told

@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import jobs
 import numpy as np
 import onnx
 import pytest
 import pyvips
 from starlette.requests import Request
 
-from offloop import Encoded, Plugin, Pool, WorkerDied
+from offloop import Context, Encoded, Plugin, Pool, WorkerDied
+from offloop.functions import declaration, resource
 from offloop.plugins import group_plugins
-from offloop.testing import run_inline
+from offloop.testing import InlineTask, run_inline
 from offloop.testing.faults import FaultsPlugin, Kill, Noop, Obey
 from offloop_vips import Decode, Png, Preview, Raw, Resize, Rotate, VipsPlugin, Webp
 from offloop_visualizer import Visualize
@@ -298,3 +300,18 @@ async def test_the_calls_of_the_page_about_outputs(anyio_backend: object, pictur
             fragment("docs/outputs.md", "pool.stream"), track=track.getvalue(), Visualize=Visualize, shown=[], **names
         )
         assert frames["shown"]
+
+
+async def test_a_function_is_declared(anyio_backend: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(declaration, "_declared", {})
+    monkeypatch.setattr(resource, "_declared", {})
+    names = await run(fragment("docs/functions.md", "def classify"), __name__="fragment")
+    task = InlineTask()
+    assert names["classify"](memoryview(b"1234"), names["Model"](), Context(task)) == [2.0, 1.0]
+    assert task.fraction == 0.5
+
+
+async def test_functions_are_called(anyio_backend: object) -> None:
+    async with Pool(1, plugins=["functions"]) as pool:
+        names = await run(fragment("docs/functions.md", "map_call"), pool=pool, add=jobs.add, count_to=jobs.count_to)
+    assert (names["total"], names["totals"][-1], names["counted"]) == (30, 40, [0, 1, 2])
