@@ -195,7 +195,7 @@ class Soak:
         """Check the pool while it is open and no task runs."""
         gc.collect()
         numbers = self.pool.statistics()
-        for holder in ("caller", "task", "worker", "reservation"):
+        for holder in ("caller", "task", "stager", "worker", "reservation"):
             if numbers.leases[holder]:
                 self.violations.append(f"{numbers.leases[holder]} leases of {holder!r} are left")
         if len(self.victims) > saboteur.kills:
