@@ -245,6 +245,7 @@ async def _chunks(data: bytes) -> AsyncIterator[bytes]:
 async def soak(options: argparse.Namespace, directory: Path, violations: list[str]) -> None:
     """One pool, one saboteur."""
     settings = {"spares": options.spares} if HAS_SPARES else {}
+    settings["sandbox"] = "off"  # because tasks leave child processes
     pool = Pool(options.workers, plugins=["vips", FaultsPlugin], memory_limit=options.memory_limit, grace=0.1, **settings)
     run = Soak(pool, Work(options.seed), directory)
     run.violations = violations

@@ -96,7 +96,7 @@ def scene(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> Stage:
         caplog.set_level(logging.INFO, "offloop.worker")
         plugins = [FaultsPlugin]
         settings: dict[str, Any] = {"quarantine_after": None, "restart_intensity": 99}  # because many orders share the pool
-        pool = pool_with(FaultyWorkers(), 2, plugins=plugins, memory_limit="64MiB", grace=GRACE_S, **settings)
+        pool = pool_with(FaultyWorkers(), 2, plugins=plugins, memory_limit="64MiB", grace=GRACE_S, sandbox="off", **settings)
         async with pool, anyio.create_task_group() as tasks:
             tasks.start_soon(keep_worker_busy, pool, tmp_path / "over")
             await anyio.wait_all_tasks_blocked()

@@ -27,7 +27,10 @@ async def until(pool: Pool, condition: Callable[[Statistics], bool]) -> None:
 
 
 async def test_two_large_tasks_that_do_not_fit_together_run_one_after_the_other(tmp_path: Path, anyio_backend: object) -> None:
-    async with Pool(2, plugins=[WeighingPlugin], memory_limit=LIMIT) as pool, anyio.create_task_group() as task_group:
+    async with (
+        Pool(2, plugins=[WeighingPlugin], sandbox="off", memory_limit=LIMIT) as pool,
+        anyio.create_task_group() as task_group,
+    ):
         for number in (1, 2):
             task_group.start_soon(pool.run, b"text", [Take(LARGE, hold=str(tmp_path / f"{number}"))])
         await until(pool, lambda seen: seen.running == 1 and seen.waiting_by_tenant == {"": 1})
@@ -45,7 +48,7 @@ async def test_what_can_never_fit_is_refused_with_both_numbers_and_its_source_is
 ) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"text" + bytes(MIB))
-    async with Pool(2, plugins=[WeighingPlugin], memory_limit=LIMIT) as pool:
+    async with Pool(2, plugins=[WeighingPlugin], sandbox="off", memory_limit=LIMIT) as pool:
         for given in (source, source.read_bytes()):
             with pytest.raises(MemoryLimitExceeded, match=r"bytes of memory \(estimated\) were needed") as caught:
                 await pool.run(given, [Take(700)])
@@ -62,7 +65,7 @@ async def test_what_can_never_fit_is_refused_with_both_numbers_and_its_source_is
 
 
 async def test_a_wrong_estimate_costs_one_task_and_the_next_is_let_in_with_more(anyio_backend: object) -> None:
-    async with Pool(1, plugins=[WeighingPlugin], memory_limit="600MiB") as pool:
+    async with Pool(1, plugins=[WeighingPlugin], sandbox="off", memory_limit="600MiB") as pool:
         worker_starts = pool.statistics().worker_starts
         with pytest.raises(TaskFailed, match=r"more than the [\d,]+ bytes of private memory") as caught:
             await pool.run(b"text", [Take(10, mebibytes=400)])
@@ -84,7 +87,10 @@ async def test_a_task_of_which_nothing_is_known_may_not_take_the_whole_limit(any
 
 
 async def test_what_tasks_took_corrects_what_the_next_is_charged_with(tmp_path: Path, anyio_backend: object) -> None:
-    async with Pool(2, plugins=[WeighingPlugin], memory_limit=LIMIT) as pool, anyio.create_task_group() as task_group:
+    async with (
+        Pool(2, plugins=[WeighingPlugin], sandbox="off", memory_limit=LIMIT) as pool,
+        anyio.create_task_group() as task_group,
+    ):
         hold = tmp_path / "hold"
         operation = Take(100, mebibytes=250, hold=str(hold))
         hold.touch()
@@ -98,7 +104,7 @@ async def test_what_tasks_took_corrects_what_the_next_is_charged_with(tmp_path: 
 
 async def test_in_shadow_it_is_only_counted(tmp_path: Path, anyio_backend: object) -> None:
     async with (
-        Pool(2, plugins=[WeighingPlugin], memory_limit=LIMIT, admission="shadow") as pool,
+        Pool(2, plugins=[WeighingPlugin], sandbox="off", memory_limit=LIMIT, admission="shadow") as pool,
         anyio.create_task_group() as task_group,
     ):
         hold = str(tmp_path / "hold")
@@ -113,7 +119,7 @@ async def test_in_shadow_it_is_only_counted(tmp_path: Path, anyio_backend: objec
 
 async def test_switched_off_nothing_waits_and_nothing_is_refused(tmp_path: Path, anyio_backend: object) -> None:
     async with (
-        Pool(2, plugins=[WeighingPlugin], memory_limit=LIMIT, admission="off") as pool,
+        Pool(2, plugins=[WeighingPlugin], sandbox="off", memory_limit=LIMIT, admission="off") as pool,
         anyio.create_task_group() as task_group,
     ):
         for _ in range(2):
@@ -124,7 +130,7 @@ async def test_switched_off_nothing_waits_and_nothing_is_refused(tmp_path: Path,
 
 
 async def test_results_that_were_estimated_are_counted_once(anyio_backend: object) -> None:
-    async with Pool(1, plugins=[WeighingPlugin], memory_limit="400MiB") as pool:
+    async with Pool(1, plugins=[WeighingPlugin], sandbox="off", memory_limit="400MiB") as pool:
         result = await pool.run(b"text", [Take(50, result_mebibytes=200)])
         assert result.nbytes == 200 * MIB
 
@@ -133,7 +139,7 @@ async def test_a_small_task_that_comes_while_all_workers_have_large_ones_does_no
     tmp_path: Path, anyio_backend: object
 ) -> None:
     async with (
-        Pool(2, plugins=[WeighingPlugin], memory_limit="1GiB", idle_timeout=0.2) as pool,
+        Pool(2, plugins=[WeighingPlugin], sandbox="off", memory_limit="1GiB", idle_timeout=0.2) as pool,
         anyio.create_task_group() as task_group,
     ):
         for _ in range(2):
@@ -167,7 +173,7 @@ async def test_workers_come_with_the_load_and_go_without_it(tmp_path: Path, anyi
 async def test_a_large_task_that_is_alone_may_use_all_processors_and_the_next_its_share(
     tmp_path: Path, anyio_backend: object
 ) -> None:
-    async with Pool(4, plugins=[WeighingPlugin], memory_limit="2GiB") as pool:
+    async with Pool(4, plugins=[WeighingPlugin], sandbox="off", memory_limit="2GiB") as pool:
         assert (await pool.run(b"text", [Take(1, says_s=0.01)])).info.threads == 1
         assert (await pool.run(b"text", [Take(1, says_s=2.0)])).info.threads == 4
         async with anyio.create_task_group() as task_group:
@@ -196,7 +202,10 @@ async def test_a_queue_can_be_bounded_by_the_bytes_that_wait(tmp_path: Path, any
 
 
 async def test_a_task_that_would_wait_for_longer_than_it_may_is_refused_at_once(tmp_path: Path, anyio_backend: object) -> None:
-    async with Pool(1, plugins=[WeighingPlugin], memory_limit=LIMIT) as pool, anyio.create_task_group() as task_group:
+    async with (
+        Pool(1, plugins=[WeighingPlugin], sandbox="off", memory_limit=LIMIT) as pool,
+        anyio.create_task_group() as task_group,
+    ):
         for number in range(4):
             task_group.start_soon(pool.run, b"text", [Take(1, says_s=100.0 + number, hold=str(tmp_path / "hold"))])
         await until(pool, lambda seen: seen.running == 1 and seen.waiting_by_tenant == {"": 3})
@@ -211,7 +220,7 @@ async def test_a_task_that_would_wait_for_longer_than_it_may_is_refused_at_once(
 async def test_a_worker_has_a_hard_limit_that_it_cannot_raise(anyio_backend: object) -> None:
     import resource
 
-    async with Pool(1, plugins=[WeighingPlugin], memory_limit=LIMIT) as pool:
+    async with Pool(1, plugins=[WeighingPlugin], sandbox="off", memory_limit=LIMIT) as pool:
         await pool.run(b"text", [Take(1)])
         (pid,) = [int(name) for name in os.listdir("/proc") if name.isdigit() and _is_child(name)]
         assert resource.prlimit(pid, resource.RLIMIT_DATA)[1] == (600 + 256) * MIB
