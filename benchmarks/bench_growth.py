@@ -70,7 +70,7 @@ async def watch(pool: Pool, name: str, number: int, task: Callable[[], Awaitable
     after = sizes[-1]
     grown = after.own_bytes - before.own_bytes
     numbers = pool.statistics()
-    leases = {holder: count for holder, count in numbers.leases.items() if count and holder != "standing"}
+    leases = {holder: count for holder, count in numbers.leases.items() if count and holder != "preallocated"}
     print(
         f"{name:10}{number:>9,}{seconds:8.1f} s"
         f"{before.own_bytes / 1024:10,.0f}{after.own_bytes / 1024:10,.0f}{grown / number:14.2f}"

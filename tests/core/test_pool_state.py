@@ -173,7 +173,7 @@ def test_a_task_is_sent_with_a_first_grant_if_its_pages_are_reserved() -> None:
     preallocated = pool.core.worker_table[0].preallocated_block
     assert preallocated is not None
     assert command == sent_run(1, grant=Handle(OUTBOX, preallocated.offset, FIRST_GRANT_NBYTES, preallocated.generation))
-    assert pool.statistics.leases["standing"] == 1
+    assert pool.statistics.leases["preallocated"] == 1
 
 
 def test_an_unused_first_grant_stays_with_the_worker_and_is_not_sent_again() -> None:
@@ -183,7 +183,7 @@ def test_an_unused_first_grant_stays_with_the_worker_and_is_not_sent_again() -> 
     pool.done(1)
     assert pool.run(2) == [sent_run(2)]
     assert pool.core.worker_table[0].preallocated_block is preallocated
-    assert pool.statistics.leases["standing"] == 1
+    assert pool.statistics.leases["preallocated"] == 1
 
 
 def test_a_result_in_preallocated_memory_goes_to_the_caller_and_the_next_task_gets_new_memory() -> None:

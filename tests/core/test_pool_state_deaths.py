@@ -96,9 +96,9 @@ def test_preallocated_memory_is_freed_when_its_worker_dies() -> None:
     pool = PoolScript().opened(pages=True)
     pool.run(1)
     pool.done(1)
-    assert pool.statistics.leases["standing"] == 1
+    assert pool.statistics.leases["preallocated"] == 1
     pool.exited()
-    assert pool.statistics.leases["standing"] == 0
+    assert pool.statistics.leases["preallocated"] == 0
     assert pool.core.worker_table[0].preallocated_block is None
 
 

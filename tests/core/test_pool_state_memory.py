@@ -357,7 +357,7 @@ def test_requests_do_not_wait_for_an_idle_workers_preallocated_memory() -> None:
     pool = PoolScript().opened(pages=True)
     pool.run(1)
     pool.done(1)
-    assert pool.statistics.leases["standing"] == 1
+    assert pool.statistics.leases["preallocated"] == 1
     assert of_type(starved(pool, pool.request(11, MIB)), RefuseInput)
 
 

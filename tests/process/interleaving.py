@@ -189,4 +189,4 @@ async def _assert_it_works(pool: Pool) -> None:
     assert bytes(await pool.run(b"a", [Noop()])) == b"result" * 10
     await anyio.wait_all_tasks_blocked()
     leases = pool.statistics().leases
-    assert {holder for holder, count in leases.items() if count} <= {"standing"}, leases
+    assert {holder for holder, count in leases.items() if count} <= {"preallocated"}, leases

@@ -103,7 +103,7 @@ async def body(pool):
     assert bytes(result.data) == b"abc" * 100_000
     del result, buffer, taken
     await works(pool)
-    say(leases=sum(held for holder, held in pool.statistics().leases.items() if holder != "standing"))
+    say(leases=sum(held for holder, held in pool.statistics().leases.items() if holder != "preallocated"))
 """
 
 ENDS_ITS_BLOCK = """

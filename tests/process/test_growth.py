@@ -72,4 +72,4 @@ async def test_nothing_grows_with_the_number_of_tasks(anyio_backend: object) -> 
         leases = pool.statistics().leases
         assert blocks_after - blocks_before < TASKS // 20, "a task of the rarest kind leaves something behind"
         assert descriptors_after == descriptors_before
-        assert {holder: number for holder, number in leases.items() if number and holder != "standing"} == {}
+        assert {holder: number for holder, number in leases.items() if number and holder != "preallocated"} == {}

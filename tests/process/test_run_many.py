@@ -23,7 +23,7 @@ def is_free(pool: Pool) -> bool:
     gc.collect()
     numbers = pool.statistics()
     held = {holder for holder, count in numbers.leases.items() if count}
-    return not (numbers.waiting or numbers.running or held - {"standing"})
+    return not (numbers.waiting or numbers.running or held - {"preallocated"})
 
 
 def bytes_of(result: Result) -> bytes:

@@ -28,7 +28,7 @@ def join(*sources: Any, dies: Path | str = "") -> list[Join]:
 def is_free(pool: Pool) -> bool:
     gc.collect()
     numbers = pool.statistics()
-    held = {holder: count for holder, count in numbers.leases.items() if count and holder != "standing"}
+    held = {holder: count for holder, count in numbers.leases.items() if count and holder != "preallocated"}
     return (numbers.waiting, numbers.running, held) == (0, 0, {})
 
 

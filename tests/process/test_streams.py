@@ -45,7 +45,7 @@ async def until(pool: Pool, condition: Callable[[Statistics], bool]) -> None:
 def leases(pool: Pool) -> dict[str, int]:
     """The leases that are held, without those of idle workers."""
     gc.collect()
-    return {holder: count for holder, count in pool.statistics().leases.items() if count and holder != "standing"}
+    return {holder: count for holder, count in pool.statistics().leases.items() if count and holder != "preallocated"}
 
 
 async def test_frames_come_in_order_and_in_place(anyio_backend: object) -> None:

@@ -110,10 +110,10 @@ class ArenaMachine(RuleBasedStateMachine):
     def allocate_reserved(self, segment: int, npages: int) -> Any:
         if segment != INBOX_ID and segment not in self.outboxes:
             return NOTHING
-        block = self.arena.try_allocate_reserved(segment, npages * P, Holder.STANDING, segment)
+        block = self.arena.try_allocate_reserved(segment, npages * P, Holder.PREALLOCATED, segment)
         if block is None:
             return NOTHING
-        self.enter(block, Lease(Holder.STANDING, segment))
+        self.enter(block, Lease(Holder.PREALLOCATED, segment))
         return block
 
     @rule(block=blocks)
@@ -252,7 +252,7 @@ class ArenaMachine(RuleBasedStateMachine):
         orphaned = sum(block.nbytes for generation, block in self.live.items() if generation in self.orphans)
         reserved = sum(segment.reserved.total for segment in self.arena._segments.values())
         assert self.arena.reserved_bytes == reserved + orphaned
-        busy = [block for block in self.live.values() if any(each.holder is not Holder.STANDING for each in block.leases)]
+        busy = [block for block in self.live.values() if any(each.holder is not Holder.PREALLOCATED for each in block.leases)]
         assert self.arena.busy_bytes == sum(block.nbytes for block in busy)
         counted = Counter(lease.holder for leases in self.leases.values() for lease in leases)
         assert {holder: self.arena.leases[holder] for holder in Holder} == {holder: counted[holder] for holder in Holder}

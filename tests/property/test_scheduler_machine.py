@@ -229,7 +229,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def is_too_large_for_the_inbox(self, plan: TaskPlan) -> bool:
         """Whether the sources of a task cannot be staged, even if no other task had any."""
         available = self.limit - (self.workers_bytes if self.mode is AdmissionMode.ENFORCE else 0)
-        preallocated = self.core.arena.leases[Holder.STANDING] * 256 * 1024
+        preallocated = self.core.arena.leases[Holder.PREALLOCATED] * 256 * 1024
         return pages(plan.nbytes) > min(self.core.arena.segment_nbytes(0), available - preallocated)
 
     def check_refused_grant(self, process: Process) -> None:

@@ -118,7 +118,7 @@ def test_leases_are_counted_by_holder() -> None:
         Holder.STAGER: 0,
         Holder.WORKER: 0,
         Holder.READER: 0,
-        Holder.STANDING: 0,
+        Holder.PREALLOCATED: 0,
         Holder.RESERVATION: 1,
         Holder.ABANDONED: 0,
     }
@@ -186,12 +186,12 @@ def test_a_block_of_a_full_segment_is_not_given_although_the_budget_has_room() -
 
 def test_a_reserved_block_is_cut_only_where_all_its_pages_are() -> None:
     arena = arena_of()
-    assert arena.try_allocate_reserved(OUTBOX_ID, P, Holder.STANDING, OUTBOX_ID) is None
+    assert arena.try_allocate_reserved(OUTBOX_ID, P, Holder.PREALLOCATED, OUTBOX_ID) is None
     let_go(arena, carried_out(arena, cut(arena, 2, OUTBOX_ID)))
-    assert arena.try_allocate_reserved(OUTBOX_ID, 3 * P, Holder.STANDING, OUTBOX_ID) is None
-    block = arena.try_allocate_reserved(OUTBOX_ID, 2 * P, Holder.STANDING, OUTBOX_ID)
+    assert arena.try_allocate_reserved(OUTBOX_ID, 3 * P, Holder.PREALLOCATED, OUTBOX_ID) is None
+    block = arena.try_allocate_reserved(OUTBOX_ID, 2 * P, Holder.PREALLOCATED, OUTBOX_ID)
     assert block is not None
-    assert block.leases == {Lease(Holder.STANDING, OUTBOX_ID)}
+    assert block.leases == {Lease(Holder.PREALLOCATED, OUTBOX_ID)}
     assert arena.reserved_bytes == 2 * P
 
 

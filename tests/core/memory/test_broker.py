@@ -293,7 +293,7 @@ def test_preallocated_memory_has_pages_that_were_reserved_before() -> None:
     scene.warm(2, OUTBOX_ID)
     block = scene.broker.try_preallocate(OUTBOX_ID, 2 * P)
     assert block is not None
-    assert block.leases == {Lease(Holder.STANDING, OUTBOX_ID)}
+    assert block.leases == {Lease(Holder.PREALLOCATED, OUTBOX_ID)}
 
 
 def test_preallocated_blocks_never_use_memory_that_sources_may_need() -> None:

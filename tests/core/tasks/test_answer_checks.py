@@ -25,7 +25,7 @@ class Scene:
     def __init__(self, *, to_file: bool = False) -> None:
         self.arena = Arena(64 * P, 32 * P)
         self.arena.add_segment(OUTBOX_ID, 65 * P, keep=P)
-        self.preallocated = self.block(2 * P, Holder.STANDING, OUTBOX_ID)
+        self.preallocated = self.block(2 * P, Holder.PREALLOCATED, OUTBOX_ID)
         self.granted = self.block(3 * P, Holder.WORKER, TASK_ID)
         spec = TaskSpec(sources=(EncodedAt(None),), stages=[], timeout_s=None, to_file=to_file)
         self.task = TaskRecord(TASK_ID, 0.0, spec=spec, granted=[self.granted])

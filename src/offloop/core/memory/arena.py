@@ -25,7 +25,7 @@ _KINDS = {
     Holder.READER: "sources that are hashed",
     Holder.WORKER: "blocks of running tasks",
     Holder.ABANDONED: "blocks of workers that cannot be killed",
-    Holder.STANDING: "blocks of idle workers",
+    Holder.PREALLOCATED: "blocks of idle workers",
     Holder.RESERVATION: "blocks without pages yet",
 }
 _REPORTED = list(_KINDS)  # order of precedence: a block is reported under the first of its holders
@@ -227,7 +227,7 @@ class Arena:
         """Add a lease on a block."""
         if lease in block.leases:
             raise ValueError(f"{lease} is held on block {block.generation} already")
-        if lease.holder is not Holder.STANDING:
+        if lease.holder is not Holder.PREALLOCATED:
             if not block.busy_leases:
                 self._busy_bytes += block.nbytes
             block.busy_leases += 1
@@ -238,7 +238,7 @@ class Arena:
         """Remove a lease on a block. The last release frees the block."""
         block.leases.remove(lease)
         self.leases[lease.holder] -= 1
-        if lease.holder is not Holder.STANDING:
+        if lease.holder is not Holder.PREALLOCATED:
             block.busy_leases -= 1
             if not block.busy_leases:
                 self._busy_bytes -= block.nbytes

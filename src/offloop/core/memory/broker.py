@@ -148,7 +148,7 @@ class MemoryBroker:
         """A block for the results of a worker's next tasks, from reserved pages that no source needs; None if there is none."""
         if not self._may_preallocate(nbytes):
             return None
-        return self._arena.try_allocate_reserved(outbox_id, nbytes, Holder.STANDING, outbox_id)
+        return self._arena.try_allocate_reserved(outbox_id, nbytes, Holder.PREALLOCATED, outbox_id)
 
     def trim(self) -> tuple[Span, ...]:
         """Release pages that are kept for reuse, if running tasks are charged with their memory. Returns their spans."""
@@ -173,7 +173,7 @@ class MemoryBroker:
         self._prefetching.discard(outbox_id)
 
     def _may_preallocate(self, nbytes: int) -> bool:
-        preallocated_bytes = self._arena.leases[Holder.STANDING] * nbytes
+        preallocated_bytes = self._arena.leases[Holder.PREALLOCATED] * nbytes
         return preallocated_bytes + nbytes <= self._arena.capacity_bytes - self._arena.segment_nbytes(INBOX_ID)
 
     def release_returned(self, generations: tuple[int, ...], now: float = 0.0) -> None:

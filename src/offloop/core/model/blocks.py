@@ -18,7 +18,7 @@ class Holder(Enum):
     STAGER = "stager"  # the caller's side of a task, which copies sources into the block
     WORKER = "worker"  # a granted block, which the worker may write to
     READER = "reader"  # a thread of the supervisor, which hashes the block
-    STANDING = "standing"  # a block preallocated for a worker's next task
+    PREALLOCATED = "preallocated"  # a block for the results of a worker's next task
     RESERVATION = "reservation"  # pages are being reserved for the block
     ABANDONED = "abandoned"  # a worker that could not be killed and may still write to the block
 
@@ -27,7 +27,7 @@ class Lease(NamedTuple):
     """One holder's claim on one block."""
 
     holder: Holder
-    owner: int  # task id; segment id for STANDING and ABANDONED; the block's generation for CALLER and RESERVATION
+    owner: int  # task id; segment id for PREALLOCATED and ABANDONED; the block's generation for CALLER and RESERVATION
 
 
 class Block(msgspec.Struct, eq=False):
@@ -39,7 +39,7 @@ class Block(msgspec.Struct, eq=False):
     nbytes: int  # length in bytes: whole pages, all reserved
     leases: set[Lease]
     addresses_nbytes: int  # length of the reserved address range in bytes; more than `nbytes` while the block may grow
-    busy_leases: int = 0  # number of leases except STANDING
+    busy_leases: int = 0  # number of leases except PREALLOCATED
 
 
 class Span(NamedTuple):

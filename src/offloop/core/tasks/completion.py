@@ -83,5 +83,5 @@ class TaskCompletion:
     def release_preallocated(self, slot: WorkerSlot) -> None:
         """Release the preallocated block of a worker that has used it, or is dead."""
         if slot.preallocated_block is not None:
-            self._arena.release(slot.preallocated_block, Lease(Holder.STANDING, slot.preallocated_block.segment_id))
+            self._arena.release(slot.preallocated_block, Lease(Holder.PREALLOCATED, slot.preallocated_block.segment_id))
             slot.preallocated_block = None
