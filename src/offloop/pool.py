@@ -180,9 +180,8 @@ class Pool(FunctionCalls, SourceCalls):
         loaded = await load(self._settings, self._launcher)
         self._registry, self._planner = loaded.registry, loaded.planner
         supervisor = Supervisor(loaded.core_settings, loaded.worker_config)
-        self._supervisor = supervisor
-        self._stager = SourceStager(supervisor)
-        self._flights = FlightTable()
+        self._stager, self._flights = SourceStager(supervisor), FlightTable()
+        self._supervisor = supervisor  # last, because another thread may ask for statistics from now on
         await supervisor.open()
         return self
 

@@ -118,7 +118,7 @@ class Result:
 
     def shared(self, queued: float) -> Result:
         """Another result over the same memory, with its own time of submission. For the pool's own use."""
-        return type(self)(self._output, self.data[:], queued, self.path)
+        return Result(self._output, self.data[:], queued, self.path)
 
     @property
     def block(self) -> Block | None:
