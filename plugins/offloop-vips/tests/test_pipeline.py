@@ -46,6 +46,7 @@ REQUIRED: dict[str, tuple[Any, ...]] = {
     "Extract": (0, 0, 1, 1),
     "ExtractChannel": ("red",),
     "JoinChannel": (Attachment.at(1),),
+    "Metadata": (("exif",),),
     "Modulate": (2,),
     "Recomb": (UNIT,),
     "Resize": (20, 30),

@@ -13,20 +13,44 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offloop.operation import Estimate, Header, Operation
+from offloop.operation import Attachment, Estimate, Header, Operation
 from offloop_vips import (
+    Affine,
+    Auto,
     AutoOrient,
     Avif,
     Blur,
+    BlurHash,
+    Clahe,
+    Composite,
+    Convolve,
     Decode,
+    EnsureAlpha,
+    Extend,
+    Extract,
+    ExtractChannel,
+    Flatten,
+    Flip,
+    Gif,
     Grayscale,
     Jpeg,
+    Median,
+    Metadata,
+    Modulate,
+    Normalise,
+    Pixelate,
     Png,
     Raw,
     Resize,
     Rotate,
+    RoundCorners,
     Sharpen,
+    Stats,
+    Text,
+    Tiff,
     Tint,
+    Trim,
+    Unsharp,
     VipsPlugin,
     Webp,
 )
@@ -132,8 +156,12 @@ def test_the_estimate_of_a_picture_beyond_the_pixel_limit_is_small():
 
 
 STEPS = [Resize(700), Resize(90, 90, fit="contain", background="#fff0"), Resize(50, 9, position="entropy"), Rotate(9),
-         Blur(3), Rotate(90), Sharpen(), Sharpen(2), Grayscale(), Tint("red"), AutoOrient()]  # fmt: skip
-OUTPUT_STEPS = [Raw(), Jpeg(), Png(), Webp(), Avif(), Png(palette=True), Jpeg(mozjpeg=True), Raw("float32")]
+         Blur(3), Rotate(90), Sharpen(), Sharpen(2), Grayscale(), Tint("red"), AutoOrient(),
+         Extract(0, 0, 5, 5), Extend(9), Flip(), Trim(), Affine((1, 0.2, 0, 1)), Clahe(9, 9),
+         Normalise(), Modulate(2), Flatten(), EnsureAlpha(), ExtractChannel("red"), RoundCorners(9), Median(9), Unsharp(),
+         Convolve(1, 1, (1,)), Pixelate(), Text("a"), Metadata(("exif",)), Composite(Attachment.at(1))]  # fmt: skip
+OUTPUT_STEPS = [Raw(), Jpeg(), Png(), Webp(), Avif(), Png(palette=True), Jpeg(mozjpeg=True), Raw("float32"),
+                Gif(), Tiff(), Auto("image/webp"), Webp(max_bytes=9), Jpeg(target="ssim:0.9"), Stats(), BlurHash()]  # fmt: skip
 
 
 @settings(deadline=None)
@@ -215,6 +243,7 @@ print(json.dumps(memory.peak(time.monotonic_ns())))
         (".avif", {"effort": 0}, [Resize(300), Raw()]),
         (".gif", {"effort": 1}, [Raw()]),
         (".png", {"compression": 1}, [Webp(effort=0)]),
+        (".png", {"compression": 1}, [Normalise(), Unsharp(), RoundCorners(99), Tiff(compression="deflate")]),
     ],
 )
 def test_the_measured_peak_is_a_little_below_the_estimate(

@@ -28,6 +28,7 @@ __all__ = [
     "interpolator",
     "interpretation_of",
     "rounded",
+    "with_field",
 ]
 
 Image: TypeAlias = Any  # pyvips.Image, which has no types; the server imports this module without pyvips
@@ -57,6 +58,9 @@ class Picture:
 
     is_premultiplied: bool = False
     """Whether `image` has float samples whose colours are multiplied by alpha. Otherwise samples are integers."""
+
+    kept_metadata: tuple[str, ...] = ()
+    """Kinds of metadata that the encoder puts into the file: "exif", "xmp", "iptc"."""
 
     extra_info: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Fields that steps add to `result.info`."""
@@ -214,6 +218,14 @@ def apply_to_colours(image: Image, function: Callable[[Image], Image]) -> Image:
     name = interpretation_of(image.bands - 1, is_deep=image.interpretation in _DEEP)
     colours = function(image[: image.bands - 1].copy(interpretation=name))
     return colours.bandjoin(image[image.bands - 1]).copy(interpretation=colours.interpretation)
+
+
+def with_field(image: Image, name: str, value: str | bytes) -> Image:
+    """Returns the image with a field of metadata."""
+    types = cast("Any", sys.modules["pyvips"]).GValue
+    copied = image.copy()
+    copied.set_type(types.gstr_type if isinstance(value, str) else types.blob_type, name, value)
+    return copied
 
 
 def interpolator(name: str) -> Any:

@@ -63,6 +63,7 @@ class VipsPlugin(Plugin):
         operations.Composite,
         operations.Watermark,
         operations.JoinChannel,
+        operations.Metadata,
         operations.Auto,
         operations.Avif,
         operations.Gif,
@@ -79,7 +80,7 @@ class VipsPlugin(Plugin):
         operations.ThumbHash,
     )
     quick: ClassVar[bool] = True  # a hostile header takes at most half a millisecond, an estimate at most a tenth
-    needs: ClassVar[Needs] = Needs(read=_FONTS)
+    needs = Needs(read=_FONTS)
     processor: ClassVar[str] = "offloop_vips.processor:VipsProcessor"
 
     def check(self, operations: Sequence[Operation]) -> None:

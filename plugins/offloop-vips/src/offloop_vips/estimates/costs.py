@@ -127,9 +127,9 @@ def encoding_cost(encoder: Encoder, size: Size, pages: int, bands: int) -> Cost:
     if isinstance(encoder, Webp):
         return _webp_encoding(encoder, pixels, rows, bands)
     if isinstance(encoder, Gif):  # each frame is quantised on its own
-        return Cost(min(75_000_000.0, 350.0 * size.pixels) + 12.0 * size.pixels, rows, 1500.0 * pixels)
+        return Cost(min(90_000_000.0, 400.0 * size.pixels) + 22.0 * size.pixels, rows, 4500.0 * pixels)
     if isinstance(encoder, Tiff):  # the whole file is in private memory
-        return Cost(pixels * bands * (1.1 if encoder.compression == "none" else 0.8), rows, 15.0 * pixels * bands)
+        return Cost(1.3 * pixels * bands, rows, (15.0 if encoder.compression in ("none", "jpeg") else 40.0) * pixels * bands)
     return _avif_encoding(encoder, pixels, rows, bands) if isinstance(encoder, Avif) else Cost(rows_nbytes=rows)
 
 

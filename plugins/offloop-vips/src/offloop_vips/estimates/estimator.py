@@ -294,7 +294,7 @@ class _SimulatedPicture:
         whole = encoder.whole_nbytes + 1.5 * self.nbytes
         if compares:  # the file is decoded and compared
             return encoder._replace(
-                whole_nbytes=whole + self.nbytes, work_ns=8 * (encoder.work_ns + 150 * self.page_size.pixels)
+                whole_nbytes=whole + 32 * self.page_size.pixels, work_ns=8 * (encoder.work_ns + 150 * self.page_size.pixels)
             )
         return encoder._replace(whole_nbytes=whole, work_ns=8 * encoder.work_ns)
 

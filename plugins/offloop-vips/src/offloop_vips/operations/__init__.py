@@ -57,6 +57,7 @@ from .outputs.avif import Avif
 from .outputs.encoder import Encoder
 from .outputs.gif import Gif
 from .outputs.jpeg import Jpeg
+from .outputs.metadata import Metadata
 from .outputs.png import Png
 from .outputs.preview import Preview
 from .outputs.raw import Raw
@@ -95,6 +96,7 @@ __all__ = [
     "Linear",
     "Lqip",
     "Median",
+    "Metadata",
     "Modulate",
     "Negate",
     "Normalise",

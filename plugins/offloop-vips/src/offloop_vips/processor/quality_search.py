@@ -32,26 +32,27 @@ def has_goal(encoder: Encoder) -> bool:
     return isinstance(encoder, LossyEncoder) and (encoder.max_bytes is not None or encoder.target is not None)
 
 
-def encode_in_memory(image: Image, encoder: Encoder) -> bytes:
-    """Returns the file of an encoder, in private memory."""
+def encode_in_memory(image: Image, encoder: Encoder, keep: int) -> bytes:
+    """Returns the file of an encoder, in private memory, with metadata by the flags of libvips."""
     target = cast("Any", pyvips).Target.new_to_memory()
-    encoder.save(image, target)
+    encoder.save(image, target, keep)
     return target.get("blob")
 
 
-def encode_to_goal(image: Image, encoder: LossyEncoder, task: Task) -> tuple[bytes, dict[str, Any]]:
+def encode_to_goal(image: Image, encoder: LossyEncoder, task: Task, keep: int = 0) -> tuple[bytes, dict[str, Any]]:
     """Returns the file whose quality meets the goal of the encoder, and the fields that tell its quality.
 
     Args:
         image: the picture, in memory.
         encoder: an encoder for which `has_goal` is true.
         task: the task, whose progress is reported.
+        keep: metadata by the flags of libvips.
 
     Raises:
         TaskFailed: "output_too_large" if the lowest quality has more bytes than `max_bytes`.
         TaskCancelled: the task was cancelled.
     """
-    search = _Search(image, encoder, task)
+    search = _Search(image, encoder, task, keep)
     quality, found = encoder.quality, dict[str, Any]()
     if encoder.target is not None:
         least = ssim_of(encoder.target)
@@ -66,10 +67,11 @@ def encode_to_goal(image: Image, encoder: LossyEncoder, task: Task) -> tuple[byt
 class _Search:
     """The files of one picture. Only the last one is kept, because each may be large."""
 
-    def __init__(self, image: Image, encoder: LossyEncoder, task: Task) -> None:
+    def __init__(self, image: Image, encoder: LossyEncoder, task: Task, keep: int) -> None:
         self._image = image
         self._encoder = msgspec.structs.replace(encoder, quality=type(encoder)().quality, max_bytes=None, target=None)
         self._task = task
+        self._keep = keep
         self._last: tuple[int, bytes] = (0, b"")
         self._similarities: dict[int, float] = {}
         self._tried = 0
@@ -78,7 +80,7 @@ class _Search:
         if self._last[0] != quality:
             self._task.checkpoint()
             encoder = msgspec.structs.replace(self._encoder, quality=quality)
-            self._last = quality, encode_in_memory(self._image, encoder)
+            self._last = quality, encode_in_memory(self._image, encoder, self._keep)
             self._tried += 1
             self._task.progress(min(self._tried / _STEPS, 0.99))
         return self._last[1]

@@ -21,6 +21,7 @@ from .quality_search import LossyEncoder, encode_in_memory, encode_to_goal, has_
 __all__ = ["save_answer", "save_encoded", "save_raster"]
 
 _FRAME_READERS = {"gif": read_gif_frames, "webp": read_webp_frames}
+_KEEP_FLAGS = {"exif": 1, "xmp": 2, "iptc": 4}  # of libvips
 _ITEM_NBYTES = {"uchar": 1, "ushort": 2}
 _ORDER = "<" if sys.byteorder == "little" else ">"
 # dtype of Raw -> libvips band format, array interface dtype, bytes of one sample
@@ -47,18 +48,18 @@ def save_encoded(picture: Picture, encoder: Encoder, task: Task) -> Encoded:
     if not has_goal(encoder):
         picture.evaluation.report_progress(image)
     expected = int(image.width * image.height * image.bands * _ITEM_NBYTES[image.format] * encoder.typical_ratio)
-    file_format = FORMATS[encoder.format]
+    file_format, keep = FORMATS[encoder.format], sum(_KEEP_FLAGS[kind] for kind in picture.kept_metadata)
     info = {"media_type": file_format.media_type, "format": encoder.format, **_info(picture, image.bands)}
     if has_goal(encoder):
         copied = picture.evaluation.copy_to_memory(image)
-        data, found = encode_to_goal(copied, cast("LossyEncoder", encoder), task)
+        data, found = encode_to_goal(copied, cast("LossyEncoder", encoder), task, keep)
         output = _written(data, task)
         info |= found
     elif encoder.needs_seek:
-        output = _written(encode_in_memory(image, encoder), task)
+        output = _written(encode_in_memory(image, encoder, keep), task)
     else:
         output = task.output(expected)
-        _encode(image, encoder, output)
+        _encode(image, encoder, output, keep)
     if picture.pages > 1:
         info |= _frames(output.view, encoder)
     return Encoded(output.view, info)
@@ -77,11 +78,11 @@ def _written(data: bytes, task: Task) -> Output:
     return output
 
 
-def _encode(image: Image, encoder: Encoder, output: Output) -> None:
+def _encode(image: Image, encoder: Encoder, output: Output, keep: int) -> None:
     writer, target = _OutputWriter(output), pyvips.TargetCustom()
     target.on_write(writer.write)  # the writer must not refer to the target, because a cycle would keep result memory alive
     try:
-        encoder.save(image, target)
+        encoder.save(image, target, keep)
     except pyvips.Error:
         if writer.error is None:
             raise

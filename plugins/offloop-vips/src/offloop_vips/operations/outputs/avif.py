@@ -54,10 +54,10 @@ class Avif(Encoder, frozen=True):
         # because decoders give three bands for a grey file, too
         return picture.with_image(picture.image.colourspace(interpretation_of(3, is_deep=picture.is_deep)))
 
-    def save(self, image: Image, target: object) -> None:
+    def save(self, image: Image, target: object, keep: int = 0) -> None:
         image.heifsave_target(
             target,
-            keep="none",
+            keep=keep,
             compression="av1",
             Q=self.quality,
             lossless=self.lossless,

@@ -31,6 +31,6 @@ class Encoder(Operation, frozen=True):
         """Returns the picture with samples that the format can hold."""
         raise NotImplementedError
 
-    def save(self, image: Image, target: object) -> None:
-        """Encodes the image of a prepared picture into a target of libvips."""
+    def save(self, image: Image, target: object, keep: int = 0) -> None:
+        """Encodes the image of a prepared picture into a target of libvips, with metadata by the flags of libvips."""
         raise NotImplementedError

@@ -47,10 +47,10 @@ class Gif(Encoder, frozen=True):
     def prepare(self, picture: Picture) -> Picture:
         return picture.with_depth(8)
 
-    def save(self, image: Image, target: object) -> None:
+    def save(self, image: Image, target: object, keep: int = 0) -> None:
         image.gifsave_target(
             target,
-            keep="none",
+            keep=keep,
             reuse=self.reuse,
             interlace=self.progressive,
             bitdepth=(self.colours - 1).bit_length(),

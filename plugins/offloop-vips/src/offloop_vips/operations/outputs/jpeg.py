@@ -57,10 +57,10 @@ class Jpeg(Encoder, frozen=True):
     def prepare(self, picture: Picture) -> Picture:
         return picture.flattened(rgba(self.background)).with_depth(8)
 
-    def save(self, image: Image, target: object) -> None:
+    def save(self, image: Image, target: object, keep: int = 0) -> None:
         image.jpegsave_target(
             target,
-            keep="none",
+            keep=keep,
             Q=self.quality,
             interlace=self.progressive or self.mozjpeg,
             subsample_mode="on" if self.chroma_subsampling == "4:2:0" else "off",

@@ -56,11 +56,11 @@ class Png(Encoder, frozen=True):
     def prepare(self, picture: Picture) -> Picture:
         return picture.with_depth(self.bitdepth)
 
-    def save(self, image: Image, target: object) -> None:
+    def save(self, image: Image, target: object, keep: int = 0) -> None:
         palette = {"effort": self.effort, "bitdepth": _bitdepth(self.colours), "dither": self.dither}
         image.pngsave_target(
             target,
-            keep="none",
+            keep=keep,
             compression=self.compression_level,
             interlace=self.progressive,
             filter="all" if self.adaptive_filtering else "none",

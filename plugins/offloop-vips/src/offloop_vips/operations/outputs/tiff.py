@@ -59,11 +59,11 @@ class Tiff(Encoder, frozen=True):
             return picture.with_image(picture.image[: picture.image.bands - 1])
         return picture
 
-    def save(self, image: Image, target: object) -> None:
+    def save(self, image: Image, target: object, keep: int = 0) -> None:
         tiles = {"tile_width": self.tile_width, "tile_height": self.tile_height} if self.tile else {}
         image.tiffsave_target(
             target,
-            keep="none",
+            keep=keep,
             Q=self.quality,
             compression=self.compression,
             predictor=self.predictor,

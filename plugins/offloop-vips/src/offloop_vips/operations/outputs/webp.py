@@ -53,10 +53,10 @@ class Webp(Encoder, frozen=True):
         picture = picture.with_depth(8)
         return picture.with_image(picture.image.colourspace("srgb"))  # because the format has no grey
 
-    def save(self, image: Image, target: object) -> None:
+    def save(self, image: Image, target: object, keep: int = 0) -> None:
         image.webpsave_target(
             target,
-            keep="none",
+            keep=keep,
             Q=self.quality,
             alpha_q=self.alpha_quality,
             lossless=self.lossless,
