@@ -110,7 +110,7 @@ HEADERS: dict[str, tuple[dict[str, Any], Decode]] = {
     "source_too_large": ({"width": 10, "height": 10}, Decode(max_bytes=999)),
     "unsupported_format": ({"width": 10, "height": 10}, Decode(formats=("jpeg", "webp"))),
     "too_many_pixels": ({"width": 40_000, "height": 10_000}, Decode()),
-    "too_many_bands": ({"width": 10, "height": 10, "bands": 6}, Decode()),
+    "too_many_bands": ({"width": 10, "height": 10, "bands": 17}, Decode()),
     "too_many_pages": ({"width": 10, "height": 10, "pages": 10_001}, Decode()),
 }
 

@@ -45,8 +45,8 @@ class Decode(Operation, frozen=True):
     max_bytes: Annotated[int, Meta(ge=1)] | None = None
     """Maximum length of the source in bytes; None: the memory of the pool is the limit."""
 
-    max_bands: Annotated[int, Meta(ge=1)] = 5
-    """Maximum number of bands that the header of the source declares. Five are CMYK and alpha."""
+    max_bands: Annotated[int, Meta(ge=1)] = 16
+    """Maximum number of bands that the header of the source declares: colours, alpha and spot colours."""
 
     def check(self) -> None:
         if self.pages == 0:
