@@ -36,6 +36,8 @@ APPLICATIONS = {
         upload_idle_s=0.3,
         event_stream_s=0.3,
         batch_age_s=0.5,
+        max_track_bytes=40_000,
+        max_tracks=1,
     ),
     "/small": PageSettings(max_result_bytes=1),
     "/guarded": PageSettings(token="secret token", allowed_hosts=(HOST,)),

@@ -8,10 +8,13 @@ from typing import Any
 
 import httpx
 import msgspec
+from starlette.routing import Route
 
 import offloop_page
 from offloop_page.batches.conversion import Conversion
 from offloop_page.batches.file_state import FileState
+from offloop_page.live import routes as live_routes
+from offloop_page.live.routes import Picture
 from offloop_page.web import batch_routes, file_routes
 
 from .calls import new_batch, send
@@ -21,7 +24,7 @@ SCHEMAS = DOCUMENT["components"]["schemas"]
 
 
 def test_every_route_is_described_and_no_other() -> None:
-    routes = [*batch_routes.ROUTES, *file_routes.ROUTES]
+    routes = [route for route in [*batch_routes.ROUTES, *file_routes.ROUTES, *live_routes.ROUTES] if isinstance(route, Route)]
     existing = {(route.path, method.lower()) for route in routes for method in (route.methods or set()) - {"HEAD"}}
     described = {(path, method) for path, item in DOCUMENT["paths"].items() for method in item if method != "parameters"}
     assert described - {("/api/session", "post"), ("/api/capabilities", "get")} == existing
@@ -31,6 +34,9 @@ def test_settings_and_states_are_described_as_they_are() -> None:
     properties = SCHEMAS["Conversion"]["properties"]
     defaults = msgspec.to_builtins(Conversion())
     assert {name: field["default"] for name, field in properties.items()} == defaults | {"widths": []}
+    assert {name: field["default"] for name, field in SCHEMAS["Picture"]["properties"].items()} == msgspec.to_builtins(
+        Picture()
+    )
     assert SCHEMAS["File"]["properties"]["state"]["enum"] == list(FileState)
 
 

@@ -9,6 +9,7 @@
     batches/         files of a client and their states; conversion in the pool; limits and expiry
     web/             HTTP: security, problems, routes, event stream, ZIP archive
     storage/         uploads to S3, GCS, Azure
+    live/            frames of a visualizer over a WebSocket, and their export as a video
     static/          the page: HTML, CSS and ES modules, served as they are
 """
 

@@ -21,6 +21,7 @@ from starlette.staticfiles import StaticFiles
 from offloop import Pool
 
 from .batches.conversion import FORMATS, can_remove_background
+from .live import routes as live_routes
 from .page_state import PageState
 from .settings import PageSettings, settings_from
 from .web import batch_routes, file_routes
@@ -31,7 +32,7 @@ __all__ = ["make_app"]
 
 _STATIC = Path(__file__).parent / "static"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_SHOWN_LIMITS = ("max_file_bytes", "max_files", "max_batch_bytes", "batch_age_s")
+_SHOWN_LIMITS = ("max_file_bytes", "max_files", "max_batch_bytes", "max_track_bytes", "batch_age_s")
 
 
 def make_app(
@@ -69,6 +70,7 @@ def make_app(
         routes=[
             *batch_routes.ROUTES,
             *file_routes.ROUTES,
+            *live_routes.ROUTES,
             Route("/api/session", open_session, methods=["POST"]),
             Route("/api/capabilities", capabilities, methods=["GET"]),
             Mount("/", StaticFiles(directory=_STATIC, html=True)),
@@ -90,6 +92,7 @@ async def capabilities(request: Request) -> Response:
             "formats": FORMATS,
             "remove_background": can_remove_background(),
             "storage": None if page.storage is None else page.storage.address,
+            "live": live_routes.can_show(),
             "limits": msgspec.to_builtins(limits),
         },
         headers={"cache-control": "no-store"},

@@ -68,7 +68,13 @@ def _serve(host: str, port: int, settings: PageSettings, options: dict[str, Any]
     except (ValueError, TypeError) as error:
         raise click.UsageError(str(error)) from None
     config = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=_GRACE_S, server_header=False
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        timeout_graceful_shutdown=_GRACE_S,
+        server_header=False,
+        ws_per_message_deflate=False,
     )
 
     class Server(uvicorn.Server):

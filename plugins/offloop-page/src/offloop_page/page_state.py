@@ -8,6 +8,7 @@ from offloop import Pool
 
 from .batches.batch_store import BatchStore
 from .batches.converter import Converter
+from .live.routes import Live
 from .settings import PageSettings
 from .storage import Storage, open_storage
 
@@ -23,6 +24,7 @@ class PageState:
         self.store = BatchStore(settings)
         self.converter = Converter(pool)
         self.storage: Storage | None = open_storage(settings) if settings.storage else None
+        self.live = Live(settings.max_tracks, settings.batch_age_s)
         self.closing = asyncio.Event()  # set when the server stops
 
     async def close(self) -> None:
@@ -30,5 +32,6 @@ class PageState:
         self.closing.set()
         self.store.drop_all()
         await self.converter.close()
+        await self.live.close()
         if self.storage is not None:
             await self.storage.close()

@@ -68,6 +68,12 @@ class PageSettings(msgspec.Struct, frozen=True, kw_only=True):
     storage_options: dict[str, str] = {}
     """Options of the storage: endpoint, region, credentials. Others come from the environment, such as AWS_ACCESS_KEY_ID."""
 
+    max_track_bytes: _Count = 200_000_000
+    """Maximum length of a WAV file of the live page in bytes."""
+
+    max_tracks: _Count = 10
+    """Maximum number of WAV files that the server keeps for the live page."""
+
 
 def settings_from(given: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> PageSettings:
     """Returns the settings of the environment, and those that are given instead.

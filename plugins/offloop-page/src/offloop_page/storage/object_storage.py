@@ -16,6 +16,8 @@ _log = logging.getLogger("offloop.page")
 
 _AT_ONCE = 4  # files that are sent at a time
 _ATTEMPTS = 3
+# options of the HTTP client, which obstore keeps apart from those of the storage
+_CLIENT_OPTIONS = {"allow_http", "allow_invalid_certificates", "connect_timeout", "proxy_url", "timeout", "user_agent"}
 _FIRST_PAUSE_S = 0.5  # before the second attempt; it doubles
 
 
@@ -30,9 +32,10 @@ def open_storage(settings: PageSettings) -> Storage:
         from obstore.store import from_url  # noqa: PLC0415
     except ImportError:
         raise ValueError('storage: obstore is not installed: pip install "offloop-page[storage]"') from None
-    options: Any = settings.storage_options
+    client: Any = {key: value for key, value in settings.storage_options.items() if key in _CLIENT_OPTIONS}
+    options: Any = {key: value for key, value in settings.storage_options.items() if key not in _CLIENT_OPTIONS}
     try:
-        return Storage(from_url(settings.storage, config=options), settings.storage)
+        return Storage(from_url(settings.storage, config=options, client_options=client), settings.storage)
     except (BaseError, ValueError) as error:
         raise ValueError(f"storage={settings.storage!r}: {error}") from None
 

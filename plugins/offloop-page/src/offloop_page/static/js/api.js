@@ -41,6 +41,15 @@ export const archivePath = (id) => `${batchPath(id)}/archive`;
 export const previewPath = (id, file) => `${filePath(id, file.key)}/preview?attempt=${file.attempt}`;
 export const resultPath = (id, file, result) => `${filePath(id, file.key)}/results/${encodeURIComponent(result.key)}?attempt=${file.attempt}`;
 
+const trackPath = (id) => `api/tracks/${encodeURIComponent(id)}`;
+
+export const sendTrack = (file) => call("POST", "api/tracks", file, { headers: { "content-type": "audio/wav" } });
+export const framesPath = (id) => `${trackPath(id)}/frames`;
+export const startVideo = (id, picture) => json("POST", `${trackPath(id)}/video`, picture);
+export const readVideo = (id) => call("GET", `${trackPath(id)}/video`);
+export const cancelVideo = (id) => call("DELETE", `${trackPath(id)}/video`);
+export const videoPath = (id) => `${trackPath(id)}/video/file`;
+
 // The token of "#token=..." becomes a cookie that no script reads, and leaves the address.
 export async function takeToken() {
   const fragment = new URLSearchParams(location.hash.slice(1));

@@ -10,7 +10,7 @@ import { SettingsForm } from "./settings_form.js";
 import { Uploads } from "./uploads.js";
 import * as words from "./words.js";
 
-const ROWS_PER_FRAME = 50;
+const DRAWING_MS = 8; // of each frame, so that the page answers in time
 const NAMES_PER_CALL = 500;
 
 const find = (id) => document.getElementById(id);
@@ -88,10 +88,10 @@ function newKey() {
 }
 
 async function add({ chosen, leftOut }) {
-  message(leftOut ? `${leftOut} ${leftOut === 1 ? "file is no picture and was" : "files are no pictures and were"} left out.` : "");
-  if (!chosen.length) return;
   await tried(async () => {
-    await ensureBatch();
+    if (chosen.length) await ensureBatch();
+    message(leftOut ? `${leftOut} ${leftOut === 1 ? "file is no picture and was" : "files are no pictures and were"} left out.` : "");
+    if (!chosen.length) return;
     const present = missingByName();
     const items = chosen.map(({ file, name }) => ({ file, name, key: present.get(`${name}/${file.size}`) ?? newKey() }));
     for (let start = 0; start < items.length; start += NAMES_PER_CALL) {
@@ -139,11 +139,11 @@ function schedule() {
 }
 
 function draw() {
-  let count = 0;
+  const begun = performance.now();
   for (const key of changed) {
-    if (count++ === ROWS_PER_FRAME) break;
     changed.delete(key);
     drawRow(key);
+    if (performance.now() - begun > DRAWING_MS) break;
   }
   drawTotals();
   isDrawing = false;
@@ -284,6 +284,7 @@ async function start() {
   capabilities = await tried(api.capabilities);
   if (capabilities) {
     form.allow(capabilities);
+    find("live-link").hidden = !capabilities.live;
     const { max_file_bytes: largest, max_files: most } = capabilities.limits;
     find("drop-limits").textContent = `JPEG, PNG, WebP, AVIF, GIF and TIFF, up to ${words.bytes(largest)} each and ${most.toLocaleString("en")} files.`;
   }
