@@ -15,12 +15,13 @@ import pytest
 import pyvips
 from axe_playwright_python.sync_playwright import Axe
 from moto.server import ThreadedMotoServer
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage", "--mute-audio"]
 BUCKET = "pictures"
+TIMEOUT_MS = 20_000
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "page", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "eu-central-1"}
 
 
@@ -32,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="there is no Chromium: apt-get install chromium"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def storage() -> Iterator[Any]:
     """A client of an S3 server with an empty bucket."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
@@ -52,7 +53,7 @@ def storage() -> Iterator[Any]:
     server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(storage: Any) -> Iterator[str]:
     """The address of a running page."""
     endpoint = storage.meta.endpoint_url
@@ -66,8 +67,10 @@ def address(storage: Any) -> Iterator[str]:
         process.terminate()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium. Playwright runs an event loop in this thread, so it ends before the tests of another module."""
+    expect.set_options(timeout=TIMEOUT_MS)
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield launched
@@ -77,7 +80,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     opened = browser.new_context(viewport={"width": 1280, "height": 900})
-    opened.set_default_timeout(20_000)
+    opened.set_default_timeout(TIMEOUT_MS)
     yield opened
     opened.close()
 
@@ -126,6 +129,13 @@ def slow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(4):
         noise: Any = pyvips.Image.gaussnoise(1100, 800, mean=128, sigma=60, seed=number).cast("uchar")
         noise.jpegsave(str(path / f"slow-{number}.jpg"), Q=90)
+    return path
+
+
+@pytest.fixture(scope="session")
+def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("music") / "song.wav"
+    subprocess.run([sys.executable, ROOT / "docs/examples/visualizer/demo_song.py", path], check=True, capture_output=True)
     return path
 
 

@@ -208,3 +208,23 @@ def test_nothing_overflows_and_axe_finds_nothing(page: Page, scheme: Any, width:
     expect(totals(page)).to_contain_text("4 of 4 done")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert faults_of(page) == ""
+
+
+def test_frames_are_shown_while_the_music_plays_and_can_be_exported(page: Page, song: Path) -> None:
+    page.get_by_role("link", name="Live").click()
+    page.locator("#track").set_input_files(song)
+    expect(page.locator("#connection-text")).to_have_text("Ready to play")
+    assert faults_of(page) == ""
+    page.locator("#size").select_option("640x360")
+    page.locator("#sound").evaluate("sound => sound.play()")
+    expect(page.locator("#shown")).not_to_have_text("0")
+    expect(page.locator("#beats")).to_contain_text("(126 a minute)")
+    expect(page.locator("#shown-fps")).not_to_have_text("0")
+    assert page.locator("#sound").evaluate("sound => !sound.paused")
+    page.locator("#sound").evaluate("sound => sound.pause()")
+    expect(page.locator("#connection-text")).to_have_text("Ready to play")
+    page.locator("#fps").select_option("15")
+    page.get_by_role("button", name="Make a video").click()
+    expect(page.locator("#export-bar")).not_to_have_js_property("value", 0)
+    page.get_by_role("button", name="Cancel the video").click()
+    expect(page.locator("#export-text")).to_have_text("Cancelled.")
