@@ -78,6 +78,8 @@ class Pool(FunctionCalls, SourceCalls):
         environment: variables of the workers, beside those of the server's that `sandbox` leaves; None removes one. Default,
             unless the server's environment has other values: one thread for OpenMP, BLAS and similar libraries, and a malloc
             that returns large blocks at once.
+        spawn_prefix: program that starts the workers, and its first arguments, such as bubblewrap or nsjail: a second wall for
+            those who have user namespaces. It must pass descriptors on and end with the worker. See docs/sandbox.md.
         sandbox: isolation of the workers from the machine, for code that has taken over a processor by a hostile source.
             "auto": all layers that the kernel has; of the server's environment, workers get variables of Python, libraries and
             language only. "strict": a worker that lacks a layer runs no task. "off": none, and the whole environment. See
@@ -123,6 +125,7 @@ class Pool(FunctionCalls, SourceCalls):
         max_worker_memory: int | str | None = None,
         executable: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         environment: Mapping[str, str | None] | None = None,
+        spawn_prefix: Sequence[str] = (),
         sandbox: SandboxMode = "auto",
         isolation: Isolation = "pool",
     ) -> None:
@@ -158,6 +161,7 @@ class Pool(FunctionCalls, SourceCalls):
             max_worker_memory=max_worker_memory,
             executable=executable,
             environment=environment,
+            spawn_prefix=spawn_prefix,
             sandbox=sandbox,
             isolation=isolation,
         )

@@ -17,6 +17,8 @@ MIB = 1 << 20
 
 REFUSED: list[tuple[str, Any, type[Exception], str]] = [
     ("workers", 0, ValueError, "from 1 to 1,024"),
+    ("spawn_prefix", "bwrap", TypeError, "a list of a program and its arguments"),
+    ("spawn_prefix", ["/nonexistent/bwrap"], ValueError, "there is no program '/nonexistent/bwrap'"),
     ("sandbox", "best", ValueError, "must be one of 'auto', 'strict', 'off'"),
     ("sandbox", True, ValueError, "must be one of 'auto', 'strict', 'off'"),
     ("isolation", "user", ValueError, "must be one of 'pool', 'tenant', 'task'"),

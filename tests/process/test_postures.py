@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import subprocess
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from offloop.runtime.workers.command_line import WorkerProgram
 from offloop.runtime.workers.process import ProcessLauncher
 from offloop.sandbox import LAYERS
 from offloop.testing import pool_with
-from offloop.testing.faults import FaultsPlugin, Inspect, Noop
+from offloop.testing.faults import Echo, Exit, FaultsPlugin, Inspect, Noop
 from offloop.worker.isolation.kernel import Kernel
 
 pytestmark = pytest.mark.anyio
@@ -124,6 +126,26 @@ async def test_a_worker_serves_the_tasks_that_its_isolation_allows(isolation: An
     async with Pool(1, plugins=[FaultsPlugin], memory_limit="128MiB", isolation=isolation) as pool:
         pids = [(await pool.run(b"", [Inspect()], tenant=tenant)).info.pid for tenant in ("a", "a", "b")]
     assert (len(set(pids[1:])), len(set(pids[:2]))) == (of_two_tenants, of_one)
+
+
+WALL = ("bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-all", "--die-with-parent")
+
+
+def can_use_the_wall() -> bool:
+    if shutil.which("bwrap") is None:
+        return False
+    return subprocess.run([*WALL, "true"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not can_use_the_wall(), reason="bubblewrap is not installed, or may make no namespaces here")
+async def test_workers_start_in_namespaces_of_bubblewrap_and_end_with_it() -> None:
+    async with Pool(1, plugins=[FaultsPlugin], memory_limit="128MiB", spawn_prefix=WALL) as pool:
+        for _ in range(2):
+            assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
+            assert (await pool.run(b"", [Inspect()])).info.pid <= 3, "the worker is among the first of its PID namespace"
+            with pytest.raises(WorkerDied):
+                await pool.run(b"", [Exit(3)])
+        assert pool.sandbox.filtered_calls or pool.sandbox.missing
 
 
 def test_the_server_can_be_read_by_its_user_again_after_the_last_pool() -> None:

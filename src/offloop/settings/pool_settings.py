@@ -78,6 +78,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     nice: int | Literal["idle"] = 8  # niceness of workers relative to the server's; "idle": the idle scheduling class
     tenant_weights: Mapping[str, float] | None = None  # shares of the workers' time by tenant; 1 for other tenants
     executable: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None  # interpreter; None: this program's
+    spawn_prefix: Sequence[str] = ()  # program that starts the workers, and its first arguments
     environment: Mapping[str, str | None] | None = None  # variables of workers beside inherited ones; None removes one
     isolation: Isolation = "pool"  # tasks that may run in one worker, one after the other
     sandbox: SandboxMode = "auto"  # layers of isolation that a worker must have
@@ -147,6 +148,11 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
             program, *_ = self._interpreter() or ("",)
             if shutil.which(program) is None:
                 raise ValueError(f"executable={self.executable!r}: there is no program {program!r} that can be run")
+        prefix: Any = self.spawn_prefix
+        if isinstance(prefix, str) or not all(isinstance(word, str) for word in prefix):
+            raise TypeError(f"spawn_prefix={prefix!r}: give a list of a program and its arguments")
+        if prefix and shutil.which(prefix[0]) is None:
+            raise ValueError(f"spawn_prefix={prefix!r}: there is no program {prefix[0]!r} that can be run")
         check_environment(self.environment)
         check_isolation(self.isolation)
         check_sandbox(self.sandbox)
@@ -188,7 +194,13 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     def worker_program(self, group: str = DEFAULT_GROUP) -> WorkerProgram:
         """The program that the worker processes of a group run."""
         environment = {**(self.environment or {}), **(self._group(group).environment or {})}
-        return WorkerProgram(self._interpreter(), environment, frozen=is_frozen(), inherits=self.sandbox_of(group) == "off")
+        return WorkerProgram(
+            self._interpreter(),
+            environment,
+            prefix=tuple(self.spawn_prefix),
+            inherits=self.sandbox_of(group) == "off",
+            frozen=is_frozen(),
+        )
 
     def sandbox_of(self, group: str) -> SandboxMode:
         """The sandbox of a group's workers."""

@@ -11,6 +11,7 @@ task can start beside it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import chain
 from math import inf
 
@@ -244,7 +245,7 @@ class Dispatcher:
 
     def _find_for_tenants(self, lane: Lane, task: TaskRecord) -> tuple[WorkerSlot, TaskRecord] | None:
         """The first task of a lane for whose tenant a worker is idle. A task passes those of tenants whose workers are busy."""
-        others = () if self._blocked is not None else lane.policy.after_first(BACKFILL_CANDIDATES)
+        others: Iterable[TaskRecord] = () if self._blocked is not None else lane.policy.after_first(BACKFILL_CANDIDATES)
         for candidate in chain([task], others):
             slot = lane.workers.find_idle_for(candidate.spec.tenant)
             if slot is not None and (candidate is task or self.budget.fits(candidate)):

@@ -69,6 +69,9 @@ class WorkerProgram(msgspec.Struct, frozen=True):
     environment: Mapping[str, str | None] = {}
     """Variables in addition to the inherited ones and `DEFAULT_ENVIRONMENT`; None removes one."""
 
+    prefix: tuple[str, ...] = ()
+    """A program that starts the worker, and its first arguments: ("bwrap", ...). It must pass descriptors on."""
+
     inherits: bool = False
     """Whether the server's whole environment is inherited. False: variables of Python, libraries and language only."""
 
@@ -80,7 +83,9 @@ class WorkerProgram(msgspec.Struct, frozen=True):
 
     def command(self, descriptors: Sequence[int]) -> list[str]:
         """The command line of a worker that inherits these descriptors."""
-        numbers = list(map(str, descriptors))
+        return [*self.prefix, *self._command(list(map(str, descriptors)))]
+
+    def _command(self, numbers: list[str]) -> list[str]:
         executable = self.executable or (sys.executable,)
         if not self.frozen:
             return [*executable, *_interpreter_flags(), *_FLAGS, _SET_PATH + self._boot(), *numbers, *_import_path()]
