@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, ClassVar, Literal, Protocol
 
-from offloop import Encoded, Operation, Payload, Plugin, Raster, Task, WorkerContext
+from offloop import Encoded, Needs, Operation, Payload, Plugin, Raster, Task, WorkerContext
 
 __all__ = ["NBYTES", "Draw", "DrawPlugin", "DrawProcessor", "RendererName", "draw_frame", "own_frames", "put_frames"]
 
@@ -75,6 +75,7 @@ class DrawPlugin(Plugin):
     name: ClassVar[str] = "draw"
     operations: ClassVar[tuple[type[Operation], ...]] = (Draw,)
     processor: ClassVar[str] = "frames_work:DrawProcessor"
+    needs = Needs(modules=True)  # because a task imports what its renderer needs
 
 
 class DrawProcessor:
