@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 from offloop import Encoded, Needs, Operation, Payload, Plugin, Raster, Task, WorkerContext
 
@@ -79,8 +79,9 @@ class DrawPlugin(Plugin):
 
 
 class DrawProcessor:
-    def open(self, worker: WorkerContext) -> None:
-        pass
+    def open(self, worker: WorkerContext) -> None:  # noqa: ARG002
+        for name in get_args(RendererName):  # because the sandbox of a worker refuses later imports
+            renderer(name)
 
     def run(self, payload: Payload, operations: Sequence[Operation], task: Task) -> Payload | None:  # noqa: ARG002
         (operation,) = operations
