@@ -131,6 +131,7 @@ async def test_calls_that_differ_are_not_shared(anyio_backend: object, tmp_path:
         (b"abc", hold, {"tenant": "a"}),
         (b"abc", hold, {"tenant": "b"}),
         (b"abc", hold, {"priority": 1}),
+        (b"abc", hold, {"memory_limit": "100MiB"}),
         (b"abc", hold, {"retries": 1}),
         (b"abc", hold, {"timeout": 60}),  # longer than that of the others
     ]
@@ -141,10 +142,10 @@ async def test_calls_that_differ_are_not_shared(anyio_backend: object, tmp_path:
                 calls.start(pool.run(source, pipeline, coalesce=True, **options))
                 await until(pool, lambda numbers, number=number: numbers.submitted == number)
             calls.start(pool.run(b"abc", hold))
-            await until(pool, lambda numbers: numbers.submitted == 9)
+            await until(pool, lambda numbers: numbers.submitted == 10)
             mark.touch()
         assert pool.statistics().coalesced == 0
-        assert len(calls.data()) == 9
+        assert len(calls.data()) == 10
 
 
 # Leaving

@@ -82,7 +82,8 @@ class SharedSubmission:
     def _key(self, identity: Hashable) -> Key:
         options = self._options
         stages = tuple((stage.plugin, bytes(stage.operations)) for stage in self._plan.stages)
-        return identity, stages, options.tenant, options.priority, options.retries, options.previews
+        limit = options.memory_limit_bytes
+        return identity, stages, options.tenant, options.priority, options.retries, options.previews, limit
 
     def _join(self, key: Key) -> Flight:
         flight = self._flights.find(key, self._options)
