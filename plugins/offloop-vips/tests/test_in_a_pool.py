@@ -129,7 +129,7 @@ async def test_text_has_the_fonts_of_the_system_in_the_sandbox(pool: Pool) -> No
     black = np.zeros((60, 300, 3), "u1")
     for font in ("sans", "serif bold"):
         steps = [Text("Hello", font=font, size=40), Raw()]
-        here = run_inline(VipsProcessor(), Raster(memoryview(black).cast("B"), black.shape, "|u1"), steps)
+        here = run_inline(VipsProcessor(), Raster(black.tobytes(), black.shape, "|u1"), steps)
         assert bytes(await pool.run(black, steps)) == bytes(here.data)
 
 
