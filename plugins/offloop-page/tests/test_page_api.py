@@ -54,6 +54,14 @@ def test_a_file_has_a_result_for_each_width(client: httpx.Client, photo: bytes) 
     assert file["has_preview"]
 
 
+def test_a_result_has_at_most_the_bytes_that_were_asked_for(client: httpx.Client, photo: bytes) -> None:
+    batch = new_batch(client, widths=[200], format="jpeg", max_bytes=4000)
+    [result] = send(client, batch, photo).json()["results"]
+    assert 2000 < result["nbytes"] <= 4000
+    client.patch(f"/api/batches/{batch}", json={"widths": [200], "max_bytes": 100})
+    assert send(client, batch, photo).json()["failure"]["code"] == "output_too_large"
+
+
 def test_results_of_one_name_are_told_apart_in_the_archive(client: httpx.Client, photo: bytes) -> None:
     batch = new_batch(client, widths=[10])
     for key, name in {"1": "a.jpg", "2": "a.jpg", "3": "A.png", "4": "../a.jpg"}.items():

@@ -35,6 +35,9 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     quality: Annotated[int, Meta(ge=1, le=100)] | None = None
     """Quality of WebP, AVIF and JPEG; None: the default of each."""
 
+    max_bytes: Annotated[int, Meta(ge=1)] | None = None
+    """Maximum length of a result in bytes, for WebP, AVIF and JPEG: their quality is reduced until it fits; None: no limit."""
+
     widths: Annotated[tuple[_Side, ...], Meta(max_length=_MAX_WIDTHS)] = ()
     """Widths in pixels, one result for each. Empty: one result, with the width of the source."""
 
@@ -83,6 +86,8 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         options: dict[str, Any] = {}
         if self.quality is not None and output != "png":
             options["quality"] = self.quality
+        if self.max_bytes is not None and output != "png":
+            options["max_bytes"] = self.max_bytes
         if output == "jpeg":
             options["background"] = "white"  # behind transparent parts
         return _ENCODERS[output](**options)

@@ -35,6 +35,10 @@ _BY_CODE: dict[str, tuple[str, str]] = {
     "corrupt_source": ("The picture is damaged.", _OTHER_FILE),
     "too_many_pixels": ("The picture has more pixels than the server accepts.", "Send a smaller picture."),
     "too_many_pages": ("The animation has more frames than the server accepts.", "Send a shorter animation."),
+    "output_too_large": (
+        "The result is larger than your limit at the lowest quality.",
+        "Choose smaller widths, or raise the limit.",
+    ),
     "memory_limit": ("The picture needed more memory than the server may use.", _SMALLER),
 }
 

@@ -28,6 +28,7 @@ export class SettingsForm {
     return {
       format: this.fields.format.value,
       quality: number("quality"),
+      max_bytes: this.fields.max_bytes.value ? Math.max(1, Math.round(number("max_bytes") * 1000)) : null,
       widths: this.#widths(),
       height: number("height"),
       fit: this.fields.fit.value,
@@ -37,6 +38,7 @@ export class SettingsForm {
 
   show(conversion) {
     for (const name of ["format", "quality", "height", "fit"]) this.fields[name].value = conversion[name] ?? "";
+    this.fields.max_bytes.value = conversion.max_bytes ? conversion.max_bytes / 1000 : "";
     this.fields.widths.value = conversion.widths.join(", ");
     this.fields.remove_background.checked = conversion.remove_background;
   }
