@@ -98,7 +98,7 @@ class PoolScript:
         self.core = PoolState(settings)
         self.clock = FakeClock()
 
-    def tell(self, *events: Event) -> list[Command]:
+    def handle(self, *events: Event) -> list[Command]:
         """Send these events at the present time."""
         commands: list[Command] = []
         for event in events:
@@ -109,19 +109,19 @@ class PoolScript:
     def at(self, now: float) -> list[Command]:
         """Advance the clock to this time, and send `TimePassed`."""
         self.clock.advance_to(now)
-        return self.tell(TimePassed())
+        return self.handle(TimePassed())
 
     # Workers
 
     def start(self) -> list[Command]:
         """Enter the pool."""
-        return self.tell(PoolStarted())
+        return self.handle(PoolStarted())
 
     def ready(self, slot: int = 0, *, pages: bool = False) -> list[Command]:
         """The slot's worker becomes ready. The pages of its first grant are reserved, or (by default) refused."""
-        commands = self.tell_ready(slot)
+        commands = self.report_ready(slot)
         for reservation in reservations(commands):
-            commands += self.tell(PagesReserved(reservation) if pages else PagesRefused(reservation, PLENTY))
+            commands += self.handle(PagesReserved(reservation) if pages else PagesRefused(reservation, PLENTY))
         return commands
 
     def opened(self, *, pages: bool = False) -> PoolScript:
@@ -135,15 +135,15 @@ class PoolScript:
         """Report the processes' pids, so that their memory is counted."""
         for slot in self.core.worker_table:
             if slot.outbox_id is not None and slot.pid is None:
-                self.tell(WorkerSpawned(slot.index, 1000 + slot.index))
+                self.handle(WorkerSpawned(slot.index, 1000 + slot.index))
         return self
 
     def report(self, slot: int, message: FromWorker) -> list[Command]:
-        return self.tell(WorkerReported(slot, message))
+        return self.handle(WorkerReported(slot, message))
 
-    def tell_ready(self, slot: int = 0) -> list[Command]:
+    def report_ready(self, slot: int = 0) -> list[Command]:
         """The slot's worker becomes ready. The reservation of its first grant stays open."""
-        return self.tell(WorkerReported(slot, Loading(pid=1000 + slot)), WorkerReported(slot, Ready(pid=1000 + slot)))
+        return self.handle(WorkerReported(slot, Loading(pid=1000 + slot)), WorkerReported(slot, Ready(pid=1000 + slot)))
 
     def done(
         self,
@@ -166,7 +166,7 @@ class PoolScript:
         """The slot's worker exits. By default, its status page says that it had begun its task."""
         task = self.core.worker_table[slot].task
         more.setdefault("status", Status(task.task_id if task else 0, 0, 0.0))
-        return self.tell(WorkerExited(slot, exit_code, **more))
+        return self.handle(WorkerExited(slot, exit_code, **more))
 
     def state(self, slot: int = 0) -> WorkerState:
         return self.core.worker_table[slot].state
@@ -174,19 +174,19 @@ class PoolScript:
     # Tasks
 
     def submit(self, task_id: int) -> list[Command]:
-        return self.tell(TaskSubmitted(task_id, self._spec(None), staged=False))
+        return self.handle(TaskSubmitted(task_id, self._spec(None), staged=False))
 
     def prepare(self, task_id: int, block: Block | None = None, **more: Any) -> list[Command]:
         """The task's source is staged: empty, or in a block of the inbox."""
-        return self.tell(TaskStaged(task_id, self._spec(block, **more)))
+        return self.handle(TaskStaged(task_id, self._spec(block, **more)))
 
     def run(self, task_id: int, block: Block | None = None, **more: Any) -> list[Command]:
         """Submit a task whose source is staged."""
-        return self.tell(TaskSubmitted(task_id, self._spec(block, **more)))
+        return self.handle(TaskSubmitted(task_id, self._spec(block, **more)))
 
     def estimate(self, task_id: int, nbytes: int, **more: Any) -> list[Command]:
         """The task is estimated. Its source, of `nbytes`, is not staged yet."""
-        return self.tell(TaskEstimated(task_id, self._spec(None, **more), nbytes))
+        return self.handle(TaskEstimated(task_id, self._spec(None, **more), nbytes))
 
     def _spec(
         self,
@@ -209,10 +209,10 @@ class PoolScript:
         )
 
     def cancel(self, task_id: int) -> list[Command]:
-        return self.tell(TaskCancelled(task_id))
+        return self.handle(TaskCancelled(task_id))
 
     def hashed(self, task_id: int, digest: bytes | None = b"bad") -> list[Command]:
-        return self.tell(SourceHashed(task_id, digest))
+        return self.handle(SourceHashed(task_id, digest))
 
     def slot_of(self, task_id: int) -> int:
         """Return the index of the slot that runs the task."""
@@ -221,78 +221,78 @@ class PoolScript:
     # The pool
 
     def resize(self, workers: int, group: str = DEFAULT_GROUP) -> list[Command]:
-        return self.tell(ResizeRequested(workers, group))
+        return self.handle(ResizeRequested(workers, group))
 
     def press(self, available_share: float, stalled_share: float = 0.0) -> list[Command]:
         """The memory pressure is measured."""
-        return self.tell(PressureMeasured(available_share, stalled_share))
+        return self.handle(PressureMeasured(available_share, stalled_share))
 
     def drain(self) -> list[Command]:
-        return self.tell(DrainRequested())
+        return self.handle(DrainRequested())
 
     def close(self) -> list[Command]:
-        return self.tell(CloseRequested())
+        return self.handle(CloseRequested())
 
     # Memory
 
     def request_source(self, task_id: int, nbytes: int) -> list[Command]:
         """The stager of a task requests a block for copies of its sources."""
-        return self.tell(SourceMemoryRequested(task_id, nbytes))
+        return self.handle(SourceMemoryRequested(task_id, nbytes))
 
     def source(self, task_id: int, nbytes: int) -> Block:
         """Request a block for copies of a task's sources, and reserve its pages."""
         commands = self.request_source(task_id, nbytes)
         for reservation in reservations(commands):
-            commands += self.tell(PagesReserved(reservation))
+            commands += self.handle(PagesReserved(reservation))
         return only(of_type(commands, ProvideSourceMemory)).block
 
     def request(self, input_id: int, nbytes: int) -> list[Command]:
-        return self.tell(InputRequested(input_id, nbytes))
+        return self.handle(InputRequested(input_id, nbytes))
 
     def input(self, input_id: int, nbytes: int) -> Block:
         """Request a block of the inbox for a caller, and reserve its pages."""
         commands = self.request(input_id, nbytes)
         for reservation in reservations(commands):
-            commands += self.tell(PagesReserved(reservation))
+            commands += self.handle(PagesReserved(reservation))
         return only(of_type(commands, ProvideInput)).block
 
     def stream(self, input_id: int, nbytes: int, max_bytes: int) -> Block:
         """Request a block of the inbox that may grow to `max_bytes`, and reserve its pages."""
-        commands = self.tell(InputRequested(input_id, nbytes, max_bytes))
+        commands = self.handle(InputRequested(input_id, nbytes, max_bytes))
         for reservation in reservations(commands):
-            commands += self.tell(PagesReserved(reservation))
+            commands += self.handle(PagesReserved(reservation))
         return only(of_type(commands, ProvideInput)).block
 
     def grow(self, input_id: int, block: Block, nbytes: int) -> list[Command]:
         """A stream requests that its block grows to `nbytes`."""
-        return self.tell(GrowthRequested(input_id, block.generation, nbytes, nbytes))
+        return self.handle(GrowthRequested(input_id, block.generation, nbytes, nbytes))
 
     def grown(self, input_id: int, block: Block, nbytes: int) -> list[Command]:
         """A stream requests that its block grows to `nbytes`, and the pages are reserved."""
         commands = self.grow(input_id, block, nbytes)
         for reservation in reservations(commands):
-            commands += self.tell(PagesReserved(reservation))
+            commands += self.handle(PagesReserved(reservation))
         return commands
 
     def granted(self, task_id: int, nbytes: int, slot: int = 0) -> Block:
         """The worker requests memory and gets the returned block."""
         commands = self.need(task_id, nbytes, slot)
         for reservation in reservations(commands):
-            commands += self.tell(PagesReserved(reservation))
+            commands += self.handle(PagesReserved(reservation))
         grant: Any = only(of_type(commands, Send)).message
         block = self.core.arena.get(grant.block.generation)
         assert block is not None
         return block
 
     def reserved(self, reservation: Reservation) -> list[Command]:
-        return self.tell(PagesReserved(reservation))
+        return self.handle(PagesReserved(reservation))
 
     def refused(self, reservation: Reservation, free_bytes: int = 0) -> list[Command]:
-        return self.tell(PagesRefused(reservation, free_bytes))
+        return self.handle(PagesRefused(reservation, free_bytes))
 
     def give_back(self, *blocks: Block) -> list[Command]:
         """The caller returns these blocks."""
-        return self.tell(BlocksReturned(tuple(block.generation for block in blocks)))
+        return self.handle(BlocksReturned(tuple(block.generation for block in blocks)))
 
     @property
     def statistics(self) -> Statistics:

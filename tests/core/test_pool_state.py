@@ -98,8 +98,8 @@ def test_a_source_that_could_not_be_prepared_settles_the_task() -> None:
     pool = PoolScript().opened()
     pool.submit(1)
     error = MemoryLimitExceeded(2, 1)
-    assert pool.tell(StagingFailed(1, error)) == [SettleTask(1, error)]
-    assert pool.tell(StagingFailed(1, error)) == []
+    assert pool.handle(StagingFailed(1, error)) == [SettleTask(1, error)]
+    assert pool.handle(StagingFailed(1, error)) == []
     assert pool.statistics.refused == 1
 
 
@@ -108,7 +108,7 @@ def test_a_file_that_the_worker_wrote_is_the_result() -> None:
     (command,) = pool.run(1, to_file=True)
     assert command == Send(0, Run(1, (EncodedAt(None),), STAGES, None, to_file=True))
     assert pool.report(0, NeedFile(1)) == [OpenOutput(0, 1, dispatch=1)]
-    assert pool.tell(OutputOpened(0, 1, dispatch=1)) == [SendFile(0, 1, dispatch=1)]
+    assert pool.handle(OutputOpened(0, 1, dispatch=1)) == [SendFile(0, 1, dispatch=1)]
     outcome = outcome_of(pool.done(1, output=WrittenTo(99)), 1)
     assert outcome == Completed(TaskOutput(WrittenTo(99), None, {}, 1, 2))
 
@@ -117,7 +117,7 @@ def test_a_file_that_cannot_be_opened_settles_the_task_with_the_servers_error() 
     pool, error = PoolScript().opened(), TaskFailed("cannot_write", "'/full/x': No space left on device")
     pool.run(1, to_file=True)
     pool.report(0, NeedFile(1))
-    assert pool.tell(OutputOpened(0, 1, 1, error)) == [Send(0, File(1, opened=False))]
+    assert pool.handle(OutputOpened(0, 1, 1, error)) == [Send(0, File(1, opened=False))]
     assert outcome_of(pool.failed(1, code="cannot_write", message="the file cannot be opened"), 1) is error
 
 
@@ -125,7 +125,10 @@ def test_a_descriptor_that_cannot_be_passed_is_reported_after_the_file_was_opene
     pool, error = PoolScript().opened(), TaskFailed("cannot_write", "too many references")
     pool.run(1, to_file=True)
     pool.report(0, NeedFile(1))
-    assert pool.tell(OutputOpened(0, 1, 1), OutputOpened(0, 1, 1, error)) == [SendFile(0, 1, 1), Send(0, File(1, opened=False))]
+    assert pool.handle(OutputOpened(0, 1, 1), OutputOpened(0, 1, 1, error)) == [
+        SendFile(0, 1, 1),
+        Send(0, File(1, opened=False)),
+    ]
 
 
 @pytest.mark.parametrize("to_file", [False, True], ids=["without a file", "twice"])
@@ -159,9 +162,9 @@ def test_a_file_that_was_opened_for_a_task_that_is_over_or_stopped_is_not_sent()
             case _:
                 pool.exited()
                 assert runs(pool.ready()) != []
-        assert pool.tell(OutputOpened(0, 1, dispatch=1)) == [], end
+        assert pool.handle(OutputOpened(0, 1, dispatch=1)) == [], end
     assert pool.report(0, NeedFile(1)) == [OpenOutput(0, 1, dispatch=2)]
-    assert pool.tell(OutputOpened(0, 1, dispatch=2)) == [SendFile(0, 1, dispatch=2)]
+    assert pool.handle(OutputOpened(0, 1, dispatch=2)) == [SendFile(0, 1, dispatch=2)]
 
 
 # Preallocated grants

@@ -223,7 +223,7 @@ def test_a_cancelled_task_is_removed_from_the_sums(when: str) -> None:
         block = pool.source(1, 10 * MIB)
         if when != "placed":
             pool.prepare(1, block, estimate=said)
-    commands = pool.cancel(1) + pool.tell(StagingFailed(1, None))
+    commands = pool.cancel(1) + pool.handle(StagingFailed(1, None))
     if when == "running":
         commands += pool.done(1)
     assert outcome_of(commands, 1) is None

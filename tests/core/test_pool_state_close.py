@@ -47,13 +47,13 @@ def timed_out() -> PoolScript:
 
 def failed_with_a_task() -> PoolScript:
     pool = busy()
-    pool.tell(WorkerDisconnected(0))
+    pool.handle(WorkerDisconnected(0))
     return pool
 
 
 def failed_while_idle() -> PoolScript:
     pool = idle()
-    pool.tell(WorkerDisconnected(0))
+    pool.handle(WorkerDisconnected(0))
     return pool
 
 

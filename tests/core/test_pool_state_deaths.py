@@ -53,7 +53,7 @@ def test_a_crash_fails_only_its_own_task() -> None:
 def test_a_worker_whose_channel_ended_is_killed_and_its_task_waits_for_waitid() -> None:
     pool = PoolScript().opened()
     pool.run(1)
-    assert pool.tell(WorkerDisconnected(0)) == [KillWorker(0)]
+    assert pool.handle(WorkerDisconnected(0)) == [KillWorker(0)]
     assert (pool.state(), pool.statistics.running) == (WorkerState.FAILED, 1)
     assert isinstance(outcome_of(pool.exited(exit_code=0), 1), WorkerDied)
 
@@ -176,7 +176,7 @@ def test_a_task_whose_source_was_in_the_dead_workers_outbox_is_not_run_elsewhere
 def test_a_task_whose_worker_broke_the_protocol_is_not_run_again() -> None:
     pool = PoolScript().opened()
     pool.run(1)
-    pool.tell(WorkerViolatedProtocol(0, "nonsense"))
+    pool.handle(WorkerViolatedProtocol(0, "nonsense"))
     outcome = outcome_of(pool.exited(status=NOT_BEGUN), 1)
     assert isinstance(outcome, WorkerDied)
     assert "nonsense" in str(outcome)
@@ -230,7 +230,7 @@ def test_of_two_last_answers_the_first_counts() -> None:
 def test_a_worker_that_broke_the_protocol_has_no_last_words() -> None:
     pool = PoolScript().opened()
     pool.run(1)
-    pool.tell(WorkerViolatedProtocol(0, "nonsense"))
+    pool.handle(WorkerViolatedProtocol(0, "nonsense"))
     assert isinstance(outcome_of(pool.exited(last_words=(done(1),)), 1), WorkerDied)
 
 
@@ -343,7 +343,7 @@ def test_a_cut_message_of_a_worker_that_was_killed_does_not_change_the_outcome()
     pool.run(1, timeout_s=1.0)
     pool.at(1.0)
     pool.at(1.0 + GRACE_S)
-    pool.tell(WorkerViolatedProtocol(0, "the stream ended inside a frame"))
+    pool.handle(WorkerViolatedProtocol(0, "the stream ended inside a frame"))
     assert isinstance(outcome_of(pool.exited(), 1), TaskTimeout)
 
 

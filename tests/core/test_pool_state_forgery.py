@@ -90,7 +90,7 @@ def test_a_worker_that_forges_a_message_is_killed_and_fails_one_task(name: str) 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_messages_of_a_worker_that_is_being_killed_are_ignored(name: str) -> None:
     scene = Scene()
-    scene.pool.tell(WorkerViolatedProtocol(scene.liar, "nonsense"))
+    scene.pool.handle(WorkerViolatedProtocol(scene.liar, "nonsense"))
     assert of_type(scene.lie(MESSAGES[name](scene)), SettleTask) == []
     assert of_type(scene.lie(done(LIAR_TASK, in_outbox(scene.own, 100))), SettleTask) == []
     assert isinstance(outcome_of(scene.pool.exited(scene.liar), LIAR_TASK), WorkerDied)
@@ -170,7 +170,7 @@ def test_a_block_of_an_earlier_task_cannot_be_an_output() -> None:
 def test_no_message_is_sent_to_a_worker_that_is_being_killed() -> None:
     pool = PoolScript().opened()
     pool.run(1)
-    pool.tell(WorkerViolatedProtocol(0, "nonsense"))
+    pool.handle(WorkerViolatedProtocol(0, "nonsense"))
     assert of_type(pool.run(2), Send) == []
     assert of_type(pool.cancel(1), Send) == []
 
@@ -180,7 +180,7 @@ def test_a_worker_that_requests_memory_endlessly_is_killed(stopped: bool) -> Non
     pool = PoolScript().opened()
     pool.run(1)
     if stopped:
-        pool.tell(TaskCancelled(1))
+        pool.handle(TaskCancelled(1))
     for _ in range(MAX_NEEDS):
         assert of_type(pool.need(1, PLENTY * 1024), KillWorker) == []
     assert pool.need(1, PLENTY * 1024) == [KillWorker(0)]

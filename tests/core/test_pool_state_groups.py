@@ -76,14 +76,14 @@ def test_a_group_on_demand_leaves_when_it_was_idle_and_comes_back_with_the_next_
 def test_a_group_with_a_minimum_starts_with_the_pool_and_the_opening_does_not_wait_for_it() -> None:
     pool = PoolScript(1, groups=[GroupSettings(name="models", workers=1)])
     assert started_in(pool.start()) == ["default", "models"]
-    assert of_type(pool.tell_ready(0), AnnounceOpening) == [AnnounceOpening(None)]
-    assert of_type(pool.tell_ready(1), AnnounceOpening) == []
+    assert of_type(pool.report_ready(0), AnnounceOpening) == [AnnounceOpening(None)]
+    assert of_type(pool.report_ready(1), AnnounceOpening) == []
 
 
 def test_starts_at_the_same_time_are_limited_for_the_pool_and_continue_in_another_group() -> None:
     pool = PoolScript(1, groups=[GroupSettings(name="models", workers=1)], max_starts=1)
     assert started_in(pool.start()) == ["default"]
-    assert started_in(pool.tell_ready(0)) == ["models"]
+    assert started_in(pool.report_ready(0)) == ["models"]
 
 
 def test_a_start_that_is_given_up_makes_room_for_a_start_of_another_group() -> None:
@@ -271,9 +271,9 @@ def test_workers_for_small_tasks_are_started_without_a_plugin_that_the_default_g
 def test_abandoned_processes_of_one_group_leave_the_other_its_workers() -> None:
     pool = pool_with(GroupSettings(name="models", workers=1))
     for _ in range(2):
-        pool.tell(WorkerViolatedProtocol(1, "nonsense"))
+        pool.handle(WorkerViolatedProtocol(1, "nonsense"))
         assert of_type(pool.at(pool.clock() + 5.0), AbandonWorker) == [AbandonWorker(1)]
-        pool.tell(WorkerAbandoned(1))
+        pool.handle(WorkerAbandoned(1))
     assert pool.statistics.groups["models"].desired == 0
     assert pool.statistics.groups["default"].workers == {"idle": 1}
     assert isinstance(outcome_of(pool.run(1, group="models"), 1), WorkerDied)

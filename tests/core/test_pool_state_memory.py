@@ -147,7 +147,7 @@ def test_after_an_input_is_cancelled_the_next_one_is_provided() -> None:
     held = pool.input(10, 300 * KIB)
     pool.request(11, 700 * KIB)
     pool.request(12, 100 * KIB)
-    assert [r.block.nbytes for r in reservations(pool.tell(InputCancelled(11)))] == [100 * KIB]
+    assert [r.block.nbytes for r in reservations(pool.handle(InputCancelled(11)))] == [100 * KIB]
     assert held.nbytes == 300 * KIB
 
 
@@ -257,7 +257,7 @@ def test_a_stream_grows_in_its_own_addresses_and_never_moves() -> None:
         assert only(of_type(pool.grown(input_id, block, nbytes), ConfirmGrowth)).input_id == input_id
         assert block.nbytes == nbytes
     assert only(of_type(pool.grow(13, block, 768 * KIB + 1), RefuseInput)).error.limit_bytes == 768 * KIB
-    pool.tell(InputCompleted(block.generation, 300 * KIB))
+    pool.handle(InputCompleted(block.generation, 300 * KIB))
     assert (block.nbytes, pool.core.arena.used_bytes) == (300 * KIB, 300 * KIB)
     pool.give_back(block)
     assert pool.core.arena.used_bytes == 0
@@ -295,7 +295,7 @@ def test_a_stream_that_is_abandoned_while_it_grows_releases_all_its_memory() -> 
     pool = with_addresses()
     block = pool.stream(10, 64 * KIB, 768 * KIB)
     reservation = only(reservations(pool.grow(11, block, 256 * KIB)))
-    pool.tell(InputCancelled(11))
+    pool.handle(InputCancelled(11))
     pool.give_back(block)
     assert pool.reserved(reservation) == []
     assert pool.core.arena.used_bytes == 0
@@ -348,7 +348,7 @@ def test_after_a_refusal_the_system_is_asked_again() -> None:
 def test_a_refusal_without_a_waiting_request_is_forgotten() -> None:
     pool = PoolScript()
     pool.start()
-    (priming,) = reservations(pool.tell_ready())
+    (priming,) = reservations(pool.report_ready())
     pool.refused(priming, 0)
     assert reservations(pool.request(11, MIB))
 
@@ -378,7 +378,7 @@ def test_a_shortage_that_is_over_is_forgotten_although_a_worker_has_preallocated
     held = pool.input(10, 4096)
     (reservation,) = reservations(pool.request(11, 2 * MIB))
     pool.refused(reservation, 0)
-    pool.tell(InputCancelled(11))
+    pool.handle(InputCancelled(11))
     pool.give_back(held)
     assert reservations(pool.request(12, 2 * MIB))
 
@@ -418,7 +418,7 @@ def test_after_a_refusal_for_a_task_that_has_ended_waiting_requests_go_on() -> N
 def test_the_pages_of_a_new_workers_first_grant_are_prefetched() -> None:
     pool = PoolScript()
     pool.start()
-    (reservation,) = reservations(pool.tell_ready())
+    (reservation,) = reservations(pool.report_ready())
     assert reservation.block.nbytes == 256 * KIB
     assert pool.reserved(reservation) == []
     assert (pool.statistics.memory_used_bytes, pool.statistics.memory_reserved_bytes) == (0, 256 * KIB)

@@ -54,7 +54,7 @@ def test_the_end_of_the_task_leaves_its_outputs_to_the_caller() -> None:
     commands = pool.report(0, ALL_SENT)
     assert commands[0] == SettleTask(1, Completed(None))
     assert pool.core.arena.get(block.generation) is block
-    pool.tell(BlocksReturned((block.generation,)))
+    pool.handle(BlocksReturned((block.generation,)))
     assert pool.core.arena.get(block.generation) is None
 
 
@@ -76,8 +76,8 @@ def test_an_output_without_bytes_has_no_block() -> None:
 
 def test_credit_reaches_the_worker_and_never_shrinks() -> None:
     pool = streaming(credit=1)
-    assert of_type(pool.tell(CreditGranted(1, 3)), Send) == [Send(0, Credit(1, 3))]
-    assert pool.tell(CreditGranted(1, 2)) == []
+    assert of_type(pool.handle(CreditGranted(1, 3)), Send) == [Send(0, Credit(1, 3))]
+    assert pool.handle(CreditGranted(1, 2)) == []
     for _ in range(3):
         hand_over(pool)
     assert pool.state() is WorkerState.BUSY
@@ -87,7 +87,7 @@ def test_credit_brings_the_memory_of_the_next_outputs() -> None:
     pool = streaming(credit=2)
     blocks = [hand_over(pool)[0] for _ in range(2)]
     pool.give_back(*blocks)
-    credit = only(of_type(pool.tell(CreditGranted(1, 4)), Send)).message
+    credit = only(of_type(pool.handle(CreditGranted(1, 4)), Send)).message
     assert [grant.nbytes for grant in credit.grants] == [5000, 5000]
     granted = [pool.core.arena.get(grant.generation) for grant in credit.grants]
     for block in granted:
@@ -101,7 +101,7 @@ def test_credit_brings_the_memory_of_the_next_outputs() -> None:
 def test_memory_in_advance_is_returned_when_the_task_ends_or_its_worker_dies(dies: bool) -> None:
     pool = streaming(credit=1)
     pool.give_back(hand_over(pool)[0])
-    grant = only(only(of_type(pool.tell(CreditGranted(1, 2)), Send)).message.grants)
+    grant = only(only(of_type(pool.handle(CreditGranted(1, 2)), Send)).message.grants)
     assert pool.statistics.leases["worker"] == 1
     if dies:
         pool.exited()
@@ -116,26 +116,26 @@ def test_credit_brings_no_memory_while_a_request_waits_for_memory() -> None:
     pool.give_back(hand_over(pool)[0])
     pool.input(1, 3 * MIB)
     assert pool.request(2, MIB) == []
-    assert only(of_type(pool.tell(CreditGranted(1, 2)), Send)).message.grants == []
+    assert only(of_type(pool.handle(CreditGranted(1, 2)), Send)).message.grants == []
 
 
 def test_credit_brings_no_memory_before_the_task_has_requested_any() -> None:
     pool = streaming(credit=1)
-    assert only(of_type(pool.tell(CreditGranted(1, 2)), Send)).message.grants == []
+    assert only(of_type(pool.handle(CreditGranted(1, 2)), Send)).message.grants == []
 
 
 def test_credit_for_a_waiting_task_goes_with_its_run() -> None:
     pool = PoolScript().opened()
     pool.run(9)
     pool.run(1, credit=1)
-    assert pool.tell(CreditGranted(1, 4)) == []
+    assert pool.handle(CreditGranted(1, 4)) == []
     assert only(runs(pool.done(9))).message.credit == 4
 
 
 def test_credit_for_a_task_that_has_ended_is_ignored() -> None:
     pool = streaming()
     pool.report(0, ALL_SENT)
-    assert pool.tell(CreditGranted(1, 9)) == []
+    assert pool.handle(CreditGranted(1, 9)) == []
 
 
 FORGERIES = {
@@ -198,7 +198,7 @@ def test_a_task_that_has_handed_over_an_output_is_not_retried() -> None:
 
 def test_a_task_that_has_handed_over_nothing_is_retried_with_its_credit() -> None:
     pool = streaming(retries=1)
-    pool.tell(CreditGranted(1, 6))
+    pool.handle(CreditGranted(1, 6))
     pool.exited()
     assert only(runs(pool.ready())).message.credit == 6
 
@@ -264,7 +264,7 @@ def test_the_time_limit_of_an_output_begins_when_there_is_credit_for_it() -> Non
     hand_over(pool)
     pool.at(100.0)
     assert pool.state() is WorkerState.BUSY
-    pool.tell(CreditGranted(1, 2))
+    pool.handle(CreditGranted(1, 2))
     pool.at(104.9)
     assert pool.state() is WorkerState.BUSY
     pool.at(105.1)
@@ -291,7 +291,7 @@ def test_a_reader_that_leaves_a_stream_without_credit_for_too_long_ends_it() -> 
 def test_credit_ends_the_time_limit_of_an_idle_reader() -> None:
     pool = streaming(credit=1, stream=StreamLimits(None, 60.0))
     hand_over(pool)
-    pool.tell(CreditGranted(1, 2))
+    pool.handle(CreditGranted(1, 2))
     pool.at(1000.0)
     assert pool.state() is WorkerState.BUSY
 

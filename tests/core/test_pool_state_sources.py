@@ -43,7 +43,7 @@ def test_a_worker_gets_all_sources_in_their_order_and_they_stay_until_the_task_e
 def test_sources_that_lie_in_one_block_are_one_lease() -> None:
     pool, (block,) = with_inputs(1)
     sources = (EncodedAt(handle_of(block, 0, 100)), EncodedAt(None), RasterAt(handle_of(block, 128, 6), (2, 3), "|u1"))
-    run = only(runs(pool.tell(TaskSubmitted(1, msgspec.structs.replace(SPEC, sources=sources))))).message
+    run = only(runs(pool.handle(TaskSubmitted(1, msgspec.structs.replace(SPEC, sources=sources))))).message
     assert run.sources == sources
     assert pool.core.arena.leases[Holder.TASK] == 1
     pool.give_back(block)
@@ -146,7 +146,7 @@ def test_all_sources_of_a_waiting_task_are_released_for_a_running_tasks_result()
 
 def submitted(pool: PoolScript, task_id: int, copy_nbytes: int) -> list[Command]:
     """Submit a task whose sources have to be copied."""
-    return pool.tell(TaskSubmitted(task_id, SPEC, copy_nbytes, staged=False, copy_nbytes=copy_nbytes))
+    return pool.handle(TaskSubmitted(task_id, SPEC, copy_nbytes, staged=False, copy_nbytes=copy_nbytes))
 
 
 def provided(commands: list[Command]) -> Block:
@@ -180,9 +180,9 @@ def test_an_estimate_may_request_the_block_and_a_refused_task_gets_none() -> Non
     for task_id in (1, 2):
         pool.submit(task_id)
     spec = msgspec.structs.replace(SPEC, estimate=estimate(1 << 20))
-    assert provided(pool.tell(TaskEstimated(1, spec, 5000, 5000))).nbytes == 8192
+    assert provided(pool.handle(TaskEstimated(1, spec, 5000, 5000))).nbytes == 8192
     large = msgspec.structs.replace(SPEC, estimate=estimate(1 << 30))
-    commands = pool.tell(TaskEstimated(2, large, 5000, 5000))
+    commands = pool.handle(TaskEstimated(2, large, 5000, 5000))
     assert isinstance(outcome_of(commands, 2), MemoryLimitExceeded)
     assert of_type(commands, ProvideSourceMemory) == []
 
@@ -200,7 +200,7 @@ def test_the_block_of_a_cancelled_task_stays_until_its_stager_has_ended() -> Non
         block = source_of(pool, 1, 5000)
         assert outcome_of(pool.cancel(1), 1) is None
         assert holds(pool, block) == [True]
-        assert pool.tell(ending) == []
+        assert pool.handle(ending) == []
         assert holds(pool, block) == [False]
 
 
@@ -256,7 +256,7 @@ def test_a_request_that_only_callers_could_meet_settles_its_task_after_a_while()
 def test_the_staging_of_a_task_can_be_interrupted_and_done_again() -> None:
     pool = PoolScript(1).opened()
     first = source_of(pool, 1, 5000)
-    assert pool.tell(StagingFailed(1, None)) == []
+    assert pool.handle(StagingFailed(1, None)) == []
     assert holds(pool, first) == [False]
     second = pool.source(1, 5000)
     assert len(runs(pool.prepare(1, second))) == 1

@@ -46,7 +46,7 @@ def test_at_the_first_sign_of_a_death_a_spare_gets_the_next_task_in_the_same_tur
     pool.run(1)
     assert pool.slot_of(1) == 0
     pool.run(2)
-    assert pool.tell(event) == [KillWorker(0), sent_run(2, 1)]
+    assert pool.handle(event) == [KillWorker(0), sent_run(2, 1)]
 
 
 def test_a_spare_replaces_a_worker_that_must_be_killed_for_its_task() -> None:
@@ -256,7 +256,7 @@ def test_each_transition_of_a_worker_is_an_event() -> None:
     pool = PoolScript()
     pool.core.event_log.has_subscribers = True
     pool.start()
-    pool.tell(WorkerSpawned(0, 4321))
+    pool.handle(WorkerSpawned(0, 4321))
     pool.ready()
     pool.run(1, timeout_s=1.0)
     pool.at(1.0)
@@ -281,13 +281,13 @@ def test_each_transition_event_names_its_task_and_its_cause() -> None:
     pool = PoolScript()
     pool.core.event_log.has_subscribers = True
     pool.start()
-    pool.tell(WorkerSpawned(0, 4321))
+    pool.handle(WorkerSpawned(0, 4321))
     pool.ready()
     pool.clock.advance_to(7.0)
     pool.run(1)
     pool.cancel(1)
     pool.done(1)
-    pool.tell(WorkerViolatedProtocol(0, "nonsense"))
+    pool.handle(WorkerViolatedProtocol(0, "nonsense"))
     pool.exited()
     entries = {entry.event: entry for entry in moves(pool)}
     assert {entry.pid for entry in entries.values()} == {4321}

@@ -53,7 +53,7 @@ class ServerSide:
         self.script.start()
         self.script.spawned()
         if is_ready:
-            self.script.tell_ready()
+            self.script.report_ready()
             self.script.run(TASK)
         self._frames = FrameReader(MAX_FROM_WORKER_NBYTES)
 
@@ -82,7 +82,7 @@ class ServerSide:
         return not any(isinstance(command, KillWorker) for command in commands)
 
     def _tell(self, event: WorkerReported | WorkerViolatedProtocol | TimePassed) -> list[object]:
-        return list(self.script.tell(event))
+        return list(self.script.handle(event))
 
 
 def _fuzz(data: bytes) -> None:

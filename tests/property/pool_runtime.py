@@ -143,13 +143,13 @@ class PoolRuntime(RuleBasedStateMachine):
         self.moves: list[Reservation | DropOutbox | ReleasePages] = []
         self.capacity = PLENTY  # number of pages that the system can reserve
         self.refusals = 0
-        self.tell(PoolStarted())
+        self.handle(PoolStarted())
         if opened:
             self.all_goes_well()
 
     # The runtime
 
-    def tell(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         self.events_sent += 1
         note(f"{self.now:g} {event}")
         commands = self.core.handle(event, self.now)
@@ -158,7 +158,7 @@ class PoolRuntime(RuleBasedStateMachine):
             note(f"    {command}")
             self.carry_out(command)
         while self.following:
-            self.tell(self.following.pop(0))
+            self.handle(self.following.pop(0))
 
     def carry_out(self, command: Command) -> None:  # noqa: C901, PLR0912, PLR0915 (a case for each command)
         match command:
@@ -324,7 +324,7 @@ class PoolRuntime(RuleBasedStateMachine):
 
     def say(self, slot: int, message: FromWorker) -> None:
         self.processes[slot].last = message
-        self.tell(WorkerReported(slot, message))
+        self.handle(WorkerReported(slot, message))
 
     def say_ready(self, slot: int) -> None:
         """A worker loads its plugins, if it has not, and becomes ready."""
@@ -361,10 +361,10 @@ class PoolRuntime(RuleBasedStateMachine):
         free = self.capacity - len(self.memory)
         if len(wanted) > free:
             self.refusals += 1
-            self.tell(PagesRefused(move, max(free, 0) * P))
+            self.handle(PagesRefused(move, max(free, 0) * P))
         else:
             self.memory |= wanted
-            self.tell(PagesReserved(move))
+            self.handle(PagesReserved(move))
 
     def move_all_pages(self) -> None:
         for _ in range(100):

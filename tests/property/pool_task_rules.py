@@ -55,7 +55,7 @@ class TaskRules(PoolRuntime):
         copy_nbytes = self.pick([0, 0, *SIZES], task_id)
         if copy_nbytes:
             self.requested[task_id] = copy_nbytes
-        self.tell(TaskSubmitted(task_id, spec, copy_nbytes, staged=False, copy_nbytes=copy_nbytes))
+        self.handle(TaskSubmitted(task_id, spec, copy_nbytes, staged=False, copy_nbytes=copy_nbytes))
 
     @property
     def may_request(self) -> list[int]:
@@ -67,7 +67,7 @@ class TaskRules(PoolRuntime):
     def request_source_memory(self, which: int, nbytes: int) -> None:
         task_id = self.pick(self.may_request, which)
         self.requested[task_id] = nbytes
-        self.tell(SourceMemoryRequested(task_id, nbytes))
+        self.handle(SourceMemoryRequested(task_id, nbytes))
 
     @precondition(lambda self: self.preparing)
     @rule(which=st.integers(0, 9))
@@ -75,7 +75,7 @@ class TaskRules(PoolRuntime):
         task_id = self.pick(list(self.preparing), which)
         self.requested.pop(task_id, None)
         self.staging.pop(task_id, None)
-        self.tell(StagingFailed(task_id, None))
+        self.handle(StagingFailed(task_id, None))
 
     @property
     def settled_in_staging(self) -> list[int]:
@@ -87,7 +87,7 @@ class TaskRules(PoolRuntime):
     def a_stager_of_a_settled_task_ends(self, which: int, fails: bool) -> None:
         task_id = self.pick(self.settled_in_staging, which)
         del self.staging[task_id]
-        self.tell(StagingFailed(task_id, None) if fails else TaskStaged(task_id, SPEC))
+        self.handle(StagingFailed(task_id, None) if fails else TaskStaged(task_id, SPEC))
 
     @property
     def may_be_staged(self) -> list[int]:
@@ -159,10 +159,10 @@ class TaskRules(PoolRuntime):
             previews=int(self.numbers % 8 == 2),
             stream=StreamLimits(2.0, (None, 4.0)[self.numbers % 8 == 3]) if self.numbers % 4 == 3 else None,
         )
-        self.tell(event(task_id, spec))
+        self.handle(event(task_id, spec))
         if held and not keep:
             self.held = [pair for pair in self.held if pair not in held]
-            self.tell(BlocksReturned(tuple(block.generation for block, _ in held)))
+            self.handle(BlocksReturned(tuple(block.generation for block, _ in held)))
 
     @rule(
         source=st.integers(0, 9),
@@ -183,44 +183,44 @@ class TaskRules(PoolRuntime):
     def refuse(self, which: int) -> None:
         task_id = self.pick(list(self.preparing), which)
         self.staging.pop(task_id, None)
-        self.tell(StagingFailed(task_id, InvalidTask("no such file")))
+        self.handle(StagingFailed(task_id, InvalidTask("no such file")))
 
     @precondition(lambda self: self.open_tasks)
     @rule(which=st.integers(0, 9))
     def cancel(self, which: int) -> None:
-        self.tell(TaskCancelled(self.pick(list(self.open_tasks), which)))
+        self.handle(TaskCancelled(self.pick(list(self.open_tasks), which)))
 
     @precondition(lambda self: self.hashing)
     @rule(which=st.integers(0, 9), digest=st.sampled_from([b"a", b"a", b"b", None]))
     def end_hashing(self, which: int, digest: bytes | None) -> None:
         task_id = self.pick(list(self.hashing), which)
         del self.hashing[task_id]
-        self.tell(SourceHashed(task_id, digest))
+        self.handle(SourceHashed(task_id, digest))
 
     @rule(workers=st.integers(1, 4), which=st.integers(0, 1))
     def resize(self, workers: int, which: int) -> None:
         group = self.pick(list(self.settings), which)
         if not self.closed:
             self.concurrency[group] = workers
-        self.tell(ResizeRequested(workers, group))
+        self.handle(ResizeRequested(workers, group))
 
     @precondition(lambda self: self.events_sent >= self.close_after)
     @rule()
     def drain(self) -> None:
         self.draining = True
-        self.tell(DrainRequested())
+        self.handle(DrainRequested())
 
     @rule(nbytes=st.sampled_from(SIZES))
     def request_input(self, nbytes: int) -> None:
         input_id = self.number()
         self.inputs[input_id] = nbytes
-        self.tell(InputRequested(input_id, nbytes))
+        self.handle(InputRequested(input_id, nbytes))
 
     @rule(nbytes=st.sampled_from(SIZES[:-2]))
     def request_a_stream(self, nbytes: int) -> None:
         input_id = self.number()
         self.inputs[input_id] = nbytes
-        self.tell(InputRequested(input_id, nbytes, INBOX_NBYTES))
+        self.handle(InputRequested(input_id, nbytes, INBOX_NBYTES))
 
     @precondition(lambda self: self.may_grow)
     @rule(which=st.integers(0, 9), nbytes=st.sampled_from(SIZES), wanted=st.sampled_from(SIZES))
@@ -229,14 +229,14 @@ class TaskRules(PoolRuntime):
         if nbytes > block.nbytes:
             input_id = self.number()
             self.growths[input_id] = (block, nbytes)
-            self.tell(GrowthRequested(input_id, block.generation, nbytes, wanted))
+            self.handle(GrowthRequested(input_id, block.generation, nbytes, wanted))
 
     @precondition(lambda self: self.may_grow)
     @rule(which=st.integers(0, 9), nbytes=st.sampled_from(SIZES))
     def a_stream_ends(self, which: int, nbytes: int) -> None:
         block = self.pick(self.may_grow, which)
         index = next(n for n, (held, _) in enumerate(self.held) if held is block)
-        self.tell(InputCompleted(block.generation, nbytes))
+        self.handle(InputCompleted(block.generation, nbytes))
         assert block.nbytes == block.addresses_nbytes
         self.held[index] = (block, min(nbytes, block.nbytes))
 
@@ -252,16 +252,16 @@ class TaskRules(PoolRuntime):
     def abandon_growth(self, which: int) -> None:
         input_id = self.pick(list(self.growths), which)
         block, _ = self.growths.pop(input_id)
-        self.tell(InputCancelled(input_id))
+        self.handle(InputCancelled(input_id))
         self.held = [(held, nbytes) for held, nbytes in self.held if held is not block]
-        self.tell(BlocksReturned((block.generation,)))
+        self.handle(BlocksReturned((block.generation,)))
 
     @precondition(lambda self: self.inputs)
     @rule(which=st.integers(0, 9))
     def abandon_input(self, which: int) -> None:
         input_id = self.pick(list(self.inputs), which)
         del self.inputs[input_id]
-        self.tell(InputCancelled(input_id))
+        self.handle(InputCancelled(input_id))
 
     @precondition(lambda self: self.held)
     @rule(which=st.integers(0, 9))
@@ -270,9 +270,9 @@ class TaskRules(PoolRuntime):
         for input_id, (growing, _) in tuple(self.growths.items()):
             if growing is block:
                 del self.growths[input_id]
-                self.tell(InputCancelled(input_id))
+                self.handle(InputCancelled(input_id))
         self.held.remove(held)
-        self.tell(BlocksReturned((block.generation,)))
+        self.handle(BlocksReturned((block.generation,)))
 
     # Pages
 
@@ -280,4 +280,4 @@ class TaskRules(PoolRuntime):
     @rule()
     def close(self) -> None:
         self.closed = True
-        self.tell(CloseRequested())
+        self.handle(CloseRequested())

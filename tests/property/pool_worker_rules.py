@@ -49,9 +49,9 @@ class WorkerRules(TaskRules):
     def let_time_pass(self, seconds: float) -> None:
         self.now += seconds
         if self.now >= self.core.wake_at:
-            self.tell(TimePassed())
+            self.handle(TimePassed())
             if self.core.wake_at <= self.now:
-                self.tell(TimePassed())  # the timer of a back-off of no length, before an abandoned worker is replaced
+                self.handle(TimePassed())  # the timer of a back-off of no length, before an abandoned worker is replaced
             assert self.core.wake_at > self.now, "the core would be woken again and again at the same time"
 
     # Workers
@@ -124,7 +124,7 @@ class WorkerRules(TaskRules):
     @precondition(lambda self: self.open_tasks)
     @rule(which=st.integers(0, 9), outputs=st.integers(0, 9))
     def grant_credit(self, which: int, outputs: int) -> None:
-        self.tell(CreditGranted(self.pick(list(self.open_tasks), which), outputs))
+        self.handle(CreditGranted(self.pick(list(self.open_tasks), which), outputs))
 
     @precondition(lambda self: self.talking(with_task=True))
     @rule(which=st.integers(0, 9), code=st.sampled_from(["refused", "memory_limit", "invalid_task"]))
@@ -138,7 +138,7 @@ class WorkerRules(TaskRules):
         for slot, process in sorted(self.processes.items()):
             if not process.spawned:
                 process.spawned = True
-                self.tell(WorkerSpawned(slot, 100 + slot))
+                self.handle(WorkerSpawned(slot, 100 + slot))
 
     @precondition(lambda self: self.talking(with_task=True))
     @rule(times=st.integers(1, 4), which=st.integers(0, 9), opened=st.booleans())
@@ -206,7 +206,7 @@ class WorkerRules(TaskRules):
         message = forged[kind]
         answers_own = isinstance(message, Failed | Done) and message.task_id == process.task_id and kind == "again"
         if message is not None and not answers_own and not (kind == "again" and isinstance(message, Need | Output)):
-            self.tell(WorkerReported(slot, message))
+            self.handle(WorkerReported(slot, message))
 
     @precondition(lambda self: self.talking(with_task=True))
     @rule(which=st.integers(0, 9), foreign=st.integers(0, 9))
@@ -219,7 +219,7 @@ class WorkerRules(TaskRules):
             return  # its answer is dropped in any case
         block = self.pick(list(self.core.arena._blocks.values()), foreign)
         if block is not None and block.generation not in {handle.generation for handle in process.memory}:
-            self.tell(WorkerReported(slot, done_with(process.task_id, Handle(OUTBOX, block.offset, 1, block.generation))))
+            self.handle(WorkerReported(slot, done_with(process.task_id, Handle(OUTBOX, block.offset, 1, block.generation))))
             assert process.killed, "the handle of the block was not sent to it"
 
     @precondition(lambda self: self.processes)
@@ -235,13 +235,13 @@ class WorkerRules(TaskRules):
         process = self.processes[slot]
         if how == "never started" and not process.said_ready:
             del self.processes[slot]
-            self.tell(WorkerExited(slot, None, reason="it could not be started"))
+            self.handle(WorkerExited(slot, None, reason="it could not be started"))
         elif how == "misbehaves" and process.channel_open:
             process.channel_open = False
-            self.tell(WorkerViolatedProtocol(slot, "nonsense"))
+            self.handle(WorkerViolatedProtocol(slot, "nonsense"))
         elif how == "closes its channel" and process.channel_open:
             process.channel_open = False
-            self.tell(WorkerDisconnected(slot))
+            self.handle(WorkerDisconnected(slot))
         else:
             self.die(slot, exit_code, words, odd)
 
@@ -264,14 +264,14 @@ class WorkerRules(TaskRules):
         if speaks and process.task_id is not None and words < 3:
             self.killed_by[process.task_id] = 0
             last_words += (Done(process.task_id, self.output_of(process, words - 1, odd), {}, 1, 2),)
-        self.tell(WorkerExited(slot, exit_code, status=status, last_words=last_words))
+        self.handle(WorkerExited(slot, exit_code, status=status, last_words=last_words))
 
     @precondition(lambda self: self.abandoned)
     @rule(which=st.integers(0, 9))
     def an_abandoned_worker_exits(self, which: int) -> None:
         outbox_id = self.pick(sorted(self.abandoned), which)
         del self.abandoned[outbox_id]
-        self.tell(AbandonedWorkerExited(outbox_id))
+        self.handle(AbandonedWorkerExited(outbox_id))
 
     # Pages
 

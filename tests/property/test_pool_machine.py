@@ -92,7 +92,7 @@ class PoolMachine(PoolInvariants):
         """Close the pool. Workers that do not exit are killed, and killed workers exit."""
         if not self.closed:
             self.closed = True
-            self.tell(CloseRequested())
+            self.handle(CloseRequested())
         while self.hashing:
             self.end_hashing(0, None)
         for _ in range(50):

@@ -124,14 +124,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.todo: list[Event] = []  # next events of the runtime
         self.held: list[int] = []  # generations of blocks that callers hold
         self.ran: set[int] = set()
-        self.tell(PoolStarted())
+        self.handle(PoolStarted())
         self.runtime_works()
         for slot in list(self.processes):
             self.begin_work(slot)
 
     # The runtime
 
-    def tell(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         note(f"{self.now:g} {event}")
         before = self.excess, self.workers_bytes
         alone = not self.core.budget.running
@@ -288,35 +288,35 @@ class SchedulerMachine(RuleBasedStateMachine):
             estimate=estimate,
         )
         self.plans[task_id] = TaskPlan(spec, nbytes, result, int((peak or 30 * MIB) * wrong), work_s * wrong)
-        self.tell(TaskSubmitted(task_id, spec, nbytes, staged=False))
+        self.handle(TaskSubmitted(task_id, spec, nbytes, staged=False))
         if task_id not in self.plans:
             return
         copy_nbytes = nbytes if task_id % 2 else 0  # otherwise an event of its own requests the memory
         self.plans[task_id].awaits_memory = bool(copy_nbytes)
-        self.tell(TaskEstimated(task_id, spec, nbytes, copy_nbytes))
+        self.handle(TaskEstimated(task_id, spec, nbytes, copy_nbytes))
         if task_id not in self.plans or copy_nbytes:
             return
         if not nbytes:
-            self.tell(TaskStaged(task_id, spec))
+            self.handle(TaskStaged(task_id, spec))
             return
         self.plans[task_id].awaits_memory = True
-        self.tell(SourceMemoryRequested(task_id, nbytes))
+        self.handle(SourceMemoryRequested(task_id, nbytes))
 
     @rule(nbytes=st.sampled_from([MIB, 70 * MIB]))
     def make_a_buffer(self, nbytes: int) -> None:
         self.numbers += 1
         self.inputs.add(self.numbers)
-        self.tell(InputRequested(self.numbers, nbytes))
+        self.handle(InputRequested(self.numbers, nbytes))
 
     @precondition(lambda self: self.plans)
     @rule(which=st.integers(0, 9))
     def cancel(self, which: int) -> None:
-        self.tell(TaskCancelled(list(self.plans)[which % len(self.plans)]))
+        self.handle(TaskCancelled(list(self.plans)[which % len(self.plans)]))
 
     @precondition(lambda self: self.held)
     @rule(which=st.integers(0, 9))
     def release_block(self, which: int) -> None:
-        self.tell(BlocksReturned((self.held.pop(which % len(self.held)),)))
+        self.handle(BlocksReturned((self.held.pop(which % len(self.held)),)))
 
     # The runtime and time
 
@@ -324,23 +324,23 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule()
     def runtime_works(self) -> None:
         while self.todo:
-            self.tell(self.todo.pop(0))
+            self.handle(self.todo.pop(0))
 
     @rule(seconds=st.sampled_from([0.01, 0.5, 3.0, 12.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
         if self.now >= self.core.wake_at:
-            self.tell(TimePassed())
+            self.handle(TimePassed())
             assert self.core.wake_at > self.now
 
     @rule(share=st.sampled_from([0.01, 0.5, 0.5]))
     def pressure_is_measured(self, share: float) -> None:
-        self.tell(PressureMeasured(share, 0.0))
+        self.handle(PressureMeasured(share, 0.0))
 
     @rule(workers=st.integers(1, 5))
     def resize(self, workers: int) -> None:
         if workers * 32 * MIB <= self.limit - 96 * MIB:  # a larger number is refused by the pool
-            self.tell(ResizeRequested(workers))
+            self.handle(ResizeRequested(workers))
 
     # Workers
 
@@ -348,8 +348,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         if not self.processes[slot].ready and not self.processes[slot].dead:
             self.processes[slot].ready = True
             self.runtime_works()
-            self.tell(WorkerReported(slot, Loading(100 + slot)))
-            self.tell(WorkerReported(slot, Ready(100 + slot)))
+            self.handle(WorkerReported(slot, Loading(100 + slot)))
+            self.handle(WorkerReported(slot, Ready(100 + slot)))
 
     @precondition(lambda self: any(not process.ready for process in self.processes.values()))
     @rule()
@@ -374,14 +374,14 @@ class SchedulerMachine(RuleBasedStateMachine):
             return
         if plan.result_nbytes and process.block is None and not process.at_limit:
             process.waits = True
-            self.tell(WorkerReported(slot, Need(task_id, plan.result_nbytes)))
+            self.handle(WorkerReported(slot, Need(task_id, plan.result_nbytes)))
             return
         process.task_id = None
         if process.at_limit:
-            self.tell(WorkerReported(slot, Failed(task_id, "memory_limit", "", None, 1, 2, idle)))
+            self.handle(WorkerReported(slot, Failed(task_id, "memory_limit", "", None, 1, 2, idle)))
         else:
             output = EncodedAt(process.block and msgspec.structs.replace(process.block, nbytes=plan.result_nbytes))
-            self.tell(WorkerReported(slot, Done(task_id, output, {}, 1, 2, idle, plan.peak_bytes)))
+            self.handle(WorkerReported(slot, Done(task_id, output, {}, 1, 2, idle, plan.peak_bytes)))
 
     @precondition(lambda self: self.processes)
     @rule(which=st.integers(0, 9), begun=st.booleans())
@@ -397,7 +397,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def exit_worker(self, slot: int, *, begun: bool) -> None:
         process = self.processes.pop(slot)
         self.todo = [each for each in self.todo if not (isinstance(each, WorkerSpawned) and each.slot == slot)]
-        self.tell(WorkerExited(slot, -9, status=Status(process.task_id or 0 if begun else 0, 0, 0.0)))
+        self.handle(WorkerExited(slot, -9, status=Status(process.task_id or 0 if begun else 0, 0, 0.0)))
 
     # Invariants
 
@@ -475,7 +475,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def settle_down(self) -> None:
         """Run all tasks. Callers release memory only if nothing else can go on. Every task gets its outcome."""
-        self.tell(PressureMeasured(0.5, 0.0))
+        self.handle(PressureMeasured(0.5, 0.0))
         for _ in range(2000):
             if self.todo:
                 self.runtime_works()
@@ -504,7 +504,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         broker = core.broker
         assert (broker.input_requests, broker.growths, broker.output_requests, broker._reserving_outputs) == ({}, {}, {}, {})
         assert broker.input_queue._reserving == broker.input_queue._staging == {}
-        self.tell(CloseRequested())
+        self.handle(CloseRequested())
         for _ in range(20):
             self.runtime_works()
             for process in self.processes.values():

@@ -48,11 +48,11 @@ class Simulation:
         self.started_at: dict[int, float] = {}
         self.carry_out(self.core.handle(PoolStarted(), 0.0))
         for slot in self.core.worker_table:
-            self.tell(WorkerSpawned(slot.index, None))
-            self.tell(WorkerReported(slot.index, Loading(1)))
-            self.tell(WorkerReported(slot.index, Ready(1)))
+            self.handle(WorkerSpawned(slot.index, None))
+            self.handle(WorkerReported(slot.index, Loading(1)))
+            self.handle(WorkerReported(slot.index, Ready(1)))
 
-    def tell(self, event: Any) -> None:
+    def handle(self, event: Any) -> None:
         self.carry_out(self.core.handle(event, self.now))
 
     def carry_out(self, commands: list[Any]) -> None:
@@ -62,7 +62,7 @@ class Simulation:
                     self.running[slot] = self.now + self.takes_s[task_id], task_id
                     self.started_at[task_id] = self.now
                 case ReservePages(reservation):
-                    self.tell(PagesRefused(reservation, PLENTY))
+                    self.handle(PagesRefused(reservation, PLENTY))
                 case SettleTask(task_id):
                     assert task_id in self.started_at
                 case _:
@@ -73,14 +73,14 @@ class Simulation:
         estimate = Estimate(peak_bytes=peak_bytes, work_s=work_s)
         stages = STAGES if takes_s == work_s else [STAGES[0], STAGES[0]]  # another kind, so that its cost is learned separately
         spec = TaskSpec(sources=(EncodedAt(None),), stages=stages, timeout_s=None, estimate=estimate, tenant=tenant)
-        self.tell(TaskSubmitted(task_id, spec))
+        self.handle(TaskSubmitted(task_id, spec))
 
     def advance_to(self, now: float) -> None:
         """Advance the clock; the workers whose tasks end by then answer."""
         while self.running and (first := min(self.running.items(), key=lambda item: item[1]))[1][0] <= now:
             slot, (self.now, task_id) = first
             del self.running[slot]
-            self.tell(WorkerReported(slot, Done(task_id, EncodedAt(None), {}, 1, 2, WORKER)))
+            self.handle(WorkerReported(slot, Done(task_id, EncodedAt(None), {}, 1, 2, WORKER)))
         self.now = now
 
 

@@ -138,7 +138,7 @@ def test_under_memory_pressure_the_limit_of_the_group_is_lower_too() -> None:
 def test_a_dead_workers_large_task_does_not_count() -> None:
     pool = pool_of(1, spares=1)
     pool.run(1, estimate=LARGE)
-    pool.tell(WorkerDisconnected(0))
+    pool.handle(WorkerDisconnected(0))
     assert not pool.core.small_tasks.all_workers_have_large_tasks
     assert sent(pool.run(2, estimate=SMALL)) == [2]
     assert not pool.core.small_tasks.all_workers_have_large_tasks
@@ -150,13 +150,13 @@ def test_the_unused_worker_of_a_blocked_task_is_kept_and_the_worker_for_small_ta
     pool.run(1, estimate=estimate(10 * MIB, 30.0))
     pool.run(2, estimate=estimate(400 * MIB, 30.0))
     small = only(of_type(pool.run(3, estimate=estimate(300 * MIB, 30.0), retries=1), StartWorker)).slot
-    pool.tell(WorkerSpawned(small, 5))
+    pool.handle(WorkerSpawned(small, 5))
     pool.ready(small)
     assert given_to(pool.run(4, estimate=SMALL)) == [small]
     pool.done(4, small)
     victim = pool.slot_of(3)
     pool.exited(victim, exit_code=-11)
-    pool.tell(WorkerSpawned(victim, 77))
+    pool.handle(WorkerSpawned(victim, 77))
     pool.input(90, 250 * MIB)  # the retry has no memory
     pool.ready(victim)
     assert given_to(pool.run(5, estimate=SMALL)) == [], "not every worker of the default group has a large task"

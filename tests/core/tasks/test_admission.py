@@ -158,7 +158,7 @@ def test_a_worker_that_dies_of_a_task_that_was_told_to_stop_is_a_strike(end: str
     block = pool.input(90, 5000)
     pool.run(1, block, timeout_s=1.0)
     pool.cancel(1) if end == "cancelled" else pool.at(1.0)
-    pool.tell(WorkerDisconnected(0))
+    pool.handle(WorkerDisconnected(0))
     commands = pool.exited(exit_code=-11)
     assert isinstance(outcome_of(commands, 1), TaskTimeout | None)
     assert of_type(commands, HashSource) == [HashSource(1, (handle_of(block),))]
@@ -281,15 +281,15 @@ def test_waiting_bytes_are_limited_and_sources_of_running_tasks_do_not_count() -
 def test_a_task_whose_length_is_known_is_refused_before_its_source_is_read() -> None:
     pool = PoolScript(1, max_queue_bytes=1000).opened()
     pool.run(1)
-    assert isinstance(outcome_of(pool.tell(TaskSubmitted(2, SPEC, 1001, staged=False)), 2), QueueFull)
+    assert isinstance(outcome_of(pool.handle(TaskSubmitted(2, SPEC, 1001, staged=False)), 2), QueueFull)
 
 
 def test_the_bytes_of_a_cancelled_task_are_not_counted() -> None:
     pool = PoolScript(1, max_queue_bytes=1000).opened()
     pool.run(1)
-    pool.tell(TaskSubmitted(2, SPEC, 900, staged=False))
+    pool.handle(TaskSubmitted(2, SPEC, 900, staged=False))
     pool.cancel(2)
-    assert pool.tell(TaskSubmitted(3, SPEC, 900, staged=False)) == []
+    assert pool.handle(TaskSubmitted(3, SPEC, 900, staged=False)) == []
     assert pool.statistics.waiting_bytes == 900
 
 

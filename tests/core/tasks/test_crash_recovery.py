@@ -231,7 +231,7 @@ def test_a_pool_that_closes_does_not_wait_for_an_unused_worker() -> None:
 def test_a_task_that_is_to_be_retried_in_a_pool_that_closes_ends() -> None:
     pool = PoolScript().opened()
     pool.run(1, retries=1)
-    pool.tell(WorkerDisconnected(0))
+    pool.handle(WorkerDisconnected(0))
     pool.close()
     assert isinstance(outcome_of(pool.exited(), 1), PoolClosed)
     assert pool.core.closed

@@ -33,7 +33,7 @@ def frozen(pool: PoolScript, slot: int = 0, *, killed_at: float) -> list[Command
     assert of_type(pool.at(killed_at + KILL_S - 0.01), AbandonWorker) == []
     assert pool.at(killed_at + KILL_S) == [AbandonWorker(slot)]
     task = pool.core.worker_table[slot].task
-    return pool.tell(WorkerAbandoned(slot, Status(task.task_id if task else 0, 0, 0.0), "its last line"))
+    return pool.handle(WorkerAbandoned(slot, Status(task.task_id if task else 0, 0, 0.0), "its last line"))
 
 
 def with_frozen_worker() -> tuple[PoolScript, list[Command]]:
@@ -66,7 +66,7 @@ def test_it_is_reported_and_counted_until_it_is_dead() -> None:
     crash = only([entry for entry in pool.core.event_log.drain() if isinstance(entry, WorkerCrashed)])
     assert crash.report.reason == "it could not be killed within 5 s"
     assert pool.statistics.workers_abandoned == 1
-    assert of_type(pool.tell(AbandonedWorkerExited(1)), DropOutbox) == [DropOutbox(1, ())]
+    assert of_type(pool.handle(AbandonedWorkerExited(1)), DropOutbox) == [DropOutbox(1, ())]
     assert pool.statistics.workers_abandoned == 0
 
 
@@ -84,7 +84,7 @@ def test_memory_that_an_abandoned_worker_may_write_to_is_not_reused_before_its_e
         assert pool.core.arena.get(block.generation) is block
     assert pool.statistics.leases == {**dict.fromkeys(pool.statistics.leases, 0), "abandoned": 2}
     assert pool.statistics.memory_used_bytes == granted.nbytes + preallocated.nbytes
-    pool.tell(AbandonedWorkerExited(1))
+    pool.handle(AbandonedWorkerExited(1))
     assert pool.core.arena.get(granted.generation) is None
     assert (pool.statistics.memory_used_bytes, pool.statistics.leases["abandoned"]) == (0, 0)
 
@@ -93,12 +93,12 @@ def test_a_block_of_which_the_worker_was_not_told_yet_comes_back_when_its_pages_
     pool = PoolScript().opened()
     pool.run(1, timeout_s=1.0)
     (reservation,) = reservations(pool.need(1, 1 * MIB))
-    pool.tell(WorkerDisconnected(0))
+    pool.handle(WorkerDisconnected(0))
     frozen(pool, killed_at=0.0)
     assert of_type(pool.reserved(reservation), ReservePages) == []
     assert pool.statistics.leases["abandoned"] == 0
     assert pool.statistics.memory_used_bytes == 0
-    pool.tell(AbandonedWorkerExited(1))
+    pool.handle(AbandonedWorkerExited(1))
 
 
 def test_its_private_memory_stays_in_the_budget() -> None:
@@ -107,17 +107,17 @@ def test_its_private_memory_stays_in_the_budget() -> None:
     pool.run(1)
     charged = pool.statistics.memory_running_bytes
     assert charged > 0
-    pool.tell(WorkerDisconnected(0))
+    pool.handle(WorkerDisconnected(0))
     frozen(pool, killed_at=0.0)
     assert (pool.statistics.memory_workers_bytes, pool.statistics.memory_running_bytes) == (before + charged, 0)
-    pool.tell(AbandonedWorkerExited(1))
+    pool.handle(AbandonedWorkerExited(1))
     assert pool.statistics.memory_workers_bytes == 0
 
 
 def test_a_worker_that_broke_the_protocol_and_cannot_be_killed_says_both() -> None:
     pool = PoolScript().opened()
     pool.run(1)
-    pool.tell(WorkerViolatedProtocol(0, "nonsense"))
+    pool.handle(WorkerViolatedProtocol(0, "nonsense"))
     outcome = outcome_of(frozen(pool, killed_at=0.0), 1)
     assert "it broke the protocol: nonsense; it could not be killed within 5 s" in str(outcome)
 
@@ -125,9 +125,9 @@ def test_a_worker_that_broke_the_protocol_and_cannot_be_killed_says_both() -> No
 def test_a_task_that_was_not_begun_is_given_to_another_worker() -> None:
     pool = PoolScript(quarantine_after=1).opened()
     pool.run(1)
-    pool.tell(WorkerDisconnected(0))
+    pool.handle(WorkerDisconnected(0))
     pool.at(KILL_S)
-    assert of_type(pool.tell(WorkerAbandoned(0, Status(0, 0, 0.0))), SettleTask) == []
+    assert of_type(pool.handle(WorkerAbandoned(0, Status(0, 0, 0.0))), SettleTask) == []
     assert runs(pool.ready()) == [sent_run(1)]
     assert pool.statistics.quarantined == 0
 
@@ -135,7 +135,7 @@ def test_a_task_that_was_not_begun_is_given_to_another_worker() -> None:
 def test_the_source_of_a_task_whose_worker_was_abandoned_gets_a_strike() -> None:
     pool = PoolScript(quarantine_after=1).opened()
     pool.run(1)
-    pool.tell(WorkerDisconnected(0))
+    pool.handle(WorkerDisconnected(0))
     frozen(pool, killed_at=0.0)
     assert pool.statistics.quarantined == 1
 
@@ -173,7 +173,7 @@ def freeze_the_next(pool: PoolScript) -> list[Command]:
     """A task is submitted, and its worker cannot be killed."""
     task_id = pool.statistics.submitted + 1
     pool.run(task_id)
-    pool.tell(WorkerDisconnected(0))
+    pool.handle(WorkerDisconnected(0))
     return frozen(pool, killed_at=pool.clock())
 
 
@@ -187,10 +187,10 @@ def test_a_fault_that_blocks_one_worker_after_the_other_does_not_fill_the_machin
             break
         pool.run(pool.statistics.submitted + 1)
         (busy,) = [slot.index for slot in pool.core.worker_table if slot.task is not None]
-        pool.tell(WorkerDisconnected(busy))
+        pool.handle(WorkerDisconnected(busy))
         killed_at = pool.clock()
         pool.at(killed_at + KILL_S)
-        for start in of_type(pool.tell(WorkerAbandoned(busy, Status(pool.statistics.submitted, 0, 0.0))), StartWorker):
+        for start in of_type(pool.handle(WorkerAbandoned(busy, Status(pool.statistics.submitted, 0, 0.0))), StartWorker):
             pool.ready(start.slot)
         while (timer := pool.core.wake_at) < pool.clock() + KILL_S:  # the pauses between starts
             for start in of_type(pool.at(timer), StartWorker):
@@ -204,13 +204,13 @@ def test_tasks_fail_while_no_worker_can_be_started_for_them() -> None:
     freeze_the_next(pool)
     pool.ready()
     pool.run(7)
-    pool.tell(WorkerDisconnected(0))
+    pool.handle(WorkerDisconnected(0))
     pool.at(pool.clock() + KILL_S)
     pool.run(8)
-    commands = pool.tell(WorkerAbandoned(0, Status(7, 0, 0.0)))
+    commands = pool.handle(WorkerAbandoned(0, Status(7, 0, 0.0)))
     assert isinstance(outcome_of(commands, 8), WorkerDied), "it waited before"
     assert isinstance(outcome_of(pool.run(9), 9), WorkerDied)
-    start = only(of_type(pool.tell(AbandonedWorkerExited(1)), StartWorker))
+    start = only(of_type(pool.handle(AbandonedWorkerExited(1)), StartWorker))
     pool.run(10)
     assert runs(pool.ready(start.slot)) == [sent_run(10)]
 

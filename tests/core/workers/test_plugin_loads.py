@@ -26,7 +26,7 @@ def pool_of(workers: int = 1, **settings: Any) -> PoolScript:
     pool = PoolScript(workers, plugins=("good", "bad"), **settings)
     pool.start()
     for slot in range(workers):
-        pool.tell(WorkerReported(slot, Loading(1)))
+        pool.handle(WorkerReported(slot, Loading(1)))
     return pool
 
 
@@ -39,7 +39,7 @@ def start_and_load(pool: PoolScript, slot: int = 0) -> StartWorker:
     """The next process of a slot is started when its pause is over, and loads."""
     timer = pool.core.worker_table[slot].timer
     commands = pool.at(max(pool.clock(), timer or 0.0)) if pool.core.worker_table[slot].outbox_id is None else []
-    pool.tell(WorkerReported(slot, Loading(1)))
+    pool.handle(WorkerReported(slot, Loading(1)))
     return only(of_type(commands, StartWorker))
 
 
@@ -51,11 +51,11 @@ def test_a_worker_that_loads_has_a_time_limit_of_its_own_and_gets_no_task() -> N
     pool = PoolScript(1, plugins=("good",))
     assert only(of_type(pool.start(), StartWorker)).plugins == ("good",)
     pool.clock.advance_to(5.0)
-    pool.tell(WorkerReported(0, Loading(1)))
+    pool.handle(WorkerReported(0, Loading(1)))
     assert pool.state() is WorkerState.LOADING
     assert of_type(pool.run(1), Send) == []
     assert pool.at(5.0 + LOAD_TIMEOUT_S - 0.1) == []
-    assert only(of_type(pool.tell(WorkerReported(0, Ready(1))), Send)).message.task_id == 1
+    assert only(of_type(pool.handle(WorkerReported(0, Ready(1))), Send)).message.task_id == 1
 
 
 def test_a_worker_that_does_not_load_in_time_is_killed_and_its_plugin_is_to_blame() -> None:
@@ -80,7 +80,7 @@ def test_a_plugin_whose_load_ends_two_workers_is_switched_off_and_the_others_go_
     assert "its load ended 2 workers; the last one was ended by SIGKILL" in str(error)
     assert [(event.plugin, event.switched_off) for event in unavailable(pool)] == [("bad", True)]
     assert start_and_load(pool).plugins == ("good",)
-    (run,) = [send.message for send in of_type(pool.tell(WorkerReported(0, Ready(1))), Send) if isinstance(send.message, Run)]
+    (run,) = [send.message for send in of_type(pool.handle(WorkerReported(0, Ready(1))), Send) if isinstance(send.message, Run)]
     assert run.task_id == 2
     assert isinstance(outcome_of(pool.run(3, stages=STAGES["bad"]), 3), PluginError)
 
@@ -108,7 +108,7 @@ def test_a_death_before_or_after_the_load_blames_no_plugin() -> None:
 def test_a_plugin_that_could_not_be_loaded_is_reported_once() -> None:
     pool = pool_of(2, budget_bytes=1 << 30)
     for slot in range(2):
-        pool.tell(WorkerReported(slot, Ready(1, 40_000_000, {"bad": "no such file"})))
+        pool.handle(WorkerReported(slot, Ready(1, 40_000_000, {"bad": "no such file"})))
     assert [(event.plugin, event.reason, event.switched_off) for event in unavailable(pool)] == [("bad", "no such file", False)]
     assert pool.state(1) is WorkerState.IDLE
     assert pool.core.worker_table[1].idle_bytes == 40_000_000
@@ -116,13 +116,13 @@ def test_a_plugin_that_could_not_be_loaded_is_reported_once() -> None:
 
 def test_a_worker_cannot_blame_a_plugin_that_it_was_not_to_load() -> None:
     pool = pool_of()
-    assert pool.tell(WorkerReported(0, Ready(1, 0, {"other": "x"}))) == [KillWorker(0)]
+    assert pool.handle(WorkerReported(0, Ready(1, 0, {"other": "x"}))) == [KillWorker(0)]
 
 
 def test_ready_before_loading_is_a_violation() -> None:
     pool = PoolScript()
     pool.start()
-    assert pool.tell(WorkerReported(0, Ready(1))) == [KillWorker(0)]
+    assert pool.handle(WorkerReported(0, Ready(1))) == [KillWorker(0)]
 
 
 @pytest.mark.parametrize("source", ["none", "on its way"])
@@ -139,15 +139,15 @@ def test_a_task_that_was_on_its_way_when_its_plugin_was_switched_off_is_refused(
 
 def test_deaths_count_in_a_row_and_a_plugin_that_was_loaded_has_more_of_them() -> None:
     pool = pool_of(restart_intensity=1000)
-    pool.tell(WorkerReported(0, Ready(1)))
-    pool.tell(WorkerDisconnected(0))
+    pool.handle(WorkerReported(0, Ready(1)))
+    pool.handle(WorkerDisconnected(0))
     pool.exited(status=None)  # a crash, after which the next process starts at once
-    pool.tell(WorkerReported(0, Loading(1)))
+    pool.handle(WorkerReported(0, Loading(1)))
     for _ in range(5):
         pool.exited(status=loading(1))
         start_and_load(pool)
-    pool.tell(WorkerReported(0, Ready(1)))
-    pool.tell(WorkerDisconnected(0))
+    pool.handle(WorkerReported(0, Ready(1)))
+    pool.handle(WorkerDisconnected(0))
     pool.exited(status=None)  # the second crash without a task: after a pause
     start_and_load(pool)
     for deaths in range(6):
