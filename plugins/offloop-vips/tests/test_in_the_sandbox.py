@@ -80,7 +80,7 @@ def described(outcome: Outcome[Any]) -> tuple[object, ...]:
         assert outcome.result is not None
         return bytes(outcome.result), str(outcome.result.info)
     if isinstance(error, TaskFailed):
-        return error.code, error.message
+        return error.code, "" if error.code == "memory_limit" else error.message  # which has a limit that the pool has learned
     return (type(error), error.signal, error.exit_code) if isinstance(error, WorkerDied) else (type(error),)
 
 
