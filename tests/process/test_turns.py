@@ -47,12 +47,12 @@ async def test_a_result_that_is_a_source_in_place_is_held_until_the_task_has_it(
     supervisor = supervisor_of(pool_of_one)
     submit, outboxes = supervisor.submit, list[int | None]()
 
-    def release_and_submit(task_id: int, spec: TaskSpec, nbytes: int, *, staged: bool) -> TaskFuture:
+    def release_and_submit(task_id: int, spec: TaskSpec, nbytes: int, *, staged: bool, copy_nbytes: int = 0) -> TaskFuture:
         thread = threading.Thread(target=first.data.release)  # views may be released in any thread, at any time
         thread.start()
         thread.join()
         outboxes.append(spec.outbox_id)
-        return submit(task_id, spec, nbytes, staged=staged)
+        return submit(task_id, spec, nbytes, staged=staged, copy_nbytes=copy_nbytes)
 
     supervisor.submit = release_and_submit
     second = await pool_of_one.run(first, [Echo()])

@@ -16,7 +16,7 @@ from ...runtime.memory.source_memory import read_head
 from ...runtime.supervisor import Supervisor
 from ..buffers import Buffer
 from ..results import Result
-from ..sources import ArrayObject, Bytes, File, Material, Samples
+from ..sources import ArrayObject, Bytes, File, Material, Samples, TableObject
 
 __all__ = ["identify"]
 
@@ -29,7 +29,7 @@ _MIN_FILE_AGE_S = 2.0  # the coarsest time of a file system in use (FAT) has ste
 async def identify(sources: Sequence[Material], supervisor: Supervisor) -> Hashable | None:
     """Return the identity of a task's sources within their pool.
 
-    It is None if one has none: its file is too new, its memory has gaps, or it is an object that copies its samples.
+    It is None if one has none: its file is too new, its memory has gaps, or it is an object that copies its samples, or a table.
 
     Raises:
         InvalidTask: the memory of a source cannot be read.
@@ -57,7 +57,7 @@ async def _identify(source: Material, supervisor: Supervisor) -> Hashable | None
             return await _of_memory(source.view, supervisor, private=True)
         case Result():
             return await _of_result(source, supervisor)
-        case ArrayObject():
+        case ArrayObject() | TableObject():
             return None
 
 
