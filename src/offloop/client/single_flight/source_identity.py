@@ -29,7 +29,7 @@ _MIN_FILE_AGE_S = 2.0  # the coarsest time of a file system in use (FAT) has ste
 async def identify(sources: Sequence[Material], supervisor: Supervisor) -> Hashable | None:
     """Return the identity of a task's sources within their pool.
 
-    It is None if one has none: its file is too new, its memory has gaps, or it is an object that copies its samples, or a table.
+    It is None if one has none: its file is too new, its memory has gaps, or it is a table or an object that copies its samples.
 
     Raises:
         InvalidTask: the memory of a source cannot be read.
