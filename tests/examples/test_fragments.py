@@ -23,7 +23,7 @@ import pytest
 import pyvips
 from starlette.requests import Request
 
-from offloop import Context, Encoded, Plugin, Pool, WorkerDied
+from offloop import Attachment, Context, Encoded, Operation, Plugin, Pool, WorkerDied
 from offloop.functions import declaration, resource
 from offloop.plugins import group_plugins
 from offloop.testing import InlineTask, run_inline
@@ -221,6 +221,15 @@ def test_the_plugin_of_the_plugins_page() -> None:
     exec(fragment("docs/plugins.md", "InvertProcessor"), names)
     result = run_inline(names["InvertProcessor"](), Encoded(b"\x00\x01\x02"), [names["Invert"](count=2)])
     assert bytes(result.data) == b"\xff\xfe\x02"
+
+
+def test_the_operation_with_a_further_source_of_the_plugins_page() -> None:
+    names: dict[str, Any] = {"Operation": Operation, "Attachment": Attachment}
+    text = fragment("docs/plugins.md", "overlay: Attachment")
+    exec(compile(text, "fragment", "exec", dont_inherit=True), names)  # without this module's late annotations
+    operation = names["Composite"](Path("logo.png"), opacity=0.5)
+    assert operation.overlay == Attachment(operation.overlay.source)
+    assert operation.overlay.source == Path("logo.png")
 
 
 def test_the_plugin_with_a_worker_group_of_the_plugins_page() -> None:
