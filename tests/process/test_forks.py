@@ -62,7 +62,7 @@ async def works(pool):
         assert error.exit_code == 3, error
     held = [pool.buffer(20_000_000) for _ in range(4)]
     threading.Timer(0.05, held.clear).start()
-    await pool.buffer(90_000_000).ready()
+    await pool.buffer(85_000_000).ready()
     assert (await pool.run(b"abc", [Echo()])).nbytes == 3
 
 async def main():

@@ -244,8 +244,17 @@ PICKLED = _Pickled()
 _BYTES_KINDS = {type_: _Bytes(type_) for type_ in (bytes, bytearray, memoryview)}
 
 
+def _without_alias(annotation: Any) -> Any:
+    """Returns an annotation without the names that `type` statements gave it: those of numpy are such on Python 3.12."""
+    while type(named := get_origin(annotation) or annotation).__name__ == "TypeAliasType":
+        arguments = get_args(annotation)
+        annotation = named.__value__[arguments] if arguments else named.__value__
+    return annotation
+
+
 def find_kind(annotation: Any) -> Kind | None:
     """Returns the kind of values in shared memory that an annotation names; None if it names no such kind."""
+    annotation = _without_alias(annotation)
     if annotation in _BYTES_KINDS:
         return _BYTES_KINDS[annotation]
     numpy: Any = sys.modules.get("numpy")  # an annotation of numpy has imported it
