@@ -1,4 +1,4 @@
-"""One server with one pool for all tests: several applications with different limits are mounted in it."""
+"""One server with one pool for the tests of a module: several applications with different limits are mounted in it."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Server:
         self._server.run(sockets=[self._socket])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     running = Server()
     yield running
@@ -118,12 +118,12 @@ def client(server: Server) -> Iterator[httpx.Client]:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def photo() -> bytes:
     return (PHOTOS / "astronaut.jpg").read_bytes()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def noise() -> bytes:
     """A JPEG whose conversion to AVIF takes some seconds."""
     picture: Any = pyvips.Image.gaussnoise(1500, 1000, mean=128, sigma=60).cast("uchar")
