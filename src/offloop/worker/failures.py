@@ -1,13 +1,12 @@
-"""Describes the exception of a failed task for the supervisor: a code, a text and a traceback."""
+"""Describes exceptions of plugin code for the supervisor: a code, a text and a traceback."""
 
 from __future__ import annotations
 
 from ..errors import InvalidTask, PluginError, TaskFailed
 from ..processor import TaskCancelled
 from ..wire.messages import Run
-from .error_text import text_of
 
-__all__ = ["describe_failure", "exception_type_of"]
+__all__ = ["describe_failure", "exception_type_of", "text_of"]
 
 _OWN_MODULES = ("offloop.worker.", "offloop.functions.")  # their frames are left out at the start of a traceback
 _MAX_TYPE_LENGTH = 200  # characters of the name of an exception's type
@@ -45,6 +44,14 @@ def exception_type_of(error: BaseException) -> str:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     return _encodable(name)[:_MAX_TYPE_LENGTH]
+
+
+def text_of(error: BaseException) -> str:
+    """Returns the type and the text of an exception, whose own `__str__` may fail."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException:  # includes SystemExit, because the text of an error must not end the worker
+        return f"{type(error).__name__} (its text cannot be read)"
 
 
 def _encodable(text: object) -> str:

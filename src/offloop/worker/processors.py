@@ -15,7 +15,7 @@ from ..processor import Payload, Processor, Task
 from ..wire.messages import PluginSource, Stage
 from ..wire.status import LOADING_ID, write_stage
 from ..wire.text import printable
-from .error_text import text_of
+from .failures import text_of
 
 __all__ = ["ProcessorCache", "import_object"]
 
