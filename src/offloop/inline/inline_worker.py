@@ -6,16 +6,15 @@ server, and a task that does not stop by itself cannot be stopped.
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import suppress
 
 from ..runtime.workers.launcher import LaunchedWorker
-from ..wire.messages import Configure, Loading, Ready
+from ..wire.messages import Loading, Ready
 from ..worker.main import serve
 from ..worker.processors import ProcessorCache
 from ..worker.task_runner import TaskRunner
-from .thread_worker import ThreadChannel, ThreadSegment, ThreadWorker, UnmeasuredMemory, WorkerExit
+from .thread_worker import ThreadChannel, ThreadWorker, UnmeasuredMemory, WorkerExit
 
 __all__ = ["launch_inline"]
 
@@ -54,15 +53,7 @@ class _InlineRunner(TaskRunner):
 
 class _InlineWorker(ThreadWorker[_InlineChannel]):
     def serve(self, channel: _InlineChannel, inbox_fd: int, outbox_fd: int) -> None:
-        try:
-            configure = channel.next_message()
-            assert isinstance(configure, Configure), "the first message is Configure"
-        except BaseException:
-            os.close(inbox_fd)
-            os.close(outbox_fd)
-            raise
-        inbox = ThreadSegment(inbox_fd, configure.inbox_nbytes, writable=False)
-        outbox = ThreadSegment(outbox_fd, configure.outbox_nbytes, writable=True)
+        configure, inbox, outbox = self.configured(channel, inbox_fd, outbox_fd)
         processors = ProcessorCache(configure.slot, configure.plugins)
         channel.send(Loading(threading.get_native_id()))
         failed = processors.load_all(outbox.first_page)

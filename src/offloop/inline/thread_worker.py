@@ -15,6 +15,7 @@ from typing import Generic, NoReturn, TypeVar
 
 import anyio
 
+from ..wire.messages import Configure
 from ..worker.channel import EXIT_SUPERVISOR_GONE, Channel
 from ..worker.isolation.memory_limits import PrivateMemory
 from ..worker.segments import Segment, address_of
@@ -113,6 +114,19 @@ class ThreadWorker(Generic[ChannelT]):
             WorkerExit: the worker ends otherwise.
         """
         raise NotImplementedError
+
+    @staticmethod
+    def configured(channel: ChannelT, inbox_fd: int, outbox_fd: int) -> tuple[Configure, ThreadSegment, ThreadSegment]:
+        """Wait for the configuration. Returns it, the inbox and the outbox, which own the descriptors."""
+        try:
+            configure = channel.next_message()
+            assert isinstance(configure, Configure), "the first message is Configure"
+        except BaseException:
+            os.close(inbox_fd)
+            os.close(outbox_fd)
+            raise
+        inbox = ThreadSegment(inbox_fd, configure.inbox_nbytes, writable=False)
+        return configure, inbox, ThreadSegment(outbox_fd, configure.outbox_nbytes, writable=True)
 
     # Methods that the supervisor calls
 

@@ -6,7 +6,6 @@ killed. The same contract test runs on it and on real processes. But a script fu
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
@@ -14,11 +13,11 @@ from typing import TypeAlias
 import msgspec
 
 from ..errors import TaskFailed
-from ..inline.thread_worker import ThreadChannel, ThreadSegment, ThreadWorker, UnmeasuredMemory, WorkerExit
+from ..inline.thread_worker import ThreadChannel, ThreadWorker, UnmeasuredMemory, WorkerExit
 from ..operation import Operation, decoder_for
 from ..processor import Encoded, Payload, Raster, Task
 from ..runtime.workers.launcher import LaunchedWorker
-from ..wire.messages import Configure, Loading, PluginSource, Ready, Retire, Run, Stage
+from ..wire.messages import Loading, PluginSource, Ready, Retire, Run, Stage
 from ..wire.status import write_stage
 from ..worker.channel import Channel
 from ..worker.main import serve
@@ -88,15 +87,7 @@ class ScriptedWorker(ThreadWorker["_ScriptChannel"]):
 
     def serve(self, channel: _ScriptChannel, inbox_fd: int, outbox_fd: int) -> None:
         """Follow the script."""
-        try:
-            configure = channel.next_message()
-            assert isinstance(configure, Configure), "the first message is Configure"
-        except BaseException:
-            os.close(inbox_fd)
-            os.close(outbox_fd)
-            raise
-        inbox = ThreadSegment(inbox_fd, configure.inbox_nbytes, writable=False)
-        outbox = ThreadSegment(outbox_fd, configure.outbox_nbytes, writable=True)
+        configure, inbox, outbox = self.configured(channel, inbox_fd, outbox_fd)
         if self._start is not None:
             self._fail_start(self._start)
         else:
