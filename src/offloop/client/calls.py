@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from types import EllipsisType
-from typing import Any, TypeVar, get_args, overload
+from typing import Any, TypeVar, overload
 
 import msgspec
 
@@ -20,7 +20,7 @@ from ..settings import PoolSettings, check_range
 from ..task_options import TaskOptions
 from .batches.batch import Batch
 from .batches.source_puller import SourcePuller, Sources
-from .outputs.frames import MAX_BUFFER, FrameStream, Overrun
+from .outputs.frames import MAX_BUFFER, FrameStream, Overrun, check_reading
 from .outputs.named_outcomes import NamedOutcomes
 from .previews import PreviewCallback, PreviewListener
 from .progress_listener import ProgressCallback, run_with_progress
@@ -222,7 +222,6 @@ class Calls:
         pipeline = None if pipeline is None else list(pipeline)
         if pipeline is not None:
             self._planner.plan(pipeline)  # an error of the pipeline is raised here, and not for each source
-
         if coalesce and to is not None:
             raise error_of_shared_file()
 
@@ -341,9 +340,7 @@ class Calls:
             InvalidTask, PluginError, PoolClosed, PoolMisused: as `run`. Other errors are raised when the stream is read.
         """
         supervisor = self._open()
-        check_range("buffer", buffer, 1, MAX_BUFFER, whole=True)
-        if overrun not in get_args(Overrun):
-            raise ValueError(f"overrun={overrun!r}: must be one of {', '.join(map(repr, get_args(Overrun)))}")
+        check_reading(buffer, overrun)
         options = TaskOptions.checked(
             self._settings,
             timeout=None,

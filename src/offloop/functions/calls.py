@@ -6,12 +6,12 @@ import math
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import EllipsisType
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast
 
 from ..client.batches.batch import Batch
 from ..client.batches.source_puller import SourcePuller
 from ..client.calls import Calls
-from ..client.outputs.frames import MAX_BUFFER, FrameStream, Overrun
+from ..client.outputs.frames import FrameStream, Overrun, check_reading
 from ..client.progress_listener import ProgressCallback, run_with_progress
 from ..client.sources import classify_all
 from ..client.submission import Submission
@@ -194,9 +194,7 @@ class FunctionCalls(Calls):
         """
         supervisor = self._open()
         callee = self._callees.find(function, self._registry, self._planner, generates=True)
-        check_range("buffer", buffer, 1, MAX_BUFFER, whole=True)
-        if overrun not in get_args(Overrun):
-            raise ValueError(f"overrun={overrun!r}: must be one of {', '.join(map(repr, get_args(Overrun)))}")
+        check_reading(buffer, overrun)
         options = TaskOptions.checked(
             self._settings,
             timeout=None,

@@ -6,22 +6,34 @@ The receiver's count of outputs goes to the worker as credit, so that a slow rea
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from ...core.model.events import CreditGranted
 from ...core.model.task import Completed, TaskOutput
 from ...runtime.loop.futures import TaskFuture
 from ...runtime.supervisor import Supervisor
+from ...settings import check_range
 from ..progress_listener import ProgressCallback
 from ..results import Result
 from ..submission import Submission
 from .reader import OutputReader
 
-__all__ = ["MAX_BUFFER", "Frame", "FrameStream", "Overrun"]
+__all__ = ["MAX_BUFFER", "Frame", "FrameStream", "Overrun", "check_reading"]
 
 MAX_BUFFER = 32  # unread frames, because a worker that sends more than 64 messages at once is killed
 
 Overrun = Literal["wait", "latest"]
+
+
+def check_reading(buffer: int, overrun: Overrun) -> None:
+    """Check the options of a stream's reader.
+
+    Raises:
+        ValueError, TypeError: naming the option, the value and the range.
+    """
+    check_range("buffer", buffer, 1, MAX_BUFFER, whole=True)
+    if overrun not in get_args(Overrun):
+        raise ValueError(f"overrun={overrun!r}: must be one of {', '.join(map(repr, get_args(Overrun)))}")
 
 
 class Frame(Result):
