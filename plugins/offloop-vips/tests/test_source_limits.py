@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import random
 import struct
 import time
+import zlib
 from typing import Any
 
 import numpy as np
 import pytest
+import pyvips
 
 from offloop.errors import TaskFailed
-from offloop_vips import Decode, Raw, VipsPlugin
+from offloop_vips import Decode, Extend, Jpeg, Png, Raw, Resize, Rotate, Tiff, Trim, VipsPlugin, Webp
 from offloop_vips.headers.page_count import count_pages
 from offloop_vips.headers.parser import VipsHeader
 
@@ -138,3 +142,79 @@ def test_the_worker_refuses_long_sources_and_many_bands(bench: Any):
     source = bench.file(np.zeros((9, 9, 3), "u1"), ".png")
     assert refusal(bench, source, Decode(max_bytes=50), Raw()).code == "source_too_large"
     assert refusal(bench, source, Decode(max_bands=2), Raw()).code == "too_many_bands"
+
+
+def with_metadata(bench: Any, array: Any, suffix: str) -> bytes:
+    """Returns a file with 50,000 bytes of XMP, which a PNG compresses to 40,000."""
+    text = base64.b85encode(random.Random(1).randbytes(40_000))
+    image = bench.image(array).copy()
+    image.set_type(pyvips.GValue.blob_type, "xmp-data", text)
+    return image.write_to_buffer(suffix, keep="xmp")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
+def test_metadata_beyond_the_limit_is_refused(bench: Any, smooth: Any, suffix: str):
+    source = with_metadata(bench, smooth(40, 30), suffix)
+    assert bench.run(source, Decode(max_metadata_bytes=60_000), Raw()).shape == (30, 40, 3)
+    assert refusal(bench, source, Decode(max_metadata_bytes=49_000), Raw()).code == "too_much_metadata"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_the_server_refuses_metadata_by_the_header(bench: Any, smooth: Any, suffix: str):
+    plugin, source = VipsPlugin(), with_metadata(bench, smooth(40, 30), suffix)
+    header = plugin.probe(memoryview(source))
+    assert header is not None
+    plugin.refuse(header, [Decode(max_metadata_bytes=60_000), Raw()], len(source))
+    with pytest.raises(TaskFailed) as failure:
+        plugin.refuse(header, [Decode(max_metadata_bytes=30_000), Raw()], len(source))
+    assert failure.value.code == "too_much_metadata"
+
+
+def test_metadata_after_the_pixels_counts_in_the_worker(bench: Any, smooth: Any):
+    source = bench.file(np.random.default_rng(1).integers(0, 256, (400, 400, 3), "u1"), ".png", compression=0, keep="none")
+    chunk = struct.pack(">I", 9000) + b"tEXt" + b"x\0" + b"y" * 8998
+    source = source[:-12] + chunk + struct.pack(">I", zlib.crc32(chunk[4:])) + source[-12:]
+    assert bench.run(source, Decode(max_metadata_bytes=9100), Raw()).shape == (400, 400, 3)
+    assert refusal(bench, source, Decode(max_metadata_bytes=8900), Raw()).code == "too_much_metadata"
+
+
+PIPELINES: dict[str, tuple[Any, ...]] = {
+    "source": (),
+    "enlarged": (Resize(70, 20, fit="fill"),),
+    "extended": (Extend(left=30),),
+    "turned": (Rotate(90), Resize(30, 70, fit="fill")),
+}
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_result_with_a_longer_side_than_the_limit_is_refused_by_both_halves(bench: Any, smooth: Any, name: str):
+    plugin, source, steps = VipsPlugin(), bench.file(smooth(70, 30), ".jpg"), PIPELINES[name]
+    side = max(bench.run(source, *steps, Raw()).shape)
+    header = plugin.probe(memoryview(source))
+    assert header is not None
+    bench.run(source, Decode(max_output_side=side), *steps, Raw())
+    plugin.refuse(header, [Decode(max_output_side=side), *steps, Raw()], len(source))
+    assert refusal(bench, source, Decode(max_output_side=side - 1), *steps, Raw()).code == "output_too_wide"
+    if name != "turned":  # the server does not compute rotations
+        with pytest.raises(TaskFailed, match=r"Decode\.max_output_side"):
+            plugin.refuse(header, [Decode(max_output_side=side - 1), *steps, Raw()], len(source))
+
+
+def test_a_size_that_depends_on_pixels_is_refused_in_the_worker_only(bench: Any):
+    array = np.zeros((40, 60, 3), "u1")
+    array[10:20, 10:20] = 255
+    source, steps = bench.file(array, ".png"), (Decode(max_output_side=12), Trim(), Raw())
+    header = VipsPlugin().probe(memoryview(source))
+    assert header is not None
+    VipsPlugin().refuse(header, steps, len(source))
+    assert bench.run(source, *steps).shape == (10, 10, 3)
+
+
+@pytest.mark.parametrize(
+    "last", [Raw(), Png(compression_level=0), Tiff(compression="none"), Webp(lossless=True), Jpeg(max_bytes=10**6)]
+)
+def test_a_result_longer_than_the_limit_is_refused(bench: Any, last: Any):
+    source = bench.file(np.random.default_rng(1).integers(0, 256, (90, 80, 3), "u1"), ".png")
+    made = memoryview(bench.run(source, last).data).nbytes
+    assert memoryview(bench.run(source, Decode(max_output_bytes=made), last).data).nbytes == made
+    assert refusal(bench, source, Decode(max_output_bytes=made - 1), last).code == "output_too_large"

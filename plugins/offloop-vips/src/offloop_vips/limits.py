@@ -11,7 +11,16 @@ from offloop.errors import TaskFailed
 from .geometry import Size
 from .headers.formats import FormatName
 
-__all__ = ["check_bands", "check_format", "check_nbytes", "check_page_count", "check_pixels"]
+__all__ = [
+    "check_bands",
+    "check_format",
+    "check_metadata",
+    "check_nbytes",
+    "check_output_nbytes",
+    "check_output_side",
+    "check_page_count",
+    "check_pixels",
+]
 
 
 def check_nbytes(nbytes: int, max_bytes: int | None) -> None:
@@ -70,3 +79,36 @@ def check_bands(bands: int, max_bands: int) -> None:
     """
     if bands > max_bands:
         raise TaskFailed("too_many_bands", f"the source has {bands} bands, the limit is {max_bands} (Decode.max_bands)")
+
+
+def check_metadata(nbytes: int, max_nbytes: int) -> None:
+    """Checks the metadata of a source: EXIF, XMP, colour profiles, comments and texts.
+
+    Raises:
+        TaskFailed: with the code "too_much_metadata".
+    """
+    if nbytes > max_nbytes:
+        text = f"the source has {nbytes:,} bytes of metadata, the limit is {max_nbytes:,} (Decode.max_metadata_bytes)"
+        raise TaskFailed("too_much_metadata", text)
+
+
+def check_output_side(size: Size, max_side: int | None) -> None:
+    """Checks width and height of one page of the result.
+
+    Raises:
+        TaskFailed: with the code "output_too_wide".
+    """
+    if max_side is not None and max(size) > max_side:
+        text = f"the result has {size.width} x {size.height} pixels, the limit is {max_side:,} a side (Decode.max_output_side)"
+        raise TaskFailed("output_too_wide", text)
+
+
+def check_output_nbytes(nbytes: int, max_nbytes: int | None) -> None:
+    """Checks the length of a result, or of what is ready of it.
+
+    Raises:
+        TaskFailed: with the code "output_too_large".
+    """
+    if max_nbytes is not None and nbytes > max_nbytes:
+        text = f"the result has {nbytes:,} bytes or more, the limit is {max_nbytes:,} (Decode.max_output_bytes)"
+        raise TaskFailed("output_too_large", text)

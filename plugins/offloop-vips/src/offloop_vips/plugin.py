@@ -9,11 +9,20 @@ from offloop.operation import Estimate, Header, Operation, Plugin, SourceHeader
 from offloop.sandbox import Needs
 
 from . import operations
-from .estimates.estimator import estimate
+from .estimates.estimator import estimate, expected_size
 from .geometry import Size
 from .headers.formats import FORMAT_OF, FORMATS, SNIFF_NBYTES, FormatName, sniff
-from .headers.parser import VipsHeader, parse_header
-from .limits import check_bands, check_format, check_nbytes, check_page_count, check_pixels
+from .headers.metadata_size import count_metadata
+from .headers.parser import MAX_CHUNKS, VipsHeader, parse_header
+from .limits import (
+    check_bands,
+    check_format,
+    check_metadata,
+    check_nbytes,
+    check_output_side,
+    check_page_count,
+    check_pixels,
+)
 from .pipeline import Pipeline
 
 __all__ = ["VipsPlugin"]
@@ -97,7 +106,8 @@ class VipsPlugin(Plugin):
         """Checks what a header declares against the limits of the pipeline's Decode.
 
         Raises:
-            TaskFailed: "source_too_large", "unsupported_format", "too_many_pixels", "too_many_bands" or "too_many_pages".
+            TaskFailed: "source_too_large", "unsupported_format", "too_many_pixels", "too_many_bands", "too_much_metadata",
+                "too_many_pages" or "output_too_wide".
         """
         source = FORMAT_OF.get(header.media_type)
         if source is None:
@@ -110,8 +120,19 @@ class VipsPlugin(Plugin):
         check_pixels(size, 1, decode.max_pixels)
         check_bands(header.bands or 0, decode.max_bands)
         total = header.pages or 1
+        check_metadata(header.metadata_nbytes if isinstance(header, VipsHeader) else 0, decode.max_metadata_bytes)
         check_page_count(total, source, decode.max_pages)
         check_pixels(size, max(total - decode.page, 1) if decode.pages == -1 else min(decode.pages, total), decode.max_pixels)
+        may_be_turned = header.orientation is None and nbytes > self.probe_nbytes  # by EXIF after the pixels
+        if decode.max_output_side is not None and not may_be_turned:
+            expected = self._expected_size(header, operations, nbytes)
+            check_output_side(expected or Size(1, 1), decode.max_output_side)
+
+    def _expected_size(self, header: Header, operations: Sequence[Operation], nbytes: int) -> Size | None:
+        try:
+            return expected_size(header, operations, nbytes)
+        except Exception:  # the numbers are untrusted, and an arithmetic error must not reach the server
+            return None
 
     def probe(self, data: memoryview) -> Header | None:
         """Reads a header in pure Python: format, stored size and parsed.
@@ -170,4 +191,5 @@ def _header(source: FormatName, data: bytes, *, whole: bool) -> Header:
         lossless=parsed.lossless,
         page_nbytes=parsed.page_nbytes,
         coded_size=parsed.coded_size,
+        metadata_nbytes=count_metadata(source, data, MAX_CHUNKS),
     )

@@ -41,7 +41,7 @@ def preview_pipeline(pipeline: Pipeline, preview: Preview, size: Size) -> Pipeli
         else:
             full = full.transposed if _swaps_sides(step) else full
             steps.append(step)
-    decode = msgspec.structs.replace(pipeline.decode, fail_on="none")
+    decode = msgspec.structs.replace(pipeline.decode, fail_on="none", max_output_side=None, max_output_bytes=None)
     return replace(pipeline, decode=decode, steps=(first, *steps), output_step=preview.encoder, preview=None, preview_steps=())
 
 

@@ -32,7 +32,7 @@ from .costs import (
     resize_rows,
 )
 
-__all__ = ["estimate"]
+__all__ = ["estimate", "expected_size"]
 
 _ITEM_NBYTES = {"uint8": 1, "uint16": 2, "float32": 4}
 
@@ -47,20 +47,35 @@ def estimate(
     source = FORMAT_OF.get(header.media_type)
     if source is None and header.media_type:
         return None
-    pipeline = Pipeline.of(operations, encoded=source is not None)
+    return _simulate(header, Pipeline.of(operations, encoded=source is not None), nbytes, attachments).estimate()
+
+
+def expected_size(header: Header, operations: Sequence[Operation], nbytes: int) -> Size | None:
+    """Returns the size of one page of the result. None: it depends on pixels, or the processor would fail at a step."""
+    pipeline = Pipeline.of(operations, encoded=True)
+    if any(isinstance(step, Step) and not step.has_exact_shape for step in pipeline.steps):
+        return None
+    picture = _simulate(header, pipeline, nbytes, ())
+    if picture.is_too_large or isinstance(pipeline.output_step, Answer):
+        return None
+    return picture.page_size
+
+
+def _simulate(header: Header, pipeline: Pipeline, nbytes: int, attachments: Sequence[SourceHeader]) -> _SimulatedPicture:
+    source = FORMAT_OF.get(header.media_type)
     picture = _SimulatedPicture.load(header, source, pipeline, nbytes)
     picture.attachments = attachments
     if picture.is_too_large:
-        return picture.estimate()
+        return picture
     if pipeline.preview is not None:
         picture.make_preview(header, source, nbytes)
     for step in pipeline.steps:
         picture.apply_step(step)
         if picture.is_too_large:
-            return picture.estimate()
+            return picture
     picture.make_upright()
     picture.save(pipeline.output_step or (default_encoder(source, picture.pages) if source else Raw()))
-    return picture.estimate()
+    return picture
 
 
 @dataclass(slots=True)

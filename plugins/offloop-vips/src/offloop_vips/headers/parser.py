@@ -20,7 +20,7 @@ from .iso_transformations import apply_transformations
 from .signalled_colour import SignalledColour
 from .tiff_tags import HEIGHT, MAX_EXIF_NBYTES, ORIENTATION, WIDTH, is_bigtiff, read_orientation, read_tags
 
-__all__ = ["ParsedHeader", "UnreadableHeader", "VipsHeader", "parse_header"]
+__all__ = ["MAX_CHUNKS", "ParsedHeader", "UnreadableHeader", "VipsHeader", "parse_header"]
 
 MAX_MARKERS = 300  # of a JPEG before its pixels; a colour profile and XMP may take 255 each, and no file seen had so many
 MAX_CHUNKS = 300  # of a PNG or WebP; an animated WebP has one for each frame
@@ -45,6 +45,7 @@ class VipsHeader(Header, frozen=True, kw_only=True):
     lossless: bool | None = None  # whether a WebP is lossless
     page_nbytes: int | None = None  # mean encoded bytes of one page; set where `pages` is unknown, as not all pages were read
     coded_size: tuple[int, int] | None = None  # width and height that are decoded, where the file crops them
+    metadata_nbytes: int = 0  # bytes of metadata that the first bytes declare
 
 
 class ParsedHeader(NamedTuple):

@@ -48,6 +48,17 @@ class Decode(Operation, frozen=True):
     max_bands: Annotated[int, Meta(ge=1)] = 16
     """Maximum number of bands that the header of the source declares: colours, alpha and spot colours."""
 
+    max_metadata_bytes: Annotated[int, Meta(ge=0)] = 16_000_000
+    """Maximum bytes of metadata of the source, as stored: EXIF, XMP, colour profiles, comments, texts. Telephones write up to a
+    few megabytes, for the depth of a portrait."""
+
+    max_output_side: Annotated[int, Meta(ge=1)] | None = None
+    """Maximum width and height of one page of the result, in pixels; None: `max_pixels` and the format are the limits."""
+
+    max_output_bytes: Annotated[int, Meta(ge=1)] | None = None
+    """Maximum length of the result in bytes, of a file or of samples; None: the memory of the pool is the limit. A longer one
+    fails the task; `max_bytes` of an encoder reduces the quality instead."""
+
     def check(self) -> None:
         if self.pages == 0:
             raise InvalidTask("Decode(pages=0): expected the number of pages to read, or -1 for all")

@@ -57,6 +57,9 @@ class Step(Operation, frozen=True):
     applies_orientation: ClassVar[bool] = False
     """Whether `apply` takes a picture whose EXIF orientation has not been applied yet."""
 
+    has_exact_shape: ClassVar[bool] = True
+    """Whether `shape_after` is the size of the result, and not its greatest or its approximate size."""
+
     @property
     def attached(self) -> tuple[Attachment, ...]:
         """The further sources that the step reads."""

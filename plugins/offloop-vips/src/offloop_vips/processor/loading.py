@@ -15,7 +15,7 @@ from ..evaluation import Evaluation
 from ..geometry import Size
 from ..headers.formats import FORMAT_NAMES, FORMATS, SNIFF_NBYTES, FormatName, sniff
 from ..headers.parser import ParsedHeader
-from ..limits import check_format, check_nbytes, check_page_count, check_pixels
+from ..limits import check_format, check_metadata, check_nbytes, check_page_count, check_pixels
 from ..operations import Decode
 from ..picture import Image, Picture, interpretation_of
 from ..pipeline import Pipeline, load_shrink_factor
@@ -26,6 +26,7 @@ from .source_limits import check_source
 __all__ = ["can_load_shrunk_webp", "detect_format", "load_encoded", "load_raster"]
 
 _RASTER_FORMATS = {"u1": "uchar", "uint8": "uchar", ">u1": "uchar", "<u1": "uchar", "u2": "ushort", "uint16": "ushort"}
+_METADATA = ("exif-data", "xmp-data", "iptc-data", "icc-profile-data")  # fields of libvips
 _Options: TypeAlias = dict[str, Any]
 
 
@@ -69,6 +70,8 @@ def load_encoded(
         parsed = check_source(data, source, decode)
     header = _load(encoded, source, evaluation, {"fail_on": decode.fail_on})
     check_pixels(Size(header.width, header.height), 1, decode.max_pixels)
+    if source in ("avif", "png"):  # whose metadata only its decoder finds, or inflates
+        check_metadata(sum(len(header.get(name)) for name in _METADATA if header.get_typeof(name)), decode.max_metadata_bytes)
     pages = _pages_to_read(header, decode, source)
     pipelines = (pipeline, *others)
     options = _load_options(Picture(header, evaluation, decode.max_pixels), pages, source, pipelines)

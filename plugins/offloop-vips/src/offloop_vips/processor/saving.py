@@ -14,6 +14,7 @@ from offloop.processor import Encoded, Output, Raster, Task
 from ..headers.formats import FORMATS
 from ..headers.gif_frames import read_gif_frames
 from ..headers.webp_frames import read_webp_frames
+from ..limits import check_output_nbytes
 from ..operations import Answer, Encoder, Raw
 from ..picture import Image, Picture
 from .quality_search import LossyEncoder, encode_in_memory, encode_to_goal, has_goal
@@ -32,11 +33,12 @@ _SAMPLES = {
 }
 
 
-def save_encoded(picture: Picture, encoder: Encoder, task: Task) -> Encoded:
+def save_encoded(picture: Picture, encoder: Encoder, task: Task, max_nbytes: int | None = None) -> Encoded:
     """Encodes a picture into memory of `task.output`.
 
     Raises:
-        TaskFailed: "processing_failed" if the format cannot hold a picture of this size.
+        TaskFailed: "processing_failed" if the format cannot hold a picture of this size; "output_too_large" if the file would
+            be longer than `max_nbytes`.
         InvalidTask: the format cannot hold several pages.
         pyvips.Error: the pixels could not be computed or encoded.
     """
@@ -53,13 +55,16 @@ def save_encoded(picture: Picture, encoder: Encoder, task: Task) -> Encoded:
     if has_goal(encoder):
         copied = picture.evaluation.copy_to_memory(image)
         data, found = encode_to_goal(copied, cast("LossyEncoder", encoder), task, keep)
+        check_output_nbytes(len(data), max_nbytes)
         output = _written(data, task)
         info |= found
     elif encoder.needs_seek:
-        output = _written(encode_in_memory(image, encoder, keep), task)
+        data = encode_in_memory(image, encoder, keep)
+        check_output_nbytes(len(data), max_nbytes)
+        output = _written(data, task)
     else:
-        output = task.output(expected)
-        _encode(image, encoder, output, keep)
+        output = task.output(expected if max_nbytes is None else min(expected, max_nbytes))
+        _encode(image, encoder, _OutputWriter(output, max_nbytes), keep)
     if picture.pages > 1:
         info |= _frames(output.view, encoder)
     return Encoded(output.view, info)
@@ -78,8 +83,8 @@ def _written(data: bytes, task: Task) -> Output:
     return output
 
 
-def _encode(image: Image, encoder: Encoder, output: Output, keep: int) -> None:
-    writer, target = _OutputWriter(output), pyvips.TargetCustom()
+def _encode(image: Image, encoder: Encoder, writer: _OutputWriter, keep: int) -> None:
+    target = pyvips.TargetCustom()
     target.on_write(writer.write)  # the writer must not refer to the target, because a cycle would keep result memory alive
     try:
         encoder.save(image, target, keep)
@@ -90,12 +95,18 @@ def _encode(image: Image, encoder: Encoder, output: Output, keep: int) -> None:
         raise writer.error
 
 
-def save_raster(picture: Picture, raw: Raw, task: Task) -> Raster:
-    """Computes a picture into a block of `task.allocate`."""
+def save_raster(picture: Picture, raw: Raw, task: Task, max_nbytes: int | None = None) -> Raster:
+    """Computes a picture into a block of `task.allocate`.
+
+    Raises:
+        TaskFailed: "output_too_large" if the samples have more than `max_nbytes`.
+    """
     band_format, dtype, itemsize = _SAMPLES[raw.dtype]
     image = picture.evaluation.report_progress(_samples(picture, raw).copy())
     shape = (image.height, image.width, image.bands)
-    block = task.allocate(image.height * image.width * image.bands * itemsize)
+    nbytes = image.height * image.width * image.bands * itemsize
+    check_output_nbytes(nbytes, max_nbytes)
+    block = task.allocate(nbytes)
     image.write(pyvips.Image.new_from_memory(block[:], image.width, image.height, image.bands, band_format))
     info = {"media_type": "application/octet-stream", "format": "raw", "dtype": raw.dtype, **_info(picture, image.bands)}
     return Raster(block, shape, dtype, info)
@@ -111,14 +122,18 @@ def _samples(picture: Picture, raw: Raw) -> Image:
 class _OutputWriter:
     """Write callback of libvips that appends to result memory. It keeps the first exception, because C code calls it."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, max_nbytes: int | None) -> None:
         self.output = output
+        self.max_nbytes = max_nbytes
+        self.nbytes = 0
         self.error: BaseException | None = None
 
     def write(self, chunk: Any) -> int:
         if self.error is not None:
             return -1
         try:
+            self.nbytes += len(chunk)
+            check_output_nbytes(self.nbytes, self.max_nbytes)
             return self.output.write(memoryview(chunk))
         except BaseException as error:  # `save_encoded` raises it after libvips has returned
             self.error = _without_frames(error)

@@ -9,23 +9,25 @@ from __future__ import annotations
 
 from ..geometry import Size
 from ..headers.formats import FormatName
+from ..headers.metadata_size import count_metadata
 from ..headers.page_count import count_pages
 from ..headers.parser import ParsedHeader, UnreadableHeader, parse_header
-from ..limits import check_bands, check_page_count, check_pixels
+from ..limits import check_bands, check_metadata, check_page_count, check_pixels
 from ..operations import Decode
 
 __all__ = ["check_source"]
 
 _HEADER_NBYTES = 256 * 1024  # given to the parser; as many as in the server
+_MAX_PARTS = 100_000  # segments or chunks in which metadata is looked for; a PNG of a gigabyte has as many
 
 
 def check_source(data: memoryview, source: FormatName, decode: Decode) -> ParsedHeader:
-    """Checks the declared pixels and pages of a source against `decode`, and returns its header.
+    """Checks the declared pixels, bands, metadata and pages of a source against `decode`, and returns its header.
 
     An unreadable header is left to the decoder, and has unknown fields.
 
     Raises:
-        TaskFailed: "too_many_pixels", "too_many_bands" or "too_many_pages".
+        TaskFailed: "too_many_pixels", "too_many_bands", "too_much_metadata" or "too_many_pages".
     """
     try:
         header = parse_header(source, bytes(data[:_HEADER_NBYTES]), whole=data.nbytes <= _HEADER_NBYTES)
@@ -34,5 +36,6 @@ def check_source(data: memoryview, source: FormatName, decode: Decode) -> Parsed
     else:
         check_pixels(Size(*header.coded_size or header.size), 1, decode.max_pixels)
         check_bands(header.bands or 0, decode.max_bands)
+    check_metadata(count_metadata(source, data, _MAX_PARTS), decode.max_metadata_bytes)
     check_page_count(count_pages(source, data, decode.max_pages), source, decode.max_pages)
     return header

@@ -18,7 +18,7 @@ from offloop.processor import Encoded, Payload, Task, WorkerContext
 from ..evaluation import Evaluation
 from ..geometry import Size
 from ..headers.formats import FORMATS, FormatName
-from ..limits import check_pixels
+from ..limits import check_output_side, check_pixels
 from ..operations import Answer, Auto, Decode, Raw, Step
 from ..picture import Picture
 from ..pipeline import Pipeline, default_encoder
@@ -253,9 +253,10 @@ def _finish(picture: Picture, source: FormatName | None, pipeline: Pipeline, tas
     task.checkpoint()
     if isinstance(output_step, Answer):
         return save_answer(picture, output_step, task)
+    check_output_side(picture.page_size, pipeline.decode.max_output_side)
     if isinstance(output_step, Raw):
-        return save_raster(picture, output_step, task)
-    return save_encoded(picture, output_step, task)
+        return save_raster(picture, output_step, task, pipeline.decode.max_output_bytes)
+    return save_encoded(picture, output_step, task, pipeline.decode.max_output_bytes)
 
 
 def _apply(step: Operation, picture: Picture) -> Picture:

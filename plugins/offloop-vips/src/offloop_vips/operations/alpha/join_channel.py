@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from offloop.errors import InvalidTask
 from offloop.operation import Attachment
 
@@ -18,6 +20,8 @@ class JoinChannel(Step, frozen=True):
 
     A mask, which is grey, gives a picture without alpha its alpha.
     """
+
+    has_exact_shape: ClassVar[bool] = False
 
     channel: Attachment
     """Source of the second picture: anything that is a source of `Pool.run`."""

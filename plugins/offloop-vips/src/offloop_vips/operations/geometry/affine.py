@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import ceil, floor
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta
 
@@ -31,6 +31,8 @@ class Affine(Step, frozen=True):
     centres of pixels, so that an enlarged or turned picture does not shift, as it would in libvips and sharp. Pixels are
     interpolated and not averaged, so that a reduction loses detail; `Resize` averages.
     """
+
+    has_exact_shape: ClassVar[bool] = False
 
     matrix: tuple[Factor, Factor, Factor, Factor]
     """(a, b, c, d)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import cos, radians, sin
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
@@ -17,6 +17,8 @@ __all__ = ["Rotate"]
 
 class Rotate(Step, frozen=True):
     """Rotates the picture clockwise. Multiples of 90 are exact; other angles enlarge the canvas, so that the corners fit."""
+
+    has_exact_shape: ClassVar[bool] = False
 
     angle: Annotated[float, Meta(ge=-36_000, le=36_000)]
     """Clockwise angle in degrees."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 from msgspec import Meta
 
@@ -21,6 +21,8 @@ class Trim(Step, frozen=True):
 
     `info.trim_left` and `info.trim_top` tell how many pixels were cut off there.
     """
+
+    has_exact_shape: ClassVar[bool] = False
 
     background: Colour | None = None
     """Colour of the background; None: the colour and the alpha of the pixel at the top left."""

@@ -1,0 +1,97 @@
+"""Number of bytes of metadata in a source, counted without a decoder: EXIF, XMP, colour profiles, comments and texts.
+
+The bytes are counted as they are stored, compressed or not. A GIF has none that its decoder keeps, and those of an AVIF lie
+among its pixels, so that only its decoder finds them.
+"""
+
+from __future__ import annotations
+
+from struct import error, unpack_from
+
+from .formats import FormatName
+from .tiff_tags import MAX_TAGS, is_bigtiff
+
+__all__ = ["count_metadata"]
+
+_SCAN, _END_OF_JPEG, _COMMENT = 0xDA, 0xD9, 0xFE
+_APPLICATION = range(0xE0, 0xF0)
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+_ANCILLARY = 0x20  # bit of the first letter of a PNG chunk's kind
+_APNG_FRAME = b"fdAT"  # ancillary, but pixels
+_WEBP_METADATA = (b"EXIF", b"XMP ", b"ICCP")
+_TIFF_METADATA = (270, 305, 700, 33723, 34377, 34675)  # description, software, XMP, IPTC, Photoshop, profile
+_TIFF_ITEM_NBYTES = (1, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8)  # by the number of the type; 0 is none
+
+
+def count_metadata(source: FormatName, data: bytes | memoryview, max_parts: int) -> int:
+    """Returns the bytes of metadata in the first `max_parts` segments, chunks or tags of a source, or of its first bytes."""
+    try:
+        match source:
+            case "jpeg":
+                return _count_jpeg(data, max_parts)
+            case "png":
+                return _count_png(data, max_parts)
+            case "webp":
+                return _count_webp(data, max_parts)
+            case "tiff":
+                return _count_tiff(data, max_parts)
+            case "avif" | "gif":
+                return 0
+    except (error, LookupError):
+        return 0
+
+
+def _count_jpeg(data: bytes | memoryview, max_parts: int) -> int:
+    total, at = 0, 2
+    for _ in range(max_parts):
+        if at + 4 > len(data) or data[at] != 0xFF:  # noqa: PLR2004 (the first byte of a marker)
+            break
+        marker = data[at + 1]
+        if marker in (_SCAN, _END_OF_JPEG):
+            break
+        if marker == 0xFF or marker in _WITHOUT_LENGTH:  # noqa: PLR2004 (a fill byte)
+            at += 1 if marker == 0xFF else 2  # noqa: PLR2004
+            continue
+        (nbytes,) = unpack_from(">H", data, at + 2)
+        if marker in _APPLICATION or marker == _COMMENT:
+            total += nbytes
+        at += 2 + nbytes
+    return total
+
+
+def _count_png(data: bytes | memoryview, max_parts: int) -> int:
+    total, at = 0, 8
+    for _ in range(max_parts):
+        if at + 8 > len(data):
+            break
+        nbytes, kind = unpack_from(">I4s", data, at)
+        if kind[0] & _ANCILLARY and kind != _APNG_FRAME:
+            total += nbytes
+        at += 12 + nbytes
+    return total
+
+
+def _count_webp(data: bytes | memoryview, max_parts: int) -> int:
+    total, at = 0, 12
+    for _ in range(max_parts):
+        if at + 8 > len(data):
+            break
+        kind, nbytes = unpack_from("<4sI", data, at)
+        if kind in _WEBP_METADATA:
+            total += nbytes
+        at += 8 + nbytes + nbytes % 2
+    return total
+
+
+def _count_tiff(data: bytes | memoryview, max_parts: int) -> int:
+    order = "<" if bytes(data[:1]) == b"I" else ">"
+    is_big = is_bigtiff(data, order)
+    offset_code, count_nbytes, entry_nbytes = ("Q", 8, 20) if is_big else ("I", 2, 12)
+    at = unpack_from(order + offset_code, data, 8 if is_big else 4)[0]
+    total, entries = 0, unpack_from(order + ("Q" if is_big else "H"), data, at)[0]
+    for number in range(min(entries, max_parts, MAX_TAGS)):
+        tag, kind = unpack_from(order + "HH", data, at + count_nbytes + entry_nbytes * number)
+        if tag in _TIFF_METADATA and kind < len(_TIFF_ITEM_NBYTES):
+            length = unpack_from(order + offset_code, data, at + count_nbytes + entry_nbytes * number + 4)[0]
+            total += length * _TIFF_ITEM_NBYTES[kind]
+    return total
