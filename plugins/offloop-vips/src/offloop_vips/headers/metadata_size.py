@@ -20,7 +20,7 @@ _ANCILLARY = 0x20  # bit of the first letter of a PNG chunk's kind
 _APNG_FRAME = b"fdAT"  # ancillary, but pixels
 _WEBP_METADATA = (b"EXIF", b"XMP ", b"ICCP")
 _TIFF_METADATA = (270, 305, 700, 33723, 34377, 34675)  # description, software, XMP, IPTC, Photoshop, profile
-_TIFF_ITEM_NBYTES = (1, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8)  # by the number of the type; 0 is none
+_TIFF_ITEM_NBYTES: dict[int, int] = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # by type; others have one byte
 
 
 def count_metadata(source: FormatName, data: bytes | memoryview, max_parts: int) -> int:
@@ -88,10 +88,10 @@ def _count_tiff(data: bytes | memoryview, max_parts: int) -> int:
     is_big = is_bigtiff(data, order)
     offset_code, count_nbytes, entry_nbytes = ("Q", 8, 20) if is_big else ("I", 2, 12)
     at = unpack_from(order + offset_code, data, 8 if is_big else 4)[0]
-    total, entries = 0, unpack_from(order + ("Q" if is_big else "H"), data, at)[0]
+    total = 0
+    entries: int = unpack_from(order + ("Q" if is_big else "H"), data, at)[0]
     for number in range(min(entries, max_parts, MAX_TAGS)):
-        tag, kind = unpack_from(order + "HH", data, at + count_nbytes + entry_nbytes * number)
-        if tag in _TIFF_METADATA and kind < len(_TIFF_ITEM_NBYTES):
-            length = unpack_from(order + offset_code, data, at + count_nbytes + entry_nbytes * number + 4)[0]
-            total += length * _TIFF_ITEM_NBYTES[kind]
+        tag, kind, length = unpack_from(order + "HH" + offset_code, data, at + count_nbytes + entry_nbytes * number)
+        if tag in _TIFF_METADATA:
+            total += length * _TIFF_ITEM_NBYTES.get(kind, 1)
     return total
