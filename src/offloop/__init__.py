@@ -2,7 +2,7 @@
 
 The layers. Each imports only layers below it:
 
-    cli, testing, prometheus                                 the command line; tools for tests; metrics
+    cli, testing, prometheus, otel, metrics                  the command line; tools for tests; exporters
     pool, settings, startup, statistics, system              what users import, configure and read
     functions                                                the built-in plugin: any importable function
     client                                                   one call of `Pool.run` from its caller's side
@@ -58,7 +58,9 @@ if TYPE_CHECKING:
         BreakerMoved,
         PluginUnavailable,
         PoolEvent,
+        PoolObserver,
         SandboxReported,
+        TaskEnded,
         TaskRetried,
         WorkerCrashed,
         WorkerMemoryTooSmall,
@@ -106,6 +108,7 @@ __all__ = [
     "PoolClosed",
     "PoolEvent",
     "PoolMisused",
+    "PoolObserver",
     "Posture",
     "Processor",
     "Progress",
@@ -121,6 +124,7 @@ __all__ = [
     "StreamAbandoned",
     "Task",
     "TaskCancelled",
+    "TaskEnded",
     "TaskFailed",
     "TaskQuarantined",
     "TaskRetried",
@@ -155,7 +159,9 @@ _NAMES_BY_MODULE = {
         "BreakerMoved",
         "PluginUnavailable",
         "PoolEvent",
+        "PoolObserver",
         "SandboxReported",
+        "TaskEnded",
         "TaskRetried",
         "WorkerCrashed",
         "WorkerMemoryTooSmall",

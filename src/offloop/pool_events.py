@@ -1,4 +1,5 @@
-"""Events of a pool, for `Pool.events`: every transition of every worker with its cause, and a report on every crash."""
+"""Events of a pool, for `Pool.events` and observers: the end of every task, every transition of every worker with its cause,
+and a report on every crash."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ __all__ = [
     "BreakerMoved",
     "PluginUnavailable",
     "PoolEvent",
+    "PoolObserver",
     "SandboxReported",
+    "TaskEnded",
     "TaskRetried",
     "WorkerCrashed",
     "WorkerMemoryTooSmall",
@@ -49,6 +52,27 @@ class TaskRetried(_Record, frozen=True, kw_only=True):
 
     task_id: int  # id of the task
     deaths: int  # number of workers that died after they had begun the task
+    dispatched_at: float  # time at which the worker that died was sent the task, on the clock of `at`
+
+
+class TaskEnded(_Record, frozen=True, kw_only=True):
+    """A task has its outcome."""
+
+    task_id: int  # id of the task
+    group: str  # name of the worker group
+    operations: tuple[str, ...]  # its operations in their order, as "plugin.Operation"
+    tenant: str | None  # tenant of the task; None: it has none
+    outcome: str  # counter of `Statistics`: "completed", "failed", "timed_out", "cancelled", "worker_died" or "refused"
+    error: str | None  # code of a `TaskFailed`, name of the type of any other error; None: no error
+    message: str | None  # text of the error for clients, as `OffloopError.public_message`; None: no error
+    submitted_at: float  # time of the submission, on the clock of `at`
+    ready_at: float | None  # time at which its sources were in place; None: they never were
+    dispatched_at: float | None  # time at which a worker was last sent the task; None: no worker was
+    slot: int | None  # index of the slot whose worker had the task at its end; None: no worker had it
+    runs: int  # number of times that a worker was sent the task
+    deaths: int  # number of workers that died after they had begun the task
+    source_bytes: int  # length of its sources in bytes, as far as it is known; 0: unknown
+    estimate_bytes: int  # predicted peak of private memory in bytes; 0: unknown
 
 
 class BreakerMoved(_Record, frozen=True, kw_only=True):
@@ -91,5 +115,29 @@ class SandboxReported(_Record, frozen=True, kw_only=True):
 
 
 PoolEvent = (
-    WorkerMoved | WorkerCrashed | TaskRetried | BreakerMoved | WorkerMemoryTooSmall | PluginUnavailable | SandboxReported
+    WorkerMoved
+    | WorkerCrashed
+    | TaskRetried
+    | TaskEnded
+    | BreakerMoved
+    | WorkerMemoryTooSmall
+    | PluginUnavailable
+    | SandboxReported
 )
+
+
+class PoolObserver:
+    """Base of objects that `Pool.add_observer` takes. Override the methods that are needed.
+
+    The methods are called in the thread of the pool's event loop, between two decisions of the pool. They must return at once,
+    and must not call the pool. An exception is logged and changes nothing.
+    """
+
+    def task_submitted(self, task_id: int) -> None:
+        """Called in the context of the caller (`contextvars`), before a task is submitted."""
+
+    def task_shared(self, task_id: int) -> None:
+        """Called in the context of a caller with `coalesce=True` that waits for the task of another call."""
+
+    def event_published(self, event: PoolEvent) -> None:
+        """Called for every event."""

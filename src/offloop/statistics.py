@@ -55,6 +55,9 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     # tasks that the pool refused: `QueueFull`, `QueueTimeout`, `TaskQuarantined`, `MemoryLimitExceeded`, `InvalidTask`,
     # `PoolClosed`
     refused: int
+    # tasks without a result by the code of their `TaskFailed`, or by the type of any other error: "QueueFull". The 60 that came
+    # first; the others together as "(others)". Cancelled tasks have no error
+    errors: dict[str, int]
     waiting_by_tenant: dict[str, int]  # tasks that wait for a worker, by tenant; "": tasks without a tenant
     waiting_by_priority: dict[int, int]  # tasks that wait for a worker, by priority
     waiting_bytes: int  # known bytes of the sources of all waiting tasks
@@ -121,6 +124,7 @@ def _read(core: PoolState, coalesced: int) -> Statistics:
         cancelled=ended["cancelled"],
         worker_died=ended["worker_died"],
         refused=ended["refused"],
+        errors=dict(core.task_table.outcome_counter.errors),
         waiting_by_tenant=core.queue.waiting_by_tenant,
         waiting_by_priority=core.queue.waiting_by_priority,
         waiting_bytes=core.queue.nbytes,

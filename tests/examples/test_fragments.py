@@ -23,7 +23,7 @@ import pytest
 import pyvips
 from starlette.requests import Request
 
-from offloop import Attachment, Context, Encoded, Operation, Plugin, Pool, WorkerDied
+from offloop import Attachment, Context, Encoded, InvalidTask, Operation, Plugin, Pool, WorkerDied
 from offloop.functions import declaration, resource
 from offloop.plugins import group_plugins
 from offloop.testing import InlineTask, run_inline
@@ -184,6 +184,18 @@ async def test_a_server_that_is_scraped(anyio_backend: object) -> None:
         concurrency = state["pool"].statistics().concurrency
         assert f"offloop_concurrency {float(concurrency)}\n" in await scraped(names["app"])
     assert "offloop" not in await scraped(names["app"])
+
+
+async def test_a_pool_with_spans(anyio_backend: object) -> None:
+    numbers: list[int] = []
+
+    async def serve(pool: Pool) -> None:
+        with pytest.raises(InvalidTask):
+            await pool.run(b"", [])
+        numbers.append(pool.statistics().concurrency)
+
+    await run(fragment("docs/operations.md", "instrument(pool)"), serve=serve)
+    assert numbers
 
 
 async def scraped(app: Any) -> str:

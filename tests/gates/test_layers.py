@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "offloop"
 
 CONTRACTS = {"errors", "operation", "processor", "sandbox"}
-POOL = {"pool", "settings", "sizes", "startup", "statistics", "system", "task_options"}
+POOL = {"pool", "pool_events", "settings", "sizes", "startup", "statistics", "system", "task_options"}
 
 BELOW_CORE = {"wire", "errors", "histogram", "pool_events", "operation", "sandbox"}
 BELOW_RUNTIME = {"core", "wire", "system.cgroups", "errors", "pool_events", "sandbox"}
@@ -64,15 +64,18 @@ ALLOWED: dict[str, set[str]] = {
     "inline": {"runtime.workers.launcher", "wire", "worker", *CONTRACTS},
     "system": set(),
     "task_options": {"runtime.files", "core.model", "settings", "errors"},
-    "prometheus": {
+    "metrics": {
+        "core.pool_state",
+        "core.telemetry.histogram_recorder",
         "core.workers.group_slots",
         "core.workers.restart_policy",
         "core.model.worker_state",
-        "errors",
         "histogram",
-        "pool",
+        "pool_events",
         "statistics",
     },
+    "prometheus": {"metrics", "errors", "histogram", "pool", "statistics"},
+    "otel": {"metrics", "errors", "histogram", "pool", "pool_events", "statistics"},
     "testing": CONTRACTS,
     "testing.conformance": {"pool", "testing.conformance", "testing.inline", "worker.isolation.memory_limits", *CONTRACTS},
     "testing.inline": {"worker.cancellation", "worker.result_checks", "worker.task", *CONTRACTS},

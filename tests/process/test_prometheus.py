@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -24,8 +25,9 @@ from prometheus_client.openmetrics import exposition, parser
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from offloop import Pool, Statistics, TaskFailed, WorkerDied
-from offloop.prometheus import _TABLE, PoolCollector
-from offloop.testing.faults import FaultsPlugin, HoldOn, Kill, Noop, Raise
+from offloop.metrics.metric_table import METRICS
+from offloop.prometheus import PoolCollector
+from offloop.testing.faults import Echo, FaultsPlugin, HoldOn, Kill, Noop, Raise
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -119,6 +121,24 @@ async def test_a_scrape_over_http_says_what_the_statistics_say(pool: Pool) -> No
         "refused": 0,
     }
     assert number(read, "offloop_task_run_seconds_count") == 22
+    assert by_label(read, "offloop_task_errors", "code") == {"WorkerDied": 1, "exception": 1}
+    (build,) = [dict(sample.labels) for sample in read["offloop_build_info"].samples]
+    assert (build["version"], build["compiled"]) in {(version("offloop"), "true"), (version("offloop"), "false")}
+
+
+@pytest.mark.anyio
+async def test_run_times_are_counted_by_pipeline_if_they_are_asked_for(pool_of_one: Pool) -> None:
+    assert "offloop_pipeline_run_seconds" not in families(PoolCollector(pool_of_one))
+    collector = PoolCollector({"a": pool_of_one}, max_pipelines=2)
+    for pipeline in ([Noop()], [Noop()], [Echo(), Noop()], [Echo()], [Noop()]):
+        await pool_of_one.run(b"x", pipeline)
+    counted = families(collector)["offloop_pipeline_run_seconds"].samples
+    assert {sample.labels["pipeline"]: sample.value for sample in counted if sample.name.endswith("_count")} == {
+        "faults.Noop": 3,
+        "faults.Echo faults.Noop": 1,
+        "(others)": 1,
+    }
+    assert {sample.labels["pool"] for sample in counted} == {"a"}
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -227,7 +247,9 @@ def test_a_registry_refuses_a_second_collector_of_the_same_names_and_takes_one_o
     assert {family.name.partition("_")[0] for family in registry.collect()} == {"offloop", "thumbnails"}
 
 
-@pytest.mark.parametrize("settings", [{"namespace": "my-app"}, {"namespace": ""}, {"namespace": "ä"}, {"max_tenants": -1}])
+@pytest.mark.parametrize(
+    "settings", [{"namespace": "my-app"}, {"namespace": ""}, {"namespace": "ä"}, {"max_tenants": -1}, {"max_pipelines": -1}]
+)
 def test_what_makes_no_metric_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         PoolCollector(Pool(1), **settings)
@@ -259,8 +281,8 @@ class Noted:
 @pytest.mark.anyio
 async def test_every_number_of_the_statistics_is_exported(pool: Pool) -> None:
     noted: Any = Noted(pool.statistics())
-    for line in _TABLE:
-        line.read(noted)
+    for metric in METRICS:
+        metric.read(noted)
     assert {field.name for field in msgspec.structs.fields(Statistics)} - noted.asked == {"last_start_failure"}, "it is text"
 
 

@@ -44,7 +44,7 @@ class Components:
         self.abandoned = AbandonedWorkers(self.arena, self.budget)
         self.broker = MemoryBroker(self.arena, self.budget)
         self.run_clock = RunClock(self.worker_table)
-        self.task_table = TaskTable(self.arena, self.broker, self.budget, self.queue)
+        self.task_table = TaskTable(self.arena, self.broker, self.budget, self.queue, self.event_log)
         self.quarantine = Quarantine(settings.quarantine_after, settings.quarantine_s)
         self.source_hashing = SourceHashing(self.arena)
         self.dispatcher = Dispatcher(self.worker_table, self.queue, self.broker, self.budget, self.task_table.counts)

@@ -74,6 +74,7 @@ class PoolState(Components):
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Handle one event; return the commands that follow, in order. `now` is in seconds and never decreases."""
+        self.event_log.now = now
         commands = self._handlers[type(event)](event, now)
         queue, broker = self.queue, self.broker
         if queue.waiting or queue.waiting_for_unused_worker:

@@ -11,6 +11,7 @@ from ..core.model.events import Event, TaskSubmitted
 from ..core.model.task import Completed, TaskOutput, TaskSpec
 from ..errors import OffloopError
 from .loop.futures import TaskFuture
+from .telemetry.event_stream import EventStream
 
 __all__ = ["PendingTasks"]
 
@@ -22,11 +23,13 @@ class PendingTasks:
         self,
         apply: Callable[[Event], None],
         view_output: Callable[[TaskOutput], memoryview | None],
+        event_stream: EventStream,
         loop: asyncio.AbstractEventLoop | None,
     ) -> None:
         self._loop = loop
         self._apply = apply
         self._view_output = view_output
+        self._event_stream = event_stream
         self._futures: dict[int, TaskFuture] = {}
 
     def submit(self, task_id: int, spec: TaskSpec, nbytes: int, *, staged: bool, copy_nbytes: int = 0) -> TaskFuture:
@@ -39,6 +42,8 @@ class PendingTasks:
             staged: whether the sources lie where a worker can read them.
             copy_nbytes: length of the block for copies of the sources, in bytes; 0: not known yet, or there are none.
         """
+        if self._event_stream.observers.are_there:
+            self._event_stream.observers.task_submitted(task_id)
         future = self._futures[task_id] = TaskFuture(self._loop)
         self._apply(TaskSubmitted(task_id, spec, nbytes, staged, copy_nbytes))
         return future

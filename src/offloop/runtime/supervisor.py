@@ -133,7 +133,7 @@ class Supervisor:
         self.apply = self._driver.apply
         self._watch_memory = partial(watch_memory, self.core, self.apply, settings.memory_pressure)
         self.collect_returns = self._driver.collect_returns
-        pending = self._pending_tasks = PendingTasks(self.apply, self._view_output, loop)
+        pending = self._pending_tasks = PendingTasks(self.apply, self._view_output, self.event_stream, loop)
         carry_out |= {SettleTask: pending.settle, DeliverOutput: pending.deliver}
         self.outputs = OutputDelivery(self.background, self._workers, self.apply)
         carry_out |= {OpenOutput: self.outputs.open, SendFile: self.outputs.send}

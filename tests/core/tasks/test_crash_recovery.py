@@ -30,7 +30,7 @@ def test_a_task_with_retries_is_run_again_by_the_next_worker() -> None:
     pool.run(1, retries=1)
     assert of_type(pool.exited(), SettleTask) == []
     assert (pool.statistics.waiting, pool.statistics.retried) == (1, 1)
-    assert TaskRetried(at=0.0, task_id=1, deaths=1) in pool.core.event_log.drain()
+    assert TaskRetried(at=0.0, task_id=1, deaths=1, dispatched_at=0.0) in pool.core.event_log.drain()
     assert sent_run(1) in pool.ready()
     assert isinstance(outcome_of(pool.done(1), 1), Completed)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from offloop.core.telemetry.event_log import EventLog
 from offloop.pool_events import BreakerMoved, TaskRetried
 
-STEP = TaskRetried(at=1.0, task_id=1, deaths=1)
+STEP = TaskRetried(at=1.0, task_id=1, deaths=1, dispatched_at=0.0)
 NEWS = BreakerMoved(at=2.0, group="default", before="closed", after="open")
 
 

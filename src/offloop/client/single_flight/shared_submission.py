@@ -96,6 +96,7 @@ class SharedSubmission:
                     source.move()  # because a buffer that is passed belongs to the pool, and its memory is returned now
             self._flights.joined += 1
             self._submission = flight.submission
+            self._supervisor.event_stream.observers.task_shared(self._submission.task_id)
         flight.waiters += 1
         return flight
 

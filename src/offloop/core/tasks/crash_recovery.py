@@ -148,7 +148,9 @@ class CrashRecovery:
         task.apply(TaskEvent.RETRIED)
         task.outputs = 0  # previews, which the next run hands over again
         self.retries += 1
-        self._event_log.append_if_watched(TaskRetried(at=now, task_id=task.task_id, deaths=task.crashes))
+        if self._event_log.has_subscribers:
+            retried = TaskRetried(at=now, task_id=task.task_id, deaths=task.crashes, dispatched_at=task.dispatched_at)
+            self._event_log.append(retried)
         if task.crashes:
             self._queue.push_for_unused_worker(task)
         else:

@@ -17,7 +17,7 @@ from ...wire.messages import Failed, OutputFailed
 from ...wire.text import printable
 from ..model.task import Completed, StopReason, TaskRecord
 
-__all__ = ["Outcome", "error_of_crash", "error_of_failure", "outcome_of_stop"]
+__all__ = ["Outcome", "code_of", "counter_of", "error_of_crash", "error_of_failure", "outcome_of_stop"]
 
 Outcome = Completed | OffloopError | None  # None: the caller cancelled and gets no outcome
 
@@ -72,6 +72,22 @@ def error_of_crash(report: CrashReport) -> WorkerDied:
         stderr_tail=report.stderr_tail,
         report=report,
     )
+
+
+def code_of(error: OffloopError) -> str:
+    """Return the code of a `TaskFailed`, or the name of the type of any other error."""
+    return error.code if isinstance(error, TaskFailed) else type(error).__name__
+
+
+def counter_of(outcome: OffloopError | None) -> str:
+    """Return the counter of `Statistics` for a task without a result. None: its caller cancelled."""
+    if outcome is None:
+        return "cancelled"
+    if isinstance(outcome, TaskTimeout | StreamAbandoned):
+        return "timed_out"
+    if isinstance(outcome, WorkerDied):
+        return "worker_died"
+    return "failed" if isinstance(outcome, TaskFailed | PluginError) else "refused"
 
 
 def _clean(text: str) -> str:

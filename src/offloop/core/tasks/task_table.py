@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from ...errors import OffloopError, PluginError, StreamAbandoned, TaskFailed, TaskTimeout, WorkerDied
 from ..memory.arena import Arena
 from ..memory.broker import MemoryBroker, worker_lease
 from ..memory.budget import Budget
@@ -18,41 +17,45 @@ from ..model.commands import Command, SettleTask
 from ..model.task import Completed, TaskRecord, TaskSpec
 from ..model.task_state import TaskCounts, TaskEvent, TaskState
 from ..scheduling.task_queue import TaskQueue
-from .outcomes import Outcome
+from ..telemetry.event_log import EventLog
+from .outcomes import Outcome, code_of, counter_of
+from .task_end import describe_end
 
 __all__ = ["OutcomeCounter", "TaskTable"]
 
+_OTHER_ERRORS = "(others)"  # errors with a code beyond the first `_MAX_CODES`
+_MAX_CODES = 60  # because the codes of a plugin are its own, and each is a metric's time series
 
 _PREPARING = (TaskState.ESTIMATING, TaskState.STAGING)  # states in which a task may wait for the memory of its sources
 
 
 class OutcomeCounter:
-    """Number of submitted tasks, and of settled tasks by kind of outcome."""
+    """Number of submitted tasks, of settled tasks by kind of outcome, and of their errors by code."""
 
     def __init__(self) -> None:
         self.submitted = 0
         self.ended: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
 
     def count(self, outcome: Outcome) -> None:
         """Count the outcome of one task."""
-        self.ended["completed" if isinstance(outcome, Completed) else _counter_of(outcome)] += 1
-
-
-def _counter_of(outcome: OffloopError | None) -> str:
-    if outcome is None:
-        return "cancelled"
-    if isinstance(outcome, TaskTimeout | StreamAbandoned):
-        return "timed_out"
-    if isinstance(outcome, WorkerDied):
-        return "worker_died"
-    return "failed" if isinstance(outcome, TaskFailed | PluginError) else "refused"
+        if isinstance(outcome, Completed):
+            self.ended["completed"] += 1
+            return
+        self.ended[counter_of(outcome)] += 1
+        if outcome is not None:
+            code = code_of(outcome)
+            self.errors[code if code in self.errors or len(self.errors) < _MAX_CODES else _OTHER_ERRORS] += 1
 
 
 class TaskTable:
     """The unsettled tasks of a pool, by id."""
 
-    def __init__(self, arena: Arena, broker: MemoryBroker, budget: Budget, queue: TaskQueue) -> None:
+    def __init__(
+        self, arena: Arena, broker: MemoryBroker, budget: Budget, queue: TaskQueue, event_log: EventLog | None = None
+    ) -> None:
         self.outcome_counter = OutcomeCounter()
+        self._event_log = EventLog() if event_log is None else event_log
         self._arena = arena
         self._broker = broker
         self._budget = budget
@@ -81,6 +84,8 @@ class TaskTable:
         """Settle a task: remove it and release every lease that it, or its worker for it, holds."""
         if task.state in _PREPARING:
             self._broker.input_queue.cancel(task.task_id)
+        if self._event_log.has_subscribers:
+            self._event_log.append(describe_end(task, outcome, self._event_log.now))
         task.apply(TaskEvent.SETTLED)
         del self._tasks[task.task_id]
         self.release_worker_blocks(task)

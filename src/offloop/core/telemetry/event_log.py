@@ -17,6 +17,7 @@ class EventLog:
     def __init__(self) -> None:
         self.has_subscribers = False  # whether events of every step are recorded
         self.entries: list[PoolEvent] = []
+        self.now = 0.0  # time of the event that the core handles
 
     def append_if_watched(self, entry: PoolEvent) -> None:
         """Record an event if there is a subscriber."""

@@ -1,4 +1,4 @@
-"""Publishes pool events to subscriptions, and logs the important ones.
+"""Publishes pool events to subscriptions and observers, and logs the important ones.
 
 A slow subscription never delays the pool: beyond a limit it drops its oldest unread events, and counts them.
 """
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from ...core.telemetry.event_log import EventLog
 from ...pool_events import BreakerMoved, PluginUnavailable, PoolEvent, SandboxReported, WorkerCrashed, WorkerMemoryTooSmall
 from ..loop.futures import OneShotEvent
+from .observers import Observers
 from .safe_logging import SafeLogger
 
 __all__ = ["EventStream", "EventSubscription"]
@@ -77,7 +78,7 @@ class EventSubscription:
 
 
 class EventStream:
-    """Publishes events to all subscriptions and to the log."""
+    """Publishes events to all subscriptions and observers, and to the log."""
 
     def __init__(self, event_log: EventLog, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
@@ -85,6 +86,12 @@ class EventStream:
         # weak references, so that a subscription that was never closed can be garbage collected
         self._subscriptions: weakref.WeakSet[EventSubscription] = weakref.WeakSet()
         self._waiting: list[EventSubscription] = []  # strong references to subscriptions that tasks wait for
+        self.observers = Observers()
+
+    def attach(self, observers: Observers) -> None:
+        """Publish to these observers, which change while the pool runs."""
+        self.observers = observers
+        observers.on_change(self._record_if_watched)
 
     def subscribe(self) -> EventSubscription:
         """Return a new subscription to the events from now on."""
@@ -96,7 +103,7 @@ class EventStream:
     def unsubscribe(self, subscription: EventSubscription) -> None:
         """Remove a subscription."""
         self._subscriptions.discard(subscription)
-        self._event_log.has_subscribers = bool(self._subscriptions)
+        self._record_if_watched()
 
     @contextmanager
     def keep_alive(self, subscription: EventSubscription) -> Generator[None]:
@@ -125,7 +132,12 @@ class EventStream:
                 _log.log(level, "sandbox of the worker group %s: %s", event.group, event.posture)
             for subscription in self._subscriptions:
                 subscription.push(event)
-        self._event_log.has_subscribers = bool(self._subscriptions)
+            self.observers.publish(event)
+        self._record_if_watched()
+
+    def _record_if_watched(self) -> None:
+        """Have events of every step recorded while there is a subscription or an observer."""
+        self._event_log.has_subscribers = bool(self._subscriptions) or self.observers.are_there
 
     def close(self) -> None:
         """End all subscriptions after their unread events."""

@@ -1,0 +1,1 @@
+"""The metrics of a pool, for all exporters: `offloop.prometheus` and `offloop.otel` read the same table."""
