@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from offloop.errors import TaskFailed
-from offloop_vips import Blur, Decode, Jpeg, Png, Raw, Resize, Rotate
+from offloop.operation import Attachment
+from offloop_vips import Blur, Composite, Decode, Jpeg, Png, Raw, Resize, Rotate
 
 STEPS: dict[str, list[Any]] = {
     "whole": [],
@@ -114,3 +115,41 @@ def test_an_encoder_that_fails_is_no_corrupt_source(bench: Any, noise: Any):
     with pytest.raises(TaskFailed, match="do not fit") as failure:
         bench.run(bench.file(noise, ".png"), Resize(70_000, 2, fit="fill"), Jpeg())
     assert failure.value.code == "processing_failed"
+
+
+@pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
+def test_a_jpeg_with_data_that_its_decoder_leaves_over_is_refused(bench: Any, noise: Any, steps: list[Any]):
+    data = bench.file(noise, ".jpg", keep="none")
+    middle = (scan(data) + len(data)) // 2
+    twice = data[:middle] + data[middle - 500 :]
+    flipped = [data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :] for at in range(middle, middle + 20)]
+    assert code(bench, twice, *steps, Raw()) == "corrupt_source"
+    assert "corrupt_source" in [code(bench, one, *steps, Raw()) for one in flipped]
+    assert code(bench, data, *steps, Raw()) is None
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (16, 16), (17, 33), (333, 222), (800, 13)])
+@pytest.mark.parametrize(
+    "options", [{}, {"Q": 100}, {"subsample_mode": "off"}, {"optimize_coding": True}, {"restart_interval": 1}]
+)
+def test_every_sound_jpeg_is_accepted(bench: Any, smooth: Any, size: tuple[int, int], options: dict[str, Any]):
+    data = bench.file(smooth(*size), ".jpg", **options)
+    for steps in ([], [Resize(5)], [Resize(3, fast=True)], [Resize(4, kernel="nearest")], [Resize(3, 1, position="top")]):
+        assert code(bench, data, *steps, Raw()) is None
+
+
+@pytest.mark.parametrize("padding", [bytes(300), b"\xff" * 300, b"\1" * 15], ids=["zeros", "fill bytes", "a few"])
+def test_padding_and_what_follows_the_picture_are_no_damage(bench: Any, noise: Any, padding: bytes):
+    data = bench.file(noise, ".jpg", keep="none")
+    for rest in (b"", b"\xff\xd9" * 50, data):
+        assert code(bench, data[:-2] + padding + b"\xff\xd9" + rest, Raw()) is None
+    assert code(bench, data[:-2] + b"\1" * 40 + b"\xff\xd9", Raw()) == "corrupt_source"
+    assert code(bench, data[:-2] + b"\1" * 40 + b"\xff\xd9", Decode(fail_on="error"), Raw()) is None
+
+
+def test_an_attachment_with_data_that_is_left_over_is_refused(bench: Any, noise: Any):
+    data = bench.file(noise, ".jpg", keep="none")
+    damaged = data[:-2] + b"\1" * 40 + b"\xff\xd9"
+    with pytest.raises(TaskFailed, match=r"attachment 1.*left over"):
+        bench.run(data, Composite(Attachment.at(1)), Raw(), attachments=[damaged])
+    assert bench.run(data, Composite(Attachment.at(1)), Raw(), attachments=[data]).shape == (384, 512, 3)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from offloop.processor import Task
 
 __all__ = ["Evaluation"]
+
+KeptT = TypeVar("KeptT")
 
 
 class Evaluation:
@@ -35,11 +37,14 @@ class Evaluation:
         self._load_attachment = load_attachment
         self._reports_progress = reports_progress
         self._images: list[Any] = []
-        self._memory: list[memoryview] = []
+        self._kept: list[Any] = []
+        self._on_release: list[Callable[[], None]] = []
         self.reads_all_rows = True
         """Whether the steps need every row of the source, so that its decoder looks at all of its bytes."""
         self.messages: list[str] = []
         """Lines that decoders added to the error buffer of libvips without failing."""
+        self.scan_reader: Any = None
+        """What the decoder of a JPEG with one scan reads from, if its scan is checked for data that is left over."""
 
     def load_attachment(self, index: int, picture: Any) -> Any:
         """Returns the picture of a further source of the task: in memory, upright, with the depth of `picture`."""
@@ -56,10 +61,14 @@ class Evaluation:
         self._images.append(image)
         return image
 
-    def keep_alive(self, memory: memoryview) -> memoryview:
-        """Keeps memory that images point into alive until `release`, and returns it."""
-        self._memory.append(memory)
-        return memory
+    def keep_alive(self, used: KeptT) -> KeptT:
+        """Keeps memory or a source that images point to alive until `release`, and returns it."""
+        self._kept.append(used)
+        return used
+
+    def on_release(self, function: Callable[[], None]) -> None:
+        """Calls a function at the next `release`."""
+        self._on_release.append(function)
 
     def copy_to_memory(self, image: Any) -> Any:
         """Computes the whole image into memory, so that its pixels can be read in any order.
@@ -101,4 +110,7 @@ class Evaluation:
     def release(self) -> None:
         """Drops every image, because the images point into memory that does not belong to the worker after the task."""
         self._images.clear()
-        self._memory.clear()
+        self._kept.clear()
+        for function in self._on_release:
+            function()
+        self._on_release.clear()

@@ -12,6 +12,7 @@ from ..headers.formats import FormatName
 from ..operations import Decode
 from ..picture import Picture
 from ..pipeline import Pipeline
+from .damage import left_over_nbytes
 from .libvips_errors import is_from_decoder, translate_error
 from .loading import detect_format, load_encoded, load_raster
 
@@ -46,19 +47,23 @@ def load_attachment(task: Task, decode: Decode, index: int, picture: Picture) ->
 def _load(payload: Encoded, decode: Decode, evaluation: Evaluation) -> Picture:
     source = detect_format(payload, decode)
     evaluation.take_messages()
-    earlier = len(evaluation.messages)
+    earlier, reader = len(evaluation.messages), evaluation.scan_reader
+    evaluation.scan_reader = None
     try:
         loaded = load_encoded(payload, source, Pipeline(decode, (), None), evaluation).upright().with_random_access()
     except pyvips.Error as error:
         failure = translate_error(error, source)
     else:
-        _check_damage(evaluation.messages[earlier:], source, decode)
+        _check_damage(evaluation, earlier, source, decode)
         del evaluation.messages[earlier:]  # which are not about the first source
+        evaluation.scan_reader = reader
         return loaded
     raise failure
 
 
-def _check_damage(messages: list[str], source: FormatName, decode: Decode) -> None:
-    damage = [line for line in messages if is_from_decoder(line, source)]
+def _check_damage(evaluation: Evaluation, first_message: int, source: FormatName, decode: Decode) -> None:
+    damage = [line for line in evaluation.messages[first_message:] if is_from_decoder(line, source)]
+    if left_over := left_over_nbytes(evaluation):
+        damage.append(f"{left_over} bytes of its scan are left over")
     if damage and decode.fail_on == "warning":
         raise TaskFailed("corrupt_source", f"the {source} source is damaged: {damage[0]}")

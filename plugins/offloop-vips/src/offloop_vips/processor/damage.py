@@ -6,6 +6,8 @@ strip of rows, and so never after the last one. A crop of the top leaves the oth
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyvips
 
 from offloop.errors import TaskFailed
@@ -15,9 +17,11 @@ from ..evaluation import Evaluation
 from ..headers.formats import FORMATS, FormatName
 from ..operations import Decode
 from .libvips_errors import is_from_decoder, is_out_of_memory
+from .loading import open_source
 
-__all__ = ["check_rest", "is_readable"]
+__all__ = ["check_rest", "is_readable", "left_over_nbytes"]
 
+_SHRINK = 8  # greatest factor of a JPEG decoder, for pictures of as many pixels a side
 _READ_BY_ROWS = ("jpeg", "png", "tiff")  # the other decoders read whole frames before they give the first row
 
 
@@ -31,21 +35,33 @@ def check_rest(encoded: Encoded, source: FormatName, decode: Decode, evaluation:
     if decode.fail_on == "none":
         return
     evaluation.take_messages()
-    if source in _READ_BY_ROWS and not evaluation.reads_all_rows:
+    # a resize may not need the last row, so that only a decode of all rows proves that data is left over
+    if source in _READ_BY_ROWS and (not evaluation.reads_all_rows or left_over_nbytes(evaluation)):
         _read(encoded, source, decode, evaluation)
     evaluation.take_messages()
     damage = [line for line in evaluation.messages if is_from_decoder(line, source)]
     if damage and decode.fail_on == "warning":
         raise TaskFailed("corrupt_source", f"the {source} source is damaged: {damage[0]}")
+    if left_over := left_over_nbytes(evaluation):
+        raise TaskFailed("corrupt_source", f"the {source} source is damaged: {left_over} bytes of its scan are left over")
+
+
+def left_over_nbytes(evaluation: Evaluation) -> int:
+    """Returns the bytes of a JPEG's scan that its decoder left over, if all of its rows were read."""
+    return evaluation.scan_reader.left_over_nbytes if evaluation.scan_reader is not None else 0
 
 
 def _read(encoded: Encoded, source: FormatName, decode: Decode, evaluation: Evaluation) -> None:
     """Decodes the first page of the source from the beginning, because libvips cannot go on after a pipeline."""
-    # a slice of its own prevents the unmapping of the shared segment while libvips points into it
-    data = evaluation.keep_alive(memoryview(encoded.data)[:])
-    loader = getattr(pyvips.Image, FORMATS[source].loader)
-    options = {"shrink": 8} if source == "jpeg" else {}  # the same bytes, in half the time
-    image = loader(pyvips.Source.new_from_memory(data), access="sequential", fail_on=decode.fail_on, **options)
+    loader, checks_scan = getattr(pyvips.Image, FORMATS[source].loader), evaluation.scan_reader is not None
+
+    def load(**options: int) -> Any:
+        opened = open_source(encoded, evaluation, checks_scan=checks_scan)
+        return loader(opened, access="sequential", fail_on=decode.fail_on, **options)
+
+    image = load()
+    if source == "jpeg" and min(image.width, image.height) >= _SHRINK:
+        image = load(shrink=_SHRINK)  # the same bytes, in half the time
     evaluation.watch(image).avg()
 
 

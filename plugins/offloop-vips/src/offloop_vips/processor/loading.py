@@ -20,10 +20,11 @@ from ..operations import Decode
 from ..picture import Image, Picture, interpretation_of
 from ..pipeline import Pipeline, load_shrink_factor
 from .libvips_errors import corrupt_source, is_out_of_memory
+from .scan_reader import ScanReader
 from .source_colours import to_srgb
 from .source_limits import check_source
 
-__all__ = ["can_load_shrunk_webp", "detect_format", "load_encoded", "load_raster"]
+__all__ = ["can_load_shrunk_webp", "detect_format", "load_encoded", "load_raster", "open_source"]
 
 _RASTER_FORMATS = {"u1": "uchar", "uint8": "uchar", ">u1": "uchar", "<u1": "uchar", "u2": "ushort", "uint16": "ushort"}
 _METADATA = ("exif-data", "xmp-data", "iptc-data", "icc-profile-data")  # fields of libvips
@@ -68,14 +69,18 @@ def load_encoded(
     decode = pipeline.decode
     with memoryview(encoded.data)[:] as data:
         parsed = check_source(data, source, decode)
-    header = _load(encoded, source, evaluation, {"fail_on": decode.fail_on})
+    checks_scan = source == "jpeg" and parsed.progressive is False and decode.fail_on == "warning"
+    header = _load(encoded, source, evaluation, {"fail_on": decode.fail_on}, checks_scan=checks_scan)
     check_pixels(Size(header.width, header.height), 1, decode.max_pixels)
     if source in ("avif", "png"):  # whose metadata only its decoder finds, or inflates
         check_metadata(sum(len(header.get(name)) for name in _METADATA if header.get_typeof(name)), decode.max_metadata_bytes)
     pages = _pages_to_read(header, decode, source)
     pipelines = (pipeline, *others)
     options = _load_options(Picture(header, evaluation, decode.max_pixels), pages, source, pipelines)
-    image = _load(encoded, source, evaluation, {"fail_on": decode.fail_on, **options}) if options else header
+    if options:
+        image = _load(encoded, source, evaluation, {"fail_on": decode.fail_on, **options}, checks_scan=checks_scan)
+    else:
+        image = header
     check_pixels(Size(image.width, image.height // pages), pages, decode.max_pixels)
     stored = Size(header.width, header.height)
     converted, colours = to_srgb(evaluation.watch(_with_durations(image, decode.page, pages)), source, parsed, decode)
@@ -115,12 +120,25 @@ def load_raster(raster: Raster, evaluation: Evaluation) -> Picture:
     return Picture(evaluation.watch(image), evaluation, max(Decode().max_pixels, width * height))
 
 
-def _load(encoded: Encoded, source: FormatName, evaluation: Evaluation, options: _Options) -> Image:
+def open_source(encoded: Encoded, evaluation: Evaluation, *, checks_scan: bool) -> pyvips.Source:
+    """Returns a source of libvips over encoded bytes, which must exist until `evaluation.release`.
+
+    `checks_scan` is for a JPEG with one scan: `evaluation.scan_reader` then knows what its decoder leaves over.
+    """
     # a slice of its own prevents the unmapping of the shared segment while libvips points into it
     data = evaluation.keep_alive(memoryview(encoded.data)[:])
+    if not checks_scan:
+        return pyvips.Source.new_from_memory(data)
+    evaluation.scan_reader = ScanReader(data)
+    evaluation.on_release(evaluation.scan_reader.close)
+    return evaluation.keep_alive(evaluation.scan_reader.open())
+
+
+def _load(encoded: Encoded, source: FormatName, evaluation: Evaluation, options: _Options, *, checks_scan: bool) -> Image:
+    opened = open_source(encoded, evaluation, checks_scan=checks_scan)
     loader = getattr(pyvips.Image, FORMATS[source].loader)
     try:
-        return loader(pyvips.Source.new_from_memory(data), access="sequential", **options)
+        return loader(opened, access="sequential", **options)
     except pyvips.Error as error:
         if is_out_of_memory(error):
             raise

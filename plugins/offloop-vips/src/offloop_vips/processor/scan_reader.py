@@ -1,0 +1,59 @@
+"""Reads a JPEG for libvips, and knows how much of its scan the decoder has left over.
+
+A changed bit makes a decoder take some bytes for others, so that it has all rows after or before the end of the data. libvips
+has a message for the first case only. In the second one data is left over: "extraneous bytes before marker", as `djpeg` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import pyvips
+
+from ..headers.jpeg_scan import find_scan_end
+
+__all__ = ["ScanReader"]
+
+_PIECE_NBYTES = 16  # given to the decoder at a time before the end of the scan, because it takes all that it gets
+_LAST_NBYTES = 4096  # of the scan, which are given in pieces; as many as the decoder asks for
+_PADDING = (0x00, 0xFF)  # bytes that some cameras append to a scan
+
+
+class ScanReader:
+    """The bytes of a JPEG with one scan, read once from the start to the end."""
+
+    def __init__(self, data: memoryview) -> None:
+        """Args:
+        data: the whole file. It must exist until the decoder has ended.
+        """
+        self._data = data
+        self._end = find_scan_end(data) or 0  # offset after the data of the scan
+        self._at = 0  # offset of the next byte that the decoder gets
+
+    def open(self) -> pyvips.Source:
+        """Returns the source for libvips. It must exist until the decoder has ended, because libvips calls it."""
+        source = pyvips.SourceCustom()
+        source.on_read(cast("Callable[[int], bytes]", self._read))  # it copies from any buffer
+        return source
+
+    def close(self) -> None:
+        """Drops the reference to the file, because libvips may free the source later."""
+        self._data = memoryview(b"")
+
+    @property
+    def left_over_nbytes(self) -> int:
+        """Bytes of the scan that the decoder did not need, without padding; less than 16 are not noticed. It is 0 for a file
+        whose scan does not end."""
+        rest = self._data[self._at : self._end]
+        return 0 if len(rest) < _PIECE_NBYTES or all(byte in _PADDING for byte in rest) else len(rest)
+
+    def _read(self, nbytes: int) -> memoryview:
+        last = self._end - _LAST_NBYTES
+        if self._at < last:
+            nbytes = min(nbytes, last - self._at)
+        elif self._at < self._end:  # pieces whose ends are multiples of their length before the end of the scan
+            nbytes = min(nbytes, (self._end - self._at - 1) % _PIECE_NBYTES + 1)
+        piece = self._data[self._at : self._at + nbytes]
+        self._at += len(piece)
+        return piece
