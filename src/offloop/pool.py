@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from .client.single_flight.flights import FlightTable
 from .client.source_calls import SourceCalls
@@ -19,7 +19,7 @@ from .runtime.telemetry.event_stream import EventSubscription
 from .runtime.telemetry.observers import Observers
 from .runtime.workers.launcher import Launcher
 from .sandbox import Isolation, Posture, SandboxMode
-from .settings import PoolSettings, WorkerGroup, check_room, check_seconds, check_workers
+from .settings import PoolSettings, WorkerGroup, check_room, check_seconds, check_workers, settings_of_environment
 from .startup import load
 from .statistics import Statistics, snapshot
 
@@ -41,6 +41,7 @@ class Pool(FunctionCalls, SourceCalls):
             (affinity, cgroup quota).
         min_workers, max_workers: instead of `workers`: number of workers that are kept, and maximum number of running tasks.
             More workers are started when tasks wait, and stopped after `idle_timeout` idle seconds.
+        idle_timeout: idle seconds after which workers that are not always kept are stopped.
         memory_limit: bytes for the whole pool, or as in "2GiB": sources and results in shared memory, idle workers, and
             estimates of running tasks. Default: half of the memory that the process may use. Shared memory is also bounded by
             nine tenths of the free space in /dev/shm. A limit that is too small for idle workers bounds shared memory only.
@@ -70,8 +71,10 @@ class Pool(FunctionCalls, SourceCalls):
         restart_intensity: number of crashes within `restart_period` seconds up to which crashed workers are replaced at once.
             Beyond it starts are spaced out, and one worker at a time is tried until it has done a task, or has stayed alive for
             a while. Default: 5 for each worker and spare.
+        restart_period: seconds in which crashes are counted for `restart_intensity`.
         quarantine_after: number of workers that the same source with the same pipeline may kill, by a crash or by not stopping
             at the deadline, before it is refused with `TaskQuarantined` for `quarantine_time` seconds. None: no limit.
+        quarantine_time: seconds for which it is refused.
         max_tasks_per_worker, max_worker_age, max_worker_memory: number of tasks, age in seconds, and private memory between two
             tasks (bytes, or as in "500MiB") at which a worker is replaced, by one that is ready before. Each limit varies by a
             fifth (the memory downwards), so that not all workers are replaced at once. None: no limit.
@@ -169,6 +172,22 @@ class Pool(FunctionCalls, SourceCalls):
         )
         self._observers = Observers()
         self._launcher: Launcher | None = None  # offloop.testing sets one; None: processes
+
+    @classmethod
+    def from_env(cls, prefix: str = "OFFLOOP_", /, **defaults: Any) -> Self:
+        """Return a pool with settings from environment variables: OFFLOOP_WORKERS=4, OFFLOOP_MEMORY_LIMIT=2GiB.
+
+        Every setting but `groups` has a variable: the prefix and its name in capitals. Lists are separated by commas, as in
+        OFFLOOP_PLUGINS=vips,onnx, and dictionaries are written as in OFFLOOP_TENANT_WEIGHTS=gold=3,free=1. "none" is None.
+
+        Args:
+            prefix: first characters of the variables. Others with this prefix are ignored, unless they look misspelt.
+            defaults: settings that are used where the environment has no variable.
+
+        Raises:
+            ValueError, TypeError: a setting is out of its range, or cannot be read; the message names it.
+        """
+        return cls(**{**defaults, **settings_of_environment(os.environ, prefix)})
 
     async def __aenter__(self) -> Self:
         """Import the plugins in a thread, and start the workers. Returns when all starts of the default group have ended.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,12 +14,21 @@ from .core.model.worker_state import WorkerState
 from .core.pool_state import PoolState
 from .core.workers.worker_group import WorkerGroup
 from .histogram import Histogram
+from .operation import DEFAULT_GROUP
 from .sandbox import Posture
 
-__all__ = ["GroupStatistics", "Statistics"]
+__all__ = ["GroupStatistics", "Health", "Statistics"]
 
 _BREAKERS = ("closed", "half-open", "open")  # the worst one last
 _MAX_ATTEMPTS = 100  # in another thread; an attempt takes microseconds, so the pool's thread rarely interferes
+
+
+class Health(msgspec.Struct, frozen=True):
+    """A verdict about a pool, for health checks."""
+
+    # "degraded": some tasks fail or wait longer; "failing": no task of the default group can run
+    status: Literal["ok", "degraded", "failing"]
+    reasons: tuple[str, ...]  # what is wrong, in sentences for operators; none: the pool is well
 
 
 class GroupStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,9 +101,34 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     # leases on blocks by holder: "caller", "task", "stager", "worker", "reader", "preallocated", "reservation", "abandoned"
     leases: dict[str, int]
 
+    @property
+    def health(self) -> Health:
+        """Whether the pool can do its work: "failing" if it is closed, or no worker of the default group is ready."""
+        if not self.workers:
+            return Health("failing", ("the pool is closed",))
+        reasons = [reason for name, group in self.groups.items() for reason in _reasons_against(name, group)]
+        if self.workers_abandoned:
+            reasons.append(f"{self.workers_abandoned} killed processes have not exited")
+        if not _ready_workers(self.groups[DEFAULT_GROUP]):
+            return Health("failing", (*reasons, "no worker of the default group is ready"))
+        return Health("degraded" if reasons else "ok", tuple(reasons))
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON types, histograms as by `Histogram.to_dict`; for `json.dumps` and JSON responses."""
         return msgspec.to_builtins(self, str_keys=True)
+
+
+def _ready_workers(group: GroupStatistics) -> int:
+    return sum(group.workers.get(state.value, 0) for state in (WorkerState.IDLE, WorkerState.BUSY, WorkerState.TIMED_OUT))
+
+
+def _reasons_against(name: str, group: GroupStatistics) -> Iterator[str]:
+    if group.breaker != "closed":
+        yield f"the circuit breaker of the group {name!r} is {group.breaker}, because its workers crash too often"
+    if group.start_failures:
+        yield f"{group.start_failures} workers of the group {name!r} could not be started: {group.last_start_failure}"
+    for plugin, why in group.switched_off.items():
+        yield f"the plugin {plugin!r} of the group {name!r} is switched off: {why}"
 
 
 def snapshot(core: PoolState, coalesced: int = 0) -> Statistics:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import jobs
 import numpy as np
 import onnx
@@ -24,6 +25,7 @@ import pyvips
 from starlette.requests import Request
 
 from offloop import Attachment, Context, Encoded, InvalidTask, Operation, Plugin, Pool, WorkerDied
+from offloop.asgi import receive
 from offloop.functions import declaration, resource
 from offloop.plugins import group_plugins
 from offloop.testing import InlineTask, run_inline
@@ -321,6 +323,36 @@ async def test_the_calls_of_the_page_about_outputs(anyio_backend: object, pictur
             fragment("docs/outputs.md", "pool.stream"), track=track.getvalue(), Visualize=Visualize, shown=[], **names
         )
         assert frames["shown"]
+
+
+async def test_a_service_of_fastapi(anyio_backend: object, picture: bytes) -> None:
+    names = await run(fragment("docs/web.md", "UploadFile"))
+    app = names["app"]
+    async with app.router.lifespan_context(app) as state:
+
+        async def app_with_state(scope: Any, receive: Any, send: Any) -> None:
+            await app({**scope, "state": dict(state)}, receive, send)
+
+        transport = httpx.ASGITransport(app_with_state)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            answer = await client.post("/thumbnail", files={"file": picture})
+            assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
+            assert (await client.get("/health")).json()["status"] == "ok"
+
+
+async def test_one_upload_for_several_tasks(anyio_backend: object, picture: bytes) -> None:
+    chunks = [{"type": "http.request", "body": picture, "more_body": False}]
+
+    async def message() -> Any:
+        if not chunks:
+            await anyio.sleep_forever()
+        return chunks.pop(0)
+
+    request = Request({"type": "http", "headers": []}, message)
+    async with Pool(1, plugins=["vips"]) as pool:
+        brought = {"receive": receive, "pool": pool, "request": request, "Resize": Resize, "Webp": Webp}
+        names = await run(fragment("docs/web.md", "share()"), **brought)
+        assert (names["small"].info.width, names["large"].info.width) == (64, 1280)
 
 
 async def test_a_function_is_declared(anyio_backend: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def test_a_reload_replaces_the_workers_and_sigterm_ends_all(reloader: subprocess
             try:
                 connection.connect(str(tmp_path / "socket"))
                 connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
-                return b'"idle"' in b"".join(iter(lambda: connection.recv(4096), b""))
+                return b'"ok"' in b"".join(iter(lambda: connection.recv(4096), b""))
             except OSError:
                 return False
 

@@ -28,8 +28,16 @@ import json, socket, sys
 sys.path.insert(0, sys.argv[1])
 import uvicorn
 import server
+from starlette.responses import JSONResponse
+from offloop.asgi import pool_of
 server.MAX_SOURCE_BYTES = 1_000_000
-config = uvicorn.Config(server.make_app(**json.loads(sys.argv[3])), log_level="warning", timeout_graceful_shutdown=5)
+app = server.make_app(**json.loads(sys.argv[3]))
+
+async def statistics(request):
+    return JSONResponse(pool_of(request).statistics().to_dict())
+
+app.add_route("/statistics", statistics)
+config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
 uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[2]))])
 """
 
@@ -55,8 +63,8 @@ class Server:
         thread.start()
         return thread, answers
 
-    def health(self) -> Any:
-        return self.client.get("/health").json()
+    def statistics(self) -> Any:
+        return self.client.get("/statistics").json()
 
     def workers(self) -> list[int]:
         """Its pool's processes."""
@@ -65,7 +73,7 @@ class Server:
 
     def stop_worker(self) -> int:
         """Stop its only worker, once that is ready."""
-        until(lambda: self.health()["workers"] == {"idle": 1})
+        until(lambda: self.statistics()["workers"] == {"idle": 1})
         [pid] = self.workers()
         os.kill(pid, signal.SIGSTOP)
         return pid
@@ -118,7 +126,7 @@ def test_a_picture_comes_back_as_a_thumbnail(serve: Callable[..., Server], photo
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
     thumbnail: Any = pyvips.Image.new_from_buffer(answer.content, "")
     assert (thumbnail.get("vips-loader"), thumbnail.width, thumbnail.height) == ("pngload_buffer", 100, 75)
-    until(lambda: server.health()["memory_used_bytes"] == 0)  # the result's memory is back when its last slice was sent
+    until(lambda: server.statistics()["memory_used_bytes"] == 0)  # the result's memory is back when its last slice was sent
 
 
 def test_a_large_result_is_sent_whole_in_slices(serve: Callable[..., Server], photo: bytes):
@@ -133,25 +141,26 @@ def test_a_large_result_is_sent_whole_in_slices(serve: Callable[..., Server], ph
 def test_a_body_of_unknown_length_is_taken_piece_by_piece(serve: Callable[..., Server], photo: bytes):
     pieces = (photo[start : start + 1000] for start in range(0, len(photo), 1000))
     answer = serve().client.post("/thumbnail", content=pieces, params={"width": 10})
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
+    assert (answer.status_code, answer.headers["content-type"], answer.headers["vary"]) == (200, "image/jpeg", "accept")
 
 
 @pytest.mark.parametrize(
-    ("query", "status", "error"),
+    ("query", "status", "code"),
     [
-        ({"width": 0}, 422, "InvalidTask"),
-        ({"width": "wide"}, 422, "InvalidTask"),
-        ({}, 422, "InvalidTask"),
-        ({"width": 10, "format": "bmp"}, 422, "InvalidTask"),
-        ({"width": 10_000_000}, 413, "TaskFailed"),  # too_many_pixels
+        ({"width": 0}, 422, "invalid_task"),
+        ({"width": "wide"}, 422, "invalid_task"),
+        ({}, 422, "invalid_task"),
+        ({"width": 10, "format": "bmp"}, 422, "invalid_task"),
+        ({"width": 10_000_000}, 413, "too_many_pixels"),
     ],
     ids=str,
 )
 def test_a_wish_that_cannot_be_met_is_refused(
-    serve: Callable[..., Server], photo: bytes, query: dict[str, Any], status: int, error: str
+    serve: Callable[..., Server], photo: bytes, query: dict[str, Any], status: int, code: str
 ):
     answer = serve().post(photo, **query)
-    assert (answer.status_code, answer.json()["error"]) == (status, error)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.headers["content-type"] == "application/problem+json"
 
 
 def test_a_body_that_is_no_picture_is_refused(serve: Callable[..., Server], photo: bytes):
@@ -169,51 +178,51 @@ def test_a_body_that_is_too_large_is_refused(serve: Callable[..., Server], annou
     body = b"\xff\xd8\xff" + bytes(1_000_000)
     pieces = (body[start : start + 100_000] for start in range(0, len(body), 100_000))
     answer = server.client.post("/thumbnail", content=body if announced else pieces, params={"width": 10})
-    assert (answer.status_code, answer.json()["error"]) == (413, "SourceTooLarge")
-    assert server.health()["memory_used_bytes"] == 0
+    assert (answer.status_code, answer.json()["code"]) == (413, "source_too_large")
+    assert server.statistics()["memory_used_bytes"] == 0
 
 
 def test_when_too_many_wait_a_client_is_told_to_come_back(serve: Callable[..., Server], photo: bytes):
     server = serve(max_queue=1)
     pid = server.stop_worker()
     first, _ = server.post_aside(photo)
-    until(lambda: server.health()["running"] == 1)
+    until(lambda: server.statistics()["running"] == 1)
     second, _ = server.post_aside(photo)
-    until(lambda: server.health()["waiting"] == 1)
+    until(lambda: server.statistics()["waiting"] == 1)
     answer = server.post(photo, width=10)
-    assert (answer.status_code, answer.json()["error"], answer.headers["retry-after"]) == (429, "QueueFull", "1")
+    assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, "queue_full", "1")
     os.kill(pid, signal.SIGCONT)
     first.join()
     second.join()
-    assert server.health()["completed"] == 2
+    assert server.statistics()["completed"] == 2
 
 
 def test_a_task_that_takes_too_long_is_a_gateway_timeout(serve: Callable[..., Server], photo: bytes):
     server = serve(timeout=0.3)
     server.stop_worker()
     answer = server.post(photo, width=10)
-    assert (answer.status_code, answer.json()["error"]) == (504, "TaskTimeout")
-    until(lambda: server.health()["workers"] == {"idle": 1})  # another worker took the place of the one that did not obey
-    assert server.health()["worker_starts"] == 2
+    assert (answer.status_code, answer.json()["code"]) == (504, "task_timeout")
+    until(lambda: server.statistics()["workers"] == {"idle": 1})  # another worker took the place of the one that did not obey
+    assert server.statistics()["worker_starts"] == 2
 
 
 def test_a_worker_that_dies_costs_one_request(serve: Callable[..., Server], photo: bytes):
     server = serve()
-    until(lambda: server.health()["workers"] == {"idle": 1})
+    until(lambda: server.statistics()["workers"] == {"idle": 1})
     [pid] = server.workers()
     before = processor_ticks(pid)
     thread, answers = server.post_aside(photo, width=1200, format="avif")  # seconds of work
     until(lambda: processor_ticks(pid) > before + 20)  # it has begun: a task that has not is given to another worker
     os.kill(pid, signal.SIGKILL)
     thread.join()
-    assert (answers[0].status_code, answers[0].json()["error"]) == (503, "WorkerDied")
+    assert (answers[0].status_code, answers[0].json()["code"]) == (503, "worker_died")
     assert answers[0].json()["detail"].startswith("the worker process that had the task died during vips (Resize, Avif)")
     assert server.post(photo, width=10).status_code == 200
 
 
 def test_the_log_has_the_cause_that_the_client_is_not_told(serve: Callable[..., Server], photo: bytes):
     server = serve()
-    until(lambda: server.health()["workers"] == {"idle": 1})
+    until(lambda: server.statistics()["workers"] == {"idle": 1})
     [pid] = server.workers()
     before = processor_ticks(pid)
     thread, answers = server.post_aside(photo, width=1200, format="avif")
@@ -231,9 +240,9 @@ def test_a_client_that_leaves_during_its_task_cancels_it(serve: Callable[..., Se
     server.stop_worker()
     with socket.create_connection(server.address) as connection:
         connection.sendall(request(len(photo)) + photo)
-        until(lambda: server.health()["running"] == 1)
-    until(lambda: server.health()["cancelled"] == 1)
-    assert (server.health()["running"], server.health()["memory_used_bytes"]) == (0, 0)
+        until(lambda: server.statistics()["running"] == 1)
+    until(lambda: server.statistics()["cancelled"] == 1)
+    assert (server.statistics()["running"], server.statistics()["memory_used_bytes"]) == (0, 0)
     assert server.post(photo, width=10).status_code == 200
     assert server.end()[1] == ""
 
@@ -242,10 +251,41 @@ def test_a_client_that_leaves_during_its_upload_gives_the_memory_back(serve: Cal
     server = serve()
     with socket.create_connection(server.address) as connection:
         connection.sendall(request(len(photo)) + photo[: len(photo) // 2])
-        until(lambda: server.health()["memory_used_bytes"] > 0)
-    until(lambda: server.health()["memory_used_bytes"] == 0)
-    assert server.health()["submitted"] == 0
+        until(lambda: server.statistics()["memory_used_bytes"] > 0)
+    until(lambda: server.statistics()["memory_used_bytes"] == 0)
+    assert server.statistics()["submitted"] == 0
     assert server.end()[1] == ""
+
+
+def test_a_client_that_leaves_during_its_response_gives_the_memory_back(serve: Callable[..., Server], photo: bytes):
+    server = serve()
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(server.address)
+        head = f"POST /thumbnail?width=4000&format=png HTTP/1.1\r\nHost: here\r\nContent-Length: {len(photo)}\r\n\r\n"
+        connection.sendall(head.encode() + photo)
+        assert connection.recv(15) == b"HTTP/1.1 200 OK"
+        assert server.statistics()["leases"]["caller"] == 1  # the rest waits for this client
+    until(lambda: server.statistics()["leases"]["caller"] == 0)
+    assert server.end()[1] == ""
+
+
+def test_a_form_with_a_file_is_accepted_and_one_without_is_refused(serve: Callable[..., Server], photo: bytes):
+    server = serve()
+    answer = server.client.post("/thumbnail", files={"file": photo}, params={"width": 10}, headers={"accept": "image/avif"})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/avif")
+    refused = server.client.post("/thumbnail", files={"picture": photo}, params={"width": 10})
+    assert (refused.status_code, refused.json()["code"]) == (422, "no_file")
+    large = server.client.post("/thumbnail", files={"file": bytes(1_000_001)}, params={"width": 10})
+    assert (large.status_code, large.json()["code"]) == (413, "source_too_large")
+    until(lambda: server.statistics()["memory_used_bytes"] == 0)
+
+
+def test_the_verdict_for_a_load_balancer_is_that_of_the_pool(serve: Callable[..., Server]):
+    server = serve()
+    until(lambda: server.statistics()["workers"] == {"idle": 1})
+    answer = server.client.get("/health")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "reasons": []})
 
 
 def test_libvips_is_loaded_in_workers_and_not_in_the_server(serve: Callable[..., Server], photo: bytes):

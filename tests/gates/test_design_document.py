@@ -36,6 +36,11 @@ def test_the_diagrams_of_states_are_drawn_from_the_tables() -> None:
     assert "WAITING --> RUNNING: Dispatched" in DESIGN
 
 
+def test_the_page_of_settings_is_written_from_the_code() -> None:
+    writing = runpy.run_path(str(DOCS / "write_settings.py"))
+    assert writing["written"]() == (DOCS / "settings.md").read_text(), "run: python docs/write_settings.py"
+
+
 def test_every_law_names_a_test_and_every_test_that_is_named_exists() -> None:
     laws = re.split(r"^\d+\. ", section("The laws"), flags=re.MULTILINE)[1:]
     assert len(laws) == 8

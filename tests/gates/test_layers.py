@@ -64,6 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "inline": {"runtime.workers.launcher", "wire", "worker", *CONTRACTS},
     "system": set(),
     "task_options": {"runtime.files", "core.model", "settings", "errors"},
+    "asgi": {"client.buffers", "client.results", "pool", *CONTRACTS},
     "metrics": {
         "core.pool_state",
         "core.telemetry.histogram_recorder",

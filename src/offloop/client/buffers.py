@@ -19,8 +19,8 @@ class Buffer:
     """A piece of the pool's inbox, made by `pool.buffer(nbytes)` or `pool.receive(...)`.
 
     Fill `view`, then pass the buffer as a task's source. That moves it: afterwards `view` is released and using it
-    raises `ValueError`, as with a transferred ArrayBuffer in a browser. The memory of an unused buffer is returned
-    when the buffer and all its views are deleted.
+    raises `ValueError`, as with a transferred ArrayBuffer in a browser. `share()` makes it the source of several tasks instead.
+    The memory of an unused buffer is returned when the buffer and all its views are deleted.
     """
 
     def __init__(self, supervisor: Supervisor, future: BlockFuture) -> None:
@@ -29,6 +29,7 @@ class Buffer:
         self._nbytes = future.nbytes
         self._view: memoryview | None = None
         self._is_moved = False
+        self._is_shared = False
         self._unclaimed = weakref.finalize(self, supervisor.views.release_unused, future)
         self._unclaimed.atexit = False
 
@@ -51,7 +52,7 @@ class Buffer:
 
     @property
     def view(self) -> memoryview:
-        """The memory: writable, one-dimensional, `nbytes` long; contents undefined until they are written.
+        """The memory: writable, or read-only after `share`; one-dimensional, `nbytes` long; undefined until it is written.
 
         A thread reserves the pages from the moment the buffer is made. If `view` is read before that is done, it blocks the
         caller's thread until then, about 14 ms for 128 MiB; `await buffer.ready()` first avoids that.
@@ -89,12 +90,32 @@ class Buffer:
             old_view.release()
         self._nbytes = nbytes
 
+    def share(self) -> Buffer:
+        """Make the buffer read-only, so that it can be the source of several tasks, which read it in place. Returns the buffer.
+
+            upload = (await pool.receive(request.stream())).share()
+            text, picture = await asyncio.gather(pool.call(read_text, upload), pool.call(render_page, upload))
+
+        A task does not move it. The memory is returned when the buffer, its views and its tasks are gone.
+
+        Raises:
+            InvalidTask: an object over the writable view still exists, or the buffer was moved. Not every such object is
+                noticed: an array of numpy is not. Do not write through one afterwards.
+            MemoryLimitExceeded, PoolClosed, PoolMisused: as `view`.
+        """
+        if not self._is_shared:
+            readable = self.view.toreadonly()
+            self._release_view()
+            self._view = readable
+            self._is_shared = True
+        return self
+
     def belongs_to(self, supervisor: Supervisor) -> bool:
         """Whether the buffer lies in that pool's inbox. For the pool's own use."""
         return self._supervisor is supervisor
 
     def move(self) -> tuple[Block, memoryview]:
-        """Return the block, and the only view that still refers to it, and invalidate the buffer. For the pool's own use.
+        """Return the block, and a view that keeps it, and invalidate the buffer unless it is shared. For the pool's own use.
 
         Raises:
             InvalidTask: the buffer was moved before, or an object over its view (a numpy array) still exists.
@@ -102,12 +123,16 @@ class Buffer:
         view = self.view
         block = self._future.block
         assert block is not None
-        assert self._view is not None
         moved_view = view[:]
+        if not self._is_shared:
+            self._release_view()
+            self._view = None
+            self._is_moved = True
+        return block, moved_view
+
+    def _release_view(self) -> None:
+        assert self._view is not None
         try:
             self._view.release()
         except BufferError:
             raise InvalidTask("an object made over the buffer's view is still in use; release it first") from None
-        self._view = None
-        self._is_moved = True
-        return block, moved_view
