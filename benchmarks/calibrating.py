@@ -67,7 +67,7 @@ class SharedTask(InlineTask):
         self.shared.used = nbytes
         return self.shared.view
 
-    def output(self, expected_nbytes: int = 0) -> Shared:  # type: ignore[override]  # noqa: ARG002
+    def output(self, expected_nbytes: int = 0) -> Shared:  # type: ignore[override]
         return self.shared
 
 

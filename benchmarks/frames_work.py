@@ -79,11 +79,11 @@ class DrawPlugin(Plugin):
 
 
 class DrawProcessor:
-    def open(self, worker: WorkerContext) -> None:  # noqa: ARG002
+    def open(self, worker: WorkerContext) -> None:
         for name in get_args(RendererName):  # because the sandbox of a worker refuses later imports
             renderer(name)
 
-    def run(self, payload: Payload, operations: Sequence[Operation], task: Task) -> Payload | None:  # noqa: ARG002
+    def run(self, payload: Payload, operations: Sequence[Operation], task: Task) -> Payload | None:
         (operation,) = operations
         assert isinstance(operation, Draw)
         draw = renderer(operation.name).draw

@@ -63,6 +63,15 @@ class TreeMemory:
         self._look_at_tree()
         return sum(self._cpu.copy().values())
 
+    def cpu_of_root_s(self) -> float:
+        """Returns the CPU time of the root process alone, at the last call of `cpu_s`."""
+        return self._cpu.get(self._root, 0.0)
+
+    def restart(self) -> None:
+        """Forget the peak: it is measured from now on."""
+        self.peak_bytes = self.now_bytes()
+        self._highest_cheap = 0
+
     def _watch(self) -> None:
         with suppress(PermissionError):  # because the measuring thread must not wait for a CPU behind the measured processes
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -10)
