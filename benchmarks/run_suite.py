@@ -62,17 +62,20 @@ def main() -> None:
     parser.add_argument("--render", action="store_true", help="write the pages from the results that are there")
     options = parser.parse_args()
     if not options.render:
-        peers = found_here() if options.quick and not options.peers else prepared(ROOT / "build" / "peers")
+        asked = [QUESTIONS[name] for name in options.question or QUESTIONS]
+        if options.quick and not options.peers:
+            peers = found_here()
+        else:
+            peers = prepared(ROOT / "build" / "peers", with_compiled=any(question.has_compiled for question in asked))
         with tempfile.TemporaryDirectory() as folder:
-            for name in options.question or QUESTIONS:
-                question = QUESTIONS[name]
-                run = header(name, peers, is_quick=options.quick)
+            for question in asked:
+                run = header(question.name, peers, is_quick=options.quick)
                 rounds = 1 if options.quick else options.rounds or question.rounds
                 turns = ask(question, peers, Path(folder), rounds=rounds, is_quick=options.quick)
                 for contender, figures in summary(turns).items():
                     print(f"  {contender:32}" + "  ".join(f"{key} {spread.median:.5g}" for key, spread in figures.items()))
                 if not options.quick:
-                    write(RESULTS / f"{name}.jsonl", run, turns)
+                    write(RESULTS / f"{question.name}.jsonl", run, turns)
     if not options.quick:
         from suite.pages import render
 

@@ -20,9 +20,10 @@ import anyio.to_process
 
 from offloop import Pool
 
-__all__ = ["CONTENDERS", "IN_SERVER", "OFFLOOP", "PACKAGES", "Opened"]
+__all__ = ["COMPILED", "CONTENDERS", "IN_SERVER", "OFFLOOP", "PACKAGES", "Opened"]
 
 OFFLOOP = "offloop"
+COMPILED = "offloop, compiled"
 IN_SERVER = "one after another"
 
 Call: TypeAlias = Callable[..., Awaitable[Any]]
@@ -149,6 +150,7 @@ def _call(function: Callable[..., Any], *values: Any) -> Any:
 
 CONTENDERS: Mapping[str, Contender] = {
     OFFLOOP: offloop,
+    COMPILED: offloop,
     IN_SERVER: in_server,
     "threads": partial(executor, ThreadPoolExecutor),
     "ProcessPoolExecutor": partial(executor, lambda workers: ProcessPoolExecutor(workers, get_context("spawn"))),

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from tree_memory import TreeMemory
 
+from suite.contenders import COMPILED
 from suite.peers import Peers
 from suite.records import Turn
 
@@ -39,7 +40,9 @@ def take_turn(question: str, contender: str, number: int, parameters: Mapping[st
         TurnFailed: the contender gave a wrong result, or its process ended early.
     """
     job = {"question": question, "contender": contender, "node_packages": peers.node_packages, **parameters}
-    command = ["node", str(_HERE / "node_turn.cjs")] if contender in NODE_CONTENDERS else [peers.python, "-m", "suite.turn"]
+    command = [(peers.compiled if contender == COMPILED else None) or peers.python, "-m", "suite.turn"]
+    if contender in NODE_CONTENDERS:
+        command = ["node", str(_HERE / "node_turn.cjs")]
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(

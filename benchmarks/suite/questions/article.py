@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 
-from suite.contenders import Contender, Opened, offloop
+from suite.contenders import COMPILED, Contender, Opened, offloop
 from suite.floor import FLOOR, by_hand
 from suite.peers import Peers
 from suite.questions.base import Figure, Question, pools
@@ -46,7 +46,7 @@ class Article(Question):
 
     def contenders(self, peers: Peers, *, is_quick: bool) -> list[str]:
         node = NODE_CONTENDERS if peers.node_packages is not None else ()
-        return [_SHARED_DECODE, *pools(peers, FLOOR, *node, is_quick=is_quick)]
+        return [_SHARED_DECODE, *pools(peers, FLOOR, *node, is_quick=is_quick, without=[COMPILED])]
 
     def parameters(self, folder: Path, *, is_quick: bool) -> dict[str, Any]:
         width, height = _SMALL if is_quick else _FULL

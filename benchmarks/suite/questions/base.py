@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from suite.contenders import CONTENDERS, OFFLOOP, PACKAGES, Contender, Opened
+from suite.contenders import COMPILED, CONTENDERS, OFFLOOP, PACKAGES, Contender, Opened
 from suite.peers import Peers
 
 __all__ = ["Figure", "Question", "pools"]
@@ -25,10 +25,11 @@ class Figure(NamedTuple):
 
 def pools(peers: Peers, *others: str, is_quick: bool, without: Sequence[str] = ()) -> list[str]:
     """Returns the pools of Python that can run, and the `others`. A quick run without installed peers has two of the former."""
+    absent = [*without, *(() if peers.compiled else (COMPILED,))]
     found = [name for name in CONTENDERS if PACKAGES.get(name, "") in ("", *peers.packages)]
     if is_quick and not peers.packages and peers.node_packages is None:
         found = [OFFLOOP, "ProcessPoolExecutor"]
-    return [*(name for name in found if name not in without), *others]
+    return [*(name for name in found if name not in absent), *others]
 
 
 class Question:
@@ -42,6 +43,8 @@ class Question:
     figures: ClassVar[tuple[Figure, ...]]
     loop: ClassVar[str] = "uvloop"
     rounds: ClassVar[int] = 3
+    has_compiled: ClassVar[bool] = False
+    """Whether an offloop that is compiled is a contender."""
 
     def contenders(self, peers: Peers, *, is_quick: bool) -> list[str]:
         raise NotImplementedError

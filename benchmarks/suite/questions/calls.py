@@ -39,6 +39,8 @@ class Calls(Question):
     )
     rounds = 5
 
+    has_compiled = True
+
     def contenders(self, peers: Peers, *, is_quick: bool) -> list[str]:
         node = ("piscina",) if peers.node_packages is not None else ()
         return pools(peers, FLOOR, *node, is_quick=is_quick, without=[IN_SERVER])

@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from suite.contenders import IN_SERVER, Opened
+from suite.contenders import COMPILED, IN_SERVER, Opened
 from suite.peers import Peers
 from suite.questions.base import Figure, Question, pools
 from suite.work import end_process, same, wait
@@ -38,7 +38,7 @@ class Crash(Question):
 
     def contenders(self, peers: Peers, *, is_quick: bool) -> list[str]:
         # within the server, it would end the server
-        return pools(peers, is_quick=is_quick, without=[IN_SERVER, "threads"])
+        return pools(peers, is_quick=is_quick, without=[COMPILED, IN_SERVER, "threads"])
 
     def parameters(self, folder: Path, *, is_quick: bool) -> dict[str, Any]:
         return {}

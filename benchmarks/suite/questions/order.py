@@ -12,7 +12,7 @@ from typing import Any
 from measuring import percentile
 
 from offloop import Pool
-from suite.contenders import IN_SERVER, Contender, Opened
+from suite.contenders import COMPILED, IN_SERVER, Contender, Opened
 from suite.peers import Peers
 from suite.questions.article import noise
 from suite.questions.base import Figure, Question, pools
@@ -40,7 +40,7 @@ class Order(Question):
     )
 
     def contenders(self, peers: Peers, *, is_quick: bool) -> list[str]:
-        return [_TIGHT, *pools(peers, is_quick=is_quick, without=[IN_SERVER])]
+        return [_TIGHT, *pools(peers, is_quick=is_quick, without=[COMPILED, IN_SERVER])]
 
     def parameters(self, folder: Path, *, is_quick: bool) -> dict[str, Any]:
         large, small = noise(folder, [(400, 300) if is_quick else (4000, 3000), (200, 150)])

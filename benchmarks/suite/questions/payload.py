@@ -36,6 +36,8 @@ class Payload(Question):
         Figure("lag_p99_ms", "lag of the loop, p99, ms", 1),
     )
 
+    has_compiled = True
+
     def contenders(self, peers: Peers, *, is_quick: bool) -> list[str]:
         node = ("piscina",) if peers.node_packages is not None else ()
         return pools(peers, _MEMCPY, *node, is_quick=is_quick, without=[IN_SERVER, "threads"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from suite.contenders import IN_SERVER, Opened
+from suite.contenders import COMPILED, IN_SERVER, Opened
 from suite.peers import Peers
 from suite.questions.base import Figure, Question, pools
 from suite.work import hang, wait
@@ -37,7 +37,7 @@ class Stuck(Question):
 
     def contenders(self, peers: Peers, *, is_quick: bool) -> list[str]:
         # within the server, its process would never end
-        return pools(peers, is_quick=is_quick, without=[IN_SERVER, "threads"])
+        return pools(peers, is_quick=is_quick, without=[COMPILED, IN_SERVER, "threads"])
 
     def parameters(self, folder: Path, *, is_quick: bool) -> dict[str, Any]:
         return {}
