@@ -91,6 +91,9 @@ class Pool(FunctionCalls, SourceCalls):
             `Plugin.needs`, `Pool.sandbox` and docs/sandbox.md.
         isolation: tasks that may run in one worker, one after the other. "pool": all. "tenant": those of one tenant; the worker
             is replaced before another tenant needs it. "task": one; `spares` make the replacement quick.
+        private_sources: whether only the worker that has a task can read its sources. They are copied for it, which takes about
+            0.1 ms for a mebibyte. False: the workers map the sources of all tasks, and a moved `Buffer` is not copied. Default:
+            True, unless `sandbox` is "off".
 
     Raises:
         ValueError, TypeError: a setting is out of its range, or of the wrong type.
@@ -133,6 +136,7 @@ class Pool(FunctionCalls, SourceCalls):
         spawn_prefix: Sequence[str] = (),
         sandbox: SandboxMode = "auto",
         isolation: Isolation = "pool",
+        private_sources: bool | None = None,
     ) -> None:
         """Check the settings. Nothing is started before the pool is entered."""
         super().__init__()
@@ -169,6 +173,7 @@ class Pool(FunctionCalls, SourceCalls):
             spawn_prefix=spawn_prefix,
             sandbox=sandbox,
             isolation=isolation,
+            private_sources=private_sources,
         )
         self._observers = Observers()
         self._launcher: Launcher | None = None  # offloop.testing sets one; None: processes

@@ -28,6 +28,7 @@ __all__ = ["Loaded", "load"]
 
 _log = logging.getLogger("offloop.pool")
 
+_INBOX_FACTOR = 2  # addresses of a worker's own inbox / limit of all sources, so that there is a place for any task's
 _IMPORT_SYSTEM = {"importlib._bootstrap", "_frozen_importlib"}
 
 
@@ -76,8 +77,10 @@ def _load(settings: PoolSettings, launcher: Launcher | None) -> Loaded:
     config = WorkerConfig(
         plugins=registry.sources,
         groups={
-            group: _configure(group, settings, launcher, [registry.plugins[name].plugin for name in groups_and_small[group]])
-            for group in groups_and_small
+            group: _configure(
+                group, settings, launcher, [registry.plugins[name].plugin for name in names], core_settings.inbox_nbytes
+            )
+            for group, names in groups_and_small.items()
         },
         max_private_bytes=core_settings.hard_limit_bytes,
         memory_pressure=memory_pressure,
@@ -93,7 +96,9 @@ def _registry_of(settings: PoolSettings) -> Registry:
     return Registry(requested, {name: FunctionsPlugin(settings.functions)})
 
 
-def _configure(group: str, settings: PoolSettings, launcher: Launcher | None, plugins: Sequence[Plugin]) -> GroupConfig:
+def _configure(
+    group: str, settings: PoolSettings, launcher: Launcher | None, plugins: Sequence[Plugin], inbox_nbytes: int
+) -> GroupConfig:
     needs = Needs(threads=False)
     for plugin in plugins:
         needs = needs.union(plugin.needs)
@@ -102,6 +107,7 @@ def _configure(group: str, settings: PoolSettings, launcher: Launcher | None, pl
         launch=launcher or ProcessLauncher(settings.worker_program(group)),
         sandbox=settings.sandbox_of(group),
         needs=needs,
+        inbox_nbytes=_INBOX_FACTOR * inbox_nbytes if settings.has_private_sources(group) else None,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from offloop.settings import PoolSettings, default_memory_limit
+from offloop.settings import PoolSettings, WorkerGroup, default_memory_limit
 from offloop.sizes import parse_size
 from offloop.system import Amount, available_cpus, available_memory, free_shared_memory, limits
 from offloop.system.cgroups import control_groups, read_number
@@ -22,6 +22,7 @@ REFUSED: list[tuple[str, Any, type[Exception], str]] = [
     ("sandbox", "best", ValueError, "must be one of 'auto', 'strict', 'off'"),
     ("sandbox", True, ValueError, "must be one of 'auto', 'strict', 'off'"),
     ("isolation", "user", ValueError, "must be one of 'pool', 'tenant', 'task'"),
+    ("private_sources", 1, TypeError, "must be True, False or None"),
     ("workers", -1, ValueError, "from 1 to 1,024"),
     ("workers", 1025, ValueError, "from 1 to 1,024"),
     ("workers", 2.0, TypeError, "whole number"),
@@ -276,3 +277,29 @@ def test_each_pool_has_a_jitter_of_its_own() -> None:
 def test_an_invalid_weight_is_refused_with_its_tenant(weight: Any) -> None:
     with pytest.raises((ValueError, TypeError), match=r"^tenant_weights\['acme'\]=.*: must be "):
         PoolSettings(tenant_weights={"acme": weight})
+
+
+@pytest.mark.parametrize(
+    ("settings", "private"),
+    [
+        ({}, True),
+        ({"sandbox": "off"}, False),
+        ({"sandbox": "off", "private_sources": True}, True),
+        ({"private_sources": False}, False),
+        ({"inline": True, "private_sources": True}, False),
+    ],
+)
+def test_sources_are_private_unless_workers_are_trusted(settings: dict[str, Any], private: bool) -> None:
+    (group,) = PoolSettings(**settings).resolved().groups
+    assert group.private_sources is private
+
+
+def test_a_group_has_its_own_setting_of_private_sources() -> None:
+    groups = (WorkerGroup("trusted", private_sources=False), WorkerGroup("open", sandbox="off"), WorkerGroup("other"))
+    settings = PoolSettings(groups=groups)
+    assert {name: settings.has_private_sources(name) for name in ("default", "trusted", "open", "other")} == {
+        "default": True,
+        "trusted": False,
+        "open": False,
+        "other": True,
+    }

@@ -10,7 +10,7 @@ from typing import get_args
 
 import anyio
 import msgspec
-from hostile_plugin import Escape, HostilePlugin
+from hostile_plugin import SOURCE_OF_A_SIBLING, Escape, HostilePlugin
 
 from offloop import Pool
 from offloop.sandbox import SandboxMode
@@ -21,6 +21,8 @@ async def main(mode: SandboxMode) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     found: dict[str, object] = {}
     async with Pool(1, plugins=[HostilePlugin], memory_limit="128MiB", sandbox=mode) as pool:
+        waiting = await pool.buffer(len(SOURCE_OF_A_SIBLING)).ready()
+        waiting.view[:] = SOURCE_OF_A_SIBLING
         for thread in get_args(msgspec.structs.fields(Escape)[0].type):
             found[thread] = json.loads(bytes(await pool.run(b"", [Escape(thread)])))
         crashes = pool.statistics().worker_crashes

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import gc
 import json
 import mmap
 import os
@@ -23,11 +24,13 @@ from queue import Queue
 from typing import Any, Literal
 
 from offloop import Encoded, Operation, Payload, Plugin, Task, WorkerContext
+from offloop.worker.segments import Segment
 
-__all__ = ["PROBES", "CarelessPlugin", "Escape", "HostilePlugin"]
+__all__ = ["PROBES", "SOURCE_OF_A_SIBLING", "CarelessPlugin", "Escape", "HostilePlugin"]
 
 SERVER = os.getppid()
 REFUSALS = {errno.EPERM, errno.EACCES}
+SOURCE_OF_A_SIBLING = b"the source of another tenant's task"  # it waits in the server's memory
 _X86 = os.uname().machine == "x86_64"
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -144,6 +147,21 @@ def keep_the_lifeline_from_killing() -> None:
     raise PermissionError(errno.EPERM, "as it must be")
 
 
+def inbox() -> Segment:
+    """The segment with the sources of this worker's tasks."""
+    return next(each for each in gc.get_objects() if type(each) is Segment and each.first_page.readonly)
+
+
+def read_a_source_of_another_task() -> None:
+    if SOURCE_OF_A_SIBLING not in ctypes.string_at(inbox().address, 1 << 20):
+        raise PermissionError(errno.EACCES, "it is not there")
+
+
+def change_a_source_of_another_task() -> None:
+    if _libc.mprotect(ctypes.c_void_p(inbox().address), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE):
+        raise OSError(ctypes.get_errno(), "it stays read-only")
+
+
 def import_late() -> None:
     try:
         import this  # noqa: F401  # pyright: ignore[reportUnusedImport]
@@ -162,6 +180,8 @@ FILES: dict[str, Callable[[], object]] = {
 }
 PROBES: dict[str, Callable[[], object]] = {
     **FILES,
+    "read a source of another task": read_a_source_of_another_task,
+    "change a source of another task": change_a_source_of_another_task,
     "look for a file": lambda: os.stat("/etc/passwd"),
     "read its own memory in /proc": lambda: open_to_read("/proc/self/mem"),
     "import a module": import_late,

@@ -16,7 +16,7 @@ from own_background import background
 from offloop import Pool, Result
 from offloop.core.model.blocks import Span
 from offloop.core.model.commands import ReleasePages
-from offloop.runtime.memory import segments
+from offloop.runtime.memory import memory_files
 from offloop.runtime.memory.page_manager import PageManager
 from offloop.testing.faults import Echo, Inspect
 
@@ -54,7 +54,7 @@ def test_a_pool_makes_no_name_in_dev_shm_at_any_moment_and_starts_no_resource_tr
 
 
 def test_where_files_need_a_name_it_is_gone_at_once() -> None:
-    descriptor = segments._create_and_unlink()
+    descriptor = memory_files._create_and_unlink()
     try:
         assert os.fstat(descriptor).st_nlink == 0
         assert os.write(descriptor, b"abc") == 3
@@ -92,7 +92,7 @@ def addresses_nbytes() -> int:
 
 def test_exported_pages_outlive_their_mapping_and_are_unmapped_one_by_one() -> None:
     page = mmap.PAGESIZE
-    descriptor = segments._create()
+    descriptor = memory_files.create_shared_file()
     os.ftruncate(descriptor, 64 * MIB)
     before = addresses_nbytes()
     mapping = segments.Mapping(descriptor, 64 * MIB)

@@ -26,6 +26,7 @@ WEAR: list[dict[str, Any]] = [
     {"max_worker_bytes": MAX_BYTES},
     {"max_worker_age_s": 4.0},
     {"max_tasks_per_worker": 3, "max_worker_age_s": 4.0, "max_worker_bytes": MAX_BYTES},
+    {"private_sources": True},
     {"isolation": "task"},
     {"isolation": "tenant"},
     {"isolation": "tenant", "max_tasks_per_worker": 3, "max_worker_age_s": 4.0},

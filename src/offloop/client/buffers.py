@@ -1,4 +1,4 @@
-"""Shared-memory buffer that a caller fills and passes as a source without a copy."""
+"""Shared-memory buffer that a caller fills and passes as a source. The event loop does not copy it."""
 
 from __future__ import annotations
 

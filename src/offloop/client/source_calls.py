@@ -51,7 +51,7 @@ class SourceCalls(Calls):
         return header
 
     def buffer(self, nbytes: int) -> Buffer:
-        """Return a shared-memory buffer that the caller fills and passes as a source without a copy.
+        """Return a shared-memory buffer that the caller fills and passes as a source, without a copy on the event loop.
 
         Raises:
             ValueError, TypeError: `nbytes` is less than 1, or not a whole number.

@@ -20,7 +20,7 @@ from .model.events import (
     WorkerSpawned,
     WorkerViolatedProtocol,
 )
-from .model.settings import FIRST_GRANT_NBYTES
+from .model.settings import FIRST_GRANT_NBYTES, KEPT_INBOX_NBYTES
 from .model.task_state import TaskState
 from .model.worker_slot import WorkerSlot
 from .model.worker_state import WorkerEvent, WorkerState
@@ -112,7 +112,9 @@ class WorkerEventHandlers:
         slot.task = None
         commands = components.completion.settle(slot, task, answer, block)
         components.dispatcher.task_ended(task, answer, now, first=slot.tasks == 1)
-        components.budget.set_worker_memory(slot, answer.private_bytes)
+        if task.copy_bytes > slot.inbox_bytes:
+            slot.inbox_bytes = min(task.copy_bytes, KEPT_INBOX_NBYTES)
+        components.budget.set_worker_memory(slot, answer.private_bytes + slot.inbox_bytes)
         group = components.groups.by_name[slot.group]
         group.recycling.on_task_answered(slot, answer, now)
         if group.reconciler.on_task_answered(slot):

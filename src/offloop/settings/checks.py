@@ -19,6 +19,7 @@ __all__ = [
     "check_nbytes",
     "check_nice",
     "check_order",
+    "check_private_sources",
     "check_range",
     "check_recycling",
     "check_retries",
@@ -115,6 +116,16 @@ def check_sandbox(sandbox: SandboxMode) -> None:
     """
     if sandbox not in get_args(SandboxMode):
         raise ValueError(f"sandbox={sandbox!r}: must be one of {', '.join(map(repr, get_args(SandboxMode)))}")
+
+
+def check_private_sources(private: bool | None) -> None:
+    """Check whether sources are private.
+
+    Raises:
+        TypeError: it is neither a truth value nor None.
+    """
+    if not isinstance(private, bool | None):  # pyright: ignore[reportUnnecessaryIsInstance] (callers are not all typed)
+        raise TypeError(f"private_sources={private!r}: must be True, False or None")
 
 
 def check_isolation(isolation: Isolation) -> None:

@@ -14,6 +14,7 @@ from .checks import (
     check_environment,
     check_isolation,
     check_nice,
+    check_private_sources,
     check_range,
     check_recycling,
     check_sandbox,
@@ -58,6 +59,7 @@ class WorkerGroup(_Named, frozen=True, kw_only=True):
     environment: Mapping[str, str | None] | None = None  # variables beside the pool's; None removes one
     isolation: Isolation | None = None  # "pool", "tenant" or "task", as `Pool(isolation=...)`
     sandbox: SandboxMode | None = None  # "auto", "strict" or "off", as `Pool(sandbox=...)`
+    private_sources: bool | None = None  # whether a source is visible only to its task's worker, as `Pool(private_sources=...)`
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers are not all typed)
@@ -80,6 +82,7 @@ class WorkerGroup(_Named, frozen=True, kw_only=True):
             check_isolation(self.isolation)
         if self.sandbox is not None:
             check_sandbox(self.sandbox)
+        check_private_sources(self.private_sources)
 
     def range_of_workers(self, default_max: int) -> tuple[int, int]:
         """Numbers of workers that the group keeps, and has at most.

@@ -27,6 +27,7 @@ from .checks import (
     check_environment,
     check_isolation,
     check_nice,
+    check_private_sources,
     check_range,
     check_recycling,
     check_retries,
@@ -82,6 +83,9 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str | None] | None = None  # variables of workers beside inherited ones; None removes one
     isolation: Isolation = "pool"  # tasks that may run in one worker, one after the other
     sandbox: SandboxMode = "auto"  # layers of isolation that a worker must have
+    private_sources: bool | None = (
+        None  # whether a source is visible only to its task's worker; None: unless `sandbox` is "off"
+    )
     plugins: Sequence[str | Plugin | type[Plugin]] | None = None  # plugins to load; None: every installed plugin
     groups: Sequence[WorkerGroup] = ()  # worker groups beside the default one
     inline: bool = False  # whether workers are threads of this process, without isolation and time limits
@@ -156,6 +160,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
         check_environment(self.environment)
         check_isolation(self.isolation)
         check_sandbox(self.sandbox)
+        check_private_sources(self.private_sources)
 
     def _check_groups(self) -> None:
         groups: Any = self.groups
@@ -205,6 +210,11 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     def sandbox_of(self, group: str) -> SandboxMode:
         """The sandbox of a group's workers."""
         return _given_or(self._group(group).sandbox, self.sandbox)
+
+    def has_private_sources(self, group: str) -> bool:
+        """Whether the workers of a group have inboxes of their own. Threads of this process do not."""
+        private = _given_or(self._group(group).private_sources, self.private_sources)
+        return (self.sandbox_of(group) != "off" if private is None else private) and not self.inline
 
     def nice_of(self, group: str) -> int | Literal["idle"]:
         """Niceness of a group's workers. Those for small tasks are less nice than the default group's."""
@@ -281,6 +291,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
                     plugins=names,
                     isolation=_given_or(group.isolation, self.isolation),
                     sandbox=self.sandbox_of(name),
+                    private_sources=self.has_private_sources(name),
                 )
             )
         return tuple(groups)

@@ -2,9 +2,10 @@
 
     memory of idle workers + charges of running tasks + blocks of the arena  <=  memory_limit
 
-A task is charged with its estimate from its dispatch to its end. Estimated result memory moves from the task's charge to the
-arena when it is granted, so it is counted once. The arena may use all memory that is left. But new sources must leave the
-memory that the largest admitted task needs, so that a full inbox cannot block the tasks whose sources fill it.
+A task is charged with its estimate, and with the copy of its sources in its worker's own inbox, from its dispatch to its end.
+Estimated result memory moves from the task's charge to the arena when it is granted, so it is counted once. The arena may use
+all memory that is left. But new sources must leave the memory that the largest admitted task needs, so that a full inbox cannot
+block the tasks whose sources fill it.
 
 There is a reserve for small tasks: large tasks leave as much memory as recent small tasks have needed.
 """
@@ -89,12 +90,12 @@ class Budget:
         """
         if self.limit_bytes is None:
             return
-        if task.peak_bytes + task.output_bytes + task.nbytes <= self._max_guess_bytes:
+        if task.peak_bytes + task.output_bytes + task.nbytes + task.copy_bytes <= self._max_guess_bytes:
             return  # because it is small, as nearly all tasks are
         estimated_bytes = 0 if task.spec.estimate is None else task.spec.estimate.peak_bytes
-        max_bytes = self._task_capacity_bytes - task.nbytes - task.output_bytes
+        max_bytes = self._task_capacity_bytes - task.nbytes - task.copy_bytes - task.output_bytes
         task.peak_bytes = max(min(task.peak_bytes, max(int(max_bytes * _MAX_GUESS_SHARE), estimated_bytes), max_bytes), 0)
-        needed_bytes = task.peak_bytes + task.output_bytes
+        needed_bytes = task.peak_bytes + task.output_bytes + task.copy_bytes
         if needed_bytes > self._large_bytes:
             self._admitted_large.set(task.task_id, -needed_bytes)
 
@@ -124,7 +125,7 @@ class Budget:
 
     def needed_bytes(self, task: TaskRecord) -> int:
         """Free bytes that a task needs to start; for a large task beside others, with the reserve for small tasks."""
-        charge = task.peak_bytes + task.output_bytes
+        charge = task.peak_bytes + task.output_bytes + task.copy_bytes
         return charge + self._reserve_bytes if charge > self._large_bytes and self.running_bytes else charge
 
     def charge(self, task: TaskRecord) -> None:
@@ -134,7 +135,7 @@ class Budget:
             return
         if not self.enforced and self.running > 1 and self.needed_bytes(task) > self.room_bytes:
             self.would_have_waited += 1
-        task.charged_bytes = charge = task.peak_bytes + task.output_bytes
+        task.charged_bytes = charge = task.peak_bytes + task.output_bytes + task.copy_bytes
         task.unused_output_bytes = task.output_bytes
         if charge != self._reserve_bytes and charge <= self._large_bytes:
             self._reserve_bytes = max(charge, self._reserve_bytes - int((self._reserve_bytes - charge) * _RESERVE_DECAY))
@@ -159,7 +160,7 @@ class Budget:
         if not task.charged_bytes:
             return 0
         if task.spec.estimate is None:
-            return 0 if task.outputs else task.charged_bytes
+            return 0 if task.outputs else max(task.charged_bytes - task.copy_bytes, 0)
         return min(max(task.unused_output_bytes, 0), task.charged_bytes)
 
     def transfer_to_arena(self, task: TaskRecord, nbytes: int) -> None:

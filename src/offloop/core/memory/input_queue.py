@@ -171,7 +171,7 @@ class InputQueue:
 
     def _provide(self, input_id: int, request: InputRequest, leave_room: bool) -> list[Command]:
         task = request.task
-        beside_bytes = 0 if task is None else task.peak_bytes + task.output_bytes
+        beside_bytes = 0 if task is None else task.peak_bytes + task.output_bytes + task.copy_bytes
         allocated = self._arena.allocate(
             INBOX_ID,
             request.nbytes,

@@ -12,6 +12,7 @@ from ...sandbox import Isolation, SandboxMode
 
 __all__ = [
     "FIRST_GRANT_NBYTES",
+    "KEPT_INBOX_NBYTES",
     "MAX_NEEDS",
     "AdmissionMode",
     "CoreSettings",
@@ -19,6 +20,7 @@ __all__ = [
 ]
 
 FIRST_GRANT_NBYTES = 256 * 1024  # bytes of result memory that are sent with a task; enough for most thumbnails
+KEPT_INBOX_NBYTES = 16 * 1024 * 1024  # bytes of its own inbox that a worker keeps between two tasks; more are released
 MAX_NEEDS = 10_000  # memory requests of one task: each costs the event loop an answer, and a hostile worker repeats them
 
 _ADDRESSES_BYTES = 256 * 1024 * 1024  # bytes of addresses without memory, which RLIMIT_DATA counts, too
@@ -49,6 +51,7 @@ class GroupSettings(msgspec.Struct, frozen=True, kw_only=True):
     plugins: tuple[str, ...] = ()  # names of the plugins that each worker loads, in this order
     isolation: Isolation = "pool"  # tasks that may run in one worker; with "task", `max_tasks_per_worker` is 1
     sandbox: SandboxMode = "auto"  # whether a worker whose sandbox lacks a layer may run tasks
+    private_sources: bool = False  # whether a task's sources are copied into its worker's own inbox
 
     @property
     def is_on_demand(self) -> bool:

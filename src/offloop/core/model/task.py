@@ -102,6 +102,7 @@ class TaskRecord(msgspec.Struct, eq=False):
     place_s: float = 0.0  # its place on the work clock among tasks of its priority: work that arrives earlier goes first
     peak_bytes: int = 0  # predicted peak of private memory
     output_bytes: int = 0  # predicted result memory
+    copy_bytes: int = 0  # bytes of its sources that are copied into its worker's own inbox while it runs
     charged_s: float | None = None  # seconds charged to its tenant's share while it runs; None: no other tenant competed
     charged_bytes: int = 0  # memory charged to the budget while it runs
     unused_output_bytes: int = 0  # part of `charged_bytes`: result memory that it was not granted yet

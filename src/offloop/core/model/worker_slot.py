@@ -35,6 +35,7 @@ class WorkerSlot(msgspec.Struct, eq=False):
     max_bytes: float = inf  # private memory between two tasks above which it is replaced
     expires_at: float | None = None  # time at which it is replaced because of its age; None: never
     idle_bytes: int = 0  # last known private memory without a task
+    inbox_bytes: int = 0  # memory that its own inbox keeps without a task
 
     @property
     def state(self) -> WorkerState:
@@ -56,4 +57,4 @@ class WorkerSlot(msgspec.Struct, eq=False):
         self.kill_reason = self.recycling = self.expires_at = None
         self.tenant = ""
         self.tasks, self.max_tasks, self.max_bytes = 0, inf, inf
-        self.failures = 0
+        self.failures = self.inbox_bytes = 0

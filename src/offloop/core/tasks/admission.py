@@ -97,6 +97,7 @@ class Admission:
         """Copy sources in an outbox, whose worker is not free, into the inbox, where any worker can read them."""
         self._task_table.release_sources(task)
         task.spec = msgspec.structs.replace(task.spec, sources=(EncodedAt(None),), outbox_id=None)
+        self._set_copy(task)
         task.apply(TaskEvent.SOURCE_RELEASED)
         return RestageSource(task.task_id)
 
@@ -119,8 +120,14 @@ class Admission:
     def _estimate(self, task: TaskRecord) -> None:
         """Predict the cost of the task, and advance the work clock by it."""
         self._dispatcher.cost_model.predict(task)
+        self._set_copy(task)
         lane = self._queue.lanes[task.spec.group]
         lane.policy.work_clock_s += task.cost_s / max(lane.workers.concurrency_limit, 1)
+
+    def _set_copy(self, task: TaskRecord) -> None:
+        """Set how much memory the copy of a task's sources takes in its worker's own inbox."""
+        if task.spec.outbox_id is None and self._groups.by_name[task.spec.group].settings.private_sources:
+            task.copy_bytes = task.nbytes
 
     def _refusal(self, task: TaskRecord, now: float) -> _Refusal | None:
         """Return the error for a task that is refused because of its estimate, or None."""

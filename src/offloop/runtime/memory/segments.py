@@ -1,9 +1,7 @@
 """Shared-memory segments in the server: POSIX shared memory as of `multiprocessing.shared_memory`, but without a name.
 
-A segment is a file in /dev/shm that never had a name there (`O_TMPFILE`). The size of that file system bounds it, and a server
-that is killed at any moment leaves no file. Workers inherit a descriptor. `SharedMemory` itself is not used, because it gives
-each segment a name for milliseconds, and starts a resource tracker process to remove the names, which outlives the pool and
-does not start everywhere. `memfd_create` is not used, because the size of /dev/shm does not bound it.
+A segment is a file without a name (see `memory_files`), so a server that is killed at any moment leaves no file. Workers
+inherit a descriptor.
 
 Pages are reserved before they are accessed, because with a full file system a reservation fails with an error, and an access
 with SIGBUS.
@@ -11,28 +9,25 @@ with SIGBUS.
 
 from __future__ import annotations
 
-import _posixshmem  # pyright: ignore[reportMissingModuleSource] (SharedMemory uses it, too)
 import ctypes
 import errno
 import mmap
 import os
-import secrets
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from hashlib import blake2b
+from typing import NamedTuple
 
 from ...core.memory.ranges import RangeSet
 from ...errors import PoolClosed
+from .memory_files import create_private_file, create_shared_file, reopen_read_only
 from .source_memory import copy_strided, loaded_numpy, reading_error
 
-__all__ = ["Mapping", "PagesUnavailable", "Segment"]
+__all__ = ["Copy", "Mapping", "PagesUnavailable", "Segment"]
 
 _WRITE_NBYTES = 1024 * 1024  # about 0.3 ms
 _RESERVE_NBYTES = 4 * 1024 * 1024  # about 0.5 ms
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108 (where POSIX shared memory lives on Linux)
-_NOT_SUPPORTED = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}  # how kernels refuse O_TMPFILE
-
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -50,25 +45,38 @@ class PagesUnavailable(Exception):
         super().__init__(f"{free_bytes:,} bytes are free")
 
 
+class Copy(NamedTuple):
+    """A copy from one segment into another."""
+
+    source: int  # offset in the source segment, in bytes
+    target: int  # offset in the target segment, in bytes
+    nbytes: int
+
+
 class Segment:
     """One unnamed shared-memory file, mapped in the server, with a descriptor for workers.
 
     Existing views stay valid and mapped when the segment is closed; the rest is unmapped.
     """
 
-    def __init__(self, nbytes: int, *, workers_write: bool) -> None:
+    def __init__(self, nbytes: int, *, workers_write: bool, in_shared_memory: bool = True) -> None:
         """Make a sparse segment: addresses without pages.
+
+        Args:
+            nbytes: its addresses.
+            workers_write: whether the descriptor for workers is writable.
+            in_shared_memory: whether the file is in /dev/shm, whose size bounds it.
 
         Raises:
             OSError: no descriptor, address space or shared memory is available.
         """
         self.nbytes = nbytes
-        self._fd = _create()
+        self._fd = create_shared_file() if in_shared_memory else create_private_file()
         try:
             os.ftruncate(self._fd, nbytes)
             self._memory = Mapping(self._fd, nbytes)
             try:
-                self.worker_fd = os.dup(self._fd) if workers_write else _reopened_read_only(self._fd)
+                self.worker_fd = os.dup(self._fd) if workers_write else reopen_read_only(self._fd)
             except BaseException:
                 self._memory.close()
                 raise
@@ -119,6 +127,20 @@ class Segment:
                     offset += written
             except OSError as error:
                 raise reading_error(error) from None
+
+    def copy_to(self, target: Segment, copy: Copy) -> None:
+        """Copy a range into another segment."""
+        with self._guard, self._memory.view(copy.source, copy.nbytes) as data:
+            target.write(copy.target, data)
+
+    def discard_pages(self, start: int, end: int) -> None:
+        """Return the pages of [start, end) to the system, unless the segment was closed.
+
+        Raises:
+            PoolClosed: it was closed.
+        """
+        with self._guard:
+            self.release_pages(start, end)
 
     def write_large(self, offset: int, data: memoryview, *, private: bool) -> None:
         """Copy bytes into the segment by the method that is fastest for these pages. Without the GIL; for threads.
@@ -310,26 +332,3 @@ def _pointer_to(data: memoryview) -> bytes | int | None:
     if isinstance(data.obj, bytes) and len(data.obj) == data.nbytes:
         return data.obj
     return None if data.readonly else ctypes.addressof(ctypes.c_char.from_buffer(data))
-
-
-def _create() -> int:
-    """A descriptor of a new, empty file in /dev/shm without a name, closed on exec."""
-    try:
-        return os.open(_SHARED_MEMORY, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        if error.errno not in _NOT_SUPPORTED:
-            raise
-    return _create_and_unlink()
-
-
-def _create_and_unlink() -> int:
-    """As `_create`, for a file system without O_TMPFILE (gVisor): the file has a name for some microseconds."""
-    name = f"/psm_{secrets.token_hex(8)}"
-    descriptor: int = _posixshmem.shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode=0o600)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    _posixshmem.shm_unlink(name)  # pyright: ignore[reportUnknownMemberType]
-    return descriptor  # pyright: ignore[reportUnknownVariableType]
-
-
-def _reopened_read_only(descriptor: int) -> int:
-    """A read-only descriptor of the same file."""
-    return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)

@@ -21,6 +21,7 @@ class GroupConfig(msgspec.Struct, frozen=True, kw_only=True):
     launch: Launcher  # starts a worker
     sandbox: SandboxMode = "auto"  # layers of isolation that a worker must have
     needs: Needs = Needs()  # what the sandbox allows, because plugins of the group need it
+    inbox_nbytes: int | None = None  # addresses of an inbox for each worker; None: the workers map the pool's inbox
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):

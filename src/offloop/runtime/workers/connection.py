@@ -28,8 +28,9 @@ from ...core.model.events import (
     WorkerViolatedProtocol,
 )
 from ...wire.framing import ProtocolError
-from ...wire.messages import Configure, File, FromSupervisor, FromWorker, Run
+from ...wire.messages import Configure, Done, Failed, File, FromSupervisor, FromWorker, Run
 from ...wire.status import STATUS_NBYTES, Status, read_status
+from ..loop.background import BackgroundTasks
 from ..loop.io import clock
 from ..memory.segments import Segment
 from ..telemetry.safe_logging import SafeLogger
@@ -37,6 +38,7 @@ from .channel import STALL_LIMIT_S, Channel
 from .config import WorkerConfig
 from .launcher import LaunchedWorker
 from .output_log import WORKER_LOGGER, OutputLog
+from .source_delivery import SourceDelivery, WorkerInbox
 from .spawn_errors import describe_spawn_error
 
 __all__ = ["WorkerConnection"]
@@ -52,6 +54,7 @@ class _Supervisor(Protocol):
 
     segments: dict[int, Segment]
     settings: WorkerConfig
+    background: BackgroundTasks
 
     def apply(self, event: Event) -> None: ...
     def abort(self) -> None: ...
@@ -93,6 +96,8 @@ class WorkerConnection:
         self._is_reaped = False  # whether `reap` has reaped the process
         self._kill_requested = False  # whether `kill` was called, possibly before the process was started
         self._state = _State.STARTING
+        self._inbox: WorkerInbox | None = None  # the worker's own inbox; None: not made yet, or it maps the pool's
+        self._sources: SourceDelivery | None = None  # None: the process does not run yet, or maps the pool's inbox
         self._start_lock = threading.RLock()  # held while the started process is stored, and while the slot is given up
 
     def send(self, message: FromSupervisor) -> None:
@@ -102,7 +107,10 @@ class WorkerConnection:
             return
         if isinstance(message, Run):
             self._log.begin_task(message.task_id)
-        self._channel.send(message)
+        if self._sources is None:
+            self._channel.send(message)
+        else:
+            self._sources.send(message)
 
     def send_file(self, task_id: int, descriptor: int) -> OSError | None:
         """Send the worker the open file of its task, which it has asked for. Returns the error if the system refuses."""
@@ -171,6 +179,7 @@ class WorkerConnection:
 
     def close(self) -> None:
         """Close the descriptors of the process. If the process has not exited, a thread waits for it first."""
+        self._close_inbox()
         process, self._process = self._process, None
         if process is None:
             return
@@ -183,6 +192,12 @@ class WorkerConnection:
             threading.Thread(target=_reap_late, args=(process,), name="offloop-reaper", daemon=True).start()
         except RuntimeError:  # no thread can be started, or the interpreter exits: init reaps the process
             process.close()
+
+    def _close_inbox(self) -> None:
+        with self._start_lock:  # because the thread that starts the process may close it, too
+            inbox, self._inbox = self._inbox, None
+        if inbox is not None:
+            inbox.close()
 
     async def _serve(self) -> None:
         try:
@@ -200,16 +215,18 @@ class WorkerConnection:
             await self._supervise(started)
 
     def _start(self) -> LaunchedWorker | str:
-        """Create the outbox, reserve its first page and start the process, in a thread. Returns a text if that fails.
+        """Create the segments, reserve the first page and start the process, in a thread. Returns a text if that fails.
 
         It does not raise, because an idle thread keeps its last error, and the traceback would keep the segment.
         """
-        segments = self._supervisor.segments
+        segments, group = self._supervisor.segments, self._supervisor.settings.groups[self._group]
         try:
+            if group.inbox_nbytes is not None:
+                self._inbox = WorkerInbox(group.inbox_nbytes)
             outbox = Segment(self._outbox_nbytes, workers_write=True)
             segments[self._outbox_id] = outbox  # in the table before anything can fail
             outbox.reserve_pages(0, STATUS_NBYTES)
-            process = self._supervisor.settings.groups[self._group].launch(segments[INBOX_ID].worker_fd, outbox.worker_fd)
+            process = group.launch((self._inbox or segments[INBOX_ID]).worker_fd, outbox.worker_fd)
         except Exception as error:  # no memory, descriptor or interpreter: reported to the slot
             process = describe_spawn_error(error)
         with self._start_lock:
@@ -225,6 +242,7 @@ class WorkerConnection:
             process.kill()
             process.reap(_LATE_REAP_LIMIT_S)
             process.close()
+        self._close_inbox()
         if self._state is not _State.ABANDONED:  # an abandoned worker's outbox is dropped after its exit is reported
             outbox = self._supervisor.segments.pop(self._outbox_id, None)
             if outbox is not None:
@@ -233,6 +251,9 @@ class WorkerConnection:
     async def _supervise(self, process: LaunchedWorker) -> None:
         channel = self._channel = Channel(process.channel, STALL_LIMIT_S, self._loop)
         log = self._log = OutputLog(self._slot, process.log_fd, self._loop)
+        if self._inbox is not None:
+            pool_inbox, background = self._supervisor.segments[INBOX_ID], self._supervisor.background
+            self._sources = SourceDelivery(self._inbox, pool_inbox, background, channel.send, self._on_message)
         self._supervisor.apply(WorkerSpawned(self._slot, process.pid))
         channel.send(self._configuration())
         for message in self._unsent:
@@ -275,7 +296,8 @@ class WorkerConnection:
         self._report(WorkerDisconnected(self._slot))
 
     def _on_message(self, message: FromWorker) -> None:
-        assert self._channel is not None
+        if self._sources is not None and isinstance(message, Done | Failed):
+            self._sources.note_answer(message.task_id)
         self._report(WorkerReported(self._slot, message))
 
     def _report(self, event: Event) -> None:
@@ -290,7 +312,7 @@ class WorkerConnection:
             self._report(WorkerViolatedProtocol(self._slot, str(error)))
 
     def _configuration(self) -> Configure:
-        inbox = self._supervisor.segments[INBOX_ID]
+        inbox = self._inbox or self._supervisor.segments[INBOX_ID]
         settings = self._supervisor.settings
         group = settings.groups[self._group]
         return Configure(
