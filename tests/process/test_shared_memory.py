@@ -16,7 +16,7 @@ from own_background import background
 from offloop import Pool, Result
 from offloop.core.model.blocks import Span
 from offloop.core.model.commands import ReleasePages
-from offloop.runtime.memory import memory_files
+from offloop.runtime.memory import memory_files, segments
 from offloop.runtime.memory.page_manager import PageManager
 from offloop.testing.faults import Echo, Inspect
 
