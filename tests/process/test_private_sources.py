@@ -55,8 +55,16 @@ class Scene:
     def read(self, source: Any) -> bytes:
         return self.inbox.read(source.block.offset, source.block.nbytes)
 
-    def delivery(self) -> SourceDelivery:
-        return SourceDelivery(self.inbox, self.pool_inbox, background(), self.sent.append, self.failed.append)
+    def delivery(self, count: int) -> SourceDelivery:
+        """Of a running loop. `arrived` is set after `count` messages."""
+        self.arrived = anyio.Event()
+
+        def send(message: FromSupervisor) -> None:
+            self.sent.append(message)
+            if len(self.sent) == count:
+                self.arrived.set()
+
+        return SourceDelivery(self.inbox, self.pool_inbox, background(), send, self.failed.append)
 
 
 def test_sources_in_the_pools_inbox_get_places_and_others_stay_where_they_are() -> None:
@@ -114,13 +122,11 @@ def test_pages_of_the_next_task_are_not_released() -> None:
 @pytest.mark.parametrize("nbytes", [INLINE_NBYTES, INLINE_NBYTES + 1])
 async def test_messages_keep_their_order_behind_a_source_that_is_copied(anyio_backend: object, nbytes: int) -> None:
     with Scene() as scene:
-        delivery = scene.delivery()
-        arrived = anyio.Event()
-        delivery._send = lambda message: (scene.sent.append(message), arrived.set() if len(scene.sent) == 4 else None)
+        delivery = scene.delivery(4)
         for message in (run_of(1, encoded(0, nbytes)), Cancel(1), run_of(2, encoded(0, 10)), Cancel(2)):
             delivery.send(message)
         assert len(scene.sent) == (4 if nbytes <= INLINE_NBYTES else 0)
-        await arrived.wait()
+        await scene.arrived.wait()
         first, *others = scene.sent
         assert isinstance(first, Run)
         assert scene.read(first.sources[0]) == scene.content[:nbytes]
@@ -131,12 +137,11 @@ async def test_messages_keep_their_order_behind_a_source_that_is_copied(anyio_ba
 @pytest.mark.parametrize("nbytes", [10, MIB])
 async def test_without_memory_for_a_copy_its_task_fails_and_later_messages_are_sent(anyio_backend: object, nbytes: int) -> None:
     with Scene() as scene:
-        delivery, arrived = scene.delivery(), anyio.Event()
-        delivery._send = lambda message: (scene.sent.append(message), arrived.set())
+        delivery = scene.delivery(1)
         scene.pool_inbox.close()  # so that the copy fails
         delivery.send(run_of(1, encoded(0, nbytes)))
         delivery.send(Cancel(1))
-        await arrived.wait()
+        await scene.arrived.wait()
         assert scene.sent == [Cancel(1)]
         (failed,) = scene.failed
         assert (failed.task_id, failed.code) == (1, "memory_limit")
