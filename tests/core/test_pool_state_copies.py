@@ -13,7 +13,7 @@ LIMIT = 512 * MIB
 
 
 def pool_of(workers: int = 1, **more: Any) -> PoolScript:
-    settings = {"budget_bytes": LIMIT, "private_sources": True, **more}
+    settings: dict[str, Any] = {"budget_bytes": LIMIT, "private_sources": True, **more}
     return PoolScript(workers, limit_bytes=LIMIT, inbox_nbytes=384 * MIB, **settings).opened().spawned()
 
 
