@@ -293,3 +293,19 @@ def test_damaged_bytes_neither_raise_nor_take_long(bench: Any, suffix: str):
         assert time.process_time() - started < 0.1  # ample, because the machine may pause; an endless loop exceeds it
 
     damage()
+
+
+def gif_of(screen: tuple[int, int], *frames: tuple[int, int, int, int]) -> bytes:
+    """Returns a GIF with frames at (left, top, width, height), whose pixels end after the first one."""
+    data = b"GIF89a" + struct.pack("<HHBBB", *screen, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
+    return data + b"".join(b"," + struct.pack("<HHHHB", *frame, 0) + b"\2\2\x44\1\0" for frame in frames) + b";"
+
+
+@pytest.mark.parametrize(
+    "screen", [(100, 90), (640, 480), (480, 640), (1600, 1200), (2048, 2048), (2049, 9), (9, 2049), (0, 9)]
+)
+@pytest.mark.parametrize("frames", [[(0, 0, 1, 1)], [(70, 5, 60, 40)], [(0, 0, 30, 30), (0, 0, 300, 300)]])
+def test_the_size_of_a_gif_is_that_of_the_decoded_picture(screen: tuple[int, int], frames: list[tuple[int, int, int, int]]):
+    data = gif_of(screen, *frames)
+    header, decoded = read(data), pyvips.Image.new_from_buffer(data, "")
+    assert (header.width, header.height) == (decoded.width, decoded.height)

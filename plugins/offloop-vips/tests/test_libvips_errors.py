@@ -56,6 +56,19 @@ def test_the_security_limit_of_libheif_is_a_corrupt_source():
     assert failure.code == "corrupt_source"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tiff2vips: Failed to allocate memory for to read TIFF directory (0 elements of 12 bytes each)",
+        'tiff2vips: Out of memory reading of "BitsPerSample"',
+    ],
+)
+def test_a_broken_directory_of_a_tiff_is_a_corrupt_source(text: str):
+    failure = translate_error(error(text), "tiff")
+    assert isinstance(failure, TaskFailed)
+    assert failure.code == "corrupt_source"
+
+
 def test_a_message_is_short_and_on_one_line():
     failure = translate_error(error("one: " + "x" * 1000 + "\ntwo\x1b[31m: y\n\n" + "one: z\n" * 50), None)
     assert isinstance(failure, TaskFailed)

@@ -178,6 +178,15 @@ def test_metadata_after_the_pixels_counts_in_the_worker(bench: Any, smooth: Any)
     assert refusal(bench, source, Decode(max_metadata_bytes=8900), Raw()).code == "too_much_metadata"
 
 
+def test_a_length_beyond_the_end_of_the_file_is_damage_and_no_metadata(bench: Any, smooth: Any):
+    source = bench.file(smooth(40, 30), ".png", keep="none")
+    at = source.index(b"pHYs") - 4
+    damaged = source[:at] + b"\x7f" + source[at + 1 :]
+    header = VipsPlugin().probe(memoryview(damaged))
+    assert header is None or VipsPlugin().refuse(header, [Raw()], len(damaged)) is None
+    assert refusal(bench, damaged, Raw()).code == "corrupt_source"
+
+
 PIPELINES: dict[str, tuple[Any, ...]] = {
     "source": (),
     "enlarged": (Resize(70, 20, fit="fill"),),

@@ -120,7 +120,8 @@ class VipsPlugin(Plugin):
         check_pixels(size, 1, decode.max_pixels)
         check_bands(header.bands or 0, decode.max_bands)
         total = header.pages or 1
-        check_metadata(header.metadata_nbytes if isinstance(header, VipsHeader) else 0, decode.max_metadata_bytes)
+        metadata = header.metadata_nbytes if isinstance(header, VipsHeader) else 0
+        check_metadata(min(metadata, nbytes), decode.max_metadata_bytes)  # a damaged file declares more than it has
         check_page_count(total, source, decode.max_pages)
         check_pixels(size, max(total - decode.page, 1) if decode.pages == -1 else min(decode.pages, total), decode.max_pixels)
         may_be_turned = header.orientation is None and nbytes > self.probe_nbytes  # by EXIF after the pixels

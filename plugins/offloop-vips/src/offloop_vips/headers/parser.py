@@ -33,6 +33,9 @@ _SEVERAL_PASSES = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _SCAN = 0xDA
 _PNG_BANDS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _GIF_FRAME, _GIF_EXTENSION, _GIF_CONTROL = 0x2C, 0x21, 0xF9
+# Screens that some programs wrote into every GIF. libnsgif ignores them, and larger ones, in favour of the first frame.
+_GIF_SCREENS = frozenset({(640, 480), (640, 512), (800, 600), (1024, 768), (1280, 1024), (1600, 1200)})
+_MAX_GIF_SCREEN = 2048
 _APP1 = 0xE1
 _WEBP_EXIF_FLAG = 0x08
 _TIFF_SAMPLES, _TIFF_BITS, _TIFF_EXTRA_SAMPLES = 277, 258, 338
@@ -193,6 +196,8 @@ def _parse_still_webp(data: bytes, *, has_exif: bool) -> tuple[bool | None, int 
 def _parse_gif(data: bytes, whole: bool) -> ParsedHeader:
     at = 13 + _colour_table_nbytes(data[10])
     size = unpack_from("<HH", data, 6)
+    if size in _GIF_SCREENS or not 0 < min(size) <= max(size) <= _MAX_GIF_SCREEN:
+        size = (1, 1)
     frames, bands, in_data, is_complete = 0, 3, False, False
     for _ in range(MAX_BLOCKS):
         if is_complete or at + 10 > len(data):
@@ -201,8 +206,9 @@ def _parse_gif(data: bytes, whole: bool) -> ParsedHeader:
             in_data = data[at] != 0
             at += data[at] + 1
         elif data[at] == _GIF_FRAME:
-            if frames == 0:  # the first frame may be larger than the screen, and decoders then enlarge the screen
-                size = tuple(map(max, size, unpack_from("<HH", data, at + 5)))
+            if frames == 0:  # the first frame may reach beyond the screen, and decoders then enlarge the screen
+                left, top, width, height = unpack_from("<HHHH", data, at + 1)
+                size = max(size[0], left + width), max(size[1], top + height)
             frames, in_data = frames + 1, True
             at += 11 + _colour_table_nbytes(data[at + 9])
         elif data[at] == _GIF_EXTENSION:

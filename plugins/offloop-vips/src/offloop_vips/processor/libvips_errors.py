@@ -39,7 +39,9 @@ _AMBIGUOUS_ERRORS = (  # texts of encoders that do not tell the reason of a fail
     "encoder plugin generated an error",
     "quantisation failed",
 )
-_SECURITY_LIMIT = "security limit exceeded"  # libheif reports a file larger than it declares as a memory error with this text
+# libheif reports a file larger than it declares as a memory error with the first text, and libtiff an empty directory and a tag
+# longer than the file with the others
+_DAMAGE = ("security limit exceeded", "(0 elements of", 'out of memory reading of "')
 _IGNORED_PREFIX = "source: bad seek"  # one line for each failed read of a parser, which says nothing about the error
 
 
@@ -47,7 +49,7 @@ def is_out_of_memory(error: pyvips.Error) -> bool:
     """Whether an allocation failed, in any line of the error, because the other lines are consequences of it."""
     texts = _MEMORY_ERRORS + _AMBIGUOUS_ERRORS if is_memory_limited() else _MEMORY_ERRORS
     lines = [line.lower() for line in _lines(error)]
-    return any(text in line for line in lines for text in texts if _SECURITY_LIMIT not in line)
+    return any(text in line for line in lines for text in texts if not any(damage in line for damage in _DAMAGE))
 
 
 def is_memory_limited() -> bool:

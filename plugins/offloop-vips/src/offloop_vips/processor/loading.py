@@ -72,7 +72,7 @@ def load_encoded(
     checks_scan = source == "jpeg" and parsed.progressive is False and decode.fail_on == "warning"
     header = _load(encoded, source, evaluation, {"fail_on": decode.fail_on}, checks_scan=checks_scan)
     check_pixels(Size(header.width, header.height), 1, decode.max_pixels)
-    if source in ("avif", "png"):  # whose metadata only its decoder finds, or inflates
+    if source == "avif":  # whose metadata only its decoder finds
         check_metadata(sum(len(header.get(name)) for name in _METADATA if header.get_typeof(name)), decode.max_metadata_bytes)
     pages = _pages_to_read(header, decode, source)
     pipelines = (pipeline, *others)

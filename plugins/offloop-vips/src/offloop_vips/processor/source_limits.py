@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..geometry import Size
 from ..headers.formats import FormatName
-from ..headers.metadata_size import count_metadata
+from ..headers.metadata_size import count_inflated, count_metadata
 from ..headers.page_count import count_pages
 from ..headers.parser import ParsedHeader, UnreadableHeader, parse_header
 from ..limits import check_bands, check_metadata, check_page_count, check_pixels
@@ -36,6 +36,13 @@ def check_source(data: memoryview, source: FormatName, decode: Decode) -> Parsed
     else:
         check_pixels(Size(*header.coded_size or header.size), 1, decode.max_pixels)
         check_bands(header.bands or 0, decode.max_bands)
-    check_metadata(count_metadata(source, data, _MAX_PARTS), decode.max_metadata_bytes)
+    _check_metadata(source, data, decode.max_metadata_bytes)
     check_page_count(count_pages(source, data, decode.max_pages), source, decode.max_pages)
     return header
+
+
+def _check_metadata(source: FormatName, data: memoryview, max_nbytes: int) -> None:
+    stored = min(count_metadata(source, data, _MAX_PARTS), data.nbytes)  # a damaged file declares more than it has
+    check_metadata(stored, max_nbytes)
+    if source == "png":  # a decoder would inflate it
+        check_metadata(count_inflated(data, _MAX_PARTS, max_nbytes), max_nbytes)
