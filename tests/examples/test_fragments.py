@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import io
 import re
@@ -22,6 +21,7 @@ import numpy as np
 import onnx
 import pytest
 import pyvips
+from page_fragments import PAGES, ROOT, fragment, fragments, run
 from starlette.requests import Request
 
 from offloop import Attachment, Context, Encoded, InvalidTask, Operation, Plugin, Pool, WorkerDied
@@ -35,27 +35,6 @@ from offloop_visualizer import Visualize
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.anyio
-
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/README.md")]
-
-
-def fragments(page: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
-
-
-def fragment(page: str, word: str) -> str:
-    (found,) = [text for text in fragments(ROOT / page) if word in text]
-    return found
-
-
-async def run(text: str, **names: Any) -> dict[str, Any]:
-    """Carry a fragment out, and return all that has a name then."""
-    code = compile(text, "fragment", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    with anyio.fail_after(40):
-        if (waiting := eval(code, names)) is not None:
-            await waiting
-    return names
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +54,7 @@ class Socket:
 
 
 def test_no_fragment_is_without_a_test() -> None:
-    source = Path(__file__).read_text()
+    source = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     tested = re.findall(r'fragment\(\s*"([\w./-]+)", "', source)
     for page in PAGES:
         assert tested.count(str(page.relative_to(ROOT))) == len(fragments(page)), page

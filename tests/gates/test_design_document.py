@@ -13,7 +13,7 @@ from offloop.core.model.events import Event
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 DESIGN = (DOCS / "design.md").read_text()
-PAGES = [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("plugins/*/README.md")]
+PAGES = [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *DOCS.glob("[ht]*/*.md"), *ROOT.glob("plugins/*/README.md")]
 SOURCE = ROOT / "src" / "offloop"
 
 MAX_WORDS = 2500
@@ -56,7 +56,7 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     text = page.read_text()
     paths = re.findall(r"\b((?:tests|docs|benchmarks|plugins|src)/[\w./-]*\w)", text)
     assert [path for path in paths if not (ROOT / path).exists()] == []
-    links = re.findall(r"\]\((?!\w+:)([^)#]+)", text)
+    links = re.findall(r"\]\((?!\w+:)([^)#]+)", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 

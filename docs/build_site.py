@@ -1,0 +1,111 @@
+"""Builds the documentation site: collects the pages of the repository, writes the reference, runs mkdocs, writes llms.txt.
+
+    python docs/build_site.py            # into build/site/html
+    python docs/build_site.py --pages    # only the pages, into build/site/pages
+
+The pages keep their places relative to each other, so a link works on the site as it does in the repository. Files that a page
+links to come along. Requires the extra `docs`.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from write_reference import GROUPS, write_reference
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "build" / "site"
+PAGES = BUILD / "pages"
+
+LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
+CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def source_pages() -> list[Path]:
+    """Every page of the site that is written by hand."""
+    return [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "SECURITY.md",
+        *sorted(ROOT.glob("docs/**/*.md")),
+        *sorted(ROOT.glob("plugins/*/README.md")),
+    ]
+
+
+def collect() -> None:
+    """Copy all pages, and the files that they link to, to `PAGES`."""
+    shutil.rmtree(BUILD, ignore_errors=True)
+    pages = source_pages()
+    for page in pages:
+        text = page.read_text()
+        for target in LINK.findall(CODE.sub("", text)):
+            linked = (page.parent / target).resolve()
+            if linked.is_dir():
+                text = text.replace(f"]({target})", f"]({_page_of(linked, page)})")
+            elif linked not in pages:
+                _copy(linked)
+        _write(page, text)
+
+
+def _page_of(folder: Path, page: Path) -> str:
+    """A link to a folder as a link to a file in it, because a site has no listings."""
+    readme = folder / "README.md"
+    target = readme if readme.exists() else next(iter(sorted(folder.glob("*.py"))))
+    if target != readme:
+        _copy(target)
+    return str(Path(*[".."] * len(page.parent.relative_to(ROOT).parts), target.relative_to(ROOT)))
+
+
+def _copy(file: Path) -> None:
+    copy = PAGES / file.relative_to(ROOT)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, copy)
+
+
+def _write(page: Path, text: str) -> None:
+    copy = PAGES / page.relative_to(ROOT)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_text(text)
+
+
+def write_llms_txt(site: Path) -> None:
+    """Write `llms.txt` (https://llmstxt.org): every page with its first sentence, and the pages as Markdown beside it."""
+    lines = ["# offloop", "", f"> {_first_sentence(PAGES / 'README.md')}", "", "## Pages", ""]
+    for page in sorted(PAGES.rglob("*.md")):
+        name = page.relative_to(PAGES)
+        copy = site / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(page, copy)
+        title = re.search(r"^# (.+)$", page.read_text(), re.MULTILINE)
+        assert title, f"{name} has no title"
+        lines.append(f"- [{title[1]}]({name}): {_first_sentence(page)}")
+    (site / "llms.txt").write_text("\n".join(lines) + "\n")
+
+
+def _first_sentence(page: Path) -> str:
+    """The first sentence after the title, without links."""
+    body = page.read_text().partition("\n# ")[2] or page.read_text()
+    paragraph = next((part for part in body.split("\n\n")[1:] if re.match(r"[A-Za-z`\[]", part)), "")
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(paragraph.split()))
+    return re.split(r"(?<=[.:])\s", text, maxsplit=1)[0]
+
+
+def main() -> int:
+    """Build the site. Returns the exit code of mkdocs."""
+    collect()
+    write_reference(PAGES / "docs" / "reference", GROUPS)
+    if "--pages" in sys.argv:
+        return 0
+    code = subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"], cwd=ROOT, check=False).returncode
+    if code == 0:
+        write_llms_txt(BUILD / "html")
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
