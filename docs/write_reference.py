@@ -1,15 +1,9 @@
-"""Writes the pages of the reference from the code: every public name with its stability, and the settings in one table."""
+"""Writes the pages of the reference from the code: every public name with its stability."""
 
 from __future__ import annotations
 
-import ast
-import io
-import tokenize
 from pathlib import Path
 from typing import NamedTuple
-
-ROOT = Path(__file__).resolve().parents[1]
-SOURCE = ROOT / "src" / "offloop"
 
 
 class Group(NamedTuple):
@@ -85,47 +79,14 @@ GROUPS = (
         "provisional",
         ("prometheus.PoolCollector", "otel.instrument", "otel.Instrumentation"),
     ),
+    Group(
+        "web",
+        "Web services",
+        "The glue between a web framework and a pool. [FastAPI and Starlette](../web.md) shows how to use it.",
+        "provisional",
+        ("asgi",),
+    ),
 )
-
-
-class Setting(NamedTuple):
-    """One setting, as the code has it."""
-
-    name: str
-    type: str
-    default: str
-    text: str
-
-
-def settings_of(module: str, class_name: str) -> list[Setting]:
-    """The fields of a class of settings, with the comments behind them."""
-    text = (SOURCE / module).read_text()
-    comments = {
-        token.start[0]: token.string.removeprefix("#").strip()
-        for token in tokenize.generate_tokens(io.StringIO(text).readline)
-        if token.type == tokenize.COMMENT
-    }
-    (node,) = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == class_name]
-    return [
-        Setting(
-            ast.unparse(field.target),
-            ast.unparse(field.annotation),
-            "required" if field.value is None else ast.unparse(field.value),
-            comments.get(field.end_lineno or field.lineno, ""),
-        )
-        for field in node.body
-        if isinstance(field, ast.AnnAssign) and not ast.unparse(field.annotation).startswith("ClassVar")
-    ]
-
-
-def settings_table(settings: list[Setting]) -> str:
-    """The settings as a table of Markdown."""
-    rows = [f"| `{name}` | `{_cell(kind)}` | `{default}` | {_cell(text)} |" for name, kind, default, text in settings]
-    return "\n".join(["| setting | type | default | meaning |", "| --- | --- | --- | --- |", *rows])
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def write_reference(folder: Path, groups: tuple[Group, ...]) -> None:
@@ -145,25 +106,7 @@ def write_reference(folder: Path, groups: tuple[Group, ...]) -> None:
         for name in group.names:
             lines += ["", f"::: offloop.{name}"]
         (folder / f"{group.page}.md").write_text("\n".join(lines) + "\n")
-    (folder / "settings.md").write_text(_settings_page())
     (folder / "README.md").write_text(_overview((*groups, testing)))
-
-
-def _settings_page() -> str:
-    pool = settings_table(settings_of("settings/pool_settings.py", "PoolSettings"))
-    group = settings_table(settings_of("settings/group_settings.py", "WorkerGroup"))
-    return f"""# Settings
-
-All settings of `Pool` and `WorkerGroup`, from the code. [In production](../operations.md) says which to choose first.
-
-## Pool
-
-{pool}
-
-## WorkerGroup
-
-{group}
-"""
 
 
 def _overview(groups: tuple[Group, ...]) -> str:

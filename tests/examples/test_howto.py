@@ -64,12 +64,6 @@ def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         sys.modules.pop(name, None)
 
 
-def test_fastapi(saved: Callable[[str, str], Any]) -> None:
-    module = saved("fastapi_service", fragment("docs/howto/fastapi.md", "FastAPI(lifespan"))
-    with TestClient(module.app) as client:
-        call_over_http(client)
-
-
 @ASYNCIO
 async def test_aiohttp(anyio_backend: object, saved: Callable[[str, str], Any]) -> None:
     module = saved("aiohttp_service", fragment("docs/howto/aiohttp.md", "cleanup_ctx"))
