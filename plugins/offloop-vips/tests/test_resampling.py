@@ -61,6 +61,24 @@ def test_a_reduction_is_that_of_pillow_and_of_numpy(bench: Any, photo: Any, size
     assert psnr(shown, np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS)).astype(float)) > least
 
 
+@pytest.mark.parametrize("width", [500, 512, 640])
+@pytest.mark.parametrize("size", [(201, 300), (133, 100), (161, 800)])
+def test_a_reduction_weights_colours_by_alpha_as_that_of_numpy(bench: Any, photo: Any, width: int, size: tuple[int, int]):
+    array = np.dstack([photo[:400, :width], photo[200:, :width, 0]])
+    alpha = array[..., 3:].astype(float)
+    reference = np.dstack([resampled(array[..., :3] * alpha / 255, *size), resampled(alpha, *size)])
+    shown = bench.show(array, Resize(*size, fit="fill"))
+    assert shown.shape == (size[1], size[0], 4)
+    assert psnr(shown[..., 3], reference[..., 3]) > 44
+    assert psnr(shown[..., :3] * shown[..., 3:] / 255, reference[..., :3]) > 44
+
+
+@pytest.mark.parametrize("size", [(201, 300), (133, 100), (61, 800), (300, 30)])
+def test_white_of_16_bits_stays_white(bench: Any, size: tuple[int, int]):
+    array = np.full((400, 512, 3), 65_535, "<u2")
+    assert (bench.show(array, Resize(*size, fit="fill"), Raw("uint16")) == 65_535).all()
+
+
 @pytest.mark.parametrize("size", [(61, 43), (120, 200), (333, 47)])
 def test_an_enlargement_is_that_of_numpy(bench: Any, photo: Any, size: tuple[int, int]):
     small = photo[100:142, 100:160]

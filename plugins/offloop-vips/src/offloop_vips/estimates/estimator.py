@@ -257,9 +257,9 @@ class _SimulatedPicture:
         stored = scaled.transposed if self.is_sideways else scaled
         if stored != self.page_size:
             rows = resize_rows(self.page_size.height / stored.height)
-            self.add_rows(
-                rows * self.row_nbytes + 100 * stored.width * self.bands * self.sample_nbytes, alpha_factor=1 if is_exact else 4
-            )
+            deep_factor = 2 if self.sample_nbytes > 1 and not is_exact else 1  # because 16 bits are reduced in float
+            nbytes = deep_factor * (rows * self.row_nbytes + 100 * stored.width * self.bands * self.sample_nbytes)
+            self.add_rows(nbytes, alpha_factor=1 if is_exact else 4 / deep_factor)
         alpha_factor = cost.alpha_factor if self.has_alpha and not is_exact else 1
         self.page_size, self.unshrunk_size = stored, None
         self.work_ns += alpha_factor * (cost.work_ns * before + 8 * min(self.nbytes, canvas.pixels * self.pages * self.bands))
