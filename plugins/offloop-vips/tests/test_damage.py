@@ -138,6 +138,23 @@ def test_every_sound_jpeg_is_accepted(bench: Any, smooth: Any, size: tuple[int, 
         assert code(bench, data, *steps, Raw()) is None
 
 
+@pytest.mark.parametrize("height", [384, 385, 387, 391, 399, 513])
+@pytest.mark.parametrize("subsample_mode", ["on", "off"])
+def test_a_sound_jpeg_of_which_libvips_drops_the_last_row_is_accepted(bench: Any, noise: Any, height: int, subsample_mode: str):
+    data = bench.file(np.vstack([noise, noise])[:height], ".jpg", subsample_mode=subsample_mode)
+    for steps in ([Resize(4)], [Resize(100)], [Resize(160)], [Resize(60, 1, position="top")]):
+        assert code(bench, data, *steps, Raw()) is None
+
+
+def test_more_than_a_dropped_row_of_blocks_is_damage(bench: Any):
+    data = bench.file(np.random.default_rng(0).integers(0, 255, (385, 512, 3), "u1"), ".jpg", keep="none")
+    middle = (scan(data) + len(data)) // 2
+    twice = data[:middle] + data[middle - len(data) // 5 :]
+    for steps in ([Resize(4)], [Resize(100)], [Resize(160)]):
+        assert code(bench, twice, *steps, Raw()) == "corrupt_source"
+        assert code(bench, data, *steps, Raw()) is None
+
+
 @pytest.mark.parametrize("padding", [bytes(300), b"\xff" * 300, b"\1" * 15], ids=["zeros", "fill bytes", "a few"])
 def test_padding_and_what_follows_the_picture_are_no_damage(bench: Any, noise: Any, padding: bytes):
     data = bench.file(noise, ".jpg", keep="none")

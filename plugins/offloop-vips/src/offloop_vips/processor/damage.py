@@ -18,10 +18,11 @@ from ..headers.formats import FORMATS, FormatName
 from ..operations import Decode
 from .libvips_errors import is_from_decoder, is_out_of_memory
 from .loading import open_source
+from .scan_reader import reads_last_blocks
 
 __all__ = ["check_rest", "is_readable", "left_over_nbytes"]
 
-_SHRINK = 8  # greatest factor of a JPEG decoder, for pictures of as many pixels a side
+_SHRINK_FACTORS = (8, 4, 2, 1)  # of a JPEG decoder
 _READ_BY_ROWS = ("jpeg", "png", "tiff")  # the other decoders read whole frames before they give the first row
 
 
@@ -60,8 +61,9 @@ def _read(encoded: Encoded, source: FormatName, decode: Decode, evaluation: Eval
         return loader(opened, access="sequential", fail_on=decode.fail_on, **options)
 
     image = load()
-    if source == "jpeg" and min(image.width, image.height) >= _SHRINK:
-        image = load(shrink=_SHRINK)  # the same bytes, in half the time
+    if source == "jpeg" and min(image.width, image.height) >= _SHRINK_FACTORS[0]:
+        # the same bytes, in half the time
+        image = load(shrink=next(factor for factor in _SHRINK_FACTORS if reads_last_blocks(image.height, factor)))
     evaluation.watch(image).avg()
 
 

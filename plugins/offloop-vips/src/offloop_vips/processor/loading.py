@@ -79,6 +79,8 @@ def load_encoded(
     options = _load_options(Picture(header, evaluation, decode.max_pixels), pages, source, pipelines)
     if options:
         image = _load(encoded, source, evaluation, {"fail_on": decode.fail_on, **options}, checks_scan=checks_scan)
+        if checks_scan and "shrink" in options:
+            evaluation.scan_reader.expect_shrunk(header.height, options["shrink"])
     else:
         image = header
     check_pixels(Size(image.width, image.height // pages), pages, decode.max_pixels)

@@ -13,10 +13,11 @@ import pyvips
 
 from ..headers.jpeg_scan import find_scan_end
 
-__all__ = ["ScanReader"]
+__all__ = ["ScanReader", "reads_last_blocks"]
 
 _PIECE_NBYTES = 16  # given to the decoder at a time before the end of the scan, because it takes all that it gets
-_LAST_NBYTES = 4096  # of the scan, which are given in pieces; as many as the decoder asks for
+_LAST_NBYTES = 256  # of the scan, which are given in pieces; each piece takes 6 microseconds
+_BLOCK_ROWS = 8  # of a JPEG; a decoder reads one or two rows of blocks at a time
 _PADDING = (0x00, 0xFF)  # bytes that some cameras append to a scan
 
 
@@ -30,6 +31,7 @@ class ScanReader:
         self._data = data
         self._end = find_scan_end(data) or 0  # offset after the data of the scan
         self._at = 0  # offset of the next byte that the decoder gets
+        self._expected_nbytes = 0  # of the scan, that the decoder may leave over without damage
 
     def open(self) -> pyvips.Source:
         """Returns the source for libvips. It must exist until the decoder has ended, because libvips calls it."""
@@ -41,12 +43,19 @@ class ScanReader:
         """Drops the reference to the file, because libvips may free the source later."""
         self._data = memoryview(b"")
 
+    def expect_shrunk(self, height: int, shrink: int) -> None:
+        """Tells that the decoder shrinks a picture of this height. libvips drops a part of a pixel at the bottom, and with it
+        the last row of blocks: up to twice the mean length of two such rows may then be left over."""
+        if not reads_last_blocks(height, shrink):
+            self._expected_nbytes = 4 * self._end * _BLOCK_ROWS // height
+
     @property
     def left_over_nbytes(self) -> int:
-        """Bytes of the scan that the decoder did not need, without padding; less than 16 are not noticed. It is 0 for a file
-        whose scan does not end."""
+        """Bytes of the scan that the decoder did not need, without padding; less than 16 are not noticed, and those of dropped
+        rows are not counted. It is 0 for a file whose scan does not end."""
         rest = self._data[self._at : self._end]
-        return 0 if len(rest) < _PIECE_NBYTES or all(byte in _PADDING for byte in rest) else len(rest)
+        least = max(_PIECE_NBYTES, self._expected_nbytes)
+        return 0 if len(rest) < least or all(byte in _PADDING for byte in rest) else len(rest)
 
     def _read(self, nbytes: int) -> memoryview:
         last = self._end - _LAST_NBYTES
@@ -57,3 +66,10 @@ class ScanReader:
         piece = self._data[self._at : self._at + nbytes]
         self._at += len(piece)
         return piece
+
+
+def reads_last_blocks(height: int, shrink: int) -> bool:
+    """Whether libvips reads the last row of blocks of a JPEG that the decoder shrinks. If only a part of a pixel is made of
+    it, libvips drops it."""
+    rest = height % _BLOCK_ROWS
+    return rest == 0 or rest >= shrink
