@@ -50,6 +50,7 @@ class Taken(msgspec.Struct, frozen=True):
     """Measurements of one contender."""
 
     per_s: float  # requests a second
+    cpu_ms: float  # CPU time of all processes for a request; other programs do not change it much
     peak_mb: float  # peak of the memory of all processes, above that of the idle server
     lag_ms: float  # 99th percentile of the loop's lag
     lost: int  # requests that ended with an error
@@ -144,11 +145,11 @@ async def carry_out(name: str, in_flight: int, count: int, source: bytes) -> Tak
         await work(source)
         with TreeMemory(os.getpid()) as memory:
             ticker = asyncio.create_task(tick())
-            started = perf_counter()
+            started, cpu_s = perf_counter(), memory.cpu_s()
             await asyncio.gather(*(client(work) for _ in range(in_flight)))
-            seconds = perf_counter() - started
+            seconds, cpu_s = perf_counter() - started, memory.cpu_s() - cpu_s
             ticker.cancel()
-    return Taken(count / seconds, memory.peak_bytes / 1e6, 1000 * percentile(lags, 99), lost)
+    return Taken(count / seconds, 1000 * cpu_s / count, memory.peak_bytes / 1e6, 1000 * percentile(lags, 99), lost)
 
 
 def measure(name: str, in_flight: int, count: int, side: int) -> Taken:
@@ -165,16 +166,17 @@ def main() -> None:
     rounds, side = (1, 300) if given.smoke else (max(given.rounds // 7, 1), 1000)
     plans = [(1, 4), (4, 8)] if given.smoke else [(1, 8), (4, 16), (64, 64), (AT_ONCE, AT_ONCE)]
     print(f"{WORKERS} workers, {rounds} rounds, pictures of {side} x {side} pixels")
-    print(f"{'in flight':>9}  {'':<22}{'per second':>11}{'peak MB':>9}{'lag p99 ms':>12}{'lost':>6}")
+    print(f"{'in flight':>9}  {'':<22}{'per second':>11}{'CPU ms':>8}{'peak MB':>9}{'lag p99 ms':>12}{'lost':>6}")
     for in_flight, count in plans:
         taken: dict[str, list[Taken]] = {name: [] for name in CONTENDERS}
         for _ in range(rounds):
             for name, measured in taken.items():
                 measured.append(measure(name, in_flight, count, side))
         for name, measured in taken.items():
-            per_s, lag = (statistics.median(getattr(one, field) for one in measured) for field in ("per_s", "lag_ms"))
+            fields = ("per_s", "cpu_ms", "lag_ms")
+            per_s, cpu, lag = (statistics.median(getattr(one, field) for one in measured) for field in fields)
             peak, lost = max(one.peak_mb for one in measured), sum(one.lost for one in measured)
-            print(f"{in_flight:9}  {name:<22}{per_s:11.2f}{peak:9.0f}{lag:12.2f}{lost:6}", flush=True)
+            print(f"{in_flight:9}  {name:<22}{per_s:11.2f}{cpu:8.1f}{peak:9.0f}{lag:12.2f}{lost:6}", flush=True)
 
 
 if __name__ == "__main__":

@@ -110,9 +110,9 @@ def _error(colours: Array, alpha: Array, ideal: Array, where: Array) -> float:
 def _foreground(picture: Array, alpha: Array) -> Array:
     """Returns the foreground's colours by the plugin's own estimate, for a known mask."""
     height, width = alpha.shape
-    small = resize(picture, SMALL, SMALL)
-    estimated = estimate_colours(small, resize(alpha[..., None], SMALL, SMALL)[..., 0], 16, 2)
-    return foreground_at(picture, alpha, BilinearMap(estimated, height, width).rows(0, height))
+    small = resize(np.ascontiguousarray(picture.transpose(2, 0, 1)), SMALL, SMALL)
+    estimated = BilinearMap(estimate_colours(small, resize(alpha, SMALL, SMALL), 16, 2), height, width).rows(0, height)
+    return foreground_at(picture, alpha[..., None], estimated[..., :3], estimated[..., 3:])
 
 
 def measure_enlargements(photographs: dict[str, tuple[int, int]]) -> None:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import pyvips
 
 from offloop.errors import InvalidTask
+from offloop.processor import Raster
+from offloop.testing import InlineTask
 from offloop_onnx import OnnxModel, RemoveBackground
+from offloop_onnx.pictures.picture import Picture
+from offloop_onnx.pictures.resampling import reduce_picture
+from offloop_onnx.processor import background_removal
 from offloop_onnx.shipped_models import PEOPLE
 
 from .conftest import Array, Bench
 from .tiny_networks import network
+
+PORTRAIT = str(Path(__file__).parents[3] / "docs" / "photos" / "astronaut.jpg")
 
 
 def opacity_of_disc(shape: tuple[int, int] = (120, 160)) -> Array:
@@ -115,6 +124,47 @@ def test_strips_do_not_show_in_a_feathered_mask(
     whole = bench.run(disc, operation)
     monkeypatch.setattr("offloop_onnx.pictures.picture._STRIP_PIXELS", 160 * 7)
     assert np.abs(bench.run(disc, operation).astype(int) - whole).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"refine": "none"},
+        {"background": (0, 200, 90)},
+        {"background": (9, 9, 9, 0.25)},
+        {"mask_only": True},
+        {"threshold": 0},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("bands", [1, 3, 4])
+def test_pixels_far_from_an_edge_are_as_if_they_had_been_computed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, bands: int, fields: dict[str, Any]
+) -> None:
+    picture: Array = pyvips.Image.new_from_file(PORTRAIT).numpy()[:, :401, :bands]
+    if bands == 4:
+        alpha = np.clip(np.arange(512) - 100, 0, 255).astype("u1")
+        picture = np.dstack([picture, np.repeat(alpha[:, None], 401, 1)])
+    found = bench.run(picture, RemoveBackground(**fields)).astype(int)
+
+    def all_mixed(lowest: Array, highest: Array) -> Array:
+        return np.ones(lowest.shape, "u1")
+
+    monkeypatch.setattr(background_removal, "_states_of_cells", all_mixed)
+    assert np.abs(found - bench.run(picture, RemoveBackground(**fields))).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", ["|u1", "<u2", "<f4"])
+@pytest.mark.parametrize("factor", [1, 3, 7])
+def test_a_reduced_picture_has_the_means_of_its_blocks(dtype: str, factor: int) -> None:
+    samples: Array = np.random.default_rng(3).integers(0, 256, (20, 38, 3)).astype(dtype)
+    picture = Picture.of(Raster(memoryview(samples).cast("B"), samples.shape, dtype))
+    means = reduce_picture(picture, factor, InlineTask())
+    for row in range(means.shape[1]):
+        for column in range(means.shape[2]):
+            block = samples[row * factor : (row + 1) * factor, column * factor : (column + 1) * factor]
+            assert means[:, row, column] == pytest.approx(block.mean(axis=(0, 1)) / picture.white, rel=1e-5)
 
 
 def test_info_has_the_card_and_the_coverage(bench: Bench, red_finder: OnnxModel, disc: Array) -> None:

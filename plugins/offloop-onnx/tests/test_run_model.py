@@ -102,3 +102,17 @@ def test_an_encoded_source_is_no_raster(bench: Bench) -> None:
     settings = OnnxPlugin(model_directories=[bench.directory]).settings
     with pytest.raises(InvalidTask, match="the source is encoded"):
         run_inline(OnnxProcessor(), Encoded(b"abc"), [RunModel(model)], settings=settings)
+
+
+def test_the_mask_of_a_mirrored_model_is_the_mean_of_both_runs(bench: Bench) -> None:
+    columns = constant("columns", np.tile(np.linspace(0, 1, 8, dtype="f4"), (1, 1, 8, 1)))
+    data = network(
+        [("ReduceMean", ["image"], "grey", {"axes": [1]}), ("Mul", ["grey", "columns"], "result", {})],
+        shape=[1, 3, 8, 8],
+        constants=[columns],
+    )
+    picture = np.full((8, 8, 3), 255, "u1")
+    plain = bench.run(picture, RunModel(bench.model(data, size=(8, 8))))[0, :, 0]
+    mirrored = bench.run(picture, RunModel(bench.model(data, size=(8, 8), mirrored=True)))[0, :, 0]
+    assert plain.tolist() == [0, 36, 73, 109, 146, 182, 219, 255]
+    assert mirrored.tolist() == [128] * 8

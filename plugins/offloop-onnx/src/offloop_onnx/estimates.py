@@ -19,17 +19,17 @@ from .shipped_models import PEOPLE, PHOTO
 
 __all__ = ["estimate"]
 
-_FIXED_NBYTES = 6_000_000  # what a worker's first task takes once
-_WORKING_SIDE = 512  # pixels; see `processor.background_removal`
-_WORKING_PIXEL_NBYTES = 190  # for each pixel of the working size
+_FIXED_NBYTES = 12_000_000  # activations of the model for people, and what a first task takes once
+_WORKING_SIDE = 256  # pixels; see `processor.background_removal`
+_WORKING_PIXEL_NBYTES = 65  # for each pixel of the working size
 _STRIP_PIXELS = 200_000  # see `pictures.picture`
-_STRIP_PIXEL_NBYTES = (75, 150, 120, 275)  # for each pixel of a strip, by bands
-_SMOOTH_PIXEL_NBYTES = 48  # for each pixel of a strip with the rows around it, with `feather`
+_STRIP_PIXEL_NBYTES = (20, 40, 40, 50)  # for each pixel of a strip, by bands
+_SMOOTH_PIXEL_NBYTES = 50  # for each pixel of a strip with the rows around it, with `feather`
 _TILE_PIXEL_NBYTES = 1500  # activations of the shipped model for each pixel that it sees
 
-_RUN_S = 0.25  # CPU time of the shipped model for people, and of the maps at the working size
-_PIXEL_NS = (80, 150, 130, 200)  # CPU time for each pixel of the picture, by bands
-_SMOOTH_PIXEL_NS = 130  # CPU time for each pixel of a strip with the rows around it, with `feather`
+_RUN_S = 0.04  # CPU time of the shipped model for people, and of the maps at the working size
+_PIXEL_NS = (10, 20, 30, 40)  # CPU time for each pixel of the picture, by bands
+_SMOOTH_PIXEL_NS = 80  # CPU time for each pixel of a strip with the rows around it, with `feather`
 _TILE_PIXEL_NS = 8000  # CPU time for each pixel that the shipped model for photographs sees
 
 _UNKNOWN = Header(media_type="", width=6000, height=4000, bands=4)  # when the picture comes from another plugin
@@ -78,9 +78,8 @@ def _background_removal(operation: RemoveBackground, picture: Header, nbytes: in
     if model != PEOPLE and not model.peak_bytes:
         return None
     pixels, bands = picture.width * picture.height, _bands(picture)
-    side = max(_WORKING_SIDE, *(model.size or (0, 0)))
-    scale = min(1.0, side / max(picture.width, picture.height)) if model.size else 1.0
-    working = _WORKING_PIXEL_NBYTES * pixels * scale * scale + model.peak_bytes
+    factor = max(max(picture.width, picture.height) // max(_WORKING_SIDE, *model.size), 1) if model.size else 1
+    working = _WORKING_PIXEL_NBYTES * pixels / factor**2 + model.peak_bytes
     rows = max(_STRIP_PIXELS // picture.width, 1)
     halo = 3 * round(operation.feather)
     high = min(max(rows, 2 * halo), picture.height)

@@ -76,6 +76,10 @@ class OnnxModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     output_name: str | None = None
     """Name of the output; None: the first one."""
 
+    mirrored: bool = False
+    """Whether a model with the output "alpha" or "logits" runs on the mirrored picture, too, and the opacity is the mean of
+    both results. It is more accurate and takes twice the time."""
+
     scale: Annotated[int, Meta(ge=1, le=16)] = 1
     """Output pixels per input pixel and side, for "rgb"."""
 

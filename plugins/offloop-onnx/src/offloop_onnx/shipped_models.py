@@ -18,6 +18,7 @@ PEOPLE = OnnxModel(
     source="npm:@mediapipe/selfie_segmentation@0.1.1675465747",
     input="NHWC",
     size=(256, 256),
+    mirrored=True,
 )
 
 PHOTO = OnnxModel(

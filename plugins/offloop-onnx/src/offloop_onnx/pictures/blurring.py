@@ -18,9 +18,9 @@ _PASSES = 3  # box filters in a row, which are close to a Gaussian
 def box_mean(array: Floats, radius: int) -> Floats:
     """Returns the mean over (2 * radius + 1)² pixels around each pixel. At the edges the window is cut off.
 
-    `array` has the shape (rows, columns, ...).
+    `array` has the shape (..., rows, columns).
     """
-    return _mean_along(_mean_along(array, radius, 0), radius, 1)
+    return _mean_along(_mean_along(array, radius, array.ndim - 2), radius, array.ndim - 1)
 
 
 def smooth(array: Floats, radius: int) -> Floats:

@@ -23,44 +23,42 @@ def estimate_colours(colours: Floats, alpha: Floats, wide: int, narrow: int) -> 
     """Returns the colours of foreground and background around each pixel.
 
     Args:
-        colours: the picture at a small size, of shape (rows, columns, bands).
+        colours: the picture at a small size, of shape (bands, rows, columns).
         alpha: opacity, of shape (rows, columns).
         wide: radius in pixels of the first estimate, which has to reach over the widest soft edge.
         narrow: radius in pixels of the second one, which follows the details.
 
     Returns:
-        An array of shape (rows, columns, 2 * bands): the foreground's bands, then those of the background.
+        An array of shape (2 * bands, rows, columns): the foreground's bands, then those of the background.
     """
-    weight = alpha[..., None]
-    fore, back = _wide_estimate(colours, weight, wide)
-    explained = foreground_at(colours, alpha, np.concatenate([fore, back], axis=-1))
-    return np.concatenate([_blend(explained, weight, narrow, fore), _blend(colours, 1 - weight, narrow, back)], axis=-1)
+    fore, back = _wide_estimate(colours, alpha, wide)
+    explained = foreground_at(colours, alpha, fore, back)
+    return np.concatenate([_blend(explained, alpha, narrow, fore), _blend(colours, 1 - alpha, narrow, back)])
 
 
-def _wide_estimate(colours: Floats, weight: Floats, radius: int) -> tuple[Floats, Floats]:
+def _wide_estimate(colours: Floats, alpha: Floats, radius: int) -> tuple[Floats, Floats]:
     """Returns smooth colours of foreground and background, computed at a fraction of the size."""
-    rows, columns = colours.shape[:2]
+    rows, columns = alpha.shape
     small = (-(-rows // _REDUCTION), -(-columns // _REDUCTION))
-    colours, weight, radius = resize(colours, *small), resize(weight, *small), max(radius // _REDUCTION, 1)
+    colours, alpha, radius = resize(colours, *small), resize(alpha, *small), max(radius // _REDUCTION, 1)
     whole = box_mean(colours, radius)
-    fore, back = (_blend(colours, part, radius, whole) for part in (weight, 1 - weight))
+    fore, back = (_blend(colours, part, radius, whole) for part in (alpha, 1 - alpha))
     return resize(fore, rows, columns), resize(back, rows, columns)
 
 
 def _blend(colours: Floats, weight: Floats, radius: int, otherwise: Floats) -> Floats:
     """Returns the weighted mean around each pixel; `otherwise` where there is no weight."""
-    sums = box_mean(np.concatenate([colours * weight, weight], axis=-1), radius)
-    return (sums[..., :-1] + _TINY * otherwise) / (sums[..., -1:] + _TINY)
+    sums = box_mean(np.concatenate([colours * weight, weight[None]]), radius)
+    return (sums[:-1] + _TINY * otherwise) / (sums[-1:] + _TINY)
 
 
-def foreground_at(colours: Floats, alpha: Floats, estimated: Floats) -> Floats:
+def foreground_at(colours: Floats, alpha: Floats, fore: Floats, back: Floats) -> Floats:
     """Returns the foreground's colours at some pixels.
 
     Args:
-        colours: the pixels as they are, of shape (pixels, bands).
-        alpha: their opacity, of shape (pixels,).
-        estimated: the colours that `estimate_colours` gives for them, of shape (pixels, 2 * bands).
+        colours: the pixels as they are.
+        alpha: their opacity. Its shape can be broadcast to that of `colours`, as with all other arguments.
+        fore: estimated colours of the foreground.
+        back: estimated colours of the background.
     """
-    bands = colours.shape[-1]
-    fore, back, weight = estimated[..., :bands], estimated[..., bands:], alpha[..., None]
-    return np.clip(fore + weight * (colours - weight * fore - (1 - weight) * back), 0, 1)
+    return np.clip(fore + alpha * (colours - alpha * fore - (1 - alpha) * back), 0, 1)

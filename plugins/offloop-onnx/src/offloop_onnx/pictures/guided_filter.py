@@ -19,19 +19,21 @@ _WEIGHTS = np.array([0.2126, 0.7152, 0.0722], np.float32)  # of red, green and b
 
 
 def luminance(colours: Floats) -> Floats:
-    """Returns the luminance, of shape (rows, columns), of an array with 1 or 3 bands."""
-    return colours[..., 0] if colours.shape[-1] == 1 else colours @ _WEIGHTS
+    """Returns the luminance, of shape (...), of an array of shape (1 or 3, ...)."""
+    if len(colours) == 1:
+        return colours[0]
+    red, green, blue = (colours[band] * _WEIGHTS[band] for band in range(3))
+    return red + green + blue
 
 
 def fit_mask(guide: Floats, mask: Floats, radius: int) -> Floats:
-    """Returns slope and offset, of shape (rows, columns, 2), of the mask as a linear function of the guide.
+    """Returns slope and offset, of shape (2, rows, columns), of the mask as a linear function of the guide.
 
     Args:
         guide: luminance, of shape (rows, columns).
         mask: opacity, of the same shape.
         radius: half of the window's width in pixels.
     """
-    means = box_mean(np.stack([guide, mask, guide * guide, guide * mask], axis=-1), radius)
-    mean_guide, mean_mask, mean_square, mean_product = np.moveaxis(means, -1, 0)
+    mean_guide, mean_mask, mean_square, mean_product = box_mean(np.stack([guide, mask, guide * guide, guide * mask]), radius)
     slope = (mean_product - mean_guide * mean_mask) / (mean_square - mean_guide * mean_guide + np.float32(_EPSILON))
-    return box_mean(np.stack([slope, mean_mask - slope * mean_guide], axis=-1), radius)
+    return box_mean(np.stack([slope, mean_mask - slope * mean_guide]), radius)

@@ -81,9 +81,20 @@ class Picture:
         part *= np.float32(1 / self.white)
         return part
 
-    def colour_floats(self, top: int, bottom: int) -> Floats:
-        """Returns some rows without alpha, on a grey background where the picture is transparent."""
-        part = self.floats(top, bottom)
+    def every_row(self, top: int, bottom: int, step: int) -> Floats:
+        """Returns every `step`-th row. Without alpha these are its samples; otherwise values from 0 to 1, on a grey background
+        where the picture is transparent."""
+        rows = self.samples[top:bottom:step]
+        return self._flattened(rows * np.float32(1 / self.white)) if self.has_alpha else rows
+
+    def colours_at(self, top: int, bottom: int, pixels: Any, *, is_flattened: bool = True) -> Floats:
+        """Returns some pixels of some rows without alpha, of shape (pixels, colours): on a grey background, or with their own
+        colours. `pixels` are their indices, counted from the first pixel of the first row."""
+        found = np.take(self.samples[top:bottom].reshape(-1, self.bands), pixels, 0).astype(np.float32)
+        found *= np.float32(1 / self.white)
+        return self._flattened(found) if is_flattened else found[:, : self.colours]
+
+    def _flattened(self, part: Floats) -> Floats:
         if not self.has_alpha:
             return part
         alpha = part[..., -1:]

@@ -1,52 +1,60 @@
-"""Resampling: the reduction of a picture to a model's size, enlargement of small maps, and Lanczos' kernel for alpha."""
+"""Resampling: the reduction of a picture to a model's size, enlargement of small maps, and Lanczos' kernel for alpha.
+
+Small pictures and maps are planar, of shape (bands, rows, columns), because numpy computes long rows of one band several times
+as fast as groups of three values.
+"""
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 import numpy as np
 
 from offloop.processor import Task
 
-from .picture import Floats, Picture, strips
+from .picture import Floats, Picture, Samples, strips
 
 __all__ = ["BilinearMap", "enlarge_lanczos", "reduce_picture", "resize"]
 
 _LANCZOS_LOBES = 3
+_MAX_BYTE_FACTOR = 257  # largest number of bytes whose sum fits into 16 bits
 
 
-def reduce_picture(picture: Picture, height: int, width: int, task: Task) -> Floats:
-    """Returns the colours of a picture at a smaller or larger size. Every pixel has its weight in the result.
+def reduce_picture(picture: Picture, factor: int, task: Task) -> Floats:
+    """Returns the mean colours of blocks of `factor` x `factor` pixels, of shape (colours, rows, columns).
 
-    Blocks of whole pixels are averaged first, while the picture is read once, until less than four times the size is left. A
-    triangular kernel does the rest.
+    The blocks at the right and the lower edge are smaller if the side is no multiple of `factor`.
     """
-    row_edges, column_edges = _blocks(picture.height, height), _blocks(picture.width, width)
-    reduced = np.empty((len(row_edges) - 1, len(column_edges) - 1, picture.colours), np.float32)
-    for top, bottom in strips(len(row_edges) - 1, picture.samples[: row_edges[1], :, 0].size):
+    bands, height, width = picture.colours, picture.height, picture.width
+    means = np.empty((bands, -(-height // factor), -(-width // factor)), np.float32)
+    is_narrow = picture.samples.dtype.itemsize == 1 and factor <= _MAX_BYTE_FACTOR and not picture.has_alpha
+    for top, bottom in strips(means.shape[1], width):
         task.checkpoint()
-        edges = row_edges[top : bottom + 1]
-        rows = picture.colour_floats(int(edges[0]), int(edges[-1]))
-        reduced[top:bottom] = _block_means(_block_means(rows, column_edges, 1), edges - edges[0], 0)
-    return resize(reduced, height, width)
+        sums = np.zeros((bottom - top, width * bands), np.uint16 if is_narrow else np.float32)
+        for offset in range(factor):
+            rows = picture.every_row(top * factor + offset, min(bottom * factor, height), factor)
+            sums[: len(rows)] += rows.reshape(-1, width * bands)
+        for band in range(bands):
+            means[band, top:bottom] = _column_sums(sums, band, bands, factor)
+    means *= np.float32(1 / ((1 if picture.has_alpha else picture.white) * factor * factor))
+    means[:, -1] *= np.float32(factor / (height - (means.shape[1] - 1) * factor))
+    means[..., -1] *= np.float32(factor / (width - (means.shape[2] - 1) * factor))
+    return means
 
 
-def _blocks(source: int, target: int) -> Any:
-    """Returns the first pixel of each block, and `source`. The sizes of two blocks differ by one pixel at most."""
-    count = -(-source // max(source // (2 * target), 1))
-    return np.arange(count + 1) * source // count
-
-
-def _block_means(array: Floats, edges: Any, axis: int) -> Floats:
-    if len(edges) - 1 == array.shape[axis]:
-        return array
-    sizes = np.diff(edges).astype(np.float32)
-    return np.add.reduceat(array, edges[:-1], axis=axis) / sizes.reshape([-1 if at == axis else 1 for at in range(array.ndim)])
+def _column_sums(rows: Samples, band: int, bands: int, factor: int) -> Floats:
+    """Returns the sums of `factor` values of one band each; the last sum of a row has fewer if need be."""
+    sums = rows[:, band :: factor * bands].astype(np.float32)
+    for offset in range(1, factor):
+        others = rows[:, offset * bands + band :: factor * bands]
+        sums[:, : others.shape[1]] += others
+    return sums
 
 
 def resize(array: Floats, height: int, width: int) -> Floats:
-    """Resizes a small array of shape (height, width, ...) with a triangular kernel, centre-aligned, edges repeated."""
-    for axis, target in enumerate((height, width)):
+    """Resizes a small array of shape (..., height, width) with a triangular kernel, centre-aligned, edges repeated."""
+    for axis, target in ((-2, height), (-1, width)):
         if array.shape[axis] != target:
             array = _resize_axis(array, target, axis)
     return array
@@ -58,49 +66,85 @@ def _resize_axis(array: Floats, target: int, axis: int) -> Floats:
     scale = source / target
     radius = max(scale, 1.0)
     centres = np.clip((np.arange(target) + 0.5) * scale, 0.5, source - 0.5)
-    first = np.floor(centres - radius).astype(np.intp)
-    at = first[:, None] + np.arange(int(2 * radius) + 2)
+    first = np.floor(centres - radius + 0.5).astype(np.intp)
+    at = first[:, None] + np.arange(ceil(2 * radius))
     weights = np.maximum(0.0, 1 - np.abs(at + 0.5 - centres[:, None]) / radius) * ((at >= 0) & (at < source))
     weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     at = np.clip(at, 0, source - 1)
-    shape = [-1 if side == axis else 1 for side in range(array.ndim)]
-    return sum(np.take(array, at[:, tap], axis) * weights[:, tap].reshape(shape) for tap in range(at.shape[1]))
+    shape = (-1, 1) if axis == -2 else (-1,)  # noqa: PLR2004 (the rows)
+    total: Floats = np.float32(0)
+    for tap in range(at.shape[1]):
+        part = np.take(array, at[:, tap], axis)
+        part *= weights[:, tap].reshape(shape)
+        total = total + part if tap == 0 else np.add(total, part, out=total)
+    return total
 
 
 class BilinearMap:
     """A small map that covers a large picture. It is read at the pixels of the picture, without being enlarged as a whole."""
 
-    def __init__(self, values: Floats, height: int, width: int) -> None:
-        """`values` has the shape (rows, columns, bands); height and width are those of the picture."""
-        self._values = values
-        self._rows = _Steps(values.shape[0], height)
-        self._columns = _Steps(values.shape[1], width)
+    def __init__(self, values: Floats, height: int, width: int, factor: float | None = None) -> None:
+        """Makes a map over a picture.
+
+        Args:
+            values: the map, of shape (bands, rows, columns).
+            height: rows of the picture.
+            width: columns of the picture.
+            factor: pixels per value and side, if the first value covers the first pixels; None: the map is stretched.
+        """
+        bands, rows, columns = values.shape
+        self._values = np.ascontiguousarray(values.reshape(bands, rows * columns).T)  # all bands of a point lie together
+        self._row_length = columns
+        self._rows = _Steps(rows, height, factor)
+        self._columns = _Steps(columns, width, factor)
 
     def rows(self, top: int, bottom: int) -> Floats:
         """Returns the values for some rows of the picture, of shape (rows, width, bands)."""
         lower, upper = self._rows.lower[top:bottom], self._rows.upper[top:bottom]
         start = int(lower[0])
-        few = self._values[start : int(upper[-1]) + 1]  # rows of the map, which are widened before they are repeated
-        weight = self._columns.weight[None, :, None]
+        few = self._values.reshape(-1, self._row_length, self._values.shape[1])[start : int(upper[-1]) + 1]
+        weight = self._columns.weight[None, :, None]  # the rows of the map are widened before they are repeated
         wide = np.take(few, self._columns.lower, 1) * (1 - weight) + np.take(few, self._columns.upper, 1) * weight
         weight = self._rows.weight[top:bottom, None, None]
         return wide[lower - start] * (1 - weight) + wide[upper - start] * weight
 
     def points(self, rows: Any, columns: Any) -> Floats:
         """Returns the values at some pixels of the picture, of shape (pixels, bands)."""
-        down, across = self._rows.weight[rows, None], self._columns.weight[columns, None]
-        upper, lower = self._rows.lower[rows], self._rows.upper[rows]
         left, right = self._columns.lower[columns], self._columns.upper[columns]
-        above = self._values[upper, left] * (1 - across) + self._values[upper, right] * across
-        below = self._values[lower, left] * (1 - across) + self._values[lower, right] * across
-        return above * (1 - down) + below * down
+        across = self._columns.weight[columns, None]
+        above, below = (self._values_between(step[rows] * self._row_length, left, right, across)
+                        for step in (self._rows.lower, self._rows.upper))  # fmt: skip
+        return _between(above, below, self._rows.weight[rows, None])
+
+    def _values_between(self, start: Any, left: Any, right: Any, weight: Floats) -> Floats:
+        return _between(np.take(self._values, start + left, 0), np.take(self._values, start + right, 0), weight)
+
+    def spread(self, cells: Samples, top: int, bottom: int) -> Samples:
+        """Returns for some rows of the picture the cell in which each pixel lies, of shape (rows, width).
+
+        Args:
+            cells: one value for each cell between four values of the map, of shape (rows, columns) of the map. The last row and
+                column are the cells between their values and the edge.
+            top: first row of the picture.
+            bottom: row after the last.
+        """
+        lower = self._rows.lower[top:bottom]
+        start = int(lower[0])
+        return np.take(np.take(cells[start : int(lower[-1]) + 1], self._columns.lower, 1), lower - start, 0)
+
+
+def _between(first: Floats, second: Floats, weight: Floats) -> Floats:
+    second -= first
+    second *= weight
+    second += first
+    return second
 
 
 class _Steps:
     """For each pixel of the larger side: its two neighbours on the smaller side, and the weight of the second."""
 
-    def __init__(self, source: int, target: int) -> None:
-        position = np.clip((np.arange(target) + 0.5) * (source / target) - 0.5, 0, source - 1)
+    def __init__(self, source: int, target: int, factor: float | None) -> None:
+        position = np.clip((np.arange(target) + 0.5) / (factor or target / source) - 0.5, 0, source - 1)
         self.lower = np.floor(position).astype(np.intp)
         self.upper = np.minimum(self.lower + 1, source - 1)
         self.weight = (position - self.lower).astype(np.float32)

@@ -1,4 +1,8 @@
-"""Carries out `RemoveBackground`: mask at the model's size, refined at a working size, applied at full size in strips."""
+"""Carries out `RemoveBackground`: mask at the model's size, refined at a working size, applied at full size in strips.
+
+Most pixels of a picture are far from an edge. They are found at the working size, and their samples are copied as they are.
+Only the others are computed, as a list of pixels.
+"""
 
 from __future__ import annotations
 
@@ -14,41 +18,42 @@ from ..pictures.foreground import estimate_colours, foreground_at
 from ..pictures.guided_filter import fit_mask, luminance
 from ..pictures.picture import Floats, Picture, Samples, allocate_picture, raster_of, strips, to_samples
 from ..pictures.resampling import BilinearMap, reduce_picture, resize
-from .model_io import alpha_of, input_of
+from .model_io import find_alpha
 from .sessions import Session
 
 __all__ = ["remove_background"]
 
-_WORKING_SIDE = 512  # longer side in pixels of the picture that the mask is fitted to
-_COLOUR_SIDE = 384  # longer side in pixels of the picture from which the colours on both sides of an edge are estimated
+_WORKING_SIDE = 256  # least longer side in pixels of the picture that the mask is fitted to, at most half of the largest one
+_COLOUR_SIDE = 256  # longer side in pixels of the picture from which the colours on both sides of an edge are estimated
 _MASK_RADIUS = 1.5  # half of the guided filter's window, in pixels of the model's mask
 _WIDE, _NARROW = 16, 2  # radii in pixels of the two estimates of the colours
-_CLEAR, _OPAQUE = 0.1, 0.9  # opacity of a refined mask below and above which a pixel has nothing of the other side
+_CLEAR, _OPAQUE = 0.2, 0.8  # opacity of a refined mask below and above which a pixel has nothing of the other side
+_ROUNDED = 1 / 512  # opacity that is none, because it is less than half a level of 8 bits
 _RUN_FRACTION = 0.3  # progress when the mask is there
 _BLUR_PASSES = 3
+_IS_CLEAR, _IS_MIXED, _IS_OPAQUE = 0, 1, 2  # states of a pixel
 
 
 def remove_background(picture: Picture, operation: RemoveBackground, session: Session, task: Task) -> Raster:
     """Returns the cut-out picture, or its mask, in result memory."""
     mask = _find_mask(picture, operation, session, task)
     task.progress(_RUN_FRACTION)
-    return _MaskWriter(picture, operation).write(mask, task)
+    return _MaskWriter(picture, operation, mask).write(task)
 
 
 @dataclass(frozen=True, slots=True)
 class _Mask:
-    """The mask of a picture, computed for some rows at a time, and the colours on both sides of its edge."""
+    """The mask of a picture, computed for some pixels at a time, and the colours on both sides of its edge."""
 
     values: BilinearMap  # opacity, or slope and offset of the opacity as a function of the luminance
     is_guided: bool
+    cells: Samples  # state of all pixels between four values
     colours: BilinearMap | None  # estimated colours of foreground and background; None: not needed
 
-    def rows(self, colours: Floats, top: int, bottom: int) -> Floats:
-        """Returns the opacity, of shape (rows, width), for the colours of these rows."""
-        values = self.values.rows(top, bottom)
-        if not self.is_guided:
-            return values[..., 0]
-        return _clean(values[..., 0] * luminance(colours) + values[..., 1])
+    def points(self, colours: Floats, rows: Samples, columns: Samples) -> Floats:
+        """Returns the opacity, of shape (pixels,), of some pixels with these colours, of shape (pixels, bands)."""
+        values = self.values.points(rows, columns)
+        return _clean(values[:, 0] * luminance(colours.T) + values[:, 1]) if self.is_guided else values[:, 0]
 
 
 def _clean(alpha: Floats) -> Floats:
@@ -56,25 +61,42 @@ def _clean(alpha: Floats) -> Floats:
 
 
 def _find_mask(picture: Picture, operation: RemoveBackground, session: Session, task: Task) -> _Mask:
-    model = session.model
     rows, columns = _model_size(picture, operation)
-    scale = min(1.0, max(_WORKING_SIDE, rows, columns) / max(picture.height, picture.width))
-    height, width = max(round(picture.height * scale), 1), max(round(picture.width * scale), 1)
-    colours = reduce_picture(picture, height, width, task)
-    output = session.run(input_of(model, resize(colours, rows, columns)), task)
-    alpha = alpha_of(model, output, rows, columns)
-    mask = values = resize(alpha, height, width)[..., None]
+    factor = max(max(picture.height, picture.width) // max(_WORKING_SIDE, rows, columns), 1)
+    colours = reduce_picture(picture, factor, task)
+    height, width = colours.shape[1:]
+    values = mask = resize(find_alpha(session, resize(colours, rows, columns), task), height, width)
+    lowest = highest = mask
     is_guided = operation.refine == "guided"
     if is_guided:
         guide = luminance(colours)
         radius = max(round(_MASK_RADIUS * max(height / rows, width / columns)), 2)
-        values = fit_mask(guide, mask[..., 0], radius)
-        mask = _clean(values[..., 0] * guide + values[..., 1])[..., None]
+        values = fit_mask(guide, mask, radius)
+        slope, offset = values
+        mask = _clean(slope * guide + offset)
+        lowest, highest = _clean(offset + np.minimum(slope, 0)), _clean(offset + np.maximum(slope, 0))  # of all luminances
     estimated = None
     if not operation.mask_only:
         task.checkpoint()
-        estimated = BilinearMap(_edge_colours(colours, mask[..., 0]), picture.height, picture.width)
-    return _Mask(BilinearMap(values, picture.height, picture.width), is_guided, estimated)
+        estimated = BilinearMap(_edge_colours(colours, mask), picture.height, picture.width)
+    full = BilinearMap(values.reshape(-1, height, width), picture.height, picture.width, factor)
+    return _Mask(full, is_guided, _states_of_cells(lowest, highest), estimated)
+
+
+def _states_of_cells(lowest: Floats, highest: Floats) -> Samples:
+    """Returns the state of the pixels between four points, of which the lowest and the highest opacity are known."""
+    states = np.full(lowest.shape, _IS_MIXED, np.uint8)
+    states[_all_around(highest <= _ROUNDED)] = _IS_CLEAR
+    states[_all_around(lowest >= 1 - _ROUNDED)] = _IS_OPAQUE
+    return states
+
+
+def _all_around(condition: Samples) -> Samples:
+    """Returns whether it holds for a point and those below, to the right, and both."""
+    result = condition.copy()
+    result[:-1] &= condition[1:]
+    result[:, :-1] &= result[:, 1:].copy()
+    return result
 
 
 def _edge_colours(colours: Floats, alpha: Floats) -> Floats:
@@ -92,12 +114,51 @@ def _model_size(picture: Picture, operation: RemoveBackground) -> tuple[int, int
     return (max(picture.height // multiple, 1) * multiple, max(picture.width // multiple, 1) * multiple)
 
 
+@dataclass(slots=True)
+class _Strip:
+    """Opacity of some rows."""
+
+    top: int  # first row
+    bottom: int  # row after the last
+    states: Samples  # shape (rows, width)
+    mixed: Samples  # index of each mixed pixel, counted from the first pixel of the first row
+    alpha: Floats  # opacity of each mixed pixel
+
+    @classmethod
+    def of(cls, top: int, bottom: int, alpha: Floats) -> _Strip:
+        """Returns the strip for the opacity of all pixels, of shape (rows, width)."""
+        strip = cls(top, bottom, np.full(alpha.shape, _IS_MIXED, np.uint8), np.arange(alpha.size), alpha.reshape(-1))
+        strip.settle()
+        return strip
+
+    def settle(self) -> None:
+        """Finds the mixed pixels that are clear or opaque."""
+        is_clear, is_opaque = self.alpha <= _ROUNDED, self.alpha >= 1 - _ROUNDED
+        states = self.states.reshape(-1)
+        states[self.mixed[is_clear]] = _IS_CLEAR
+        states[self.mixed[is_opaque]] = _IS_OPAQUE
+        is_mixed = ~(is_clear | is_opaque)
+        self.mixed, self.alpha = self.mixed[is_mixed], self.alpha[is_mixed]
+
+    def opacity(self) -> Floats:
+        """Returns the opacity of all pixels, of shape (rows, width)."""
+        alpha: Floats = (self.states == _IS_OPAQUE).astype(np.float32)
+        alpha.reshape(-1)[self.mixed] = self.alpha
+        return alpha
+
+    def positions(self) -> tuple[Samples, Samples]:
+        """Returns row and column of the mixed pixels in the picture."""
+        rows, columns = np.divmod(self.mixed, self.states.shape[1])
+        return rows + self.top, columns
+
+
 class _MaskWriter:
     """Computes the result in strips."""
 
-    def __init__(self, picture: Picture, operation: RemoveBackground) -> None:
+    def __init__(self, picture: Picture, operation: RemoveBackground, mask: _Mask) -> None:
         self._picture = picture
         self._operation = operation
+        self._mask = mask
         self._radius = blur_radius(operation.feather) if operation.feather else 0
         self._background = operation.background
         self._bands = self._count_bands()
@@ -114,51 +175,97 @@ class _MaskWriter:
             colours = 3
         return colours if not alpha or alpha[0] == 1 else colours + 1
 
-    def write(self, mask: _Mask, task: Task) -> Raster:
-        picture, halo = self._picture, _BLUR_PASSES * self._radius
+    def write(self, task: Task) -> Raster:
+        picture = self._picture
         dtype = picture.samples.dtype.str
         block, result = allocate_picture(task, picture.height, picture.width, self._bands, dtype)
-        for top, bottom in strips(picture.height, picture.width, min_rows=2 * halo):
+        for top, bottom in strips(picture.height, picture.width, min_rows=2 * _BLUR_PASSES * self._radius):
             task.checkpoint()
-            first, last = max(top - halo, 0), min(bottom + halo, picture.height)
-            alpha = self._finish(mask.rows(picture.colour_floats(first, last), first, last))[top - first : bottom - first]
-            self._opaque_sum += float(alpha.sum(dtype=np.float64))
-            self._write_rows(result[top:bottom], alpha, mask, top, bottom)
+            strip = self._feathered(top, bottom) if self._radius else self._strip(top, bottom)
+            if picture.has_alpha:
+                self._multiply_alpha(strip)
+            self._opaque_sum += float(strip.alpha.sum(dtype=np.float64)) + int(np.count_nonzero(strip.states == _IS_OPAQUE))
+            self._write_plain(result[top:bottom], strip)
+            if len(strip.mixed):
+                values = np.empty((len(strip.mixed), self._bands), result.dtype)
+                to_samples(self._mixed_values(strip), values, picture.white)
+                result[top:bottom].reshape(-1, self._bands)[strip.mixed] = values
             task.progress(_RUN_FRACTION + (1 - _RUN_FRACTION) * bottom / picture.height)
         coverage = round(self._opaque_sum / (picture.height * picture.width), 6)
         task.add_info({"coverage": coverage, "refine": self._operation.refine, **self._operation.onnx_model.card})
         return raster_of(block, result)
 
-    def _finish(self, alpha: Floats) -> Floats:
-        if self._operation.threshold is not None:
-            alpha = (alpha >= self._operation.threshold).astype(np.float32)
-        return smooth(alpha, self._radius) if self._radius else alpha
+    def _strip(self, top: int, bottom: int) -> _Strip:
+        """Returns the mask of some rows, before it is feathered."""
+        states = self._mask.values.spread(self._mask.cells, top, bottom)
+        strip = _Strip(top, bottom, states, np.flatnonzero(states == _IS_MIXED), np.zeros(0, np.float32))
+        strip.alpha = self._mask.points(self._picture.colours_at(top, bottom, strip.mixed), *strip.positions())
+        threshold = self._operation.threshold
+        if threshold is not None:
+            strip.alpha = (strip.alpha >= threshold).astype(np.float32)
+            if threshold == 0:
+                states[states == _IS_CLEAR] = _IS_OPAQUE
+        strip.settle()
+        return strip
 
-    def _write_rows(self, into: Samples, alpha: Floats, mask: _Mask, top: int, bottom: int) -> None:
-        picture, white = self._picture, self._picture.white
-        source = picture.floats(top, bottom)
-        if picture.has_alpha:
-            alpha = alpha * source[..., -1]
-        if mask.colours is None:
-            to_samples(alpha[..., None], into, white)
-            return
-        colours = np.ascontiguousarray(source[..., : picture.colours])
-        rows, columns = np.nonzero((alpha > 0) & (alpha < 1))
-        if len(rows):
-            estimated = mask.colours.points(rows + top, columns)
-            colours[rows, columns] = foreground_at(colours[rows, columns], alpha[rows, columns], estimated)
-        to_samples(self._composite(colours, alpha[..., None]), into, white)
+    def _feathered(self, top: int, bottom: int) -> _Strip:
+        """Returns the mask of some rows, blurred. It is computed with the rows around them."""
+        halo = _BLUR_PASSES * self._radius
+        first, last = max(top - halo, 0), min(bottom + halo, self._picture.height)
+        alpha = smooth(self._strip(first, last).opacity(), self._radius)
+        return _Strip.of(top, bottom, alpha[top - first : bottom - first])
 
-    def _composite(self, colours: Floats, alpha: Floats) -> Floats:
-        """Returns the bands of the result."""
+    def _multiply_alpha(self, strip: _Strip) -> None:
+        """Multiplies the mask with the alpha band of the picture."""
+        source = self._picture.samples[strip.top : strip.bottom, :, -1]
+        partial = np.flatnonzero((strip.states == _IS_OPAQUE) & (source < self._picture.white))
+        strip.states.reshape(-1)[partial] = _IS_MIXED
+        strip.alpha = np.concatenate([strip.alpha, np.ones(len(partial), np.float32)])
+        strip.mixed = np.concatenate([strip.mixed, partial])
+        strip.alpha *= source.reshape(-1)[strip.mixed].astype(np.float32) * np.float32(1 / self._picture.white)
+        strip.settle()
+
+    def _write_plain(self, into: Samples, strip: _Strip) -> None:
+        """Writes the pixels that are clear or opaque."""
+        picture, is_opaque = self._picture, strip.states == _IS_OPAQUE
+        source = picture.samples[strip.top : strip.bottom]
+        clear = np.zeros(self._bands, into.dtype)
+        to_samples(self._below(), clear, picture.white)
+        if not self._operation.mask_only and source.shape == into.shape and not picture.has_alpha:
+            into[...] = source  # because one copy is faster than one for each band
+        else:
+            for band in range(self._bands):
+                is_colour = not self._operation.mask_only and band < self._colour_bands
+                into[..., band] = source[..., min(band, picture.colours - 1)] if is_colour else picture.white
+        for band in range(self._bands):
+            np.copyto(into[..., band], clear[band], where=~is_opaque)
+
+    @property
+    def _colour_bands(self) -> int:
+        return 1 if self._bands < 3 else 3  # noqa: PLR2004 (red, green, blue)
+
+    def _below(self) -> Floats:
+        """Returns the new background, all bands of the result. Without opacity its colour is black."""
+        *back, opacity = (*self._background, 1.0)[:4] if self._background else (0, 0, 0, 0)
+        bands = [level / 255 * (opacity > 0) for level in back[: self._colour_bands]]
+        return np.array([*bands, opacity][: self._bands], np.float32)
+
+    def _mixed_values(self, strip: _Strip) -> Floats:
+        """Returns the bands of the result for the mixed pixels, of shape (pixels, bands)."""
+        alpha = strip.alpha[:, None]
+        if self._mask.colours is None:
+            return alpha
+        colours = self._picture.colours_at(strip.top, strip.bottom, strip.mixed, is_flattened=False)
+        estimated = self._mask.colours.points(*strip.positions())
+        bands = colours.shape[1]
+        colours = foreground_at(colours, alpha, estimated[:, :bands], estimated[:, bands:])
         if self._background is None:
-            return np.concatenate([colours * (alpha > 0), alpha], axis=-1)
-        *back, opacity = (*self._background, 1.0)[:4]
-        has_alpha = opacity < 1
-        bands = self._bands - has_alpha
-        below = np.asarray(back[:bands], np.float32) / np.float32(255)
+            return np.concatenate([colours, alpha], axis=1)
+        has_alpha = self._bands > self._colour_bands
+        below = self._below()
         if not has_alpha:
             return colours * alpha + below * (1 - alpha)
-        whole = alpha + np.float32(opacity) * (1 - alpha)
-        mixed = (colours * alpha + below * np.float32(opacity) * (1 - alpha)) / np.maximum(whole, np.float32(1e-6))
-        return np.concatenate([mixed, whole], axis=-1)
+        behind = below[-1] * (1 - alpha)
+        whole = alpha + behind
+        mixed = (colours * alpha + below[:-1] * behind) / np.maximum(whole, np.float32(1e-6))
+        return np.concatenate([mixed, whole], axis=1)

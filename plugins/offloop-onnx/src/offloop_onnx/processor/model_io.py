@@ -5,26 +5,42 @@ from __future__ import annotations
 import numpy as np
 
 from offloop.errors import TaskFailed
+from offloop.processor import Task
 
 from ..onnx_model import OnnxModel
 from ..pictures.picture import Floats, Samples
+from .sessions import Session
 
-__all__ = ["alpha_of", "input_of", "rgb_of"]
+__all__ = ["alpha_of", "find_alpha", "input_of", "rgb_of"]
 
 _RGB = 3
 
 
 def input_of(model: OnnxModel, colours: Floats) -> Samples:
-    """Returns the input for colours of shape (rows, columns, 1 or 3)."""
-    if colours.shape[-1] != _RGB:
-        colours = np.repeat(colours, _RGB, axis=-1)
+    """Returns the input for colours of shape (1 or 3, rows, columns)."""
+    if len(colours) != _RGB:
+        colours = np.repeat(colours, _RGB, axis=0)
     values = colours * np.float32(model.input_range)
     if any(model.mean):
-        values -= np.asarray(model.mean, np.float32)
+        values -= np.asarray(model.mean, np.float32)[:, None, None]
     if model.std != (1.0, 1.0, 1.0):
-        values /= np.asarray(model.std, np.float32)
-    batch = values[None]
-    return np.ascontiguousarray(batch.transpose(0, 3, 1, 2)) if model.input == "NCHW" else batch
+        values /= np.asarray(model.std, np.float32)[:, None, None]
+    return values[None] if model.input == "NCHW" else np.ascontiguousarray(values.transpose(1, 2, 0))[None]
+
+
+def find_alpha(session: Session, colours: Floats, task: Task) -> Floats:
+    """Runs a model that finds the foreground. Returns the opacity, of shape (rows, columns), of an input of that size.
+
+    Raises:
+        TaskCancelled: the task was cancelled.
+        TaskFailed: "model_failed".
+    """
+    model, (rows, columns) = session.model, colours.shape[1:]
+    alpha = alpha_of(model, session.run(input_of(model, colours), task), rows, columns)
+    if not model.mirrored:
+        return alpha
+    other = alpha_of(model, session.run(input_of(model, colours[..., ::-1]), task), rows, columns)
+    return (alpha + other[:, ::-1]) / 2
 
 
 def alpha_of(model: OnnxModel, output: Samples, rows: int, columns: int) -> Floats:

@@ -10,8 +10,8 @@ from offloop.errors import InvalidTask
 from offloop.processor import Encoded, Payload, Raster, Task
 
 from ..pictures.picture import Floats, Picture, Samples, allocate_picture, raster_of, strips, to_samples
-from ..pictures.resampling import BilinearMap, reduce_picture
-from .model_io import alpha_of, input_of, rgb_of
+from ..pictures.resampling import BilinearMap, reduce_picture, resize
+from .model_io import find_alpha, input_of, rgb_of
 from .sessions import Session
 
 __all__ = ["run_model"]
@@ -33,11 +33,12 @@ def run_model(payload: Payload, session: Session, task: Task) -> Raster:
         return _tensor(session.run(values, task), task)
     picture = Picture.of(payload)
     rows, columns = model.size or (-(-side // model.multiple) * model.multiple for side in (picture.height, picture.width))
-    output = session.run(input_of(model, _fitted(picture, session, rows, columns, task)), task)
+    colours = _fitted(picture, session, rows, columns, task)
+    if model.is_matting:
+        return _mask(find_alpha(session, colours, task), picture, session, task)
+    output = session.run(input_of(model, colours), task)
     if model.output == "tensor":
         return _tensor(output, task)
-    if model.is_matting:
-        return _mask(alpha_of(model, output, rows, columns), picture, session, task)
     values = rgb_of(model, output, rows * model.scale, columns * model.scale)
     if model.size is None:  # what was added to reach a multiple
         values = values[: picture.height * model.scale, : picture.width * model.scale]
@@ -47,18 +48,19 @@ def run_model(payload: Payload, session: Session, task: Task) -> Raster:
 
 
 def _fitted(picture: Picture, session: Session, rows: int, columns: int, task: Task) -> Floats:
-    """Returns the colours at the size of the model's input."""
+    """Returns the colours at the size of the model's input, of shape (colours, rows, columns)."""
     if session.model.size is not None:
-        return reduce_picture(picture, rows, columns, task)
-    colours = picture.colour_floats(0, picture.height)
-    padding = ((0, rows - picture.height), (0, columns - picture.width), (0, 0))
+        factor = max(min(picture.height // (2 * rows), picture.width // (2 * columns)), 1)
+        return resize(reduce_picture(picture, factor, task), rows, columns)
+    colours = reduce_picture(picture, 1, task)
+    padding = ((0, 0), (0, rows - picture.height), (0, columns - picture.width))
     return np.pad(colours, padding, mode="edge")
 
 
 def _mask(alpha: Floats, picture: Picture, session: Session, task: Task) -> Raster:
     if session.model.size is None:
         alpha = alpha[: picture.height, : picture.width]
-    enlarged = BilinearMap(alpha[..., None], picture.height, picture.width)
+    enlarged = BilinearMap(alpha[None], picture.height, picture.width)
     block, result = allocate_picture(task, picture.height, picture.width, 1, picture.samples.dtype.str)
     for top, bottom in strips(picture.height, picture.width):
         task.checkpoint()

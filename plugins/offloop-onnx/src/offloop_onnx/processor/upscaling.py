@@ -66,7 +66,7 @@ def _enlarged(picture: Picture, row: _Span, column: _Span, session: Session, tas
     padding = [(0, -side % model.multiple) for side in colours.shape[:2]]
     padded = np.pad(colours, [*padding, (0, 0)], mode="edge") if model.multiple > 1 else colours
     high, wide = padded.shape[0] * model.scale, padded.shape[1] * model.scale
-    values = rgb_of(model, session.run(input_of(model, padded), task), high, wide)
+    values = rgb_of(model, session.run(input_of(model, padded.transpose(2, 0, 1)), task), high, wide)
     if picture.colours == 1:
         values = values.mean(axis=-1, keepdims=True)
     written = _written(values, row, column, model.scale)
