@@ -1,10 +1,10 @@
 """How good are the masks, the edges and the enlargements of the shipped models?
 
 Masks: a person with known opacity before several backgrounds (`portraits.py`); intersection over union, and the mean error of
-the opacity. Pictures without people: the part that is taken for a person. Edges: the person is cut out of one background and
-put before another; the mean colour error in levels of 255, around the edge, with and without refinement and estimated colours.
-Enlargements: photographs are halved by a Lanczos kernel and enlarged again; PSNR and SSIM of the luminance against the
-original.
+the opacity; the same for the person at several sizes and places. Pictures without people: the part that is taken for a
+person. Edges: the person is cut out of one background and put before another; the mean colour error in levels of 255, around
+the edge, with and without refinement and estimated colours. Enlargements: photographs are halved by a Lanczos kernel and
+enlarged again; PSNR and SSIM of the luminance against the original.
 
     python benchmarks/bench_quality.py [--smoke] [--pictures DIRECTORY]
 
@@ -20,9 +20,10 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pyvips
+from msgspec.structs import replace
 from PIL import Image
 from PIL.Image import Resampling
-from portraits import BACKDROPS, backdrop, compose, photograph, portrait
+from portraits import BACKDROPS, PLACES, backdrop, compose, photograph, place, portrait
 
 from offloop.operation import Operation
 from offloop.processor import Raster
@@ -31,6 +32,7 @@ from offloop_onnx import RemoveBackground, Upscale
 from offloop_onnx.pictures.foreground import estimate_colours, foreground_at
 from offloop_onnx.pictures.resampling import BilinearMap, resize
 from offloop_onnx.processor import OnnxProcessor
+from offloop_onnx.shipped_models import PEOPLE
 
 Array: TypeAlias = Any  # a numpy array
 
@@ -43,7 +45,7 @@ PHOTOGRAPHS = {
     "hubble-deep-field.jpg": (500, 436),
 }
 NEW = np.array([0.1, 0.5, 0.2], np.float32)  # the background that a person is put before
-SMALL = 384  # pixels; size at which the plugin estimates colours
+SMALL = 256  # pixels; size at which the plugin estimates colours
 
 
 def run(samples: Array, *operations: Operation) -> tuple[Array, Any]:
@@ -70,6 +72,22 @@ def measure_masks(backdrops: tuple[str, ...]) -> None:
         overlaps = [intersection_over_union(mask, person.alpha) for mask in (guided, none)]
         errors = [float(np.abs(mask - person.alpha).mean()) for mask in (guided, none)]
         print(f"{name:<24}{overlaps[0]:12.3f}{overlaps[1]:10.3f}{errors[0]:14.4f}{errors[1]:12.4f}", flush=True)
+
+
+def measure_places(backdrops: tuple[str, ...], places: tuple[tuple[float, float, bool], ...]) -> None:
+    """Prints the intersection over union for the person at several sizes and places, with the model run once and twice."""
+    person, models = portrait(), (replace(PEOPLE, mirrored=False), PEOPLE)
+    print(f"\n{'background':<24}{'IoU, one run':>22}{'mirrored, too':>22}   mean, lowest")
+    for name in backdrops:
+        overlaps: tuple[list[float], list[float]] = ([], [])
+        for where in places:
+            colours, alpha = place(person, *where)
+            picture = to_bytes(compose(colours, alpha, backdrop(name, *alpha.shape)))
+            for model, found in zip(models, overlaps, strict=True):
+                mask, _ = run(picture, RemoveBackground(model=model, mask_only=True))
+                found.append(intersection_over_union(mask[..., 0], alpha))
+        cells = (f"{float(np.mean(found)):14.3f}{min(found):8.3f}" for found in overlaps)
+        print(f"{name:<24}{''.join(cells)}", flush=True)
 
 
 def measure_empty(names: tuple[str, ...]) -> None:
@@ -175,6 +193,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     few = 1 if options.smoke else None
     measure_masks(BACKDROPS[:few])
+    measure_places(BACKDROPS[:few], PLACES[:few])
     measure_empty(WITHOUT_PEOPLE[:few])
     measure_edges(BACKDROPS[:few])
     measure_enlargements(dict(list(PHOTOGRAPHS.items())[1 if few else 0 : 2 if few else None]))

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import pyvips
 
-__all__ = ["BACKDROPS", "Portrait", "backdrop", "compose", "photograph", "portrait"]
+__all__ = ["BACKDROPS", "PLACES", "Portrait", "backdrop", "compose", "photograph", "place", "portrait"]
 
 PHOTOS = Path(__file__).parents[1] / "docs" / "photos"
 SIDE = 1024  # pixels of the portrait's side; the photograph has 512, and is enlarged
+PLACES = tuple((scale, left, mirrored) for scale in (1.0, 0.85, 0.7, 0.55) for left, mirrored in ((0.2, False), (0.8, True)))
 BACKDROPS = ("wall", "gradient", "rocket.jpg", "coffee.webp", "hubble-deep-field.jpg")
 
 Array: TypeAlias = Any  # a numpy array
@@ -45,6 +46,17 @@ def portrait() -> Portrait:
     inside: Any = pyvips.Image.new_from_array(_fill(_OUTLINE * SIDE, SIDE, 4))
     alpha = inside.gaussblur(3).linear(3.0, -2.0).numpy()  # a ramp of some pixels, inside of the outline
     return Portrait(colours, np.clip(alpha, 0, 1).astype(np.float32))
+
+
+def place(person: Portrait, scale: float, left: float, mirrored: bool) -> Portrait:
+    """Returns the person at a part of the size, at the lower edge, with a part of the free width to the left."""
+    side = round(SIDE * scale)
+    column = round((SIDE - side) * left)
+    bands: Any = pyvips.Image.new_from_array(np.dstack([person.colours, person.alpha]).astype(np.float32))
+    small = bands.resize(scale).crop(0, 0, side, side).numpy()[:, :: -1 if mirrored else 1]
+    whole = np.zeros((SIDE, SIDE, 4), np.float32)
+    whole[SIDE - side :, column : column + side] = np.clip(small, 0, 1)
+    return Portrait(whole[..., :3], whole[..., 3])
 
 
 def photograph(name: str, width: int, height: int) -> Array:

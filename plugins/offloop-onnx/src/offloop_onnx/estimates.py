@@ -23,9 +23,10 @@ _FIXED_NBYTES = 12_000_000  # activations of the model for people, and what a fi
 _WORKING_SIDE = 256  # pixels; see `processor.background_removal`
 _WORKING_PIXEL_NBYTES = 65  # for each pixel of the working size
 _STRIP_PIXELS = 200_000  # see `pictures.picture`
-_STRIP_PIXEL_NBYTES = (20, 40, 40, 50)  # for each pixel of a strip, by bands
+_STRIP_PIXEL_NBYTES = (25, 50, 50, 55)  # for each pixel of a strip, by bands
 _SMOOTH_PIXEL_NBYTES = 50  # for each pixel of a strip with the rows around it, with `feather`
-_TILE_PIXEL_NBYTES = 1500  # activations of the shipped model for each pixel that it sees
+_TILES_NBYTES = 16_000_000  # freed memory that the heap keeps between two tiles
+_TILE_PIXEL_NBYTES = 1600  # activations of the shipped model for each pixel that it sees
 
 _RUN_S = 0.04  # CPU time of the shipped model for people, and of the maps at the working size
 _PIXEL_NS = (10, 20, 30, 40)  # CPU time for each pixel of the picture, by bands
@@ -101,7 +102,7 @@ def _upscaling(operation: Upscale, picture: Header, nbytes: int) -> _Cost | None
     tile = min(seen, picture.width) * min(seen, picture.height)
     across, down = -(-picture.width // operation.tile), -(-picture.height // operation.tile)
     around = (picture.width + 2 * operation.overlap * across) * (picture.height + 2 * operation.overlap * down)
-    peak = max(_TILE_PIXEL_NBYTES * tile, model.peak_bytes)
+    peak = max(_TILE_PIXEL_NBYTES * tile, model.peak_bytes) + _TILES_NBYTES
     work = model.work_s * across * down or _TILE_PIXEL_NS * around / 1e9
     return _Cost(peak, work, nbytes * operation.factor * operation.factor)
 
