@@ -301,12 +301,13 @@ class PoolClosed(OffloopError):
 
 class PoolMisused(OffloopError, RuntimeError):
     """The pool was used outside the process, the thread or the event loop in which it was entered. Nothing was done. Or a pool
-    cannot be used here at all: on another system than Linux, in a program that cannot start workers, or in a process that was
-    started to be a worker. Or one stream or batch of results was read by two tasks, or outside its block."""
+    cannot be used here at all: on another system than Linux, in a program that cannot start workers, in a process that was
+    started to be a worker, or with `sandbox="strict"` on a kernel that lacks a layer. Or one stream or batch of results was read
+    by two tasks, or outside its block."""
 
     def __init__(
         self,
-        what: Literal["process", "thread", "event loop", "system", "program", "worker", "main", "stream"],
+        what: Literal["process", "thread", "event loop", "system", "program", "worker", "main", "stream", "sandbox"],
         home: str,
         here: str,
     ) -> None:
@@ -331,6 +332,7 @@ _REMEDIES = {
 
 _NO_PLACE = {
     "stream": "{here}",
+    "sandbox": "sandbox='strict', and this system lacks: {here}",
     "system": "offloop runs on Linux only, and this system is {here}",
     "program": "workers cannot be started, because {here} is not a Python interpreter: let this program call "
     "offloop.freeze_support() first in its main, or give the path of an interpreter as Pool(executable=...)",

@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 
 from .core.model.settings import CoreSettings
+from .errors import PoolMisused
 from .functions.plugin import FunctionsPlugin
 from .inline.inline_worker import launch_inline
 from .operation import DEFAULT_GROUP, SMALL_TASKS_GROUP, Plugin
@@ -22,7 +23,7 @@ from .runtime.workers.launcher import Launcher
 from .runtime.workers.process import ProcessLauncher
 from .sandbox import Needs
 from .settings import PoolSettings
-from .system import memory_pressure
+from .system import memory_pressure, missing_kernel_layers
 
 __all__ = ["Loaded", "load"]
 
@@ -48,7 +49,7 @@ async def load(settings: PoolSettings, launcher: Launcher | None) -> Loaded:
     module, because another thread would wait for that import as soon as a plugin needs the module.
 
     Raises:
-        PoolMisused: no worker can be started in this program.
+        PoolMisused: no worker can be started in this program, or a group is strict and the kernel lacks a layer.
         PluginError: a plugin that was asked for cannot be used, or a group needs a plugin that the pool does not have.
         ValueError: there is not enough memory for so many spares.
     """
@@ -57,6 +58,7 @@ async def load(settings: PoolSettings, launcher: Launcher | None) -> Loaded:
         launcher = launcher or launch_inline
     else:
         check_program(has_executable=settings.executable is not None)
+        _check_kernel(settings)
     if _is_importing():
         return _load(settings, launcher)
     call = ThreadCall(_load, (settings, launcher))
@@ -86,6 +88,18 @@ def _load(settings: PoolSettings, launcher: Launcher | None) -> Loaded:
         memory_pressure=memory_pressure,
     )
     return Loaded(registry, Planner(registry, groups), core_settings, config)
+
+
+def _check_kernel(settings: PoolSettings) -> None:
+    """Refuse a strict sandbox on a kernel that lacks a layer, before anything is started. Workers check the other layers.
+
+    Raises:
+        PoolMisused: the kernel lacks a layer.
+    """
+    if any(settings.sandbox_of(name) == "strict" for name in (DEFAULT_GROUP, *(group.name for group in settings.groups))):
+        missing = missing_kernel_layers()
+        if missing:
+            raise PoolMisused("sandbox", "", "; ".join(f"{layer} ({reason})" for layer, reason in missing.items()))
 
 
 def _registry_of(settings: PoolSettings) -> Registry:

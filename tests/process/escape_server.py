@@ -1,4 +1,5 @@
-"""A server whose worker tries to escape. Prints what each probe gave in each thread, as JSON. Arguments: the sandbox's mode."""
+"""A server whose worker tries to escape. Prints what each probe gave in each thread, as JSON. Arguments: the sandbox's mode,
+and the event loop."""
 
 from __future__ import annotations
 
@@ -31,4 +32,6 @@ async def main(mode: SandboxMode) -> None:
     print(json.dumps(found))  # noqa: T201 (the output of this script)
 
 
-anyio.run(main, msgspec.convert(sys.argv[1], SandboxMode))
+loop = sys.argv[2]
+backend, options = ("asyncio", {"use_uvloop": True}) if loop == "uvloop" else (loop, {})
+anyio.run(main, msgspec.convert(sys.argv[1], SandboxMode), backend=backend, backend_options=options)

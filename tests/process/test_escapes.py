@@ -39,9 +39,9 @@ needs_all_layers = pytest.mark.skipif(not has_all_layers(), reason="this kernel 
 
 
 @cache
-def escape(mode: str, prefix: Sequence[str] = ()) -> Any:
+def escape(mode: str, prefix: Sequence[str] = (), loop: str = "asyncio") -> Any:
     """What each probe gave in each thread of the worker of a server."""
-    command = [*prefix, sys.executable, str(HERE / "escape_server.py"), mode]
+    command = [*prefix, sys.executable, str(HERE / "escape_server.py"), mode, loop]
     environment = {**os.environ, "PYTHONPATH": str(HERE), "HOME": "/", "PYTHONDONTWRITEBYTECODE": "1"}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -58,6 +58,16 @@ def allowed(found: dict[str, str]) -> set[str]:
 )
 def test_a_processor_that_was_taken_over_reaches_nothing(prefix: Sequence[str]) -> None:
     found = escape("auto", prefix)
+    check_that_nothing_is_reached(found)
+
+
+@needs_all_layers
+@pytest.mark.parametrize("loop", ["uvloop", "trio"])
+def test_nothing_is_reached_on_other_event_loops(loop: str) -> None:
+    check_that_nothing_is_reached(escape("auto", loop=loop))
+
+
+def check_that_nothing_is_reached(found: Any) -> None:
     for thread in THREADS:
         assert found[thread].keys() == PROBES.keys()
         assert allowed(found[thread]) == set(), thread

@@ -16,6 +16,7 @@ tables: Any = importlib.import_module("tables")  # it needs both
 
 from offloop.functions.encoding.results import ResultCodec  # noqa: E402
 from offloop.functions.encoding.shape import Shape  # noqa: E402
+from offloop.functions.encoding.tables import find_table_kind  # noqa: E402
 
 pytestmark = pytest.mark.anyio
 
@@ -62,3 +63,16 @@ def test_a_forged_table_of_a_worker_is_refused() -> None:
         with pytest.raises(TaskFailed, match="its table is invalid") as caught:
             codec.decode({"pieces": [len(bad)], "value": value}, memoryview(bytes(bad)))
         assert caught.value.code == "invalid_result"
+
+
+def test_a_checked_table_does_not_change_with_the_memory_of_its_worker() -> None:
+    kind, sink = find_table_kind(pa.Table), pa.BufferOutputStream()
+    assert kind is not None
+    table = pa.table({"text": ["first", "second"], "number": [1, 2]})
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    memory = bytearray(sink.getvalue())
+    found = kind.from_memory(memoryview(memory), kind.attached(index=0))
+    memory[:] = b"\xff" * len(memory)  # what a worker may do that was taken over
+    assert found.equals(table)
+    found.validate(full=True)

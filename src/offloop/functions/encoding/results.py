@@ -123,7 +123,7 @@ def _pieces_of(info: Mapping[str, Any], memory: memoryview) -> tuple[list[memory
     pieces = [memory[start:stop] for start, stop in places]
     if encoded is None:
         start = -(-end // _ALIGNMENT) * _ALIGNMENT
-        return pieces, memory[start:]
+        return pieces, bytes(memory[start : start + _MAX_VALUE_NBYTES + 1])  # a copy, because its worker may still write there
     if not isinstance(encoded, str):
         raise TypeError("its info has no encoded value")
     return pieces, encoded.encode(_CHARACTERS)

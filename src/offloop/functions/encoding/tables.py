@@ -1,7 +1,8 @@
 """Arrow tables as arguments and results of functions: `pyarrow.Table`, `pyarrow.RecordBatch` and `polars.DataFrame`.
 
 They travel as Arrow IPC streams in shared memory. At the other end a table refers to that memory, without a copy if pyarrow is
-installed there. The server checks each value of a worker's table, because a worker is not trusted.
+installed there. The server copies a worker's table and checks each value, because a worker is not trusted: it may write to
+the memory of its results as long as it lives.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class _Table(Kind):
             return import_module("polars").read_ipc_stream(io.BytesIO(memory))
         pyarrow: Any = import_module("pyarrow")
         import_module("pyarrow.ipc")
-        table = pyarrow.ipc.open_stream(pyarrow.py_buffer(memory)).read_all()
+        buffer = pyarrow.py_buffer(bytes(memory) if checked else memory)  # its worker may write there after the check
+        table = pyarrow.ipc.open_stream(buffer).read_all()
         if checked:
             table.validate(full=True)
         if self._module == "polars":
