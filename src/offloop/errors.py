@@ -302,8 +302,8 @@ class PoolClosed(OffloopError):
 class PoolMisused(OffloopError, RuntimeError):
     """The pool was used outside the process, the thread or the event loop in which it was entered. Nothing was done. Or a pool
     cannot be used here at all: on another system than Linux, in a program that cannot start workers, in a process that was
-    started to be a worker, or with `sandbox="strict"` on a kernel that lacks a layer. Or one stream or batch of results was read
-    by two tasks, or outside its block."""
+    started to be a worker, or with `sandbox="strict"` on a kernel that lacks a layer. Or one stream or batch of results was
+    read by two tasks, or outside its block."""
 
     def __init__(
         self,
