@@ -12,11 +12,12 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "offloop_vips"
 
-BASE = {"headers", "geometry", "colours", "limits"}
+BASE = {"headers", "geometry", "colours", "colour_spaces", "limits"}
 ALLOWED: dict[str, set[str]] = {
     "headers": {"headers"},
     "geometry": set(),
     "colours": set(),
+    "colour_spaces": {"colours"},
     "evaluation": set(),
     "limits": {"geometry", "headers"},
     "picture": {"evaluation", *BASE},

@@ -5,6 +5,7 @@ Importing this package is cheap and safe in a server: it imports the operations 
     headers/         source formats and bounded header readers, in pure Python
     geometry         sizes and positions of a resize
     colours          CSS colours
+    colour_spaces    sRGB, Display P3 and other profiles
     limits           limits on sources and results, with one error each
     picture          the image between two steps of a pipeline
     evaluation       the libvips computations of one task: progress and cancellation
@@ -37,6 +38,7 @@ from .operations import (
     Gamma,
     Gif,
     Grayscale,
+    IccProfile,
     JoinChannel,
     Jpeg,
     Linear,
@@ -91,6 +93,7 @@ __all__ = [
     "Gamma",
     "Gif",
     "Grayscale",
+    "IccProfile",
     "JoinChannel",
     "Jpeg",
     "Linear",

@@ -1,7 +1,7 @@
 """The image between two steps of a pipeline, with state that libvips does not store.
 
-Pixels are sRGB or grey, with or without alpha, in 8 bits, or in 16 if the source has more than 8. Several pages are stacked
-from the top down, and a step is applied to each page separately.
+Pixels are sRGB, Display P3 or grey, with or without alpha, in 8 bits, or in 16 if the source has more than 8. Several pages
+are stacked from the top down, and a step is applied to each page separately.
 
 A step that mixes neighbouring pixels works on colours that are multiplied by alpha, so that the colour of transparent pixels
 does not bleed. Such colours are float: rounded to 8 bits, a colour under an alpha of 16 would be one of 17. The picture stays
@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, cast
 
+from .colour_spaces import ColourSpace, colour_in_p3, convert_colours
 from .colours import Rgba
 from .evaluation import Evaluation
 from .geometry import Size
@@ -35,6 +36,7 @@ Image: TypeAlias = Any  # pyvips.Image, which has no types; the server imports t
 
 
 _DEEP = ("rgb16", "grey16")
+_BLACK, _WHITE = (0, 0, 0), (255, 255, 255)  # which are the same in every colour space
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,12 @@ class Picture:
 
     kept_metadata: tuple[str, ...] = ()
     """Kinds of metadata that the encoder puts into the file: "exif", "xmp", "iptc"."""
+
+    colour_space: ColourSpace = "srgb"
+    """Colour space of the colour bands. Grey pictures are never in "source"."""
+
+    attaches_profile: bool | None = None
+    """Whether the encoder attaches the profile of the colour space; None: it does if that is not sRGB."""
 
     extra_info: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Fields that steps add to `result.info`."""
@@ -142,6 +150,19 @@ class Picture:
             return self
         return replace(self, image=rounded(self.image.unpremultiply(max_alpha=self.max_sample)), is_premultiplied=False)
 
+    def in_colour_space(self, space: Literal["srgb", "p3"]) -> Picture:
+        """Returns the picture with its colours converted to a colour space. Grey levels are the same in both."""
+        if self.colour_space == space:
+            return self
+        if self.image.bands < 3:  # noqa: PLR2004 (grey, with alpha or not)
+            return replace(self, colour_space=space)
+        picture = self.map_colours(lambda colours: convert_colours(colours, self.colour_space, space))
+        return replace(picture, colour_space=space)
+
+    def in_known_colours(self) -> Picture:
+        """Returns the picture in a colour space that other colours can be converted to, to be combined with it."""
+        return self.in_colour_space("srgb") if self.colour_space == "source" else self
+
     def in_colour(self) -> Picture:
         """Returns the picture with three bands for its colours."""
         if self.image.bands >= 3:  # noqa: PLR2004 (red, green and blue)
@@ -162,19 +183,25 @@ class Picture:
 
     def with_bands_for(self, colour: Rgba) -> Picture:
         """Returns the picture with the bands that a background of `colour` needs: three for colour, one more for alpha."""
-        picture = self if colour.is_grey else self.in_colour()  # a grey image cannot have a coloured background
+        picture = self if colour[:3] in (_BLACK, _WHITE) else self.in_known_colours()
+        picture = picture if colour.is_grey else picture.in_colour()  # a grey image cannot have a coloured background
         if colour.alpha < 1 and not picture.image.hasalpha():
             picture = picture.with_image(picture.image.addalpha())
         return picture
 
     def samples_of(self, colour: Rgba) -> list[float]:
-        """Returns a colour as samples of the picture's bands."""
+        """Returns a colour of sRGB as samples of the picture's bands."""
+        colour = self.levels_of(colour)
         bands = [colour.red] if self.image.bands < 3 else [colour.red, colour.green, colour.blue]  # noqa: PLR2004
         scale = self.max_sample / 255
         if not self.image.hasalpha():
             return [band * scale for band in bands]
         factor = scale * colour.alpha if self.is_premultiplied else scale
         return [*(band * factor for band in bands), colour.alpha * self.max_sample]
+
+    def levels_of(self, colour: Rgba) -> Rgba:
+        """Returns a colour of sRGB with the levels that it has in the colour space of the picture."""
+        return colour_in_p3(image_class(self.image), colour) if self.colour_space == "p3" and not colour.is_grey else colour
 
     def with_depth(self, bits: Literal[8, 16]) -> Picture:
         """Returns the picture with integer samples of this depth, and with colours that are not multiplied by alpha."""

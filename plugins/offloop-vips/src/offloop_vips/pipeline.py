@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from offloop.errors import InvalidTask
 from offloop.operation import Operation, describe
 
@@ -18,6 +20,7 @@ from .operations import (
     Decode,
     Encoder,
     Grayscale,
+    IccProfile,
     Jpeg,
     Png,
     Preview,
@@ -73,7 +76,7 @@ class Pipeline:
                 operations = (*operations, *last.steps)
         steps = tuple(step for step in operations if not isinstance(step, Preview))
         preview, preview_steps = _find_preview(operations)
-        return cls(decode or _DEFAULT_DECODE, steps, output_step, preview, preview_steps)
+        return cls(_with_colours(decode or _DEFAULT_DECODE, steps), steps, output_step, preview, preview_steps)
 
     @property
     def first_resize(self) -> tuple[Resize, bool] | None:
@@ -88,6 +91,12 @@ class Pipeline:
             else:
                 return (step, auto_orient) if isinstance(step, Resize) else None
         return None
+
+
+def _with_colours(decode: Decode, steps: Sequence[Operation]) -> Decode:
+    """Returns the parameters with the colour space that "auto" stands for, if it is not sRGB."""
+    is_wide = decode.colours == "auto" and any(isinstance(step, IccProfile) and step.profile == "p3" for step in steps)
+    return msgspec.structs.replace(decode, colours="p3") if is_wide else decode
 
 
 def default_encoder(source: FormatName, pages: int) -> Encoder:

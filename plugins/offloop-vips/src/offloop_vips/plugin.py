@@ -50,6 +50,7 @@ class VipsPlugin(Plugin):
         operations.Clahe,
         operations.Gamma,
         operations.Grayscale,
+        operations.IccProfile,
         operations.Linear,
         operations.Modulate,
         operations.Negate,

@@ -15,7 +15,15 @@ from offloop_vips import Avif
 @pytest.mark.parametrize(("bands", "saved"), [(1, 3), (2, 4), (3, 3), (4, 4)])
 def test_the_file_agrees_with_its_info(bench: Any, smooth: Any, bands: int, saved: int):
     result = bench.run(smooth(64, 48, bands), Avif(effort=0))
-    expected = {"media_type": "image/avif", "format": "avif", "width": 64, "height": 48, "bands": saved, "pages": 1}
+    expected = {
+        "media_type": "image/avif",
+        "format": "avif",
+        "width": 64,
+        "height": 48,
+        "bands": saved,
+        "pages": 1,
+        "colour_space": "sRGB",
+    }
     assert result.info == expected
     shown = bench.read(result)
     assert shown.shape == (48, 64, saved)

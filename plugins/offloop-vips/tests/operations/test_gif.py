@@ -19,7 +19,15 @@ def frames(*levels: int) -> list[Any]:
 def test_the_file_agrees_with_its_info(bench: Any, quarters: Any):
     result = bench.run(quarters, Gif())
     assert bytes(result.data[:4]) == b"GIF8"
-    assert result.info == {"media_type": "image/gif", "format": "gif", "width": 60, "height": 40, "bands": 3, "pages": 1}
+    assert result.info == {
+        "media_type": "image/gif",
+        "format": "gif",
+        "width": 60,
+        "height": 40,
+        "bands": 3,
+        "pages": 1,
+        "colour_space": "sRGB",
+    }
     assert (bench.read(result)[..., :3] == quarters).all()
 
 

@@ -15,7 +15,15 @@ from offloop_vips import Jpeg, Resize
 def test_the_file_agrees_with_its_info(bench: Any, smooth: Any):
     result = bench.run(smooth(90, 60), Jpeg())
     assert bytes(result.data[:3]) == b"\xff\xd8\xff"
-    assert result.info == {"media_type": "image/jpeg", "format": "jpeg", "width": 90, "height": 60, "bands": 3, "pages": 1}
+    assert result.info == {
+        "media_type": "image/jpeg",
+        "format": "jpeg",
+        "width": 90,
+        "height": 60,
+        "bands": 3,
+        "pages": 1,
+        "colour_space": "sRGB",
+    }
     assert np.abs(bench.read(result).astype(int) - smooth(90, 60)).max() < 20
 
 

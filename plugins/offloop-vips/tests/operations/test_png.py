@@ -18,7 +18,15 @@ def test_every_pixel_is_kept(bench: Any, bands: int):
     array = np.random.default_rng(4).integers(0, 256, (30, 40, bands), "u1")
     result = bench.run(array, Png())
     assert (bench.read(result) == array).all()
-    assert result.info == {"media_type": "image/png", "format": "png", "width": 40, "height": 30, "bands": bands, "pages": 1}
+    assert result.info == {
+        "media_type": "image/png",
+        "format": "png",
+        "width": 40,
+        "height": 30,
+        "bands": bands,
+        "pages": 1,
+        "colour_space": "sRGB",
+    }
 
 
 def test_every_option_changes_the_file(bench: Any, smooth: Any):

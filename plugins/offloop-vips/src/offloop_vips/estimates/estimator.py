@@ -128,6 +128,8 @@ class _SimulatedPicture:
         picture.whole_nbytes, picture.work_ns = decoder.whole_nbytes, decoder.work_ns
         picture.rows_nbytes = decoder.rows_nbytes + DECODER_ROWS * picture.row_nbytes
         picture.peak_nbytes = decoder.setup_nbytes
+        if decode.colours == "p3":
+            picture.work_ns += 12 * size.pixels * pages
         if source == "jpeg" and bands > 3:  # noqa: PLR2004 (CMYK becomes RGB)
             picture.bands = 3
         picture.update_peak()

@@ -25,5 +25,10 @@ class SignalledColour(NamedTuple):
     def is_srgb(self) -> bool:
         return self.primaries in (1, 2) and self.transfer in SRGB_TRANSFERS
 
+    @property
+    def is_p3(self) -> bool:
+        """Whether it is Display P3, with the transfer function of sRGB."""
+        return self.primaries == 12 and self.transfer in SRGB_TRANSFERS  # noqa: PLR2004 (the code of Display P3)
+
     def __str__(self) -> str:
         return f"CICP {self.primaries}/{self.transfer}"

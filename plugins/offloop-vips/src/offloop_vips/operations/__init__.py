@@ -29,6 +29,7 @@ from .answers.thumb_hash import ThumbHash
 from .colour.clahe import Clahe
 from .colour.gamma import Gamma
 from .colour.grayscale import Grayscale
+from .colour.icc_profile import IccProfile
 from .colour.linear import Linear
 from .colour.modulate import Modulate
 from .colour.negate import Negate
@@ -91,6 +92,7 @@ __all__ = [
     "Gamma",
     "Gif",
     "Grayscale",
+    "IccProfile",
     "JoinChannel",
     "Jpeg",
     "Linear",

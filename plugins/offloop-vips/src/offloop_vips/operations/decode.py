@@ -30,6 +30,11 @@ class Decode(Operation, frozen=True):
     hdr: Literal["tone_map", "refuse"] = "tone_map"
     """What to do with PQ and HLG (HDR photographs): compress their light to that of sRGB, or fail with "unsupported_format"."""
 
+    colours: Literal["auto", "srgb", "p3", "keep"] = "auto"
+    """Colour space of the picture between the steps. "srgb" and "p3" (Display P3) convert and clip to it. "keep" leaves the
+    colours of an RGB file with a profile as they are, and the result has that profile, until a step combines them with others.
+    "auto" is P3 for a pipeline with `IccProfile("p3")`, and otherwise sRGB."""
+
     auto_orient: bool = True
     """Apply the EXIF orientation before the other steps."""
 

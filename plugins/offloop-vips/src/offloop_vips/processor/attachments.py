@@ -26,7 +26,7 @@ def load_attachment(task: Task, decode: Decode, index: int, picture: Picture) ->
         task: the task.
         decode: the parameters of the first source, of which `max_pixels` and `fail_on` hold for all sources.
         index: index of the source.
-        picture: the picture that the step is applied to.
+        picture: the picture that the step is applied to, whose depth and colour space the result has.
 
     Raises:
         TaskFailed: as for the first source. The message tells that it is about an attachment.
@@ -34,12 +34,15 @@ def load_attachment(task: Task, decode: Decode, index: int, picture: Picture) ->
     payload = task.sources[index]
     try:
         if isinstance(payload, Encoded):
-            loaded = _load(payload, Decode(max_pixels=decode.max_pixels, fail_on=decode.fail_on), picture.evaluation)
+            space = "p3" if picture.colour_space == "p3" else "srgb"
+            decode = Decode(max_pixels=decode.max_pixels, fail_on=decode.fail_on, colours=space)
+            loaded = _load(payload, decode, picture.evaluation)
         else:
             loaded = load_raster(payload, picture.evaluation)
     except TaskFailed as error:
         failure = TaskFailed(error.code, f"attachment {index}: {error.message}")
     else:
+        loaded = loaded.in_colour_space("p3") if picture.colour_space == "p3" else loaded  # samples are sRGB
         return loaded.with_depth(16 if picture.is_deep else 8)
     raise failure
 

@@ -19,9 +19,9 @@ from ..limits import check_format, check_metadata, check_nbytes, check_page_coun
 from ..operations import Decode
 from ..picture import Image, Picture, interpretation_of
 from ..pipeline import Pipeline, load_shrink_factor
+from .colours.source_colours import read_colours
 from .libvips_errors import corrupt_source, is_out_of_memory
 from .scan_reader import ScanReader
-from .source_colours import to_srgb
 from .source_limits import check_source
 
 __all__ = ["can_load_shrunk_webp", "detect_format", "load_encoded", "load_raster", "open_source"]
@@ -85,14 +85,15 @@ def load_encoded(
         image = header
     check_pixels(Size(image.width, image.height // pages), pages, decode.max_pixels)
     stored = Size(header.width, header.height)
-    converted, colours = to_srgb(evaluation.watch(_with_durations(image, decode.page, pages)), source, parsed, decode)
+    converted = read_colours(evaluation.watch(_with_durations(image, decode.page, pages)), source, parsed, decode)
     picture = Picture(
-        converted,
+        converted.image,
         evaluation,
         decode.max_pixels,
         pages=pages,
         auto_orient=decode.auto_orient,
-        extra_info={"source_colours": colours, **_left_out(header, parsed, pages)},
+        colour_space=converted.space,
+        extra_info={"source_colours": converted.name, **_left_out(header, parsed, pages)},
         unshrunk_size=stored if {"shrink", "scale"} & options.keys() else None,
         # a JPEG decoder drops a part of a pixel; a WebP decoder scales the whole picture to whole pixels
         shrunk_extent=(stored.width / options["shrink"], stored.height / options["shrink"]) if "shrink" in options else None,

@@ -11,6 +11,7 @@ import pyvips
 from offloop.errors import InvalidTask, TaskFailed
 from offloop.processor import Encoded, Output, Raster, Task
 
+from ..colour_spaces import NAMES, profile_of
 from ..headers.formats import FORMATS
 from ..headers.gif_frames import read_gif_frames
 from ..headers.webp_frames import read_webp_frames
@@ -23,6 +24,7 @@ __all__ = ["save_answer", "save_encoded", "save_raster"]
 
 _FRAME_READERS = {"gif": read_gif_frames, "webp": read_webp_frames}
 _KEEP_FLAGS = {"exif": 1, "xmp": 2, "iptc": 4}  # of libvips
+_KEEP_PROFILE = 8
 _ITEM_NBYTES = {"uchar": 1, "ushort": 2}
 _ORDER = "<" if sys.byteorder == "little" else ">"
 # dtype of Raw -> libvips band format, array interface dtype, bytes of one sample
@@ -43,14 +45,15 @@ def save_encoded(picture: Picture, encoder: Encoder, task: Task, max_nbytes: int
         pyvips.Error: the pixels could not be computed or encoded.
     """
     _check_fits_format(picture, encoder)
-    picture = encoder.prepare(picture)
-    image = picture.image.copy()
+    picture = encoder.prepare(picture if encoder.can_hold_profile else picture.in_colour_space("srgb"))
+    image, has_profile = _with_profile(picture, encoder)
     if picture.pages > 1:
         image.set_type(pyvips.GValue.gint_type, "page-height", picture.page_size.height)
     if not has_goal(encoder):
         picture.evaluation.report_progress(image)
     expected = int(image.width * image.height * image.bands * _ITEM_NBYTES[image.format] * encoder.typical_ratio)
     file_format, keep = FORMATS[encoder.format], sum(_KEEP_FLAGS[kind] for kind in picture.kept_metadata)
+    keep += _KEEP_PROFILE if has_profile else 0
     info = {"media_type": file_format.media_type, "format": encoder.format, **_info(picture, image.bands)}
     if has_goal(encoder):
         copied = picture.evaluation.copy_to_memory(image)
@@ -68,6 +71,17 @@ def save_encoded(picture: Picture, encoder: Encoder, task: Task, max_nbytes: int
     if picture.pages > 1:
         info |= _frames(output.view, encoder)
     return Encoded(output.view, info)
+
+
+def _with_profile(picture: Picture, encoder: Encoder) -> tuple[Image, bool]:
+    """Returns a copy of the image, with the profile of its colour space if the file gets one, and whether it does."""
+    image, space = picture.image.copy(), picture.colour_space
+    is_attached = space != "srgb" if picture.attaches_profile is None else picture.attaches_profile
+    if not (is_attached and encoder.can_hold_profile) or image.bands < 3:  # noqa: PLR2004 (the profiles are for colours)
+        return image, False
+    if space != "source":  # otherwise the image has its profile
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile_of(space))
+    return image, True
 
 
 def save_answer(picture: Picture, answer: Answer, task: Task) -> Encoded:
@@ -173,4 +187,5 @@ def _frames(data: memoryview, encoder: Encoder) -> dict[str, Any]:
 
 def _info(picture: Picture, bands: int) -> dict[str, Any]:
     width, height = picture.page_size
-    return {"width": width, "height": height, "bands": bands, "pages": picture.pages, **picture.extra_info}
+    colours = {"colour_space": NAMES[picture.colour_space], **picture.extra_info}
+    return {"width": width, "height": height, "bands": bands, "pages": picture.pages, **colours}

@@ -252,7 +252,7 @@ def _finish(picture: Picture, source: FormatName | None, pipeline: Pipeline, tas
         output_step = output_step.resolve(has_alpha=picture.image.hasalpha(), pages=picture.pages)
     task.checkpoint()
     if isinstance(output_step, Answer):
-        return save_answer(picture, output_step, task)
+        return save_answer(picture.in_colour_space("srgb"), output_step, task)
     check_output_side(picture.page_size, pipeline.decode.max_output_side)
     if isinstance(output_step, Raw):
         return save_raster(picture, output_step, task, pipeline.decode.max_output_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from ...picture import Picture, interpretation_of
@@ -23,7 +24,9 @@ class ExtractChannel(Step, frozen=True):
         picture = picture.in_colour().straight()
         image = picture.image if picture.image.hasalpha() else picture.image.addalpha()
         name = interpretation_of(1, is_deep=picture.is_deep)
-        return picture.with_image(image[number].copy(interpretation=name))
+        return replace(
+            picture.with_image(image[number].copy(interpretation=name)), colour_space="srgb"
+        )  # grey has no primaries
 
     def shape_after(self, shape: Shape) -> Shape:
         return shape._replace(bands=1)

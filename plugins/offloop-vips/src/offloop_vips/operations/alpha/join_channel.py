@@ -31,7 +31,7 @@ class JoinChannel(Step, frozen=True):
         return (self.channel,)
 
     def apply(self, picture: Picture) -> Picture:
-        picture = picture.straight()
+        picture = picture.in_known_colours().straight()
         other = picture.evaluation.load_attachment(self.channel.index, picture)
         if other.page_size != picture.page_size:
             sizes = "{} x {}, and the picture has {} x {}".format(*other.page_size, *picture.page_size)

@@ -22,6 +22,7 @@ class Threshold(Step, frozen=True):
     """Convert the picture to grey first, which leaves one band. Otherwise each band is compared."""
 
     def apply(self, picture: Picture) -> Picture:
+        picture = picture.in_colour_space("srgb")
         least = self.threshold * picture.max_sample / 255
         name = interpretation_of(1, is_deep=picture.is_deep)
 

@@ -25,7 +25,7 @@ class Tint(Step, frozen=True):
             raise InvalidTask(f"Tint(color={self.color!r}): a tint cannot be transparent; give an opaque colour")
 
     def apply(self, picture: Picture) -> Picture:
-        picture = picture.straight()
+        picture = picture.in_colour_space("srgb").straight()
         shades = _shades(image_class(picture.image), self.color, is_deep=picture.is_deep)
         return picture.with_image(_tinted(picture.image, shades))
 

@@ -44,7 +44,7 @@ class Trim(Step, frozen=True):
         picture = picture.straight().with_random_access()
         colour = None if self.background is None else rgba(self.background)
         if colour is not None and not colour.is_grey:
-            picture = picture.in_colour()
+            picture = picture.in_known_colours().in_colour()
         background = picture.image(0, 0) if colour is None else picture.samples_of(colour)
         for page in picture.split_pages():
             picture.evaluation.watch(page)

@@ -13,7 +13,7 @@ __all__ = ["Encoder"]
 
 
 class Encoder(Operation, frozen=True):
-    """Last step of a pipeline, which makes a file. Metadata is dropped, and colours are sRGB."""
+    """Last step of a pipeline, which makes a file. Metadata is dropped. Colours are sRGB, or the file has their profile."""
 
     format: ClassVar[FormatName]
     """Format of the file."""
@@ -23,6 +23,9 @@ class Encoder(Operation, frozen=True):
 
     can_hold_pages: ClassVar[bool] = False
     """Whether the format can hold several pages in one file."""
+
+    can_hold_profile: ClassVar[bool] = True
+    """Whether the format can hold an ICC profile."""
 
     needs_seek: ClassVar[bool] = False
     """Whether the encoder goes back in the file, so that it is written to private memory first."""

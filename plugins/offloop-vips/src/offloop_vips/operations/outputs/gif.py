@@ -19,6 +19,7 @@ class Gif(Encoder, frozen=True):
     format: ClassVar[FormatName] = "gif"
     typical_ratio: ClassVar[float] = 0.3
     can_hold_pages: ClassVar[bool] = True
+    can_hold_profile: ClassVar[bool] = False
 
     reuse: bool = True
     """Use the palette of the source, if it is a GIF, as long as its colours suit."""

@@ -57,6 +57,7 @@ class Composite(Step, frozen=True):
         return (self.overlay,)
 
     def apply(self, picture: Picture) -> Picture:
+        picture = picture.in_known_colours()
         overlay = with_opacity(picture.evaluation.load_attachment(self.overlay.index, picture), self.opacity)
         left, top = self._place(overlay.page_size, picture.page_size)
         if self.tile:

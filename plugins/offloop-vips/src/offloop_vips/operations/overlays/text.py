@@ -58,6 +58,7 @@ class Text(Step, frozen=True):
             raise InvalidTask("Text(text=...): it has control characters; the only one with a meaning is a line break")
 
     def apply(self, picture: Picture) -> Picture:
+        picture = picture.in_known_colours()
         overlay, area = self._drawn(picture), picture.page_size
         place = offset(
             overlay.page_size, Size(area.width - 2 * self.margin, area.height - 2 * self.margin), self.gravity, cropping=False
@@ -85,7 +86,7 @@ class Text(Step, frozen=True):
             spacing=self.spacing,
             dpi=_DPI,
         )
-        colour = rgba(self.color)
+        colour = picture.levels_of(rgba(self.color))
         red, green, blue, _ = colour
         name = interpretation_of(3, is_deep=picture.is_deep)
         factor = picture.max_sample / 255

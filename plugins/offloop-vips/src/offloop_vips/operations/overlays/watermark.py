@@ -48,6 +48,7 @@ class Watermark(Step, frozen=True):
         return (self.mark,)
 
     def apply(self, picture: Picture) -> Picture:
+        picture = picture.in_known_colours()
         mark, size = picture.evaluation.load_attachment(self.mark.index, picture), picture.page_size
         if self.scale is not None:
             width, height = (max(round(side * self.scale), 1) for side in size)

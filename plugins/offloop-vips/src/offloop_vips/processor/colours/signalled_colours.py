@@ -1,11 +1,11 @@
-"""Conversion to sRGB of pictures whose colour space is signalled by code points: other primaries, and PQ or HLG."""
+"""Conversion of pictures whose colour space is signalled by code points: other primaries than those of sRGB, and PQ or HLG."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from ..headers.signalled_colour import HLG, PQ, SRGB_TRANSFERS, SignalledColour
-from ..picture import Image, image_class
+from ...headers.signalled_colour import HLG, PQ, SRGB_TRANSFERS, SignalledColour
+from ...picture import Image, image_class
 
 __all__ = ["convert_signalled", "is_known"]
 
@@ -17,6 +17,7 @@ _TO_SRGB: dict[int, list[list[float]]] = {
     12: [[1.22494, -0.22494, 0.0], [-0.042057, 1.042057, 0.0], [-0.019638, -0.078636, 1.098274]],  # Display P3
 }
 _TO_SRGB[7], _TO_SRGB[11] = _TO_SRGB[6], _TO_SRGB[12]  # the same; and DCI-P3, whose white becomes that of the result
+_SRGB_TO_P3 = [[0.822462, 0.177538, 0.0], [0.033194, 0.966806, 0.0], [0.017083, 0.072397, 0.91052]]
 _GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0, 17: 2.6}
 _WHITE_NITS = 203  # luminance of diffuse white in PQ and HLG, by ITU-R BT.2408
 _HLG_PEAK_NITS = 1000  # luminance of the nominal display of HLG, by BT.2100
@@ -31,8 +32,8 @@ def is_known(colour: SignalledColour) -> bool:
     return is_known_transfer and colour.primaries in (1, 2, *_TO_SRGB)
 
 
-def convert_signalled(image: Image, colour: SignalledColour) -> Image:
-    """Converts three bands of 8 or 16 bits to sRGB of the same depth. Colours outside of sRGB are clipped.
+def convert_signalled(image: Image, colour: SignalledColour, space: Literal["srgb", "p3"]) -> Image:
+    """Converts three bands of 8 or 16 bits to a colour space, of the same depth. Colours outside of it are clipped.
 
     In PQ and HLG a luminance of 203 cd/m2 is diffuse white. Light up to 0.8 of it stays as it is; brighter light is compressed
     into the rest, with the hue that it has.
@@ -45,6 +46,8 @@ def convert_signalled(image: Image, colour: SignalledColour) -> Image:
         light = light * (luminance**0.2 * (_HLG_PEAK_NITS / _WHITE_NITS))
     if colour.primaries in _TO_SRGB:
         light = light.recomb(_matrix(image, _TO_SRGB[colour.primaries]))
+    if space == "p3":
+        light = light.recomb(_matrix(image, _SRGB_TO_P3))
     if colour.is_hdr:
         light = _tone_mapped(light)
     return light.copy(interpretation="scrgb").colourspace("rgb16" if is_deep else "srgb")

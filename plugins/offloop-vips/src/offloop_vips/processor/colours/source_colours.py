@@ -1,26 +1,38 @@
-"""Colours of a source: conversion to sRGB or grey, of 8 or 16 bits, with or without alpha."""
+"""Colours of a source: conversion to sRGB, Display P3 or grey, of 8 or 16 bits, with or without alpha."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import pyvips
 
 from offloop.errors import TaskFailed
 
-from ..headers.formats import FormatName
-from ..headers.parser import ParsedHeader
-from ..operations import Decode
-from ..picture import Image, rounded
-from .libvips_errors import is_out_of_memory
+from ...colour_spaces import ColourSpace, convert_colours
+from ...headers.formats import FormatName
+from ...headers.parser import ParsedHeader
+from ...headers.signalled_colour import SignalledColour
+from ...operations import Decode
+from ...picture import Image, rounded
+from ..libvips_errors import is_out_of_memory
 from .signalled_colours import convert_signalled, is_known
 
-__all__ = ["to_srgb"]
+__all__ = ["ReadColours", "read_colours"]
 
 _UNSUPPORTED_SAMPLES = "and there is no rule for its black and white"
 _ALPHA = (1, 2)  # meanings of an extra sample of a TIFF: alpha, with premultiplied colours or not
 
 
-def to_srgb(image: Image, source: FormatName, header: ParsedHeader, decode: Decode) -> tuple[Image, str]:
-    """Returns a picture in sRGB or grey, and the name of the colour space that it had.
+class ReadColours(NamedTuple):
+    """A picture in the colour space that `Decode.colours` asks for."""
+
+    image: Image
+    name: str  # of the colour space of the source
+    space: ColourSpace = "srgb"  # of the image
+
+
+def read_colours(image: Image, source: FormatName, header: ParsedHeader, decode: Decode) -> ReadColours:
+    """Returns a picture in sRGB or grey, or in the space of `Decode.colours`.
 
     Samples of 16 bits stay so. Samples of 32 bits are reduced to 16.
 
@@ -33,16 +45,18 @@ def to_srgb(image: Image, source: FormatName, header: ParsedHeader, decode: Deco
         image = rounded(image.unpremultiply())
     colours, alpha = _split(image, source, header)
     try:
-        converted, name = _converted(colours, source, header, decode)
+        converted = _converted(colours, source, header, decode)
+        if decode.colours == "p3" and converted.space == "srgb":
+            converted = converted._replace(image=_in_p3(converted.image), space="p3")
     except pyvips.Error as error:
         if is_out_of_memory(error):
             raise
     else:
         if alpha is None:
-            return converted, name
+            return converted
         # as it is, because taking the bands apart and joining them takes a fifth of the time of a PNG's decoder
-        is_unchanged = converted is colours and image.bands == colours.bands + 1
-        return (image if is_unchanged else converted.bandjoin(alpha)), name
+        is_unchanged = converted.image is colours and image.bands == colours.bands + 1
+        return converted._replace(image=image if is_unchanged else converted.image.bandjoin(alpha))
     raise TaskFailed("unsupported_format", f"a {source} file in the colour space {image.interpretation!r} cannot be converted")
 
 
@@ -75,39 +89,62 @@ def _split(image: Image, source: FormatName, header: ParsedHeader) -> tuple[Imag
     return image[:colours], image[colours]  # bands after alpha are spot colours, which have no colour in sRGB
 
 
-def _converted(image: Image, source: FormatName, header: ParsedHeader, decode: Decode) -> tuple[Image, str]:
+def _converted(image: Image, source: FormatName, header: ParsedHeader, decode: Decode) -> ReadColours:
     signalled, has_profile = header.colour, image.get_typeof("icc-profile-data") != 0
     counts = signalled is not None and (source == "png" or not has_profile)  # the formats rank the two differently
     if signalled is not None and counts and not signalled.is_srgb:
         if signalled.is_hdr and decode.hdr == "refuse":
             raise TaskFailed("unsupported_format", f"the {source} file has a high dynamic range ({signalled}); see Decode.hdr")
-        if not is_known(signalled):
-            return _plain(image), f"{signalled}, unknown, read as sRGB"
-        colours = image if image.bands == 3 else image.bandjoin([image, image])  # noqa: PLR2004
-        converted = convert_signalled(colours, signalled)
-        name = f"{signalled}, tone-mapped" if signalled.is_hdr else str(signalled)
-        return (converted if image.bands == 3 else converted[0].copy(interpretation=image.interpretation)), name  # noqa: PLR2004
+        return _signalled(image, signalled, decode)
     if image.interpretation == "cmyk":
+        target = "p3" if decode.colours == "p3" else "srgb"
         depth = 16 if image.format == "ushort" else 8
-        return image.icc_transform("srgb", input_profile="cmyk", embedded=has_profile, intent="perceptual", depth=depth), "CMYK"
+        converted = image.icc_transform(target, input_profile="cmyk", embedded=has_profile, intent="perceptual", depth=depth)
+        return ReadColours(converted, "CMYK", target)
     if image.interpretation in ("lab", "labs", "labq"):
-        return image.colourspace("rgb16"), "Lab"
+        return ReadColours(image.colourspace("rgb16"), "Lab")
     if has_profile and not counts:
-        return _by_profile(image)
-    return _plain(image), "sRGB"
+        return _by_profile(image, decode)
+    return ReadColours(_plain(image), "sRGB")
 
 
-def _by_profile(image: Image) -> tuple[Image, str]:
+def _signalled(image: Image, signalled: SignalledColour, decode: Decode) -> ReadColours:
+    if not is_known(signalled):
+        return ReadColours(_plain(image), f"{signalled}, unknown, read as sRGB")
+    is_p3 = signalled.is_p3 and decode.colours in ("p3", "keep") and image.bands == 3  # noqa: PLR2004
+    if is_p3:
+        return ReadColours(_plain(image), str(signalled), "p3")
+    space = "p3" if decode.colours == "p3" else "srgb"
+    colours = image if image.bands == 3 else image.bandjoin([image, image])  # noqa: PLR2004
+    converted = convert_signalled(colours, signalled, space)
+    name = f"{signalled}, tone-mapped" if signalled.is_hdr else str(signalled)
+    converted = converted if image.bands == 3 else converted[0].copy(interpretation=image.interpretation)  # noqa: PLR2004
+    return ReadColours(converted, name, space)
+
+
+def _by_profile(image: Image, decode: Decode) -> ReadColours:
     is_deep = image.format == "ushort"
+    if decode.colours == "keep" and image.bands == 3 and _is_rgb(image.get("icc-profile-data")):  # noqa: PLR2004
+        return ReadColours(_plain(image), "ICC profile", "source")
+    space = "p3" if decode.colours == "p3" and image.bands == 3 else "srgb"  # noqa: PLR2004
     try:
-        converted = image.icc_transform("srgb", embedded=True, depth=16 if is_deep else 8, intent="perceptual")
+        converted = image.icc_transform(space, embedded=True, depth=16 if is_deep else 8, intent="perceptual")
     except pyvips.Error as error:
         if is_out_of_memory(error):
             raise
-        return _plain(image), "broken ICC profile, read as sRGB"  # as other software does
+        return ReadColours(_plain(image), "broken ICC profile, read as sRGB")  # as other software does
     if image.bands == 1:
         converted = converted.colourspace("grey16" if is_deep else "b-w")
-    return converted, "ICC profile"
+    return ReadColours(converted, "ICC profile", space)
+
+
+def _is_rgb(profile: bytes) -> bool:
+    """Whether a profile is for red, green and blue, and can be used."""
+    return profile[16:20] == b"RGB " and profile[36:40] == b"acsp"
+
+
+def _in_p3(image: Image) -> Image:
+    return image if image.bands < 3 else convert_colours(image, "srgb", "p3")  # noqa: PLR2004 (grey is the same)
 
 
 def _plain(image: Image) -> Image:
