@@ -3,6 +3,7 @@
 The two tasks that sharp publishes: a JPEG of 2725 x 2225 pixels becomes a JPEG of 720 x 588 and quality 80, and a PNG of
 2048 x 1536 pixels with alpha becomes a PNG of 720 x 540. sharp and offloop take turns in one run with equal threads: one task
 in flight on one thread, and as many tasks as CPUs, each on one thread. CPU time is that of Node, or of server and workers.
+By default offloop reduces a picture with alpha in float; "PNG, fast" is the PNG with `Resize(fast=True)`: in 8 bits, as sharp.
 
     npm install --prefix build/sharp sharp
     python benchmarks/bench_sharp.py --node-packages build/sharp
@@ -66,6 +67,7 @@ def prepared(folder: Path, *, is_smoke: bool) -> dict[str, Work]:
     return {
         "JPEG": Work(jpeg, [Resize(720, 588), Jpeg()], [["resize", 720, 588], ["jpeg", {"quality": 80}]]),
         "PNG": Work(png, [Resize(720, 540), Png()], [["resize", 720, 540], ["png", encoded]]),
+        "PNG, fast": Work(png, [Resize(720, 540, fast=True), Png()], [["resize", 720, 540], ["png", encoded]]),
     }
 
 

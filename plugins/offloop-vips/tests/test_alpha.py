@@ -37,6 +37,21 @@ def test_a_chain_of_steps_keeps_a_flat_colour_within_one_level(bench: Any, alpha
     assert shown[20, 20] == pytest.approx([*COLOUR, alpha], abs=1)
 
 
+@pytest.mark.parametrize("alpha", [64, 128, 200, 255])
+def test_a_fast_resize_rounds_colours_that_are_multiplied_by_alpha_to_8_bits(bench: Any, alpha: int):
+    shown = bench.show(flat(alpha), Resize(30, fast=True))
+    assert shown[15, 15] == pytest.approx([*COLOUR, alpha], abs=0.5 * 255 / alpha + 0.5)
+    opaque = flat(alpha)
+    opaque[..., :3] = np.arange(64)[None, :, None] * 4
+    exact = bench.show(opaque, Resize(30))
+    assert np.abs(bench.show(opaque, Resize(30, fast=True)) - exact).max() <= 1 + 255 / alpha
+
+
+def test_a_fast_resize_is_followed_by_exact_steps(bench: Any):
+    assert bench.show(flat(16), Resize(32, fast=True), *[Blur()] * 5)[16, 16] == pytest.approx([*COLOUR, 16], abs=8)
+    assert (bench.show(flat(255), Resize(32, fast=True), *[Blur()] * 5)[16, 16] == (*COLOUR, 255)).all()
+
+
 def test_a_chain_of_steps_keeps_the_colour_under_a_gradient_of_alpha(bench: Any):
     shown = bench.show(flat(np.linspace(0, 255, 64)), Resize(50), Blur(1), Blur(), Resize(40), Resize(20))
     visible = shown[shown[..., 3] >= 1]

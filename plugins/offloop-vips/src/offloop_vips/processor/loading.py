@@ -132,7 +132,7 @@ def open_source(encoded: Encoded, evaluation: Evaluation, *, checks_scan: bool) 
     data = evaluation.keep_alive(memoryview(encoded.data)[:])
     if not checks_scan:
         return pyvips.Source.new_from_memory(data)
-    evaluation.scan_reader = ScanReader(data)
+    evaluation.scan_reader = ScanReader(data, evaluation.scan_reader)
     evaluation.on_release(evaluation.scan_reader.close)
     return evaluation.keep_alive(evaluation.scan_reader.open())
 

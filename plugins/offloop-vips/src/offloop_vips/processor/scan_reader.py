@@ -24,12 +24,14 @@ _PADDING = (0x00, 0xFF)  # bytes that some cameras append to a scan
 class ScanReader:
     """The bytes of a JPEG with one scan, read once from the start to the end."""
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: memoryview, earlier: ScanReader | None = None) -> None:
         """Args:
         data: the whole file. It must exist until the decoder has ended.
+        earlier: a reader of the same file, which knows the end of its scan: the search takes 0.4 milliseconds for a megabyte.
         """
         self._data = data
-        self._end = find_scan_end(data) or 0  # offset after the data of the scan
+        self.scan_end = (find_scan_end(data) or 0) if earlier is None else earlier.scan_end
+        """Offset after the data of the scan; 0 for a scan that does not end."""
         self._at = 0  # offset of the next byte that the decoder gets
         self._expected_nbytes = 0  # of the scan, that the decoder may leave over without damage
 
@@ -47,22 +49,22 @@ class ScanReader:
         """Tells that the decoder shrinks a picture of this height. libvips drops a part of a pixel at the bottom, and with it
         the last row of blocks: up to twice the mean length of two such rows may then be left over."""
         if not reads_last_blocks(height, shrink):
-            self._expected_nbytes = 4 * self._end * _BLOCK_ROWS // height
+            self._expected_nbytes = 4 * self.scan_end * _BLOCK_ROWS // height
 
     @property
     def left_over_nbytes(self) -> int:
         """Bytes of the scan that the decoder did not need, without padding; less than 16 are not noticed, and those of dropped
         rows are not counted. It is 0 for a file whose scan does not end."""
-        rest = self._data[self._at : self._end]
+        rest = self._data[self._at : self.scan_end]
         least = max(_PIECE_NBYTES, self._expected_nbytes)
         return 0 if len(rest) < least or all(byte in _PADDING for byte in rest) else len(rest)
 
     def _read(self, nbytes: int) -> memoryview:
-        last = self._end - _LAST_NBYTES
+        last = self.scan_end - _LAST_NBYTES
         if self._at < last:
             nbytes = min(nbytes, last - self._at)
-        elif self._at < self._end:  # pieces whose ends are multiples of their length before the end of the scan
-            nbytes = min(nbytes, (self._end - self._at - 1) % _PIECE_NBYTES + 1)
+        elif self._at < self.scan_end:  # pieces whose ends are multiples of their length before the end of the scan
+            nbytes = min(nbytes, (self.scan_end - self._at - 1) % _PIECE_NBYTES + 1)
         piece = self._data[self._at : self._at + nbytes]
         self._at += len(piece)
         return piece

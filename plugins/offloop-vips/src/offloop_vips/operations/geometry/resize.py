@@ -65,7 +65,8 @@ class Resize(Step, frozen=True):
     `position`."""
 
     fast: bool = False
-    """Let the decoder of a JPEG or WebP shrink the picture as far as it can. Fine detail gets coarser or jagged."""
+    """Let the decoder of a JPEG or WebP shrink the picture as far as it can. Fine detail gets coarser or jagged. A picture with
+    alpha is reduced with colours multiplied by alpha in 8 bits, as in sharp, so that colours under a low alpha change."""
 
     def check(self) -> None:
         if self.width is None and self.height is None:
@@ -83,7 +84,7 @@ class Resize(Step, frozen=True):
         # the canvas is checked, because libvips computes only this part of the scaled picture
         check_pixels(canvas, picture.pages, picture.max_pixels)
         source_pixels = picture.page_size.pixels
-        picture = _scale(picture, scaled, self.kernel).upright()
+        picture = _scale(picture, scaled, self).upright()
         if canvas == scaled:
             return picture
         if self.fit == "contain":
@@ -106,7 +107,7 @@ class Resize(Step, frozen=True):
 
     def cost(self, shape: Shape) -> StepCost:  # noqa: ARG002
         slices_nbytes = {"entropy": 75_000_000, "attention": 10_000_000}.get(self.position, 2_500_000)  # which it examines
-        return StepCost(work_ns=1.0, alpha_factor=4.0, alpha_fixed_nbytes=slices_nbytes)
+        return StepCost(work_ns=1.0, alpha_factor=1.0 if self.fast else 4.0, alpha_fixed_nbytes=slices_nbytes)
 
 
 def fit_resize(resize: Resize, size: Size) -> Fitting:
@@ -121,8 +122,9 @@ def fit_resize(resize: Resize, size: Size) -> Fitting:
     )
 
 
-def _scale(picture: Picture, scaled: Size, kernel: str) -> Picture:
+def _scale(picture: Picture, scaled: Size, resize: Resize) -> Picture:
     """Scales before the orientation is applied: the result is the same, and fewer pixels are turned."""
+    kernel = resize.kernel
     stored = scaled.transposed if picture.is_sideways else scaled
     extent, picture = picture.shrunk_extent, replace(picture, unshrunk_size=None, shrunk_extent=None)
     if extent is not None and extent != picture.page_size:
@@ -132,11 +134,20 @@ def _scale(picture: Picture, scaled: Size, kernel: str) -> Picture:
     if kernel == "nearest":  # this kernel mixes no pixels, and does not need those after the last that it takes
         picture.evaluation.reads_all_rows = False
         return picture.map_pages(lambda page: _enlarged(_reduced(page, page.width, stored, kernel, gap=0), stored, kernel))
-    width = picture.page_size.width
-    picture = _as_float(picture, spare=stored.height < picture.page_size.height)
+    width, is_reduced = picture.page_size.width, stored.height < picture.page_size.height
+    in_8_bits = resize.fast and is_reduced and not (picture.is_deep or picture.is_premultiplied)
+    picture = _premultiplied_8_bits(picture) if in_8_bits else _as_float(picture, spare=is_reduced)
     picture = picture.map_pages(lambda page: _enlarged(_reduced(page, width, stored, kernel, _GAP), stored, kernel))
-    is_straight_float = picture.image.format == "float" and not picture.is_premultiplied
-    return picture.with_image(rounded(picture.image)) if is_straight_float else picture
+    if picture.is_premultiplied:
+        return picture if picture.image.format == "float" else picture.straight()
+    return picture.with_image(rounded(picture.image)) if picture.image.format == "float" else picture
+
+
+def _premultiplied_8_bits(picture: Picture) -> Picture:
+    """Returns the picture with integer samples, which libvips reduces with vector instructions. Only a caller that makes it
+    straight again may use it, because each further step would round."""
+    premultiplied = picture.premultiplied()
+    return premultiplied.with_image(rounded(premultiplied.image)) if premultiplied.is_premultiplied else picture
 
 
 def _as_float(picture: Picture, *, spare: bool) -> Picture:
