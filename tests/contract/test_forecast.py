@@ -8,8 +8,9 @@ from math import inf, nan
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from offloop.operation import Estimate, Header, Operation, Plugin
+from offloop.operation import Estimate, Header, Operation, Plugin, SourceHeader
 from offloop.plugins.estimator import Estimator, SourceHead
 
 HEADER = Header(media_type="image/x", width=3, height=2, bands=1)
@@ -53,6 +54,38 @@ def test_the_first_plugin_reads_the_header_and_each_plugin_estimates_its_stage()
     forecast(first, second)
     assert first.asked == [b"abcd", (HEADER, 1000)]
     assert second.asked == [(None, 0)]
+
+
+class Halving(FakePlugin):
+    """A plugin whose output has half the width, or is what the test wants."""
+
+    output: Any = None
+
+    def source_after(self, source: SourceHeader, operations: Sequence[Operation]) -> Any:
+        if isinstance(self.output, BaseException):
+            raise self.output
+        assert source.header is not None
+        return self.output or SourceHeader(replace(source.header, width=source.header.width // 2), source.nbytes // 2)
+
+
+def test_each_stage_is_estimated_with_the_header_that_the_stage_before_predicts() -> None:
+    header = replace(HEADER, width=40)
+    first, second, third = (Halving(estimate_of(), header) for _ in range(3))
+    forecast(first, second, third)
+    assert second.asked == [(replace(header, width=20), 500)]
+    assert third.asked == [(replace(header, width=10), 250)]
+
+
+NOT_A_HEADER: Any = "header"
+
+
+@pytest.mark.parametrize("output", [ValueError("x"), SystemExit(1), "text", SourceHeader(NOT_A_HEADER, 3)], ids=repr)
+def test_an_invalid_prediction_counts_as_none(output: Any, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = Halving(estimate_of()), FakePlugin(estimate_of())
+    first.output = output
+    assert forecast(first, second)[0] == estimate_of(10, 2.0, 5)
+    assert second.asked == [(None, 0)]
+    assert "source_after" in caplog.text
 
 
 def test_the_work_of_stages_adds_up_and_their_memory_does_not() -> None:

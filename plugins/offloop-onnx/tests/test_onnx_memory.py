@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 
 from offloop import Pool
-from offloop.operation import Estimate, Header, Operation
+from offloop.operation import Estimate, Header, Operation, Plugin, SourceHeader
+from offloop.plugins.estimator import Estimator, SourceHead
 from offloop_onnx import OnnxModel, OnnxPlugin, RemoveBackground, RunModel, Upscale
+from offloop_vips import Resize, VipsPlugin, Webp
 
 from .tiny_networks import card
 
+PORTRAIT = Path(__file__).parents[3] / "docs" / "photos" / "astronaut.jpg"
 ASYNCIO = pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": False})], ids=["asyncio"])
 
 
@@ -92,3 +95,23 @@ def test_a_model_without_numbers_has_no_estimate_and_one_with_numbers_has() -> N
         assert found is not None
         assert found.peak_bytes > 500_000_000
         assert found.work_s > 3
+
+
+def test_a_cut_out_after_a_resize_is_estimated_with_the_size_after_it() -> None:
+    pipeline: list[tuple[Plugin, list[Operation]]] = [
+        (VipsPlugin(), [Resize(600, fit="inside")]),
+        (OnnxPlugin(), [RemoveBackground(feather=50), Upscale()]),
+        (VipsPlugin(), [Webp()]),
+    ]
+    large = PORTRAIT.read_bytes()
+    found, media_type = Estimator(pipeline).estimate([SourceHead(len(large), memoryview(large))])
+    assert found is not None
+    assert media_type == "image/jpeg"
+    assert found.output_bytes == 1200 * 1200 * 4
+    resize = VipsPlugin().source_after(SourceHeader(VipsPlugin().probe(memoryview(large)), len(large)), pipeline[0][1])
+    assert resize == SourceHeader(Header(media_type="", width=600, height=600, bands=3), 600 * 600 * 3)
+    cut = OnnxPlugin().source_after(resize, pipeline[1][1])
+    assert cut == SourceHeader(Header(media_type="", width=1200, height=1200, bands=4), 1200 * 1200 * 4)
+    webp = VipsPlugin().estimate(cut.header, [Webp()], cut.nbytes)
+    assert webp is not None
+    assert found.peak_bytes == max(webp.peak_bytes, estimate(600, 600, *pipeline[1][1]).peak_bytes)

@@ -67,8 +67,11 @@ class Estimator:
     def _combined_estimate(self, sources: list[SourceHeader]) -> Estimate | None:
         """Combine the stages' estimates: the sum of their work, and the maximum of their memory, because they run in turn."""
         estimates: list[Estimate] = []
+        source, attached = sources[0], sources[1:]
         for index, (plugin, operations) in enumerate(self._stages):
-            estimate = _estimate(plugin, [SourceHeader(None, 0), *sources[1:]] if index else sources, operations)
+            if index:
+                source = _source_after(*self._stages[index - 1], source)
+            estimate = _estimate(plugin, [source, *attached], operations)
             if estimate is None:
                 return None
             estimates.append(estimate)
@@ -195,6 +198,20 @@ def _estimate(plugin: Plugin, sources: list[SourceHeader], operations: Sequence[
         reraise_interrupt(error)
         _log.exception("the estimate of %r raised, or is invalid", plugin.name)
         return None
+
+
+def _source_after(plugin: Plugin, operations: Sequence[Operation], source: SourceHeader) -> SourceHeader:
+    try:
+        output = plugin.source_after(source, operations)
+        known = SourceHeader(output.header, min(max(int(output.nbytes), 0), _MAX_BYTES))
+    except BaseException as error:
+        reraise_interrupt(error)
+        _log.exception("source_after of %r raised, or is invalid", plugin.name)
+        return SourceHeader(None, 0)
+    if known.header is None or _is_header(known.header):
+        return known
+    _log.error("source_after of %r returned an invalid header: %r", plugin.name, known.header)
+    return SourceHeader(None, 0)
 
 
 def _checked(estimate: Estimate) -> Estimate:

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from offloop.operation import Estimate, Header, Operation
+from offloop.operation import Estimate, Header, Operation, SourceHeader
 
 from .onnx_model import OnnxModel
 from .operations import RemoveBackground, RunModel, Upscale
 from .shipped_models import PEOPLE, PHOTO
 
-__all__ = ["estimate"]
+__all__ = ["estimate", "source_after"]
 
 _FIXED_NBYTES = 12_000_000  # activations of the model for people, and what a first task takes once
 _WORKING_SIDE = 256  # pixels; see `processor.background_removal`
@@ -60,6 +60,17 @@ def estimate(header: Header | None, operations: Sequence[Operation], nbytes: int
         peak, work, output = max(peak, cost.peak_nbytes), work + cost.work_s, max(output, cost.output_nbytes)
         picture, nbytes = _after(operation, picture), cost.output_nbytes
     return Estimate(peak_bytes=int(peak + _FIXED_NBYTES), work_s=work, output_bytes=output if header else 0)
+
+
+def source_after(source: SourceHeader, operations: Sequence[Operation]) -> SourceHeader:
+    """Predicts the samples that the operations make of a picture. Nothing is known of the output of a `RunModel`."""
+    picture, nbytes = source.header, source.nbytes
+    if picture is None or picture.media_type or any(isinstance(operation, RunModel) for operation in operations):
+        return SourceHeader(None, 0)
+    sample_nbytes = max(nbytes // (picture.width * picture.height * _bands(picture)), 1)
+    for operation in operations:
+        picture = _after(operation, picture)
+    return SourceHeader(picture, picture.width * picture.height * _bands(picture) * sample_nbytes)
 
 
 def _cost(operation: Operation, picture: Header, nbytes: int) -> _Cost | None:
@@ -123,7 +134,8 @@ def _after(operation: Operation, picture: Header) -> Header:
         factor = operation.factor
         return Header(media_type="", width=picture.width * factor, height=picture.height * factor, bands=bands)
     if isinstance(operation, RemoveBackground):
-        made = 1 if operation.mask_only else 4 if bands > 2 else 2  # noqa: PLR2004 (colour)
+        is_opaque = operation.background is not None and (*operation.background, 1)[3] == 1
+        made = 1 if operation.mask_only else (3 if is_opaque else 4) if bands > 2 else 2  # noqa: PLR2004 (colour)
         return Header(media_type="", width=picture.width, height=picture.height, bands=made)
     return picture
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from offloop.errors import InvalidTask
-from offloop.operation import Estimate, Header, Operation, Plugin, describe
+from offloop.operation import Estimate, Header, Operation, Plugin, SourceHeader, describe
 from offloop.sandbox import Needs
 
 from . import operations
-from .estimates import estimate
+from .estimates import estimate, source_after
 from .onnx_model import OnnxModel
 from .settings import OnnxSettings
 from .shipped_models import MODEL_DIRECTORY
@@ -84,3 +84,7 @@ class OnnxPlugin(Plugin):
             None if a model has no `peak_bytes`.
         """
         return estimate(header, operations, nbytes)
+
+    def source_after(self, source: SourceHeader, operations: Sequence[Operation]) -> SourceHeader:
+        """Predicts the picture that the operations make. Nothing is known of the output of a `RunModel`."""
+        return source_after(source, operations)

@@ -9,7 +9,7 @@ from offloop.operation import Estimate, Header, Operation, Plugin, SourceHeader
 from offloop.sandbox import Needs
 
 from . import operations
-from .estimates.estimator import estimate, expected_size
+from .estimates.estimator import estimate, expected_size, source_after
 from .geometry import Size
 from .headers.formats import FORMAT_OF, FORMATS, SNIFF_NBYTES, FormatName, sniff
 from .headers.metadata_size import count_metadata
@@ -149,6 +149,14 @@ class VipsPlugin(Plugin):
             return _header(source, bytes(data), whole=len(data) < self.probe_nbytes)
         except Exception:  # the data is untrusted; the worker reports the error in it
             return None
+
+    def source_after(self, source: SourceHeader, operations: Sequence[Operation]) -> SourceHeader:
+        """Predicts the picture that another plugin takes. Without a header nothing is known."""
+        try:
+            after = None if source.header is None else source_after(source.header, operations, source.nbytes)
+        except Exception:  # the numbers are untrusted, and an arithmetic error must not reach the server
+            after = None
+        return after or SourceHeader(None, 0)
 
     def shared_bytes(self, header: Header | None) -> int:
         """Estimates the decoded source, which several pipelines share: its samples, before the decoder skips detail."""

@@ -16,7 +16,7 @@ from offloop.operation import Estimate, Header, Operation, SourceHeader
 
 from ..colours import rgba
 from ..geometry import Size, is_strategy
-from ..headers.formats import FORMAT_OF, FormatName
+from ..headers.formats import FORMAT_OF, FORMATS, FormatName
 from ..headers.parser import VipsHeader
 from ..operations import Answer, Auto, AutoOrient, Avif, Encoder, Jpeg, Png, Raw, Resize, Shape, Stats, Step, Webp
 from ..operations.geometry.resize import fit_resize
@@ -32,7 +32,7 @@ from .costs import (
     resize_rows,
 )
 
-__all__ = ["estimate", "expected_size"]
+__all__ = ["estimate", "expected_size", "source_after"]
 
 _ITEM_NBYTES = {"uint8": 1, "uint16": 2, "float32": 4}
 
@@ -61,7 +61,25 @@ def expected_size(header: Header, operations: Sequence[Operation], nbytes: int) 
     return picture.page_size
 
 
-def _simulate(header: Header, pipeline: Pipeline, nbytes: int, attachments: Sequence[SourceHeader]) -> _SimulatedPicture:
+def source_after(header: Header, operations: Sequence[Operation], nbytes: int) -> SourceHeader | None:
+    """Predicts what another plugin gets after the operations: samples, or a file if they end with an encoder. None: no picture,
+    or not known."""
+    source = FORMAT_OF.get(header.media_type)
+    if source is None and header.media_type:
+        return None
+    picture = _simulate(header, Pipeline.of(operations, encoded=source is not None), nbytes, (), is_last=False)
+    if picture.media_type is None:
+        return None
+    width, height = picture.page_size.width, picture.page_size.height * picture.pages
+    known = Header(media_type=picture.media_type, width=width, height=height, bands=picture.bands)
+    return SourceHeader(known, picture.output_nbytes)
+
+
+def _simulate(
+    header: Header, pipeline: Pipeline, nbytes: int, attachments: Sequence[SourceHeader], *, is_last: bool = True
+) -> _SimulatedPicture:
+    """Returns the picture after all steps, or after the step that makes it too large. What another plugin takes is encoded only
+    if the pipeline has an encoder."""
     source = FORMAT_OF.get(header.media_type)
     picture = _SimulatedPicture.load(header, source, pipeline, nbytes)
     picture.attachments = attachments
@@ -74,7 +92,7 @@ def _simulate(header: Header, pipeline: Pipeline, nbytes: int, attachments: Sequ
         if picture.is_too_large:
             return picture
     picture.make_upright()
-    picture.save(pipeline.output_step or (default_encoder(source, picture.pages) if source else Raw()))
+    picture.save(pipeline.output_step or (default_encoder(source, picture.pages) if source and is_last else Raw()))
     return picture
 
 
@@ -96,6 +114,7 @@ class _SimulatedPicture:
     peak_nbytes: float = 0  # peak so far; whole pictures and rows exist together until the end of the task
     work_ns: float = 0  # CPU time in nanoseconds
     output_nbytes: int = 0  # size of the result
+    media_type: str | None = None  # media type of the result, "" for samples; None: it is no picture, or is not there yet
     attachments: Sequence[SourceHeader] = ()  # further sources, from index 1 on
 
     @classmethod
@@ -291,6 +310,7 @@ class _SimulatedPicture:
         if isinstance(output_step, Raw):
             self.output_nbytes = self.samples * _ITEM_NBYTES[output_step.dtype]
             self.work_ns += 0.3 * self.output_nbytes
+            self.media_type = ""
             return
         if isinstance(output_step, Jpeg) and self.has_alpha:
             self.bands -= 1
@@ -304,6 +324,7 @@ class _SimulatedPicture:
         self.rows_nbytes += encoder.rows_nbytes
         self.work_ns += encoder.work_ns
         self.output_nbytes = int(self.samples * depth * output_step.typical_ratio)
+        self.media_type = FORMATS[output_step.format].media_type
         self.update_peak()
 
     def _searched(self, encoder: Cost, *, compares: bool) -> Cost:
