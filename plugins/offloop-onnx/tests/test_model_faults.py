@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 
-from offloop import OffloopError, Pool, TaskFailed, TaskTimeout
+from offloop import OffloopError, Pool, TaskFailed, TaskTimeout, WorkerMoved
 from offloop_onnx import OnnxPlugin, RemoveBackground, RunModel
+from offloop_onnx.processor.sessions import Session
 from offloop_onnx.shipped_models import PEOPLE
 
 from .conftest import Array
@@ -33,6 +38,14 @@ def multiplications(side: int, count: int) -> bytes:
     nodes.append(("ReduceMax", [f"m{count}"], "large", {"keepdims": 0}))
     nodes.append(("Mul", ["large", "zero"], "result", {}))
     return network(nodes, shape=["n"], constants=[constant("sides", [side, side], "i8"), constant("zero", 0.0)])
+
+
+def slow_to_open() -> bytes:
+    """Returns a network that adds 0. While it is opened, ONNX Runtime computes a part that does not depend on the input."""
+    nodes: Nodes = [("MatMul", [f"m{index}", "m0"], f"m{index + 1}", {}) for index in range(1000)]
+    nodes += [("ReduceMax", ["m1000"], "large", {"keepdims": 0}), ("Mul", ["large", "zero"], "nothing", {})]
+    nodes.append(("Add", ["image", "nothing"], "result", {}))
+    return network(nodes, shape=["n"], constants=[constant("m0", np.eye(300, dtype="f4")), constant("zero", 0.0)])
 
 
 async def failure_of(pool: Pool, source: Array, *operations: Any, **options: Any) -> OffloopError:
@@ -104,3 +117,39 @@ async def test_a_model_of_the_plugin_is_open_before_the_first_task(anyio_backend
         error = await failure_of(pool, ONE, RunModel(broken))
         assert isinstance(error, TaskFailed)
         assert error.code == "model_broken"
+
+
+async def test_no_time_limit_pays_for_a_load_and_a_worker_that_is_killed_while_it_loads_costs_no_task(
+    anyio_backend: object, tmp_path: Path
+) -> None:
+    slow = save(tmp_path, slow_to_open(), **TENSOR)
+    started = monotonic()
+    Session(slow, Path(slow.path).read_bytes(), 1)
+    load_s = monotonic() - started
+    pids: list[int] = []
+    load_starts: list[float] = []
+    async with (
+        Pool(1, plugins=[OnnxPlugin(model_directories=[tmp_path], models=[slow])], memory_limit="1GiB") as pool,
+        anyio.create_task_group() as group,
+    ):
+
+        async def kill_the_first_that_loads() -> None:
+            async for event in pool.events():
+                if isinstance(event, WorkerMoved) and (event.group, event.event) == ("onnx", "LoadingBegun"):
+                    assert event.pid is not None
+                    pids.append(event.pid)
+                    load_starts.append(event.at)
+                    if len(pids) == 1:
+                        os.kill(event.pid, signal.SIGKILL)
+                if isinstance(event, WorkerMoved) and (event.group, event.event) == ("onnx", "Ready"):
+                    load_starts.append(event.at)
+                    return
+
+        group.start_soon(kill_the_first_that_loads)
+        await anyio.wait_all_tasks_blocked()
+        result = await pool.run(ONE, [RunModel(slow)], timeout=load_s / 4)
+        assert result.array().tolist() == [1]
+        _, begun, ready = load_starts
+        assert ready - begun > load_s / 4
+        assert len(set(pids)) == 2
+        assert pool.statistics().completed == 1
