@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+import os
+import sys
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 
-__all__ = ["LAYERS", "Isolation", "Layer", "Needs", "Posture", "SandboxMode"]
+__all__ = ["LAYERS", "Isolation", "Layer", "Needs", "Posture", "SandboxMode", "loaded_code"]
 
 SandboxMode: TypeAlias = Literal["auto", "strict", "off"]
 """Setting of a pool or a worker group. "auto": all layers that the kernel has. "strict": a worker needs all. "off": none."""
@@ -29,7 +31,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     read: tuple[str, ...] = ()  # absolute paths of files and of directories with all that is in them, which are read
     write: tuple[str, ...] = ()  # the same, which are read and written; files may be made and removed in the directories
-    modules: bool = False  # whether modules are imported after loading: Python and the module search path stay readable
+    modules: bool = False  # whether modules are imported after loading: Python, installed and loaded packages stay readable
     network: bool = False  # whether connections to other hosts are made; a worker never listens
     threads: bool = True  # whether threads are started after loading
 
@@ -42,6 +44,17 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             network=self.network or other.network,
             threads=self.threads or other.threads,
         )
+
+
+def loaded_code() -> tuple[str, ...]:
+    """The directories of the packages, and the files of the other modules, that this process has loaded from files."""
+    paths: dict[str, None] = {}
+    for name, module in list(sys.modules.items()):
+        attributes: dict[str, Any] = getattr(module, "__dict__", {})
+        if "." not in name:
+            places = attributes.get("__path__") or [attributes.get("__file__")]
+            paths.update((os.path.abspath(place), None) for place in places if isinstance(place, str))
+    return tuple(paths)
 
 
 class Posture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -9,7 +11,7 @@ import msgspec
 
 from ..errors import InvalidTask
 from ..operation import Estimate, Header, Operation, Plugin
-from ..sandbox import Needs
+from ..sandbox import Needs, loaded_code
 from .declaration import declared_functions, find_options
 from .reference import module_of, reference_of
 from .resource import declared_resources, load_timeout_of
@@ -66,8 +68,9 @@ class FunctionsPlugin(Plugin):
 
     @property
     def needs(self) -> Needs:  # pyright: ignore[reportIncompatibleVariableOverride] (a property is allowed)
-        """What the functions need that are declared now, and late imports, because a function may be imported by its call."""
-        needs = Needs(modules=True)
+        """What the functions need that are declared now, and late imports, because a function may be imported by its call: of
+        installed packages, and of the modules that the server has loaded."""
+        needs = Needs(modules=True, read=tuple(path for path in loaded_code() if not _is_installed(path)))
         for function in declared_functions():
             options = find_options(function)
             needs = needs if options is None else needs.union(options.needs)
@@ -84,6 +87,12 @@ def is_in_modules(reference: str, modules: Iterable[str]) -> bool:
     """Whether a function's module is one of these modules, or inside one of these packages."""
     module = module_of(reference)
     return any(module == one or module.startswith(f"{one}.") for one in modules)
+
+
+def _is_installed(path: str) -> bool:
+    """Whether a path is of Python or an installed package, which each worker finds itself."""
+    libraries = [os.path.join(prefix, "lib", "") for prefix in (sys.prefix, sys.base_prefix)]
+    return any(path.startswith(library) for library in libraries) or "site-packages" in path or "dist-packages" in path
 
 
 def _find_reference(function: Callable[..., Any]) -> str | None:

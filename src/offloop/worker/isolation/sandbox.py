@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from ...sandbox import Layer, Needs, Posture, SandboxMode
 from .kernel import Kernel
 from .landlock import Landlock
-from .late_imports import refuse_late_imports
+from .late_imports import explain_refused_imports, import_lazy_modules, refuse_late_imports
 from .privileges import drop_privileges, lower_limits
-from .readable_paths import NETWORK_PATHS, loading_paths
+from .readable_paths import NETWORK_PATHS, late_paths, loading_paths
 from .syscall_filter import Instruction, allowed_calls, build_filter
 
 __all__ = ["Sandbox"]
@@ -33,7 +33,6 @@ class Sandbox:
         self._kernel = kernel
         self._missing: dict[Layer, str] = {}
         self._landlock: Landlock | None = None  # None: not used
-        self._loading_paths: list[str] = []
         self._limits: dict[str, int] = {}
 
     def before_loading(self, max_file_nbytes: int | None) -> None:
@@ -51,21 +50,24 @@ class Sandbox:
             drop_privileges(kernel, can_read_any_file=True)
         with self._layer("landlock"):
             self._landlock = Landlock(kernel, network=needs.network)
-            self._loading_paths = loading_paths()
-            self._landlock.restrict((*self._loading_paths, *needs.read, *self._network_paths()), needs.write)
+            self._landlock.restrict((*loading_paths(), *needs.read, *self._network_paths()), needs.write)
 
     def after_loading(self) -> None:
         """Restrict this thread, and threads that it starts later, to what the plugins need."""
         if self._mode == "off":
             return
         needs = self._needs
+        if not needs.modules:
+            import_lazy_modules()
         with self._layer("landlock"):
             if self._landlock is not None:
-                readable = (*needs.read, *self._network_paths(), *(self._loading_paths if needs.modules else ()))
+                readable = (*needs.read, *self._network_paths(), *(late_paths() if needs.modules else ()))
                 self._landlock.restrict(readable, needs.write)
         with self._layer("privileges"):
             drop_privileges(self._kernel, can_read_any_file=False)
-        if not needs.modules:
+        if needs.modules:
+            explain_refused_imports()
+        else:
             refuse_late_imports()
 
     def filter_calls(self, lifeline_fd: int) -> Posture:
