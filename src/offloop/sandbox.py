@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -53,7 +52,7 @@ def loaded_code() -> tuple[str, ...]:
         attributes: dict[str, Any] = getattr(module, "__dict__", {})
         if "." not in name:
             places = attributes.get("__path__") or [attributes.get("__file__")]
-            paths.update((os.path.abspath(place), None) for place in places if isinstance(place, str))
+            paths.update((place, None) for place in places if isinstance(place, str) and place.startswith("/"))
     return tuple(paths)
 
 
