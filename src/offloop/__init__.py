@@ -23,6 +23,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .client.async_pool import AsyncPool
     from .client.batches.batch import Batch
     from .client.batches.batch_progress import BatchProgress
     from .client.buffers import Buffer
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from .statistics import GroupStatistics, Statistics
 
 __all__ = [
+    "AsyncPool",
     "Attachment",
     "Batch",
     "BatchProgress",
@@ -142,6 +144,7 @@ __all__ = [
 ]
 
 _NAMES_BY_MODULE = {
+    "client.async_pool": ("AsyncPool",),
     "client.batches.batch": ("Batch",),
     "client.batches.batch_progress": ("BatchProgress",),
     "client.buffers": ("Buffer",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import EllipsisType
 from typing import Any, TypeVar, cast
@@ -13,6 +13,7 @@ from ..client.batches.source_puller import SourcePuller
 from ..client.calls import Calls
 from ..client.outputs.frames import FrameStream, Overrun, check_reading
 from ..client.progress_listener import ProgressCallback, run_with_progress
+from ..client.results import Result
 from ..client.sources import classify_all
 from ..client.submission import Submission
 from ..errors import InvalidTask, OffloopError
@@ -22,6 +23,7 @@ from ..task_options import TaskOptions
 from .call_batch import CallBatch
 from .callee import Callee, CalleeTable
 from .executor import PoolExecutor
+from .plugin import Call
 from .value_stream import ValueStream
 
 __all__ = ["FunctionCalls"]
@@ -98,6 +100,49 @@ class FunctionCalls(Calls):
         except OffloopError as error:
             callee.add_note(error)
             raise
+
+    async def run_call(
+        self,
+        call: Call,
+        sources: Sequence[Any],
+        *,
+        timeout: float | EllipsisType | None = ...,
+        queue_timeout: float | None = None,
+        retries: int | None = None,
+        priority: int = 0,
+        tenant: str | None = None,
+        memory_limit: int | str | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> Result:
+        """Run a call of a function whose arguments were encoded by another process, for pools of several machines.
+
+        Args:
+            call: import path of the function, and its encoded arguments, as `Callee.call` makes them.
+            sources: the arguments that travel in shared memory, as sources of `run`.
+            timeout, queue_timeout, retries, priority, tenant, memory_limit, on_progress: as for `run`.
+
+        Returns:
+            The encoded value of the function, which the other process decodes.
+
+        Raises:
+            Every error of `run`. The worker checks whether the function may be called, and its arguments.
+        """
+        supervisor = self._open()
+        options = TaskOptions.checked(
+            self._settings,
+            timeout=timeout,
+            queue_timeout=queue_timeout,
+            retries=retries,
+            priority=priority,
+            tenant=tenant,
+            to=None,
+            memory_limit=memory_limit,
+        )
+        materials = classify_all(sources[0] if sources else b"", sources[1:])
+        submission = Submission(supervisor, self._stager, self._planner.plan([call]), materials, options)
+        if on_progress is None:
+            return await submission.run()
+        return await run_with_progress(supervisor, submission, on_progress)
 
     def map_call(
         self,

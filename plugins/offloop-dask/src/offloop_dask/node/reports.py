@@ -1,0 +1,24 @@
+"""Report of a node: what placement needs to know, and now and then all statistics."""
+
+from __future__ import annotations
+
+import msgspec
+
+from offloop import Pool
+
+from ..wire.messages import NodeReport
+
+__all__ = ["measure"]
+
+
+def measure(pool: Pool, *, with_statistics: bool) -> NodeReport:
+    """The state of a pool at this moment."""
+    statistics = pool.statistics()
+    used = statistics.memory_used_bytes + statistics.memory_running_bytes + statistics.memory_workers_bytes
+    return NodeReport(
+        running=statistics.running,
+        waiting=statistics.waiting,
+        free_bytes=max(statistics.memory_limit_bytes - used, 0),
+        concurrency=statistics.concurrency,
+        statistics=msgspec.msgpack.encode(statistics) if with_statistics else None,
+    )
