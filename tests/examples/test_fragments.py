@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import distributed
 import httpx
 import jobs
 import numpy as np
@@ -118,6 +119,24 @@ async def test_a_model_of_ones_own(anyio_backend: object, tmp_path: Path, monkey
     text = fragment("plugins/offloop-onnx/README.md", "OnnxModel.isnet")
     names = await run(text, sha256=hashlib.sha256(data).hexdigest(), picture=black)
     assert names["result"].array().shape == (80, 100, 4)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_pool_on_a_cluster(tmp_path: Path, picture: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # dask writes into the working directory
+    (tmp_path / "source.png").write_bytes(picture)
+    untyped: Any = distributed
+    options = {"dashboard": False, "host": "127.0.0.1"}
+    async with untyped.Scheduler(port=0, **options) as scheduler, untyped.Worker(scheduler.address, **options):
+        names = await run(
+            fragment("plugins/offloop-dask/README.md", "ClusterPool"),
+            address=scheduler.address,
+            source=f"file://{tmp_path}/source.png",
+            destination=f"file://{tmp_path}/thumbnail.webp",
+        )
+    assert names["result"].info.width == 720
+    assert names["stored"].url == f"file://{tmp_path}/thumbnail.webp"
+    assert (tmp_path / "thumbnail.webp").stat().st_size == names["stored"].nbytes
 
 
 async def test_a_mounted_page(anyio_backend: object) -> None:

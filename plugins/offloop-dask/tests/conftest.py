@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 PHOTOS = Path(__file__).parents[3] / "docs" / "photos"
-NODE = {"workers": 1, "memory_limit": "256MiB"}
+NODE: dict[str, Any] = {"workers": 1, "memory_limit": "256MiB"}
 PLUGINS = ["offloop.testing.faults:FaultsPlugin", "functions", "vips"]
 
 _START_S = 50.0  # most seconds until a dask process has started

@@ -13,6 +13,7 @@ import pytest
 
 from offloop import (
     AsyncPool,
+    Attachment,
     InvalidTask,
     Outcome,
     PluginError,
@@ -74,7 +75,7 @@ async def pictures_are_sources_and_results(pool: AsyncPool) -> None:
     assert (await pool.run(pixels.array(), [Resize(30), Webp()])).info.width == 30
     header = await pool.probe(PHOTOS / "coffee.webp")
     assert (header.media_type, header.width, header.height) == ("image/webp", 600, 400)
-    marked = await pool.run(pixels, [Watermark(PHOTOS / "rocket.jpg"), Webp()])
+    marked = await pool.run(pixels, [Watermark(Attachment(PHOTOS / "rocket.jpg")), Webp()])
     assert marked.info.width == 300
 
 

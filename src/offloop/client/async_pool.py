@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import EllipsisType, TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
 
 from ..operation import Header, Operation
 from .batches.batch_progress import BatchProgress
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncBatch", "AsyncNamedOutcomes", "AsyncPool"]
 
 ResultT = TypeVar("ResultT")
+SourceT = TypeVar("SourceT")
 
 
 class AsyncBatch(Protocol):
@@ -79,10 +80,11 @@ class AsyncPool(Protocol):
         """Run a pipeline on a source, and return the result. See `Pool.run`."""
         ...
 
+    @overload
     def map(
         self,
-        sources: Sources[Any],
-        pipeline: Iterable[Operation] | None = None,
+        sources: Sources[SourceT],
+        pipeline: Iterable[Operation],
         *,
         ordered: bool = False,
         max_in_flight: int | None = None,
@@ -91,7 +93,24 @@ class AsyncPool(Protocol):
         retries: int | None = None,
         priority: int = 0,
         tenant: str | None = None,
-        to: Callable[[Any], str | os.PathLike[str]] | None = None,
+        to: Callable[[SourceT], str | os.PathLike[str]] | None = None,
+        coalesce: bool = False,
+    ) -> AsyncBatch: ...
+
+    @overload
+    def map(
+        self,
+        sources: Sources[tuple[SourceT, Iterable[Operation]]],
+        pipeline: None = None,
+        *,
+        ordered: bool = False,
+        max_in_flight: int | None = None,
+        timeout: float | EllipsisType | None = ...,
+        queue_timeout: float | None = None,
+        retries: int | None = None,
+        priority: int = 0,
+        tenant: str | None = None,
+        to: Callable[[SourceT], str | os.PathLike[str]] | None = None,
         coalesce: bool = False,
     ) -> AsyncBatch:
         """Run a pipeline on many sources, and iterate over the outcomes as the tasks finish. See `Pool.map`."""

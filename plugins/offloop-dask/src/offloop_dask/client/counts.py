@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from offloop import Histogram, OffloopError, Statistics
+from offloop import Histogram, OffloopError, Statistics, TaskFailed
+from offloop.statistics import Health
 
 from .node_link import NodeLink
 
@@ -16,6 +17,8 @@ __all__ = ["ClusterStatistics", "NodeStatistics", "OutcomeCounts", "statistics_o
 
 _OUTCOMES = ("completed", "failed", "timed_out", "cancelled", "worker_died", "refused")
 _BREAKERS = ("closed", "half-open", "open")  # the worst one last
+_MAX_CODES = 60  # as in a pool of one machine
+_OTHERS = "(others)"
 _EMPTY = Histogram(count=0, sum_s=0.0, max_s=0.0, buckets=())
 
 
@@ -41,6 +44,22 @@ class ClusterStatistics(Statistics, frozen=True, kw_only=True):
     nodes: dict[str, NodeStatistics]  # nodes that can take tasks, by name
     refused_nodes: dict[str, str]  # reasons why other nodes cannot be used, by address
 
+    @property
+    def health(self) -> Health:
+        """Whether the cluster can do work: "failing" without a node that can, "degraded" if one is not well."""
+        if not self.nodes:
+            return Health("failing", ("no node can take tasks",))
+        reasons = [f"{address}: {reason}" for address, reason in self.refused_nodes.items()]
+        failing = 0
+        for name, node in self.nodes.items():
+            if node.pool is not None:
+                health = node.pool.health
+                failing += health.status == "failing"
+                reasons += [f"{name}: {reason}" for reason in health.reasons]
+        if failing == len(self.nodes):
+            return Health("failing", tuple(reasons))
+        return Health("degraded" if reasons else "ok", tuple(reasons))
+
 
 class OutcomeCounts:
     """Counts the tasks of one client."""
@@ -50,6 +69,7 @@ class OutcomeCounts:
         self.running = 0  # tasks that are on a node
         self.retried = 0
         self.ended: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()  # by code, or by type
 
     @property
     def unsettled(self) -> int:
@@ -60,9 +80,12 @@ class OutcomeCounts:
         """A task was submitted."""
         self.submitted += 1
 
-    def end(self, outcome: str) -> None:
+    def end(self, outcome: str, error: BaseException | None = None) -> None:
         """A task has its outcome."""
         self.ended[outcome] += 1
+        if isinstance(error, OffloopError):
+            name = error.code if isinstance(error, TaskFailed) else type(error).__name__
+            self.errors[name if name in self.errors or len(self.errors) < _MAX_CODES else _OTHERS] += 1
 
 
 def statistics_of(counts: OutcomeCounts, links: Iterable[NodeLink], refused: Mapping[str, OffloopError]) -> ClusterStatistics:
@@ -78,6 +101,7 @@ def statistics_of(counts: OutcomeCounts, links: Iterable[NodeLink], refused: Map
     return ClusterStatistics(
         **sums,
         submitted=counts.submitted,
+        errors=dict(counts.errors),
         waiting=counts.unsettled - counts.running,
         running=counts.running,
         retried=counts.retried + sum(pool.retried for pool in pools),

@@ -69,7 +69,7 @@ class TaskCalls:
             prepared = await prepare()
             await self._attempts(prepared, on_output, on_progress)
         except BaseException as error:
-            counts.end(_outcome_of(error))
+            counts.end(_outcome_of(error), error)
             raise
         else:
             counts.end("completed")
