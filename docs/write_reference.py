@@ -22,7 +22,13 @@ STABILITY = {
 }
 
 GROUPS = (
-    Group("pool", "The pool", "What a server holds, and what its calls return.", "stable", ("Pool", "EventSubscription")),
+    Group(
+        "pool",
+        "The pool",
+        "What a server holds, and what its calls return.",
+        "stable",
+        ("AsyncPool", "Pool", "EventSubscription"),
+    ),
     Group(
         "results",
         "Sources and results",

@@ -19,7 +19,7 @@ from typing import Any, Self, TypeAlias, TypeVar
 from offloop import BatchProgress, Operation, Outcome, PoolClosed, PoolMisused, Result
 from offloop.client.batches.source_puller import Item, SourcePuller
 
-from .placement import MAX_IN_FLIGHT_FACTOR
+from .nodes.placement import MAX_IN_FLIGHT_FACTOR
 
 __all__ = ["ClusterBatch", "RunItem"]
 

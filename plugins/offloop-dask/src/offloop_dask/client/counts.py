@@ -11,7 +11,7 @@ import msgspec
 from offloop import Histogram, OffloopError, Statistics, TaskFailed
 from offloop.statistics import Health
 
-from .node_link import NodeLink
+from .nodes.node_link import NodeLink
 
 __all__ = ["ClusterStatistics", "NodeStatistics", "OutcomeCounts", "statistics_of"]
 

@@ -16,8 +16,8 @@ from ..settings import ClusterSettings
 from ..wire.channel import ChannelClosed
 from .counts import OutcomeCounts
 from .dispatch import DispatchMode, through_scheduler
-from .membership import Membership
-from .node_link import NodeLink
+from .nodes.membership import Membership
+from .nodes.node_link import NodeLink
 from .remote_task import Received, RemoteTask
 from .requests import Prepared, with_id
 from .transfer_limit import TransferLimit

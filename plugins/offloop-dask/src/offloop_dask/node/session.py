@@ -55,8 +55,8 @@ class Session:
             self._is_ending = True
             self._channel.abort()
             tasks = [task for _, task in self._runs.values()]
-            for task in tasks:
-                task.cancel()
+            for run, task in tuple(self._runs.values()):
+                _stop(run, task)
             if tasks:
                 await asyncio.wait(tasks)
 
@@ -129,9 +129,16 @@ class Session:
     async def _cancel(self, task_id: int) -> None:
         found = self._runs.get(task_id)
         if found is not None:
-            found[1].cancel()
+            _stop(*found)
             return
         self._cancelled[task_id] = None
         if len(self._cancelled) > _MAX_CANCELLED:
             del self._cancelled[next(iter(self._cancelled))]
         await self.send_if_open(Done(task_id, is_cancelled=True))
+
+
+def _stop(run: TaskRun, task: asyncio.Task[None]) -> None:
+    """Cancel a task. One that has not taken its first step sees to it then, because asyncio would never start it."""
+    run.is_cancelled = True
+    if run.has_begun:
+        task.cancel()

@@ -57,6 +57,10 @@ class TaskRun:
         self._outgoing: dict[int, Outgoing] = {}  # by number of the output
         self._outputs = 0
         self._progress_at = 0.0
+        self.has_begun = False
+        """Whether its task of the loop has taken its first step."""
+        self.is_cancelled = False
+        """Whether it must not go on."""
 
     async def run(self) -> None:
         """Carry the task out. Returns when all results were sent or written.
@@ -65,6 +69,9 @@ class TaskRun:
             OffloopError: the task has failed.
             ChannelClosed: the client is gone.
         """
+        self.has_begun = True
+        if self.is_cancelled:
+            raise asyncio.CancelledError
         request = self._request
         if request.head_nbytes:
             await self._send_head(request.head_nbytes)

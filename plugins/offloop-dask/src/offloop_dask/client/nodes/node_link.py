@@ -15,10 +15,10 @@ from distributed.comm.core import CommClosedError
 
 from offloop import Statistics
 
-from ..errors import VersionMismatch
-from ..wire.channel import Channel, ChannelClosed
-from ..wire.failures import decode_error
-from ..wire.messages import (
+from ...errors import VersionMismatch
+from ...wire.channel import Channel, ChannelClosed
+from ...wire.failures import decode_error
+from ...wire.messages import (
     Cancel,
     Credit,
     Data,
@@ -33,10 +33,10 @@ from ..wire.messages import (
     Run,
     Welcome,
 )
-from ..wire.transfers import TransferError
-from ..wire.versions import differences
+from ...wire.transfers import TransferError
+from ...wire.versions import differences
+from ..remote_task import RemoteTask
 from .placement import NodeLoad
-from .remote_task import RemoteTask
 
 __all__ = ["NodeLink", "NodeNotReady"]
 

@@ -17,10 +17,10 @@ from distributed import Client
 
 from offloop import OffloopError, PoolClosed, QueueTimeout
 
-from ..errors import NodeDied, SchedulerLost, VersionMismatch
-from ..node.plugin import OffloopPlugin
-from ..settings import ClusterSettings
-from ..wire.messages import Hello
+from ...errors import NodeDied, SchedulerLost, VersionMismatch
+from ...node.plugin import OffloopPlugin
+from ...settings import ClusterSettings
+from ...wire.messages import Hello
 from .node_link import NodeLink, NodeNotReady
 from .placement import NodeLoad
 from .waiting_tasks import WaitingTasks
@@ -142,6 +142,9 @@ class Membership:
         tasks = (*self._opening.values(), *self._tasks)
         if tasks:
             await asyncio.wait(tasks)
+        for link in links:  # also those whose reader was cancelled before its first step
+            link.abort()
+            self._settle(link, PoolClosed)
         if isinstance(self._given, str) and self._client is not None:
             await _closed(self._client)
 

@@ -1,0 +1,1 @@
+"""The nodes of a cluster: which there are, the link to each, and which one gets a task."""
