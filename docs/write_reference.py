@@ -36,7 +36,7 @@ GROUPS = (
         "stable",
         (
             *("Attachment", "Batch", "BatchProgress", "Buffer", "Frame", "FrameStream", "Info", "NamedOutcomes", "Outcome"),
-            *("Progress", "Result", "Timings"),
+            *("Progress", "Result", "StreamKeywords", "TaskKeywords", "Timings"),
         ),
     ),
     Group(
@@ -58,7 +58,7 @@ GROUPS = (
         (
             *("Statistics", "GroupStatistics", "Histogram", "PoolEvent", "PoolObserver", "TaskEnded", "TaskRetried"),
             *("WorkerMoved", "WorkerCrashed", "BreakerMoved", "WorkerMemoryTooSmall", "PluginUnavailable", "SandboxReported"),
-            "Posture",
+            *("Health", "Posture"),
         ),
     ),
     Group(

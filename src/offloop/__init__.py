@@ -73,7 +73,8 @@ if TYPE_CHECKING:
     from .runtime.telemetry.progress_monitor import Progress
     from .sandbox import Needs, Posture
     from .settings import WorkerGroup
-    from .statistics import GroupStatistics, Statistics
+    from .statistics import GroupStatistics, Health, Statistics
+    from .task_options import StreamKeywords, TaskKeywords
 
 __all__ = [
     "AsyncPool",
@@ -91,6 +92,7 @@ __all__ = [
     "FrameStream",
     "GroupStatistics",
     "Header",
+    "Health",
     "Histogram",
     "Info",
     "InternalError",
@@ -124,10 +126,12 @@ __all__ = [
     "SourceTooLarge",
     "Statistics",
     "StreamAbandoned",
+    "StreamKeywords",
     "Task",
     "TaskCancelled",
     "TaskEnded",
     "TaskFailed",
+    "TaskKeywords",
     "TaskQuarantined",
     "TaskRetried",
     "TaskTimeout",
@@ -186,7 +190,8 @@ _NAMES_BY_MODULE = {
     ),
     "client.results": ("Info", "Result", "Timings"),
     "settings": ("WorkerGroup",),
-    "statistics": ("GroupStatistics", "Statistics"),
+    "statistics": ("GroupStatistics", "Health", "Statistics"),
+    "task_options": ("StreamKeywords", "TaskKeywords"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 

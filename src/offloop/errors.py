@@ -179,6 +179,7 @@ class CrashReport(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None  # as in `subprocess`: negative for a signal; None: no process was started, or the code is unknown
     reason: str | None  # reason why offloop killed it, or could not start it; None: it died by itself
     task_id: int | None  # id of its task; None: it had no task
+    labels: dict[str, str] = {}  # labels of its task
     running: str | None  # plugin, names and progress of the running operations; None: unknown, or none ran
     progress: float | None  # progress of the running operations, from 0 to 1; None: none ran
     memory_bytes: int | None  # last sample of its private memory in bytes; None: none was taken

@@ -3,6 +3,8 @@ and a report on every crash."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from .errors import CrashReport
@@ -37,6 +39,7 @@ class WorkerMoved(_Record, frozen=True, kw_only=True):
     after: str  # new state, one of the states of `before`
     cause: str  # reason in words; empty if the event is the reason
     task_id: int | None  # id of the worker's task at the transition; None: it had no task
+    labels: Mapping[str, str] = {}  # labels of that task
 
 
 class WorkerCrashed(_Record, frozen=True, kw_only=True):
@@ -53,6 +56,7 @@ class TaskRetried(_Record, frozen=True, kw_only=True):
     task_id: int  # id of the task
     deaths: int  # number of workers that died after they had begun the task
     dispatched_at: float  # time at which the worker that died was sent the task, on the clock of `at`
+    labels: Mapping[str, str] = {}  # labels of the task
 
 
 class TaskEnded(_Record, frozen=True, kw_only=True):
@@ -73,6 +77,7 @@ class TaskEnded(_Record, frozen=True, kw_only=True):
     deaths: int  # number of workers that died after they had begun the task
     source_bytes: int  # length of its sources in bytes, as far as it is known; 0: unknown
     estimate_bytes: int  # predicted peak of private memory in bytes; 0: unknown
+    labels: Mapping[str, str] = {}  # labels of the task
 
 
 class BreakerMoved(_Record, frozen=True, kw_only=True):

@@ -86,6 +86,11 @@ class Task(Protocol):
         ...
 
     @property
+    def labels(self) -> Mapping[str, str]:
+        """Labels that the caller gave the task, by name. Lines that are printed or logged during the task have them anyway."""
+        ...
+
+    @property
     def sources(self) -> Sequence[Payload]:
         """All sources of the task, as a processor gets the first one: read-only, valid until the end of the task.
 

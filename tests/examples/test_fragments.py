@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import logging
 import re
 import runpy
 import signal
@@ -22,10 +24,11 @@ import numpy as np
 import onnx
 import pytest
 import pyvips
+import structlog
 from page_fragments import PAGES, ROOT, fragment, fragments, run
 from starlette.requests import Request
 
-from offloop import Attachment, Context, Encoded, InvalidTask, Operation, Plugin, Pool, WorkerDied
+from offloop import Attachment, Context, Encoded, InvalidTask, Operation, Plugin, Pool, TaskEnded, WorkerDied
 from offloop.asgi import receive
 from offloop.functions import declaration, resource
 from offloop.plugins import group_plugins
@@ -351,6 +354,24 @@ async def test_one_upload_for_several_tasks(anyio_backend: object, picture: byte
         brought = {"receive": receive, "pool": pool, "request": request, "Resize": Resize, "Webp": Webp}
         names = await run(fragment("docs/web.md", "share()"), **brought)
         assert (names["small"].info.width, names["large"].info.width) == (64, 1280)
+
+
+async def test_labels_from_a_context_variable_and_from_structlog(anyio_backend: object, picture: bytes) -> None:
+    brought = {"Resize": Resize, "Webp": Webp}
+    plain = await run(fragment("docs/operations.md", "ContextVar"), **brought)
+    bound = await run(fragment("docs/operations.md", "import structlog"), **brought)
+    async with Pool(1, plugins=["vips"]) as pool:
+        events = pool.events()
+        plain["request_id"].set("4711")
+        await plain["thumbnail"](pool, picture)
+        with structlog.contextvars.bound_contextvars(user=7):
+            await bound["icon"](pool, picture)
+    seen = [event.labels async for event in events if isinstance(event, TaskEnded)]
+    assert seen == [{"request_id": "4711"}, {"user": "7"}]
+    record = logging.LogRecord("offloop.worker", logging.INFO, "", 0, "text", (), None)
+    record.__dict__.update({"worker": 0, "task_id": 1, "labels": {"user": "7"}})
+    line = json.loads(bound["format_record"].format(record))
+    assert line == {"event": "text", "worker": 0, "task_id": 1, "labels": {"user": "7"}}
 
 
 async def test_a_function_is_declared(anyio_backend: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -381,3 +381,14 @@ def allocate(nbytes: int) -> int:
 def fail_after(count: int) -> Iterator[int]:
     yield from range(count)
     raise ValueError("no more")
+
+
+@function
+def labels_of(context: Context) -> dict[str, str]:
+    return dict(context.labels)
+
+
+@function
+def labels_again(count: int, context: Context) -> Iterator[dict[str, str]]:
+    for _ in range(count):
+        yield dict(context.labels)

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from types import EllipsisType
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
 import msgspec
 
@@ -17,7 +17,7 @@ from ..plugins import Plan, Planner, Registry
 from ..runtime.files.output_files import destination_path
 from ..runtime.supervisor import Supervisor
 from ..settings import PoolSettings, check_range
-from ..task_options import TaskOptions
+from ..task_options import StreamKeywords, TaskKeywords, TaskOptions
 from .batches.batch import Batch
 from .batches.source_puller import SourcePuller, Sources
 from .outputs.frames import MAX_BUFFER, FrameStream, Overrun, check_reading
@@ -53,16 +53,11 @@ class Calls:
         source: Source,
         pipeline: Iterable[Operation],
         *,
-        timeout: float | EllipsisType | None = ...,
-        queue_timeout: float | None = None,
-        retries: int | None = None,
-        priority: int = 0,
-        tenant: str | None = None,
         to: str | os.PathLike[str] | None = None,
-        memory_limit: int | str | None = None,
         on_progress: ProgressCallback | None = None,
         on_preview: PreviewCallback | None = None,
         coalesce: bool = False,
+        **options: Unpack[TaskKeywords],
     ) -> Result:
         """Run a pipeline on a source in a worker, and return the result in shared memory.
 
@@ -71,15 +66,8 @@ class Calls:
                 view is released), a `Result` (in place if its own worker is idle, else copied once), or an array of
                 numbers, of 1 to 8 dimensions and any strides (copied once).
             pipeline: operations in the order in which they are applied.
-            timeout: seconds that the task may run, from its start in a worker; None: no limit. Default: the pool's.
-            queue_timeout: seconds that the task may wait for memory and for a worker; None: no limit.
-            retries: number of retries if the task's worker dies. Default: the pool's.
-            priority: -10 to 10. Each step has a head start of ten seconds in the queue over the next lower one.
-            tenant: name of the tenant. Tenants with waiting tasks share the workers' time by their weights.
             to: the path of a file that the worker writes instead of returning bytes: completely or not at all. An existing
                 file is replaced and keeps its mode; a symbolic link is replaced and not followed. Nothing is synchronized.
-            memory_limit: private memory that the task may have in its worker, in bytes or as in "400MiB"; beyond it, it fails
-                with the code "memory_limit". Addresses count, so each thread that it starts takes 8 MB. None: the pool decides.
             on_progress: called in the event loop with a `Progress` while the task runs, at most 20 times a second, once more
                 after success, and never after that. A sync or async function; one call ends before the next begins. If it
                 raises, that is logged, it is not called again, and the task goes on.
@@ -91,6 +79,7 @@ class Calls:
                 shorter than its own, which then end only its own wait. Each call has a result of its own over the same memory,
                 or the same error. The task is cancelled when the last call is. A file is recognized by its path and status if
                 it is older than two seconds; memory with gaps (a strided array) is not shared. Not together with `to`.
+            options: `timeout`, `queue_timeout`, `retries`, `priority`, `tenant`, `memory_limit`, `labels`: see `TaskKeywords`.
 
         Raises:
             InvalidTask: the source or the pipeline is invalid, or a file cannot be read.
@@ -110,23 +99,14 @@ class Calls:
         its outcome and its memory is returned.
         """
         supervisor = self._open()
-        options = TaskOptions.checked(
-            self._settings,
-            timeout=timeout,
-            queue_timeout=queue_timeout,
-            retries=retries,
-            priority=priority,
-            tenant=tenant,
-            to=to,
-            memory_limit=memory_limit,
-        )
+        checked = TaskOptions.checked(self._settings, "run", options, to=to)
         plan = self._planner.plan(pipeline)
         if on_preview is not None:
-            options = options.with_previews(plan.previews)
-        submission = self._submission(supervisor, plan, source, options)
+            checked = checked.with_previews(plan.previews)
+        submission = self._submission(supervisor, plan, source, checked)
         if coalesce:
-            submission = SharedSubmission(supervisor, self._flights, submission, plan, options)
-        if options.previews and on_preview is not None:
+            submission = SharedSubmission(supervisor, self._flights, submission, plan, checked)
+        if checked.previews and on_preview is not None:
             submission.on_preview = PreviewListener(on_preview)
         if on_progress is None:
             return await submission.run()
@@ -140,13 +120,9 @@ class Calls:
         *,
         ordered: bool = False,
         max_in_flight: int | None = None,
-        timeout: float | EllipsisType | None = ...,
-        queue_timeout: float | None = None,
-        retries: int | None = None,
-        priority: int = 0,
-        tenant: str | None = None,
         to: Callable[[SourceT], str | os.PathLike[str]] | None = None,
         coalesce: bool = False,
+        **options: Unpack[TaskKeywords],
     ) -> Batch[SourceT]: ...
 
     @overload
@@ -157,13 +133,9 @@ class Calls:
         *,
         ordered: bool = False,
         max_in_flight: int | None = None,
-        timeout: float | EllipsisType | None = ...,
-        queue_timeout: float | None = None,
-        retries: int | None = None,
-        priority: int = 0,
-        tenant: str | None = None,
         to: Callable[[SourceT], str | os.PathLike[str]] | None = None,
         coalesce: bool = False,
+        **options: Unpack[TaskKeywords],
     ) -> Batch[SourceT]: ...
 
     def map(
@@ -173,13 +145,9 @@ class Calls:
         *,
         ordered: bool = False,
         max_in_flight: int | None = None,
-        timeout: float | EllipsisType | None = ...,
-        queue_timeout: float | None = None,
-        retries: int | None = None,
-        priority: int = 0,
-        tenant: str | None = None,
         to: Callable[[Any], str | os.PathLike[str]] | None = None,
         coalesce: bool = False,
+        **options: Unpack[TaskKeywords],
     ) -> Batch[Any]:
         """Run a pipeline on many sources, and iterate over the outcomes as the tasks finish.
 
@@ -199,8 +167,9 @@ class Calls:
             ordered: whether the outcomes come in the order of the sources.
             max_in_flight: maximum number of tasks that run or whose outcomes are unread, from 1. Default: twice the number of
                 tasks that may run at once, and at least 8.
-            timeout, queue_timeout, retries, priority, tenant, coalesce: as for `run`, for each task.
+            coalesce: as for `run`.
             to: returns the path of the file for the result of a source, as `to` of `run`; None: results stay in memory.
+            options: those of each task, see `TaskKeywords`.
 
         Raises:
             ValueError, TypeError: an option is out of its range, or of the wrong type.
@@ -210,15 +179,7 @@ class Calls:
         supervisor = self._open()
         if max_in_flight is not None:
             check_range("max_in_flight", max_in_flight, 1, math.inf, whole=True)
-        options = TaskOptions.checked(
-            self._settings,
-            timeout=timeout,
-            queue_timeout=queue_timeout,
-            retries=retries,
-            priority=priority,
-            tenant=tenant,
-            to=None,
-        )
+        checked = TaskOptions.checked(self._settings, "map", options)
         pipeline = None if pipeline is None else list(pipeline)
         if pipeline is not None:
             self._planner.plan(pipeline)  # an error of the pipeline is raised here, and not for each source
@@ -229,7 +190,7 @@ class Calls:
             source: Any, operations: Iterable[Operation], path: str | os.PathLike[str] | None
         ) -> Submission | SharedSubmission:
             plan = self._planner.plan(operations)
-            own = (options if path is None else options.with_file(path)).with_previews(plan.previews)
+            own = (checked if path is None else checked.with_file(path)).with_previews(plan.previews)
             submission = self._submission(supervisor, plan, source, own)
             return SharedSubmission(supervisor, self._flights, submission, plan, own) if coalesce else submission
 
@@ -240,13 +201,9 @@ class Calls:
         source: SourceT,
         pipelines: Mapping[str, Iterable[Operation]],
         *,
-        timeout: float | EllipsisType | None = ...,
-        queue_timeout: float | None = None,
-        retries: int | None = None,
-        priority: int = 0,
-        tenant: str | None = None,
         to: Mapping[str, str | os.PathLike[str]] | None = None,
         on_progress: ProgressCallback | None = None,
+        **options: Unpack[TaskKeywords],
     ) -> NamedOutcomes[SourceT]:
         """Run several named pipelines on one source, in one task. The source is copied once, and decoded once where that is
         cheaper.
@@ -267,10 +224,9 @@ class Calls:
         Args:
             source: as for `run`.
             pipelines: pipelines by name, of at most 100 characters; up to 32, their previews counted.
-            timeout: seconds that all pipelines together may run; None: no limit. Default: the pool's.
-            queue_timeout, retries, priority, tenant: as for `run`.
             to: paths of files, by name of the pipeline. The server writes them from shared memory: completely or not at all.
             on_progress: as for `run`, for all pipelines together; its last call comes when the last outcome was read.
+            options: see `TaskKeywords`; the `timeout` is that of all pipelines together.
 
         Raises:
             ValueError, TypeError: an option is out of its range, or of the wrong type; or there is no pipeline, or too many.
@@ -284,20 +240,12 @@ class Calls:
         unknown = set(to or ()) - set(pipelines)
         if unknown:
             raise ValueError(f"to={min(unknown)!r}: there is no pipeline of this name")
-        options = TaskOptions.checked(
-            self._settings,
-            timeout=timeout,
-            queue_timeout=queue_timeout,
-            retries=retries,
-            priority=priority,
-            tenant=tenant,
-            to=None,
-        )
+        checked = TaskOptions.checked(self._settings, "run_many", options)
         plan = self._planner.plan_many(pipelines)
         check_range("the number of pipelines and previews", len(pipelines) + plan.previews, 1, MAX_BUFFER, whole=True)
-        options = msgspec.structs.replace(options, credit=len(pipelines), previews=plan.previews)
+        checked = msgspec.structs.replace(checked, credit=len(pipelines), previews=plan.previews)
         paths = {name: destination_path(path) for name, path in (to or {}).items()}
-        submission = self._submission(supervisor, plan, source, options)
+        submission = self._submission(supervisor, plan, source, checked)
         return NamedOutcomes(supervisor, submission, tuple(pipelines), source, paths, on_progress)
 
     def stream(
@@ -309,11 +257,8 @@ class Calls:
         overrun: Overrun = "wait",
         frame_timeout: float | EllipsisType | None = ...,
         idle_timeout: float | None = 60.0,
-        queue_timeout: float | None = None,
-        retries: int | None = None,
-        priority: int = 0,
-        tenant: str | None = None,
         on_progress: ProgressCallback | None = None,
+        **options: Unpack[StreamKeywords],
     ) -> FrameStream:
         """Run a pipeline whose processor hands over many outputs, and read each as soon as it is ready.
 
@@ -325,15 +270,15 @@ class Calls:
         A pipeline with one output gives one frame.
 
         Args:
-            source, pipeline, queue_timeout, priority, tenant: as for `run`.
+            source, pipeline: as for `run`.
             buffer: number of unread frames, 1 to 32, beyond which the worker waits or the oldest frame is dropped.
             overrun: "wait": the worker waits until a frame was read; "latest": the oldest unread frame is dropped, and counted
                 in `FrameStream.dropped`.
             frame_timeout: seconds that each frame may take in the worker, without waits; None: no limit. Default: `timeout` of
                 the pool.
             idle_timeout: seconds for which a worker waits for a reader that reads nothing; None: no limit.
-            retries: number of retries if the worker dies before the first frame. Default: the pool's.
             on_progress: as for `run`; its last call comes when all frames were read.
+            options: `queue_timeout`, `retries`, `priority`, `tenant`, `memory_limit`, `labels`: see `StreamKeywords`.
 
         Raises:
             ValueError, TypeError: an option is out of its range, or of the wrong type.
@@ -341,16 +286,15 @@ class Calls:
         """
         supervisor = self._open()
         check_reading(buffer, overrun)
-        options = TaskOptions.checked(
+        checked = TaskOptions.for_stream(
             self._settings,
-            timeout=None,
-            queue_timeout=queue_timeout,
-            retries=retries,
-            priority=priority,
-            tenant=tenant,
-            to=None,
-        ).for_stream(self._settings, buffer + (overrun == "latest"), frame_timeout, idle_timeout)
-        submission = self._submission(supervisor, self._planner.plan(pipeline), source, options)
+            "stream",
+            options,
+            credit=buffer + (overrun == "latest"),
+            frame_timeout=frame_timeout,
+            idle_timeout=idle_timeout,
+        )
+        submission = self._submission(supervisor, self._planner.plan(pipeline), source, checked)
         return FrameStream(supervisor, submission, buffer, overrun, on_progress)
 
     def _submission(self, supervisor: Supervisor, plan: Plan, source: Any, options: TaskOptions) -> Submission:

@@ -77,6 +77,7 @@ class Submission:
             retries=options.retries,
             priority=options.priority,
             tenant=options.tenant,
+            labels=options.labels,
             to_file=options.output is not None,
             credit=options.credit + options.previews,
             previews=options.previews,

@@ -6,7 +6,7 @@ import math
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import EllipsisType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, Unpack, cast
 
 from ..client.batches.batch import Batch
 from ..client.batches.source_puller import SourcePuller
@@ -19,7 +19,7 @@ from ..client.submission import Submission
 from ..errors import InvalidTask, OffloopError
 from ..runtime.supervisor import Supervisor
 from ..settings import check_range
-from ..task_options import TaskOptions
+from ..task_options import StreamKeywords, TaskKeywords, TaskOptions
 from .call_batch import CallBatch
 from .callee import Callee, CalleeTable
 from .executor import PoolExecutor
@@ -48,6 +48,7 @@ class FunctionCalls(Calls):
         priority: int = 0,
         tenant: str | None = None,
         memory_limit: int | str | None = None,
+        labels: Mapping[str, str] | None = None,
         on_progress: ProgressCallback | None = None,
         **keywords: Any,
     ) -> ResultT:
@@ -60,8 +61,9 @@ class FunctionCalls(Calls):
             arguments, keywords: its arguments, of the types of its annotations. For a parameter that travels in shared memory
                 (`bytes`, `memoryview`, `numpy.ndarray`, an Arrow table): also a path, a `Buffer` or a `Result`, as a source of
                 `run`; at most 16 of them.
-            timeout: seconds that it may run; None: no limit. Default: that of its decorator, else the pool's.
-            queue_timeout, retries, priority, tenant, memory_limit, on_progress: as for `run`.
+            timeout, queue_timeout, retries, priority, tenant, memory_limit, labels: see `TaskKeywords`. They are named here
+                because `keywords` are the function's.
+            on_progress: as for `run`.
 
         Returns:
             The result, decoded strictly by the annotation of the return value. Views and arrays are read-only and lie in
@@ -80,16 +82,16 @@ class FunctionCalls(Calls):
         """
         supervisor = self._open()
         callee = self._callees.find(function, self._registry, self._planner)
-        options = TaskOptions.checked(
-            self._settings,
-            timeout=callee.options.timeout_s if timeout is ... else timeout,
-            queue_timeout=queue_timeout,
-            retries=retries,
-            priority=priority,
-            tenant=tenant,
-            to=None,
-            memory_limit=memory_limit,
-        )
+        given: TaskKeywords = {
+            "timeout": callee.options.timeout_s if timeout is ... else timeout,
+            "queue_timeout": queue_timeout,
+            "retries": retries,
+            "priority": priority,
+            "tenant": tenant,
+            "memory_limit": memory_limit,
+            "labels": labels,
+        }
+        options = TaskOptions.checked(self._settings, "call", given)
         submission = self._call_submission(supervisor, callee, arguments, keywords, options)
         try:
             if on_progress is None:
@@ -152,12 +154,7 @@ class FunctionCalls(Calls):
         *,
         ordered: bool = False,
         max_in_flight: int | None = None,
-        timeout: float | EllipsisType | None = ...,
-        queue_timeout: float | None = None,
-        retries: int | None = None,
-        priority: int = 0,
-        tenant: str | None = None,
-        memory_limit: int | str | None = None,
+        **options: Unpack[TaskKeywords],
     ) -> CallBatch[ResultT]:
         """Call a function many times, and iterate over the outcomes as the calls finish.
 
@@ -171,7 +168,7 @@ class FunctionCalls(Calls):
             function: as for `call`.
             arguments: an iterable or async iterable of tuples of positional arguments, or of mappings of keyword arguments.
             ordered, max_in_flight: as for `map`.
-            timeout, queue_timeout, retries, priority, tenant, memory_limit: as for `call`, for each call.
+            options: those of each call, see `TaskKeywords`.
 
         Raises:
             InvalidTask, PluginError: no worker can call the function. Arguments of the wrong type are an outcome with an error.
@@ -181,23 +178,14 @@ class FunctionCalls(Calls):
         callee = self._callees.find(function, self._registry, self._planner)
         if max_in_flight is not None:
             check_range("max_in_flight", max_in_flight, 1, math.inf, whole=True)
-        options = TaskOptions.checked(
-            self._settings,
-            timeout=callee.options.timeout_s if timeout is ... else timeout,
-            queue_timeout=queue_timeout,
-            retries=retries,
-            priority=priority,
-            tenant=tenant,
-            to=None,
-            memory_limit=memory_limit,
-        )
+        checked = TaskOptions.checked(self._settings, "map_call", _with_default_timeout(options, callee))
 
         def submit(given: Any, _pipeline: object, _path: object) -> Submission:
             if isinstance(given, Mapping):
-                return self._call_submission(supervisor, callee, (), cast("Mapping[str, Any]", given), options)
+                return self._call_submission(supervisor, callee, (), cast("Mapping[str, Any]", given), checked)
             if not isinstance(given, tuple):
                 raise InvalidTask(f"{given!r} is given as the arguments of a call; give a tuple, as (value,), or a mapping")
-            return self._call_submission(supervisor, callee, cast("tuple[Any, ...]", given), {}, options)
+            return self._call_submission(supervisor, callee, cast("tuple[Any, ...]", given), {}, checked)
 
         puller = SourcePuller(arguments, (), None)
         batch: Batch[Any] = Batch(supervisor, puller, submit, ordered=ordered, max_in_flight=max_in_flight)
@@ -217,6 +205,7 @@ class FunctionCalls(Calls):
         priority: int = 0,
         tenant: str | None = None,
         memory_limit: int | str | None = None,
+        labels: Mapping[str, str] | None = None,
         on_progress: ProgressCallback | None = None,
         **keywords: Any,
     ) -> ValueStream[ResultT]:
@@ -228,8 +217,8 @@ class FunctionCalls(Calls):
 
         Args:
             function: a generator function, otherwise as for `call`.
-            arguments, keywords, queue_timeout, priority, tenant, memory_limit, on_progress: as for `call`.
-            buffer, overrun, idle_timeout, retries: as for `stream`.
+            arguments, keywords, queue_timeout, retries, priority, tenant, memory_limit, labels, on_progress: as for `call`.
+            buffer, overrun, idle_timeout: as for `stream`.
             frame_timeout: seconds that each value may take, without waits for the reader; None: no limit. Default: `timeout` of
                 the decorator, else of the pool.
 
@@ -240,53 +229,39 @@ class FunctionCalls(Calls):
         supervisor = self._open()
         callee = self._callees.find(function, self._registry, self._planner, generates=True)
         check_reading(buffer, overrun)
-        options = TaskOptions.checked(
+        given: StreamKeywords = {
+            "queue_timeout": queue_timeout,
+            "retries": retries,
+            "priority": priority,
+            "tenant": tenant,
+            "memory_limit": memory_limit,
+            "labels": labels,
+        }
+        options = TaskOptions.for_stream(
             self._settings,
-            timeout=None,
-            queue_timeout=queue_timeout,
-            retries=retries,
-            priority=priority,
-            tenant=tenant,
-            to=None,
-            memory_limit=memory_limit,
-        ).for_stream(
-            self._settings,
-            buffer + (overrun == "latest"),
-            callee.options.timeout_s if frame_timeout is ... else frame_timeout,
-            idle_timeout,
+            "stream_call",
+            given,
+            credit=buffer + (overrun == "latest"),
+            frame_timeout=callee.options.timeout_s if frame_timeout is ... else frame_timeout,
+            idle_timeout=idle_timeout,
         )
         submission = self._call_submission(supervisor, callee, arguments, keywords, options)
         return ValueStream(FrameStream(supervisor, submission, buffer, overrun, on_progress), callee, supervisor.background)
 
-    def as_executor(
-        self,
-        *,
-        timeout: float | EllipsisType | None = ...,
-        queue_timeout: float | None = None,
-        retries: int | None = None,
-        priority: int = 0,
-        tenant: str | None = None,
-        memory_limit: int | str | None = None,
-    ) -> PoolExecutor:
+    def as_executor(self, **options: Unpack[TaskKeywords]) -> PoolExecutor:
         """Return a `concurrent.futures.Executor` whose functions are called as by `call`, for code that takes an executor.
 
             value = await loop.run_in_executor(pool.as_executor(), parse, upload)
 
-        Any thread may use it. Cancelling a future stops its function. The options are those of `call`, for each function.
+        Any thread may use it. Cancelling a future stops its function. The options are those of each call, see `TaskKeywords`.
 
         Raises:
+            ValueError, TypeError: an option is out of its range, or of the wrong type, or not known.
             PoolClosed, PoolMisused: as `run`.
         """
         supervisor = self._open()
-        call = partial(
-            self.call,
-            timeout=timeout,
-            queue_timeout=queue_timeout,
-            retries=retries,
-            priority=priority,
-            tenant=tenant,
-            memory_limit=memory_limit,
-        )
+        TaskOptions.checked(self._settings, "as_executor", options)
+        call = partial(self.call, **options)
         return PoolExecutor(call, supervisor.affinity, supervisor.background)
 
     def _call_submission(
@@ -300,3 +275,7 @@ class FunctionCalls(Calls):
         operation, sources = callee.call(arguments, keywords)
         materials = classify_all(sources[0] if sources else b"", sources[1:])
         return Submission(supervisor, self._stager, self._planner.replan(callee.plan, [operation]), materials, options)
+
+
+def _with_default_timeout(options: TaskKeywords, callee: Callee) -> TaskKeywords:
+    return options if options.get("timeout", ...) is not ... else {**options, "timeout": callee.options.timeout_s}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
 from ..processor import Task
@@ -37,6 +37,11 @@ class Context:
     def threads(self) -> int:
         """Maximum number of threads that the task may compute with."""
         return self._task.threads
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels of the call: `pool.call(..., labels={"request_id": "4711"})`."""
+        return self._task.labels
 
     def checkpoint(self) -> None:
         """Raise `offloop.TaskCancelled` if the task has to stop. For loops written in Python."""

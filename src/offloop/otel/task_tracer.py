@@ -133,4 +133,6 @@ def _attributes(end: TaskEnded) -> dict[str, _Value]:
     }
     if end.tenant is not None:
         attributes["offloop.tenant"] = end.tenant.encode(errors="backslashreplace").decode()
+    for name, value in end.labels.items():
+        attributes[f"offloop.label.{name}"] = value.encode(errors="backslashreplace").decode()
     return attributes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from operator import index
 from typing import SupportsIndex, get_args
@@ -15,6 +16,7 @@ __all__ = [
     "MAX_WORKERS",
     "check_environment",
     "check_isolation",
+    "check_labels",
     "check_memory_limit",
     "check_nbytes",
     "check_nice",
@@ -35,6 +37,9 @@ _MAX_SECONDS = 1e9  # thirty years; None means no limit
 _MAX_RETRIES = 100
 _MAX_PRIORITY = 10
 _MAX_TENANT_LENGTH = 256  # characters, because a tenant's name is kept while it has waiting tasks
+_MAX_LABELS = 16
+_MAX_LABEL_LENGTH = 256  # characters, because the labels are in each log line of their task
+_LABEL_NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}", re.ASCII)
 _MIN_WORKER_AGE_S = 1.0  # several times the duration of a worker start
 _MIN_TASK_MEMORY = 1024 * 1024  # bytes: less than any task needs
 _MIN_WORKER_MEMORY = 32 * 1024 * 1024  # bytes: about the private memory of a worker after loading its plugins
@@ -179,6 +184,28 @@ def check_order(priority: int, tenant: str | None) -> None:
         raise TypeError(f"tenant={tenant!r}: must be text, or None")
     if tenant is not None and len(tenant) > _MAX_TENANT_LENGTH:
         raise ValueError(f"tenant={tenant[:20]!r}...: {len(tenant):,} characters; at most {_MAX_TENANT_LENGTH}")
+
+
+def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Check the labels of a task, and return a copy.
+
+    Raises:
+        ValueError, TypeError: naming the label and the limit.
+    """
+    if not isinstance(labels, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] (callers are not all typed)
+        raise TypeError(f"labels={labels!r}: must be a mapping of names and texts, or None")
+    if len(labels) > _MAX_LABELS:
+        raise ValueError(f"labels: {len(labels)} of them; at most {_MAX_LABELS}")
+    for name, value in labels.items():
+        if not isinstance(name, str) or not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance] (as above)
+            raise TypeError(f"labels={{{name!r}: {value!r}}}: both must be text")
+        if not _LABEL_NAME.fullmatch(name):
+            raise ValueError(
+                f"labels: the name {name[:100]!r} must be up to 64 letters, digits, '_', '.' or '-', a letter first"
+            )
+        if len(value) > _MAX_LABEL_LENGTH:
+            raise ValueError(f"labels: {name} has {len(value):,} characters; at most {_MAX_LABEL_LENGTH}")
+    return dict(labels)
 
 
 def check_seconds(name: str, value: float) -> None:

@@ -23,9 +23,10 @@ __all__ = ["InlineTask", "InlineWorker", "run_inline"]
 class InlineTask(CancellableTask):
     """A task without a pool, whose result memory is this process's. `cancel()` cancels it as a deadline would."""
 
-    def __init__(self, threads: int = 1, sources: Sequence[Payload] = ()) -> None:
+    def __init__(self, threads: int = 1, sources: Sequence[Payload] = (), labels: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self.threads = threads
+        self.labels: Mapping[str, str] = labels or {}
         self.sources = sources
         self.is_last_stage = True
         self.wants_preview = True

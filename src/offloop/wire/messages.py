@@ -89,6 +89,7 @@ class Run(_Message, frozen=True, tag="run"):
     credit: int = 0  # number of outputs that the task may hand over before its end; 0: nothing receives them
     pipelines: dict[str, int] = {}  # numbers of stages of named pipelines, in the order of `stages`; empty: it is one pipeline
     previews: int = 0  # number of previews among the outputs of `credit`
+    labels: dict[str, str] = {}  # labels of its caller, for the log lines and the code of the task
 
 
 class Grant(_Message, frozen=True, tag="grant"):

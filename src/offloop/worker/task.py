@@ -36,6 +36,7 @@ class RunningTask(CancellableTask):
         super().__init__()
         self.task_id = run.task_id
         self.threads = run.threads
+        self.labels: Mapping[str, str] = run.labels
         self.sources = sources
         self.stage = 0  # index of the stage that runs
         self.end = len(run.stages)  # index after the last stage of the pipeline that runs

@@ -42,6 +42,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0  # number of runs after the first, if the task kills its workers
     priority: int = 0  # priority class; higher classes run first
     tenant: str | None = None  # tenant whose share of the workers' time the task uses
+    labels: Mapping[str, str] = {}  # labels of its caller, for events, errors and log lines
     estimate: Estimate | None = None  # estimate of its plugins; None: unknown
     stageable_again: bool = False  # whether the caller still has all sources and can stage them again
     kind: tuple[tuple[str, str], ...] | None = None  # plugins and what costs depend on; None: the stages

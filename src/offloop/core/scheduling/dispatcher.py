@@ -197,6 +197,7 @@ class Dispatcher:
             task.credit,
             dict(spec.pipelines),
             spec.previews,
+            dict(spec.labels),
         )
         spans = self._broker.trim()
         send = Send(slot.index, run)

@@ -15,7 +15,7 @@ from ..model.commands import Command, DeliverOutput
 from ..model.task import Completed, FailedOutput, TaskOutput, TaskRecord
 from ..model.worker_slot import WorkerSlot
 from .answer_checks import block_nbytes
-from .outcomes import error_of_failure, outcome_of_stop
+from .outcomes import add_labels, error_of_failure, outcome_of_stop
 from .quarantine import Quarantine
 from .task_table import TaskTable
 
@@ -41,6 +41,7 @@ class TaskCompletion:
             task.finished += (message.name,)
         if isinstance(message, OutputFailed):
             error = error_of_failure(task, message)
+            add_labels(task.spec.labels, error)
             return [] if task.stop is not None else [DeliverOutput(task.task_id, FailedOutput(message.name, error))]
         if block is not None:
             self._transfer(slot, task, block, block_nbytes(message.output))

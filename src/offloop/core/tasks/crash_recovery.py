@@ -149,7 +149,13 @@ class CrashRecovery:
         task.outputs = 0  # previews, which the next run hands over again
         self.retries += 1
         if self._event_log.has_subscribers:
-            retried = TaskRetried(at=now, task_id=task.task_id, deaths=task.crashes, dispatched_at=task.dispatched_at)
+            retried = TaskRetried(
+                at=now,
+                task_id=task.task_id,
+                deaths=task.crashes,
+                dispatched_at=task.dispatched_at,
+                labels=task.spec.labels,
+            )
             self._event_log.append(retried)
         if task.crashes:
             self._queue.push_for_unused_worker(task)

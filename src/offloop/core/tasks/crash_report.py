@@ -26,6 +26,7 @@ def build_crash_report(slot: WorkerSlot, event: WorkerExited, now: float, loadin
         exit_code=event.exit_code,
         reason=slot.kill_reason or event.reason,
         task_id=None if slot.task is None else slot.task.task_id,
+        labels={} if slot.task is None else dict(slot.task.spec.labels),
         running=running,
         progress=None if status is None else status.progress,
         memory_bytes=None if event.status is None else event.status.memory_bytes,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ...errors import (
     CrashReport,
     InvalidTask,
@@ -17,7 +19,7 @@ from ...wire.messages import Failed, OutputFailed
 from ...wire.text import printable
 from ..model.task import Completed, StopReason, TaskRecord
 
-__all__ = ["Outcome", "code_of", "counter_of", "error_of_crash", "error_of_failure", "outcome_of_stop"]
+__all__ = ["Outcome", "add_labels", "code_of", "counter_of", "error_of_crash", "error_of_failure", "outcome_of_stop"]
 
 Outcome = Completed | OffloopError | None  # None: the caller cancelled and gets no outcome
 
@@ -39,6 +41,12 @@ def outcome_of_stop(task: TaskRecord, *, obeyed: bool, running: str | None = Non
             return PoolClosed("the pool was closed while the task ran")
         case _:
             return None
+
+
+def add_labels(labels: Mapping[str, str], outcome: Outcome) -> None:
+    """Add the labels of a task to its error, as a note."""
+    if labels and isinstance(outcome, OffloopError):
+        outcome.add_note("labels: " + ", ".join([f"{name}={ascii(value)[1:-1]}" for name, value in labels.items()]))
 
 
 def error_of_failure(task: TaskRecord, failed: Failed | OutputFailed) -> OffloopError:

@@ -42,6 +42,7 @@ def describe_end(task: TaskRecord, outcome: Outcome, now: float) -> TaskEnded:
         deaths=task.crashes,
         source_bytes=task.nbytes,
         estimate_bytes=task.peak_bytes,
+        labels=task.spec.labels,
     )
 
 

@@ -18,7 +18,7 @@ from ..model.task import Completed, TaskRecord, TaskSpec
 from ..model.task_state import TaskCounts, TaskEvent, TaskState
 from ..scheduling.task_queue import TaskQueue
 from ..telemetry.event_log import EventLog
-from .outcomes import Outcome, code_of, counter_of
+from .outcomes import Outcome, add_labels, code_of, counter_of
 from .task_end import describe_end
 
 __all__ = ["OutcomeCounter", "TaskTable"]
@@ -86,6 +86,8 @@ class TaskTable:
             self._broker.input_queue.cancel(task.task_id)
         if self._event_log.has_subscribers:
             self._event_log.append(describe_end(task, outcome, self._event_log.now))
+        if task.spec.labels:
+            add_labels(task.spec.labels, outcome)
         task.apply(TaskEvent.SETTLED)
         del self._tasks[task.task_id]
         self.release_worker_blocks(task)

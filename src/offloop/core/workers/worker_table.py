@@ -134,5 +134,6 @@ class WorkerTable:
                 after=slot.state.value,
                 cause=cause,
                 task_id=None if slot.task is None else slot.task.task_id,
+                labels={} if slot.task is None else slot.task.spec.labels,
             )
         )

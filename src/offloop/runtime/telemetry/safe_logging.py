@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 
 __all__ = ["SafeLogger"]
@@ -24,10 +25,11 @@ class SafeLogger:
         """The lowest level that is logged."""
         return self._logger.getEffectiveLevel()
 
-    def log(self, level: int, message: str, *arguments: object) -> None:
-        """Log a line. An exception of a handler goes to `sys.excepthook`, as an uncaught one does."""
+    def log(self, level: int, message: str, *arguments: object, extra: Mapping[str, object] | None = None) -> None:
+        """Log a line; `extra` are attributes of its record. An exception of a handler goes to `sys.excepthook`, as an uncaught
+        one does."""
         try:
-            self._logger.log(level, message, *arguments, stacklevel=2)
+            self._logger.log(level, message, *arguments, stacklevel=2, extra=extra)
         except Exception:
             with suppress(Exception):
                 sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType] (there is a current exception)

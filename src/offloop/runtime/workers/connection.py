@@ -106,7 +106,7 @@ class WorkerConnection:
             self._unsent.append(message)
             return
         if isinstance(message, Run):
-            self._log.begin_task(message.task_id)
+            self._log.begin_task(message.task_id, message.labels)
         if self._sources is None:
             self._channel.send(message)
         else:

@@ -17,6 +17,7 @@ import os
 import sys
 import termios
 from collections import deque
+from collections.abc import Mapping
 from fcntl import ioctl
 from time import monotonic
 
@@ -39,6 +40,7 @@ _LINES_PER_SECOND = 50  # more than a traceback has
 _BURST_NBYTES = 1024 * 1024  # bytes read without a pause: some 0.5 ms of the loop
 _MIN_CHARGE_NBYTES = 16 * 1024  # for each read, because reading one byte costs nearly as much as reading thousands
 _NOTHING_UNREAD = bytearray(4)  # FIONREAD result for an empty pipe
+_NO_LABELS: Mapping[str, str] = {}
 _PAUSE_S = 0.025  # seconds between bursts: at most 40 MiB a second, and 2 % of the loop
 
 
@@ -59,18 +61,21 @@ class OutputLog:
         self._read_nbytes = 0  # bytes read from the stream in total
         self._unread_nbytes = bytearray(_NOTHING_UNREAD)  # buffer for FIONREAD
         self._task_id: int | None = None  # task whose output is being read; None: before the first task
-        self._task_starts: deque[tuple[int, int]] = deque()  # (stream position, task id) of task starts in the unread part
+        self._labels = _NO_LABELS  # labels of that task
+        self._origin = f"worker {slot}"  # first words of each logged line
+        # (stream position, task id, labels) of task starts in the unread part
+        self._task_starts: deque[tuple[int, int, Mapping[str, str]]] = deque()
 
-    def begin_task(self, task_id: int) -> None:
+    def begin_task(self, task_id: int, labels: Mapping[str, str] = _NO_LABELS) -> None:
         """Record that output from now on belongs to this task. Called before the task is sent."""
         ioctl(self._fd, termios.FIONREAD, self._unread_nbytes)
         if not self._task_starts and self._unread_nbytes == _NOTHING_UNREAD:
-            self._begin_section(task_id)
+            self._begin_section(task_id, labels)
             return
         position = self._read_nbytes + int.from_bytes(self._unread_nbytes, sys.byteorder)
         if self._task_starts and self._task_starts[-1][0] == position:  # the previous task has written nothing
             self._task_starts.pop()
-        self._task_starts.append((position, task_id))
+        self._task_starts.append((position, task_id, labels))
 
     @property
     def tail(self) -> str:
@@ -111,10 +116,10 @@ class OutputLog:
         self._burst_left -= max(len(data), _MIN_CHARGE_NBYTES)
         self._reset_line_limit()
         while self._task_starts and self._task_starts[0][0] <= self._read_nbytes + len(data):
-            position, task_id = self._task_starts.popleft()
+            position, task_id, labels = self._task_starts.popleft()
             nbytes = position - self._read_nbytes
             self._append(data[:nbytes])
-            self._begin_section(task_id)
+            self._begin_section(task_id, labels)
             data = data[nbytes:]
         self._append(data)
         return True
@@ -129,13 +134,16 @@ class OutputLog:
         rest = rest[rest.rfind(b"\n") + 1 :]
         self._partial_line = rest[:_LINE_NBYTES]  # a longer line is truncated
 
-    def _begin_section(self, task_id: int) -> None:
+    def _begin_section(self, task_id: int, labels: Mapping[str, str]) -> None:
         """Begin the output of a task. An unfinished line of the previous task is logged as a line."""
         self._tail = b""
         if self._partial_line:
             self._emit([self._partial_line][: self._lines_left])
             self._partial_line = b""
         self._task_id = task_id
+        self._labels = labels
+        texts = [f"{name}={ascii(value)[1:-1]}" for name, value in labels.items()]
+        self._origin = ", ".join([f"worker {self._slot}", f"task {task_id}", *texts])
 
     def _reset_line_limit(self) -> None:
         second = int(monotonic())
@@ -145,10 +153,10 @@ class OutputLog:
             self._second, self._lines_left, self._dropped = second, _LINES_PER_SECOND, 0
 
     def _emit(self, lines: list[bytes]) -> None:
-        origin = f"worker {self._slot}" if self._task_id is None else f"worker {self._slot}, task {self._task_id}"
         nonempty = [line for line in lines if line]
         self._lines_left -= len(nonempty)
         for line in nonempty:
             for level, part in split_levels(line[:_LINE_NBYTES]):
                 text = ascii(part.decode("utf-8", "backslashreplace"))[1:-1]
-                WORKER_LOGGER.log(level, "%s: %s", origin, text)
+                extra = {"worker": self._slot, "task_id": self._task_id, "labels": self._labels}
+                WORKER_LOGGER.log(level, "%s: %s", self._origin, text, extra=extra)
