@@ -27,6 +27,7 @@ from .operations import (
     Raw,
     Resize,
     Rotate,
+    Tiles,
     Tint,
     Webp,
 )
@@ -49,8 +50,8 @@ class Pipeline:
 
     decode: Decode  # given, or the default
     steps: tuple[Operation, ...]  # between decode and output step
-    output_step: Encoder | Auto | Raw | Answer | None
-    """Last operation, if it is an encoder or Raw. None: the output has the kind of the source."""
+    output_step: Encoder | Auto | Raw | Answer | Tiles | None
+    """Last operation, if it makes a file, samples or an answer. None: the output has the kind of the source."""
     preview: Preview | None = None
     preview_steps: tuple[Operation, ...] = ()  # steps before the preview
 
@@ -64,13 +65,13 @@ class Pipeline:
         for index, operation in enumerate(operations):
             if isinstance(operation, Decode):
                 _check_decode(operation, index, encoded=encoded)
-            if isinstance(operation, Encoder | Auto | Raw | Answer) and index != len(operations) - 1:
+            if isinstance(operation, Encoder | Auto | Raw | Answer | Tiles) and index != len(operations) - 1:
                 following = describe(operations[index + 1])
                 raise InvalidTask(f"{describe(operation)} ends a pipeline, but {following} comes after it")
         decode, output_step = None, None
         if operations and isinstance(first := operations[0], Decode):
             decode, operations = first, operations[1:]
-        if operations and isinstance(last := operations[-1], Encoder | Auto | Raw | Answer):
+        if operations and isinstance(last := operations[-1], Encoder | Auto | Raw | Answer | Tiles):
             output_step, operations = last, operations[:-1]
             if isinstance(last, Answer):
                 operations = (*operations, *last.steps)

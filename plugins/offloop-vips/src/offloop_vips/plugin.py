@@ -78,6 +78,7 @@ class VipsPlugin(Plugin):
         operations.Avif,
         operations.Gif,
         operations.Tiff,
+        operations.Tiles,
         operations.Jpeg,
         operations.Png,
         operations.Raw,

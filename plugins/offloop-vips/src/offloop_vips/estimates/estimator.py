@@ -18,7 +18,7 @@ from ..colours import rgba
 from ..geometry import Size, is_strategy
 from ..headers.formats import FORMAT_OF, FORMATS, FormatName
 from ..headers.parser import VipsHeader
-from ..operations import Answer, Auto, AutoOrient, Avif, Encoder, Jpeg, Png, Raw, Resize, Shape, Stats, Step, Webp
+from ..operations import Answer, Auto, AutoOrient, Avif, Encoder, Jpeg, Png, Raw, Resize, Shape, Stats, Step, Tiles, Webp
 from ..operations.geometry.resize import fit_resize
 from ..operations.step import StepCost
 from ..pipeline import Pipeline, default_encoder, load_shrink_factor
@@ -296,7 +296,7 @@ class _SimulatedPicture:
         self.page_size = canvas
         self.update_peak()
 
-    def save(self, output_step: Encoder | Auto | Raw | Answer) -> None:
+    def save(self, output_step: Encoder | Auto | Raw | Answer | Tiles) -> None:
         """Simulates the output step."""
         if isinstance(output_step, Auto):
             output_step = output_step.resolve(has_alpha=self.has_alpha, pages=self.pages)
@@ -312,6 +312,9 @@ class _SimulatedPicture:
             self.work_ns += 0.3 * self.output_nbytes
             self.media_type = ""
             return
+        if isinstance(output_step, Tiles):
+            self._save_tiles(output_step)
+            return
         if isinstance(output_step, Jpeg) and self.has_alpha:
             self.bands -= 1
         depth = 2 if isinstance(output_step, Png) and output_step.bitdepth > 8 else 1  # noqa: PLR2004 (bits)
@@ -325,6 +328,15 @@ class _SimulatedPicture:
         self.work_ns += encoder.work_ns
         self.output_nbytes = int(self.samples * depth * output_step.typical_ratio)
         self.media_type = FORMATS[output_step.format].media_type
+        self.update_peak()
+
+    def _save_tiles(self, tiles: Tiles) -> None:
+        """Simulates tiles of all sizes, which are a third more pixels: the files, twice, and rows of tiles."""
+        encoder = encoding_cost(tiles.encoder, self.page_size, self.pages, self.bands)
+        self.output_nbytes = int(1.5 * self.samples * tiles.encoder.typical_ratio)
+        self.whole_nbytes += 2 * self.output_nbytes + 5_000_000
+        self.rows_nbytes += 6 * (tiles.size + tiles.overlap) * self.row_nbytes
+        self.work_ns += 2 * encoder.work_ns + 5 * self.samples
         self.update_peak()
 
     def _searched(self, encoder: Cost, *, compares: bool) -> Cost:

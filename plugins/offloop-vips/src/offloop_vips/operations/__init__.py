@@ -63,6 +63,7 @@ from .outputs.png import Png
 from .outputs.preview import Preview
 from .outputs.raw import Raw
 from .outputs.tiff import Tiff
+from .outputs.tiles import Tiles
 from .outputs.webp import Webp
 from .overlays.composite import Composite
 from .overlays.text import Text
@@ -120,6 +121,7 @@ __all__ = [
     "Threshold",
     "ThumbHash",
     "Tiff",
+    "Tiles",
     "Tint",
     "Trim",
     "Unsharp",

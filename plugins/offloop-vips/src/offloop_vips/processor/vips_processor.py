@@ -19,7 +19,7 @@ from ..evaluation import Evaluation
 from ..geometry import Size
 from ..headers.formats import FORMATS, FormatName
 from ..limits import check_output_side, check_pixels
-from ..operations import Answer, Auto, Decode, Raw, Step
+from ..operations import Answer, Auto, Decode, Raw, Step, Tiles
 from ..picture import Picture
 from ..pipeline import Pipeline, default_encoder
 from ..plugin import VipsPlugin
@@ -29,6 +29,7 @@ from .libvips_errors import corrupt_source, is_corrupt_source, is_memory_limited
 from .loading import can_load_shrunk_webp, detect_format, load_encoded, load_raster
 from .preview_loading import PreviewLoader
 from .saving import save_answer, save_encoded, save_raster
+from .tiles import save_tiles
 
 __all__ = ["VipsProcessor"]
 
@@ -210,7 +211,7 @@ def _run(payload: Payload, source: FormatName | None, pipeline: Pipeline, evalua
         picture = load_raster(payload, evaluation)
     if pipeline.preview is not None and task.wants_preview:
         picture = _send_preview(payload, picture, source, pipeline, task)
-    return _finish(picture, source, pipeline, task)
+    return _finish(picture, source, pipeline, task, emits=True)
 
 
 def _send_preview(
@@ -239,8 +240,8 @@ def _send_preview(
     return picture
 
 
-def _finish(picture: Picture, source: FormatName | None, pipeline: Pipeline, task: Task) -> Payload:
-    """Applies the steps of a pipeline to a picture, and saves it."""
+def _finish(picture: Picture, source: FormatName | None, pipeline: Pipeline, task: Task, *, emits: bool = False) -> Payload:
+    """Applies the steps of a pipeline to a picture, and saves it. `emits`: whether outputs before the last one are allowed."""
     for operation in pipeline.steps:
         task.checkpoint()
         picture = _apply(operation, picture)
@@ -254,6 +255,8 @@ def _finish(picture: Picture, source: FormatName | None, pipeline: Pipeline, tas
     if isinstance(output_step, Answer):
         return save_answer(picture.in_colour_space("srgb"), output_step, task)
     check_output_side(picture.page_size, pipeline.decode.max_output_side)
+    if isinstance(output_step, Tiles):
+        return save_tiles(picture, output_step, task, pipeline.decode.max_output_bytes, emits=emits)
     if isinstance(output_step, Raw):
         return save_raster(picture, output_step, task, pipeline.decode.max_output_bytes)
     return save_encoded(picture, output_step, task, pipeline.decode.max_output_bytes)
