@@ -9,7 +9,6 @@ from typing import Any, Literal
 import msgspec
 
 from .core.model.blocks import Holder
-from .core.model.task_state import TaskState
 from .core.model.worker_state import WorkerState
 from .core.pool_state import PoolState
 from .core.workers.worker_group import WorkerGroup
@@ -151,7 +150,7 @@ def _read(core: PoolState, coalesced: int) -> Statistics:
     return Statistics(
         submitted=core.task_table.outcome_counter.submitted,
         coalesced=coalesced,
-        waiting=max(counts.preparing + counts[TaskState.WAITING], 0),  # numbers of two moments may give less than 0
+        waiting=max(counts.waiting, 0),  # numbers of two moments may give less than 0
         running=counts.running,
         completed=ended["completed"],
         failed=ended["failed"],

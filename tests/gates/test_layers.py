@@ -15,10 +15,11 @@ CONTRACTS = {"errors", "operation", "processor", "sandbox"}
 POOL = {"pool", "pool_events", "settings", "sizes", "startup", "statistics", "system", "task_options"}
 
 BELOW_CORE = {"wire", "errors", "histogram", "pool_events", "operation", "sandbox"}
-BELOW_RUNTIME = {"core", "wire", "system.cgroups", "errors", "pool_events", "sandbox"}
+BELOW_RUNTIME = {"core", "wire", "system.cgroups", "system.memory_barrier", "errors", "pool_events", "sandbox"}
 
 ALLOWED: dict[str, set[str]] = {
     "system.cgroups": set(),
+    "system.memory_barrier": set(),
     "errors": set(),
     "program": {"errors", "wire.start", "worker.main"},
     "histogram": set(),

@@ -11,7 +11,7 @@ from offloop.core.model.settings import FIRST_GRANT_NBYTES, GroupSettings
 from offloop.core.model.task import TaskSpec
 from offloop.core.model.worker_state import WorkerState
 from offloop.wire.handles import EncodedAt, Handle
-from offloop.wire.messages import Done, FromWorker, Stage
+from offloop.wire.messages import Done, FromWorker, Run, Stage
 
 P, KIB, MIB = 4096, 1024, 1024 * 1024
 LIMIT, INBOX_NBYTES = 2 * MIB, 1536 * KIB
@@ -75,7 +75,12 @@ class Process:
         self.tenants: set[str | None] = set()  # tenants of these tasks
         self.killed = False
         self.channel_open = True
-        self.task_id: int | None = None  # its task
+        self.task_id: int | None = None  # the task that it runs
+        self.run_number = 0  # number of the last `Run` that it has begun or skipped
+        self.runs_sent = 0  # number of the last `Run` that was sent to it
+        self.runs: list[tuple[int, Run]] = []  # number and message of those that it has not begun
+        self.withdrawn = range(0)  # numbers that it must not begin
+        self.unread: list[FromWorker] = []  # answers that it has sent, and the pool has not read
         self.begun = False  # whether its status page has the task
         self.waits = False  # whether it waits for a grant
         self.stopping = False  # whether it was told to stop its task

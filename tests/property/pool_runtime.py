@@ -32,12 +32,14 @@ from offloop.core.model.commands import (
     SendFile,
     SettleTask,
     StartWorker,
+    WithdrawRuns,
 )
 from offloop.core.model.events import (
     Event,
     PagesRefused,
     PagesReserved,
     PoolStarted,
+    RunsWithdrawn,
     WorkerAbandoned,
     WorkerReported,
 )
@@ -46,7 +48,7 @@ from offloop.core.model.task import Completed, TaskOutput
 from offloop.core.model.worker_state import WorkerState
 from offloop.core.pool_state import PoolState
 from offloop.wire.handles import OUTBOX, Handle, WrittenTo
-from offloop.wire.messages import Cancel, Credit, FromWorker, Grant, Loading, Ready, Run
+from offloop.wire.messages import Cancel, Credit, FromWorker, Grant, Loading, Ready, Run, Skipped
 from offloop.wire.status import STATUS_NBYTES, Status
 
 from .pool_model import (
@@ -82,6 +84,7 @@ class PoolRuntime(RuleBasedStateMachine):
         close_after=st.sampled_from([1000, 1000, 60, 40, 20]),
         opened=st.sampled_from([True, True, True, False]),
         models=st.sampled_from(MODELS),
+        max_sent=st.sampled_from([0, 1, 3, 3]),
     )
     def enter(
         self,
@@ -96,6 +99,7 @@ class PoolRuntime(RuleBasedStateMachine):
         close_after: int,
         opened: bool,
         models: GroupSettings | None,
+        max_sent: int,
     ) -> None:
         default = GroupSettings(workers=workers, spares=spares, restart_intensity=intensity, **wear)
         self.core = PoolState(
@@ -110,13 +114,14 @@ class PoolRuntime(RuleBasedStateMachine):
                 max_queue=max_queue,
                 grace_s=GRACE_S,
                 start_timeout_s=START_TIMEOUT_S,
+                max_sent_tasks=max_sent,
             )
         )
         self.now: float = 0.0
         self.events_sent = 0
         self.close_after = close_after
         self.numbers = 0
-        self.closed = self.draining = False
+        self.closed = self.draining = self.are_short_tasks_known = False
         self.core.event_log.has_subscribers = watched
         self.settings = {group.name: group for group in self.core.settings.groups}
         self.concurrency = {name: group.workers for name, group in self.settings.items()}
@@ -173,6 +178,15 @@ class PoolRuntime(RuleBasedStateMachine):
                 self.processes[slot] = Process(outbox_id, command.group)
             case Send(slot, message):
                 self.deliver(self.processes[slot], message)
+            case WithdrawRuns(slot, outbox_id, first, last):
+                process = self.processes[slot]
+                assert process.outbox_id == outbox_id
+                assert first <= last == process.runs_sent
+                assert not process.withdrawn or process.run_number >= process.withdrawn[-1] or first <= process.withdrawn[0], (
+                    "numbers that the worker has not reached stay withdrawn"
+                )
+                process.withdrawn = range(first, last + 1)
+                self.following.append(RunsWithdrawn(slot, outbox_id, max(process.run_number, first - 1)))
             case KillWorker(slot):
                 self.processes[slot].killed = True
             case AbandonWorker(slot):
@@ -223,10 +237,36 @@ class PoolRuntime(RuleBasedStateMachine):
 
     def deliver(self, process: Process, message: Any) -> None:
         if isinstance(message, Run):
-            assert process.task_id is None, "one task at a time"
             assert process.said_ready
+            assert message.number > process.runs_sent
+            process.runs_sent = message.number
+            process.runs.append((process.runs_sent, message))
+            waiting = [number for number, _ in process.runs if number not in process.withdrawn]
+            assert len(waiting) <= self.core.settings.max_sent_tasks + (process.task_id is None)
             self.check_number_of_running(message.task_id, process)
             assert message.task_id not in self.hashing
+            self.begin_runs(process)
+        elif isinstance(message, Cancel) and message.task_id == process.task_id:
+            process.stopping, process.waits = True, False
+        elif isinstance(message, Credit) and message.task_id == process.task_id:
+            process.credit = message.outputs
+            process.granted += [self.checked(process, grant) for grant in message.grants]
+        elif isinstance(message, Grant) and message.task_id == process.task_id:
+            process.waits = False
+            if message.block is not None:
+                process.granted.append(self.checked(process, message.block))
+
+    def begin_runs(self, process: Process) -> None:
+        """A worker without a task skips the runs that are withdrawn, and begins the next one."""
+        while process.runs and process.task_id is None:
+            process.run_number, message = process.runs.pop(0)
+            if message.grant is not None:
+                assert process.preallocated is None
+                process.preallocated = self.checked(process, message.grant)
+            if process.run_number in process.withdrawn:
+                process.unread.append(Skipped(message.task_id, process.run_number))
+                continue
+            assert message.task_id in self.open_tasks, "a task that has its outcome is not begun"
             self.runs[message.task_id] += 1
             assert self.runs[message.task_id] <= self.retries[message.task_id] + 2, (
                 "its retries, and one more if it was not begun"
@@ -243,22 +283,10 @@ class PoolRuntime(RuleBasedStateMachine):
             process.credit, process.previews, process.outputs = message.credit, message.previews, 0
             is_repeatable = message.previews or not self.delivered[message.task_id]
             assert is_repeatable, "a task that has handed over an output is not run again"
-            if message.grant is not None:
-                assert process.preallocated is None
-                process.preallocated = self.checked(process, message.grant)
             for handle in [source.block for source in message.sources if source.block is not None]:
                 source = self.core.arena.get(handle.generation)
                 assert source is not None
                 assert pages_of(source) <= self.memory
-        elif isinstance(message, Cancel) and message.task_id == process.task_id:
-            process.stopping, process.waits = True, False
-        elif isinstance(message, Credit) and message.task_id == process.task_id:
-            process.credit = message.outputs
-            process.granted += [self.checked(process, grant) for grant in message.grants]
-        elif isinstance(message, Grant) and message.task_id == process.task_id:
-            process.waits = False
-            if message.block is not None:
-                process.granted.append(self.checked(process, message.block))
 
     def group_of(self, task_id: int) -> str:
         """The group of a task: a third of the tasks are for the second group, if there is one."""
@@ -323,8 +351,24 @@ class PoolRuntime(RuleBasedStateMachine):
         ]
 
     def say(self, slot: int, message: FromWorker) -> None:
+        self.read(slot)
         self.processes[slot].last = message
         self.handle(WorkerReported(slot, message))
+
+    def read(self, slot: int) -> None:
+        """The pool reads what a worker has sent."""
+        process = self.processes[slot]
+        while process.unread and process.channel_open:
+            self.handle(WorkerReported(slot, process.unread.pop(0)))
+
+    def answer(self, slot: int, answer: FromWorker, *, is_read: bool = True) -> None:
+        """A worker answers for its task, and begins the next one, possibly before the pool has read the answer."""
+        process = self.processes[slot]
+        process.last = answer
+        process.unread.append(answer)
+        self.begin_runs(process)
+        if is_read:
+            self.read(slot)
 
     def say_ready(self, slot: int) -> None:
         """A worker loads its plugins, if it has not, and becomes ready."""
@@ -333,7 +377,7 @@ class PoolRuntime(RuleBasedStateMachine):
             process.said_loading = True
             self.say(slot, Loading(1))
         process.said_ready = True
-        self.say(slot, Ready(1))
+        self.say(slot, Ready(1, queues_runs=True))
 
     @staticmethod
     def has_died_of_its_task(process: Process) -> bool:

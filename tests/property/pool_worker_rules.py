@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from offloop.core.model.events import (
     AbandonedWorkerExited,
     CreditGranted,
+    TaskSubmitted,
     TimePassed,
     WorkerDisconnected,
     WorkerExited,
@@ -23,9 +25,11 @@ from .pool_model import (
     LIMIT,
     MAX_BYTES,
     SIZES,
+    SPEC,
     P,
     Process,
     done_with,
+    tenant_of,
 )
 from .pool_task_rules import TaskRules
 
@@ -94,13 +98,53 @@ class WorkerRules(TaskRules):
         output=st.integers(0, 3),
         odd=st.sampled_from([0, 1, 5000, 1 << 30]),
         private_bytes=st.sampled_from([0, 0, MAX_BYTES + 1]),
+        is_read=st.booleans(),
     )
-    def done(self, which: int, output: int, odd: int, private_bytes: int = 0) -> None:
+    def done(self, which: int, output: int, odd: int, private_bytes: int = 0, *, is_read: bool = True) -> None:
         slot = self.pick(self.talking(with_task=True), which)
         process = self.processes[slot]
         if not process.waits:
             place = None if process.outputs and not process.previews and odd == 1 else self.output_of(process, output, odd)
-            self.say(slot, Done(self.finish(process), place, {}, 1, 2, private_bytes))
+            self.answer(slot, Done(self.finish(process), place, {}, 1, 2, private_bytes), is_read=is_read)
+
+    @precondition(lambda self: any(process.unread for process in self.processes.values()))
+    @rule()
+    def the_pool_reads(self) -> None:
+        for slot in self.talking():
+            self.read(slot)
+
+    def submit_short_task(self, timeout_s: float | None, retries: int) -> None:
+        task_id = self.number()
+        self.open_tasks[task_id] = None
+        self.retries[task_id] = retries
+        group, tenant = self.group_of(task_id), tenant_of(task_id)
+        self.handle(
+            TaskSubmitted(
+                task_id, msgspec.structs.replace(SPEC, group=group, tenant=tenant, timeout_s=timeout_s, retries=retries)
+            )
+        )
+
+    @rule(
+        more=st.integers(1, 6),
+        ends=st.lists(st.booleans(), max_size=8),
+        which=st.integers(0, 9),
+        timeout_s=st.sampled_from([None, 0.5]),
+        retries=st.integers(0, 1),
+    )
+    def short_tasks_run(self, more: int, ends: list[bool], which: int, timeout_s: float | None, retries: int) -> None:
+        """Short tasks are submitted, and some end, read by the pool or not. So some are sent to busy workers."""
+        if not self.are_short_tasks_known:
+            self.are_short_tasks_known = True
+            self.all_goes_well()
+            for _ in range(12):
+                self.submit_short_task(None, 0)
+                for slot in self.talking(with_task=True):
+                    self.done(slot, 0, 0)
+        for _ in range(more):
+            self.submit_short_task(timeout_s, retries)
+        for is_read in ends:
+            if self.talking(with_task=True):
+                self.done(which, 0, 0, is_read=is_read)
 
     @precondition(lambda self: self.talking(with_task=True))
     @rule(which=st.integers(0, 9), output=st.integers(0, 3), odd=st.sampled_from([0, 1, 5000]))
@@ -130,7 +174,7 @@ class WorkerRules(TaskRules):
     @rule(which=st.integers(0, 9), code=st.sampled_from(["refused", "memory_limit", "invalid_task"]))
     def failed(self, which: int, code: str) -> None:
         slot = self.pick(self.talking(with_task=True), which)
-        self.say(slot, Failed(self.finish(self.processes[slot]), code, "text", None, 1, 2))
+        self.answer(slot, Failed(self.finish(self.processes[slot]), code, "text", None, 1, 2))
 
     @precondition(lambda self: any(not process.spawned for process in self.processes.values()))
     @rule()
@@ -188,6 +232,7 @@ class WorkerRules(TaskRules):
     def forge(self, which: int, kind: str, foreign: int) -> None:
         slot = self.pick(self.talking(), which)
         process = self.processes[slot]
+        self.read(slot)
         task_id = process.task_id or 0
         known = self.pick([*process.memory, *(handle for p in self.processes.values() for handle in p.memory)], foreign)
         handle = known or Handle(OUTBOX, P, 1, foreign)
@@ -217,6 +262,7 @@ class WorkerRules(TaskRules):
         assert process.task_id is not None
         if process.stopping:
             return  # its answer is dropped in any case
+        self.read(slot)
         block = self.pick(list(self.core.arena._blocks.values()), foreign)
         if block is not None and block.generation not in {handle.generation for handle in process.memory}:
             self.handle(WorkerReported(slot, done_with(process.task_id, Handle(OUTBOX, block.offset, 1, block.generation))))
@@ -240,6 +286,7 @@ class WorkerRules(TaskRules):
             process.channel_open = False
             self.handle(WorkerViolatedProtocol(slot, "nonsense"))
         elif how == "closes its channel" and process.channel_open:
+            self.read(slot)
             process.channel_open = False
             self.handle(WorkerDisconnected(slot))
         else:
@@ -255,10 +302,10 @@ class WorkerRules(TaskRules):
     def die(self, slot: int, exit_code: int = -9, words: int = 0, odd: int = 0) -> None:
         """The worker exits, possibly with an unread answer."""
         process = self.processes.pop(slot)
-        last_words: tuple[FromWorker, ...] = ()
+        last_words = tuple(process.unread) if process.channel_open else ()
         speaks = words and process.task_id is not None and not process.waits and process.channel_open
         if speaks and process.outputs < process.credit:
-            last_words = (self.next_output(process, words, odd),)
+            last_words += (self.next_output(process, words, odd),)
         self.note_death(process)
         status = Status(process.task_id if process.begun and process.task_id else 0, 0, 0.5)
         if speaks and process.task_id is not None and words < 3:

@@ -72,7 +72,10 @@ class PoolMachine(PoolInvariants):
                 self.say_ready(slot)
                 return True
             if process.task_id is not None and not process.waits:
-                self.say(slot, Failed(self.finish(process), "refused", "no", None, 1, 2))
+                self.answer(slot, Failed(self.finish(process), "refused", "no", None, 1, 2))
+                return True
+            if process.unread:
+                self.read(slot)
                 return True
         if self.hashing:
             self.end_hashing(0, b"a")

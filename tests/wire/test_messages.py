@@ -30,6 +30,7 @@ from offloop.wire.messages import (
     Ready,
     Retire,
     Run,
+    Skipped,
     Stage,
 )
 
@@ -64,6 +65,7 @@ UP: list[FromWorker] = [
     Done(1, WrittenTo(99), {}, 0, 0),
     Failed(1, "refused", "because", "Traceback\n  ü", 5, 9),
     Failed(1, "", "", None, 5, 9),
+    Skipped(1, 17),
 ]
 
 Decode = Callable[[bytes], Any]

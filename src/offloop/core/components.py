@@ -47,7 +47,9 @@ class Components:
         self.task_table = TaskTable(self.arena, self.broker, self.budget, self.queue, self.event_log)
         self.quarantine = Quarantine(settings.quarantine_after, settings.quarantine_s)
         self.source_hashing = SourceHashing(self.arena)
-        self.dispatcher = Dispatcher(self.worker_table, self.queue, self.broker, self.budget, self.task_table.counts)
+        self.dispatcher = Dispatcher(
+            self.worker_table, self.queue, self.broker, self.budget, self.task_table.counts, settings.max_sent_tasks
+        )
         self.admission = Admission(
             settings, self.task_table, self.quarantine, self.source_hashing, self.dispatcher, self.groups
         )

@@ -51,6 +51,9 @@ def _check_task(components: Components, task: TaskRecord) -> None:
     assert (task.requested_bytes is None) or state is TaskState.RUNNING, context
     assert not task.granted or state in _WITH_WORKER, context
     assert task.outputs <= task.credit, context
+    assert (task.sent_to is not None) is (state is TaskState.SENT), context
+    if task.sent_to is not None:
+        assert task in components.worker_table[task.sent_to].sent, context
     assert not task.outputs or state in _AFTER_DISPATCH, context
     if task.slot is not None:
         slot = components.worker_table[task.slot]
@@ -78,3 +81,8 @@ def _check_slots(components: Components) -> None:
         has_task = slot.state in (WorkerState.BUSY, WorkerState.TIMED_OUT)
         assert not has_task or slot.task is not None, f"slot {slot.index} is {slot.state.value} without a task"
         assert slot.task is None or slot.state is not WorkerState.IDLE, f"slot {slot.index} is idle with a task"
+        assert slot.task is not None or not slot.sent, f"slot {slot.index} has sent tasks, and runs none"
+        numbers = [task.run_number for task in slot.sent]
+        assert numbers == sorted(numbers), f"the sent tasks of slot {slot.index} are not in order"
+        assert all(task.sent_to == slot.index for task in slot.sent), f"slot {slot.index} has another one's tasks"
+    assert components.dispatcher.sent_tasks.total == sum(len(slot.sent) for slot in components.worker_table)

@@ -69,7 +69,7 @@ class PoolState(Components):
             PagesReserved: self._on_pages_reserved,
             PagesRefused: self._on_pages_refused,
             **self._tasks.handlers,
-            **WorkerEventHandlers(self).handlers,
+            **WorkerEventHandlers(self, self._tasks.stop).handlers,
         }
 
     def handle(self, event: Event, now: float) -> list[Command]:
@@ -117,6 +117,8 @@ class PoolState(Components):
         commands = self.broker.close()
         commands += self._schedule(now)  # settles all waiting tasks at once, because there may be a hundred thousand
         for task in self.task_table:
+            if task.sent_to is not None:
+                continue  # it is withdrawn with the task before it
             slot = None if task.slot is None else self.worker_table.slots[task.slot]
             if slot is None:
                 commands += self.task_table.settle(
@@ -133,6 +135,7 @@ class PoolState(Components):
         commands: list[Command] = []
         for slot in self.worker_table.due(now):
             commands += self._on_timer(slot, now)
+        commands += self.dispatcher.sent_tasks.withdraw_overdue(now)
         for lane in self.queue.lanes.values():
             self.groups.by_name[lane.name].autoscaler.scale_down_idle(now, needed=int(bool(lane)))
         self.groups.small.autoscaler.scale_down_idle(now, needed=int(self.small_tasks.all_workers_have_large_tasks))

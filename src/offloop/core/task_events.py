@@ -60,7 +60,7 @@ class TaskEventHandlers:
         grace_ends_at = now + self._components.settings.grace_s
         self._mark_as_stopping(task, stop, now)
         self._components.worker_table.apply(slot, event, now, grace_ends_at, cause=f"its task is to stop: {stop.value}")
-        return [Send(slot.index, Cancel(task.task_id))]
+        return [Send(slot.index, Cancel(task.task_id)), *self._components.dispatcher.sent_tasks.withdraw(slot)]
 
     def _mark_as_stopping(self, task: TaskRecord, stop: StopReason, now: float) -> None:
         """The task gets no more result memory, and its run clock stands still no more."""
@@ -158,6 +158,9 @@ class TaskEventHandlers:
         task = components.task_table.get(event.task_id)
         if task is None:
             return []
+        if task.sent_to is not None:
+            task.is_unwanted = True
+            return components.dispatcher.sent_tasks.withdraw(components.worker_table.slots[task.sent_to], task)
         if task.slot is None:
             components.queue.remove(task.task_id)
             return components.task_table.settle(task, None)

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
-from ..wire.messages import Done, Failed, File, Loading, Need, NeedFile, Output, OutputFailed, Ready
+from ..wire.messages import Done, Failed, File, Loading, Need, NeedFile, Output, OutputFailed, Ready, Skipped
 from .components import Components
 from .memory.budget import DEFAULT_WORKER_NBYTES
 from .model.commands import Command, DropOutbox, KillWorker, OpenOutput, Send, SendFile
 from .model.events import (
     AbandonedWorkerExited,
     OutputOpened,
+    RunsWithdrawn,
     WorkerAbandoned,
     WorkerDisconnected,
     WorkerExited,
@@ -20,29 +21,40 @@ from .model.events import (
     WorkerSpawned,
     WorkerViolatedProtocol,
 )
+from .model.pool_phase import PoolPhase
 from .model.settings import FIRST_GRANT_NBYTES, KEPT_INBOX_NBYTES
-from .model.task_state import TaskState
+from .model.task import StopReason, TaskRecord
+from .model.task_state import TaskEvent, TaskState
 from .model.worker_slot import WorkerSlot
 from .model.worker_state import WorkerEvent, WorkerState
 from .tasks.answer_checks import InvalidHandle, validate_answer, validate_file_request, validate_output, validate_request
 from .tasks.crash_recovery import was_begun
 from .tasks.crash_report import build_crash_report
+from .tasks.outcomes import outcome_of_stop
 from .workers.worker_group import WorkerGroup
 
 __all__ = ["WorkerEventHandlers"]
 
 _TASK_FINISHED = WorkerEvent.TASK_FINISHED  # a member that is looked up on its class costs 0.1 us on Python 3.11
+_NEXT_BEGUN = WorkerEvent.NEXT_BEGUN
 _LEAVING = (WorkerState.RETIRING, WorkerState.TERMINATING)
 
 
 class WorkerEventHandlers:
     """Handlers by type of event, and of message."""
 
-    def __init__(self, components: Components) -> None:
+    def __init__(
+        self,
+        components: Components,
+        stop: Callable[[WorkerSlot, TaskRecord, StopReason, WorkerEvent, float], list[Command]],
+    ) -> None:
+        """`stop`: tells the worker that runs a task to stop it."""
         self._components = components
+        self._stop = stop
         self.handlers: dict[type, Callable[[Any, float], list[Command]]] = {
             WorkerSpawned: self._on_spawned,
             WorkerReported: self._on_reported,
+            RunsWithdrawn: self._on_runs_withdrawn,
             WorkerViolatedProtocol: self._on_protocol_violated,
             WorkerDisconnected: self._on_disconnected,
             WorkerExited: self._on_exited,
@@ -59,6 +71,7 @@ class WorkerEventHandlers:
             OutputFailed: self._on_output,
             Loading: self._on_loading,
             Ready: self._on_ready,
+            Skipped: self._on_skipped,
         }
 
     def _on_spawned(self, event: WorkerSpawned, _now: float) -> list[Command]:
@@ -92,6 +105,7 @@ class WorkerEventHandlers:
             components.worker_table.apply(slot, WorkerEvent.READY, now, slot.timer)
             return []
         components.worker_table.apply(slot, WorkerEvent.READY, now)
+        slot.queues_runs = ready.queues_runs
         assert slot.outbox_id is not None
         group.sandbox_reports.on_worker_ready(ready.sandbox, now)
         group.plugin_loads.on_worker_ready(slot, ready.failed, now)
@@ -108,10 +122,15 @@ class WorkerEventHandlers:
             block = validate_answer(slot, task, answer)
         except InvalidHandle as error:
             return self._terminate(slot, str(error), now)
-        components.worker_table.apply(slot, _TASK_FINISHED, now, slot.expires_at)
+        if task.run_number > slot.withdrawn_to:
+            slot.withdrawn_to = 0
+        if not slot.sent:
+            components.worker_table.apply(slot, _TASK_FINISHED, now, slot.expires_at)
         slot.task = None
         commands = components.completion.settle(slot, task, answer, block)
         components.dispatcher.task_ended(task, answer, now, first=slot.tasks == 1)
+        if slot.sent:
+            commands += self._begin_next(slot, now)
         if task.copy_bytes > slot.inbox_bytes:
             slot.inbox_bytes = min(task.copy_bytes, KEPT_INBOX_NBYTES)
         components.budget.set_worker_memory(slot, answer.private_bytes + slot.inbox_bytes)
@@ -119,6 +138,64 @@ class WorkerEventHandlers:
         group.recycling.on_task_answered(slot, answer, now)
         if group.reconciler.on_task_answered(slot):
             commands += group.reconciler.reconcile(now)
+        if slot.sent and slot.recycling is not None:
+            commands += components.dispatcher.sent_tasks.withdraw(slot)
+        return commands
+
+    def _begin_next(self, slot: WorkerSlot, now: float) -> list[Command]:
+        """A worker has answered for its task, and has begun the next one that was sent to it."""
+        components = self._components
+        task = components.dispatcher.begin_next(slot, now)
+        assert task is not None
+        limit_s = task.spec.limit_s
+        components.worker_table.apply(slot, _NEXT_BEGUN, now, None if limit_s is None else now + limit_s)
+        if task.is_unwanted:
+            return self._stop(slot, task, StopReason.CALLER, WorkerEvent.CANCEL_REQUESTED, now)
+        if components.phase is PoolPhase.CLOSING:
+            return self._stop(slot, task, StopReason.CLOSING, WorkerEvent.CANCEL_REQUESTED, now)
+        return []
+
+    def _on_skipped(self, slot: WorkerSlot, message: Skipped, now: float) -> list[Command]:
+        components, task = self._components, slot.task
+        if task is None or task.run_number != message.number:
+            return (
+                []
+                if message.number <= slot.withdrawn_to
+                else self._terminate(slot, "it skipped a task that it does not have", now)
+            )
+        if not task.was_sent_behind or not slot.state_machine.can(_TASK_FINISHED):
+            return self._terminate(slot, "it skipped a task that was sent to it alone", now)
+        slot.task = None
+        slot.take_back(1)
+        task.was_skipped = True
+        components.budget.discharge(task)
+        commands: list[Command] = []
+        if task.stop is not None:
+            commands += components.task_table.settle(task, outcome_of_stop(task, obeyed=True))
+        else:
+            components.task_table.release_worker_blocks(task)
+            task.apply(TaskEvent.RETRIED)
+            task.dispatches -= 1
+            components.queue.requeue_first(task)
+        if slot.sent:
+            return commands + self._begin_next(slot, now)
+        components.worker_table.apply(slot, _TASK_FINISHED, now, slot.expires_at)
+        return commands + components.groups.by_name[slot.group].reconciler.reconcile(now)
+
+    def _on_runs_withdrawn(self, event: RunsWithdrawn, _now: float) -> list[Command]:
+        slot = self._components.worker_table.slots.get(event.slot)
+        if slot is None or slot.outbox_id != event.outbox_id:
+            return []  # the worker is dead, and its tasks have been taken from it
+        return self._requeue(self._components.dispatcher.sent_tasks.withdrawn(slot, event.kept_to))
+
+    def _requeue(self, tasks: list[TaskRecord]) -> list[Command]:
+        """Queue tasks that a worker had and has not begun, as the first ones. Those that were cancelled are settled."""
+        components, commands = self._components, list[Command]()
+        for task in tasks:
+            components.queue.requeue_first(task)
+            if task.is_unwanted:
+                components.queue.remove(task.task_id)
+                commands += components.task_table.settle(task, None)
         return commands
 
     def _on_output(self, slot: WorkerSlot, message: Output | OutputFailed, now: float) -> list[Command]:
@@ -173,7 +250,7 @@ class WorkerEventHandlers:
             return []
         slot.kill_reason = reason
         self._components.worker_table.apply(slot, WorkerEvent.PROTOCOL_VIOLATED, now, self._kill_deadline(now), cause=cause)
-        return [KillWorker(slot.index)]
+        return [KillWorker(slot.index), *self._components.dispatcher.sent_tasks.withdraw(slot)]
 
     def _kill_deadline(self, now: float) -> float:
         """Return the time at which a worker that is killed now must be dead."""
@@ -187,8 +264,8 @@ class WorkerEventHandlers:
         if slot.state_machine.can(WorkerEvent.DISCONNECTED):
             timer = slot.timer if slot.state in _LEAVING else self._kill_deadline(now)
             self._components.worker_table.apply(slot, WorkerEvent.DISCONNECTED, now, timer, cause="its channel is at its end")
-        if slot.state is WorkerState.FAILED:
-            return [KillWorker(slot.index)]  # without its channel a worker is of no use, even if it is alive
+        if slot.state is WorkerState.FAILED:  # without its channel a worker is of no use, even if it is alive
+            return [KillWorker(slot.index), *self._components.dispatcher.sent_tasks.withdraw(slot)]
         return []
 
     def _on_exited(self, event: WorkerExited, now: float) -> list[Command]:
@@ -219,24 +296,28 @@ class WorkerEventHandlers:
         components, group = self._components, self._components.groups.by_name[slot.group]
         never_ready = slot.ready_since is None
         loading = group.plugin_loads.find_loading(slot, event.status) if never_ready else None
+        commands = self._take_answers(slot, event, now) if slot.sent and slot.kill_reason is None else []
         report = build_crash_report(slot, event, now, loading)
         task, outbox_id = slot.task, slot.outbox_id
         assert outbox_id is not None
         begun = task is not None and was_begun(task, event)
         crashed = report.reason is not None or task is None or task.stop is None
         components.budget.set_worker_memory(slot, 0)
-        commands: list[Command] = []
-        if task is not None:
+        while (ended := slot.task) is not None:
             slot.task = None
-            components.dispatcher.task_ended(task, None, now)
-            commands += components.crash_recovery.recover(slot, task, event, report, now)
+            components.dispatcher.task_ended(ended, None, now)
+            commands += components.crash_recovery.recover(slot, ended, event, report, now)
+            if any(was_begun(sent, event) for sent in slot.sent):  # possible if an answer before it cannot be trusted
+                components.dispatcher.begin_next(slot, now)
+        unbegun = components.dispatcher.sent_tasks.take_all(slot)
+        commands += self._requeue(unbegun)
         components.completion.release_preallocated(slot)
         components.broker.forget_outbox(outbox_id)
         if cause is WorkerEvent.EXITED:
             commands.append(DropOutbox(outbox_id, components.arena.drop_segment(outbox_id)))
         else:
             group.reconciler.note_abandoned(components.abandoned.count(group.name), report)
-        accepted = begun or slot.tasks > (task is not None)
+        accepted = begun or slot.tasks > (task is not None) + len(unbegun)
         if loading is not None and group.plugin_loads.on_death(loading, report.cause, now):
             commands += self._refuse_tasks_of_switched_off_plugins()
             for other in components.groups:
@@ -244,6 +325,24 @@ class WorkerEventHandlers:
                     other.reconciler.forgive_failed_starts()  # because their cause is removed
         commands += components.groups.replace(slot, now, report, cause, crashed=crashed, accepted=accepted)
         return commands + self._fail_unservable_tasks(group, never_ready=never_ready)
+
+    def _take_answers(self, slot: WorkerSlot, event: WorkerExited, now: float) -> list[Command]:
+        """Settle the tasks that a dead worker has answered for before the last one that it had begun."""
+        commands: list[Command] = []
+        components = self._components
+        for message in event.last_words:
+            task = slot.task
+            if not isinstance(message, Done | Failed) or task is None or task.task_id != message.task_id or not slot.sent:
+                continue
+            try:
+                block = validate_answer(slot, task, message)
+            except InvalidHandle:
+                break
+            slot.task = None
+            commands += components.completion.settle(slot, task, message, block)
+            components.dispatcher.task_ended(task, message, now)
+            components.dispatcher.begin_next(slot, now)
+        return commands
 
     def _refuse_tasks_of_switched_off_plugins(self) -> list[Command]:
         components, commands = self._components, list[Command]()

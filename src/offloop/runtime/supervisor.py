@@ -36,6 +36,7 @@ from ..core.model.commands import (
     SendFile,
     SettleTask,
     StartWorker,
+    WithdrawRuns,
 )
 from ..core.model.events import (
     BlocksReturned,
@@ -54,7 +55,6 @@ from ..core.model.task import TaskOutput
 from ..core.pool_state import PoolState
 from ..errors import MemoryLimitExceeded, OffloopError, PoolClosed, WorkerDied
 from ..wire.handles import WrittenTo
-from ..wire.status import STATUS_NBYTES, Status, read_status
 from .conditions import PoolConditions
 from .driver import CoreDriver
 from .files.output_delivery import OutputDelivery
@@ -66,7 +66,7 @@ from .loop.decision_gate import DecisionGate, GateState
 from .loop.futures import BlockFuture, OneShotEvent, TaskFuture
 from .loop.io import clock, when_readable
 from .memory.page_manager import PageManager
-from .memory.segments import Segment
+from .memory.segments import Segment, find_status
 from .memory.views import ViewTracker
 from .pending_tasks import PendingTasks
 from .proc_entries import ClosedProcEntries
@@ -107,6 +107,7 @@ class Supervisor:
         carry_out: dict[type, Callable[[Any], None]] = {
             StartWorker: self._start_worker,
             Send: self._send,
+            WithdrawRuns: self._withdraw_runs,
             KillWorker: self._kill_worker,
             AbandonWorker: self._abandon_worker,
             DropOutbox: self._page_manager.enqueue,
@@ -139,7 +140,7 @@ class Supervisor:
         carry_out |= {OpenOutput: self.outputs.open, SendFile: self.outputs.send}
         carry_out |= {ProvideSourceMemory: pending.provide_memory, RestageSource: pending.stage_again}
         self.submit = pending.submit
-        self.progress_monitor = ProgressMonitor(self.core, self._read_status, self.background, self._clock)
+        self.progress_monitor = ProgressMonitor(self.core, partial(find_status, self.segments), self.background, self._clock)
         self._proc_entries = ClosedProcEntries(needed=any(group.sandbox != "off" for group in settings.groups.values()))
         fork_safety.register(self)
 
@@ -346,6 +347,9 @@ class Supervisor:
     def _send(self, command: Send) -> None:
         self._workers[command.slot].send(command.message)
 
+    def _withdraw_runs(self, command: WithdrawRuns) -> None:
+        self._workers[command.slot].withdraw_runs(command)
+
     def _kill_worker(self, command: KillWorker) -> None:
         self._workers[command.slot].kill()
 
@@ -390,10 +394,6 @@ class Supervisor:
         assert not isinstance(output.output, WrittenTo)
         assert output.output.block is not None
         return self.views.view(self.segments[output.block.segment_id], output.block, output.output.block.nbytes).toreadonly()
-
-    def _read_status(self, outbox_id: int) -> Status | None:
-        segment = self.segments.get(outbox_id)
-        return None if segment is None else read_status(segment.read(0, STATUS_NBYTES))
 
     def _announce_opening(self, command: AnnounceOpening) -> None:
         self._opening_error = command.error

@@ -21,6 +21,7 @@ from ..runtime.workers.command_line import WorkerProgram
 from ..sandbox import Isolation, SandboxMode
 from ..sizes import named_size, parse_size
 from ..system import available_cpus
+from ..system.memory_barrier import is_barrier_supported
 from .checks import (
     MAX_BYTES,
     MAX_WORKERS,
@@ -48,6 +49,7 @@ _T = TypeVar("_T")
 _MIN_WEIGHT, _MAX_WEIGHT = 0.001, 1000
 _CRASHES_PER_WORKER = 5  # default `restart_intensity`; a worker start costs 0.1 s of CPU time
 _MAX_NICE = 19
+_MAX_SENT_TASKS = 15  # short tasks that a worker has behind the one that it runs; more would not make the messages cheaper
 _SMALL_TASKS_NICE_RATIO = 0.3  # niceness for small tasks / the others': at 2 beside 8, Linux gives nearly four times the CPU
 
 
@@ -254,6 +256,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
             quarantine_s=self.quarantine_time,
             tenant_weights=self.tenant_weights,
             seed=secrets.randbits(32),
+            max_sent_tasks=_MAX_SENT_TASKS if is_barrier_supported() else 0,
             max_queue=self.max_queue,
             max_queue_bytes=None if self.max_queue_bytes is None else parse_size(self.max_queue_bytes),
             grace_s=self.grace,

@@ -114,7 +114,7 @@ class FaultyChannel(Channel):
         failpoint = self._failpoint
         if failpoint is None:
             return super().next_message()
-        if failpoint.point is Point.IDLE and not self._received and not self._is_readable_within(_IDLE_MS):
+        if failpoint.point is Point.IDLE and not (self._received or self._runs) and not self._is_readable_within(_IDLE_MS):
             failpoint.reach(Point.IDLE)
         message = super().next_message()
         if isinstance(message, Run):

@@ -32,6 +32,7 @@ __all__ = [
     "Ready",
     "Retire",
     "Run",
+    "Skipped",
     "Stage",
 ]
 
@@ -77,7 +78,7 @@ class Configure(_Message, frozen=True, tag="configure"):
 
 
 class Run(_Message, frozen=True, tag="run"):
-    """Carry out one task. Sent to an idle worker only."""
+    """Carry out one task, after the tasks that were sent before. See `wire.claims`: it may be withdrawn until it is begun."""
 
     task_id: int
     sources: tuple[EncodedAt | RasterAt, ...]  # the first one is the payload of the first stage
@@ -90,6 +91,7 @@ class Run(_Message, frozen=True, tag="run"):
     pipelines: dict[str, int] = {}  # numbers of stages of named pipelines, in the order of `stages`; empty: it is one pipeline
     previews: int = 0  # number of previews among the outputs of `credit`
     labels: dict[str, str] = {}  # labels of its caller, for the log lines and the code of the task
+    number: int = 0  # number of the `Run`, which increases with each one to this process; 0: the worker queues none
 
 
 class Grant(_Message, frozen=True, tag="grant"):
@@ -140,6 +142,7 @@ class Ready(_Message, frozen=True, tag="ready"):
     private_bytes: int = 0  # private memory of the process, in bytes; 0: not measured
     failed: dict[str, str] = {}  # reasons by name of the plugins that could not be loaded; their tasks fail
     sandbox: Posture | None = None  # layers of the worker's sandbox; None: the worker reports none
+    queues_runs: bool = False  # whether a `Run` may be sent while the worker has a task
 
 
 class Need(_Message, frozen=True, tag="need"):
@@ -208,5 +211,12 @@ class Failed(_Message, frozen=True, tag="failed"):
     exception_type: str = ""  # type of the exception, with its module unless it is a builtin one; "": another code
 
 
+class Skipped(_Message, frozen=True, tag="skipped"):
+    """The worker did not begin the task, because it was withdrawn, or because the worker is to be replaced."""
+
+    task_id: int
+    number: int  # number of the `Run`, because the task may have been sent again
+
+
 FromSupervisor = Configure | Run | Grant | Credit | File | Cancel | Retire
-FromWorker = Loading | Ready | Need | NeedFile | Output | OutputFailed | Done | Failed
+FromWorker = Loading | Ready | Need | NeedFile | Output | OutputFailed | Done | Failed | Skipped

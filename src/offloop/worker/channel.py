@@ -21,7 +21,7 @@ from typing import NoReturn, Protocol
 
 from ..wire.codec import decode_from_supervisor, encode_frame
 from ..wire.framing import HEADER_NBYTES, MAX_FROM_SUPERVISOR_NBYTES, MAX_FROM_WORKER_NBYTES, FrameReader, ProtocolError
-from ..wire.messages import Cancel, File, FromSupervisor, FromWorker, NeedFile
+from ..wire.messages import Cancel, File, FromSupervisor, FromWorker, NeedFile, Run
 from .isolation.descriptors import isolate_fd
 
 __all__ = ["EXIT_SUPERVISOR_GONE", "Cancellable", "Channel", "MessageTooLarge"]
@@ -63,7 +63,8 @@ class Channel:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(True)
         self._frames = FrameReader(MAX_FROM_SUPERVISOR_NBYTES)
-        self._received: deque[FromSupervisor] = deque()
+        self._received: deque[FromSupervisor] = deque()  # messages that are no `Run`
+        self._runs: deque[Run] = deque()  # tasks that were sent, in order
         self._cancelled_id: int | None = None  # id of a task that was cancelled before the worker started it
         self._read_lock = threading.Lock()  # guards reads from the socket while a task is watched
         self._watched: Cancellable | None = None  # task for which the control thread reads; None: the main thread reads
@@ -99,13 +100,13 @@ class Channel:
 
     def next_message(self) -> FromSupervisor:
         """Wait for the next message that is not a `Cancel`, and return it."""
-        received = self._received
-        while not received:
+        received, runs = self._received, self._runs
+        while not received and not runs:
             self._process_bytes(self._receive(), None)
-        return received.popleft()
+        return received.popleft() if received else runs.popleft()
 
     def next_message_for(self, task: Cancellable) -> FromSupervisor | None:
-        """Wait for the next message that is not a `Cancel`, and return it; None when the watched task is cancelled."""
+        """Wait for the next message about the watched task, and return it; None when the task is cancelled."""
         with self._read_lock:
             self._watched = None  # because the main thread reads now
         try:
@@ -116,7 +117,7 @@ class Channel:
             self._watch(task)
 
     def find_message_for(self, task: Cancellable) -> FromSupervisor | None:
-        """Return the next message that is not a `Cancel`, if one has arrived; else None. The task is the watched one."""
+        """Return the next message about the watched task, if one has arrived; else None."""
         if not self._received:
             with self._read_lock:
                 self._process_bytes_nowait(task)
@@ -183,12 +184,14 @@ class Channel:
         try:
             for frame in self._frames.feed(data):
                 message = decode_from_supervisor(frame)
-                if not isinstance(message, Cancel):
+                if isinstance(message, Run):
+                    self._runs.append(message)
+                elif not isinstance(message, Cancel):
                     self._received.append(message)
                 elif watched is not None and message.task_id == watched.task_id:
                     watched.cancel()
                 else:
-                    self._cancelled_id = message.task_id  # its `Run` may be in `_received`, if a plugin was being loaded
+                    self._cancelled_id = message.task_id  # its `Run` may be in `_runs`
         except ProtocolError:
             self._exit()  # because the other end is not our supervisor
 

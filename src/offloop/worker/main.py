@@ -12,6 +12,7 @@ import signal
 import sys
 
 from ..processor import Encoded, Payload, Raster
+from ..wire.claims import claim_run
 from ..wire.handles import INBOX, EncodedAt, Handle, RasterAt
 from ..wire.messages import Configure, Loading, Ready, Retire, Run
 from ..wire.start import START_MARK
@@ -71,13 +72,14 @@ def main(descriptors: list[int], channel_type: type[Channel], runner_type: type[
         memory.set_hard_limit(configure.max_private_bytes)
     sandbox = Sandbox(configure.sandbox, configure.needs, kernel)
     sandbox.before_loading(_max_file_nbytes(configure))
+    queues_runs = kernel.register_barrier()  # before the filter of system calls
     channel.send(Loading(os.getpid()))
     failed = processors.load_all(outbox.first_page)
     runner = runner_type(channel, outbox, processors, memory)
     sandbox.after_loading()
     channel.start_control(trim_heaps)  # between the two, because the filter may forbid threads, and Landlock is inherited
     posture = sandbox.filter_calls(lifeline_fd)
-    channel.send(Ready(os.getpid(), memory.rebaseline(), failed, posture))
+    channel.send(Ready(os.getpid(), memory.rebaseline(), failed, posture, queues_runs))
     serve(channel, runner, inbox, outbox)
 
 
@@ -93,7 +95,10 @@ def serve(channel: Channel, runner: TaskRunner, inbox: Segment, outbox: Segment)
     while True:
         match channel.next_message():
             case Run() as run:
-                yield_timeslice(runner.run(run, _sources_of(run, inbox, outbox)))
+                if claim_run(outbox.first_page, run.number) and not runner.retiring:
+                    yield_timeslice(runner.run(run, _sources_of(run, inbox, outbox)))
+                else:
+                    runner.skip(run)
             case Retire():
                 return
             case _:

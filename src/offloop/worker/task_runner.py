@@ -9,7 +9,7 @@ from typing import ClassVar
 from ..errors import PluginError, TaskFailed
 from ..processor import Encoded, Payload, TaskCancelled
 from ..wire.handles import EncodedAt, Handle, RasterAt, WrittenTo
-from ..wire.messages import Done, Failed, InfoValue, Output, OutputFailed, Run
+from ..wire.messages import Done, Failed, InfoValue, Output, OutputFailed, Run, Skipped
 from ..wire.status import write_stage
 from .channel import Channel
 from .failures import describe_failure, exception_type_of
@@ -40,6 +40,17 @@ class TaskRunner:
         self._memory = memory
         self._cpu_ns = process_time_ns()  # CPU time of the process at the end of the last task, in nanoseconds
         self._preallocated: Handle | None = None  # result memory that the next task starts with; None: the last result uses it
+
+    @property
+    def retiring(self) -> bool:
+        """Whether a processor has requested that the worker is replaced, so that it begins no further task."""
+        return self._processors.worker.retiring
+
+    def skip(self, run: Run) -> None:
+        """Do not begin a task. Result memory that came with it is for the next one."""
+        if run.grant is not None:
+            self._preallocated = run.grant
+        self._channel.send(Skipped(run.task_id, run.number))
 
     def run(self, run: Run, sources: tuple[Payload, ...]) -> int:
         """Run a task on its sources and send its answer. Returns the CPU time of the task in nanoseconds."""

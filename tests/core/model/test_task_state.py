@@ -26,6 +26,9 @@ LEGAL = {
     (S.HASHING, E.RETRIED): S.WAITING,
     (S.HASHING, E.SETTLED): S.SETTLED,
     (S.WAITING, E.DISPATCHED): S.RUNNING,
+    (S.WAITING, E.SENT_BEHIND): S.SENT,
+    (S.SENT, E.BEGUN): S.RUNNING,
+    (S.SENT, E.WITHDRAWN): S.WAITING,
     (S.WAITING, E.SOURCE_RELEASED): S.STAGING,
     (S.WAITING, E.SETTLED): S.SETTLED,
     (S.RUNNING, E.STOP_REQUESTED): S.STOPPING,
@@ -60,8 +63,8 @@ def test_the_table_has_a_row_for_each_state() -> None:
     assert set(TASK_TABLE) == set(TaskState)
 
 
-@pytest.mark.parametrize("state", set(TaskState) - {S.SETTLED})
-def test_a_task_can_be_settled_in_each_state_but_the_last(state: TaskState) -> None:
+@pytest.mark.parametrize("state", set(TaskState) - {S.SENT, S.SETTLED})
+def test_a_task_can_be_settled_in_each_state_but_the_last_unless_a_worker_may_begin_it(state: TaskState) -> None:
     task = record(state)
     task.apply(E.SETTLED)
     assert task.state is S.SETTLED
@@ -80,7 +83,15 @@ def test_tasks_are_counted_by_state_until_they_are_settled() -> None:
     assert (counts.preparing, counts[S.WAITING], counts.running) == (1, 1, 0)
     one.apply(E.DISPATCHED)
     two.apply(E.ADMITTED)
-    assert counts.snapshot() == {"estimating": 0, "staging": 0, "hashing": 0, "waiting": 1, "running": 1, "stopping": 0}
+    assert counts.snapshot() == {
+        "estimating": 0,
+        "staging": 0,
+        "hashing": 0,
+        "waiting": 1,
+        "sent": 0,
+        "running": 1,
+        "stopping": 0,
+    }
     one.apply(E.STOP_REQUESTED)
     assert counts.running == 1
     one.apply(E.SETTLED)

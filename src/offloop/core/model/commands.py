@@ -31,6 +31,7 @@ __all__ = [
     "SendFile",
     "SettleTask",
     "StartWorker",
+    "WithdrawRuns",
 ]
 
 
@@ -53,6 +54,15 @@ class Send(_Command, frozen=True):
 
     slot: int
     message: FromSupervisor
+
+
+class WithdrawRuns(_Command, frozen=True):
+    """Withdraw `Run` messages that the worker in the slot has not begun, and answer `RunsWithdrawn`."""
+
+    slot: int
+    outbox_id: int
+    first: int  # number of the first one
+    last: int  # number of the last one
 
 
 class OpenOutput(_Command, frozen=True):
@@ -168,6 +178,7 @@ class AnnounceOpening(_Command, frozen=True):
 Command = (
     StartWorker
     | Send
+    | WithdrawRuns
     | SendFile
     | OpenOutput
     | KillWorker

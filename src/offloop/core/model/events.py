@@ -28,6 +28,7 @@ __all__ = [
     "PoolStarted",
     "PressureMeasured",
     "ResizeRequested",
+    "RunsWithdrawn",
     "SourceHashed",
     "SourceMemoryRequested",
     "StagingFailed",
@@ -211,6 +212,14 @@ class WorkerReported(_Event, frozen=True):
     message: FromWorker
 
 
+class RunsWithdrawn(_Event, frozen=True):
+    """The answer to `WithdrawRuns`."""
+
+    slot: int
+    outbox_id: int
+    kept_to: int  # number of the last `Run` that was not withdrawn, because the worker has begun it, or it was not to be
+
+
 class WorkerViolatedProtocol(_Event, frozen=True):
     """A worker broke the protocol."""
 
@@ -274,6 +283,7 @@ Event = (
     | PressureMeasured
     | WorkerSpawned
     | WorkerReported
+    | RunsWithdrawn
     | WorkerViolatedProtocol
     | WorkerDisconnected
     | WorkerExited

@@ -81,6 +81,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_starts: int = 1024  # maximum number of processes that start at the same time, in all groups
     quarantine_after: int | None = None  # number of strikes after which content is refused; None: no quarantine
     quarantine_s: float = 300.0  # seconds for which content is refused
+    max_sent_tasks: int = 0  # maximum number of tasks that a worker has behind the one that it runs
     tenant_weights: Mapping[str, float] | None = None  # shares of the workers' time; 1 for a tenant that is not listed
     seed: int = 0  # seed of the jitter
 

@@ -15,7 +15,17 @@ from ...wire.messages import Stage
 from .blocks import Block
 from .task_state import TASK_TABLE, IllegalTaskEvent, TaskCounts, TaskEvent, TaskState
 
-__all__ = ["Completed", "CostFactor", "FailedOutput", "StopReason", "StreamLimits", "TaskOutput", "TaskRecord", "TaskSpec"]
+__all__ = [
+    "Completed",
+    "CostFactor",
+    "FailedOutput",
+    "Pace",
+    "StopReason",
+    "StreamLimits",
+    "TaskOutput",
+    "TaskRecord",
+    "TaskSpec",
+]
 
 
 class StreamLimits(msgspec.Struct, frozen=True):
@@ -63,6 +73,21 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
         return sum([0 if source.block is None else source.block.nbytes for source in self.sources])
 
 
+class Pace(Protocol):
+    """Durations of the last tasks of one kind."""
+
+    mean_s: float
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the next task is expected to be short."""
+        ...
+
+    def observe(self, seconds: float) -> None:
+        """Note how long a task took in its worker."""
+        ...
+
+
 class CostFactor(Protocol):
     """Ratio of the measured to the estimated time of tasks of one kind."""
 
@@ -86,7 +111,13 @@ class TaskRecord(msgspec.Struct, eq=False):
     spec: TaskSpec
     counts: TaskCounts = msgspec.field(default_factory=TaskCounts)  # counts of the table that the task is in
     state: TaskState = TaskState.ESTIMATING
-    slot: int | None = None  # index of the slot whose worker has the task
+    slot: int | None = None  # index of the slot whose worker runs the task
+    sent_to: int | None = None  # index of the slot whose worker has the task behind another one
+    run_number: int = 0  # number of its last `Run` among those to that worker
+    was_sent_behind: bool = False  # whether its last `Run` was sent to a busy worker
+    was_skipped: bool = False  # whether a worker has skipped it: only an idle worker gets it
+    is_unwanted: bool = False  # whether its caller has cancelled while a worker had it behind another task
+    pace: Pace | None = None  # how long the last tasks of its kind took; None: not known
     source_blocks: tuple[Block, ...] = ()  # blocks of its sources, with the task's lease
     granted: list[Block] = []  # blocks for its outputs, with the worker's lease
     credit: int = 0  # number of outputs that it may hand over before its end

@@ -8,6 +8,7 @@ changes, so an illegal event leaves the task as it was. The diagram in `docs/des
 - STAGING: the source is on its way into the inbox.
 - HASHING: a thread reads the source, because it may be content that has killed workers.
 - WAITING: the task waits for a worker, or for memory to run in.
+- SENT: a worker has the task, behind the task that it runs. It is not begun.
 - RUNNING: a worker has the task.
 - STOPPING: a worker has the task and was told to stop it, or is being killed.
 - SETTLED: the task has its outcome.
@@ -31,6 +32,7 @@ class TaskState(Enum):
     STAGING = "staging"
     HASHING = "hashing"
     WAITING = "waiting"
+    SENT = "sent"
     RUNNING = "running"
     STOPPING = "stopping"
     SETTLED = "settled"
@@ -45,7 +47,10 @@ class TaskEvent(Enum):
     HASH_REQUESTED = "HashRequested"  # its source is hashed, because it is a suspect or its worker died
     ADMITTED = "Admitted"  # its source is staged, and the task may run
     SOURCE_RELEASED = "SourceReleased"  # its source has to be staged, or staged again
-    DISPATCHED = "Dispatched"  # a worker was sent the task
+    DISPATCHED = "Dispatched"  # an idle worker was sent the task
+    SENT_BEHIND = "SentBehind"  # a busy worker was sent the task
+    BEGUN = "Begun"  # its worker has answered for the task before it
+    WITHDRAWN = "Withdrawn"  # its worker will not begin it
     STOP_REQUESTED = "StopRequested"  # its deadline passed, its caller cancelled, or the pool is closing
     RETRIED = "Retried"  # its worker died, and another worker is to run it
     SETTLED = "Settled"  # it got its outcome
@@ -69,7 +74,13 @@ TASK_TABLE: Final = MappingProxyType(
             _E.SETTLED: _S.SETTLED,
         },
         _S.HASHING: {_E.ADMITTED: _S.WAITING, _E.RETRIED: _S.WAITING, _E.SETTLED: _S.SETTLED},
-        _S.WAITING: {_E.DISPATCHED: _S.RUNNING, _E.SOURCE_RELEASED: _S.STAGING, _E.SETTLED: _S.SETTLED},
+        _S.WAITING: {
+            _E.DISPATCHED: _S.RUNNING,
+            _E.SENT_BEHIND: _S.SENT,
+            _E.SOURCE_RELEASED: _S.STAGING,
+            _E.SETTLED: _S.SETTLED,
+        },
+        _S.SENT: {_E.BEGUN: _S.RUNNING, _E.WITHDRAWN: _S.WAITING},
         _S.RUNNING: {
             _E.STOP_REQUESTED: _S.STOPPING,
             _E.RETRIED: _S.WAITING,
@@ -108,8 +119,13 @@ class TaskCounts:
         return counts[TaskState.ESTIMATING] + counts[TaskState.STAGING] + counts[TaskState.HASHING]
 
     @property
+    def waiting(self) -> int:
+        """Number of tasks that no worker has begun."""
+        return self.preparing + self.by_state[TaskState.WAITING] + self.by_state[TaskState.SENT]
+
+    @property
     def running(self) -> int:
-        """Number of tasks that a worker has."""
+        """Number of tasks that a worker runs."""
         return self.by_state[TaskState.RUNNING] + self.by_state[TaskState.STOPPING]
 
     def snapshot(self) -> dict[str, int]:

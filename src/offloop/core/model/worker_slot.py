@@ -22,7 +22,12 @@ class WorkerSlot(msgspec.Struct, eq=False):
     outbox_id: int | None = None  # None: there is no process
     pid: int | None = None  # None: not known yet
     plugins: tuple[str, ...] = ()  # names of the plugins that the process loads, in this order
-    task: TaskRecord | None = None
+    task: TaskRecord | None = None  # the task that it runs
+    sent: list[TaskRecord] = []  # tasks that it has behind that one, in the order in which it will run them
+    runs: int = 0  # number of `Run` messages that were sent to it
+    withdrawn_to: int = 0  # number of the last `Run` that was withdrawn; 0: none, or the worker has answered a later one
+    is_withdrawing: bool = False  # whether `RunsWithdrawn` is to come
+    queues_runs: bool = False  # whether it takes a `Run` while it has a task
     ready_since: float | None = None  # time of its `Ready`; None: not ready yet
     timer: float | None = None  # time at which the present state has lasted too long, or an empty slot is started; None: never
     preallocated_block: Block | None = None  # result memory for the next task, with a PREALLOCATED lease
@@ -51,10 +56,18 @@ class WorkerSlot(msgspec.Struct, eq=False):
         """Whether the worker has been sent its maximum number of tasks."""
         return self.tasks >= self.max_tasks
 
+    def take_back(self, tasks: int) -> None:
+        """The worker will not begin so many of the tasks that were sent to it. A spent worker stays spent."""
+        if self.spent:
+            self.max_tasks -= tasks
+        self.tasks -= tasks
+
     def clear(self) -> None:
         """Reset the fields that describe the process, after its end."""
         self.outbox_id = self.pid = self.task = self.ready_since = self.timer = self.preallocated_block = None
         self.kill_reason = self.recycling = self.expires_at = None
         self.tenant = ""
         self.tasks, self.max_tasks, self.max_bytes = 0, inf, inf
+        self.runs = self.withdrawn_to = 0
+        self.is_withdrawing = self.queues_runs = False
         self.failures = self.inbox_bytes = 0

@@ -50,6 +50,7 @@ class WorkerEvent(Enum):
     READY = "Ready"  # the worker can run tasks
     DISPATCHED = "Dispatched"  # the worker was sent a task
     TASK_FINISHED = "TaskFinished"  # the worker answered for its task
+    NEXT_BEGUN = "NextBegun"  # the worker answered for its task, and has begun the next one that was sent to it
     DEADLINE_EXPIRED = "DeadlineExpired"  # the task ran too long
     CANCEL_REQUESTED = "CancelRequested"  # the caller cancelled the task, or the pool is closing
     GRACE_EXPIRED = "GraceExpired"  # the worker was told to stop its task or to exit, and did not
@@ -83,11 +84,17 @@ TABLE: Final = MappingProxyType(
         _S.IDLE: {_E.DISPATCHED: _S.BUSY, _E.RETIREMENT_REQUESTED: _S.RETIRING, **_ON_FAILURE},
         _S.BUSY: {
             _E.TASK_FINISHED: _S.IDLE,
+            _E.NEXT_BEGUN: _S.BUSY,
             _E.DEADLINE_EXPIRED: _S.TIMED_OUT,
             _E.CANCEL_REQUESTED: _S.TIMED_OUT,
             **_ON_FAILURE,
         },
-        _S.TIMED_OUT: {_E.TASK_FINISHED: _S.IDLE, _E.GRACE_EXPIRED: _S.FAILED, **_ON_FAILURE},
+        _S.TIMED_OUT: {
+            _E.TASK_FINISHED: _S.IDLE,
+            _E.NEXT_BEGUN: _S.BUSY,
+            _E.GRACE_EXPIRED: _S.FAILED,
+            **_ON_FAILURE,
+        },
         _S.FAILED: {_E.EXITED: _S.RESTARTING, _E.ABANDONED: _S.RESTARTING},
         _S.RESTARTING: _ON_START,
         _S.RETIRING: {

@@ -21,7 +21,7 @@ from ..model.task import TaskRecord, TaskSpec
 from ..telemetry.histogram_recorder import Recorder
 from .overtaking import StableCostFactor, overtaking_limit_s
 
-__all__ = ["DEFAULT_PEAK_BYTES", "DEFAULT_PEAK_BYTES_PER_BYTE", "CostModel"]
+__all__ = ["DEFAULT_PEAK_BYTES", "DEFAULT_PEAK_BYTES_PER_BYTE", "CostModel", "Pace"]
 
 DEFAULT_PEAK_BYTES = 32 * 1024 * 1024  # guessed peak memory of a task without an estimate and without a source
 DEFAULT_PEAK_BYTES_PER_BYTE = 8  # guessed peak memory for each byte of the source: about a decoded photograph
@@ -45,7 +45,33 @@ _MAX_COST_S = 1e6  # eleven days; sums of larger numbers would lose the small on
 _NEGLIGIBLE_S = 0.001  # seconds below which nothing is learned, because learning would be a part of the cost
 _NEGLIGIBLE_NBYTES = _GUESS_S / _GUESS_S_PER_BYTE  # size of a source from which something is learned in any case
 
+SHORT_S = 0.001  # seconds of the longest task that is short
+_WEIGHT_IN_PACE = 0.125  # weight of the newest duration in the mean of a pace
+
 _Kind = tuple[int | str | tuple[str, bytes | str], ...]  # size class or media type; plugin and operations of each stage
+
+
+class Pace:
+    """How long the last tasks of one kind took, to recognize those that take less than a message and its answer."""
+
+    __slots__ = ("mean_s", "short_runs")
+
+    def __init__(self) -> None:
+        self.mean_s = 0.0  # mean of the last short durations in seconds
+        self.short_runs = 0  # number of short tasks in a row
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the next task is expected to be short."""
+        return self.short_runs >= _MIN_SAMPLES
+
+    def observe(self, seconds: float) -> None:
+        """Note how long a task took in its worker, which may report any number."""
+        if 0.0 <= seconds <= SHORT_S:
+            self.short_runs += 1
+            self.mean_s += _WEIGHT_IN_PACE * (seconds - self.mean_s)
+        else:
+            self.short_runs = 0
 
 
 class _Correction:
@@ -69,6 +95,7 @@ class CostModel:
         self.time_ratios = Recorder()  # ratios of measured to predicted time
         self.memory_ratios = Recorder()  # ratios of measured to predicted peak memory
         self._corrections: OrderedDict[_Kind, _Correction] = OrderedDict()
+        self._paces: dict[_Kind, Pace] = {}
 
     def __len__(self) -> int:
         return len(self._corrections)
@@ -81,8 +108,10 @@ class CostModel:
             task.output_bytes = spec.estimate.output_bytes
         task.estimated_s = cost_s
         task.place_s = task.arrived_s + overtaking_limit_s(cost_s)
+        kind = _kind_of(task, spec)
+        task.pace = self._paces.get(kind)
         if self._corrections:
-            correction = self._corrections.get(_kind_of(task, spec))
+            correction = self._corrections.get(kind)
             if correction is not None:
                 task.cost_factor = correction.stable_time
                 task.place_s = correction.stable_time.place_s(task.arrived_s, cost_s)
@@ -121,9 +150,11 @@ class CostModel:
             first: whether it was the worker's first task; its time is ignored, because plugins were loaded in it.
             clock_s: the time on the work clock.
         """
+        spec = task.spec
+        if isinstance(answer, Done):
+            self._observe_pace(task, (answer.finished_ns - answer.started_ns) / 1e9)
         if seconds < _NEGLIGIBLE_S and task.nbytes < _NEGLIGIBLE_NBYTES:
             return
-        spec = task.spec
         at_limit = isinstance(answer, Failed) and answer.code == "memory_limit" and spec.estimate is None
         if isinstance(answer, Failed) and not at_limit:
             return
@@ -144,6 +175,15 @@ class CostModel:
                 correction, _bounded((answer.peak_bytes + _NOISE_BYTES) / (prior_bytes + _NOISE_BYTES), max_factor)
             )
             _update_memory_factor(correction)
+
+    def _observe_pace(self, task: TaskRecord, seconds: float) -> None:
+        """Note how long a task took in its worker."""
+        pace = task.pace
+        if pace is None:
+            pace = self._paces.setdefault(_kind_of(task, task.spec), Pace())
+            if len(self._paces) > _CAPACITY:
+                del self._paces[next(iter(self._paces))]
+        pace.observe(seconds)
 
     def _observe_time(self, correction: _Correction, task: TaskRecord, busy_s: float, prior_s: float, clock_s: float) -> None:
         self.time_ratios.record(busy_s / max(task.cost_s, _MIN_S))

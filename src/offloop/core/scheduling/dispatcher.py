@@ -30,6 +30,7 @@ from ..workers.worker_table import WorkerTable
 from .backfill import BACKFILL_CANDIDATES, Backfill
 from .cost_model import CostModel
 from .lane import Lane
+from .sent_tasks import SentTasks
 from .small_tasks import LARGE_S, SMALL_TASK_WAIT_S
 from .task_queue import TaskQueue
 
@@ -48,7 +49,13 @@ class Dispatcher:
     """Decides which waiting task starts now, and on which worker."""
 
     def __init__(
-        self, worker_table: WorkerTable, queue: TaskQueue, broker: MemoryBroker, budget: Budget, counts: TaskCounts
+        self,
+        worker_table: WorkerTable,
+        queue: TaskQueue,
+        broker: MemoryBroker,
+        budget: Budget,
+        counts: TaskCounts,
+        max_sent: int = 0,
     ) -> None:
         self.cost_model = CostModel()
         self.waits = Recorder()  # seconds from submission to first dispatch, of each dispatched task
@@ -63,6 +70,7 @@ class Dispatcher:
         self._counts = counts
         self._blocked: TaskRecord | None = None  # the task that holds the reservation; it may have left the queue since
         self._backfill = Backfill(worker_table, budget, self.cost_model)
+        self.sent_tasks = SentTasks(worker_table, queue, budget, max_sent)
 
     def dispatch_waiting(self, now: float) -> list[Command]:
         """Dispatch waiting tasks as long as there are tasks, idle workers and memory."""
@@ -72,6 +80,22 @@ class Dispatcher:
         for lane in lanes if len(lanes) == 1 else sorted(lanes, key=_blocked_since):
             if lane.workers.idle_workers or (lane.small_tasks is not None and lane.small_tasks.has_idle_worker):
                 commands += self._dispatch_lane(lane, now)
+            if self._blocked is None and self.sent_tasks.allows(lane):
+                commands += self._send_to_busy_workers(lane, now)
+        return commands
+
+    def _send_to_busy_workers(self, lane: Lane, now: float) -> list[Command]:
+        """Send the first tasks of a lane to busy workers, as long as they are short and there is memory for them."""
+        commands: list[Command] = []
+        while lane.policy.ranked:
+            task = lane.policy.first()
+            slot = self.sent_tasks.find_worker(lane, task, now) if self.budget.fits(task) else None
+            if slot is None:
+                break
+            self.queue.start(task)
+            self._assign(slot, task)
+            self.sent_tasks.add(slot, task)
+            commands += self._send_run(slot, task)
         return commands
 
     def _dispatch_lane(self, lane: Lane, now: float) -> list[Command]:
@@ -158,25 +182,49 @@ class Dispatcher:
 
     def dispatch(self, slot: WorkerSlot, task: TaskRecord, now: float) -> list[Command]:
         """Give a task to an idle worker."""
-        spec, lane = task.spec, self.queue.lanes[task.spec.group]
-        limit_s, cost_s = spec.limit_s, task.stable_cost_s
-        assert slot.outbox_id is not None
         task.apply(TaskEvent.DISPATCHED)
-        slot.task, task.slot = task, slot.index
+        task.was_sent_behind = False
+        self._assign(slot, task)
+        self._begin(slot, task, now)
+        limit_s = task.spec.limit_s
+        self._worker_table.apply(slot, _DISPATCHED, now, None if limit_s is None else now + limit_s)
+        return self._send_run(slot, task)
+
+    def begin_next(self, slot: WorkerSlot, now: float) -> TaskRecord | None:
+        """A worker has answered for its task: it has begun the next one that was sent to it. Returns that one; None: it has
+        none."""
+        task = self.sent_tasks.pop_next(slot)
+        if task is not None:
+            task.apply(TaskEvent.BEGUN)
+            self._begin(slot, task, now)
+        return task
+
+    def _assign(self, slot: WorkerSlot, task: TaskRecord) -> None:
+        """A worker gets a task, now or after others."""
         slot.tasks += 1
-        slot.tenant = spec.tenant or ""
+        slot.runs += 1
+        task.run_number = slot.runs
+        slot.tenant = task.spec.tenant or ""
         if slot.tasks >= slot.max_tasks:
             self.spent_groups.add(slot.group)
+        if task.queued_bytes:
+            self.queue.count_source(task, 0)
+
+    def _begin(self, slot: WorkerSlot, task: TaskRecord, now: float) -> None:
+        """A task begins to run in its worker."""
+        slot.task, task.slot = task, slot.index
         task.dispatches += 1
         task.dispatched_at = now
         task.paused_s, task.paused_since = 0.0, None  # because its last worker may have died in a wait
-        small_tasks = lane.small_tasks
-        if small_tasks is not None and (cost_s >= LARGE_S or now - task.ready_at > SMALL_TASK_WAIT_S):
+        small_tasks = self.queue.lanes[task.spec.group].small_tasks
+        if small_tasks is not None and (task.stable_cost_s >= LARGE_S or now - task.ready_at > SMALL_TASK_WAIT_S):
             small_tasks.note_dispatch(task, self.queue)
-        if task.queued_bytes:
-            self.queue.count_source(task, 0)
-        self._worker_table.apply(slot, _DISPATCHED, now, None if limit_s is None else now + limit_s)
         self.budget.charge(task)
+
+    def _send_run(self, slot: WorkerSlot, task: TaskRecord) -> list[Command]:
+        """Send a worker the task that was assigned to it."""
+        spec = task.spec
+        assert slot.outbox_id is not None
         grant: Handle | None = None  # None if the worker still has the block that was preallocated with an earlier task
         fetch: list[Command] = []
         if slot.preallocated_block is None:
@@ -185,7 +233,8 @@ class Dispatcher:
                 grant = Handle(OUTBOX, slot.preallocated_block.offset, FIRST_GRANT_NBYTES, slot.preallocated_block.generation)
             else:
                 fetch = self._broker.prefetch(slot.outbox_id, FIRST_GRANT_NBYTES)  # for the next task
-        threads = 1 if cost_s < _MIN_COST_FOR_THREADS_S else self._threads_for_large(lane)
+        is_large = task.stable_cost_s >= _MIN_COST_FOR_THREADS_S
+        threads = self._threads_for_large(self.queue.lanes[spec.group]) if is_large else 1
         run = Run(
             task.task_id,
             spec.sources,
@@ -198,6 +247,7 @@ class Dispatcher:
             dict(spec.pipelines),
             spec.previews,
             dict(spec.labels),
+            task.run_number if slot.queues_runs else 0,
         )
         spans = self._broker.trim()
         send = Send(slot.index, run)

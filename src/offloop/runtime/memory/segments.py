@@ -21,10 +21,11 @@ from typing import NamedTuple
 
 from ...core.memory.ranges import RangeSet
 from ...errors import PoolClosed
+from ...wire.status import STATUS_NBYTES, Status, read_status
 from .memory_files import create_private_file, create_shared_file, reopen_read_only
 from .source_memory import copy_strided, loaded_numpy, reading_error
 
-__all__ = ["Copy", "Mapping", "PagesUnavailable", "Segment"]
+__all__ = ["Copy", "Mapping", "PagesUnavailable", "Segment", "find_status"]
 
 _WRITE_NBYTES = 1024 * 1024  # about 0.3 ms
 _RESERVE_NBYTES = 4 * 1024 * 1024  # about 0.5 ms
@@ -203,6 +204,11 @@ class Segment:
         """End an export, after its last view was deleted. Any thread or finalizer may call it."""
         self._memory.withdraw(offset, nbytes)
 
+    def with_first_page(self, use: Callable[[memoryview], int]) -> int:
+        """Call a function with the first page, and return what it returns."""
+        with self._guard, self._memory.view(0, mmap.PAGESIZE) as page:
+            return use(page)
+
     def read(self, offset: int, nbytes: int) -> bytes:
         """A copy of a few bytes."""
         return bytes(self._memory.view(offset, nbytes))
@@ -215,6 +221,12 @@ class Segment:
         os.close(self._fd)
         os.close(self.worker_fd)
         self._memory.close()
+
+
+def find_status(segments: dict[int, Segment], outbox_id: int) -> Status | None:
+    """Returns the status page of an outbox; None: the outbox was released."""
+    segment = segments.get(outbox_id)
+    return None if segment is None else read_status(segment.read(0, STATUS_NBYTES))
 
 
 class Mapping:

@@ -40,6 +40,8 @@ class Channel:
         self.socket = FramedSocket(end, loop)
         self.send = self.socket.send
         """Send a message now, or leave it to `write_unsent`. A closed connection is noticed by `receive`, not here."""
+        self.send_soon = self.socket.send_soon
+        """Send a message in the next iteration of the loop, together with other ones."""
         self.drain = self.socket.drain
         """Return the unread messages of a dead worker."""
 

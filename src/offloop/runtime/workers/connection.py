@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from functools import partial
@@ -16,10 +17,11 @@ import anyio
 import anyio.to_thread
 
 from ...core.memory.arena import INBOX_ID
-from ...core.model.commands import StartWorker
+from ...core.model.commands import StartWorker, WithdrawRuns
 from ...core.model.events import (
     AbandonedWorkerExited,
     Event,
+    RunsWithdrawn,
     WorkerAbandoned,
     WorkerDisconnected,
     WorkerExited,
@@ -27,8 +29,10 @@ from ...core.model.events import (
     WorkerSpawned,
     WorkerViolatedProtocol,
 )
+from ...system.memory_barrier import execute_barrier
+from ...wire.claims import withdraw_runs
 from ...wire.framing import ProtocolError
-from ...wire.messages import Configure, Done, Failed, File, FromSupervisor, FromWorker, Run
+from ...wire.messages import Configure, Done, Failed, File, FromSupervisor, FromWorker, Run, Skipped
 from ...wire.status import STATUS_NBYTES, Status, read_status
 from ..loop.background import BackgroundTasks
 from ..loop.io import clock
@@ -44,6 +48,8 @@ from .spawn_errors import describe_spawn_error
 __all__ = ["WorkerConnection"]
 
 _log = SafeLogger("offloop.supervisor")
+
+_ANSWERS = frozenset((Done, Failed, Skipped))  # types of the messages that end a run
 
 _MAX_POLL_S = 1e6  # eleven days, in practice no limit; poll() accepts not much more
 _LATE_REAP_LIMIT_S = 5.0  # for a process that was started after its slot was given up; the starting thread waits
@@ -87,6 +93,7 @@ class WorkerConnection:
         self._supervisor = supervisor
         self._threads = threads
         self._unsent: list[FromSupervisor] = []  # messages that wait for the process to run
+        self._runs: deque[Run] = deque()  # those without an answer
         self._channel: Channel | None = None  # None: the process does not run yet
         self._log: OutputLog | None = None
         self._process: LaunchedWorker | None = None
@@ -105,12 +112,34 @@ class WorkerConnection:
         if self._channel is None or self._log is None:
             self._unsent.append(message)
             return
-        if isinstance(message, Run):
+        if type(message) is not Run:
+            self._send_in_order(message)
+            return
+        self._runs.append(message)
+        if len(self._runs) == 1:
             self._log.begin_task(message.task_id, message.labels)
+            self._send_in_order(message)
+        elif self._sources is not None and self._sources.is_copying:
+            self._sources.send(message)
+        else:
+            self._channel.send_soon(message)
+
+    def _send_in_order(self, message: FromSupervisor) -> None:
+        """Send a message after those that wait for copies of sources."""
+        assert self._channel is not None
         if self._sources is None:
             self._channel.send(message)
         else:
             self._sources.send(message)
+
+    def withdraw_runs(self, command: WithdrawRuns) -> None:
+        """Withdraw runs that the worker has not begun, and report which ones it keeps."""
+        outbox, first, last = self._supervisor.segments.get(command.outbox_id), command.first, command.last
+        begun = last if outbox is None else outbox.with_first_page(_withdraw(first, last))
+        kept_to = max(begun, first - 1)
+        while self._runs and self._runs[-1].number > kept_to:
+            self._runs.pop()
+        self._supervisor.apply(RunsWithdrawn(command.slot, command.outbox_id, kept_to))
 
     def send_file(self, task_id: int, descriptor: int) -> OSError | None:
         """Send the worker the open file of its task, which it has asked for. Returns the error if the system refuses."""
@@ -296,9 +325,22 @@ class WorkerConnection:
         self._report(WorkerDisconnected(self._slot))
 
     def _on_message(self, message: FromWorker) -> None:
+        if type(message) in _ANSWERS:
+            self._end_run(message)
         if self._sources is not None and isinstance(message, Done | Failed):
             self._sources.note_answer(message.task_id)
         self._report(WorkerReported(self._slot, message))
+
+    def _end_run(self, message: FromWorker) -> None:
+        """A run has ended: the output of the next one begins. Answers for withdrawn runs are ignored."""
+        run = self._runs[0] if self._runs else None
+        if run is None or getattr(message, "task_id", None) != run.task_id:
+            return
+        if isinstance(message, Skipped) and message.number != run.number:
+            return
+        self._runs.popleft()
+        if self._runs and self._log is not None:
+            self._log.begin_task(self._runs[0].task_id, self._runs[0].labels)
 
     def _report(self, event: Event) -> None:
         """Report an event to the core, if the process still has its slot."""
@@ -329,6 +371,10 @@ class WorkerConnection:
 
     def _last_status(self) -> Status:
         return read_status(self._supervisor.segments[self._outbox_id].read(0, STATUS_NBYTES))
+
+
+def _withdraw(first: int, last: int) -> Callable[[memoryview], int]:
+    return partial(withdraw_runs, first=first, last=last, execute_barrier=execute_barrier)
 
 
 def _reap_late(process: LaunchedWorker) -> None:

@@ -36,6 +36,8 @@ class FramedSocket:
         self.socket = end
         self.frames = FrameReader(MAX_FROM_WORKER_NBYTES)
         self.unsent = bytearray()  # bytes that a full socket has refused
+        self._loop = loop
+        self._batch: list[bytes] = []  # frames that are sent together in the next iteration of the loop
         self.backlog_changed = OneShotEvent(loop)  # set when `unsent` grows
         self.partial_frame: _PartialFrame | None = None  # the incomplete incoming frame, if any
         self.partial_started = OneShotEvent(loop)  # set when an incoming frame is incomplete
@@ -43,6 +45,28 @@ class FramedSocket:
     def send(self, message: FromSupervisor) -> None:
         """Send a message now, or append it to `unsent`. A closed connection is noticed by `read`, not here."""
         frame = encode_frame(message)
+        if self._batch:
+            self._batch.append(frame)
+            self.send_batch()
+        else:
+            self._send_frame(frame)
+
+    def send_soon(self, message: FromSupervisor) -> None:
+        """Send a message in the next iteration of the loop, in one write with the others; on trio now."""
+        if self._loop is None:
+            self.send(message)
+            return
+        if not self._batch:
+            self._loop.call_soon(self.send_batch)
+        self._batch.append(encode_frame(message))
+
+    def send_batch(self) -> None:
+        """Send the messages of `send_soon`."""
+        if self._batch:
+            frames, self._batch = self._batch, []
+            self._send_frame(b"".join(frames))
+
+    def _send_frame(self, frame: bytes) -> None:
         sent = 0 if self.unsent else self._send_nowait(frame)
         if sent < len(frame):
             self.unsent += frame[sent:]
@@ -55,6 +79,7 @@ class FramedSocket:
             ProtocolError: the socket is full, because the worker asked for the message and does not read.
             OSError: the system does not pass the descriptor, because too many are in flight.
         """
+        self.send_batch()
         frame = encode_frame(message)
         try:
             sent = 0 if self.unsent else send_fds(self.socket, [frame], [descriptor])

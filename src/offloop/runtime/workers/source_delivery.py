@@ -145,6 +145,11 @@ class SourceDelivery:
         else:
             self._send(message)
 
+    @property
+    def is_copying(self) -> bool:
+        """Whether messages wait for copies of sources."""
+        return self._delayed is not None
+
     def note_answer(self, task_id: int) -> None:
         """The worker has answered for a task: it does not read its sources any more."""
         if self._inbox.forget(task_id):

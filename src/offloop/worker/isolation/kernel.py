@@ -20,6 +20,9 @@ _syscall.restype = ctypes.c_long
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # Landlock's numbers, the same on every architecture
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _CAPSET = {"x86_64": 126, "aarch64": 91}
+_MEMBARRIER = {"x86_64": 324, "aarch64": 283}
+
+_REGISTER_GLOBAL_EXPEDITED = 4  # command of membarrier
 
 _GET_VERSION = 1  # flag of landlock_create_ruleset
 _PATH_BENEATH = 1  # type of a Landlock rule
@@ -69,6 +72,14 @@ class Kernel:
         description = struct.pack("@HP", len(program), ctypes.addressof(code))
         if _call(number, _SET_FILTER, _TO_ALL_THREADS, description) > 0:
             raise OSError(errno.EBUSY, "a thread of the worker has a filter of its own")
+
+    def register_barrier(self) -> bool:
+        """Have the memory barriers of other processes reach this one, see `system.memory_barrier`. Returns whether they do."""
+        try:
+            number = _MEMBARRIER[self.machine]
+            return _call(number, _REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0
+        except (KeyError, OSError):
+            return False
 
     def set_no_new_privileges(self) -> None:
         """Have this thread and its later threads never gain privileges by exec."""
