@@ -50,6 +50,8 @@ def collect() -> None:
             elif linked not in pages:
                 _copy(linked)
         _write(page, text)
+    for name in ("site.css", "site.js"):
+        _copy(ROOT / "docs" / name)
 
 
 def _page_of(folder: Path, page: Path) -> str:

@@ -14,6 +14,10 @@ from typing import Any, TypeAlias
 import pyvips
 
 import offloop
+from offloop import Posture
+from offloop.cli.doctor import advise
+from offloop.cli.examination import Cpus, Examination, Memory, Processes, SharedMemory
+from offloop.cli.trial import Trial
 
 CommandLine: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -40,6 +44,39 @@ def test_json_contains_the_same(command_line: CommandLine):
     assert examination["shared_memory"]["free_bytes"] <= examination["shared_memory"]["size_bytes"]
     assert examination["libvips"].split()[0] == ".".join(str(pyvips.version(part)) for part in range(3))
     assert (trial["worker_started"], trial["converted"], trial["error"]) == (True, True, None)
+
+
+def examined(shm_bytes: int | None, *, pidfd: bool, files: int, cpus: int) -> Examination:
+    return Examination(
+        offloop="1",
+        compiled=False,
+        python="",
+        platform="",
+        event_loop="",
+        cpus=Cpus(cpus, "cgroup quota of 1", cpus, cpus),
+        memory=Memory(2 << 30, "", 1 << 30, ""),
+        shared_memory=None if shm_bytes is None else SharedMemory(shm_bytes, shm_bytes),
+        processes=Processes(pidfd, files),
+        plugins=[],
+        refused=[],
+        libvips=None,
+        libvips_error=None,
+    )
+
+
+def test_a_good_machine_needs_no_advice():
+    good = examined(1 << 30, pidfd=True, files=4096, cpus=2)
+    assert list(advise(good, Trial(worker_started=True, sandbox=Posture(mode="auto")))) == []
+
+
+def test_each_fault_of_a_container_has_its_advice():
+    posture = Posture(mode="auto", missing={"landlock": "the kernel has none"})
+    told = list(advise(examined(64 << 20, pidfd=False, files=256, cpus=1), Trial(worker_started=True, sandbox=posture)))
+    for word in ("--shm-size", "pidfd_open", "ulimit -n", "second CPU (cgroup quota of 1)", "landlock of the sandbox"):
+        assert len([text for text in told if word in text]) == 1, (word, told)
+    assert len(told) == 5
+    (first, *_) = advise(examined(None, pidfd=True, files=4096, cpus=2), Trial())
+    assert first.startswith("mount a tmpfs at /dev/shm")
 
 
 def test_it_never_loads_libvips_itself():

@@ -74,25 +74,6 @@ async def test_a_plugin_declares_its_needs(anyio_backend: object) -> None:
     assert names["ModelPlugin"].needs.read == ("/srv/models",)
 
 
-async def test_the_pool_in_a_lifespan(anyio_backend: object, picture: bytes) -> None:
-    names = await run(fragment("README.md", "async def lifespan"))
-    chunks = [{"type": "http.request", "body": picture, "more_body": False}]
-
-    async def receive() -> Any:
-        return chunks.pop(0)
-
-    async with names["lifespan"](None) as state:
-        response = await names["thumbnail"](Request({"type": "http", "state": state}, receive))
-    assert response.media_type == "image/webp"
-    assert bytes(response.body[8:12]) == b"WEBP"
-
-
-async def test_a_call(anyio_backend: object, picture: bytes) -> None:
-    names = await run(fragment("README.md", "result.timings"), data=picture)
-    info = names["result"].info
-    assert (info.media_type, info.width, info.height) == ("image/webp", 720, 588)
-
-
 async def test_the_operations_of_the_plugin(anyio_backend: object, picture: bytes) -> None:
     names = await run(fragment("plugins/offloop-vips/README.md", "Sharpen"), data=picture)
     assert {"media_type", "format", "width", "height", "bands", "pages"} <= set(names["result"].info)
@@ -103,11 +84,6 @@ async def test_a_cut_out(anyio_backend: object) -> None:
     names = await run(fragment("plugins/offloop-onnx/README.md", "Webp()"), data=portrait)
     info = names["result"].info
     assert (info.media_type, info.width, info.height, info.bands) == ("image/webp", 1000, 1000, 4)
-
-
-async def test_a_cut_out_on_the_first_page(anyio_backend: object) -> None:
-    names = await run(fragment("README.md", "RemoveBackground"), portrait=ROOT / "docs" / "photos" / "astronaut.jpg")
-    assert (names["cut_out"].info.media_type, names["cut_out"].info.bands) == ("image/webp", 4)
 
 
 async def test_a_model_of_ones_own(anyio_backend: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,6 +241,14 @@ async def test_a_processor_in_the_tests_own_process(anyio_backend: object) -> No
     brought = {"MyProcessor": example["CompressProcessor"], "MyOperation": example["Compress"]}
     names = await run(fragment("docs/testing.md", "run_inline"), **brought)
     assert zlib.decompress(names["result"].data) == b"source"
+
+
+async def test_the_tests_of_any_plugin(anyio_backend: object) -> None:
+    example = runpy.run_path(str(ROOT / "docs" / "examples" / "custom_plugin.py"))
+    brought = {"MyPlugin": example["CompressPlugin"], "MyOperation": example["Compress"]}
+    kit = (await run(fragment("docs/testing.md", "ProcessorConformance"), **brought))["TestMyPlugin"]()
+    kit.test_a_wrong_operation_cannot_be_made()
+    kit.test_no_bytes_make_the_light_half_raise()
 
 
 async def test_the_tests_of_a_picture_plugin(anyio_backend: object) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from page_fragments import fragment, run
 from starlette.testclient import TestClient
 
 from offloop import Encoded, Pool, QueueFull, TaskFailed, WorkerGroup
-from offloop.functions import declaration, resource
 from offloop.testing import run_inline
 from offloop.testing.faults import Echo, FaultsPlugin, HoldOn, Noop, Progress
 from offloop_vips import Resize, Webp
@@ -43,25 +40,6 @@ def call_over_http(client: Any) -> None:
     answer = client.post("/thumbnail", content=b"no picture")
     assert answer.status_code == 422
     assert "unsupported_format" in answer.text
-
-
-@pytest.fixture
-def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Any]]:
-    """Saves a fragment as a module that workers can import, and imports it."""
-    monkeypatch.setattr(declaration, "_declared", {})
-    monkeypatch.setattr(resource, "_declared", {})
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    names: list[str] = []
-
-    def save(name: str, text: str) -> Any:
-        (tmp_path / f"{name}.py").write_text(text)
-        names.append(name)
-        importlib.invalidate_caches()
-        return importlib.import_module(name)
-
-    yield save
-    for name in names:
-        sys.modules.pop(name, None)
 
 
 @ASYNCIO

@@ -12,6 +12,7 @@ import click
 from ..errors import PoolMisused
 from .convert import convert
 from .doctor import doctor
+from .scaffolding.new_plugin import new_plugin
 
 __all__ = ["run"]
 
@@ -57,6 +58,7 @@ def offloop() -> None:
 
 offloop.add_command(convert)
 offloop.add_command(doctor)
+offloop.add_command(new_plugin)
 
 
 def run() -> int:

@@ -12,7 +12,9 @@ from .examination import Examination, examine
 from .trial import Trial, try_pool
 from .wording import size
 
-__all__ = ["doctor"]
+__all__ = ["advise", "doctor"]
+
+_MIN_DESCRIPTORS = 1024
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -20,6 +22,7 @@ class Report(msgspec.Struct, frozen=True):
 
     usable: bool  # whether a worker started, the trial succeeded, and no installed plugin was refused
     problems: list[str]  # descriptions of the problems; empty if `usable`
+    advice: list[str]  # changes to this machine or container that would help a pool
     examination: Examination
     trial: Trial
 
@@ -36,7 +39,7 @@ def doctor(ctx: click.Context, *, as_json: bool) -> None:
     examination = examine()
     trial = try_pool([plugin.name for plugin in examination.plugins])
     problems = list(_problems(examination, trial))
-    report = Report(not problems, problems, examination, trial)
+    report = Report(not problems, problems, list(advise(examination, trial)), examination, trial)
     click.echo(msgspec.json.format(msgspec.json.encode(report)) if as_json else "\n".join(_lines(report)))
     ctx.exit(0 if report.usable else 1)
 
@@ -51,6 +54,30 @@ def _problems(examination: Examination, trial: Trial) -> Iterator[str]:
         yield f"{problem}: {trial.error}"
 
 
+def advise(examination: Examination, trial: Trial) -> Iterator[str]:
+    """Changes to this machine or container that would help a pool, each with its reason."""
+    shared, limit_bytes = examination.shared_memory, examination.memory.pool_limit_bytes
+    if shared is None:
+        yield "mount a tmpfs at /dev/shm, because sources and results are there"
+    elif shared.size_bytes < limit_bytes // 2:
+        yield (
+            f"make /dev/shm larger, because it has {size(shared.size_bytes)} and memory_limit is {size(limit_bytes)}: "
+            "docker run --shm-size, or a volume with medium: Memory"
+        )
+    if not examination.processes.pidfd:
+        yield "use Linux 5.3, or let the container's seccomp profile allow pidfd_open, because each worker needs a thread now"
+    if examination.processes.max_descriptors < _MIN_DESCRIPTORS:
+        yield (
+            f"raise the limit of open files (ulimit -n), because it is {examination.processes.max_descriptors}, "
+            "and a server needs a few for each worker and each client"
+        )
+    if examination.cpus.usable == 1:
+        yield f"give it a second CPU ({examination.cpus.bound_by}), because a worker and the event loop share one"
+    if trial.sandbox is not None:
+        for layer, reason in trial.sandbox.missing.items():
+            yield f"let workers have the layer {layer} of the sandbox, which is missing: {reason}"
+
+
 def _lines(report: Report) -> Iterator[str]:
     trial = report.trial
     last = (("sandbox", trial.sandbox_text), ("trial", _trial_text(trial)))
@@ -58,6 +85,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"{name:<14} {value}"
     yield ""
     yield from (f"problem: {problem}" for problem in report.problems)
+    yield from (f"advice: {advice}" for advice in report.advice)
     yield "usable" if report.usable else "not usable as it is"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import subprocess
 import sys
 from importlib.metadata import version
@@ -18,7 +19,7 @@ from ..system import available_cpus, available_memory
 from .event_loop import name_of_loop
 from .wording import one_line
 
-__all__ = ["Examination", "PluginFound", "examine"]
+__all__ = ["Cpus", "Examination", "Memory", "PluginFound", "Processes", "SharedMemory", "examine"]
 
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 (file system of POSIX shared memory on Linux)
 _LIBVIPS_TIMEOUT_S = 30.0
@@ -56,6 +57,7 @@ class Processes(msgspec.Struct, frozen=True):
     """Features of the system for child processes."""
 
     pidfd: bool  # whether a process can wait for a child without a thread and signal it without a race for its pid
+    max_descriptors: int  # limit of open files of one process
 
 
 class PluginFound(msgspec.Struct, frozen=True):
@@ -106,7 +108,7 @@ def examine() -> Examination:
         cpus=_cpus(),
         memory=_memory(),
         shared_memory=_shared_memory(),
-        processes=Processes(pidfd=_has_pidfd()),
+        processes=Processes(_has_pidfd(), resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
         plugins=[_found(registered) for registered in registry.plugins.values()],
         refused=[_refused(error) for error in registry.refused],
         libvips=libvips,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .clock import FakeClock
-    from .conformance import PictureConformance, PictureSubject
+    from .conformance import PictureConformance, PictureSubject, ProcessorConformance, ProcessorSubject
     from .inline import InlineTask, run_inline
     from .leftovers import Surroundings, assert_books_balance, assert_nothing_left
     from .orders import Fault, Order, OrderError, Point
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _NAMES_BY_MODULE = {
     "clock": ("FakeClock",),
-    "conformance": ("PictureConformance", "PictureSubject"),
+    "conformance": ("PictureConformance", "PictureSubject", "ProcessorConformance", "ProcessorSubject"),
     "inline": ("InlineTask", "run_inline"),
     "leftovers": ("Surroundings", "assert_books_balance", "assert_nothing_left"),
     "orders": ("Fault", "Order", "OrderError", "Point"),
@@ -47,6 +47,8 @@ __all__ = [
     "PictureConformance",
     "PictureSubject",
     "Point",
+    "ProcessorConformance",
+    "ProcessorSubject",
     "Refuse",
     "ScriptedTask",
     "ScriptedWorker",

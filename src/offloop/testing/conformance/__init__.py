@@ -1,9 +1,10 @@
 """Conformance kits: tests that a plugin of a kind must pass. A test module of the plugin subclasses one of them.
 
-class TestMyPlugin(PictureConformance):
-    subject = PictureSubject(plugin=MyPlugin, encoder=Png(), raw=Raw(), ...)
+class TestMyPlugin(ProcessorConformance):
+    subject = ProcessorSubject(plugin=MyPlugin, source=b"...", pipeline=[MyOperation()])
 """
 
 from .pictures import PictureConformance, PictureSubject
+from .processors import ProcessorConformance, ProcessorSubject
 
-__all__ = ["PictureConformance", "PictureSubject"]
+__all__ = ["PictureConformance", "PictureSubject", "ProcessorConformance", "ProcessorSubject"]

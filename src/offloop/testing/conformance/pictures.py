@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, ClassVar, cast
@@ -16,6 +15,7 @@ from ...operation import Header, Operation, Plugin
 from ...pool import Pool
 from ...processor import Encoded, Payload, Raster, TaskCancelled
 from ..inline import InlineTask, InlineWorker, run_inline
+from .damage import damaged_copies
 from .peak import measure_peak
 
 __all__ = ["PictureConformance", "PictureSubject"]
@@ -106,13 +106,13 @@ class PictureConformance:
 
     def test_no_bytes_make_the_light_half_raise(self) -> None:
         plugin = self.subject.plugin()
-        for damaged in _damaged(self.file(), 4 * _MUTATIONS):
+        for damaged in damaged_copies(self.file(), 4 * _MUTATIONS):
             header = plugin.probe(memoryview(damaged)[: plugin.probe_nbytes])
             assert header is None or header.width * header.height >= 0
             plugin.estimate(header, [self.subject.raw], len(damaged))
 
     def test_a_damaged_file_is_a_typed_error_or_a_picture(self) -> None:
-        for damaged in _damaged(self.file(), _MUTATIONS):
+        for damaged in damaged_copies(self.file(), _MUTATIONS):
             try:
                 shown = self.run(Encoded(damaged), self.subject.limit(10**6), self.subject.raw)
             except (TaskFailed, InvalidTask):
@@ -177,14 +177,3 @@ def _samples(width: int, height: int) -> bytes:
 
 def _raster(width: int, height: int) -> Raster:
     return Raster(_samples(width, height), (height, width, _BANDS), "|u1")
-
-
-def _damaged(source: bytes, count: int) -> list[bytes]:
-    """Returns copies with other bytes, pieces that are missing or repeated, and copies that are cut; always the same ones."""
-    chance = random.Random(1)  # noqa: S311 (no secret)
-    damaged: list[bytes] = []
-    for number in range(count):
-        at, length = chance.randrange(len(source)), chance.randrange(1, 40)
-        replacement = (chance.randbytes(length), b"", source[at : at + length] * 2)[number % 3]
-        damaged.append(source[:at] + replacement + source[at + length :] if number % 4 else source[:at])
-    return damaged

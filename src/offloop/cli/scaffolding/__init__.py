@@ -1,0 +1,1 @@
+"""Writes new distributions from templates."""

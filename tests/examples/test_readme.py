@@ -1,0 +1,42 @@
+"""The two programs of the first page, and its length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pypdfium2
+import pytest
+from page_fragments import ROOT, fragment
+from starlette.testclient import TestClient
+
+from offloop import Pool, TaskFailed
+
+PHOTO = ROOT / "docs" / "photos" / "coffee.webp"
+
+
+def test_the_page_can_be_read_in_a_minute() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def test_a_picture_in_a_server(saved: Callable[[str, str], Any]) -> None:
+    module = saved("thumbnails", fragment("README.md", "FastAPI("))
+    with TestClient(module.app) as client:
+        answer = client.post("/thumbnail", content=PHOTO.read_bytes())
+        assert (answer.status_code, answer.headers["content-type"], answer.content[8:12]) == (200, "image/webp", b"WEBP")
+        assert client.post("/thumbnail", content=b"no picture").status_code == 415
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_any_function_in_a_worker(anyio_backend: object, saved: Callable[[str, str], Any], tmp_path: Path) -> None:
+    module = saved("pages", fragment("README.md", "render_page"))
+    document: Any = pypdfium2.PdfDocument.new()
+    document.new_page(200, 100).close()
+    document.save(tmp_path / "empty.pdf")
+    document.close()
+    async with Pool(1, plugins=["functions"]) as pool:
+        assert (await module.first_page(pool, (tmp_path / "empty.pdf").read_bytes()))[1:4] == b"PNG"
+        with pytest.raises(TaskFailed):
+            await module.first_page(pool, b"no PDF")
