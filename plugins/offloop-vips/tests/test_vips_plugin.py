@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pyvips
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import offloop_vips
 from offloop.operation import Header, Plugin
-from offloop_vips import VipsPlugin
+from offloop_vips import Raw, VipsPlugin
 from offloop_vips.operations import Encoder
 
 SUFFIXES = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "avif": ".avif", "gif": ".gif", "tiff": ".tif"}
@@ -109,3 +110,28 @@ def test_probe_opens_no_path_or_url_in_the_source(tmp_path: Any, bench: Any):
     path.write_bytes(bench.file(np.zeros((4, 4, 3), "u1"), ".png"))
     assert probe(str(path).encode()) is None
     assert probe(b"http://127.0.0.1:9/picture.png") is None
+
+
+@pytest.mark.parametrize("name", SUFFIXES)
+@pytest.mark.parametrize("bands", [3, 4])
+@pytest.mark.parametrize("orientation", [None, 6])
+def test_the_header_tells_what_a_result_without_steps_will_be(
+    bench: Any, smooth: Any, name: str, bands: int, orientation: int | None
+):
+    suffix = SUFFIXES[name]
+    source = bench.file(smooth(70, 40, bands), suffix, None if suffix == ".gif" else orientation)
+    header: Any = probe(source)
+    height, width, shown_bands = bench.run(source, Raw()).shape
+    assert (header.oriented_width, header.oriented_height) == (width, height)
+    assert header.has_alpha == (shown_bands in (2, 4))
+    assert header.has_profile is False
+    assert header.to_dict()["estimated_peak_bytes"] == header.estimated_peak_bytes > 70 * 40
+
+
+@pytest.mark.parametrize("name", [name for name in SUFFIXES if SUFFIXES[name] != ".gif"])
+def test_the_header_tells_whether_there_is_a_profile(bench: Any, smooth: Any, name: str):
+    image: Any = bench.image(smooth(70, 40)).copy()
+    profile = pyvips.Operation.call("profile_load", "p3")
+    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+    header: Any = probe(image.write_to_buffer(SUFFIXES[name], keep="icc"))
+    assert header.has_profile is True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from offloop.operation import Estimate, Header, Operation, Plugin, SourceHeader
 from offloop.sandbox import Needs
@@ -13,7 +13,7 @@ from .estimates.estimator import estimate, expected_size, source_after
 from .geometry import Size
 from .headers.formats import FORMAT_OF, FORMATS, SNIFF_NBYTES, FormatName, sniff
 from .headers.metadata_size import count_metadata
-from .headers.parser import MAX_CHUNKS, VipsHeader, parse_header
+from .headers.parser import MAX_CHUNKS, ParsedHeader, VipsHeader, parse_header
 from .limits import (
     check_bands,
     check_format,
@@ -185,16 +185,28 @@ class VipsPlugin(Plugin):
             return None
 
 
+class _PictureHeader(VipsHeader, frozen=True, kw_only=True):
+    @property
+    def estimated_peak_bytes(self) -> int | None:
+        """Estimated peak of private memory, in bytes, of a task that decodes the first page at its size; None: unknown."""
+        expected = VipsPlugin().estimate(self, [operations.Raw()], 0)
+        return None if expected is None else expected.peak_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "estimated_peak_bytes": self.estimated_peak_bytes}
+
+
 def _header(source: FormatName, data: bytes, *, whole: bool) -> Header:
     parsed = parse_header(source, data, whole=whole)
     width, height = parsed.size
-    orientation = parsed.orientation
-    return VipsHeader(
+    orientation = parsed.orientation if 1 <= (parsed.orientation or 0) <= 8 else None  # noqa: PLR2004 (EXIF's)
+    oriented = Size(width, height).transposed if (orientation or 1) >= 5 else Size(width, height)  # noqa: PLR2004 (the sides swap)
+    return _PictureHeader(
         media_type=FORMATS[source].media_type,
         width=width,
         height=height,
         bands=parsed.bands,
-        orientation=orientation if orientation is not None and 1 <= orientation <= 8 else None,  # noqa: PLR2004 (EXIF's)
+        orientation=orientation,
         bits=parsed.bits,
         pages=parsed.pages,
         progressive=parsed.progressive,
@@ -203,4 +215,16 @@ def _header(source: FormatName, data: bytes, *, whole: bool) -> Header:
         page_nbytes=parsed.page_nbytes,
         coded_size=parsed.coded_size,
         metadata_nbytes=count_metadata(source, data, MAX_CHUNKS),
+        has_alpha=_has_alpha(source, parsed),
+        has_profile=parsed.has_profile,
+        oriented_width=oriented.width,
+        oriented_height=oriented.height,
     )
+
+
+def _has_alpha(source: FormatName, parsed: ParsedHeader) -> bool | None:
+    if source == "jpeg":
+        return False
+    if source == "tiff":
+        return parsed.first_extra_sample in (1, 2)
+    return None if parsed.bands is None else parsed.bands in (2, 4)

@@ -18,7 +18,7 @@ from .formats import FormatName
 from .iso_boxes import Box, has_reference, primary_properties, walk_boxes
 from .iso_transformations import apply_transformations
 from .signalled_colour import SignalledColour
-from .tiff_tags import HEIGHT, MAX_EXIF_NBYTES, ORIENTATION, WIDTH, is_bigtiff, read_orientation, read_tags
+from .tiff_tags import HEIGHT, MAX_EXIF_NBYTES, ORIENTATION, PROFILE, WIDTH, is_bigtiff, read_orientation, read_tags
 
 __all__ = ["MAX_CHUNKS", "ParsedHeader", "UnreadableHeader", "VipsHeader", "parse_header"]
 
@@ -36,8 +36,8 @@ _GIF_FRAME, _GIF_EXTENSION, _GIF_CONTROL = 0x2C, 0x21, 0xF9
 # Screens that some programs wrote into every GIF. libnsgif ignores them, and larger ones, in favour of the first frame.
 _GIF_SCREENS = frozenset({(640, 480), (640, 512), (800, 600), (1024, 768), (1280, 1024), (1600, 1200)})
 _MAX_GIF_SCREEN = 2048
-_APP1 = 0xE1
-_WEBP_EXIF_FLAG = 0x08
+_APP1, _APP2 = 0xE1, 0xE2
+_WEBP_EXIF_FLAG, _WEBP_PROFILE_FLAG = 0x08, 0x20
 _TIFF_SAMPLES, _TIFF_BITS, _TIFF_EXTRA_SAMPLES = 277, 258, 338
 
 
@@ -49,6 +49,10 @@ class VipsHeader(Header, frozen=True, kw_only=True):
     page_nbytes: int | None = None  # mean encoded bytes of one page; set where `pages` is unknown, as not all pages were read
     coded_size: tuple[int, int] | None = None  # width and height that are decoded, where the file crops them
     metadata_nbytes: int = 0  # bytes of metadata that the first bytes declare
+    has_alpha: bool | None = None  # whether the decoded picture has alpha
+    has_profile: bool | None = None  # whether the file has an ICC profile
+    oriented_width: int = 0  # width in pixels after the orientation is applied, as a result without a resize has it
+    oriented_height: int = 0  # height in pixels after the orientation is applied
 
 
 class ParsedHeader(NamedTuple):
@@ -67,6 +71,7 @@ class ParsedHeader(NamedTuple):
     colour: SignalledColour | None = None  # colour space by code points, of a PNG or AVIF
     is_premultiplied: bool = False  # whether the colours of an AVIF are multiplied by its alpha
     first_extra_sample: int | None = None  # meaning of the first band after the colours of a TIFF; 1 and 2: alpha
+    has_profile: bool = False  # whether the file has an ICC profile
 
 
 class UnreadableHeader(Exception):
@@ -90,7 +95,7 @@ def parse_header(source: FormatName, data: bytes, *, whole: bool) -> ParsedHeade
 
 def _parse_jpeg(data: bytes, _whole: bool) -> ParsedHeader:
     frame: tuple[int, int, int, float] | None = None
-    size, exif = (0, 0), b""
+    size, exif, has_profile = (0, 0), b"", False
     at = 2
     for _ in range(MAX_MARKERS):
         at = data.index(b"\xff", at) + 1
@@ -102,7 +107,8 @@ def _parse_jpeg(data: bytes, _whole: bool) -> ParsedHeader:
             continue
         if marker == _SCAN and frame is not None:
             passes = frame[0] in _SEVERAL_PASSES or data[at + 2] < frame[2]  # one scan for each band: some scanners write that
-            return ParsedHeader(frame[2], frame[1], 1, passes, frame[3], size=size, orientation=read_orientation(exif))
+            header = ParsedHeader(frame[2], frame[1], 1, passes, frame[3], size=size, has_profile=has_profile)
+            return header._replace(orientation=read_orientation(exif))
         if marker in _FRAMES:
             if frame is not None:  # decoders reject a second frame, too
                 raise UnreadableHeader
@@ -112,6 +118,7 @@ def _parse_jpeg(data: bytes, _whole: bool) -> ParsedHeader:
         nbytes = max(unpack_from(">H", data, at)[0], 2)
         if marker == _APP1 and data[at + 2 : at + 8] == b"Exif\0\0":  # the last EXIF segment counts; only that one is parsed
             exif = data[at + 2 : at + nbytes]
+        has_profile = has_profile or (marker == _APP2 and data[at + 2 : at + 14] == b"ICC_PROFILE\0")
         at += nbytes
     raise UnreadableHeader
 
@@ -128,7 +135,7 @@ def _parse_png(data: bytes, _whole: bool) -> ParsedHeader:
         raise UnreadableHeader
     size = unpack_from(">II", data, 16)
     bits, colour, interlace = data[24], data[25], data[28]
-    bands, pages, exif, signalled, at = _PNG_BANDS[colour], 1, b"", None, 8
+    bands, pages, exif, signalled, has_profile, at = _PNG_BANDS[colour], 1, b"", None, False, 8
     for _ in range(MAX_CHUNKS):
         nbytes, kind = unpack_from(">I4s", data, at)
         if kind == b"tRNS" and bands in (1, 3):
@@ -139,9 +146,10 @@ def _parse_png(data: bytes, _whole: bool) -> ParsedHeader:
             exif = data[at + 8 : at + 8 + min(nbytes, MAX_EXIF_NBYTES)]
         if kind == b"cICP" and nbytes == 4 and signalled is None:  # noqa: PLR2004 (primaries, transfer, matrix, range)
             signalled = SignalledColour(data[at + 8], data[at + 9])
+        has_profile = has_profile or kind == b"iCCP"
         if kind == b"IDAT":
             header = ParsedHeader(bands, max(bits, 8), pages, interlace != 0, size=(size[0], size[1]), colour=signalled)
-            return header._replace(orientation=read_orientation(exif))
+            return header._replace(orientation=read_orientation(exif), has_profile=has_profile)
         at += 12 + nbytes
     raise UnreadableHeader
 
@@ -160,9 +168,10 @@ def _parse_webp(data: bytes, whole: bool) -> ParsedHeader:
         raise UnreadableHeader
     flags, bands = data[20], 4 if data[20] & 0x10 else 3
     size = (1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little"))
+    common = ParsedHeader(bands, 8, size=size, has_profile=bool(flags & _WEBP_PROFILE_FLAG))
     if not flags & 0x02:  # not animated
         lossless, orientation = _parse_still_webp(data, has_exif=bool(flags & _WEBP_EXIF_FLAG))
-        return ParsedHeader(bands, 8, 1, False, 1.5, lossless, size=size, orientation=orientation)
+        return common._replace(pages=1, progressive=False, samples_per_pixel=1.5, lossless=lossless, orientation=orientation)
     frames, lossless, at = 0, False, 12
     for _ in range(MAX_CHUNKS):
         if at + 8 > len(data):
@@ -172,7 +181,7 @@ def _parse_webp(data: bytes, whole: bool) -> ParsedHeader:
             frames += 1
             lossless = lossless or data[at + 24 : at + 28] == b"VP8L"
         at += 8 + nbytes + nbytes % 2
-    return _with_frames(ParsedHeader(bands, 8, lossless=lossless, size=size), frames, at, is_complete=whole and at >= len(data))
+    return _with_frames(common._replace(lossless=lossless), frames, at, is_complete=whole and at >= len(data))
 
 
 def _parse_still_webp(data: bytes, *, has_exif: bool) -> tuple[bool | None, int | None]:
@@ -253,6 +262,7 @@ def _parse_avif(data: bytes, _whole: bool) -> ParsedHeader:
     return header._replace(
         coded_size=None if size == coded else (coded[0], coded[1]),
         colour=_avif_colour(data, properties),
+        has_profile=any(box.kind == b"colr" and data[box.start : box.start + 4] in (b"prof", b"rICC") for box in properties),
         is_premultiplied=has_reference(data, meta, b"prem"),
     )
 
@@ -278,6 +288,7 @@ def _parse_tiff(data: bytes, whole: bool) -> ParsedHeader:
         size=(tags.get(WIDTH, 0), tags.get(HEIGHT, 0)),
         orientation=tags.get(ORIENTATION),
         first_extra_sample=tags.get(_TIFF_EXTRA_SAMPLES),
+        has_profile=PROFILE in tags,
     )
     pages, at = 0, first
     while at and pages < MAX_PAGES:

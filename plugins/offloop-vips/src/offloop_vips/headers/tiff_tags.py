@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from struct import error, unpack_from
 
-__all__ = ["HEIGHT", "ORIENTATION", "WIDTH", "TooManyTags", "is_bigtiff", "read_orientation", "read_tags"]
+__all__ = ["HEIGHT", "ORIENTATION", "PROFILE", "WIDTH", "TooManyTags", "is_bigtiff", "read_orientation", "read_tags"]
 
 MAX_TAGS = 200  # of one directory; 80 are in use, and cameras add some
 MAX_EXIF_NBYTES = 65_536  # capacity of one JPEG segment
 
-WIDTH, HEIGHT, ORIENTATION = 256, 257, 274
+WIDTH, HEIGHT, ORIENTATION, PROFILE = 256, 257, 274, 34675
 _SHORT, _LONG = 3, 4
 _BIG_TIFF = 43
 _EXIF_PREFIX = b"Exif\0\0"
@@ -30,6 +30,8 @@ def is_bigtiff(data: bytes | memoryview, order: str) -> bool:
 def read_tags(data: bytes, at: int, order: str, *, is_big: bool) -> dict[int, int]:
     """Returns the integer tags of the directory at offset `at`: the first value of a tag, from the first entry with that tag.
 
+    A profile is no integer; its value is 1.
+
     Raises:
         TooManyTags: the directory has more than `MAX_TAGS` entries.
         struct.error: the directory ends beyond the data.
@@ -44,6 +46,8 @@ def read_tags(data: bytes, at: int, order: str, *, is_big: bool) -> dict[int, in
         length = unpack_from(order + ("Q" if is_big else "I"), data, entry + 4)[0]
         value = entry + (12 if is_big else 8)
         if kind not in (_SHORT, _LONG):
+            if tag == PROFILE:
+                tags[tag] = 1
             continue
         if length * (2 if kind == _SHORT else 4) > (8 if is_big else 4):
             value = unpack_from(order + ("Q" if is_big else "I"), data, value)[0]
