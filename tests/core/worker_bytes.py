@@ -1,23 +1,14 @@
-"""Feeds bytes of a worker to the server's side of its channel: frames, decoder and core, as in a running pool.
-
-As a script, it fuzzes them with atheris, which is installed by hand:
-
-    python -m pip install atheris
-    python -m tests.core.worker_bytes -max_total_time=300
-"""
+"""Feeds bytes of a worker to the server's side of its channel: frames, decoder and core, as in a running pool."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
-from importlib import import_module
 from time import process_time
-from typing import Any
 
 from offloop.core.model.commands import KillWorker
 from offloop.core.model.events import TimePassed, WorkerReported, WorkerViolatedProtocol
 from offloop.sandbox import Posture
-from offloop.wire.codec import decode_from_worker, encode_frame
+from offloop.wire.codec import decode_from_worker
 from offloop.wire.framing import MAX_FROM_WORKER_NBYTES, FrameReader, ProtocolError
 from offloop.wire.handles import OUTBOX, EncodedAt, Handle, RasterAt
 from offloop.wire.messages import Done, Failed, FromWorker, Loading, Need, NeedFile, Output, OutputFailed, Ready
@@ -83,16 +74,3 @@ class ServerSide:
 
     def _tell(self, event: WorkerReported | WorkerViolatedProtocol | TimePassed) -> list[object]:
         return list(self.script.handle(event))
-
-
-def _fuzz(data: bytes) -> None:
-    ServerSide(is_ready=bool(data[:1] != b"\0")).receive([data[1:]])
-
-
-if __name__ == "__main__":
-    atheris: Any = import_module("atheris")
-    atheris.instrument_all()
-    for number, message in enumerate(CORPUS):
-        _fuzz(b"\1" + bytes(encode_frame(message)) + bytes([number]))
-    atheris.Setup(sys.argv, _fuzz)
-    atheris.Fuzz()

@@ -10,6 +10,7 @@ import pytest
 import pyvips
 
 from offloop import InvalidTask, Pool
+from offloop.sandbox import LAYERS
 from offloop_onnx import OnnxPlugin, RemoveBackground, Upscale
 from offloop_vips import Decode, Raw, Resize, Webp
 
@@ -43,6 +44,9 @@ async def test_one_task_decodes_shrinks_cuts_out_and_encodes(pool: Pool) -> None
     raster = await pool.run(PORTRAIT, [Resize(200, fit="inside"), Raw()])
     alone = await pool.run(raster, [RemoveBackground()])
     assert 0.4 < alone.info.coverage < 0.65
+    posture = pool.statistics().groups["onnx"].sandbox
+    assert posture is not None
+    assert set(posture.layers) | posture.missing.keys() == set(LAYERS), "onnxruntime ran in the sandbox of this kernel"
     visible = cut[..., 3] > 100
     assert np.array_equal(alone.array()[..., 3], cut[..., 3])
     assert np.abs(alone.array()[visible].astype(int) - cut[visible]).max() <= 2  # colours under alpha are rounded by an encoder

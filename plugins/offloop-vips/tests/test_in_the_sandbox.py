@@ -7,17 +7,47 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 import pyvips
 
-from offloop import Outcome, Pool, TaskFailed, WorkerDied
+from offloop import Operation, Outcome, Pool, TaskFailed, WorkerDied
 from offloop.sandbox import SandboxMode
-from offloop_vips import Avif, Jpeg, Png, Resize, Webp
+from offloop_vips import (
+    Affine,
+    Avif,
+    Blur,
+    BlurHash,
+    Clahe,
+    Extend,
+    Flatten,
+    Gif,
+    Grayscale,
+    IccProfile,
+    Jpeg,
+    Lqip,
+    Median,
+    Modulate,
+    PerceptualHash,
+    Png,
+    Raw,
+    Resize,
+    Rotate,
+    RoundCorners,
+    Sharpen,
+    Stats,
+    Text,
+    ThumbHash,
+    Tiff,
+    Tint,
+    Trim,
+    Webp,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -84,16 +114,23 @@ def described(outcome: Outcome[Any]) -> tuple[object, ...]:
     return (type(error), error.signal, error.exit_code) if isinstance(error, WorkerDied) else (type(error),)
 
 
-async def compare(sources: Sequence[bytes]) -> int:
-    """Compare the outcomes of all sources. Returns the number of sources that gave a picture."""
-    pipelines = [[Resize(40), Webp()], [Png()], [Resize(20), Jpeg()], [Avif(quality=30)]]
-    made = 0
+@asynccontextmanager
+async def both_pools() -> AsyncGenerator[list[Pool]]:
+    """A pool with the sandbox, and one without it."""
     async with AsyncExitStack() as stack:
         pools = [
             await stack.enter_async_context(Pool(1, plugins=["vips"], memory_limit="512MiB", sandbox=mode, timeout=None))
             for mode in _MODES
         ]
         assert [pool.sandbox.mode for pool in pools] == list(_MODES)
+        yield pools
+
+
+async def compare(sources: Sequence[bytes]) -> int:
+    """Compare the outcomes of all sources. Returns the number of sources that gave a picture."""
+    pipelines = [[Resize(40), Webp()], [Png()], [Resize(20), Jpeg()], [Avif(quality=30)]]
+    made = 0
+    async with both_pools() as pools:
         for number, pipeline in enumerate(pipelines):
             part = sources[number :: len(pipelines)]
             found: list[list[tuple[object, ...]]] = []
@@ -110,6 +147,35 @@ async def test_files_give_the_same_bytes_and_errors_with_the_sandbox_and_without
     sources = changed(pictures(), _CHANGES, seed=1)
     made = await compare(sources)
     assert _CHANGES // 10 < made < len(sources), "some files give a picture, and some an error"
+
+
+PIPELINES: list[list[Operation]] = [
+    [Resize(90), Text("Fonts of the system", size=20), Png()],
+    [Resize(90), Text("Fonts", font="serif bold", gravity="south"), Webp(lossless=True)],
+    [Resize(80), IccProfile("p3"), Jpeg()],
+    [Resize(80), Tint("#a33"), Png()],
+    [Resize(70, 50, fit="cover"), Sharpen(), Jpeg(progressive=True)],
+    [Resize(60), Rotate(17), Flatten("#fff"), Tiff()],
+    [Resize(60), Blur(2), Grayscale(), Webp()],
+    [Resize(60), Clahe(8, 8), Median(3), Avif(effort=0)],
+    [Resize(60), Modulate(hue=40), RoundCorners(9), Gif()],
+    [Resize(50), Affine((1, 0.2, 0.1, 1)), Raw()],
+    [Trim(), Resize(60), Extend(4), Png()],
+    [BlurHash()],
+    [ThumbHash()],
+    [PerceptualHash()],
+    [Stats()],
+    [Lqip()],
+]
+PHOTOS = sorted(path for path in (Path(__file__).parents[3] / "docs" / "photos").iterdir() if path.suffix != ".md")
+
+
+async def test_operations_on_photographs_give_the_same_bytes_with_the_sandbox_and_without_it() -> None:
+    async with both_pools() as pools:
+        for number, pipeline in enumerate(PIPELINES):
+            source = PHOTOS[number % len(PHOTOS)].read_bytes()
+            with_it, without_it = [await pool.run(source, pipeline) for pool in pools]
+            assert (bytes(with_it), str(with_it.info)) == (bytes(without_it), str(without_it.info)), pipeline
 
 
 if __name__ == "__main__":
