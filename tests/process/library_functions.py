@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pypdfium2
@@ -20,7 +22,7 @@ def sum_by_key(frame: pl.DataFrame) -> list[int]:
 @function(preload=["pypdfium2", "PIL.PngImagePlugin"])
 def render_page(text: str) -> tuple[int, int, int]:
     """Make a page with a text and render it. Returns its size in pixels, and its darkest grey."""
-    document = pypdfium2.PdfDocument.new()
+    document: Any = pypdfium2.PdfDocument.new()
     page = document.new_page(200, 100)
     content = pypdfium2.raw.FPDFPageObj_NewTextObj(document, b"Helvetica", 24.0)
     encoded = (text + "\0").encode("utf-16-le")
@@ -28,7 +30,7 @@ def render_page(text: str) -> tuple[int, int, int]:
     pypdfium2.raw.FPDFPageObj_Transform(content, 1, 0, 0, 1, 20, 40)
     pypdfium2.raw.FPDFPage_InsertObject(page, content)
     page.gen_content()
-    picture = page.render(scale=2).to_pil().convert("L")
+    picture: Any = page.render(scale=2).to_pil().convert("L")
     return (*picture.size, picture.getextrema()[0])
 
 
