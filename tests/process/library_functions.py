@@ -24,11 +24,12 @@ def render_page(text: str) -> tuple[int, int, int]:
     """Make a page with a text and render it. Returns its size in pixels, and its darkest grey."""
     document: Any = pypdfium2.PdfDocument.new()
     page = document.new_page(200, 100)
-    content = pypdfium2.raw.FPDFPageObj_NewTextObj(document, b"Helvetica", 24.0)
+    raw: Any = pypdfium2.raw
+    content = raw.FPDFPageObj_NewTextObj(document, b"Helvetica", 24.0)
     encoded = (text + "\0").encode("utf-16-le")
-    pypdfium2.raw.FPDFText_SetText(content, (pypdfium2.raw.FPDF_WCHAR * (len(encoded) // 2)).from_buffer_copy(encoded))
-    pypdfium2.raw.FPDFPageObj_Transform(content, 1, 0, 0, 1, 20, 40)
-    pypdfium2.raw.FPDFPage_InsertObject(page, content)
+    raw.FPDFText_SetText(content, (raw.FPDF_WCHAR * (len(encoded) // 2)).from_buffer_copy(encoded))
+    raw.FPDFPageObj_Transform(content, 1, 0, 0, 1, 20, 40)
+    raw.FPDFPage_InsertObject(page, content)
     page.gen_content()
     picture: Any = page.render(scale=2).to_pil().convert("L")
     return (*picture.size, picture.getextrema()[0])
