@@ -2,9 +2,10 @@
 
 A worker is given 4 KiB to 128 MiB and does nothing with them. In turns, in the same run:
 
-- `bytes`: offloop copies them once, into the inbox; - `Buffer`: the caller filled shared memory before, and moves it;
-what is timed is the move and the round trip, after a no-op that
-  brings the CPU's caches back to the same state for each size;
+- `bytes`: offloop copies them once, into the inbox that all workers map (`private_sources=False`);
+- `Buffer`: the caller filled shared memory before, and moves it; what is timed is the move and the round trip, after a no-op
+  that brings the CPU's caches back to the same state for each size;
+- private: bytes with the default, which copies them once more, into the inbox of the task's worker;
 - memcpy: the same bytes copied once within this process, into memory that has its pages. The physical floor of a copy;
 - `ProcessPoolExecutor`: the same bytes pickled through a pipe.
 
@@ -66,21 +67,25 @@ async def main() -> None:
     sizes = SIZES[:3] if options.smoke else SIZES
     print(f"nothing is done with the bytes; medians of {rounds} turns; microseconds (spread: interquartile range)")
     print(
-        f"{'size':>10}{'bytes':>12}{'Buffer':>12}{'memcpy':>12}{'pickle':>12}{'bytes/memcpy':>15}{'Buffer/4 KiB':>15}"
-        "   spread of bytes"
+        f"{'size':>10}{'bytes':>12}{'Buffer':>12}{'private':>12}{'memcpy':>12}{'pickle':>12}"
+        f"{'bytes/memcpy':>15}{'Buffer/4 KiB':>15}   spread of bytes"
     )
     smallest: float | None = None
     with ProcessPoolExecutor(1) as executor:
-        async with Pool(1, plugins=[FaultsPlugin], memory_limit="1GiB") as pool:
+        async with (
+            Pool(1, plugins=[FaultsPlugin], memory_limit="1GiB", private_sources=False) as pool,
+            Pool(1, plugins=[FaultsPlugin], memory_limit="1GiB") as private_pool,
+        ):
             for size in sizes:
                 data = bytes(range(256)) * (size // 256)
                 target = ctypes.create_string_buffer(size)
-                samples: dict[str, list[float]] = {"bytes": [], "buffer": [], "memcpy": [], "pickle": []}
+                samples: dict[str, list[float]] = {"bytes": [], "buffer": [], "private": [], "memcpy": [], "pickle": []}
                 for turn in range(rounds + 2):  # two turns to bring the pages in
                     gc.collect()
                     row = {
                         "bytes": await from_bytes(pool, data),
                         "buffer": await from_buffer(pool, data),
+                        "private": await from_bytes(private_pool, data),
                         "memcpy": by_memcpy(target, data),
                         "pickle": await by_pickle(executor, data),
                     }
@@ -90,7 +95,7 @@ async def main() -> None:
                 median = {name: statistics.median(values) for name, values in samples.items()}
                 smallest = smallest or median["buffer"]
                 low, _, high = statistics.quantiles(samples["bytes"], n=4) if rounds > 1 else (0.0, 0.0, 0.0)
-                cells = "".join(f"{median[name] * 1e6:12.0f}" for name in ("bytes", "buffer", "memcpy", "pickle"))
+                cells = "".join(f"{median[name] * 1e6:12.0f}" for name in ("bytes", "buffer", "private", "memcpy", "pickle"))
                 ratios = f"{median['bytes'] / median['memcpy']:15.2f}{median['buffer'] / smallest:15.2f}"
                 print(f"{size // KIB:>6} KiB{cells}{ratios}   {low * 1e6:.0f}..{high * 1e6:.0f}")
 
