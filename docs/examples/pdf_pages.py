@@ -1,6 +1,6 @@
-"""Renders the pages of a PDF file as PNG files: python pdf_pages.py document.pdf folder
+"""Renders the pages of a PDF file as PNG files: python pdf_pages.py document.pdf folder [seconds for a page]
 
-PDFium is not thread-safe and crashes on some files. Here a page that crashes or hangs costs that page.
+PDFium is not thread-safe, crashes on some files, and takes years for others. Here such a page costs that page.
 """
 
 import io
@@ -34,10 +34,10 @@ def opened(pdf: memoryview) -> pypdfium2.PdfDocument:
         raise TaskFailed("corrupt_source", f"this is no PDF file: {error}") from None
 
 
-async def main(source: Path, folder: Path) -> None:
+async def main(source: Path, folder: Path, timeout: float = 20) -> None:
     async with Pool(plugins=["functions"]) as pool:
         pages = await pool.call(count_pages, source)
-        async with pool.map_call(render_page, ((source, page) for page in range(pages))) as outcomes:
+        async with pool.map_call(render_page, ((source, page) for page in range(pages)), timeout=timeout) as outcomes:
             async for outcome in outcomes:
                 if outcome.value is None:
                     print(f"page {outcome.index + 1}: {outcome.error}", file=sys.stderr)
@@ -48,6 +48,6 @@ async def main(source: Path, folder: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        anyio.run(main, Path(sys.argv[1]), Path(sys.argv[2]))
+        anyio.run(main, Path(sys.argv[1]), Path(sys.argv[2]), *map(float, sys.argv[3:]))
     except OffloopError as error:
         sys.exit(f"{type(error).__name__}: {error.public_message}")

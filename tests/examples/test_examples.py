@@ -65,6 +65,40 @@ def test_the_pages_of_a_pdf_are_rendered_and_a_corrupt_one_is_refused(tmp_path: 
     assert ended.stderr.startswith("TaskFailed: [corrupt_source] this is no PDF file")
 
 
+def test_a_page_of_a_pdf_that_never_ends_costs_that_page(tmp_path: Path):
+    pytest.importorskip("pypdfium2")
+    (tmp_path / "document.pdf").write_bytes(pdf_that_never_ends())
+    command = [sys.executable, EXAMPLES / "pdf_pages.py", tmp_path / "document.pdf", tmp_path, "0.5"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "2 pages\n")
+    assert ended.stderr.startswith("page 2: the task exceeded its 0.5 s")
+    assert (tmp_path / "1.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "2.png").exists()
+
+
+def pdf_that_never_ends(levels: int = 9) -> bytes:
+    """A PDF of two pages. The second one draws a form that draws another one ten times, and so on, nine levels deep."""
+    forms = range(5, 5 + levels)
+    page = "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 100 100] /Resources << /XObject << /F 5 0 R >> >> /Contents {} 0 R >>"
+    objects = {
+        1: "<< /Type /Catalog /Pages 2 0 R >>",
+        2: "<< /Type /Pages /Kids [3 0 R 4 0 R] /Count 2 >>",
+        3: "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 100 100] >>",
+        4: page.format(5 + levels),
+        5 + levels: stream_of("", "/F Do"),
+    }
+    for number in forms:
+        inner = f"/Resources << /XObject << /F {number + 1} 0 R >> >>" if number != forms[-1] else ""
+        content = "/F Do " * 10 if inner else "0 0 1 1 re f"
+        objects[number] = stream_of(f"/Type /XObject /Subtype /Form /BBox [0 0 100 100] {inner}", content)
+    text = "%PDF-1.7\n" + "".join(f"{number} 0 obj\n{body}\nendobj\n" for number, body in sorted(objects.items()))
+    return f"{text}trailer << /Root 1 0 R /Size {len(objects) + 1} >>\n%%EOF\n".encode()
+
+
+def stream_of(entries: str, content: str) -> str:
+    return f"<< {entries} /Length {len(content)} >>\nstream\n{content}\nendstream"
+
+
 def test_a_table_is_summed_in_a_worker():
     pytest.importorskip("polars")
     pytest.importorskip("pyarrow")

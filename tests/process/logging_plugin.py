@@ -13,9 +13,13 @@ class Talk(Operation, frozen=True):
     text: str
 
 
+class Fail(Operation, frozen=True):
+    """Raise an exception, in a function that is called by another one."""
+
+
 class LoggingPlugin(Plugin):
     name = "logging"
-    operations = (Talk,)
+    operations = (Talk, Fail)
     processor = "logging_plugin:LoggingProcessor"
 
 
@@ -26,6 +30,8 @@ class LoggingProcessor:
     def run(self, payload: Payload, operations: Sequence[Operation], task: Task) -> Payload:
         logger = logging.getLogger("library")
         for operation in operations:
+            if isinstance(operation, Fail):
+                fail()
             assert isinstance(operation, Talk)
             logger.debug("debug: %s", operation.text)
             logger.info("info: %s", operation.text)
@@ -37,3 +43,7 @@ class LoggingProcessor:
             warnings.warn(f"careful: {operation.text}", UserWarning, stacklevel=1)
             print("printed:", operation.text)  # noqa: T201 (what it is for)
         return Encoded(b"said")
+
+
+def fail() -> None:
+    raise LookupError("as ordered")

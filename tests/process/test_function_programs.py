@@ -64,6 +64,17 @@ def test_functions_of_a_script_run_without_its_main_block(tmp_path: Path) -> Non
     assert output_of("script.py", cwd=tmp_path) == "started\nPoint(x=42)\n"
 
 
+def test_the_traceback_of_a_function_of_a_sandboxed_script_has_its_source_lines(tmp_path: Path) -> None:
+    program = PROGRAM.replace("return Point(2 * point.x)", "return Point(point.x // 0)")
+    program = program.replace(
+        "print(type(error).__name__, error)", "print(pool.statistics().groups['functions'].sandbox, error.__notes__)"
+    )
+    (tmp_path / "script.py").write_text(program)
+    printed = output_of("script.py", cwd=tmp_path)
+    assert "auto: limits, privileges, seccomp" in printed
+    assert "in double\\n    return Point(point.x // 0)\\n" in printed
+
+
 def test_functions_of_a_module_that_is_run_with_m(tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__init__.py").write_text("")

@@ -48,6 +48,21 @@ async def test_tables_go_to_a_worker_and_come_back(anyio_backend: object, pool: 
     assert pool.statistics().leases["caller"] == 0
 
 
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": False})], ids=["asyncio"])
+async def test_ten_million_rows_are_read_in_place(anyio_backend: object, offloop_pool_factory: Any) -> None:
+    pool = await offloop_pool_factory(1, plugins=["functions"], memory_limit="2GiB")
+    rows = 10_000_000
+    sales = pl.select(amount=pl.int_range(rows)).with_columns(shop=pl.col("amount") % 10)
+    nbytes = sales.estimated_size()
+    assert nbytes == 16 * rows
+    _, before = await pool.call(tables.total_and_private_memory, sales.head(1000))
+    own_before = tables.private_memory()
+    total, after = await pool.call(tables.total_and_private_memory, sales)
+    assert total == rows * (rows - 1) // 2 + rows // 10 * 45
+    assert after - before < nbytes / 4, "the worker has no copy of the table"
+    assert tables.private_memory() - own_before < nbytes / 4, "nor has the server"
+
+
 def test_a_forged_table_of_a_worker_is_refused() -> None:
     codec = ResultCodec(Shape(pa.Table), "forged")
     table = pa.table({"text": ["some", "texts"] * 100})

@@ -11,6 +11,7 @@ import os
 from contextlib import suppress
 
 from ..wire.log_lines import log_lines
+from .failures import fill_line_cache
 
 __all__ = ["forward_logs"]
 
@@ -21,6 +22,8 @@ class _OutputHandler(logging.Handler):
     """Log handler that writes each record to the output in one piece."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            fill_line_cache()
         try:
             rest = log_lines(record.levelno, self.format(record))
         except Exception:  # an argument that cannot be formatted

@@ -17,6 +17,7 @@ from ..wire.handles import INBOX, EncodedAt, Handle, RasterAt
 from ..wire.messages import Configure, Loading, Ready, Retire, Run
 from ..wire.start import START_MARK
 from .channel import Channel
+from .failures import keep_source_lines
 from .idle_memory import trim_heaps
 from .isolation.descriptors import isolate_fd
 from .isolation.kernel import Kernel
@@ -76,6 +77,8 @@ def main(descriptors: list[int], channel_type: type[Channel], runner_type: type[
     channel.send(Loading(os.getpid()))
     failed = processors.load_all(outbox.first_page)
     runner = runner_type(channel, outbox, processors, memory)
+    if configure.sandbox != "off":
+        keep_source_lines(processors.packages)
     sandbox.after_loading()
     channel.start_control(trim_heaps)  # between the two, because the filter may forbid threads, and Landlock is inherited
     posture = sandbox.filter_calls(lifeline_fd)

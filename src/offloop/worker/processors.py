@@ -57,6 +57,12 @@ class ProcessorCache:
         self._loaded: dict[str, _Loaded] = {}
         self._errors: dict[str, tuple[str, BaseException]] = {}  # of the plugins that could not be loaded
 
+    @property
+    def packages(self) -> set[str]:
+        """Packages of the processors: the whole distribution of a plugin, as far as a name tells."""
+        modules = {type(loaded.processor).__module__ for loaded in self._loaded.values()}
+        return {module.rpartition(".")[0] if module.startswith("offloop.") else module.partition(".")[0] for module in modules}
+
     def run_stage(self, stage: Stage, payload: Payload, task: Task) -> Payload | None:
         """Run one plugin's operations on a payload. Returns what the processor returned.
 
