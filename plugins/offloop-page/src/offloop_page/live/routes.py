@@ -14,9 +14,10 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from offloop import SourceTooLarge
+from offloop.asgi import announced_length, cancel_on_disconnect
 from offloop_vips import Jpeg
 
-from ..web.bodies import BodyReader, announced_length, read_json
+from ..web.bodies import read_json
 from ..web.problems import Problem
 from .frame_socket import send_frames
 from .loop_lag import LoopLag
@@ -73,8 +74,9 @@ async def add(request: Request) -> Response:
     limit, length = page.settings.max_track_bytes, announced_length(request)
     if length > limit:
         raise SourceTooLarge(length, limit)
-    async with BodyReader(request, page.settings.upload_idle_s, page.settings.upload_s) as body:
-        buffer = await page.converter.receive(body, limit, length)
+    idle_s, total_s = page.settings.upload_idle_s, page.settings.upload_s
+    async with cancel_on_disconnect(request, idle_timeout=idle_s, total_timeout=total_s):
+        buffer = await page.converter.receive(request.stream(), limit, length)
     track = page.live.tracks.add(buffer)
     return JSONResponse({"id": track.track_id, "nbytes": len(track.data)}, 201)
 

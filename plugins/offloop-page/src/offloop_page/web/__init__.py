@@ -2,7 +2,7 @@
 
 security          headers, hosts, origins of writes, the token
 problems          errors as problem JSON (RFC 9457)
-bodies            the bytes of a request, with limits of time; JSON of a request
+bodies            JSON of a request
 event_stream      server-sent events of a batch
 archive           all results as one streamed ZIP64
 batch_routes      batches: create, read, cancel, archive, upload to the storage

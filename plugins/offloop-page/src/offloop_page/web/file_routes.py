@@ -7,11 +7,13 @@ import re
 from collections.abc import AsyncIterator
 from urllib.parse import quote
 
+import anyio
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from offloop import Buffer, OffloopError, Result, SourceTooLarge
+from offloop import Buffer, OffloopError, SourceTooLarge
+from offloop.asgi import ResultResponse, announced_length, cancel_on_disconnect
 
 from ..batches.batch import Attempt
 from ..batches.failures import Failure, failure_of
@@ -19,12 +21,10 @@ from ..batches.file_entry import FileEntry, KeptResult
 from ..batches.file_state import FileEvent, FileState
 from ..page_state import PageState
 from .batch_routes import KEY, batch_of, client_of, page_of
-from .bodies import BodyReader, announced_length
 from .problems import Problem, problem_of
 
 __all__ = ["ROUTES"]
 
-_SLICE_NBYTES = 64 * 1024  # what is copied at a time on the way out; a slow client never has more of it waiting
 _INTERRUPTED = Failure("interrupted", "The upload was interrupted.", "Retry, or choose the file again.", can_retry=True)
 _WAIT = re.compile(r"(?:^|[,;\s])wait(?:=(\d{1,4}))?(?:$|[,;\s])")
 _MAX_WAIT_S = 300.0
@@ -58,20 +58,13 @@ async def _receive(request: Request, page: PageState, attempt: Attempt, length: 
         if length > settings.max_file_bytes:
             raise SourceTooLarge(length, settings.max_file_bytes)  # noqa: TRY301 (a refusal that the file shows, too)
         page.store.make_room_for_results(attempt.batch)
-        async with BodyReader(request, settings.upload_idle_s, settings.upload_s) as body:
-            receiving = asyncio.create_task(page.converter.receive(_counted(body, attempt), settings.max_file_bytes, length))
-            attempt.entry.stop = receiving.cancel
-            body.on_failure(receiving.cancel)
-            try:
-                source = await receiving
-            except asyncio.CancelledError:
-                if not receiving.done():  # the request itself is cancelled, because the server stops
-                    receiving.cancel()
-                    raise
-                failure = body.failure or _cancelled
-                raise failure() from None
-            finally:
-                del receiving  # because its error refers to this frame: a reference cycle that would hold the memory
+        async with cancel_on_disconnect(request, idle_timeout=settings.upload_idle_s, total_timeout=settings.upload_s):
+            source: Buffer | None = None
+            with anyio.CancelScope() as scope:
+                attempt.entry.stop = scope.cancel
+                source = await page.converter.receive(_counted(request, attempt), settings.max_file_bytes, length)
+            if source is None:
+                raise _cancelled()  # noqa: TRY301 (as above)
     except ClientDisconnect:
         attempt.fail(_INTERRUPTED)
         raise
@@ -88,10 +81,10 @@ async def _receive(request: Request, page: PageState, attempt: Attempt, length: 
     return source
 
 
-async def _counted(body: BodyReader, attempt: Attempt) -> AsyncIterator[bytes]:
+async def _counted(request: Request, attempt: Attempt) -> AsyncIterator[bytes]:
     """The chunks of a body. The first one is asked for when the pool has memory for the file."""
     attempt.tell(FileEvent.MEMORY_GRANTED)
-    async for chunk in body:
+    async for chunk in request.stream():
         attempt.entry.received += len(chunk)
         attempt.batch.changed(attempt.entry)
         yield chunk
@@ -144,19 +137,12 @@ async def result(request: Request) -> Response:
     }
     if request.headers.get("if-none-match") == headers["etag"]:
         return Response(status_code=304, headers=headers)
-    headers["content-length"] = str(kept.result.nbytes)
-    return StreamingResponse(_slices(kept.result), 200, headers, kept.result.info.media_type)
+    return ResultResponse(kept.result, headers=headers)
 
 
 def _attachment(kept: KeptResult) -> str:
     """Returns the Content-Disposition with the file's own name, in UTF-8 (RFC 6266)."""
     return f"attachment; filename*=UTF-8''{quote(kept.file_name.rpartition('/')[2], safe='')}"
-
-
-async def _slices(result: Result) -> AsyncIterator[memoryview]:
-    """The result's memory, in place."""
-    for start in range(0, len(result), _SLICE_NBYTES):
-        yield result.data[start : start + _SLICE_NBYTES]
 
 
 _FILE = "/api/batches/{batch_id}/files/{key}"

@@ -6,11 +6,11 @@ import logging
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 import offloop
-from offloop import OffloopError
+from offloop import OffloopError, asgi
 
 from ..batches.batch_store import LimitReached
 from ..batches.failures import Failure, failure_of
@@ -38,35 +38,23 @@ _ADVICE_OF_LIMIT = {
 }
 _STATUS_OF_ERROR: dict[type[Exception], int] = {
     offloop.SourceTooLarge: 413,
-    offloop.MemoryLimitExceeded: _FULL,
+    offloop.MemoryLimitExceeded: _FULL,  # because results are kept: others may be dropped
     offloop.QueueFull: _TOO_MANY,
-    offloop.QueueTimeout: 503,
-    offloop.TaskTimeout: 504,
-    offloop.PoolClosed: 503,
-    offloop.WorkerDied: 503,
-    offloop.InvalidTask: 422,
-    offloop.TaskFailed: 422,
-    offloop.TaskQuarantined: 422,
 }
+"""Statuses that differ from those of `offloop.asgi`."""
+
 _SERVER_ERROR = 500
 
 
-class Problem(Exception):
+class Problem(asgi.Problem):
     """An error for a client."""
 
     def __init__(self, status: int, code: str, detail: str, advice: str = "", headers: dict[str, str] | None = None) -> None:
-        self.status = status  # HTTP status
-        self.code = code  # stable identifier
-        self.detail = detail  # one sentence: what happened
         self.advice = advice  # one sentence: what to do
-        self.headers = headers or {}
-        super().__init__(detail)
+        super().__init__(status, code, detail, headers, advice=advice)
 
-    def response(self) -> Response:
-        """Returns the problem as JSON."""
-        body: dict[str, Any] = {"type": f"urn:offloop:{self.code}", "status": self.status, "title": self.code.replace("_", " ")}
-        body |= {"code": self.code, "detail": self.detail, "advice": self.advice}
-        return JSONResponse(body, self.status, {"cache-control": "no-store", **self.headers}, "application/problem+json")
+
+_TOO_SLOW = Problem(408, "too_slow", "The file came too slowly.", "Retry on a faster connection.")
 
 
 def problem_of(error: Exception) -> Problem:
@@ -74,13 +62,17 @@ def problem_of(error: Exception) -> Problem:
     match error:
         case Problem():
             return error
+        case asgi.Problem():
+            too_slow = error.code == _TOO_SLOW.code
+            return _TOO_SLOW if too_slow else Problem(error.status, error.code, error.detail, headers=error.headers)
         case LimitReached(limit=limit):
             status = _STATUS_OF_LIMIT[limit]
             headers = {"retry-after": "1"} if status in (_TOO_MANY, 503) else {}
             return Problem(status, f"limit_{limit}", f"The limit is {error.maximum:,}.", _ADVICE_OF_LIMIT[limit], headers)
         case OffloopError():
             failure = failure_of(error)
-            status = next((_STATUS_OF_ERROR[kind] for kind in type(error).__mro__ if kind in _STATUS_OF_ERROR), _SERVER_ERROR)
+            kinds = (kind for kind in type(error).__mro__ if kind in _STATUS_OF_ERROR)
+            status = next((_STATUS_OF_ERROR[kind] for kind in kinds), asgi.status_of(error))
             return problem_of_failure(failure, status)
         case HTTPException():
             return Problem(error.status_code, "http", error.detail or "", headers=dict(error.headers or {}))
@@ -101,16 +93,12 @@ async def _answer(_request: Request, error: Exception) -> Response:
     return problem.response()
 
 
-async def _answer_to_left_client(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=499)  # the client does not read it
-
-
 HANDLERS: dict[Any, Any] = {
-    Problem: _answer,
+    **asgi.EXCEPTION_HANDLERS,
+    asgi.Problem: _answer,
     LimitReached: _answer,
     OffloopError: _answer,
     HTTPException: _answer,
-    ClientDisconnect: _answer_to_left_client,
     Exception: _answer,
 }
 """Exception handlers of the application."""
