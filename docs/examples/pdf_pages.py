@@ -3,6 +3,8 @@
 PDFium is not thread-safe, crashes on some files, and takes years for others. Here such a page costs that page.
 """
 
+# pyright: basic, reportArgumentType=false
+
 import io
 import sys
 from pathlib import Path

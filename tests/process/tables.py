@@ -20,7 +20,7 @@ def sums_of(table: pl.DataFrame) -> pl.DataFrame:
 @function
 def total_and_private_memory(table: pl.DataFrame) -> tuple[int, int]:
     """The total of a column, and the bytes of private memory of this process while the table is there."""
-    return table["amount"].sum() + table["shop"].sum(), private_memory()
+    return int(table["amount"].sum()) + int(table["shop"].sum()), private_memory()
 
 
 def private_memory() -> int:

@@ -107,6 +107,22 @@ def test_after_a_large_source_an_inbox_keeps_its_first_pages_only() -> None:
         assert not scene.inbox.forget(2)
 
 
+@pytest.mark.anyio
+async def test_the_pages_of_a_large_source_are_kept_for_the_next_one_and_released_later(anyio_backend: object) -> None:
+    with Scene() as scene:
+        delivery = scene.delivery(2)
+        for task_id in (1, 2):
+            delivery.send(run_of(task_id, encoded(0, 20 * MIB)))
+            with anyio.fail_after(20):
+                while len(scene.sent) < task_id:
+                    await anyio.lowlevel.checkpoint()
+            delivery.note_answer(task_id)
+            assert pages_of(scene.inbox) == 20 * MIB
+        with anyio.fail_after(20):
+            while pages_of(scene.inbox) > KEPT_INBOX_NBYTES:
+                await anyio.lowlevel.checkpoint()
+
+
 def test_pages_of_the_next_task_are_not_released() -> None:
     with Scene() as scene:
         for task_id in (1, 2):

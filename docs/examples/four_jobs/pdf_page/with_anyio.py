@@ -1,5 +1,7 @@
 """The first page of a PDF as a picture, in a process of anyio.to_process."""
 
+# pyright: basic
+
 import sys
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """The first page of a PDF as a picture, in a process of ProcessPoolExecutor. Nothing ends a page that never ends."""
 
+# pyright: basic
+
 import asyncio
 import sys
 from concurrent.futures import ProcessPoolExecutor

@@ -1,5 +1,7 @@
 """The first page of a PDF as a picture, in a worker of offloop."""
 
+# pyright: basic
+
 import asyncio
 import sys
 from pathlib import Path

@@ -1,5 +1,7 @@
 """A call of anyio.to_process that reports its progress by a socket, because its processes cannot use a manager's queue."""
 
+# pyright: basic, reportPossiblyUnboundVariable=false
+
 import os
 from multiprocessing.connection import Client, Listener
 
@@ -27,7 +29,7 @@ async def main() -> None:
     with Listener(family="AF_UNIX", authkey=key) as listener, anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(anyio.to_thread.run_sync, show, listener)
-            steps = await anyio.to_process.run_sync(count, 3, listener.address, key, cancellable=True)
+            steps = await anyio.to_process.run_sync(count, 3, str(listener.address), key, cancellable=True)
         print(steps)
 
 

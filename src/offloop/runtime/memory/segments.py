@@ -134,6 +134,11 @@ class Segment:
         with self._guard, self._memory.view(copy.source, copy.nbytes) as data:
             target.write(copy.target, data)
 
+    def copy_large_to(self, target: Segment, copy: Copy) -> None:
+        """Copy a range into another segment by the method that is fastest for its pages. For threads."""
+        with self._guard, self._memory.view(copy.source, copy.nbytes) as data:
+            target.write_large(copy.target, data, private=True)
+
     def discard_pages(self, start: int, end: int) -> None:
         """Return the pages of [start, end) to the system, unless the segment was closed.
 

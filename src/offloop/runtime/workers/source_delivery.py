@@ -3,8 +3,9 @@
 Sources wait in the pool's inbox, which no worker maps. A small source is copied on the loop when its task is sent. A thread
 copies a larger one; the task, and later messages, are sent after that.
 
-A worker's inbox keeps the pages of its first bytes, because a copy onto new pages takes four times as long. It is a file in
-memory beside /dev/shm, because its copies are charged to the memory budget as memory of the task, not of the arena.
+A worker's inbox keeps the pages of its first bytes, because a copy onto new pages takes four times as long. Further pages are
+released when no large source has come for a second, as a worker's own free memory is. It is a file in memory beside /dev/shm,
+because its copies are charged to the memory budget as memory of the task, not of the arena.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from ..memory.segments import Copy, Segment
 __all__ = ["SourceDelivery", "WorkerInbox"]
 
 _T = TypeVar("_T")
+
+_KEEP_S = 1.0  # seconds without a large source after which its pages are released
 
 
 class WorkerInbox(Segment):
@@ -95,7 +98,8 @@ class WorkerInbox(Segment):
         """As `copy_in`, for threads and for sources of any length."""
         with self._pages_lock:
             self._filled_nbytes = max(self._filled_nbytes, _whole_pages(copies[-1].target + copies[-1].nbytes))
-            self.copy_in(pool_inbox, copies)
+            for copy in copies:
+                pool_inbox.copy_large_to(self, copy)
 
     def forget(self, task_id: int) -> bool:
         """The worker has answered for the task: its place is free. Returns whether pages are to be released."""
@@ -135,6 +139,8 @@ class SourceDelivery:
         self._send = send
         self._fail = fail
         self._delayed: deque[FromSupervisor] | None = None  # messages behind a task whose sources are copied; None: no copy
+        self._large_tasks = 0  # number of tasks whose sources were copied in a thread
+        self._is_releasing = False  # whether a background task will release pages
 
     def send(self, message: FromSupervisor) -> None:
         """Send a message, and before it the sources of a task. Messages stay in their order."""
@@ -152,8 +158,9 @@ class SourceDelivery:
 
     def note_answer(self, task_id: int) -> None:
         """The worker has answered for a task: it does not read its sources any more."""
-        if self._inbox.forget(task_id):
-            self._background.run(self._release_excess)
+        if self._inbox.forget(task_id) and not self._is_releasing:
+            self._is_releasing = True
+            self._background.run(self._release_when_unused, until_closed=True)
 
     def _send_run(self, run: Run) -> None:
         placed, copies = self._inbox.place(run)
@@ -161,6 +168,7 @@ class SourceDelivery:
             self._send_copied(placed, self._copy(self._inbox.copy_in, copies))
             return
         self._delayed = deque()
+        self._large_tasks += 1
         self._background.run(partial(self._copy_and_send, placed, copies))
 
     async def _copy_and_send(self, run: Run, copies: list[Copy]) -> None:
@@ -190,7 +198,13 @@ class SourceDelivery:
         text = f"there is no memory for a copy of its sources: {error}"
         self._fail(Failed(run.task_id, "memory_limit", text, None, now_ns, now_ns))
 
-    async def _release_excess(self) -> None:
+    async def _release_when_unused(self) -> None:
+        """Release the pages beyond the kept ones when no large source has come for a second."""
+        seen = -1
+        while seen != self._large_tasks:
+            seen = self._large_tasks
+            await anyio.sleep(_KEEP_S)
+        self._is_releasing = False
         await _in_thread(self._inbox.release_excess, self._background.own_threads)
 
 
