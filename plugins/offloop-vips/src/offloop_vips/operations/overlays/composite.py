@@ -68,7 +68,9 @@ class Composite(Step, frozen=True):
         return shape.with_colours(3)
 
     def cost(self, shape: Shape) -> StepCost:  # noqa: ARG002
-        return StepCost(work_ns=30.0, alpha_factor=1.0, rows=400, fixed_nbytes=5_000_000)
+        return StepCost(
+            work_ns=30.0 if self.blend in ("over", "source") else 75.0, alpha_factor=1.0, rows=400, fixed_nbytes=5_000_000
+        )
 
     def _place(self, overlay: Size, size: Size) -> tuple[int, int]:
         if self.left is not None and self.top is not None:
