@@ -97,7 +97,7 @@ class DataWatch:
 
 
 def encode_pipeline(operations: list[Operation]) -> str:
-    return msgspec.msgpack.encode(operations).hex()
+    return msgspec.msgpack.encode(operations, enc_hook=lambda attachment: attachment.index).hex()
 
 
 def decode_pipeline(text: str) -> list[Operation]:
@@ -110,6 +110,7 @@ def carry_out(path: str, operations: list[Operation], threads: int, result_nbyte
     with open(path, "rb") as file:
         file.readinto(source.memory)  # type: ignore[attr-defined]
     task = SharedTask(threads, result_nbytes)
+    task.sources = (Encoded(source.memory.toreadonly()),) * 2  # because a step with an attachment takes the same file
     processor = VipsProcessor()
     processor.open(None)  # type: ignore[arg-type]
     memory, watch = PrivateMemory(), DataWatch()

@@ -81,6 +81,19 @@ def test_without_a_format_each_file_keeps_its_own(command_line: CommandLine, dra
     assert formats == {"a.JPEG": "jpeg", "b.png": "png", "c.png": "png", "nameless": "webp"}
 
 
+def test_gif_and_tiff_are_made_on_request(command_line: CommandLine, draw: Drawing, measure: Measure, tmp_path: Path):
+    draw("in/a.png", 60, 40)
+    for to, name, made in (("gif", "a.gif", "gif"), ("tiff", "a.tif", "tiff"), ("tif", "a.tif", "tiff")):
+        ended = command_line("convert", "in", "--out", f"out-{to}", "--to", to, "--resize", "30", "--workers", "1")
+        assert ended.returncode == 0, ended.stderr
+        assert files(tmp_path / f"out-{to}") == {name}
+        assert measure(tmp_path / f"out-{to}" / name) == (made, 30, 20)
+    transparent = pyvips.Image.xyz(8, 8).bandjoin([9, 77]).cast("uchar").copy(interpretation="srgb")  # type: ignore[attr-defined]
+    transparent.write_to_file(str(tmp_path / "alpha.png"))
+    assert command_line("convert", "alpha.png", "--out", "alpha", "--to", "tiff", "--workers", "1").returncode == 0
+    assert pyvips.Image.new_from_file(str(tmp_path / "alpha/alpha.tif"))(5, 3) == [5, 3, 9, 77]
+
+
 def test_an_animation_is_kept_or_the_frames_left_out_are_told(command_line: CommandLine, tmp_path: Path):
     script = (
         "import pyvips; image = pyvips.Image.xyz(8, 24).bandjoin(0).cast('uchar').copy(interpretation='srgb');"
@@ -89,6 +102,11 @@ def test_an_animation_is_kept_or_the_frames_left_out_are_told(command_line: Comm
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
     assert warnings_of(command_line("convert", "a.webp", "--out", "kept", "--workers", "1")) == []
     count = "import pyvips; print(pyvips.Image.new_from_file('kept/a.webp').get('n-pages'))"
+    assert (
+        subprocess.run([sys.executable, "-c", count], cwd=tmp_path, check=True, capture_output=True, text=True).stdout == "3\n"
+    )
+    assert warnings_of(command_line("convert", "a.webp", "--out", "kept", "--to", "gif", "--workers", "1")) == []
+    count = count.replace("a.webp", "a.gif")
     assert (
         subprocess.run([sys.executable, "-c", count], cwd=tmp_path, check=True, capture_output=True, text=True).stdout == "3\n"
     )
@@ -199,6 +217,7 @@ def test_outputs_below_a_source_are_not_converted_again(command_line: CommandLin
         (["in", "--out", "out", "--to", "bmp"], "'bmp' is not one of 'webp', 'jpeg', 'jpg', 'png', 'avif'"),
         (["in", "--out", "out", "--quality", "101"], "101 is not in the range"),
         (["in", "--out", "out", "--quality", "5", "--to", "png"], "--quality has no effect on PNG"),
+        (["in", "--out", "out", "--quality", "5", "--to", "gif"], "--quality has no effect on GIF"),
         (["in", "--out", "out", "--memory-limit", "much"], "'much' is not a size"),
         (["in", "--out", "out", "--timeout", "0"], "0.0 is not in the range"),
         (["in", "--out", "in"], "is the source in, whose pictures would be replaced"),

@@ -62,7 +62,7 @@ def _sizes(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 
 
 def _format(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    return "jpeg" if value == "jpg" else value
+    return {"jpg": "jpeg", "tif": "tiff"}.get(value or "", value)
 
 
 @click.command(no_args_is_help=True)
@@ -72,7 +72,7 @@ def _format(_ctx: click.Context, _parameter: click.Parameter, value: str | None)
 )
 @click.option(
     "--to",
-    type=click.Choice(["webp", "jpeg", "jpg", "png", "avif"], case_sensitive=False),
+    type=click.Choice(["webp", "jpeg", "jpg", "png", "avif", "gif", "tiff", "tif"], case_sensitive=False),
     callback=_format,
     help="Format of the outputs. Default: the format of the source, and PNG for GIF and TIFF.",
 )
@@ -83,7 +83,11 @@ def _format(_ctx: click.Context, _parameter: click.Parameter, value: str | None)
     help="Longest side. Several, as 320,640,1280, are widths: each picture becomes name-320w.webp and so on. "
     "Smaller pictures keep their size.",
 )
-@click.option("--quality", type=click.IntRange(1, 100), help="Default: the encoder's default. PNG has none.")
+@click.option(
+    "--quality",
+    type=click.IntRange(1, 100),
+    help="Default: the encoder's default. PNG and GIF have none; a TIFF is lossless without it.",
+)
 @click.option(
     "--preset",
     type=click.Choice(list(_PRESETS)),
@@ -238,8 +242,8 @@ def _recipe(
 ) -> Recipe:
     from .recipe import Recipe, check_template  # noqa: PLC0415 (because it needs the plugin)
 
-    if to == "png" and quality is not None:
-        raise click.UsageError("--quality has no effect on PNG, which is lossless; leave it out or choose another --to")
+    if to in ("png", "gif") and quality is not None:
+        raise click.UsageError(f"--quality has no effect on {to.upper()}, which has none; leave it out or choose another --to")
     longest_side = None
     if preset is not None:
         defaults = _PRESETS[preset]

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from offloop_vips import Avif, Decode, Jpeg, Png, Raw, Resize, VipsPlugin, Webp
+from offloop_vips import Avif, Decode, Gif, Jpeg, Png, Raw, Resize, Tiff, VipsPlugin, Webp
 
 from ..operation import Operation
 
@@ -31,10 +31,19 @@ FORMAT_OF_SUFFIX = {
     ".tiff": "tiff",
 }
 
-_SUFFIX_OF_FORMAT = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "avif": ".avif"}
-_ENCODERS: dict[str, Callable[..., Operation]] = {"jpeg": Jpeg, "png": Png, "webp": Webp, "avif": Avif}
-_ANIMATED_OUTPUT, _ANIMATED_SOURCES = "webp", ("webp", "gif")
-_LOSSLESS = "png"  # output format for sources without an encoder, and the only encoder without a quality
+_SUFFIX_OF_FORMAT = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "avif": ".avif", "gif": ".gif", "tiff": ".tif"}
+_ENCODERS: dict[str, Callable[..., Operation]] = {
+    "jpeg": Jpeg,
+    "png": Png,
+    "webp": Webp,
+    "avif": Avif,
+    "gif": Gif,
+    "tiff": Tiff,
+}
+_ONLY_ON_REQUEST = ("gif", "tiff")  # formats that their own sources do not keep
+_ANIMATED = ("webp", "gif")
+_LOSSLESS = "png"  # output format for sources that do not keep their own
+_WITHOUT_QUALITY = ("png", "gif")
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +65,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         """Returns the output format for a picture with a given format."""
         if self.to is None and self.remove_background and source_format == "jpeg":
             return _LOSSLESS  # because JPEG has no transparency
-        return self.to or (source_format if source_format in _ENCODERS else _LOSSLESS)
+        return self.to or (_LOSSLESS if source_format in _ONLY_ON_REQUEST else source_format)
 
     def output_name(self, name: str, source_format: str, size: int | None) -> str:
         """Returns the name of a picture's output of one size.
@@ -82,10 +91,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
             InvalidTask: an option is out of the range of its operation.
         """
         output_format = self.output_format(source_format)
-        has_quality = self.quality is not None and output_format != _LOSSLESS
+        has_quality = self.quality is not None and output_format not in _WITHOUT_QUALITY
         options: dict[str, Any] = {"quality": self.quality} if has_quality else {}
         if self.remove_background and output_format == "jpeg":
             options["background"] = "white"
+        if output_format == "tiff" and not has_quality:
+            options["compression"] = "deflate"  # lossless, and with the alpha that JPEG in a TIFF cannot have
         operations = self._decode(source_format, output_format)
         if size is not None:
             height = None if self.has_widths else size
@@ -99,7 +110,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     def _decode(self, source_format: str, output_format: str) -> list[Operation]:
         """Returns the step that reads all frames of an animation, if the output can have them, and applies the limit."""
         options: dict[str, Any] = {} if self.max_pixels is None else {"max_pixels": self.max_pixels}
-        if output_format == _ANIMATED_OUTPUT and source_format in _ANIMATED_SOURCES and not self.remove_background:
+        if output_format in _ANIMATED and source_format in _ANIMATED and not self.remove_background:
             options["pages"] = -1
         return [Decode(**options)] if options else []
 

@@ -280,7 +280,7 @@ class _SimulatedPicture:
             rows = resize_rows(self.page_size.height / stored.height)
             deep_factor = 2 if self.sample_nbytes > 1 and not is_exact else 1  # because 16 bits are reduced in float
             nbytes = deep_factor * (rows * self.row_nbytes + 100 * stored.width * self.bands * self.sample_nbytes)
-            self.add_rows(nbytes, alpha_factor=1 if is_exact else 4 / deep_factor)
+            self.add_rows(nbytes, alpha_factor=1 if is_exact else 2 if resize.fast else 4 / deep_factor)
         alpha_factor = cost.alpha_factor if self.has_alpha and not is_exact else 1
         self.page_size, self.unshrunk_size = stored, None
         self.work_ns += alpha_factor * (cost.work_ns * before + 8 * min(self.nbytes, canvas.pixels * self.pages * self.bands))
