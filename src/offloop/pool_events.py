@@ -4,6 +4,7 @@ and a report on every crash."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import msgspec
 
@@ -137,6 +138,9 @@ class PoolObserver:
     The methods are called in the thread of the pool's event loop, between two decisions of the pool. They must return at once,
     and must not call the pool. An exception is logged and changes nothing.
     """
+
+    needs_worker_moves: ClassVar[bool] = True
+    """Whether `event_published` needs `WorkerMoved`. If False, steps of workers cost less, and the event may be missing."""
 
     def task_submitted(self, task_id: int) -> None:
         """Called in the context of the caller (`contextvars`), before a task is submitted."""

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import StatusCode
 from prometheus_client import CollectorRegistry, generate_latest
 
-from offloop import Pool, PoolObserver, TaskFailed, TaskTimeout, WorkerDied
+from offloop import Pool, PoolObserver, TaskEnded, TaskFailed, TaskTimeout, WorkerDied, WorkerMoved
 from offloop.otel import instrument
 from offloop.prometheus import PoolCollector
 from offloop.testing.faults import Echo, FaultsPlugin, HoldOn, Kill, KillOnce, Noop, Raise, Wait
@@ -245,6 +245,26 @@ async def test_a_pool_that_was_not_entered_reports_nothing_and_then_its_name(
             points = telemetry.points()
     assert dict(points["offloop.tasks_submitted"][1][0].attributes) == {"offloop.pool": "images"}
     assert attributes(telemetry.spans("offloop.run")[0])["offloop.pool"] == "images"
+
+
+@pytest.mark.parametrize("needed", [True, False])
+async def test_an_observer_gets_steps_of_workers_only_if_it_needs_them(pool_of_one: Pool, needed: bool) -> None:
+    kinds: list[type] = []
+
+    class Watching(PoolObserver):
+        needs_worker_moves = needed
+
+        def event_published(self, event: object) -> None:
+            kinds.append(type(event))
+
+    pool_of_one.add_observer(Watching())
+    await pool_of_one.run(b"", [Noop()])
+    assert kinds.count(TaskEnded) == 1
+    assert kinds.count(WorkerMoved) == 2 * needed
+    reader = pool_of_one.events()
+    await pool_of_one.run(b"", [Noop()])
+    reader.close()
+    assert [type(event) for event in [event async for event in reader]].count(WorkerMoved) == 2
 
 
 async def test_an_observer_that_fails_changes_nothing(pool_of_one: Pool, caplog: pytest.LogCaptureFixture) -> None:

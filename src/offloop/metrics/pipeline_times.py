@@ -17,6 +17,8 @@ class PipelineTimes(PoolObserver):
     counter must never go down. The time is that of the last worker of a task, because workers do not measure single operations.
     """
 
+    needs_worker_moves = False
+
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._recorders: dict[str, Recorder] = {}

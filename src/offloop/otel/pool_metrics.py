@@ -33,6 +33,8 @@ class PoolMetrics(PoolObserver):
     OpenTelemetry has no observable histogram. So the ratios to estimates are two counters each: `.sum` and `.count`.
     """
 
+    needs_worker_moves = False
+
     def __init__(self, meter: Meter, pool: Pool, common: Mapping[str, str], max_tenants: int) -> None:
         self._meter = meter
         self._pool: Pool | None = pool

@@ -24,6 +24,8 @@ class TaskTracer(PoolObserver):
     The context of the caller is kept from the submission to the end of the task, about one object for each unsettled task.
     """
 
+    needs_worker_moves = False
+
     def __init__(self, tracer: Tracer, common: Mapping[str, str]) -> None:
         self._tracer = tracer
         self._common = common

@@ -26,7 +26,7 @@ def test_a_task_without_retries_ends_with_its_worker() -> None:
 
 def test_a_task_with_retries_is_run_again_by_the_next_worker() -> None:
     pool = PoolScript().opened()
-    pool.core.event_log.has_subscribers = True
+    pool.core.event_log.watches_tasks = True
     pool.run(1, retries=1)
     assert of_type(pool.exited(), SettleTask) == []
     assert (pool.statistics.waiting, pool.statistics.retried) == (1, 1)

@@ -148,7 +148,7 @@ class CrashRecovery:
         task.apply(TaskEvent.RETRIED)
         task.outputs = 0  # previews, which the next run hands over again
         self.retries += 1
-        if self._event_log.has_subscribers:
+        if self._event_log.watches_tasks:
             retried = TaskRetried(
                 at=now,
                 task_id=task.task_id,

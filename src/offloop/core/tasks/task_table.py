@@ -84,7 +84,7 @@ class TaskTable:
         """Settle a task: remove it and release every lease that it, or its worker for it, holds."""
         if task.state in _PREPARING:
             self._broker.input_queue.cancel(task.task_id)
-        if self._event_log.has_subscribers:
+        if self._event_log.watches_tasks:
             self._event_log.append(describe_end(task, outcome, self._event_log.now))
         if task.spec.labels:
             add_labels(task.spec.labels, outcome)

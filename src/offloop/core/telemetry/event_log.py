@@ -15,7 +15,8 @@ class EventLog:
     """The pool events since the last `drain`."""
 
     def __init__(self) -> None:
-        self.has_subscribers = False  # whether events of every step are recorded
+        self.has_subscribers = False  # whether events of every step of a worker are recorded
+        self.watches_tasks = False  # whether retries and ends of tasks are recorded
         self.entries: list[PoolEvent] = []
         self.now = 0.0  # time of the event that the core handles
 

@@ -97,7 +97,7 @@ class EventStream:
         """Return a new subscription to the events from now on."""
         subscription = EventSubscription(self, self._loop)
         self._subscriptions.add(subscription)
-        self._event_log.has_subscribers = True
+        self._record_if_watched()
         return subscription
 
     def unsubscribe(self, subscription: EventSubscription) -> None:
@@ -136,8 +136,10 @@ class EventStream:
         self._record_if_watched()
 
     def _record_if_watched(self) -> None:
-        """Have events of every step recorded while there is a subscription or an observer."""
-        self._event_log.has_subscribers = bool(self._subscriptions) or self.observers.are_there
+        """Have events of tasks and of every step recorded while there is a subscription or an observer for them."""
+        has_subscriptions = bool(self._subscriptions)
+        self._event_log.has_subscribers = has_subscriptions or self.observers.need_worker_moves
+        self._event_log.watches_tasks = has_subscriptions or self.observers.are_there
 
     def close(self) -> None:
         """End all subscriptions after their unread events."""

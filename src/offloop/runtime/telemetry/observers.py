@@ -18,6 +18,7 @@ class Observers:
 
     def __init__(self) -> None:
         self.are_there = False  # whether there is an observer; an attribute, because it is read for each task
+        self.need_worker_moves = False  # whether one of them needs `WorkerMoved`
         self._observers: tuple[PoolObserver, ...] = ()
         self._on_change: Callable[[], None] = _ignore
 
@@ -36,6 +37,7 @@ class Observers:
 
     def _set(self, observers: tuple[PoolObserver, ...]) -> None:
         self._observers, self.are_there = observers, bool(observers)
+        self.need_worker_moves = any(observer.needs_worker_moves for observer in observers)
         self._on_change()
 
     def task_submitted(self, task_id: int) -> None:
