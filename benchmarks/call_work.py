@@ -8,7 +8,7 @@ import numpy as np
 
 from offloop import function
 
-__all__ = ["echo_array", "echo_array_of_pool", "hang", "same", "same_of_pool"]
+__all__ = ["echo_array", "echo_array_of_pool", "echo_bytes_of_pool", "hang", "same", "same_of_pool"]
 
 
 def same(value: int) -> int:
@@ -38,3 +38,9 @@ def same_of_pool(value: int) -> int:
 def echo_array_of_pool(array: np.ndarray) -> np.ndarray:
     """Returns its argument."""
     return array
+
+
+@function
+def echo_bytes_of_pool(data: bytes) -> bytes:
+    """Returns its argument."""
+    return data

@@ -127,7 +127,7 @@ class Task:
 
     def __init__(self, fields: list[Any]) -> None:
         self.task_id, self.sources, self.stages, self.grant, *rest = fields
-        self.to_file, self.threads, self.private_bytes, self.credit, self.pipelines, _previews = rest
+        self.to_file, self.threads, self.private_bytes, self.credit, self.pipelines, *_ = rest
 
 
 class Worker:

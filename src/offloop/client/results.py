@@ -106,6 +106,11 @@ class Result:
         return Info(self._output.info)
 
     @property
+    def raw_info(self) -> Mapping[str, Any]:
+        """The entries of `info` as a dictionary. For the pool's own use."""
+        return self._output.info
+
+    @property
     def timings(self) -> Timings:
         """Times at which the task was submitted, started and finished."""
         return Timings(self._queued, self._output.started_ns / 1e9, self._output.finished_ns / 1e9)

@@ -49,8 +49,8 @@ class Callee(NamedTuple):
             TaskFailed: the worker returned what the annotation does not allow.
         """
         if not self.results.is_slow(result.nbytes):
-            return self.results.decode(result.info, result.data)
-        decode = partial(self.results.decode, result.info, result.data)
+            return self.results.decode(result.raw_info, result.data)
+        decode = partial(self.results.decode, result.raw_info, result.data)
         return await background.run_in_thread(decode, limiter=background.source_threads)
 
     def add_note(self, error: BaseException) -> None:

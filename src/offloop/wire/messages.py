@@ -191,7 +191,7 @@ class Done(_Message, frozen=True, tag="done"):
     finished_ns: int  # end of the task on the system's monotonic clock, in nanoseconds
     private_bytes: int = 0  # private memory of the process before the task, in bytes; up to 50 ms old
     peak_bytes: int = 0  # peak of the private memory during the task, in bytes above `private_bytes`; 0: too short to measure
-    cpu_ns: int = 0  # CPU time of all threads during the task, in nanoseconds
+    cpu_ns: int = 0  # CPU time of all threads during the task, in nanoseconds; 0: too short to measure
     recycle: bool = False  # whether the worker has to be replaced, and gets no further task
 
 

@@ -26,6 +26,7 @@ __all__ = ["TaskRunner"]
 _MAX_WRITE_NBYTES = 8 * 1024 * 1024  # maximum bytes of a write to a file; a task can be cancelled between two writes
 
 _EMPTY = memoryview(b"")
+_MIN_MEASURED_NS = 500_000  # duration of the shortest task whose CPU time is measured, because that is a slow system call
 
 
 class TaskRunner:
@@ -39,6 +40,7 @@ class TaskRunner:
         self._processors = processors
         self._memory = memory
         self._cpu_ns = process_time_ns()  # CPU time of the process at the end of the last task, in nanoseconds
+        self._unmeasured_ns = 0  # duration of the tasks since then whose CPU time was not measured, in nanoseconds
         self._preallocated: Handle | None = None  # result memory that the next task starts with; None: the last result uses it
 
     @property
@@ -78,7 +80,8 @@ class TaskRunner:
             channel.unwatch()  # first, because the control thread must not sample the memory after the task
             flush_output()
             finished_ns = monotonic_ns()
-            peak_bytes, cpu_ns = memory.peak(finished_ns), self._cpu_ns_since_last_task()
+            cpu_ns = self._cpu_ns_of_task(started_ns, finished_ns)
+            peak_bytes = memory.peak(finished_ns)
             recycle = self._processors.worker.retiring
             channel.send(Done(run.task_id, output, info, started_ns, finished_ns, private_bytes, peak_bytes, cpu_ns, recycle))
             if isinstance(output, EncodedAt | RasterAt):
@@ -87,7 +90,7 @@ class TaskRunner:
             channel.unwatch()
             flush_output()
             memory.set_soft_limit(None)
-            peak_bytes, cpu_ns = memory.peak(monotonic_ns()), self._cpu_ns_since_last_task()
+            peak_bytes, cpu_ns = memory.peak(monotonic_ns()), self._cpu_ns_of_task(started_ns, monotonic_ns())
             recycle = self._processors.worker.retiring or getattr(error, "recycle", False) is True
             failure, kind = describe_failure(run, error), exception_type_of(error)
             times = (started_ns, monotonic_ns())
@@ -202,6 +205,18 @@ class TaskRunner:
         block = output.block
         if self._preallocated is not None and block is not None and block.generation == self._preallocated.generation:
             self._preallocated = None
+
+    def _cpu_ns_of_task(self, started_ns: int, finished_ns: int) -> int:
+        """Returns the CPU time of a task, in nanoseconds; 0 if it was so short that to measure it would be a part of its cost.
+
+        The next measurement leaves out the time of unmeasured tasks.
+        """
+        ran_ns = finished_ns - started_ns
+        if ran_ns < _MIN_MEASURED_NS:
+            self._unmeasured_ns += ran_ns
+            return 0
+        unmeasured_ns, self._unmeasured_ns = self._unmeasured_ns, 0
+        return max(self._cpu_ns_since_last_task() - unmeasured_ns, 0)
 
     def _cpu_ns_since_last_task(self) -> int:
         """Returns the CPU time of all threads since the last call, in nanoseconds."""

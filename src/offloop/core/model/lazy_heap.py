@@ -66,6 +66,8 @@ class LazyHeap(Generic[_Key]):
     @property
     def lowest(self) -> float:
         """The lowest priority; infinity if there is no key."""
+        if not self.entry_numbers:
+            return inf
         self._drop_stale()
         return self._heap[0][0] if self._heap else inf
 

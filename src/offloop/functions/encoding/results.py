@@ -52,13 +52,15 @@ class ResultCodec:
             return attached
 
         try:
-            encoded = self._encoder.encode(self._shape.detach(value, attach))
+            encoded = self._encoder.encode(self._shape.detach(value, attach) if self._shape.has_attached else value)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise self._invalid(str(error)) from error
         if len(encoded) > _MAX_VALUE_NBYTES or len(pieces) > _MAX_PIECES:
             size = f"{len(encoded):,} bytes and {len(pieces):,} pieces"
             cure = "return bytes, arrays or tables, or yield parts of it from a generator function"
             raise self._invalid(f"it has {size}; the limits are {_MAX_VALUE_NBYTES:,} and {_MAX_PIECES:,}: {cure}")
+        if not pieces and len(encoded) <= _INFO_NBYTES:  # the usual case
+            return Encoded(b"", {"value": encoded.decode(_CHARACTERS)})
         info: dict[str, Any] = {"pieces": [piece.nbytes for piece in pieces]} if pieces else {}
         if len(encoded) <= _INFO_NBYTES - 16 * len(pieces):
             info["value"] = encoded.decode(_CHARACTERS)
@@ -113,6 +115,8 @@ def _pieces_of(info: Mapping[str, Any], memory: memoryview) -> tuple[list[memory
     Raises:
         ValueError, TypeError: the info is not that of a function's result, or the pieces are not inside the memory.
     """
+    if "pieces" not in info and isinstance(value := info.get("value"), str):  # the usual case
+        return [], value.encode(_CHARACTERS)
     lengths, encoded = info.get("pieces", []), info.get("value")
     if not isinstance(lengths, list) or not all(isinstance(nbytes, int) and nbytes >= 0 for nbytes in lengths):  # pyright: ignore[reportUnknownVariableType]
         raise TypeError("its info has no lengths of pieces")

@@ -70,20 +70,24 @@ class Shape:
         Raises:
             TypeError: a part is not of the kind that the annotation names.
         """
+        if self._walk is None:
+            return value
 
         def replace(kind: Kind, part: Any) -> Any:
             data = kind.inline(part)
             return attach(kind, part) if data is None else kind.attached(data=data)
 
-        return value if self._walk is None else self._walk(value, replace)
+        return self._walk(value, replace)
 
     def restore(self, value: Any, restore: Restore) -> Any:
         """Returns a decoded value with each `Attached` replaced by the value for which it stands."""
+        if self._walk is None:
+            return value
 
         def replace(kind: Kind, part: Any) -> Any:
             return restore(kind, part) if part.data is None else kind.from_inline(part.data)
 
-        return value if self._walk is None else self._walk(value, replace)
+        return self._walk(value, replace)
 
 
 def encode_custom(value: Any) -> Any:

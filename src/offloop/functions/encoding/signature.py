@@ -80,6 +80,7 @@ class Signature:
         self._binds_by_position = len(self._names) == len(given)
         self._binds_by_name = all(one.kind in _BY_NAME for one in self._inspected.parameters.values())
         self._shapes = {one.name: one.shape for one in self._parameters.values() if one.shape is not None}
+        self._is_plain = not any(shape.has_attached for shape in self._shapes.values())  # no value has parts in shared memory
         self._encoder = msgspec.msgpack.Encoder(enc_hook=encode_custom)
         self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(
             _struct_of(self._shapes, given), dec_hook=decode_custom
@@ -97,6 +98,11 @@ class Signature:
             bound: Mapping[str, Any] = dict(zip(self._names, arguments, strict=True))  # saves 5 us
         else:
             bound = self._bind(arguments, keywords)
+        if self._is_plain:
+            encoded = self._encode(bound)
+            if len(encoded) <= _CHECKED_NBYTES:
+                self._decode(encoded)
+            return EncodedArguments(encoded, [])
         sources: list[Any] = []
 
         def attach(kind: Kind, value: Any) -> Any:
@@ -120,7 +126,7 @@ class Signature:
         except TypeError as error:
             raise InvalidTask(f"{self.name}{self._callable}: {error}") from None
 
-    def _encode(self, values: dict[str, Any]) -> bytes:
+    def _encode(self, values: Mapping[str, Any]) -> bytes:
         try:
             return self._encoder.encode(values)
         except (TypeError, ValueError, OverflowError, RecursionError):
@@ -155,6 +161,9 @@ class Signature:
             InvalidTask: an argument has the wrong type. The text names it.
         """
         arguments = self._decode(encoded)
+        if self._is_plain:
+            values = [(name, getattr(arguments, name)) for name in self._shapes]
+            return {name: value for name, value in values if value is not msgspec.UNSET}
 
         def restore(kind: Kind, attached: Attached) -> Any:
             return kind.from_payload(sources[attached.index])
