@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+from typing import Any
+
 import pytest
 import pyvips
+from PIL import Image
 
 from offloop.errors import TaskFailed
-from offloop_vips.processor.libvips_errors import corrupt_source, translate_error
+from offloop_vips import Raw
+from offloop_vips.processor.libvips_errors import corrupt_source, translate_error, unreadable_source
 
 
 def error(detail: str) -> pyvips.Error:
@@ -78,3 +83,12 @@ def test_a_message_is_short_and_on_one_line():
 def test_duplicate_lines_and_bad_seeks_are_left_out_of_the_message():
     failure = corrupt_source("avif", error("source: bad seek to 9\nheif: broken\nheif: broken\nsource: bad seek to 8\n"))
     assert failure.message == "the source is not a readable avif file: heif: broken"
+
+
+def test_a_kind_of_file_that_libvips_does_not_read_is_no_corrupt_source(bench: Any):
+    file = io.BytesIO()
+    Image.new("LAB", (9, 9), (150, 120, 140)).save(file, "TIFF")
+    with pytest.raises(TaskFailed, match="labq") as failure:
+        bench.run(file.getvalue(), Raw())
+    assert failure.value.code == "unsupported_format"
+    assert unreadable_source("tiff", error("tiff2vips: bad directory")).code == "corrupt_source"

@@ -18,6 +18,7 @@ __all__ = [
     "is_memory_limited",
     "is_out_of_memory",
     "translate_error",
+    "unreadable_source",
 ]
 
 MAX_LINES = 2  # of a message; libvips adds a line for each layer that failed, and the first lines name the cause
@@ -42,6 +43,7 @@ _AMBIGUOUS_ERRORS = (  # texts of encoders that do not tell the reason of a fail
 # libheif reports a file larger than it declares as a memory error with the first text, and libtiff an empty directory and a tag
 # longer than the file with the others
 _DAMAGE = ("security limit exceeded", "(0 elements of", 'out of memory reading of "')
+_UNSUPPORTED = ("bad labq format",)  # a TIFF in Lab of another coding than that of libvips
 _IGNORED_PREFIX = "source: bad seek"  # one line for each failed read of a parser, which says nothing about the error
 
 
@@ -61,6 +63,13 @@ def corrupt_source(source: FormatName, error: pyvips.Error | None = None) -> Tas
     """Returns the failure for a source that has the signature of a format but cannot be decoded."""
     message = _message(error) if error is not None else ""
     return TaskFailed("corrupt_source", f"the source is not a readable {source} file" + (f": {message}" if message else ""))
+
+
+def unreadable_source(source: FormatName, error: pyvips.Error) -> TaskFailed:
+    """Returns the failure for a source whose header libvips refuses: damage, or a kind of file that libvips does not read."""
+    if any(text in str(error.detail) for text in _UNSUPPORTED):
+        return TaskFailed("unsupported_format", f"libvips does not read this kind of {source} file: {_message(error)}")
+    return corrupt_source(source, error)
 
 
 def is_corrupt_source(failure: Exception) -> bool:

@@ -20,7 +20,7 @@ from ..operations import Decode
 from ..picture import Image, Picture, interpretation_of
 from ..pipeline import Pipeline, load_shrink_factor
 from .colours.source_colours import read_colours
-from .libvips_errors import corrupt_source, is_out_of_memory
+from .libvips_errors import is_out_of_memory, unreadable_source
 from .scan_reader import ScanReader
 from .source_limits import check_source
 
@@ -145,7 +145,7 @@ def _load(encoded: Encoded, source: FormatName, evaluation: Evaluation, options:
     except pyvips.Error as error:
         if is_out_of_memory(error):
             raise
-        failure = corrupt_source(source, error)
+        failure = unreadable_source(source, error)
     raise failure  # outside of the handler, because the pyvips error as its context would keep frames and images alive
 
 
