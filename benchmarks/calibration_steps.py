@@ -87,7 +87,7 @@ _PIPELINES: list[list[Operation]] = [
     [Gamma()],
     [Grayscale()],
     [IccProfile("p3")],
-    [JoinChannel(Attachment.at(1))],
+    [ExtractChannel("green"), JoinChannel(Attachment.at(1))],
     [Linear(1.2, -10)],
     [Median(3)],
     [Median(9)],
