@@ -28,13 +28,13 @@ VISIBLE = 24  # levels; decoders differ by less
 
 
 def by_pillow(data: bytes) -> Image.Image | None:
-    """Returns the picture that Pillow reads, upright; None if it refuses the file."""
+    """Returns the picture that Pillow reads, upright; None if it refuses the file, or reads another size by intention."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             image = Image.open(io.BytesIO(data))
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > MAX_PIXELS or (image.format == "GIF" and max(image.size) > MAX_SCREEN):
                 return None
             image.load()
             return ImageOps.exif_transpose(image)
@@ -45,7 +45,7 @@ def by_pillow(data: bytes) -> Image.Image | None:
 def disagreement(shown: Any, data: bytes) -> str | None:
     """Returns how a picture differs from that of Pillow; None if it does not, or if there is none to compare with."""
     image = by_pillow(data)
-    if image is None or (image.format == "GIF" and max(image.size) > MAX_SCREEN):
+    if image is None:
         return None
     bands = shown.shape[2]
     other = np.asarray(image.convert(MODES[bands])).astype(int)

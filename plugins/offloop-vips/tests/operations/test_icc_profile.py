@@ -10,6 +10,7 @@ import pyvips
 
 from offloop.errors import InvalidTask
 from offloop.operation import Attachment
+from offloop.testing import InlineTask
 from offloop_vips import (
     Auto,
     Avif,
@@ -37,6 +38,7 @@ from offloop_vips import (
     Watermark,
     Webp,
 )
+from offloop_vips.processor import VipsProcessor
 
 ENCODERS = [
     Jpeg(quality=100, chroma_subsampling="4:4:4"),
@@ -202,6 +204,15 @@ def test_a_grey_or_broken_profile_is_not_kept(bench: Any):
     image.set_type(pyvips.GValue.blob_type, "icc-profile-data", b"nonsense" * 40)
     result = bench.run(image.jpegsave_buffer(keep="icc", Q=100), KEPT, Png())
     assert (centre(bench, result), attached(result.data)) == ([90, 90, 90], None)
+
+
+def test_the_plugin_of_a_later_stage_gets_srgb(bench: Any):
+    processor, task = VipsProcessor(), InlineTask()
+    processor.open(None)  # type: ignore[arg-type]
+    task.is_last_stage = False
+    for decode in (Decode(colours="p3"), KEPT):
+        made = processor.run(bench.payload(wide(colour=(200, 100, 50))), [decode, Resize(20)], task)
+        assert centre(bench, made) == pytest.approx(SRGB, abs=2)
 
 
 def test_invalid_parameters_are_refused():

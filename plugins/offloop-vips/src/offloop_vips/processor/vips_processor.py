@@ -247,7 +247,8 @@ def _finish(picture: Picture, source: FormatName | None, pipeline: Pipeline, tas
         picture = _apply(operation, picture)
     picture = picture.upright()
     output_step = pipeline.output_step
-    if output_step is None:  # the plugin of a later stage gets samples
+    if output_step is None:  # the plugin of a later stage gets samples, which are sRGB
+        picture = picture if task.is_last_stage else picture.in_colour_space("srgb")
         output_step = default_encoder(source, picture.pages) if source and task.is_last_stage else Raw()
     if isinstance(output_step, Auto):
         output_step = output_step.resolve(has_alpha=picture.image.hasalpha(), pages=picture.pages)
