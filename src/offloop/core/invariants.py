@@ -67,6 +67,7 @@ def _check_group(components: Components, group: WorkerGroup) -> None:
     own = {slot.index: slot for slot in components.worker_table if slot.group == group.name}
     assert slots.slots == own, f"group {group.name} has slots of another group"
     assert slots.busy == slots.count(WorkerState.BUSY, WorkerState.TIMED_OUT), f"group {group.name}"
+    assert slots.sent == sum(len(slot.sent) for slot in slots), f"group {group.name}"
     assert len(slots.idle_workers) == slots.count(WorkerState.IDLE), f"group {group.name}"
     assert slots.concurrency_limit <= group.autoscaler.max_workers, f"group {group.name}"
     assert group.autoscaler.min_workers <= group.autoscaler.desired_workers <= group.autoscaler.max_workers

@@ -40,8 +40,10 @@ class SentTasks:
         """Number of sent tasks of all workers."""
 
     def allows(self, lane: Lane) -> bool:
-        """Whether tasks of a lane may be sent to busy workers. Not if a worker may run the tasks of one tenant only."""
-        return bool(self._max_sent and lane.policy.ranked and not lane.workers.isolates_tenants)
+        """Whether tasks of a lane may be sent to busy workers. Not if these have all that they may have, or if a worker may run
+        the tasks of one tenant only."""
+        workers = lane.workers
+        return workers.sent < workers.busy * self._max_sent and bool(lane.policy.ranked) and not workers.isolates_tenants
 
     def find_worker(self, lane: Lane, task: TaskRecord, now: float) -> WorkerSlot | None:
         """The busy worker that gets a task behind its own: the one with the fewest; None if no worker should get it."""
@@ -79,7 +81,7 @@ class SentTasks:
         if not slot.sent:
             self._worker_table.wake_at(slot.task.dispatched_at + OVERDUE_S)
         slot.sent.append(task)
-        self.total += 1
+        self._count(slot, 1)
 
     def pop_next(self, slot: WorkerSlot) -> TaskRecord | None:
         """Remove and return the task that a worker has begun with its answer for the one before; None if it has none."""
@@ -87,8 +89,12 @@ class SentTasks:
             return None
         task = slot.sent.pop(0)
         task.sent_to = None
-        self.total -= 1
+        self._count(slot, -1)
         return task
+
+    def _count(self, slot: WorkerSlot, more: int) -> None:
+        self.total += more
+        self._worker_table.groups[slot.group].sent += more
 
     def withdraw(self, slot: WorkerSlot, first: TaskRecord | None = None) -> list[Command]:
         """Withdraw the sent tasks of a worker, from the first one on; None: all of them."""
@@ -122,7 +128,7 @@ class SentTasks:
             slot.sent = slot.sent[: -len(taken)]
             slot.withdrawn_to = slot.runs
             slot.take_back(len(taken))
-            self.total -= len(taken)
+            self._count(slot, -len(taken))
         for task in taken:
             _return_to_queue(task)
         return taken
@@ -130,7 +136,7 @@ class SentTasks:
     def take_all(self, slot: WorkerSlot) -> list[TaskRecord]:
         """Remove and return the sent tasks of a dead worker, which wait now, and are in no queue."""
         taken, slot.sent = slot.sent, []
-        self.total -= len(taken)
+        self._count(slot, -len(taken))
         for task in taken:
             _return_to_queue(task)
         return taken

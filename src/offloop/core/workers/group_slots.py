@@ -31,6 +31,7 @@ class GroupSlots:
         self.half_open_slot: int | None = None  # slot of the worker that gets the next task, to close or open the breaker
         self.slots: dict[int, WorkerSlot] = {}  # by index
         self.busy = 0  # number of busy workers
+        self.sent = 0  # number of tasks that they have behind those that they run
         self.min_idle = 0  # minimum number of idle workers since the last scale-down check
         self.idle_workers: list[WorkerSlot] = []
         """Unused workers, then used ones, the last used (warmest caches) last. Read only."""
