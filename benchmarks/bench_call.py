@@ -5,7 +5,8 @@ is left out.
 
 - one at a time: a function that returns its argument, p50 in microseconds;
 - 64 in flight: calls a second, with two workers;
-- a numpy array of 100 MB there and back, milliseconds;
+- a numpy array of 100 MB there and back, after trips that bring the pages in: milliseconds, and CPU time of all
+  processes together, which says something on a loaded machine, too;
 - 50 calls of which the first two never return, with a limit of one second and two workers: the seconds until the first error,
   and how many of the 48 others returned within six seconds.
 
@@ -17,6 +18,7 @@ Expected: one at a time not slower than `anyio.to_process`; the array at least 1
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -32,6 +34,7 @@ import anyio.to_process
 import numpy as np
 from call_work import echo_array, echo_array_of_pool, hang, same, same_of_pool
 from measuring import arguments, percentile, take_turns
+from tree_memory import TreeMemory
 
 from offloop import Pool
 
@@ -111,13 +114,13 @@ async def many_in_flight(call: Call, function: Callable[..., Any], calls: int) -
     return calls / (perf_counter() - started)
 
 
-async def there_and_back(call: Call, function: Callable[..., Any], array: np.ndarray) -> float:
-    """Returns milliseconds."""
-    started = perf_counter()
+async def there_and_back(call: Call, function: Callable[..., Any], array: np.ndarray, tree: TreeMemory) -> tuple[float, float]:
+    """Returns milliseconds, and those of CPU time."""
+    cpu_before, started = tree.cpu_s(), perf_counter()
     back = await call(function, array)
     elapsed = perf_counter() - started
     assert back[-1] == array[-1]
-    return elapsed * 1e3
+    return elapsed * 1e3, (tree.cpu_s() - cpu_before) * 1e3
 
 
 async def one_hangs(name: str, call: Call) -> tuple[float | None, int]:
@@ -155,17 +158,21 @@ async def main() -> None:
         found = await contenders(stack)
         single = await one_at_a_time(found, rounds, repetitions)
         rates: dict[str, list[float]] = {name: [] for name in found}
-        trips: dict[str, list[float]] = {name: [] for name in found}
-        for _ in range(1 if options.smoke else 3):
+        trips: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
+        tree = TreeMemory(os.getpid())
+        for turn in range(1 if options.smoke else 3):
             for name, call in found.items():
                 rates[name].append(await many_in_flight(call, function_for(name, same, same_of_pool), calls))
-                trips[name].append(await there_and_back(call, function_for(name, echo_array, echo_array_of_pool), array))
-        print(f"{'':>20}{'p50, us':>10}{'calls/s':>10}{'array, ms':>11}{'error, s':>10}{'of 48':>7}")
+                echo = function_for(name, echo_array, echo_array_of_pool)
+                for _ in range(0 if turn or options.smoke else 2 * WORKERS):
+                    await there_and_back(call, echo, array, tree)
+                trips[name].append(await there_and_back(call, echo, array, tree))
+        print(f"{'':>20}{'p50, us':>10}{'calls/s':>10}{'array, ms':>11}{'CPU, ms':>9}{'error, s':>10}{'of 48':>7}")
         for name, call in found.items():
             error, others = await one_hangs(name, call)
             shown = "never" if error is None else f"{error:.2f}"
-            rate, trip = statistics.median(rates[name]), statistics.median(trips[name])
-            print(f"{name:>20}{single[name]:10.0f}{rate:10.0f}{trip:11.1f}{shown:>10}{others:7}")
+            rate, (trip, cpu) = statistics.median(rates[name]), map(statistics.median, zip(*trips[name], strict=True))
+            print(f"{name:>20}{single[name]:10.0f}{rate:10.0f}{trip:11.1f}{cpu:9.0f}{shown:>10}{others:7}")
 
 
 if __name__ == "__main__":
