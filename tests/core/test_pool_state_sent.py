@@ -79,6 +79,19 @@ def test_no_task_is_sent_to_a_busy_worker_that_may_run_one_tenant_or_has_had_its
     assert runs(pool.run(11)) == []
 
 
+@pytest.mark.parametrize(
+    ("labels", "sent"),
+    [
+        ([{"request": "a"}, {"request": "a"}, {"request": "b"}, {"request": "a"}], [True, True, False, False]),
+        ([{}, {}, {"request": "a"}], [True, True, False]),
+    ],
+    ids=["labels", "none"],
+)
+def test_a_task_is_sent_behind_tasks_with_equal_labels_only(labels: list[dict[str, str]], sent: list[bool]) -> None:
+    pool = pool_of_short_tasks()
+    assert [bool(runs(pool.run(task_id, labels=given))) for task_id, given in enumerate(labels, 10)] == sent
+
+
 def test_long_tasks_and_those_behind_long_tasks_wait_in_the_queue() -> None:
     pool = pool_of_short_tasks()
     for task_id in range(3, 6):

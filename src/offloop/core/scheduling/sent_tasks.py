@@ -69,6 +69,8 @@ class SentTasks:
             and running.pace is not None
             and running.pace.is_short
             and now - running.dispatched_at < OVERDUE_S
+            # because output of a task that comes before the answer of the one before it is logged with that one's labels
+            and running.spec.labels == task.spec.labels
             and (not self._budget.enforced or task.peak_bytes + task.output_bytes <= running.peak_bytes + running.output_bytes)
         )
 
