@@ -105,3 +105,13 @@ def test_a_table_is_summed_in_a_worker():
     told = run("table.py", "100_000")
     assert told.startswith("100,000 rows in ")
     assert "499950000" in told
+
+
+def test_file_types_are_told_by_content_and_not_by_name(tmp_path: Path):
+    pytest.importorskip("magika")
+    script, picture = tmp_path / "holiday.jpg", tmp_path / "notes.txt"
+    script.write_text((EXAMPLES / "file_types.py").read_text())
+    picture.write_bytes((EXAMPLES.parent / "photos" / "coffee.webp").read_bytes())
+    told = run("file_types.py", script, picture).splitlines()
+    assert told[0].startswith(f"{script}: python, text/x-python, ")
+    assert told[1].startswith(f"{picture}: webp, image/webp, ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -16,6 +17,7 @@ from offloop_page.batches.conversion import Conversion
 from offloop_page.batches.failures import failure_of
 from offloop_page.batches.file_state import FileEvent, FileState, next_state
 from offloop_page.settings import settings_from
+from offloop_page.storage.object_storage import open_storage
 
 LEGAL = {
     "expected": {"upload_begun": "blocked"},
@@ -172,3 +174,31 @@ def test_settings_come_from_the_environment_and_arguments_go_before_it() -> None
         settings_from({}, {"OFFLOOP_PAGE_MAX_FILES": "0"})
     with pytest.raises(ValueError, match="max_files"):
         settings_from({}, {"OFFLOOP_PAGE_MAX_FILES": "many"})
+
+
+@pytest.mark.parametrize(
+    ("address", "options", "reason"),
+    [
+        ("s3://bucket/x", {"nonsense": "x"}, "'nonsense' is not valid for store 'S3'"),
+        ("s3://bucket/x", {"timeout": "soon"}, 'failed to parse "soon" as Duration'),
+        ("memory:///", {"region": "x"}, "does not accept any configuration"),
+        ("nonsense://x", {}, "Unable to recognise URL"),
+        ("nowhere", {}, "relative URL without a base"),
+    ],
+)
+def test_a_wrong_address_or_option_of_the_storage_is_an_error_of_one_line(
+    address: str, options: dict[str, str], reason: str
+) -> None:
+    pytest.importorskip("obstore")
+    with pytest.raises(ValueError, match=re.escape(reason)) as caught:
+        open_storage(PageSettings(storage=address, storage_options=options))
+    assert str(caught.value).startswith(f"storage={address!r}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_metadata_is_kept_on_request_and_not_with_a_cut_out() -> None:
+    header = Header(media_type="image/jpeg", width=100, height=50)
+    [operations] = Conversion(metadata="keep").pipelines(header).values()
+    assert [type(operation).__name__ for operation in operations] == ["Preview", "Metadata", "Webp"]
+    with pytest.raises(InvalidTask, match="a cut-out has no metadata"):
+        Conversion(metadata="keep", remove_background=True).check()

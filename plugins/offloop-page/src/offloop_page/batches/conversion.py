@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from offloop import Header, InvalidTask, Operation
-from offloop_vips import Avif, Decode, Jpeg, Png, Preview, Raw, Resize, Webp
+from offloop_vips import Avif, Decode, Jpeg, Metadata, Png, Preview, Raw, Resize, Webp
 
 __all__ = ["FORMATS", "SUFFIX_OF_FORMAT", "Conversion", "can_remove_background"]
 
@@ -50,6 +50,10 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     remove_background: bool = False
     """Cut out people."""
 
+    metadata: Literal["strip", "keep"] = "strip"
+    """keep: EXIF, XMP and IPTC of the source, as far as the format has them. EXIF may have the place of a photograph. strip:
+    the results have none."""
+
     def check(self) -> None:
         """Check what the types do not.
 
@@ -60,6 +64,8 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise InvalidTask(f"widths={list(self.widths)}: name each width once")
         if self.remove_background and not can_remove_background():
             raise InvalidTask("remove_background=true: the plugin offloop-onnx is not installed on this server")
+        if self.remove_background and self.metadata == "keep":
+            raise InvalidTask('metadata="keep", remove_background=true: a cut-out has no metadata')
 
     def pipelines(self, header: Header) -> dict[int | None, list[Operation]]:
         """Returns a pipeline for each width, or for None if the width is that of the source. The first one makes a preview."""
@@ -76,6 +82,8 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             operations.append(Resize(width, self.height, fit=self.fit, without_enlargement=self.fit == "inside", **border))
         if is_first:
             operations.append(Preview(_PREVIEW_SIDE))
+        if self.metadata == "keep":
+            operations.append(Metadata(keep=("exif", "xmp", "iptc")))
         if self.remove_background:
             from offloop_onnx import RemoveBackground  # noqa: PLC0415 (because the plugin is optional)
 

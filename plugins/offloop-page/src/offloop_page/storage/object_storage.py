@@ -25,7 +25,7 @@ def open_storage(settings: PageSettings) -> Storage:
     """Returns the storage that the settings name. Nothing is sent before the first upload.
 
     Raises:
-        ValueError: obstore is not installed, or does not know the address.
+        ValueError: obstore is not installed, or does not know the address, or an option of it.
     """
     try:
         from obstore.exceptions import BaseError  # noqa: PLC0415 (because the extra is optional)
@@ -37,7 +37,8 @@ def open_storage(settings: PageSettings) -> Storage:
     try:
         return Storage(from_url(settings.storage, config=options, client_options=client), settings.storage)
     except (BaseError, ValueError) as error:
-        raise ValueError(f"storage={settings.storage!r}: {error}") from None
+        reason = str(error).partition("\n")[0]  # the rest is obstore's debug output
+        raise ValueError(f"storage={settings.storage!r}: {reason}") from None
 
 
 class Storage:

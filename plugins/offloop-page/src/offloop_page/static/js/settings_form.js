@@ -33,6 +33,7 @@ export class SettingsForm {
       height: number("height"),
       fit: this.fields.fit.value,
       remove_background: this.fields.remove_background.checked,
+      metadata: this.fields.remove_background.checked ? "strip" : this.fields.metadata.value, // a cut-out has none
     };
   }
 
@@ -41,6 +42,7 @@ export class SettingsForm {
     this.fields.max_bytes.value = conversion.max_bytes ? conversion.max_bytes / 1000 : "";
     this.fields.widths.value = conversion.widths.join(", ");
     this.fields.remove_background.checked = conversion.remove_background;
+    this.fields.metadata.value = conversion.metadata ?? "strip";
   }
 
   #widths() {
