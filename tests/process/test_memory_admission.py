@@ -43,6 +43,35 @@ async def test_two_large_tasks_that_do_not_fit_together_run_one_after_the_other(
     assert pool.statistics().memory_running_bytes == 0
 
 
+async def test_a_waiting_task_says_whether_it_waits_for_memory_or_for_a_worker(tmp_path: Path, anyio_backend: object) -> None:
+    told: dict[str, list[tuple[str | None, float | None]]] = {"first": [], "memory": [], "worker": []}
+
+    async def run(pool: Pool, name: str, operation: Take) -> None:
+        await pool.run(
+            b"text", [operation], on_progress=lambda progress: told[name].append((progress.waits_for, progress.cost_s))
+        )
+
+    async with (
+        Pool(2, plugins=[WeighingPlugin], sandbox="off", memory_limit=LIMIT) as pool,
+        anyio.create_task_group() as task_group,
+    ):
+        task_group.start_soon(run, pool, "first", Take(LARGE, hold=str(tmp_path / "1")))
+        await until(pool, lambda seen: seen.running == 1)
+        task_group.start_soon(run, pool, "memory", Take(LARGE, says_s=3.0, hold=str(tmp_path / "1")))
+        await until(pool, lambda seen: seen.waiting_by_tenant == {"": 1})
+        task_group.start_soon(pool.run, b"text", [Take(10, hold=str(tmp_path / "1"))])  # which passes
+        await until(pool, lambda seen: seen.running == 2)
+        task_group.start_soon(run, pool, "worker", Take(10, hold=str(tmp_path / "1")))
+        with anyio.fail_after(20):
+            while not told["memory"] or not told["worker"]:
+                await anyio.sleep(0.002)
+        (tmp_path / "1").touch()
+    assert told["memory"][0] == ("memory", 3.0)
+    assert told["worker"][0][0] == "worker"
+    assert told["memory"][-1] == (None, 3.0)
+    assert {waits_for for waits_for, _ in told["first"]} == {None}
+
+
 async def test_what_can_never_fit_is_refused_with_both_numbers_and_its_source_is_not_read_in(
     tmp_path: Path, anyio_backend: object
 ) -> None:

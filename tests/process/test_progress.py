@@ -18,6 +18,11 @@ pytestmark = pytest.mark.anyio
 SLOW: list[Operation] = [Report(0.25), Wait(0.2), Report(0.5), Wait(0.2), Report(0.1), Wait(0.2)]
 
 
+def running(seen: list[Progress]) -> list[Progress]:
+    """Leaves out the time in which a task waits for a worker that starts."""
+    return [progress for progress in seen if progress.waits_for is None]
+
+
 async def test_progress_is_monotonic_and_ends_with_one(anyio_backend: object) -> None:
     seen: list[Progress] = []
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
@@ -29,8 +34,9 @@ async def test_progress_is_monotonic_and_ends_with_one(anyio_backend: object) ->
     assert {0.25, 0.5} < set(fractions)
     assert fractions[-1] == 1.0
     assert (fractions.count(1.0), len(seen)) == (1, count), "nothing comes after the end"
-    assert seen[0].stage == "faults"
-    assert seen[0].operation == "Progress, Wait, Progress, Wait, Progress, Wait"
+    first = running(seen)[0]
+    assert first.stage == "faults"
+    assert first.operation == "Progress, Wait, Progress, Wait, Progress, Wait"
     assert seen[-1].eta_s == 0.0
     assert len(seen) <= 0.8 * 20
 
@@ -153,7 +159,7 @@ async def test_a_stream_has_the_progress_of_its_task(anyio_backend: object) -> N
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         async with pool.stream(b"abc", [Report(0.5), Wait(0.2), Emit(2)], on_progress=seen.append) as frames:
             assert len([frame async for frame in frames]) == 2
-        assert (seen[0].fraction, seen[-1].fraction) == (0.5, 1.0)
+        assert (running(seen)[0].fraction, seen[-1].fraction) == (0.5, 1.0)
 
 
 @pytest.mark.parametrize("leave", [True, False])

@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from offloop import InvalidTask, TaskFailed, WorkerDied
+from offloop import InvalidTask, Progress, TaskFailed, WorkerDied
 from offloop.operation import Header
 from offloop_page import PageSettings
 from offloop_page.batches.batch import Batch
 from offloop_page.batches.batch_store import BatchStore, LimitReached
 from offloop_page.batches.conversion import Conversion
+from offloop_page.batches.converter import tell_progress
 from offloop_page.batches.failures import failure_of
 from offloop_page.batches.file_state import FileEvent, FileState, next_state
 from offloop_page.settings import settings_from
@@ -96,6 +97,42 @@ def test_progress_is_weighted_by_the_lengths_and_never_decreases_before_a_retry(
         assert fractions == [0.0, 0.135, 0.27, 0.585, 0.9]
         batch.cancel(small)
         assert batch.progress()["fraction"] == 1
+
+    in_a_loop(scenario)
+
+
+def test_progress_is_weighted_by_the_expected_time_as_soon_as_it_is_known() -> None:
+    async def scenario() -> None:
+        batch = Batch("id", "client", Conversion(), 0.0)
+        slow, quick, unknown = (batch.add(name, name, 100) for name in ("slow", "quick", "unknown"))
+        slow.cost_s, quick.cost_s = 9.0, 1.0
+        fractions = [batch.progress()["fraction"]]
+        for entry in (quick, slow, unknown):
+            batch.cancel(entry)
+            fractions.append(batch.progress()["fraction"])
+        assert fractions == [0, round(1 / 15, 4), round(10 / 15, 4), 1]
+        for cost_s in (90.0, 1.0):  # what is learned later does not take back what was told
+            slow.cost_s = cost_s
+            batch.changed(slow)
+            assert batch.progress()["fraction"] == 1
+        batch.add("new", "new", 100)
+        assert batch.progress()["fraction"] < 1
+
+    in_a_loop(scenario)
+
+
+def test_a_file_says_after_its_upload_what_it_waits_for() -> None:
+    async def scenario() -> None:
+        batch = Batch("id", "client", Conversion(), 0.0)
+        attempt = batch.begin(batch.add("a", "a", 10), 10)
+        assert attempt is not None
+        for event in (FileEvent.MEMORY_GRANTED, FileEvent.RECEIVED):
+            assert attempt.tell(event)
+        told: list[tuple[str, str | None, float | None]] = []
+        for waits_for in ("memory", "worker", None):
+            tell_progress(attempt, Progress(0.0, "", "", None, waits_for, 2.5))
+            told.append((attempt.entry.state, attempt.entry.to_dict()["waits_for"], attempt.entry.cost_s))
+        assert told == [("waiting", "memory", 2.5), ("waiting", "worker", 2.5), ("working", None, 2.5)]
 
     in_a_loop(scenario)
 

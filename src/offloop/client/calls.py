@@ -68,9 +68,10 @@ class Calls:
             pipeline: operations in the order in which they are applied.
             to: the path of a file that the worker writes instead of returning bytes: completely or not at all. An existing
                 file is replaced and keeps its mode; a symbolic link is replaced and not followed. Nothing is synchronized.
-            on_progress: called in the event loop with a `Progress` while the task runs, at most 20 times a second, once more
-                after success, and never after that. A sync or async function; one call ends before the next begins. If it
-                raises, that is logged, it is not called again, and the task goes on.
+            on_progress: called in the event loop with a `Progress` while the task runs, or waits for a worker or for memory
+                (`Progress.waits_for`), at most 20 times a second, once more after success, and never after that. A sync or
+                async function; one call ends before the next begins. If it raises, that is logged, it is not called again, and
+                the task goes on.
             on_preview: called in the event loop with a `Result` for each preview of the pipeline (`Preview` of offloop-vips),
                 before the result. A sync or async function; one call ends before the next begins, and before this call returns.
                 If it raises, the same as for `on_progress`. A retry makes previews again. None: no previews are made.

@@ -64,9 +64,10 @@ class ProgressListener:
     def update(self, progress: Progress) -> None:
         """Tell the callback, unless nothing has changed, or its last call has not ended."""
         fraction = max(min(progress.fraction, _MAX_FRACTION), self._last.fraction)
-        if self._call is not None or (fraction, progress.operation) == (self._last.fraction, self._last.operation):
+        progress = msgspec.structs.replace(progress, fraction=fraction)
+        if self._call is not None or _shown(progress) == _shown(self._last):
             return
-        self._last = msgspec.structs.replace(progress, fraction=fraction)
+        self._last = progress
         awaitable = self._start_call(self._last)
         if awaitable is not None:
             self._call = _AsyncCall(self._supervisor, awaitable)
@@ -77,7 +78,7 @@ class ProgressListener:
         self._supervisor.progress_monitor.remove(self)
         if self._call is not None and not self._call.withdraw():
             await self._call.ended.wait()
-        awaitable = self._start_call(msgspec.structs.replace(self._last, fraction=1.0, eta_s=0.0))
+        awaitable = self._start_call(msgspec.structs.replace(self._last, fraction=1.0, eta_s=0.0, waits_for=None))
         if awaitable is not None:
             await self._guarded(awaitable)
 
@@ -121,6 +122,11 @@ class ProgressListener:
         """Log the error of the callback, and do not call it again."""
         self._callback = None
         _log.warning("an on_progress callback raised, and is not called again; its task goes on", exc_info=True)
+
+
+def _shown(progress: Progress) -> tuple[object, ...]:
+    """Returns what a callback is told of when it changes."""
+    return progress.fraction, progress.operation, progress.waits_for
 
 
 class _AsyncCall:

@@ -38,6 +38,7 @@ class Batch:
         self._file_names: set[str] = set()  # case-folded
         self._result_names: set[str] = set()  # case-folded
         self._progress: tuple[int, dict[str, Any]] = (-1, {})  # sums over all files, with their revision
+        self._least_fraction = 0.0  # progress that was told since the last new or repeated file
 
     def add(self, key: str, name: str, nbytes: int) -> FileEntry:
         """Add a file with a client's name for it. An existing key gives the existing file."""
@@ -47,6 +48,7 @@ class Batch:
             self._file_names.add(safe.casefold())
             entry = self.files[key] = FileEntry(key, safe, nbytes)
             self.nbytes += nbytes
+            self._least_fraction = 0.0
             self.changed(entry)
         return entry
 
@@ -69,6 +71,8 @@ class Batch:
         """Begin the upload of a file. None: it is being sent or converted already."""
         if not entry.apply(FileEvent.UPLOAD_BEGUN):
             return None
+        if entry.attempt > 1:
+            self._least_fraction = 0.0
         self.set_results(entry, ())
         self.nbytes += (nbytes or entry.nbytes) - entry.nbytes
         entry.nbytes = nbytes or entry.nbytes
@@ -140,25 +144,39 @@ class Batch:
                 yield entry, kept
 
     def progress(self) -> dict[str, Any]:
-        """Returns the sums over all files. The fraction is weighted by the lengths of the files."""
+        """Returns the sums over all files.
+
+        The fraction is weighted by the expected time of each file; without one, by its length in relation to the files that
+        have one. It decreases only after a new or a repeated file.
+        """
         if self._progress[0] != self.revision:
             self._progress = (self.revision, self._sum())
         return self._progress[1]
 
     def _sum(self) -> dict[str, Any]:
         states = Counter(entry.state for entry in self.files.values())
-        weights = [(max(entry.nbytes, 1), entry.share) for entry in self.files.values()]
+        weights = self._weights()
         total = sum(weight for weight, _ in weights)
+        fraction = round(sum(weight * share for weight, share in weights) / total, 4) if total else 0.0
+        self._least_fraction = max(self._least_fraction, fraction)
         done = [entry for entry in self.files.values() if entry.state is FileState.DONE]
         return {
             "total": len(self.files),
             "done": states[FileState.DONE],
             "failed": states[FileState.FAILED],
             "cancelled": states[FileState.CANCELLED],
-            "fraction": round(sum(weight * share for weight, share in weights) / total, 4) if total else 0.0,
+            "fraction": self._least_fraction,
             "source_bytes": sum(entry.nbytes for entry in done),
             "result_bytes": sum(entry.result_bytes for entry in done),
         }
+
+    def _weights(self) -> list[tuple[float, float]]:
+        """Returns the weight of each file and its share that is done."""
+        known = [(entry.cost_s, entry.nbytes) for entry in self.files.values() if entry.cost_s is not None]
+        seconds, nbytes = sum(cost_s for cost_s, _ in known), sum(nbytes for _, nbytes in known)
+        s_per_byte = seconds / nbytes if seconds and nbytes else 1.0
+        entries = self.files.values()
+        return [(max(entry.nbytes, 1) * s_per_byte if entry.cost_s is None else entry.cost_s, entry.share) for entry in entries]
 
     def to_dict(self, since: int = -1) -> dict[str, Any]:
         """Returns the batch for clients, with the files that changed after a revision; all if it is negative."""

@@ -16,7 +16,7 @@ from .failures import Failure, failure_of
 from .file_entry import KeptResult
 from .file_state import FileEvent
 
-__all__ = ["Converter"]
+__all__ = ["Converter", "tell_progress"]
 
 _log = logging.getLogger("offloop.page")
 
@@ -72,18 +72,12 @@ class Converter:
             attempt.fail(Failure("internal", "The server failed.", "Tell the operator of the server.", can_retry=True))
 
     async def _run_one(self, attempt: Attempt, source: Buffer, pipeline: list[Operation]) -> Result:
-        entry = attempt.entry
-
-        def on_progress(progress: Progress) -> None:
-            entry.fraction, entry.operation, entry.eta_s = progress.fraction, progress.operation, progress.eta_s
-            attempt.tell(FileEvent.STARTED)
-
         return await self._pool.run(
             source,
             pipeline,
             retries=1,
             tenant=attempt.batch.client,
-            on_progress=on_progress,
+            on_progress=lambda progress: tell_progress(attempt, progress),
             on_preview=lambda preview: _show(attempt, preview),
         )
 
@@ -92,15 +86,19 @@ class Converter:
     ) -> dict[int | None, Result]:
         named = {str(width): pipeline for width, pipeline in pipelines.items()}
         results: dict[int | None, Result] = {}
-        async with self._pool.run_many(source, named, retries=1, tenant=attempt.batch.client) as outcomes:
+        async with self._pool.run_many(
+            source,
+            named,
+            retries=1,
+            tenant=attempt.batch.client,
+            on_progress=lambda progress: tell_progress(attempt, progress),
+        ) as outcomes:
             async for name, outcome in outcomes:
                 result = outcome.unwrap()
                 if outcome.preview:
                     _show(attempt, result)
                     continue
                 results[int(name)] = result
-                attempt.entry.fraction = len(results) / len(named)
-                attempt.tell(FileEvent.STARTED)
         return results
 
     async def _keep(self, attempt: Attempt, header: Header, results: dict[int | None, Result]) -> None:
@@ -114,6 +112,19 @@ class Converter:
             attempt.entry.header = header
             attempt.batch.set_results(attempt.entry, tuple(kept))
             attempt.tell(FileEvent.SUCCEEDED)
+
+
+def tell_progress(attempt: Attempt, progress: Progress) -> None:
+    """Keep what the pool says of a task."""
+    if not attempt.is_current:
+        return
+    entry = attempt.entry
+    entry.fraction, entry.operation, entry.eta_s = progress.fraction, progress.operation, progress.eta_s
+    entry.cost_s, entry.waits_for = progress.cost_s or entry.cost_s, progress.waits_for
+    if progress.waits_for is None:
+        attempt.tell(FileEvent.STARTED)
+    else:
+        attempt.batch.changed(entry)
 
 
 def _show(attempt: Attempt, preview: Result) -> None:

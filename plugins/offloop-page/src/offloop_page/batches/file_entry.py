@@ -73,6 +73,8 @@ class FileEntry:
         self.fraction = 0.0  # progress of the conversion, from 0 to 1
         self.operation = ""  # operations that run
         self.eta_s: float | None = None  # expected seconds until the end; None: unknown
+        self.cost_s: float | None = None  # expected seconds of a worker's time; None: unknown
+        self.waits_for: str | None = None  # "worker" or "memory" in the state WAITING; None: not known
         self.header: Header | None = None  # what the source's first bytes declare; None: not yet known
         self.preview: bytes | None = None  # small WebP picture; None: there is none
         self.results: tuple[KeptResult, ...] = ()
@@ -88,6 +90,7 @@ class FileEntry:
         if event is FileEvent.UPLOAD_BEGUN:
             self.attempt += 1
             self.received, self.fraction, self.operation, self.eta_s = 0, 0.0, "", None
+            self.waits_for = None
             self.failure, self.upload = None, None
         if state.has_ended:
             self.stop = None
@@ -127,6 +130,7 @@ class FileEntry:
             "fraction": round(self.fraction, 4),
             "operation": self.operation,
             "eta_s": self.eta_s,
+            "waits_for": self.waits_for if self.state is FileState.WAITING else None,
             "source": None if self.header is None else self.header.to_dict(),
             "has_preview": self.preview is not None,
             "results": [kept.to_dict() for kept in self.results],

@@ -37,7 +37,7 @@ export function stateOf(file, isHere) {
     case "uploading":
       return `Uploading, ${percent(file.nbytes ? file.received / file.nbytes : 0)} of ${bytes(file.nbytes)}`;
     case "waiting":
-      return "Waiting for a worker";
+      return file.waits_for === "memory" ? "Waiting for memory of the server" : "Waiting for a worker";
     case "working": {
       const left = file.eta_s === null ? "" : `, about ${Math.max(1, Math.round(file.eta_s))} s left`;
       return `Working, ${percent(file.fraction)}${left}`;
