@@ -159,7 +159,8 @@ async def test_a_stream_has_the_progress_of_its_task(anyio_backend: object) -> N
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         async with pool.stream(b"abc", [Report(0.5), Wait(0.2), Emit(2)], on_progress=seen.append) as frames:
             assert len([frame async for frame in frames]) == 2
-        assert (running(seen)[0].fraction, seen[-1].fraction) == (0.5, 1.0)
+        assert 0.5 in [progress.fraction for progress in seen]
+        assert seen[-1].fraction == 1.0
 
 
 @pytest.mark.parametrize("leave", [True, False])
@@ -168,6 +169,8 @@ async def test_a_stream_that_fails_or_is_left_never_reports_one(anyio_backend: o
     ended: list[str] = []
 
     async def on_progress(progress: Progress) -> None:
+        if progress.fraction < 0.5:  # the task waits, or has just begun
+            return
         seen.append(progress.fraction)
         try:
             await anyio.sleep(60)
