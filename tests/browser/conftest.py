@@ -133,6 +133,16 @@ def slow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def thousand_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "thousand"
+    path.mkdir()
+    black: Any = pyvips.Image.black(60, 40)
+    for number in range(1000):
+        black.linear(1, number % 250).cast("uchar").jpegsave(str(path / f"{number:04}.jpg"))
+    return path
+
+
+@pytest.fixture(scope="session")
 def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("music") / "song.wav"
     subprocess.run([sys.executable, ROOT / "docs/examples/visualizer/demo_song.py", path], check=True, capture_output=True)

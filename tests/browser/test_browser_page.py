@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import zipfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import pyvips
-from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from .conftest import BUCKET, faults_of
 
@@ -228,3 +229,27 @@ def test_frames_are_shown_while_the_music_plays_and_can_be_exported(page: Page, 
     expect(page.locator("#export-bar")).not_to_have_js_property("value", 0)
     page.get_by_role("button", name="Cancel the video").click()
     expect(page.locator("#export-text")).to_have_text("Cancelled.")
+
+
+@pytest.mark.timeout(240)
+def test_a_thousand_files_keep_the_page_free(page: Page, browser: Browser, thousand_files: Path, tmp_path: Path) -> None:
+    """No task of the page's main thread takes 100 ms of CPU time. Its elapsed time would depend on other programs."""
+    trace = tmp_path / "trace.json"
+    browser.start_tracing(page=page, path=trace, categories=["disabled-by-default-devtools.timeline"])
+    page.locator("#folder-input").set_input_files(thousand_files)
+    expect(page.locator("file-row")).to_have_count(1000, timeout=100_000)
+    expect(totals(page)).to_have_text(re.compile(r"\b[1-9]\d\d of 1000 done"), timeout=200_000)
+    browser.stop_tracing()
+    page.evaluate("document.getElementById('cancel-all').click()")  # so that the next test need not wait for the rest
+    tasks = tasks_of_main_thread(trace)
+    assert len(tasks) > 1000
+    assert max(tasks) < 0.1
+
+
+def tasks_of_main_thread(trace: Path) -> list[float]:
+    """Returns the CPU seconds of each task of the page's main thread."""
+    events: list[dict[str, Any]] = json.loads(trace.read_bytes())["traceEvents"]
+    names = {(event["pid"], event["tid"]): event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    tasks = [event for event in events if event["name"] == "RunTask"]
+    main = [event for event in tasks if names.get((event["pid"], event["tid"])) == "CrRendererMain"]
+    return [event.get("tdur", 0) / 1e6 for event in main]
