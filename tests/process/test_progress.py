@@ -131,7 +131,7 @@ async def test_the_page_of_another_task_is_nobodys_progress(anyio_backend: objec
 
 async def test_nothing_is_read_when_nothing_listens(anyio_backend: object, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[object] = []
-    monkeypatch.setattr("offloop.runtime.supervisor.read_status", reads.append)
+    monkeypatch.setattr("offloop.runtime.memory.segments.read_status", reads.append)
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         await pool.run(b"", [Wait(0.2)])
         assert reads == []
