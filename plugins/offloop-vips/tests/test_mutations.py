@@ -34,12 +34,18 @@ def by_pillow(data: bytes) -> Image.Image | None:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             image = Image.open(io.BytesIO(data))
-            if image.width * image.height > MAX_PIXELS or (image.format == "GIF" and max(image.size) > MAX_SCREEN):
+            if image.width * image.height > MAX_PIXELS or (image.format == "GIF" and _has_other_canvas(image)):
                 return None
             image.load()
             return ImageOps.exif_transpose(image)
         except (OSError, ValueError, SyntaxError, ArithmeticError, LookupError, TypeError, RuntimeError):
             return None
+
+
+def _has_other_canvas(image: Any) -> bool:
+    """Whether a GIF has a screen that libnsgif ignores, or that the first frame does not fill. Each reader fills the rest with
+    a colour of its own."""
+    return max(image.size) > MAX_SCREEN or (bool(image.tile) and tuple(image.tile[0][1]) != (0, 0, *image.size))
 
 
 def disagreement(shown: Any, data: bytes) -> str | None:
