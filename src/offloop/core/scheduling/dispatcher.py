@@ -80,9 +80,13 @@ class Dispatcher:
         for lane in lanes if len(lanes) == 1 else sorted(lanes, key=_blocked_since):
             if lane.workers.idle_workers or (lane.small_tasks is not None and lane.small_tasks.has_idle_worker):
                 commands += self._dispatch_lane(lane, now)
-            if self._blocked is None and self.sent_tasks.allows(lane):
+            if not self._is_memory_reserved() and self.sent_tasks.allows(lane):
                 commands += self._send_to_busy_workers(lane, now)
         return commands
+
+    def _is_memory_reserved(self) -> bool:
+        """Whether a blocked task holds the reservation. A method, because mypyc takes the attribute for None after `= None`."""
+        return self._blocked is not None
 
     def _send_to_busy_workers(self, lane: Lane, now: float) -> list[Command]:
         """Send the first tasks of a lane to busy workers, as long as they are short and there is memory for them."""
