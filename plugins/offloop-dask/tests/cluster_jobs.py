@@ -1,10 +1,11 @@
-"""Functions for the tests of `ClusterPool.call`. Nodes import this module."""
+"""Functions for the tests of `ClusterPool.call`, and a pipeline for those of the command. Nodes import this module."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from offloop import function
+from offloop.testing.faults import Echo, Wait
 
 
 @function
@@ -25,3 +26,6 @@ def lengths(first: bytes, second: bytes) -> list[int]:
 @function
 def fail(reason: str) -> None:
     raise LookupError(reason)
+
+
+SLOWLY = [Wait(0.1), Echo()]

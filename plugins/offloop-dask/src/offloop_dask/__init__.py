@@ -11,6 +11,7 @@ node/            the dask worker plugin with its pool, and the tasks of its clie
 batches/         `offloop cluster-map`: a resumable batch with a manifest
 """
 
+from .batches.stored_batch import BatchReport, cluster_map
 from .client.batch import ClusterBatch
 from .client.counts import ClusterStatistics, NodeStatistics
 from .client.named_outcomes import ClusterNamedOutcomes
@@ -20,6 +21,7 @@ from .errors import NodeDied, SchedulerLost, VersionMismatch
 from .storage import Url
 
 __all__ = [
+    "BatchReport",
     "ClusterBatch",
     "ClusterNamedOutcomes",
     "ClusterPool",
@@ -30,4 +32,5 @@ __all__ = [
     "SchedulerLost",
     "Url",
     "VersionMismatch",
+    "cluster_map",
 ]

@@ -50,7 +50,10 @@ def decode_error(encoded: bytes) -> OffloopError:
         fields = {name: _restored(name, value) for name, value in failure.fields.items()}
     except (msgspec.DecodeError, KeyError, ValueError, TypeError) as error:
         return InternalError(f"a node has sent an error that cannot be read: {error}")
-    restored = kind.__new__(kind)  # without `__init__`, which would build the text again
+    base: Any = kind
+    while base.__module__ != "builtins":  # the exception whose `__new__` accepts `kind`
+        base = base.__base__
+    restored: OffloopError = base.__new__(kind)  # without `__init__`, which would build the text again
     restored.args = tuple(failure.arguments)
     restored.__dict__.update(fields)
     for note in failure.notes:

@@ -1,0 +1,276 @@
+"""Nodes, schedulers and clients that die, hang or are cut off: each task has one outcome, and nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from offloop import OffloopError, Outcome, TaskFailed
+from offloop.testing import assert_books_balance
+from offloop.testing.faults import Echo, HoldOn, KillOnce, Noop
+from offloop_dask import ClusterPool, NodeDied, SchedulerLost, Url
+
+from .conftest import NODE, PLUGINS, Cluster
+
+pytestmark = pytest.mark.anyio
+
+LIMIT_S = 40.0
+
+
+def pool_of(cluster: Cluster, **options: Any) -> ClusterPool:
+    given = {"plugins": PLUGINS[:1], "node": NODE, "linger": 0, "node_timeout": 10.0, **options}
+    return ClusterPool(cluster.address, **given)
+
+
+async def until(condition: Callable[[], Any]) -> Any:
+    async with asyncio.timeout(LIMIT_S):
+        while not (found := condition()):
+            await asyncio.sleep(0.01)
+    return found
+
+
+async def start_nodes(cluster: Cluster, pool: ClusterPool, *names: str) -> None:
+    for name in names:
+        if name not in cluster.nodes:
+            cluster.start_node(name=name)
+    await until(lambda: set(names) <= set(pool.statistics().nodes))
+
+
+def running_on(pool: ClusterPool, count: int) -> Callable[[], bool]:
+    """Whether so many tasks run on the nodes, by their own reports."""
+    return lambda: sum(node.running for node in pool.statistics().nodes.values()) == count
+
+
+async def test_a_dead_node_fails_its_tasks_by_its_name_and_others_go_on(own_cluster: Cluster, tmp_path: Path) -> None:
+    own_cluster.start_node(name="first")
+    async with pool_of(own_cluster) as pool:
+        gate = tmp_path / "gate"
+        lost = asyncio.ensure_future(pool.run(b"lost", [HoldOn(str(gate))]))
+        await until(running_on(pool, 1))
+        await start_nodes(own_cluster, pool, "second")
+        retried = asyncio.ensure_future(pool.run(b"again", [HoldOn(str(gate))], retries=1))
+        await until(running_on(pool, 2))
+        placed = {name: node.own for name, node in pool.statistics().nodes.items()}
+        assert placed == {"first": 1, "second": 1}
+        own_cluster.kill_node("first")
+        with pytest.raises(NodeDied) as caught:
+            await lost
+        assert caught.value.node == "first"
+        assert "first" in str(caught.value)
+        assert "first" not in caught.value.public_message
+        await start_nodes(own_cluster, pool, "third")
+        own_cluster.kill_node("second")
+        await until(running_on(pool, 1))
+        gate.touch()
+        assert bytes(await retried) == b"again"
+        assert retried.result().node == "third"
+        assert_books_balance(pool.statistics())
+        assert pool.statistics().worker_died == 1
+
+
+async def test_nodes_join_and_leave_while_a_map_runs(own_cluster: Cluster, tmp_path: Path) -> None:
+    own_cluster.start_node(name="first")
+    async with pool_of(own_cluster) as pool:
+        gate = tmp_path / "gate"
+        nodes: Counter[str] = Counter()
+        outcomes: list[Outcome[Any]] = []
+        pairs: list[Any] = [(b"%d" % n, [HoldOn(str(gate)), Echo()]) for n in range(40)]
+        async with pool.map(pairs, retries=2) as batch:
+            await until(running_on(pool, 1))
+            await start_nodes(own_cluster, pool, "second")
+            await until(lambda: pool.statistics().nodes["second"].own)
+            gate.touch()
+            async for outcome in batch:
+                outcomes.append(outcome)
+                nodes[getattr(outcome.result, "node", "none")] += 1
+                if len(outcomes) == 4:
+                    own_cluster.nodes.pop("first").stop()
+        assert sorted(int(bytes(outcome.unwrap())) for outcome in outcomes) == list(range(40))
+        assert set(nodes) == {"first", "second"}
+        assert set(pool.statistics().nodes) == {"second"}
+        assert_books_balance(pool.statistics())
+
+
+async def test_a_dead_scheduler_is_a_typed_error_and_the_pool_connects_again(own_cluster: Cluster, tmp_path: Path) -> None:
+    own_cluster.start_node(name="first")
+    async with pool_of(own_cluster, reconnect_timeout=30.0) as pool:
+        lost = asyncio.ensure_future(pool.run(b"", [HoldOn(str(tmp_path / "never"))]))
+        await until(running_on(pool, 1))
+        port = int(own_cluster.address.rpartition(":")[2])
+        own_cluster.scheduler.kill()
+        with pytest.raises(SchedulerLost) as caught:
+            await lost
+        assert caught.value.address == own_cluster.address
+        waiting = asyncio.ensure_future(pool.run(b"later", [Echo()]))
+        await until(lambda: own_cluster.nodes["first"].popen.poll() is not None)  # a dask worker ends without its scheduler
+        own_cluster.nodes.pop("first")
+        await asyncio.to_thread(own_cluster.start_scheduler, port)
+        own_cluster.start_node(name="second")
+        assert bytes(await waiting) == b"later"
+        assert_books_balance(pool.statistics())
+
+
+async def test_tasks_end_with_an_error_if_there_is_no_node_for_long(own_cluster: Cluster) -> None:
+    own_cluster.start_node(name="first")
+    async with pool_of(own_cluster, reconnect_timeout=30.0) as pool:
+        pool._settings = pool._membership._settings = type(pool._settings)(
+            max_source_bytes=1, max_transfer_bytes=1, node_timeout_s=10.0, reconnect_timeout_s=0.5
+        )
+        own_cluster.kill_node("first")
+        await until(lambda: not pool.statistics().nodes)
+        with pytest.raises(SchedulerLost, match="no worker"):
+            await pool.run(b"", [Noop()])
+        assert pool.statistics().health.status == "failing"
+
+
+class Proxy:
+    """Forwards the connections to a node, and can stop to, as a cut cable does: nothing is closed."""
+
+    def __init__(self) -> None:
+        self.port = 0  # of the node
+        self.is_cut = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncGenerator[int]:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        other_reader, other_writer = await asyncio.open_connection("127.0.0.1", self.port)
+        for source, sink in ((reader, other_writer), (other_reader, writer)):
+            task = asyncio.create_task(self._forward(source, sink))
+            self._tasks.add(task)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                if self.is_cut.is_set():
+                    await asyncio.Event().wait()
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+async def test_both_sides_of_a_partition_end_the_task(own_cluster: Cluster, tmp_path: Path, unused_port: int) -> None:
+    proxy = Proxy()
+    proxy.port = unused_port
+    async with proxy.listening() as port:
+        own_cluster.start_node(
+            *("--listen-address", f"tcp://127.0.0.1:{unused_port}", "--contact-address", f"tcp://127.0.0.1:{port}"), name="far"
+        )
+        async with pool_of(own_cluster, node_timeout=2.0) as pool:
+            task = asyncio.ensure_future(pool.run(b"", [HoldOn(str(tmp_path / "never"))]))
+            await until(running_on(pool, 1))
+            proxy.is_cut.set()
+            with pytest.raises(NodeDied, match="far"):
+                await task
+            # the node has not heard of the client either; it ends its task, and closes its pool
+            await until(lambda: not own_cluster.nodes["far"].pool_workers())
+
+
+async def test_a_node_that_hangs_counts_as_gone(own_cluster: Cluster, tmp_path: Path) -> None:
+    own_cluster.start_node(name="slow")
+    async with pool_of(own_cluster, node_timeout=2.0) as pool:
+        task = asyncio.ensure_future(pool.run(b"once", [HoldOn(str(tmp_path / "gate"))], retries=1))
+        await until(running_on(pool, 1))
+        own_cluster.nodes["slow"].popen.send_signal(signal.SIGSTOP)
+        own_cluster.start_node(name="quick")
+        (tmp_path / "gate").touch()
+        assert bytes(await task) == b"once"
+        assert task.result().node == "quick"
+        own_cluster.nodes["slow"].popen.send_signal(signal.SIGCONT)
+        await start_nodes(own_cluster, pool, "slow", "quick")  # it is a member again
+
+
+async def test_a_storm_of_cancellations_leaves_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    async with pool_of(cluster, node={**NODE, "workers": 2}) as pool:
+        await until(lambda: len(pool.statistics().nodes) == 2)
+        tasks = [asyncio.ensure_future(pool.run(b"x", [HoldOn(str(tmp_path / "never"))])) for _ in range(1000)]
+        await until(running_on(pool, 4))
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert Counter(map(type, ended)) == {asyncio.CancelledError: 1000}
+        statistics = pool.statistics()
+        assert_books_balance(statistics)
+        assert statistics.cancelled == 1000
+        await until(running_on(pool, 0))
+        assert bytes(await pool.run(b"after it", [Echo()])) == b"after it"
+        # the scheduler has forgotten the dask tasks of all of them
+        scheduler: Any = pool._membership.client.scheduler
+        await until_async(scheduler.who_has, lambda keys: not [key for key in keys if key.startswith("offloop")])
+
+
+async def until_async(ask: Callable[[], Any], accept: Callable[[Any], bool]) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while not accept(await ask()):
+            await asyncio.sleep(0.02)
+
+
+async def test_a_client_that_vanishes_leaves_no_task(cluster: Cluster, tmp_path: Path) -> None:
+    program = f"""
+import asyncio
+from offloop.testing.faults import HoldOn
+from offloop_dask import ClusterPool
+async def main():
+    async with ClusterPool({cluster.address!r}, plugins={PLUGINS[:1]!r}, node={NODE!r}, linger=0) as pool:
+        tasks = [asyncio.ensure_future(pool.run(b"", [HoldOn({str(tmp_path / "never")!r})], timeout=None)) for _ in range(8)]
+        while sum(node.running for node in pool.statistics().nodes.values()) < 2:
+            await asyncio.sleep(0.01)
+        print("running", flush=True)
+        await asyncio.gather(*tasks)
+asyncio.run(main())
+"""
+    client = subprocess.Popen([sys.executable, "-W", "ignore", "-c", program], stdout=subprocess.PIPE, cwd=tmp_path)
+    assert client.stdout is not None
+    assert await asyncio.to_thread(client.stdout.readline) == b"running\n"
+    assert all(node.pool_workers() for node in cluster.nodes.values())
+    client.kill()
+    client.wait()
+    client.stdout.close()
+    await asyncio.to_thread(cluster.assert_no_pool)
+
+
+async def test_a_full_disk_on_one_node_fails_its_tasks_only(cluster: Cluster, tmp_path: Path) -> None:
+    """Every write to /dev/full is refused with ENOSPC, as by a full disk."""
+    async with pool_of(cluster) as pool:
+        (tmp_path / "full").symlink_to("/dev/full")
+        with pytest.raises(OffloopError) as caught:
+            await pool.run(b"too much", [Echo()], to=f"file://{tmp_path}/full/file")
+        assert isinstance(caught.value, TaskFailed)
+        assert caught.value.code == "cannot_write"
+        stored = await pool.run(b"kept", [Echo()], to=f"file://{tmp_path}/kept")
+        assert stored.url == f"file://{tmp_path}/kept"
+        assert (tmp_path / "kept").read_bytes() == b"kept"
+
+
+async def test_a_worker_that_dies_does_not_end_its_node(cluster: Cluster, tmp_path: Path) -> None:
+    async with pool_of(cluster) as pool:
+        result = await pool.run(b"again", [KillOnce(str(tmp_path / "mark")), Echo()], retries=1)
+        assert bytes(result) == b"again"
+        assert set(cluster.nodes) >= set(pool.statistics().nodes)
+
+
+async def test_sources_and_results_by_url(cluster: Cluster, tmp_path: Path) -> None:
+    async with pool_of(cluster) as pool:
+        (tmp_path / "source").write_bytes(b"far away")
+        assert bytes(await pool.run(Url(f"file://{tmp_path}/source"), [Echo()])) == b"far away"
