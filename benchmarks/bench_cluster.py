@@ -10,8 +10,8 @@ On loopback, with dask workers as subprocesses, each pinned to a CPU of its own:
     python benchmarks/bench_cluster.py
 
 Expected: a task through the scheduler costs less than three times a task of bare dask, and directly less than one; two nodes
-on CPUs of their own make thumbnails at 1.7 times the rate of one. Client, scheduler and S3 server need CPUs, too: a machine with
-two CPUs shows less.
+on CPUs of their own make thumbnails at 1.7 times the rate of one. Client, scheduler and S3 server need CPUs, too: a machine
+with two CPUs shows less.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import asyncio
 import os
 import statistics
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -94,7 +94,7 @@ async def compare_overhead(address: str, count: int, rounds: int) -> None:
 
 
 @contextmanager
-def s3_server(count: int) -> Iterator[dict[str, str]]:
+def s3_server(count: int) -> Generator[dict[str, str]]:
     """An S3 server with so many pictures in the bucket "sources". Yields options of obstore."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()

@@ -105,7 +105,7 @@ async def test_a_pool_on_a_cluster(tmp_path: Path, picture: bytes, monkeypatch: 
     monkeypatch.chdir(tmp_path)  # dask writes into the working directory
     (tmp_path / "source.png").write_bytes(picture)
     untyped: Any = distributed
-    options = {"dashboard": False, "host": "127.0.0.1"}
+    options = {"dashboard_address": ":0", "host": "127.0.0.1"}
     async with untyped.Scheduler(port=0, **options) as scheduler, untyped.Worker(scheduler.address, **options):
         names = await run(
             fragment("plugins/offloop-dask/README.md", "ClusterPool"),
@@ -116,6 +116,21 @@ async def test_a_pool_on_a_cluster(tmp_path: Path, picture: bytes, monkeypatch: 
     assert names["result"].info.width == 720
     assert names["stored"].url == f"file://{tmp_path}/thumbnail.webp"
     assert (tmp_path / "thumbnail.webp").stat().st_size == names["stored"].nbytes
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_stored_batch(tmp_path: Path, picture: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "source.png").write_bytes(picture)
+    (tmp_path / "list").write_text(f"file://{tmp_path}/source.png\n")
+    untyped: Any = distributed
+    options = {"dashboard_address": ":0", "host": "127.0.0.1"}
+    text = fragment("docs/cluster.md", "cluster_map(")
+    async with untyped.Scheduler(port=0, **options) as scheduler, untyped.Worker(scheduler.address, **options):
+        text = text.replace("tcp://127.0.0.1:8786", scheduler.address)
+        names = await run(text, sources=str(tmp_path / "list"), to=f"file://{tmp_path}/results")
+    assert names["report"].counts.done == 1
+    assert len(list(tmp_path.glob("results/**/source.webp"))) == 1
 
 
 async def test_a_mounted_page(anyio_backend: object) -> None:

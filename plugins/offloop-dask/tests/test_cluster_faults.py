@@ -12,12 +12,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import dask.config
 import pytest
+from distributed import Client
 
-from offloop import OffloopError, Outcome, TaskFailed
+from offloop import InvalidTask, OffloopError, Outcome, PoolClosed, TaskFailed
 from offloop.testing import assert_books_balance
 from offloop.testing.faults import Echo, HoldOn, KillOnce, Noop
-from offloop_dask import ClusterPool, NodeDied, SchedulerLost, Url
+from offloop_dask import ClusterPool, NodeDied, SchedulerLost, Url, VersionMismatch
 
 from .conftest import NODE, PLUGINS, Cluster
 
@@ -27,7 +29,7 @@ LIMIT_S = 40.0
 
 
 def pool_of(cluster: Cluster, **options: Any) -> ClusterPool:
-    given = {"plugins": PLUGINS[:1], "node": NODE, "linger": 0, "node_timeout": 10.0, **options}
+    given: dict[str, Any] = {"plugins": PLUGINS[:1], "node": NODE, "linger": 0, "node_timeout": 10.0, **options}
     return ClusterPool(cluster.address, **given)
 
 
@@ -199,6 +201,62 @@ async def test_a_node_that_hangs_counts_as_gone(own_cluster: Cluster, tmp_path: 
         assert task.result().node == "quick"
         own_cluster.nodes["slow"].popen.send_signal(signal.SIGCONT)
         await start_nodes(own_cluster, pool, "slow", "quick")  # it is a member again
+
+
+def old_distribution(folder: Path) -> dict[str, str]:
+    """Environment of a node that has another version of offloop-dask."""
+    folder /= "old"  # not the working directory of the other nodes
+    metadata = folder / "offloop_dask-0.0.9.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: offloop-dask\nVersion: 0.0.9\n")
+    return {"PYTHONPATH": f"{folder}:{Path(__file__).parent}"}
+
+
+async def test_a_node_with_other_versions_is_refused_and_both_are_named(own_cluster: Cluster, tmp_path: Path) -> None:
+    environment = old_distribution(tmp_path)
+    own_cluster.start_node(name="old", environment=environment)
+    with pytest.raises(VersionMismatch, match=r"offloop-dask: [0-9.]+ here, 0\.0\.9 there") as caught:
+        async with pool_of(own_cluster):
+            pass
+    assert caught.value.node == "old"
+    own_cluster.kill_node("old")
+    own_cluster.start_node(name="new")
+    async with pool_of(own_cluster) as pool:
+        own_cluster.start_node(name="late", environment=environment)
+        await until(lambda: pool.statistics().refused_nodes)
+        assert set(pool.statistics().nodes) == {"new"}
+        assert pool.statistics().health.status == "degraded"
+        assert bytes(await pool.run(b"goes on", [Echo()])) == b"goes on"
+
+
+async def test_a_client_of_the_caller_is_used_and_left_open(cluster: Cluster) -> None:
+    make: Any = Client
+    async with make(cluster.address, asynchronous=True, set_as_default=False) as client:
+        async with ClusterPool(client, plugins=PLUGINS[:1], node=NODE, linger=0) as pool:
+            assert bytes(await pool.run(b"by hand", [Echo()])) == b"by hand"
+            assert pool.statistics().nodes
+        assert client.status == "running"
+        with pytest.raises(PoolClosed):
+            await pool.run(b"", [Noop()])
+    with pytest.raises(TypeError, match="asynchronous"):
+        ClusterPool(object())  # pyright: ignore[reportArgumentType] (the mistake is the subject)
+
+
+async def test_an_address_without_a_scheduler_is_a_typed_error(unused_port: int) -> None:
+    with dask.config.set({"distributed.comm.timeouts.connect": "0.3s"}):
+        with pytest.raises(SchedulerLost, match=str(unused_port)):
+            async with ClusterPool(f"tcp://127.0.0.1:{unused_port}", plugins=PLUGINS[:1]):
+                pass
+
+
+async def test_sources_beyond_the_limit_must_be_urls(cluster: Cluster, tmp_path: Path) -> None:
+    async with pool_of(cluster, max_source_bytes="1MiB") as pool:
+        with pytest.raises(InvalidTask, match="max_source_bytes is 1,048,576"):
+            await pool.run(bytes(1_048_577), [Echo()])
+        (tmp_path / "long").write_bytes(bytes(1_048_577))
+        with pytest.raises(InvalidTask, match="Url"):
+            await pool.run(tmp_path / "long", [Echo()])
+        assert (await pool.run(Url(f"file://{tmp_path}/long"), [Echo()])).nbytes == 1_048_577
 
 
 async def test_a_storm_of_cancellations_leaves_nothing(cluster: Cluster, tmp_path: Path) -> None:

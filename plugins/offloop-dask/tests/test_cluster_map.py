@@ -146,7 +146,7 @@ async def test_the_command_is_interrupted_and_continued(
     for number in range(60):
         storage.put_object(Bucket="sources", Key=f"many/{number:02}.txt", Body=b"%d" % number)
     command = [sys.executable, "-m", "offloop.cli", "cluster-map", "s3://sources/many", "--to", "s3://results/many"]
-    command += ["--scheduler", cluster.address, "--pipeline", "cluster_jobs:SLOWLY", "--suffix", ".out"]
+    command += ["--scheduler", cluster.address, "--pipeline", "cluster_jobs:SLOWLY", "--suffix", ".out", "--plugin", PLUGINS[0]]
     command += ["--node-option", "workers=1", "--node-option", "memory_limit=256MiB"]
     command += [word for pair in options.items() for word in ("--storage-option", "=".join(pair))]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}

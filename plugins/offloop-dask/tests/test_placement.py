@@ -32,6 +32,7 @@ def test_a_node_takes_twice_its_concurrency_from_one_client() -> None:
     only = load("a")
     for _ in range(4):
         found = choose([only], 0)
+        assert found is not None
         assert found is only
         found.begin(0)
     assert choose([only], 0) is None

@@ -33,6 +33,7 @@ _INTERRUPTED = 128 + signal.SIGINT
 @click.option("--resize", type=click.IntRange(1), help="Maximum width and height in pixels.")
 @click.option("--quality", type=click.IntRange(1, 100), help="Quality of the pictures.")
 @click.option("--pipeline", metavar="MODULE:NAME", help="A list of operations of a module, instead of --format.")
+@click.option("--plugin", "plugins", multiple=True, help='Plugin of the nodes, or "module:attribute". Default: all installed.')
 @click.option("--suffix", help='Suffix of the results, as ".webp". Default: that of --format, or of each source.')
 @click.option("--retries", default=2, show_default=True, type=click.IntRange(0, 100), help="Retries after a death.")
 @click.option("--timeout", default=60.0, show_default=True, type=click.FloatRange(0.001), help="Seconds for each source.")
@@ -78,7 +79,9 @@ async def _run(given: dict[str, Any]) -> int:
     }
     suffix = given["suffix"] or SUFFIXES.get(given["format_"])
     with _Display() as display:
-        async with ClusterPool(given["scheduler"], node=node, storage_options=options) as pool:
+        async with ClusterPool(
+            given["scheduler"], plugins=given["plugins"] or None, node=node, storage_options=options, linger=0
+        ) as pool:
             report = await run_batch(
                 pool,
                 given["sources"],

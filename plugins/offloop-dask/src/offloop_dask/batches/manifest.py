@@ -92,14 +92,20 @@ class Manifest:
         self._path = path
         try:
             self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise InvalidTask(f"the manifest {path} cannot be opened: {error}") from None
+        try:
             self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.executescript(_SCHEMA)
             self._begin(about, resume=resume)
-        except sqlite3.OperationalError as error:
-            raise InvalidTask(f"the manifest {path} cannot be opened: {error}") from None
-        except sqlite3.DatabaseError as error:
-            raise InvalidTask(f"{path} is no manifest: {error}") from None
+        except BaseException as error:
+            self._database.close()
+            if isinstance(error, sqlite3.OperationalError):
+                raise InvalidTask(f"the manifest {path} cannot be opened: {error}") from None
+            if isinstance(error, sqlite3.DatabaseError):
+                raise InvalidTask(f"{path} is no manifest: {error}") from None
+            raise
 
     def close(self) -> None:
         """Close the file."""

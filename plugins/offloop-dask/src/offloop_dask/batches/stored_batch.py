@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -137,7 +137,7 @@ class _Run:
         self.failed = 0
 
     @asynccontextmanager
-    async def listing(self, sources: str, stores: Stores, name_of: Callable[[str], str]) -> AsyncIterator[None]:
+    async def listing(self, sources: str, stores: Stores, name_of: Callable[[str], str]) -> AsyncGenerator[None]:
         """List the sources into the manifest while the block runs, unless it has them all."""
         self._is_listed = await self._store.call(lambda: self._manifest.is_listed)
         task = None if self._is_listed else asyncio.create_task(self._list(sources, stores, name_of))

@@ -7,7 +7,7 @@ never a source or a result.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import distributed
@@ -21,12 +21,9 @@ from ..node.plugin import run_on_node
 from ..wire.messages import TaskRequest
 from .remote_task import RemoteTask
 
-__all__ = ["Dispatch", "DispatchMode", "through_scheduler"]
+__all__ = ["DispatchMode", "through_scheduler"]
 
 DispatchMode: TypeAlias = Literal["dask", "direct"]
-
-Dispatch: TypeAlias = Callable[[RemoteTask, str], Awaitable[None]]
-"""Brings a task to the node with this address."""
 
 
 def _kind_of(request: TaskRequest) -> str:
@@ -35,8 +32,18 @@ def _kind_of(request: TaskRequest) -> str:
     return "probe" if request.head_nbytes else "run_many" if request.is_named else "run"
 
 
-def through_scheduler(client: Client, plugin: str, session: str, task: RemoteTask, address: str) -> asyncio.Task[None]:
-    """Submit the dask task of a request, and watch it until the task is settled. Returns the task of the loop that watches."""
+def through_scheduler(
+    client: Client, plugin: str, session: str, task: RemoteTask, address: str, on_loss: Callable[[str], None]
+) -> asyncio.Task[None]:
+    """Submit the dask task of a request, and watch it until the task is settled. Returns the task of the loop that watches.
+
+    Args:
+        client: an asynchronous client.
+        plugin, session: names of the plugin and the session on the node.
+        task: the task.
+        address: address of its node.
+        on_loss: called with the reason if the scheduler has lost the dask task.
+    """
     key = f"offloop_{_kind_of(task.request)}-{session}-{task.task_id}"
     untyped: Any = client
     future = untyped.submit(
@@ -51,17 +58,20 @@ def through_scheduler(client: Client, plugin: str, session: str, task: RemoteTas
         retries=0,
         pure=False,
     )
-    return asyncio.create_task(_watch(client, future, task))
+    return asyncio.create_task(_watch(client, future, task, on_loss))
 
 
-async def _watch(client: Client, future: Any, task: RemoteTask) -> None:
+async def _watch(client: Client, future: Any, task: RemoteTask, on_loss: Callable[[str], None]) -> None:
     """Release the dask task when the outcome is there. If it ends without one, that is the outcome."""
     watching = asyncio.ensure_future(_end_of(client, future))
     outcome = asyncio.ensure_future(task.ended())
     try:
         await asyncio.wait({watching, outcome}, return_when=asyncio.FIRST_COMPLETED)
         if not task.is_settled and future.status != "finished":
-            task.settle(await _error_of(client, future))
+            error = await _error_of(client, future)
+            if isinstance(error, SchedulerLost) and client.status != "running":
+                on_loss(error.reason)
+            task.settle(error)
         await outcome  # after "finished", the answer is on its way; if the node dies instead, that settles the task
     finally:
         watching.cancel()

@@ -124,7 +124,10 @@ class TaskCalls:
         try:
             try:
                 if self._mode == "dask":
-                    watcher = through_scheduler(self._membership.client, self._plugin, self._session, task, link.address)
+                    membership = self._membership
+                    watcher = through_scheduler(
+                        membership.client, self._plugin, self._session, task, link.address, membership.lose_scheduler
+                    )
                 else:
                     await link.run(task)
             except ChannelClosed:

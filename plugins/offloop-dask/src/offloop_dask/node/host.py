@@ -75,11 +75,14 @@ class NodeHost:
     async def serve(self, comm: Comm) -> Status:
         """Serve a channel until its client is gone. It is the handler of the dask worker for our operation."""
         channel: Channel[FromClient] = Channel(comm, FromClient)
-        with suppress(ChannelClosed):
-            hello = await channel.receive()
-            if isinstance(hello, Hello) and await self._admit(channel, hello):
-                await self._serve(channel, hello.session)
-        channel.abort()
+        try:
+            with suppress(ChannelClosed):
+                hello = await channel.receive()
+                if isinstance(hello, Hello) and await self._admit(channel, hello):
+                    await self._serve(channel, hello.session)
+        finally:
+            channel.abort()
+            self._linger()
         return Status.dont_reply
 
     async def close(self) -> None:
@@ -127,10 +130,13 @@ class NodeHost:
             await session.serve()
         finally:
             del self._sessions[name]
-            if not self._sessions and not self._is_closed:
-                loop = asyncio.get_running_loop()
-                self._lingering = loop.call_later(self._settings.linger_s, self._end_lingering)
             session.ended.set()
+
+    def _linger(self) -> None:
+        """Close the pool some time after its last client, also if that has gone before the pool was open."""
+        if not self._sessions and not self._is_closed and self._lingering is None:
+            loop = asyncio.get_running_loop()
+            self._lingering = loop.call_later(self._settings.linger_s, self._end_lingering)
 
     def _end_lingering(self) -> None:
         self._lingering = None

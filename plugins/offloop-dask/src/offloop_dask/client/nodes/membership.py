@@ -110,7 +110,7 @@ class Membership:
         try:
             await self._connect()
         except OSError as error:
-            raise SchedulerLost(self.address, str(error) or type(error).__name__) from None
+            raise SchedulerLost(self.address, _text_of(error)) from None
         deadline = monotonic() + self._settings.reconnect_timeout_s
         while True:
             if not await self._update():
@@ -183,8 +183,13 @@ class Membership:
         link.load.end()
         self._waiting.give()
 
+    def lose_scheduler(self, reason: str) -> None:
+        """Place no task until the scheduler has answered again, because its workers end themselves."""
+        self._scheduler_error = self._scheduler_error or reason
+        self._asked.set()
+
     def _loads(self) -> list[NodeLoad]:
-        return [link.load for link in self._links.values()]
+        return [] if self._scheduler_error is not None else [link.load for link in self._links.values()]
 
     # nodes
 
@@ -230,10 +235,11 @@ class Membership:
         except (OSError, AttributeError, TimeoutError) as error:
             if self._scheduler_error is None:
                 _log.warning("the scheduler %s does not answer: %s", self.address, error)
-            self._scheduler_error = str(error) or type(error).__name__
+            self._scheduler_error = _text_of(error)
             self._is_registered = False
             return False
         self._scheduler_error = None
+        self._waiting.give()
         now = monotonic()
         for address in set(self.refused) - set(workers):
             del self.refused[address]
@@ -309,12 +315,16 @@ class Membership:
 
     async def _explain(self, link: NodeLink, reason: str) -> Callable[[], Exception]:
         """The error of a node's tasks when its link has ended: without the scheduler, its workers end, too."""
+        if self._scheduler_error is not None:
+            text = f"{self._scheduler_error}; then its worker {link.name} has left"
+            return lambda: SchedulerLost(self.address, text)
         scheduler: Any = self._client and self._client.scheduler
         try:
             async with asyncio.timeout(_ANSWER_S):
                 await scheduler.ncores()
         except (OSError, AttributeError, TimeoutError) as error:
-            text = f"{error or type(error).__name__}; then its worker {link.name} has left"
+            text = f"{_text_of(error)}; then its worker {link.name} has left"
+            self.lose_scheduler(_text_of(error))
             return lambda: SchedulerLost(self.address, text)
         return lambda: NodeDied(link.name, link.address, reason)
 
@@ -323,3 +333,7 @@ async def _closed(client: Any) -> None:
     """Close a dask client in any state."""
     with suppress(Exception):
         await client.close()
+
+
+def _text_of(error: BaseException) -> str:
+    return str(error) or type(error).__name__
