@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import EllipsisType, TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, Unpack, overload
 
 from ..operation import Header, Operation
+from ..task_options import TaskKeywords
 from .batches.batch_progress import BatchProgress
 from .batches.source_puller import Sources
 from .outcome import Outcome
@@ -66,16 +67,11 @@ class AsyncPool(Protocol):
         source: Any,
         pipeline: Iterable[Operation],
         *,
-        timeout: float | EllipsisType | None = ...,
-        queue_timeout: float | None = None,
-        retries: int | None = None,
-        priority: int = 0,
-        tenant: str | None = None,
         to: str | os.PathLike[str] | None = None,
-        memory_limit: int | str | None = None,
         on_progress: ProgressCallback | None = None,
         on_preview: PreviewCallback | None = None,
         coalesce: bool = False,
+        **options: Unpack[TaskKeywords],
     ) -> Result:
         """Run a pipeline on a source, and return the result. See `Pool.run`."""
         ...
@@ -88,13 +84,9 @@ class AsyncPool(Protocol):
         *,
         ordered: bool = False,
         max_in_flight: int | None = None,
-        timeout: float | EllipsisType | None = ...,
-        queue_timeout: float | None = None,
-        retries: int | None = None,
-        priority: int = 0,
-        tenant: str | None = None,
         to: Callable[[SourceT], str | os.PathLike[str]] | None = None,
         coalesce: bool = False,
+        **options: Unpack[TaskKeywords],
     ) -> AsyncBatch: ...
 
     @overload
@@ -105,13 +97,9 @@ class AsyncPool(Protocol):
         *,
         ordered: bool = False,
         max_in_flight: int | None = None,
-        timeout: float | EllipsisType | None = ...,
-        queue_timeout: float | None = None,
-        retries: int | None = None,
-        priority: int = 0,
-        tenant: str | None = None,
         to: Callable[[SourceT], str | os.PathLike[str]] | None = None,
         coalesce: bool = False,
+        **options: Unpack[TaskKeywords],
     ) -> AsyncBatch:
         """Run a pipeline on many sources, and iterate over the outcomes as the tasks finish. See `Pool.map`."""
         ...
@@ -121,13 +109,9 @@ class AsyncPool(Protocol):
         source: Any,
         pipelines: Mapping[str, Iterable[Operation]],
         *,
-        timeout: float | EllipsisType | None = ...,
-        queue_timeout: float | None = None,
-        retries: int | None = None,
-        priority: int = 0,
-        tenant: str | None = None,
         to: Mapping[str, str | os.PathLike[str]] | None = None,
         on_progress: ProgressCallback | None = None,
+        **options: Unpack[TaskKeywords],
     ) -> AsyncNamedOutcomes:
         """Run several named pipelines on one source, in one task. See `Pool.run_many`."""
         ...
@@ -143,6 +127,7 @@ class AsyncPool(Protocol):
         priority: int = 0,
         tenant: str | None = None,
         memory_limit: int | str | None = None,
+        labels: Mapping[str, str] | None = None,
         on_progress: ProgressCallback | None = None,
         **keywords: Any,
     ) -> ResultT:

@@ -108,20 +108,15 @@ class FunctionCalls(Calls):
         call: Call,
         sources: Sequence[Any],
         *,
-        timeout: float | EllipsisType | None = ...,
-        queue_timeout: float | None = None,
-        retries: int | None = None,
-        priority: int = 0,
-        tenant: str | None = None,
-        memory_limit: int | str | None = None,
         on_progress: ProgressCallback | None = None,
+        **options: Unpack[TaskKeywords],
     ) -> Result:
         """Run a call of a function whose arguments were encoded by another process, for pools of several machines.
 
         Args:
             call: import path of the function, and its encoded arguments, as `Callee.call` makes them.
             sources: the arguments that travel in shared memory, as sources of `run`.
-            timeout, queue_timeout, retries, priority, tenant, memory_limit, on_progress: as for `run`.
+            on_progress, options: as for `run`.
 
         Returns:
             The encoded value of the function, which the other process decodes.
@@ -130,18 +125,9 @@ class FunctionCalls(Calls):
             Every error of `run`. The worker checks whether the function may be called, and its arguments.
         """
         supervisor = self._open()
-        options = TaskOptions.checked(
-            self._settings,
-            timeout=timeout,
-            queue_timeout=queue_timeout,
-            retries=retries,
-            priority=priority,
-            tenant=tenant,
-            to=None,
-            memory_limit=memory_limit,
-        )
+        checked = TaskOptions.checked(self._settings, "run_call", options)
         materials = classify_all(sources[0] if sources else b"", sources[1:])
-        submission = Submission(supervisor, self._stager, self._planner.plan([call]), materials, options)
+        submission = Submission(supervisor, self._stager, self._planner.plan([call]), materials, checked)
         if on_progress is None:
             return await submission.run()
         return await run_with_progress(supervisor, submission, on_progress)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from time import monotonic
 from types import EllipsisType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from offloop import Header, OffloopError, Operation, PoolClosed, PoolMisused, Result, TaskFailed
 from offloop.client.batches.source_puller import SourcePuller, Sources
@@ -18,7 +18,7 @@ from offloop.client.progress_listener import ProgressCallback
 from offloop.functions.callee import CalleeTable
 from offloop.plugins import Planner, Registry
 from offloop.settings import PoolSettings, check_range
-from offloop.task_options import TaskOptions
+from offloop.task_options import TaskKeywords, TaskOptions
 
 from ..storage import Url
 from .batch import ClusterBatch
@@ -57,28 +57,23 @@ class ClusterCalls:
         source: Any,
         pipeline: Iterable[Operation],
         *,
-        timeout: float | EllipsisType | None = ...,
-        queue_timeout: float | None = None,
-        retries: int | None = None,
-        priority: int = 0,
-        tenant: str | None = None,
         to: str | os.PathLike[str] | Url | None = None,
-        memory_limit: int | str | None = None,
         on_progress: ProgressCallback | None = None,
         on_preview: PreviewCallback | None = None,
         coalesce: bool = False,
+        **options: Unpack[TaskKeywords],
     ) -> ClusterResult:
         """Run a pipeline on a source, on a node. As `Pool.run`, but:
 
         Args:
             source: also a `Url`, which the node fetches. Other sources are sent to the node, up to `max_source_bytes`; a path
                 is that of a file of this machine. A `Buffer` is refused.
-            pipeline, timeout, retries, priority, tenant, memory_limit, on_preview: as for `Pool.run`.
-            queue_timeout: seconds that the task may wait for a node, and there for memory and a worker.
+            pipeline, on_preview: as for `Pool.run`.
             to: also a URL, as text or as `Url`: the node writes the result there, completely or not at all. A path is that of a
                 file of this machine.
             on_progress: at most 5 times a second.
             coalesce: tasks are shared on one node only.
+            options: see `TaskKeywords`; `queue_timeout` is for the wait for a node, and there for memory and a worker.
 
         Raises:
             NodeDied: the node died, left or was cut off. It is a `WorkerDied`.
@@ -91,11 +86,11 @@ class ClusterCalls:
         """
         self._check()
         url, file = destination_of(to)
-        options = self._options(timeout, queue_timeout, retries, priority, tenant, memory_limit)
+        checked = TaskOptions.checked(self._defaults, "run", options)
         progress = None if on_progress is None else ProgressCalls(on_progress)
         listener = None if on_preview is None else _Previews(PreviewListener(on_preview))
         prepare = partial(
-            self._requests.run, source, pipeline, options, url, wants_previews=listener is not None, coalesce=coalesce
+            self._requests.run, source, pipeline, checked, url, wants_previews=listener is not None, coalesce=coalesce
         )
         result = await self._run_one(prepare, progress, None if listener is None else listener.add)
         if listener is not None:
@@ -109,18 +104,14 @@ class ClusterCalls:
         *,
         ordered: bool = False,
         max_in_flight: int | None = None,
-        timeout: float | EllipsisType | None = ...,
-        queue_timeout: float | None = None,
-        retries: int | None = None,
-        priority: int = 0,
-        tenant: str | None = None,
         to: Callable[[Any], str | os.PathLike[str]] | None = None,
         coalesce: bool = False,
+        **options: Unpack[TaskKeywords],
     ) -> ClusterBatch[Any]:
         """Run a pipeline on many sources, on all nodes, and iterate over the outcomes as the tasks finish. As `Pool.map`, but:
 
         Args:
-            sources, to, timeout, queue_timeout, retries, priority, tenant, coalesce: as for `run` of this class.
+            sources, to, coalesce, options: as for `run` of this class.
             pipeline, ordered: as for `Pool.map`.
             max_in_flight: maximum number of tasks that run or whose outcomes are unread. Default: twice the number of tasks
                 that all nodes may run at once, as nodes join and leave; and at least 8.
@@ -131,14 +122,14 @@ class ClusterCalls:
         self._check()
         if max_in_flight is not None:
             check_range("max_in_flight", max_in_flight, 1, math.inf, whole=True)
-        options = self._options(timeout, queue_timeout, retries, priority, tenant, None)
+        checked = TaskOptions.checked(self._defaults, "map", options)
         pipeline = None if pipeline is None else list(pipeline)
         if pipeline is not None:
             self._requests.check(pipeline)
 
         async def run(source: Any, operations: Iterable[Operation], path: Any, on_preview: Callable[[Result], None]) -> Result:
             url, file = destination_of(path)
-            prepare = partial(self._requests.run, source, operations, options, url, wants_previews=True, coalesce=coalesce)
+            prepare = partial(self._requests.run, source, operations, checked, url, wants_previews=True, coalesce=coalesce)
             result = await self._run_one(prepare, None, on_preview)
             return result if file is None else await written_to_file(result, file)
 
@@ -151,13 +142,9 @@ class ClusterCalls:
         source: SourceT,
         pipelines: Mapping[str, Iterable[Operation]],
         *,
-        timeout: float | EllipsisType | None = ...,
-        queue_timeout: float | None = None,
-        retries: int | None = None,
-        priority: int = 0,
-        tenant: str | None = None,
         to: Mapping[str, str | os.PathLike[str]] | None = None,
         on_progress: ProgressCallback | None = None,
+        **options: Unpack[TaskKeywords],
     ) -> ClusterNamedOutcomes[SourceT]:
         """Run several named pipelines on one source, in one task on one node. As `Pool.run_many`, with sources and destinations
         as for `run` of this class.
@@ -175,7 +162,7 @@ class ClusterCalls:
         unknown = set(to or ()) - set(pipelines)
         if unknown:
             raise ValueError(f"to={min(unknown)!r}: there is no pipeline of this name")
-        options = self._options(timeout, queue_timeout, retries, priority, tenant, None)
+        checked = TaskOptions.checked(self._defaults, "run_many", options)
         destinations = {name: destination_of(path) for name, path in (to or {}).items()}
         urls = {name: url for name, (url, _) in destinations.items() if url is not None}
         files = {name: file for name, (_, file) in destinations.items() if file is not None}
@@ -183,7 +170,7 @@ class ClusterCalls:
         update = None if progress is None else progress.update
 
         async def run(on_output: Callable[[Received], None], wants_previews: bool) -> None:
-            prepare = partial(self._requests.run_many, source, pipelines, options, urls, wants_previews=wants_previews)
+            prepare = partial(self._requests.run_many, source, pipelines, checked, urls, wants_previews=wants_previews)
             await self._calls.run(prepare, on_output, update)
 
         return ClusterNamedOutcomes(run, tuple(pipelines), source, files, progress)
@@ -199,6 +186,7 @@ class ClusterCalls:
         priority: int = 0,
         tenant: str | None = None,
         memory_limit: int | str | None = None,
+        labels: Mapping[str, str] | None = None,
         on_progress: ProgressCallback | None = None,
         **keywords: Any,
     ) -> ResultT:
@@ -212,9 +200,16 @@ class ClusterCalls:
         """
         self._check()
         callee = self._callees.find(function, self._registry, self._planner)
-        options = self._options(
-            callee.options.timeout_s if timeout is ... else timeout, queue_timeout, retries, priority, tenant, memory_limit
-        )
+        given: TaskKeywords = {
+            "timeout": callee.options.timeout_s if timeout is ... else timeout,
+            "queue_timeout": queue_timeout,
+            "retries": retries,
+            "priority": priority,
+            "tenant": tenant,
+            "memory_limit": memory_limit,
+            "labels": labels,
+        }
+        options = TaskOptions.checked(self._defaults, "call", given)
         progress = None if on_progress is None else ProgressCalls(on_progress)
         try:
             result = await self._run_one(partial(self._requests.call, callee, arguments, keywords, options), progress, None)
@@ -274,26 +269,6 @@ class ClusterCalls:
             return self._requests.head(source, max(self._registry.probe_nbytes, 1))
 
         return (await self._run_one(prepare, None, None)).data
-
-    def _options(
-        self,
-        timeout: float | EllipsisType | None,
-        queue_timeout: float | None,
-        retries: int | None,
-        priority: int,
-        tenant: str | None,
-        memory_limit: int | str | None,
-    ) -> TaskOptions:
-        return TaskOptions.checked(
-            self._defaults,
-            timeout=timeout,
-            queue_timeout=queue_timeout,
-            retries=retries,
-            priority=priority,
-            tenant=tenant,
-            to=None,
-            memory_limit=memory_limit,
-        )
 
     def _check(self) -> None:
         if not self._is_open or self._calls.is_draining:

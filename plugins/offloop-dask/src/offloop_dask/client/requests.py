@@ -165,6 +165,7 @@ class RequestMaker:
             priority=options.priority,
             tenant=options.tenant,
             memory_limit_bytes=options.memory_limit_bytes,
+            labels=dict(options.labels),
             **fields,
         )
         return Prepared(request, tuple(payload for _, payload in found))

@@ -160,6 +160,8 @@ class TaskRun:
             "retries": request.retries,
             "priority": request.priority,
             "tenant": request.tenant,
+            "labels": request.labels,
+            "memory_limit": request.memory_limit_bytes,
             "on_progress": self._report_progress if request.wants_progress else None,
         }
 
@@ -173,7 +175,6 @@ class TaskRun:
             sources[0],
             self._operations(pipeline, sources),
             to=path,
-            memory_limit=request.memory_limit_bytes,
             on_preview=self._send_preview if request.wants_previews else None,
             coalesce=request.coalesce,
             **self._options,
@@ -191,7 +192,7 @@ class TaskRun:
         request = self._request
         assert request.call is not None, "it was asked for before"
         call = Call(request.call.function, request.call.arguments, request.call.memory_bytes)
-        result = await self._host.pool.run_call(call, sources, memory_limit=request.memory_limit_bytes, **self._options)
+        result = await self._host.pool.run_call(call, sources, **self._options)
         await self._emit(PipelineRequest("", []), result)
 
     def _operations(self, pipeline: PipelineRequest, sources: Sequence[Any]) -> list[Operation]:

@@ -103,6 +103,7 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     priority: int = 0
     tenant: str | None = None
     memory_limit_bytes: int | None = None
+    labels: dict[str, str] = {}
     wants_progress: bool = False
     wants_previews: bool = False
     coalesce: bool = False
