@@ -17,6 +17,7 @@ with two CPUs shows less.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import statistics
 import tempfile
@@ -156,6 +157,7 @@ def print_simulation() -> None:
 
 async def main() -> None:
     options = arguments(__doc__)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # the S3 server's log of requests
     noops, pictures, rounds = (10, 6, 1) if options.smoke else (1000, 5000, min(options.rounds, 5))
     cpus = sorted(os.sched_getaffinity(0))
     print(f"{len(cpus)} CPUs, load {os.getloadavg()[0]:.1f}")

@@ -49,7 +49,8 @@ class ClusterPool(ClusterCalls):
         plugins: names of installed plugins, "module:attribute" references, or plugin classes of a module. Default: all that are
             installed. Client and nodes need the same versions.
         functions: names of modules and packages whose functions may run in workers without `@offloop.function`. Nodes must be
-            able to import them.
+            able to import them. Modules of declared functions that are imported here when the pool is made are imported on
+            the nodes, too.
         node: keywords of `Pool` for the nodes' pools: workers, memory_limit, max_queue, sandbox, ... Without them, each node
             uses its CPUs and half of its memory. Clients with the same plugins, functions and node settings share the pools.
         storage_options: options of obstore for the nodes: "endpoint", "region", "allow_http", ... They travel through the

@@ -9,6 +9,7 @@ from typing import Any, Self
 import msgspec
 
 from offloop import Plugin, WorkerGroup
+from offloop.functions.declaration import declared_functions
 from offloop.functions.plugin import FunctionsPlugin
 from offloop.settings import PoolSettings, check_range, check_seconds
 from offloop.sizes import named_size
@@ -25,6 +26,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     pool: dict[str, Any]  # keywords of `Pool`
     plugins: tuple[str, ...] | None  # names or "module:attribute" references; None: those that the node has
     functions: tuple[str, ...]  # modules whose functions need no decorator
+    modules: tuple[str, ...]  # modules of functions that the client has declared; a node imports them before it opens its pool
     storage_options: dict[str, str]  # of obstore
     linger_s: float  # seconds for which the pool stays open without a client
     peer_timeout_s: float  # seconds of silence after which a client counts as gone
@@ -56,6 +58,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             pool=dict(node),
             plugins=None if plugins is None else tuple(map(_reference_of, plugins)),
             functions=tuple(functions),
+            modules=_declared_modules() if plugins is None or FunctionsPlugin.name in plugins else (),
             storage_options=dict(storage_options),
             linger_s=float(linger),
             peer_timeout_s=float(node_timeout),
@@ -135,6 +138,10 @@ def _checked_bytes(name: str, value: int | str) -> int:
     nbytes = named_size(name, value)
     check_range(name, nbytes, _MIN_BYTES, 1 << 40, whole=True)
     return nbytes
+
+
+def _declared_modules() -> tuple[str, ...]:
+    return tuple(sorted({function.__module__ for function in declared_functions()} - {"__main__"}))
 
 
 def _reference_of(plugin: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from importlib import import_module
 from time import monotonic
 from typing import Any
 
@@ -179,6 +180,11 @@ class NodeHost:
 
     def _load_plugins(self) -> Registry:
         settings = self._settings
+        for module in settings.modules:
+            try:
+                import_module(module)  # so that its functions are declared here, because the sandbox allows no later imports
+            except Exception:  # raised by the module's own code
+                _log.warning("the module %r of a client's functions cannot be imported", module, exc_info=True)
         return Registry(settings.plugins_with_functions(), {FunctionsPlugin.name: FunctionsPlugin(settings.functions)})
 
     async def _close_pool(self) -> None:
