@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "runtime.workers": {"runtime.workers", "runtime.memory", "runtime.telemetry", "runtime.loop", *BELOW_RUNTIME},
     "client": {"client", "runtime", "core", "wire", "plugins", "settings", "task_options", *CONTRACTS},
-    "client.async_pool": {"client", "statistics", *CONTRACTS},
+    "client.async_pool": {"client", "statistics", "task_options", *CONTRACTS},
     "worker": {"wire", *CONTRACTS},
     "plugins": {"errors", "operation", "sandbox", "wire.messages"},
     "functions": {"wire.handles", "wire.start", "sizes", *CONTRACTS},  # also in a worker
