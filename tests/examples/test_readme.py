@@ -21,7 +21,7 @@ def test_the_page_can_be_read_in_a_minute() -> None:
 
 
 def test_a_picture_in_a_server(saved: Callable[[str, str], Any]) -> None:
-    module = saved("thumbnails", fragment("README.md", "FastAPI("))
+    module = saved("readme_picture", fragment("README.md", "FastAPI("))
     with TestClient(module.app) as client:
         answer = client.post("/thumbnail", content=PHOTO.read_bytes())
         assert (answer.status_code, answer.headers["content-type"], answer.content[8:12]) == (200, "image/webp", b"WEBP")
@@ -31,7 +31,7 @@ def test_a_picture_in_a_server(saved: Callable[[str, str], Any]) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_any_function_in_a_worker(anyio_backend: object, saved: Callable[[str, str], Any], tmp_path: Path) -> None:
-    module = saved("pages", fragment("README.md", "render_page"))
+    module = saved("readme_function", fragment("README.md", "render_page"))
     document: Any = pypdfium2.PdfDocument.new()
     document.new_page(200, 100).close()
     document.save(tmp_path / "empty.pdf")

@@ -124,7 +124,7 @@ def check_recovery(said: list[str], reason: str) -> None:
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
 def test_without_descriptors_no_worker_is_started_until_there_are_some(loop: str) -> None:
     said = said_by_server(loop, "RLIMIT_NOFILE", NO_MORE_WORKERS, [])
-    check_recovery(said, "Too many open files: '/dev/shm")
+    check_recovery(said, "Too many open files")
     assert said[2].endswith("this process may have 3 descriptors (RLIMIT_NOFILE) during its start")
     assert said[5] == "0", "each start that failed gave its descriptors back"
 

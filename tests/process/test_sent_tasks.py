@@ -74,10 +74,13 @@ async def test_a_killed_worker_costs_one_task(anyio_backend: object, pool: Pool)
     found: dict[str, str | Exception] = {}
     async with anyio.create_task_group() as group:
 
-        async def call() -> None:
-            found.update(await outcomes_of(pool, ["sleep", *BEHIND], timeout=60))
+        async def call(*orders: str) -> None:
+            found.update(await outcomes_of(pool, list(orders), timeout=60))
 
-        group.start_soon(call)
+        group.start_soon(call, "sleep")
+        while not pool.statistics().running:  # because trio starts the tasks of a group in any order
+            await anyio.lowlevel.checkpoint()
+        group.start_soon(call, *BEHIND)
         pid = None
         while pid is None:
             await anyio.lowlevel.checkpoint()
@@ -131,7 +134,10 @@ async def test_a_cancelled_task_behind_a_stuck_one_ends_at_once(anyio_backend: o
         ended.append(order)
 
     async with anyio.create_task_group() as group:
-        for order in ("spin", "behind 0", "behind 1"):
+        group.start_soon(call, "spin")
+        while not pool.statistics().running:  # because trio starts the tasks of a group in any order
+            await anyio.lowlevel.checkpoint()
+        for order in ("behind 0", "behind 1"):
             group.start_soon(call, order)
         while not (len(scopes) == 3 and pool.statistics().running and pool.statistics().waiting):
             await anyio.lowlevel.checkpoint()
@@ -150,10 +156,13 @@ async def test_closing_the_pool_ends_tasks_behind_a_stuck_one(anyio_backend: obj
             for number in range(5):
                 await pool.call(short, f"{number}")
 
-            async def call() -> None:
-                found.update(await outcomes_of(pool, ["spin", *BEHIND]))
+            async def call(*orders: str) -> None:
+                found.update(await outcomes_of(pool, list(orders)))
 
-            group.start_soon(call)
-            while not pool.statistics().running:
+            group.start_soon(call, "spin")
+            while not pool.statistics().running:  # because trio starts the tasks of a group in any order
+                await anyio.lowlevel.checkpoint()
+            group.start_soon(call, *BEHIND)
+            while not pool.statistics().waiting:
                 await anyio.lowlevel.checkpoint()
     assert {type(error).__name__ for error in found.values()} == {"PoolClosed"}

@@ -18,6 +18,7 @@ from offloop import (
     PluginError,
     PluginUnavailable,
     Pool,
+    TaskEnded,
     TaskTimeout,
     WorkerCrashed,
     WorkerDied,
@@ -173,7 +174,7 @@ async def transitions_until(events: EventSubscription, last: str) -> list[tuple[
     moves: list[tuple[str, str, str]] = []
     async for event in events:
         assert not isinstance(event, PluginUnavailable)
-        if isinstance(event, WorkerCrashed):
+        if isinstance(event, WorkerCrashed | TaskEnded):
             continue
         assert isinstance(event, WorkerMoved)
         moves.append((event.before, event.event, event.after))
