@@ -11,7 +11,7 @@ import { Uploads } from "./uploads.js";
 import * as words from "./words.js";
 
 const DRAWING_MS = 8; // of each frame, so that the page answers in time
-const NAMES_PER_CALL = 500;
+const NAMES_PER_CALL = 100;
 
 const find = (id) => document.getElementById(id);
 const list = find("files");
@@ -93,10 +93,11 @@ async function add({ chosen, leftOut }) {
     message(leftOut ? `${leftOut} ${leftOut === 1 ? "file is no picture and was" : "files are no pictures and were"} left out.` : "");
     if (!chosen.length) return;
     const present = missingByName();
-    const items = chosen.map(({ file, name }) => ({ file, name, key: present.get(`${name}/${file.size}`) ?? newKey() }));
-    for (let start = 0; start < items.length; start += NAMES_PER_CALL) {
-      const part = items.slice(start, start + NAMES_PER_CALL);
-      await api.announce(batch.id, part.map(({ file, name, key }) => ({ key, name, nbytes: file.size })));
+    for (let start = 0; start < chosen.length; start += NAMES_PER_CALL) {
+      // the size of a file is a call to another process, so it is asked once, and for a part of the files in one task
+      const part = chosen.slice(start, start + NAMES_PER_CALL).map(({ file, name }) => ({ file, name, nbytes: file.size, key: null }));
+      for (const item of part) item.key = present.get(`${item.name}/${item.nbytes}`) ?? newKey();
+      await api.announce(batch.id, part.map(({ key, name, nbytes }) => ({ key, name, nbytes })));
       for (const { file, key } of part) uploads.add(key, file);
     }
   });
