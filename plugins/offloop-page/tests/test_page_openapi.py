@@ -48,3 +48,12 @@ def test_answers_have_the_fields_that_are_described(client: httpx.Client, photo:
     for value, name in ((file, "File"), (whole, "Batch"), (problem, "Problem"), (file["results"][0], "Result")):
         assert set(value) == set(SCHEMAS[name]["required"]) == set(SCHEMAS[name]["properties"])
     assert client.get("/openapi.json").json() == DOCUMENT
+
+
+def test_a_method_that_a_path_does_not_have_is_answered_with_those_that_it_has(client: httpx.Client) -> None:
+    for path, item in DOCUMENT["paths"].items():
+        address = path.replace("{", "").replace("}", "")
+        answer = client.options(address)
+        methods = {method.upper() for method in item if method != "parameters"}
+        assert (answer.status_code, answer.json()["code"]) == (405, "http"), address
+        assert set(answer.headers["allow"].split(", ")) - {"HEAD"} == methods, address

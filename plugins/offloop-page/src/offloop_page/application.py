@@ -25,6 +25,7 @@ from .live import routes as live_routes
 from .page_state import PageState
 from .settings import PageSettings, settings_from
 from .web import batch_routes, file_routes
+from .web.other_methods import refusing_routes
 from .web.problems import HANDLERS
 from .web.security import Security, open_session
 
@@ -66,13 +67,17 @@ def make_app(
             stack.enter_context(_told_of_signals(page.closing.set))
             yield
 
+    routes = [
+        *batch_routes.ROUTES,
+        *file_routes.ROUTES,
+        *live_routes.ROUTES,
+        Route("/api/session", open_session, methods=["POST"]),
+        Route("/api/capabilities", capabilities, methods=["GET"]),
+    ]
     app = Starlette(
         routes=[
-            *batch_routes.ROUTES,
-            *file_routes.ROUTES,
-            *live_routes.ROUTES,
-            Route("/api/session", open_session, methods=["POST"]),
-            Route("/api/capabilities", capabilities, methods=["GET"]),
+            *routes,
+            *refusing_routes(route for route in routes if isinstance(route, Route)),
             Mount("/", StaticFiles(directory=_STATIC, html=True)),
         ],
         middleware=[Middleware(Security, token=settings.token, allowed_hosts=settings.allowed_hosts)],
