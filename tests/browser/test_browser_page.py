@@ -240,7 +240,8 @@ def test_a_thousand_files_keep_the_page_free(page: Page, browser: Browser, thous
     expect(page.locator("file-row")).to_have_count(1000, timeout=100_000)
     expect(totals(page)).to_have_text(re.compile(r"\b[1-9]\d\d of 1000 done"), timeout=200_000)
     browser.stop_tracing()
-    page.evaluate("document.getElementById('cancel-all').click()")  # so that the next test need not wait for the rest
+    page.evaluate("document.getElementById('cancel-all').click()")
+    expect(page.locator("#cancel-all")).to_be_disabled(timeout=100_000)  # so that the next test need not wait for the rest
     tasks = tasks_of_main_thread(trace)
     assert len(tasks) > 1000
     assert max(tasks) < 0.1
