@@ -15,6 +15,8 @@ from offloop.testing.faults import Echo, FaultsPlugin, Noop, Raise
 pytestmark = pytest.mark.anyio
 
 TASKS = 3000
+ROUNDS = 4
+ONE_OF_THE_RAREST_KIND = TASKS // 20  # a block for each task of one of the kinds below
 AT_A_TIME = 8
 
 
@@ -62,14 +64,18 @@ def size() -> tuple[int, int]:
 
 
 async def test_nothing_grows_with_the_number_of_tasks(anyio_backend: object) -> None:
+    growths: list[int] = []
     async with Pool(2, plugins=[FaultsPlugin], memory_limit="64MiB") as pool:
         await work(pool, TASKS)
         await until_settled(pool)
-        blocks_before, descriptors_before = size()
-        await work(pool, TASKS)
-        await until_settled(pool)
-        blocks_after, descriptors_after = size()
+        blocks, descriptors_before = size()
+        # what a task leaves behind is left by each round; what Python and its libraries keep once for themselves is not
+        while not growths or (len(growths) < ROUNDS and growths[-1] >= ONE_OF_THE_RAREST_KIND):
+            await work(pool, TASKS)
+            await until_settled(pool)
+            blocks_before, (blocks, descriptors) = blocks, size()
+            growths.append(blocks - blocks_before)
+            assert descriptors == descriptors_before
         leases = pool.statistics().leases
-        assert blocks_after - blocks_before < TASKS // 20, "a task of the rarest kind leaves something behind"
-        assert descriptors_after == descriptors_before
+        assert growths[-1] < ONE_OF_THE_RAREST_KIND, f"a task of the rarest kind leaves something behind: {growths} blocks"
         assert {holder: number for holder, number in leases.items() if number and holder != "preallocated"} == {}
