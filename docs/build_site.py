@@ -4,7 +4,7 @@
     python docs/build_site.py --pages    # only the pages, into build/site/pages
 
 The pages keep their places relative to each other, so a link works on the site as it does in the repository. Files that a page
-links to come along. Requires the extra `docs`.
+links to come along. Requires the extra `docs`, and npm for the script of the diagrams.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 from write_reference import GROUPS, write_reference
@@ -21,8 +22,16 @@ ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "site"
 PAGES = BUILD / "pages"
 
+MERMAID = "@mermaid-js/tiny@11"  # draws the diagrams in the browser; MIT licence
+DOWNLOADS = ROOT / "build" / "mermaid"
+
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+PICTURE = re.compile(
+    r'<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">\s*'
+    r'<img alt="([^"]*)" src="([^"]+)">\s*</picture>'
+)
+"""A picture for light and dark pages, as the host of a repository shows it."""
 
 
 def source_pages() -> list[Path]:
@@ -42,7 +51,8 @@ def collect() -> None:
     shutil.rmtree(BUILD, ignore_errors=True)
     pages = source_pages()
     for page in pages:
-        text = page.read_text()
+        # the site's reader may choose the colours, so a picture follows the page and not the system
+        text = PICTURE.sub(r"![\2](\3#only-light)![\2](\1#only-dark)", page.read_text())
         for target in LINK.findall(CODE.sub("", text)):
             linked = (page.parent / target).resolve()
             if linked.is_dir():
@@ -75,6 +85,26 @@ def _write(page: Path, text: str) -> None:
     copy.write_text(text)
 
 
+def add_mermaid(folder: Path) -> None:
+    """Copy Mermaid's script and licence into the folder. npm downloads them once.
+
+    Raises:
+        SystemExit: there is no npm, or it finds no such package.
+    """
+    if not any(DOWNLOADS.glob("*.tgz")):
+        if shutil.which("npm") is None:
+            sys.exit("the diagrams of the site need the script of Mermaid, and npm to get it: install npm")
+        DOWNLOADS.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["npm", "pack", "--silent", MERMAID], cwd=DOWNLOADS, check=True, stdout=subprocess.DEVNULL)
+    (archive,) = DOWNLOADS.glob("*.tgz")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(archive) as package:
+        for member in ("package/dist/mermaid.tiny.js", "package/LICENSE"):
+            file = package.extractfile(member)
+            assert file, f"{MERMAID} has no {member}"
+            (folder / Path(member).name).write_bytes(file.read())
+
+
 def write_llms_txt(site: Path) -> None:
     """Write `llms.txt` (https://llmstxt.org): every page with its first sentence, and the pages as Markdown beside it."""
     lines = ["# offloop", "", f"> {_first_sentence(PAGES / 'README.md')}", "", "## Pages", ""]
@@ -103,6 +133,7 @@ def main() -> int:
     write_reference(PAGES / "docs" / "reference", GROUPS)
     if "--pages" in sys.argv:
         return 0
+    add_mermaid(PAGES / "docs" / "mermaid")
     code = subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"], cwd=ROOT, check=False).returncode
     if code == 0:
         write_llms_txt(BUILD / "html")

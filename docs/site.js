@@ -1,6 +1,8 @@
-// names for parts of the theme that have none, so that a screen reader can tell them apart
+// names and keyboard access for parts of the theme that have none
 document$.subscribe(() => {
   document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
   document.querySelectorAll(".md-code__nav").forEach((nav, index) => nav.setAttribute("aria-label", `Code ${index + 1}`));
-  document.querySelectorAll(".md-typeset__scrollwrap, pre > code").forEach((region) => region.setAttribute("tabindex", "0"));
+  const regions = [...document.querySelectorAll(".md-typeset__scrollwrap, pre > code")];
+  document.querySelectorAll('img[src*="plots/"]').forEach((plot) => regions.push(plot.parentElement));
+  regions.forEach((region) => region.setAttribute("tabindex", "0"));
 });

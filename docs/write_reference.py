@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Group(NamedTuple):
@@ -20,6 +23,11 @@ STABILITY = {
     "stable": "it changes only with a new major version, after a release that warns",
     "provisional": "it may change with a minor version; the changelog says how",
 }
+
+OVERVIEW = "README.md"
+FIRST_VERSION = "0.1.0"
+ADDED_LATER: dict[str, str] = {}
+"""Version in which a name was added, below `offloop`, if it was not the first one."""
 
 GROUPS = (
     Group(
@@ -109,26 +117,40 @@ def write_reference(folder: Path, groups: tuple[Group, ...]) -> None:
     )
     for group in (*groups, testing):
         lines = [f"# {group.title}", "", group.text, "", f"These names are {group.stability}: {STABILITY[group.stability]}."]
+        lines += [f"[The overview]({OVERVIEW}) says since which version each exists."]
         for name in group.names:
             lines += ["", f"::: offloop.{name}"]
         (folder / f"{group.page}.md").write_text("\n".join(lines) + "\n")
-    (folder / "README.md").write_text(_overview((*groups, testing)))
+    (folder / OVERVIEW).write_text(_overview((*groups, testing)))
 
 
 def _overview(groups: tuple[Group, ...]) -> str:
-    rows: list[str] = []
-    for group in groups:
-        names = ", ".join([f"`{name.rpartition('.')[2]}`" for name in group.names])
-        rows.append(f"| [{group.title}]({group.page}.md) | {names} | {group.stability} |")
     levels = "\n".join(f"- **{level}**: {text}." for level, text in STABILITY.items())
     return f"""# Reference
 
-Every public name, with types, defaults and errors. All names were added in 0.1.0.
-
-| page | names | stability |
-| --- | --- | --- |
-{chr(10).join(rows)}
+Every public name, with its types, defaults, ranges and errors. [The settings of a pool](../settings.md) are in one table.
 
 {levels}
 - Names that begin with an underscore, and modules that no page names, are not public.
-"""
+- "Since" is the version in which a name was added.
+
+{chr(10).join(_table(group) for group in groups)}"""
+
+
+def _table(group: Group) -> str:
+    lines = [f"## {group.title}", "", group.text, "", "| name | what it is | stability | since |", "| --- | --- | --- | --- |"]
+    for name in group.names:
+        link = f"[`{name}`][offloop.{name}]"
+        lines.append(f"| {link} | {_first_sentence(name)} | {group.stability} | {ADDED_LATER.get(name, FIRST_VERSION)} |")
+    return "\n".join([*lines, ""])
+
+
+def _first_sentence(name: str) -> str:
+    """What the docstring of a public name says first."""
+    value: Any = importlib.import_module("offloop")
+    for part in name.split("."):
+        value = getattr(value, part) if hasattr(value, part) else importlib.import_module(f"{value.__name__}.{part}")
+    text = inspect.getdoc(value) or ""
+    if text == inspect.getdoc(type(value)):
+        return "alias of a type"
+    return re.split(r"(?<=[.:])\s", " ".join(text.partition("\n\n")[0].split()), maxsplit=1)[0].replace("|", "\\|")

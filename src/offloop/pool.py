@@ -83,8 +83,8 @@ class Pool(FunctionCalls, SourceCalls):
         environment: variables of the workers, beside those of the server's that `sandbox` leaves; None removes one. Default,
             unless the server's environment has other values: one thread for OpenMP, BLAS and similar libraries, and a malloc
             that returns large blocks at once.
-        spawn_prefix: program that starts the workers, and its first arguments, such as bubblewrap or nsjail: a second wall for
-            those who have user namespaces. It must pass descriptors on and end with the worker. See docs/sandbox.md.
+        spawn_prefix: program that starts the workers, and its first arguments, such as bubblewrap or nsjail: namespaces
+            for each worker, where they are allowed. It must pass descriptors on and end with the worker. See docs/sandbox.md.
         sandbox: isolation of the workers from the machine, for code that has taken over a processor by a hostile source.
             "auto": all layers that the kernel has; of the server's environment, workers get variables of Python, libraries and
             language only. "strict": a worker that lacks a layer runs no task. "off": none, and the whole environment. See

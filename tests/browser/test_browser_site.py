@@ -1,4 +1,4 @@
-"""The documentation site in a real browser: light, dark and narrow, without faults of accessibility and without other hosts."""
+"""All pages of the documentation site in a real browser: light, dark and narrow, without faults, and without other hosts."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page, expect
 
 SITE = Path(__file__).parents[2] / "build" / "site" / "html"
+PAGES = sorted(str(path.relative_to(SITE)).removesuffix("index.html") for path in SITE.rglob("*.html"))
+WITH_DIAGRAMS = ["docs/design/", "docs/protocol/"]
+VIEWS: list[Any] = [("light", 1280), ("dark", 1280), ("light", 320), ("dark", 320)]
+COLOURS = {"runOnly": ["color-contrast", "link-in-text-block"], "resultTypes": ["violations"]}  # what depends on the scheme
+ALL = {"resultTypes": ["violations"]}
 
 pytestmark = [
     pytest.mark.skipif(not SITE.exists(), reason="the site is not built: python docs/build_site.py"),
     pytest.mark.timeout(120),
 ]
-
-PAGES = ["", "docs/tutorial/1-thumbnail/", "docs/web/", "docs/operations/", "docs/reference/pool/", "docs/peers/"]
-VIEWS: list[Any] = [("light", 1280), ("dark", 1280), ("light", 380)]
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -43,20 +45,76 @@ def site() -> Iterator[str]:
     thread.join()
 
 
-@pytest.mark.parametrize(("scheme", "width"), VIEWS)
-def test_pages_have_no_fault(browser: Browser, site: str, scheme: Any, width: int) -> None:
-    page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
-    asked: list[str] = []
-    faults: dict[str, Any] = {}
-    page.on("request", lambda request: asked.append(request.url))
-    for name in PAGES:
-        page.goto(site + name)
-        page.wait_for_load_state("networkidle")
+class Visit:
+    """A page that is open, with all that it has asked for and complained about."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.requests: list[str] = []
+        self.errors: list[str] = []
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("requestfailed", lambda request: self.errors.append(f"failed: {request.url}"))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+
+    def open(self, address: str) -> None:
+        """Open a page, and wait until it asks for nothing more and its diagrams are drawn."""
+        self.page.goto(address)
+        self.page.wait_for_load_state("networkidle")
+        expect(self.page.locator("pre.mermaid")).to_have_count(0)
+
+    def faults(self, options: dict[str, Any]) -> str:
+        """What axe finds; empty: nothing."""
         axe: Any = Axe()  # without types
-        found = axe.run(page)
-        if found.violations_count:
-            faults[name] = found.generate_report()
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{name} is wider than the window"
+        found = axe.run(self.page, options=options)
+        return found.generate_report() if found.violations_count else ""
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    """A page whose requests to other hosts are refused and remembered."""
+    page = browser.new_page(reduced_motion="reduce")
+    yield Visit(page)
     page.close()
-    assert faults == {}
-    assert [url for url in asked if not url.startswith(site)] == []
+
+
+def test_there_are_pages() -> None:
+    assert len(PAGES) > 50
+    assert set(WITH_DIAGRAMS) <= set(PAGES)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_no_fault_and_asks_no_other_host(visit: Visit, site: str, name: str) -> None:
+    faults: dict[Any, str] = {}
+    too_wide: list[Any] = []
+    visit.page.route(lambda url: not url.startswith(site), lambda route: route.abort())
+    for scheme, width in VIEWS:
+        visit.page.emulate_media(color_scheme=scheme)
+        visit.page.set_viewport_size({"width": width, "height": 900})
+        visit.open(site + name)
+        faults[scheme, width] = visit.faults(ALL if scheme == "light" else COLOURS)
+        if visit.page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
+            too_wide.append((scheme, width))
+    assert [url for url in visit.requests if not url.startswith(site)] == []
+    assert visit.errors == []
+    assert {view: fault for view, fault in faults.items() if fault} == {}
+    assert too_wide == []
+
+
+@pytest.mark.parametrize("name", WITH_DIAGRAMS)
+def test_diagrams_are_drawn_by_a_script_of_the_site(visit: Visit, site: str, name: str) -> None:
+    visit.open(site + name)
+    source = (SITE.parent / "pages" / f"{name.rstrip('/')}.md").read_text()
+    heights = visit.page.eval_on_selector_all("div.mermaid", "diagrams => diagrams.map(diagram => diagram.clientHeight)")
+    assert len(heights) == source.count("```mermaid") > 0
+    assert min(heights) > 200
+    assert f"{site}docs/mermaid/mermaid.tiny.js" in visit.requests
+
+
+def test_a_plot_follows_the_colours_of_the_page(visit: Visit, site: str) -> None:
+    """The light picture is shown on a light page only, and the dark one on a dark page only."""
+    for scheme, other in (("light", "dark"), ("dark", "light")):
+        visit.page.emulate_media(color_scheme=scheme)
+        visit.open(site + "docs/benchmarks/calls/")
+        expect(visit.page.locator(f"img[src$='#only-{scheme}']").first).to_be_visible()
+        expect(visit.page.locator(f"img[src$='#only-{other}']").first).to_be_hidden()

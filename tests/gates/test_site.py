@@ -1,10 +1,12 @@
-"""The site has every page in its navigation, and the reference has every public name once, with its stability."""
+"""The site has every page in its navigation, the reference has every public name once, and external links have the right form."""
 
 from __future__ import annotations
 
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,23 @@ PAGES = re.findall(r"(\S+\.md)$", NAVIGATION, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
-def reference() -> Any:
-    """The module that writes the reference."""
+def scripts() -> Iterator[None]:
+    """Lets the scripts of `docs` be imported."""
     sys.path.insert(0, str(ROOT / "docs"))
-    try:
-        import write_reference  # type: ignore[import-not-found]
+    yield
+    sys.path.remove(str(ROOT / "docs"))
 
-        return write_reference  # type: ignore[no-any-return]
-    finally:
-        sys.path.pop(0)
+
+@pytest.fixture(scope="module")
+def reference(scripts: None) -> Any:
+    """The module that writes the reference."""
+    return import_module("write_reference")
+
+
+@pytest.fixture(scope="module")
+def links(scripts: None) -> Any:
+    """The module that lists the external links."""
+    return import_module("list_links")
 
 
 def written_by_hand() -> set[str]:
@@ -46,8 +56,48 @@ def test_every_public_name_has_one_place_in_the_reference_and_a_stability(refere
     assert {group.stability for group in reference.GROUPS} <= set(reference.STABILITY)
 
 
+def test_the_overview_says_of_every_name_what_it_is_and_since_when(reference: Any, tmp_path: Path) -> None:
+    reference.write_reference(tmp_path, reference.GROUPS)
+    rows = re.findall(r"^\| \[`([\w.]+)`\]\[\S+\] \| (.*) \| (\w+) \| (\d+\.\d+\.\d+) \|$", (tmp_path / "README.md").read_text(), re.M)
+    described = {name: text for name, text, _, _ in rows}
+    assert set(described) > set(offloop.__all__)
+    assert [name for name, text in described.items() if not text] == []
+    assert set(reference.ADDED_LATER) <= set(described)
+
+
 def test_there_are_fifteen_how_to_pages_and_the_overview_has_all() -> None:
     pages = {path.name for path in (ROOT / "docs" / "howto").glob("*.md")} - {"README.md"}
     assert len(pages) >= 15
     linked = set(re.findall(r"\((\w[\w-]*\.md)\)", (ROOT / "docs" / "howto" / "README.md").read_text()))
     assert linked == pages
+
+
+def test_external_links_have_the_right_form(links: Any) -> None:
+    found = links.external_links()
+    assert len(found) > 8
+    assert {link: fault for link in found if (fault := links.fault_of(link))} == {}
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "http://example.org/page",
+        "https://Example.org/page",
+        "https://user@example.org",
+        "https://example.org:8080/page",
+        "https://127.0.0.1/page",
+        "https://example/page",
+        "https://example.org/page.",
+        "ftp://example.org/file",
+    ],
+)
+def test_a_link_of_another_form_is_found(links: Any, link: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# Page\n\nSee [this]({link}).\n\n    in code: https://example.org\n\n```\nhttp://localhost:8000\n```\n")
+    (found,) = links.external_links([page])
+    assert found == link
+    assert links.fault_of(found)
+
+
+def test_a_link_of_the_right_form_has_no_fault(links: Any) -> None:
+    assert links.fault_of("https://docs.example.org/a/b.html#c") == ""
