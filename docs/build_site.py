@@ -93,10 +93,11 @@ def add_mermaid(folder: Path) -> None:
         SystemExit: there is no npm, or it finds no such package.
     """
     if not any(DOWNLOADS.glob("*.tgz")):
-        if shutil.which("npm") is None:
+        npm = shutil.which("npm")
+        if npm is None:
             sys.exit("the diagrams of the site need the script of Mermaid, and npm to get it: install npm")
         DOWNLOADS.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["npm", "pack", "--silent", MERMAID], cwd=DOWNLOADS, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([npm, "pack", "--silent", MERMAID], cwd=DOWNLOADS, check=True, stdout=subprocess.DEVNULL)
     (archive,) = DOWNLOADS.glob("*.tgz")
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as package:
@@ -122,10 +123,10 @@ def write_llms_txt(site: Path) -> None:
 
 def _first_sentence(page: Path) -> str:
     """The first sentence after the title, without links."""
-    body = page.read_text().partition("\n# ")[2] or page.read_text()
+    body = f"\n{page.read_text()}".partition("\n# ")[2]
     paragraph = next((part for part in body.split("\n\n")[1:] if re.match(r"[A-Za-z`\[]", part)), "")
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(paragraph.split()))
-    return re.split(r"(?<=[.:])\s", text, maxsplit=1)[0]
+    return re.split(r"(?<=[.])\s", text, maxsplit=1)[0]
 
 
 def main() -> int:

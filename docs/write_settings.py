@@ -14,7 +14,8 @@ _HEAD = """# All settings of a pool
 
 This page is written by `python docs/write_settings.py` from the code. [operations.md](operations.md#first-settings) says
 which to choose first. `Pool.from_env()` reads the variables with the prefix OFFLOOP_. A value outside of its range is a
-`ValueError`, one of another type a `TypeError`; both name the setting, the value and the range. Sizes are in bytes, times in seconds.
+`ValueError`, one of another type a `TypeError`; both name the setting, the value and the range. Sizes are in bytes, times in
+seconds.
 
 | setting of `Pool` | variable | type | range | default | effect |
 | --- | --- | --- | --- | --- | --- |
@@ -31,13 +32,12 @@ def effects() -> dict[str, str]:
 
 def range_of(name: str) -> str:
     """Return the range of a number, from the error that a lower one causes; empty: the setting is no number."""
-    for too_low in (-1, {"tenant": -1}):
-        given: dict[str, Any] = {name: too_low}
-        try:
-            PoolSettings(**given)
-        except (TypeError, ValueError) as error:
-            if found := _RANGE.search(str(error)):
-                return re.sub(r"\.0\b", "", found[1].rstrip(",."))
+    given: dict[str, Any] = {name: {"tenant": -1} if name == "tenant_weights" else -1}
+    try:
+        PoolSettings(**given)
+    except (TypeError, ValueError) as error:
+        if found := _RANGE.search(str(error)):
+            return re.sub(r"\.0\b", "", found[1].rstrip(",."))
     return ""
 
 

@@ -49,7 +49,7 @@ async def receive(
         SourceTooLarge: the file has more than `max_bytes`.
         ClientDisconnect: the client has left. The memory is returned.
         Problem: 400, 408, 422: the Content-Length is no number, the body comes too slowly, the form has no such file.
-        Every error of `Pool.receive`.
+        OffloopError: every error of `Pool.receive`.
     """
     if isinstance(body, UploadFile):
         return await _receive_upload(pool, body, max_bytes)

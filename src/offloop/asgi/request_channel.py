@@ -35,7 +35,7 @@ async def run_until_disconnect(request: Request, work: Awaitable[ValueT]) -> Val
 
     Raises:
         ClientDisconnect: the client has left. The work was cancelled, and its memory is returned.
-        Every error of the work.
+        Exception: every error of the work.
     """
     async with cancel_on_disconnect(request):
         return await work
@@ -55,7 +55,7 @@ async def cancel_on_disconnect(
     Raises:
         ClientDisconnect: the client has left before the block ended.
         Problem: 408: the body comes too slowly.
-        Every error of the block.
+        Exception: every error of the block.
     """
     channel = _Channel.of(request)
     failure: Exception | None = None
