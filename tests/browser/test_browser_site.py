@@ -113,7 +113,8 @@ def test_diagrams_are_drawn_by_a_script_of_the_site(visit: Visit, site: str, nam
 
 def test_a_plot_follows_the_colours_of_the_page(visit: Visit, site: str) -> None:
     """The light picture is shown on a light page only, and the dark one on a dark page only."""
-    for scheme, other in (("light", "dark"), ("dark", "light")):
+    pairs: list[Any] = [("light", "dark"), ("dark", "light")]
+    for scheme, other in pairs:
         visit.page.emulate_media(color_scheme=scheme)
         visit.open(site + "docs/benchmarks/calls/")
         expect(visit.page.locator(f"img[src$='#only-{scheme}']").first).to_be_visible()
