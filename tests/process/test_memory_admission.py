@@ -246,6 +246,37 @@ async def test_a_task_that_would_wait_for_longer_than_it_may_is_refused_at_once(
         (tmp_path / "hold").touch()
 
 
+async def test_a_burst_of_large_files_leaves_memory_for_a_task_on_each_worker(tmp_path: Path, anyio_backend: object) -> None:
+    large, hold = tmp_path / "large", str(tmp_path / "hold")
+    large.write_bytes(b"text" + bytes(40 * MIB))
+    async with (
+        Pool(2, plugins=[WeighingPlugin], sandbox="off", memory_limit=LIMIT) as pool,
+        anyio.create_task_group() as task_group,
+    ):
+        for _ in range(8):
+            task_group.start_soon(pool.run, large, [Take(150, hold=hold)])
+        await until(pool, lambda seen: seen.running == 2)
+        Path(hold).touch()
+    assert pool.statistics().completed == 8
+
+
+async def test_a_small_file_does_not_wait_until_large_ones_are_read(tmp_path: Path, anyio_backend: object) -> None:
+    large, small = tmp_path / "large", tmp_path / "small"
+    large.write_bytes(b"text" + bytes(2 * MIB))
+    small.write_bytes(b"text")
+    async with Pool(1, plugins=[WeighingPlugin], sandbox="off") as pool, anyio.create_task_group() as task_group:
+        threads = pool._supervisor.background.large_file_threads
+        for _ in range(int(threads.total_tokens)):
+            threads.acquire_on_behalf_of_nowait(object())  # as many large files are being read as may be at once
+        for _ in range(20):
+            task_group.start_soon(pool.run, large, [Take(1)])
+        await until(pool, lambda seen: seen.leases["stager"] == 20)
+        with anyio.fail_after(20):
+            await pool.run(small, [Take(1)])
+        assert pool.statistics().completed == 1
+        threads.total_tokens = 100
+
+
 async def test_a_worker_has_a_hard_limit_that_it_cannot_raise(anyio_backend: object) -> None:
     import resource
 

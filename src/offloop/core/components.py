@@ -40,7 +40,8 @@ class Components:
         default, small = self.groups.default, self.groups.small
         self.small_tasks = SmallTasks(default.slots, default.settings.spares, small.slots, small.autoscaler)
         self.queue = self._create_queue()
-        self.budget = Budget(self.arena, settings.budget_bytes, settings.admission)
+        workers = settings.groups[0].workers
+        self.budget = Budget(self.arena, settings.budget_bytes, settings.admission, workers=workers)
         self.abandoned = AbandonedWorkers(self.arena, self.budget)
         self.broker = MemoryBroker(self.arena, self.budget)
         self.run_clock = RunClock(self.worker_table)

@@ -23,8 +23,10 @@ from ..pool_script import MIB, STAGES
 LIMIT = 256 * MIB
 
 
-def budget_of(limit: int | None = LIMIT, mode: AdmissionMode = AdmissionMode.ENFORCE, *, workers_bytes: int = 0) -> Budget:
-    budget = Budget(Arena(LIMIT, LIMIT * 3 // 4), limit, mode)
+def budget_of(
+    limit: int | None = LIMIT, mode: AdmissionMode = AdmissionMode.ENFORCE, *, workers_bytes: int = 0, workers: int = 1
+) -> Budget:
+    budget = Budget(Arena(LIMIT, LIMIT * 3 // 4), limit, mode, workers=workers)
     budget.set_worker_memory(slot_of(), workers_bytes)
     return budget
 
@@ -215,6 +217,34 @@ def test_sources_leave_memory_for_the_largest_admitted_task_until_it_has_its_out
     assert budget.headroom_for_admitted(0) == 100 * MIB
     budget.remove(large)
     assert budget.headroom_for_admitted(0) == 0
+
+
+def test_sources_leave_memory_for_a_large_task_on_each_worker() -> None:
+    budget = budget_of(workers=3)
+    tasks = [task_of(number, 50 * MIB) for number in range(1, 5)]
+    budget.admit(tasks[0])
+    assert budget.headroom_for_admitted(0) == 50 * MIB, "there is one task only"
+    for task in tasks[1:]:
+        budget.admit(task)
+    assert budget.headroom_for_admitted(0) == 150 * MIB
+    budget.charge(tasks[0])
+    assert budget.headroom_for_admitted(0) == 100 * MIB, "the charge of a running task is not free memory"
+
+
+def test_sources_leave_memory_for_tasks_that_are_still_staged() -> None:
+    budget = budget_of(workers=3)
+    assert budget.headroom_for_admitted(40 * MIB, staged=0) == 40 * MIB
+    assert budget.headroom_for_admitted(40 * MIB, staged=1) == 80 * MIB
+    assert budget.headroom_for_admitted(40 * MIB, staged=9) == 120 * MIB
+
+
+def test_sources_may_have_a_third_unless_the_largest_task_needs_it() -> None:
+    budget = budget_of(workers=8, workers_bytes=16 * MIB)
+    for number in range(8):
+        budget.admit(task_of(number, 60 * MIB))
+    assert budget.headroom_for_admitted(0) == 160 * MIB
+    budget.admit(task_of(9, 200 * MIB))
+    assert budget.headroom_for_admitted(0) == 200 * MIB
 
 
 def test_sources_leave_memory_for_their_own_task() -> None:

@@ -38,6 +38,7 @@ __all__ = [
     "write_bytes",
 ]
 
+_SMALL_FILE_NBYTES = 1024 * 1024  # a longer file is read by the threads for large ones
 _ALIGNMENT = 64  # bytes: a copy starts at a cache line, which is what Arrow and numpy want
 
 
@@ -188,9 +189,8 @@ class SourceStager:
             await write_bytes(self._supervisor, handle.offset, source.data, private=source.private)
             return
         background, inbox = self._supervisor.background, self._supervisor.inbox
-        await background.run_in_thread(
-            read_file_into, source.path, inbox, handle.offset, handle.nbytes, limiter=background.file_threads
-        )
+        limiter = background.large_file_threads if handle.nbytes > _SMALL_FILE_NBYTES else background.file_threads
+        await background.run_in_thread(read_file_into, source.path, inbox, handle.offset, handle.nbytes, limiter=limiter)
 
 
 def lengths_in_memory(sources: Sequence[Material]) -> list[int] | None:

@@ -5,7 +5,8 @@
 A task is charged with its estimate, and with the copy of its sources in its worker's own inbox, from its dispatch to its end.
 Estimated result memory moves from the task's charge to the arena when it is granted, so it is counted once. The arena may use
 all memory that is left. But new sources must leave the memory that the largest admitted task needs, so that a full inbox cannot
-block the tasks whose sources fill it.
+block the tasks whose sources fill it; and up to two thirds of the memory for as many such tasks as there are workers, so that
+sources of later tasks do not keep workers idle.
 
 There is a reserve for small tasks: large tasks leave as much memory as recent small tasks have needed.
 """
@@ -32,13 +33,15 @@ _RESERVE_DECAY = 1 / 64  # share by which the reserve approaches the charge of e
 _RLIMIT_FACTOR = 1.5  # memory limit of a task, as a multiple of its estimate
 _SLACK_SHARE = 1 / 2  # slack that all tasks together have beyond that, as a share of the budget
 _STACK_BYTES = 8 * 1024 * 1024  # addresses of one thread's stack
+_HEADROOM_SHARE = 2 / 3  # largest share of the task capacity that sources leave for more than one admitted task
 _LIBRARY_THREADS = 5  # threads that a library starts beside those that compute; libvips keeps five from its first task on
 
 
 class Budget:
     """The sums of charged memory, and the decisions that depend on them."""
 
-    def __init__(self, arena: Arena, limit_bytes: int | None, mode: AdmissionMode) -> None:
+    def __init__(self, arena: Arena, limit_bytes: int | None, mode: AdmissionMode, *, workers: int = 1) -> None:
+        self._workers = workers  # large tasks that may run at once
         self.limit_bytes = limit_bytes if mode is not AdmissionMode.OFF else None
         self.mode = mode
         self.running_bytes = 0  # charges of running tasks
@@ -99,16 +102,21 @@ class Budget:
         if needed_bytes > self._large_bytes:
             self._admitted_large.set(task.task_id, -needed_bytes)
 
-    def headroom_for_admitted(self, beside_bytes: int) -> int:
-        """Bytes that a new source must leave free, for the largest admitted task, and for its own task.
+    def headroom_for_admitted(self, beside_bytes: int, staged: int = 0) -> int:
+        """Bytes that a new source must leave free, for the largest admitted tasks, and for its own task.
 
         Args:
             beside_bytes: memory that the source's own task needs beside it.
+            staged: number of tasks that have memory for their sources. Some of them are not admitted yet, and are
+                taken to need as much as this one.
         """
         if not self.enforced:
             return 0
         largest = -int(self._admitted_large.lowest) if self._admitted_large else 0
-        return max(largest - self.running_bytes, beside_bytes - self.running_bytes, 0)
+        for_admitted = largest * min(self._workers, len(self._admitted_large))
+        for_staged = beside_bytes * min(self._workers, staged + 1)
+        for_workers = min(max(for_admitted, for_staged), int(self._task_capacity_bytes * _HEADROOM_SHARE))
+        return max(max(largest, beside_bytes, for_workers) - self.running_bytes, 0)
 
     def remove(self, task: TaskRecord) -> None:
         """The task has its outcome: it is not admitted any more."""

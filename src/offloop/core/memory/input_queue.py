@@ -127,7 +127,8 @@ class InputQueue:
         """Allocate memory for the requests, as far as there is room.
 
         Args:
-            leave_room: whether sources must leave memory for admitted tasks.
+            leave_room: whether sources must leave memory for admitted tasks. They also must as soon as one task has its
+                sources, because that one will run.
         """
         commands: list[Command] = []
         while self.growths and (grown := self._grow(*next(iter(self.growths.items())), leave_room)):
@@ -143,7 +144,7 @@ class InputQueue:
         return commands
 
     def _grow(self, input_id: int, growth: Growth, leave_room: bool) -> list[Command]:
-        leave_bytes = self._budget.headroom_for_admitted(0) if leave_room else 0
+        leave_bytes = self._headroom(0, leave_room)
         reservations = None
         if len(self.growths) == 1 and not self.requests:
             reservations = self._arena.extend(growth.block, growth.wanted_nbytes, leave_bytes=leave_bytes)
@@ -177,7 +178,7 @@ class InputQueue:
             request.nbytes,
             Holder.CALLER if task is None else Holder.TASK,
             None if task is None else task.task_id,
-            leave_bytes=self._budget.headroom_for_admitted(beside_bytes) if leave_room else 0,
+            leave_bytes=self._headroom(beside_bytes, leave_room),
             addresses_bytes=request.addresses_bytes,
         )
         if allocated is None:
@@ -188,6 +189,11 @@ class InputQueue:
             return [self._hand_over(input_id, request, block)]
         self._reserving[block.generation] = (input_id, request)
         return [ReservePages(reservation)]
+
+    def _headroom(self, beside_bytes: int, leave_room: bool) -> int:
+        """Bytes that a request must leave free; `beside_bytes` are what its own task needs beside it."""
+        staged = self._arena.leases[Holder.TASK]
+        return self._budget.headroom_for_admitted(beside_bytes, staged) if leave_room or staged else 0
 
     def _hand_over(self, input_id: int, request: InputRequest, block: Block) -> Command:
         """Give a block with all pages to its caller, or to the stager of its task."""

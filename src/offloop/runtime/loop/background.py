@@ -33,7 +33,8 @@ Job: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 Value = TypeVar("Value")
 Arguments = TypeVarTuple("Arguments")
 
-_FILE_THREADS = 8  # maximum number of files read at once
+_FILE_THREADS = 8  # maximum number of small files read at once, and of other calls of the file system
+_LARGE_FILE_THREADS = 4  # maximum number of large files read at once
 _SOURCE_THREADS = 8  # maximum number of sources copied and headers read at once
 
 
@@ -79,6 +80,8 @@ class BackgroundTasks:
         self.own_threads = anyio.CapacityLimiter(inf)  # worker starts and page operations, which are few
         # files have their own threads, because a file system may block a thread for any time
         self.file_threads = anyio.CapacityLimiter(_FILE_THREADS)
+        # large ones apart, so that small files do not wait behind them; and few at once, because all would be ready late
+        self.large_file_threads = anyio.CapacityLimiter(_LARGE_FILE_THREADS)
         self.source_threads = anyio.CapacityLimiter(_SOURCE_THREADS)
         self.loop_budget = LoopBudget(loop)  # runs short functions on the loop, without a thread
         self._loop = loop  # None: trio's loop
