@@ -1,3 +1,9 @@
+// the theme does not colour the arrowheads of this version of Mermaid, so they would be dark on a dark page
+if (window.mermaid) {
+  const initialize = mermaid.initialize;
+  const arrows = "marker path, marker circle { fill: var(--md-default-fg-color) !important }";
+  mermaid.initialize = (config) => initialize({ ...config, themeCSS: `${config.themeCSS} ${arrows}` });
+}
 // names and keyboard access for parts of the theme that have none
 document$.subscribe(() => {
   document.querySelector(".md-search")?.setAttribute("aria-label", "Search");

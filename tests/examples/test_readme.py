@@ -1,4 +1,4 @@
-"""The two programs of the first page, and its length."""
+"""The two programs of the first page, its numbers, and its length."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pypdfium2
 import pytest
 from page_fragments import ROOT, fragment
 from starlette.testclient import TestClient
+from suite.records import read
+from suite.summary import summary
 
 from offloop import Pool, TaskFailed
 
@@ -18,6 +20,24 @@ PHOTO = ROOT / "docs" / "photos" / "coffee.webp"
 
 def test_the_page_can_be_read_in_a_minute() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def measured(question: str, contender: str, figure: str) -> float:
+    """The median of a figure in the latest run of the suite."""
+    _, turns = read(ROOT / "benchmarks" / "results" / f"{question}.jsonl")
+    return summary(turns)[contender][figure].median
+
+
+def test_the_three_numbers_are_those_of_the_benchmarks() -> None:
+    text = " ".join((ROOT / "README.md").read_text().split())
+    size, pickling = "us_37748736", ("ProcessPoolExecutor", "loky", "pebble", "anyio.to_process", "aiomultiprocess")
+    ours, theirs = (measured("order", name, "first_small_ms") for name in ("offloop", "ProcessPoolExecutor"))
+    assert f"is ready after {ours:,.0f} ms; with a `ProcessPoolExecutor` after {theirs:,.0f} ms" in text
+    assert measured("stuck", "offloop", "returned") == 48
+    assert f"`ProcessPoolExecutor` {measured('stuck', 'ProcessPoolExecutor', 'returned'):.0f} of them" in text
+    fastest = min(measured("payload", name, size) for name in pickling)
+    assert f"back in {measured('payload', 'offloop', size) / 1000:.0f} ms" in text
+    assert f"the fastest pool that pickles them in {fastest / 1000:.0f} ms" in text
 
 
 def test_a_picture_in_a_server(saved: Callable[[str, str], Any]) -> None:

@@ -138,7 +138,8 @@ class ProcessorConformance:
     def test_progress_is_a_fraction_that_grows(self) -> None:
         task = _RecordingTask()
         self._run_in(task)
-        assert task.fractions or not self.subject.reports_progress
+        text = "the processor has not called task.progress(); if it need not, leave `reports_progress` out of the subject"
+        assert task.fractions or not self.subject.reports_progress, text
         assert all(0 <= fraction <= 1 for fraction in task.fractions)
         assert all(first <= second for first, second in pairwise(task.fractions))
 
