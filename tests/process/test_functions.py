@@ -227,6 +227,27 @@ async def test_a_function_that_hangs_or_dies_costs_one_call(anyio_backend: objec
     assert await pool.call(jobs.echo_number, 5) == 5
 
 
+async def test_options_count_after_calls_without_any(anyio_backend: object, pool: Pool) -> None:
+    for _ in range(2):
+        assert await pool.call(jobs.echo_number, 5) == 5
+    with pytest.raises(TaskTimeout, match=r"0\.1 s"):
+        await pool.call(jobs.hang, timeout=0.1)
+    for wrong in (
+        {"timeout": -1},
+        {"priority": 11},
+        {"retries": -1},
+        {"queue_timeout": -1},
+        {"memory_limit": -1},
+        {"tenant": 5},
+    ):
+        options: dict[str, Any] = wrong
+        with pytest.raises((ValueError, TypeError), match=next(iter(wrong))):
+            await pool.call(jobs.echo_number, 5, **options)
+    assert await pool.call(jobs.echo_number, 5, labels={"request": "a"}) == 5
+    with pytest.raises(TaskTimeout, match=r"0\.2 s"):
+        await pool.call(jobs.hang_briefly)
+
+
 async def test_output_and_log_records_reach_the_log(
     anyio_backend: object, pool: Pool, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -29,11 +29,13 @@ from .single_flight.flights import FlightTable
 from .single_flight.shared_submission import SharedSubmission, error_of_shared_file
 from .sources import Source, classify_all
 from .staging.stager import SourceStager
-from .submission import Submission
+from .submission import Submission, TaskTemplate
 
 __all__ = ["Calls"]
 
 SourceT = TypeVar("SourceT")
+
+_OPEN = PoolPhase.OPEN  # a member that is looked up on its class costs 0.1 us on Python 3.11
 
 _MAX_NAME_LENGTH = 100  # characters of a pipeline's name, which travels with each of its outputs
 
@@ -299,11 +301,12 @@ class Calls:
         return FrameStream(supervisor, submission, buffer, overrun, on_progress)
 
     def _submission(self, supervisor: Supervisor, plan: Plan, source: Any, options: TaskOptions) -> Submission:
-        return Submission(supervisor, self._stager, plan, classify_all(source, plan.attachments), options)
+        sources = classify_all(source, plan.attachments)
+        return Submission(supervisor, self._stager, TaskTemplate.of(plan, options), sources)
 
     def _open(self) -> Supervisor:
         supervisor = self._supervisor
-        if supervisor is None or supervisor.core.phase is not PoolPhase.OPEN:
+        if supervisor is None or supervisor.core.phase is not _OPEN:
             raise PoolClosed
         supervisor.affinity.check()
         if supervisor.gate.internal_error is not None:

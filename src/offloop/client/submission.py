@@ -7,11 +7,11 @@ its outcome.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import cast
+from typing import Any, NamedTuple, Self, cast
 
 import anyio
 import msgspec
@@ -26,45 +26,28 @@ from ..runtime.loop.futures import DeliveredOutput, TaskFuture
 from ..runtime.supervisor import Supervisor
 from ..task_options import TaskOptions
 from ..wire.handles import EncodedAt
+from ..wire.messages import Stage
 from .results import Result
 from .sources import ArrayObject, Bytes, File, Material, TableObject
 from .staging.preflight import run_preflight
 from .staging.stager import Prepared, SourceStager, StagedSources, copy_lengths, copy_nbytes, lengths_in_memory
 
-__all__ = ["Submission"]
+__all__ = ["Submission", "TaskTemplate"]
 
 _NO_SOURCES = (EncodedAt(None),)
 
 
-class Submission:
-    """One task from submission to result, on its caller's side.
+class TaskTemplate(NamedTuple):
+    """What all tasks of one plan and with the same options share."""
 
-    Its sources are those of its call, in the order of their indices. The first one is the payload of the first stage.
-    """
+    spec: TaskSpec
+    estimator: Estimator | None  # estimates a task after its sources are known; None: the specification has the estimate
+    output: OutputFile | None  # file for the result; None: the result stays in memory
 
-    on_preview: Callable[[Result], Awaitable[None]] | None = None  # called with each preview, in the task that runs it
-
-    _is_staged = False  # whether the sources lay where a worker can read them when the task was submitted
-    _lengths: list[int] | None = None  # lengths of the sources, if memory for them was requested with the submission
-
-    def __init__(
-        self,
-        supervisor: Supervisor,
-        stager: SourceStager,
-        plan: Plan,
-        sources: tuple[Material, ...],
-        options: TaskOptions,
-    ) -> None:
-        self._supervisor = supervisor
-        self._stager = stager
-        self._estimator = plan.estimator
-        self.sources = sources
-        self._output = options.output
-        self.task_id = supervisor.new_task_id()
-        self.credit = options.credit
-        self.queued = 0.0  # time of the submission, on the system's monotonic clock
-        # `sources` and `estimate` are set when they are known
-        self._spec = TaskSpec(
+    @classmethod
+    def of(cls, plan: Plan, options: TaskOptions) -> Self:
+        """Make the template from a plan and checked options."""
+        spec = TaskSpec(
             sources=_NO_SOURCES,
             stages=plan.stages,
             group=plan.group,
@@ -83,10 +66,48 @@ class Submission:
             previews=options.previews,
             stream=options.stream,
         )
+        return cls(spec, plan.estimator, options.output)
 
-    async def run(self) -> Result:
+
+class Submission:
+    """One task from submission to result, on its caller's side.
+
+    Its sources are those of its call, in the order of their indices. The first one is the payload of the first stage.
+    """
+
+    on_preview: Callable[[Result], Awaitable[None]] | None = None  # called with each preview, in the task that runs it
+    queued = 0.0  # time of the submission, on the system's monotonic clock
+
+    _is_staged = False  # whether the sources lay where a worker can read them when the task was submitted
+    _lengths: list[int] | None = None  # lengths of the sources, if memory for them was requested with the submission
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        stager: SourceStager,
+        template: TaskTemplate,
+        sources: tuple[Material, ...],
+        stages: list[Stage] | None = None,
+    ) -> None:
+        """A task with a new id. `stages`: its own, if they hold data of this task; None: those of the template."""
+        spec = template.spec
+        self._supervisor = supervisor
+        self._stager = stager
+        self._estimator = template.estimator
+        self._output = template.output
+        self.sources = sources
+        self.task_id = supervisor.new_task_id()
+        # `sources` and `estimate` are set when they are known
+        self._spec = spec if stages is None else msgspec.structs.replace(spec, stages=stages)
+
+    @property
+    def credit(self) -> int:
+        """Number of outputs that the task may hand over before its end, beside previews, until its receiver grants more."""
+        return self._spec.credit - self._spec.previews
+
+    def run(self) -> Coroutine[Any, Any, Result]:
         """Stage the sources, wait for the outcome, and return or raise it. A file has its name when this returns."""
-        return await (self._run() if self._output is None else self._run_to_file(self._output))
+        return self._run() if self._output is None else self._run_to_file(self._output)
 
     async def _run_to_file(self, output: OutputFile) -> Result:
         background = self._supervisor.background

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..client.results import Result
+from ..client.submission import TaskTemplate
 from ..errors import InvalidTask, OffloopError, PluginError
 from ..plugins import Plan, Planner, Registry
 from ..runtime.loop.background import BackgroundTasks
@@ -19,14 +20,20 @@ from .reference import reference_of
 __all__ = ["Callee", "CalleeTable"]
 
 
-class Callee(NamedTuple):
+class Callee:
     """A function that was checked."""
 
-    reference: str
-    options: FunctionOptions
-    signature: Signature
-    results: ResultCodec
-    plan: Plan  # plan of a call without arguments
+    template: TaskTemplate | None = None  # what calls without options share; None: there was none yet
+
+    def __init__(
+        self, reference: str, options: FunctionOptions, signature: Signature, results: ResultCodec, plan: Plan
+    ) -> None:
+        """`plan`: of a call without arguments."""
+        self.reference = reference
+        self.options = options
+        self.signature = signature
+        self.results = results
+        self.plan = plan
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ from ..client.outputs.frames import FrameStream, Overrun, check_reading
 from ..client.progress_listener import ProgressCallback, run_with_progress
 from ..client.results import Result
 from ..client.sources import classify_all
-from ..client.submission import Submission
+from ..client.submission import Submission, TaskTemplate
 from ..errors import InvalidTask, OffloopError
 from ..runtime.supervisor import Supervisor
 from ..settings import check_range
@@ -29,6 +29,8 @@ from .value_stream import ValueStream
 __all__ = ["FunctionCalls"]
 
 ResultT = TypeVar("ResultT")
+
+_NO_SOURCE = classify_all(b"")
 
 
 class FunctionCalls(Calls):
@@ -82,23 +84,33 @@ class FunctionCalls(Calls):
         """
         supervisor = self._open()
         callee = self._callees.find(function, self._registry, self._planner)
-        given: TaskKeywords = {
-            "timeout": callee.options.timeout_s if timeout is ... else timeout,
-            "queue_timeout": queue_timeout,
-            "retries": retries,
-            "priority": priority,
-            "tenant": tenant,
-            "memory_limit": memory_limit,
-            "labels": labels,
-        }
-        options = TaskOptions.checked(self._settings, "call", given)
-        submission = self._call_submission(supervisor, callee, arguments, keywords, options)
+        has_options = (
+            not (queue_timeout is retries is tenant is memory_limit is labels is None) or timeout is not ... or priority
+        )
+        if has_options or callee.template is None:
+            given: TaskKeywords = {
+                "timeout": callee.options.timeout_s if timeout is ... else timeout,
+                "queue_timeout": queue_timeout,
+                "retries": retries,
+                "priority": priority,
+                "tenant": tenant,
+                "memory_limit": memory_limit,
+                "labels": labels,
+            }
+            template = TaskTemplate.of(callee.plan, TaskOptions.checked(self._settings, "call", given))
+            if not has_options:
+                callee.template = template
+        else:  # saves the check of the options
+            template = callee.template
+        submission = self._call_submission(supervisor, callee, arguments, keywords, template)
         try:
             if on_progress is None:
                 result = await submission.run()
             else:
                 result = await run_with_progress(supervisor, submission, on_progress)
-            return await callee.value_of(result, supervisor.background)
+            if callee.results.is_slow(result.nbytes):
+                return await callee.value_of(result, supervisor.background)
+            return callee.results.decode(result.raw_info, result.data)
         except OffloopError as error:
             callee.add_note(error)
             raise
@@ -127,7 +139,8 @@ class FunctionCalls(Calls):
         supervisor = self._open()
         checked = TaskOptions.checked(self._settings, "run_call", options)
         materials = classify_all(sources[0] if sources else b"", sources[1:])
-        submission = Submission(supervisor, self._stager, self._planner.plan([call]), materials, checked)
+        template = TaskTemplate.of(self._planner.plan([call]), checked)
+        submission = Submission(supervisor, self._stager, template, materials)
         if on_progress is None:
             return await submission.run()
         return await run_with_progress(supervisor, submission, on_progress)
@@ -165,13 +178,14 @@ class FunctionCalls(Calls):
         if max_in_flight is not None:
             check_range("max_in_flight", max_in_flight, 1, math.inf, whole=True)
         checked = TaskOptions.checked(self._settings, "map_call", _with_default_timeout(options, callee))
+        template = TaskTemplate.of(callee.plan, checked)
 
         def submit(given: Any, _pipeline: object, _path: object) -> Submission:
             if isinstance(given, Mapping):
-                return self._call_submission(supervisor, callee, (), cast("Mapping[str, Any]", given), checked)
+                return self._call_submission(supervisor, callee, (), cast("Mapping[str, Any]", given), template)
             if not isinstance(given, tuple):
                 raise InvalidTask(f"{given!r} is given as the arguments of a call; give a tuple, as (value,), or a mapping")
-            return self._call_submission(supervisor, callee, cast("tuple[Any, ...]", given), {}, checked)
+            return self._call_submission(supervisor, callee, cast("tuple[Any, ...]", given), {}, template)
 
         puller = SourcePuller(arguments, (), None)
         batch: Batch[Any] = Batch(supervisor, puller, submit, ordered=ordered, max_in_flight=max_in_flight)
@@ -231,7 +245,8 @@ class FunctionCalls(Calls):
             frame_timeout=callee.options.timeout_s if frame_timeout is ... else frame_timeout,
             idle_timeout=idle_timeout,
         )
-        submission = self._call_submission(supervisor, callee, arguments, keywords, options)
+        template = TaskTemplate.of(callee.plan, options)
+        submission = self._call_submission(supervisor, callee, arguments, keywords, template)
         return ValueStream(FrameStream(supervisor, submission, buffer, overrun, on_progress), callee, supervisor.background)
 
     def as_executor(self, **options: Unpack[TaskKeywords]) -> PoolExecutor:
@@ -256,11 +271,12 @@ class FunctionCalls(Calls):
         callee: Callee,
         arguments: tuple[Any, ...],
         keywords: Mapping[str, Any],
-        options: TaskOptions,
+        template: TaskTemplate,
     ) -> Submission:
         operation, sources = callee.call(arguments, keywords)
-        materials = classify_all(sources[0] if sources else b"", sources[1:])
-        return Submission(supervisor, self._stager, self._planner.replan(callee.plan, [operation]), materials, options)
+        materials = classify_all(sources[0], sources[1:]) if sources else _NO_SOURCE
+        stages = self._planner.stages_of(callee.plan, [operation])
+        return Submission(supervisor, self._stager, template, materials, stages)
 
 
 def _with_default_timeout(options: TaskKeywords, callee: Callee) -> TaskKeywords:

@@ -82,8 +82,8 @@ class Planner:
                 self._remember(key, plan)
         return plan
 
-    def replan(self, plan: Plan, operations: list[Operation]) -> Plan:
-        """Returns a plan of one stage with other data in its operations, without planning it again.
+    def stages_of(self, plan: Plan, operations: list[Operation]) -> list[Stage]:
+        """Returns the stages of a plan of one stage with other data in its operations, without planning it again.
 
         Args:
             plan: the plan of operations of the same types, estimate and kind.
@@ -92,7 +92,7 @@ class Planner:
         Raises:
             InvalidTask: they cannot be sent, or are too large.
         """
-        return plan._replace(stages=[self._registry.encoded_stage(plan.stages[0].plugin, operations)])
+        return [self._registry.encoded_stage(plan.stages[0].plugin, operations)]
 
     def plan_many(self, pipelines: Mapping[str, Iterable[Operation]]) -> Plan:
         """Returns the plan of a task that runs several named pipelines on one source, in one worker.
