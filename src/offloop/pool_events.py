@@ -56,7 +56,7 @@ class TaskRetried(_Record, frozen=True, kw_only=True):
 
     task_id: int  # id of the task
     deaths: int  # number of workers that died after they had begun the task
-    dispatched_at: float  # time at which the worker that died was sent the task, on the clock of `at`
+    dispatched_at: float  # time from which the worker that died had no earlier task, on the clock of `at`
     labels: Mapping[str, str] = {}  # labels of the task
 
 
@@ -72,7 +72,7 @@ class TaskEnded(_Record, frozen=True, kw_only=True):
     message: str | None  # text of the error for clients, as `OffloopError.public_message`; None: no error
     submitted_at: float  # time of the submission, on the clock of `at`
     ready_at: float | None  # time at which its sources were in place; None: they never were
-    dispatched_at: float | None  # time at which a worker was last sent the task; None: no worker was
+    dispatched_at: float | None  # time from which its last worker had no earlier task; None: it had no worker
     slot: int | None  # index of the slot whose worker had the task at its end; None: no worker had it
     runs: int  # number of times that a worker was sent the task
     deaths: int  # number of workers that died after they had begun the task

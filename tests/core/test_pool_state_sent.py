@@ -12,11 +12,11 @@ from offloop.core.model.task import Completed
 from offloop.core.model.task_state import TaskState
 from offloop.core.model.worker_state import WorkerState
 from offloop.core.scheduling.sent_tasks import OVERDUE_S
-from offloop.errors import PoolClosed, TaskTimeout, WorkerDied
+from offloop.errors import PoolClosed, QueueTimeout, TaskTimeout, WorkerDied
 from offloop.wire.messages import Cancel, Done, Loading, Ready, Skipped
 from offloop.wire.status import Status
 
-from .pool_script import EncodedAt, PoolScript, of_type, only, outcome_of, runs
+from .pool_script import EncodedAt, PoolScript, done, of_type, only, outcome_of, runs
 
 WARM_UP = 3  # short tasks after which the next ones are expected to be short
 
@@ -55,6 +55,33 @@ def test_short_tasks_are_sent_to_a_busy_worker_up_to_the_limit() -> None:
     states = [state_of(pool, task_id) for task_id in range(10, 16)]
     assert states == [TaskState.RUNNING, *[TaskState.SENT] * 3, TaskState.WAITING, TaskState.WAITING]
     assert (pool.statistics.waiting, pool.statistics.running) == (5, 1)
+
+
+def test_a_task_that_may_not_wait_is_not_sent_behind_another() -> None:
+    pool = pool_of_short_tasks()
+    pool.run(10)
+    assert isinstance(outcome_of(pool.run(11, queue_timeout_s=0.0), 11), QueueTimeout)
+    assert len(runs(pool.run(12, queue_timeout_s=1.0))) == 1
+
+
+def test_the_answers_of_one_read_settle_their_tasks_in_order_and_send_others() -> None:
+    pool = pool_of_short_tasks()
+    for task_id in range(10, 17):
+        pool.run(task_id)
+    commands = pool.handle(WorkerReported(0, done(10), (done(11), done(12))))
+    assert [command.task_id for command in of_type(commands, SettleTask)] == [10, 11, 12]
+    assert [send.message.task_id for send in runs(commands)] == [14, 15, 16]
+    assert (state_of(pool, 13), state_of(pool, 14)) == (TaskState.RUNNING, TaskState.SENT)
+
+
+def test_a_false_answer_behind_a_true_one_kills_the_worker_and_settles_nothing() -> None:
+    pool = pool_of_short_tasks()
+    for task_id in (10, 11, 12):
+        pool.run(task_id)
+    commands = pool.handle(WorkerReported(0, done(10), (done(12), done(11))))
+    assert [command.task_id for command in of_type(commands, SettleTask)] == [10]
+    assert of_type(commands, KillWorker) == [KillWorker(0)]
+    assert len(of_type(commands, WithdrawRuns)) == 1
 
 
 def test_each_answer_begins_the_next_task_and_sends_another() -> None:
@@ -179,6 +206,28 @@ def test_a_cancelled_task_behind_another_is_withdrawn_and_settled() -> None:
     assert of_type(commands, SettleTask) == [SettleTask(12, None)]
     assert (state_of(pool, 11), state_of(pool, 13)) == (TaskState.SENT, TaskState.WAITING)
     assert of_type(commands, Send) == [], "the running task is not disturbed"
+
+
+def test_a_cancelled_task_behind_another_is_settled_when_the_worker_dies() -> None:
+    pool = pool_of_short_tasks()
+    for task_id in (10, 11, 12):
+        pool.run(task_id)
+    pool.cancel(11)
+    assert state_of(pool, 11) is TaskState.UNWANTED
+    assert pool.cancel(11) == [], "it is being withdrawn"
+    commands = pool.exited(0)
+    assert SettleTask(11, None) in commands
+    assert state_of(pool, 12) is TaskState.WAITING
+
+
+def test_a_cancelled_task_that_a_dead_worker_had_begun_has_no_outcome() -> None:
+    pool = pool_of_short_tasks()
+    for task_id in (10, 11):
+        pool.run(task_id)
+    pool.cancel(11)
+    commands = pool.exited(0, last_words=(done(10),), status=Status(11, 0, 0.0))
+    assert isinstance(outcome_of(commands, 10), Completed)
+    assert SettleTask(11, None) in commands
 
 
 def test_a_cancelled_task_that_was_begun_meanwhile_is_stopped() -> None:

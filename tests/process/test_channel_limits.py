@@ -41,7 +41,7 @@ class Ends:
             async with anyio.create_task_group() as task_group:
                 task_group.start_soon(self.channel.write_unsent)
                 task_group.start_soon(self.channel.time_frames)
-                await self.channel.receive(self.received.append)
+                await self.channel.receive(self.received.extend)
                 task_group.cancel_scope.cancel()
         except* ProtocolError as errors:
             raise errors.exceptions[0] from None
@@ -185,7 +185,7 @@ async def test_a_frame_of_the_largest_size_is_received_and_a_larger_one_refused(
     largest, larger = (Failed(1, "exception", "x" * (60_000 + 65_536 - nbytes + more), None, 1, 2) for more in (0, 1))
     ends.worker.send(encode_frame(largest))
     while not ends.received:
-        assert ends.channel.socket.read(ends.received.append)
+        assert ends.channel.socket.read(ends.received.extend)
     ends.worker.send(encode_frame(larger)[:HEADER_NBYTES])
     with anyio.fail_after(20):
         with pytest.raises(ProtocolError, match=r"a frame of 65,537 bytes was announced; the limit is 65,536"):
@@ -205,7 +205,7 @@ async def test_a_frame_in_thousands_of_pieces_is_refused(ends: Ends, anyio_backe
     with pytest.raises(ProtocolError, match="more than 4,096 pieces"):
         for byte in encode_frame(LONG):
             ends.worker.send(bytes([byte]))
-            assert ends.channel.socket.read(ends.received.append)
+            assert ends.channel.socket.read(ends.received.extend)
 
 
 async def test_of_what_a_dead_worker_left_behind_only_so_much_is_looked_at(ends: Ends, anyio_backend: object) -> None:

@@ -51,7 +51,7 @@ def _check_task(components: Components, task: TaskRecord) -> None:
     assert (task.requested_bytes is None) or state is TaskState.RUNNING, context
     assert not task.granted or state in _WITH_WORKER, context
     assert task.outputs <= task.credit, context
-    assert (task.sent_to is not None) is (state is TaskState.SENT), context
+    assert (task.sent_to is not None) is (state in (TaskState.SENT, TaskState.UNWANTED)), context
     if task.sent_to is not None:
         assert task in components.worker_table[task.sent_to].sent, context
     assert not task.outputs or state in _AFTER_DISPATCH, context

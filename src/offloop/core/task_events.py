@@ -27,7 +27,7 @@ from .model.events import (
 )
 from .model.pool_phase import PoolPhase
 from .model.task import StopReason, TaskRecord, TaskSpec
-from .model.task_state import TaskEvent
+from .model.task_state import TaskEvent, TaskState
 from .model.worker_slot import WorkerSlot
 from .model.worker_state import WorkerEvent, WorkerState
 
@@ -159,7 +159,8 @@ class TaskEventHandlers:
         if task is None:
             return []
         if task.sent_to is not None:
-            task.is_unwanted = True
+            if task.state is TaskState.SENT:
+                task.apply(TaskEvent.STOP_REQUESTED)
             return components.dispatcher.sent_tasks.withdraw(components.worker_table.slots[task.sent_to], task)
         if task.slot is None:
             components.queue.remove(task.task_id)

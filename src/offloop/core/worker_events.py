@@ -36,7 +36,7 @@ from .workers.worker_group import WorkerGroup
 __all__ = ["WorkerEventHandlers"]
 
 _TASK_FINISHED = WorkerEvent.TASK_FINISHED  # a member that is looked up on its class costs 0.1 us on Python 3.11
-_NEXT_BEGUN = WorkerEvent.NEXT_BEGUN
+_NEXT_BEGUN, _CLOSING = WorkerEvent.NEXT_BEGUN, PoolPhase.CLOSING
 _LEAVING = (WorkerState.RETIRING, WorkerState.TERMINATING)
 
 
@@ -81,8 +81,11 @@ class WorkerEventHandlers:
         return []
 
     def _on_reported(self, event: WorkerReported, now: float) -> list[Command]:
-        message = event.message
-        return self._on_message[type(message)](self._components.worker_table.slots[event.slot], message, now)
+        message, slot = event.message, self._components.worker_table.slots[event.slot]
+        commands = self._on_message[type(message)](slot, message, now)
+        for answer in event.more:
+            commands += self._on_answer(slot, answer, now)
+        return commands
 
     def _on_loading(self, slot: WorkerSlot, _: Loading, now: float) -> list[Command]:
         components = self._components
@@ -149,9 +152,9 @@ class WorkerEventHandlers:
         assert task is not None
         limit_s = task.spec.limit_s
         components.worker_table.apply(slot, _NEXT_BEGUN, now, None if limit_s is None else now + limit_s)
-        if task.is_unwanted:
-            return self._stop(slot, task, StopReason.CALLER, WorkerEvent.CANCEL_REQUESTED, now)
-        if components.phase is PoolPhase.CLOSING:
+        if task.stop is not None:
+            return self._stop(slot, task, task.stop, WorkerEvent.CANCEL_REQUESTED, now)
+        if components.phase is _CLOSING:
             return self._stop(slot, task, StopReason.CLOSING, WorkerEvent.CANCEL_REQUESTED, now)
         return []
 
@@ -189,13 +192,13 @@ class WorkerEventHandlers:
         return self._requeue(self._components.dispatcher.sent_tasks.withdrawn(slot, event.kept_to))
 
     def _requeue(self, tasks: list[TaskRecord]) -> list[Command]:
-        """Queue tasks that a worker had and has not begun, as the first ones. Those that were cancelled are settled."""
+        """Queue tasks that a worker had and has not begun, as the first ones. The unwanted ones are settled."""
         components, commands = self._components, list[Command]()
         for task in tasks:
-            components.queue.requeue_first(task)
-            if task.is_unwanted:
-                components.queue.remove(task.task_id)
+            if task.state is TaskState.UNWANTED:
                 commands += components.task_table.settle(task, None)
+            else:
+                components.queue.requeue_first(task)
         return commands
 
     def _on_output(self, slot: WorkerSlot, message: Output | OutputFailed, now: float) -> list[Command]:

@@ -64,7 +64,7 @@ from .loop.affinity import LoopAffinity
 from .loop.background import BackgroundTasks
 from .loop.decision_gate import DecisionGate, GateState
 from .loop.futures import BlockFuture, OneShotEvent, TaskFuture
-from .loop.io import clock, when_readable
+from .loop.io import clock, wait_until, when_readable
 from .memory.page_manager import PageManager
 from .memory.segments import Segment, find_status
 from .memory.views import ViewTracker
@@ -288,8 +288,7 @@ class Supervisor:
         while self.gate.state is not GateState.STOPPED:  # a stopped gate never moves `wake_at`: an endless loop
             driver.timer_changed = OneShotEvent(self.affinity.loop)
             driver.timer_deadline = self.core.wake_at
-            with anyio.CancelScope(deadline=driver.timer_deadline):
-                await driver.timer_changed.wait()
+            await wait_until(driver.timer_changed, driver.timer_deadline)
             if self._clock() >= driver.timer_deadline:
                 self.apply(TimePassed())
 

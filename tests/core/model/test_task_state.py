@@ -29,6 +29,9 @@ LEGAL = {
     (S.WAITING, E.SENT_BEHIND): S.SENT,
     (S.SENT, E.BEGUN): S.RUNNING,
     (S.SENT, E.WITHDRAWN): S.WAITING,
+    (S.SENT, E.STOP_REQUESTED): S.UNWANTED,
+    (S.UNWANTED, E.BEGUN): S.STOPPING,
+    (S.UNWANTED, E.SETTLED): S.SETTLED,
     (S.WAITING, E.SOURCE_RELEASED): S.STAGING,
     (S.WAITING, E.SETTLED): S.SETTLED,
     (S.RUNNING, E.STOP_REQUESTED): S.STOPPING,
@@ -89,6 +92,7 @@ def test_tasks_are_counted_by_state_until_they_are_settled() -> None:
         "hashing": 0,
         "waiting": 1,
         "sent": 0,
+        "unwanted": 0,
         "running": 1,
         "stopping": 0,
     }

@@ -6,7 +6,7 @@ import msgspec
 
 from ...errors import OffloopError
 from ...operation import DEFAULT_GROUP
-from ...wire.messages import FromWorker
+from ...wire.messages import Done, Failed, FromWorker
 from ...wire.status import Status
 from .blocks import Reservation
 from .task import TaskSpec
@@ -210,6 +210,7 @@ class WorkerReported(_Event, frozen=True):
 
     slot: int
     message: FromWorker
+    more: tuple[Done | Failed, ...] = ()  # answers that came in the same read after the message
 
 
 class RunsWithdrawn(_Event, frozen=True):

@@ -9,6 +9,7 @@ changes, so an illegal event leaves the task as it was. The diagram in `docs/des
 - HASHING: a thread reads the source, because it may be content that has killed workers.
 - WAITING: the task waits for a worker, or for memory to run in.
 - SENT: a worker has the task, behind the task that it runs. It is not begun.
+- UNWANTED: the same, and its caller has cancelled it. It ends as soon as it is withdrawn, or is stopped if it is begun.
 - RUNNING: a worker has the task.
 - STOPPING: a worker has the task and was told to stop it, or is being killed.
 - SETTLED: the task has its outcome.
@@ -33,6 +34,7 @@ class TaskState(Enum):
     HASHING = "hashing"
     WAITING = "waiting"
     SENT = "sent"
+    UNWANTED = "unwanted"
     RUNNING = "running"
     STOPPING = "stopping"
     SETTLED = "settled"
@@ -80,7 +82,8 @@ TASK_TABLE: Final = MappingProxyType(
             _E.SOURCE_RELEASED: _S.STAGING,
             _E.SETTLED: _S.SETTLED,
         },
-        _S.SENT: {_E.BEGUN: _S.RUNNING, _E.WITHDRAWN: _S.WAITING},
+        _S.SENT: {_E.BEGUN: _S.RUNNING, _E.WITHDRAWN: _S.WAITING, _E.STOP_REQUESTED: _S.UNWANTED},
+        _S.UNWANTED: {_E.BEGUN: _S.STOPPING, _E.SETTLED: _S.SETTLED},
         _S.RUNNING: {
             _E.STOP_REQUESTED: _S.STOPPING,
             _E.RETRIED: _S.WAITING,
@@ -121,7 +124,8 @@ class TaskCounts:
     @property
     def waiting(self) -> int:
         """Number of tasks that no worker has begun."""
-        return self.preparing + self.by_state[TaskState.WAITING] + self.by_state[TaskState.SENT]
+        counts = self.by_state
+        return self.preparing + counts[TaskState.WAITING] + counts[TaskState.SENT] + counts[TaskState.UNWANTED]
 
     @property
     def running(self) -> int:

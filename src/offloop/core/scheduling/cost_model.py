@@ -108,7 +108,7 @@ class CostModel:
             task.output_bytes = spec.estimate.output_bytes
         task.estimated_s = cost_s
         task.place_s = task.arrived_s + overtaking_limit_s(cost_s)
-        kind = _kind_of(task, spec)
+        kind = task.kind = _kind_of(task)
         task.pace = self._paces.get(kind)
         if self._corrections:
             correction = self._corrections.get(kind)
@@ -123,7 +123,7 @@ class CostModel:
     def fill_in_memory(self, task: TaskRecord) -> bool:
         """Set the task's predicted memory again, if something was learned about its kind. Returns whether something was."""
         spec = task.spec
-        correction = self._corrections.get(_kind_of(task, spec))
+        correction = self._corrections.get(task.kind or _kind_of(task))
         if correction is None:
             return False
         task.peak_bytes = _within_limit(_corrected_peak(_prior(task, spec)[1], correction), spec)
@@ -131,7 +131,9 @@ class CostModel:
 
     def has_observed(self, task: TaskRecord) -> bool:
         """Whether at least three tasks of its kind have been measured."""
-        correction = self._corrections.get(_kind_of(task, task.spec))
+        if not self._corrections:
+            return False
+        correction = self._corrections.get(task.kind or _kind_of(task))
         return correction is not None and correction.tasks >= _MIN_SAMPLES
 
     def observe(
@@ -162,7 +164,7 @@ class CostModel:
         if first and not at_limit and answer.peak_bytes <= 0:
             return
         max_factor = _MAX_GUESS_FACTOR if spec.estimate is None else _MAX_FACTOR
-        correction = self._touch(_kind_of(task, spec), max_factor)
+        correction = self._touch(task.kind or _kind_of(task), max_factor)
         if at_limit:
             correction.memory = _bounded(correction.memory * _FACTOR_AFTER_LIMIT, max_factor)
             _update_memory_factor(correction)
@@ -180,7 +182,7 @@ class CostModel:
         """Note how long a task took in its worker."""
         pace = task.pace
         if pace is None:
-            pace = self._paces.setdefault(_kind_of(task, task.spec), Pace())
+            pace = self._paces.setdefault(task.kind or _kind_of(task), Pace())
             if len(self._paces) > _CAPACITY:
                 del self._paces[next(iter(self._paces))]
         pace.observe(seconds)
@@ -257,7 +259,8 @@ def _bounded(factor: float, max_factor: float = _MAX_FACTOR) -> float:
     return min(max(factor, _MIN_FACTOR), max_factor)
 
 
-def _kind_of(task: TaskRecord, spec: TaskSpec) -> _Kind:
+def _kind_of(task: TaskRecord) -> _Kind:
+    spec = task.spec
     source = task.nbytes.bit_length() if spec.estimate is None else spec.media_type
     if spec.kind is not None:
         return source, *spec.kind

@@ -92,8 +92,8 @@ class Channel:
             if framed.partial_frame is not partial_frame:
                 partial_frame, left_s = framed.partial_frame, self._stall_limit_s
 
-    async def receive(self, handle: Callable[[FromWorker], None]) -> None:
-        """Call `handle` with every message as it arrives, in a loop callback. Returns at the end of the stream.
+    async def receive(self, handle: Callable[[list[FromWorker]], None]) -> None:
+        """Call `handle` with the messages of each read, in a loop callback. Returns at the end of the stream.
 
         Raises:
             ProtocolError: the worker sent something else than messages.

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
 from functools import partial
 from math import inf
@@ -49,7 +49,7 @@ __all__ = ["WorkerConnection"]
 
 _log = SafeLogger("offloop.supervisor")
 
-_ANSWERS = frozenset((Done, Failed, Skipped))  # types of the messages that end a run
+_ANSWERS = (Done, Failed)  # no union, because that would be made anew for each check
 
 _MAX_POLL_S = 1e6  # eleven days, in practice no limit; poll() accepts not much more
 _LATE_REAP_LIMIT_S = 5.0  # for a process that was started after its slot was given up; the starting thread waits
@@ -321,26 +321,35 @@ class WorkerConnection:
         self._supervisor.apply(AbandonedWorkerExited(self._outbox_id))
 
     async def _listen(self, channel: Channel) -> None:
-        await channel.receive(self._on_message)
+        await channel.receive(self._on_messages)
         self._report(WorkerDisconnected(self._slot))
 
+    def _on_messages(self, messages: list[FromWorker]) -> None:
+        """Report the messages of one read. Several answers are one event."""
+        answers = [message for message in messages if isinstance(message, _ANSWERS)]
+        if len(answers) < len(messages):
+            for message in messages:
+                self._on_message(message)
+            return
+        self._end_runs(answers)
+        self._report(WorkerReported(self._slot, answers[0], tuple(answers[1:])))
+
     def _on_message(self, message: FromWorker) -> None:
-        if type(message) in _ANSWERS:
-            self._end_run(message)
-        if self._sources is not None and isinstance(message, Done | Failed):
-            self._sources.note_answer(message.task_id)
+        runs = self._runs
+        if isinstance(message, _ANSWERS) or (type(message) is Skipped and runs and message.number == runs[0].number):
+            self._end_runs((message,))
         self._report(WorkerReported(self._slot, message))
 
-    def _end_run(self, message: FromWorker) -> None:
-        """A run has ended: the output of the next one begins. Answers for withdrawn runs are ignored."""
-        run = self._runs[0] if self._runs else None
-        if run is None or getattr(message, "task_id", None) != run.task_id:
-            return
-        if isinstance(message, Skipped) and message.number != run.number:
-            return
-        self._runs.popleft()
-        if self._runs and self._log is not None:
-            self._log.begin_task(self._runs[0].task_id, self._runs[0].labels)
+    def _end_runs(self, answers: Iterable[Done | Failed | Skipped]) -> None:
+        """Runs have ended: the output of the next one begins. Answers for withdrawn runs are ignored."""
+        runs, before = self._runs, len(self._runs)
+        for answer in answers:
+            if runs and answer.task_id == runs[0].task_id:
+                runs.popleft()
+            if self._sources is not None:
+                self._sources.note_answer(answer.task_id)
+        if runs and len(runs) < before and self._log is not None:
+            self._log.begin_task(runs[0].task_id, runs[0].labels)
 
     def _report(self, event: Event) -> None:
         """Report an event to the core, if the process still has its slot."""

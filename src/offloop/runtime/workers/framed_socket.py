@@ -94,8 +94,8 @@ class FramedSocket:
         """Send as much of `unsent` as the socket takes now."""
         del self.unsent[: self._send_nowait(self.unsent)]
 
-    def read(self, handle: Callable[[FromWorker], None]) -> bool:
-        """Read once, and call `handle` with each complete message. Returns False at the end of the stream.
+    def read(self, handle: Callable[[list[FromWorker]], None]) -> bool:
+        """Read once, and call `handle` with the messages that are complete, if any. Returns False at the end of the stream.
 
         Raises:
             ProtocolError: the worker sent something else than messages, or too many of them, or one in too many pieces.
@@ -115,15 +115,20 @@ class FramedSocket:
             raise ProtocolError(
                 f"it sent {len(frames):,} messages without waiting for an answer; the limit is {_MAX_MESSAGES_PER_READ}"
             )
-        for frame in frames:
-            handle(decode_from_worker(frame))
+        messages: list[FromWorker] = []
+        try:
+            for frame in frames:
+                messages.append(decode_from_worker(frame))  # noqa: PERF401 (those before an undecodable one are kept)
+        finally:
+            if messages:
+                handle(messages)
         return True
 
     def drain(self) -> list[FromWorker]:
         """Return the unread messages of a dead worker."""
         messages: list[FromWorker] = []
         for _ in range(_DRAIN_NBYTES // _READ_NBYTES):  # bounded, because the worker's own children may go on sending
-            if not self.read(messages.append) or len(messages) > _MAX_MESSAGES_PER_READ:
+            if not self.read(messages.extend) or len(messages) > _MAX_MESSAGES_PER_READ:
                 break
         return messages
 

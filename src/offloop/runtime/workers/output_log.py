@@ -62,7 +62,6 @@ class OutputLog:
         self._unread_nbytes = bytearray(_NOTHING_UNREAD)  # buffer for FIONREAD
         self._task_id: int | None = None  # task whose output is being read; None: before the first task
         self._labels = _NO_LABELS  # labels of that task
-        self._origin = f"worker {slot}"  # first words of each logged line
         # (stream position, task id, labels) of task starts in the unread part
         self._task_starts: deque[tuple[int, int, Mapping[str, str]]] = deque()
 
@@ -142,8 +141,13 @@ class OutputLog:
             self._partial_line = b""
         self._task_id = task_id
         self._labels = labels
-        texts = [f"{name}={ascii(value)[1:-1]}" for name, value in labels.items()]
-        self._origin = ", ".join([f"worker {self._slot}", f"task {task_id}", *texts])
+
+    @property
+    def _origin(self) -> str:
+        """First words of each logged line. Not kept, because few tasks print."""
+        texts = [f"{name}={ascii(value)[1:-1]}" for name, value in self._labels.items()]
+        task = [] if self._task_id is None else [f"task {self._task_id}"]
+        return ", ".join([f"worker {self._slot}", *task, *texts])
 
     def _reset_line_limit(self) -> None:
         second = int(monotonic())
@@ -155,8 +159,9 @@ class OutputLog:
     def _emit(self, lines: list[bytes]) -> None:
         nonempty = [line for line in lines if line]
         self._lines_left -= len(nonempty)
+        origin = self._origin if nonempty else ""
         for line in nonempty:
             for level, part in split_levels(line[:_LINE_NBYTES]):
                 text = ascii(part.decode("utf-8", "backslashreplace"))[1:-1]
                 extra = {"worker": self._slot, "task_id": self._task_id, "labels": self._labels}
-                WORKER_LOGGER.log(level, "%s: %s", self._origin, text, extra=extra)
+                WORKER_LOGGER.log(level, "%s: %s", origin, text, extra=extra)

@@ -164,6 +164,9 @@ class SourceDelivery:
 
     def _send_run(self, run: Run) -> None:
         placed, copies = self._inbox.place(run)
+        if not copies:
+            self._send(run)
+            return
         if sum([copy.nbytes for copy in copies]) <= INLINE_NBYTES or self._background.closed:
             self._send_copied(placed, self._copy(self._inbox.copy_in, copies))
             return
