@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from offloop.core.model.blocks import CALLER_MEMORY
 from offloop.core.model.commands import Command, KillWorker, Send, SettleTask, WithdrawRuns
-from offloop.core.model.events import RunsWithdrawn, WorkerDisconnected, WorkerReported
+from offloop.core.model.events import RunsWithdrawn, TaskSubmitted, WorkerDisconnected, WorkerReported
 from offloop.core.model.task import Completed
 from offloop.core.model.task_state import TaskState
 from offloop.core.model.worker_state import WorkerState
 from offloop.core.scheduling.sent_tasks import OVERDUE_S
 from offloop.errors import PoolClosed, QueueTimeout, TaskTimeout, WorkerDied
+from offloop.wire.handles import Handle
 from offloop.wire.messages import Cancel, Done, Loading, Ready, Skipped
 from offloop.wire.status import Status
 
-from .pool_script import EncodedAt, PoolScript, done, of_type, only, outcome_of, runs
+from .pool_script import KIB, MIB, PAGE, SPEC, EncodedAt, PoolScript, done, of_type, only, outcome_of, runs
 
 WARM_UP = 3  # short tasks after which the next ones are expected to be short
 
@@ -117,6 +120,54 @@ def test_no_task_is_sent_to_a_busy_worker_that_may_run_one_tenant_or_has_had_its
 def test_a_task_is_sent_behind_tasks_with_equal_labels_only(labels: list[dict[str, str]], sent: list[bool]) -> None:
     pool = pool_of_short_tasks()
     assert [bool(runs(pool.run(task_id, labels=given))) for task_id, given in enumerate(labels, 10)] == sent
+
+
+def run_with_source(pool: PoolScript, task_id: int, nbytes: int, **more: Any) -> list[Command]:
+    """Submit a task whose source lies in its caller's memory."""
+    sources = (EncodedAt(Handle(CALLER_MEMORY, 0, nbytes, 0)),)
+    return pool.handle(TaskSubmitted(task_id, msgspec.structs.replace(SPEC, sources=sources, **more)))
+
+
+@pytest.mark.parametrize(("nbytes", "is_sent"), [(1, True), (64 * KIB, True), (64 * KIB + 1, False)])
+def test_a_task_with_small_sources_is_sent_behind_another_and_its_copy_counts_as_memory_of_the_worker(
+    nbytes: int, is_sent: bool
+) -> None:
+    pool = pool_of_short_tasks(private_sources=True, budget_bytes=512 * MIB, limit_bytes=256 * MIB).spawned()
+    for task_id in range(3, 3 + WARM_UP):
+        run_with_source(pool, task_id, nbytes)
+        pool.done(task_id, private_bytes=MIB)
+    run_with_source(pool, 10, nbytes)
+    before = pool.core.budget.workers_bytes
+    assert bool(runs(run_with_source(pool, 11, nbytes))) is is_sent
+    grown = pool.core.budget.workers_bytes - before
+    assert nbytes <= grown <= nbytes + 3 * PAGE if is_sent else not grown
+    running = pool.core.task_table.get(10)
+    assert running is not None
+    assert pool.core.budget.running_bytes == running.charged_bytes
+
+
+def test_a_task_with_a_source_is_sent_behind_tasks_of_its_tenant_only() -> None:
+    pool = pool_of_short_tasks(private_sources=True)
+    for task_id in range(3, 3 + WARM_UP):
+        run_with_source(pool, task_id, 1)
+        pool.done(task_id)
+    pool.run(10, tenant="a")
+    sent = [runs(run_with_source(pool, task_id, 1, tenant=tenant)) for task_id, tenant in ((11, "a"), (12, "b"))]
+    assert [len(commands) for commands in sent] == [1, 0]
+    assert len(runs(pool.run(13, tenant="b"))) == 0, "the one before it goes first"
+
+
+def test_a_withdrawn_task_with_a_source_goes_to_another_worker_with_the_same_source() -> None:
+    pool = pool_of_short_tasks(private_sources=True)
+    for task_id in range(3, 3 + WARM_UP):
+        run_with_source(pool, task_id, 6)
+        pool.done(task_id)
+    run_with_source(pool, 10, 6)
+    (first,) = runs(run_with_source(pool, 11, 7))
+    withdraw(pool, pool.at(OVERDUE_S))
+    (again,) = runs(pool.done(10))
+    assert again.message.task_id == 11
+    assert again.message.sources == first.message.sources
 
 
 def test_long_tasks_and_those_behind_long_tasks_wait_in_the_queue() -> None:

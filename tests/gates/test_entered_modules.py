@@ -10,7 +10,7 @@ import pytest
 
 from offloop.core import pool_state
 
-MAX_MODULES = 49  # that one run of a picture enters; a change that adds one must be worth it
+MAX_MODULES = 50  # that one run of a picture enters; a change that adds one must be worth it
 SCRIPT = Path(__file__).parents[1] / "process" / "entered_modules.py"
 
 

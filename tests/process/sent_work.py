@@ -8,7 +8,7 @@ from itertools import repeat
 
 from offloop import function
 
-__all__ = ["short"]
+__all__ = ["echo_bytes", "short"]
 
 
 @function
@@ -24,3 +24,11 @@ def short(order: str) -> str:
         case _:
             pass
     return order
+
+
+@function
+def echo_bytes(data: bytes) -> bytes:
+    """Returns its argument, which travels in shared memory if it is long, unless it begins with an order to die."""
+    if data.startswith(b"die"):
+        os._exit(3)
+    return data[::-1]

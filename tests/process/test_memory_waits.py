@@ -80,7 +80,7 @@ async def test_tasks_that_fit_alone_all_succeed_although_their_sources_fill_the_
     done: list[int] = []
 
     async def run(pool: Pool) -> None:
-        done.append((await pool.run(bytes(700 * KIB), [Noop()])).nbytes)
+        done.append((await pool.run(bytearray(700 * KIB), [Noop()])).nbytes)
 
     async with scripted_pool(lambda _: Answer(bytes(1300 * KIB)), workers=2, memory_limit="4MiB", **SETTINGS) as pool:
         with anyio.fail_after(30):

@@ -12,7 +12,7 @@ from offloop.testing.faults import Allocate, Echo, FaultsPlugin
 
 async def main():
     async with Pool(2, plugins=[FaultsPlugin], memory_limit="256MiB") as pool:
-        for source, operation in ((bytes(20_000_000), Echo()), (b"", Allocate(20_000_000)), (b"", Allocate(20_000_000,
+        for source, operation in ((bytearray(20_000_000), Echo()), (b"", Allocate(20_000_000)), (b"", Allocate(20_000_000,
         100_000))):
             try:
                 await pool.run(source, [operation])
@@ -26,7 +26,7 @@ async def main():
         print(statistics.completed, statistics.worker_starts)
 
 async def echo(pool):
-    assert (await pool.run(bytes(1_500_000), [Echo()])).nbytes == 1_500_000
+    assert (await pool.run(bytearray(1_500_000), [Echo()])).nbytes == 1_500_000
 
 anyio.run(main)
 """
@@ -45,12 +45,12 @@ async def until(condition):
 
 async def main():
     async with Pool(2, plugins=[FaultsPlugin], memory_limit="64MiB") as pool:
-        await pool.run(bytes(10_000_000), [Echo()])
+        await pool.run(bytearray(10_000_000), [Echo()])
         status = os.statvfs("/dev/shm")
         other = os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR)
         os.posix_fallocate(other, 0, status.f_bavail * status.f_frsize)
-        print((await pool.run(bytes(15_000_000), [Noop()])).nbytes, "with the pages that the pool has")
-        for source, operation in ((bytes(40_000_000), Echo()), (b"", Allocate(50_000_000))):
+        print((await pool.run(bytearray(15_000_000), [Noop()])).nbytes, "with the pages that the pool has")
+        for source, operation in ((bytearray(40_000_000), Echo()), (b"", Allocate(50_000_000))):
             try:
                 await pool.run(source, [operation])
             except MemoryLimitExceeded as error:
@@ -75,7 +75,7 @@ async def main():
     async with Pool(2, plugins=[FaultsPlugin]) as pool:
         for nbytes in (100, 8_000, 60_000, 8_000):
             try:
-                print((await pool.run(bytes(nbytes), [Echo()])).nbytes)
+                print((await pool.run(bytearray(nbytes), [Echo()])).nbytes)
             except MemoryLimitExceeded as error:
                 print(error)
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import anyio.lowlevel
 import pytest
-from sent_work import short
+from sent_work import echo_bytes, short
 
 from offloop import Pool, TaskTimeout, WorkerDied
 from offloop.runtime.memory.segments import find_status
@@ -62,6 +62,44 @@ async def test_many_short_calls_at_once_have_their_own_results(anyio_backend: ob
     assert await outcomes_of(pool, orders) == {order: order for order in orders}
     s = pool.statistics()
     assert (s.completed, s.retried, s.waiting, s.running) == (MANY + 5, 0, 0, 0)
+
+
+async def reversed_by(pool: Pool, contents: list[bytes]) -> dict[bytes, bytes | Exception]:
+    """Calls the function with each content at once. Returns results and errors by content."""
+    found: dict[bytes, bytes | Exception] = {}
+
+    async def call(content: bytes) -> None:
+        try:
+            found[content] = bytes(await pool.call(echo_bytes, content))
+        except WorkerDied as error:
+            found[content] = error
+
+    async with anyio.create_task_group() as group:
+        for content in contents:
+            group.start_soon(call, content)
+    return found
+
+
+@pytest.mark.parametrize("private", [True, False])
+async def test_short_calls_with_sources_in_shared_memory_have_their_own_results(
+    anyio_backend: object, offloop_pool_factory: Callable[..., Awaitable[Pool]], private: bool
+) -> None:
+    pool = await offloop_pool_factory(2, plugins=["functions"], memory_limit="512MiB", private_sources=private)
+    contents = [number.to_bytes(2, "big") * (3000 + number) for number in range(MANY)]
+    for _ in range(5):  # the first ones show that the function is short
+        assert await reversed_by(pool, contents) == {content: content[::-1] for content in contents}
+
+
+async def test_a_death_costs_one_task_with_a_source_and_those_behind_it_have_their_results(
+    anyio_backend: object, pool: Pool
+) -> None:
+    contents = [bytes([number]) * 5000 for number in range(5)]
+    for _ in range(5):
+        await reversed_by(pool, contents)
+    died = b"die" + bytes(5000)
+    found = await reversed_by(pool, [*contents[:2], died, *contents[2:]])
+    assert isinstance(found.pop(died), WorkerDied)
+    assert found == {content: content[::-1] for content in contents}
 
 
 async def test_a_death_costs_one_task_and_those_behind_it_go_to_the_next_worker(anyio_backend: object, pool: Pool) -> None:

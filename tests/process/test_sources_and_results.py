@@ -373,7 +373,7 @@ async def test_sources_wait_for_memory_in_turn_and_all_get_it(anyio_backend: obj
         outcomes: list[int] = []
 
         async def submit(nbytes: int) -> None:
-            outcomes.append((await pool.run(bytes(nbytes), [Allocate(1_000_000)])).nbytes)
+            outcomes.append((await pool.run(bytearray(nbytes), [Allocate(1_000_000)])).nbytes)
 
         async with anyio.create_task_group() as task_group:
             for number in range(24):
@@ -384,11 +384,11 @@ async def test_sources_wait_for_memory_in_turn_and_all_get_it(anyio_backend: obj
 
 async def test_a_result_that_is_dropped_lets_a_waiting_source_in(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin], memory_limit="8MiB") as pool:
-        held = [await pool.run(bytes(2_500_000), [Echo()]) for _ in range(2)]
+        held = [await pool.run(bytearray(2_500_000), [Echo()]) for _ in range(2)]
         arrived = anyio.Event()
 
         async def submit() -> None:
-            await pool.run(bytes(3_500_000), [Noop()])
+            await pool.run(bytearray(3_500_000), [Noop()])
             arrived.set()
 
         async with anyio.create_task_group() as task_group:

@@ -162,21 +162,25 @@ class Submission:
         """Submit the task. `stage` follows, then `wait`, and in every case `withdraw`."""
         self.queued = monotonic()
         needs_preflight = self._estimator is not None or self._output is not None
-        in_place = None if needs_preflight else self._stager.find_in_place(self.sources)
+        in_place = None if needs_preflight else self._find_in_place(self.sources)
         if in_place is not None:
             self._is_staged = True
             if in_place.sources != _NO_SOURCES:
                 self._specify(sources=in_place.sources, outbox_id=in_place.outbox_id)
-            return self._supervisor.submit(self.task_id, self._spec, 0, staged=True)
+            return self._supervisor.submit(self.task_id, self._spec, 0, staged=True, memory=in_place.memory)
         lengths = self._lengths = None if needs_preflight else lengths_in_memory(self.sources)
         if lengths is None:
             return self._supervisor.submit(self.task_id, self._spec, _nbytes_if_known(self.sources), staged=False)
         return self._supervisor.submit(self.task_id, self._spec, sum(lengths), staged=False, copy_nbytes=copy_nbytes(lengths))
 
+    def _find_in_place(self, sources: Sequence[Material | Prepared]) -> StagedSources | None:
+        """Return the sources if none of them has to be copied before the task is sent; otherwise None."""
+        return self._stager.find_in_place(sources) or self._stager.find_in_caller_memory(sources, self._spec.group)
+
     async def stage(self, future: TaskFuture) -> None:
         """Copy the sources to where a worker can read them, if they are not there. An error of that is the task's outcome."""
         if not self._is_staged and not _is_over(future):
-            await self._prepare(partial(self._stage_sources, future))
+            await self._prepare(future, self._stage_sources)
 
     async def wait(self, future: TaskFuture) -> None:
         """Return at the next change of an unsettled task. If its sources were removed from memory, stage them again before.
@@ -187,7 +191,7 @@ class Submission:
         future.rearm()
         if must_stage:
             try:
-                await self._prepare(partial(self._stage_again, future))
+                await self._prepare(future, self._stage_again)
             except BaseException:
                 future.must_stage = True  # because the reader of a stream may come back after it was cancelled
                 raise
@@ -203,14 +207,14 @@ class Submission:
         self._spec = msgspec.structs.replace(self._spec, **known)
         return self._spec
 
-    async def _prepare(self, stage: Callable[[], Awaitable[StagedSources | None]]) -> None:
+    async def _prepare(self, future: TaskFuture, stage: Callable[[TaskFuture], Awaitable[StagedSources | None]]) -> None:
         """Stage the sources and queue the task. An error of the staging settles the task."""
         queue_timeout = self._spec.queue_timeout_s
         try:
             if queue_timeout is None:  # saves the cost of a cancel scope
-                staged = await stage()
+                staged = await stage(future)
             else:
-                staged = await _in_time(queue_timeout, stage)
+                staged = await _in_time(queue_timeout, partial(stage, future))
         except OffloopError as error:
             # without the traceback, whose frames hold the memory of moved buffers
             self._supervisor.apply(StagingFailed(self.task_id, error.with_traceback(None)))
@@ -219,6 +223,7 @@ class Submission:
             self._supervisor.apply(StagingFailed(self.task_id, None))
             raise
         if staged is not None:
+            future.memory = staged.memory
             spec = self._specify(sources=staged.sources, outbox_id=staged.outbox_id, stageable_again=staged.can_repeat)
             self._supervisor.apply(TaskStaged(self.task_id, spec))
 
@@ -232,14 +237,14 @@ class Submission:
         sources = await self._stager.prepare(self.sources)
         if self._estimator is not None:
             return await self._stage_estimated(self._estimator, sources, future)
-        in_place = self._stager.find_in_place(sources)
+        in_place = self._find_in_place(sources)
         return in_place or await self._stage_measured(sources, future)
 
     async def _stage_estimated(self, estimator: Estimator, sources: list[Prepared], future: TaskFuture) -> StagedSources | None:
         """Ask the plugins for an estimate, then stage the sources if the task is admitted."""
         preflight = await run_preflight(estimator, sources, self._supervisor.background)
         spec = self._specify(estimate=preflight.estimate, media_type=preflight.media_type)
-        in_place = self._stager.find_in_place(sources)
+        in_place = self._find_in_place(sources)
         lengths = [] if in_place is not None else copy_lengths(sources, preflight.lengths)
         self._supervisor.apply(TaskEstimated(self.task_id, spec, sum(preflight.lengths), copy_nbytes(lengths)))
         if in_place is not None or _is_over(future):

@@ -86,4 +86,5 @@ def _check_slots(components: Components) -> None:
         numbers = [task.run_number for task in slot.sent]
         assert numbers == sorted(numbers), f"the sent tasks of slot {slot.index} are not in order"
         assert all(task.sent_to == slot.index for task in slot.sent), f"slot {slot.index} has another one's tasks"
+    assert components.budget.excess_bytes == sum(slot.excess_bytes for slot in components.worker_table)
     assert components.dispatcher.sent_tasks.total == sum(len(slot.sent) for slot in components.worker_table)

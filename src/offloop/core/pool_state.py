@@ -18,7 +18,7 @@ from ..errors import PoolClosed, QueueTimeout
 from ..wire.messages import Grant
 from .components import Components
 from .invariants import check_invariants
-from .model.commands import AbandonWorker, Command, KillWorker, RestageSource, Send
+from .model.commands import AbandonWorker, Command, KillWorker, ReleaseInbox, RestageSource, Send
 from .model.events import (
     BlocksReturned,
     CloseRequested,
@@ -85,6 +85,8 @@ class PoolState(Components):
             commands += self.groups.small.reconciler.reconcile(now)
         if self.dispatcher.spent_groups:
             commands += self._replace_spent_workers(now)
+        if self.budget.excess_bytes and self.budget.must_release_excess:
+            commands += self._release_inboxes()
         self.wake_at = min(self.worker_table.next_timer, broker.wake_at)
         if queue.waiting or queue.waiting_for_unused_worker:
             self.wake_at = min(self.wake_at, queue.next_deadline, self.dispatcher.wake_at)
@@ -211,6 +213,15 @@ class PoolState(Components):
                 task.apply(TaskEvent.SOURCE_RELEASED)
                 return [RestageSource(task.task_id)]
         return []
+
+    def _release_inboxes(self) -> list[Command]:
+        """Release the pages that inboxes keep after large sources, because tasks or the arena need their memory."""
+        commands: list[Command] = []
+        for slot in self.worker_table:
+            if slot.excess_bytes:
+                self.budget.set_excess(slot, 0)
+                commands.append(ReleaseInbox(slot.index))
+        return commands
 
     def _resume_run_clocks(self, commands: list[Command], now: float) -> list[Command]:
         """Resume the `timeout` of the tasks whose memory requests are answered by these commands."""

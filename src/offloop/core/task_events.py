@@ -10,7 +10,7 @@ from ..wire.handles import Handle
 from ..wire.messages import Cancel, Credit
 from .components import Components
 from .memory.output_grants import grant_next_outputs
-from .model.blocks import Holder, Lease
+from .model.blocks import CALLER_MEMORY, Holder, Lease
 from .model.commands import Command, Send
 from .model.events import (
     CreditGranted,
@@ -120,7 +120,7 @@ class TaskEventHandlers:
         if spec.credit > task.credit:  # noqa: PLR1730 (max() is slower, and this runs for each task)
             task.credit = spec.credit
         for source in spec.sources:
-            if source.block is not None:
+            if source.block is not None and source.block.segment != CALLER_MEMORY:
                 self._hold_source(task, source.block)
         return self._components.admission.enter(task, now)
 

@@ -136,6 +136,8 @@ class WorkerEventHandlers:
             commands += self._begin_next(slot, now)
         if task.copy_bytes > slot.inbox_bytes:
             slot.inbox_bytes = min(task.copy_bytes, KEPT_INBOX_NBYTES)
+            if task.copy_bytes > KEPT_INBOX_NBYTES + slot.excess_bytes:
+                components.budget.set_excess(slot, task.copy_bytes - KEPT_INBOX_NBYTES)
         components.budget.set_worker_memory(slot, answer.private_bytes + slot.inbox_bytes)
         group = components.groups.by_name[slot.group]
         group.recycling.on_task_answered(slot, answer, now)
@@ -306,6 +308,7 @@ class WorkerEventHandlers:
         begun = task is not None and was_begun(task, event)
         crashed = report.reason is not None or task is None or task.stop is None
         components.budget.set_worker_memory(slot, 0)
+        components.budget.set_excess(slot, 0)
         while (ended := slot.task) is not None:
             slot.task = None
             components.dispatcher.task_ended(ended, None, now)

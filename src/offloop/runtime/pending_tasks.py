@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 
 from ..core.model.commands import DeliverOutput, ProvideSourceMemory, RestageSource, SettleTask
@@ -32,7 +32,16 @@ class PendingTasks:
         self._event_stream = event_stream
         self._futures: dict[int, TaskFuture] = {}
 
-    def submit(self, task_id: int, spec: TaskSpec, nbytes: int, *, staged: bool, copy_nbytes: int = 0) -> TaskFuture:
+    def submit(
+        self,
+        task_id: int,
+        spec: TaskSpec,
+        nbytes: int,
+        *,
+        staged: bool,
+        copy_nbytes: int = 0,
+        memory: Sequence[memoryview] = (),
+    ) -> TaskFuture:
         """Submit a task and return its future, which may be settled at once.
 
         Args:
@@ -41,12 +50,20 @@ class PendingTasks:
             nbytes: length of the sources together, in bytes; 0: unknown.
             staged: whether the sources lie where a worker can read them.
             copy_nbytes: length of the block for copies of the sources, in bytes; 0: not known yet, or there are none.
+            memory: the sources that lie in the caller's memory, in the order of their handles' offsets.
         """
         if self._event_stream.observers.are_there:
             self._event_stream.observers.task_submitted(task_id)
         future = self._futures[task_id] = TaskFuture(self._loop)
+        if memory:
+            future.memory = memory
         self._apply(TaskSubmitted(task_id, spec, nbytes, staged, copy_nbytes))
         return future
+
+    def memory_of(self, task_id: int) -> Sequence[memoryview] | None:
+        """The sources of a task that lie in its caller's memory. None: the task is settled."""
+        future = self._futures.get(task_id)
+        return None if future is None else future.memory
 
     def settle(self, command: SettleTask) -> None:
         """Set the outcome of a task's future, and forget the future."""

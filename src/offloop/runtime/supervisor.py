@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from copy import copy
 from functools import partial
 from itertools import count
 from typing import Any
-
-import anyio
-import anyio.to_thread
 
 from ..core.memory.arena import INBOX_ID
 from ..core.model.blocks import Block
@@ -29,6 +26,7 @@ from ..core.model.commands import (
     ProvideInput,
     ProvideSourceMemory,
     RefuseInput,
+    ReleaseInbox,
     ReleasePages,
     ReservePages,
     RestageSource,
@@ -45,7 +43,6 @@ from ..core.model.events import (
     InputCompleted,
     InputRequested,
     PoolStarted,
-    SourceHashed,
     TaskCancelled,
     TimePassed,
 )
@@ -70,6 +67,7 @@ from .memory.segments import Segment, find_status
 from .memory.views import ViewTracker
 from .pending_tasks import PendingTasks
 from .proc_entries import ClosedProcEntries
+from .source_digests import hash_source
 from .telemetry.event_stream import EventStream
 from .telemetry.memory_monitor import watch_memory
 from .telemetry.progress_monitor import ProgressMonitor
@@ -114,6 +112,7 @@ class Supervisor:
             ReservePages: self._page_manager.enqueue,
             ReleasePages: self._page_manager.enqueue,
             HashSource: self._hash_source,
+            ReleaseInbox: self._release_inbox,
             ProvideInput: self._provide_input,
             ConfirmGrowth: self._confirm_growth,
             RefuseInput: self._refuse_input,
@@ -200,6 +199,10 @@ class Supervisor:
     def new_task_id(self) -> int:
         """A unique task id for `submit`."""
         return next(self._numbers)
+
+    def memory_of(self, task_id: int) -> Sequence[memoryview] | None:
+        """The sources of a task that lie in its caller's memory. None: the task is settled."""
+        return self._pending_tasks.memory_of(task_id)
 
     async def withdraw(self, task_id: int, future: TaskFuture) -> None:
         """Cancel an unsettled task. When this returns, the task has its outcome and its memory is freed. Not cancellable."""
@@ -358,15 +361,10 @@ class Supervisor:
         worker.abandon()
 
     def _hash_source(self, command: HashSource) -> None:
-        inbox, ranges = self.inbox, [(source.offset, source.nbytes) for source in command.sources]
+        hash_source(command, self.segments, self.background, self.memory_of(command.task_id), self.apply)
 
-        async def hash_source() -> None:
-            digest: bytes | None = None
-            with suppress(RuntimeError):  # no thread can be started: the digest is unknown
-                digest = await anyio.to_thread.run_sync(inbox.digest, ranges, limiter=self.background.own_threads)
-            self.apply(SourceHashed(command.task_id, digest))
-
-        self.background.run(hash_source)
+    def _release_inbox(self, command: ReleaseInbox) -> None:
+        self._workers[command.slot].release_kept_pages()
 
     def _provide_input(self, command: ProvideInput) -> None:
         future = self._inputs.get(command.input_id)

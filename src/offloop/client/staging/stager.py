@@ -1,8 +1,11 @@
 """Stages the sources of a task: finds them where a worker can read them, or copies them into the inbox.
 
-A source is copied once. All copies of one task lie in one block, which is requested when their lengths are known, because a
-task that held memory for one source while it waits for another could wait for ever. Large copies run in a thread and without
-the GIL, so the event loop goes on.
+`bytes` cannot change, so they stay in the caller's memory until the task is sent, and are copied from there into the inbox of
+its worker. Other sources are copied into the pool's inbox at once, and once more when the task is sent.
+
+All copies of one task lie in one block, which is requested when their lengths are known, because a task that held memory for
+one source while it waits for another could wait for ever. Large copies run in a thread and without the GIL, so the event loop
+goes on.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from ...core.model.blocks import Block
+from ...core.model.blocks import CALLER_MEMORY, Block
 from ...core.model.events import SourceMemoryRequested
 from ...errors import InvalidTask
 from ...runtime.files.source_files import file_nbytes, read_file_into
@@ -60,6 +63,7 @@ class StagedSources(msgspec.Struct, frozen=True):
     views: tuple[memoryview, ...] = ()  # views that keep the blocks of a `Buffer` or `Result`
     outbox_id: int | None = None  # outbox of sources in place, which only its own worker can read; None: the inbox
     can_repeat: bool = False  # whether all are copies, which can be made again
+    memory: tuple[memoryview, ...] = ()  # sources in the caller's memory, in the order of their handles' offsets
 
 
 _NO_BYTES = StagedSources((EncodedAt(None),))  # one empty source
@@ -110,6 +114,26 @@ class SourceStager:
             views.append(view)
             found.append(_located(source.raster, Handle(OUTBOX, block.offset, view.nbytes, block.generation)))
         return StagedSources(tuple(found), tuple(views), outbox_id)
+
+    def find_in_caller_memory(self, sources: Sequence[Material | Moved | Table], group: str) -> StagedSources | None:
+        """Return the sources if all of them can stay in the caller's memory until the task is sent to a worker; otherwise None.
+
+        That is so if they are `bytes`, and each worker of the group has an inbox of its own, into which they are then copied.
+        """
+        if self._supervisor.settings.groups[group].inbox_nbytes is None:
+            return None
+        staged: list[EncodedAt] = []
+        memory: list[memoryview] = []
+        left = self._supervisor.core.settings.inbox_nbytes
+        for source in sources:
+            if not isinstance(source, Bytes) or type(source.data.obj) is not bytes or not source.data.c_contiguous:
+                return None
+            nbytes = source.data.nbytes
+            left -= nbytes
+            staged.append(EncodedAt(Handle(CALLER_MEMORY, len(memory), nbytes, 0) if nbytes else None))
+            if nbytes:
+                memory.append(source.data)
+        return StagedSources(tuple(staged), memory=tuple(memory)) if left >= 0 else None
 
     async def measure(self, sources: Sequence[Prepared]) -> list[int]:
         """Return the length of the copy of each source; 0 for moved buffers, which lie in the inbox.

@@ -8,6 +8,9 @@ all memory that is left. But new sources must leave the memory that the largest 
 block the tasks whose sources fill it; and up to two thirds of the memory for as many such tasks as there are workers, so that
 sources of later tasks do not keep workers idle.
 
+Pages that a worker's inbox keeps after a large source count as free pages of the arena do: they are released as soon as the sum
+would be above the limit.
+
 There is a reserve for small tasks: large tasks leave as much memory as recent small tasks have needed.
 """
 
@@ -17,7 +20,7 @@ from math import inf
 
 from ...errors import MemoryLimitExceeded
 from ..model.lazy_heap import LazyHeap
-from ..model.settings import AdmissionMode
+from ..model.settings import KEPT_INBOX_NBYTES, AdmissionMode
 from ..model.task import TaskRecord
 from ..model.worker_slot import WorkerSlot
 from .arena import Arena
@@ -46,6 +49,7 @@ class Budget:
         self.mode = mode
         self.running_bytes = 0  # charges of running tasks
         self.workers_bytes = 0  # memory of idle workers
+        self.excess_bytes = 0  # pages that inboxes keep after large sources
         self.would_have_waited = 0  # number of tasks, in shadow mode
         self.would_have_been_refused = 0  # number of tasks, in shadow mode
         self.running = 0  # number of running tasks
@@ -222,6 +226,25 @@ class Budget:
         idle_bytes = min(max(idle_bytes, 0), self.limit_bytes)
         more_bytes, slot.idle_bytes = idle_bytes - slot.idle_bytes, idle_bytes
         self._count_workers(more_bytes)
+
+    def count_inbox(self, slot: WorkerSlot, nbytes: int) -> None:
+        """Count so many bytes of a worker's own inbox as its memory: pages that are filled, and stay."""
+        more_bytes = min(nbytes, KEPT_INBOX_NBYTES) - slot.inbox_bytes
+        if more_bytes > 0:
+            slot.inbox_bytes += more_bytes
+            self.set_worker_memory(slot, slot.idle_bytes + more_bytes)
+
+    def set_excess(self, slot: WorkerSlot, nbytes: int) -> None:
+        """Set how many bytes a worker's own inbox keeps beyond those that stay."""
+        self.excess_bytes += nbytes - slot.excess_bytes
+        slot.excess_bytes = nbytes
+
+    @property
+    def must_release_excess(self) -> bool:
+        """Whether pages that inboxes keep have to be released, because tasks or the arena need their memory."""
+        if not self.excess_bytes or not self.enforced:
+            return False
+        return self.running_bytes + self._arena.reserved_bytes + self.excess_bytes > self._task_capacity_bytes
 
     def count_abandoned(self, more_bytes: int) -> None:
         """Add the private memory of an abandoned process; negative when the process has exited."""

@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 import msgspec
 
-__all__ = ["Block", "Holder", "Lease", "Reservation", "Span"]
+__all__ = ["CALLER_MEMORY", "Block", "Holder", "Lease", "Reservation", "Span"]
+
+CALLER_MEMORY = -1
+"""Segment number of sources in the caller's own memory, which no message contains. The offset is the number of the source."""
 
 
 class Holder(Enum):

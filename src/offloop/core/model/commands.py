@@ -24,6 +24,7 @@ __all__ = [
     "ProvideInput",
     "ProvideSourceMemory",
     "RefuseInput",
+    "ReleaseInbox",
     "ReleasePages",
     "ReservePages",
     "RestageSource",
@@ -108,6 +109,12 @@ class ReleasePages(_Command, frozen=True):
     spans: tuple[Span, ...]
 
 
+class ReleaseInbox(_Command, frozen=True):
+    """Release the pages of a worker's own inbox that it keeps for large sources and that no task uses."""
+
+    slot: int
+
+
 class ReservePages(_Command, frozen=True):
     """Carry out the reservation, in the order of the page commands. Answer `PagesReserved` or `PagesRefused`."""
 
@@ -115,7 +122,7 @@ class ReservePages(_Command, frozen=True):
 
 
 class HashSource(_Command, frozen=True):
-    """Hash the task's sources in the inbox. Answer `SourceHashed`."""
+    """Hash the task's sources in the inbox or in the caller's memory. Answer `SourceHashed`."""
 
     task_id: int
     sources: tuple[Handle, ...]  # those of at least one byte, in the order of the task's sources
@@ -184,6 +191,7 @@ Command = (
     | KillWorker
     | AbandonWorker
     | DropOutbox
+    | ReleaseInbox
     | ReservePages
     | ReleasePages
     | HashSource

@@ -41,6 +41,7 @@ class WorkerSlot(msgspec.Struct, eq=False):
     expires_at: float | None = None  # time at which it is replaced because of its age; None: never
     idle_bytes: int = 0  # last known private memory without a task
     inbox_bytes: int = 0  # memory that its own inbox keeps without a task
+    excess_bytes: int = 0  # memory that its own inbox keeps beyond that, for about a second after a large source
 
     @property
     def state(self) -> WorkerState:
@@ -70,4 +71,4 @@ class WorkerSlot(msgspec.Struct, eq=False):
         self.tasks, self.max_tasks, self.max_bytes = 0, inf, inf
         self.runs = self.withdrawn_to = 0
         self.is_withdrawing = self.queues_runs = False
-        self.failures = self.inbox_bytes = 0
+        self.failures = self.inbox_bytes = self.excess_bytes = 0

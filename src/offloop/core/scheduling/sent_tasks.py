@@ -1,15 +1,18 @@
 """Sent tasks: short tasks that a worker has behind the one that it runs, so that it does not wait for a message between two.
 
 A sent task is not begun: its time limit does not run, and its memory is not charged. It takes over the charge of the task
-before it. A worker answers in the order of its `Run` messages, so after each answer the first sent task is the one that runs.
+before it. Only the copies of its sources lie in the worker's inbox from the start, and count as the worker's memory. A worker
+answers in the order of its `Run` messages, so after each answer the first sent task is the one that runs.
 
 All sent tasks of a worker are withdrawn, and wait again as the first ones, as soon as the task before them takes longer than
 expected, is told to stop, or its worker is dying. The runtime withdraws them in shared memory (see `wire.claims`), so a worker
-that does not answer cannot keep them. Tasks that it has begun meanwhile stay.
+that does not answer cannot keep them. Tasks that it has begun meanwhile stay. A withdrawn task's arguments and small sources
+were visible to that worker. So a task with sources is sent only behind a task of the same tenant.
 """
 
 from __future__ import annotations
 
+from ..memory.allocator import PAGE_NBYTES
 from ..memory.budget import Budget
 from ..model.commands import Command, WithdrawRuns
 from ..model.task import TaskRecord
@@ -24,6 +27,7 @@ __all__ = ["OVERDUE_S", "SentTasks"]
 
 OVERDUE_S = 0.002  # seconds after which a task that was expected to be short takes too long for those behind it
 _MAX_BEHIND_S = 0.002  # expected seconds that a task may wait behind others at a worker
+_MAX_SOURCE_NBYTES = 64 * 1024  # length of the sources of a sent task: copied in about 10 us, also if it is withdrawn
 # members that are looked up on their class cost 0.1 us each on Python 3.11
 _BUSY, _SENT_BEHIND = WorkerState.BUSY, TaskEvent.SENT_BEHIND
 
@@ -70,12 +74,16 @@ class SentTasks:
             and now - running.dispatched_at < OVERDUE_S
             # because output of a task that comes before the answer of the one before it is logged with that one's labels
             and running.spec.labels == task.spec.labels
+            and (not task.nbytes or running.spec.tenant == task.spec.tenant)
             and (not self._budget.enforced or task.peak_bytes + task.output_bytes <= running.peak_bytes + running.output_bytes)
         )
 
     def add(self, slot: WorkerSlot, task: TaskRecord) -> None:
         """A task is sent to a busy worker."""
         assert slot.task is not None
+        if task.copy_bytes:
+            nbytes = slot.task.copy_bytes + task.copy_bytes + sum([other.copy_bytes for other in slot.sent])
+            self._budget.count_inbox(slot, nbytes + PAGE_NBYTES * (len(slot.sent) + 2))  # each one begins at a page
         task.apply(_SENT_BEHIND)
         task.sent_to = slot.index
         task.was_sent_behind = True
@@ -150,10 +158,11 @@ def _take_from_worker(task: TaskRecord) -> None:
 
 
 def _may_be_sent(task: TaskRecord) -> bool:
-    """Whether a task has no source, because only the worker that runs a task may see its sources, hands over one result in
-    memory, and may wait."""
+    """Whether a task has no sources or small ones, which any worker can read, hands over one result in memory, and may wait."""
     spec = task.spec
-    has_more = task.nbytes or spec.credit or spec.to_file or spec.pipelines
+    if task.nbytes > _MAX_SOURCE_NBYTES or spec.outbox_id is not None:
+        return False
+    has_more = spec.credit or spec.to_file or spec.pipelines
     return not (has_more or task.was_skipped) and spec.queue_timeout_s != 0.0
 
 

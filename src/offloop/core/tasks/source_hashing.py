@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ...wire.handles import INBOX
+from ...wire.handles import OUTBOX
 from ..memory.arena import Arena
 from ..model.blocks import Block, Holder, Lease
 from ..model.commands import HashSource
@@ -32,10 +32,11 @@ class SourceHashing:
         self._readings: dict[int, _Reading] = {}
 
     def begin(self, task: TaskRecord, *, strike: bool = False) -> HashSource:
-        """Lease the task's sources in the inbox; return the command to hash them. `strike`: the task killed its worker."""
+        """Lease the task's sources, unless they lie in the caller's memory; return the command to hash them. `strike`: the task
+        killed its worker."""
         handles = tuple([source.block for source in task.spec.sources if source.block is not None])
         assert handles
-        assert all(handle.segment == INBOX for handle in handles)
+        assert all(handle.segment != OUTBOX for handle in handles)
         self._readings[task.task_id] = _Reading(task.source_blocks, task.spec if strike else None)
         for block in task.source_blocks:
             self._arena.acquire(block, Lease(Holder.READER, task.task_id))

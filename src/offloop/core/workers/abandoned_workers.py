@@ -48,7 +48,7 @@ class AbandonedWorkers:
         blocks = tuple(block for block in (slot.preallocated_block, *granted) if block is not None and not _is_reserving(block))
         for block in blocks:
             self._arena.acquire(block, Lease(Holder.ABANDONED, slot.outbox_id))
-        private_bytes = slot.idle_bytes + (0 if slot.task is None else slot.task.charged_bytes)
+        private_bytes = slot.idle_bytes + slot.excess_bytes + (0 if slot.task is None else slot.task.charged_bytes)
         self._budget.count_abandoned(private_bytes)
         self._processes[slot.outbox_id] = _AbandonedProcess(blocks, private_bytes, slot.group)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import NamedTuple
 
@@ -93,6 +93,7 @@ class TaskFuture(OneShotEvent):
     settled = False
     must_stage = False  # whether the source was removed from memory and must be staged again
     block: Block | None = None  # block for copies of the sources, until the stager takes it
+    memory: Sequence[memoryview] = ()  # sources that are copied from the caller's memory when the task is sent to a worker
     outputs: deque[DeliveredOutput] | None = None  # outputs that were not read yet; None: nothing reads them
     on_output: Callable[[], None] | None = None  # called after each new output, before the event is set
     outcome: Completed | OffloopError | None = None

@@ -100,6 +100,13 @@ class Channel:
         """
         await when_readable(self._loop, self.socket.socket.fileno(), partial(self.socket.read, handle))
 
+    def drain_last(self) -> tuple[FromWorker, ...]:
+        """Return the unread messages of a dead worker; none if it has sent something else."""
+        try:
+            return tuple(self.drain())
+        except ProtocolError:
+            return ()
+
     def close(self) -> None:
         """Close the socket. The worker reads the end of the stream."""
         self.socket.socket.close()

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from enum import Enum
 from functools import partial
 from math import inf
@@ -40,10 +40,11 @@ from ..memory.segments import Segment
 from ..telemetry.safe_logging import SafeLogger
 from .channel import STALL_LIMIT_S, Channel
 from .config import WorkerConfig
-from .launcher import LaunchedWorker
+from .launcher import LaunchedWorker, reap_late
 from .output_log import WORKER_LOGGER, OutputLog
-from .source_delivery import SourceDelivery, WorkerInbox
+from .source_delivery import SourceDelivery
 from .spawn_errors import describe_spawn_error
+from .worker_inbox import WorkerInbox
 
 __all__ = ["WorkerConnection"]
 
@@ -51,7 +52,6 @@ _log = SafeLogger("offloop.supervisor")
 
 _ANSWERS = (Done, Failed)  # no union, because that would be made anew for each check
 
-_MAX_POLL_S = 1e6  # eleven days, in practice no limit; poll() accepts not much more
 _LATE_REAP_LIMIT_S = 5.0  # for a process that was started after its slot was given up; the starting thread waits
 
 
@@ -64,6 +64,7 @@ class _Supervisor(Protocol):
 
     def apply(self, event: Event) -> None: ...
     def abort(self) -> None: ...
+    def memory_of(self, task_id: int) -> Sequence[memoryview] | None: ...
 
 
 class _State(Enum):
@@ -94,6 +95,7 @@ class WorkerConnection:
         self._threads = threads
         self._unsent: list[FromSupervisor] = []  # messages that wait for the process to run
         self._runs: deque[Run] = deque()  # those without an answer
+        self._failed: dict[int, Failed] = {}  # failures of runs behind another one whose sources were not copied, by task id
         self._channel: Channel | None = None  # None: the process does not run yet
         self._log: OutputLog | None = None
         self._process: LaunchedWorker | None = None
@@ -119,8 +121,8 @@ class WorkerConnection:
         if len(self._runs) == 1:
             self._log.begin_task(message.task_id, message.labels)
             self._send_in_order(message)
-        elif self._sources is not None and self._sources.is_copying:
-            self._sources.send(message)
+        elif self._sources is not None:
+            self._sources.send_run(message, self._channel.send_soon)
         else:
             self._channel.send_soon(message)
 
@@ -135,11 +137,20 @@ class WorkerConnection:
     def withdraw_runs(self, command: WithdrawRuns) -> None:
         """Withdraw runs that the worker has not begun, and report which ones it keeps."""
         outbox, first, last = self._supervisor.segments.get(command.outbox_id), command.first, command.last
-        begun = last if outbox is None else outbox.with_first_page(_withdraw(first, last))
+        withdraw = partial(withdraw_runs, first=first, last=last, execute_barrier=execute_barrier)
+        begun = last if outbox is None else outbox.with_first_page(withdraw)
         kept_to = max(begun, first - 1)
         while self._runs and self._runs[-1].number > kept_to:
-            self._runs.pop()
+            run = self._runs.pop()
+            self._failed.pop(run.task_id, None)
+            if self._sources is not None:
+                self._sources.withdraw(run)
         self._supervisor.apply(RunsWithdrawn(command.slot, command.outbox_id, kept_to))
+
+    def release_kept_pages(self) -> None:
+        """Release the pages that large sources have left in the worker's own inbox."""
+        if self._sources is not None:
+            self._sources.release_kept()
 
     def send_file(self, task_id: int, descriptor: int) -> OSError | None:
         """Send the worker the open file of its task, which it has asked for. Returns the error if the system refuses."""
@@ -217,10 +228,7 @@ class WorkerConnection:
             return
         text = "process %s was killed and has not ended: the pool is closed without it, and the system ends it when it can"
         _log.log(logging.WARNING, text, process.pid)
-        try:
-            threading.Thread(target=_reap_late, args=(process,), name="offloop-reaper", daemon=True).start()
-        except RuntimeError:  # no thread can be started, or the interpreter exits: init reaps the process
-            process.close()
+        reap_late(process)
 
     def _close_inbox(self) -> None:
         with self._start_lock:  # because the thread that starts the process may close it, too
@@ -281,8 +289,8 @@ class WorkerConnection:
         channel = self._channel = Channel(process.channel, STALL_LIMIT_S, self._loop)
         log = self._log = OutputLog(self._slot, process.log_fd, self._loop)
         if self._inbox is not None:
-            pool_inbox, background = self._supervisor.segments[INBOX_ID], self._supervisor.background
-            self._sources = SourceDelivery(self._inbox, pool_inbox, background, channel.send, self._on_message)
+            pool, inbox = self._supervisor, self._supervisor.segments[INBOX_ID]
+            self._sources = SourceDelivery(self._inbox, inbox, pool.background, pool.memory_of, channel.send, self._fail_run)
         self._supervisor.apply(WorkerSpawned(self._slot, process.pid))
         channel.send(self._configuration())
         for message in self._unsent:
@@ -311,7 +319,7 @@ class WorkerConnection:
             self._supervisor.apply(WorkerExited(self._slot, exit_code, reason=reason))
             return
         self._log.drain_rest()
-        messages, status, tail = _drain_messages(self._channel), self._last_status(), self._log.tail
+        messages, status, tail = self._channel.drain_last(), self._last_status(), self._log.tail
         self._supervisor.apply(
             WorkerExited(self._slot, exit_code, reason=reason, status=status, stderr_tail=tail, last_words=messages)
         )
@@ -327,7 +335,7 @@ class WorkerConnection:
     def _on_messages(self, messages: list[FromWorker]) -> None:
         """Report the messages of one read. Several answers are one event."""
         answers = [message for message in messages if isinstance(message, _ANSWERS)]
-        if len(answers) < len(messages):
+        if self._failed or len(answers) < len(messages):
             for message in messages:
                 self._on_message(message)
             return
@@ -339,6 +347,15 @@ class WorkerConnection:
         if isinstance(message, _ANSWERS) or (type(message) is Skipped and runs and message.number == runs[0].number):
             self._end_runs((message,))
         self._report(WorkerReported(self._slot, message))
+        if self._failed and self._runs and self._runs[0].task_id in self._failed:
+            self._on_message(self._failed.pop(self._runs[0].task_id))
+
+    def _fail_run(self, failed: Failed) -> None:
+        """A run does not reach the worker. It fails when its turn has come."""
+        if self._runs and self._runs[0].task_id != failed.task_id:
+            self._failed[failed.task_id] = failed
+        else:
+            self._on_message(failed)
 
     def _end_runs(self, answers: Iterable[Done | Failed | Skipped]) -> None:
         """Runs have ended: the output of the next one begins. Answers for withdrawn runs are ignored."""
@@ -347,7 +364,7 @@ class WorkerConnection:
             if runs and answer.task_id == runs[0].task_id:
                 runs.popleft()
             if self._sources is not None:
-                self._sources.note_answer(answer.task_id)
+                self._sources.note_end(answer.task_id)
         if runs and len(runs) < before and self._log is not None:
             self._log.begin_task(runs[0].task_id, runs[0].labels)
 
@@ -380,20 +397,3 @@ class WorkerConnection:
 
     def _last_status(self) -> Status:
         return read_status(self._supervisor.segments[self._outbox_id].read(0, STATUS_NBYTES))
-
-
-def _withdraw(first: int, last: int) -> Callable[[memoryview], int]:
-    return partial(withdraw_runs, first=first, last=last, execute_barrier=execute_barrier)
-
-
-def _reap_late(process: LaunchedWorker) -> None:
-    """Wait for a process that did not exit after SIGKILL, in a daemon thread: the interpreter does not wait for it."""
-    process.reap(_MAX_POLL_S)
-    process.close()
-
-
-def _drain_messages(channel: Channel) -> tuple[FromWorker, ...]:
-    try:
-        return tuple(channel.drain())
-    except ProtocolError:
-        return ()

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import socket
+import threading
 from typing import Protocol
 
 import anyio
 
-__all__ = ["LaunchedWorker", "Launcher"]
+__all__ = ["LaunchedWorker", "Launcher", "reap_late"]
+
+_MAX_POLL_S = 1e6  # eleven days, in practice no limit; poll() accepts not much more
 
 
 class LaunchedWorker(Protocol):
@@ -57,3 +60,16 @@ class Launcher(Protocol):
             OSError: it could not be started; no process or descriptor is left.
         """
         ...
+
+
+def reap_late(process: LaunchedWorker) -> None:
+    """Start a thread that waits for a process that did not exit after SIGKILL. The interpreter does not wait for the thread."""
+
+    def reap() -> None:
+        process.reap(_MAX_POLL_S)
+        process.close()
+
+    try:
+        threading.Thread(target=reap, name="offloop-reaper", daemon=True).start()
+    except RuntimeError:  # no thread can be started, or the interpreter exits: init reaps the process
+        process.close()
