@@ -3,6 +3,7 @@
 The two tasks that sharp publishes: a JPEG of 2725 x 2225 pixels becomes a JPEG of 720 x 588 and quality 80, and a PNG of
 2048 x 1536 pixels with alpha becomes a PNG of 720 x 540. sharp and offloop take turns in one run with equal threads: one task
 in flight on one thread, and as many tasks as CPUs, each on one thread. CPU time is that of Node, or of server and workers.
+The question "pictures" of the suite has other peers and the floor; this is the same comparison for work on the code.
 By default offloop reduces a picture with alpha in float; "PNG, fast" is the PNG with `Resize(fast=True)`: in 8 bits, as sharp.
 
     npm install --prefix build/sharp sharp
@@ -26,13 +27,12 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import anyio
-import numpy as np
-import pyvips
 from sharp_peer import Sharp
+from suite.sharp_tasks import TASKS, make_sources
+from suite.work import FAST, PUBLISHED
 from tree_memory import TreeMemory
 
 from offloop import Operation, Pool
-from offloop_vips import Jpeg, Png, Resize
 
 
 class Work(NamedTuple):
@@ -46,28 +46,11 @@ class Turn(NamedTuple):
     cpu: float  # CPU seconds for each picture
 
 
-def noisy(width: int, height: int, bands: int) -> Any:
-    """Smooth colours with noise, which are as hard to decode as a photograph; alpha is a soft disc."""
-    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
-    noise = np.random.default_rng(1).normal(0, 6, (height, width, 1)).astype(np.float32)
-    waves = np.stack([np.sin(columns / 97), np.sin(rows / 71), np.sin((rows + columns) / 131)], axis=-1)
-    colours = np.clip(128 + 90 * waves + noise, 0, 255)
-    disc = np.clip(1.5 - np.hypot(columns / width - 0.5, rows / height - 0.5) * 2, 0, 1)[..., None] * 255
-    picture = np.concatenate([colours, disc], axis=-1)[..., :bands].astype(np.uint8)
-    image: Any = pyvips.Image.new_from_array(picture)
-    return image.copy(interpretation="srgb")
-
-
-def prepared(folder: Path, *, is_smoke: bool) -> dict[str, Work]:
-    scale = 8 if is_smoke else 1
-    jpeg, png = folder / "source.jpg", folder / "source.png"
-    noisy(2725 // scale, 2225 // scale, 3).write_to_file(str(jpeg), Q=90)
-    noisy(2048 // scale, 1536 // scale, 4).write_to_file(str(png))
-    encoded = {"compressionLevel": 6, "adaptiveFiltering": False}
+def prepared(folder: Path) -> dict[str, Work]:
+    make_sources(folder)
     return {
-        "JPEG": Work(jpeg, [Resize(720, 588), Jpeg()], [["resize", 720, 588], ["jpeg", {"quality": 80}]]),
-        "PNG": Work(png, [Resize(720, 540), Png()], [["resize", 720, 540], ["png", encoded]]),
-        "PNG, fast": Work(png, [Resize(720, 540, fast=True), Png()], [["resize", 720, 540], ["png", encoded]]),
+        name: Work(folder / TASKS[task].source, PUBLISHED[name], TASKS[task].steps)
+        for name, task in (("JPEG", "JPEG"), ("PNG", "PNG"), (FAST["PNG"], "PNG"))
     }
 
 
@@ -120,7 +103,7 @@ async def main() -> None:
     count, rounds = (2, 1) if options.smoke else (options.count, options.rounds)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        works = prepared(folder, is_smoke=options.smoke)
+        works = prepared(folder)
         sharp = stack.enter_context(Sharp(options.node_packages, cores)) if options.node_packages else None
         async with Pool(cores, plugins=["vips"], timeout=120) as pool:
             for name, work in works.items():

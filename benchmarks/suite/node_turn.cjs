@@ -87,6 +87,61 @@ async function article(job, go) {
   return { seconds, written_bytes: written, lag_p99_ms: Math.max(delay.percentile(99) / 1e6 - 2, 0) };
 }
 
+// the contender of "pictures"
+
+async function psnr(sharp, result, reference, size) {
+  const [found, expected] = await Promise.all(
+    [result, reference].map((picture) => sharp(picture).raw().toBuffer({ resolveWithObject: true })),
+  );
+  const { width, height, channels } = found.info;
+  if (width !== size[0] || height !== size[1] || channels !== expected.info.channels) throw new Error(`${width} x ${height}`);
+  let error = 0;
+  for (let at = 0; at < found.data.length; at += channels) {
+    for (let band = 0; band < channels; band++) {
+      const weighted = ({ data }) => (channels === 4 && band < 3 ? (data[at + band] * data[at + 3]) / 255 : data[at + band]);
+      error += (weighted(found) - weighted(expected)) ** 2;
+    }
+  }
+  return error ? 10 * Math.log10(255 ** 2 / (error / found.data.length)) : 99;
+}
+
+async function pictures(job, go) {
+  const sharp = sharpOf(job.node_packages, 1);
+  const results = {};
+  async function reduce(task, source) {
+    let image = sharp(source);
+    for (const [method, ...values] of task.steps) image = image[method](...values);
+    const result = await image.toBuffer();
+    results[task.name] = results[task.name] ?? result;
+    if (!result.equals(results[task.name])) throw new Error(`${task.name}: another result`);
+  }
+  async function many(task, source, count, inFlight) {
+    let left = count;
+    const lane = async () => { while (left-- > 0) await reduce(task, source); };
+    await Promise.all(Array.from({ length: inFlight }, lane));
+  }
+  const sources = job.tasks.map((task) => fs.readFileSync(path.join(job.folder, task.source)));
+  for (const [number, task] of job.tasks.entries()) await many(task, sources[number], 2 * job.workers, job.workers);
+  const figures = { psnr_db: 99 };
+  for (const task of job.tasks) {
+    const quality = await psnr(sharp, results[task.name], path.join(job.folder, task.reference), task.size);
+    if (quality < task.least_psnr) throw new Error(`${task.name}: ${quality} dB`);
+    figures.psnr_db = Math.min(figures.psnr_db, quality);
+  }
+  await go();
+  for (const [number, task] of job.tasks.entries()) {
+    const before = process.cpuUsage();
+    for (const inFlight of [1, job.workers]) {
+      const started = process.hrtime.bigint();
+      await many(task, sources[number], job.count, inFlight);
+      figures[`${task.name}_${inFlight}_ms`] = Number(process.hrtime.bigint() - started) / 1e6 / job.count;
+    }
+    const { user, system } = process.cpuUsage(before);
+    figures[`${task.name}_cpu_ms`] = (user + system) / 1e3 / (2 * job.count);
+  }
+  return { ...figures, lag_p99_ms: 0 };
+}
+
 // contenders of "calls" and "payload"
 
 function poolOf(job) {
@@ -181,7 +236,7 @@ if (!isMainThread && workerData && workerData.task) {
   (async () => {
     const job = JSON.parse(await next());
     const go = async () => { tell("warm"); await next(); };
-    tell(await { article, calls, payload }[job.question](job, go));
+    tell(await { article, calls, payload, pictures }[job.question](job, go));
     lines.close();
   })().catch((error) => { console.error(error); process.exit(1); });
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from suite.before_and_after import Summaries, before_and_after
+from suite.answers import answer, goal_lines, not_reached
+from suite.before_and_after import before_and_after
 from suite.plots import draw
 from suite.questions import QUESTIONS
 from suite.questions.base import Figure, Question
@@ -20,19 +21,22 @@ def render(results: Path, target: Path) -> None:
     """Write the page and the plots of each question that has results."""
     (target / "plots").mkdir(parents=True, exist_ok=True)
     shown: list[Question] = []
+    runs: dict[str, RunHeader] = {}
+    found: dict[str, Mapping[str, Mapping[str, Spread]]] = {}
     for question in QUESTIONS.values():
         path = results / f"{question.name}.jsonl"
         if path.exists():
-            run, turns = read(path)
-            (target / f"{question.name}.md").write_text(_page(question, run, summary(turns), target))
+            runs[question.name], turns = read(path)
+            found[question.name] = summary(turns)
+            (target / f"{question.name}.md").write_text(_page(question, runs[question.name], found[question.name], target))
             shown.append(question)
-    found = {question.name: summary(read(results / f"{question.name}.jsonl")[1]) for question in shown}
-    (target / "scaling.md").write_text(scaling(found))
-    (target / "README.md").write_text(_index(shown, found))
+    (target / "scaling.md").write_text(scaling(found, _measured_at(runs, ("calls", "article"))))
+    (target / "README.md").write_text(_index(shown, found, runs))
 
 
 def _page(question: Question, run: RunHeader, found: Mapping[str, Mapping[str, Spread]], target: Path) -> str:
     lines = [f"# {question.title}", "", question.what, "", f"Expected of offloop: {question.expected}.", ""]
+    lines += [answer(question, found), ""]
     for figure in question.figures:
         if not figure.is_plotted:
             continue
@@ -46,7 +50,7 @@ def _page(question: Question, run: RunHeader, found: Mapping[str, Mapping[str, S
             "</picture>",
             "",
         ]
-    lines += [*_table(question.figures, found), "", *_machine(run, question), ""]
+    lines += [*_table(question.figures, found), "", *goal_lines(question, found), *_machine(run, question), ""]
     return "\n".join(lines)
 
 
@@ -90,7 +94,15 @@ def _machine(run: RunHeader, question: Question) -> list[str]:
     ]
 
 
-def _index(shown: Iterable[Question], found: Summaries) -> str:
+def _measured_at(runs: Mapping[str, RunHeader], names: Iterable[str]) -> str:
+    """Says which runs are combined: each question has its own, and may have another commit."""
+    texts = [f"{name} at commit {runs[name].commit} ({runs[name].at})" for name in names if name in runs]
+    return f"From the results of {', '.join(texts)}." if texts else ""
+
+
+def _index(
+    shown: Iterable[Question], found: Mapping[str, Mapping[str, Mapping[str, Spread]]], runs: Mapping[str, RunHeader]
+) -> str:
     lines = [
         "# Benchmarks",
         "",
@@ -100,12 +112,19 @@ def _index(shown: Iterable[Question], found: Summaries) -> str:
         "",
         "    python benchmarks/run_suite.py",
         "",
-        "| question | what is measured |",
-        "| --- | --- |",
+        "| question | what is measured | answer |",
+        "| --- | --- | --- |",
     ]
-    lines += [f"| [{question.title}]({question.name}.md) | {question.what} |" for question in shown]
+    missed: list[str] = []
+    for question in shown:
+        lines.append(f"| [{question.title}]({question.name}.md) | {question.what} | {answer(question, found[question.name])} |")
+        missed += not_reached(question, found[question.name])
     lines += [
-        "| [How many cores one supervisor feeds](scaling.md) | Computed from the CPU time of the server for a task. |",
+        "| [How many cores one supervisor feeds](scaling.md) | Computed from the CPU time of the server for a task. | |",
+        "",
+        "## Not reached",
+        "",
+        *(missed or ["Every goal that was measured is reached."]),
         "",
     ]
-    return "\n".join([*lines, *before_and_after(found), ""])
+    return "\n".join([*lines, *before_and_after(found), "", _measured_at(runs, runs), ""])

@@ -19,13 +19,14 @@ from suite.contenders import COMPILED
 from suite.peers import Peers
 from suite.records import Turn
 
-__all__ = ["NODE_CONTENDERS", "TurnFailed", "take_turn"]
+__all__ = ["NODE_CONTENDERS", "SHARP", "TurnFailed", "take_turn"]
 
 _HERE = Path(__file__).parent
 _MIB = 1024 * 1024
 _LIMIT_S = 600  # seconds of one turn
 _CLOSING_S = 5  # seconds that a pool has to close; a broken one may hang
 
+SHARP = "sharp"
 NODE_CONTENDERS = ("sharp, one after another", "sharp, all at once", "sharp, a thread for each task", "piscina")
 
 
@@ -41,7 +42,7 @@ def take_turn(question: str, contender: str, number: int, parameters: Mapping[st
     """
     job = {"question": question, "contender": contender, "node_packages": peers.node_packages, **parameters}
     command = [(peers.compiled if contender == COMPILED else None) or peers.python, "-m", "suite.turn"]
-    if contender in NODE_CONTENDERS:
+    if contender in (*NODE_CONTENDERS, SHARP):
         command = ["node", str(_HERE / "node_turn.cjs")]
     with (
         tempfile.TemporaryFile("w+") as errors,

@@ -11,19 +11,23 @@ from typing import Any
 from offloop import Encoded, function
 from offloop.operation import Operation
 from offloop.testing import InlineTask
-from offloop_vips import Blur, Grayscale, Png, Resize, Rotate, Sharpen, Tint
+from offloop_vips import Blur, Grayscale, Jpeg, Png, Resize, Rotate, Sharpen, Tint
 
 __all__ = [
     "EDITS",
+    "FAST",
     "PIPELINES",
+    "PUBLISHED",
     "THUMBNAIL",
     "edit",
     "end_process",
     "hang",
+    "picture",
     "same",
     "same_bytes",
     "same_bytes_of_pool",
     "same_of_pool",
+    "same_view_of_pool",
     "wait",
 ]
 
@@ -39,6 +43,14 @@ EDITS: dict[str, list[Operation]] = {
 
 THUMBNAIL = "thumbnail"
 PIPELINES = EDITS | {THUMBNAIL: [Resize(100, 75), Png()]}
+
+FAST = {"PNG": "PNG, fast"}
+PUBLISHED: dict[str, list[Operation]] = {
+    "JPEG": [Resize(720, 588), Jpeg()],
+    "PNG": [Resize(720, 540), Png()],
+    FAST["PNG"]: [Resize(720, 540, fast=True), Png()],
+}
+"""The two tasks that sharp publishes. "Fast" is the PNG reduced in 8 bits, as sharp does; the default is float."""
 
 
 class _Worker:
@@ -62,6 +74,11 @@ def edit(name: str, source: str, target: str) -> int:
     """
     payload = _processor().run(Encoded(memoryview(Path(source).read_bytes())), PIPELINES[name], InlineTask())
     return Path(target).write_bytes(payload.data)
+
+
+def picture(name: str, source: bytes) -> bytes:
+    """Carry out one of the tasks that sharp publishes, with the calls of libvips that a worker of offloop makes."""
+    return bytes(_processor().run(Encoded(memoryview(source)), PUBLISHED[name], InlineTask()).data)
 
 
 def same(value: int) -> int:
@@ -102,4 +119,10 @@ def same_of_pool(value: int) -> int:
 @function
 def same_bytes_of_pool(value: bytes) -> bytes:
     """Returns its argument."""
+    return value
+
+
+@function
+def same_view_of_pool(value: memoryview) -> memoryview:
+    """Returns its argument, which lies in shared memory, as the result does."""
     return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from suite.pages import render
 from suite.peers import found_here
@@ -55,6 +56,36 @@ def test_the_index_has_the_table_of_before_and_after(results: Path, tmp_path: Pa
     index = (tmp_path / "docs" / "README.md").read_text()
     assert "## Before and after" in index
     assert "20,000 | 20 | 200 | 2,000 |" in (tmp_path / "docs" / "scaling.md").read_text()
+
+
+def test_pages_that_combine_results_name_the_run_of_each(results: Path, tmp_path: Path) -> None:
+    run, turns = read(results / "calls.jsonl")
+    write(results / "calls.jsonl", msgspec.structs.replace(run, commit="0123abc", at="2026-01-02 03:04 UTC"), turns)
+    render(results, tmp_path / "docs")
+    for page in ("README.md", "scaling.md", "calls.md"):
+        text = (tmp_path / "docs" / page).read_text()
+        assert "0123abc" in text
+        assert "2026-01-02 03:04 UTC" in text
+    assert f"article at commit {run.commit}" in (tmp_path / "docs" / "README.md").read_text()
+
+
+def test_answers_say_where_another_contender_is_ahead(results: Path, tmp_path: Path) -> None:
+    render(results, tmp_path / "docs")
+    for page in ("README.md", "calls.md"):
+        text = (tmp_path / "docs" / page).read_text()
+        assert "one at a time, p50, us: 11 against 12 of ProcessPoolExecutor, the best of 1 others." in text
+        assert "offloop is behind in calls a second, 64 in flight: 11 against 12 of ProcessPoolExecutor." in text
+
+
+def test_the_index_tells_each_goal_that_is_not_reached_by_how_much_and_why(results: Path, tmp_path: Path) -> None:
+    render(results, tmp_path / "docs")
+    _, _, missed = (tmp_path / "docs" / "README.md").read_text().partition("## Not reached")
+    missed = missed.partition("## Before and after")[0]
+    assert "(crash.md): other tasks lost: 11, where at most 0 was expected. This is a defect." in missed
+    assert "(stuck.md): of 48 others returned: 11, where at least 48 was expected." in missed
+    assert "first small result" not in missed, "11 ms are within the 50"
+    assert "piscina" not in missed, "it was not there"
+    assert "| first small result, ms | at most 50 | 11 | reached |" in (tmp_path / "docs" / "order.md").read_text()
 
 
 def test_the_same_results_give_the_same_files(results: Path, tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 import anyio
 
-from suite.contenders import COMPILED, Contender, Opened, offloop
+from suite.contenders import COMPILED, OFFLOOP, Contender, Opened, offloop
 from suite.floor import FLOOR, by_hand
 from suite.peers import Peers
-from suite.questions.base import Figure, Question, pools
+from suite.questions.base import Figure, Goal, Question, pools
 from suite.watching import NODE_CONTENDERS
 from suite.work import EDITS, edit
 
@@ -43,6 +43,24 @@ class Article(Question):
         Figure("lag_p99_ms", "lag of the loop, p99, ms", 1),
     )
     rounds = 2
+    floors = (FLOOR,)
+    goals = (
+        Goal(
+            "time, times that of the floor",
+            1.03,
+            lambda found: found[OFFLOOP]["seconds"] / found[FLOOR]["seconds"],
+            "The floor has no queue, no limit on memory and no supervision; the rest is the server's own CPU time.",
+        ),
+        Goal(
+            "time of `run_many`, times that of the best peer",
+            0.82,
+            lambda found: (
+                found[_SHARED_DECODE]["seconds"]
+                / min(figures["seconds"] for name, figures in found.items() if not name.startswith(OFFLOOP) and name != FLOOR)
+            ),
+            "The decode is a smaller part of the work than was expected; encoding PNGs is the largest.",
+        ),
+    )
 
     def contenders(self, peers: Peers, *, is_quick: bool) -> list[str]:
         node = NODE_CONTENDERS if peers.node_packages is not None else ()

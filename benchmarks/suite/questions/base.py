@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from suite.contenders import COMPILED, CONTENDERS, OFFLOOP, PACKAGES, Contender, Opened
 from suite.peers import Peers
 
-__all__ = ["Figure", "Question", "pools"]
+__all__ = ["Figure", "Goal", "Medians", "Question", "pools"]
+
+Medians: TypeAlias = Mapping[str, Mapping[str, float]]
+"""By contender and figure."""
 
 
 class Figure(NamedTuple):
@@ -21,6 +24,22 @@ class Figure(NamedTuple):
     digits: int = 1
     is_plotted: bool = False
     is_rate: bool = False  # more is better
+
+
+class Goal(NamedTuple):
+    """A number that offloop is expected to reach."""
+
+    what: str
+    limit: float
+    measured: Callable[[Medians], float]
+    """Computes the number. Raises KeyError if a contender or a figure is missing."""
+    reason: str
+    """What limits it, in a sentence, for the case that it is not reached."""
+    is_least: bool = False  # more is better
+    digits: int = 2
+
+    def is_reached(self, value: float) -> bool:
+        return value >= self.limit if self.is_least else value <= self.limit
 
 
 def pools(peers: Peers, *others: str, is_quick: bool, without: Sequence[str] = ()) -> list[str]:
@@ -41,6 +60,9 @@ class Question:
     """Two sentences: what is measured, and why it matters."""
     expected: ClassVar[str]
     figures: ClassVar[tuple[Figure, ...]]
+    goals: ClassVar[tuple[Goal, ...]] = ()
+    floors: ClassVar[tuple[str, ...]] = ()
+    """Contenders that are no peers, but show what the machine can do."""
     loop: ClassVar[str] = "uvloop"
     rounds: ClassVar[int] = 3
     has_compiled: ClassVar[bool] = False

@@ -11,10 +11,10 @@ from typing import Any
 import anyio
 from measuring import percentile
 
-from suite.contenders import IN_SERVER, Contender, Opened
+from suite.contenders import COMPILED, IN_SERVER, OFFLOOP, Contender, Opened
 from suite.floor import FLOOR, by_hand
 from suite.peers import Peers
-from suite.questions.base import Figure, Question, pools
+from suite.questions.base import Figure, Goal, Question, pools
 from suite.work import same, same_of_pool
 
 __all__ = ["Calls"]
@@ -38,6 +38,43 @@ class Calls(Question):
         Figure("lag_p99_ms", "lag of the loop, p99, ms", 1),
     )
     rounds = 5
+    floors = (FLOOR,)
+    goals = (
+        Goal(
+            "one at a time, times `anyio.to_process`",
+            1.0,
+            lambda found: found[OFFLOOP]["p50_us"] / found["anyio.to_process"]["p50_us"],
+            "Each call is decided about by the core, and is recorded; most of that time is Python in the server.",
+        ),
+        Goal(
+            "one at a time, compiled, times the supervisor by hand",
+            1.5,
+            lambda found: found[COMPILED]["p50_us"] / found[FLOOR]["p50_us"],
+            "The floor pickles a call into one write; offloop checks, admits, orders, times and records it.",
+        ),
+        Goal(
+            "calls a second with 64 in flight, times `anyio.to_process`",
+            1.5,
+            lambda found: found[OFFLOOP]["calls_per_s"] / found["anyio.to_process"]["calls_per_s"],
+            "The server's CPU time for a call is the limit: its loop is busy all the time.",
+            is_least=True,
+        ),
+        Goal(
+            "calls a second with 64 in flight, compiled, times piscina",
+            1.0,
+            lambda found: found[COMPILED]["calls_per_s"] / found["piscina"]["calls_per_s"],
+            "piscina's threads share one process, and Node passes a number between them without a system call.",
+            is_least=True,
+        ),
+        Goal(
+            "calls a second with 64 in flight, compiled",
+            40_000,
+            lambda found: found[COMPILED]["calls_per_s"],
+            "The server's CPU time for a call is the limit: its loop is busy all the time.",
+            is_least=True,
+            digits=0,
+        ),
+    )
 
     has_compiled = True
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import anyio
 
-from suite.contenders import COMPILED, IN_SERVER, Opened
+from suite.contenders import COMPILED, IN_SERVER, OFFLOOP, Opened
 from suite.peers import Peers
-from suite.questions.base import Figure, Question, pools
+from suite.questions.base import Figure, Goal, Question, pools
 from suite.work import end_process, same, wait
 
 __all__ = ["Crash"]
@@ -31,8 +31,12 @@ class Crash(Question):
     figures = (
         Figure("lost", "other tasks lost", 0, is_plotted=True),
         Figure("seconds", "until all have an outcome, s", 2),
-        Figure("usable", "the pool works afterwards", 0),
+        Figure("usable", "the pool works afterwards", 0, is_rate=True),
         Figure("never", "tasks without an outcome in 10 s", 0),
+    )
+    goals = (
+        Goal("other tasks lost", 0.0, lambda found: found[OFFLOOP]["lost"], "This is a defect.", digits=0),
+        Goal("the pool works afterwards", 1.0, lambda found: found[OFFLOOP]["usable"], "This is a defect.", True, 0),
     )
     loop = "asyncio"
 

@@ -12,10 +12,10 @@ from typing import Any
 from measuring import percentile
 
 from offloop import Pool
-from suite.contenders import COMPILED, IN_SERVER, Contender, Opened
+from suite.contenders import COMPILED, IN_SERVER, OFFLOOP, Contender, Opened
 from suite.peers import Peers
 from suite.questions.article import noise
-from suite.questions.base import Figure, Question, pools
+from suite.questions.base import Figure, Goal, Question, pools
 from suite.work import PIPELINES, THUMBNAIL, edit
 
 __all__ = ["Order"]
@@ -37,6 +37,22 @@ class Order(Question):
         Figure("seconds", "all of them, s", 2),
         Figure("peak_mib", "peak memory, MiB", 0, is_plotted=True),
         Figure("lag_p99_ms", "lag of the loop, p99, ms", 1),
+    )
+    goals = (
+        Goal(
+            "first small result, ms",
+            50.0,
+            lambda found: found[OFFLOOP]["first_small_ms"],
+            "Both workers have begun a large picture before the first small one is submitted, and a worker must start for it.",
+            digits=0,
+        ),
+        Goal(
+            "peak memory with a `memory_limit` of 350 MiB, MiB",
+            350.0,
+            lambda found: found[_TIGHT]["peak_mib"],
+            "The peak is of the whole service, with the server's own Python, which the limit does not count.",
+            digits=0,
+        ),
     )
 
     def contenders(self, peers: Peers, *, is_quick: bool) -> list[str]:

@@ -2,45 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
 
-from suite.contenders import IN_SERVER, Contender, Opened
+from offloop.runtime.memory.segments import Mapping as SharedMapping
+from suite.contenders import IN_SERVER, OFFLOOP, Contender, Opened
 from suite.peers import Peers
-from suite.questions.base import Figure, Question, pools
-from suite.work import same_bytes, same_bytes_of_pool
+from suite.questions.base import Figure, Goal, Question, pools
+from suite.work import same_bytes, same_bytes_of_pool, same_view_of_pool
 
 __all__ = ["Payload"]
 
 KIB, MIB = 1024, 1024 * 1024
-SIZES = {"4 KiB": 4 * KIB, "64 KiB": 64 * KIB, "1 MiB": MIB, "4 MiB": 4 * MIB, "36 MiB": 36 * MIB}
+SIZES = {"no bytes": 0, "4 KiB": 4 * KIB, "64 KiB": 64 * KIB, "1 MiB": MIB, "4 MiB": 4 * MIB, "36 MiB": 36 * MIB}
 _MEMCPY = "two copies in one process"
+_VIEWS = "offloop, memoryview"
+_REASONS = {
+    OFFLOOP: "`bytes` own their memory, so the worker and the server make one more copy each, onto new pages.",
+    _VIEWS: "More than 4 KiB go through shared memory, and a result of more than 256 KiB is asked for: one more round trip.",
+}
 
 
 class Payload(Question):
     name = "payload"
     title = "Bytes there and back, from 4 KiB to 36 MiB"
     what = (
-        "A function gets bytes and returns them, one call at a time. Copying a buffer can cost as much as the work: "
-        "the floor is the same bytes copied twice within one process, without any round trip."
+        "A function gets bytes and returns them, one call at a time; with offloop also as a `memoryview` of shared memory. "
+        "Copying a buffer can cost as much as the work: the floor is the same bytes copied twice within one process, without "
+        "any round trip."
     )
     expected = "36 MiB at most 1.1 times the copies; 4 KiB to 4 MiB at most 1.5 times the copies and a round trip"
     figures = (
         *(Figure(f"us_{size}", f"{label}, us", 0, is_plotted=label in ("64 KiB", "36 MiB")) for label, size in SIZES.items()),
         Figure("piped_mib", "through pipes for 36 MiB, MiB", 1),
+        Figure("copied_mib", "copied by the server for 36 MiB, MiB", 1),
         Figure("peak_mib", "peak memory, MiB", 0),
         Figure("lag_p99_ms", "lag of the loop, p99, ms", 1),
     )
 
+    floors = (_MEMCPY,)
+    goals = (
+        *(
+            Goal(
+                f"{label} there and back, {as_what}, times two copies and a round trip",
+                1.5,
+                lambda found, key=f"us_{size}", name=name: found[name][key] / (found[_MEMCPY][key] + found[OFFLOOP]["us_0"]),
+                _REASONS[name],
+            )
+            for label, size in SIZES.items()
+            for name, as_what in ((OFFLOOP, "`bytes`"), (_VIEWS, "`memoryview`"))
+            if 0 < size <= 4 * MIB
+        ),
+        *(
+            Goal(
+                f"36 MiB there and back, {as_what}, times two copies",
+                1.1,
+                lambda found, name=name: found[name][f"us_{36 * MIB}"] / found[_MEMCPY][f"us_{36 * MIB}"],
+                _REASONS[name],
+            )
+            for name, as_what in ((OFFLOOP, "`bytes`"), (_VIEWS, "`memoryview`"))
+        ),
+    )
     has_compiled = True
 
     def contenders(self, peers: Peers, *, is_quick: bool) -> list[str]:
         node = ("piscina",) if peers.node_packages is not None else ()
-        return pools(peers, _MEMCPY, *node, is_quick=is_quick, without=[IN_SERVER, "threads"])
+        return [_VIEWS, *pools(peers, _MEMCPY, *node, is_quick=is_quick, without=[IN_SERVER, "threads"])]
 
     def parameters(self, folder: Path, *, is_quick: bool) -> dict[str, Any]:
         sizes = list(SIZES.values())
@@ -49,21 +81,44 @@ class Payload(Question):
     def opened(
         self, name: str, contenders: Mapping[str, Contender], job: Mapping[str, Any]
     ) -> AbstractAsyncContextManager[Opened]:
-        return _copying() if name == _MEMCPY else super().opened(name, contenders, job)
+        if name == _MEMCPY:
+            return _copying()
+        return contenders[OFFLOOP if name == _VIEWS else name](job["workers"])
 
     async def warm_up(self, opened: Opened, job: Mapping[str, Any]) -> None:
         for _ in range(4):
-            await _there_and_back(opened, bytes(MIB))
+            await _there_and_back(opened, bytes(MIB), _function(opened, job))
 
     async def turn(self, opened: Opened, job: Mapping[str, Any]) -> dict[str, float]:
-        figures: dict[str, float] = {}
+        figures, function = dict[str, float](), _function(opened, job)
         for size in job["sizes"]:
             data = bytes(range(256)) * (size // 256)
-            await _there_and_back(opened, data)  # brings the pages in
+            with _counted_copies() as copied:
+                before = _piped_bytes()
+                await _there_and_back(opened, data, function)  # brings the pages in
+                figures["copied_mib"] = (_piped_bytes() - before + copied.total()) / MIB
             before = _piped_bytes()
-            figures[f"us_{size}"] = 1e6 * median([await _there_and_back(opened, data) for _ in range(job["repetitions"])])
+            taken = [await _there_and_back(opened, data, function) for _ in range(job["repetitions"])]
+            figures[f"us_{size}"] = 1e6 * median(taken)
             figures["piped_mib"] = (_piped_bytes() - before) / job["repetitions"] / MIB
         return figures
+
+
+@contextmanager
+def _counted_copies() -> Generator[Counter[str]]:
+    """Count the bytes that offloop copies into shared memory without a system call, in this process."""
+    copied = Counter[str]()
+    copy_in = SharedMapping.copy_in
+
+    def counted(self: SharedMapping, offset: int, source: bytes | int, nbytes: int) -> None:
+        copied["mapping"] += nbytes
+        copy_in(self, offset, source, nbytes)
+
+    SharedMapping.copy_in = counted
+    try:
+        yield copied
+    finally:
+        SharedMapping.copy_in = copy_in
 
 
 def _piped_bytes() -> int:
@@ -72,10 +127,16 @@ def _piped_bytes() -> int:
     return int(fields["rchar"]) + int(fields["wchar"])
 
 
-async def _there_and_back(opened: Opened, data: bytes) -> float:
+def _function(opened: Opened, job: Mapping[str, Any]) -> Callable[[Any], Any]:
+    if opened.pool is None:
+        return same_bytes
+    return same_view_of_pool if job["contender"] == _VIEWS else same_bytes_of_pool
+
+
+async def _there_and_back(opened: Opened, data: bytes, function: Callable[[Any], Any]) -> float:
     """Returns seconds."""
     started = perf_counter()
-    back = await opened.call(same_bytes if opened.pool is None else same_bytes_of_pool, data)
+    back = await opened.call(function, data)
     taken = perf_counter() - started
     assert len(back) == len(data)
     assert back[:256] == data[:256]

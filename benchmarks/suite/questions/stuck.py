@@ -10,9 +10,9 @@ from typing import Any
 
 import anyio
 
-from suite.contenders import COMPILED, IN_SERVER, Opened
+from suite.contenders import COMPILED, IN_SERVER, OFFLOOP, Opened
 from suite.peers import Peers
-from suite.questions.base import Figure, Question, pools
+from suite.questions.base import Figure, Goal, Question, pools
 from suite.work import hang, wait
 
 __all__ = ["Stuck"]
@@ -32,6 +32,15 @@ class Stuck(Question):
         Figure("returned", "of 48 others returned", 0, is_plotted=True, is_rate=True),
         Figure("seconds", "until all of them returned, at most 6, s", 2),
         Figure("error_s", "until the first error, at most 6, s", 2),
+    )
+    goals = (
+        Goal("of 48 others returned", 48.0, lambda found: found[OFFLOOP]["returned"], "This is a defect.", True, 0),
+        Goal(
+            "until the first error, s, with a limit of 1 s and a grace of 0.25 s",
+            1.4,
+            lambda found: found[OFFLOOP]["error_s"],
+            "A worker that does not stop is killed after the grace.",
+        ),
     )
     loop = "asyncio"
 
