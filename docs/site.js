@@ -7,6 +7,8 @@ if (window.mermaid) {
 // names and keyboard access for parts of the theme that have none
 document$.subscribe(() => {
   document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
+  // a page of the reference has a class named Header, and so a second navigation of this name
+  document.querySelector(".md-header__inner")?.setAttribute("aria-label", "Top of the site");
   document.querySelectorAll(".md-code__nav").forEach((nav, index) => nav.setAttribute("aria-label", `Code ${index + 1}`));
   const regions = [...document.querySelectorAll(".md-typeset__scrollwrap, pre > code")];
   document.querySelectorAll('img[src*="plots/"]').forEach((plot) => regions.push(plot.parentElement));
