@@ -26,11 +26,11 @@ from tempfile import gettempdir
 import msgspec
 from calibrating import Taken, encode_pipeline
 from calibration_sources import SIZES, make_source
-from calibration_steps import STEPS, unmeasured
+from calibration_steps import STEPS, needs_mask, unmeasured
 
 from offloop.operation import Estimate, Operation, SourceHeader
 from offloop.runtime.workers.command_line import DEFAULT_ENVIRONMENT
-from offloop_vips import Avif, Decode, Gif, Jpeg, Png, Raw, Resize, Rotate, Tiff, VipsPlugin, Webp
+from offloop_vips import Avif, Decode, Gif, Jpeg, Png, Raw, Resize, Rotate, Tiff, Tiles, VipsPlugin, Webp
 
 SPARE_NBYTES = 16_000_000  # result memory above twice the expected result
 WORTH_A_RATIO = 50_000_000  # smallest peak in bytes with a ratio; below it, the cost of a process's first task dominates
@@ -69,6 +69,7 @@ ENCODERS: list[list[Operation]] = [
     [Webp(smart_subsample=True)],
     [Tiff()],
     [Tiff(compression="deflate")],
+    [Tiles()],
 ]
 SLOW: list[list[Operation]] = [
     [Png(palette=True)],
@@ -86,6 +87,7 @@ AVIF: list[list[Operation]] = [
     [Avif(lossless=True)],
 ]
 SMALL = 15_000_000  # maximum pixels for a slow encoder
+ALL = [*READ, *STEPS, *ENCODERS, *SLOW, *AVIF]
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -127,28 +129,32 @@ def cells(sizes: list[str], *, avif: bool) -> Iterator[Cell]:
             yield Cell(size, "rgba.png", [LET_IN, *operations])
 
 
-def measure(source: Path, operations: list[Operation], room_nbytes: int) -> Taken:
-    """Measure one cell."""
-    command = [sys.executable, str(Path(__file__).with_name("calibrating.py")), str(source), encode_pipeline(operations)]
+def measure(source: Path, attached: Path, operations: list[Operation], room_nbytes: int) -> Taken:
+    """Measure one cell. `attached` is the second picture, if a step has one."""
+    command = [sys.executable, str(Path(__file__).with_name("calibrating.py")), str(source), str(attached)]
     environment = {**DEFAULT_ENVIRONMENT, **os.environ}  # as in a worker
-    arguments = [*command, "1", str(room_nbytes), "0"]
+    arguments = [*command, encode_pipeline(operations), "1", str(room_nbytes), "0"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         return Taken(0, 0, 0, 0, 0, f"ended with {done.returncode}: {done.stderr[-200:]}")
     return msgspec.convert(json.loads(done.stdout.splitlines()[-1]), Taken)
 
 
-def estimated(source: Path, operations: list[Operation]) -> Estimate | None:
+def estimated(source: Path, attached: Path, operations: list[Operation]) -> Estimate | None:
+    has_second = any(getattr(step, "attached", ()) for step in operations)
+    headers = [header_of(path) for path in ((source, attached) if has_second else (source,))]
+    return VipsPlugin().estimate_sources(headers, operations)
+
+
+def header_of(path: Path) -> SourceHeader:
     plugin = VipsPlugin()
-    with source.open("rb") as file:
+    with path.open("rb") as file:
         header = plugin.probe(memoryview(file.read(plugin.probe_nbytes)))
-    nbytes = source.stat().st_size
-    attached = any(getattr(step, "attached", ()) for step in operations)  # the same file once more
-    return plugin.estimate_sources([SourceHeader(header, nbytes)] * (2 if attached else 1), operations)
+    return SourceHeader(header, path.stat().st_size)
 
 
 def main(sizes: list[str], sources: Path, only: str, *, avif: bool) -> None:
-    assert not unmeasured(), f"no cell measures {', '.join(sorted(unmeasured()))}"
+    assert not unmeasured(ALL), f"no cell measures {', '.join(sorted(unmeasured(ALL)))}"
     memory: dict[str, float] = {}
     work: dict[str, float] = {}
     print(f"{'MB true':>8}{'MB est.':>9}{'est./true':>10}{'limit MB':>9}{'CPU s':>8}{'est./true':>10}  cell")
@@ -156,8 +162,9 @@ def main(sizes: list[str], sources: Path, only: str, *, avif: bool) -> None:
         if only not in cell.name:
             continue
         source = make_source(sources, cell.size, cell.coding)
-        estimate = estimated(source, cell.operations)
-        taken = measure(source, cell.operations, 2 * (estimate.output_bytes if estimate else 0) + SPARE_NBYTES)
+        attached = make_source(sources, cell.size, "mask.png") if needs_mask(cell.operations) else source
+        estimate = estimated(source, attached, cell.operations)
+        taken = measure(source, attached, cell.operations, 2 * (estimate.output_bytes if estimate else 0) + SPARE_NBYTES)
         if taken.error or estimate is None:
             print(
                 f"{'-':>8}{'-':>9}{'-':>10}{'-':>9}{'-':>8}{'-':>10}  {cell.name}: {taken.error or 'no estimate'}", flush=True

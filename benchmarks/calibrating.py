@@ -104,13 +104,18 @@ def decode_pipeline(text: str) -> list[Operation]:
     return decoder_for(VipsPlugin.operations).decode(bytes.fromhex(text))
 
 
-def carry_out(path: str, operations: list[Operation], threads: int, result_nbytes: int, limit: int | None) -> Taken:
-    """Run one task. A limit is one of RLIMIT_DATA, above the current addresses of the process."""
+def read(path: str) -> Shared:
     source = Shared(Path(path).stat().st_size)
     with open(path, "rb") as file:
         file.readinto(source.memory)  # type: ignore[attr-defined]
+    return source
+
+
+def carry_out(paths: list[str], operations: list[Operation], threads: int, result_nbytes: int, limit: int | None) -> Taken:
+    """Run one task on a source, with a second source. A limit is one of RLIMIT_DATA, above the current addresses."""
+    source, second = read(paths[0]), read(paths[1])
     task = SharedTask(threads, result_nbytes)
-    task.sources = (Encoded(source.memory.toreadonly()),) * 2  # because a step with an attachment takes the same file
+    task.sources = (Encoded(source.memory.toreadonly()), Encoded(second.memory.toreadonly()))
     processor = VipsProcessor()
     processor.open(None)  # type: ignore[arg-type]
     memory, watch = PrivateMemory(), DataWatch()
@@ -131,7 +136,7 @@ def carry_out(path: str, operations: list[Operation], threads: int, result_nbyte
 
 
 if __name__ == "__main__":
-    path, pipeline, threads, result_nbytes, limit = sys.argv[1:]
+    path, attached, pipeline, threads, result_nbytes, limit = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    taken = carry_out(path, decode_pipeline(pipeline), int(threads), int(result_nbytes), int(limit) or None)
+    taken = carry_out([path, attached], decode_pipeline(pipeline), int(threads), int(result_nbytes), int(limit) or None)
     print(json.dumps(msgspec.to_builtins(taken)))

@@ -28,6 +28,7 @@ _SAVERS: dict[str, Callable[[Any, str], None]] = {
         (image.cast("ushort") * 257).cast("ushort").copy(interpretation="rgb16").pngsave(path, compression=1)
     ),
     "rgba.png": lambda image, path: image.bandjoin(image[1]).pngsave(path, compression=1),
+    "mask.png": lambda image, path: image[1].pngsave(path, compression=1),
     "lossy.webp": lambda image, path: image.webpsave(path, Q=82, effort=2),
     "alpha.webp": lambda image, path: image.bandjoin(image[1]).webpsave(path, Q=82, effort=2),
     "lossless.webp": lambda image, path: image.webpsave(path, lossless=True, effort=1),

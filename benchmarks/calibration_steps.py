@@ -1,40 +1,38 @@
-"""Pipelines for `calibrate_vips.py`: at least one for each operation of offloop-vips, so that none is unmeasured."""
+"""Pipelines for `calibrate_vips.py`: at least one for each operation of offloop-vips, so that none is unmeasured.
+
+An operation that needs no parameters has a pipeline by itself. The others, and those whose costs depend on their parameters,
+are written here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from offloop.errors import InvalidTask
 from offloop.operation import Attachment, Operation
 from offloop_vips import (
     Affine,
-    AutoOrient,
+    Auto,
     Blur,
-    BlurHash,
     Clahe,
     Composite,
     Convolve,
+    Decode,
     EnsureAlpha,
     Extend,
     Extract,
     ExtractChannel,
     Flatten,
-    Flip,
-    Flop,
-    Gamma,
-    Grayscale,
     IccProfile,
     JoinChannel,
     Jpeg,
     Linear,
-    Lqip,
     Median,
     Metadata,
     Modulate,
-    Negate,
-    Normalise,
-    PerceptualHash,
     Pixelate,
     Png,
+    Preview,
     Raw,
     Recomb,
     RemoveAlpha,
@@ -42,23 +40,21 @@ from offloop_vips import (
     Rotate,
     RoundCorners,
     Sharpen,
-    Stats,
     Text,
-    Threshold,
-    ThumbHash,
     Tint,
-    Trim,
-    Unsharp,
+    VipsPlugin,
     Watermark,
     Webp,
 )
 from offloop_vips.operations import Answer, Step
 
-__all__ = ["STEPS", "unmeasured"]
+__all__ = ["STEPS", "needs_mask", "unmeasured"]
 
 _SEPIA = ((0.36, 0.7, 0.14), (0.3, 0.59, 0.11), (0.24, 0.47, 0.09))
 
-_PIPELINES: list[list[Operation]] = [
+_WITHOUT_COSTS = (Decode, Auto, Preview)  # read by every cell; another encoder; handed over only where it is asked for
+
+_WITH_PARAMETERS: list[list[Operation]] = [
     [Resize(3000)],
     [Resize(3000, fast=True)],
     [Resize(700, kernel="nearest")],
@@ -68,7 +64,6 @@ _PIPELINES: list[list[Operation]] = [
     [Rotate(33, background="#f008"), Blur(3)],
     [Affine((1.1, 0.2, -0.2, 1.1))],
     [Affine((1.1, 0.2, -0.2, 1.1), interpolator="nohalo")],
-    [AutoOrient()],
     [Blur()],
     [Blur(8)],
     [Clahe(100, 100)],
@@ -82,22 +77,16 @@ _PIPELINES: list[list[Operation]] = [
     [Extract(10, 10, 200, 200)],
     [ExtractChannel("green")],
     [Flatten("white")],
-    [Flip()],
-    [Flop()],
-    [Gamma()],
-    [Grayscale()],
     [IccProfile("p3")],
-    [ExtractChannel("green"), JoinChannel(Attachment.at(1))],
+    [RemoveAlpha()],
+    [RemoveAlpha(), JoinChannel(Attachment.at(1))],
     [Linear(1.2, -10)],
     [Median(3)],
     [Median(9)],
     [Metadata(keep=("exif",))],
     [Modulate(1.2, 1.3, 40)],
-    [Negate()],
-    [Normalise()],
     [Pixelate(20)],
     [Recomb(_SEPIA)],
-    [RemoveAlpha()],
     [Rotate(90)],
     [Rotate(180)],
     [Rotate(33)],
@@ -105,35 +94,40 @@ _PIPELINES: list[list[Operation]] = [
     [Sharpen()],
     [Sharpen(2)],
     [Text("Title", size=60)],
-    [Threshold()],
     [Tint("tomato")],
-    [Trim()],
-    [Unsharp()],
     [Watermark(Attachment.at(1))],
     [Watermark(Attachment.at(1), tile=True)],
 ]
+
+
+def _by_default() -> Iterator[list[Operation]]:
+    """Iterates over pipelines of the steps and answers that are not written above, with their default parameters."""
+    written = {type(step) for steps in _WITH_PARAMETERS for step in steps}
+    for one in VipsPlugin.operations:
+        if one in written or not issubclass(one, Step | Answer):
+            continue
+        try:
+            yield [one()] if issubclass(one, Answer) else [one(), Raw()]
+        except (TypeError, InvalidTask):
+            continue  # `unmeasured` names it
+
+
 STEPS: list[list[Operation]] = [
-    *([*steps, Raw()] for steps in _PIPELINES),
+    *([*steps, Raw()] for steps in _WITH_PARAMETERS),
+    *_by_default(),
     [Raw("float32")],
     [Resize(900), Sharpen(), Webp()],
     [Resize(800, 800, position="entropy"), Jpeg()],
     [Resize(800, 800, fit="contain", background="#fff0"), Png()],
-    [BlurHash()],
-    [Lqip()],
-    [PerceptualHash()],
-    [Stats()],
-    [ThumbHash()],
 ]
 
 
-def unmeasured() -> set[str]:
-    """Returns the names of the operations that no pipeline has."""
-    measured = {type(step) for steps in STEPS for step in steps}
-    return {one.__name__ for base in (Step, Answer) for one in _subclasses(base) if one not in measured}
+def needs_mask(operations: Iterable[Operation]) -> bool:
+    """Whether the second picture of a pipeline must be grey: one of colours would make too many bands."""
+    return any(isinstance(step, JoinChannel) for step in operations)
 
 
-def _subclasses(base: type[Operation]) -> Iterator[type[Operation]]:
-    for one in base.__subclasses__():
-        if one.__module__.startswith("offloop_vips."):
-            yield one
-        yield from _subclasses(one)
+def unmeasured(pipelines: Iterable[Iterable[Operation]]) -> set[str]:
+    """Returns the names of the operations that none of the pipelines has."""
+    measured = {type(step) for steps in pipelines for step in steps}
+    return {one.__name__ for one in VipsPlugin.operations if one not in measured and one not in _WITHOUT_COSTS}
