@@ -29,12 +29,47 @@ def png(width: int, height: int, *chunks: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + pixels + chunk(b"IEND", b"")
 
 
+def png_header(side: int, *chunks: bytes) -> bytes:
+    """Returns a PNG with few pixels, whose header declares this side."""
+    small = png(9, 9, *chunks)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
+    return small[:8] + header + small[8 + len(header) :]
+
+
 def text(nbytes: int) -> bytes:
     return chunk(b"zTXt", b"Comment\0\0" + deflated(nbytes))
 
 
 def translated_text(nbytes: int) -> bytes:
     return chunk(b"iTXt", b"Comment\0\1\0en\0Comment\0" + deflated(nbytes))
+
+
+def comment(nbytes: int) -> bytes:
+    return chunk(b"tEXt", b"Comment\0" + bytes(nbytes))
+
+
+def jpeg_of_comments(side: int, comments: int) -> bytes:
+    """Returns a JPEG whose scan comes after so many comments."""
+    small: bytes = black(16).jpegsave_buffer(keep="none")
+    frame, scan = small.index(b"\xff\xc0"), small.index(b"\xff\xda")
+    sized = small[: frame + 5] + struct.pack(">HH", side, side) + small[frame + 9 : scan]
+    return sized + b"\xff\xfe\0\2" * comments + small[scan:]
+
+
+def still_webp(side: int, chunks: int) -> bytes:
+    """Returns a WebP with a canvas of this side, whose pixels come after so many empty chunks."""
+    small: bytes = black(16).webpsave_buffer(lossless=True, keep="none")
+    head = b"WEBPVP8X" + struct.pack("<IB3x", 10, 8) + struct.pack("<I", side - 1)[:3] * 2
+    body = head + b"JUNK\0\0\0\0" * chunks + small[12:]
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def tiff_of_tags(side: int, more: int) -> bytes:
+    """Returns a TIFF with so many unknown tags after the usual ones."""
+    tags = [(256, side), (257, side), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, side), (279, 100)]
+    tags += [(60_000 + number, 1) for number in range(more)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(104)
 
 
 def gif(frames: int, width: int, height: int) -> bytes:
@@ -110,6 +145,12 @@ def _bombs() -> dict[str, tuple[bytes, str, bool]]:
     """Returns by name: file, code of its error, and whether its first bytes are enough to refuse it."""
     return {
         "PNG of 20,000 x 20,000": (png(20_000, 20_000), "too_many_pixels", True),
+        "PNG of 200,000 x 200,000 behind 20,000 texts": (png_header(200_000, comment(0) * 20_000), "too_many_pixels", True),
+        "PNG of 200,000 x 200,000 behind a text of 300 KB": (png_header(200_000, comment(300_000)), "too_many_pixels", True),
+        "JPEG of 65,000 x 65,000 with 1,000 comments": (jpeg_of_comments(65_000, 1000), "too_many_pixels", True),
+        "JPEG of 65,000 x 65,000 with 300 KB of comments": (jpeg_of_comments(65_000, 75_000), "too_many_pixels", True),
+        "WebP of 16,383 x 16,383 behind 1,000 chunks": (still_webp(16_383, 1000), "too_many_pixels", True),
+        "TIFF of 50,000 x 50,000 with 1,000 tags": (tiff_of_tags(50_000, 1000), "too_many_pixels", True),
         "PNG with 50 texts of 8 MB": (png(9, 9, *[text(8_000_000)] * 50), "too_much_metadata", False),
         "PNG with a text of 100 MB": (png(9, 9, text(100_000_000)), "too_much_metadata", False),
         "PNG with a translated text of 100 MB": (png(9, 9, translated_text(100_000_000)), "too_much_metadata", False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -14,6 +15,7 @@ from .bombs import BOMBS
 
 STEPS = [Decode(pages=-1), Resize(64, 64, fit="fill"), Webp()]
 MAX_CPU_S = 0.4  # on a machine that is four times slower than one with a CPU of 2024
+MAX_LOOP_S = 0.02  # CPU time of the loop's thread for a bomb, from the call to its error
 
 
 def test_the_bombs_are_small() -> None:
@@ -51,6 +53,30 @@ async def code_of(pool: Pool, data: bytes) -> str | None:
     except TaskFailed as failure:
         return failure.code
     return None
+
+
+@pytest.mark.anyio
+async def test_a_bomb_that_its_header_gives_away_reaches_neither_shared_memory_nor_a_worker_nor_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Pool(1, plugins=["vips"]) as pool:
+        with caplog.at_level(logging.INFO, "offloop"):
+            for name, (data, code, by_header) in BOMBS.items():
+                if by_header:
+                    assert await code_of(pool, data) == code, name
+        statistics = pool.statistics()
+    assert (statistics.run.count, statistics.memory_used_bytes) == (0, 0)
+    assert caplog.text == ""
+
+
+@pytest.mark.anyio
+async def test_no_bomb_occupies_the_loop() -> None:
+    async with Pool(1, plugins=["vips"]) as pool:
+        await code_of(pool, BOMBS["PNG with 50 texts of 8 MB"][0])  # the first task imports and learns
+        for name, (data, code, _) in BOMBS.items():
+            started = time.thread_time()
+            assert await code_of(pool, data) == code
+            assert time.thread_time() - started < MAX_LOOP_S, name
 
 
 @pytest.mark.anyio

@@ -1,9 +1,11 @@
 """Header parser: reads size, orientation, sampling, passes and pages from the first bytes of a source.
 
 The parser is pure Python and runs in the server, on the event loop, on untrusted bytes. Its work is bounded: each loop has a
-constant as its maximum number of steps, and a step takes less than a microsecond. A file that exceeds a limit is not parsed,
-and its header is unknown; a usual file has a handful of chunks. The parser copies a few bytes at a time and decompresses
-nothing. Each format has one reader and no library is used, because a library's work is unbounded, and two readers can disagree.
+constant as its maximum number of steps, and a step takes less than a microsecond; a usual file has a handful of chunks. If a
+limit or the given bytes end before the header does, its size is known where it stands at the start, as in a PNG, so that a
+huge picture is refused, and the other fields are unknown; where the size has not been found, the header is unknown. The parser
+copies a few bytes at a time and decompresses nothing. Each format has one reader and no library is used, because a library's
+work is unbounded, and two readers can disagree.
 """
 
 from __future__ import annotations
@@ -82,7 +84,7 @@ def parse_header(source: FormatName, data: bytes, *, whole: bool) -> ParsedHeade
     """Parses the header of a source, from its first bytes. `whole` tells that `data` is the complete source.
 
     Raises:
-        UnreadableHeader: the header is broken, longer than `data`, or exceeds a limit.
+        UnreadableHeader: the header is broken, or `data` or a limit ends before its size.
     """
     try:
         header = _PARSERS[source](data, whole)
@@ -93,11 +95,13 @@ def parse_header(source: FormatName, data: bytes, *, whole: bool) -> ParsedHeade
     return header
 
 
-def _parse_jpeg(data: bytes, _whole: bool) -> ParsedHeader:
+def _parse_jpeg(data: bytes, whole: bool) -> ParsedHeader:
     frame: tuple[int, int, int, float] | None = None
     size, exif, has_profile = (0, 0), b"", False
     at = 2
     for _ in range(MAX_MARKERS):
+        if at + 4 > len(data) and not whole:
+            break
         at = data.index(b"\xff", at) + 1
         marker = data[at]
         if marker in (0, 0xFF):
@@ -120,7 +124,10 @@ def _parse_jpeg(data: bytes, _whole: bool) -> ParsedHeader:
             exif = data[at + 2 : at + nbytes]
         has_profile = has_profile or (marker == _APP2 and data[at + 2 : at + 14] == b"ICC_PROFILE\0")
         at += nbytes
-    raise UnreadableHeader
+    if frame is None:
+        raise UnreadableHeader
+    passes = frame[0] in _SEVERAL_PASSES or None  # unknown, because the scan was not reached
+    return ParsedHeader(frame[2], frame[1], 1, passes, frame[3], size=size, has_profile=has_profile)
 
 
 def _jpeg_samples_per_pixel(data: bytes, at: int, bands: int) -> float:
@@ -130,13 +137,16 @@ def _jpeg_samples_per_pixel(data: bytes, at: int, bands: int) -> float:
     return sum(horizontal * vertical for horizontal, vertical in factors) / max_samples
 
 
-def _parse_png(data: bytes, _whole: bool) -> ParsedHeader:
+def _parse_png(data: bytes, whole: bool) -> ParsedHeader:
     if data[12:16] != b"IHDR":
         raise UnreadableHeader
     size = unpack_from(">II", data, 16)
     bits, colour, interlace = data[24], data[25], data[28]
     bands, pages, exif, signalled, has_profile, at = _PNG_BANDS[colour], 1, b"", None, False, 8
+    is_complete = False
     for _ in range(MAX_CHUNKS):
+        if at + 8 > len(data) and not whole:
+            break
         nbytes, kind = unpack_from(">I4s", data, at)
         if kind == b"tRNS" and bands in (1, 3):
             bands += 1
@@ -148,10 +158,12 @@ def _parse_png(data: bytes, _whole: bool) -> ParsedHeader:
             signalled = SignalledColour(data[at + 8], data[at + 9])
         has_profile = has_profile or kind == b"iCCP"
         if kind == b"IDAT":
-            header = ParsedHeader(bands, max(bits, 8), pages, interlace != 0, size=(size[0], size[1]), colour=signalled)
-            return header._replace(orientation=read_orientation(exif), has_profile=has_profile)
+            is_complete = True
+            break
         at += 12 + nbytes
-    raise UnreadableHeader
+    header = ParsedHeader(None, max(bits, 8), None, interlace != 0, size=(size[0], size[1]), colour=signalled)
+    header = header._replace(orientation=read_orientation(exif), has_profile=has_profile)
+    return header._replace(bands=bands, pages=pages) if is_complete else header
 
 
 def _parse_webp(data: bytes, whole: bool) -> ParsedHeader:
@@ -199,7 +211,7 @@ def _parse_still_webp(data: bytes, *, has_exif: bool) -> tuple[bool | None, int 
         if lossless is not None and not has_exif:
             return lossless, None
         at += 8 + nbytes + nbytes % 2
-    raise UnreadableHeader
+    return lossless, None
 
 
 def _parse_gif(data: bytes, whole: bool) -> ParsedHeader:
@@ -227,9 +239,10 @@ def _parse_gif(data: bytes, whole: bool) -> ParsedHeader:
             at += 2
         else:  # the trailer, or a byte that decoders treat as the trailer
             is_complete = True
-    return _with_frames(
-        ParsedHeader(bands, 8, size=(size[0], size[1])), frames, at, is_complete=is_complete or (whole and at + 10 > len(data))
-    )
+    is_complete = is_complete or (whole and at + 10 > len(data))
+    if frames == 0 and not is_complete:  # because only the first frame tells the size
+        raise UnreadableHeader
+    return _with_frames(ParsedHeader(bands, 8, size=(size[0], size[1])), frames, at, is_complete=is_complete)
 
 
 def _colour_table_nbytes(flags: int) -> int:
@@ -280,7 +293,7 @@ def _parse_tiff(data: bytes, whole: bool) -> ParsedHeader:
     is_big = is_bigtiff(data, order)
     offset_code, count_nbytes, entry_nbytes = ("Q", 8, 20) if is_big else ("I", 2, 12)
     first = unpack_from(order + offset_code, data, 8 if is_big else 4)[0]
-    tags = read_tags(data, first, order, is_big=is_big)
+    tags = read_tags(data, first, order, is_big=is_big, reads_all=False)
     header = ParsedHeader(
         tags.get(_TIFF_SAMPLES, 1),
         tags.get(_TIFF_BITS, 8),

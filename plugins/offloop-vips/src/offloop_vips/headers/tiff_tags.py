@@ -1,6 +1,7 @@
 """Integer tags in the directories of TIFF files and of EXIF data, which is a small TIFF file.
 
-The number of entries of a directory is limited, so that the work is bounded. A directory with more entries is not read.
+The number of entries of a directory is limited, so that the work is bounded. Of a longer directory only the first entries are
+read, or none.
 """
 
 from __future__ import annotations
@@ -27,20 +28,20 @@ def is_bigtiff(data: bytes | memoryview, order: str) -> bool:
     return unpack_from(order + "H", data, 2)[0] == _BIG_TIFF
 
 
-def read_tags(data: bytes, at: int, order: str, *, is_big: bool) -> dict[int, int]:
+def read_tags(data: bytes, at: int, order: str, *, is_big: bool, reads_all: bool = True) -> dict[int, int]:
     """Returns the integer tags of the directory at offset `at`: the first value of a tag, from the first entry with that tag.
 
-    A profile is no integer; its value is 1.
+    A profile is no integer; its value is 1. Without `reads_all`, entries after the first `MAX_TAGS` are left out.
 
     Raises:
-        TooManyTags: the directory has more than `MAX_TAGS` entries.
+        TooManyTags: the directory has more than `MAX_TAGS` entries, and `reads_all`.
         struct.error: the directory ends beyond the data.
     """
     count = unpack_from(order + ("Q" if is_big else "H"), data, at)[0]
-    if count > MAX_TAGS:
+    if count > MAX_TAGS and reads_all:
         raise TooManyTags
     tags: dict[int, int] = {}
-    for number in range(count):
+    for number in range(min(count, MAX_TAGS)):
         entry = at + (8 + 20 * number if is_big else 2 + 12 * number)
         tag, kind = unpack_from(order + "HH", data, entry)
         length = unpack_from(order + ("Q" if is_big else "I"), data, entry + 4)[0]
