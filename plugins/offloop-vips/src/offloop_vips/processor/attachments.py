@@ -12,7 +12,7 @@ from ..headers.formats import FormatName
 from ..operations import Decode
 from ..picture import Picture
 from ..pipeline import Pipeline
-from .damage import left_over_nbytes
+from .damage import confirmed_left_over_nbytes
 from .libvips_errors import is_from_decoder, translate_error
 from .loading import detect_format, load_encoded, load_raster
 
@@ -54,19 +54,22 @@ def _load(payload: Encoded, decode: Decode, evaluation: Evaluation) -> Picture:
     evaluation.scan_reader = None
     try:
         loaded = load_encoded(payload, source, Pipeline(decode, (), None), evaluation).upright().with_random_access()
+        if decode.fail_on == "warning":
+            _check_damage(payload, evaluation, earlier, source, decode)
     except pyvips.Error as error:
         failure = translate_error(error, source)
     else:
-        _check_damage(evaluation, earlier, source, decode)
         del evaluation.messages[earlier:]  # which are not about the first source
         evaluation.scan_reader = reader
         return loaded
     raise failure
 
 
-def _check_damage(evaluation: Evaluation, first_message: int, source: FormatName, decode: Decode) -> None:
+def _check_damage(payload: Encoded, evaluation: Evaluation, first_message: int, source: FormatName, decode: Decode) -> None:
+    left_over = confirmed_left_over_nbytes(payload, source, decode, evaluation)
+    evaluation.take_messages()
     damage = [line for line in evaluation.messages[first_message:] if is_from_decoder(line, source)]
-    if left_over := left_over_nbytes(evaluation):
+    if left_over:
         damage.append(f"{left_over} bytes of its scan are left over")
-    if damage and decode.fail_on == "warning":
+    if damage:
         raise TaskFailed("corrupt_source", f"the {source} source is damaged: {damage[0]}")

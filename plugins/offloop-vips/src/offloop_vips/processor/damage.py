@@ -20,7 +20,7 @@ from .libvips_errors import is_from_decoder, is_out_of_memory
 from .loading import open_source
 from .scan_reader import reads_last_blocks
 
-__all__ = ["check_rest", "is_readable", "left_over_nbytes"]
+__all__ = ["check_rest", "confirmed_left_over_nbytes", "is_readable"]
 
 _SHRINK_FACTORS = (8, 4, 2, 1)  # of a JPEG decoder
 _READ_BY_ROWS = ("jpeg", "png", "tiff")  # the other decoders read whole frames before they give the first row
@@ -36,20 +36,28 @@ def check_rest(encoded: Encoded, source: FormatName, decode: Decode, evaluation:
     if decode.fail_on == "none":
         return
     evaluation.take_messages()
-    # a resize may not need the last row, so that only a decode of all rows proves that data is left over
-    if source in _READ_BY_ROWS and (not evaluation.reads_all_rows or left_over_nbytes(evaluation)):
+    if source in _READ_BY_ROWS and (not evaluation.reads_all_rows or _left_over_nbytes(evaluation)):
         _read(encoded, source, decode, evaluation)
     evaluation.take_messages()
     damage = [line for line in evaluation.messages if is_from_decoder(line, source)]
     if damage and decode.fail_on == "warning":
         raise TaskFailed("corrupt_source", f"the {source} source is damaged: {damage[0]}")
-    if left_over := left_over_nbytes(evaluation):
+    if left_over := _left_over_nbytes(evaluation):
         raise TaskFailed("corrupt_source", f"the {source} source is damaged: {left_over} bytes of its scan are left over")
 
 
-def left_over_nbytes(evaluation: Evaluation) -> int:
-    """Returns the bytes of a JPEG's scan that its decoder left over, if all of its rows were read."""
-    return evaluation.scan_reader.left_over_nbytes if evaluation.scan_reader is not None else 0
+def confirmed_left_over_nbytes(encoded: Encoded, source: FormatName, decode: Decode, evaluation: Evaluation) -> int:
+    """Returns the bytes of a JPEG's scan that its decoder leaves over, from a second decode if the first one left any.
+
+    A resize may not need the last row, and the first decode may have been given a wrong end of the scan.
+    """
+    if _left_over_nbytes(evaluation):
+        _read(encoded, source, decode, evaluation)
+    return _left_over_nbytes(evaluation)
+
+
+def _left_over_nbytes(evaluation: Evaluation) -> int:
+    return evaluation.scan_reader.left_over_nbytes() if evaluation.scan_reader is not None else 0
 
 
 def _read(encoded: Encoded, source: FormatName, decode: Decode, evaluation: Evaluation) -> None:

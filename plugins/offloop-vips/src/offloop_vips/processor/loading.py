@@ -78,9 +78,11 @@ def load_encoded(
     pipelines = (pipeline, *others)
     options = _load_options(Picture(header, evaluation, decode.max_pixels), pages, source, pipelines)
     if options:
-        image = _load(encoded, source, evaluation, {"fail_on": decode.fail_on, **options}, checks_scan=checks_scan)
+        left_over = 0
         if checks_scan and "shrink" in options:
-            evaluation.scan_reader.expect_shrunk(header.height, options["shrink"])
+            left_over = evaluation.scan_reader.expected_of_shrunk(header.height, options["shrink"])
+        options["fail_on"] = decode.fail_on
+        image = _load(encoded, source, evaluation, options, checks_scan=checks_scan, left_over_nbytes=left_over)
     else:
         image = header
     check_pixels(Size(image.width, image.height // pages), pages, decode.max_pixels)
@@ -123,22 +125,34 @@ def load_raster(raster: Raster, evaluation: Evaluation) -> Picture:
     return Picture(evaluation.watch(image), evaluation, max(Decode().max_pixels, width * height))
 
 
-def open_source(encoded: Encoded, evaluation: Evaluation, *, checks_scan: bool) -> pyvips.Source:
+def open_source(encoded: Encoded, evaluation: Evaluation, *, checks_scan: bool, left_over_nbytes: int = 0) -> pyvips.Source:
     """Returns a source of libvips over encoded bytes, which must exist until `evaluation.release`.
 
-    `checks_scan` is for a JPEG with one scan: `evaluation.scan_reader` then knows what its decoder leaves over.
+    Args:
+        encoded: the bytes.
+        evaluation: the computations of the task.
+        checks_scan: for a JPEG with one scan: `evaluation.scan_reader` then knows what its decoder leaves over.
+        left_over_nbytes: bytes of the scan that the decoder may leave over without damage.
     """
     # a slice of its own prevents the unmapping of the shared segment while libvips points into it
     data = evaluation.keep_alive(memoryview(encoded.data)[:])
     if not checks_scan:
         return pyvips.Source.new_from_memory(data)
-    evaluation.scan_reader = ScanReader(data, evaluation.scan_reader)
-    evaluation.on_release(evaluation.scan_reader.close)
-    return evaluation.keep_alive(evaluation.scan_reader.open())
+    reader = evaluation.scan_reader = ScanReader(data, evaluation.scan_reader, left_over_nbytes)
+    evaluation.on_release(reader.close)
+    return reader.open()
 
 
-def _load(encoded: Encoded, source: FormatName, evaluation: Evaluation, options: _Options, *, checks_scan: bool) -> Image:
-    opened = open_source(encoded, evaluation, checks_scan=checks_scan)
+def _load(
+    encoded: Encoded,
+    source: FormatName,
+    evaluation: Evaluation,
+    options: _Options,
+    *,
+    checks_scan: bool,
+    left_over_nbytes: int = 0,
+) -> Image:
+    opened = open_source(encoded, evaluation, checks_scan=checks_scan, left_over_nbytes=left_over_nbytes)
     loader = getattr(pyvips.Image, FORMATS[source].loader)
     try:
         return loader(opened, access="sequential", **options)
