@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -170,3 +173,33 @@ def test_an_attachment_with_data_that_is_left_over_is_refused(bench: Any, noise:
     with pytest.raises(TaskFailed, match=r"attachment 1.*left over"):
         bench.run(data, Composite(Attachment.at(1)), Raw(), attachments=[damaged])
     assert bench.run(data, Composite(Attachment.at(1)), Raw(), attachments=[data]).shape == (384, 512, 3)
+
+
+RUN_ALL = """
+import logging
+import sys
+from pathlib import Path
+from offloop.errors import TaskFailed
+from offloop.processor import Encoded
+from offloop.testing import run_inline
+from offloop_vips import Jpeg, Resize
+from offloop_vips.processor import VipsProcessor
+logging.basicConfig(level=logging.INFO)
+processor = VipsProcessor()
+processor.open(None)
+for path in sys.argv[1:]:
+    try:
+        run_inline(processor, Encoded(memoryview(Path(path).read_bytes())), [Resize(256), Jpeg()])
+    except TaskFailed as failure:
+        print(failure.code)
+"""
+
+
+def test_a_worker_writes_no_lines_about_damaged_files(bench: Any, noise: Any, tmp_path: Path):
+    for suffix in (".jpg", ".png", ".tif"):
+        data = bench.file(noise, suffix)
+        (tmp_path / f"cut{suffix}").write_bytes(data[: len(data) // 2])
+    paths = sorted(map(str, tmp_path.iterdir()))
+    done = subprocess.run([sys.executable, "-c", RUN_ALL, *paths], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["corrupt_source"] * 3
+    assert done.stderr == ""

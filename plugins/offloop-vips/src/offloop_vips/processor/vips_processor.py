@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import traceback
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -51,6 +52,8 @@ class VipsProcessor:
         os.environ["VIPS_DISC_THRESHOLD"] = _NEVER_ON_DISC
         vips.cache_set_max(0)  # the cache would keep results and their memory, which no later task uses
         vips.concurrency_set(1)  # because the workers of the pool run in parallel
+        # because a client's damaged file would write a line for each strip; the task's error has what the decoder says
+        logging.getLogger("pyvips").setLevel(logging.ERROR)
         vips.block_untrusted_set(True)
         vips.operation_block_set("VipsForeignLoad", True)
         for file_format in FORMATS.values():
