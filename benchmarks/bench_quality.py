@@ -1,7 +1,8 @@
 """How good are the masks, the edges and the enlargements of the shipped models?
 
 Masks: a person with known opacity before several backgrounds (`portraits.py`); intersection over union, and the mean error of
-the opacity; the same for the person at several sizes and places. Pictures without people: the part that is taken for a
+the opacity; the same for the person at several sizes and places, and for a
+small person with one pass of the model and with two. Pictures without people: the part that is taken for a
 person. Edges: the person is cut out of one background and put before another; the mean colour error in levels of 255, around
 the edge, with and without refinement and estimated colours. Enlargements: photographs are halved by a Lanczos kernel and
 enlarged again; PSNR and SSIM of the luminance against the original.
@@ -44,6 +45,8 @@ PHOTOGRAPHS = {
     "rocket.jpg": (640, 424),
     "hubble-deep-field.jpg": (500, 436),
 }
+HEIGHTS = (1 / 2, 1 / 3, 1 / 5, 1 / 8)  # of a small person, as parts of the height of the picture
+SPOTS = ((0.1, 1.0, False), (0.5, 0.5, False), (0.85, 1.0, True), (0.3, 0.2, True))  # parts to the left and above; mirrored
 NEW = np.array([0.1, 0.5, 0.2], np.float32)  # the background that a person is put before
 SMALL = 256  # pixels; size at which the plugin estimates colours
 
@@ -88,6 +91,23 @@ def measure_places(backdrops: tuple[str, ...], places: tuple[tuple[float, float,
                 found.append(intersection_over_union(mask[..., 0], alpha))
         cells = (f"{float(np.mean(found)):14.3f}{min(found):8.3f}" for found in overlaps)
         print(f"{name:<24}{''.join(cells)}", flush=True)
+
+
+def measure_sizes(backdrops: tuple[str, ...], heights: tuple[float, ...]) -> None:
+    """Prints the intersection over union for a small person at several places, with one pass of the model and with two."""
+    person, models = portrait(), (replace(PEOPLE, second_pass=False), PEOPLE)
+    print(f"\n{'background':<24}{'height':>8}{'one pass':>22}{'two passes':>22}   mean, lowest")
+    for name in backdrops:
+        for height in heights:
+            overlaps: tuple[list[float], list[float]] = ([], [])
+            for left, above, mirrored in SPOTS:
+                colours, alpha = place(person, height, left, mirrored, above)
+                picture = to_bytes(compose(colours, alpha, backdrop(name, *alpha.shape)))
+                for model, found in zip(models, overlaps, strict=True):
+                    mask, _ = run(picture, RemoveBackground(model=model, mask_only=True))
+                    found.append(intersection_over_union(mask[..., 0], alpha))
+            cells = (f"{float(np.mean(found)):14.3f}{min(found):8.3f}" for found in overlaps)
+            print(f"{name:<24}{height:8.3f}{''.join(cells)}", flush=True)
 
 
 def measure_empty(names: tuple[str, ...]) -> None:
@@ -194,6 +214,7 @@ if __name__ == "__main__":
     few = 1 if options.smoke else None
     measure_masks(BACKDROPS[:few])
     measure_places(BACKDROPS[:few], PLACES[:few])
+    measure_sizes(BACKDROPS[:few], HEIGHTS[:few])
     measure_empty(WITHOUT_PEOPLE[:few])
     measure_edges(BACKDROPS[:few])
     measure_enlargements(dict(list(PHOTOGRAPHS.items())[1 if few else 0 : 2 if few else None]))

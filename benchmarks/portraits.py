@@ -48,14 +48,23 @@ def portrait() -> Portrait:
     return Portrait(colours, np.clip(alpha, 0, 1).astype(np.float32))
 
 
-def place(person: Portrait, scale: float, left: float, mirrored: bool) -> Portrait:
-    """Returns the person at a part of the size, at the lower edge, with a part of the free width to the left."""
-    side = round(SIDE * scale)
-    column = round((SIDE - side) * left)
+def place(person: Portrait, scale: float, left: float, mirrored: bool, above: float = 1.0, canvas: int = SIDE) -> Portrait:
+    """Returns the person in a square picture.
+
+    Args:
+        person: the person.
+        scale: height of the person, as a part of that of the picture.
+        left: part of the free width that is to the left.
+        mirrored: whether the person looks the other way.
+        above: part of the free height that is above; 1: the person is at the lower edge.
+        canvas: side of the picture in pixels.
+    """
+    side = round(canvas * scale)
+    row, column = round((canvas - side) * above), round((canvas - side) * left)
     bands: Any = pyvips.Image.new_from_array(np.dstack([person.colours, person.alpha]).astype(np.float32))
-    small = bands.resize(scale).crop(0, 0, side, side).numpy()[:, :: -1 if mirrored else 1]
-    whole = np.zeros((SIDE, SIDE, 4), np.float32)
-    whole[SIDE - side :, column : column + side] = np.clip(small, 0, 1)
+    small = bands.resize(side / SIDE).crop(0, 0, side, side).numpy()[:, :: -1 if mirrored else 1]
+    whole = np.zeros((canvas, canvas, 4), np.float32)
+    whole[row : row + side, column : column + side] = np.clip(small, 0, 1)
     return Portrait(whole[..., :3], whole[..., 3])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pyvips
 from offloop import InvalidTask, Pool
 from offloop.sandbox import LAYERS
 from offloop_onnx import OnnxPlugin, RemoveBackground, Upscale
-from offloop_vips import Decode, Raw, Resize, Webp
+from offloop_vips import Decode, Png, Raw, Resize, Webp
 
 from .conftest import Array
 
@@ -58,3 +59,55 @@ async def test_one_task_decodes_shrinks_cuts_out_and_encodes(pool: Pool) -> None
         64,
         1,
     )
+
+
+def cut_portrait(bands: int = 3) -> Any:
+    image: Any = pyvips.Image.thumbnail(str(PORTRAIT), 200).copy()
+    return image if bands == 3 else image.colourspace("b-w")
+
+
+def opaque_difference(cut: Any, source: Any) -> float:
+    """Returns the largest difference of the colours where the person is opaque."""
+    samples, expected = cut.numpy().astype(int), source.numpy().astype(int).reshape(200, 200, -1)
+    inside = samples[..., -1] == samples[..., -1].max()
+    assert 0.3 < inside.mean() < 0.7
+    return np.abs(samples[..., :-1] - expected)[inside].max()
+
+
+async def test_wide_colours_arrive_with_their_profile(pool: Pool) -> None:
+    wide = cut_portrait().icc_transform("p3", input_profile="srgb")
+    source = wide.pngsave_buffer(keep="icc")
+    result = await pool.run(source, [Decode(colours="p3"), Raw(), RemoveBackground(), Png()])
+    assert result.info.colour_space == "Display P3"
+    cut = pyvips.Image.new_from_buffer(bytes(result), "")
+    assert cut.get("icc-profile-data") == pyvips.Operation.call("profile_load", "p3")
+    assert opaque_difference(cut, wide) <= 1
+    converted = pyvips.Image.new_from_buffer(bytes(await pool.run(source, [Decode(), Raw(), RemoveBackground(), Png()])), "")
+    assert converted.get_typeof("icc-profile-data") == 0
+    assert opaque_difference(converted, cut_portrait()) <= 3
+
+
+async def test_sixteen_bits_arrive(pool: Pool) -> None:
+    deep = (cut_portrait() * 257 - 100).cast("ushort").copy(interpretation="rgb16")
+    result = await pool.run(
+        deep.pngsave_buffer(bitdepth=16), [Decode(), Raw("uint16"), RemoveBackground(), Png(bitdepth=16)]
+    )
+    cut = pyvips.Image.new_from_buffer(bytes(result), "")
+    assert cut.format == "ushort"
+    assert opaque_difference(cut, deep) == 0
+
+
+async def test_cmyk_grey_and_turned_pictures_are_cut_out(pool: Pool) -> None:
+    cmyk = cut_portrait().icc_transform("cmyk", input_profile="srgb").jpegsave_buffer(Q=95, keep="icc")
+    turned = cut_portrait().rot270().copy()
+    turned.set_type(pyvips.GValue.gint_type, "orientation", 6)
+    grey = cut_portrait(1).bandjoin(255).copy(interpretation="b-w")
+    cuts: list[Any] = []
+    for source in (cmyk, turned.jpegsave_buffer(Q=95), grey.pngsave_buffer()):
+        result = await pool.run(source, [Resize(200), RemoveBackground(), Png()])
+        cuts.append(pyvips.Image.new_from_buffer(bytes(result), ""))
+        assert 0.4 < result.info.coverage < 0.65
+    assert [cut.bands for cut in cuts] == [4, 4, 2]
+    assert opaque_difference(cuts[0], cut_portrait()) < 120, "colours that CMYK cannot have are others, but not wrong"
+    assert opaque_difference(cuts[1], cut_portrait()) < 60
+    assert opaque_difference(cuts[2], cut_portrait(1)) == 0

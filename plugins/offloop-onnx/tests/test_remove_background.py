@@ -10,16 +10,20 @@ import numpy as np
 import pytest
 import pyvips
 
+from msgspec.structs import replace
+
 from offloop.errors import InvalidTask
 from offloop.processor import Raster
 from offloop.testing import InlineTask
 from offloop_onnx import OnnxModel, RemoveBackground
 from offloop_onnx.pictures.picture import Picture
 from offloop_onnx.pictures.resampling import reduce_picture
-from offloop_onnx.processor import background_removal
+from offloop_onnx.processor import background_removal, masks
+from offloop_onnx.processor.sessions import Sessions
+from offloop_onnx.settings import OnnxSettings
 from offloop_onnx.shipped_models import PEOPLE
 
-from .conftest import Array, Bench
+from .conftest import Array, Bench, CountingTask
 from .tiny_networks import network
 
 PORTRAIT = str(Path(__file__).parents[3] / "docs" / "photos" / "astronaut.jpg")
@@ -151,7 +155,7 @@ def test_pixels_far_from_an_edge_are_as_if_they_had_been_computed(
     def all_mixed(lowest: Array, highest: Array) -> Array:
         return np.ones(lowest.shape, "u1")
 
-    monkeypatch.setattr(background_removal, "_states_of_cells", all_mixed)
+    monkeypatch.setattr(masks, "_states_of_cells", all_mixed)
     assert np.abs(found - bench.run(picture, RemoveBackground(**fields))).max() <= 1
 
 
@@ -257,3 +261,78 @@ def test_a_model_that_makes_no_mask_is_refused() -> None:
 def test_a_raster_that_is_no_picture_is_refused(bench: Bench, array: Array, message: str) -> None:
     with pytest.raises(InvalidTask, match=message):
         bench.run(array, RemoveBackground())
+
+
+@pytest.fixture
+def two_passes(red_finder: OnnxModel) -> OnnxModel:
+    return replace(red_finder, second_pass=True)
+
+
+def small_disc(radius: float = 14.0, row: float = 200.0, column: float = 90.0) -> tuple[Array, Array]:
+    """Returns a picture of 400 x 300 pixels with a small red disc on blue, and the opacity of the disc."""
+    rows, columns = np.mgrid[0:300, 0:400]
+    alpha = np.clip(radius + 0.5 - np.hypot(rows - row, columns - column), 0, 1)
+    return np.rint(alpha[..., None] * (255, 0, 0) + (1 - alpha[..., None]) * (0, 0, 255)).astype("u1"), alpha
+
+
+def test_a_second_pass_finds_the_edge_of_a_small_foreground(
+    bench: Bench, red_finder: OnnxModel, two_passes: OnnxModel
+) -> None:
+    picture, alpha = small_disc()
+    errors: list[float] = []
+    for model, passes in ((red_finder, 1), (two_passes, 2)):
+        mask = bench.run(picture, RemoveBackground(model=model, mask_only=True, refine="none"))[..., 0] / 255
+        errors.append(float(np.abs(mask - alpha).mean()))
+        assert bench.info["passes"] == passes
+        assert bench.info["coverage"] == pytest.approx(alpha.mean(), rel=0.1)
+    assert errors[1] < 0.4 * errors[0]
+
+
+def test_a_large_foreground_has_one_pass(bench: Bench, two_passes: OnnxModel, disc: Array) -> None:
+    bench.run(disc, RemoveBackground(model=two_passes))
+    assert bench.info["passes"] == 1
+
+
+def test_a_second_pass_that_is_not_sure_does_not_count(bench: Bench, red_finder: OnnxModel) -> None:
+    picture, _ = small_disc()
+    picture[picture[..., 0] > 0, 0] = 180  # an opacity of 0.7
+    results: list[Array] = []
+    for model in (red_finder, replace(red_finder, second_pass=True)):
+        results.append(bench.run(picture, RemoveBackground(model=model, mask_only=True)))
+    assert bench.info["passes"] == 2
+    assert results[0].max() > 128
+    assert np.array_equal(*results)
+
+
+@pytest.mark.parametrize("place", [(200, 90), (285, 390), (10, 5)])
+@pytest.mark.parametrize("fields", [{}, {"feather": 6}, {"background": (0, 200, 90)}, {"mask_only": True}], ids=str)
+def test_strips_do_not_show_around_a_small_foreground(
+    bench: Bench, two_passes: OnnxModel, monkeypatch: pytest.MonkeyPatch, place: tuple[int, int], fields: dict[str, Any]
+) -> None:
+    picture, _ = small_disc(14.0, *place)
+    operation = RemoveBackground(model=two_passes, **fields)
+    whole = bench.run(picture, operation)
+    assert bench.info["passes"] == 2
+    monkeypatch.setattr("offloop_onnx.pictures.picture._STRIP_PIXELS", 400 * 7)
+    assert np.abs(bench.run(picture, operation).astype(int) - whole).max() <= 1
+    assert (whole[150, 200] == whole[20, 380]).all(), "all of the background is equal"
+
+
+def test_the_edge_of_a_small_foreground_has_its_own_colour(bench: Bench, two_passes: OnnxModel) -> None:
+    picture, _ = small_disc()
+    result = bench.run(picture, RemoveBackground(model=two_passes)).astype(int)
+    edge = result[(result[..., 3] > 60) & (result[..., 3] < 200)]
+    assert len(edge) > 20
+    assert edge[:, 2].mean() < 40
+    assert edge[:, 0].mean() > 215
+
+
+def test_progress_grows_from_pass_to_pass(bench: Bench, two_passes: OnnxModel) -> None:
+    picture, _ = small_disc()
+    task = CountingTask(cancel_at=1000)
+    session = Sessions(OnnxSettings((str(bench.directory),))).get(two_passes, 1)
+    source = Picture.of(Raster(memoryview(picture).cast("B"), picture.shape, "|u1"))
+    background_removal.remove_background(source, RemoveBackground(model=two_passes), session, task)
+    assert len(task.fractions) >= 3
+    assert task.fractions == sorted(set(task.fractions))
+    assert task.fractions[-1] == 1

@@ -19,6 +19,7 @@ PEOPLE = OnnxModel(
     input="NHWC",
     size=(256, 256),
     mirrored=True,
+    second_pass=True,
 )
 
 PHOTO = OnnxModel(

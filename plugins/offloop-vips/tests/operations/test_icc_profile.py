@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import pyvips
+from msgspec.structs import replace
 
 from offloop.errors import InvalidTask
 from offloop.operation import Attachment
-from offloop.testing import InlineTask
+from offloop.testing import InlineTask, run_inline
 from offloop_vips import (
     Auto,
     Avif,
@@ -219,3 +220,21 @@ def test_invalid_parameters_are_refused():
     for make in (lambda: IccProfile("cmyk"), lambda: IccProfile("/etc/passwd"), lambda: Decode(colours="lab")):  # type: ignore[arg-type]
         with pytest.raises(InvalidTask):
             make()
+
+
+@pytest.mark.parametrize("decode", [Decode(colours="p3"), KEPT], ids=["converted", "kept"])
+def test_samples_have_their_profile_with_them_up_to_the_file_of_a_later_stage(bench: Any, decode: Decode):
+    samples = bench.run(wide(), decode, Resize(20), Raw())
+    assert samples.profile == profile("p3")
+    made = run_inline(VipsProcessor(), samples, [Resize(10), Png()])
+    assert (centre(bench, made), attached(made.data)) == (pytest.approx(GREEN, abs=1), profile("p3"))
+    flat = run_inline(VipsProcessor(), samples, [Gif()])
+    assert centre(bench, flat)[:3] == centre(bench, bench.run(wide(), Raw())), "converted to sRGB"
+
+
+def test_samples_of_srgb_or_grey_have_no_profile_and_a_profile_that_is_none_is_not_used(bench: Any):
+    for steps in ([], [KEPT, Grayscale()], [Decode(colours="p3"), IccProfile("srgb")]):
+        assert bench.run(wide(), *steps, Raw()).profile == b""
+    samples = replace(bench.run(wide(), KEPT, Raw()), profile=b"nonsense" * 40)
+    made = run_inline(VipsProcessor(), samples, [Png()])
+    assert (centre(bench, made), attached(made.data)) == (list(GREEN), None)

@@ -23,6 +23,8 @@ class RemoveBackground(Operation, frozen=True):
     The source is a raster. The result is a raster with the same sides and dtype. It has an alpha band, unless `background` is
     opaque. The colour of pixels between foreground and background is estimated, so that no old background shows through. The
     colour of transparent pixels is black. An alpha band of the source is multiplied with the mask.
+
+    A model with `second_pass`, as "people", runs again on the part around what it has found, if that is small.
     """
 
     model: Literal["people"] | OnnxModel = "people"
@@ -32,7 +34,8 @@ class RemoveBackground(Operation, frozen=True):
     """Make a grey picture of the opacity instead: one band, white where the foreground is."""
 
     background: tuple[float, ...] | None = None
-    """Red, green and blue of the new background from 0 to 255, and its alpha from 0 to 1; None: transparent."""
+    """Red, green and blue of the new background from 0 to 255, in the colour space of the picture, and its alpha from 0 to 1;
+    None: transparent."""
 
     refine: Literal["guided", "none"] = "guided"
     """guided: let the mask's edges follow the edges of the picture. none: enlarge the model's mask."""

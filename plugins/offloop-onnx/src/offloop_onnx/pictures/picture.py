@@ -75,6 +75,10 @@ class Picture:
     def has_alpha(self) -> bool:
         return self.bands in (2, 4)
 
+    def part(self, top: int, left: int, height: int, width: int) -> Picture:
+        """Returns a part of the picture, which reads the same memory."""
+        return Picture(self.samples[top : top + height, left : left + width], self.white)
+
     def floats(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> Floats:
         """Returns a part of the picture, all bands, as a new array of shape (rows, columns, bands)."""
         part = self.samples[top:bottom, left:right].astype(np.float32)

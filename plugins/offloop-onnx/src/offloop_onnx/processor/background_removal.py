@@ -1,4 +1,4 @@
-"""Carries out `RemoveBackground`: mask at the model's size, refined at a working size, applied at full size in strips.
+"""Carries out `RemoveBackground`: applies the mask of a picture at full size, in strips.
 
 Most pixels of a picture are far from an edge. They are found at the working size, and their samples are copied as they are.
 Only the others are computed, as a list of pixels.
@@ -14,104 +14,22 @@ from offloop.processor import Raster, Task
 
 from ..operations import RemoveBackground
 from ..pictures.blurring import blur_radius, smooth
-from ..pictures.foreground import estimate_colours, foreground_at
-from ..pictures.guided_filter import fit_mask, luminance
+from ..pictures.foreground import foreground_at
 from ..pictures.picture import Floats, Picture, Samples, allocate_picture, raster_of, strips, to_samples
-from ..pictures.resampling import BilinearMap, reduce_picture, resize
-from .model_io import find_alpha
+from .masks import IS_CLEAR, IS_MIXED, IS_OPAQUE, ROUNDED, Mask, find_mask
 from .sessions import Session
 
 __all__ = ["remove_background"]
 
-_WORKING_SIDE = 256  # least longer side in pixels of the picture that the mask is fitted to, at most half of the largest one
-_COLOUR_SIDE = 256  # longer side in pixels of the picture from which the colours on both sides of an edge are estimated
-_MASK_RADIUS = 1.5  # half of the guided filter's window, in pixels of the model's mask
-_WIDE, _NARROW = 16, 2  # radii in pixels of the two estimates of the colours
-_CLEAR, _OPAQUE = 0.2, 0.8  # opacity of a refined mask below and above which a pixel has nothing of the other side
-_ROUNDED = 1 / 512  # opacity that is none, because it is less than half a level of 8 bits
 _RUN_FRACTION = 0.3  # progress when the mask is there
 _BLUR_PASSES = 3
-_IS_CLEAR, _IS_MIXED, _IS_OPAQUE = 0, 1, 2  # states of a pixel
 
 
 def remove_background(picture: Picture, operation: RemoveBackground, session: Session, task: Task) -> Raster:
     """Returns the cut-out picture, or its mask, in result memory."""
-    mask = _find_mask(picture, operation, session, task)
+    mask = find_mask(picture, operation, session, task)
     task.progress(_RUN_FRACTION)
     return _MaskWriter(picture, operation, mask).write(task)
-
-
-@dataclass(frozen=True, slots=True)
-class _Mask:
-    """The mask of a picture, computed for some pixels at a time, and the colours on both sides of its edge."""
-
-    values: BilinearMap  # opacity, or slope and offset of the opacity as a function of the luminance
-    is_guided: bool
-    cells: Samples  # state of all pixels between four values
-    colours: BilinearMap | None  # estimated colours of foreground and background; None: not needed
-
-    def points(self, colours: Floats, rows: Samples, columns: Samples) -> Floats:
-        """Returns the opacity, of shape (pixels,), of some pixels with these colours, of shape (pixels, bands)."""
-        values = self.values.points(rows, columns)
-        return _clean(values[:, 0] * luminance(colours.T) + values[:, 1]) if self.is_guided else values[:, 0]
-
-
-def _clean(alpha: Floats) -> Floats:
-    return np.clip((alpha - np.float32(_CLEAR)) * np.float32(1 / (_OPAQUE - _CLEAR)), 0, 1)
-
-
-def _find_mask(picture: Picture, operation: RemoveBackground, session: Session, task: Task) -> _Mask:
-    rows, columns = _model_size(picture, operation)
-    factor = max(max(picture.height, picture.width) // max(_WORKING_SIDE, rows, columns), 1)
-    colours = reduce_picture(picture, factor, task)
-    height, width = colours.shape[1:]
-    values = mask = resize(find_alpha(session, resize(colours, rows, columns), task), height, width)
-    lowest = highest = mask
-    is_guided = operation.refine == "guided"
-    if is_guided:
-        guide = luminance(colours)
-        radius = max(round(_MASK_RADIUS * max(height / rows, width / columns)), 2)
-        values = fit_mask(guide, mask, radius)
-        slope, offset = values
-        mask = _clean(slope * guide + offset)
-        lowest, highest = _clean(offset + np.minimum(slope, 0)), _clean(offset + np.maximum(slope, 0))  # of all luminances
-    estimated = None
-    if not operation.mask_only:
-        task.checkpoint()
-        estimated = BilinearMap(_edge_colours(colours, mask), picture.height, picture.width)
-    full = BilinearMap(values.reshape(-1, height, width), picture.height, picture.width, factor)
-    return _Mask(full, is_guided, _states_of_cells(lowest, highest), estimated)
-
-
-def _states_of_cells(lowest: Floats, highest: Floats) -> Samples:
-    """Returns the state of the pixels between four points, of which the lowest and the highest opacity are known."""
-    states = np.full(lowest.shape, _IS_MIXED, np.uint8)
-    states[_all_around(highest <= _ROUNDED)] = _IS_CLEAR
-    states[_all_around(lowest >= 1 - _ROUNDED)] = _IS_OPAQUE
-    return states
-
-
-def _all_around(condition: Samples) -> Samples:
-    """Returns whether it holds for a point and those below, to the right, and both."""
-    result = condition.copy()
-    result[:-1] &= condition[1:]
-    result[:, :-1] &= result[:, 1:].copy()
-    return result
-
-
-def _edge_colours(colours: Floats, alpha: Floats) -> Floats:
-    """Returns the estimated colours of foreground and background at a small size."""
-    scale = min(1.0, _COLOUR_SIDE / max(alpha.shape))
-    rows, columns = (max(round(side * scale), 1) for side in alpha.shape)
-    return estimate_colours(resize(colours, rows, columns), resize(alpha, rows, columns), _WIDE, _NARROW)
-
-
-def _model_size(picture: Picture, operation: RemoveBackground) -> tuple[int, int]:
-    model = operation.onnx_model
-    if model.size is not None:
-        return model.size
-    multiple = model.multiple
-    return (max(picture.height // multiple, 1) * multiple, max(picture.width // multiple, 1) * multiple)
 
 
 @dataclass(slots=True)
@@ -127,22 +45,22 @@ class _Strip:
     @classmethod
     def of(cls, top: int, bottom: int, alpha: Floats) -> _Strip:
         """Returns the strip for the opacity of all pixels, of shape (rows, width)."""
-        strip = cls(top, bottom, np.full(alpha.shape, _IS_MIXED, np.uint8), np.arange(alpha.size), alpha.reshape(-1))
+        strip = cls(top, bottom, np.full(alpha.shape, IS_MIXED, np.uint8), np.arange(alpha.size), alpha.reshape(-1))
         strip.settle()
         return strip
 
     def settle(self) -> None:
         """Finds the mixed pixels that are clear or opaque."""
-        is_clear, is_opaque = self.alpha <= _ROUNDED, self.alpha >= 1 - _ROUNDED
+        is_clear, is_opaque = self.alpha <= ROUNDED, self.alpha >= 1 - ROUNDED
         states = self.states.reshape(-1)
-        states[self.mixed[is_clear]] = _IS_CLEAR
-        states[self.mixed[is_opaque]] = _IS_OPAQUE
+        states[self.mixed[is_clear]] = IS_CLEAR
+        states[self.mixed[is_opaque]] = IS_OPAQUE
         is_mixed = ~(is_clear | is_opaque)
         self.mixed, self.alpha = self.mixed[is_mixed], self.alpha[is_mixed]
 
     def opacity(self) -> Floats:
         """Returns the opacity of all pixels, of shape (rows, width)."""
-        alpha: Floats = (self.states == _IS_OPAQUE).astype(np.float32)
+        alpha: Floats = (self.states == IS_OPAQUE).astype(np.float32)
         alpha.reshape(-1)[self.mixed] = self.alpha
         return alpha
 
@@ -155,7 +73,7 @@ class _Strip:
 class _MaskWriter:
     """Computes the result in strips."""
 
-    def __init__(self, picture: Picture, operation: RemoveBackground, mask: _Mask) -> None:
+    def __init__(self, picture: Picture, operation: RemoveBackground, mask: Mask) -> None:
         self._picture = picture
         self._operation = operation
         self._mask = mask
@@ -184,7 +102,7 @@ class _MaskWriter:
             strip = self._feathered(top, bottom) if self._radius else self._strip(top, bottom)
             if picture.has_alpha:
                 self._multiply_alpha(strip)
-            self._opaque_sum += float(strip.alpha.sum(dtype=np.float64)) + int(np.count_nonzero(strip.states == _IS_OPAQUE))
+            self._opaque_sum += float(strip.alpha.sum(dtype=np.float64)) + int(np.count_nonzero(strip.states == IS_OPAQUE))
             self._write_plain(result[top:bottom], strip)
             if len(strip.mixed):
                 values = np.empty((len(strip.mixed), self._bands), result.dtype)
@@ -192,19 +110,20 @@ class _MaskWriter:
                 result[top:bottom].reshape(-1, self._bands)[strip.mixed] = values
             task.progress(_RUN_FRACTION + (1 - _RUN_FRACTION) * bottom / picture.height)
         coverage = round(self._opaque_sum / (picture.height * picture.width), 6)
-        task.add_info({"coverage": coverage, "refine": self._operation.refine, **self._operation.onnx_model.card})
+        info = {"coverage": coverage, "refine": self._operation.refine, "passes": self._mask.passes}
+        task.add_info(info | self._operation.onnx_model.card)
         return raster_of(block, result)
 
     def _strip(self, top: int, bottom: int) -> _Strip:
         """Returns the mask of some rows, before it is feathered."""
-        states = self._mask.values.spread(self._mask.cells, top, bottom)
-        strip = _Strip(top, bottom, states, np.flatnonzero(states == _IS_MIXED), np.zeros(0, np.float32))
+        states = self._mask.states(top, bottom, self._picture.width)
+        strip = _Strip(top, bottom, states, np.flatnonzero(states == IS_MIXED), np.zeros(0, np.float32))
         strip.alpha = self._mask.points(self._picture.colours_at(top, bottom, strip.mixed), *strip.positions())
         threshold = self._operation.threshold
         if threshold is not None:
             strip.alpha = (strip.alpha >= threshold).astype(np.float32)
             if threshold == 0:
-                states[states == _IS_CLEAR] = _IS_OPAQUE
+                states[states == IS_CLEAR] = IS_OPAQUE
         strip.settle()
         return strip
 
@@ -218,8 +137,8 @@ class _MaskWriter:
     def _multiply_alpha(self, strip: _Strip) -> None:
         """Multiplies the mask with the alpha band of the picture."""
         source = self._picture.samples[strip.top : strip.bottom, :, -1]
-        partial = np.flatnonzero((strip.states == _IS_OPAQUE) & (source < self._picture.white))
-        strip.states.reshape(-1)[partial] = _IS_MIXED
+        partial = np.flatnonzero((strip.states == IS_OPAQUE) & (source < self._picture.white))
+        strip.states.reshape(-1)[partial] = IS_MIXED
         strip.alpha = np.concatenate([strip.alpha, np.ones(len(partial), np.float32)])
         strip.mixed = np.concatenate([strip.mixed, partial])
         strip.alpha *= source.reshape(-1)[strip.mixed].astype(np.float32) * np.float32(1 / self._picture.white)
@@ -227,7 +146,7 @@ class _MaskWriter:
 
     def _write_plain(self, into: Samples, strip: _Strip) -> None:
         """Writes the pixels that are clear or opaque."""
-        picture, is_opaque = self._picture, strip.states == _IS_OPAQUE
+        picture, is_opaque = self._picture, strip.states == IS_OPAQUE
         source = picture.samples[strip.top : strip.bottom]
         clear = np.zeros(self._bands, into.dtype)
         to_samples(self._below(), clear, picture.white)
@@ -253,10 +172,10 @@ class _MaskWriter:
     def _mixed_values(self, strip: _Strip) -> Floats:
         """Returns the bands of the result for the mixed pixels, of shape (pixels, bands)."""
         alpha = strip.alpha[:, None]
-        if self._mask.colours is None:
+        estimated = self._mask.edge_colours(*strip.positions())
+        if estimated is None:
             return alpha
         colours = self._picture.colours_at(strip.top, strip.bottom, strip.mixed, is_flattened=False)
-        estimated = self._mask.colours.points(*strip.positions())
         bands = colours.shape[1]
         colours = foreground_at(colours, alpha, estimated[:, :bands], estimated[:, bands:])
         if self._background is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from offloop.errors import InvalidTask
 from offloop.operation import Operation, describe
 from offloop.processor import Payload, Raster, Task, WorkerContext
@@ -37,9 +39,10 @@ class OnnxProcessor:
             TaskCancelled: the task was cancelled.
             MemoryError: an allocation failed.
         """
+        profile = payload.profile if isinstance(payload, Raster) else b""
         for operation in operations:
             payload = self._run(payload, operation, task)
-        return payload
+        return replace(payload, profile=profile) if profile else payload
 
     def _run(self, payload: Payload, operation: Operation, task: Task) -> Raster:
         match operation:

@@ -11,6 +11,7 @@ import pyvips
 from offloop.errors import InvalidTask, TaskFailed
 from offloop.processor import Encoded, Raster
 
+from ..colour_spaces import ColourSpace, profile_of
 from ..evaluation import Evaluation
 from ..geometry import Size
 from ..headers.formats import FORMAT_NAMES, FORMATS, SNIFF_NBYTES, FormatName, sniff
@@ -19,7 +20,7 @@ from ..limits import check_format, check_metadata, check_nbytes, check_page_coun
 from ..operations import Decode
 from ..picture import Image, Picture, interpretation_of
 from ..pipeline import Pipeline, load_shrink_factor
-from .colours.source_colours import read_colours
+from .colours.source_colours import is_rgb, read_colours
 from .libvips_errors import is_out_of_memory, unreadable_source
 from .scan_reader import ScanReader
 from .source_limits import check_source
@@ -122,7 +123,12 @@ def load_raster(raster: Raster, evaluation: Evaluation) -> Picture:
         raise InvalidTask(f"a raster of shape {raster.shape} is {needed} bytes, but there are {nbytes}")
     image: Image = pyvips.Image.new_from_memory(raster.data, width, height, bands, format_name)
     image = image.copy(interpretation=interpretation_of(bands, is_deep=format_name == "ushort"))
-    return Picture(evaluation.watch(image), evaluation, max(Decode().max_pixels, width * height))
+    space: ColourSpace = "srgb"
+    if bands >= 3 and is_rgb(raster.profile):  # noqa: PLR2004 (the profiles are for colours)
+        space = "p3" if raster.profile == profile_of("p3") else "source"
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", raster.profile)
+    max_pixels = max(Decode().max_pixels, width * height)
+    return Picture(evaluation.watch(image), evaluation, max_pixels, colour_space=space)
 
 
 def open_source(encoded: Encoded, evaluation: Evaluation, *, checks_scan: bool, left_over_nbytes: int = 0) -> pyvips.Source:

@@ -123,7 +123,15 @@ def save_raster(picture: Picture, raw: Raw, task: Task, max_nbytes: int | None =
     block = task.allocate(nbytes)
     image.write(pyvips.Image.new_from_memory(block[:], image.width, image.height, image.bands, band_format))
     info = {"media_type": "application/octet-stream", "format": "raw", "dtype": raw.dtype, **_info(picture, image.bands)}
-    return Raster(block, shape, dtype, info)
+    return Raster(block, shape, dtype, info, _profile_of(picture))
+
+
+def _profile_of(picture: Picture) -> bytes:
+    """Returns the profile of the colours; empty if they are sRGB or grey."""
+    space = picture.colour_space
+    if space == "srgb" or picture.image.bands < 3:  # noqa: PLR2004 (the profiles are for colours)
+        return b""
+    return bytes(picture.image.get("icc-profile-data")) if space == "source" else profile_of(space)
 
 
 def _samples(picture: Picture, raw: Raw) -> Image:

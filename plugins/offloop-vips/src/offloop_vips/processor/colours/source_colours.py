@@ -17,7 +17,7 @@ from ...picture import Image, rounded
 from ..libvips_errors import is_out_of_memory
 from .signalled_colours import convert_signalled, is_known
 
-__all__ = ["ReadColours", "read_colours"]
+__all__ = ["ReadColours", "is_rgb", "read_colours"]
 
 _UNSUPPORTED_SAMPLES = "and there is no rule for its black and white"
 _ALPHA = (1, 2)  # meanings of an extra sample of a TIFF: alpha, with premultiplied colours or not
@@ -124,7 +124,7 @@ def _signalled(image: Image, signalled: SignalledColour, decode: Decode) -> Read
 
 def _by_profile(image: Image, decode: Decode) -> ReadColours:
     is_deep = image.format == "ushort"
-    if decode.colours == "keep" and image.bands == 3 and _is_rgb(image.get("icc-profile-data")):  # noqa: PLR2004
+    if decode.colours == "keep" and image.bands == 3 and is_rgb(image.get("icc-profile-data")):  # noqa: PLR2004
         return ReadColours(_plain(image), "ICC profile", "source")
     space = "p3" if decode.colours == "p3" and image.bands == 3 else "srgb"  # noqa: PLR2004
     try:
@@ -138,7 +138,7 @@ def _by_profile(image: Image, decode: Decode) -> ReadColours:
     return ReadColours(converted, "ICC profile", space)
 
 
-def _is_rgb(profile: bytes) -> bool:
+def is_rgb(profile: bytes) -> bool:
     """Whether a profile is for red, green and blue, and can be used."""
     return profile[16:20] == b"RGB " and profile[36:40] == b"acsp"
 

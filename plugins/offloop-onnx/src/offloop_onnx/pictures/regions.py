@@ -1,0 +1,105 @@
+"""Regions: the part of a picture around a small foreground, for a second look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from .picture import Floats, Samples
+from .resampling import resize
+
+__all__ = ["Region", "find_region"]
+
+_CELLS = 64  # cells of the longer side in which parts of the foreground are told apart
+_SURE = 0.5  # mean opacity from which a cell is foreground
+_LEAST = 0.1  # the same, if no cell is sure of it
+_RELATIVE = 0.5  # part of the highest opacity from which a cell is foreground, if none is sure of it
+_SUBSTANTIAL = 0.2  # opacity of a part of the foreground, compared with the largest part, from which it counts
+_MARGIN = 0.35  # margin on each side of the foreground, as a part of its longer side
+_LARGEST = 0.4  # part of the picture above which a second look would show little more
+
+
+class Region(NamedTuple):
+    """A rectangle of a picture, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def bottom(self) -> int:
+        """The row after the last."""
+        return self.top + self.height
+
+    @property
+    def right(self) -> int:
+        """The column after the last."""
+        return self.left + self.width
+
+
+def find_region(alpha: Floats, height: int, width: int) -> Region | None:
+    """Returns the part of a picture around its foreground, nearly square, with a margin.
+
+    Args:
+        alpha: opacity of the whole picture, of shape (rows, columns).
+        height: rows of the picture.
+        width: columns of the picture.
+
+    Returns:
+        None if there is no foreground, or it is so large that there is nothing to gain.
+    """
+    rows, columns = (min(side, _CELLS) for side in alpha.shape)
+    cells = resize(alpha, rows, columns)
+    highest = float(cells.max())
+    if highest < _LEAST:
+        return None
+    parts = list(_parts(cells, cells >= (_SURE if highest >= _SURE else _RELATIVE * highest)))
+    largest = max(float(cells[part].sum()) for part in parts)
+    found = np.zeros(cells.shape, bool)
+    for part in parts:
+        if cells[part].sum() >= _SUBSTANTIAL * largest:
+            found[part] = True
+    (top, bottom), (left, right) = (_extent(found.any(axis=axis)) for axis in (1, 0))
+    region = _with_margin(
+        (top * height / rows, bottom * height / rows), (left * width / columns, right * width / columns), height, width
+    )
+    return region if region.height * region.width <= _LARGEST * height * width else None
+
+
+def _extent(condition: Samples) -> tuple[int, int]:
+    """Returns the first index at which it holds, and the index after the last."""
+    (indices,) = np.nonzero(condition)
+    return int(indices[0]), int(indices[-1]) + 1
+
+
+def _with_margin(rows: tuple[float, float], columns: tuple[float, float], height: int, width: int) -> Region:
+    side = (1 + 2 * _MARGIN) * max(rows[1] - rows[0], columns[1] - columns[0])
+    (top, bottom), (left, right) = (_clamped(sum(ends) / 2, side, limit) for ends, limit in ((rows, height), (columns, width)))
+    return Region(top, left, bottom - top, right - left)
+
+
+def _clamped(centre: float, length: float, limit: int) -> tuple[int, int]:
+    """Returns first pixel and pixel after the last, moved into the picture and cut to it."""
+    whole = max(min(round(length), limit), 1)
+    first = min(max(round(centre - whole / 2), 0), limit - whole)
+    return first, first + whole
+
+
+def _parts(cells: Floats, is_foreground: Samples) -> Iterator[tuple[Samples, Samples]]:
+    """Returns the connected parts of the foreground, as indices of rows and columns. Cells that touch at a corner are
+    connected."""
+    rows, columns = cells.shape
+    left = {(int(row), int(column)) for row, column in np.argwhere(is_foreground)}
+    while left:
+        part = [left.pop()]
+        for row, column in part:  # which grows meanwhile
+            for below in range(max(row - 1, 0), min(row + 2, rows)):
+                for beside in range(max(column - 1, 0), min(column + 2, columns)):
+                    if (below, beside) in left:
+                        left.remove((below, beside))
+                        part.append((below, beside))
+        at = np.array(part)
+        yield at[:, 0], at[:, 1]
