@@ -1,4 +1,4 @@
-"""The two programs of the first page, its numbers, and its length."""
+"""The programs of the first page, its numbers, and its length."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pypdfium2
 import pytest
+import pyvips
 from page_fragments import ROOT, fragment
 from starlette.testclient import TestClient
 from suite.records import read
@@ -16,6 +17,7 @@ from suite.summary import summary
 from offloop import Pool, TaskFailed
 
 PHOTO = ROOT / "docs" / "photos" / "coffee.webp"
+PORTRAIT = PHOTO.with_name("astronaut.jpg")
 
 
 def test_the_page_can_be_read_in_a_minute() -> None:
@@ -60,3 +62,12 @@ async def test_any_function_in_a_worker(anyio_backend: object, saved: Callable[[
         assert (await module.first_page(pool, (tmp_path / "empty.pdf").read_bytes()))[1:4] == b"PNG"
         with pytest.raises(TaskFailed):
             await module.first_page(pool, b"no PDF")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_person_cut_out(anyio_backend: object, saved: Callable[[str, str], Any]) -> None:
+    module = saved("readme_cut_out", fragment("README.md", "RemoveBackground"))
+    async with Pool(1, plugins=["vips", "onnx"], memory_limit="1GiB") as pool:
+        cut: Any = pyvips.Image.new_from_buffer(await module.cut_out(pool, PORTRAIT.read_bytes()), "")
+        assert (cut(5, 5)[3], cut(230, 180)[3]) == (0, 255)
