@@ -1,8 +1,8 @@
 """What does each step of a cut-out cost, and how much of it is the network?
 
 A JPEG of 1000 x 1000 pixels is decoded, cut out, put before white and encoded: with the processors of offloop-vips and
-offloop-onnx, without a pool, and with code as in rembg. Both run step by step, in turns, in one process with the environment of a
-worker. The output is the median CPU time of each step.
+offloop-onnx, without a pool, and with code as in rembg. Both run step by step, in turns, in one process with the
+environment of a worker. The output is the median CPU time of each step.
 
     python benchmarks/bench_cut_out.py [--smoke] [--rounds 20]
 
@@ -26,7 +26,7 @@ from measuring import arguments
 from msgspec.structs import replace
 from PIL import Image
 
-from offloop.processor import Encoded, Raster
+from offloop.processor import Encoded
 from offloop.runtime.workers.command_line import DEFAULT_ENVIRONMENT
 from offloop.testing import InlineTask
 from offloop_onnx import RemoveBackground

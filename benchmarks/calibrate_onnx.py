@@ -159,9 +159,10 @@ def main(chosen: list[Cell]) -> None:
         if not ratios:
             continue
         low, high = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
-        outside = sum(not 0.5 <= ratio <= 2 for ratio in ratios.values())  # noqa: PLR2004 (a factor of two)
-        print(f"{name}: {len(ratios)} cells, estimate/true {statistics.median(ratios.values()):.2f} in the middle, {outside} outside of"
-              f" 0.5 to 2\n  lowest {ratios[low]:.2f}: {low}\n  highest {ratios[high]:.2f}: {high}")  # fmt: skip
+        outside = sum(not 0.5 <= ratio <= 2 for ratio in ratios.values())
+        middle = statistics.median(ratios.values())
+        print(f"{name}: {len(ratios)} cells, estimate/true {middle:.2f} in the middle, {outside} outside of 0.5 to 2")
+        print(f"  lowest {ratios[low]:.2f}: {low}\n  highest {ratios[high]:.2f}: {high}")
 
 
 def measure_model(path: Path, size: tuple[int, int], layout: str) -> None:
@@ -186,7 +187,11 @@ if __name__ == "__main__":
     if options.cell:
         shape, dtype, encoded, directory, person = options.cell
         decoded = decoder_for(OnnxPlugin.operations).decode(bytes.fromhex(encoded))
-        print(json.dumps(msgspec.to_builtins(carry_out(tuple(json.loads(shape)), dtype, decoded, directory or None, float(person)))))
+        print(
+            json.dumps(
+                msgspec.to_builtins(carry_out(tuple(json.loads(shape)), dtype, decoded, directory or None, float(person)))
+            )
+        )
     elif options.model:
         measure_model(options.model, tuple(options.size), options.layout)
     else:

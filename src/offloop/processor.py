@@ -52,8 +52,8 @@ class Raster(msgspec.Struct, frozen=True):
     """Values for the user's `result.info`, as in `Encoded`."""
 
     profile: bytes = b""
-    """ICC profile of the colours, for the plugin of a later stage; empty: they are sRGB, or grey. A processor that makes a picture
-    in the same colours passes it on."""
+    """ICC profile of the colours, for the plugin of a later stage; empty: they are sRGB, or grey. A processor that makes a
+    picture in the same colours passes it on."""
 
 
 Payload: TypeAlias = Encoded | Raster

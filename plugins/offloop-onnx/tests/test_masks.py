@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from bench_quality import around_edge, intersection_over_union, run, to_bytes
-from portraits import Portrait, backdrop, compose, portrait
+from msgspec.structs import replace
+from portraits import Portrait, backdrop, compose, place, portrait
 
 from offloop_onnx import RemoveBackground
+from offloop_onnx.shipped_models import PEOPLE
 
 
 @pytest.fixture(scope="module")
@@ -33,3 +35,19 @@ def test_edges_are_closer_to_the_truth_than_those_of_the_plain_mask(person: Port
     pasted = compose(picture / 255, plain[..., 0], np.array([0.1, 0.5, 0.2]))
     edge = around_edge(person.alpha)
     assert np.abs(refined - ideal)[edge].mean() < 0.75 * np.abs(pasted - ideal)[edge].mean()
+
+
+@pytest.mark.parametrize("height", [1 / 3, 1 / 5])
+@pytest.mark.parametrize(("left", "above", "mirrored"), [(0.1, 1.0, False), (0.5, 0.5, False), (0.85, 1.0, True)])
+@pytest.mark.parametrize("name", ["wall", "gradient"])
+def test_a_small_person_is_found_before_a_plain_background(
+    person: Portrait, name: str, left: float, above: float, mirrored: bool, height: float
+) -> None:
+    colours, alpha = place(person, height, left, mirrored, above)
+    picture = to_bytes(compose(colours, alpha, backdrop(name, *alpha.shape)))
+    found: list[float] = []
+    for model in (replace(PEOPLE, second_pass=False), PEOPLE):
+        mask, info = run(picture, RemoveBackground(model=model, mask_only=True))
+        found.append(intersection_over_union(mask[..., 0], alpha))
+    assert info["passes"] == 2
+    assert found[1] > max(0.94, found[0])

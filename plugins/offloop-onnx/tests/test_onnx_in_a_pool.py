@@ -89,9 +89,7 @@ async def test_wide_colours_arrive_with_their_profile(pool: Pool) -> None:
 
 async def test_sixteen_bits_arrive(pool: Pool) -> None:
     deep = (cut_portrait() * 257 - 100).cast("ushort").copy(interpretation="rgb16")
-    result = await pool.run(
-        deep.pngsave_buffer(bitdepth=16), [Decode(), Raw("uint16"), RemoveBackground(), Png(bitdepth=16)]
-    )
+    result = await pool.run(deep.pngsave_buffer(bitdepth=16), [Decode(), Raw("uint16"), RemoveBackground(), Png(bitdepth=16)])
     cut = pyvips.Image.new_from_buffer(bytes(result), "")
     assert cut.format == "ushort"
     assert opaque_difference(cut, deep) == 0

@@ -66,7 +66,5 @@ def test_a_foreground_of_which_the_model_is_not_sure_has_a_region() -> None:
 def test_it_lies_in_pictures_of_any_shape(shape: tuple[int, int]) -> None:
     alpha = opacity((slice(0, 3), slice(61, 64), 1.0))
     region = find_region(alpha, *shape)
-    assert region is None or (
-        0 <= region.top < region.bottom <= shape[0] and 0 <= region.left < region.right <= shape[1]
-    )
+    assert region is None or (0 <= region.top < region.bottom <= shape[0] and 0 <= region.left < region.right <= shape[1])
     assert Region(1, 2, 3, 4)[2:] == (3, 4)

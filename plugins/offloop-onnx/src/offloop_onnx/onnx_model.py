@@ -81,8 +81,8 @@ class OnnxModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     both results. It is more accurate and takes twice the time."""
 
     second_pass: bool = False
-    """Whether `RemoveBackground` runs the model again on the part of the picture around the foreground, if that is small. It finds
-    smaller things, and takes up to twice the time."""
+    """Whether `RemoveBackground` runs the model again on the part of the picture around the foreground, if that is small. It is
+    more accurate for small things, and takes up to twice the time."""
 
     scale: Annotated[int, Meta(ge=1, le=16)] = 1
     """Output pixels per input pixel and side, for "rgb"."""

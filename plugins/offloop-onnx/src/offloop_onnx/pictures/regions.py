@@ -17,8 +17,10 @@ _SURE = 0.5  # mean opacity from which a cell is foreground
 _LEAST = 0.1  # the same, if no cell is sure of it
 _RELATIVE = 0.5  # part of the highest opacity from which a cell is foreground, if none is sure of it
 _SUBSTANTIAL = 0.2  # opacity of a part of the foreground, compared with the largest part, from which it counts
-_MARGIN = 0.35  # margin on each side of the foreground, as a part of its longer side
-_LARGEST = 0.4  # part of the picture above which a second look would show little more
+_LESS_SURE = 0.15  # difference to the highest mean opacity of such a part, from which another one does not count
+_MARGIN = 0.08  # margin on each side of the foreground, as a part of its longer side
+_MARGIN_CELLS = 1.5  # the same in cells, in addition, because the ends of a small foreground are not found
+_LARGEST = 0.6  # part of the picture above which a second look would show little more
 
 
 class Region(NamedTuple):
@@ -58,14 +60,19 @@ def find_region(alpha: Floats, height: int, width: int) -> Region | None:
         return None
     parts = list(_parts(cells, cells >= (_SURE if highest >= _SURE else _RELATIVE * highest)))
     largest = max(float(cells[part].sum()) for part in parts)
+    parts = [part for part in parts if cells[part].sum() >= _SUBSTANTIAL * largest]
+    surest = max(float(cells[part].mean()) for part in parts)
     found = np.zeros(cells.shape, bool)
     for part in parts:
-        if cells[part].sum() >= _SUBSTANTIAL * largest:
+        if cells[part].mean() >= surest - _LESS_SURE:
             found[part] = True
     (top, bottom), (left, right) = (_extent(found.any(axis=axis)) for axis in (1, 0))
-    region = _with_margin(
-        (top * height / rows, bottom * height / rows), (left * width / columns, right * width / columns), height, width
-    )
+    down, across = height / rows, width / columns  # pixels per cell
+    longer = max((bottom - top) * down, (right - left) * across)
+    side = (1 + 2 * _MARGIN) * longer + 2 * _MARGIN_CELLS * max(down, across)
+    first_row, last_row = _clamped((top + bottom) / 2 * down, side, height)
+    first_column, last_column = _clamped((left + right) / 2 * across, side, width)
+    region = Region(first_row, first_column, last_row - first_row, last_column - first_column)
     return region if region.height * region.width <= _LARGEST * height * width else None
 
 
@@ -73,12 +80,6 @@ def _extent(condition: Samples) -> tuple[int, int]:
     """Returns the first index at which it holds, and the index after the last."""
     (indices,) = np.nonzero(condition)
     return int(indices[0]), int(indices[-1]) + 1
-
-
-def _with_margin(rows: tuple[float, float], columns: tuple[float, float], height: int, width: int) -> Region:
-    side = (1 + 2 * _MARGIN) * max(rows[1] - rows[0], columns[1] - columns[0])
-    (top, bottom), (left, right) = (_clamped(sum(ends) / 2, side, limit) for ends, limit in ((rows, height), (columns, width)))
-    return Region(top, left, bottom - top, right - left)
 
 
 def _clamped(centre: float, length: float, limit: int) -> tuple[int, int]:

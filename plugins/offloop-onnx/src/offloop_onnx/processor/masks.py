@@ -32,7 +32,8 @@ _MASK_RADIUS = 1.5  # half of the guided filter's window, in pixels of the model
 _WIDE, _NARROW = 16, 2  # radii in pixels of the two estimates of the colours
 _CLEAR, _OPAQUE = 0.2, 0.8  # opacity of a refined mask below and above which a pixel has nothing of the other side
 _SURE = 0.5  # opacity from which a pixel is foreground
-_LEAST_SURENESS = 0.8  # mean opacity of the foreground of a second pass that counts
+_LEAST_SURENESS = 0.7  # mean opacity of the foreground of a second pass that counts
+_MAX_CUT = 0.3  # part of an edge that lies in the picture, which may be foreground in a second pass that counts
 _PASS_FRACTION = 0.15  # progress after the first of two passes
 
 
@@ -60,7 +61,7 @@ class Mask:
         return states
 
     def points(self, colours: Floats, rows: Samples, columns: Samples) -> Floats:
-        """Returns the opacity, of shape (pixels,), of some pixels of the region with these colours, of shape (pixels, bands)."""
+        """Returns the opacity, of shape (pixels,), of some pixels of the region, whose colours are given."""
         values = self.values.points(rows - self.region.top, columns - self.region.left)
         return _clean(values[:, 0] * luminance(colours.T) + values[:, 1]) if self.is_guided else values[:, 0]
 
@@ -95,7 +96,7 @@ def find_mask(picture: Picture, operation: RemoveBackground, session: Session, t
     if region is not None:
         task.progress(_PASS_FRACTION)
         closer, passes = _look(picture, region, session, task), 2
-        view = closer if _is_sure(closer.alpha) else view
+        view = closer if _counts(closer, picture) else view
     return _refined(view, passes, operation, task)
 
 
@@ -116,10 +117,19 @@ def _model_size(picture: Picture, session: Session) -> tuple[int, int]:
     return (max(picture.height // multiple, 1) * multiple, max(picture.width // multiple, 1) * multiple)
 
 
-def _is_sure(alpha: Floats) -> bool:
-    """Returns whether there is a foreground, and the model is sure of it."""
-    inside = alpha[alpha >= _SURE]
-    return inside.size > 0 and float(inside.mean()) >= _LEAST_SURENESS
+def _counts(closer: _View, picture: Picture) -> bool:
+    """Returns whether a second pass has found a foreground of which the model is sure, and which is not cut off by the part."""
+    region, is_inside = closer.region, closer.alpha >= _SURE
+    inside = closer.alpha[is_inside]
+    if inside.size == 0 or float(inside.mean()) < _LEAST_SURENESS:
+        return False
+    edges = (
+        (is_inside[0], region.top > 0),
+        (is_inside[-1], region.bottom < picture.height),
+        (is_inside[:, 0], region.left > 0),
+        (is_inside[:, -1], region.right < picture.width),
+    )
+    return not any(cuts and float(edge.mean()) > _MAX_CUT for edge, cuts in edges)
 
 
 def _refined(view: _View, passes: int, operation: RemoveBackground, task: Task) -> Mask:
