@@ -32,6 +32,7 @@ from offloop.testing import InlineTask
 from offloop_onnx import RemoveBackground
 from offloop_onnx.pictures.picture import Picture
 from offloop_onnx.pictures.regions import Region, find_region
+from offloop_onnx.pictures.resampling import reduce_picture, resize
 from offloop_onnx.processor import background_removal, masks, model_io
 from offloop_onnx.processor.heap import heap_reused
 from offloop_onnx.processor.sessions import Session, Sessions
@@ -63,8 +64,8 @@ def of_offloop(source: bytes, images: VipsProcessor, model: Session) -> Iterator
     yield clock.step("decode")
     picture = Picture.of(raster)
     with heap_reused():
-        colours = masks.reduce_picture(picture, max(max(picture.height, picture.width) // 256, 1), task)
-        small = masks.resize(colours, 256, 256)
+        colours = reduce_picture(picture, max(max(picture.height, picture.width) // 256, 1), task)
+        small = resize(colours, 256, 256)
         yield clock.step("reduce to the model's size")
         values = model_io.input_of(PEOPLE, small)
         mirrored = model_io.input_of(PEOPLE, small[..., ::-1])

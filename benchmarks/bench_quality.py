@@ -1,8 +1,8 @@
 """How good are the masks, the edges and the enlargements of the shipped models?
 
 Masks: a person with known opacity before several backgrounds (`portraits.py`); intersection over union, and the mean error of
-the opacity; the same for the person at several sizes and places, and for a
-small person with one pass of the model and with two. Pictures without people: the part that is taken for a
+the opacity; the same for the person at several sizes and places, and for a small person with one pass of the model and with
+two. Pictures without people: the part that is taken for a
 person. Edges: the person is cut out of one background and put before another; the mean colour error in levels of 255, around
 the edge, with and without refinement and estimated colours. Enlargements: photographs are halved by a Lanczos kernel and
 enlarged again; PSNR and SSIM of the luminance against the original.
