@@ -15,7 +15,7 @@ onnxruntime nor numpy.
 """
 
 from .onnx_model import OnnxModel
-from .operations import RemoveBackground, RunModel, Upscale
+from .operations import RemoveBackground, Restore, RunModel, Upscale
 from .plugin import OnnxPlugin
 
-__all__ = ["OnnxModel", "OnnxPlugin", "RemoveBackground", "RunModel", "Upscale"]
+__all__ = ["OnnxModel", "OnnxPlugin", "RemoveBackground", "Restore", "RunModel", "Upscale"]

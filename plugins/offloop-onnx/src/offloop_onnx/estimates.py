@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from offloop.operation import Estimate, Header, Operation, SourceHeader
 
 from .onnx_model import OnnxModel
-from .operations import RemoveBackground, RunModel, Upscale
-from .shipped_models import PEOPLE, PHOTO
+from .operations import RemoveBackground, Restore, RunModel, Upscale
+from .shipped_models import PEOPLE, SHIPPED_MODELS
 
 __all__ = ["estimate", "source_after"]
 
@@ -26,12 +26,12 @@ _STRIP_PIXELS = 200_000  # see `pictures.picture`
 _STRIP_PIXEL_NBYTES = (25, 50, 50, 55)  # for each pixel of a strip, by bands
 _SMOOTH_PIXEL_NBYTES = 50  # for each pixel of a strip with the rows around it, with `feather`
 _TILES_NBYTES = 16_000_000  # freed memory that the heap keeps between two tiles
-_TILE_PIXEL_NBYTES = 1600  # activations of the shipped model for each pixel that it sees
+_TILE_PIXEL_NBYTES = 2200  # activations of the shipped model for each pixel that it sees
 
 _RUN_S = 0.04  # CPU time of the shipped model for people, and of the maps at the working size
 _PIXEL_NS = (10, 20, 30, 40)  # CPU time for each pixel of the picture, by bands
 _SMOOTH_PIXEL_NS = 80  # CPU time for each pixel of a strip with the rows around it, with `feather`
-_TILE_PIXEL_NS = 8000  # CPU time for each pixel that the shipped model for photographs sees
+_TILE_PIXEL_NS = 14_500  # CPU time for each pixel that the shipped models for photographs see
 
 _UNKNOWN = Header(media_type="", width=6000, height=4000, bands=4)  # when the picture comes from another plugin
 
@@ -77,7 +77,7 @@ def _cost(operation: Operation, picture: Header, nbytes: int) -> _Cost | None:
     match operation:
         case RemoveBackground():
             return _background_removal(operation, picture, nbytes)
-        case Upscale():
+        case Upscale() | Restore():
             return _upscaling(operation, picture, nbytes)
         case RunModel():
             return _model_run(operation.model, picture, nbytes)
@@ -105,9 +105,9 @@ def _background_removal(operation: RemoveBackground, picture: Header, nbytes: in
     return _Cost(max(working, strip), work, nbytes * made // bands)
 
 
-def _upscaling(operation: Upscale, picture: Header, nbytes: int) -> _Cost | None:
+def _upscaling(operation: Upscale | Restore, picture: Header, nbytes: int) -> _Cost | None:
     model = operation.onnx_model
-    if model != PHOTO and not model.peak_bytes:
+    if model not in SHIPPED_MODELS and not model.peak_bytes:
         return None
     seen = operation.tile + 2 * operation.overlap
     tile = min(seen, picture.width) * min(seen, picture.height)

@@ -25,6 +25,7 @@ class OnnxPlugin(Plugin):
     name: ClassVar[str] = "onnx"
     operations: ClassVar[tuple[type[Operation], ...]] = (
         operations.RemoveBackground,
+        operations.Restore,
         operations.Upscale,
         operations.RunModel,
     )

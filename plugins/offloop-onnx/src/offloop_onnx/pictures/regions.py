@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -58,14 +57,14 @@ def find_region(alpha: Floats, height: int, width: int) -> Region | None:
     highest = float(cells.max())
     if highest < _LEAST:
         return None
-    parts = list(_parts(cells, cells >= (_SURE if highest >= _SURE else _RELATIVE * highest)))
-    largest = max(float(cells[part].sum()) for part in parts)
-    parts = [part for part in parts if cells[part].sum() >= _SUBSTANTIAL * largest]
-    surest = max(float(cells[part].mean()) for part in parts)
-    found = np.zeros(cells.shape, bool)
-    for part in parts:
-        if cells[part].mean() >= surest - _LESS_SURE:
-            found[part] = True
+    is_foreground = cells >= (_SURE if highest >= _SURE else _RELATIVE * highest)
+    if float(is_foreground.mean()) > _LARGEST:
+        return None
+    parts = _parts(cells, is_foreground)
+    largest = max(part.opacity for part in parts)
+    parts = [part for part in parts if part.opacity >= _SUBSTANTIAL * largest]
+    surest = max(part.sureness for part in parts)
+    found = np.any([part.cells for part in parts if part.sureness >= surest - _LESS_SURE], axis=0)
     (top, bottom), (left, right) = (_extent(found.any(axis=axis)) for axis in (1, 0))
     down, across = height / rows, width / columns  # pixels per cell
     longer = max((bottom - top) * down, (right - left) * across)
@@ -74,6 +73,22 @@ def find_region(alpha: Floats, height: int, width: int) -> Region | None:
     first_column, last_column = _clamped((left + right) / 2 * across, side, width)
     region = Region(first_row, first_column, last_row - first_row, last_column - first_column)
     return region if region.height * region.width <= _LARGEST * height * width else None
+
+
+class _Part(NamedTuple):
+    """A connected part of the foreground."""
+
+    cells: Samples  # whether each cell belongs to it
+    opacity: float  # sum of the opacity of its cells
+    sureness: float  # mean of the same
+
+
+class _Run(NamedTuple):
+    """Cells of a part that lie beside each other."""
+
+    start: int  # first column
+    stop: int  # column after the last
+    part: int  # number of the part
 
 
 def _extent(condition: Samples) -> tuple[int, int]:
@@ -89,18 +104,31 @@ def _clamped(centre: float, length: float, limit: int) -> tuple[int, int]:
     return first, first + whole
 
 
-def _parts(cells: Floats, is_foreground: Samples) -> Iterator[tuple[Samples, Samples]]:
-    """Returns the connected parts of the foreground, as indices of rows and columns. Cells that touch at a corner are
-    connected."""
-    rows, columns = cells.shape
-    left = {(int(row), int(column)) for row, column in np.argwhere(is_foreground)}
-    while left:
-        part = [left.pop()]
-        for row, column in part:  # which grows meanwhile
-            for below in range(max(row - 1, 0), min(row + 2, rows)):
-                for beside in range(max(column - 1, 0), min(column + 2, columns)):
-                    if (below, beside) in left:
-                        left.remove((below, beside))
-                        part.append((below, beside))
-        at = np.array(part)
-        yield at[:, 0], at[:, 1]
+def _parts(cells: Floats, is_foreground: Samples) -> list[_Part]:
+    """Returns the connected parts of the foreground. Cells that touch at a corner are connected."""
+    labels = np.zeros(cells.shape, np.intp)  # number of each cell's part; 0: no foreground
+    parents = [0]  # number of the part that a part was found to belong to, or its own
+    before: list[_Run] = []
+    for row, line in enumerate(np.diff(is_foreground.astype(np.int8), prepend=0, append=0, axis=1)):
+        runs: list[_Run] = []
+        for start, stop in zip(np.flatnonzero(line == 1).tolist(), np.flatnonzero(line == -1).tolist(), strict=True):
+            touched = {_root(parents, run.part) for run in before if run.start <= stop and start <= run.stop}
+            part = min(touched, default=len(parents))
+            if not touched:
+                parents.append(part)
+            for other in touched:
+                parents[other] = part
+            labels[row, start:stop] = part
+            runs.append(_Run(start, stop, part))
+        before = runs
+    labels = np.array([_root(parents, part) for part in range(len(parents))])[labels]
+    flat = labels.reshape(-1)
+    counts, sums = np.bincount(flat), np.bincount(flat, cells.reshape(-1))
+    return [_Part(labels == part, float(sums[part]), float(sums[part] / counts[part])) for part in np.unique(flat) if part]
+
+
+def _root(parents: list[int], part: int) -> int:
+    """Returns the number of the part that a part belongs to."""
+    while parents[part] != part:
+        part = parents[part]
+    return part

@@ -10,7 +10,7 @@ from offloop.errors import InvalidTask
 from offloop.operation import Operation, describe
 from offloop.processor import Payload, Raster, Task, WorkerContext
 
-from ..operations import RemoveBackground, RunModel, Upscale
+from ..operations import RemoveBackground, Restore, RunModel, Upscale
 from ..pictures.picture import Picture
 from ..settings import OnnxSettings
 from .background_removal import remove_background
@@ -49,12 +49,12 @@ class OnnxProcessor:
             case RemoveBackground():
                 with heap_reused():  # not for the others, whose blocks are large and few
                     return remove_background(Picture.of(payload), operation, self._session(operation, task), task)
-            case Upscale():
+            case Upscale() | Restore():
                 return upscale(Picture.of(payload), operation, self._session(operation, task), task)
             case RunModel():
                 return run_model(payload, self._sessions.get(operation.model, task.threads), task)
             case _:
                 raise InvalidTask(f"{describe(operation)} is not an operation of offloop-onnx")
 
-    def _session(self, operation: RemoveBackground | Upscale, task: Task) -> Session:
+    def _session(self, operation: RemoveBackground | Restore | Upscale, task: Task) -> Session:
         return self._sessions.get(operation.onnx_model, task.threads)

@@ -1,4 +1,4 @@
-"""Carries out `Upscale`: tile by tile, from the source in place into the result."""
+"""Carries out `Upscale` and `Restore`: tile by tile, from the source in place into the result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from offloop.processor import Raster, Task
 
-from ..operations import Upscale
+from ..operations import Restore, Upscale
 from ..pictures.picture import Floats, Picture, Samples, allocate_picture, raster_of, to_samples
 from ..pictures.resampling import enlarge_lanczos
 from .model_io import input_of, rgb_of
@@ -42,8 +42,8 @@ def spans(length: int, tile: int, overlap: int) -> list[_Span]:
     ]
 
 
-def upscale(picture: Picture, operation: Upscale, session: Session, task: Task) -> Raster:
-    """Returns the enlarged picture in result memory."""
+def upscale(picture: Picture, operation: Upscale | Restore, session: Session, task: Task) -> Raster:
+    """Returns the enlarged or restored picture in result memory."""
     factor, dtype = operation.factor, picture.samples.dtype.str
     height, width = picture.height * factor, picture.width * factor
     block, result = allocate_picture(task, height, width, picture.bands, dtype)
@@ -72,8 +72,8 @@ def _enlarged(picture: Picture, row: _Span, column: _Span, session: Session, tas
     written = _written(values, row, column, model.scale)
     if not picture.has_alpha:
         return written
-    alpha = _written(enlarge_lanczos(seen[..., -1:], model.scale), row, column, model.scale)
-    return np.concatenate([written, alpha], axis=-1)
+    alpha = seen[..., -1:] if model.scale == 1 else enlarge_lanczos(seen[..., -1:], model.scale)
+    return np.concatenate([written, _written(alpha, row, column, model.scale)], axis=-1)
 
 
 def _written(values: Floats, row: _Span, column: _Span, factor: int) -> Floats:
