@@ -7,16 +7,14 @@ unread. The default follows the number of nodes, so a batch uses nodes that join
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import weakref
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from time import monotonic
-from types import TracebackType
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from offloop import BatchProgress, Operation, Outcome, PoolClosed, PoolMisused, Result
+from offloop import BatchProgress, Operation, Outcome, PoolClosed, Result
+from offloop.client.batches.batch_reader import MIN_IN_FLIGHT, BatchReader, OutcomeQueue
 from offloop.client.batches.source_puller import Item, SourcePuller
 
 from .nodes.placement import MAX_IN_FLIGHT_FACTOR
@@ -30,12 +28,8 @@ RunItem: TypeAlias = Callable[
 ]
 """Runs one source with its pipeline, its destination, and a callback for previews."""
 
-_log = logging.getLogger("offloop.batch")
 
-_MIN_IN_FLIGHT = 8  # as in a batch of one machine
-
-
-class ClusterBatch(AsyncIterator[Outcome[SourceT]]):
+class ClusterBatch(BatchReader[SourceT]):
     """The outcomes of `ClusterPool.map`, as the tasks finish, or in the order of the sources.
 
     Leave it with `async with`, which cancels the tasks that still run and returns when they have ended on their nodes. Without
@@ -51,48 +45,12 @@ class ClusterBatch(AsyncIterator[Outcome[SourceT]]):
         ordered: bool,
         max_in_flight: int | None,
     ) -> None:
-        self._run = _BatchRun(puller, run, concurrency, max_in_flight, ordered=ordered)
-        self._abandoned = weakref.finalize(self, self._run.abandon, asyncio.get_running_loop())
-        self._abandoned.atexit = False
-        self._is_reading = False
-
-    @property
-    def progress(self) -> BatchProgress:
-        """Number of tasks, share of them that has ended, and expected time until the end."""
-        return self._run.progress
-
-    async def __aenter__(self) -> Self:
-        self._run.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._abandoned.detach()
-        await self._run.aclose()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Outcome[SourceT]:
-        """The next outcome. A task that fails is an outcome with an error.
-
-        Raises:
-            PoolMisused: another task of the loop reads.
-            Exception: the iterator of the sources raised it. It comes after the outcomes of the sources before it.
-        """
-        if self._is_reading:
-            raise PoolMisused("stream", "one batch with one reader", "two tasks read the same batch")
-        self._is_reading = True
-        try:
-            self._run.start()
-            return await self._run.next_outcome()
-        finally:
-            self._is_reading = False
+        tasks = _BatchRun(puller, run, concurrency, max_in_flight, ordered=ordered)
+        super().__init__(tasks, partial(tasks.abandon, asyncio.get_running_loop()))
 
 
 class _BatchRun:
-    """The tasks of a batch. Does not refer to the `ClusterBatch`, so that a forgotten one is found."""
+    """The tasks of a batch."""
 
     def __init__(
         self,
@@ -107,15 +65,11 @@ class _BatchRun:
         self._run_item = run
         self._concurrency = concurrency
         self._max_in_flight = max_in_flight
-        self._ordered = ordered
-        self._finished: deque[Outcome[Any]] = deque()
-        self._early: dict[int, Outcome[Any]] = {}  # outcomes that wait for those of earlier sources, by index
-        self._delivered = 0  # number of outcomes that were delivered in order
+        self._outcomes = OutcomeQueue(ordered=ordered)
         self._tasks: set[asyncio.Task[None]] = set()
         self._pulling: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._unread = 0  # outcomes, without previews, that were not read yet
-        self._error: BaseException | None = None
         self._is_leaving = False
         self._total = puller.total
         self._done = self._failed = 0
@@ -134,7 +88,6 @@ class _BatchRun:
         return BatchProgress(self._total, self._done, self._failed, self._fraction, eta_s)
 
     def start(self) -> None:
-        """Start to pull sources, unless that was done."""
         if self._pulling is None and not self._is_leaving:
             self._begun_at = monotonic()
             self._pulling = asyncio.create_task(self._pull())
@@ -146,31 +99,23 @@ class _BatchRun:
             loop.call_soon_threadsafe(self._cancel)
 
     async def aclose(self) -> None:
-        """Cancel all tasks; return when all have ended."""
         self._is_leaving = True
         self._cancel()
         while tasks := {*self._tasks, *([self._pulling] if self._pulling and not self._pulling.done() else [])}:
             await asyncio.wait(tasks)
-        self._finished.clear()
-        self._early.clear()
+        self._outcomes.clear()
 
     async def next_outcome(self) -> Outcome[Any]:
-        while not self._finished and not self._is_over:
+        while not self._outcomes and not self._is_over:
             self._changed.clear()
             await self._changed.wait()
-        if self._finished:
-            outcome = self._finished.popleft()
-            if not outcome.preview:
-                self._unread -= 1
-                self._changed.set()
-            return outcome
-        error, self._error = self._error, None
-        if error is None:
-            raise StopAsyncIteration
-        try:
-            raise error
-        finally:
-            del error  # because the error's traceback refers to this frame: a reference cycle otherwise
+        if not self._outcomes:
+            self._outcomes.raise_end()
+        outcome = self._outcomes.pop()
+        if not outcome.preview:
+            self._unread -= 1
+            self._changed.set()
+        return outcome
 
     @property
     def _is_over(self) -> bool:
@@ -178,7 +123,7 @@ class _BatchRun:
 
     @property
     def _room(self) -> int:
-        limit = self._max_in_flight or max(MAX_IN_FLIGHT_FACTOR * self._concurrency(), _MIN_IN_FLIGHT)
+        limit = self._max_in_flight or max(MAX_IN_FLIGHT_FACTOR * self._concurrency(), MIN_IN_FLIGHT)
         return limit - len(self._tasks) - self._unread
 
     def _cancel(self) -> None:
@@ -187,7 +132,7 @@ class _BatchRun:
 
     async def _pull(self) -> None:
         try:
-            while True:
+            while self._outcomes.error is None:  # otherwise the pool is closed
                 while self._room <= 0:
                     self._changed.clear()
                     await self._changed.wait()
@@ -199,48 +144,30 @@ class _BatchRun:
                 self._tasks.add(task)
                 task.add_done_callback(self._end)
         except Exception as error:  # of the iterator
-            self._error = error
+            self._outcomes.error = error
         finally:
-            await self._close_sources()
+            await self._outcomes.close_sources(self._puller, is_leaving=self._is_leaving)
             asyncio.get_running_loop().call_soon(self._changed.set)  # when this task is done
-
-    async def _close_sources(self) -> None:
-        """Close the iterator of the sources. Its error reaches the reader, or the log if the batch is being left."""
-        try:
-            await self._puller.aclose()
-        except Exception as error:
-            if self._is_leaving:
-                _log.warning("the iterator of a batch's sources raised when it was closed", exc_info=True)
-            self._error = self._error or error
 
     async def _run(self, item: Item) -> None:
         def add_preview(preview: Result) -> None:
-            self._finished.append(Outcome(item.index, item.source, preview, preview=True))
+            self._outcomes.add(Outcome(item.index, item.source, preview, preview=True))
             self._changed.set()
 
         result, error = None, None
         try:
             result = await self._run_item(item.source, item.pipeline, item.to, add_preview)
         except PoolClosed as caught:
-            error = self._error = caught
+            error = self._outcomes.error = caught
         except Exception as caught:
             error = caught
         self._done += error is None
         self._failed += error is not None
         if not self._is_leaving:
-            self._add(Outcome(item.index, item.source, result, error))
+            self._unread += 1
+            self._outcomes.add(Outcome(item.index, item.source, result, error))
+            self._changed.set()
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._changed.set()
-
-    def _add(self, outcome: Outcome[Any]) -> None:
-        self._unread += 1
-        if not self._ordered:
-            self._finished.append(outcome)
-        else:
-            self._early[outcome.index] = outcome
-            while (following := self._early.pop(self._delivered, None)) is not None:
-                self._delivered += 1
-                self._finished.append(following)
         self._changed.set()
