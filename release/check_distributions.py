@@ -129,8 +129,25 @@ def check_install(python: str, wheels: list[Path]) -> None:
     assert report["usable"], report["problems"]
     assert {"vips", "onnx", "visualizer"} <= {plugin["name"] for plugin in report["examination"]["plugins"]}
     assert "page" in run(home / "bin" / "offloop", "--help")
+    check_cluster(home)
     check_types(home)
     print(f"Python {python}: {len(wheels)} wheels are installed, found, used and typed")
+
+
+def check_cluster(home: Path) -> None:
+    """Run the commands of docs/cluster.md for a cluster on a laptop as they stand there, and a batch on it."""
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    blocks = [text for language, text in found if not language]
+    (start,) = [block for block in blocks if "dask scheduler" in block]
+    (use,) = [block for block in blocks if "s3://photos" in block]
+    folder = home / "cluster"
+    (folder / "pictures").mkdir(parents=True)
+    shutil.copy(PHOTO, folder / "pictures")
+    use = use.replace("s3://photos/2026", f"file://{folder}/pictures").replace("s3://thumbnails", f"file://{folder}/small")
+    script = f'PATH="{home}/bin:$PATH"\n{start}{use}status=$?\nkill $(jobs -p)\nwait\nexit $status\n'
+    run("bash", "-uc", script, cwd=folder)
+    assert (folder / "small" / PHOTO.name).is_file()
 
 
 def check_types(home: Path) -> None:

@@ -1,12 +1,19 @@
-"""The Kubernetes manifest of docs/cluster.md: its structure, by a schema of the parts that it uses, and its numbers."""
+"""The Kubernetes manifest of docs/cluster.md: its structure, by our schema and by that of the operator, and its numbers.
+
+The operator's custom resource definition contains the schemas of Kubernetes for pods and services. It is read from the files of
+dask-kubernetes, which is not imported, so `pip install --no-deps dask-kubernetes` is enough.
+"""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
+import jsonschema
 import msgspec
 import pytest
+import yaml
 
 MANIFEST = Path(__file__).parents[3] / "docs" / "cluster" / "daskcluster.yaml"
 
@@ -174,3 +181,62 @@ def test_a_wrong_manifest_is_found(right: bytes, wrong: bytes) -> None:
     text: Any = MANIFEST.read_bytes().replace(right, wrong)
     with pytest.raises(msgspec.ValidationError):
         decode(text)
+
+
+def strict(schema: Any) -> Any:
+    """A schema of Kubernetes as JSON schema, in which an object has no other fields than those that are named."""
+    if isinstance(schema, list):
+        return [strict(one) for one in cast("list[Any]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: strict(value) for name, value in cast("dict[str, Any]", schema).items()}
+    if "properties" in found and not found.get("x-kubernetes-preserve-unknown-fields"):
+        found.setdefault("additionalProperties", False)
+    if found.get("format") == "int-or-string" or found.get("x-kubernetes-int-or-string"):
+        found["type"] = ["integer", "string"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def operator() -> Any:
+    """The schema of the operator that is installed."""
+    package = find_spec("dask_kubernetes")
+    if package is None or package.origin is None:
+        pytest.skip("dask-kubernetes is not installed")
+    folder = Path(package.origin).parent / "operator" / "deployment" / "helm" / "dask-kubernetes-operator" / "crds"
+    definition = yaml.safe_load((folder / "daskcluster.yaml").read_text())
+    assert (definition["spec"]["group"], definition["spec"]["names"]["kind"]) == ("kubernetes.dask.org", "DaskCluster")
+    (version,) = [version for version in definition["spec"]["versions"] if version["name"] == "v1"]
+    assert version["served"]
+    schema = strict(version["schema"]["openAPIV3Schema"])
+    schema["properties"] |= {"apiVersion": {"const": "kubernetes.dask.org/v1"}, "kind": {"const": "DaskCluster"}}
+    schema["properties"] |= {"metadata": {"type": "object"}}
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def problems(operator: Any, text: bytes) -> list[str]:
+    return [f"{error.json_path}: {error.message[:200]}" for error in operator.iter_errors(yaml.safe_load(text))]
+
+
+def test_the_operator_accepts_the_manifest(operator: Any) -> None:
+    assert problems(operator, MANIFEST.read_bytes()) == []
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        (b"replicas: 4", b"replicas: four"),
+        (b"replicas: 4", b"replica: 4"),
+        (b"volumeMounts", b"volumemounts"),
+        (b"containerPort: 8786", b"containerPort: tcp"),
+        (b"secretRef", b"secretref"),
+        (b"medium: Memory", b"medium: [Memory]"),
+        (b"selector:", b"selectors:"),
+        (b"DaskCluster", b"DaskClusters"),
+    ],
+)
+def test_the_operator_refuses_a_wrong_manifest(operator: Any, right: bytes, wrong: bytes) -> None:
+    text = MANIFEST.read_bytes()
+    assert right in text
+    assert problems(operator, text.replace(right, wrong, 1))
