@@ -1,4 +1,4 @@
-"""A dask cluster of subprocesses on loopback: a scheduler and nodes, and the proof that no worker process of a pool is left."""
+"""A dask cluster of subprocesses on loopback: a scheduler and nodes, and the proof that nothing of a pool is left on a node."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from offloop.testing import Surroundings
+
 PHOTOS = Path(__file__).parents[3] / "docs" / "photos"
-NODE: dict[str, Any] = {"workers": 1, "memory_limit": "256MiB"}
-PLUGINS = ["offloop.testing.faults:FaultsPlugin", "functions", "vips"]
 
 _START_S = 50.0  # most seconds until a dask process has started
 _ENVIRONMENT = {
@@ -52,22 +52,39 @@ def descendants(pid: int) -> dict[int, str]:
 
 
 class Process:
-    """A scheduler or a node."""
+    """A scheduler or a node, in a folder of its own."""
 
-    def __init__(self, command: list[str], log: Path, environment: dict[str, str] | None = None) -> None:
-        self.log = log
-        with log.open("w") as file:
+    def __init__(
+        self, command: list[str], folder: Path, environment: dict[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> None:
+        """Start it. `prefix`: a command that replaces itself by the one that follows it."""
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log = folder / "log"
+        with self.log.open("w") as file:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [*prefix, sys.executable, "-X", "faulthandler", "-m", *command],
+                stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
                 env={**os.environ, **_ENVIRONMENT, **(environment or {})},
-                cwd=log.parent,
+                cwd=folder,
             )
 
     def pool_workers(self) -> list[int]:
         """Pids of the worker processes of its pools."""
         return [pid for pid, command in descendants(self.popen.pid).items() if "offloop.worker" in command]
+
+    def leftovers(self) -> list[str]:
+        """What it has of a pool: worker processes, open shared memory, files in its working directory."""
+        found = [f"worker {pid}" for pid in self.pool_workers()]
+        for descriptor in Path(f"/proc/{self.popen.pid}/fd").iterdir():
+            with suppress(OSError):
+                target = os.readlink(descriptor)
+                if "/dev/shm" in target or "memfd:" in target:
+                    found.append(f"{descriptor.name} -> {target}")
+        expected = {"log", "dask", "gate"}  # what tests and dask put there
+        return found + [path.name for path in self.folder.iterdir() if path.name not in expected]
 
     def kill(self) -> None:
         """End it at once, and with it its workers."""
@@ -85,26 +102,28 @@ class Process:
         try:
             self.popen.wait(20)
         except subprocess.TimeoutExpired:
-            self.kill()
-            raise
+            self.popen.send_signal(signal.SIGABRT)  # Python writes the stacks of all threads into the log
+            self.popen.wait(20)
+            raise AssertionError(f"it has not ended:\n{self.log.read_text()[-8000:]}") from None
         assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
 
 class Cluster:
     """A scheduler, and nodes that start and end during a test."""
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         self.folder = folder
         self.nodes: dict[str, Process] = {}
+        self._host = host
         self._number = 0
-        self.start_scheduler(port)
+        self.start_scheduler()
 
     def start_scheduler(self, port: int = 0) -> None:
         """Start a scheduler; with the port of a former one, at its address."""
         file = self.folder / "scheduler.json"
         file.unlink(missing_ok=True)
-        options = ["--host", "127.0.0.1", "--port", str(port), "--scheduler-file", str(file), "--no-dashboard", "--no-jupyter"]
-        self.scheduler = Process(["distributed.cli.dask_scheduler", *options], self.folder / "scheduler.log")
+        options = ["--host", self._host, "--port", str(port), "--scheduler-file", str(file), "--no-dashboard", "--no-jupyter"]
+        self.scheduler = Process(["distributed.cli.dask_scheduler", *options], self.folder / "scheduler")
 
         def address() -> str | None:
             with suppress(OSError, ValueError):
@@ -113,23 +132,30 @@ class Cluster:
 
         self.address: str = wait_until(address, "the scheduler does not start", _START_S)
 
-    def start_node(self, *options: str, environment: dict[str, str] | None = None, name: str | None = None) -> str:
-        """Start a node, and return its name. It joins the cluster some time later."""
+    def start_node(
+        self,
+        *options: str,
+        environment: dict[str, str] | None = None,
+        name: str | None = None,
+        prefix: Sequence[str] = (),
+        scheduler: str | None = None,
+    ) -> str:
+        """Start a node, and return its name. It joins the cluster some time later. Its working directory is `folder / name`."""
         self._number += 1
         name = name or f"node-{self._number}"
-        command = ["distributed.cli.dask_worker", self.address, "--no-nanny", "--nthreads", "1", "--no-dashboard"]
-        command += ["--name", name, "--local-directory", str(self.folder / name), *options]
-        self.nodes[name] = Process(command, self.folder / f"{name}.log", environment)
+        command = ["distributed.cli.dask_worker", scheduler or self.address, "--no-nanny", "--nthreads", "1", "--no-dashboard"]
+        command += ["--name", name, "--local-directory", str(self.folder / name / "dask"), *options]
+        self.nodes[name] = Process(command, self.folder / name, environment, prefix)
         return name
 
     def kill_node(self, name: str) -> None:
         """End a node at once."""
         self.nodes.pop(name).kill()
 
-    def assert_no_pool(self) -> None:
-        """No node has a worker process of a pool, soon after the last client has gone."""
+    def assert_nothing_left(self) -> None:
+        """No node has anything of a pool, soon after the last client has gone."""
         for name, node in self.nodes.items():
-            wait_until(lambda node=node: not node.pool_workers(), f"{name} has workers: {node.pool_workers()}")
+            wait_until(lambda node=node: not node.leftovers(), f"{name} has {node.leftovers()}")
 
     def close(self) -> None:
         for node in self.nodes.values():
@@ -155,18 +181,20 @@ def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster
 
 @pytest.fixture
 def cluster(shared_cluster: Cluster) -> Iterator[Cluster]:
-    """The shared cluster. Afterwards no node may have a pool."""
+    """The shared cluster. Afterwards nothing of a pool may be left on a node."""
     yield shared_cluster
-    shared_cluster.assert_no_pool()
+    shared_cluster.assert_nothing_left()
 
 
 @pytest.fixture
 def own_cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A scheduler without nodes, for a test that breaks it. Afterwards no node may have a pool."""
+    """A scheduler without nodes, for a test that breaks it. Afterwards nothing of a pool may be left on a node."""
+    before = Surroundings.now()
     cluster = Cluster(tmp_path)
     yield cluster
-    cluster.assert_no_pool()
+    cluster.assert_nothing_left()
     cluster.close()
+    before.assert_nothing_new()
 
 
 @pytest.fixture

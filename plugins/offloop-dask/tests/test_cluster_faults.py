@@ -7,49 +7,24 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import dask.config
 import pytest
+from cluster_pools import NODE, PLUGINS, pool_of, running_on, start_nodes, until, until_async
 from distributed import Client
 
-from offloop import InvalidTask, OffloopError, Outcome, PoolClosed, TaskFailed
+from offloop import InvalidTask, Outcome, PoolClosed
 from offloop.testing import assert_books_balance
-from offloop.testing.faults import Echo, HoldOn, KillOnce, Noop
+from offloop.testing.faults import Echo, Hang, HoldOn, KillOnce, Noop
 from offloop_dask import ClusterPool, NodeDied, SchedulerLost, Url, VersionMismatch
 
-from .conftest import NODE, PLUGINS, Cluster
+from .conftest import Cluster
 
 pytestmark = pytest.mark.anyio
-
-LIMIT_S = 40.0
-
-
-def pool_of(cluster: Cluster, **options: Any) -> ClusterPool:
-    given: dict[str, Any] = {"plugins": PLUGINS[:1], "node": NODE, "linger": 0, "node_timeout": 10.0, **options}
-    return ClusterPool(cluster.address, **given)
-
-
-async def until(condition: Callable[[], Any]) -> Any:
-    async with asyncio.timeout(LIMIT_S):
-        while not (found := condition()):
-            await asyncio.sleep(0.01)
-    return found
-
-
-async def start_nodes(cluster: Cluster, pool: ClusterPool, *names: str) -> None:
-    for name in names:
-        if name not in cluster.nodes:
-            cluster.start_node(name=name)
-    await until(lambda: set(names) <= set(pool.statistics().nodes))
-
-
-def running_on(pool: ClusterPool, count: int) -> Callable[[], bool]:
-    """Whether so many tasks run on the nodes, by their own reports."""
-    return lambda: sum(node.running for node in pool.statistics().nodes.values()) == count
 
 
 async def test_a_dead_node_fails_its_tasks_by_its_name_and_others_go_on(own_cluster: Cluster, tmp_path: Path) -> None:
@@ -119,6 +94,18 @@ async def test_a_dead_scheduler_is_a_typed_error_and_the_pool_connects_again(own
         own_cluster.start_node(name="second")
         assert bytes(await waiting) == b"later"
         assert_books_balance(pool.statistics())
+
+
+async def test_a_node_that_is_ended_while_it_leaves_a_dead_scheduler_ends(own_cluster: Cluster) -> None:
+    """The second signal comes while the node closes its pool, which a task without end delays by its grace."""
+    own_cluster.start_node(name="first")
+    async with pool_of(own_cluster) as pool:
+        lost = asyncio.ensure_future(pool.run(b"", [Hang()], timeout=None))
+        await until(running_on(pool, 1))
+        own_cluster.scheduler.popen.terminate()
+        with pytest.raises(SchedulerLost):
+            await lost
+        await asyncio.to_thread(own_cluster.nodes.pop("first").stop)
 
 
 async def test_tasks_end_with_an_error_if_there_is_no_node_for_long(own_cluster: Cluster) -> None:
@@ -278,19 +265,14 @@ async def test_a_storm_of_cancellations_leaves_nothing(cluster: Cluster, tmp_pat
         await until_async(scheduler.who_has, lambda keys: not [key for key in keys if key.startswith("offloop")])
 
 
-async def until_async(ask: Callable[[], Any], accept: Callable[[Any], bool]) -> None:
-    async with asyncio.timeout(LIMIT_S):
-        while not accept(await ask()):
-            await asyncio.sleep(0.02)
-
-
-async def test_a_client_that_vanishes_leaves_no_task(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hanging"])
+async def test_a_client_that_vanishes_leaves_no_task(cluster: Cluster, tmp_path: Path, how: signal.Signals) -> None:
     program = f"""
 import asyncio
 from offloop.testing.faults import HoldOn
 from offloop_dask import ClusterPool
 async def main():
-    async with ClusterPool({cluster.address!r}, plugins={PLUGINS[:1]!r}, node={NODE!r}, linger=0) as pool:
+    async with ClusterPool({cluster.address!r}, plugins={PLUGINS[:1]!r}, node={NODE!r}, linger=0, node_timeout=2) as pool:
         tasks = [asyncio.ensure_future(pool.run(b"", [HoldOn({str(tmp_path / "never")!r})], timeout=None)) for _ in range(8)]
         while sum(node.running for node in pool.statistics().nodes.values()) < 2:
             await asyncio.sleep(0.01)
@@ -302,23 +284,13 @@ asyncio.run(main())
     assert client.stdout is not None
     assert await asyncio.to_thread(client.stdout.readline) == b"running\n"
     assert all(node.pool_workers() for node in cluster.nodes.values())
-    client.kill()
-    client.wait()
-    client.stdout.close()
-    await asyncio.to_thread(cluster.assert_no_pool)
-
-
-async def test_a_full_disk_on_one_node_fails_its_tasks_only(cluster: Cluster, tmp_path: Path) -> None:
-    """Every write to /dev/full is refused with ENOSPC, as by a full disk."""
-    async with pool_of(cluster) as pool:
-        (tmp_path / "full").symlink_to("/dev/full")
-        with pytest.raises(OffloopError) as caught:
-            await pool.run(b"too much", [Echo()], to=f"file://{tmp_path}/full/file")
-        assert isinstance(caught.value, TaskFailed)
-        assert caught.value.code == "cannot_write"
-        stored = await pool.run(b"kept", [Echo()], to=f"file://{tmp_path}/kept")
-        assert stored.url == f"file://{tmp_path}/kept"
-        assert (tmp_path / "kept").read_bytes() == b"kept"
+    client.send_signal(how)
+    try:
+        await asyncio.to_thread(cluster.assert_nothing_left)
+    finally:
+        client.kill()
+        client.wait()
+        client.stdout.close()
 
 
 async def test_a_worker_that_dies_does_not_end_its_node(cluster: Cluster, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import boto3
 import pytest
+from cluster_jobs import SLOWLY
+from cluster_pools import NODE, PLUGINS, until
 from moto.server import ThreadedMotoServer
 
 from offloop import InvalidTask, TaskFailed
@@ -23,7 +25,7 @@ from offloop_dask.batches import cluster_map
 from offloop_dask.batches.listing import name_of_result
 from offloop_dask.batches.manifest import Counts, Manifest
 
-from .conftest import NODE, PLUGINS, Cluster
+from .conftest import Cluster
 
 pytestmark = pytest.mark.anyio
 
@@ -140,35 +142,70 @@ async def test_a_listing_of_a_prefix_is_a_batch(
     assert set(keys(storage, "results", "tree/")) == {"tree/a.copy", "tree/deep/b.copy", "tree/same.copy"}
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 async def test_the_command_is_interrupted_and_continued(
-    cluster: Cluster, storage: Any, options: dict[str, str], tmp_path: Path
+    cluster: Cluster, storage: Any, options: dict[str, str], tmp_path: Path, how: signal.Signals
 ) -> None:
+    prefix = f"many-{how.name}"
     for number in range(60):
-        storage.put_object(Bucket="sources", Key=f"many/{number:02}.txt", Body=b"%d" % number)
-    command = [sys.executable, "-m", "offloop.cli", "cluster-map", "s3://sources/many", "--to", "s3://results/many"]
+        storage.put_object(Bucket="sources", Key=f"{prefix}/{number:02}.txt", Body=b"%d" % number)
+    command = [sys.executable, "-m", "offloop.cli", "cluster-map", f"s3://sources/{prefix}"]
+    command += ["--to", f"s3://results/{prefix}"]
     command += ["--scheduler", cluster.address, "--pipeline", "cluster_jobs:SLOWLY", "--suffix", ".out", "--plugin", PLUGINS[0]]
     command += ["--node-option", "workers=1", "--node-option", "memory_limit=256MiB"]
     command += [word for pair in options.items() for word in ("--storage-option", "=".join(pair))]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     first = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     async with asyncio.timeout(50):
-        while len(keys(storage, "results", "many/")) < 3:
+        while len(keys(storage, "results", f"{prefix}/")) < 3:
             assert first.poll() is None, first.communicate()
             await asyncio.sleep(0.02)
-    first.send_signal(signal.SIGINT)
+    first.send_signal(how)
     _, told = await asyncio.to_thread(first.communicate)
-    assert first.returncode == 130, told
-    assert b"--resume" in told
+    if how is signal.SIGINT:
+        assert first.returncode == 130, told
+        assert b"--resume" in told
     manifest = Manifest(tmp_path / "cluster-map.db", {}, resume=True)
     counts = manifest.counts()
     manifest.close()
-    assert 3 <= counts.done < 60
+    assert (3 if how is signal.SIGINT else 0) <= counts.done < 60  # a process that is killed has not recorded the last second
     second = await asyncio.to_thread(
         subprocess.run, [*command, "--resume"], cwd=tmp_path, env=environment, capture_output=True, check=False
     )
     assert second.returncode == 0, second.stderr
-    assert keys(storage, "results", "many/") == {f"many/{n:02}.out": b"%d" % n for n in range(60)}
+    assert keys(storage, "results", f"{prefix}/") == {f"{prefix}/{n:02}.out": b"%d" % n for n in range(60)}
     assert f"{60 - counts.done:,} results in".encode() in second.stdout
+
+
+async def test_a_node_that_is_killed_costs_no_source_of_a_batch(
+    own_cluster: Cluster, storage: Any, options: dict[str, str], tmp_path: Path
+) -> None:
+    for name in ("first", "second"):
+        own_cluster.start_node(name=name)
+    for number in range(40):
+        storage.put_object(Bucket="sources", Key=f"killed/{number:02}.txt", Body=b"%d" % number)
+    killed = asyncio.Event()
+
+    def kill(counts: Counts, _is_listed: bool) -> None:
+        if counts.done and not killed.is_set():
+            own_cluster.kill_node("first")
+            killed.set()
+
+    pool = ClusterPool(own_cluster.address, plugins=PLUGINS[:1], node=NODE, storage_options=options, linger=0)
+    async with pool:
+        await until(lambda: len(pool.statistics().nodes) == 2)
+        report = await cluster_map(
+            pool,
+            "s3://sources/killed",
+            SLOWLY,
+            to="s3://results/killed",
+            manifest=tmp_path / "run.db",
+            storage_options=options,
+            on_progress=kill,
+        )
+    assert killed.is_set()
+    assert (report.counts.done, report.counts.failed) == (40, 0)
+    assert keys(storage, "results", "killed/") == {f"killed/{n:02}.txt": b"%d" % n for n in range(40)}
 
 
 def test_the_name_of_a_result_follows_from_its_source() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import cluster_jobs
 import numpy as np
 import pytest
+from cluster_pools import NODE, PLUGINS, until
 
 from offloop import (
     AsyncPool,
@@ -26,12 +27,12 @@ from offloop import (
     WorkerDied,
 )
 from offloop.testing import assert_books_balance
-from offloop.testing.faults import Allocate, Echo, Emit, Exit, Hang, HoldOn, Inspect, Noop, Preview, Raise
+from offloop.testing.faults import Allocate, Echo, Emit, Exit, Hang, HoldOn, Inspect, Noop, Preview, Raise, Wait
 from offloop.testing.faults import Progress as Report
 from offloop_dask import ClusterPool
 from offloop_vips import Raw, Resize, Watermark, Webp
 
-from .conftest import NODE, PHOTOS, PLUGINS, Cluster
+from .conftest import PHOTOS, Cluster
 
 pytestmark = pytest.mark.anyio
 
@@ -136,10 +137,29 @@ async def a_retry_gives_the_task_to_another_worker(pool: AsyncPool, tmp_path: Pa
 
 async def progress_rises_to_one(pool: AsyncPool) -> None:
     seen: list[Progress] = []
-    await pool.run(b"", [Report(0.5), Noop()], on_progress=seen.append)
+    await pool.run(b"", [Report(0.5), Wait(0.5)], on_progress=seen.append)
     fractions = [progress.fraction for progress in seen]
     assert fractions == sorted(fractions)
+    assert 0.5 in fractions
     assert fractions[-1] == 1.0
+
+
+async def a_waiting_task_says_what_it_waits_for_and_what_it_costs(pool: AsyncPool, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    workers = NODE["workers"] * len(getattr(pool.statistics(), "nodes", [None]))
+    holding = [asyncio.ensure_future(pool.run(b"", [HoldOn(str(gate))])) for _ in range(workers)]
+    while pool.statistics().running < len(holding):
+        await asyncio.sleep(0)
+    seen: list[Progress] = []
+    picture = PHOTOS / "coffee.webp"
+    waiting = asyncio.ensure_future(pool.run(picture, [Resize(30), Webp()], on_progress=seen.append))
+    while not seen:
+        await asyncio.sleep(0)
+    gate.touch()
+    await asyncio.gather(*holding, waiting)
+    assert seen[0].waits_for == "worker"
+    assert seen[0].cost_s
+    assert (seen[-1].waits_for, seen[-1].fraction) == (None, 1.0)
 
 
 async def previews_come_before_the_result(pool: AsyncPool) -> None:
@@ -224,6 +244,7 @@ CONTRACT: list[Any] = [
     a_cancelled_call_stops_the_task,
     a_retry_gives_the_task_to_another_worker,
     progress_rises_to_one,
+    a_waiting_task_says_what_it_waits_for_and_what_it_costs,
     previews_come_before_the_result,
     map_gives_each_source_one_outcome,
     the_error_of_an_iterator_follows_its_outcomes,
@@ -267,4 +288,5 @@ async def test_the_pool_of_one_machine_keeps_the_contract(tmp_path: Path) -> Non
 async def test_the_pool_of_a_cluster_keeps_the_contract(cluster: Cluster, dispatch: Any, tmp_path: Path) -> None:
     node = {**NODE, "quarantine_after": None}
     async with ClusterPool(cluster.address, plugins=PLUGINS, node=node, linger=0, dispatch=dispatch) as pool:
+        await until(lambda: len(pool.statistics().nodes) == len(cluster.nodes))
         await keep(pool, tmp_path)

@@ -157,7 +157,7 @@ class ClusterPool(ClusterCalls):
         self._is_open = False
         self._calls.is_draining = True
         await self._membership.close()
-        await self._calls.idle.wait()
+        await self._calls.close()
         if self._last is not None:
             self._last = statistics_of(self._calls.counts, (), {})
 

@@ -93,8 +93,8 @@ class Stores:
             self._stores[base] = store
         return store, key
 
-    async def read(self, url: str) -> tuple[int, AsyncIterator[memoryview]]:
-        """Length of an object in bytes, and its bytes in pieces.
+    async def read(self, url: str) -> StoredObject:
+        """An object whose bytes can be read.
 
         Raises:
             InvalidTask: there is no such object.
@@ -103,7 +103,7 @@ class Stores:
         store, key = self.open(url)
         try:
             found = await obstore.get_async(store, key)
-            return int(found.meta["size"]), _chunks(url, found)
+            return StoredObject(url, found)
         except (BaseError, OSError) as error:
             raise _unreadable(url, error) from None
 
@@ -159,12 +159,44 @@ class Stores:
             raise _unreadable(prefix, error) from None
 
 
-async def _chunks(url: str, found: Any) -> AsyncIterator[memoryview]:
-    try:
-        async for chunk in found.stream(min_chunk_size=_CHUNK_NBYTES):
-            yield memoryview(chunk)
-    except (BaseError, OSError) as error:
-        raise _unreadable(url, error) from None
+class StoredObject:
+    """An object of a storage that has begun to send it. Its bytes are read once."""
+
+    def __init__(self, url: str, found: Any) -> None:
+        """Take over an answer of obstore."""
+        self._url = url
+        self._found = found
+        self.nbytes = int(found.meta["size"])
+        """Length in bytes."""
+
+    async def all_bytes(self) -> bytes:
+        """All bytes at once, for a short object.
+
+        Raises:
+            TaskFailed: with the code "source_unavailable".
+        """
+        try:
+            return bytes(await self._found.bytes_async())
+        except (BaseError, OSError) as error:
+            raise _unreadable(self._url, error) from None
+
+    async def chunks(self) -> AsyncIterator[memoryview]:
+        """The bytes in pieces.
+
+        Raises:
+            TaskFailed: with the code "source_unavailable"; also if there are fewer or more bytes than the storage has said.
+        """
+        received = 0
+        try:
+            async for chunk in self._found.stream(min_chunk_size=_CHUNK_NBYTES):
+                received += len(chunk)
+                if received > self.nbytes:
+                    break
+                yield memoryview(chunk)
+        except (BaseError, OSError) as error:
+            raise _unreadable(self._url, error) from None
+        if received != self.nbytes:
+            raise TaskFailed("source_unavailable", f"{self._url} has sent other than {self.nbytes:,} bytes")
 
 
 def make_directory_of(path: Path) -> None:

@@ -1,16 +1,16 @@
 """Brings a request to its node: as a dask task that is bound to the node, or directly over the channel.
 
 As a dask task, it is seen in dask's dashboard, and costs the scheduler about a millisecond. Only the request passes through it,
-never a source or a result.
+never a source or a result. The outcome comes over the channel, so no dask future is awaited: one task of the loop looks at
+all of them twice a second, for dask tasks that ended without an outcome.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-import distributed
 import msgspec
 from distributed import Client
 
@@ -21,73 +21,91 @@ from ..node.plugin import run_on_node
 from ..wire.messages import TaskRequest
 from .remote_task import RemoteTask
 
-__all__ = ["DispatchMode", "through_scheduler"]
+__all__ = ["DaskTasks", "DispatchMode"]
 
 DispatchMode: TypeAlias = Literal["dask", "direct"]
+
+_LOOK_S = 0.5  # seconds between two looks at the dask tasks
+
+
+class _Submitted(NamedTuple):
+    task: RemoteTask
+    client: Client
+    future: Any
+
+
+class DaskTasks:
+    """The dask tasks of one pool."""
+
+    def __init__(self, plugin: str, session: str, on_loss: Callable[[str], None]) -> None:
+        """Make none yet.
+
+        Args:
+            plugin, session: names of the plugin and the session on the nodes.
+            on_loss: called with the reason if the scheduler has lost a dask task, and the dask client has lost the scheduler.
+        """
+        self._plugin = plugin
+        self._session = session
+        self._on_loss = on_loss
+        self._submitted: dict[int, _Submitted] = {}  # by task id
+        self._watching: asyncio.Task[None] | None = None
+
+    def submit(self, client: Client, task: RemoteTask, address: str) -> None:
+        """Submit the dask task of a request. `release` follows.
+
+        Args:
+            client: an asynchronous client.
+            task: the task.
+            address: address of its node.
+        """
+        key = f"offloop_{_kind_of(task.request)}-{self._session}-{task.task_id}"
+        untyped: Any = client
+        future = untyped.submit(
+            run_on_node,
+            self._plugin,
+            self._session,
+            msgspec.msgpack.encode(task.request),
+            key,
+            key=key,
+            workers=[address],
+            allow_other_workers=False,  # so work stealing leaves it where it is
+            retries=0,
+            pure=False,
+        )
+        self._submitted[task.task_id] = _Submitted(task, client, future)
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+
+    def release(self, task: RemoteTask) -> None:
+        """The task has its outcome: the scheduler may forget its dask task."""
+        submitted = self._submitted.pop(task.task_id, None)
+        if submitted is not None:
+            submitted.future.release()
+
+    async def close(self) -> None:
+        """Look at nothing more. All tasks have their outcomes."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait({self._watching})
+
+    async def _watch(self) -> None:
+        """Settle the tasks whose dask task has ended without an outcome. After "finished", the outcome is on its way."""
+        while self._submitted:
+            await asyncio.sleep(_LOOK_S)
+            for task, client, future in tuple(self._submitted.values()):
+                if task.is_settled or future.status in ("pending", "finished"):
+                    continue
+                error = await _error_of(client, future)
+                if isinstance(error, SchedulerLost) and client.status != "running":
+                    self._on_loss(error.reason)
+                task.settle(error)
+        self._watching = None
 
 
 def _kind_of(request: TaskRequest) -> str:
     if request.call is not None:
         return request.call.function.rpartition(":")[2].replace(".", "_")
     return "probe" if request.head_nbytes else "run_many" if request.is_named else "run"
-
-
-def through_scheduler(
-    client: Client, plugin: str, session: str, task: RemoteTask, address: str, on_loss: Callable[[str], None]
-) -> asyncio.Task[None]:
-    """Submit the dask task of a request, and watch it until the task is settled. Returns the task of the loop that watches.
-
-    Args:
-        client: an asynchronous client.
-        plugin, session: names of the plugin and the session on the node.
-        task: the task.
-        address: address of its node.
-        on_loss: called with the reason if the scheduler has lost the dask task.
-    """
-    key = f"offloop_{_kind_of(task.request)}-{session}-{task.task_id}"
-    untyped: Any = client
-    future = untyped.submit(
-        run_on_node,
-        plugin,
-        session,
-        msgspec.msgpack.encode(task.request),
-        key,
-        key=key,
-        workers=[address],
-        allow_other_workers=False,  # so work stealing leaves it where it is
-        retries=0,
-        pure=False,
-    )
-    return asyncio.create_task(_watch(client, future, task, on_loss))
-
-
-async def _watch(client: Client, future: Any, task: RemoteTask, on_loss: Callable[[str], None]) -> None:
-    """Release the dask task when the outcome is there. If it ends without one, that is the outcome."""
-    watching = asyncio.ensure_future(_end_of(client, future))
-    outcome = asyncio.ensure_future(task.ended())
-    try:
-        await asyncio.wait({watching, outcome}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.is_settled and future.status != "finished":
-            error = await _error_of(client, future)
-            if isinstance(error, SchedulerLost) and client.status != "running":
-                on_loss(error.reason)
-            task.settle(error)
-        await outcome  # after "finished", the answer is on its way; if the node dies instead, that settles the task
-    finally:
-        watching.cancel()
-        outcome.cancel()
-        future.release()
-
-
-async def _end_of(client: Client, future: Any) -> None:
-    untyped: Any = distributed
-    try:
-        with client.as_current():  # because the default client may be another one, or none
-            ended = untyped.wait(future)
-        await ended
-    except asyncio.CancelledError:
-        if future.status not in ("cancelled", "lost"):
-            raise  # this task of the loop was cancelled, not the dask task
 
 
 async def _error_of(client: Client, future: Any) -> Exception:

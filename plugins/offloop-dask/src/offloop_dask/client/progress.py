@@ -28,20 +28,26 @@ class ProgressCalls:
         self._context = contextvars.copy_context()
         self._last = Progress(0.0, "", "", None)
         self._call: asyncio.Future[Any] | None = None
+        self._missed: Progress | None = None  # the newest progress that came while the callback ran
 
     def update(self, progress: Progress) -> None:
-        """Call it, unless nothing has changed, or its last call has not ended."""
+        """Call it, unless nothing has changed; after the end of its last call, if that still runs."""
+        if self._call is not None:
+            self._missed = progress
+            return
         fraction = max(min(progress.fraction, _MAX_FRACTION), self._last.fraction)
-        if self._call is not None or (fraction, progress.operation) == (self._last.fraction, self._last.operation):
+        shown = (fraction, progress.operation, progress.waits_for)
+        if shown == (self._last.fraction, self._last.operation, self._last.waits_for):
             return
         self._last = msgspec.structs.replace(progress, fraction=fraction)
         self._start(self._last)
 
     async def finish(self) -> None:
         """The task has succeeded: wait for the last call to end, then call it with 1."""
+        self._missed = None
         if self._call is not None:
             await self._call
-        self._start(msgspec.structs.replace(self._last, fraction=1.0, eta_s=0.0))
+        self._start(msgspec.structs.replace(self._last, fraction=1.0, eta_s=0.0, waits_for=None))
         if self._call is not None:
             await self._call
 
@@ -70,6 +76,9 @@ class ProgressCalls:
             self._drop()
         finally:
             self._call = None
+        missed, self._missed = self._missed, None
+        if missed is not None:
+            self.update(missed)
 
     def _drop(self) -> None:
         self._callback = None

@@ -131,7 +131,7 @@ class RemoteTask:
                     await outgoing.grant(message.upto)
             case Progressed():
                 if self._on_progress is not None:
-                    self._on_progress(Progress(message.fraction, message.stage, message.operation, message.eta_s))
+                    self._on_progress(_progress_of(message))
             case Done():
                 self._done = message
                 self._finish()
@@ -187,3 +187,7 @@ class RemoteTask:
             if isinstance(error, PoolClosed):
                 error = NodeDied(self.node, self.address, "the node is leaving the cluster")
             self.settle(error)
+
+
+def _progress_of(message: Progressed) -> Progress:
+    return Progress(message.fraction, message.stage, message.operation, message.eta_s, message.waits_for, message.cost_s)

@@ -256,6 +256,10 @@ def _read_file(path: str, limit: int | None, nbytes: int = -1) -> bytes:
         raise InvalidTask(reason, public_message="the source cannot be read") from None
 
 
-def with_id(request: TaskRequest, task_id: int, queue_timeout_s: float | None, retries: int) -> TaskRequest:
+def with_id(
+    request: TaskRequest, task_id: int, queue_timeout_s: float | None, retries: int, *, wants_progress: bool
+) -> TaskRequest:
     """The request of one attempt."""
-    return msgspec.structs.replace(request, task_id=task_id, queue_timeout_s=queue_timeout_s, retries=retries)
+    return msgspec.structs.replace(
+        request, task_id=task_id, queue_timeout_s=queue_timeout_s, retries=retries, wants_progress=wants_progress
+    )

@@ -14,8 +14,9 @@ from offloop import OffloopError, PoolClosed, Progress, QueueTimeout, TaskFailed
 from ..errors import NodeDied, SchedulerLost
 from ..settings import ClusterSettings
 from ..wire.channel import ChannelClosed
+from ..wire.messages import TaskRequest
 from .counts import OutcomeCounts
-from .dispatch import DispatchMode, through_scheduler
+from .dispatch import DaskTasks, DispatchMode
 from .nodes.membership import Membership
 from .nodes.node_link import NodeLink
 from .remote_task import Received, RemoteTask
@@ -32,9 +33,7 @@ class TaskCalls:
         self, membership: Membership, settings: ClusterSettings, plugin: str, session: str, mode: DispatchMode
     ) -> None:
         self._membership = membership
-        self._plugin = plugin
-        self._session = session
-        self._mode = mode
+        self._dask_tasks = DaskTasks(plugin, session, membership.lose_scheduler) if mode == "dask" else None
         self._limit = TransferLimit(settings.max_transfer_bytes)
         self._ids = count(1)
         self.counts = OutcomeCounts()
@@ -77,6 +76,12 @@ class TaskCalls:
             if not counts.unsettled:
                 self.idle.set()
 
+    async def close(self) -> None:
+        """Wait until each task has its outcome, and end the work in the background."""
+        await self.idle.wait()
+        if self._dask_tasks is not None:
+            await self._dask_tasks.close()
+
     async def _attempts(
         self,
         prepared: Prepared,
@@ -97,14 +102,18 @@ class TaskCalls:
             left = None
             if request.queue_timeout_s is not None:
                 left = max(request.queue_timeout_s - (monotonic() - submitted), 0.0)
+            if on_progress is not None and not self._membership.has_room:
+                on_progress(Progress(0.0, "", "", None, "worker"))
             try:
                 link = await self._membership.place(prepared.nbytes, request.priority, avoided, left)
-            except QueueTimeout:
-                raise QueueTimeout(request.queue_timeout_s or 0.0, "a node") from None
+            except QueueTimeout as error:
+                raise _as_asked(error, request) from None
             try:
-                attempt = with_id(request, next(self._ids), left, retries)
+                attempt = with_id(request, next(self._ids), left, retries, wants_progress=on_progress is not None)
                 task = RemoteTask(attempt, prepared.payloads, self._limit, deliver, on_progress)
                 await self._attempt(link, task)
+            except QueueTimeout as error:
+                raise _as_asked(error, request) from None
             except (NodeDied, SchedulerLost):
                 if not retries or has_output:
                     raise
@@ -120,16 +129,12 @@ class TaskCalls:
         """Run a task on a node. If the caller is cancelled, it returns when nothing of the task is left there."""
         link.add(task)
         self.counts.running += 1
-        watcher: asyncio.Task[None] | None = None
         try:
             try:
-                if self._mode == "dask":
-                    membership = self._membership
-                    watcher = through_scheduler(
-                        membership.client, self._plugin, self._session, task, link.address, membership.lose_scheduler
-                    )
-                else:
+                if self._dask_tasks is None:
                     await link.run(task)
+                else:
+                    self._dask_tasks.submit(self._membership.client, task, link.address)
             except ChannelClosed:
                 pass  # the end of the link settles the task
             await task.wait()
@@ -142,9 +147,13 @@ class TaskCalls:
             link.remove(task)
             if not task.is_settled:
                 task.settle(PoolClosed())
-            if watcher is not None:
-                with suppress(asyncio.CancelledError):
-                    await asyncio.shield(watcher)
+            if self._dask_tasks is not None:
+                self._dask_tasks.release(task)
+
+
+def _as_asked(error: QueueTimeout, request: TaskRequest) -> QueueTimeout:
+    """The error with the time that the caller has given, of which a node gets what is left."""
+    return QueueTimeout(request.queue_timeout_s or 0.0, error.waiting_for, expected_s=error.expected_s)
 
 
 async def _uncancelled(work: Coroutine[Any, Any, None]) -> None:

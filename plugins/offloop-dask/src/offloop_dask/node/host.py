@@ -22,6 +22,7 @@ from ..wire.channel import Channel, ChannelClosed
 from ..wire.failures import encode_error
 from ..wire.messages import FromClient, Hello, Refused, Welcome
 from ..wire.versions import differences, own_versions
+from .operations import OperationDecoder
 from .reports import measure
 from .session import Session
 
@@ -41,8 +42,8 @@ class NodeHost:
         self._worker = worker
         self._settings = settings
         self.stores = Stores(settings.storage_options)
-        self.registry: Registry | None = None
-        """The light halves of the plugins, to decode pipelines. None until the pool is open."""
+        self.operations: OperationDecoder | None = None
+        """Decodes the operations of requests. None until the pool is open."""
         self._sessions: dict[str, Session] = {}
         self._opening = asyncio.Lock()
         self._pool: Pool | None = None
@@ -112,8 +113,8 @@ class NodeHost:
             await channel.send(Refused(self.name, versions, error))
             await channel.close()
             return False
-        statistics = self.pool.statistics()
-        await channel.send(Welcome(self.name, versions, statistics.concurrency, statistics.memory_limit_bytes))
+        report = measure(self.pool, with_statistics=False)
+        await channel.send(Welcome(self.name, versions, report.concurrency, report.free_bytes))
         return True
 
     async def _serve(self, channel: Channel[FromClient], name: str) -> None:
@@ -156,17 +157,18 @@ class NodeHost:
             if self._pool is not None:
                 return
             self._leave.clear()
-            opened: asyncio.Future[Pool] = asyncio.get_running_loop().create_future()
+            opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             # in a task of its own, because the cancel scopes of a pool end in the task that entered them
             self._pool_owner = asyncio.create_task(self._own_pool(opened))
-            self._pool = await opened
+            await asyncio.shield(opened)
 
-    async def _own_pool(self, opened: asyncio.Future[Pool]) -> None:
+    async def _own_pool(self, opened: asyncio.Future[None]) -> None:
         try:
-            if self.registry is None:
-                self.registry = await asyncio.to_thread(self._load_plugins)
+            if self.operations is None:
+                self.operations = OperationDecoder(await asyncio.to_thread(self._load_plugins), self.name)
             async with Pool(**self._settings.pool_options()) as pool:
-                opened.set_result(pool)
+                self._pool = pool
+                opened.set_result(None)
                 await self._leave.wait()
         except BaseException as error:
             if not opened.done():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from time import time
 from typing import Any
 
 import msgspec
 from distributed import Worker, get_worker
+from distributed.core import Status
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.worker_state_machine import SecedeEvent
 
@@ -32,6 +34,7 @@ class OffloopPlugin(WorkerPlugin):
         self._encoded = encoded
         self.name = NodeSettings.name_of(encoded)
         self.host: NodeHost | None = None
+        self._loop_end: asyncio.Task[None] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return OffloopPlugin, (self._encoded,)
@@ -41,6 +44,7 @@ class OffloopPlugin(WorkerPlugin):
         self.host = NodeHost(worker, NodeSettings.decode(self._encoded))
         untyped: Any = worker
         untyped.handlers[self.name] = self.host.serve
+        self._loop_end = asyncio.create_task(_end_with_the_loop(worker))
 
     async def teardown(self, worker: Worker) -> None:
         """End all tasks, and close the pool."""
@@ -48,6 +52,20 @@ class OffloopPlugin(WorkerPlugin):
         untyped.handlers.pop(self.name, None)
         if self.host is not None:
             await self.host.close()
+
+
+async def _end_with_the_loop(worker: Any) -> None:
+    """Wait until the worker is closed. If the loop cancels its tasks at its end before, let the worker count as closed.
+
+    A worker whose scheduler is gone closes itself. If it gets SIGTERM meanwhile, the loop cancels that, and another task of the
+    worker waits for the end of the closing, which never comes: the process would not end.
+    """
+    try:
+        await worker.finished()
+    finally:
+        finished: asyncio.Event | None = getattr(worker, "_event_finished", None)
+        if finished is not None and worker.status is Status.closing:
+            finished.set()
 
 
 async def run_on_node(plugin: str, session: str, request: bytes, key: str) -> None:

@@ -5,45 +5,44 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from offloop import InvalidTask, Operation, Outcome, Progress, Result
+from offloop import Buffer, InvalidTask, Operation, Outcome, QueueTimeout, Result
 from offloop.functions.plugin import Call
-from offloop.operation import Attachment
 
 from ..storage import file_of, make_directory_of
 from ..wire.failures import encode_error
 from ..wire.messages import (
+    CHUNK_NBYTES,
     INLINE_NBYTES,
     Credit,
     Data,
     Fetched,
     Output,
     PipelineRequest,
-    Progressed,
     ResultHead,
     Sent,
     TaskRequest,
 )
 from ..wire.transfers import Incoming, Outgoing
+from .progress_sender import ProgressSender
 
 if TYPE_CHECKING:
     from .host import NodeHost
 
 __all__ = ["TaskRun"]
 
-_PROGRESS_S = 0.2  # seconds between reports of a task's progress
-
 Send = Callable[[msgspec.Struct], Awaitable[None]]
 
 
-class ReceivedArray:
-    """Samples that a client has sent, as an object with the array interface."""
+class ReceivedArray(bytearray):
+    """Samples that a client has sent: memory with an array interface."""
 
-    def __init__(self, data: bytes, shape: tuple[int, ...], dtype: str) -> None:
-        self.__array_interface__ = {"version": 3, "shape": shape, "typestr": dtype, "data": data}
+    def __init__(self, nbytes: int, shape: tuple[int, ...], dtype: str) -> None:
+        super().__init__(nbytes)
+        self.__array_interface__ = {"version": 3, "shape": shape, "typestr": dtype}
 
 
 class TaskRun:
@@ -56,7 +55,9 @@ class TaskRun:
         self._incoming: dict[int, Incoming] = {}  # by index of the source
         self._outgoing: dict[int, Outgoing] = {}  # by number of the output
         self._outputs = 0
-        self._progress_at = 0.0
+        queue_timeout_s = request.queue_timeout_s
+        self._queue_deadline = None if queue_timeout_s is None else monotonic() + queue_timeout_s
+        self._progress = ProgressSender(request.task_id, send)
         self.has_begun = False
         """Whether its task of the loop has taken its first step."""
         self.is_cancelled = False
@@ -109,6 +110,7 @@ class TaskRun:
             outgoing.release()
         self._outgoing.clear()
         self._incoming.clear()
+        self._progress.close()
 
     # sources
 
@@ -116,12 +118,12 @@ class TaskRun:
         if isinstance(spec, Fetched):
             return await self._fetch(spec.url)
         if spec.shape is not None and spec.dtype is not None:
-            memory = bytearray(spec.nbytes)
-            await self._receive_into(index, memoryview(memory))
-            return ReceivedArray(bytes(memory), spec.shape, spec.dtype)
+            array = ReceivedArray(spec.nbytes, spec.shape, spec.dtype)
+            await self._receive_into(index, memoryview(array))
+            return array
         if not spec.nbytes:
             return b""
-        buffer = await self._host.pool.buffer(spec.nbytes).ready()
+        buffer = await self._allocate(spec.nbytes)
         await self._receive_into(index, buffer.view)
         return buffer
 
@@ -136,11 +138,28 @@ class TaskRun:
         path = file_of(url)
         if path is not None:
             return path
-        chunks: Any
-        nbytes, chunks = await self._host.stores.read(url)
-        if not nbytes:
-            return b""
-        return await self._host.pool.receive(chunks, max_bytes=nbytes, expected_bytes=nbytes)
+        found = await self._host.stores.read(url)
+        if found.nbytes <= CHUNK_NBYTES:
+            return await found.all_bytes()
+        buffer = await self._allocate(found.nbytes)
+        offset = 0
+        async for chunk in found.chunks():
+            buffer.view[offset : offset + len(chunk)] = chunk
+            offset += len(chunk)
+        return buffer
+
+    async def _allocate(self, nbytes: int) -> Buffer:
+        """Shared memory for a source. The wait for it counts as waiting of the task.
+
+        Raises:
+            QueueTimeout: there was none within `queue_timeout`.
+            MemoryLimitExceeded: the pool can never have so much.
+        """
+        try:
+            async with asyncio.timeout_at(self._queue_deadline):
+                return await self._host.pool.buffer(nbytes).ready()
+        except TimeoutError:
+            raise QueueTimeout(self._request.queue_timeout_s or 0.0, "memory") from None
 
     async def _send_head(self, nbytes: int) -> None:
         (source,) = self._request.sources
@@ -156,14 +175,19 @@ class TaskRun:
         request = self._request
         return {
             "timeout": request.timeout_s,
-            "queue_timeout": request.queue_timeout_s,
+            "queue_timeout": self._queue_left_s,
             "retries": request.retries,
             "priority": request.priority,
             "tenant": request.tenant,
             "labels": request.labels,
             "memory_limit": request.memory_limit_bytes,
-            "on_progress": self._report_progress if request.wants_progress else None,
+            "on_progress": self._progress.update if request.wants_progress else None,
         }
+
+    @property
+    def _queue_left_s(self) -> float | None:
+        """Seconds that the task may wait from now on; None: no limit."""
+        return None if self._queue_deadline is None else max(self._queue_deadline - monotonic(), 0.0)
 
     async def _run(self, sources: Sequence[Any]) -> None:
         request = self._request
@@ -196,25 +220,9 @@ class TaskRun:
         await self._emit(PipelineRequest("", []), result)
 
     def _operations(self, pipeline: PipelineRequest, sources: Sequence[Any]) -> list[Operation]:
-        registry = self._host.registry
-        assert registry is not None, "the pool is open"
-
-        def attach(type_: Any, value: Any) -> Any:
-            if type_ is Attachment and isinstance(value, int) and 0 < value < len(sources):
-                return Attachment(sources[value])
-            raise TypeError(f"{value!r} is no attachment")
-
-        operations: list[Operation] = []
-        for stage in pipeline.stages:
-            registered = registry.plugins.get(stage.plugin)
-            if registered is None:
-                raise InvalidTask(f"the node {self._host.name} has no plugin {stage.plugin!r}")
-            kinds: Any = list[Union[registered.plugin.operations]]  # pyright: ignore[reportInvalidTypeForm] # noqa: UP007
-            try:
-                operations += msgspec.msgpack.decode(stage.operations, type=kinds, dec_hook=attach)
-            except (msgspec.DecodeError, TypeError) as error:
-                raise InvalidTask(f"the operations of {stage.plugin!r} cannot be read: {error}") from None
-        return operations
+        decoder = self._host.operations
+        assert decoder is not None, "the pool is open"
+        return decoder.decode(pipeline.stages, sources)
 
     # results
 
@@ -272,11 +280,3 @@ class TaskRun:
         number = self._outputs
         self._outputs += 1
         return number
-
-    async def _report_progress(self, progress: Progress) -> None:
-        now = monotonic()
-        if now - self._progress_at >= _PROGRESS_S and progress.fraction < 1:
-            self._progress_at = now
-            await self._send(
-                Progressed(self._request.task_id, progress.fraction, progress.stage, progress.operation, progress.eta_s)
-            )

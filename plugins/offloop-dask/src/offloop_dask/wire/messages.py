@@ -7,7 +7,7 @@ dask comm has no back pressure of its own.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -164,7 +164,7 @@ class Welcome(_Message, frozen=True):
     node: str  # name of the dask worker
     versions: dict[str, str]
     concurrency: int  # maximum number of running tasks
-    memory_limit_bytes: int
+    free_bytes: int  # bytes that admission has left
 
 
 class Refused(_Message, frozen=True):
@@ -201,13 +201,15 @@ class Output(_Message, frozen=True):
 
 
 class Progressed(_Message, frozen=True):
-    """Progress of a task, at most `MAX_PROGRESS_PER_S` times a second."""
+    """Progress of a task, at most five times a second. The fields are those of `offloop.Progress`."""
 
     task_id: int
     fraction: float
     stage: str
     operation: str
     eta_s: float | None
+    waits_for: Literal["worker", "memory"] | None = None
+    cost_s: float | None = None
 
 
 class Done(_Message, frozen=True):

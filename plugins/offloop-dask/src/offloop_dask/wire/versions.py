@@ -40,7 +40,5 @@ def differences(client: Mapping[str, str], node: Mapping[str, str]) -> dict[str,
 
 @cache
 def _digest() -> str:
-    schema, components = msgspec.json.schema_components(
-        [messages.Hello, messages.TaskRequest, messages.Output, messages.Done, messages.NodeReport, messages.Welcome]
-    )
+    schema, components = msgspec.json.schema_components([messages.FromClient, messages.FromNode])
     return hashlib.sha256(msgspec.json.encode((schema, components), order="sorted")).hexdigest()[:12]

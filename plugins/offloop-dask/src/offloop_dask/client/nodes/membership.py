@@ -93,6 +93,11 @@ class Membership:
         return tuple(self._links.values())
 
     @property
+    def has_room(self) -> bool:
+        """Whether a task would get a node at once."""
+        return not self._waiting and any(load.has_room for load in self._loads())
+
+    @property
     def concurrency(self) -> int:
         """Maximum number of running tasks, on all nodes together."""
         return sum(link.load.concurrency for link in self._links.values())

@@ -56,7 +56,7 @@ class NodeLink:
         self.address = address
         self.name = welcome.node
         self.versions: Mapping[str, str] = welcome.versions
-        self.load = NodeLoad(address, max(welcome.concurrency, 1), welcome.memory_limit_bytes)
+        self.load = NodeLoad(address, max(welcome.concurrency, 1), welcome.free_bytes)
         self.tasks: dict[int, RemoteTask] = {}
         self.statistics: Statistics | None = None
         """Last statistics that the node has sent."""
