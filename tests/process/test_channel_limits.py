@@ -15,10 +15,11 @@ import pytest
 
 from offloop.runtime.loop.event_loop import find_asyncio_loop
 from offloop.runtime.workers.channel import Channel
+from offloop.runtime.workers.framed_socket import FramedSocket
 from offloop.wire.codec import encode_frame
 from offloop.wire.framing import HEADER_NBYTES, ProtocolError
 from offloop.wire.handles import EncodedAt
-from offloop.wire.messages import Failed, FromWorker, Need, Ready, Retire, Run, Stage
+from offloop.wire.messages import Cancel, Failed, FromWorker, Need, Ready, Retire, Run, Stage
 
 pytestmark = pytest.mark.anyio
 
@@ -191,6 +192,25 @@ async def test_a_frame_of_the_largest_size_is_received_and_a_larger_one_refused(
         with pytest.raises(ProtocolError, match=r"a frame of 65,537 bytes was announced; the limit is 65,536"):
             await ends.serve()
     assert ends.received == [largest]
+
+
+async def test_messages_wait_for_the_loop_until_there_are_eight(anyio_backend: object) -> None:
+    loop = find_asyncio_loop()
+    if loop is None:
+        pytest.skip("on trio each message is sent at once")
+    ours, worker = socket.socketpair()
+    worker.setblocking(False)
+    with ours, worker:
+        framed = FramedSocket(ours, loop)
+        for number in range(7):
+            framed.send_soon(Cancel(number))
+        with pytest.raises(BlockingIOError):
+            worker.recv(1)
+        framed.send_soon(Cancel(7))
+        assert worker.recv(65_536) == b"".join(encode_frame(Cancel(number)) for number in range(8))
+        framed.send_soon(Cancel(8))
+        await anyio.sleep(0)
+        assert worker.recv(65_536) == encode_frame(Cancel(8))
 
 
 async def test_many_messages_at_once_are_a_flood(ends: Ends, anyio_backend: object) -> None:

@@ -12,6 +12,8 @@ from functools import partial
 from itertools import count
 from typing import Any
 
+import anyio.lowlevel
+
 from ..core.memory.arena import INBOX_ID
 from ..core.model.blocks import Block
 from ..core.model.commands import (
@@ -293,6 +295,7 @@ class Supervisor:
             driver.timer_deadline = self.core.wake_at
             await wait_until(driver.timer_changed, driver.timer_deadline)
             if self._clock() >= driver.timer_deadline:
+                await anyio.lowlevel.checkpoint()  # so that answers which have arrived are read before
                 self.apply(TimePassed())
 
     async def _watch_returns(self) -> None:

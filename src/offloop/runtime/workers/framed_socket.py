@@ -18,6 +18,7 @@ _READ_NBYTES = 32 * 1024  # because malloc maps and unmaps a larger buffer for e
 
 _DRAIN_NBYTES = 512 * 1024  # more than a socket buffers
 _MAX_MESSAGES_PER_READ = 64  # a worker waits for an answer to nearly every message, so a correct one has at most three unread
+_MAX_BATCH = 8  # messages that are sent together: more would leave the worker idle for longer than a write takes
 _MAX_PIECES = 4096  # reads for one frame; the longest frame, sent at once, arrives in a few
 
 
@@ -52,13 +53,15 @@ class FramedSocket:
             self._send_frame(frame)
 
     def send_soon(self, message: FromSupervisor) -> None:
-        """Send a message in the next iteration of the loop, in one write with the others; on trio now."""
+        """Send a message with others in one write, in the next iteration of the loop or when there are eight; on trio now."""
         if self._loop is None:
             self.send(message)
             return
         if not self._batch:
             self._loop.call_soon(self.send_batch)
         self._batch.append(encode_frame(message))
+        if len(self._batch) >= _MAX_BATCH:
+            self.send_batch()
 
     def send_batch(self) -> None:
         """Send the messages of `send_soon`."""
