@@ -50,6 +50,7 @@ class Visit:
         self.page = page
         self.requests: list[str] = []
         self.errors: list[str] = []
+        page.add_init_script("localStorage.clear()")  # the theme would keep the colours of the first visit
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("requestfailed", lambda request: self.errors.append(f"failed: {request.url}"))
         page.on("pageerror", lambda error: self.errors.append(str(error)))
