@@ -121,11 +121,11 @@ async def main() -> None:
                 for turn in range(rounds + 2):  # two turns to bring the pages in
                     gc.collect()
                     row = {
+                        "no-op": await from_bytes(pool, b""),  # first, because the machine is still busy with the turn before
                         "bytes": await from_bytes(pool, data),
                         "Buffer": await from_buffer(pool, data),
                         "shared bytes": await from_bytes(shared_pool, data),
                         "shared Buffer": await from_buffer(shared_pool, data),
-                        "no-op": await from_bytes(pool, b""),
                         "memcpy": by_memcpy(target, data),
                         "receive": await by_receive(pool, data),
                         "bytearray": await into_bytearray(received, data),
