@@ -19,7 +19,7 @@ from .shipped_models import PEOPLE, SHIPPED_MODELS
 
 __all__ = ["estimate", "source_after"]
 
-_FIXED_NBYTES = 12_000_000  # activations of the model for people, and what a first task takes once
+_FIXED_NBYTES = 15_000_000  # activations of the model for people, and what a first task takes once
 _WORKING_SIDE = 256  # pixels; see `processor.background_removal`
 _WORKING_PIXEL_NBYTES = 65  # for each pixel of the working size
 _STRIP_PIXELS = 200_000  # see `pictures.picture`
@@ -28,7 +28,7 @@ _SMOOTH_PIXEL_NBYTES = 50  # for each pixel of a strip with the rows around it, 
 _TILES_NBYTES = 16_000_000  # freed memory that the heap keeps between two tiles
 _TILE_PIXEL_NBYTES = 2200  # activations of the shipped model for each pixel that it sees
 
-_RUN_S = 0.04  # CPU time of the shipped model for people, and of the maps at the working size
+_RUN_S = 0.06  # CPU time of the shipped model for people, and of the maps at the working size
 _PIXEL_NS = (10, 20, 30, 40)  # CPU time for each pixel of the picture, by bands
 _SMOOTH_PIXEL_NS = 80  # CPU time for each pixel of a strip with the rows around it, with `feather`
 _TILE_PIXEL_NS = 14_500  # CPU time for each pixel that the shipped models for photographs see
