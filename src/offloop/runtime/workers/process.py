@@ -85,9 +85,9 @@ class WorkerProcess:
 
     async def _kill_orphans(self, threads: anyio.CapacityLimiter) -> None:
         try:
-            killed = await anyio.to_thread.run_sync(kill_orphans, self._worker_id, limiter=threads)
+            killed = await anyio.to_thread.run_sync(kill_orphans, self._worker_id, self.pid, limiter=threads)
         except RuntimeError:  # no thread can be started
-            killed = kill_orphans(self._worker_id)
+            killed = kill_orphans(self._worker_id, self.pid)
         if killed:
             message = "worker process %d left %d processes of other groups behind, which were killed"
             _log.log(logging.WARNING, message, self.pid, killed)
@@ -97,7 +97,7 @@ class WorkerProcess:
         if self._is_reaped or not self._dies_within(timeout_s):
             return None
         exit_code = self._reap()
-        kill_orphans(self._worker_id)
+        kill_orphans(self._worker_id, self.pid)
         return exit_code
 
     def close(self) -> None:
