@@ -40,7 +40,7 @@ def test_the_tests_of_a_new_plugin_pass(command_line: CommandLine, tmp_path: Pat
         [sys.executable, "-m", "pytest", *options], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert tests.returncode == 0, tests.stdout + tests.stderr
-    assert "12 passed" in tests.stdout
+    assert "14 passed" in tests.stdout
     assert "$" not in "".join(path.read_text() for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
     checks = [["ruff", "check", "--isolated"], ["ruff", "format", "--isolated", "--check", "--line-length", "140"]]
     for check in checks:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
+import limits_plugin
 import pytest
 
-from offloop import Encoded, Operation, Payload, Plugin, Task, TaskFailed
+from offloop import Encoded, Operation, Payload, Plugin, Task, TaskFailed, WorkerDied
 from offloop.testing import ProcessorConformance, ProcessorSubject
 
 
@@ -132,3 +133,33 @@ def test_a_source_that_should_be_refused_and_is_not_is_found() -> None:
 def test_an_operation_that_should_be_refused_and_is_not_is_found() -> None:
     with pytest.raises(BaseException, match="DID NOT RAISE"):
         kit_for(Sound, refused=[Step]).test_a_wrong_operation_cannot_be_made()
+
+
+def kit_with_limits(plugin: type[Plugin], **settings: Any) -> ProcessorConformance:
+    class Kit(ProcessorConformance):
+        subject = ProcessorSubject(plugin=plugin, source=SOURCE, pipeline=[limits_plugin.Step()], **settings)
+
+    return Kit()
+
+
+def test_a_processor_that_stops_and_fails_in_order_passes_the_test_of_limits() -> None:
+    kit_with_limits(limits_plugin.SteadyPlugin).test_a_worker_goes_on_after_a_task_that_reached_its_limit()
+
+
+def test_a_processor_that_ends_its_process_for_want_of_memory_is_found_or_declared() -> None:
+    with pytest.raises(WorkerDied):
+        kit_with_limits(limits_plugin.EndsItsProcessPlugin).test_a_worker_goes_on_after_a_task_that_reached_its_limit()
+    declared = kit_with_limits(limits_plugin.EndsItsProcessPlugin, survives_memory_limit=False)
+    declared.test_a_worker_goes_on_after_a_task_that_reached_its_limit()
+
+
+def test_a_processor_that_a_stopped_task_leaves_broken_is_found() -> None:
+    with pytest.raises(TaskFailed, match="an earlier task was stopped"):
+        kit_with_limits(
+            limits_plugin.StaysBrokenPlugin, survives_memory_limit=False
+        ).test_a_worker_goes_on_after_a_task_that_reached_its_limit()
+
+
+def test_a_result_that_is_larger_than_its_bound_is_found() -> None:
+    with pytest.raises(AssertionError):
+        kit_for(Sound, max_result_nbytes=len(SOURCE) - 1).test_a_result_is_no_larger_than_its_bound()

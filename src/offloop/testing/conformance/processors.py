@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from ...errors import InvalidTask, TaskFailed
+from ...errors import InvalidTask, MemoryLimitExceeded, TaskFailed, TaskTimeout
 from ...operation import Operation, Plugin
 from ...pool import Pool
 from ...processor import Encoded, Payload, TaskCancelled
@@ -23,6 +24,7 @@ __all__ = ["ProcessorConformance", "ProcessorSubject"]
 
 _MUTATIONS = 60  # damaged sources
 _MAX_FACTOR, _MARGIN_NBYTES = 3, 30_000_000  # greatest estimate, relative to the measured peak
+_GRACE_S = 5.0  # seconds in which a task must stop, on a busy machine, too
 
 
 class ProcessorSubject(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +50,9 @@ class ProcessorSubject(msgspec.Struct, frozen=True, kw_only=True):
 
     reports_progress: bool = False
     """Whether the processor must report progress."""
+
+    survives_memory_limit: bool = True
+    """Whether a task that reaches its limit of memory must leave its worker alive. Some native libraries end their process."""
 
     @property
     def processor(self) -> Any:
@@ -150,6 +155,27 @@ class ProcessorConformance:
         if estimate is not None:
             measured = measure_peak(self.subject.plugin, source, pipeline, self.subject.max_result_nbytes)
             assert measured <= estimate.peak_bytes <= _MAX_FACTOR * measured + _MARGIN_NBYTES
+
+    def test_a_result_is_no_larger_than_its_bound(self) -> None:
+        assert memoryview(self.run(Encoded(self.subject.source)).data).nbytes <= self.subject.max_result_nbytes
+
+    def test_a_worker_goes_on_after_a_task_that_reached_its_limit(self) -> None:
+        alone = bytes(self.run(Encoded(self.subject.source)).data)
+        assert asyncio.run(self._run_after_limits()) == alone
+
+    async def _run_after_limits(self) -> bytes:
+        """The result of a worker whose tasks before had half of the time that they take, and too little memory."""
+        source, pipeline = self.subject.source, list(self.subject.pipeline)
+        async with Pool(1, plugins=[self.subject.plugin], grace=_GRACE_S) as pool:
+            usual_s = min([(await pool.run(source, pipeline)).timings.ran for _ in range(3)])
+            with suppress(TaskTimeout):
+                await pool.run(source, pipeline, timeout=usual_s / 2)
+            if self.subject.survives_memory_limit:
+                with suppress(TaskFailed, MemoryLimitExceeded):
+                    await pool.run(source, pipeline, memory_limit="1MiB")
+            result = bytes(await pool.run(source, pipeline))
+            assert pool.statistics().worker_starts == 1, "a task at its time limit did not stop, so its worker was killed"
+            return result
 
     def test_a_sandboxed_worker_gives_the_same_results_one_by_one_and_together(self) -> None:
         alone = bytes(self.run(Encoded(self.subject.source)).data)
