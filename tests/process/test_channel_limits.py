@@ -93,9 +93,9 @@ async def test_the_clock_stops_with_the_frame_and_starts_anew_for_the_next(ends:
     frame = encode_frame(LONG)
 
     async def converse() -> None:
-        for _ in range(4):  # each frame takes most of the limit, and the stream is inside a frame at all times
+        for _ in range(10):  # together they take more than the limit, and the stream is inside a frame at all times
             await ends.say(frame[100:] + frame[:100])
-            await anyio.sleep(LIMIT_S * 0.4)
+            await anyio.sleep(LIMIT_S * 0.15)
         await ends.say(frame[100:])
         await anyio.sleep(LIMIT_S * 2)  # silence between frames may last
         await ends.say(encode_frame(Ready(1)))
@@ -106,7 +106,7 @@ async def test_the_clock_stops_with_the_frame_and_starts_anew_for_the_next(ends:
         async with anyio.create_task_group() as task_group:
             task_group.start_soon(converse)
             await ends.serve()
-    assert ends.received == [LONG] * 5 + [Ready(1)]
+    assert ends.received == [LONG] * 11 + [Ready(1)]
 
 
 async def test_a_pause_of_the_loop_is_not_held_against_a_worker_that_sent_everything(ends: Ends, anyio_backend: object) -> None:

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from offloop import Pool
-from offloop.testing.faults import Echo, FaultsPlugin, HoldOn, Noop, Wait
+from offloop.testing.faults import Echo, FaultsPlugin, HoldOn, Noop
 
 pytestmark = pytest.mark.anyio
 
@@ -42,10 +42,10 @@ async def test_small_work_goes_before_large_work_that_came_first(tmp_path: Path,
     assert log.ended[3:] == ["large"]
 
 
-async def test_a_higher_class_goes_first_and_tenants_take_turns(anyio_backend: object) -> None:
-    log = Log()
+async def test_a_higher_class_goes_first_and_tenants_take_turns(tmp_path: Path, anyio_backend: object) -> None:
+    log, hold = Log(), tmp_path / "hold"
     async with Pool(1, plugins=[FaultsPlugin]) as pool, anyio.create_task_group() as task_group:
-        task_group.start_soon(pool.run, b"", [Wait(0.3)])
+        task_group.start_soon(pool.run, b"", [HoldOn(str(hold))])
         await anyio.wait_all_tasks_blocked()
         for number in range(40):
             task_group.start_soon(lambda number=number: log.run(pool, f"crowd {number}", b"abc", tenant="crowd"))
@@ -53,6 +53,7 @@ async def test_a_higher_class_goes_first_and_tenants_take_turns(anyio_backend: o
         task_group.start_soon(lambda: log.run(pool, "other", b"abc", tenant="other"))
         await anyio.wait_all_tasks_blocked()
         assert pool.statistics().waiting_by_tenant == {"crowd": 41, "other": 1}
+        hold.touch()
     assert log.ended.index("urgent") < log.ended.index("crowd 0")
     assert log.ended.index("other") < 25, "it did not wait for the crowd"
     assert len(log.ended) == 42

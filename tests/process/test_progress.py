@@ -4,18 +4,46 @@ from __future__ import annotations
 
 import contextvars
 import logging
+from pathlib import Path
+from time import monotonic
 
 import anyio
 import pytest
 from second_plugin import Greet, GreetingPlugin
 
 from offloop import Operation, Pool, Progress, TaskFailed, WorkerDied
-from offloop.testing.faults import Emit, Exit, FaultsPlugin, Noop, Raise, Wait
+from offloop.testing.faults import Emit, Exit, FaultsPlugin, HoldOn, Noop, Raise, Wait
 from offloop.testing.faults import Progress as Report
 
 pytestmark = pytest.mark.anyio
 
-SLOW: list[Operation] = [Report(0.25), Wait(0.2), Report(0.5), Wait(0.2), Report(0.1), Wait(0.2)]
+SLOW: list[Operation] = [Report(0.25), Wait(0.2), Report(0.5), Wait(0.2)]
+
+
+class Gates:
+    """Keeps each progress, and lets a task go on past a fraction only when that was seen, however late the loop is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.seen: list[Progress] = []
+        self._folder = folder
+        self._fractions: list[float] = []
+
+    def hold(self, fraction: float) -> Operation:
+        """An operation that waits until the progress of the whole task was this or more."""
+        self._fractions.append(fraction)
+        return HoldOn(str(self._folder / str(fraction)))
+
+    def see(self, progress: Progress) -> None:
+        """Callback of the progress."""
+        self.seen.append(progress)
+        for fraction in self._fractions:
+            if progress.fraction >= fraction:
+                (self._folder / str(fraction)).touch()
+
+
+@pytest.fixture
+def gates(tmp_path: Path) -> Gates:
+    return Gates(tmp_path)
 
 
 def running(seen: list[Progress]) -> list[Progress]:
@@ -23,10 +51,13 @@ def running(seen: list[Progress]) -> list[Progress]:
     return [progress for progress in seen if progress.waits_for is None]
 
 
-async def test_progress_is_monotonic_and_ends_with_one(anyio_backend: object) -> None:
-    seen: list[Progress] = []
+async def test_progress_is_monotonic_and_ends_with_one(anyio_backend: object, gates: Gates) -> None:
+    seen = gates.seen
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
-        await pool.run(b"", SLOW, on_progress=seen.append)
+        pipeline = [Report(0.25), gates.hold(0.25), Report(0.5), gates.hold(0.5), Report(0.1), Wait(0.2)]
+        started = monotonic()
+        await pool.run(b"", pipeline, on_progress=gates.see)
+        took_s = monotonic() - started
         count = len(seen)
         await anyio.sleep(0.2)
     fractions = [progress.fraction for progress in seen]
@@ -36,15 +67,15 @@ async def test_progress_is_monotonic_and_ends_with_one(anyio_backend: object) ->
     assert (fractions.count(1.0), len(seen)) == (1, count), "nothing comes after the end"
     first = running(seen)[0]
     assert first.stage == "faults"
-    assert first.operation == "Progress, Wait, Progress, Wait, Progress, Wait"
+    assert first.operation == "Progress, HoldOn, Progress, HoldOn, Progress, Wait"
     assert seen[-1].eta_s == 0.0
-    assert len(seen) <= 0.8 * 20
+    assert len(seen) <= 20 * took_s + 2
 
 
-async def test_each_stage_is_a_part_of_the_whole(anyio_backend: object) -> None:
-    seen: list[Progress] = []
+async def test_each_stage_is_a_part_of_the_whole(anyio_backend: object, gates: Gates) -> None:
+    seen = gates.seen
     async with Pool(1, plugins=[FaultsPlugin, GreetingPlugin]) as pool:
-        await pool.run(b"", [Greet(), Report(0.5), Wait(0.2)], on_progress=seen.append)
+        await pool.run(b"", [Greet(), Report(0.5), gates.hold(0.75)], on_progress=gates.see)
     assert (0.75, "faults") in [(progress.fraction, progress.stage) for progress in seen]
 
 
@@ -103,10 +134,12 @@ async def test_a_task_that_fails_never_reports_one(anyio_backend: object, ending
     assert max(seen, default=0.0) < 1.0
 
 
-async def test_an_async_callback_is_cancelled_when_the_task_fails(anyio_backend: object) -> None:
+async def test_an_async_callback_is_cancelled_when_the_task_fails(anyio_backend: object, tmp_path: Path) -> None:
     ended: list[str] = []
+    begun = tmp_path / "begun"
 
     async def on_progress(_: Progress) -> None:
+        begun.touch()
         try:
             await anyio.sleep(60)
         finally:
@@ -114,7 +147,7 @@ async def test_an_async_callback_is_cancelled_when_the_task_fails(anyio_backend:
 
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         with anyio.fail_after(20), pytest.raises(TaskFailed):
-            await pool.run(b"", [Report(0.5), Wait(0.3), Raise()], on_progress=on_progress)
+            await pool.run(b"", [Report(0.5), HoldOn(str(begun)), Raise()], on_progress=on_progress)
         assert ended == ["cancelled"]
 
 
@@ -142,11 +175,11 @@ async def test_nothing_is_read_when_nothing_listens(anyio_backend: object, monke
         assert len(reads) <= count + 1
 
 
-async def test_several_pipelines_have_one_progress(anyio_backend: object) -> None:
-    seen: list[Progress] = []
+async def test_several_pipelines_have_one_progress(anyio_backend: object, gates: Gates) -> None:
+    seen = gates.seen
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
-        pipelines: dict[str, list[Operation]] = {"a": [Report(0.5), Wait(0.2)], "b": [Report(0.5), Wait(0.2)]}
-        outcomes = await pool.run_many(b"abc", pipelines, on_progress=seen.append)
+        pipelines = {"a": [Report(0.5), gates.hold(0.25)], "b": [Report(0.5), gates.hold(0.75)]}
+        outcomes = await pool.run_many(b"abc", pipelines, on_progress=gates.see)
         assert [outcome.error for outcome in outcomes.values()] == [None, None]
     fractions = [progress.fraction for progress in seen]
     assert fractions == sorted(fractions)
@@ -154,21 +187,23 @@ async def test_several_pipelines_have_one_progress(anyio_backend: object) -> Non
     assert (fractions[-1], fractions.count(1.0)) == (1.0, 1)
 
 
-async def test_a_stream_has_the_progress_of_its_task(anyio_backend: object) -> None:
-    seen: list[Progress] = []
+async def test_a_stream_has_the_progress_of_its_task(anyio_backend: object, gates: Gates) -> None:
+    seen = gates.seen
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
-        async with pool.stream(b"abc", [Report(0.5), Wait(0.2), Emit(2)], on_progress=seen.append) as frames:
+        pipeline = [Report(0.5), gates.hold(0.5), Emit(2)]
+        async with pool.stream(b"abc", pipeline, on_progress=gates.see) as frames:
             assert len([frame async for frame in frames]) == 2
         assert 0.5 in [progress.fraction for progress in seen]
         assert seen[-1].fraction == 1.0
 
 
 @pytest.mark.parametrize("leave", [True, False])
-async def test_a_stream_that_fails_or_is_left_never_reports_one(anyio_backend: object, leave: bool) -> None:
+async def test_a_stream_that_fails_or_is_left_never_reports_one(anyio_backend: object, leave: bool, gates: Gates) -> None:
     seen: list[float] = []
     ended: list[str] = []
 
     async def on_progress(progress: Progress) -> None:
+        gates.see(progress)
         if progress.fraction < 0.5:  # the task waits, or has just begun
             return
         seen.append(progress.fraction)
@@ -178,7 +213,7 @@ async def test_a_stream_that_fails_or_is_left_never_reports_one(anyio_backend: o
             ended.append("cancelled")
 
     async with Pool(1, plugins=[FaultsPlugin], grace=0.05) as pool:
-        pipeline: list[Operation] = [Report(0.5), Wait(0.2), Emit(1, then="hang" if leave else "raise")]
+        pipeline = [Report(0.5), gates.hold(0.5), Emit(1, then="hang" if leave else "raise")]
         with anyio.fail_after(20):
             async with pool.stream(b"abc", pipeline, on_progress=on_progress) as frames:
                 await anext(frames)

@@ -323,7 +323,7 @@ async def test_each_call_has_the_progress_and_the_previews_of_the_task(anyio_bac
     progress: list[list[Progress]] = [[], []]
     previews: list[list[bytes]] = [[], []]
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
-        pipeline: list[Operation] = [Preview(9), Report(0.5), Wait(0.1), HoldOn(str(mark)), Wait(0.2), Echo()]
+        pipeline: list[Operation] = [Preview(9), Report(0.5), HoldOn(str(mark)), Echo()]
         calls = Calls()
         async with calls:
             for seen, early in zip(progress, previews, strict=True):
@@ -337,6 +337,7 @@ async def test_each_call_has_the_progress_and_the_previews_of_the_task(anyio_bac
                 calls.start(call)
                 await until(pool, lambda numbers: numbers.running == 1)
             await until(pool, lambda numbers: numbers.coalesced == 1)
+            await until(pool, lambda _: all(any(each.fraction == 0.5 for each in seen) for seen in progress))
             mark.touch()
         assert calls.data() == [b"abc"] * 2
         assert previews == [[b"\x02" * 9]] * 2

@@ -16,7 +16,7 @@ import pytest
 from second_plugin import Greet, GreetingPlugin
 
 from offloop import Pool, PoolClosed, Statistics, WorkerDied, WorkerMemoryTooSmall, WorkerMoved
-from offloop.testing.faults import Allocate, Echo, FaultsPlugin, Grow, Hang, Inspect, Noop, Wait
+from offloop.testing.faults import Allocate, Echo, FaultsPlugin, Grow, Hang, HoldOn, Inspect, Noop, Wait
 
 pytestmark = pytest.mark.anyio
 
@@ -235,15 +235,16 @@ async def test_an_idle_pool_is_drained_at_once_and_twice_is_no_harm(anyio_backen
         assert await pool.drain(0)
 
 
-async def test_a_drain_that_is_cancelled_leaves_what_runs_alone(anyio_backend: object) -> None:
+async def test_a_drain_that_is_cancelled_leaves_what_runs_alone(anyio_backend: object, tmp_path: Path) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool, anyio.create_task_group() as task_group:
-        task_group.start_soon(pool.run, b"", [Wait(0.3)])
+        task_group.start_soon(pool.run, b"", [HoldOn(str(tmp_path / "go"))])
         await anyio.wait_all_tasks_blocked()
         with anyio.move_on_after(0.05):
             await pool.drain()
         assert pool.statistics().running == 1
         with pytest.raises(PoolClosed):
             await pool.run(b"", [Noop()])
+        (tmp_path / "go").touch()
 
 
 async def test_a_drain_that_another_cut_short_does_not_say_that_all_ended_by_itself(anyio_backend: object) -> None:

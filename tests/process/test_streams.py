@@ -148,8 +148,8 @@ async def test_a_frame_that_takes_too_long_ends_the_stream(anyio_backend: object
 
 async def test_the_time_of_a_slow_reader_does_not_count(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
-        async with pool.stream(b"", [Emit(4)], buffer=1, frame_timeout=0.2) as frames:
-            await anyio.sleep(0.5)
+        async with pool.stream(b"", [Emit(4)], buffer=1, frame_timeout=0.5) as frames:
+            await anyio.sleep(0.8)
             assert await indices(frames) == [0, 1, 2, 3]
 
 

@@ -47,7 +47,9 @@ async def test_an_idle_worker_has_its_memory_of_before_after_twelve_megapixels(a
     small = np.zeros((64, 64, 3), "u1")
     async with Pool(1, plugins=["onnx"], memory_limit="1GiB", timeout=None) as pool:
         await pool.run(small, [RemoveBackground()])
-        before = await idle_bytes(worker_bytes() - 1_000_000)  # what the small task has freed is given back
+        with anyio.move_on_after(5):  # what the small task has freed is given back, or already was
+            await idle_bytes(worker_bytes() - 1_000_000)
+        before = worker_bytes()
         await pool.run(np.full((3000, 4000, 3), 90, "u1"), [RemoveBackground()])
         assert await idle_bytes(1.2 * before) < 1.2 * before
 

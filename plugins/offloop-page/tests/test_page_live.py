@@ -47,7 +47,7 @@ def test_no_frame_comes_without_credit_and_then_the_newest_one(server: Server, t
         assert isinstance(picture, bytes)
         assert picture[:2] == b"\xff\xd8"
         with pytest.raises(TimeoutError):
-            frames.recv(timeout=0.3)
+            frames.recv(timeout=1)
         frames.send("2")
         second = json.loads(frames.recv(timeout=10))
         assert (first["index"], first["dropped"]) == (0, 0)

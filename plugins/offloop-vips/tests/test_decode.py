@@ -111,11 +111,11 @@ def test_a_format_that_decode_does_not_allow_is_refused(bench: Any, smooth: Any,
 
 
 def test_declared_pixels_are_checked_before_decoding(bench: Any):
-    started = time.perf_counter()
+    started = time.process_time()
     failure = refusal(bench, png_header(30_000, 30_000))
     assert failure.code == "too_many_pixels"
     assert "30000 x 30000 = 900,000,000 pixels, the limit is 210,000,000" in failure.message
-    assert time.perf_counter() - started < 1  # decoding would take several
+    assert time.process_time() - started < 1  # decoding would take several
 
 
 @formats

@@ -262,9 +262,9 @@ def test_the_work_on_a_file_of_many_small_parts_is_bounded(name: str):
     data = HOSTILE[name][:NBYTES]
     times: list[float] = []
     for _ in range(5):
-        started = time.process_time()
+        started = time.thread_time()
         header = probe(data)
-        times.append(time.process_time() - started)
+        times.append(time.thread_time() - started)
         assert header is None or header.pages is None or header.pages <= max(MAX_BLOCKS, MAX_CHUNKS, MAX_MARKERS)
     assert min(times) < 0.02  # about one millisecond; tens of milliseconds without the bounds
 
@@ -288,9 +288,9 @@ def test_damaged_bytes_neither_raise_nor_take_long(bench: Any, suffix: str):
         for at, put in places:
             data[at : at + len(put)] = put
         data[:4] = start[:4]
-        started = time.process_time()
+        started = time.thread_time()
         probe(bytes(data) + again * times)
-        assert time.process_time() - started < 0.1  # ample, because the machine may pause; an endless loop exceeds it
+        assert time.thread_time() - started < 0.1  # ample, because the machine may pause; an endless loop exceeds it
 
     damage()
 

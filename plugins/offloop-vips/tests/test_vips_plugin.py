@@ -100,9 +100,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_file_takes_little_time(name: str):
-    started = time.process_time()
+    started = time.thread_time()
     assert probe(HOSTILE[name][: VipsPlugin.probe_nbytes]) is None
-    assert time.process_time() - started < 0.5  # tens of milliseconds; minutes without the limits
+    assert time.thread_time() - started < 0.5  # tens of milliseconds; minutes without the limits
 
 
 def test_probe_opens_no_path_or_url_in_the_source(tmp_path: Any, bench: Any):

@@ -119,12 +119,12 @@ def test_a_cancelled_task_stops_during_a_copy_to_memory(processor: Any, bench: A
     task = SelfCancellingTask(cancel_at=2)
     timer = threading.Timer(0.02, task.cancel)
     timer.start()
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(TaskCancelled):
         processor.run(Encoded(memoryview(source)), [Blur(80.0), Rotate(20), Blur(80.0)], task)
     timer.join()
     assert task.fraction < 1
-    assert time.perf_counter() - started < 2  # several without the cancellation
+    assert time.process_time() - started < 2  # several without the cancellation
 
 
 def test_a_task_that_is_cancelled_before_its_start_computes_nothing(processor: Any, quarters: Any):
