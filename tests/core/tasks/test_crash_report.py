@@ -121,6 +121,6 @@ def test_operations_are_named_even_if_their_fields_cannot_be_decoded() -> None:
 
 
 def test_operations_that_are_nested_too_deeply_are_not_named() -> None:
-    operations = b"\x91\x92" + msgspec.msgpack.encode("Cut") + b"\x91" * 100_000 + b"\x01"
+    operations = b"\x91\x92" + msgspec.msgpack.encode("Cut") + b"\x91" * 1_000_000 + b"\x01"
     report = build_crash_report(slot_with(stages=[Stage("vips", msgspec.Raw(operations))]), exited(Status(7, 0, 0.0)), 40.0)
     assert report.running == "vips (operations nested too deeply to be named)"
