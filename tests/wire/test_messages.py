@@ -255,7 +255,7 @@ def test_operations_that_are_nested_too_deeply_raise_protocol_error() -> None:
     pack = msgspec.msgpack.encode
     stage = b"\x92" + pack("vips") + b"\x91" * 1_000_000 + b"\x01"
     run = b"\x97" + pack("run") + pack(1) + pack([["e", None]]) + b"\x91" + stage + b"\xc0\xc0\xc0"
-    with pytest.raises(ProtocolError, match="recursion|Stack overflow"):
+    with pytest.raises(ProtocolError, match=r"recursion|Stack overflow"):
         decode_from_supervisor(run)
 
 
