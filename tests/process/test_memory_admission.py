@@ -265,6 +265,7 @@ async def test_a_small_file_does_not_wait_until_large_ones_are_read(tmp_path: Pa
     large.write_bytes(b"text" + bytes(2 * MIB))
     small.write_bytes(b"text")
     async with Pool(1, plugins=[WeighingPlugin], sandbox="off") as pool, anyio.create_task_group() as task_group:
+        assert pool._supervisor is not None
         threads = pool._supervisor.background.large_file_threads
         for _ in range(int(threads.total_tokens)):
             threads.acquire_on_behalf_of_nowait(object())  # as many large files are being read as may be at once

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import anyio
 import pytest
@@ -47,12 +48,12 @@ async def test_a_result_that_is_a_source_in_place_is_held_until_the_task_has_it(
     supervisor = supervisor_of(pool_of_one)
     submit, outboxes = supervisor.submit, list[int | None]()
 
-    def release_and_submit(task_id: int, spec: TaskSpec, nbytes: int, *, staged: bool, copy_nbytes: int = 0) -> TaskFuture:
+    def release_and_submit(task_id: int, spec: TaskSpec, nbytes: int, **keywords: Any) -> TaskFuture:
         thread = threading.Thread(target=first.data.release)  # views may be released in any thread, at any time
         thread.start()
         thread.join()
         outboxes.append(spec.outbox_id)
-        return submit(task_id, spec, nbytes, staged=staged, copy_nbytes=copy_nbytes)
+        return submit(task_id, spec, nbytes, **keywords)
 
     supervisor.submit = release_and_submit
     second = await pool_of_one.run(first, [Echo()])

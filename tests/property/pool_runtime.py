@@ -25,6 +25,7 @@ from offloop.core.model.commands import (
     ProvideInput,
     ProvideSourceMemory,
     RefuseInput,
+    ReleaseInbox,
     ReleasePages,
     ReservePages,
     RestageSource,
@@ -232,6 +233,8 @@ class PoolRuntime(RuleBasedStateMachine):
                 self.settle(task_id, outcome)
             case AnnounceOpening():
                 self.announced += 1
+            case ReleaseInbox(slot):
+                assert slot in self.processes, "an inbox is released with its worker"
             case OpenOutput() | SendFile():
                 pytest.fail("no task of this machine has a file")
 
