@@ -53,7 +53,7 @@ async def test_a_cancelled_task_that_waits_for_memory_leaves_the_queue(anyio_bac
         held = pool.buffer(5_000_000)
         await held.ready()
         with anyio.move_on_after(0.05) as scope:
-            await pool.run(bytes(5_000_000), [Noop()])
+            await pool.run(bytearray(5_000_000), [Noop()])  # `bytes` wait for no memory
         assert scope.cancelled_caught
         assert (await pool.run(bytes(100), [Echo()])).nbytes == 100, "no task waits behind a cancelled one"
         del held

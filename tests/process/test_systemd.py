@@ -60,10 +60,11 @@ anyio.run(main)
 
 
 def options() -> list[str]:
-    """Lines of the unit's section [Service] that restrict the service."""
+    """Lines of the unit's section [Service] that restrict the service; its own /tmp would hide an interpreter that is there."""
     (unit,) = (unit for unit in re.findall(r"^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL) if "[Service]" in unit)
     lines = unit.partition("[Service]\n")[2].partition("\n[")[0].splitlines()
-    return [line for line in lines if "=" in line and line.partition("=")[0] not in NOT_TRIED | STARTING]
+    left_out = NOT_TRIED | STARTING | ({"PrivateTmp"} if Path(sys.executable).is_relative_to("/tmp") else set())
+    return [line for line in lines if "=" in line and line.partition("=")[0] not in left_out]
 
 
 def run_service(properties: list[str], *command: str) -> subprocess.CompletedProcess[str]:
