@@ -63,7 +63,9 @@ def options() -> list[str]:
     """Lines of the unit's section [Service] that restrict the service; its own /tmp would hide an interpreter that is there."""
     (unit,) = (unit for unit in re.findall(r"^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL) if "[Service]" in unit)
     lines = unit.partition("[Service]\n")[2].partition("\n[")[0].splitlines()
-    left_out = NOT_TRIED | STARTING | ({"PrivateTmp"} if Path(sys.executable).is_relative_to("/tmp") else set())
+    left_out = NOT_TRIED | STARTING
+    if Path(sys.executable).is_relative_to("/tmp"):
+        left_out |= {"PrivateTmp"}
     return [line for line in lines if "=" in line and line.partition("=")[0] not in left_out]
 
 
