@@ -84,7 +84,7 @@ def systemd() -> None:
 
 
 def test_the_sandbox_is_complete_under_all_restrictions() -> None:
-    assert len(options()) >= 12
+    assert len(options()) >= 11
     done = run_service(options(), sys.executable, "-c", SERVICE)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
