@@ -3,6 +3,9 @@
 Builds a source distribution and a wheel of each, checks metadata and contents, installs the wheels into an empty environment
 for each Python, uses them there without this repository, and type-checks a program of a user with pyright and mypy. Requires
 the extra `release`. Everything is written below build/release.
+
+With `--compile`, it builds a compiled wheel of offloop for each Python, too, and runs the tests of its core from it.
+`--compiled` takes wheels that were built already.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from zipfile import ZipFile
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "build" / "release"
 DISTRIBUTIONS = FOLDER / "dist"
+COMPILED = FOLDER / "compiled"
 PHOTO = ROOT / "docs" / "photos" / "coffee.webp"
 
 CONSUMER = """from offloop import Outcome, Pool, Result
@@ -63,18 +67,37 @@ asyncio.run(main())
 """
 
 
+USE_COMPILED = """
+import asyncio, importlib, json, sys
+
+for name in json.loads(sys.argv[1]):
+    module = importlib.import_module(name)
+    assert module.__file__.endswith(".so"), module.__file__
+
+from offloop import Pool
+from offloop.testing.faults import Echo, FaultsPlugin
+
+async def main():
+    async with Pool(1, plugins=[FaultsPlugin]) as pool:
+        assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
+
+asyncio.run(main())
+"""
+TEST_PACKAGES = ("hypothesis", "numpy", "pytest", "pytest-randomly", "pytest-timeout", "pytest-xdist", "trio")
+
+
 def projects() -> list[Path]:
     """The folder of each distribution."""
     return [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml")), ROOT / "docs/examples/visualizer"]
 
 
-def run(*command: str | Path, cwd: Path = FOLDER, expected: int = 0) -> str:
+def run(*command: str | Path, cwd: Path = FOLDER, expected: int = 0, **variables: str) -> str:
     """The output of a command. Ends this program if its exit code is another one."""
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env=environment,
+        env=environment | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -114,15 +137,12 @@ def check_contents(wheels: list[Path]) -> None:
 def check_install(python: str, wheels: list[Path]) -> None:
     """Install the wheels into an empty environment of this Python, and use them as a user does."""
     home = FOLDER / f"environment-{python}"
-    run(interpreter(python), "-m", "venv", "--without-pip", home)
-    inside = home / "bin" / "python"
     extras = {"offloop": "[asgi,cli,otel,prometheus]", "offloop_page": "[live,storage]", "offloop_visualizer": "[video]"}
     wanted = [
         f"{wheel.name.split('-')[0].replace('_', '-')}{extras.get(wheel.name.split('-')[0], '')} @ {wheel.as_uri()}"
         for wheel in wheels
     ]
-    pip = sys.executable if has_pip() else "python3"
-    run(pip, "-m", "pip", "--python", inside, "install", "-q", *wanted)
+    inside = new_environment(python, home, *wanted)
     modules = [wheel.name.split("-")[0] for wheel in wheels]
     run(inside, "-I", "-c", USE, json.dumps(modules), str(ROOT / "src"), PHOTO)
     report = json.loads(run(home / "bin" / "offloop", "doctor", "--json"))
@@ -163,6 +183,42 @@ def check_types(home: Path) -> None:
         run(sys.executable, "-m", "mypy", "--strict", "--python-executable", inside, name, cwd=consumer, expected=expected)
 
 
+def build_compiled(python: str) -> Path:
+    """Build a compiled wheel of offloop with this Python."""
+    home = FOLDER / f"builder-{python}"
+    inside = new_environment(python, home, "build")
+    run(inside, "-m", "build", "--wheel", "--outdir", COMPILED, ROOT, HATCH_BUILD_HOOKS_ENABLE="true")
+    (wheel,) = COMPILED.glob(f"offloop-*-cp{python.replace('.', '')}-*.whl")
+    return wheel
+
+
+def check_compiled(wheel: Path, *, with_tests: bool) -> None:
+    """Check that the wheel has each compiled module beside its source, and that these are loaded where it is installed."""
+    python = re.sub(r".*-cp(\d)(\d+)-.*", r"\1.\2", wheel.name)
+    run(sys.executable, "-m", "twine", "check", "--strict", wheel)
+    # mypyc's library of all modules is beside the package (W009), and its name is a hash, which may begin with a digit (W004)
+    run(Path(sys.executable).with_name("check-wheel-contents"), "--ignore", "W002,W004,W009", wheel)
+    names = ZipFile(wheel).namelist()
+    paths = [name.partition(".")[0] for name in names if name.startswith("offloop/") and name.endswith(".so")]
+    assert len(paths) > 40, paths  # noqa: PLR2004 (all of the core, and more)
+    assert {f"{path}.py" for path in paths} <= set(names)
+    packages = TEST_PACKAGES if with_tests else ()
+    inside = new_environment(python, FOLDER / f"compiled-{python}", f"offloop @ {wheel.as_uri()}", *packages)
+    run(inside, "-I", "-c", USE_COMPILED, json.dumps([path.replace("/", ".") for path in paths]))
+    if with_tests:
+        run(inside, "-m", "pytest", "-p", "no:cacheprovider", "tests/core", "tests/wire", cwd=ROOT)
+    print(f"Python {python}: {len(paths)} compiled modules are installed, loaded and used")
+
+
+def new_environment(python: str, home: Path, *packages: str) -> Path:
+    """The interpreter of a new environment with these packages."""
+    run(interpreter(python), "-m", "venv", "--without-pip", home)
+    inside = home / "bin" / "python"
+    pip = sys.executable if has_pip() else "python3"
+    run(pip, "-m", "pip", "--python", inside, "install", "-q", *packages)
+    return inside
+
+
 def has_pip() -> bool:
     """Whether the running Python has pip."""
     return subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0
@@ -201,6 +257,8 @@ def main() -> None:
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--python", nargs="*", default=[here], help="versions to install for, such as 3.11 3.12 3.13")
+    parser.add_argument("--compile", action="store_true", help="build and check a compiled wheel for each of them, too")
+    parser.add_argument("--compiled", nargs="*", type=Path, default=[], help="compiled wheels that were built already")
     arguments = parser.parse_args()
     shutil.rmtree(FOLDER, ignore_errors=True)
     DISTRIBUTIONS.mkdir(parents=True)
@@ -209,6 +267,10 @@ def main() -> None:
     check_contents(wheels)
     for python in arguments.python:
         check_install(python, wheels)
+        if arguments.compile:
+            check_compiled(build_compiled(python), with_tests=True)
+    for wheel in arguments.compiled:
+        check_compiled(wheel.resolve(), with_tests=False)
 
 
 if __name__ == "__main__":
