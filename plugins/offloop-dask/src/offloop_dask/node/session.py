@@ -6,7 +6,6 @@ import asyncio
 import logging
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,10 +13,8 @@ from ..wire.channel import Channel, ChannelClosed
 from ..wire.failures import encode_error
 from ..wire.messages import Cancel, Credit, Data, Done, FromClient, Ping, Run, TaskRequest
 from ..wire.transfers import TransferError
+from .node_pool import NodePool
 from .task_run import TaskRun
-
-if TYPE_CHECKING:
-    from .host import NodeHost
 
 __all__ = ["Session"]
 
@@ -29,8 +26,8 @@ _MAX_CANCELLED = 100_000  # ids of cancelled tasks that have not arrived yet, wh
 class Session:
     """The tasks of one client."""
 
-    def __init__(self, host: NodeHost, channel: Channel[FromClient]) -> None:
-        self._host = host
+    def __init__(self, node: NodePool, channel: Channel[FromClient]) -> None:
+        self._node = node
         self._channel = channel
         self._runs: dict[int, tuple[TaskRun, asyncio.Task[None]]] = {}
         self._cancelled: dict[int, None] = {}  # ids of tasks that were cancelled before they arrived, the oldest first
@@ -91,7 +88,7 @@ class Session:
         if task_id in self._cancelled:
             del self._cancelled[task_id]
             return None
-        run = TaskRun(self._host, request, self.send)
+        run = TaskRun(self._node, request, self.send)
         task = asyncio.create_task(self._run(run, task_id))
         self._runs[task_id] = (run, task)
         return task

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -27,10 +27,8 @@ from ..wire.messages import (
     TaskRequest,
 )
 from ..wire.transfers import Incoming, Outgoing
+from .node_pool import NodePool
 from .progress_sender import ProgressSender
-
-if TYPE_CHECKING:
-    from .host import NodeHost
 
 __all__ = ["TaskRun"]
 
@@ -48,8 +46,8 @@ class ReceivedArray(bytearray):
 class TaskRun:
     """One task from its request to its last message but `Done`, which the session sends."""
 
-    def __init__(self, host: NodeHost, request: TaskRequest, send: Send) -> None:
-        self._host = host
+    def __init__(self, node: NodePool, request: TaskRequest, send: Send) -> None:
+        self._node = node
         self._request = request
         self._send = send
         self._incoming: dict[int, Incoming] = {}  # by index of the source
@@ -138,7 +136,7 @@ class TaskRun:
         path = file_of(url)
         if path is not None:
             return path
-        found = await self._host.stores.read(url)
+        found = await self._node.stores.read(url)
         if found.nbytes <= CHUNK_NBYTES:
             return await found.all_bytes()
         buffer = await self._allocate(found.nbytes)
@@ -157,14 +155,14 @@ class TaskRun:
         """
         try:
             async with asyncio.timeout_at(self._queue_deadline):
-                return await self._host.pool.buffer(nbytes).ready()
+                return await self._node.pool.buffer(nbytes).ready()
         except TimeoutError:
             raise QueueTimeout(self._request.queue_timeout_s or 0.0, "memory") from None
 
     async def _send_head(self, nbytes: int) -> None:
         (source,) = self._request.sources
         assert isinstance(source, Fetched), "heads of other sources are read by the client"
-        data = await self._host.stores.read_head(source.url, nbytes)
+        data = await self._node.stores.read_head(source.url, nbytes)
         head = ResultHead(len(data), {}, 0.0, 0.0, 0.0)
         await self._send_output(Output(self._request.task_id, 0, head=head), memoryview(data))
 
@@ -195,7 +193,7 @@ class TaskRun:
         path = None if pipeline.to is None else file_of(pipeline.to)
         if path is not None:
             await asyncio.to_thread(make_directory_of, path)
-        result = await self._host.pool.run(
+        result = await self._node.pool.run(
             sources[0],
             self._operations(pipeline, sources),
             to=path,
@@ -208,7 +206,7 @@ class TaskRun:
     async def _run_many(self, sources: Sequence[Any]) -> None:
         pipelines = {pipeline.name: pipeline for pipeline in self._request.pipelines}
         operations = {name: self._operations(pipeline, sources) for name, pipeline in pipelines.items()}
-        async with self._host.pool.run_many(sources[0], operations, **self._options) as outcomes:
+        async with self._node.pool.run_many(sources[0], operations, **self._options) as outcomes:
             async for name, outcome in outcomes:
                 await self._emit_outcome(pipelines[name], outcome)
 
@@ -216,13 +214,11 @@ class TaskRun:
         request = self._request
         assert request.call is not None, "it was asked for before"
         call = Call(request.call.function, request.call.arguments, request.call.memory_bytes)
-        result = await self._host.pool.run_call(call, sources, **self._options)
+        result = await self._node.pool.run_call(call, sources, **self._options)
         await self._emit(PipelineRequest("", []), result)
 
     def _operations(self, pipeline: PipelineRequest, sources: Sequence[Any]) -> list[Operation]:
-        decoder = self._host.operations
-        assert decoder is not None, "the pool is open"
-        return decoder.decode(pipeline.stages, sources)
+        return self._node.operations.decode(pipeline.stages, sources)
 
     # results
 
@@ -248,7 +244,7 @@ class TaskRun:
             await self._send_output(output, result.data)
             return
         if result.path is None:
-            await self._host.stores.write(pipeline.to, result.data, result.info.get("media_type"))
+            await self._node.stores.write(pipeline.to, result.data, result.info.get("media_type"))
         await self._send(output)
 
     async def _send_preview(self, result: Result) -> None:
