@@ -27,10 +27,8 @@ from .traces import Arrival, Trace, size_of
 
 __all__ = ["OVERTAKEN_S", "OVERTAKEN_S_PER_CLASS", "RESERVATION_S", "Replay", "cost_per_task"]
 
-OVERTAKEN_S, OVERTAKEN_S_PER_CLASS = (
-    MAX_OVERTAKING_S,
-    PRIORITY_HEAD_START_S,
-)  # seconds of later work that may pass a task, and seconds more for each higher priority
+OVERTAKEN_S = MAX_OVERTAKING_S  # seconds of later work that may pass a task
+OVERTAKEN_S_PER_CLASS = PRIORITY_HEAD_START_S  # seconds more for each higher priority
 
 _PLENTY = 1 << 40
 _START_S = 0.1  # duration of a worker's start in seconds

@@ -40,10 +40,8 @@ __all__ = ["Dispatcher"]
 _WORKER_DISPATCHED = WorkerEvent.DISPATCHED
 _ADMITTED, _DISPATCHED, _BEGUN, _STOPPING = TaskEvent.ADMITTED, TaskEvent.DISPATCHED, TaskEvent.BEGUN, TaskState.STOPPING
 
-_MAX_DELAY_SHARE, _MAX_DELAY_S = (
-    0.02,
-    0.1,
-)  # longest delay of a large task: share of its cost, and seconds
+_MAX_DELAY_SHARE = 0.02  # longest delay of a large task, as a share of its cost
+_MAX_DELAY_S = 0.1  # longest delay of a large task, in seconds
 _MIN_COST_FOR_THREADS_S = 0.5  # seconds
 
 

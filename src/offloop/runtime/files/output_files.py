@@ -24,12 +24,7 @@ __all__ = ["OutputFile", "destination_path"]
 
 _UNNAMED = os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC
 _NAMED = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
-_HAS_NO_UNNAMED = {
-    errno.EOPNOTSUPP,
-    errno.EISDIR,
-    errno.EINVAL,
-    errno.ENOENT,
-}  # how a missing O_TMPFILE is reported
+_HAS_NO_UNNAMED = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}  # how a missing O_TMPFILE is reported
 
 _NEW_FILE_MODE = 0o666  # before the umask
 _SET_ID_BITS = stat.S_ISUID | stat.S_ISGID

@@ -91,12 +91,8 @@ class WorkerProgram(msgspec.Struct, frozen=True):
             return [*executable, *_interpreter_flags(), *_FLAGS, _SET_PATH + self._boot(), *numbers, *_import_path()]
         if self.executable is None:
             return [*executable, WORKER_ARGUMENT, *numbers]
-        return [
-            *executable,
-            *_FLAGS,
-            self._boot(),
-            *numbers,
-        ]  # without a frozen program's flags and path
+        # without the flags and the path of a frozen program
+        return [*executable, *_FLAGS, self._boot(), *numbers]
 
     def _boot(self) -> str:
         return f"from {self.module} import run_from_command_line; run_from_command_line()"

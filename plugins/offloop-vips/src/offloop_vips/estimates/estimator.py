@@ -286,9 +286,8 @@ class _SimulatedPicture:
         self.work_ns += alpha_factor * (cost.work_ns * before + 8 * min(self.nbytes, canvas.pixels * self.pages * self.bands))
         self.make_upright()
         self.rows_nbytes += self.fixed_nbytes_of(cost)
-        is_cropped = (
-            scaled.height > canvas.height and scaled.pixels * self.bands < before
-        )  # rows that the decoder must read, too
+        # the decoder must read the rows that are cropped, too
+        is_cropped = scaled.height > canvas.height and scaled.pixels * self.bands < before
         if is_strategy(resize.position) or is_cropped:
             self.copy_to_memory()
         if canvas != scaled and resize.fit == "contain":

@@ -24,9 +24,8 @@ class ExtractChannel(Step, frozen=True):
         picture = picture.in_colour().straight()
         image = picture.image if picture.image.hasalpha() else picture.image.addalpha()
         name = interpretation_of(1, is_deep=picture.is_deep)
-        return replace(
-            picture.with_image(image[number].copy(interpretation=name)), colour_space="srgb"
-        )  # grey has no primaries
+        band = picture.with_image(image[number].copy(interpretation=name))
+        return replace(band, colour_space="srgb")  # grey has no primaries
 
     def shape_after(self, shape: Shape) -> Shape:
         return shape._replace(bands=1)
