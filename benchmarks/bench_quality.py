@@ -5,9 +5,10 @@ the opacity; the same for the person at several sizes and places, and for a smal
 two. Pictures without people: the part that is taken for a
 person. Edges: the person is cut out of one background and put before another; the mean colour error in levels of 255, around
 the edge, with and without refinement and estimated colours. Enlargements: photographs are halved by a Lanczos kernel and
-enlarged again; PSNR and SSIM of the luminance against the original.
+enlarged again; PSNR and SSIM of the luminance against the original. Restorations: photographs are stored as JPEG or given
+noise; PSNR and SSIM as they are, after the best of five blurs, and restored.
 
-    python benchmarks/bench_quality.py [--smoke] [--pictures DIRECTORY]
+    python benchmarks/bench_quality.py [--smoke] [--only TABLE] [--pictures DIRECTORY]
 
 `--pictures` writes before and after as PNG files into a directory.
 """
@@ -15,6 +16,8 @@ enlarged again; PSNR and SSIM of the luminance against the original.
 from __future__ import annotations
 
 import argparse
+import io
+from collections.abc import Callable
 from math import log10
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -22,14 +25,14 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import pyvips
 from msgspec.structs import replace
-from PIL import Image
+from PIL import Image, ImageFilter
 from PIL.Image import Resampling
 from portraits import BACKDROPS, PLACES, backdrop, compose, photograph, place, portrait
 
 from offloop.operation import Operation
 from offloop.processor import Raster
 from offloop.testing import run_inline
-from offloop_onnx import RemoveBackground, Upscale
+from offloop_onnx import RemoveBackground, Restore, Upscale
 from offloop_onnx.pictures.foreground import estimate_colours, foreground_at
 from offloop_onnx.pictures.resampling import BilinearMap, resize
 from offloop_onnx.processor import OnnxProcessor
@@ -47,6 +50,9 @@ PHOTOGRAPHS = {
 }
 HEIGHTS = (1 / 2, 1 / 3, 1 / 5, 1 / 8)  # of a small person, as parts of the height of the picture
 SPOTS = ((0.1, 1.0, False), (0.5, 0.5, False), (0.85, 1.0, True), (0.3, 0.2, True))  # parts to the left and above; mirrored
+DAMAGED = ("astronaut.jpg", "coffee.webp", "chelsea.png", "rocket.jpg")
+QUALITIES, NOISES = (25, 50, 75, 90), (10, 20)  # of JPEG; standard deviations in levels of 255
+BLURS = (0.4, 0.5, 0.6, 0.8, 1.0)  # standard deviations in pixels
 NEW = np.array([0.1, 0.5, 0.2], np.float32)  # the background that a person is put before
 SMALL = 256  # pixels; size at which the plugin estimates colours
 
@@ -164,6 +170,30 @@ def measure_enlargements(photographs: dict[str, tuple[int, int]]) -> None:
         print(f"{name:<24}{''.join(numbers)}", flush=True)
 
 
+def measure_restorations(names: tuple[str, ...]) -> None:
+    print(f"\n{'photograph':<16}{'defect':<12}{'as it is':>16}{'best blur':>16}{'light':>16}{'strong':>16}   PSNR in dB, SSIM")
+    for name in names:
+        original = to_bytes(photograph(name, *PHOTOGRAPHS[name]))
+        damaged = {f"JPEG {quality}": compressed(original, quality) for quality in QUALITIES}
+        damaged |= {f"noise {levels}": noisy(original, levels) for levels in NOISES}
+        for defect, samples in damaged.items():
+            blurred = [np.asarray(Image.fromarray(samples).filter(ImageFilter.GaussianBlur(radius))) for radius in BLURS]
+            best = max(blurred, key=lambda one: psnr(original, one))
+            light, strong = (to_bytes(run(samples, operation)[0]) for operation in (Restore("light"), Restore("strong")))
+            numbers = [f"{psnr(original, one):9.2f} {ssim(original, one):6.4f}" for one in (samples, best, light, strong)]
+            print(f"{name:<16}{defect:<12}{''.join(numbers)}", flush=True)
+
+
+def compressed(samples: Array, quality: int) -> Array:
+    encoded = io.BytesIO()
+    Image.fromarray(samples).save(encoded, "JPEG", quality=quality)
+    return np.asarray(Image.open(encoded))
+
+
+def noisy(samples: Array, levels: float) -> Array:
+    return to_bytes((samples + np.random.default_rng(1).normal(0, levels, samples.shape)) / 255)
+
+
 def resized(samples: Array, width: int, height: int, kernel: Resampling) -> Array:
     """Resizes with Pillow, because libvips enlarges with a cubic kernel at most."""
     return np.asarray(Image.fromarray(samples).resize((width, height), kernel))
@@ -206,17 +236,25 @@ def write_pictures(directory: Path) -> None:
         image.copy(interpretation="srgb").write_to_file(str(directory / f"{name}.png"))
 
 
+TABLES: dict[str, Callable[[int | None], None]] = {
+    "masks": lambda count: measure_masks(BACKDROPS[:count]),
+    "places": lambda count: measure_places(BACKDROPS[:count], PLACES[:count]),
+    "sizes": lambda count: measure_sizes(BACKDROPS[:count], HEIGHTS[:count]),
+    "empty": lambda count: measure_empty(WITHOUT_PEOPLE[:count]),
+    "edges": lambda count: measure_edges(BACKDROPS[:count]),
+    "enlargements": lambda count: measure_enlargements(dict(list(PHOTOGRAPHS.items())[:count])),
+    "restorations": lambda count: measure_restorations(DAMAGED[:count]),
+}
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="one of each, for CI")
+    parser.add_argument("--only", choices=TABLES, help="one of the tables")
     parser.add_argument("--pictures", type=Path, help="directory for pictures")
     options = parser.parse_args()
-    few = 1 if options.smoke else None
-    measure_masks(BACKDROPS[:few])
-    measure_places(BACKDROPS[:few], PLACES[:few])
-    measure_sizes(BACKDROPS[:few], HEIGHTS[:few])
-    measure_empty(WITHOUT_PEOPLE[:few])
-    measure_edges(BACKDROPS[:few])
-    measure_enlargements(dict(list(PHOTOGRAPHS.items())[1 if few else 0 : 2 if few else None]))
+    for table, measure in TABLES.items():
+        if options.only in (None, table):
+            measure(1 if options.smoke else None)
     if options.pictures:
         write_pictures(options.pictures)
