@@ -155,8 +155,8 @@ def _foreground(picture: Array, alpha: Array) -> Array:
     """Returns the foreground's colours by the plugin's own estimate, for a known mask."""
     height, width = alpha.shape
     small = resize(np.ascontiguousarray(picture.transpose(2, 0, 1)), SMALL, SMALL)
-    estimated = BilinearMap(estimate_colours(small, resize(alpha, SMALL, SMALL), 16, 2), height, width).rows(0, height)
-    return foreground_at(picture, alpha[..., None], estimated[..., :3], estimated[..., 3:])
+    estimated = BilinearMap(estimate_colours(small, resize(alpha, SMALL, SMALL), 12, 2), height, width).rows(0, height)
+    return foreground_at(picture.transpose(2, 0, 1), alpha, estimated[:3], estimated[3:]).transpose(1, 2, 0)
 
 
 def measure_enlargements(photographs: dict[str, tuple[int, int]]) -> None:

@@ -43,7 +43,12 @@ def _wide_estimate(colours: Floats, alpha: Floats, radius: int) -> tuple[Floats,
     colours, alpha, radius = resize(colours, *small), resize(alpha, *small), max(radius // _REDUCTION, 1)
     whole = box_mean(colours, radius)
     fore, back = (_blend(colours, part, radius, whole) for part in (alpha, 1 - alpha))
-    return resize(fore, rows, columns), resize(back, rows, columns)
+    return _repeated(fore, rows, columns), _repeated(back, rows, columns)
+
+
+def _repeated(array: Floats, rows: int, columns: int) -> Floats:
+    """Returns a smooth array at full size, without interpolation, because only weighted means of it are used."""
+    return array.repeat(_REDUCTION, axis=1)[:, :rows].repeat(_REDUCTION, axis=2)[..., :columns]
 
 
 def _blend(colours: Floats, weight: Floats, radius: int, otherwise: Floats) -> Floats:
@@ -61,4 +66,10 @@ def foreground_at(colours: Floats, alpha: Floats, fore: Floats, back: Floats) ->
         fore: estimated colours of the foreground.
         back: estimated colours of the background.
     """
-    return np.clip(fore + alpha * (colours - alpha * fore - (1 - alpha) * back), 0, 1)
+    change = fore - back
+    change *= alpha
+    change += back
+    np.subtract(colours, change, out=change)
+    change *= alpha
+    change += fore
+    return np.clip(change, 0, 1, out=change)

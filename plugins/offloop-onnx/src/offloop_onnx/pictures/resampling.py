@@ -7,7 +7,6 @@ as fast as groups of three values.
 from __future__ import annotations
 
 from math import ceil
-from typing import Any
 
 import numpy as np
 
@@ -92,32 +91,31 @@ class BilinearMap:
             width: columns of the picture.
             factor: pixels per value and side, if the first value covers the first pixels; None: the map is stretched.
         """
-        bands, rows, columns = values.shape
-        self._values = np.ascontiguousarray(values.reshape(bands, rows * columns).T)  # all bands of a point lie together
-        self._row_length = columns
-        self._rows = _Steps(rows, height, factor)
-        self._columns = _Steps(columns, width, factor)
+        self._values = values
+        self._rows = _Steps(values.shape[1], height, factor)
+        self._columns = _Steps(values.shape[2], width, factor)
 
     def rows(self, top: int, bottom: int) -> Floats:
-        """Returns the values for some rows of the picture, of shape (rows, width, bands)."""
-        lower, upper = self._rows.lower[top:bottom], self._rows.upper[top:bottom]
-        start = int(lower[0])
-        few = self._values.reshape(-1, self._row_length, self._values.shape[1])[start : int(upper[-1]) + 1]
-        weight = self._columns.weight[None, :, None]  # the rows of the map are widened before they are repeated
-        wide = np.take(few, self._columns.lower, 1) * (1 - weight) + np.take(few, self._columns.upper, 1) * weight
-        weight = self._rows.weight[top:bottom, None, None]
-        return wide[lower - start] * (1 - weight) + wide[upper - start] * weight
+        """Returns the values for some rows of the picture, of shape (bands, rows, width)."""
+        lines, steps = self._lines(top, bottom), self._columns
+        return _between(np.take(lines, steps.lower, 2), np.take(lines, steps.upper, 2), steps.weight)
 
-    def points(self, rows: Any, columns: Any) -> Floats:
-        """Returns the values at some pixels of the picture, of shape (pixels, bands)."""
-        left, right = self._columns.lower[columns], self._columns.upper[columns]
-        across = self._columns.weight[columns, None]
-        above, below = (self._values_between(step[rows] * self._row_length, left, right, across)
-                        for step in (self._rows.lower, self._rows.upper))  # fmt: skip
-        return _between(above, below, self._rows.weight[rows, None])
+    def points(self, rows: Samples, columns: Samples) -> Floats:
+        """Returns the values at some pixels of the picture, of shape (bands, pixels). They should lie in few rows, because the
+        map is computed for all rows from the first to the last of them."""
+        if not len(rows):
+            return np.empty((len(self._values), 0), np.float32)
+        top = int(rows.min())
+        lines, steps = self._lines(top, int(rows.max()) + 1), self._columns
+        starts = (rows - top) * lines.shape[2]
+        lines = lines.reshape(len(lines), -1)
+        left, right = (np.take(lines, starts + step[columns], 1) for step in (steps.lower, steps.upper))
+        return _between(left, right, steps.weight[columns])
 
-    def _values_between(self, start: Any, left: Any, right: Any, weight: Floats) -> Floats:
-        return _between(np.take(self._values, start + left, 0), np.take(self._values, start + right, 0), weight)
+    def _lines(self, top: int, bottom: int) -> Floats:
+        """Returns the values for some rows of the picture, with the columns of the map, of shape (bands, rows, columns)."""
+        above, below = (np.take(self._values, step[top:bottom], 1) for step in (self._rows.lower, self._rows.upper))
+        return _between(above, below, self._rows.weight[top:bottom, None])
 
     def spread(self, cells: Samples, top: int, bottom: int) -> Samples:
         """Returns for some rows of the picture the cell in which each pixel lies, of shape (rows, width).
@@ -134,6 +132,7 @@ class BilinearMap:
 
 
 def _between(first: Floats, second: Floats, weight: Floats) -> Floats:
+    """Returns the weighted means of two arrays, in the memory of the second."""
     second -= first
     second *= weight
     second += first

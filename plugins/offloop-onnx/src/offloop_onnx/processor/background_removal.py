@@ -15,7 +15,7 @@ from offloop.processor import Raster, Task
 from ..operations import RemoveBackground
 from ..pictures.blurring import blur_radius, smooth
 from ..pictures.foreground import foreground_at
-from ..pictures.picture import Floats, Picture, Samples, allocate_picture, raster_of, strips, to_samples
+from ..pictures.picture import Floats, Picture, Samples, allocate_picture, put_pixels, raster_of, strips, to_samples
 from .masks import IS_CLEAR, IS_MIXED, IS_OPAQUE, ROUNDED, Mask, find_mask
 from .sessions import Session
 
@@ -51,11 +51,10 @@ class _Strip:
 
     def settle(self) -> None:
         """Finds the mixed pixels that are clear or opaque."""
-        is_clear, is_opaque = self.alpha <= ROUNDED, self.alpha >= 1 - ROUNDED
-        states = self.states.reshape(-1)
-        states[self.mixed[is_clear]] = IS_CLEAR
-        states[self.mixed[is_opaque]] = IS_OPAQUE
-        is_mixed = ~(is_clear | is_opaque)
+        states = (self.alpha > ROUNDED).astype(np.uint8)  # the states are the numbers 0, 1 and 2
+        states += self.alpha >= 1 - ROUNDED
+        np.put(self.states, self.mixed, states)
+        is_mixed = states == IS_MIXED
         self.mixed, self.alpha = self.mixed[is_mixed], self.alpha[is_mixed]
 
     def opacity(self) -> Floats:
@@ -66,8 +65,9 @@ class _Strip:
 
     def positions(self) -> tuple[Samples, Samples]:
         """Returns row and column of the mixed pixels in the picture."""
-        rows, columns = np.divmod(self.mixed, self.states.shape[1])
-        return rows + self.top, columns
+        width = self.states.shape[1]
+        rows = self.mixed // width
+        return rows + self.top, self.mixed - rows * width
 
 
 class _MaskWriter:
@@ -105,9 +105,7 @@ class _MaskWriter:
             self._opaque_sum += float(strip.alpha.sum(dtype=np.float64)) + int(np.count_nonzero(strip.states == IS_OPAQUE))
             self._write_plain(result[top:bottom], strip)
             if len(strip.mixed):
-                values = np.empty((len(strip.mixed), self._bands), result.dtype)
-                to_samples(self._mixed_values(strip), values, picture.white)
-                result[top:bottom].reshape(-1, self._bands)[strip.mixed] = values
+                put_pixels(self._mixed_values(strip), strip.mixed, result[top:bottom], picture.white)
             task.progress(_RUN_FRACTION + (1 - _RUN_FRACTION) * bottom / picture.height)
         coverage = round(self._opaque_sum / (picture.height * picture.width), 6)
         info = {"coverage": coverage, "refine": self._operation.refine, "passes": self._mask.passes}
@@ -170,21 +168,21 @@ class _MaskWriter:
         return np.array([*bands, opacity][: self._bands], np.float32)
 
     def _mixed_values(self, strip: _Strip) -> Floats:
-        """Returns the bands of the result for the mixed pixels, of shape (pixels, bands)."""
-        alpha = strip.alpha[:, None]
+        """Returns the bands of the result for the mixed pixels, of shape (bands, pixels)."""
+        alpha = strip.alpha[None]
         estimated = self._mask.edge_colours(*strip.positions())
         if estimated is None:
             return alpha
         colours = self._picture.colours_at(strip.top, strip.bottom, strip.mixed, is_flattened=False)
-        bands = colours.shape[1]
-        colours = foreground_at(colours, alpha, estimated[:, :bands], estimated[:, bands:])
+        bands = len(colours)
+        colours = foreground_at(colours, alpha, estimated[:bands], estimated[bands:])
         if self._background is None:
-            return np.concatenate([colours, alpha], axis=1)
+            return np.concatenate([colours, alpha])
         has_alpha = self._bands > self._colour_bands
-        below = self._below()
+        below = self._below()[:, None]
         if not has_alpha:
             return colours * alpha + below * (1 - alpha)
         behind = below[-1] * (1 - alpha)
         whole = alpha + behind
         mixed = (colours * alpha + below[:-1] * behind) / np.maximum(whole, np.float32(1e-6))
-        return np.concatenate([mixed, whole], axis=1)
+        return np.concatenate([mixed, whole])

@@ -29,7 +29,7 @@ ROUNDED = 1 / 512  # opacity that is none, because it is less than half a level 
 _WORKING_SIDE = 256  # least longer side in pixels of the picture that the mask is fitted to, at most half of the largest one
 _COLOUR_SIDE = 256  # longer side in pixels of the picture from which the colours on both sides of an edge are estimated
 _MASK_RADIUS = 1.5  # half of the guided filter's window, in pixels of the model's mask
-_WIDE, _NARROW = 16, 2  # radii in pixels of the two estimates of the colours
+_WIDE, _NARROW = 12, 2  # radii in pixels of the two estimates of the colours
 _CLEAR, _OPAQUE = 0.2, 0.8  # opacity of a refined mask below and above which a pixel has nothing of the other side
 _SURE = 0.5  # opacity from which a pixel is foreground
 _LEAST_SURENESS = 0.7  # mean opacity of the foreground of a second pass that counts
@@ -61,12 +61,13 @@ class Mask:
         return states
 
     def points(self, colours: Floats, rows: Samples, columns: Samples) -> Floats:
-        """Returns the opacity, of shape (pixels,), of some pixels of the region, whose colours are given."""
+        """Returns the opacity, of shape (pixels,), of some pixels of the region. Their colours are given, of shape (bands,
+        pixels)."""
         values = self.values.points(rows - self.region.top, columns - self.region.left)
-        return _clean(values[:, 0] * luminance(colours.T) + values[:, 1]) if self.is_guided else values[:, 0]
+        return _clean(values[0] * luminance(colours) + values[1]) if self.is_guided else values[0]
 
     def edge_colours(self, rows: Samples, columns: Samples) -> Floats | None:
-        """Returns the estimated colours of foreground and background at some pixels, of shape (pixels, bands)."""
+        """Returns the estimated colours of foreground and background at some pixels, of shape (bands, pixels)."""
         if self.colours is None:
             return None
         region = self.region  # a feathered mask reaches over its edge
@@ -79,7 +80,7 @@ class _View:
     """A part of the picture as the model sees it."""
 
     region: Region
-    factor: int  # pixels of the picture per pixel of `colours`, and side
+    factor: int | None  # pixels of the picture per pixel of `colours`, and side; None: the part is stretched
     colours: Floats  # the part at the working size, of shape (bands, rows, columns)
     alpha: Floats  # opacity at the model's size
 
@@ -106,7 +107,11 @@ def _look(picture: Picture, region: Region, session: Session, task: Task) -> _Vi
     rows, columns = _model_size(part, session)
     factor = max(max(part.height, part.width) // max(_WORKING_SIDE, rows, columns), 1)
     colours = reduce_picture(part, factor, task)
-    return _View(region, factor, colours, find_alpha(session, resize(colours, rows, columns), task))
+    seen = resize(colours, rows, columns)
+    alpha = find_alpha(session, seen, task)
+    if min(rows, columns) >= _WORKING_SIDE:  # then the mask is fitted to the same picture, because resizing takes time
+        return _View(region, None, seen, alpha)
+    return _View(region, factor, colours, alpha)
 
 
 def _model_size(picture: Picture, session: Session) -> tuple[int, int]:

@@ -64,7 +64,7 @@ def _mask(alpha: Floats, picture: Picture, session: Session, task: Task) -> Rast
     block, result = allocate_picture(task, picture.height, picture.width, 1, picture.samples.dtype.str)
     for top, bottom in strips(picture.height, picture.width):
         task.checkpoint()
-        to_samples(enlarged.rows(top, bottom), result[top:bottom], picture.white)
+        to_samples(enlarged.rows(top, bottom)[0, ..., None], result[top:bottom], picture.white)
     return raster_of(block, result)
 
 
