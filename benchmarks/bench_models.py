@@ -1,15 +1,16 @@
 """How many cut-outs a second, with how much memory, and how late is the event loop meanwhile?
 
-Each request is a JPEG of 1000 x 1000 pixels: it is decoded, the person is put before white, and the result is encoded as JPEG.
-The contenders use the same model and take turns, each in a process of its own, with 1, 4 and 64 requests in flight:
+Each request is a JPEG of 1000 x 1000 pixels: it is decoded, the person is put before white, and the result is encoded as JPEG,
+by all with the standard Huffman tables. The contenders use the same model and take turns, each in a process of its own, with 1,
+4 and 64 requests in flight. Before that all their workers have started and have cut out a picture:
 
 - offloop, with and without the refinement of the mask, with a `memory_limit` of 1 GiB, and with the niceness of the others,
   because other load of the machine would slow down its workers only;
 - code as in rembg's server: a session with the default options of ONNX Runtime, shared by the threads of `asyncio.to_thread`;
 - the same code in a `ProcessPoolExecutor`, with one session in each process.
 
-At the end 200 requests come at once. Memory is the peak of the whole tree of processes (PSS). Lag is that of a ticker on the
-loop.
+At the end 200 requests come at once. The start of all workers is printed, too: the seconds until they have cut out some
+pictures, and the CPU time. Memory is the peak of the whole tree of processes (PSS). Lag is that of a ticker on the loop.
 
     python benchmarks/bench_models.py [--smoke] [--rounds 3]
 
@@ -31,7 +32,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from measuring import arguments, percentile
@@ -46,41 +47,61 @@ AT_ONCE = 200
 Work = Callable[[bytes], Awaitable[object]]
 
 
+class Contender(NamedTuple):
+    """One way of cutting out pictures."""
+
+    work: Work
+    is_started: Callable[[], bool] = lambda: True  # whether all workers have started
+
+
 class Taken(msgspec.Struct, frozen=True):
     """Measurements of one contender."""
 
     per_s: float  # requests a second
     cpu_ms: float  # CPU time of all processes for a request; other programs do not change it much
-    peak_mb: float  # peak of the memory of all processes, above that of the idle server
+    peak_mb: float  # peak of the memory of all processes
     lag_ms: float  # 99th percentile of the loop's lag
     lost: int  # requests that ended with an error
+    start_s: float  # time of the start of all workers, with their first requests
+    start_cpu_s: float  # CPU time of the same
 
 
 @asynccontextmanager
-async def offloop(refine: str) -> AsyncGenerator[Work]:
+async def offloop(refine: str) -> AsyncGenerator[Contender]:
     from offloop import Pool
     from offloop_onnx import RemoveBackground
     from offloop_vips import Decode, Jpeg, Raw
 
     operation = RemoveBackground(background=(255, 255, 255), refine="guided" if refine == "guided" else "none")
-    pipeline = [Decode(), Raw(), operation, Jpeg()]
+    pipeline = [Decode(), Raw(), operation, Jpeg(optimise_coding=False)]
     async with Pool(WORKERS, plugins=["vips", "onnx"], memory_limit=LIMIT_BYTES, timeout=None, nice=0) as pool:
-        yield lambda source: pool.run(source, pipeline)
+
+        def work(source: bytes) -> Awaitable[object]:
+            return pool.run(source, pipeline)
+
+        yield Contender(work, lambda: pool.statistics().groups["onnx"].workers.get("idle", 0) == WORKERS)
 
 
 @asynccontextmanager
-async def threads() -> AsyncGenerator[Work]:
-    yield lambda source: asyncio.to_thread(cut_out, source)
+async def threads() -> AsyncGenerator[Contender]:
+    def work(source: bytes) -> Awaitable[object]:
+        return asyncio.to_thread(cut_out, source)
+
+    yield Contender(work)
 
 
 @asynccontextmanager
-async def processes() -> AsyncGenerator[Work]:
+async def processes() -> AsyncGenerator[Contender]:
     loop = asyncio.get_running_loop()
     with ProcessPoolExecutor(WORKERS) as made:
-        yield lambda source: loop.run_in_executor(made, cut_out, source)
+
+        def work(source: bytes) -> Awaitable[object]:
+            return loop.run_in_executor(made, cut_out, source)
+
+        yield Contender(work)
 
 
-CONTENDERS: dict[str, Callable[[], AbstractAsyncContextManager[Work]]] = {
+CONTENDERS: dict[str, Callable[[], AbstractAsyncContextManager[Contender]]] = {
     "offloop": lambda: offloop("guided"),
     "offloop, not refined": lambda: offloop("none"),
     "threads": threads,
@@ -141,15 +162,21 @@ async def carry_out(name: str, in_flight: int, count: int, source: bytes) -> Tak
                 lost += 1
                 print(f"{name}: {error}", file=sys.stderr)
 
-    async with CONTENDERS[name]() as work:
-        await work(source)
-        with TreeMemory(os.getpid()) as memory:
+    with TreeMemory(os.getpid()) as memory:
+        started, cpu_s = perf_counter(), memory.cpu_s()
+        async with CONTENDERS[name]() as contender:
+            await asyncio.gather(*(contender.work(source) for _ in range(2 * WORKERS)))
+            while not contender.is_started():
+                await asyncio.gather(*(contender.work(source) for _ in range(2 * WORKERS)))
+            start_s, start_cpu_s = perf_counter() - started, memory.cpu_s() - cpu_s
+            memory.restart()
             ticker = asyncio.create_task(tick())
             started, cpu_s = perf_counter(), memory.cpu_s()
-            await asyncio.gather(*(client(work) for _ in range(in_flight)))
+            await asyncio.gather(*(client(contender.work) for _ in range(in_flight)))
             seconds, cpu_s = perf_counter() - started, memory.cpu_s() - cpu_s
             ticker.cancel()
-    return Taken(count / seconds, 1000 * cpu_s / count, memory.peak_bytes / 1e6, 1000 * percentile(lags, 99), lost)
+    numbers = count / seconds, 1000 * cpu_s / count, memory.peak_bytes / 1e6, 1000 * percentile(lags, 99)
+    return Taken(*numbers, lost, start_s, start_cpu_s)
 
 
 def measure(name: str, in_flight: int, count: int, side: int) -> Taken:
@@ -167,16 +194,23 @@ def main() -> None:
     plans = [(1, 4), (4, 8)] if given.smoke else [(1, 8), (4, 16), (64, 64), (AT_ONCE, AT_ONCE)]
     print(f"{WORKERS} workers, {rounds} rounds, pictures of {side} x {side} pixels")
     print(f"{'in flight':>9}  {'':<22}{'per second':>11}{'CPU ms':>8}{'peak MB':>9}{'lag p99 ms':>12}{'lost':>6}")
+    starts: dict[str, list[Taken]] = {name: [] for name in CONTENDERS}
     for in_flight, count in plans:
         taken: dict[str, list[Taken]] = {name: [] for name in CONTENDERS}
         for _ in range(rounds):
             for name, measured in taken.items():
                 measured.append(measure(name, in_flight, count, side))
         for name, measured in taken.items():
-            fields = ("per_s", "cpu_ms", "lag_ms")
-            per_s, cpu, lag = (statistics.median(getattr(one, field) for one in measured) for field in fields)
+            per_s, cpu, lag = (median(measured, field) for field in ("per_s", "cpu_ms", "lag_ms"))
             peak, lost = max(one.peak_mb for one in measured), sum(one.lost for one in measured)
             print(f"{in_flight:9}  {name:<22}{per_s:11.2f}{cpu:8.1f}{peak:9.0f}{lag:12.2f}{lost:6}", flush=True)
+            starts[name] += measured
+    for name, measured in starts.items():
+        print(f"start of {name}: {median(measured, 'start_s'):.2f} s, {median(measured, 'start_cpu_s'):.2f} s of CPU time")
+
+
+def median(measured: list[Taken], field: str) -> float:
+    return statistics.median(getattr(one, field) for one in measured)
 
 
 if __name__ == "__main__":
