@@ -55,7 +55,7 @@ def test_each_message_stands_under_its_direction(title: str, union: Any) -> None
         ("a frame from the worker", f"{MAX_FROM_WORKER_NBYTES:,} bytes"),
         ("time for a frame that has begun", f"| {channel.STALL_LIMIT_S:g} s"),
         ("time for what the supervisor writes", f"| {channel.STALL_LIMIT_S:g} s"),
-        ("frames from the worker in one read", f"| {framed_socket._MAX_MESSAGES_PER_READ} |"),
+        ("bytes from the worker in one read", f"| {framed_socket.READ_NBYTES} |"),
         ("reads for one frame", f"| {framed_socket._MAX_PIECES:,} |"),
         ("`need` in one task", f"| {MAX_NEEDS:,} |"),
     ],

@@ -49,7 +49,7 @@ _T = TypeVar("_T")
 _MIN_WEIGHT, _MAX_WEIGHT = 0.001, 1000
 _CRASHES_PER_WORKER = 5  # default `restart_intensity`; a worker start costs 0.1 s of CPU time
 _MAX_NICE = 19
-_MAX_SENT_TASKS = 31  # short tasks that a worker has behind the one that it runs: half of the messages that one read may have
+_MAX_SENT_TASKS = 31  # short tasks that a worker has behind the one that it runs: half of the last messages that are read of it
 _SMALL_TASKS_NICE_RATIO = 0.3  # niceness for small tasks / the others': at 2 beside 8, Linux gives nearly four times the CPU
 
 

@@ -42,6 +42,12 @@ class FrameReader:
         self.pending = bytearray()
         """Bytes of the incomplete frame, with its header. Only `feed` changes it."""
 
+    @property
+    def missing_nbytes(self) -> int:
+        """Bytes that the incomplete frame still lacks, if its header is there; else 0."""
+        pending = self.pending
+        return _unpack_length(pending)[0] + HEADER_NBYTES - len(pending) if len(pending) >= HEADER_NBYTES else 0
+
     def feed(self, data: bytes) -> list[bytes | bytearray]:
         """Append bytes of the stream. Returns the frames that they complete, oldest first.
 
