@@ -22,6 +22,15 @@ __all__ = ["RunningTask"]
 class RunningTask(CancellableTask):
     """One task from its `Run` message to its answer. The control thread calls `cancel` repeatedly."""
 
+    stage = 0  # index of the stage that runs
+    name = ""  # name of the pipeline that runs, if pipelines have names
+    unfinished: Mapping[int, NamedPipeline] = {}  # pipelines of `SharingProcessor.run_many` without a result, by index
+
+    _previews = 0  # number of previews that it may still hand over
+    _reserved = 0  # number of outputs that `emit` may not hand over
+    _credit = 0  # number of outputs that `emit` may hand over
+    _outputs = 0  # number of outputs that `emit` has handed over
+
     def __init__(
         self,
         run: Run,
@@ -32,21 +41,21 @@ class RunningTask(CancellableTask):
         memory: PrivateMemory,
         hand_over: Callable[[RunningTask, Payload, str], None],
         hand_over_preview: Callable[[RunningTask, Payload, int | None], None],
+        started_ns: int = 0,
     ) -> None:
         super().__init__()
+        self.run = run
+        self.started_ns = started_ns  # time of its start on the system's monotonic clock
         self.task_id = run.task_id
         self.threads = run.threads
         self.labels: Mapping[str, str] = run.labels
         self.sources = sources
-        self.stage = 0  # index of the stage that runs
         self.end = len(run.stages)  # index after the last stage of the pipeline that runs
-        self.name = ""  # name of the pipeline that runs, if pipelines have names
         self.info: dict[str, Any] = {}  # values that `add_info` has added
-        self.unfinished: Mapping[int, NamedPipeline] = {}  # pipelines of `SharingProcessor.run_many` without a result, by index
-        self._previews = run.previews  # number of previews that it may still hand over
-        self._reserved = len(run.pipelines) + run.previews  # number of outputs that `emit` may not hand over
-        self._credit = run.credit - self._reserved  # number of outputs that `emit` may hand over
-        self._outputs = 0  # number of outputs that `emit` has handed over
+        if run.credit:
+            self._previews = run.previews
+            self._reserved = len(run.pipelines) + run.previews
+            self._credit = run.credit - self._reserved
         self._channel = channel
         self._outbox = outbox
         self._memory = memory

@@ -61,22 +61,13 @@ class TaskRunner:
         private_bytes = memory.begin(started_ns)  # without any task's memory: the last one has freed its own
         if run.grant is not None:
             self._preallocated = run.grant
-
-        def hand_over(task: RunningTask, payload: Payload, name: str) -> None:
-            self._send_output(run, task, payload, name, started_ns)
-
-        def hand_over_preview(task: RunningTask, payload: Payload, pipeline: int | None) -> None:
-            self._send_preview(run, task, payload, pipeline, started_ns)
-
-        task = self.task_type(run, sources, self._preallocated, channel, self._outbox, memory, hand_over, hand_over_preview)
+        task = self.task_type(
+            run, sources, self._preallocated, channel, self._outbox, memory, self._send_output, self._send_preview, started_ns
+        )
         channel.watch(task)
         try:
-            if run.pipelines:
-                payload = None
-                self._run_named_pipelines(run, task, started_ns)
-            else:
-                payload = self._run_stages(run, sources[0], task)
-            output, info = (None, {}) if payload is None else self._place_result(run, task, payload)
+            payload = self._run_named_pipelines(task) if run.pipelines else self._run_stages(sources[0], task)
+            output, info = (None, {}) if payload is None else self._place_result(task, payload)
             channel.unwatch()  # first, because the control thread must not sample the memory after the task
             flush_output()
             finished_ns = monotonic_ns()
@@ -98,25 +89,25 @@ class TaskRunner:
         return cpu_ns
 
     def _place_result(
-        self, run: Run, task: RunningTask, payload: Payload
+        self, task: RunningTask, payload: Payload
     ) -> tuple[EncodedAt | RasterAt | WrittenTo, dict[str, InfoValue]]:
         """Check the last output of a task, and put it into result memory or into the task's file."""
-        plugin = run.stages[-1].plugin
+        plugin = task.run.stages[-1].plugin
         check_memory(plugin, payload)
-        output = _write_file(payload, task, self._channel) if run.to_file else _place(payload, task)
+        output = _write_file(payload, task, self._channel) if task.run.to_file else _place(payload, task)
         return output, checked_info(plugin, payload, task.info)
 
-    def _run_named_pipelines(self, run: Run, task: RunningTask, started_ns: int) -> None:
+    def _run_named_pipelines(self, task: RunningTask) -> None:
         """Run each pipeline on the first source, and hand over its result or its failure."""
-        source = task.sources[0]
+        run, source = task.run, task.sources[0]
         pipelines = list(named_pipelines(run))
         for shared in group_by_processor(pipelines, run.stages, self._processors):
             if len(shared) == 1:
-                self._finish_pipeline(run, task, shared[0], source, started_ns)
+                self._finish_pipeline(task, shared[0], source)
                 continue
             left = task.unfinished = dict(enumerate(shared))
             task.end = shared[0].end
-            self._begin_stage(run, task, shared[0].first)
+            self._begin_stage(task, shared[0].first)
             try:
                 stages = [run.stages[pipeline.first] for pipeline in shared]
                 for index, result in self._processors.run_many(stages, source, task):
@@ -124,7 +115,7 @@ class TaskRunner:
                     if isinstance(result, BaseException):
                         self._send_failure(run, pipeline, result)
                     else:
-                        self._finish_pipeline(run, task, pipeline, result, started_ns, is_begun=True)
+                        self._finish_pipeline(task, pipeline, result, is_begun=True)
                         task.end = shared[0].end  # because the processor goes on with its stage
             except TaskCancelled:
                 raise
@@ -136,27 +127,18 @@ class TaskRunner:
                 error = PluginError(run.stages[pipeline.first].plugin, "its processor returned no result for a pipeline")
                 self._send_failure(run, pipeline, error)
 
-    def _finish_pipeline(
-        self,
-        run: Run,
-        task: RunningTask,
-        pipeline: NamedPipeline,
-        payload: Payload,
-        started_ns: int,
-        *,
-        is_begun: bool = False,
-    ) -> None:
+    def _finish_pipeline(self, task: RunningTask, pipeline: NamedPipeline, payload: Payload, *, is_begun: bool = False) -> None:
         """Run the stages of one pipeline, or all after the first if it is begun, and hand over the result or the failure."""
         task.name, task.end = pipeline.name, pipeline.end
         info_of_all = task.info.copy()
-        plugin = run.stages[pipeline.end - 1].plugin
+        plugin = task.run.stages[pipeline.end - 1].plugin
         try:
-            result = check_payload(plugin, self._run_stages(run, payload, task, pipeline.first + is_begun))
-            self._send_payload(run, task, plugin, result, started_ns, task.name, last=True)
+            result = check_payload(plugin, self._run_stages(payload, task, pipeline.first + is_begun))
+            self._send_payload(task, plugin, result, task.name, last=True)
         except TaskCancelled:
             raise
         except BaseException as error:
-            self._send_failure(run, pipeline, error)
+            self._send_failure(task.run, pipeline, error)
         task.info = info_of_all
 
     def _send_failure(self, run: Run, pipeline: NamedPipeline, error: BaseException) -> None:
@@ -165,37 +147,27 @@ class TaskRunner:
         kind = exception_type_of(error)
         self._channel.send(OutputFailed(run.task_id, pipeline.name, code, message, traceback, kind))
 
-    def _send_output(self, run: Run, task: RunningTask, payload: Payload, name: str, started_ns: int) -> None:
+    def _send_output(self, task: RunningTask, payload: Payload, name: str) -> None:
         """Hand over an output before the end of the task, after the stages that follow the stage that emitted it."""
-        stage = task.stage
-        plugin = run.stages[stage].plugin
+        stage, stages = task.stage, task.run.stages
+        plugin = stages[stage].plugin
         check_payload(plugin, payload)
         if stage + 1 < task.end:
-            plugin = run.stages[task.end - 1].plugin
-            payload = check_payload(plugin, self._run_stages(run, payload, task, stage + 1))
-            self._begin_stage(run, task, stage)
-        self._send_payload(run, task, plugin, payload, started_ns, task.name or name)
+            plugin = stages[task.end - 1].plugin
+            payload = check_payload(plugin, self._run_stages(payload, task, stage + 1))
+            self._begin_stage(task, stage)
+        self._send_payload(task, plugin, payload, task.name or name)
 
-    def _send_preview(self, run: Run, task: RunningTask, payload: Payload, pipeline: int | None, started_ns: int) -> None:
+    def _send_preview(self, task: RunningTask, payload: Payload, pipeline: int | None) -> None:
         """Hand over a preview as it is, without the stages that follow."""
-        plugin = run.stages[task.stage].plugin
+        plugin = task.run.stages[task.stage].plugin
         name = task.name if pipeline is None else task.unfinished[pipeline].name
-        self._send_payload(run, task, plugin, check_payload(plugin, payload), started_ns, name)
+        self._send_payload(task, plugin, check_payload(plugin, payload), name)
 
-    def _send_payload(
-        self,
-        run: Run,
-        task: RunningTask,
-        plugin: str,
-        payload: Payload,
-        started_ns: int,
-        name: str,
-        *,
-        last: bool = False,
-    ) -> None:
+    def _send_payload(self, task: RunningTask, plugin: str, payload: Payload, name: str, *, last: bool = False) -> None:
         check_memory(plugin, payload)
         output, info = _place(payload, task), checked_info(plugin, payload, task.info)
-        self._channel.send(Output(run.task_id, name, output, info, started_ns, monotonic_ns(), last))
+        self._channel.send(Output(task.task_id, name, output, info, task.started_ns, monotonic_ns(), last))
         if output.block is not None:
             task.forget_block(output.block)
         self._release_preallocated(output)
@@ -224,11 +196,12 @@ class TaskRunner:
         self._cpu_ns = now_ns = process_time_ns()
         return now_ns - before_ns
 
-    def _run_stages(self, run: Run, payload: Payload, task: RunningTask, first: int = 0) -> Payload | None:
+    def _run_stages(self, payload: Payload, task: RunningTask, first: int = 0) -> Payload | None:
         """Run the stages from the first one on. Returns None if one of them handed over all outputs of the task itself."""
+        run = task.run
         result: Payload | None = payload
         for index in range(first, task.end):
-            self._begin_stage(run, task, index)
+            self._begin_stage(task, index)
             stage = run.stages[index]
             result = self._processors.run_stage(stage, payload, task)
             if result is None and run.credit > run.previews:
@@ -237,12 +210,12 @@ class TaskRunner:
         task.checkpoint()
         return result
 
-    def _begin_stage(self, run: Run, task: RunningTask, index: int) -> None:
+    def _begin_stage(self, task: RunningTask, index: int) -> None:
         task.stage = index
         # marks the task as begun: if this worker crashes, the supervisor does not give it to another worker
-        write_stage(self._outbox.first_page, run.task_id, index, self._memory.nbytes)
+        write_stage(self._outbox.first_page, task.task_id, index, self._memory.nbytes)
         task.checkpoint()
-        self._memory.set_soft_limit(run.private_bytes)
+        self._memory.set_soft_limit(task.run.private_bytes)
 
 
 def _place(payload: Payload, task: RunningTask) -> EncodedAt | RasterAt:

@@ -45,14 +45,8 @@ class ResultCodec:
             TaskFailed: the value cannot be sent; the code is "invalid_result".
         """
         pieces: list[memoryview] = []
-
-        def attach(kind: Kind, part: Any) -> Attached:
-            memory, attached = kind.memory_of(part, len(pieces), task.allocate)
-            pieces.append(memory)
-            return attached
-
         try:
-            encoded = self._encoder.encode(self._shape.detach(value, attach) if self._shape.has_attached else value)
+            encoded = self._encoder.encode(self._detach(value, pieces, task) if self._shape.has_attached else value)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise self._invalid(str(error)) from error
         if len(encoded) > _MAX_VALUE_NBYTES or len(pieces) > _MAX_PIECES:
@@ -67,6 +61,16 @@ class ResultCodec:
         else:
             pieces.append(memoryview(encoded))
         return Encoded(pieces[0] if len(pieces) == 1 else _joined(pieces, task), info)
+
+    def _detach(self, value: Any, pieces: list[memoryview], task: Task) -> Any:
+        """Append the parts of a value that travel in the output's memory to `pieces`. Returns the value without them."""
+
+        def attach(kind: Kind, part: Any) -> Attached:
+            memory, attached = kind.memory_of(part, len(pieces), task.allocate)
+            pieces.append(memory)
+            return attached
+
+        return self._shape.detach(value, attach)
 
     def is_slow(self, nbytes: int) -> bool:
         """Whether decoding a result with so many bytes in memory takes so long that the event loop must not do it."""

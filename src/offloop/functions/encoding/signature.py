@@ -82,9 +82,9 @@ class Signature:
         self._shapes = {one.name: one.shape for one in self._parameters.values() if one.shape is not None}
         self._is_plain = not any(shape.has_attached for shape in self._shapes.values())  # no value has parts in shared memory
         self._encoder = msgspec.msgpack.Encoder(enc_hook=encode_custom)
-        self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(
-            _struct_of(self._shapes, given), dec_hook=decode_custom
-        )
+        struct = _struct_of(self._shapes, given)
+        self._may_be_unset = any(field.default is msgspec.UNSET for field in msgspec.structs.fields(struct))
+        self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(struct, dec_hook=decode_custom)
 
     # in the server
 
@@ -162,8 +162,10 @@ class Signature:
         """
         arguments = self._decode(encoded)
         if self._is_plain:
-            values = [(name, getattr(arguments, name)) for name in self._shapes]
-            return {name: value for name, value in values if value is not msgspec.UNSET}
+            values = msgspec.structs.asdict(arguments)
+            if self._may_be_unset:
+                values = {name: value for name, value in values.items() if value is not msgspec.UNSET}
+            return values
 
         def restore(kind: Kind, attached: Attached) -> Any:
             return kind.from_payload(sources[attached.index])
