@@ -1,0 +1,89 @@
+"""A reduction of a file that is read from the top down keeps few rows, and they are enough for the steps after it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from offloop.operation import Attachment, Operation
+from offloop_vips import (
+    Blur,
+    Composite,
+    Convolve,
+    Extend,
+    Extract,
+    Flip,
+    Grayscale,
+    Jpeg,
+    Median,
+    Pixelate,
+    Raw,
+    Resize,
+    RoundCorners,
+    Sharpen,
+    Text,
+    Tiff,
+    Unsharp,
+)
+
+WIDTH, HEIGHT = 60, 900  # after the reduction
+STEPS = {
+    "none": [],
+    "a small window": [Sharpen(), Median(5)],
+    "a window of more rows than are kept": [Blur(80, min_amplitude=0.01)],
+    "two branches with windows": [Sharpen(4), Unsharp(radius=25), Blur(10)],
+    "a matrix": [Convolve(3, 3, (1, 2, 1, 2, 4, 2, 1, 2, 1))],
+    "squares": [Pixelate(150)],
+    "a second reduction": [Resize(height=500), Blur(20)],
+    "a part": [Extract(5, 400, 40, 300), Sharpen(2)],
+    "a margin": [Extend(top=333, bottom=333, extend_with="copy"), Grayscale()],
+    "a canvas": [Resize(200, 500, fit="contain")],
+    "the last row first": [Flip()],
+    "something drawn": [RoundCorners(30), Text("rows"), Composite(Attachment.at(1))],
+}
+
+
+@pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
+@pytest.mark.parametrize("bands", [3, 4])
+def test_a_file_gives_the_pixels_that_its_samples_give(bench: Any, bands: int, steps: list[Operation]):
+    samples = np.random.default_rng(bands).integers(0, 256, (HEIGHT * 5 // 2, WIDTH * 5 // 2, bands), "u1")
+    attachments = [np.full((300, 20, 3), 90, "u1")]
+    operations = [Resize(WIDTH, HEIGHT), *steps, Raw()]
+    file = bench.file(samples, ".png", compression=1)
+    shown = bench.show(file, *operations, attachments=attachments)
+    assert np.array_equal(shown, bench.show(samples, *operations, attachments=attachments))
+
+
+@pytest.mark.parametrize("encoder", [Jpeg(progressive=True), Tiff(compression="none", pyramid=True, tile=True)])
+def test_an_encoder_takes_the_rows_of_a_file(bench: Any, encoder: Operation):
+    samples = np.random.default_rng(0).integers(0, 256, (HEIGHT * 5 // 2, WIDTH * 5 // 2, 3), "u1")
+    shown = bench.show(bench.file(samples, ".png", compression=1), Resize(WIDTH, HEIGHT), encoder)
+    assert np.array_equal(shown, bench.show(samples, Resize(WIDTH, HEIGHT), encoder))
+
+
+_REDUCE = """
+import ctypes, sys
+import numpy as np, pyvips
+from offloop import Encoded
+from offloop.testing import run_inline
+from offloop_vips import Raw, Resize
+from offloop_vips.processor import VipsProcessor, phased_source
+
+samples = np.random.default_rng(0).integers(0, 256, (1536, 2048, 4), "u1")
+image = pyvips.Image.new_from_array(samples).copy(interpretation="srgb")
+file = image.write_to_buffer(".png", compression=1)
+del samples, image
+run_inline(VipsProcessor(), Encoded(memoryview(file)), [Resize(720), Raw()])
+highest = phased_source._LIBRARY.vips_tracked_get_mem_highwater
+highest.restype = ctypes.c_size_t
+print(highest())
+"""
+
+
+def test_a_reduction_in_float_keeps_few_rows():
+    made = subprocess.run([sys.executable, "-c", _REDUCE], capture_output=True, text=True, check=True, timeout=60)
+    assert int(made.stdout) < 28_000_000, "24 million; 32 million with all the rows that libvips would keep"
