@@ -21,6 +21,10 @@ async def take(job: dict[str, Any]) -> None:
         await question.warm_up(opened, job)
         tell("warm")
         sys.stdin.readline()
+        if all(figure.key != "lag_p99_ms" for figure in question.figures):
+            # because the ticker takes a millisecond of a picture's 38, and a contender in Node has none there
+            tell(await question.turn(opened, job))
+            return
         async with Lag() as lag:
             figures = await question.turn(opened, job)
         tell({**figures, "lag_p99_ms": lag.p99_ms})
