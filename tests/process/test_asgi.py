@@ -95,6 +95,7 @@ async def client_of(app: Any, lifespan: Callable[[Any], AbstractAsyncContextMana
             yield client
 
 
+@pytest.mark.every_loop
 async def test_work_is_cancelled_when_the_client_leaves(anyio_backend: object) -> None:
     client, work = Client(b""), Work()
 
@@ -109,6 +110,7 @@ async def test_work_is_cancelled_when_the_client_leaves(anyio_backend: object) -
     assert work.is_cancelled
 
 
+@pytest.mark.every_loop
 async def test_work_that_ends_gives_its_value_or_its_own_error(anyio_backend: object) -> None:
     client, work = Client(b""), Work()
     work.go_on.set()
@@ -129,6 +131,7 @@ async def test_a_body_is_whole_for_a_reader_inside_the_block_and_for_one_after_i
     assert await after.request.body() == bytes(range(40))
 
 
+@pytest.mark.every_loop
 async def test_a_client_that_leaves_in_the_middle_of_a_body_is_noticed_by_every_reader(anyio_backend: object) -> None:
     client = Client(b"one", is_whole=False)
     client.has_left.set()
@@ -148,6 +151,7 @@ async def test_blocks_may_be_nested_and_follow_each_other(anyio_backend: object)
             await anyio.sleep_forever()
 
 
+@pytest.mark.every_loop
 async def test_a_cancellation_from_outside_stays_one(anyio_backend: object) -> None:
     client, work = Client(b""), Work()
     with anyio.CancelScope() as scope:
@@ -158,6 +162,7 @@ async def test_a_cancellation_from_outside_stays_one(anyio_backend: object) -> N
     assert (scope.cancelled_caught, work.is_cancelled) == (True, True)
 
 
+@pytest.mark.every_loop
 @pytest.mark.parametrize("limits", [{"idle_timeout": 0.01}, {"idle_timeout": None, "total_timeout": 0.01}], ids=str)
 async def test_a_body_that_comes_too_slowly_is_refused(anyio_backend: object, limits: dict[str, Any]) -> None:
     client = Client(b"one", is_whole=False)
@@ -168,6 +173,7 @@ async def test_a_body_that_comes_too_slowly_is_refused(anyio_backend: object, li
         assert (caught.value.status, pool.statistics().leases["caller"]) == (408, 0)
 
 
+@pytest.mark.every_loop
 async def test_a_client_that_leaves_while_its_upload_waits_for_memory_is_noticed(anyio_backend: object) -> None:
     async with scripted_pool([], plugins=[FaultsPlugin], memory_limit="4MiB") as pool:
         everything = await pool.buffer(3 * 1024 * 1024).ready()

@@ -11,7 +11,7 @@ import pytest
 from offloop import Pool
 from offloop.testing.faults import Allocate, Echo, FaultsPlugin, Hang, Inspect, Noop, Wait
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_loop]
 
 
 async def test_a_queued_task_leaves_at_once_and_never_starts(anyio_backend: object, tmp_path: Path) -> None:

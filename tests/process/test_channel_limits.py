@@ -21,7 +21,7 @@ from offloop.wire.framing import HEADER_NBYTES, ProtocolError
 from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Cancel, Failed, FromWorker, Need, Ready, Retire, Run, Stage
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_loop]
 
 LIMIT_S = 0.2
 LONG = Failed(1, "exception", "x" * 60_000, None, 1, 2)

@@ -13,7 +13,7 @@ from offloop.core.model.events import WorkerSpawned
 from offloop.runtime.supervisor import Supervisor
 from offloop.testing.faults import Echo, FaultsPlugin, Wait
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_loop]
 
 MIB = 1024 * 1024
 

@@ -37,6 +37,7 @@ async def test_several_page_moves_planned_in_one_turn_are_all_carried_out(anyio_
                 await buffer.ready()
 
 
+@pytest.mark.every_loop
 async def test_a_pool_that_closes_while_sources_wait_for_a_thread_writes_to_nobodys_file(
     anyio_backend: object, tmp_path: Path
 ) -> None:
@@ -86,6 +87,7 @@ async def test_odd_entries_of_the_import_path_do_not_keep_workers_from_starting(
         assert bytes(await pool.run(b"abc", [Echo()])) == b"abc"
 
 
+@pytest.mark.every_loop
 async def test_callers_that_hold_all_common_threads_do_not_starve_the_pool(anyio_backend: object, tmp_path: Path) -> None:
     path = tmp_path / "source"
     path.write_bytes(bytes(1_000_000))
@@ -158,6 +160,7 @@ async def test_a_closed_pools_buffers_say_so(anyio_backend: object) -> None:
         _ = buffer.view
 
 
+@pytest.mark.every_loop
 async def test_five_thousand_at_once_all_have_their_outcome(anyio_backend: object) -> None:
     async with Pool(2, plugins=[FaultsPlugin]) as pool:
         async with anyio.create_task_group() as task_group:
@@ -185,6 +188,7 @@ def test_a_run_that_asyncio_cancels_while_its_source_is_copied_keeps_its_block_u
     asyncio.run(asyncio.wait_for(main(), 50))
 
 
+@pytest.mark.every_loop
 async def test_memory_that_comes_back_from_another_thread_reaches_who_waits(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin], memory_limit="8MiB") as pool:
         for _ in range(30):
@@ -195,6 +199,7 @@ async def test_memory_that_comes_back_from_another_thread_reaches_who_waits(anyi
                     task_group.start_soon(anyio.to_thread.run_sync, held.clear)
 
 
+@pytest.mark.every_loop
 async def test_a_pool_of_little_memory_serves_thousands_without_stopping_the_loop(anyio_backend: object) -> None:
     async with Pool(2, plugins=[FaultsPlugin], memory_limit="8MiB") as pool:
         with anyio.fail_after(50):

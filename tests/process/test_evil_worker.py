@@ -228,6 +228,7 @@ async def test_an_enemy_costs_one_task(anyio_backend: object, begin_with: Begin,
         await suffer(CASES[name])
 
 
+@pytest.mark.every_loop
 @pytest.mark.parametrize("name", ON_EVERY_LOOP)
 async def test_an_enemy_costs_one_task_on_every_loop(anyio_backend: object, begin_with: Begin, name: str) -> None:
     begin_with(name)
@@ -235,6 +236,7 @@ async def test_an_enemy_costs_one_task_on_every_loop(anyio_backend: object, begi
         await suffer(CASES[name])
 
 
+@pytest.mark.every_loop
 async def test_an_enemy_that_does_not_read_dies_of_a_large_task(anyio_backend: object, begin_with: Begin) -> None:
     begin_with("stop_reading")
     errors: list[WorkerDied] = []

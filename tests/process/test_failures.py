@@ -141,6 +141,7 @@ async def test_the_fault_of_one_task_leaves_all_others_untouched(pool: Pool, fau
     assert (statistics.completed, statistics.worker_died + statistics.timed_out) == (50, 1)
 
 
+@pytest.mark.every_loop
 async def test_printing_reaches_the_log_and_not_the_protocol(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "offloop.worker"):
         assert bytes(await pool.run(b"abc", [PrintText("hello from the worker\n"), Echo()])) == b"abc"

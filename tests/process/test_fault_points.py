@@ -177,6 +177,7 @@ async def test_a_fault_at_that_point_costs_only_its_task(anyio_backend: object, 
             await carry_out(stage, Order.parse(f"{fault} at {point.value}"))
 
 
+@pytest.mark.every_loop
 @pytest.mark.parametrize(
     "order",
     [

@@ -15,7 +15,7 @@ import pytest
 from offloop import InvalidTask, Pool, TaskFailed
 from offloop.errors import PoolClosed
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_loop]
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ import trio
 from offloop import InvalidTask, Pool, PoolClosed, PoolMisused
 from offloop.testing.faults import Echo, FaultsPlugin, Inspect, Noop, Wait
 
+pytestmark = pytest.mark.every_loop
+
 ASYNCIO = [pytest.param(("asyncio", {"use_uvloop": uvloop}), id="uvloop" if uvloop else "asyncio") for uvloop in (False, True)]
 
 CALLS: dict[str, Callable[[Pool], Awaitable[object]]] = {

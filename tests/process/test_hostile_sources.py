@@ -36,6 +36,7 @@ async def test_a_str_is_no_path(pool_of_one: Pool) -> None:
             await call
 
 
+@pytest.mark.every_loop
 async def test_a_caller_that_waits_for_a_thread_leaves_when_it_is_cancelled(pool_of_one: Pool, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"FAULTS!\n" + bytes(1 << 20))
@@ -65,6 +66,7 @@ async def test_a_caller_that_waits_for_a_thread_leaves_when_it_is_cancelled(pool
     assert pool_of_one.statistics().leases["caller"] == 0
 
 
+@pytest.mark.every_loop
 async def test_files_that_make_their_readers_wait_do_not_hold_up_sources_in_memory(pool_of_one: Pool) -> None:
     supervisor: Any = pool_of_one._supervisor
     go_on = threading.Event()

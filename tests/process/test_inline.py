@@ -16,6 +16,7 @@ from offloop.testing.faults import Echo, FaultsPlugin
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.every_loop
 async def test_functions_and_pipelines_run_in_this_process(anyio_backend: object, caplog: pytest.LogCaptureFixture) -> None:
     threads = set(threading.enumerate())
     async with Pool(1, inline=True, plugins=["functions", FaultsPlugin], memory_limit="256MiB") as pool:

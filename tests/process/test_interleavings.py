@@ -17,6 +17,8 @@ from offloop import MemoryLimitExceeded
 from offloop.testing import scripted_pool
 from offloop.testing.faults import FaultsPlugin
 
+pytestmark = pytest.mark.every_loop
+
 STARTS: tuple[Verb, ...] = ("buffer", "ready", "receive", "stall", "answer", "timed")
 ENDS: tuple[Verb, ...] = ("cancel", "release", "time out", "drain", "close")
 

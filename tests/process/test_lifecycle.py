@@ -17,7 +17,7 @@ from offloop import Pool, PoolClosed, WorkerDied
 from offloop.testing import Surroundings
 from offloop.testing.faults import Echo, Exit, FaultsPlugin, Hang, Inspect, Noop, Wait
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_loop]
 
 
 class Ordered(Exception):

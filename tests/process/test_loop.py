@@ -18,7 +18,7 @@ import pytest
 from offloop import Pool
 from offloop.testing.faults import Allocate, FaultsPlugin, Noop, WriteStderr
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_loop]
 
 LARGE = 192 * 1024 * 1024
 ATTEMPTS = 8  # the machine may pause everything for its own reasons, but not as often in a row

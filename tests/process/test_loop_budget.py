@@ -19,7 +19,7 @@ from offloop.runtime.loop import loop_budget
 from offloop.runtime.loop.event_loop import find_asyncio_loop
 from offloop.runtime.loop.loop_budget import BUDGET_S, LoopBudget
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_loop]
 
 
 class Clock:

@@ -12,7 +12,7 @@ from offloop.runtime.loop.event_loop import find_asyncio_loop
 from offloop.runtime.loop.futures import OneShotEvent
 from offloop.runtime.loop.io import clock, wait_until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_loop]
 
 
 @pytest.mark.parametrize("has_deadline", [True, False])

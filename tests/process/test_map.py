@@ -56,6 +56,7 @@ async def test_outcomes_come_as_the_tasks_finish(anyio_backend: object) -> None:
         assert order == [1, 2, 3, 4, 5, 0]
 
 
+@pytest.mark.every_loop
 async def test_a_loop_without_a_block_works_too(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         assert [outcome.index async for outcome in pool.map([b"a", b"b"], [Echo()], ordered=True)] == [0, 1]
@@ -137,6 +138,7 @@ async def test_sources_are_not_pulled_while_others_wait_for_memory(anyio_backend
         assert is_free(pool)
 
 
+@pytest.mark.every_loop
 async def test_an_async_iterable_is_pulled_in_the_context_of_the_caller(anyio_backend: object) -> None:
     request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id")
     seen: set[str] = set()
@@ -172,6 +174,7 @@ async def test_an_error_of_the_iterator_comes_after_the_outcomes_before_it(anyio
         assert is_free(pool)
 
 
+@pytest.mark.every_loop
 async def test_a_generator_is_closed_when_the_batch_is_left(anyio_backend: object) -> None:
     closed: list[str] = []
 
@@ -197,6 +200,7 @@ async def test_a_generator_is_closed_when_the_batch_is_left(anyio_backend: objec
     assert closed == ["generator", "async generator"]
 
 
+@pytest.mark.every_loop
 async def test_a_generator_that_raises_when_it_is_closed_leaves_the_pool_alone(
     anyio_backend: object, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -245,6 +249,7 @@ async def test_results_go_to_files(anyio_backend: object, tmp_path: Path) -> Non
 # Leaving
 
 
+@pytest.mark.every_loop
 async def test_leaving_early_cancels_the_tasks_and_frees_all(anyio_backend: object) -> None:
     async with Pool(2, plugins=[FaultsPlugin]) as pool:
         async with pool.map([b"x" * 5000] * 1000, [Wait(0.01), Echo()]) as outcomes:
@@ -253,6 +258,7 @@ async def test_leaving_early_cancels_the_tasks_and_frees_all(anyio_backend: obje
         assert pool.statistics().cancelled >= 1
 
 
+@pytest.mark.every_loop
 async def test_a_batch_that_is_deleted_unread_ends_and_frees_all(anyio_backend: object) -> None:
     pulled = 0
 
@@ -288,6 +294,7 @@ async def test_an_outcome_outlives_its_batch_and_its_pool(anyio_backend: object)
     assert bytes(result) == b"kept" * 2000
 
 
+@pytest.mark.every_loop
 async def test_a_thousand_batches_are_cancelled_at_once(anyio_backend: object) -> None:
     async with Pool(2, plugins=[FaultsPlugin]) as pool:
 
@@ -305,6 +312,7 @@ async def test_a_thousand_batches_are_cancelled_at_once(anyio_backend: object) -
         assert bytes(await pool.run(b"next", [Echo()])) == b"next"
 
 
+@pytest.mark.every_loop
 async def test_a_pool_that_closes_ends_its_batches(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin], grace=0.05) as pool:
         unread = pool.map([b""] * 100, [Noop()])

@@ -107,6 +107,7 @@ async def test_a_probe_that_exits_is_named_by_the_pools_own_probe(
             await pool.probe(b"abc")
 
 
+@pytest.mark.every_loop
 async def test_plugins_are_imported_in_a_thread(anyio_backend: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = ModuleType("offloop_test_gate")
     gate.begun, gate.opened = threading.Event(), threading.Event()  # type: ignore[attr-defined]

@@ -23,6 +23,7 @@ async def assert_kills(pool: Pool, data: object, operation: Exit | Kill | None =
         await pool.run(data, [operation or Exit(3)])  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.every_loop
 async def test_callers_that_leave_when_their_worker_has_died_do_not_hide_content_that_kills(anyio_backend: object) -> None:
     async def submit() -> None:
         with suppress(WorkerDied):  # if the source was read before the caller left
@@ -147,6 +148,7 @@ async def test_content_that_was_a_victim_is_absolved_when_it_does_no_harm(anyio_
         assert pool.statistics().worker_crashes == 2
 
 
+@pytest.mark.every_loop
 async def test_a_caller_that_leaves_while_its_source_is_identified_leaves_nothing(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin], quarantine_after=1, memory_limit="64MiB") as pool:
         data = b"x" * (16 << 20)

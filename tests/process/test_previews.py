@@ -24,6 +24,7 @@ def is_free(pool: Pool) -> bool:
     return not (numbers.waiting or numbers.running or held - {"preallocated"})
 
 
+@pytest.mark.every_loop
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_a_preview_comes_while_the_task_runs(anyio_backend: object, tmp_path: Path, is_async: bool) -> None:
     seen: list[bytes] = []
@@ -91,6 +92,7 @@ async def test_a_callback_that_raises_is_logged_and_the_task_goes_on(
         assert "no page" in str(record.exc_info and record.exc_info[1])
 
 
+@pytest.mark.every_loop
 async def test_a_call_that_is_cancelled_in_its_callback_ends_its_task(anyio_backend: object) -> None:
     async def on_preview(_: Result) -> None:
         scope.cancel()

@@ -205,6 +205,7 @@ async def test_a_source_is_not_copied_to_where_a_thread_releases_pages(anyio_bac
         assert scene.read(sent.sources[0]) == scene.content[3 : 3 + nbytes]
 
 
+@pytest.mark.every_loop
 @pytest.mark.anyio
 @pytest.mark.parametrize("nbytes", [INLINE_NBYTES, INLINE_NBYTES + 1])
 async def test_messages_keep_their_order_behind_a_source_that_is_copied(anyio_backend: object, nbytes: int) -> None:
@@ -293,6 +294,7 @@ async def test_bytes_take_no_shared_memory_before_their_task_runs(anyio_backend:
         task_group.cancel_scope.cancel()
 
 
+@pytest.mark.every_loop
 @pytest.mark.anyio
 async def test_a_task_is_cancelled_while_its_source_is_copied(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin], memory_limit="256MiB") as pool:

@@ -79,6 +79,7 @@ async def test_each_stage_is_a_part_of_the_whole(anyio_backend: object, gates: G
     assert (0.75, "faults") in [(progress.fraction, progress.stage) for progress in seen]
 
 
+@pytest.mark.every_loop
 async def test_an_async_callback_has_one_call_at_a_time_in_the_context_of_the_caller(anyio_backend: object) -> None:
     request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id")
     calls: list[tuple[str, float]] = []
@@ -134,6 +135,7 @@ async def test_a_task_that_fails_never_reports_one(anyio_backend: object, ending
     assert max(seen, default=0.0) < 1.0
 
 
+@pytest.mark.every_loop
 async def test_an_async_callback_is_cancelled_when_the_task_fails(anyio_backend: object, tmp_path: Path) -> None:
     ended: list[str] = []
     begun = tmp_path / "begun"
@@ -197,6 +199,7 @@ async def test_a_stream_has_the_progress_of_its_task(anyio_backend: object, gate
         assert seen[-1].fraction == 1.0
 
 
+@pytest.mark.every_loop
 @pytest.mark.parametrize("leave", [True, False])
 async def test_a_stream_that_fails_or_is_left_never_reports_one(anyio_backend: object, leave: bool, gates: Gates) -> None:
     seen: list[float] = []

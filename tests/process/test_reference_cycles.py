@@ -19,7 +19,7 @@ from offloop.core.model.events import WorkerSpawned
 from offloop.runtime.loop.futures import BlockFuture, TaskFuture
 from offloop.testing.faults import Allocate, Echo, Exit, FaultsPlugin, Hang, Raise, Wait
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_loop]
 
 MIB = 1024 * 1024
 ASYNCIO = [pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")]

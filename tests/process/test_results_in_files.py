@@ -95,6 +95,7 @@ async def test_a_file_survives_that_its_first_worker_died(pool_of_one: Pool, tmp
     assert (tmp_path / "x").read_bytes() == b"abc"
 
 
+@pytest.mark.every_loop
 async def test_a_caller_that_leaves_at_any_moment_leaves_a_whole_file_or_none(pool: Pool, tmp_path: Path) -> None:
     data = bytes(2_000_000)
 

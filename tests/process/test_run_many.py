@@ -54,6 +54,7 @@ async def test_info_that_a_stage_adds_is_kept_by_the_stages_that_follow(anyio_ba
             assert [frame.info.tag async for frame in frames] == ["frame"] * 2
 
 
+@pytest.mark.every_loop
 async def test_each_outcome_comes_as_soon_as_it_is_ready(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin], grace=0.05) as pool:
         async with pool.run_many(b"abc", {"first": [Echo()], "never": [Hang()]}) as outcomes:
@@ -135,6 +136,7 @@ async def test_results_go_to_files(anyio_backend: object, tmp_path: Path) -> Non
         assert list(tmp_path.iterdir()) == [paths["echo"]]
 
 
+@pytest.mark.every_loop
 async def test_a_reader_that_is_cancelled_while_a_file_is_written_reads_its_outcome_again(
     anyio_backend: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +182,7 @@ async def test_what_cannot_be_asked_is_refused_by_the_call(anyio_backend: object
             await many
 
 
+@pytest.mark.every_loop
 async def test_fifty_are_cancelled_at_once(anyio_backend: object) -> None:
     async with Pool(2, plugins=[FaultsPlugin]) as pool:
 

@@ -57,6 +57,7 @@ def pid_of_begun_task(pool: Pool) -> int | None:
     return None
 
 
+@pytest.mark.every_loop
 async def test_many_short_calls_at_once_have_their_own_results(anyio_backend: object, pool: Pool) -> None:
     orders = [f"{number}" for number in range(MANY)]
     assert await outcomes_of(pool, orders) == {order: order for order in orders}
@@ -162,6 +163,7 @@ async def test_tasks_behind_a_stuck_one_go_to_another_worker_while_it_is_stuck(
     assert found == {order: order for order in BEHIND}
 
 
+@pytest.mark.every_loop
 async def test_a_cancelled_task_behind_a_stuck_one_ends_at_once(anyio_backend: object, pool: Pool) -> None:
     scopes: dict[str, anyio.CancelScope] = {}
     ended: list[str] = []
@@ -187,6 +189,7 @@ async def test_a_cancelled_task_behind_a_stuck_one_ends_at_once(anyio_backend: o
     assert sorted(ended) == ["behind 0", "behind 1", "spin"]
 
 
+@pytest.mark.every_loop
 async def test_closing_the_pool_ends_tasks_behind_a_stuck_one(anyio_backend: object) -> None:
     found: dict[str, str | Exception] = {}
     async with anyio.create_task_group() as group:

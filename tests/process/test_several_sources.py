@@ -94,6 +94,7 @@ async def test_a_task_is_retried_with_all_its_sources(anyio_backend: object, tmp
             assert is_free(pool)
 
 
+@pytest.mark.every_loop
 async def test_a_task_that_is_cancelled_while_it_is_staged_returns_all_its_memory(anyio_backend: object) -> None:
     async with Pool(1, plugins=[JoiningPlugin], memory_limit="192MiB") as pool:
         large = await pool.buffer(inbox_nbytes(pool) - MIB).ready()

@@ -151,6 +151,7 @@ async def test_calls_that_differ_are_not_shared(anyio_backend: object, tmp_path:
 # Leaving
 
 
+@pytest.mark.every_loop
 @pytest.mark.parametrize("first", [0, 1, 2])
 async def test_calls_leave_one_by_one_and_the_last_ends_the_task(anyio_backend: object, first: int) -> None:
     async with Pool(1, plugins=[FaultsPlugin], grace=0.05) as pool:
@@ -169,6 +170,7 @@ async def test_calls_leave_one_by_one_and_the_last_ends_the_task(anyio_backend: 
         assert bytes(await pool.run(b"abc", [Echo()], coalesce=True)) == b"abc"
 
 
+@pytest.mark.every_loop
 async def test_the_first_call_may_leave_before_its_task_has_begun(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         for steps in range(12):  # each iteration of the loop in which the call can be interrupted
@@ -237,6 +239,7 @@ async def test_an_error_is_shared_and_happens_once(
         assert (numbers.submitted, numbers.worker_crashes) == (1, int(error is WorkerDied))
 
 
+@pytest.mark.every_loop
 async def test_a_pool_that_closes_ends_all_calls(anyio_backend: object) -> None:
     calls = Calls()
     async with calls:
@@ -365,6 +368,7 @@ async def test_a_file_for_the_result_cannot_be_shared(anyio_backend: object, tmp
             pool.map([b"abc"], [Echo()], coalesce=True, to=lambda _: tmp_path / "a")
 
 
+@pytest.mark.every_loop
 async def test_a_storm_of_calls_that_leave_frees_all(anyio_backend: object) -> None:
     async with Pool(2, plugins=[FaultsPlugin]) as pool:
         calls = Calls()

@@ -169,6 +169,7 @@ async def test_a_result_is_read_only_and_in_place(pool: Pool) -> None:
     assert pool.statistics().leases["caller"] == 1
 
 
+@pytest.mark.every_loop
 async def test_a_result_lives_as_long_as_any_view_of_it(pool: Pool) -> None:
     array = np.frombuffer((await pool.run(pattern(1 << 20), [Echo()])).data[100:200], np.uint8)
     gc.collect()
@@ -268,6 +269,7 @@ async def chunks_of(data: bytes, size: int) -> AsyncIterator[bytes]:
         yield data[start : start + size]
 
 
+@pytest.mark.every_loop
 @pytest.mark.parametrize("expected", [None, 10, 3_000_000])
 async def test_a_stream_is_received_chunk_by_chunk(pool: Pool, expected: int | None) -> None:
     data = pattern(1_500_000)
@@ -289,6 +291,7 @@ async def test_a_stream_that_is_too_long_is_refused_with_both_numbers(pool: Pool
     assert pool.statistics().leases["caller"] == 0
 
 
+@pytest.mark.every_loop
 async def test_a_stream_that_fails_gives_its_memory_back(pool: Pool) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield bytes(1000)
@@ -318,6 +321,7 @@ class ByteStream:
         self.closed = True
 
 
+@pytest.mark.every_loop
 async def test_a_byte_stream_of_the_caller_is_not_closed_however_receiving_it_ends(pool: Pool) -> None:
     whole, long = ByteStream(b"abc", b"", memoryview(b"d-e-f")[::2]), ByteStream(b"abc", b"def", b"ghi")
     assert bytes((await pool.receive(whole)).view) == b"abcdef"
@@ -330,6 +334,7 @@ async def test_a_byte_stream_of_the_caller_is_not_closed_however_receiving_it_en
     assert pool.statistics().leases["caller"] == 0
 
 
+@pytest.mark.every_loop
 async def test_a_generator_and_an_iterator_made_for_the_call_are_closed_when_left_half_way(pool: Pool) -> None:
     closed: list[str] = []
 
@@ -382,6 +387,7 @@ async def test_sources_wait_for_memory_in_turn_and_all_get_it(anyio_backend: obj
         assert pool.statistics().memory_reserved_bytes <= 8 * 1024 * 1024
 
 
+@pytest.mark.every_loop
 async def test_a_result_that_is_dropped_lets_a_waiting_source_in(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin], memory_limit="8MiB") as pool:
         held = [await pool.run(bytearray(2_500_000), [Echo()]) for _ in range(2)]

@@ -215,6 +215,7 @@ async def assert_refused_while_draining(pool: Pool) -> None:
         await pool.run(b"late", [Echo()])
 
 
+@pytest.mark.every_loop
 async def test_what_is_not_finished_in_time_is_stopped(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin], grace=0.05) as pool:
 
@@ -235,6 +236,7 @@ async def test_an_idle_pool_is_drained_at_once_and_twice_is_no_harm(anyio_backen
         assert await pool.drain(0)
 
 
+@pytest.mark.every_loop
 async def test_a_drain_that_is_cancelled_leaves_what_runs_alone(anyio_backend: object, tmp_path: Path) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool, anyio.create_task_group() as task_group:
         task_group.start_soon(pool.run, b"", [HoldOn(str(tmp_path / "go"))])
@@ -247,6 +249,7 @@ async def test_a_drain_that_is_cancelled_leaves_what_runs_alone(anyio_backend: o
         (tmp_path / "go").touch()
 
 
+@pytest.mark.every_loop
 async def test_a_drain_that_another_cut_short_does_not_say_that_all_ended_by_itself(anyio_backend: object) -> None:
     ended: list[bool] = []
 
@@ -265,6 +268,7 @@ async def test_a_drain_that_another_cut_short_does_not_say_that_all_ended_by_its
     assert ended == [False, False]
 
 
+@pytest.mark.every_loop
 @pytest.mark.parametrize("turns", [0, 1, 2, 5, 20])
 async def test_a_pool_that_is_drained_while_it_opens_does_not_open(anyio_backend: object, turns: int) -> None:
     pool = Pool(2, plugins=[FaultsPlugin])

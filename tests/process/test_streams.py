@@ -153,6 +153,7 @@ async def test_the_time_of_a_slow_reader_does_not_count(anyio_backend: object) -
             assert await indices(frames) == [0, 1, 2, 3]
 
 
+@pytest.mark.every_loop
 async def test_a_reader_that_reads_nothing_for_too_long_ends_the_stream(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         async with pool.stream(b"", [Emit(10, 5000)], buffer=2, idle_timeout=0.1) as frames:
@@ -166,6 +167,7 @@ async def test_a_reader_that_reads_nothing_for_too_long_ends_the_stream(anyio_ba
         assert leases(pool) == {}
 
 
+@pytest.mark.every_loop
 async def test_leaving_the_block_stops_the_task_and_returns_its_memory(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         async with pool.stream(b"", [Emit(1000, 5000, pause_s=0.001)]) as frames:
@@ -177,6 +179,7 @@ async def test_leaving_the_block_stops_the_task_and_returns_its_memory(anyio_bac
         assert (numbers.running, numbers.cancelled, leases(pool)) == (0, 1, {})
 
 
+@pytest.mark.every_loop
 async def test_a_cancelled_reader_stops_the_task(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin], grace=0.05) as pool:
         with anyio.move_on_after(0.2) as scope:
@@ -186,6 +189,7 @@ async def test_a_cancelled_reader_stops_the_task(anyio_backend: object) -> None:
         assert (pool.statistics().running, leases(pool)) == (0, {})
 
 
+@pytest.mark.every_loop
 async def test_a_hundred_streams_are_cancelled_at_once(anyio_backend: object) -> None:
     async with Pool(2, plugins=[FaultsPlugin]) as pool:
 
@@ -203,6 +207,7 @@ async def test_a_hundred_streams_are_cancelled_at_once(anyio_backend: object) ->
         assert bytes(await pool.run(b"next", [Echo()])) == b"next"
 
 
+@pytest.mark.every_loop
 async def test_a_pool_that_closes_ends_its_streams(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         stream = pool.stream(b"", [Emit(10)], buffer=1)

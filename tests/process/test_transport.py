@@ -22,6 +22,7 @@ SHORTEST_START_NBYTES, LONGEST_START_NBYTES = (
 )
 
 
+@pytest.mark.every_loop
 async def test_a_connection_that_is_cut_in_an_answer_costs_one_task(anyio_backend: object) -> None:
     transport = Transport(from_worker=Traffic(cut_after_nbytes=LONGEST_START_NBYTES + 12), starts=1)
     async with pool_with(transport, 1, plugins=[FaultsPlugin], sandbox="off") as pool:
@@ -31,6 +32,7 @@ async def test_a_connection_that_is_cut_in_an_answer_costs_one_task(anyio_backen
         assert pool.statistics().worker_starts == 2
 
 
+@pytest.mark.every_loop
 @pytest.mark.parametrize("nbytes", [1, 5, SHORTEST_START_NBYTES - 4])
 async def test_a_connection_that_is_cut_before_a_worker_is_ready_is_a_failed_start(anyio_backend: object, nbytes: int) -> None:
     transport = Transport(from_worker=Traffic(cut_after_nbytes=nbytes), starts=1)
@@ -48,6 +50,7 @@ async def test_a_task_that_never_reached_its_worker_is_given_to_another_worker(a
         assert pool.statistics().completed == sent
 
 
+@pytest.mark.every_loop
 async def test_a_slow_connection_changes_no_outcome(anyio_backend: object) -> None:
     transport = Transport(to_worker=Traffic(delay_s=0.02), from_worker=Traffic(delay_s=0.02))
     async with pool_with(transport, 1, plugins=[FaultsPlugin]) as pool:
@@ -56,6 +59,7 @@ async def test_a_slow_connection_changes_no_outcome(anyio_backend: object) -> No
         assert result.timings.waited >= 0.02
 
 
+@pytest.mark.every_loop
 async def test_an_answer_that_is_delayed_too_long_is_a_timeout(anyio_backend: object) -> None:
     transport = Transport(from_worker=Traffic(delay_s=0.3))
     async with pool_with(transport, 1, plugins=[FaultsPlugin], grace=30.0) as pool:

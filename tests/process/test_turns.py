@@ -15,7 +15,7 @@ from offloop.runtime.loop.futures import BlockFuture, OneShotEvent, TaskFuture
 from offloop.runtime.supervisor import Supervisor
 from offloop.testing.faults import Echo
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_loop]
 
 
 def supervisor_of(pool: Pool) -> Supervisor:

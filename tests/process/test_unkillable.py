@@ -104,6 +104,7 @@ async def test_a_worker_that_cannot_be_killed_costs_its_task_and_holds_its_memor
         assert pool.statistics().memory_used_bytes < 5_000_000
 
 
+@pytest.mark.every_loop
 async def test_a_pool_is_left_though_a_worker_cannot_be_killed(
     workers: UnkillableWorkers, anyio_backend: object, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -26,7 +26,7 @@ from offloop import (
 )
 from offloop.testing.faults import Echo, Emit, Exit, FaultsPlugin, Hang, Wait
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_loop]
 
 
 async def test_a_crash(anyio_backend: object) -> None:

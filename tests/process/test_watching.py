@@ -126,6 +126,7 @@ async def test_a_worker_that_ends_by_itself_is_reported_with_its_exit_code(anyio
         assert report.cause == "exited with code 42 during faults (Exit)"
 
 
+@pytest.mark.every_loop
 async def test_two_tasks_may_read_one_subscription(anyio_backend: object) -> None:
     """Each event goes to one of them, and both hear of the end."""
     seen: list[object] = []
@@ -144,6 +145,7 @@ async def test_two_tasks_may_read_one_subscription(anyio_backend: object) -> Non
     assert [event.after for event in seen if isinstance(event, WorkerMoved)].count("busy") == 1
 
 
+@pytest.mark.every_loop
 async def test_a_subscription_ends_when_the_pool_was_drained(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         reader = pool.events()
@@ -153,6 +155,7 @@ async def test_a_subscription_ends_when_the_pool_was_drained(anyio_backend: obje
     assert moves[-1].after == "gone"
 
 
+@pytest.mark.every_loop
 async def test_an_unclosed_subscription_is_garbage_collected(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool:
         reader = pool.events()
@@ -167,6 +170,7 @@ async def test_an_unclosed_subscription_is_garbage_collected(anyio_backend: obje
         assert not pool._supervisor.core.event_log.has_subscribers  # pyright: ignore[reportOptionalMemberAccess]
 
 
+@pytest.mark.every_loop
 async def test_a_subscription_that_a_task_awaits_is_not_garbage_collected(anyio_backend: object) -> None:
     seen: list[object] = []
 
@@ -182,6 +186,7 @@ async def test_a_subscription_that_a_task_awaits_is_not_garbage_collected(anyio_
     assert seen
 
 
+@pytest.mark.every_loop
 async def test_reading_events_with_a_time_out_leaves_no_futures(anyio_backend: object) -> None:
     async with Pool(1, plugins=[FaultsPlugin]) as pool, aclosing(pool.events()) as reader:
         for _ in range(20):

@@ -15,7 +15,7 @@ from offloop.runtime.loop.event_loop import find_asyncio_loop
 from offloop.runtime.workers import output_log
 from offloop.runtime.workers.output_log import OutputLog
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_loop]
 
 
 class Output:
