@@ -36,6 +36,7 @@ from offloop_onnx.pictures.resampling import reduce_picture, resize
 from offloop_onnx.processor import background_removal, masks, model_io
 from offloop_onnx.processor.heap import heap_reused
 from offloop_onnx.processor.sessions import Session, Sessions
+from offloop_onnx.processor.views import View
 from offloop_onnx.settings import OnnxSettings
 from offloop_onnx.shipped_models import PEOPLE
 from offloop_vips import Decode, Jpeg, Raw
@@ -78,8 +79,8 @@ def of_offloop(source: bytes, images: VipsProcessor, model: Session) -> Iterator
         find_region(alpha, picture.height, picture.width)
         yield clock.step("mean of both, and is a second pass needed?")
         whole = Region(0, 0, picture.height, picture.width)
-        view = masks._View(whole, None, small, alpha)  # noqa: SLF001 (a step of `find_mask`)
-        mask = masks._refined(view, 1, CUT_OUT, task)  # noqa: SLF001
+        view = View(whole, None, small, alpha, 0.0)
+        mask = masks._refined(view, 1, CUT_OUT, task)  # noqa: SLF001 (a step of `find_mask`)
         yield clock.step("guided filter and colours of the edges")
         cut = background_removal._MaskWriter(picture, CUT_OUT, mask).write(task)  # noqa: SLF001
         yield clock.step("apply at full size")

@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 from bench_quality import around_edge, intersection_over_union, run, to_bytes
 from msgspec.structs import replace
-from portraits import Portrait, backdrop, compose, place, portrait
+from portraits import Portrait, backdrop, compose, photograph, place, portrait
 
+from offloop.processor import Raster, TaskCancelled
 from offloop_onnx import RemoveBackground
+from offloop_onnx.pictures.picture import Picture
+from offloop_onnx.processor.background_removal import remove_background
+from offloop_onnx.processor.sessions import Sessions
+from offloop_onnx.settings import OnnxSettings
 from offloop_onnx.shipped_models import PEOPLE
+
+from .conftest import Array, CountingTask
+
+ONE_PASS = replace(PEOPLE, second_pass=False)
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +55,55 @@ def test_a_small_person_is_found_before_a_plain_background(
     colours, alpha = place(person, height, left, mirrored, above)
     picture = to_bytes(compose(colours, alpha, backdrop(name, *alpha.shape)))
     found: list[float] = []
-    for model in (replace(PEOPLE, second_pass=False), PEOPLE):
+    for model in (ONE_PASS, PEOPLE):
         mask, info = run(picture, RemoveBackground(model=model, mask_only=True))
         found.append(intersection_over_union(mask[..., 0], alpha))
     assert info["passes"] == 2
     assert found[1] > max(0.94, found[0])
+
+
+def before_a_cup(person: Portrait, height: float, left: float) -> tuple[Array, Array]:
+    """Returns a picture in which a cup is taken for a person, and the opacity of the person in front of it."""
+    colours, alpha = place(person, height, left, False, 1.0)
+    return to_bytes(compose(colours, alpha, backdrop("coffee.webp", *alpha.shape))), alpha
+
+
+@pytest.mark.parametrize(("height", "left"), [(1 / 5, 0.1), (1 / 8, 0.1), (1 / 8, 0.85)])
+def test_a_small_person_is_searched_for_if_something_else_is_taken_for_it(person: Portrait, height: float, left: float) -> None:
+    picture, alpha = before_a_cup(person, height, left)
+    found: list[float] = []
+    for model in (ONE_PASS, PEOPLE):
+        mask, info = run(picture, RemoveBackground(model=model, mask_only=True))
+        found.append(intersection_over_union(mask[..., 0], alpha))
+    assert info["passes"] > 2
+    assert found[0] < 0.1
+    assert found[1] > 0.85
+
+
+@pytest.mark.parametrize("name", ["chelsea.png", "coffee.webp", "hubble-deep-field.jpg"])
+def test_a_search_finds_nobody_where_nobody_is(name: str) -> None:
+    picture = to_bytes(photograph(name, 600, 400))
+    without, _ = run(picture, RemoveBackground(model=ONE_PASS, mask_only=True))
+    mask, info = run(picture, RemoveBackground(mask_only=True))
+    assert info["passes"] > 2
+    assert mask.mean() == pytest.approx(without.mean(), abs=0.02)
+
+
+def test_a_small_picture_is_not_searched() -> None:
+    picture = to_bytes(photograph("chelsea.png", 240, 200))
+    assert run(picture, RemoveBackground(mask_only=True))[1]["passes"] <= 2
+
+
+def test_progress_grows_during_a_search_and_a_cancelled_task_ends_in_it(person: Portrait) -> None:
+    picture, _ = before_a_cup(person, 1 / 8, 0.1)
+    source = Picture.of(Raster(memoryview(picture).cast("B"), picture.shape, "|u1"))
+    session = Sessions(OnnxSettings()).get(PEOPLE, 1)
+    task = CountingTask(cancel_at=1000)
+    remove_background(source, RemoveBackground(), session, task)
+    assert len(task.fractions) > 38
+    assert task.fractions == sorted(set(task.fractions))
+    assert task.fractions[-1] == 1
+    stopped = CountingTask(cancel_at=40)
+    with pytest.raises(TaskCancelled):
+        remove_background(source, RemoveBackground(), session, stopped)
+    assert 5 < len(stopped.fractions) < 38

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from offloop_onnx.pictures.regions import Region, find_region
+from offloop_onnx.pictures.regions import Region, cut_into_windows, find_region
 
 from .conftest import Array
 
@@ -68,3 +68,22 @@ def test_it_lies_in_pictures_of_any_shape(shape: tuple[int, int]) -> None:
     region = find_region(alpha, *shape)
     assert region is None or (0 <= region.top < region.bottom <= shape[0] and 0 <= region.left < region.right <= shape[1])
     assert Region(1, 2, 3, 4)[2:] == (3, 4)
+
+
+@pytest.mark.parametrize("shape", [(900, 900), (1000, 1500), (400, 30_000)])
+def test_each_part_of_a_sixth_of_the_sides_lies_wholly_in_a_window(shape: tuple[int, int]) -> None:
+    windows = cut_into_windows(*shape)
+    assert len(windows) == 38
+    assert all(0 <= one.top < one.bottom <= shape[0] and 0 <= one.left < one.right <= shape[1] for one in windows)
+    high, wide = shape[0] // 6, shape[1] // 6
+    for top in np.linspace(0, shape[0] - high, 40):
+        for left in np.linspace(0, shape[1] - wide, 40):
+            assert any(
+                one.top <= top + 1 and top + high - 1 <= one.bottom and one.left <= left + 1 and left + wide - 1 <= one.right
+                for one in windows
+            )
+
+
+def test_tiny_pictures_have_windows_too() -> None:
+    assert all(one.height >= 1 and one.width >= 1 for one in cut_into_windows(1, 2))
+    assert Region(1, 2, 3, 4).within(Region(10, 20, 30, 40)) == Region(11, 22, 3, 4)

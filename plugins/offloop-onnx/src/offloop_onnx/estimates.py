@@ -20,7 +20,7 @@ from .shipped_models import PEOPLE, SHIPPED_MODELS
 __all__ = ["estimate", "source_after"]
 
 _FIXED_NBYTES = 15_000_000  # activations of the model for people, and what a first task takes once
-_WORKING_SIDE = 256  # pixels; see `processor.background_removal`
+_WORKING_SIDE = 256  # pixels; see `processor.views`
 _WORKING_PIXEL_NBYTES = 65  # for each pixel of the working size
 _STRIP_PIXELS = 200_000  # see `pictures.picture`
 _STRIP_PIXEL_NBYTES = (25, 50, 50, 55)  # for each pixel of a strip, by bands

@@ -24,7 +24,8 @@ class RemoveBackground(Operation, frozen=True):
     opaque. The colour of pixels between foreground and background is estimated, so that no old background shows through. The
     colour of transparent pixels is black. An alpha band of the source is multiplied with the mask.
 
-    A model with `second_pass`, as "people", runs again on the part around what it has found, if that is small.
+    A model with `second_pass`, as "people", runs again on the part around what it has found, if that is small. It searches in
+    parts of the picture, if it is not sure of what it has found.
     """
 
     model: Literal["people"] | OnnxModel = "people"

@@ -1,4 +1,4 @@
-"""Regions: the part of a picture around a small foreground, for a second look at it."""
+"""Regions: the part of a picture around a small foreground, for a second look at it, and windows in which to look for one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from .picture import Floats, Samples
 from .resampling import resize
 
-__all__ = ["Region", "find_region"]
+__all__ = ["Region", "cut_into_windows", "find_region"]
 
 _CELLS = 64  # cells of the longer side in which parts of the foreground are told apart
 _SURE = 0.5  # mean opacity from which a cell is foreground
@@ -19,6 +19,7 @@ _SUBSTANTIAL = 0.2  # opacity of a part of the foreground, compared with the lar
 _LESS_SURE = 0.15  # difference to the highest mean opacity of such a part, from which another one does not count
 _MARGIN = 0.08  # margin on each side of the foreground, as a part of its longer side
 _MARGIN_CELLS = 1.5  # the same in cells, in addition, because the ends of a small foreground are not found
+_WINDOWS = ((1.5, 2), (2, 3), (3, 5))  # for each size of a window: how many fill a side, and how many overlap each other on it
 _LARGEST = 0.6  # part of the picture above which a second look would show little more
 
 
@@ -39,6 +40,21 @@ class Region(NamedTuple):
     def right(self) -> int:
         """The column after the last."""
         return self.left + self.width
+
+    def within(self, outer: Region) -> Region:
+        """Returns the region in the coordinates of a picture, of which it is in a part."""
+        return self._replace(top=outer.top + self.top, left=outer.left + self.left)
+
+
+def cut_into_windows(height: int, width: int) -> list[Region]:
+    """Returns parts of two thirds, half and a third of the sides of a picture. They overlap each other, so that a small
+    foreground lies wholly in at least one of them."""
+    windows: list[Region] = []
+    for parts, count in _WINDOWS:
+        high, wide = max(int(height / parts), 1), max(int(width / parts), 1)
+        tops, lefts = (np.linspace(0, free, count).round().astype(int).tolist() for free in (height - high, width - wide))
+        windows += [Region(top, left, high, wide) for top in tops for left in lefts]
+    return windows
 
 
 def find_region(alpha: Floats, height: int, width: int) -> Region | None:

@@ -1,8 +1,4 @@
-"""Finds the mask of a picture: opacity at the model's size, refined at a working size, and read at full size.
-
-A model sees a small person as a few pixels of its input, and takes something else for the person, or only a part of it. So a
-model with `second_pass` runs on the part of the picture around what it has found, if that is small.
-"""
+"""Finds the mask of a picture: opacity at the model's size, refined at a working size, and read at full size."""
 
 from __future__ import annotations
 
@@ -16,25 +12,20 @@ from ..operations import RemoveBackground
 from ..pictures.foreground import estimate_colours
 from ..pictures.guided_filter import fit_mask, luminance
 from ..pictures.picture import Floats, Picture, Samples
-from ..pictures.regions import Region, find_region
-from ..pictures.resampling import BilinearMap, reduce_picture, resize
-from .model_io import find_alpha
+from ..pictures.regions import Region
+from ..pictures.resampling import BilinearMap, resize
 from .sessions import Session
+from .views import View, find_view
 
 __all__ = ["IS_CLEAR", "IS_MIXED", "IS_OPAQUE", "ROUNDED", "Mask", "find_mask"]
 
 IS_CLEAR, IS_MIXED, IS_OPAQUE = 0, 1, 2  # states of a pixel
 ROUNDED = 1 / 512  # opacity that is none, because it is less than half a level of 8 bits
 
-_WORKING_SIDE = 256  # least longer side in pixels of the picture that the mask is fitted to, at most half of the largest one
 _COLOUR_SIDE = 256  # longer side in pixels of the picture from which the colours on both sides of an edge are estimated
 _MASK_RADIUS = 1.5  # half of the guided filter's window, in pixels of the model's mask
 _WIDE, _NARROW = 12, 2  # radii in pixels of the two estimates of the colours
 _CLEAR, _OPAQUE = 0.2, 0.8  # opacity of a refined mask below and above which a pixel has nothing of the other side
-_SURE = 0.5  # opacity from which a pixel is foreground
-_LEAST_SURENESS = 0.7  # mean opacity of the foreground of a second pass that counts
-_MAX_CUT = 0.3  # part of an edge that lies in the picture, which may be foreground in a second pass that counts
-_PASS_FRACTION = 0.15  # progress after the first of two passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +66,6 @@ class Mask:
         return self.colours.points(rows, np.clip(columns - region.left, 0, region.width - 1))
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
-    """A part of the picture as the model sees it."""
-
-    region: Region
-    factor: int | None  # pixels of the picture per pixel of `colours`, and side; None: the part is stretched
-    colours: Floats  # the part at the working size, of shape (bands, rows, columns)
-    alpha: Floats  # opacity at the model's size
-
-
 def find_mask(picture: Picture, operation: RemoveBackground, session: Session, task: Task) -> Mask:
     """Returns the mask of a picture.
 
@@ -92,52 +73,11 @@ def find_mask(picture: Picture, operation: RemoveBackground, session: Session, t
         TaskCancelled: the task was cancelled.
         TaskFailed: "model_failed".
     """
-    view, passes = _look(picture, Region(0, 0, picture.height, picture.width), session, task), 1
-    region = find_region(view.alpha, picture.height, picture.width) if session.model.second_pass else None
-    if region is not None:
-        task.progress(_PASS_FRACTION)
-        closer, passes = _look(picture, region, session, task), 2
-        view = closer if _counts(closer, picture) else view
+    view, passes = find_view(picture, session, task)
     return _refined(view, passes, operation, task)
 
 
-def _look(picture: Picture, region: Region, session: Session, task: Task) -> _View:
-    """Runs the model on a part of the picture."""
-    part = picture.part(*region)
-    rows, columns = _model_size(part, session)
-    factor = max(max(part.height, part.width) // max(_WORKING_SIDE, rows, columns), 1)
-    colours = reduce_picture(part, factor, task)
-    seen = resize(colours, rows, columns)
-    alpha = find_alpha(session, seen, task)
-    if min(rows, columns) >= _WORKING_SIDE:  # then the mask is fitted to the same picture, because resizing takes time
-        return _View(region, None, seen, alpha)
-    return _View(region, factor, colours, alpha)
-
-
-def _model_size(picture: Picture, session: Session) -> tuple[int, int]:
-    model = session.model
-    if model.size is not None:
-        return model.size
-    multiple = model.multiple
-    return (max(picture.height // multiple, 1) * multiple, max(picture.width // multiple, 1) * multiple)
-
-
-def _counts(closer: _View, picture: Picture) -> bool:
-    """Returns whether a second pass has found a foreground of which the model is sure, and which is not cut off by the part."""
-    region, is_inside = closer.region, closer.alpha >= _SURE
-    inside = closer.alpha[is_inside]
-    if inside.size == 0 or float(inside.mean()) < _LEAST_SURENESS:
-        return False
-    edges = (
-        (is_inside[0], region.top > 0),
-        (is_inside[-1], region.bottom < picture.height),
-        (is_inside[:, 0], region.left > 0),
-        (is_inside[:, -1], region.right < picture.width),
-    )
-    return not any(cuts and float(edge.mean()) > _MAX_CUT for edge, cuts in edges)
-
-
-def _refined(view: _View, passes: int, operation: RemoveBackground, task: Task) -> Mask:
+def _refined(view: View, passes: int, operation: RemoveBackground, task: Task) -> Mask:
     """Returns the mask of a part, with its edges at those of the picture."""
     height, width = view.colours.shape[1:]
     rows, columns = view.alpha.shape

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from offloop.errors import TaskFailed
@@ -11,9 +13,10 @@ from ..onnx_model import OnnxModel
 from ..pictures.picture import Floats, Samples
 from .sessions import Session
 
-__all__ = ["alpha_of", "find_alpha", "input_of", "rgb_of"]
+__all__ = ["Opacity", "alpha_of", "find_alpha", "find_opacity", "input_of", "rgb_of"]
 
 _RGB = 3
+_LEAST_OPACITY = 0.001  # mean opacity below which there is no foreground on which two results could disagree
 
 
 def input_of(model: OnnxModel, colours: Floats) -> Samples:
@@ -28,19 +31,37 @@ def input_of(model: OnnxModel, colours: Floats) -> Samples:
     return values[None] if model.input == "NCHW" else np.ascontiguousarray(values.transpose(1, 2, 0))[None]
 
 
-def find_alpha(session: Session, colours: Floats, task: Task) -> Floats:
-    """Runs a model that finds the foreground. Returns the opacity, of shape (rows, columns), of an input of that size.
+class Opacity(NamedTuple):
+    """Opacity of each pixel, as a model has found it."""
+
+    alpha: Floats  # shape (rows, columns)
+    disagreement: float  # difference of the results for a picture and its mirror image, as a part of the opacity; 0: one run
+
+
+def find_opacity(session: Session, colours: Floats, task: Task) -> Opacity:
+    """Runs a model that finds the foreground on an input of its size, and on its mirror image if the model is `mirrored`.
 
     Raises:
         TaskCancelled: the task was cancelled.
         TaskFailed: "model_failed".
     """
-    model, (rows, columns) = session.model, colours.shape[1:]
-    alpha = alpha_of(model, session.run(input_of(model, colours), task), rows, columns)
-    if not model.mirrored:
-        return alpha
-    other = alpha_of(model, session.run(input_of(model, colours[..., ::-1]), task), rows, columns)
-    return (alpha + other[:, ::-1]) / 2
+    alpha = find_alpha(session, colours, task)
+    if not session.model.mirrored:
+        return Opacity(alpha, 0.0)
+    other = find_alpha(session, colours[..., ::-1], task)[:, ::-1]
+    mean = (alpha + other) / 2
+    return Opacity(mean, float(np.abs(alpha - other).sum()) / max(float(mean.sum()), _LEAST_OPACITY * mean.size))
+
+
+def find_alpha(session: Session, colours: Floats, task: Task) -> Floats:
+    """Runs a model that finds the foreground once. Returns the opacity, of shape (rows, columns), of an input of that size.
+
+    Raises:
+        TaskCancelled: the task was cancelled.
+        TaskFailed: "model_failed".
+    """
+    rows, columns = colours.shape[1:]
+    return alpha_of(session.model, session.run(input_of(session.model, colours), task), rows, columns)
 
 
 def alpha_of(model: OnnxModel, output: Samples, rows: int, columns: int) -> Floats:

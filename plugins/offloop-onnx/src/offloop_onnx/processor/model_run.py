@@ -11,7 +11,7 @@ from offloop.processor import Encoded, Payload, Raster, Task
 
 from ..pictures.picture import Floats, Picture, Samples, allocate_picture, raster_of, strips, to_samples
 from ..pictures.resampling import BilinearMap, reduce_picture, resize
-from .model_io import find_alpha, input_of, rgb_of
+from .model_io import find_opacity, input_of, rgb_of
 from .sessions import Session
 
 __all__ = ["run_model"]
@@ -35,7 +35,7 @@ def run_model(payload: Payload, session: Session, task: Task) -> Raster:
     rows, columns = model.size or (-(-side // model.multiple) * model.multiple for side in (picture.height, picture.width))
     colours = _fitted(picture, session, rows, columns, task)
     if model.is_matting:
-        return _mask(find_alpha(session, colours, task), picture, session, task)
+        return _mask(find_opacity(session, colours, task).alpha, picture, session, task)
     output = session.run(input_of(model, colours), task)
     if model.output == "tensor":
         return _tensor(output, task)
