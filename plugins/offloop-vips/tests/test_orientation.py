@@ -34,6 +34,15 @@ def difference(one: Any, other: Any) -> int:
     return int(np.abs(one.astype(int) - other.astype(int)).max())
 
 
+def with_late_exif(jpeg: bytes) -> bytes:
+    """Returns the file with its EXIF after more comments than the header parser reads, and before the scan."""
+    start = jpeg.index(b"Exif\0\0") - 4
+    end = start + 2 + int.from_bytes(jpeg[start + 2 : start + 4], "big")
+    scan = jpeg.index(b"\xff\xda")
+    comments = (b"\xff\xfe\xff\xff" + bytes(65_533)) * 5
+    return jpeg[:start] + jpeg[end:scan] + comments + jpeg[start:end] + jpeg[scan:]
+
+
 @orientations
 def test_a_picture_is_decoded_upright(bench: Any, smooth: Any, orientation: int):
     upright = smooth(96, 64)
@@ -54,6 +63,13 @@ def test_every_orientation_gives_the_same_picture_with_shrink_on_load(bench: Any
     source = stored(bench, upright, orientation, suffix)
     for resize in (Resize(100), Resize(None, 77), Resize(60, 90, position="left top"), Resize(90, 90, fit="contain")):
         assert difference(bench.show(source, resize, Raw()), bench.show(upright, resize)) < 16
+
+
+@orientations
+def test_an_orientation_that_only_the_decoder_finds_counts(bench: Any, smooth: Any, orientation: int):
+    source = stored(bench, smooth(803, 404), orientation)
+    for resize in (Resize(100), Resize(None, 77), Resize(60, 90, position="left top")):
+        assert difference(bench.show(with_late_exif(source), resize, Raw()), bench.show(source, resize, Raw())) == 0
 
 
 def test_decoding_without_auto_orient_keeps_the_stored_orientation(bench: Any, smooth: Any):

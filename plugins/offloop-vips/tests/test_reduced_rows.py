@@ -30,18 +30,18 @@ from offloop_vips import (
     Unsharp,
 )
 
-WIDTH, HEIGHT = 60, 900  # after the reduction
+WIDTH, HEIGHT = 1000, 300  # after the reduction, so that its rows are wide
 STEPS = {
     "none": [],
     "a small window": [Sharpen(), Median(5)],
-    "a window of more rows than are kept": [Blur(80, min_amplitude=0.01)],
+    "a window of more rows than are kept": [Blur(30, min_amplitude=0.01)],
     "two branches with windows": [Sharpen(4), Unsharp(radius=25), Blur(10)],
     "a matrix": [Convolve(3, 3, (1, 2, 1, 2, 4, 2, 1, 2, 1))],
     "squares": [Pixelate(150)],
-    "a second reduction": [Resize(height=500), Blur(20)],
-    "a part": [Extract(5, 400, 40, 300), Sharpen(2)],
-    "a margin": [Extend(top=333, bottom=333, extend_with="copy"), Grayscale()],
-    "a canvas": [Resize(200, 500, fit="contain")],
+    "a second reduction": [Resize(height=200), Blur(20)],
+    "a part": [Extract(5, 140, 940, 150), Sharpen(2)],
+    "a margin": [Extend(top=33, bottom=33, extend_with="copy"), Grayscale()],
+    "a canvas": [Resize(1200, 250, fit="contain")],
     "the last row first": [Flip()],
     "something drawn": [RoundCorners(30), Text("rows"), Composite(Attachment.at(1))],
 }
@@ -50,7 +50,7 @@ STEPS = {
 @pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
 @pytest.mark.parametrize("bands", [3, 4])
 def test_a_file_gives_the_pixels_that_its_samples_give(bench: Any, bands: int, steps: list[Operation]):
-    samples = np.random.default_rng(bands).integers(0, 256, (HEIGHT * 5 // 2, WIDTH * 5 // 2, bands), "u1")
+    samples = np.random.default_rng(bands).integers(0, 256, (HEIGHT * 7 // 2, WIDTH * 7 // 2, bands), "u1")
     attachments = [np.full((300, 20, 3), 90, "u1")]
     operations = [Resize(WIDTH, HEIGHT), *steps, Raw()]
     file = bench.file(samples, ".png", compression=1)
@@ -60,7 +60,7 @@ def test_a_file_gives_the_pixels_that_its_samples_give(bench: Any, bands: int, s
 
 @pytest.mark.parametrize("encoder", [Jpeg(progressive=True), Tiff(compression="none", pyramid=True, tile=True)])
 def test_an_encoder_takes_the_rows_of_a_file(bench: Any, encoder: Operation):
-    samples = np.random.default_rng(0).integers(0, 256, (HEIGHT * 5 // 2, WIDTH * 5 // 2, 3), "u1")
+    samples = np.random.default_rng(0).integers(0, 256, (HEIGHT * 7 // 2, WIDTH * 7 // 2, 3), "u1")
     shown = bench.show(bench.file(samples, ".png", compression=1), Resize(WIDTH, HEIGHT), encoder)
     assert np.array_equal(shown, bench.show(samples, Resize(WIDTH, HEIGHT), encoder))
 

@@ -28,6 +28,7 @@ __all__ = [
     "image_class",
     "interpolator",
     "interpretation_of",
+    "orientation_of",
     "rounded",
     "with_field",
 ]
@@ -91,10 +92,7 @@ class Picture:
     @property
     def orientation(self) -> int:
         """EXIF orientation, 1 to 8, that has not been applied to the pixels yet; 1 if there is none."""
-        if self.image.get_typeof("orientation") == 0:
-            return 1
-        tag = int(self.image.get("orientation"))
-        return tag if 1 <= tag <= 8 else 1  # noqa: PLR2004 (other values have no meaning)
+        return orientation_of(self.image)
 
     @property
     def is_sideways(self) -> bool:
@@ -236,6 +234,14 @@ class Picture:
 def image_class(image: Image) -> Any:
     """Returns `pyvips.Image`, to make an image without importing pyvips."""
     return cast("Any", type(image))
+
+
+def orientation_of(image: Image) -> int:
+    """Returns the EXIF orientation of an image, 1 to 8; 1 if there is none."""
+    if image.get_typeof("orientation") == 0:
+        return 1
+    tag = int(image.get("orientation"))
+    return tag if 1 <= tag <= 8 else 1  # noqa: PLR2004 (other values have no meaning)
 
 
 def apply_to_colours(image: Image, function: Callable[[Image], Image]) -> Image:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pyvips
 
-from ..headers.jpeg_scan import find_scan, search_scan_end
+from ..headers.jpeg_scan import Scan, find_scan, search_scan_end
 from .phased_source import PhasedSource
 
 __all__ = ["ScanReader", "reads_last_blocks"]
@@ -24,15 +24,17 @@ _TAIL_NBYTES = 4096  # in which the end of the padding is looked for at first
 class ScanReader:
     """The bytes of a JPEG with one scan, read from the start to the end."""
 
-    def __init__(self, data: memoryview, earlier: ScanReader | None = None, expected_nbytes: int = 0) -> None:
+    def __init__(self, data: memoryview, earlier: ScanReader | None = None, height: int = 0, shrink: int = 1) -> None:
         """Args:
         data: the whole file. It must exist until the decoder has ended.
         earlier: a reader of the same file, which knows its scan.
-        expected_nbytes: bytes of the scan that the decoder may leave over without damage.
+        height: height of the picture in pixels, if the decoder shrinks it.
+        shrink: the factor by which it does.
         """
         self._data = data
         self.scan = find_scan(data) if earlier is None else earlier.scan
-        self._boundary = _boundary(data, self.scan.end, max(_NOTICED_NBYTES, expected_nbytes))
+        dropped_nbytes = 0 if reads_last_blocks(height, shrink) else _dropped_nbytes(self.scan, height)
+        self._boundary = _boundary(data, self.scan.end, max(_NOTICED_NBYTES, dropped_nbytes))
         self._phased: PhasedSource | None = None
 
     def open(self) -> pyvips.Source:
@@ -43,14 +45,6 @@ class ScanReader:
     def close(self) -> None:
         """Drops the references to the file, because libvips may free the source later."""
         self._data, self._phased = memoryview(b""), None
-
-    def expected_of_shrunk(self, height: int, shrink: int) -> int:
-        """Returns the bytes that a decoder may leave over if it shrinks a picture of this height.
-
-        libvips drops a part of a pixel at the bottom, and with it the last row of blocks: up to twice the mean length of two
-        such rows may then be left over.
-        """
-        return 0 if reads_last_blocks(height, shrink) else 4 * self.scan.end * _BLOCK_ROWS // height
 
     def left_over_nbytes(self) -> int:
         """Returns the bytes of the scan that the decoder did not need, or fewer, without padding; those of dropped rows are
@@ -73,6 +67,11 @@ def reads_last_blocks(height: int, shrink: int) -> bool:
     it, libvips drops it."""
     rest = height % _BLOCK_ROWS
     return rest == 0 or rest >= shrink
+
+
+def _dropped_nbytes(scan: Scan, height: int) -> int:
+    """Returns the bytes that a decoder may leave over for the last row of blocks: up to twice the mean length of two rows."""
+    return 4 * scan.end * _BLOCK_ROWS // height
 
 
 def _boundary(data: memoryview, end: int, noticed_nbytes: int) -> int:
