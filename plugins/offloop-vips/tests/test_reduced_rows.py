@@ -58,6 +58,15 @@ def test_a_file_gives_the_pixels_that_its_samples_give(bench: Any, bands: int, s
     assert np.array_equal(shown, bench.show(samples, *operations, attachments=attachments))
 
 
+@pytest.mark.parametrize("height", [1900, 1000, 520, 490, 200, 40, 20, 13, 2])
+@pytest.mark.parametrize("steps", [[], [Blur(30, min_amplitude=0.01)]])
+def test_a_file_can_be_reduced_by_any_factor(bench: Any, height: int, steps: list[Operation]):
+    samples = np.random.default_rng(height).integers(0, 256, (2000, 700, 4), "u1")
+    operations = [Resize(700, height, fit="fill"), *steps]
+    shown = bench.show(bench.file(samples, ".png", compression=1), *operations, Raw())
+    assert np.array_equal(shown, bench.show(samples, *operations, Raw()))
+
+
 @pytest.mark.parametrize("encoder", [Jpeg(progressive=True), Tiff(compression="none", pyramid=True, tile=True)])
 def test_an_encoder_takes_the_rows_of_a_file(bench: Any, encoder: Operation):
     samples = np.random.default_rng(0).integers(0, 256, (HEIGHT * 7 // 2, WIDTH * 7 // 2, 3), "u1")

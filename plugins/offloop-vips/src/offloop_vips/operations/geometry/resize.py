@@ -187,7 +187,8 @@ def _reduced_vertically(image: Image, factor: float, kernel: str, gap: float, th
     with alpha of 2,048 x 1,536 pixels took 7 % less CPU time and 8 MB less memory.
     """
     row_nbytes = image.width * image.bands * (_FLOAT_NBYTES if image.format == "float" else 1)
-    if threads > 1 or row_nbytes < _WIDE_ROW_NBYTES or not image.get_typeof("vips-sequential"):
+    averages_blocks = gap > 0 and factor >= 2 * gap  # of rows, which libvips would compute more than once
+    if threads > 1 or averages_blocks or row_nbytes < _WIDE_ROW_NBYTES or not image.get_typeof("vips-sequential"):
         return image.reducev(factor, kernel=kernel, gap=gap)
     image = image.copy()
     image.remove("vips-sequential")  # so that libvips keeps no rows
