@@ -82,8 +82,12 @@ def _name_without_loop(item: pytest.Item, *, one_only: bool) -> str | None:
     return f"{item.nodeid.partition('[')[0]}{others}"
 
 
-def pytest_collection_finish() -> None:
-    """What was collected and imported stays: no collection of garbage after it needs to look at it again."""
+@pytest.fixture(scope="module", autouse=True)
+def what_there_is_stays() -> None:
+    """What earlier modules have left (imports, reports) stays: no collection of garbage in this one needs to look at it again.
+
+    Each test collects garbage. After thousands of tests one collection would take 0.1 s.
+    """
     gc.collect()
     gc.freeze()
 
