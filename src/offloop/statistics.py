@@ -97,7 +97,8 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     shared_memory_limit_bytes: int  # maximum of memory_reserved_bytes and memory_used_bytes
     would_have_waited: int  # tasks that would have waited for memory, with admission="shadow"
     would_have_been_refused: int  # tasks that could never have fitted, with admission="shadow"
-    # leases on blocks by holder: "caller", "task", "stager", "worker", "reader", "preallocated", "reservation", "abandoned"
+    # leases on blocks by holder: "caller", "task", "stager", "worker", "reader", "delivery", "preallocated", "reservation",
+    # "abandoned"
     leases: dict[str, int]
 
     @property

@@ -100,8 +100,8 @@ class ChangingSegment(Segment):
 
     meddle: Callable[[], object]
 
-    def read_in(self, descriptor: int, offset: int, nbytes: int) -> int:
-        count = super().read_in(descriptor, offset, nbytes)
+    def read_in(self, descriptor: int, offset: int, nbytes: int, is_wanted: Callable[[], bool] = lambda: True) -> int:
+        count = super().read_in(descriptor, offset, nbytes, is_wanted)
         self.meddle()
         return count
 

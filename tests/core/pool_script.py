@@ -8,7 +8,16 @@ from typing import Any
 import msgspec
 
 from offloop.core.model.blocks import Block, Reservation
-from offloop.core.model.commands import Command, ProvideInput, ProvideSourceMemory, ReservePages, Send, SettleTask, StartWorker
+from offloop.core.model.commands import (
+    Command,
+    DeliverSources,
+    ProvideInput,
+    ProvideSourceMemory,
+    ReservePages,
+    Send,
+    SettleTask,
+    StartWorker,
+)
 from offloop.core.model.events import (
     BlocksReturned,
     CloseRequested,
@@ -23,6 +32,7 @@ from offloop.core.model.events import (
     ResizeRequested,
     SourceHashed,
     SourceMemoryRequested,
+    SourcesDelivered,
     TaskCancelled,
     TaskEstimated,
     TaskStaged,
@@ -36,6 +46,7 @@ from offloop.core.model.settings import CoreSettings, GroupSettings
 from offloop.core.model.task import TaskSpec
 from offloop.core.model.worker_state import WorkerState
 from offloop.core.pool_state import PoolState
+from offloop.errors import OffloopError
 from offloop.operation import DEFAULT_GROUP, Estimate
 from offloop.statistics import Statistics, snapshot
 from offloop.testing import FakeClock
@@ -215,8 +226,13 @@ class PoolScript:
         return self.handle(SourceHashed(task_id, digest))
 
     def slot_of(self, task_id: int) -> int:
-        """Return the index of the slot that runs the task."""
-        return only([slot.index for slot in self.core.worker_table if slot.task and slot.task.task_id == task_id])
+        """Return the index of the slot that runs the task, or is to run it."""
+        slots = [slot for slot in self.core.worker_table if slot.assigned is not None and slot.assigned.task_id == task_id]
+        return only(slots).index
+
+    def delivered(self, commands: Iterable[Command], error: OffloopError | None = None) -> list[Command]:
+        """The only delivery of these commands ends."""
+        return self.handle(SourcesDelivered(only(of_type(commands, DeliverSources)).delivery_id, error))
 
     # The pool
 

@@ -8,7 +8,7 @@ import msgspec
 
 from offloop.core.memory.budget import DEFAULT_WORKER_NBYTES
 from offloop.core.model.blocks import CALLER_MEMORY
-from offloop.core.model.commands import Command, HashSource, ReleaseInbox
+from offloop.core.model.commands import Command, DeliverSources, HashSource, ReleaseInbox
 from offloop.core.model.events import TaskSubmitted
 from offloop.core.model.settings import KEPT_INBOX_NBYTES
 from offloop.wire.handles import EncodedAt, Handle
@@ -24,7 +24,12 @@ def pool_of(workers: int = 1, **more: Any) -> PoolScript:
 
 
 def run(pool: PoolScript, task_id: int, nbytes: int) -> list[Any]:
-    return runs(pool.run(task_id, pool.input(90 + task_id, nbytes), estimate=estimate(10 * MIB)))
+    """Submit a task with a source in the pool's inbox, which is delivered. Returns the command that sends it, if it runs."""
+    return runs(deliver(pool, pool.run(task_id, pool.input(90 + task_id, nbytes), estimate=estimate(10 * MIB))))
+
+
+def deliver(pool: PoolScript, commands: list[Command]) -> list[Command]:
+    return pool.delivered(commands) if of_type(commands, DeliverSources) else commands
 
 
 def test_a_running_task_is_charged_with_the_copy_of_its_sources() -> None:
@@ -45,7 +50,7 @@ def test_a_task_waits_until_there_is_memory_for_the_copy_of_its_sources() -> Non
     pool = pool_of(2)
     assert run(pool, 1, 100 * MIB)
     assert run(pool, 2, 130 * MIB) == []
-    assert len(runs(pool.done(1, pool.slot_of(1)))) == 1
+    assert len(runs(deliver(pool, pool.done(1, pool.slot_of(1))))) == 1
 
 
 def test_a_source_whose_copy_does_not_fit_beside_it_runs_alone() -> None:
@@ -69,7 +74,8 @@ def run_from_caller(pool: PoolScript, task_id: int, nbytes: int, **more: Any) ->
     """Submit a task whose source lies in its caller's memory."""
     handle = Handle(CALLER_MEMORY, 0, nbytes, 0)
     known = {"estimate": estimate(10 * MIB), **more}
-    return pool.handle(TaskSubmitted(task_id, msgspec.structs.replace(SPEC, sources=(EncodedAt(handle),), **known)))
+    spec = msgspec.structs.replace(SPEC, sources=(EncodedAt(handle),), **known)
+    return deliver(pool, pool.handle(TaskSubmitted(task_id, spec)))
 
 
 def test_a_source_in_the_callers_memory_is_charged_once_as_a_copy() -> None:
@@ -80,7 +86,7 @@ def test_a_source_in_the_callers_memory_is_charged_once_as_a_copy() -> None:
     assert pool.core.budget.running_bytes == 50 * MIB
     assert runs(run_from_caller(pool, 2, 40 * MIB)) == []
     assert pool.statistics.waiting_bytes == 40 * MIB
-    pool.done(1)
+    deliver(pool, pool.done(1))
     pool.done(2)
     assert pool.core.budget.running_bytes == 0
 

@@ -13,14 +13,18 @@ from own_background import background
 
 from offloop import Pool
 from offloop.core.model.blocks import CALLER_MEMORY
+from offloop.core.model.commands import DeliverSources
+from offloop.core.model.events import SourcesDelivered
 from offloop.core.model.settings import KEPT_INBOX_NBYTES
+from offloop.errors import TaskFailed
 from offloop.runtime.memory.page_manager import INLINE_NBYTES
 from offloop.runtime.memory.segments import Segment
+from offloop.runtime.memory.source_file import CallerMemory
 from offloop.runtime.workers.source_delivery import SourceDelivery
-from offloop.runtime.workers.worker_inbox import WorkerInbox
+from offloop.runtime.workers.worker_inbox import Place, WorkerInbox
 from offloop.testing.faults import Echo, FaultsPlugin, Hang
 from offloop.wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt
-from offloop.wire.messages import Cancel, Failed, FromSupervisor, Run
+from offloop.wire.messages import Failed, FromSupervisor, Run
 
 MIB = 1 << 20
 PAGE = 4096
@@ -38,6 +42,10 @@ def pages_of(inbox: WorkerInbox) -> int:
     return os.fstat(inbox.worker_fd).st_blocks * 512
 
 
+def always() -> bool:
+    return True
+
+
 class Scene:
     """A pool's inbox full of bytes, an inbox of a worker, and a caller's memory."""
 
@@ -46,9 +54,10 @@ class Scene:
         self.inbox = WorkerInbox(128 * MIB)
         self.content = os.urandom(2 * MIB) * 16
         self.pool_inbox.write(0, memoryview(self.content))
-        self.memory: dict[int, Sequence[memoryview]] = {}
+        self.memory: dict[int, Sequence[CallerMemory]] = {}
         self.sent: list[FromSupervisor] = []
         self.failed: list[Failed] = []
+        self.ended: list[SourcesDelivered] = []
 
     def __enter__(self) -> Self:
         return self
@@ -60,27 +69,29 @@ class Scene:
     def read(self, source: Any) -> bytes:
         return self.inbox.read(source.block.offset, source.block.nbytes)
 
-    def place(self, run: Run) -> int:
-        """Returns where the first source of a task is placed."""
-        placed, _ = self.inbox.place(run, ())
-        assert placed.sources[0].block is not None
-        return placed.sources[0].block.offset
+    def place(self, *sources: EncodedAt | RasterAt) -> Place:
+        """A place for sources in the pool's inbox."""
+        place = self.inbox.find_place(sources, ())
+        assert place is not None
+        return place
 
-    def delivery(self, count: int) -> SourceDelivery:
-        """Of a running loop. `arrived` is set after `count` messages."""
-        self.arrived = anyio.Event()
-
-        def send(message: FromSupervisor) -> None:
-            self.sent.append(message)
-            if len(self.sent) == count:
-                self.arrived.set()
-
+    def delivery(self) -> SourceDelivery:
+        """Of a running loop."""
         self.background = background()
-        return SourceDelivery(self.inbox, self.pool_inbox, self.background, self.memory.get, send, self.failed.append)
+        return SourceDelivery(
+            self.inbox, self.pool_inbox, self.background, self.memory.get, self.ended.append, self.failed.append
+        )
 
-    async def until_sent(self, count: int) -> None:
+    async def deliver(self, delivery: SourceDelivery, number: int, *sources: EncodedAt | RasterAt) -> None:
+        """Deliver the sources of task `number`, and send the task."""
+        self.memory.setdefault(number, ())
+        delivery.deliver(DeliverSources(0, number, number, sources))
+        await self.until_ended(number)
+        delivery.send_run(run_of(number, *sources), self.sent.append)
+
+    async def until_ended(self, delivery_id: int) -> None:
         with anyio.fail_after(20):
-            while len(self.sent) < count:
+            while all(ended.delivery_id != delivery_id for ended in self.ended):
                 await anyio.lowlevel.checkpoint()
 
     async def until_pages(self, nbytes: int) -> None:
@@ -93,9 +104,9 @@ def test_sources_in_the_pools_inbox_get_places_and_others_stay_where_they_are() 
     with Scene() as scene:
         raster = RasterAt(Handle(INBOX, 3 * PAGE, 12, 8), (3, 4), "|u1")
         given = (encoded(64, 100), EncodedAt(None), encoded(PAGE, 50, OUTBOX), raster)
-        run, copies = scene.inbox.place(run_of(1, *given), ())
-        scene.inbox.copy_in(scene.pool_inbox, copies)
-        first, empty, in_outbox, placed = run.sources
+        place = scene.inbox.place_small(given, ())
+        scene.inbox.copy_in(scene.pool_inbox, place.copies)
+        first, empty, in_outbox, placed = place.sources
         assert (empty, in_outbox) == given[1:3]
         assert scene.read(first) == scene.content[64:164]
         assert scene.read(placed) == scene.content[3 * PAGE : 3 * PAGE + 12]
@@ -107,9 +118,12 @@ def test_sources_in_the_callers_memory_get_places_in_the_order_of_the_task(in_th
     with Scene() as scene:
         memory = [memoryview(os.urandom(PAGE + 1)), memoryview(os.urandom(5))]
         given = (encoded(0, PAGE + 1, CALLER_MEMORY), EncodedAt(None), encoded(1, 5, CALLER_MEMORY))
-        run, copies = scene.inbox.place(run_of(1, *given), memory)
-        (scene.inbox.copy_in_thread if in_thread else scene.inbox.copy_in)(scene.pool_inbox, copies)
-        first, empty, second = run.sources
+        place = scene.inbox.place_small(given, memory)
+        if in_thread:
+            scene.inbox.copy_in_thread(scene.pool_inbox, place.copies, always)
+        else:
+            scene.inbox.copy_in(scene.pool_inbox, place.copies)
+        first, empty, second = place.sources
         assert empty == EncodedAt(None)
         assert [scene.read(first), scene.read(second)] == memory
         assert second == EncodedAt(Handle(INBOX, 2 * PAGE, 5, 7))
@@ -117,50 +131,57 @@ def test_sources_in_the_callers_memory_get_places_in_the_order_of_the_task(in_th
 
 def test_two_tasks_of_a_worker_have_different_places_until_one_is_answered() -> None:
     with Scene() as scene:
-        starts = [scene.place(run_of(task_id, encoded(0, nbytes))) for task_id, nbytes in ((1, 3 * PAGE), (2, PAGE), (3, PAGE))]
-        assert starts == [0, 3 * PAGE, 4 * PAGE]
-        scene.inbox.forget(1)
-        for task_id, nbytes, start in ((4, 4 * PAGE, 5 * PAGE), (5, 2 * PAGE, 0), (6, PAGE, 2 * PAGE)):
-            assert scene.place(run_of(task_id, encoded(0, nbytes))) == start
+        places = [scene.inbox.place_small([encoded(0, nbytes)], ()) for nbytes in (3 * PAGE, PAGE, PAGE)]
+        assert [place.start for place in places] == [0, 3 * PAGE, 4 * PAGE]
+        scene.inbox.forget(places[0])
+        for nbytes, start in ((4 * PAGE, 5 * PAGE), (2 * PAGE, 0), (PAGE, 2 * PAGE)):
+            assert scene.inbox.place_small([encoded(0, nbytes)], ()).start == start
+
+
+def test_large_sources_leave_addresses_for_small_ones() -> None:
+    with Scene() as scene:
+        large = scene.place(encoded(0, 128 * MIB))
+        assert scene.inbox.find_place([encoded(0, 1)], ()) is None
+        assert scene.inbox.place_small([encoded(0, MIB)], ()).start == 128 * MIB
+        scene.inbox.forget(large)
+        assert scene.place(encoded(0, 1)).start == 0
 
 
 def test_after_a_large_source_an_inbox_keeps_its_first_pages_only() -> None:
     with Scene() as scene:
-        _, copies = scene.inbox.place(run_of(1, encoded(0, 20 * MIB)), ())
-        scene.inbox.copy_in_thread(scene.pool_inbox, copies)
+        place = scene.place(encoded(0, 20 * MIB))
+        scene.inbox.copy_in_thread(scene.pool_inbox, place.copies, always)
         assert pages_of(scene.inbox) == 20 * MIB
         assert not scene.inbox.has_excess, "its task uses the pages"
-        scene.inbox.forget(1)
+        scene.inbox.forget(place)
         assert scene.inbox.has_excess
         scene.inbox.release_range(*scene.inbox.take_excess())
+        scene.inbox.end_release()
         assert pages_of(scene.inbox) == KEPT_INBOX_NBYTES
-        scene.inbox.place(run_of(2, encoded(0, MIB)), ())
-        scene.inbox.forget(2)
+        scene.inbox.forget(scene.place(encoded(0, MIB)))
         assert not scene.inbox.has_excess
 
 
 def test_pages_of_another_task_are_not_released() -> None:
     with Scene() as scene:
-        placed: list[Run] = []
-        for task_id in (1, 2, 3):
-            run, copies = scene.inbox.place(run_of(task_id, encoded(task_id, 10 * MIB)), ())
-            scene.inbox.copy_in_thread(scene.pool_inbox, copies)
-            placed.append(run)
-        for task_id in (1, 3):
-            scene.inbox.forget(task_id)
+        places: list[Place] = []
+        for start in (1, 2, 3):
+            places.append(scene.place(encoded(start, 10 * MIB)))
+            scene.inbox.copy_in_thread(scene.pool_inbox, places[-1].copies, always)
+        for index in (0, 2):
+            scene.inbox.forget(places[index])
         assert scene.inbox.take_excess() == (20 * MIB, 30 * MIB)
         scene.inbox.release_range(20 * MIB, 30 * MIB)
-        assert scene.read(placed[1].sources[0]) == scene.content[2 : 2 + 10 * MIB]
+        assert scene.read(places[1].sources[0]) == scene.content[2 : 2 + 10 * MIB]
 
 
 @pytest.mark.anyio
 async def test_the_pages_of_a_large_source_are_kept_for_the_next_one_and_released_later(anyio_backend: object) -> None:
     with Scene() as scene:
-        delivery = scene.delivery(2)
-        for task_id in (1, 2):
-            delivery.send(run_of(task_id, encoded(0, 20 * MIB)))
-            await scene.until_sent(task_id)
-            delivery.note_end(task_id)
+        delivery = scene.delivery()
+        for number in (1, 2):
+            await scene.deliver(delivery, number, encoded(0, 20 * MIB))
+            delivery.note_end(number)
             assert pages_of(scene.inbox) == 20 * MIB
         await scene.until_pages(KEPT_INBOX_NBYTES)
 
@@ -168,10 +189,9 @@ async def test_the_pages_of_a_large_source_are_kept_for_the_next_one_and_release
 @pytest.mark.anyio
 async def test_kept_pages_are_released_at_once_when_the_pool_needs_their_memory(anyio_backend: object) -> None:
     with Scene() as scene:
-        delivery = scene.delivery(2)
-        delivery.send(run_of(1, encoded(0, 10)))
-        delivery.send(run_of(2, encoded(0, 20 * MIB)))
-        await scene.until_sent(2)
+        delivery = scene.delivery()
+        delivery.send_run(run_of(1, encoded(0, 10)), scene.sent.append)
+        await scene.deliver(delivery, 2, encoded(0, 20 * MIB))
         delivery.release_kept()
         await anyio.lowlevel.checkpoint()
         assert pages_of(scene.inbox) >= 20 * MIB, "the worker has the task"
@@ -182,84 +202,81 @@ async def test_kept_pages_are_released_at_once_when_the_pool_needs_their_memory(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("nbytes", [10, 30 * MIB])
-async def test_a_source_is_not_copied_to_where_a_thread_releases_pages(anyio_backend: object, nbytes: int) -> None:
+async def test_a_source_is_not_copied_to_where_a_thread_releases_pages(anyio_backend: object) -> None:
     with Scene() as scene:
-        delivery = scene.delivery(4)
-        for task_id in (1, 2):
-            delivery.send(run_of(task_id, encoded(task_id, 16 * MIB)))
-            await scene.until_sent(task_id)
+        delivery = scene.delivery()
+        for number in (1, 2):
+            await scene.deliver(delivery, number, encoded(number, 16 * MIB))
         delivery.note_end(2)
         thread = scene.background.own_threads = anyio.CapacityLimiter(1)
         thread.acquire_on_behalf_of_nowait(scene)  # so that the thread cannot begin
         delivery.release_kept()
         while not thread.statistics().tasks_waiting:
             await anyio.lowlevel.checkpoint()
-        delivery.send(run_of(3, encoded(3, nbytes)))
+        delivery.send_run(run_of(3, encoded(3, 10)), scene.sent.append)
+        small = scene.sent[-1]
+        assert isinstance(small, Run)
+        assert small.sources[0].block is not None
+        assert small.sources[0].block.offset == 32 * MIB, "beyond the pages that are released"
+        scene.memory[4] = ()
+        delivery.deliver(DeliverSources(0, 4, 4, (encoded(4, 30 * MIB),)))
         await anyio.wait_all_tasks_blocked()
-        assert len(scene.sent) == 2
+        assert len(scene.ended) == 2
         thread.release_on_behalf_of(scene)
-        await scene.until_sent(3)
-        sent = scene.sent[-1]
-        assert isinstance(sent, Run)
-        assert scene.read(sent.sources[0]) == scene.content[3 : 3 + nbytes]
+        await scene.until_ended(4)
+        delivery.send_run(run_of(4, encoded(4, 30 * MIB)), scene.sent.append)
+        for sent, start in zip(scene.sent[-2:], (3, 4), strict=True):
+            assert isinstance(sent, Run)
+            source: Any = sent.sources[0]
+            assert scene.read(source) == scene.content[start : start + source.block.nbytes]
 
 
 @pytest.mark.every_loop
 @pytest.mark.anyio
-@pytest.mark.parametrize("nbytes", [INLINE_NBYTES, INLINE_NBYTES + 1])
-async def test_messages_keep_their_order_behind_a_source_that_is_copied(anyio_backend: object, nbytes: int) -> None:
+async def test_the_place_of_a_stopped_delivery_is_free_when_its_thread_has_ended(anyio_backend: object) -> None:
     with Scene() as scene:
-        delivery = scene.delivery(4)
-        for message in (run_of(1, encoded(0, nbytes)), Cancel(1), run_of(2, encoded(0, 10)), Cancel(2)):
-            delivery.send(message)
-        assert len(scene.sent) == (4 if nbytes <= INLINE_NBYTES else 0)
-        await scene.arrived.wait()
-        first, *others = scene.sent
-        assert isinstance(first, Run)
-        assert scene.read(first.sources[0]) == scene.content[:nbytes]
-        assert [type(message) for message in others] == [Cancel, Run, Cancel]
-
-
-@pytest.mark.anyio
-async def test_withdrawn_tasks_are_not_sent_and_leave_their_places(anyio_backend: object) -> None:
-    with Scene() as scene:
-        delivery = scene.delivery(1)
-        scene.memory[1] = [memoryview(bytes(INLINE_NBYTES + 1))]
-        copied, delayed = run_of(1, encoded(0, INLINE_NBYTES + 1, CALLER_MEMORY)), run_of(2, encoded(0, 10))
-        delivery.send(copied)
-        delivery.send_run(delayed, delivery.send)
-        assert scene.inbox._ranges.keys() == {1}
-        delivery.withdraw(copied)
-        delivery.withdraw(delayed)
-        assert scene.inbox._ranges.keys() == {1}, "a thread writes there"
-        delivery.send(Cancel(3))
-        await scene.arrived.wait()
-        assert scene.sent == [Cancel(3)]
-        assert scene.inbox._ranges == {}
+        delivery = scene.delivery()
+        threads = scene.background.source_threads = anyio.CapacityLimiter(1)
+        threads.acquire_on_behalf_of_nowait(scene)
+        scene.memory |= {1: (), 2: ()}
+        for number in (1, 2):
+            delivery.deliver(DeliverSources(0, number, number, (encoded(0, MIB),)))
+            await anyio.wait_all_tasks_blocked()
+        assert [place.start for place in scene.inbox._places] == [0, MIB]
+        delivery.stop(1)
+        await scene.until_ended(1)
+        assert [place.start for place in scene.inbox._places] == [MIB]
+        delivery.stop(1)  # its thread has ended
+        threads.release_on_behalf_of(scene)
+        await scene.until_ended(2)
+        delivery.note_end(2)
+        assert scene.inbox._places == []
+        assert delivery._deliveries == {}
 
 
 @pytest.mark.anyio
 async def test_a_task_that_is_settled_before_its_source_is_copied_is_not_sent(anyio_backend: object) -> None:
     with Scene() as scene:
-        delivery = scene.delivery(2)
-        delivery.send(run_of(1, encoded(0, 10, CALLER_MEMORY)))
-        assert (scene.sent, scene.failed, scene.inbox._ranges) == ([], [], {})
+        delivery = scene.delivery()
+        delivery.send_run(run_of(1, encoded(0, 10, CALLER_MEMORY)), scene.sent.append)
+        assert (scene.sent, scene.failed, scene.inbox._places) == ([], [], [])
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("nbytes", [10, MIB])
-async def test_without_memory_for_a_copy_its_task_fails_and_later_messages_are_sent(anyio_backend: object, nbytes: int) -> None:
+async def test_without_memory_for_a_copy_its_task_fails(anyio_backend: object) -> None:
     with Scene() as scene:
-        delivery = scene.delivery(1)
+        delivery = scene.delivery()
         scene.pool_inbox.close()  # so that the copy fails
-        delivery.send(run_of(1, encoded(0, nbytes)))
-        delivery.send(Cancel(1))
-        await scene.arrived.wait()
-        assert scene.sent == [Cancel(1)]
+        delivery.send_run(run_of(1, encoded(0, 10)), scene.sent.append)
         (failed,) = scene.failed
         assert (failed.task_id, failed.code) == (1, "memory_limit")
-        assert scene.inbox._ranges == {}
+        scene.memory[2] = ()
+        delivery.deliver(DeliverSources(0, 2, 2, (encoded(0, MIB),)))
+        await scene.until_ended(2)
+        error = scene.ended[0].error
+        assert isinstance(error, TaskFailed)
+        assert error.code == "memory_limit"
+        assert (scene.sent, scene.inbox._places) == ([], [])
         scene.pool_inbox = Segment(PAGE, workers_write=False)  # because the scene closes it
 
 

@@ -7,7 +7,8 @@ from itertools import chain
 
 from hypothesis.stateful import invariant
 
-from offloop.core.model.blocks import Holder
+from offloop.core.model.blocks import CALLER_MEMORY, Holder
+from offloop.core.model.worker_slot import WorkerSlot
 from offloop.core.model.worker_state import WorkerState
 from offloop.core.workers.restart_policy import CircuitBreaker
 from offloop.pool_events import TaskRetried, WorkerMoved
@@ -43,11 +44,11 @@ class PoolInvariants(WorkerRules):
 
     @invariant()
     def a_worker_has_one_task_and_a_task_one_worker(self) -> None:
-        held = [slot.task.task_id for slot in self.core.worker_table if slot.task is not None]
+        held = [task.task_id for slot in self.core.worker_table if (task := slot.assigned) is not None]
         assert len(held) == len(set(held))
         assert set(held) <= set(self.open_tasks)
         for slot in self.core.worker_table:
-            if slot.task is not None:
+            if slot.assigned is not None:
                 assert slot.index in self.processes
 
     @invariant()
@@ -83,11 +84,7 @@ class PoolInvariants(WorkerRules):
                 case WorkerState.TIMED_OUT | WorkerState.LOADING:
                     assert slot.timer is not None
                 case WorkerState.BUSY:
-                    assert slot.task is not None
-                    task, runs = slot.task, slot.task.paused_since is None
-                    idle_limit = task.spec.stream and task.awaits_credit and task.spec.stream.idle_timeout_s is not None
-                    assert (slot.timer is not None) is bool(idle_limit or (task.spec.limit_s is not None and runs))
-                    assert runs is (slot.task.requested_bytes is None and not slot.task.awaits_credit)
+                    self.check_busy(slot)
                 case WorkerState.RETIRING:
                     assert process is not None
                     assert slot.timer is not None
@@ -104,6 +101,17 @@ class PoolInvariants(WorkerRules):
                     raise AssertionError("a slot that is gone is not in the table")
             if slot.timer is not None:
                 assert self.core.wake_at <= slot.timer
+
+    def check_busy(self, slot: WorkerSlot) -> None:
+        """Check the timer of a worker that has a task, or gets one."""
+        if slot.receiving is not None:
+            assert (slot.timer is not None) is slot.receiving.spec.in_files
+            return
+        assert slot.task is not None
+        task, runs = slot.task, slot.task.paused_since is None
+        idle_limit = task.spec.stream and task.awaits_credit and task.spec.stream.idle_timeout_s is not None
+        assert (slot.timer is not None) is bool(idle_limit or (task.spec.limit_s is not None and runs))
+        assert runs is (task.requested_bytes is None and not task.awaits_credit)
 
     def may_not_start_yet(self, group: str) -> bool:
         """Whether another start, or the half-open period, has to end first."""
@@ -131,6 +139,15 @@ class PoolInvariants(WorkerRules):
             block = self.core.arena.get(source.generation)
             assert block is not None
             assert pages_of(block) <= self.memory
+
+    @invariant()
+    def sources_that_are_being_copied_for_a_worker_stay(self) -> None:
+        places = [source.block for task in self.delivering.values() for source in task.sources]
+        for source in places:
+            if source is not None and source.segment != CALLER_MEMORY:
+                block = self.core.arena.get(source.generation)
+                assert block is not None
+                assert pages_of(block) <= self.memory
 
     @invariant()
     def the_block_that_a_stager_writes_to_stays(self) -> None:

@@ -11,13 +11,14 @@ from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from offloop.core.model.blocks import Block, Reservation
+from offloop.core.model.blocks import CALLER_MEMORY, Block, Reservation
 from offloop.core.model.commands import (
     AbandonWorker,
     AnnounceOpening,
     Command,
     ConfirmGrowth,
     DeliverOutput,
+    DeliverSources,
     DropOutbox,
     HashSource,
     KillWorker,
@@ -33,6 +34,7 @@ from offloop.core.model.commands import (
     SendFile,
     SettleTask,
     StartWorker,
+    StopDelivery,
     WithdrawRuns,
 )
 from offloop.core.model.events import (
@@ -128,6 +130,8 @@ class PoolRuntime(RuleBasedStateMachine):
         self.concurrency = {name: group.workers for name, group in self.settings.items()}
         self.starts = 0
         self.hashing: dict[int, tuple[Handle, ...]] = {}
+        self.delivering: dict[int, DeliverSources] = {}  # deliveries whose threads have not ended, by id
+        self.stopped: set[int] = set()  # ids of those that were stopped
         self.runs: Counter[int] = Counter()  # number of dispatches by task
         self.killed_by: Counter[int] = Counter()  # number of workers that died of each task
         self.retries: dict[int, int] = {}
@@ -204,6 +208,14 @@ class PoolRuntime(RuleBasedStateMachine):
             case HashSource(task_id, sources):
                 assert task_id not in self.hashing
                 self.hashing[task_id] = sources
+            case DeliverSources(slot, delivery_id, task_id):
+                assert self.processes[slot].task_id is None
+                assert not self.processes[slot].runs
+                assert task_id in self.open_tasks
+                self.delivering[delivery_id] = command
+            case StopDelivery(slot, delivery_id):
+                assert delivery_id not in self.delivering or self.delivering[delivery_id].slot == slot
+                self.stopped.add(delivery_id)
             case ProvideInput(input_id, block):
                 nbytes = self.inputs.pop(input_id)
                 assert block.nbytes >= nbytes
@@ -286,7 +298,10 @@ class PoolRuntime(RuleBasedStateMachine):
             process.credit, process.previews, process.outputs = message.credit, message.previews, 0
             is_repeatable = message.previews or not self.delivered[message.task_id]
             assert is_repeatable, "a task that has handed over an output is not run again"
-            for handle in [source.block for source in message.sources if source.block is not None]:
+            delivered = [task for task in self.delivering.values() if task.task_id == message.task_id]
+            assert all(task.delivery_id in self.stopped for task in delivered), "its sources are there"
+            places = [source.block for source in message.sources if source.block is not None]
+            for handle in [place for place in places if place.segment != CALLER_MEMORY]:
                 source = self.core.arena.get(handle.generation)
                 assert source is not None
                 assert pages_of(source) <= self.memory

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from offloop.core.memory.arena import INBOX_ID
-from offloop.core.model.blocks import Block
+from offloop.core.model.blocks import CALLER_MEMORY, Block
 from offloop.core.model.events import (
     BlocksReturned,
     CloseRequested,
@@ -22,6 +22,7 @@ from offloop.core.model.events import (
     ResizeRequested,
     SourceHashed,
     SourceMemoryRequested,
+    SourcesDelivered,
     StagingFailed,
     TaskCancelled,
     TaskStaged,
@@ -145,6 +146,9 @@ class TaskRules(PoolRuntime):
         segment = OUTBOX if in_outbox else INBOX
         blocks = held if own is None else [own, *held]
         places = [EncodedAt(Handle(segment, block.offset, nbytes, block.generation)) for block, nbytes in blocks]
+        in_files = not blocks and self.numbers % 3 == 1
+        if in_files:
+            places = [EncodedAt(Handle(CALLER_MEMORY, 0, 100_000, 0))]
         spec = TaskSpec(
             sources=(*places, EncodedAt(None), *places[:1])[: self.numbers % 5 + 1],
             stages=STAGES,
@@ -154,6 +158,7 @@ class TaskRules(PoolRuntime):
             queue_timeout_s=queue_timeout_s,
             outbox_id=held[0][0].segment_id if in_outbox else None,
             stageable_again=bool(blocks) and not in_outbox and not keep,
+            in_files=in_files,
             retries=retries,
             credit=(0, 0, 1, 3)[self.numbers % 4],
             previews=int(self.numbers % 8 == 2),
@@ -196,6 +201,13 @@ class TaskRules(PoolRuntime):
         task_id = self.pick(list(self.hashing), which)
         del self.hashing[task_id]
         self.handle(SourceHashed(task_id, digest))
+
+    @precondition(lambda self: self.delivering)
+    @rule(which=st.integers(0, 9), fails=st.sampled_from([False, False, False, True]))
+    def end_delivery(self, which: int, *, fails: bool) -> None:
+        delivery_id = self.pick(list(self.delivering), which)
+        del self.delivering[delivery_id]
+        self.handle(SourcesDelivered(delivery_id, InvalidTask("it has changed") if fails else None))
 
     @rule(workers=st.integers(1, 4), which=st.integers(0, 1))
     def resize(self, workers: int, which: int) -> None:

@@ -80,6 +80,9 @@ class PoolMachine(PoolInvariants):
         if self.hashing:
             self.end_hashing(0, b"a")
             return True
+        if self.delivering:
+            self.end_delivery(0, fails=False)
+            return True
         if self.settled_in_staging:
             self.a_stager_of_a_settled_task_ends(0, fails=False)
             return True
@@ -121,6 +124,8 @@ class PoolMachine(PoolInvariants):
         self.run_until_closed()
         while self.abandoned:
             self.an_abandoned_worker_exits(0)
+        while self.delivering:
+            self.end_delivery(0, fails=False)
         while self.staging:
             self.a_stager_of_a_settled_task_ends(0, fails=True)
         self.move_all_pages()

@@ -64,9 +64,10 @@ class Calls:
         """Run a pipeline on a source in a worker, and return the result in shared memory.
 
         Args:
-            source: bytes-like (`bytes` are copied when a worker gets the task, others at once), a `pathlib.Path` (read in a
-                thread; a `str` is refused), a `Buffer` (moved: its view is released), a `Result` (in place if its own worker
-                is idle, else copied), or an array of numbers, of 1 to 8 dimensions and any strides (copied at once).
+            source: bytes-like (`bytes` are copied when a worker gets the task, others at once), a `pathlib.Path` (opened now,
+                read when a worker gets the task, and refused if the file changes until the task has ended; a `str` is
+                refused), a `Buffer` (moved: its view is released), a `Result` (in place if its own worker is idle, else
+                copied), or an array of numbers, of 1 to 8 dimensions and any strides (copied at once).
             pipeline: operations in the order in which they are applied.
             to: the path of a file that the worker writes instead of returning bytes: completely or not at all. An existing
                 file is replaced and keeps its mode; a symbolic link is replaced and not followed. Nothing is synchronized.

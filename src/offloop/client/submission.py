@@ -21,6 +21,7 @@ from ..core.model.task import Completed, TaskOutput, TaskSpec
 from ..errors import OffloopError, QueueTimeout
 from ..plugins.estimator import Estimator
 from ..plugins.planner import Plan
+from ..runtime.files.open_files import TaskFiles
 from ..runtime.files.output_files import OutputFile
 from ..runtime.loop.futures import DeliveredOutput, TaskFuture
 from ..runtime.supervisor import Supervisor
@@ -28,9 +29,9 @@ from ..task_options import TaskOptions
 from ..wire.handles import EncodedAt
 from ..wire.messages import Stage
 from .results import Result
-from .sources import ArrayObject, Bytes, File, Material, TableObject
+from .sources import ArrayObject, File, Material, TableObject
 from .staging.preflight import run_preflight
-from .staging.stager import Prepared, SourceStager, StagedSources, copy_lengths, copy_nbytes, lengths_in_memory
+from .staging.stager import Prepared, SourceStager, StagedSources, copy_lengths, copy_nbytes, lengths_in_memory, path_of
 
 __all__ = ["Submission", "TaskTemplate"]
 
@@ -79,6 +80,7 @@ class Submission:
     queued = 0.0  # time of the submission, on the system's monotonic clock
 
     _is_staged = False  # whether the sources lay where a worker can read them when the task was submitted
+    _open_sources: Sequence[Prepared] | None = None  # its sources, if they are kept in open files
     _lengths: list[int] | None = None  # lengths of the sources, if memory for them was requested with the submission
 
     def __init__(
@@ -224,27 +226,47 @@ class Submission:
             raise
         if staged is not None:
             future.memory = staged.memory
-            spec = self._specify(sources=staged.sources, outbox_id=staged.outbox_id, stageable_again=staged.can_repeat)
+            spec = self._specify(
+                sources=staged.sources,
+                outbox_id=staged.outbox_id,
+                stageable_again=staged.can_repeat,
+                in_files=staged.in_files,
+            )
             self._supervisor.apply(TaskStaged(self.task_id, spec))
 
     async def _stage_sources(self, future: TaskFuture) -> StagedSources | None:
         """Stage the sources. None: the task was settled meanwhile."""
         if self._lengths is not None:
             return await self._stager.copy(cast("Sequence[Prepared]", self.sources), self._lengths, future)
+        files: TaskFiles | None = None
+        if self._stager.has_private_sources(self._spec.group) and any(map(_is_file, self.sources)):
+            files = future.files = TaskFiles(self._supervisor.file_allowances)  # before the first await
         if self._output is not None:
             background = self._supervisor.background
             await background.run_in_thread(self._output.check, limiter=background.file_threads)
         sources = await self._stager.prepare(self.sources)
         if self._estimator is not None:
-            return await self._stage_estimated(self._estimator, sources, future)
-        in_place = self._find_in_place(sources)
-        return in_place or await self._stage_measured(sources, future)
+            return await self._stage_estimated(self._estimator, sources, files, future)
+        opened = sources if files is None else await self._stager.open_files(sources, files)
+        return self._find_kept(opened, future) or await self._stage_measured(sources, future)
 
-    async def _stage_estimated(self, estimator: Estimator, sources: list[Prepared], future: TaskFuture) -> StagedSources | None:
+    def _find_kept(self, sources: Sequence[Prepared], future: TaskFuture) -> StagedSources | None:
+        """As `_find_in_place`, for sources whose files are open. Files are closed if they have to be copied."""
+        found = self._find_in_place(sources)
+        if found is not None and found.in_files:
+            self._open_sources = sources
+        elif future.files is not None and (found is None or not found.memory):
+            future.files.close()
+        return found
+
+    async def _stage_estimated(
+        self, estimator: Estimator, sources: list[Prepared], files: TaskFiles | None, future: TaskFuture
+    ) -> StagedSources | None:
         """Ask the plugins for an estimate, then stage the sources if the task is admitted."""
-        preflight = await run_preflight(estimator, sources, self._supervisor.background)
+        preflight = await run_preflight(estimator, sources, self._supervisor.background, files)
         spec = self._specify(estimate=preflight.estimate, media_type=preflight.media_type)
-        in_place = self._find_in_place(sources)
+        opened = [preflight.kept.get(index, source) for index, source in enumerate(sources)]
+        in_place = self._find_kept(opened, future)
         lengths = [] if in_place is not None else copy_lengths(sources, preflight.lengths)
         self._supervisor.apply(TaskEstimated(self.task_id, spec, sum(preflight.lengths), copy_nbytes(lengths)))
         if in_place is not None or _is_over(future):
@@ -253,8 +275,8 @@ class Submission:
             return await self._stage_measured(sources, future)
         if future.block is not None:
             for index, contents in preflight.file_contents.items():
-                sources[index] = Bytes(contents, private=True)
-        del preflight  # because tasks that wait for inbox memory must not keep file contents in the server's own memory
+                sources[index] = contents
+        del preflight, opened  # because tasks that wait for inbox memory must not keep file contents in the server's own memory
         return await self._stager.copy(sources, lengths, future)
 
     async def _stage_measured(self, sources: Sequence[Prepared], future: TaskFuture) -> StagedSources | None:
@@ -264,8 +286,13 @@ class Submission:
         return await self._stager.copy(sources, lengths, future)
 
     async def _stage_again(self, future: TaskFuture) -> StagedSources | None:
-        """Stage the sources of an accepted task a second time."""
-        return await self._stage_measured(await self._stager.prepare(self.sources), future)
+        """Copy the sources of an accepted task, which were removed from memory, or are read too slowly for a worker."""
+        sources = self._open_sources or await self._stager.prepare(self.sources)
+        return await self._stage_measured(sources, future)
+
+
+def _is_file(source: Material) -> bool:
+    return isinstance(source, File | Result) and path_of(source) is not None
 
 
 def _is_over(future: TaskFuture) -> bool:

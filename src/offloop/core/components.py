@@ -8,6 +8,7 @@ from .memory.budget import Budget
 from .model.pool_phase import PoolPhase
 from .model.settings import CoreSettings
 from .model.task import TaskRecord
+from .scheduling.deliveries import Deliveries
 from .scheduling.dispatcher import Dispatcher
 from .scheduling.lane import Lane
 from .scheduling.small_tasks import SmallTasks
@@ -49,7 +50,13 @@ class Components:
         self.quarantine = Quarantine(settings.quarantine_after, settings.quarantine_s)
         self.source_hashing = SourceHashing(self.arena)
         self.dispatcher = Dispatcher(
-            self.worker_table, self.queue, self.broker, self.budget, self.task_table.counts, settings.max_sent_tasks
+            self.worker_table,
+            self.queue,
+            self.broker,
+            self.budget,
+            self.task_table.counts,
+            Deliveries(self.arena),
+            settings.max_sent_tasks,
         )
         self.admission = Admission(
             settings, self.task_table, self.quarantine, self.source_hashing, self.dispatcher, self.groups

@@ -16,7 +16,7 @@ from .workers.worker_group import WorkerGroup
 __all__ = ["check_invariants"]
 
 _PREPARING = (TaskState.ESTIMATING, TaskState.STAGING)
-_WITH_WORKER = (TaskState.RUNNING, TaskState.STOPPING)
+_WITH_WORKER = (TaskState.DELIVERING, TaskState.RUNNING, TaskState.STOPPING)
 _AFTER_DISPATCH = (TaskState.RUNNING, TaskState.STOPPING, TaskState.HASHING)
 
 
@@ -45,6 +45,7 @@ def _check_task(components: Components, task: TaskRecord) -> None:
     is_queued = task.task_id in queue.waiting or task.task_id in queue.waiting_for_unused_worker
     assert is_queued is (state is TaskState.WAITING), context
     assert (task.slot is not None) is (state in _WITH_WORKER), context
+    assert bool(task.delivery_id) is (state is TaskState.DELIVERING), context
     assert (task.stop is not None) is (state is TaskState.STOPPING), context
     assert len(task.source_blocks) <= 1 or state not in _PREPARING, context
     assert (task.pending_error is None) or state is TaskState.HASHING, context
@@ -57,7 +58,7 @@ def _check_task(components: Components, task: TaskRecord) -> None:
     assert not task.outputs or state in _AFTER_DISPATCH, context
     if task.slot is not None:
         slot = components.worker_table[task.slot]
-        assert slot.task is task, context
+        assert (slot.receiving if state is TaskState.DELIVERING else slot.task) is task, context
         may_run_small_tasks = task.spec.group == components.groups.default.name and slot.group == components.groups.small.name
         assert slot.group == task.spec.group or may_run_small_tasks, f"{context} is in group {slot.group}"
 
@@ -79,9 +80,13 @@ def _check_slots(components: Components) -> None:
     for slot in components.worker_table:
         if slot.task is not None:
             assert components.task_table.get(slot.task.task_id) is slot.task, f"slot {slot.index} has a settled task"
+        if slot.receiving is not None:
+            task = components.task_table.get(slot.receiving.task_id)
+            assert task is slot.receiving, f"slot {slot.index} gets a settled task"
         has_task = slot.state in (WorkerState.BUSY, WorkerState.TIMED_OUT)
-        assert not has_task or slot.task is not None, f"slot {slot.index} is {slot.state.value} without a task"
-        assert slot.task is None or slot.state is not WorkerState.IDLE, f"slot {slot.index} is idle with a task"
+        assert not has_task or slot.assigned is not None, f"slot {slot.index} is {slot.state.value} without a task"
+        assert slot.task is None or slot.receiving is None, f"slot {slot.index} has a task and gets another one"
+        assert slot.assigned is None or slot.state is not WorkerState.IDLE, f"slot {slot.index} is idle with a task"
         assert slot.task is not None or not slot.sent, f"slot {slot.index} has sent tasks, and runs none"
         numbers = [task.run_number for task in slot.sent]
         assert numbers == sorted(numbers), f"the sent tasks of slot {slot.index} are not in order"

@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import PoolClosed, QueueTimeout
 from ..wire.messages import Grant
 from .components import Components
+from .delivery_events import DeliveryEventHandlers
 from .invariants import check_invariants
 from .model.commands import AbandonWorker, Command, KillWorker, ReleaseInbox, RestageSource, Send
 from .model.events import (
@@ -35,7 +36,7 @@ from .model.events import (
 from .model.pool_phase import PoolPhase
 from .model.settings import CoreSettings
 from .model.task import StopReason
-from .model.task_state import TaskEvent
+from .model.task_state import TaskEvent, TaskState
 from .model.worker_slot import WorkerSlot
 from .model.worker_state import WorkerEvent, WorkerState
 from .scheduling.lane import Lane
@@ -56,7 +57,8 @@ class PoolState(Components):
         self.has_memory_waiters = False  # whether a request for memory waits, so that a returned block is used at once
         self.wake_at = inf
         """Time at which `TimePassed` must be sent at the latest; infinity if there is no timer."""
-        self._tasks = TaskEventHandlers(self)
+        self._deliveries = DeliveryEventHandlers(self)
+        self._tasks = TaskEventHandlers(self, self._deliveries)
         self._handlers: dict[type, Callable[[Any, float], list[Command]]] = {
             PoolStarted: lambda _, now: self.groups.reconcile(now),
             DrainRequested: self._on_drain,
@@ -69,7 +71,8 @@ class PoolState(Components):
             PagesReserved: self._on_pages_reserved,
             PagesRefused: self._on_pages_refused,
             **self._tasks.handlers,
-            **WorkerEventHandlers(self, self._tasks.stop).handlers,
+            **self._deliveries.handlers,
+            **WorkerEventHandlers(self, self._tasks.stop, self._deliveries).handlers,
         }
 
     def handle(self, event: Event, now: float) -> list[Command]:
@@ -122,7 +125,9 @@ class PoolState(Components):
             if task.sent_to is not None:
                 continue  # it is withdrawn with the task before it
             slot = None if task.slot is None else self.worker_table.slots[task.slot]
-            if slot is None:
+            if task.state is TaskState.DELIVERING:
+                commands += self._deliveries.settle(task, PoolClosed("the pool was closed while the task waited"), now)
+            elif slot is None:
                 commands += self.task_table.settle(
                     task, task.pending_error or PoolClosed("the pool was closed while the task waited")
                 )
@@ -156,6 +161,8 @@ class PoolState(Components):
                 self.broker.cancel_output_request(slot.task)  # because nothing may be sent to the worker any more
             return [AbandonWorker(slot.index)]
         if event is WorkerEvent.DEADLINE_EXPIRED:
+            if slot.receiving is not None:
+                return self._deliveries.stage_again(slot.receiving, now)
             assert slot.task is not None
             stop = StopReason.IDLE_RECEIVER if slot.task.awaits_credit else StopReason.DEADLINE
             return self._tasks.stop(slot, slot.task, stop, event, now)

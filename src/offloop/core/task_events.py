@@ -9,6 +9,7 @@ from ..errors import PoolClosed
 from ..wire.handles import Handle
 from ..wire.messages import Cancel, Credit
 from .components import Components
+from .delivery_events import DeliveryEventHandlers
 from .memory.output_grants import grant_next_outputs
 from .model.blocks import CALLER_MEMORY, Holder, Lease
 from .model.commands import Command, Send
@@ -39,8 +40,9 @@ _OPEN = PoolPhase.OPEN  # a member that is looked up on its class costs 0.1 us o
 class TaskEventHandlers:
     """Handlers by type of event."""
 
-    def __init__(self, components: Components) -> None:
+    def __init__(self, components: Components, deliveries: DeliveryEventHandlers) -> None:
         self._components = components
+        self._deliveries = deliveries
         self.handlers: dict[type, Callable[[Any, float], list[Command]]] = {
             TaskSubmitted: self._on_submitted,
             TaskEstimated: self._on_estimated,
@@ -165,6 +167,8 @@ class TaskEventHandlers:
         if task.slot is None:
             components.queue.remove(task.task_id)
             return components.task_table.settle(task, None)
+        if task.state is TaskState.DELIVERING:
+            return self._deliveries.settle(task, None, now)
         slot = components.worker_table.slots[task.slot]
         if slot.state is WorkerState.BUSY:
             return self.stop(slot, task, StopReason.CALLER, WorkerEvent.CANCEL_REQUESTED, now)
@@ -178,7 +182,7 @@ class TaskEventHandlers:
         if task is None or event.outputs <= task.credit:
             return []
         credited, task.credit = event.outputs - task.credit, event.outputs
-        if task.slot is None:
+        if task.slot is None or task.state is TaskState.DELIVERING:
             return []  # its `Run` will say it
         slot = components.worker_table.slots[task.slot]
         if slot.state is not WorkerState.BUSY:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..wire.messages import Done, Failed, File, Loading, Need, NeedFile, Output, OutputFailed, Ready, Skipped
 from .components import Components
+from .delivery_events import DeliveryEventHandlers
 from .memory.budget import DEFAULT_WORKER_NBYTES
 from .model.commands import Command, DropOutbox, KillWorker, OpenOutput, Send, SendFile
 from .model.events import (
@@ -47,8 +48,10 @@ class WorkerEventHandlers:
         self,
         components: Components,
         stop: Callable[[WorkerSlot, TaskRecord, StopReason, WorkerEvent, float], list[Command]],
+        deliveries: DeliveryEventHandlers,
     ) -> None:
         """`stop`: tells the worker that runs a task to stop it."""
+        self._deliveries = deliveries
         self._components = components
         self._stop = stop
         self.handlers: dict[type, Callable[[Any, float], list[Command]]] = {
@@ -301,7 +304,9 @@ class WorkerEventHandlers:
         components, group = self._components, self._components.groups.by_name[slot.group]
         never_ready = slot.ready_since is None
         loading = group.plugin_loads.find_loading(slot, event.status) if never_ready else None
-        commands = self._take_answers(slot, event, now) if slot.sent and slot.kill_reason is None else []
+        commands = [] if slot.receiving is None else self._deliveries.requeue(slot.receiving, now)
+        if slot.sent and slot.kill_reason is None:
+            commands += self._take_answers(slot, event, now)
         report = build_crash_report(slot, event, now, loading)
         task, outbox_id = slot.task, slot.outbox_id
         assert outbox_id is not None

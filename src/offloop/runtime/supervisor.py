@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from copy import copy
 from functools import partial
@@ -20,21 +20,15 @@ from ..core.model.commands import (
     AbandonWorker,
     AnnounceOpening,
     ConfirmGrowth,
-    DeliverOutput,
     DropOutbox,
-    HashSource,
     KillWorker,
     OpenOutput,
     ProvideInput,
-    ProvideSourceMemory,
     RefuseInput,
-    ReleaseInbox,
     ReleasePages,
     ReservePages,
-    RestageSource,
     Send,
     SendFile,
-    SettleTask,
     StartWorker,
     WithdrawRuns,
 )
@@ -56,6 +50,7 @@ from ..errors import MemoryLimitExceeded, OffloopError, PoolClosed, WorkerDied
 from ..wire.handles import WrittenTo
 from .conditions import PoolConditions
 from .driver import CoreDriver
+from .files.open_files import FileAllowances
 from .files.output_delivery import OutputDelivery
 from .lifecycle import Lifecycle
 from .loop import fork_safety
@@ -69,7 +64,7 @@ from .memory.segments import Segment, find_status
 from .memory.views import ViewTracker
 from .pending_tasks import PendingTasks
 from .proc_entries import ClosedProcEntries
-from .source_digests import hash_source
+from .source_commands import SourceCommands
 from .telemetry.event_stream import EventStream
 from .telemetry.memory_monitor import watch_memory
 from .telemetry.progress_monitor import ProgressMonitor
@@ -113,8 +108,6 @@ class Supervisor:
             DropOutbox: self._page_manager.enqueue,
             ReservePages: self._page_manager.enqueue,
             ReleasePages: self._page_manager.enqueue,
-            HashSource: self._hash_source,
-            ReleaseInbox: self._release_inbox,
             ProvideInput: self._provide_input,
             ConfirmGrowth: self._confirm_growth,
             RefuseInput: self._refuse_input,
@@ -136,11 +129,13 @@ class Supervisor:
         self._watch_memory = partial(watch_memory, self.core, self.apply, settings.memory_pressure)
         self.collect_returns = self._driver.collect_returns
         pending = self._pending_tasks = PendingTasks(self.apply, self._view_output, self.event_stream, loop)
-        carry_out |= {SettleTask: pending.settle, DeliverOutput: pending.deliver}
+        carry_out |= pending.handlers
         self.outputs = OutputDelivery(self.background, self._workers, self.apply)
         carry_out |= {OpenOutput: self.outputs.open, SendFile: self.outputs.send}
-        carry_out |= {ProvideSourceMemory: pending.provide_memory, RestageSource: pending.stage_again}
+        carry_out |= SourceCommands(self.segments, self._workers, self.background, pending.memory_of, self.apply).handlers
         self.submit = pending.submit
+        self.memory_of = pending.memory_of
+        self.file_allowances = FileAllowances()
         self.progress_monitor = ProgressMonitor(self.core, partial(find_status, self.segments), self.background, self._clock)
         self._proc_entries = ClosedProcEntries(needed=any(group.sandbox != "off" for group in settings.groups.values()))
         fork_safety.register(self)
@@ -201,10 +196,6 @@ class Supervisor:
     def new_task_id(self) -> int:
         """A unique task id for `submit`."""
         return next(self._numbers)
-
-    def memory_of(self, task_id: int) -> Sequence[memoryview] | None:
-        """The sources of a task that lie in its caller's memory. None: the task is settled."""
-        return self._pending_tasks.memory_of(task_id)
 
     async def withdraw(self, task_id: int, future: TaskFuture) -> None:
         """Cancel an unsettled task. When this returns, the task has its outcome and its memory is freed. Not cancellable."""
@@ -318,6 +309,7 @@ class Supervisor:
         """
         for worker in self.workers:
             worker.close()
+        self._pending_tasks.close_files()
         while self.segments:
             self.segments.popitem()[1].close()
         self.views.close()
@@ -337,6 +329,7 @@ class Supervisor:
     def fail_all(self, error: OffloopError) -> None:
         """Stop deciding, and give this error to every waiting caller."""
         self.gate.state = GateState.STOPPED
+        self._pending_tasks.close_files()
         self._pending_tasks.fail_all(error)
         for future in self._inputs.values():
             if not future.is_set:
@@ -362,12 +355,6 @@ class Supervisor:
         worker = self._workers[command.slot]
         self._abandoned.append(worker)
         worker.abandon()
-
-    def _hash_source(self, command: HashSource) -> None:
-        hash_source(command, self.segments, self.background, self.memory_of(command.task_id), self.apply)
-
-    def _release_inbox(self, command: ReleaseInbox) -> None:
-        self._workers[command.slot].release_kept_pages()
 
     def _provide_input(self, command: ProvideInput) -> None:
         future = self._inputs.get(command.input_id)

@@ -118,6 +118,7 @@ def test_leases_are_counted_by_holder() -> None:
         Holder.STAGER: 0,
         Holder.WORKER: 0,
         Holder.READER: 0,
+        Holder.DELIVERY: 0,
         Holder.PREALLOCATED: 0,
         Holder.RESERVATION: 1,
         Holder.ABANDONED: 0,

@@ -13,6 +13,7 @@ from offloop.core.model.settings import AdmissionMode
 from offloop.core.model.task import TaskRecord, TaskSpec
 from offloop.core.model.task_state import TaskCounts, TaskState
 from offloop.core.model.worker_state import WorkerEvent, WorkerState
+from offloop.core.scheduling.deliveries import Deliveries
 from offloop.core.scheduling.dispatcher import Dispatcher
 from offloop.core.workers.group_slots import GroupSlots
 from offloop.core.workers.worker_table import WorkerTable
@@ -31,7 +32,9 @@ class DispatcherScript:
         self.queue = queue_for(self.group)
         arena = Arena(4 << 20, 3 << 20)
         budget = Budget(arena, None, AdmissionMode.OFF)
-        self.dispatcher = Dispatcher(self.worker_table, self.queue, MemoryBroker(arena, budget), budget, TaskCounts())
+        self.dispatcher = Dispatcher(
+            self.worker_table, self.queue, MemoryBroker(arena, budget), budget, TaskCounts(), Deliveries(arena)
+        )
         for index in range(workers):
             slot = self.worker_table.add()
             slot.outbox_id = self.worker_table.new_outbox_id()

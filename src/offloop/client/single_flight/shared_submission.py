@@ -149,7 +149,7 @@ class _OwnLimits:
             ends.append(end)
         if self._timeout_s is not None:
             end = now + self._timeout_s
-            if task is not None and task.slot is not None:
+            if task is not None and task.slot is not None and not task.delivery_id:
                 paused_s = task.paused_s + (0.0 if task.paused_since is None else now - task.paused_since)
                 end = max(task.dispatched_at, self._joined_at) + paused_s + self._timeout_s
             if end <= now:

@@ -19,9 +19,11 @@ import msgspec
 from ...core.model.blocks import CALLER_MEMORY, Block
 from ...core.model.events import SourceMemoryRequested
 from ...errors import InvalidTask
+from ...runtime.files.open_files import TaskFiles
 from ...runtime.files.source_files import file_nbytes, read_file_into
 from ...runtime.loop.futures import BlockFuture, TaskFuture
 from ...runtime.memory.page_manager import INLINE_NBYTES
+from ...runtime.memory.source_file import CallerMemory, SourceFile
 from ...runtime.supervisor import Supervisor
 from ...wire.handles import INBOX, OUTBOX, EncodedAt, Handle, RasterAt
 from ..buffers import Buffer
@@ -38,10 +40,11 @@ __all__ = [
     "copy_lengths",
     "copy_nbytes",
     "lengths_in_memory",
+    "path_of",
     "write_bytes",
 ]
 
-_SMALL_FILE_NBYTES = 1024 * 1024  # a longer file is read by the threads for large ones
+_SHORT_FILE_NBYTES = 64 * 1024  # a file without a header is kept as bytes up to this length
 _ALIGNMENT = 64  # bytes: a copy starts at a cache line, which is what Arrow and numpy want
 
 
@@ -52,7 +55,7 @@ class Moved(msgspec.Struct, frozen=True):
     data: memoryview  # its memory; keeps the block
 
 
-Prepared: TypeAlias = Bytes | File | Samples | Table | Moved | Result
+Prepared: TypeAlias = Bytes | File | SourceFile | Samples | Table | Moved | Result
 """A source whose kind and length can be asked for without the object's own code."""
 
 
@@ -63,7 +66,12 @@ class StagedSources(msgspec.Struct, frozen=True):
     views: tuple[memoryview, ...] = ()  # views that keep the blocks of a `Buffer` or `Result`
     outbox_id: int | None = None  # outbox of sources in place, which only its own worker can read; None: the inbox
     can_repeat: bool = False  # whether all are copies, which can be made again
-    memory: tuple[memoryview, ...] = ()  # sources in the caller's memory, in the order of their handles' offsets
+    memory: tuple[CallerMemory, ...] = ()  # sources that stay with the caller, in the order of their handles' offsets
+
+    @property
+    def in_files(self) -> bool:
+        """Whether one is an open file."""
+        return any(isinstance(source, SourceFile) for source in self.memory)
 
 
 _NO_BYTES = StagedSources((EncodedAt(None),))  # one empty source
@@ -86,7 +94,7 @@ class SourceStager:
         prepared = [self._move(source) if isinstance(source, Buffer) else source for source in sources]
         return [await self._read(source) if isinstance(source, ArrayObject | TableObject) else source for source in prepared]
 
-    def find_in_place(self, sources: Sequence[Material | Moved | Table]) -> StagedSources | None:
+    def find_in_place(self, sources: Sequence[Material | Prepared]) -> StagedSources | None:
         """Return the sources if a worker can read all of them where they are; otherwise None.
 
         That is so if they are empty, or are results of this pool in the outbox of the same worker.
@@ -115,25 +123,49 @@ class SourceStager:
             found.append(_located(source.raster, Handle(OUTBOX, block.offset, view.nbytes, block.generation)))
         return StagedSources(tuple(found), tuple(views), outbox_id)
 
-    def find_in_caller_memory(self, sources: Sequence[Material | Moved | Table], group: str) -> StagedSources | None:
-        """Return the sources if all of them can stay in the caller's memory until the task is sent to a worker; otherwise None.
+    def has_private_sources(self, group: str) -> bool:
+        """Whether each worker of a group has an inbox of its own."""
+        return self._supervisor.settings.groups[group].inbox_nbytes is not None
 
-        That is so if they are `bytes`, and each worker of the group has an inbox of its own, into which they are then copied.
+    def find_in_caller_memory(self, sources: Sequence[Material | Prepared], group: str) -> StagedSources | None:
+        """Return the sources if all of them can stay with the caller until the task is sent to a worker; otherwise None.
+
+        That is so if they are `bytes` or open files, and each worker of the group has an inbox of its own for them.
         """
-        if self._supervisor.settings.groups[group].inbox_nbytes is None:
+        if not self.has_private_sources(group):
             return None
         staged: list[EncodedAt] = []
-        memory: list[memoryview] = []
+        memory: list[CallerMemory] = []
         left = self._supervisor.core.settings.inbox_nbytes
         for source in sources:
-            if not isinstance(source, Bytes) or type(source.data.obj) is not bytes or not source.data.c_contiguous:
+            if isinstance(source, SourceFile):
+                kept: CallerMemory = source
+            elif isinstance(source, Bytes) and type(source.data.obj) is bytes and source.data.c_contiguous:
+                kept = source.data
+            else:
                 return None
-            nbytes = source.data.nbytes
+            nbytes = kept.nbytes
             left -= nbytes
             staged.append(EncodedAt(Handle(CALLER_MEMORY, len(memory), nbytes, 0) if nbytes else None))
             if nbytes:
-                memory.append(source.data)
+                memory.append(kept)
         return StagedSources(tuple(staged), memory=tuple(memory)) if left >= 0 else None
+
+    async def open_files(self, sources: Sequence[Prepared], files: TaskFiles) -> list[Prepared]:
+        """Open the files among sources, in a thread. A file that cannot be kept stays what it is.
+
+        Raises:
+            InvalidTask: a file cannot be read, or is not a regular file.
+        """
+        opened = list(sources)
+        background = self._supervisor.background
+        for index, source in enumerate(sources):
+            if (path := path_of(source)) is not None:
+                open_file = partial(files.open, path, _SHORT_FILE_NBYTES)
+                _, kept = await background.run_in_thread(open_file, limiter=background.file_threads)
+                if kept is not None:
+                    opened[index] = kept if isinstance(kept, SourceFile) else Bytes(kept, private=True)
+        return opened
 
     async def measure(self, sources: Sequence[Prepared]) -> list[int]:
         """Return the length of the copy of each source; 0 for moved buffers, which lie in the inbox.
@@ -194,8 +226,8 @@ class SourceStager:
         read = partial(samples_of, source) if isinstance(source, ArrayObject) else partial(table_of, source)
         return await background.run_in_thread(read, limiter=background.source_threads)
 
-    async def _nbytes_of(self, source: Bytes | File | Samples | Table | Result) -> int:
-        if isinstance(source, Table):
+    async def _nbytes_of(self, source: Bytes | File | SourceFile | Samples | Table | Result) -> int:
+        if isinstance(source, Table | SourceFile):
             return source.nbytes
         readable = _readable(source) if isinstance(source, Result) else source
         if not isinstance(readable, File):
@@ -203,18 +235,21 @@ class SourceStager:
         background = self._supervisor.background
         return await background.run_in_thread(file_nbytes, readable.path, limiter=background.file_threads)
 
-    async def _copy(self, source: Bytes | File | Samples | Table, handle: Handle) -> None:
+    async def _copy(self, source: Bytes | File | SourceFile | Samples | Table, handle: Handle) -> None:
         if isinstance(source, Table):
             background = self._supervisor.background
             fill = partial(self._supervisor.inbox.fill, handle.offset, handle.nbytes, source.write)
             await background.run_in_thread(fill, limiter=background.source_threads)
             return
-        if not isinstance(source, File):
+        if not isinstance(source, File | SourceFile):
             await write_bytes(self._supervisor, handle.offset, source.data, private=source.private)
             return
         background, inbox = self._supervisor.background, self._supervisor.inbox
-        limiter = background.large_file_threads if handle.nbytes > _SMALL_FILE_NBYTES else background.file_threads
-        await background.run_in_thread(read_file_into, source.path, inbox, handle.offset, handle.nbytes, limiter=limiter)
+        if isinstance(source, SourceFile):
+            read = partial(source.read_into, inbox, handle.offset)
+        else:
+            read = partial(read_file_into, source.path, inbox, handle.offset, handle.nbytes)
+        await background.run_in_thread(read, limiter=background.threads_to_read(handle.nbytes))
 
 
 def lengths_in_memory(sources: Sequence[Material]) -> list[int] | None:
@@ -292,7 +327,16 @@ def _readable(result: Result) -> Bytes | File | Samples:
     return Bytes(data, private=True) if raster is None else Samples(data, raster.shape, raster.dtype, private=True)
 
 
-def _located(source: Bytes | File | Samples | Table | RasterAt | None, handle: Handle | None) -> EncodedAt | RasterAt:
+def path_of(source: Prepared) -> str | None:
+    """Return the path of a source that is a file and is not open."""
+    if isinstance(source, File):
+        return source.path
+    return str(source.path) if isinstance(source, Result) and source.path is not None else None
+
+
+def _located(
+    source: Bytes | File | SourceFile | Samples | Table | RasterAt | None, handle: Handle | None
+) -> EncodedAt | RasterAt:
     if isinstance(source, Samples | RasterAt):
         return RasterAt(handle, source.shape, source.dtype)
     return EncodedAt(handle)

@@ -23,6 +23,7 @@ _KINDS = {
     Holder.TASK: "sources of tasks",
     Holder.STAGER: "sources that are copied",
     Holder.READER: "sources that are hashed",
+    Holder.DELIVERY: "sources that are copied for a worker",
     Holder.WORKER: "blocks of running tasks",
     Holder.ABANDONED: "blocks of workers that cannot be killed",
     Holder.PREALLOCATED: "blocks of idle workers",

@@ -10,7 +10,8 @@ import msgspec
 __all__ = ["CALLER_MEMORY", "Block", "Holder", "Lease", "Reservation", "Span"]
 
 CALLER_MEMORY = -1
-"""Segment number of sources in the caller's own memory, which no message contains. The offset is the number of the source."""
+"""Segment number of sources in the caller's own memory or in open files, which no message contains. The offset is the number of
+the source."""
 
 
 class Holder(Enum):
@@ -21,6 +22,7 @@ class Holder(Enum):
     STAGER = "stager"  # the caller's side of a task, which copies sources into the block
     WORKER = "worker"  # a granted block, which the worker may write to
     READER = "reader"  # a thread of the supervisor, which hashes the block
+    DELIVERY = "delivery"  # a thread of the supervisor, which copies the block into the inbox of a worker
     PREALLOCATED = "preallocated"  # a block for the results of a worker's next task
     RESERVATION = "reservation"  # pages are being reserved for the block
     ABANDONED = "abandoned"  # a worker that could not be killed and may still write to the block
@@ -30,7 +32,9 @@ class Lease(NamedTuple):
     """One holder's claim on one block."""
 
     holder: Holder
-    owner: int  # task id; segment id for PREALLOCATED and ABANDONED; the block's generation for CALLER and RESERVATION
+    owner: int
+    """Task id. Segment id for PREALLOCATED and ABANDONED, delivery id for DELIVERY, the block's generation for CALLER and
+    RESERVATION."""
 
 
 class Block(msgspec.Struct, eq=False):

@@ -6,7 +6,7 @@ import msgspec
 
 from ...errors import OffloopError
 from ...operation import DEFAULT_GROUP
-from ...wire.handles import Handle
+from ...wire.handles import EncodedAt, Handle, RasterAt
 from ...wire.messages import FromSupervisor
 from .blocks import Block, Reservation, Span
 from .task import Completed, FailedOutput, TaskOutput
@@ -17,6 +17,7 @@ __all__ = [
     "Command",
     "ConfirmGrowth",
     "DeliverOutput",
+    "DeliverSources",
     "DropOutbox",
     "HashSource",
     "KillWorker",
@@ -32,6 +33,7 @@ __all__ = [
     "SendFile",
     "SettleTask",
     "StartWorker",
+    "StopDelivery",
     "WithdrawRuns",
 ]
 
@@ -64,6 +66,23 @@ class WithdrawRuns(_Command, frozen=True):
     outbox_id: int
     first: int  # number of the first one
     last: int  # number of the last one
+
+
+class DeliverSources(_Command, frozen=True):
+    """Copy or read the task's sources into the own inbox of the worker in the slot, in a thread. Answer `SourcesDelivered` when
+    the thread has ended, also if the delivery was stopped. The task is sent with a `Run` after that."""
+
+    slot: int
+    delivery_id: int
+    task_id: int
+    sources: tuple[EncodedAt | RasterAt, ...]
+
+
+class StopDelivery(_Command, frozen=True):
+    """The worker in the slot does not get the task of this delivery. A no-op if its thread has ended."""
+
+    slot: int
+    delivery_id: int
 
 
 class OpenOutput(_Command, frozen=True):
@@ -185,6 +204,8 @@ class AnnounceOpening(_Command, frozen=True):
 Command = (
     StartWorker
     | Send
+    | DeliverSources
+    | StopDelivery
     | WithdrawRuns
     | SendFile
     | OpenOutput

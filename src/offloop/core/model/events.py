@@ -31,6 +31,7 @@ __all__ = [
     "RunsWithdrawn",
     "SourceHashed",
     "SourceMemoryRequested",
+    "SourcesDelivered",
     "StagingFailed",
     "TaskCancelled",
     "TaskEstimated",
@@ -118,6 +119,13 @@ class SourceHashed(_Event, frozen=True):
 
     task_id: int
     digest: bytes | None
+
+
+class SourcesDelivered(_Event, frozen=True):
+    """A delivery has ended: the task's sources are in the inbox of its worker, unless there is an error or it was stopped."""
+
+    delivery_id: int
+    error: OffloopError | None = None  # outcome of the task: a source could not be copied or read
 
 
 class TaskCancelled(_Event, frozen=True):
@@ -271,6 +279,7 @@ Event = (
     | StagingFailed
     | SourceHashed
     | SourceMemoryRequested
+    | SourcesDelivered
     | TaskCancelled
     | CreditGranted
     | OutputOpened

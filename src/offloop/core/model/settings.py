@@ -12,6 +12,7 @@ from ...sandbox import Isolation, SandboxMode
 
 __all__ = [
     "FIRST_GRANT_NBYTES",
+    "INLINE_COPY_NBYTES",
     "KEPT_INBOX_NBYTES",
     "MAX_NEEDS",
     "AdmissionMode",
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 FIRST_GRANT_NBYTES = 256 * 1024  # bytes of result memory that are sent with a task; enough for most thumbnails
+INLINE_COPY_NBYTES = 512 * 1024  # longest sources that the loop itself copies for a worker: well under a millisecond
 KEPT_INBOX_NBYTES = 16 * 1024 * 1024  # bytes of its own inbox that a worker keeps between two tasks; more are released
 MAX_NEEDS = 10_000  # memory requests of one task: each costs the event loop an answer, and a hostile worker repeats them
 

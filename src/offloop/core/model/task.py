@@ -48,6 +48,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     previews: int = 0  # number of previews among them
     pipelines: Mapping[str, int] = {}  # numbers of stages of named pipelines, in the order of `stages`; empty: one pipeline
     stream: StreamLimits | None = None  # time limits of a stream, whose receiver grants more credit; None: it is no stream
+    in_files: bool = False  # whether sources are in open files, which are read when a worker is to have the task
     outbox_id: int | None = None  # outbox that contains all sources: only its worker can run the task
     retries: int = 0  # number of runs after the first, if the task kills its workers
     priority: int = 0  # priority class; higher classes run first
@@ -111,8 +112,9 @@ class TaskRecord(msgspec.Struct, eq=False):
     spec: TaskSpec
     counts: TaskCounts = msgspec.field(default_factory=TaskCounts)  # counts of the table that the task is in
     state: TaskState = TaskState.ESTIMATING
-    slot: int | None = None  # index of the slot whose worker runs the task
+    slot: int | None = None  # index of the slot whose worker runs the task, or is to have it
     sent_to: int | None = None  # index of the slot whose worker has the task behind another one
+    delivery_id: int = 0  # the delivery of its sources to that worker, which does not have it yet; 0: none
     run_number: int = 0  # number of its last `Run` among those to that worker
     was_sent_behind: bool = False  # whether its last `Run` was sent to a busy worker
     was_skipped: bool = False  # whether a worker has skipped it: only an idle worker gets it

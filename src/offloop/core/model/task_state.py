@@ -8,6 +8,7 @@ changes, so an illegal event leaves the task as it was. The diagram in `docs/des
 - STAGING: the source is on its way into the inbox.
 - HASHING: a thread reads the source, because it may be content that has killed workers.
 - WAITING: the task waits for a worker, or for memory to run in.
+- DELIVERING: a worker is to have the task, and its sources are on their way into the inbox of that worker.
 - SENT: a worker has the task, behind the task that it runs. It is not begun.
 - UNWANTED: the same, and its caller has cancelled it. It ends as soon as it is withdrawn, or is stopped if it is begun.
 - RUNNING: a worker has the task.
@@ -33,6 +34,7 @@ class TaskState(Enum):
     STAGING = "staging"
     HASHING = "hashing"
     WAITING = "waiting"
+    DELIVERING = "delivering"
     SENT = "sent"
     UNWANTED = "unwanted"
     RUNNING = "running"
@@ -50,9 +52,11 @@ class TaskEvent(Enum):
     ADMITTED = "Admitted"  # its source is staged, and the task may run
     SOURCE_RELEASED = "SourceReleased"  # its source has to be staged, or staged again
     DISPATCHED = "Dispatched"  # an idle worker was sent the task
+    DELIVERY_BEGUN = "DeliveryBegun"  # a thread copies or reads its sources for an idle worker
+    DELIVERED = "Delivered"  # its sources are in the inbox of that worker, which was sent the task
     SENT_BEHIND = "SentBehind"  # a busy worker was sent the task
     BEGUN = "Begun"  # its worker has answered for the task before it
-    WITHDRAWN = "Withdrawn"  # its worker will not begin it
+    WITHDRAWN = "Withdrawn"  # its worker will not begin it, or does not get it
     STOP_REQUESTED = "StopRequested"  # its deadline passed, its caller cancelled, or the pool is closing
     RETRIED = "Retried"  # its worker died, and another worker is to run it
     SETTLED = "Settled"  # it got its outcome
@@ -78,10 +82,12 @@ TASK_TABLE: Final = MappingProxyType(
         _S.HASHING: {_E.ADMITTED: _S.WAITING, _E.RETRIED: _S.WAITING, _E.SETTLED: _S.SETTLED},
         _S.WAITING: {
             _E.DISPATCHED: _S.RUNNING,
+            _E.DELIVERY_BEGUN: _S.DELIVERING,
             _E.SENT_BEHIND: _S.SENT,
             _E.SOURCE_RELEASED: _S.STAGING,
             _E.SETTLED: _S.SETTLED,
         },
+        _S.DELIVERING: {_E.DELIVERED: _S.RUNNING, _E.WITHDRAWN: _S.WAITING, _E.SETTLED: _S.SETTLED},
         _S.SENT: {_E.BEGUN: _S.RUNNING, _E.WITHDRAWN: _S.WAITING, _E.STOP_REQUESTED: _S.UNWANTED},
         _S.UNWANTED: {_E.BEGUN: _S.STOPPING, _E.SETTLED: _S.SETTLED},
         _S.RUNNING: {
@@ -129,8 +135,9 @@ class TaskCounts:
 
     @property
     def running(self) -> int:
-        """Number of tasks that a worker runs."""
-        return self.by_state[TaskState.RUNNING] + self.by_state[TaskState.STOPPING]
+        """Number of tasks that a worker runs, or is about to."""
+        counts = self.by_state
+        return counts[TaskState.RUNNING] + counts[TaskState.STOPPING] + counts[TaskState.DELIVERING]
 
     def snapshot(self) -> dict[str, int]:
         """Return the number of unsettled tasks by the name of their state."""

@@ -23,6 +23,7 @@ class WorkerSlot(msgspec.Struct, eq=False):
     pid: int | None = None  # None: not known yet
     plugins: tuple[str, ...] = ()  # names of the plugins that the process loads, in this order
     task: TaskRecord | None = None  # the task that it runs
+    receiving: TaskRecord | None = None  # the task that it gets as soon as its sources are in the inbox
     sent: list[TaskRecord] = []  # tasks that it has behind that one, in the order in which it will run them
     runs: int = 0  # number of `Run` messages that were sent to it
     withdrawn_to: int = 0  # number of the last `Run` that was withdrawn; 0: none, or the worker has answered a later one
@@ -46,6 +47,11 @@ class WorkerSlot(msgspec.Struct, eq=False):
     @property
     def state(self) -> WorkerState:
         return self.state_machine.state
+
+    @property
+    def assigned(self) -> TaskRecord | None:
+        """The task that it runs, or that it gets next."""
+        return self.receiving if self.task is None else self.task
 
     @property
     def unused(self) -> bool:

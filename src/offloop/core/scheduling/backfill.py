@@ -86,7 +86,7 @@ class Backfill:
         """The reservation of a blocked task, by the estimates of the running tasks."""
         task.blocked_since = now if task.blocked_since is None else task.blocked_since
         free_bytes, shadow_time, needed_bytes = self._budget.room_bytes, now, self._budget.needed_bytes(task)
-        running = [slot.task for slot in self._worker_table if slot.task is not None]
+        running = [other for slot in self._worker_table if (other := slot.assigned) is not None]
         ends = sorted((_expected_end(other, now), other.charged_bytes) for other in running)
         for end, charged_bytes in ends:
             if free_bytes >= needed_bytes:

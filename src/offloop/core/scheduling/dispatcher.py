@@ -29,6 +29,7 @@ from ..telemetry.histogram_recorder import Recorder
 from ..workers.worker_table import WorkerTable
 from .backfill import BACKFILL_CANDIDATES, Backfill
 from .cost_model import CostModel
+from .deliveries import MAX_READ_S, Deliveries, needs_delivery
 from .lane import Lane
 from .sent_tasks import SentTasks
 from .small_tasks import LARGE_S, SMALL_TASK_WAIT_S
@@ -55,6 +56,7 @@ class Dispatcher:
         broker: MemoryBroker,
         budget: Budget,
         counts: TaskCounts,
+        deliveries: Deliveries,
         max_sent: int = 0,
     ) -> None:
         self.cost_model = CostModel()
@@ -71,6 +73,7 @@ class Dispatcher:
         self._blocked: TaskRecord | None = None  # the task that holds the reservation; it may have left the queue since
         self._backfill = Backfill(worker_table, budget, self.cost_model)
         self.sent_tasks = SentTasks(worker_table, queue, budget, max_sent)
+        self.deliveries = deliveries
 
     def dispatch_waiting(self, now: float) -> list[Command]:
         """Dispatch waiting tasks as long as there are tasks, idle workers and memory."""
@@ -135,6 +138,9 @@ class Dispatcher:
         self.budget.admit(task)
         task.ready_at = now
         queue = self.queue
+        if task.crashes:  # its files were staged again before its second run
+            queue.push_for_unused_worker(task)
+            return []
         if not (queue.waiting or queue.waiting_for_unused_worker) and (commands := self._start_at_once(task, now)):
             return commands
         timeout = task.spec.queue_timeout_s
@@ -191,13 +197,36 @@ class Dispatcher:
             )
 
     def dispatch(self, slot: WorkerSlot, task: TaskRecord, now: float) -> list[Command]:
-        """Give a task to an idle worker."""
+        """Give a task to an idle worker, or have its sources delivered to the worker first."""
+        if needs_delivery(task):
+            return self._deliver(slot, task, now)
         task.apply(_DISPATCHED)
         task.was_sent_behind = False
         self._assign(slot, task)
         self._begin(slot, task, now)
         limit_s = task.spec.limit_s
         self._worker_table.apply(slot, _WORKER_DISPATCHED, now, None if limit_s is None else now + limit_s)
+        return self._send_run(slot, task)
+
+    def _deliver(self, slot: WorkerSlot, task: TaskRecord, now: float) -> list[Command]:
+        """Have the sources of a task delivered to an idle worker, which gets the task after that."""
+        task.apply(TaskEvent.DELIVERY_BEGUN)
+        task.was_sent_behind = False
+        self._assign(slot, task)
+        self._begin(slot, task, now)
+        slot.task, slot.receiving = None, task
+        self._worker_table.apply(slot, _WORKER_DISPATCHED, now, now + MAX_READ_S if task.spec.in_files else None)
+        spans, deliver = self._broker.trim(), self.deliveries.begin(slot, task)
+        return [ReleasePages(spans), deliver] if spans else [deliver]
+
+    def begin_delivered(self, slot: WorkerSlot, task: TaskRecord, now: float) -> list[Command]:
+        """Send a worker the task whose sources were delivered. Its time limit begins."""
+        task.apply(TaskEvent.DELIVERED)
+        task.delivery_id = 0
+        task.dispatched_at = now
+        slot.task, slot.receiving = task, None
+        limit_s = task.spec.limit_s
+        self._worker_table.set_timer(slot, None if limit_s is None else now + limit_s)
         return self._send_run(slot, task)
 
     def _send_behind(self, slot: WorkerSlot, task: TaskRecord) -> list[Command]:

@@ -94,7 +94,7 @@ class SmallTasks:
         wanted, self.wanted_workers = self.wanted_workers, 0
         if not self.all_workers_have_large_tasks or len(self._workers.idle_workers) > self._spares:
             return False
-        if any(slot.task is None for slot in self._small_workers):
+        if any(slot.assigned is None for slot in self._small_workers):
             return False
         idle_bytes = (slot.idle_bytes for slot in (*self._workers, *self._small_workers))
         if room_bytes <= max(DEFAULT_WORKER_NBYTES, *idle_bytes):  # the memory of plugins included

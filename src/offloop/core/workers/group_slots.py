@@ -102,7 +102,7 @@ class GroupSlots:
     @property
     def busy_tasks(self) -> list[TaskRecord]:
         """The tasks of busy workers."""
-        return [slot.task for slot in self.slots.values() if slot.task is not None and slot.state in BUSY_STATES]
+        return [task for slot in self.slots.values() if (task := slot.assigned) is not None and slot.state in BUSY_STATES]
 
     @property
     def at_limit(self) -> bool:

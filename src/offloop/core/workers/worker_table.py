@@ -110,7 +110,7 @@ class WorkerTable:
     @property
     def running(self) -> int:
         """Number of slots with a task."""
-        return sum(slot.task is not None for slot in self.slots.values())
+        return sum(slot.assigned is not None for slot in self.slots.values())
 
     def count(self, *states: WorkerState) -> int:
         """Number of slots in one of these states."""
@@ -123,6 +123,7 @@ class WorkerTable:
         return [slot for timer, slot in timers if timer <= now]
 
     def _log_transition(self, slot: WorkerSlot, before: WorkerState, event: WorkerEvent, cause: str, now: float) -> None:
+        task = slot.assigned
         self.event_log.append_if_watched(
             WorkerMoved(
                 at=now,
@@ -133,7 +134,7 @@ class WorkerTable:
                 event=event.value,
                 after=slot.state.value,
                 cause=cause,
-                task_id=None if slot.task is None else slot.task.task_id,
-                labels={} if slot.task is None else slot.task.spec.labels,
+                task_id=None if task is None else task.task_id,
+                labels={} if task is None else task.spec.labels,
             )
         )

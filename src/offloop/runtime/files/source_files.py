@@ -15,9 +15,9 @@ from contextlib import contextmanager
 import msgspec
 
 from ...errors import InvalidTask
-from ..memory.segments import Segment
+from ..memory.segments import FileUnreadable, Segment
 
-__all__ = ["FileHead", "file_nbytes", "read_file_head", "read_file_into"]
+__all__ = ["FileHead", "file_nbytes", "open_regular", "read_file_head", "read_file_into", "read_head_of"]
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -56,7 +56,19 @@ def read_file_head(path: str, nbytes: int) -> FileHead:
         InvalidTask: as `file_nbytes`.
     """
     with _opened(path) as (descriptor, status):
+        return read_head_of(path, descriptor, status, nbytes)
+
+
+def read_head_of(path: str, descriptor: int, status: os.stat_result, nbytes: int) -> FileHead:
+    """The first `nbytes` of an open file.
+
+    Raises:
+        InvalidTask: the file cannot be read.
+    """
+    try:
         return FileHead(status.st_size, memoryview(os.pread(descriptor, min(nbytes, status.st_size), 0)))
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def read_file_into(path: str, segment: Segment, offset: int, nbytes: int) -> None:
@@ -74,23 +86,45 @@ def read_file_into(path: str, segment: Segment, offset: int, nbytes: int) -> Non
 @contextmanager
 def _opened(path: str) -> Generator[tuple[int, os.stat_result]]:
     """The descriptor and the status of a regular file."""
+    descriptor, status = open_regular(path)
+    try:
+        yield descriptor, status
+    except FileUnreadable as error:
+        raise _unreadable(path, error.error) from error
+    finally:
+        os.close(descriptor)
+
+
+def open_regular(path: str) -> tuple[int, os.stat_result]:
+    """Open a regular file for reading. Returns its descriptor, which the caller closes, and its status.
+
+    Raises:
+        InvalidTask: the path cannot be read, or is not a regular file of known size.
+    """
     try:
         _check_regular(path, os.stat(path))
         descriptor = os.open(path, _FLAGS)
         try:
             status = os.fstat(descriptor)
             _check_regular(path, status)
-            if status.st_size == 0 and os.pread(descriptor, 1, 0):
-                reason = "has contents but no size, as in /proc; read it, and pass its bytes"
-                raise InvalidTask(f"the source {path!r} {reason}", public_message=_FOR_CLIENTS)
-            yield descriptor, status
-        finally:
+            _check_size(path, status, descriptor)
+        except BaseException:
             os.close(descriptor)
-    except InvalidTask:
-        raise
+            raise
     except (OSError, ValueError) as error:  # ValueError: a NUL or a lone surrogate in the path
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidTask(f"the source {path!r} cannot be read: {reason}", public_message=_FOR_CLIENTS) from error
+        raise _unreadable(path, error) from error
+    return descriptor, status
+
+
+def _unreadable(path: str, error: OSError | ValueError) -> InvalidTask:
+    reason = getattr(error, "strerror", None) or error
+    return InvalidTask(f"the source {path!r} cannot be read: {reason}", public_message=_FOR_CLIENTS)
+
+
+def _check_size(path: str, status: os.stat_result, descriptor: int) -> None:
+    if status.st_size == 0 and os.pread(descriptor, 1, 0):
+        reason = "has contents but no size, as in /proc; read it, and pass its bytes"
+        raise InvalidTask(f"the source {path!r} {reason}", public_message=_FOR_CLIENTS)
 
 
 def _check_regular(path: str, status: os.stat_result) -> None:

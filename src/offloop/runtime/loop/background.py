@@ -34,7 +34,8 @@ Value = TypeVar("Value")
 Arguments = TypeVarTuple("Arguments")
 
 _FILE_THREADS = 8  # maximum number of small files read at once, and of other calls of the file system
-_LARGE_FILE_THREADS = 4  # maximum number of large files read at once
+_LARGE_FILE_THREADS = 8  # maximum number of large files read at once
+_SMALL_FILE_NBYTES = 1024 * 1024  # a longer file is read by the threads for large ones
 _SOURCE_THREADS = 8  # maximum number of sources copied and headers read at once
 
 
@@ -96,6 +97,10 @@ class BackgroundTasks:
     def closed(self) -> bool:
         """Whether `run` starts no more tasks."""
         return self._state is not _State.OPEN
+
+    def threads_to_read(self, nbytes: int) -> anyio.CapacityLimiter:
+        """The threads for files of this length in bytes."""
+        return self.large_file_threads if nbytes > _SMALL_FILE_NBYTES else self.file_threads
 
     def run(self, job: Job, *, until_closed: bool = False, context: contextvars.Context | None = None) -> None:
         """Start a task, in the loop's thread. After `close`, does nothing.

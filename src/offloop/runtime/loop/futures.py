@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from copy import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import anyio
 
@@ -86,6 +86,10 @@ class DeliveredOutput(NamedTuple):
     view: memoryview | None  # its memory, read-only; None: it is empty, or failed
 
 
+class _Files(Protocol):
+    def close(self) -> None: ...
+
+
 class TaskFuture(OneShotEvent):
     """Future of one task's outcome. Set when the task has its outcome, gets a block for its sources, hands over an output, or
     must be staged again."""
@@ -93,7 +97,8 @@ class TaskFuture(OneShotEvent):
     settled = False
     must_stage = False  # whether the source was removed from memory and must be staged again
     block: Block | None = None  # block for copies of the sources, until the stager takes it
-    memory: Sequence[memoryview] = ()  # sources that are copied from the caller's memory when the task is sent to a worker
+    memory: Sequence[Any] = ()  # sources that stay with the caller until the task is sent to a worker: `CallerMemory`
+    files: _Files | None = None  # its open source files, which its outcome closes; None: it has none
     outputs: deque[DeliveredOutput] | None = None  # outputs that were not read yet; None: nothing reads them
     on_output: Callable[[], None] | None = None  # called after each new output, before the event is set
     outcome: Completed | OffloopError | None = None

@@ -25,9 +25,10 @@ from ...wire.status import STATUS_NBYTES, Status, read_status
 from .memory_files import create_private_file, create_shared_file, reopen_read_only
 from .source_memory import copy_strided, loaded_numpy, reading_error
 
-__all__ = ["Copy", "Mapping", "PagesUnavailable", "Segment", "digest_of", "find_status"]
+__all__ = ["Copy", "FileUnreadable", "Mapping", "PagesUnavailable", "Segment", "digest_of", "find_status"]
 
 _WRITE_NBYTES = 1024 * 1024  # about 0.3 ms
+_READ_NBYTES = 256 * 1024  # of a file through a buffer that stays in the CPU's cache
 _RESERVE_NBYTES = 4 * 1024 * 1024  # about 0.5 ms
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -44,6 +45,14 @@ class PagesUnavailable(Exception):
     def __init__(self, free_bytes: int) -> None:
         self.free_bytes = free_bytes
         super().__init__(f"{free_bytes:,} bytes are free")
+
+
+class FileUnreadable(Exception):
+    """A source file cannot be read."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+        super().__init__(error.strerror or str(error))
 
 
 class Copy(NamedTuple):
@@ -179,11 +188,41 @@ class Segment:
             with self._guard:
                 self._memory.copy_in(offset, source, data.nbytes)
 
-    def read_in(self, descriptor: int, offset: int, nbytes: int) -> int:
-        """Read a file from its start directly into the segment, without the GIL. Returns the number of bytes read."""
+    def read_in(self, descriptor: int, offset: int, nbytes: int, is_wanted: Callable[[], bool] = lambda: True) -> int:
+        """Read a file from its start into the segment, without the GIL. For threads.
+
+        Measured for 36 MiB from the page cache, in CPU time: onto pages that were mapped before 3 ms directly, and 11 through a
+        buffer; onto fresh pages 22 directly, because each is a fault, and 16 through a buffer.
+
+        Args:
+            descriptor: of the file.
+            offset: position in the segment, in bytes.
+            nbytes: length of the file.
+            is_wanted: whether to go on; called after each piece.
+
+        Returns:
+            The number of bytes that were read: fewer if the file is shorter, or is not wanted any more.
+
+        Raises:
+            FileUnreadable: the file cannot be read.
+            OSError: the system has no memory for the pages.
+        """
+        with self._written_lock:
+            was_written = not self._written.gaps(offset, offset + nbytes)
+            self._written.add(offset, offset + nbytes)
         done = 0
         with self._guard, self._memory.view(offset, nbytes) as target:
-            while done < nbytes and (count := os.preadv(descriptor, [target[done:]], done)):
+            buffer = None if was_written else memoryview(bytearray(min(_READ_NBYTES, nbytes)))
+            while done < nbytes and is_wanted():
+                piece = target[done : done + _WRITE_NBYTES] if buffer is None else buffer[: nbytes - done]
+                try:
+                    count = os.preadv(descriptor, [piece], done)
+                except OSError as error:
+                    raise FileUnreadable(error) from None
+                if not count:
+                    break
+                if buffer is not None:
+                    self.write(offset + done, buffer[:count])
                 done += count
         return done
 
@@ -224,7 +263,7 @@ class Segment:
         self._memory.close()
 
 
-def digest_of(pieces: Iterable[memoryview]) -> bytes:
+def digest_of(pieces: Iterable[memoryview | bytes]) -> bytes:
     """BLAKE2b hash (16 bytes) of memory, by which sources are recognized. Without the GIL, about a gigabyte a second."""
     total = blake2b(digest_size=16)
     for piece in pieces:

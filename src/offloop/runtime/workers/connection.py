@@ -37,6 +37,7 @@ from ...wire.status import STATUS_NBYTES, Status, read_status
 from ..loop.background import BackgroundTasks
 from ..loop.io import clock
 from ..memory.segments import Segment
+from ..memory.source_file import CallerMemory
 from ..telemetry.safe_logging import SafeLogger
 from .channel import STALL_LIMIT_S, Channel
 from .config import WorkerConfig
@@ -64,7 +65,7 @@ class _Supervisor(Protocol):
 
     def apply(self, event: Event) -> None: ...
     def abort(self) -> None: ...
-    def memory_of(self, task_id: int) -> Sequence[memoryview] | None: ...
+    def memory_of(self, task_id: int) -> Sequence[CallerMemory] | None: ...
 
 
 class _State(Enum):
@@ -106,7 +107,8 @@ class WorkerConnection:
         self._kill_requested = False  # whether `kill` was called, possibly before the process was started
         self._state = _State.STARTING
         self._inbox: WorkerInbox | None = None  # the worker's own inbox; None: not made yet, or it maps the pool's
-        self._sources: SourceDelivery | None = None  # None: the process does not run yet, or maps the pool's inbox
+        self.sources: SourceDelivery | None = None
+        """The sources in its own inbox. None: the process does not run yet, or maps the pool's inbox."""
         self._start_lock = threading.RLock()  # held while the started process is stored, and while the slot is given up
 
     def send(self, message: FromSupervisor) -> None:
@@ -114,25 +116,19 @@ class WorkerConnection:
         if self._channel is None or self._log is None:
             self._unsent.append(message)
             return
+        send = self._channel.send
         if type(message) is not Run:
-            self._send_in_order(message)
+            send(message)
             return
         self._runs.append(message)
         if len(self._runs) == 1:
             self._log.begin_task(message.task_id, message.labels)
-            self._send_in_order(message)
-        elif self._sources is not None:
-            self._sources.send_run(message, self._channel.send_soon)
         else:
-            self._channel.send_soon(message)
-
-    def _send_in_order(self, message: FromSupervisor) -> None:
-        """Send a message after those that wait for copies of sources."""
-        assert self._channel is not None
-        if self._sources is None:
-            self._channel.send(message)
+            send = self._channel.send_soon
+        if self.sources is None:
+            send(message)
         else:
-            self._sources.send(message)
+            self.sources.send_run(message, send)
 
     def withdraw_runs(self, command: WithdrawRuns) -> None:
         """Withdraw runs that the worker has not begun, and report which ones it keeps."""
@@ -143,14 +139,9 @@ class WorkerConnection:
         while self._runs and self._runs[-1].number > kept_to:
             run = self._runs.pop()
             self._failed.pop(run.task_id, None)
-            if self._sources is not None:
-                self._sources.withdraw(run)
+            if self.sources is not None:
+                self.sources.note_end(run.task_id)
         self._supervisor.apply(RunsWithdrawn(command.slot, command.outbox_id, kept_to))
-
-    def release_kept_pages(self) -> None:
-        """Release the pages that large sources have left in the worker's own inbox."""
-        if self._sources is not None:
-            self._sources.release_kept()
 
     def send_file(self, task_id: int, descriptor: int) -> OSError | None:
         """Send the worker the open file of its task, which it has asked for. Returns the error if the system refuses."""
@@ -290,7 +281,7 @@ class WorkerConnection:
         log = self._log = OutputLog(self._slot, process.log_fd, self._loop)
         if self._inbox is not None:
             pool, inbox = self._supervisor, self._supervisor.segments[INBOX_ID]
-            self._sources = SourceDelivery(self._inbox, inbox, pool.background, pool.memory_of, channel.send, self._fail_run)
+            self.sources = SourceDelivery(self._inbox, inbox, pool.background, pool.memory_of, pool.apply, self._fail_run)
         self._supervisor.apply(WorkerSpawned(self._slot, process.pid))
         channel.send(self._configuration())
         for message in self._unsent:
@@ -363,8 +354,8 @@ class WorkerConnection:
         for answer in answers:
             if runs and answer.task_id == runs[0].task_id:
                 runs.popleft()
-            if self._sources is not None:
-                self._sources.note_end(answer.task_id)
+            if self.sources is not None:
+                self.sources.note_end(answer.task_id)
         if runs and len(runs) < before and self._log is not None:
             self._log.begin_task(runs[0].task_id, runs[0].labels)
 

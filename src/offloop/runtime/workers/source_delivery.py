@@ -1,13 +1,12 @@
-"""Copies the sources of a task into the own inbox of its worker, so that no other worker can read them.
+"""Puts the sources of a task into the own inbox of its worker, so that no other worker can read them.
 
-Sources wait in the caller's own memory (`bytes`, which cannot change) or in the pool's inbox. No worker maps either. A small
-source is copied on the loop when its task is sent. A thread copies a larger one; the task, and later messages, are sent after
-that.
+Sources wait in the caller's own memory (`bytes`, which cannot change), in open files, or in the pool's inbox. No worker maps
+these. A small source in memory is copied on the loop when its task is sent. A thread copies or reads all others before that,
+when the core has chosen the worker: a delivery.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic_ns
@@ -15,15 +14,17 @@ from typing import TypeVar
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from ...core.model.blocks import CALLER_MEMORY
-from ...core.model.settings import KEPT_INBOX_NBYTES
-from ...errors import PoolClosed
+from ...core.model.commands import DeliverSources
+from ...core.model.events import SourcesDelivered
+from ...errors import InvalidTask, OffloopError, PoolClosed, TaskFailed
 from ...wire.messages import Failed, FromSupervisor, Run
 from ..loop.background import BackgroundTasks
-from ..memory.page_manager import INLINE_NBYTES
 from ..memory.segments import Segment
-from .worker_inbox import SourceCopy, WorkerInbox
+from ..memory.source_file import CallerMemory, SourceFile
+from .worker_inbox import Place, WorkerInbox
 
 __all__ = ["SourceDelivery"]
 
@@ -32,16 +33,36 @@ _T = TypeVar("_T")
 _KEEP_S = 1.0  # seconds without a large source after which its pages are released
 
 
+class _Delivery:
+    """A delivery whose thread has not ended."""
+
+    def __init__(self, command: DeliverSources) -> None:
+        self.delivery_id = command.delivery_id
+        self.task_id = command.task_id
+        self.sources = command.sources
+        self.scope = anyio.CancelScope()
+        self._is_stopped = False
+
+    def is_wanted(self) -> bool:
+        """Whether it was not stopped. Any thread may ask."""
+        return not self._is_stopped
+
+    def stop(self) -> None:
+        """End it at once if its thread has not begun, otherwise as soon as possible."""
+        self._is_stopped = True
+        self.scope.cancel()
+
+
 class SourceDelivery:
-    """Sends messages to a worker with an inbox of its own. All methods are called in the loop's thread."""
+    """The sources in the inbox of one worker. All methods are called in the loop's thread."""
 
     def __init__(
         self,
         inbox: WorkerInbox,
         pool_inbox: Segment,
         background: BackgroundTasks,
-        find_memory: Callable[[int], Sequence[memoryview] | None],
-        send: Callable[[FromSupervisor], None],
+        find_memory: Callable[[int], Sequence[CallerMemory] | None],
+        report: Callable[[SourcesDelivered], None],
         fail: Callable[[Failed], None],
     ) -> None:
         """Connect the parts.
@@ -50,111 +71,120 @@ class SourceDelivery:
             inbox: the worker's own inbox.
             pool_inbox: the segment that the handles in messages refer to.
             background: the pool's tasks and threads.
-            find_memory: returns the sources of a task that lie in its caller's memory; None: the task is settled.
-            send: sends a message to the worker.
+            find_memory: returns the sources of a task that stay with its caller; None: the task is settled.
+            report: reports the end of a delivery.
             fail: reports that a task fails which the worker will never see.
         """
         self._inbox = inbox
         self._pool_inbox = pool_inbox
         self._background = background
         self._find_memory = find_memory
-        self._send = send
+        self._report = report
         self._fail = fail
-        self._delayed: deque[FromSupervisor] | None = None  # messages behind a task whose sources are copied; None: no copy
-        self._copying_id: int | None = None  # the task whose sources a thread copies; None: none, or it was withdrawn
-        self._large_tasks = 0  # number of tasks whose sources were copied in a thread
+        self._places: dict[int, Place] = {}  # places of the sources that the worker may read, by task id
+        self._deliveries: dict[int, _Delivery] = {}  # deliveries that were not stopped, by id
+        self._freed: anyio.Event | None = None  # set when a place is free again; None: no delivery waits for one
+        self._large_tasks = 0  # number of deliveries
         self._is_watching = False  # whether a background task will release pages
-        self._released: anyio.Event | None = None  # set when a thread has released pages; None: none does
 
-    def send(self, message: FromSupervisor) -> None:
-        """Send a message, and before it the sources of a task. Messages stay in their order."""
-        if self._delayed is not None:
-            self._delayed.append(message)
-        elif isinstance(message, Run):
-            self.send_run(message, self._send)
-        else:
-            self._send(message)
+    def deliver(self, command: DeliverSources) -> None:
+        """Copy or read the sources of a task in a thread, and report it. `send_run` follows."""
+        memory = self._find_memory(command.task_id)
+        assert memory is not None, "a task is settled after its delivery was stopped"
+        delivery = self._deliveries[command.delivery_id] = _Delivery(command)
+        self._large_tasks += 1
+        self._background.run(partial(self._deliver, delivery, memory))
+
+    def stop(self, delivery_id: int) -> None:
+        """The worker does not get the task of this delivery. Its sources keep their place while a thread writes."""
+        delivery = self._deliveries.pop(delivery_id, None)
+        if delivery is not None:
+            delivery.stop()
 
     def send_run(self, run: Run, send: Callable[[FromSupervisor], None]) -> None:
-        """Send a task by this function, and before it its sources."""
-        if self._delayed is not None:
-            self._delayed.append(run)
-        elif has_source(run):
-            self._copy_and_send(run, send)
-        else:
-            send(run)
-
-    def withdraw(self, run: Run) -> None:
-        """The worker will not begin this task: its sources are not needed. They keep their place while a thread copies them."""
-        if run.task_id == self._copying_id:
-            self._copying_id = None
-        elif self._delayed is not None and run in self._delayed:
-            self._delayed.remove(run)
-        else:
-            self._inbox.forget(run.task_id)
+        """Send a task by this function. Sources that were not delivered are copied before."""
+        if has_source(run):
+            place = self._places.get(run.task_id) or self._copy_small(run)
+            if place is None:
+                return
+            run = msgspec.structs.replace(run, sources=place.sources)
+        send(run)
 
     def note_end(self, task_id: int) -> None:
-        """The worker has answered for a task: it does not read its sources any more."""
-        self._inbox.forget(task_id)
+        """The worker does not read the sources of a task any more, because it has answered, or will not begin the task."""
+        place = self._places.pop(task_id, None)
+        if place is not None:
+            self._forget(place)
+
+    def release_kept(self) -> None:
+        """Release the pages that large sources have left, because the pool needs their memory."""
+        if self._inbox.has_excess and not self._inbox.is_releasing:
+            self._background.run(self._release)
+
+    def _copy_small(self, run: Run) -> Place | None:
+        """Copy the sources of a task on the loop. None: the task is settled, or was not copied, and fails."""
+        memory = self._find_memory(run.task_id) if _is_of_caller(run) else ()
+        if memory is None:
+            return None
+        place = self._inbox.place_small(run.sources, memory)
+        try:
+            self._inbox.copy_in(self._pool_inbox, place.copies)
+        except (OSError, PoolClosed) as error:
+            self._inbox.forget(place)
+            now_ns = monotonic_ns()
+            self._fail(Failed(run.task_id, "memory_limit", _text_of(error), None, now_ns, now_ns))
+            return None
+        self._places[run.task_id] = place
+        return place
+
+    async def _deliver(self, delivery: _Delivery, memory: Sequence[CallerMemory]) -> None:
+        place: Place | None = None
+        error: OffloopError | None = None
+        with delivery.scope:
+            place = await self._find_place(delivery, memory)
+            error = await _in_thread(partial(self._copy, place, delivery), self._threads_for(memory))
+        if delivery.is_wanted():
+            del self._deliveries[delivery.delivery_id]
+        if place is not None:
+            if delivery.is_wanted() and error is None:
+                self._places[delivery.task_id] = place
+            else:
+                self._forget(place)
+        self._report(SourcesDelivered(delivery.delivery_id, error))
+
+    def _threads_for(self, memory: Sequence[CallerMemory]) -> anyio.CapacityLimiter:
+        files = [source.nbytes for source in memory if isinstance(source, SourceFile)]
+        return self._background.threads_to_read(sum(files)) if files else self._background.source_threads
+
+    async def _find_place(self, delivery: _Delivery, memory: Sequence[CallerMemory]) -> Place:
+        """Wait until there is a place: while pages are released, and while stopped deliveries take all addresses."""
+        while (place := self._inbox.find_place(delivery.sources, memory)) is None:
+            self._freed = self._freed or anyio.Event()
+            await self._freed.wait()
+        return place
+
+    def _copy(self, place: Place, delivery: _Delivery) -> OffloopError | None:
+        """Copy or read sources, in a thread. Returns the error of the task."""
+        try:
+            self._inbox.copy_in_thread(self._pool_inbox, place.copies, delivery.is_wanted)
+        except InvalidTask as error:
+            return error.with_traceback(None)
+        except (OSError, PoolClosed) as error:
+            return TaskFailed("memory_limit", _text_of(error))
+        return None
+
+    def _forget(self, place: Place) -> None:
+        """A place is free again. Pages beyond the kept ones are released later."""
+        self._inbox.forget(place)
+        self._wake()
         if self._inbox.has_excess and not self._is_watching:
             self._is_watching = True
             self._background.run(self._release_when_unused, until_closed=True)
 
-    def release_kept(self) -> None:
-        """Release the pages that large sources have left, because the pool needs their memory."""
-        if self._inbox.has_excess and self._released is None:
-            self._background.run(self._release)
-
-    def _copy_and_send(self, run: Run, send: Callable[[FromSupervisor], None]) -> None:
-        memory = self._find_memory(run.task_id) if _is_of_caller(run) else ()
-        if memory is None:
-            return
-        placed, copies = self._inbox.place(run, memory)
-        is_small = sum([copy.nbytes for copy, _ in copies]) <= INLINE_NBYTES
-        if self._background.closed or (is_small and not self._must_wait(copies)):
-            self._send_copied(placed, self._copy(self._inbox.copy_in, copies), send)
-            return
-        self._delayed = deque()
-        self._copying_id = run.task_id
-        self._large_tasks += 1
-        self._background.run(partial(self._copy_in_thread_and_send, placed, copies))
-
-    def _must_wait(self, copies: Sequence[SourceCopy]) -> bool:
-        """Whether a thread releases pages, and the copies may go where it does."""
-        return self._released is not None and any(copy.target + copy.nbytes > KEPT_INBOX_NBYTES for copy, _ in copies)
-
-    async def _copy_in_thread_and_send(self, run: Run, copies: Sequence[SourceCopy]) -> None:
-        """Copy the sources of a task in a thread. Then send the task, and the messages that were delayed."""
-        while self._released is not None:
-            await self._released.wait()
-        copy = partial(self._copy, self._inbox.copy_in_thread, copies)
-        error = await _in_thread(copy, self._background.source_threads)
-        delayed, self._delayed = self._delayed or (), None
-        copied_id, self._copying_id = self._copying_id, None
-        if copied_id is None:
-            self._inbox.forget(run.task_id)
-        else:
-            self._send_copied(run, error, self._send)
-        for message in delayed:
-            self.send(message)
-
-    def _copy(self, copy_in: Callable[[Segment, Sequence[SourceCopy]], None], copies: Sequence[SourceCopy]) -> str | None:
-        """Copy sources. Returns the text of the error if the system has no memory, or the pool was closed."""
-        try:
-            copy_in(self._pool_inbox, copies)
-        except (OSError, PoolClosed) as error:
-            return str(error)
-        return None
-
-    def _send_copied(self, run: Run, error: str | None, send: Callable[[FromSupervisor], None]) -> None:
-        """Send a task whose sources were copied; or with an error, let it fail."""
-        if error is None:
-            send(run)
-            return
-        self._inbox.forget(run.task_id)
-        now_ns = monotonic_ns()
-        text = f"there is no memory for a copy of its sources: {error}"
-        self._fail(Failed(run.task_id, "memory_limit", text, None, now_ns, now_ns))
+    def _wake(self) -> None:
+        if self._freed is not None:
+            freed, self._freed = self._freed, None
+            freed.set()
 
     async def _release_when_unused(self) -> None:
         """Release the pages beyond the kept ones when no large source has come for a second."""
@@ -166,15 +196,14 @@ class SourceDelivery:
         await self._release()
 
     async def _release(self) -> None:
-        if self._released is not None or not self._inbox.has_excess:
+        if self._inbox.is_releasing or not self._inbox.has_excess:
             return
-        self._released = anyio.Event()
         start, end = self._inbox.take_excess()
         try:
             await _in_thread(partial(self._inbox.release_range, start, end), self._background.own_threads)
         finally:
-            released, self._released = self._released, None
-            released.set()
+            self._inbox.end_release()
+            self._wake()
 
 
 async def _in_thread(function: Callable[[], _T], threads: anyio.CapacityLimiter) -> _T:
@@ -196,3 +225,7 @@ def has_source(run: Run) -> bool:
 def _is_of_caller(run: Run) -> bool:
     """Whether all sources of a task lie in its caller's memory."""
     return all(source.block is None or source.block.segment == CALLER_MEMORY for source in run.sources)
+
+
+def _text_of(error: OSError | PoolClosed) -> str:
+    return f"there is no memory for a copy of its sources: {error}"
