@@ -10,7 +10,7 @@ noise; PSNR and SSIM as they are, after the best of five blurs, and restored.
 
     python benchmarks/bench_quality.py [--smoke] [--only TABLE] [--pictures DIRECTORY]
 
-`--pictures` writes before and after as PNG files into a directory.
+`--pictures docs/pictures` writes the pictures of docs/models.md instead.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import pyvips
 from msgspec.structs import replace
 from PIL import Image, ImageFilter
 from PIL.Image import Resampling
-from portraits import BACKDROPS, PLACES, backdrop, compose, photograph, place, portrait
+from portraits import BACKDROPS, PLACES, SIDE, backdrop, compose, photograph, place, portrait
 
 from offloop.operation import Operation
 from offloop.processor import Raster
@@ -226,14 +226,38 @@ def ssim(original: Array, other: Array) -> float:
 
 
 def write_pictures(directory: Path) -> None:
-    """Writes the portrait as it is, cut out, and before another background."""
+    """Writes the pictures of docs/models.md."""
     directory.mkdir(parents=True, exist_ok=True)
     person = to_bytes(photograph("astronaut.jpg", 512, 512))
-    cut, _ = run(person, RemoveBackground())
     green, _ = run(person, RemoveBackground(background=(46, 139, 87)))
-    for name, values in (("portrait", person / 255), ("portrait-cut-out", cut), ("portrait-before-green", green)):
-        image: Any = pyvips.Image.new_from_array(to_bytes(values))
-        image.copy(interpretation="srgb").write_to_file(str(directory / f"{name}.png"))
+    _write_row(directory / "cut-out.webp", person / 255, _on_board(run(person, RemoveBackground())[0]), green)
+
+    colours, alpha = place(portrait(), 1 / 5, 0.1, mirrored=False)
+    picture = to_bytes(compose(colours, alpha, backdrop("coffee.webp", SIDE, SIDE)))
+    small = resized(picture, 512, 512, Resampling.LANCZOS)
+    cuts = [run(small, RemoveBackground(model=model))[0] for model in (replace(PEOPLE, second_pass=False), PEOPLE)]
+    _write_row(directory / "small-person.webp", small / 255, *map(_on_board, cuts))
+
+    half = resized(person, 256, 256, Resampling.LANCZOS)[10:106, 60:188]
+    enlarged = [resized(half, 256, 192, Resampling.BICUBIC), to_bytes(run(half, Upscale())[0])]
+    _write_row(directory / "enlarged.webp", *(resized(one, 512, 384, Resampling.NEAREST) / 255 for one in enlarged))
+
+    damaged = compressed(person, 25)
+    restored = [damaged[20:212, 120:376], to_bytes(run(damaged, Restore("strong"))[0])[20:212, 120:376]]
+    _write_row(directory / "restored.webp", *(resized(one, 512, 384, Resampling.NEAREST) / 255 for one in restored))
+
+
+def _on_board(cut: Array) -> Array:
+    """Returns a cut-out before a chequered board."""
+    squares = cast("Array", np.indices(cut.shape[:2])) // 16
+    board = 0.88 - 0.16 * (squares.sum(axis=0) % 2)[..., None]
+    return compose(cut[..., :3], cut[..., 3], board)
+
+
+def _write_row(path: Path, *pictures: Array) -> None:
+    """Writes pictures beside each other."""
+    image: Any = pyvips.Image.new_from_array(to_bytes(np.hstack(pictures)))
+    image.copy(interpretation="srgb").webpsave(str(path), Q=85)
 
 
 TABLES: dict[str, Callable[[int | None], None]] = {
@@ -253,8 +277,8 @@ if __name__ == "__main__":
     parser.add_argument("--only", choices=TABLES, help="one of the tables")
     parser.add_argument("--pictures", type=Path, help="directory for pictures")
     options = parser.parse_args()
-    for table, measure in TABLES.items():
-        if options.only in (None, table):
-            measure(1 if options.smoke else None)
     if options.pictures:
         write_pictures(options.pictures)
+    for table, measure in TABLES.items():
+        if options.only in (None, table) and not options.pictures:
+            measure(1 if options.smoke else None)

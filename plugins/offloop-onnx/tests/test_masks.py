@@ -89,6 +89,14 @@ def test_a_search_finds_nobody_where_nobody_is(name: str) -> None:
     assert mask.mean() == pytest.approx(without.mean(), abs=0.02)
 
 
+def test_a_small_person_in_a_large_picture_is_searched_for_in_a_reduced_one(person: Portrait) -> None:
+    picture, alpha = before_a_cup(person, 1 / 5, 0.1)
+    larger, opaque = picture.repeat(2, axis=0).repeat(2, axis=1), alpha.repeat(2, axis=0).repeat(2, axis=1)
+    mask, info = run(larger, RemoveBackground(mask_only=True))
+    assert info["passes"] > 2
+    assert intersection_over_union(mask[..., 0], opaque) > 0.85
+
+
 def test_a_small_picture_is_not_searched() -> None:
     picture = to_bytes(photograph("chelsea.png", 240, 200))
     assert run(picture, RemoveBackground(mask_only=True))[1]["passes"] <= 2

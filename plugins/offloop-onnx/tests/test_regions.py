@@ -86,4 +86,9 @@ def test_each_part_of_a_sixth_of_the_sides_lies_wholly_in_a_window(shape: tuple[
 
 def test_tiny_pictures_have_windows_too() -> None:
     assert all(one.height >= 1 and one.width >= 1 for one in cut_into_windows(1, 2))
+
+
+def test_a_region_of_a_part_of_a_reduced_picture_is_one_of_the_picture() -> None:
     assert Region(1, 2, 3, 4).within(Region(10, 20, 30, 40)) == Region(11, 22, 3, 4)
+    assert Region(1, 2, 3, 4).enlarged(5, 100, 100) == Region(5, 10, 15, 20)
+    assert Region(1, 2, 3, 4).enlarged(5, 18, 29) == Region(5, 10, 13, 19)

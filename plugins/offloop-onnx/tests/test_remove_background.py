@@ -16,7 +16,7 @@ from offloop.processor import Raster
 from offloop.testing import InlineTask
 from offloop_onnx import OnnxModel, RemoveBackground
 from offloop_onnx.pictures.picture import Picture
-from offloop_onnx.pictures.resampling import reduce_picture
+from offloop_onnx.pictures.resampling import reduce_picture, reduce_to_bytes
 from offloop_onnx.processor import background_removal, masks
 from offloop_onnx.processor.sessions import Sessions
 from offloop_onnx.settings import OnnxSettings
@@ -168,6 +168,30 @@ def test_a_reduced_picture_has_the_means_of_its_blocks(dtype: str, factor: int) 
         for column in range(means.shape[2]):
             block = samples[row * factor : (row + 1) * factor, column * factor : (column + 1) * factor]
             assert means[:, row, column] == pytest.approx(block.mean(axis=(0, 1)) / picture.white, rel=1e-5)
+
+
+@pytest.mark.parametrize("fields", [{}, {"background": (9, 9, 9, 0.25), "feather": 5}, {"mask_only": True}], ids=str)
+@pytest.mark.parametrize("bands", [3, 4])
+def test_pixels_at_edges_are_computed_in_parts_that_do_not_show(
+    bench: Bench, red_finder: OnnxModel, monkeypatch: pytest.MonkeyPatch, disc: Array, bands: int, fields: dict[str, Any]
+) -> None:
+    picture = np.dstack([disc, np.arange(160, dtype="u1")[None].repeat(120, 0)])[..., :bands]
+    operation = RemoveBackground(model=red_finder, **fields)
+    whole = bench.run(picture, operation)
+    monkeypatch.setattr(background_removal, "_MIXED_PIXELS", 37)
+    assert np.array_equal(bench.run(picture, operation), whole)
+
+
+@pytest.mark.parametrize(("dtype", "white"), [("|u1", 255), ("<u2", 65535)])
+@pytest.mark.parametrize("bands", [1, 3, 4])
+def test_a_picture_is_reduced_to_bytes_in_strips(dtype: str, white: int, bands: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples: Array = (np.random.default_rng(3).random((41, 38, bands)) * white).astype(dtype)
+    picture = Picture.of(Raster(memoryview(samples).cast("B"), samples.shape, dtype))
+    means = reduce_picture(picture, 4, InlineTask()).transpose(1, 2, 0)
+    monkeypatch.setattr("offloop_onnx.pictures.picture._STRIP_PIXELS", 38 * 3)
+    small = reduce_to_bytes(picture, 4, InlineTask())
+    assert small.samples.shape == (11, 10, 1 if bands == 1 else 3)
+    assert np.abs(small.samples / 255 - means).max() <= 0.5 / 255 + 1e-6
 
 
 def test_info_has_the_card_and_the_coverage(bench: Bench, red_finder: OnnxModel, disc: Array) -> None:

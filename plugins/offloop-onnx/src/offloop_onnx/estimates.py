@@ -22,6 +22,8 @@ __all__ = ["estimate", "source_after"]
 _FIXED_NBYTES = 15_000_000  # activations of the model for people, and what a first task takes once
 _WORKING_SIDE = 256  # pixels; see `processor.views`
 _WORKING_PIXEL_NBYTES = 65  # for each pixel of the working size
+_REDUCED_PIXEL_NBYTES = 12  # for each pixel of a picture that is reduced to about the working size, but not fitted to
+_SEARCH_NBYTES = 9_000_000  # holes in the heap after runs on windows of the picture, whether these will be needed or not
 _STRIP_PIXELS = 200_000  # see `pictures.picture`
 _STRIP_PIXEL_NBYTES = (25, 50, 50, 55)  # for each pixel of a strip, by bands
 _SMOOTH_PIXEL_NBYTES = 50  # for each pixel of a strip with the rows around it, with `feather`
@@ -91,7 +93,10 @@ def _background_removal(operation: RemoveBackground, picture: Header, nbytes: in
         return None
     pixels, bands = picture.width * picture.height, _bands(picture)
     factor = max(max(picture.width, picture.height) // max(_WORKING_SIDE, *model.size), 1) if model.size else 1
-    working = _WORKING_PIXEL_NBYTES * pixels / factor**2 + model.peak_bytes
+    if model.size and min(model.size) >= _WORKING_SIDE:
+        working = _REDUCED_PIXEL_NBYTES * pixels / factor**2 + _WORKING_PIXEL_NBYTES * model.size[0] * model.size[1]
+    else:
+        working = _WORKING_PIXEL_NBYTES * pixels / factor**2
     rows = max(_STRIP_PIXELS // picture.width, 1)
     halo = 3 * round(operation.feather)
     high = min(max(rows, 2 * halo), picture.height)
@@ -102,7 +107,8 @@ def _background_removal(operation: RemoveBackground, picture: Header, nbytes: in
         strip = max(strip, _SMOOTH_PIXEL_NBYTES * around * picture.width)
         work += _SMOOTH_PIXEL_NS * pixels * around / high / 1e9
     made = 1 if operation.mask_only else bands + 1
-    return _Cost(max(working, strip), work, nbytes * made // bands)
+    search = _SEARCH_NBYTES if model.second_pass and model.mirrored else 0
+    return _Cost(max(working + model.peak_bytes, strip) + search, work, nbytes * made // bands)
 
 
 def _upscaling(operation: Upscale | Restore, picture: Header, nbytes: int) -> _Cost | None:

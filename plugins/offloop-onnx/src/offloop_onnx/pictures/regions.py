@@ -45,6 +45,12 @@ class Region(NamedTuple):
         """Returns the region in the coordinates of a picture, of which it is in a part."""
         return self._replace(top=outer.top + self.top, left=outer.left + self.left)
 
+    def enlarged(self, factor: int, height: int, width: int) -> Region:
+        """Returns the region in the coordinates of a picture of that size, which was reduced by that factor."""
+        bottom, right = min(self.bottom * factor, height), min(self.right * factor, width)
+        top, left = self.top * factor, self.left * factor
+        return Region(top, left, bottom - top, right - left)
+
 
 def cut_into_windows(height: int, width: int) -> list[Region]:
     """Returns parts of two thirds, half and a third of the sides of a picture. They overlap each other, so that a small

@@ -12,11 +12,12 @@ import numpy as np
 
 from offloop.processor import Task
 
-from .picture import Floats, Picture, Samples, strips
+from .picture import Floats, Picture, Samples, strips, to_samples
 
-__all__ = ["BilinearMap", "enlarge_lanczos", "reduce_picture", "resize"]
+__all__ = ["BilinearMap", "enlarge_lanczos", "reduce_picture", "reduce_to_bytes", "resize"]
 
 _LANCZOS_LOBES = 3
+_WHITE_BYTE = 255.0  # value of a white sample of 8 bits
 _MAX_BYTE_FACTOR = 257  # largest number of bytes whose sum fits into 16 bits
 
 
@@ -28,7 +29,7 @@ def reduce_picture(picture: Picture, factor: int, task: Task) -> Floats:
     bands, height, width = picture.colours, picture.height, picture.width
     means = np.empty((bands, -(-height // factor), -(-width // factor)), np.float32)
     is_narrow = picture.samples.dtype.itemsize == 1 and factor <= _MAX_BYTE_FACTOR and not picture.has_alpha
-    for top, bottom in strips(means.shape[1], width):
+    for top, bottom in strips(means.shape[1], width * picture.bands if picture.has_alpha else width):
         task.checkpoint()
         sums = np.zeros((bottom - top, width * bands), np.uint16 if is_narrow else np.float32)
         for offset in range(factor):
@@ -40,6 +41,17 @@ def reduce_picture(picture: Picture, factor: int, task: Task) -> Floats:
     means[:, -1] *= np.float32(factor / (height - (means.shape[1] - 1) * factor))
     means[..., -1] *= np.float32(factor / (width - (means.shape[2] - 1) * factor))
     return means
+
+
+def reduce_to_bytes(picture: Picture, factor: int, task: Task) -> Picture:
+    """Returns the mean colours of blocks of `factor` x `factor` pixels as a picture of 8 bits, without alpha."""
+    bands, rows, columns = picture.colours, -(-picture.height // factor), -(-picture.width // factor)
+    samples = np.empty((rows, columns, bands), np.uint8)
+    for top, bottom in strips(rows, picture.width):
+        first, last = top * factor, min(bottom * factor, picture.height)
+        means = reduce_picture(picture.part(first, 0, last - first, picture.width), factor, task)
+        to_samples(means.transpose(1, 2, 0), samples[top:bottom], _WHITE_BYTE)
+    return Picture(samples, _WHITE_BYTE)
 
 
 def _column_sums(rows: Samples, band: int, bands: int, factor: int) -> Floats:

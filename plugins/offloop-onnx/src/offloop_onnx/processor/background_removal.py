@@ -6,6 +6,7 @@ Only the others are computed, as a list of pixels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = ["remove_background"]
 
 _RUN_FRACTION = 0.3  # progress when the mask is there
 _BLUR_PASSES = 3
+_MIXED_PIXELS = 50_000  # mixed pixels that are computed at a time
 
 
 def remove_background(picture: Picture, operation: RemoveBackground, session: Session, task: Task) -> Raster:
@@ -56,6 +58,12 @@ class _Strip:
         np.put(self.states, self.mixed, states)
         is_mixed = states == IS_MIXED
         self.mixed, self.alpha = self.mixed[is_mixed], self.alpha[is_mixed]
+
+    def parts(self) -> Iterator[_Strip]:
+        """Returns strips with the same rows and a bounded number of mixed pixels each, because these take much memory."""
+        for start in range(0, len(self.mixed), _MIXED_PIXELS):
+            part = slice(start, start + _MIXED_PIXELS)
+            yield _Strip(self.top, self.bottom, self.states, self.mixed[part], self.alpha[part])
 
     def opacity(self) -> Floats:
         """Returns the opacity of all pixels, of shape (rows, width)."""
@@ -104,8 +112,8 @@ class _MaskWriter:
                 self._multiply_alpha(strip)
             self._opaque_sum += float(strip.alpha.sum(dtype=np.float64)) + int(np.count_nonzero(strip.states == IS_OPAQUE))
             self._write_plain(result[top:bottom], strip)
-            if len(strip.mixed):
-                put_pixels(self._mixed_values(strip), strip.mixed, result[top:bottom], picture.white)
+            for part in strip.parts():
+                put_pixels(self._mixed_values(part), part.mixed, result[top:bottom], picture.white)
             task.progress(_RUN_FRACTION + (1 - _RUN_FRACTION) * bottom / picture.height)
         coverage = round(self._opaque_sum / (picture.height * picture.width), 6)
         info = {"coverage": coverage, "refine": self._operation.refine, "passes": self._mask.passes}
@@ -115,8 +123,10 @@ class _MaskWriter:
     def _strip(self, top: int, bottom: int) -> _Strip:
         """Returns the mask of some rows, before it is feathered."""
         states = self._mask.states(top, bottom, self._picture.width)
-        strip = _Strip(top, bottom, states, np.flatnonzero(states == IS_MIXED), np.zeros(0, np.float32))
-        strip.alpha = self._mask.points(self._picture.colours_at(top, bottom, strip.mixed), *strip.positions())
+        mixed = np.flatnonzero(states == IS_MIXED)
+        strip = _Strip(top, bottom, states, mixed, np.empty(len(mixed), np.float32))
+        for part in strip.parts():
+            part.alpha[:] = self._mask.points(self._picture.colours_at(top, bottom, part.mixed), *part.positions())
         threshold = self._operation.threshold
         if threshold is not None:
             strip.alpha = (strip.alpha >= threshold).astype(np.float32)

@@ -10,13 +10,13 @@ windows of the picture, and on the parts around the surest finds, until both res
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import itemgetter
+from typing import NamedTuple
 
 from offloop.processor import Task
 
 from ..pictures.picture import Floats, Picture
 from ..pictures.regions import Region, cut_into_windows, find_region
-from ..pictures.resampling import reduce_picture, resize
+from ..pictures.resampling import reduce_picture, reduce_to_bytes, resize
 from .model_io import find_alpha, find_opacity
 from .sessions import Session
 
@@ -30,6 +30,9 @@ _MAX_EDGE = 0.05  # the same for a part that the search has found
 _AGREED, _SURELY_AGREED = 0.1, 0.09  # disagreement up to which a mask is kept; and up to which the search takes another one
 _LEAST_FOUND = 0.15  # part of such a part that is foreground
 _FINDS = 4  # windows with the surest foreground, around which the model looks again
+_SEARCHED_SIDE = (
+    768  # least longer side in pixels of the picture in which windows are cut, because a third of it is the model's
+)
 _LEAST_SIDE = 96  # pixels; least side of a window, and of the part around what is found in it
 _PASS_FRACTION, _SEARCH_FRACTION = 0.15, 0.14  # progress after the first pass; further progress of the search
 
@@ -83,26 +86,38 @@ def _seen(part: Picture, session: Session, task: Task) -> tuple[int, Floats, Flo
     return factor, colours, resize(colours, rows, columns)
 
 
+class _Find(NamedTuple):
+    """A foreground in a window of the picture."""
+
+    score: float
+    region: Region  # the part around it
+
+
 def _search(picture: Picture, session: Session, task: Task) -> tuple[View | None, int]:
     """Looks for a foreground in windows of the picture. Returns the first part around one on which the results for the part and
     its mirror image agree, and the number of parts that the model has seen."""
-    finds: list[tuple[float, Region]] = []
-    windows = cut_into_windows(picture.height, picture.width)
-    if min(windows[-1].height, windows[-1].width) < _LEAST_SIDE:
+    factor = max(max(picture.height, picture.width) // _SEARCHED_SIDE, 1)
+    small = picture if factor == 1 else reduce_to_bytes(picture, factor, task)
+    windows = cut_into_windows(small.height, small.width)
+    if min(windows[-1].height, windows[-1].width) * factor < _LEAST_SIDE:
         return None, 0
+    finds: list[_Find] = []
     for index, window in enumerate(windows):
         task.progress(_PASS_FRACTION + _SEARCH_FRACTION * (index + 1) / len(windows))
-        alpha = find_alpha(session, _seen(picture.part(*window), session, task)[2], task)
+        alpha = find_alpha(session, _seen(small.part(*window), session, task)[2], task)
+        sureness = _sureness(alpha)
+        score = sureness - _cut(alpha, window, small)
+        if not sureness or (len(finds) == _FINDS and score <= finds[-1].score):
+            continue
         region = find_region(alpha, window.height, window.width)
-        if region is not None and min(region.height, region.width) >= _LEAST_SIDE and (alpha >= _SURE).any():
-            finds.append((_sureness(alpha) - _cut(alpha, window, picture), region.within(window)))
-    finds.sort(key=itemgetter(0), reverse=True)
-    for looks, (_, region) in enumerate(finds[:_FINDS], len(windows) + 1):
-        view = _look(region, picture, session, task)
+        if region is not None and min(region.height, region.width) * factor >= _LEAST_SIDE:
+            finds = sorted([*finds, _Find(score, region.within(window))], reverse=True)[:_FINDS]
+    for looks, find in enumerate(finds, len(windows) + 1):
+        view = _look(find.region.enlarged(factor, picture.height, picture.width), picture, session, task)
         is_large = float((view.alpha >= _SURE).mean()) >= _LEAST_FOUND
         if is_large and view.disagreement <= _SURELY_AGREED and _counts(view, picture, _MAX_EDGE):
             return view, looks
-    return None, len(windows) + min(len(finds), _FINDS)
+    return None, len(windows) + len(finds)
 
 
 def _model_size(picture: Picture, session: Session) -> tuple[int, int]:
