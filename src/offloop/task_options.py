@@ -17,7 +17,7 @@ from .settings import PoolSettings, check_labels, check_memory_limit, check_orde
 __all__ = ["StreamKeywords", "TaskKeywords", "TaskOptions"]
 
 _FOR_A_STREAM = "frame_timeout"  # the time limit of a stream is one for each output
-_NO_LABELS: Mapping[str, str] = {}
+_NO_LABELS: dict[str, str] = {}
 
 
 class StreamKeywords(TypedDict, total=False):
@@ -64,7 +64,7 @@ class TaskOptions(msgspec.Struct, frozen=True):
     tenant: str | None  # name of the tenant; None: the task belongs to no tenant
     output: OutputFile | None  # file for the result; None: the result stays in memory
     memory_limit_bytes: int | None = None  # limit of the task's private memory in bytes; None: it follows from the budget
-    labels: Mapping[str, str] = _NO_LABELS  # labels of the task, by name
+    labels: dict[str, str] = _NO_LABELS  # labels of the task, by name
     credit: int = 0  # number of outputs that the task may hand over before its end, until its receiver grants more
     previews: int = 0  # number of previews that the task may hand over beside these outputs
     stream: StreamLimits | None = None  # time limits of a stream; None: the task is no stream

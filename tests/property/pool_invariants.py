@@ -110,7 +110,7 @@ class PoolInvariants(WorkerRules):
         assert slot.task is not None
         task, runs = slot.task, slot.task.paused_since is None
         idle_limit = task.spec.stream and task.awaits_credit and task.spec.stream.idle_timeout_s is not None
-        assert (slot.timer is not None) is bool(idle_limit or (task.spec.limit_s is not None and runs))
+        assert (slot.timer is not None) is bool(idle_limit or (task.limit_s is not None and runs))
         assert runs is (task.requested_bytes is None and not task.awaits_credit)
 
     def may_not_start_yet(self, group: str) -> bool:

@@ -9,7 +9,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.model.task import TaskSpec
+from offloop.core.model.task_record import TaskRecord
 from offloop.core.scheduling.overtaking import overtaking_limit_s
 from offloop.core.scheduling.policy import PRIORITY_HEAD_START_S, SchedulingPolicy
 from offloop.wire.handles import EncodedAt
@@ -50,7 +51,9 @@ def records(arrivals: list[Arrival]) -> list[TaskRecord]:
         now += arrival.after_s
         spec = TaskSpec(sources=(EncodedAt(None),), stages=[], timeout_s=None, priority=arrival.priority, tenant=arrival.tenant)
         place_s = now + overtaking_limit_s(arrival.cost_s)  # on a work clock that runs as fast as time
-        found.append(TaskRecord(number, now, spec, cost_s=arrival.cost_s, place_s=place_s))
+        record = TaskRecord(number, now, spec)
+        record.cost_s, record.place_s = arrival.cost_s, place_s
+        found.append(record)
     return found
 
 

@@ -48,7 +48,8 @@ from offloop.core.model.events import (
     WorkerSpawned,
 )
 from offloop.core.model.settings import AdmissionMode, CoreSettings, GroupSettings
-from offloop.core.model.task import Completed, TaskRecord, TaskSpec
+from offloop.core.model.task import Completed, TaskSpec
+from offloop.core.model.task_record import TaskRecord
 from offloop.core.model.worker_state import WorkerState
 from offloop.core.pool_state import PoolState
 from offloop.core.scheduling.backfill import RESERVATION_S

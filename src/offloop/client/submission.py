@@ -52,7 +52,7 @@ class TaskTemplate(NamedTuple):
             sources=_NO_SOURCES,
             stages=plan.stages,
             group=plan.group,
-            pipelines=plan.pipelines,
+            pipelines=dict(plan.pipelines),
             estimate=plan.estimate,
             memory_limit_bytes=options.memory_limit_bytes,
             kind=plan.kind,

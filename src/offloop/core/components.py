@@ -7,7 +7,7 @@ from .memory.broker import MemoryBroker
 from .memory.budget import Budget
 from .model.pool_phase import PoolPhase
 from .model.settings import CoreSettings
-from .model.task import TaskRecord
+from .model.task_record import TaskRecord
 from .scheduling.deliveries import Deliveries
 from .scheduling.dispatcher import Dispatcher
 from .scheduling.lane import Lane

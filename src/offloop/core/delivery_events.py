@@ -10,7 +10,7 @@ from .components import Components
 from .model.commands import Command, RestageSource, StopDelivery
 from .model.events import SourcesDelivered
 from .model.settings import KEPT_INBOX_NBYTES
-from .model.task import TaskRecord
+from .model.task_record import TaskRecord
 from .model.task_state import TaskEvent
 from .model.worker_slot import WorkerSlot
 from .model.worker_state import WorkerEvent, WorkerState

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 from .components import Components
-from .model.task import TaskRecord
+from .model.task_record import TaskRecord
 from .model.task_state import TaskState
 from .model.worker_state import WorkerState
 from .workers.worker_group import WorkerGroup

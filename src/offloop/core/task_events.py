@@ -27,7 +27,8 @@ from .model.events import (
     TaskSubmitted,
 )
 from .model.pool_phase import PoolPhase
-from .model.task import StopReason, TaskRecord, TaskSpec
+from .model.task import StopReason, TaskSpec
+from .model.task_record import TaskRecord
 from .model.task_state import TaskEvent, TaskState
 from .model.worker_slot import WorkerSlot
 from .model.worker_state import WorkerEvent, WorkerState

@@ -24,7 +24,8 @@ from .model.events import (
 )
 from .model.pool_phase import PoolPhase
 from .model.settings import FIRST_GRANT_NBYTES, KEPT_INBOX_NBYTES
-from .model.task import StopReason, TaskRecord
+from .model.task import StopReason
+from .model.task_record import TaskRecord
 from .model.task_state import TaskEvent, TaskState
 from .model.worker_slot import WorkerSlot
 from .model.worker_state import WorkerEvent, WorkerState
@@ -155,7 +156,7 @@ class WorkerEventHandlers:
         components = self._components
         task = components.dispatcher.begin_next(slot, now)
         assert task is not None
-        limit_s = task.spec.limit_s
+        limit_s = task.limit_s
         components.worker_table.apply(slot, _NEXT_BEGUN, now, None if limit_s is None else now + limit_s)
         if task.stop is not None:
             return self._stop(slot, task, task.stop, WorkerEvent.CANCEL_REQUESTED, now)

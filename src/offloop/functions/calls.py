@@ -108,7 +108,7 @@ class FunctionCalls(Calls):
                 result = await submission.run()
             else:
                 result = await run_with_progress(supervisor, submission, on_progress)
-            if callee.results.is_slow(result.nbytes):
+            if callee.results.is_slow(result.data.nbytes):
                 return await callee.value_of(result, supervisor.background)
             return callee.results.decode(result.raw_info, result.data)
         except OffloopError as error:

@@ -11,7 +11,7 @@ from offloop.core.memory.input_queue import caller_lease
 from offloop.core.model.blocks import Block, Holder, Lease, Reservation
 from offloop.core.model.commands import Command, ProvideInput, RefuseInput, ReservePages, Send
 from offloop.core.model.settings import AdmissionMode
-from offloop.core.model.task import TaskRecord
+from offloop.core.model.task_record import TaskRecord
 from offloop.errors import MemoryLimitExceeded
 from offloop.wire.handles import OUTBOX, Handle
 from offloop.wire.messages import Grant

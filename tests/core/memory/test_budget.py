@@ -11,7 +11,8 @@ from offloop.core.memory.arena import INBOX_ID, Arena
 from offloop.core.memory.budget import DEFAULT_WORKER_NBYTES, Budget
 from offloop.core.model.blocks import Holder
 from offloop.core.model.settings import AdmissionMode
-from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.model.task import TaskSpec
+from offloop.core.model.task_record import TaskRecord
 from offloop.core.model.worker_slot import WorkerSlot
 from offloop.core.workers.group_slots import GroupSlots
 from offloop.core.workers.worker_table import WorkerTable
@@ -39,7 +40,9 @@ def task_of(task_id: int, peak: int, output: int = 0, nbytes: int = 0, *, guesse
     """A task with this peak and result, by its plugin's estimate, or guessed."""
     estimate = None if guessed else Estimate(peak_bytes=peak, work_s=0.01, output_bytes=output)
     spec = TaskSpec(sources=(EncodedAt(None),), stages=STAGES, timeout_s=None, estimate=estimate)
-    return TaskRecord(task_id, 0.0, spec, nbytes=nbytes, peak_bytes=peak, output_bytes=output)
+    task = TaskRecord(task_id, 0.0, spec)
+    task.nbytes, task.peak_bytes, task.output_bytes = nbytes, peak, output
+    return task
 
 
 def hold(budget: Budget, nbytes: int) -> None:

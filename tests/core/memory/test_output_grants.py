@@ -9,7 +9,7 @@ from offloop.core.memory.output_grants import grant_next_outputs
 from offloop.core.model.blocks import Holder, Lease
 from offloop.core.model.commands import Command
 from offloop.core.model.settings import AdmissionMode
-from offloop.core.model.task import TaskRecord
+from offloop.core.model.task_record import TaskRecord
 from offloop.wire.handles import Handle
 
 from ..pool_script import SPEC, reservations
@@ -24,7 +24,8 @@ class Scene:
     def __init__(self, reserved_pages: int) -> None:
         self.arena = Arena(100 * P, 90 * P)
         self.arena.add_segment(OUTBOX_ID, 101 * P, keep=P)
-        self.task = TaskRecord(7, 0.0, SPEC, last_request_bytes=P)
+        self.task = TaskRecord(7, 0.0, SPEC)
+        self.task.last_request_bytes = P
         allocated = self.arena.allocate(OUTBOX_ID, reserved_pages * P, Holder.CALLER)
         assert allocated is not None
         for holder in (Holder.RESERVATION, Holder.CALLER):

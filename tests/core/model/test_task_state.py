@@ -6,7 +6,8 @@ from itertools import product
 
 import pytest
 
-from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.model.task import TaskSpec
+from offloop.core.model.task_record import TaskRecord
 from offloop.core.model.task_state import TASK_TABLE, IllegalTaskEvent, TaskCounts, TaskEvent, TaskState
 from offloop.wire.handles import EncodedAt
 
@@ -48,7 +49,8 @@ LEGAL = {
 
 
 def record(state: TaskState) -> TaskRecord:
-    task = TaskRecord(7, 0.0, TaskSpec(sources=(EncodedAt(None),), stages=[], timeout_s=None), state=state)
+    task = TaskRecord(7, 0.0, TaskSpec(sources=(EncodedAt(None),), stages=[], timeout_s=None))
+    task.state = state
     task.counts.by_state[state] += 1
     return task
 

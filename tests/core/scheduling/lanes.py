@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from offloop.core.model.task import TaskRecord
+from offloop.core.model.task_record import TaskRecord
 from offloop.core.scheduling.lane import Lane
 from offloop.core.scheduling.task_queue import TaskQueue
 from offloop.core.workers.group_slots import GroupSlots

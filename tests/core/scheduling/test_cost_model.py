@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.model.task import TaskSpec
+from offloop.core.model.task_record import TaskRecord
 from offloop.core.scheduling.cost_model import DEFAULT_PEAK_BYTES, DEFAULT_PEAK_BYTES_PER_BYTE, CostModel
 from offloop.operation import Estimate
 from offloop.wire.handles import EncodedAt
@@ -21,7 +22,9 @@ def task(
 ) -> TaskRecord:
     stages = [Stage("faults", msgspec.Raw(msgspec.msgpack.encode([[operation]])))]
     spec = TaskSpec(sources=(EncodedAt(None),), stages=stages, timeout_s=None, estimate=estimate, media_type=media_type)
-    return TaskRecord(1, 0.0, spec, nbytes=nbytes)
+    task = TaskRecord(1, 0.0, spec)
+    task.nbytes = nbytes
+    return task
 
 
 def done(peak_bytes: int = 0, cpu_s: float = 0.0) -> Done:

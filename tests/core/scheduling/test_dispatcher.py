@@ -10,7 +10,8 @@ from offloop.core.memory.broker import MemoryBroker
 from offloop.core.memory.budget import Budget
 from offloop.core.model.commands import Send
 from offloop.core.model.settings import AdmissionMode
-from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.model.task import TaskSpec
+from offloop.core.model.task_record import TaskRecord
 from offloop.core.model.task_state import TaskCounts, TaskState
 from offloop.core.model.worker_state import WorkerEvent, WorkerState
 from offloop.core.scheduling.deliveries import Deliveries
@@ -49,7 +50,9 @@ class DispatcherScript:
 
 def task_of(task_id: int, timeout_s: float | None = None, *, state: TaskState = TaskState.WAITING, **more: Any) -> TaskRecord:
     spec = TaskSpec(sources=(EncodedAt(None),), stages=STAGES, timeout_s=timeout_s, **more)
-    return TaskRecord(task_id, 1.0, spec, state=state)
+    task = TaskRecord(task_id, 1.0, spec)
+    task.state = state
+    return task
 
 
 def test_as_many_are_sent_as_there_are_workers() -> None:

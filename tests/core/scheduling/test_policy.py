@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.model.task import TaskSpec
+from offloop.core.model.task_record import TaskRecord
 from offloop.core.scheduling.overtaking import MAX_OVERTAKING_S, overtaking_limit_s
 from offloop.core.scheduling.policy import PRIORITY_HEAD_START_S, SchedulingPolicy
 from offloop.wire.handles import EncodedAt
@@ -14,7 +15,9 @@ from offloop.wire.handles import EncodedAt
 
 def task(task_id: int, came: float = 0.0, cost_s: float = 0.01, *, priority: int = 0, tenant: str | None = None) -> TaskRecord:
     spec = TaskSpec(sources=(EncodedAt(None),), stages=[], timeout_s=None, priority=priority, tenant=tenant)
-    return TaskRecord(task_id, came, spec, cost_s=cost_s, arrived_s=came, place_s=came + overtaking_limit_s(cost_s))
+    task = TaskRecord(task_id, came, spec)
+    task.cost_s, task.arrived_s, task.place_s = cost_s, came, came + overtaking_limit_s(cost_s)
+    return task
 
 
 def order_of(*tasks: TaskRecord, weights: dict[str, float] | None = None) -> SchedulingPolicy:

@@ -6,7 +6,8 @@ from math import inf
 
 import pytest
 
-from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.model.task import TaskSpec
+from offloop.core.model.task_record import TaskRecord
 from offloop.core.scheduling.task_queue import TaskQueue
 from offloop.wire.handles import EncodedAt
 

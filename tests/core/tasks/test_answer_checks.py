@@ -8,7 +8,8 @@ import pytest
 
 from offloop.core.memory.arena import Arena
 from offloop.core.model.blocks import Block, Holder
-from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.model.task import TaskSpec
+from offloop.core.model.task_record import TaskRecord
 from offloop.core.model.worker_slot import WorkerSlot
 from offloop.core.model.worker_state import WorkerStateMachine
 from offloop.core.tasks.answer_checks import InvalidHandle, block_nbytes, validate_answer
@@ -28,10 +29,10 @@ class Scene:
         self.preallocated = self.block(2 * P, Holder.PREALLOCATED, OUTBOX_ID)
         self.granted = self.block(3 * P, Holder.WORKER, TASK_ID)
         spec = TaskSpec(sources=(EncodedAt(None),), stages=[], timeout_s=None, to_file=to_file)
-        self.task = TaskRecord(TASK_ID, 0.0, spec=spec, granted=[self.granted])
-        self.slot = WorkerSlot(
-            0, "default", WorkerStateMachine(), outbox_id=OUTBOX_ID, task=self.task, preallocated_block=self.preallocated
-        )
+        self.task = TaskRecord(TASK_ID, 0.0, spec)
+        self.task.granted = [self.granted]
+        self.slot = WorkerSlot(0, "default", WorkerStateMachine())
+        self.slot.outbox_id, self.slot.task, self.slot.preallocated_block = OUTBOX_ID, self.task, self.preallocated
 
     def block(self, nbytes: int, holder: Holder, owner: int) -> Block:
         """Allocate a block with reserved pages."""

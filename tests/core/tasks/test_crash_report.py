@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from offloop.core.model.events import WorkerExited
-from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.model.task import TaskSpec
+from offloop.core.model.task_record import TaskRecord
 from offloop.core.model.worker_slot import WorkerSlot
 from offloop.core.model.worker_state import WorkerEvent
 from offloop.core.tasks.crash_report import build_crash_report

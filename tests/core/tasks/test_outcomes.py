@@ -7,7 +7,8 @@ import signal
 import msgspec
 import pytest
 
-from offloop.core.model.task import StopReason, TaskRecord, TaskSpec
+from offloop.core.model.task import StopReason, TaskSpec
+from offloop.core.model.task_record import TaskRecord
 from offloop.core.tasks.outcomes import error_of_crash, error_of_failure, outcome_of_stop
 from offloop.errors import (
     CrashReport,
@@ -26,7 +27,9 @@ STAGES = [Stage("vips", msgspec.Raw(b"\x90")), Stage("faces", msgspec.Raw(b"\x90
 
 def task_with(stop: StopReason | None = None, *, refused: MemoryLimitExceeded | None = None) -> TaskRecord:
     spec = TaskSpec(sources=(EncodedAt(None),), stages=STAGES, timeout_s=2.5)
-    return TaskRecord(7, 0.0, spec=spec, stop=stop, grant_error=refused)
+    task = TaskRecord(7, 0.0, spec)
+    task.stop, task.grant_error = stop, refused
+    return task
 
 
 def failed(code: str, message: str = "text", traceback: str | None = None) -> Failed:

@@ -7,7 +7,8 @@ import pytest
 from offloop.core.memory.arena import Arena
 from offloop.core.model.blocks import Block, Holder, Lease
 from offloop.core.model.commands import HashSource
-from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.model.task import TaskSpec
+from offloop.core.model.task_record import TaskRecord
 from offloop.core.tasks.source_hashing import SourceHashing
 from offloop.wire.handles import INBOX, EncodedAt, Handle
 
@@ -15,9 +16,9 @@ from ..pool_script import STAGES
 
 
 def task_with(block: Block, task_id: int, handle: Handle) -> TaskRecord:
-    return TaskRecord(
-        task_id, 0.0, spec=TaskSpec(sources=(EncodedAt(handle),), stages=STAGES, timeout_s=None), source_blocks=(block,)
-    )
+    task = TaskRecord(task_id, 0.0, TaskSpec(sources=(EncodedAt(handle),), stages=STAGES, timeout_s=None))
+    task.source_blocks = (block,)
+    return task
 
 
 def test_each_reader_leases_the_block_from_the_command_to_the_answer() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from offloop.core.model.task import Completed, TaskRecord, TaskSpec
+from offloop.core.model.task import Completed, TaskSpec
+from offloop.core.model.task_record import TaskRecord
 from offloop.core.tasks.task_end import describe_end
 from offloop.core.tasks.task_table import OutcomeCounter
 from offloop.errors import QueueFull, TaskFailed

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from offloop.core.model.task import TaskRecord, TaskSpec
+from offloop.core.model.task import TaskSpec
+from offloop.core.model.task_record import TaskRecord
 from offloop.core.tasks.task_status import checked_status
 from offloop.wire.handles import EncodedAt
 from offloop.wire.messages import Stage

@@ -10,7 +10,8 @@ from offloop.core.memory.budget import Budget
 from offloop.core.model.blocks import Block, Holder, Lease
 from offloop.core.model.commands import SettleTask
 from offloop.core.model.settings import AdmissionMode
-from offloop.core.model.task import Completed, TaskOutput, TaskRecord
+from offloop.core.model.task import Completed, TaskOutput
+from offloop.core.model.task_record import TaskRecord
 from offloop.core.model.task_state import IllegalTaskEvent
 from offloop.core.tasks.outcomes import Outcome
 from offloop.core.tasks.task_table import OutcomeCounter, TaskTable

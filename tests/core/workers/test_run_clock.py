@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from offloop.core.model.task import TaskRecord
+from offloop.core.model.task_record import TaskRecord
 from offloop.core.model.worker_slot import WorkerSlot
 from offloop.core.model.worker_state import WorkerEvent
 from offloop.core.telemetry.event_log import EventLog

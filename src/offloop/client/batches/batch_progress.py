@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from ...core.model.task import TaskRecord
+from ...core.model.task_record import TaskRecord
 
 __all__ = ["BatchProgress", "ProgressMeter"]
 

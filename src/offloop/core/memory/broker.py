@@ -24,7 +24,7 @@ from ...wire.handles import OUTBOX, Handle
 from ...wire.messages import Grant
 from ..model.blocks import Block, Holder, Lease, Reservation, Span
 from ..model.commands import Command, RefuseInput, ReleasePages, ReservePages, Send
-from ..model.task import TaskRecord
+from ..model.task_record import TaskRecord
 from .arena import INBOX_ID, Arena
 from .budget import Budget
 from .input_queue import Growth, InputQueue, InputRequest, caller_lease

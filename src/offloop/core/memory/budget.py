@@ -21,7 +21,7 @@ from math import inf
 from ...errors import MemoryLimitExceeded
 from ..model.lazy_heap import LazyHeap
 from ..model.settings import KEPT_INBOX_NBYTES, AdmissionMode
-from ..model.task import TaskRecord
+from ..model.task_record import TaskRecord
 from ..model.worker_slot import WorkerSlot
 from .arena import Arena
 

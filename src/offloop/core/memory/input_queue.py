@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ...errors import PoolClosed
 from ..model.blocks import Block, Holder, Lease
 from ..model.commands import Command, ConfirmGrowth, ProvideInput, ProvideSourceMemory, RefuseInput, ReservePages
-from ..model.task import TaskRecord
+from ..model.task_record import TaskRecord
 from .arena import INBOX_ID, Arena
 from .budget import Budget
 

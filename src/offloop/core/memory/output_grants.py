@@ -9,7 +9,7 @@ from __future__ import annotations
 from ...wire.handles import OUTBOX, Handle
 from ..model.blocks import Holder
 from ..model.commands import Command
-from ..model.task import TaskRecord
+from ..model.task_record import TaskRecord
 from .arena import Arena
 from .broker import MemoryBroker
 

@@ -4,45 +4,46 @@ from __future__ import annotations
 
 from math import inf
 
-import msgspec
-
 from .blocks import Block
-from .task import TaskRecord
+from .task_record import TaskRecord
 from .worker_state import WorkerState, WorkerStateMachine
 
 __all__ = ["WorkerSlot"]
 
 
-class WorkerSlot(msgspec.Struct, eq=False):
+class WorkerSlot:
     """Place for one worker process after another. All fields except the first three describe the present process."""
 
-    index: int  # unique in the pool
-    group: str  # name of its worker group
-    state_machine: WorkerStateMachine
-    outbox_id: int | None = None  # None: there is no process
-    pid: int | None = None  # None: not known yet
-    plugins: tuple[str, ...] = ()  # names of the plugins that the process loads, in this order
-    task: TaskRecord | None = None  # the task that it runs
-    receiving: TaskRecord | None = None  # the task that it gets as soon as its sources are in the inbox
-    sent: list[TaskRecord] = []  # tasks that it has behind that one, in the order in which it will run them
-    runs: int = 0  # number of `Run` messages that were sent to it
-    withdrawn_to: int = 0  # number of the last `Run` that was withdrawn; 0: none, or the worker has answered a later one
-    is_withdrawing: bool = False  # whether `RunsWithdrawn` is to come
-    queues_runs: bool = False  # whether it takes a `Run` while it has a task
-    ready_since: float | None = None  # time of its `Ready`; None: not ready yet
-    timer: float | None = None  # time at which the present state has lasted too long, or an empty slot is started; None: never
-    preallocated_block: Block | None = None  # result memory for the next task, with a PREALLOCATED lease
-    kill_reason: str | None = None  # reason why the supervisor kills it, if that is its own fault
-    tasks: int = 0  # number of tasks that were sent to it
-    tenant: str = ""  # tenant of its last task; "": it has none
-    recycling: str | None = None  # reason why it is to be replaced
-    max_tasks: float = inf  # number of tasks after which it is replaced, jitter included
-    failures: int = 0  # number of consecutive unexpected exceptions
-    max_bytes: float = inf  # private memory between two tasks above which it is replaced
-    expires_at: float | None = None  # time at which it is replaced because of its age; None: never
-    idle_bytes: int = 0  # last known private memory without a task
-    inbox_bytes: int = 0  # memory that its own inbox keeps without a task
-    excess_bytes: int = 0  # memory that its own inbox keeps beyond that, for about a second after a large source
+    def __init__(self, index: int, group: str, state_machine: WorkerStateMachine) -> None:
+        """A slot without a process."""
+        self.index = index  # unique in the pool
+        self.group = group  # name of its worker group
+        self.state_machine = state_machine
+        self.outbox_id: int | None = None  # None: there is no process
+        self.pid: int | None = None  # None: not known yet
+        self.plugins: tuple[str, ...] = ()  # names of the plugins that the process loads, in this order
+        self.task: TaskRecord | None = None  # the task that it runs
+        self.receiving: TaskRecord | None = None  # the task that it gets as soon as its sources are in the inbox
+        self.sent: list[TaskRecord] = []  # tasks that it has behind that one, in the order in which it will run them
+        self.runs = 0  # number of `Run` messages that were sent to it
+        self.withdrawn_to = 0  # number of the last `Run` that was withdrawn; 0: none, or the worker has answered a later one
+        self.is_withdrawing = False  # whether `RunsWithdrawn` is to come
+        self.queues_runs = False  # whether it takes a `Run` while it has a task
+        self.ready_since: float | None = None  # time of its `Ready`; None: not ready yet
+        # time at which the present state has lasted too long, or an empty slot is started; None: never
+        self.timer: float | None = None
+        self.preallocated_block: Block | None = None  # result memory for the next task, with a PREALLOCATED lease
+        self.kill_reason: str | None = None  # reason why the supervisor kills it, if that is its own fault
+        self.tasks = 0  # number of tasks that were sent to it
+        self.tenant = ""  # tenant of its last task; "": it has none
+        self.recycling: str | None = None  # reason why it is to be replaced
+        self.max_tasks = inf  # number of tasks after which it is replaced, jitter included
+        self.failures = 0  # number of consecutive unexpected exceptions
+        self.max_bytes = inf  # private memory between two tasks above which it is replaced
+        self.expires_at: float | None = None  # time at which it is replaced because of its age; None: never
+        self.idle_bytes = 0  # last known private memory without a task
+        self.inbox_bytes = 0  # memory that its own inbox keeps without a task
+        self.excess_bytes = 0  # memory that its own inbox keeps beyond that, for about a second after a large source
 
     @property
     def state(self) -> WorkerState:

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from ..memory.budget import Budget
-from ..model.task import TaskRecord
+from ..model.task_record import TaskRecord
 from ..workers.worker_table import WorkerTable
 from .cost_model import CostModel
 from .policy import SchedulingPolicy

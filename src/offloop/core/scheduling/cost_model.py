@@ -17,7 +17,8 @@ from collections import OrderedDict
 import msgspec
 
 from ...wire.messages import Done, Failed
-from ..model.task import TaskRecord, TaskSpec
+from ..model.task import TaskSpec
+from ..model.task_record import TaskRecord
 from ..telemetry.histogram_recorder import Recorder
 from .overtaking import StableCostFactor, overtaking_limit_s
 
@@ -48,7 +49,7 @@ _NEGLIGIBLE_NBYTES = _GUESS_S / _GUESS_S_PER_BYTE  # size of a source from which
 SHORT_S = 0.001  # seconds of the longest task that is short
 _WEIGHT_IN_PACE = 0.125  # weight of the newest duration in the mean of a pace
 
-_Kind = tuple[int | str | tuple[str, bytes | str], ...]  # size class or media type; plugin and operations of each stage
+_Kind = tuple[int | str, tuple[tuple[str, bytes | str], ...]]  # size class or media type; plugin and operations of each stage
 
 
 class Pace:
@@ -107,18 +108,18 @@ class CostModel:
         if spec.estimate is not None:
             task.output_bytes = spec.estimate.output_bytes
         task.estimated_s = cost_s
-        task.place_s = task.arrived_s + overtaking_limit_s(cost_s)
         kind = task.kind = _kind_of(task)
         task.pace = self._paces.get(kind)
-        if self._corrections:
-            correction = self._corrections.get(kind)
-            if correction is not None:
-                task.cost_factor = correction.stable_time
-                task.place_s = correction.stable_time.place_s(task.arrived_s, cost_s)
-                cost_s *= correction.time
-                peak_bytes = _corrected_peak(peak_bytes, correction)
+        correction = self._corrections.get(kind)
+        if correction is None:
+            task.place_s = task.arrived_s + overtaking_limit_s(cost_s)
+        else:
+            task.cost_factor = correction.stable_time
+            task.place_s = correction.stable_time.place_s(task.arrived_s, cost_s)
+            cost_s *= correction.time
+            peak_bytes = _corrected_peak(peak_bytes, correction)
         task.cost_s = cost_s if cost_s < _MAX_COST_S else _MAX_COST_S  # noqa: FURB136 (min() is slower)
-        task.peak_bytes = _within_limit(peak_bytes, spec)
+        task.peak_bytes = peak_bytes if spec.memory_limit_bytes is None else _within_limit(peak_bytes, spec)
 
     def fill_in_memory(self, task: TaskRecord) -> bool:
         """Set the task's predicted memory again, if something was learned about its kind. Returns whether something was."""
@@ -263,8 +264,8 @@ def _kind_of(task: TaskRecord) -> _Kind:
     spec = task.spec
     source = task.nbytes.bit_length() if spec.estimate is None else spec.media_type
     if spec.kind is not None:
-        return source, *spec.kind
-    return source, *[(stage.plugin, _head_of(stage.operations)) for stage in spec.stages]
+        return source, spec.kind
+    return source, tuple([(stage.plugin, _head_of(stage.operations)) for stage in spec.stages])
 
 
 def _head_of(operations: msgspec.Raw) -> bytes:

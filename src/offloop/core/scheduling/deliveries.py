@@ -13,7 +13,7 @@ from ..memory.arena import Arena
 from ..model.blocks import Block, Holder, Lease
 from ..model.commands import DeliverSources
 from ..model.settings import INLINE_COPY_NBYTES
-from ..model.task import TaskRecord
+from ..model.task_record import TaskRecord
 from ..model.worker_slot import WorkerSlot
 
 __all__ = ["MAX_READ_S", "Deliveries", "needs_delivery"]

@@ -21,7 +21,8 @@ from ..memory.broker import MemoryBroker
 from ..memory.budget import Budget
 from ..model.commands import Command, ReleasePages, Send
 from ..model.settings import FIRST_GRANT_NBYTES
-from ..model.task import StopReason, TaskRecord
+from ..model.task import StopReason
+from ..model.task_record import TaskRecord
 from ..model.task_state import TaskCounts, TaskEvent, TaskState
 from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerEvent
@@ -204,7 +205,7 @@ class Dispatcher:
         task.was_sent_behind = False
         self._assign(slot, task)
         self._begin(slot, task, now)
-        limit_s = task.spec.limit_s
+        limit_s = task.limit_s
         self._worker_table.apply(slot, _WORKER_DISPATCHED, now, None if limit_s is None else now + limit_s)
         return self._send_run(slot, task)
 
@@ -225,7 +226,7 @@ class Dispatcher:
         task.delivery_id = 0
         task.dispatched_at = now
         slot.task, slot.receiving = task, None
-        limit_s = task.spec.limit_s
+        limit_s = task.limit_s
         self._worker_table.set_timer(slot, None if limit_s is None else now + limit_s)
         return self._send_run(slot, task)
 
@@ -291,9 +292,9 @@ class Dispatcher:
             threads,
             self._private_bytes(task, threads),
             task.credit,
-            dict(spec.pipelines),
+            spec.pipelines,
             spec.previews,
-            dict(spec.labels),
+            spec.labels,
             task.run_number if slot.queues_runs else 0,
         )
         spans = self._broker.trim()

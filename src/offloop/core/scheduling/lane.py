@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..model.task import TaskRecord
+from ..model.task_record import TaskRecord
 from ..workers.group_slots import GroupSlots
 from .policy import SchedulingPolicy
 from .small_tasks import SmallTasks

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain, islice, zip_longest
 from math import inf
 
-from ..model.task import TaskRecord
+from ..model.task_record import TaskRecord
 from .fair_queue import FairQueue
 from .ranked_tasks import RankedTasks
 

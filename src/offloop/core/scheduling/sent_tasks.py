@@ -15,7 +15,7 @@ from __future__ import annotations
 from ..memory.allocator import PAGE_NBYTES
 from ..memory.budget import Budget
 from ..model.commands import Command, WithdrawRuns
-from ..model.task import TaskRecord
+from ..model.task_record import TaskRecord
 from ..model.task_state import TaskEvent, TaskState
 from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerState

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sized
 
 from ..memory.budget import DEFAULT_WORKER_NBYTES
-from ..model.task import TaskRecord
+from ..model.task_record import TaskRecord
 from ..model.worker_slot import WorkerSlot
 from ..workers.autoscaler import Autoscaler
 from ..workers.group_slots import GroupSlots

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..model.lazy_heap import LazyHeap
-from ..model.task import TaskRecord
+from ..model.task_record import TaskRecord
 from .lane import Lane
 
 __all__ = ["TaskQueue"]

@@ -12,7 +12,8 @@ from ...errors import MemoryLimitExceeded, PluginError, QueueFull, QueueTimeout,
 from ...wire.handles import EncodedAt
 from ..model.commands import Command, RestageSource
 from ..model.settings import CoreSettings
-from ..model.task import TaskRecord, TaskSpec
+from ..model.task import TaskSpec
+from ..model.task_record import TaskRecord
 from ..model.task_state import TaskEvent, TaskState
 from ..scheduling.dispatcher import Dispatcher
 from ..scheduling.lane import Lane
@@ -80,7 +81,7 @@ class Admission:
         if loads.switched_off and (switched_off := loads.refusal(spec)) is not None:
             return self._task_table.settle(task, switched_off)
         if task.state is _ESTIMATING:
-            task.nbytes = spec.source_nbytes
+            task.nbytes = task.source_nbytes
             self._estimate(task)
             refusal = self._refusal(task, now)
             if refusal is not None:
@@ -89,7 +90,7 @@ class Admission:
             return self._dispatcher.submit_in_place(task, now) or [self._copy_sources(task)]
         if not (self._quarantine.records and self._quarantine.suspects(spec, now)):
             return self._dispatcher.submit(task, now)
-        if not spec.source_nbytes:
+        if not task.source_nbytes:
             return self.source_hashed(task, b"", now)
         task.apply(TaskEvent.HASH_REQUESTED)
         return [self._source_hashing.begin(task)]
@@ -127,7 +128,7 @@ class Admission:
 
     def _set_copy(self, task: TaskRecord) -> None:
         """Set how much memory the copy of a task's sources takes in its worker's own inbox."""
-        if task.spec.outbox_id is None and self._groups.by_name[task.spec.group].settings.private_sources:
+        if task.nbytes and task.spec.outbox_id is None and self._groups.by_name[task.spec.group].settings.private_sources:
             task.copy_bytes = task.nbytes
 
     def _refusal(self, task: TaskRecord, now: float) -> _Refusal | None:

@@ -10,7 +10,7 @@ from ...wire.handles import OUTBOX, EncodedAt, Handle, RasterAt, WrittenTo
 from ...wire.messages import Done, Failed, Need, NeedFile, Output, OutputFailed
 from ..model.blocks import Block, Holder
 from ..model.settings import MAX_NEEDS
-from ..model.task import TaskRecord
+from ..model.task_record import TaskRecord
 from ..model.worker_slot import WorkerSlot
 
 __all__ = ["InvalidHandle", "block_nbytes", "validate_answer", "validate_file_request", "validate_output", "validate_request"]

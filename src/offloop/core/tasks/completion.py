@@ -12,7 +12,8 @@ from ..memory.broker import worker_lease
 from ..memory.input_queue import caller_lease
 from ..model.blocks import Block, Holder, Lease
 from ..model.commands import Command, DeliverOutput
-from ..model.task import Completed, FailedOutput, TaskOutput, TaskRecord
+from ..model.task import Completed, FailedOutput, TaskOutput
+from ..model.task_record import TaskRecord
 from ..model.worker_slot import WorkerSlot
 from .answer_checks import block_nbytes
 from .outcomes import add_labels, error_of_failure, outcome_of_stop

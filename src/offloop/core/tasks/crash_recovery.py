@@ -18,7 +18,8 @@ from ...pool_events import TaskRetried
 from ...wire.messages import Done, Failed, Loading, Output, OutputFailed, Ready
 from ..model.commands import Command
 from ..model.events import WorkerExited
-from ..model.task import StopReason, TaskRecord
+from ..model.task import StopReason
+from ..model.task_record import TaskRecord
 from ..model.task_state import TaskEvent, TaskState
 from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerEvent
@@ -127,7 +128,7 @@ class CrashRecovery:
         spec = task.spec
         if not self._quarantine.enabled or spec.outbox_id is not None:
             return []
-        if not spec.source_nbytes:
+        if not task.source_nbytes:
             task.digest = b""
         if task.digest is None:
             return [self._source_hashing.begin(task, strike=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...errors import CrashReport
 from ...wire.status import Status
 from ..model.events import WorkerExited
-from ..model.task import TaskRecord
+from ..model.task_record import TaskRecord
 from ..model.worker_slot import WorkerSlot
 from .task_status import checked_status, operation_names
 

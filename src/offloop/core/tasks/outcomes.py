@@ -17,7 +17,8 @@ from ...errors import (
 )
 from ...wire.messages import Failed, OutputFailed
 from ...wire.text import printable
-from ..model.task import Completed, StopReason, TaskRecord
+from ..model.task import Completed, StopReason
+from ..model.task_record import TaskRecord
 
 __all__ = ["Outcome", "add_labels", "code_of", "counter_of", "error_of_crash", "error_of_failure", "outcome_of_stop"]
 
@@ -31,8 +32,8 @@ def outcome_of_stop(task: TaskRecord, *, obeyed: bool, running: str | None = Non
     """Return the outcome of a task that was told to stop."""
     match task.stop:
         case StopReason.DEADLINE:
-            assert task.spec.limit_s is not None
-            return TaskTimeout(task.spec.limit_s, obeyed=obeyed, running=running)
+            assert task.limit_s is not None
+            return TaskTimeout(task.limit_s, obeyed=obeyed, running=running)
         case StopReason.IDLE_RECEIVER:
             assert task.spec.stream is not None
             assert task.spec.stream.idle_timeout_s is not None

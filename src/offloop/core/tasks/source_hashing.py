@@ -12,7 +12,8 @@ from ...wire.handles import OUTBOX
 from ..memory.arena import Arena
 from ..model.blocks import Block, Holder, Lease
 from ..model.commands import HashSource
-from ..model.task import TaskRecord, TaskSpec
+from ..model.task import TaskSpec
+from ..model.task_record import TaskRecord
 
 __all__ = ["SourceHashing"]
 

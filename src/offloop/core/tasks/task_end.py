@@ -7,7 +7,8 @@ import msgspec
 from ...errors import OffloopError
 from ...pool_events import TaskEnded
 from ...wire.messages import Stage
-from ..model.task import Completed, TaskRecord
+from ..model.task import Completed
+from ..model.task_record import TaskRecord
 from .outcomes import Outcome, code_of, counter_of
 
 __all__ = ["describe_end"]

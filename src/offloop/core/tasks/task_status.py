@@ -6,7 +6,7 @@ import msgspec
 
 from ...wire.messages import Stage
 from ...wire.status import Status
-from ..model.task import TaskRecord
+from ..model.task_record import TaskRecord
 
 __all__ = ["checked_status", "operation_names"]
 

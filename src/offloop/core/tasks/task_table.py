@@ -14,7 +14,8 @@ from ..memory.broker import MemoryBroker, worker_lease
 from ..memory.budget import Budget
 from ..model.blocks import Holder, Lease
 from ..model.commands import Command, SettleTask
-from ..model.task import Completed, TaskRecord, TaskSpec
+from ..model.task import Completed, TaskSpec
+from ..model.task_record import TaskRecord
 from ..model.task_state import TaskCounts, TaskEvent, TaskState
 from ..scheduling.task_queue import TaskQueue
 from ..telemetry.event_log import EventLog

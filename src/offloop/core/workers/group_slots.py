@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from ...operation import DEFAULT_GROUP
-from ..model.task import TaskRecord
+from ..model.task_record import TaskRecord
 from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerState
 

@@ -51,9 +51,9 @@ class Recycling:
         """Set the limits of a worker that has become ready, with jitter, so that workers are not all replaced at once."""
         settings = self._group_settings
         if settings.isolation == "task":
-            slot.max_tasks = 1
+            slot.max_tasks = 1.0
         elif settings.max_tasks_per_worker is not None:
-            slot.max_tasks = max(round(self._jitter.below(settings.max_tasks_per_worker)), 1)
+            slot.max_tasks = float(max(round(self._jitter.below(settings.max_tasks_per_worker)), 1))
         if settings.max_worker_bytes is not None:
             slot.max_bytes = self._jitter.below(settings.max_worker_bytes)
         slot.max_bytes = min(slot.max_bytes, self._share_bytes)
@@ -66,7 +66,7 @@ class Recycling:
         if isinstance(answer, Failed) or answer.recycle or slot.failures or self._failure_streaks.has_replaced:
             reason = self._failure_streaks.on_task_answered(slot, answer)
             if reason is not None:
-                slot.max_tasks = slot.tasks  # because it must not have another task
+                slot.max_tasks = float(slot.tasks)  # because it must not have another task
                 self._mark(slot, reason)
         if answer.private_bytes > slot.max_bytes:
             self._mark(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..model.task import TaskRecord
+from ..model.task_record import TaskRecord
 from ..model.worker_slot import WorkerSlot
 from ..model.worker_state import WorkerState
 from .worker_table import WorkerTable

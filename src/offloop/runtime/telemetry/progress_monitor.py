@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import anyio
 import msgspec
 
-from ...core.model.task import TaskRecord
+from ...core.model.task_record import TaskRecord
 from ...core.model.task_state import TaskState
 from ...core.pool_state import PoolState
 from ...core.tasks.task_status import checked_status, operation_names

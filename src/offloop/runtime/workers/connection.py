@@ -325,6 +325,9 @@ class WorkerConnection:
 
     def _on_messages(self, messages: list[FromWorker]) -> None:
         """Report the messages of one read. Several answers are one event."""
+        if len(messages) == 1:  # the usual case of an idle pool
+            self._on_message(messages[0])
+            return
         answers = [message for message in messages if isinstance(message, _ANSWERS)]
         if self._failed or len(answers) < len(messages):
             for message in messages:
