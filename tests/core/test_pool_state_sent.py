@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from offloop.core.model.blocks import CALLER_MEMORY
-from offloop.core.model.commands import Command, KillWorker, Send, SettleTask, WithdrawRuns
+from offloop.core.model.commands import AbandonWorker, Command, KillWorker, Send, SettleTask, WithdrawRuns
 from offloop.core.model.events import RunsWithdrawn, TaskSubmitted, WorkerDisconnected, WorkerReported
 from offloop.core.model.task import Completed
 from offloop.core.model.task_state import TaskState
@@ -19,7 +19,7 @@ from offloop.wire.handles import Handle
 from offloop.wire.messages import Cancel, Done, Loading, Ready, Skipped
 from offloop.wire.status import Status
 
-from .pool_script import KIB, MIB, PAGE, SPEC, EncodedAt, PoolScript, done, of_type, only, outcome_of, runs
+from .pool_script import GRACE_S, KIB, MIB, PAGE, SPEC, EncodedAt, PoolScript, done, of_type, only, outcome_of, runs
 
 WARM_UP = 3  # short tasks after which the next ones are expected to be short
 
@@ -327,6 +327,15 @@ def test_a_crash_after_an_unread_answer_costs_the_task_that_was_begun_after_it()
     assert isinstance(outcome_of(commands, 10), Completed)
     assert isinstance(outcome_of(commands, 11), WorkerDied)
     assert state_of(pool, 12) is TaskState.WAITING
+
+
+def test_nothing_is_withdrawn_from_a_worker_that_is_being_killed_or_abandoned() -> None:
+    pool = pool_of_short_tasks()
+    pool.run(10)
+    pool.run(11)
+    withdraw(pool, pool.cancel(10), begun=1)
+    assert pool.at(pool.clock() + GRACE_S) == [KillWorker(0)]
+    assert pool.at(pool.clock() + 5.0) == [AbandonWorker(0)]
 
 
 def test_closing_the_pool_ends_sent_tasks() -> None:

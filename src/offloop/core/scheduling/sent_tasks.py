@@ -12,6 +12,8 @@ were visible to that worker. So a task with sources is sent only behind a task o
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..memory.allocator import PAGE_NBYTES
 from ..memory.budget import Budget
 from ..model.commands import Command, WithdrawRuns
@@ -29,7 +31,8 @@ OVERDUE_S = 0.002  # seconds after which a task that was expected to be short ta
 _MAX_BEHIND_S = 0.002  # expected seconds that a task may wait behind others at a worker
 _MAX_SOURCE_NBYTES = 64 * 1024  # length of the sources of a sent task: copied in about 10 us, also if it is withdrawn
 # members that are looked up on their class cost 0.1 us each on Python 3.11
-_BUSY, _SENT_BEHIND = WorkerState.BUSY, TaskEvent.SENT_BEHIND
+_BUSY: Final = WorkerState.BUSY
+_SENT_BEHIND: Final = TaskEvent.SENT_BEHIND
 
 
 class SentTasks:
@@ -120,7 +123,7 @@ class SentTasks:
         if not self.total:
             return commands
         for slot in self._worker_table:
-            if slot.sent and slot.task is not None and not slot.is_withdrawing:
+            if slot.sent and slot.task is not None and not slot.is_withdrawing and slot.state is _BUSY:
                 overdue_at = slot.task.dispatched_at + OVERDUE_S
                 if now >= overdue_at:
                     commands += self.withdraw(slot)
