@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 from ..core.model.events import BlocksReturned, Event
 from ..core.model.pool_phase import PoolPhase
@@ -27,7 +27,9 @@ from .telemetry.event_stream import EventStream
 __all__ = ["CoreDriver"]
 
 # constants, because an enum member lookup is slow on Python 3.11
-_IDLE, _PROCESSING, _OPEN = GateState.IDLE, GateState.PROCESSING, PoolPhase.OPEN
+_IDLE: Final = GateState.IDLE
+_PROCESSING: Final = GateState.PROCESSING
+_OPEN: Final = PoolPhase.OPEN
 
 
 class CoreDriver:

@@ -6,6 +6,8 @@ sources have killed workers. Each check runs as soon as its inputs are known.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from ...errors import MemoryLimitExceeded, PluginError, QueueFull, QueueTimeout, TaskTimeout
@@ -26,7 +28,7 @@ __all__ = ["Admission"]
 
 _Refusal = QueueFull | QueueTimeout | MemoryLimitExceeded | TaskTimeout
 
-_ESTIMATING = TaskState.ESTIMATING  # a member that is looked up on its class costs 0.1 us on Python 3.11
+_ESTIMATING: Final = TaskState.ESTIMATING  # a member that is looked up on its class costs 0.1 us on Python 3.11
 _MAX_TIMEOUT_RATIO = 2.0  # a task is refused if its expected time is more than this many limits; estimates are off by less
 _TRIAL_EVERY_S = 1.0  # seconds between tasks that are admitted although they seem too long, to check the estimate
 

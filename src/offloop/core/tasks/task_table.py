@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Final
 
 from ..memory.arena import Arena
 from ..memory.broker import MemoryBroker, worker_lease
@@ -27,7 +28,7 @@ __all__ = ["OutcomeCounter", "TaskTable"]
 _OTHER_ERRORS = "(others)"  # errors with a code beyond the first `_MAX_CODES`
 _MAX_CODES = 60  # because the codes of a plugin are its own, and each is a metric's time series
 
-_SETTLED = TaskEvent.SETTLED  # a member that is looked up on its class costs 0.1 us on Python 3.11
+_SETTLED: Final = TaskEvent.SETTLED  # a member that is looked up on its class costs 0.1 us on Python 3.11
 _PREPARING = (TaskState.ESTIMATING, TaskState.STAGING)  # states in which a task may wait for the memory of its sources
 
 

@@ -8,6 +8,7 @@ that a second, a half and a quarter are bounds of buckets, and a latency limit o
 from __future__ import annotations
 
 from bisect import bisect_right
+from typing import Final
 
 from ...histogram import Histogram
 
@@ -17,7 +18,7 @@ _TICKS = 1 << 20  # ticks in a second
 _FINE = 8  # buckets in a power of two; below 16 ticks each tick has a bucket
 _OCTAVES = 28  # powers of two from 16 ticks on, up to 2**32 ticks (4,096 seconds)
 
-BOUNDS = (
+BOUNDS: Final = (
     *((tick + 1) / _TICKS for tick in range(2 * _FINE)),
     *(((_FINE + step + 1) << octave) / _TICKS for octave in range(1, _OCTAVES + 1) for step in range(_FINE)),
 )
