@@ -2,7 +2,7 @@
 
 Masks: a person with known opacity before several backgrounds (`portraits.py`); intersection over union, and the mean error of
 the opacity; the same for the person at several sizes and places, and for a small person with one pass of the model and with
-two. Pictures without people: the part that is taken for a
+all. Pictures without people: the part that is taken for a
 person. Edges: the person is cut out of one background and put before another; the mean colour error in levels of 255, around
 the edge, with and without refinement and estimated colours. Enlargements: photographs are halved by a Lanczos kernel and
 enlarged again; PSNR and SSIM of the luminance against the original. Restorations: photographs are stored as JPEG or given
@@ -100,9 +100,9 @@ def measure_places(backdrops: tuple[str, ...], places: tuple[tuple[float, float,
 
 
 def measure_sizes(backdrops: tuple[str, ...], heights: tuple[float, ...]) -> None:
-    """Prints the intersection over union for a small person at several places, with one pass of the model and with two."""
+    """Prints the intersection over union for a small person at several places, with one pass of the model and with all."""
     person, models = portrait(), (replace(PEOPLE, second_pass=False), PEOPLE)
-    print(f"\n{'background':<24}{'height':>8}{'one pass':>22}{'two passes':>22}   mean, lowest")
+    print(f"\n{'background':<24}{'height':>8}{'one pass':>22}{'all passes':>22}   mean, lowest")
     for name in backdrops:
         for height in heights:
             overlaps: tuple[list[float], list[float]] = ([], [])

@@ -3,8 +3,8 @@
 A portrait of 0.08 to 48 megapixels through each operation, with 1 to 4 bands of 8 bits, 16 bits and float32. Each cell runs in
 a process of its own, after one task with a small picture, as in a worker that has run before. The output is the measured peak
 of private memory with the ratio of the estimate to it, the RLIMIT_DATA that would have been needed, and the CPU time with the
-ratio of the estimate to it. Expected: no peak exceeds its estimate, and no estimate is more than twice the peak. Estimates of
-cut-outs are up to 2.4 times the peak, because they have the search for a small person, which most pictures do not need.
+ratio of the estimate to it. Expected: no peak exceeds its estimate, and no estimate over 50 MB is more than twice the peak.
+Estimates of cut-outs include the search for a small person, which most pictures do not need.
 
     python benchmarks/calibrate_onnx.py [--smoke] [--only TEXT]
 
