@@ -1,9 +1,10 @@
-"""A reduction of a file that is read from the top down keeps few rows, and they are enough for the steps after it."""
+"""A reduction of a file that is read from the top down gives the same rows to all steps as that of samples in memory.
+
+The decoder gives each row once, and keeps some hundred. A step that would need an older one fails with "out of order read".
+"""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from offloop_vips import (
     Unsharp,
 )
 
-WIDTH, HEIGHT = 1000, 300  # after the reduction, so that its rows are wide
+WIDTH, HEIGHT = 1000, 300  # after the reduction
 STEPS = {
     "none": [],
     "a small window": [Sharpen(), Median(5)],
@@ -58,7 +59,7 @@ def test_a_file_gives_the_pixels_that_its_samples_give(bench: Any, bands: int, s
     assert np.array_equal(shown, bench.show(samples, *operations, attachments=attachments))
 
 
-@pytest.mark.parametrize("height", [1900, 1000, 520, 490, 200, 40, 20, 13, 2])
+@pytest.mark.parametrize("height", [1900, 1000, 502, 490, 200, 40, 20, 13, 2])
 @pytest.mark.parametrize("steps", [[], [Blur(30, min_amplitude=0.01)]])
 def test_a_file_can_be_reduced_by_any_factor(bench: Any, height: int, steps: list[Operation]):
     samples = np.random.default_rng(height).integers(0, 256, (2000, 700, 4), "u1")
@@ -72,27 +73,3 @@ def test_an_encoder_takes_the_rows_of_a_file(bench: Any, encoder: Operation):
     samples = np.random.default_rng(0).integers(0, 256, (HEIGHT * 7 // 2, WIDTH * 7 // 2, 3), "u1")
     shown = bench.show(bench.file(samples, ".png", compression=1), Resize(WIDTH, HEIGHT), encoder)
     assert np.array_equal(shown, bench.show(samples, Resize(WIDTH, HEIGHT), encoder))
-
-
-_REDUCE = """
-import ctypes, sys
-import numpy as np, pyvips
-from offloop import Encoded
-from offloop.testing import run_inline
-from offloop_vips import Raw, Resize
-from offloop_vips.processor import VipsProcessor, phased_source
-
-samples = np.random.default_rng(0).integers(0, 256, (1536, 2048, 4), "u1")
-image = pyvips.Image.new_from_array(samples).copy(interpretation="srgb")
-file = image.write_to_buffer(".png", compression=1)
-del samples, image
-run_inline(VipsProcessor(), Encoded(memoryview(file)), [Resize(720), Raw()])
-highest = phased_source._LIBRARY.vips_tracked_get_mem_highwater
-highest.restype = ctypes.c_size_t
-print(highest())
-"""
-
-
-def test_a_reduction_in_float_keeps_few_rows():
-    made = subprocess.run([sys.executable, "-c", _REDUCE], capture_output=True, text=True, check=True, timeout=60)
-    assert int(made.stdout) < 28_000_000, "24 million; 32 million with all the rows that libvips would keep"

@@ -46,11 +46,6 @@ class Evaluation:
         self.scan_reader: Any = None
         """What the decoder of a JPEG with one scan reads from, if its scan is checked for data that is left over."""
 
-    @property
-    def threads(self) -> int:
-        """Number of threads that libvips computes the images with."""
-        return self._task.threads
-
     def load_attachment(self, index: int, picture: Any) -> Any:
         """Returns the picture of a further source of the task: in memory, upright, with the depth of `picture`."""
         assert self._load_attachment is not None, "a preview has no step with an attachment"

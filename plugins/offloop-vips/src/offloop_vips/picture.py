@@ -253,11 +253,11 @@ def apply_to_colours(image: Image, function: Callable[[Image], Image]) -> Image:
     return colours.bandjoin(image[image.bands - 1]).copy(interpretation=colours.interpretation)
 
 
-def with_field(image: Image, name: str, value: str | bytes | int) -> Image:
+def with_field(image: Image, name: str, value: str | bytes) -> Image:
     """Returns the image with a field of metadata."""
     types = cast("Any", sys.modules["pyvips"]).GValue
     copied = image.copy()
-    copied.set_type({str: types.gstr_type, bytes: types.blob_type, int: types.gint_type}[type(value)], name, value)
+    copied.set_type(types.gstr_type if isinstance(value, str) else types.blob_type, name, value)
     return copied
 
 

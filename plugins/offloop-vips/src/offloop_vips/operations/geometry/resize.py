@@ -12,7 +12,7 @@ from offloop.errors import InvalidTask
 from ...colours import Colour, check_colour, rgba
 from ...geometry import Fit, Fitting, Position, Side, Size, fit_size, is_strategy, offset
 from ...limits import check_pixels
-from ...picture import Image, Picture, interpolator, rounded, with_field
+from ...picture import Image, Picture, interpolator, rounded
 from ..step import Shape, Step, StepCost
 
 __all__ = ["Resize", "fit_resize"]
@@ -27,9 +27,6 @@ _MAX_PADDING = 48  # columns or rows
 _SLOW_ROW_NBYTES = 2048
 _SPARE_COLUMNS = 8
 _FLOAT_NBYTES = 4
-_WIDE_ROW_NBYTES = 10_000  # from which on a vertical reduction keeps fewer rows, because they are 5 MB in libvips
-_ROWS_AT_ONCE = 10  # of a vertical reduction, as in libvips
-_KEPT_ROWS = 130  # more than libvips gives to an encoder at a time
 
 
 class Resize(Step, frozen=True):
@@ -128,19 +125,19 @@ def fit_resize(resize: Resize, size: Size) -> Fitting:
 def _scale(picture: Picture, scaled: Size, resize: Resize) -> Picture:
     """Scales before the orientation is applied: the result is the same, and fewer pixels are turned."""
     kernel = resize.kernel
-    stored, threads = scaled.transposed if picture.is_sideways else scaled, picture.evaluation.threads
+    stored = scaled.transposed if picture.is_sideways else scaled
     extent, picture = picture.shrunk_extent, replace(picture, unshrunk_size=None, shrunk_extent=None)
     if extent is not None and extent != picture.page_size:
-        return picture.map_pages(lambda page: _reduced_to_edges(page, extent, stored, kernel, threads))
+        return picture.map_pages(lambda page: _reduced_to_edges(page, extent, stored, kernel))
     if stored == picture.page_size:
         return picture
     if kernel == "nearest":  # this kernel mixes no pixels, and does not need those after the last that it takes
         picture.evaluation.reads_all_rows = False
-        return picture.map_pages(lambda page: _enlarged(_reduced(page, page.width, stored, kernel, 0, threads), stored, kernel))
+        return picture.map_pages(lambda page: _enlarged(_reduced(page, page.width, stored, kernel, gap=0), stored, kernel))
     width, is_reduced = picture.page_size.width, stored.height < picture.page_size.height
     in_8_bits = resize.fast and is_reduced and not (picture.is_deep or picture.is_premultiplied)
     picture = _premultiplied_8_bits(picture) if in_8_bits else _as_float(picture, spare=is_reduced)
-    picture = picture.map_pages(lambda page: _enlarged(_reduced(page, width, stored, kernel, _GAP, threads), stored, kernel))
+    picture = picture.map_pages(lambda page: _enlarged(_reduced(page, width, stored, kernel, _GAP), stored, kernel))
     if picture.is_premultiplied:
         return picture if picture.image.format == "float" else picture.straight()
     return picture.with_image(rounded(picture.image)) if picture.image.format == "float" else picture
@@ -170,32 +167,13 @@ def _as_float(picture: Picture, *, spare: bool) -> Picture:
     return picture.premultiplied() if image.hasalpha() else picture.with_image(picture.image.cast("float"))
 
 
-def _reduced(image: Image, width: int, size: Size, kernel: str, gap: float, threads: int) -> Image:
+def _reduced(image: Image, width: int, size: Size, kernel: str, gap: float) -> Image:
     """Reduces the first `width` columns of a picture to `size`, as far as that is smaller."""
     horizontal, vertical = width / size.width, image.height / size.height
-    image = _reduced_vertically(image, max(vertical, 1), kernel, gap, threads)
+    image = image.reducev(max(vertical, 1), kernel=kernel, gap=gap)
     if image.width > width:
         image = image.crop(0, 0, width, image.height)
     return image.reduceh(max(horizontal, 1), kernel=kernel, gap=gap)
-
-
-def _reduced_vertically(image: Image, factor: float, kernel: str, gap: float, threads: int) -> Image:
-    """Reduces the height of a picture.
-
-    If the source is read from the top down, libvips keeps 512 rows of the result, in case that one of its threads is behind
-    another one. One thread needs the rows of its last request. Fewer rows stay in the processor's cache and in the heap: a PNG
-    with alpha of 2,048 x 1,536 pixels took 7 % less CPU time and 8 MB less memory.
-    """
-    row_nbytes = image.width * image.bands * (_FLOAT_NBYTES if image.format == "float" else 1)
-    averages_blocks = gap > 0 and factor >= 2 * gap  # of rows, which libvips would compute more than once
-    if threads > 1 or averages_blocks or row_nbytes < _WIDE_ROW_NBYTES or not image.get_typeof("vips-sequential"):
-        return image.reducev(factor, kernel=kernel, gap=gap)
-    image = image.copy()
-    image.remove("vips-sequential")  # so that libvips keeps no rows
-    image = image.reducev(factor, kernel=kernel, gap=gap)
-    # a longer request makes it keep more
-    tiles = {"tile_width": image.width, "tile_height": _ROWS_AT_ONCE, "max_tiles": _KEPT_ROWS // _ROWS_AT_ONCE}
-    return with_field(image.tilecache(**tiles, access="sequential"), "vips-sequential", 1)
 
 
 def _enlarged(image: Image, size: Size, kernel: str) -> Image:
@@ -214,7 +192,7 @@ def _enlarged(image: Image, size: Size, kernel: str) -> Image:
     )
 
 
-def _reduced_to_edges(image: Image, extent: tuple[float, float], size: Size, kernel: str, threads: int) -> Image:
+def _reduced_to_edges(image: Image, extent: tuple[float, float], size: Size, kernel: str) -> Image:
     """Reduces a picture that a decoder shrunk from a size that its factor does not divide, so that the picture does not shift.
 
     The last column or row of the original is a part of a pixel, or missing. libvips reduces whole pixels, and centres the
@@ -222,7 +200,7 @@ def _reduced_to_edges(image: Image, extent: tuple[float, float], size: Size, ker
     """
     horizontal, vertical = extent[0] / size.width, extent[1] / size.height
     padded = image.embed(0, 0, _aligned_length(image.width, horizontal), _aligned_length(image.height, vertical), extend="copy")
-    reduced = _reduced_vertically(padded, vertical, kernel, _GAP, threads).reduceh(horizontal, kernel=kernel, gap=_GAP)
+    reduced = padded.reducev(vertical, kernel=kernel, gap=_GAP).reduceh(horizontal, kernel=kernel, gap=_GAP)
     return reduced.crop(0, 0, size.width, size.height)
 
 
