@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from contextvars import Context
 from pathlib import Path
 
 import anyio
@@ -282,3 +284,14 @@ async def test_files_are_sources_beside_bytes_and_are_copied_with_sources_that_m
         join = Join((Attachment(path), Attachment(kind(b"<bytes>")), Attachment(path)))
         assert bytes(await pool.run(path, [join])) == CONTENTS + CONTENTS + b"<bytes>" + CONTENTS
     assert descriptors(path) == 0
+
+
+def test_files_reach_workers_under_a_loop_that_anyio_has_not_started(path: Path) -> None:
+    """anyio knows a loop that it has started also in callbacks, and another one only in tasks."""
+
+    async def serve() -> None:
+        async with Pool(1, plugins=[FaultsPlugin]) as pool, asyncio.TaskGroup() as tasks:
+            runs = [tasks.create_task(pool.run(path, [Echo()])) for _ in range(5)]
+        assert all(run.result().nbytes == len(CONTENTS) for run in runs)
+
+    Context().run(asyncio.run, serve())

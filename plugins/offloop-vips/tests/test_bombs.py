@@ -66,7 +66,8 @@ async def test_a_bomb_that_its_header_gives_away_reaches_neither_shared_memory_n
                     assert await code_of(pool, data) == code, name
         statistics = pool.statistics()
     assert (statistics.run.count, statistics.memory_used_bytes) == (0, 0)
-    assert caplog.text == ""
+    # a worker that becomes ready meanwhile logs its sandbox
+    assert [line for line in caplog.messages if not line.startswith("sandbox of the worker group")] == []
 
 
 @pytest.mark.anyio

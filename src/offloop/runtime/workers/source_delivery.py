@@ -40,7 +40,7 @@ class _Delivery:
         self.delivery_id = command.delivery_id
         self.task_id = command.task_id
         self.sources = command.sources
-        self.scope = anyio.CancelScope()
+        self.scope: anyio.CancelScope | None = None  # made by its own task, because anyio makes none in a callback of the loop
         self._is_stopped = False
 
     def is_wanted(self) -> bool:
@@ -50,7 +50,8 @@ class _Delivery:
     def stop(self) -> None:
         """End it at once if its thread has not begun, otherwise as soon as possible."""
         self._is_stopped = True
-        self.scope.cancel()
+        if self.scope is not None:
+            self.scope.cancel()
 
 
 class SourceDelivery:
@@ -140,6 +141,9 @@ class SourceDelivery:
     async def _deliver(self, delivery: _Delivery, memory: Sequence[CallerMemory]) -> None:
         place: Place | None = None
         error: OffloopError | None = None
+        delivery.scope = anyio.CancelScope()
+        if not delivery.is_wanted():
+            delivery.scope.cancel()
         with delivery.scope:
             place = await self._find_place(delivery, memory)
             error = await _in_thread(partial(self._copy, place, delivery), self._threads_for(memory))
