@@ -137,9 +137,9 @@ class PoolMachine(PoolInvariants):
         assert self.core.arena._blocks == {}
 
 
-TestPool = pytest.mark.timeout(900)(PoolMachine.TestCase)
+TestPool = pytest.mark.timeout(300)(PoolMachine.TestCase)
 TestPool.settings = settings(
-    max_examples=200,
+    max_examples=300,
     stateful_step_count=50,
     deadline=None,
     print_blob=True,
