@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from open_descriptors import descriptors
 
 from offloop.errors import InvalidTask, PoolClosed
 from offloop.runtime.files.open_files import FileAllowances, TaskFiles
@@ -30,12 +31,6 @@ def path(tmp_path: Path) -> Path:
     path.write_bytes(CONTENTS)
     os.utime(path, (1, 1))
     return path
-
-
-def descriptors(path: Path) -> int:
-    """Number of descriptors of this process that refer to a file."""
-    own = Path("/proc/self/fd")
-    return sum(os.path.realpath(own / name) == str(path) for name in os.listdir(own) if os.path.exists(own / name))
 
 
 def opened(files: TaskFiles, path: Path, head_nbytes: int = 100) -> SourceFile:

@@ -13,6 +13,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from joining_plugin import Join, JoiningPlugin, WeighingJoiningPlugin
+from open_descriptors import descriptors
 
 from offloop import Attachment, InvalidTask, Operation, Pool, PoolClosed, QueueTimeout, TaskQuarantined, TaskTimeout, WorkerDied
 from offloop.testing.faults import Echo, Exit, FaultsPlugin, Hang, HoldOn, Kill, KillOnce, Noop, Wait
@@ -29,17 +30,6 @@ def path(tmp_path: Path) -> Path:
     path.write_bytes(CONTENTS)
     os.utime(path, (1, 1))
     return path
-
-
-def descriptors(path: Path) -> int:
-    """Number of descriptors of this process that refer to a file."""
-    found = 0
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found += os.readlink(f"/proc/self/fd/{name}") == str(path)
-        except OSError:
-            continue  # the descriptor of the directory
-    return found
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -18,9 +18,7 @@ from ..model.worker_slot import WorkerSlot
 
 __all__ = ["MAX_READ_S", "Deliveries", "needs_delivery"]
 
-MAX_READ_S = (
-    2.0  # seconds that a worker waits for files, which are then read without a worker: from memory it takes milliseconds
-)
+MAX_READ_S = 2.0  # seconds that a worker waits for files: from memory it takes milliseconds. Then they are read without it
 
 
 class _Delivery(NamedTuple):

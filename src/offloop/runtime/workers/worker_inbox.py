@@ -64,9 +64,8 @@ class WorkerInbox(Segment):
             sources: sources of a task.
             memory: those in the caller's memory, in the order of their handles' offsets.
         """
-        place = (
-            self._place(sources, memory, self.nbytes) if self._places or self.is_releasing else _place_at(0, sources, memory)
-        )
+        is_empty = not (self._places or self.is_releasing)
+        place = _place_at(0, sources, memory) if is_empty else self._place(sources, memory, self.nbytes)
         assert place is not None, "small sources have addresses of their own"
         return self._take(place)
 
