@@ -231,6 +231,17 @@ def test_frames_are_shown_while_the_music_plays_and_can_be_exported(page: Page, 
     expect(page.locator("#export-text")).to_have_text("Cancelled.")
 
 
+def test_music_that_is_chosen_before_the_script_has_run_is_sent(page: Page, song: Path) -> None:
+    held: list[Route] = []
+    page.route("**/js/live.js", lambda route: held.append(route))  # noqa: PLW0108 (Playwright counts its parameters)
+    with page.expect_request("**/js/live.js"):
+        page.get_by_role("link", name="Live").click()
+    page.locator("#track").set_input_files(song)
+    assert len(held) == 1
+    held[0].continue_()
+    expect(page.locator("#connection-text")).to_have_text("Ready to play")
+
+
 @pytest.mark.timeout(240)
 def test_a_thousand_files_keep_the_page_free(page: Page, browser: Browser, thousand_files: Path, tmp_path: Path) -> None:
     """No task of the page's main thread takes 100 ms of CPU time. Its elapsed time would depend on other programs."""

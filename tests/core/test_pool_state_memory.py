@@ -220,6 +220,18 @@ def test_a_returned_block_restarts_the_limit() -> None:
     assert pool.core.wake_at == 2 * MEMORY_WAIT_S - 1.0
 
 
+def test_asking_the_system_for_pages_again_and_again_does_not_restart_the_limit() -> None:
+    pool = small()
+    _held = pool.input(10, 100 * KIB)
+    pool.run(1)
+    assert starved(pool, pool.need(1, 700 * KIB)) == []
+    assert starved(pool, pool.request(11, 600 * KIB)) == [], "a second request waits while the pages of the first are reserved"
+    for second in range(1, int(MEMORY_WAIT_S)):
+        assert starved(pool, pool.at(float(second))) == [], "the system refuses the pages each time"
+    assert of_type(starved(pool, pool.at(MEMORY_WAIT_S)), Send) == [Send(0, Grant(1, None))]
+    assert isinstance(outcome_of(pool.failed(1, code="memory_limit"), 1), MemoryLimitExceeded)
+
+
 def test_the_wait_for_result_memory_does_not_count_towards_the_timeout() -> None:
     pool = small()
     held = pool.input(10, 600 * KIB)

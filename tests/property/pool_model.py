@@ -81,7 +81,7 @@ class Process:
         self.runs: list[tuple[int, Run]] = []  # number and message of those that it has not begun
         self.withdrawn = range(0)  # numbers that it must not begin
         self.unread: list[FromWorker] = []  # answers that it has sent, and the pool has not read
-        self.begun = False  # whether its status page has the task
+        self.noted_id = 0  # id of the last task that it has begun, which its status page has
         self.waits = False  # whether it waits for a grant
         self.stopping = False  # whether it was told to stop its task
         self.credit = 0  # number of outputs that it may hand over before the end of its task
@@ -90,6 +90,15 @@ class Process:
         self.preallocated: Handle | None = None
         self.granted: list[Handle] = []
         self.last: FromWorker | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Return whether its status page has its task."""
+        return self.task_id is not None and self.noted_id == self.task_id
+
+    def note(self) -> None:
+        """Write its task, if it has one, to its status page."""
+        self.noted_id = self.task_id or self.noted_id
 
     @property
     def memory(self) -> list[Handle]:

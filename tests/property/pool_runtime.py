@@ -132,8 +132,10 @@ class PoolRuntime(RuleBasedStateMachine):
         self.hashing: dict[int, tuple[Handle, ...]] = {}
         self.delivering: dict[int, DeliverSources] = {}  # deliveries whose threads have not ended, by id
         self.stopped: set[int] = set()  # ids of those that were stopped
+        self.chosen: set[int] = set()  # tasks whose workers were chosen when the delivery began, before a resize perhaps
         self.runs: Counter[int] = Counter()  # number of dispatches by task
         self.killed_by: Counter[int] = Counter()  # number of workers that died of each task
+        self.unbegun = 0  # number of dispatches to workers that died before they had begun the task
         self.retries: dict[int, int] = {}
         self.delivered: Counter[int] = Counter()  # number of outputs before the end, by task
         self.announced = 0
@@ -199,7 +201,7 @@ class PoolRuntime(RuleBasedStateMachine):
                 assert process.killed
                 self.abandoned[process.outbox_id] = process
                 self.note_death(process)
-                status = Status(process.task_id if process.begun and process.task_id else 0, 0, 0.5)
+                status = Status(process.noted_id, 0, 0.5)
                 self.following.append(WorkerAbandoned(slot, status))
             case DropOutbox() | ReleasePages():
                 self.moves.append(command)
@@ -212,6 +214,8 @@ class PoolRuntime(RuleBasedStateMachine):
                 assert self.processes[slot].task_id is None
                 assert not self.processes[slot].runs
                 assert task_id in self.open_tasks
+                self.check_number_of_running(task_id, self.processes[slot])
+                self.chosen.add(task_id)
                 self.delivering[delivery_id] = command
             case StopDelivery(slot, delivery_id):
                 assert delivery_id not in self.delivering or self.delivering[delivery_id].slot == slot
@@ -258,7 +262,10 @@ class PoolRuntime(RuleBasedStateMachine):
             process.runs.append((process.runs_sent, message))
             waiting = [number for number, _ in process.runs if number not in process.withdrawn]
             assert len(waiting) <= self.core.settings.max_sent_tasks + (process.task_id is None)
-            self.check_number_of_running(message.task_id, process)
+            if message.task_id in self.chosen:
+                self.chosen.remove(message.task_id)
+            else:
+                self.check_number_of_running(message.task_id, process)
             assert message.task_id not in self.hashing
             self.begin_runs(process)
         elif isinstance(message, Cancel) and message.task_id == process.task_id:
@@ -294,7 +301,7 @@ class PoolRuntime(RuleBasedStateMachine):
             assert of_group.isolation != "task" or process.tasks == 1
             assert of_group.isolation != "tenant" or len(process.tenants) == 1
             process.task_id = message.task_id
-            process.begun = process.waits = process.stopping = False
+            process.waits = process.stopping = False
             process.credit, process.previews, process.outputs = message.credit, message.previews, 0
             is_repeatable = message.previews or not self.delivered[message.task_id]
             assert is_repeatable, "a task that has handed over an output is not run again"
@@ -315,8 +322,8 @@ class PoolRuntime(RuleBasedStateMachine):
         group = self.group_of(task_id)
         assert process.group == group or (process.group, group) == ("small", "default")
         busy = (WorkerState.BUSY, WorkerState.TIMED_OUT)
-        slots = [slot for slot in self.core.worker_table if slot.task is not None and slot.state in busy]
-        running = [slot.task for slot in slots if slot.task is not None and self.group_of(slot.task.task_id) == group]
+        tasks = [slot.assigned for slot in self.core.worker_table if slot.state in busy]
+        running = [task for task in tasks if task is not None and self.group_of(task.task_id) == group]
         beyond = 0
         if group == "default" and sum(task.cost_s >= 0.2 for task in running) >= self.concurrency[group]:
             small = self.core.groups.small  # small tasks may run beside large ones
@@ -399,12 +406,14 @@ class PoolRuntime(RuleBasedStateMachine):
 
     @staticmethod
     def has_died_of_its_task(process: Process) -> bool:
-        return bool(process.begun and process.task_id and not process.stopping)
+        return process.begun and not process.stopping
 
     def note_death(self, process: Process) -> None:
         if self.has_died_of_its_task(process):
             assert process.task_id is not None
             self.killed_by[process.task_id] += 1
+        elif process.task_id is not None and not process.begun:
+            self.unbegun += 1
 
     # Pages
 

@@ -78,9 +78,10 @@ class WorkerRules(TaskRules):
     def finish(self, process: Process) -> int:
         """End the worker's task. It loses its blocks except the preallocated one."""
         assert process.task_id is not None
+        process.note()
         task_id, process.task_id = process.task_id, None
         process.granted = []
-        process.begun = process.waits = False
+        process.waits = False
         return task_id
 
     def output_of(self, process: Process, which: int, odd: int) -> EncodedAt:
@@ -161,7 +162,7 @@ class WorkerRules(TaskRules):
         process.granted = [
             block for block in process.granted if place.block is None or block.generation != place.block.generation
         ]
-        process.begun = True
+        process.note()
         process.outputs += 1
         return Output(process.task_id, "frame", place, {}, 1, 2)
 
@@ -191,7 +192,7 @@ class WorkerRules(TaskRules):
             slots = self.talking(with_task=True)
             if slots:
                 slot = self.pick(slots, which)
-                self.processes[slot].begun = True
+                self.processes[slot].note()
                 self.die(slot, -11)
             if opened:
                 self.all_goes_well()
@@ -212,14 +213,15 @@ class WorkerRules(TaskRules):
         process = self.processes[slot]
         if not process.waits:
             assert process.task_id is not None
-            process.begun, process.waits = True, not process.stopping
+            process.note()
+            process.waits = not process.stopping
             self.say(slot, Need(process.task_id, nbytes))
 
     @precondition(lambda self: self.processes)
     @rule(which=st.integers(0, 9))
     def begin(self, which: int) -> None:
         process = self.pick(list(self.processes.values()), which)
-        process.begun = process.task_id is not None
+        process.note()
 
     @precondition(lambda self: self.talking())
     @rule(
@@ -264,7 +266,8 @@ class WorkerRules(TaskRules):
             return  # its answer is dropped in any case
         self.read(slot)
         block = self.pick(list(self.core.arena._blocks.values()), foreign)
-        if block is not None and block.generation not in {handle.generation for handle in process.memory}:
+        sent = [*process.memory, *(run.grant for _, run in process.runs if run.grant is not None)]
+        if block is not None and block.generation not in {handle.generation for handle in sent}:
             self.handle(WorkerReported(slot, done_with(process.task_id, Handle(OUTBOX, block.offset, 1, block.generation))))
             assert process.killed, "the handle of the block was not sent to it"
 
@@ -307,7 +310,7 @@ class WorkerRules(TaskRules):
         if speaks and process.outputs < process.credit:
             last_words += (self.next_output(process, words, odd),)
         self.note_death(process)
-        status = Status(process.task_id if process.begun and process.task_id else 0, 0, 0.5)
+        status = Status(process.noted_id, 0, 0.5)
         if speaks and process.task_id is not None and words < 3:
             self.killed_by[process.task_id] = 0
             last_words += (Done(process.task_id, self.output_of(process, words - 1, odd), {}, 1, 2),)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from offloop.core.model.events import (
     CloseRequested,
@@ -27,7 +27,8 @@ class PoolMachine(PoolInvariants):
     def settle_down(self) -> None:
         """Answer every request, until no task waits and the pool has all its workers."""
         begun = self.now
-        for _ in range(600):
+        most_steps = 600 + 20 * len(self.open_tasks)
+        for _ in range(most_steps):
             if self.do_a_step():
                 continue
             if self.at_rest:
@@ -37,7 +38,7 @@ class PoolMachine(PoolInvariants):
             self.let_time_pass(max(self.core.wake_at - self.now, 0.001))
             assert self.now - begun < 300.0
         else:
-            raise AssertionError("the pool was not at rest after 600 steps")
+            raise AssertionError(f"the pool was not at rest after {most_steps} steps")
         assert (self.inputs, self.growths, self.requested) == ({}, {}, {}), "every source got memory or an error"
         s = snapshot(self.core)
         assert (s.waiting, s.running) == (0, 0)
@@ -137,12 +138,15 @@ class PoolMachine(PoolInvariants):
         assert self.core.arena._blocks == {}
 
 
-TestPool = pytest.mark.timeout(300)(PoolMachine.TestCase)
+# without Phase.explain, which traces each line of Python and would shrink a failure for many minutes
+PHASES = [Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink]
+TestPool = pytest.mark.timeout(420)(PoolMachine.TestCase)  # shrinking ends after 300 s
 TestPool.settings = settings(
     max_examples=300,
     stateful_step_count=50,
     deadline=None,
     print_blob=True,
     report_multiple_bugs=False,
+    phases=PHASES,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )

@@ -248,7 +248,7 @@ class MemoryBroker:
         if not self.has_waiters:
             self.wake_at = inf
             return commands
-        self._stall.note_help(now, pool_can_help=not self._only_callers_can_release(running, waiting))
+        self._stall.note_help(now, pool_can_help=self._pool_can_help(running, waiting))
         while self.has_waiters and (refusal := self._find_refusal(running, waiting, now)) is not None:
             commands += refusal
             commands += self._allocate_inputs(running, waiting)
@@ -356,6 +356,12 @@ class MemoryBroker:
     def _only_callers_can_release(self, running: int, waiting: int) -> bool:
         """Whether the pool itself releases no memory, because no task makes progress, and none will."""
         return self._all_running_tasks_wait(running) or not (running or waiting or self._reserving_outputs)
+
+    def _pool_can_help(self, running: int, waiting: int) -> bool:
+        """Whether a task makes progress, or will. One whose pages are being reserved does not, because the system may refuse
+        them each time."""
+        stalled = len(self.output_requests) + len(self._reserving_outputs)
+        return running > stalled if running else bool(waiting)
 
     def _next_expiry(self, running: int, waiting: int, now: float) -> float:
         """When the next request fails, or the system must be asked again."""

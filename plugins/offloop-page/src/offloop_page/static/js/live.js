@@ -145,7 +145,6 @@ async function start() {
   const canvas = find("screen").transferControlToOffscreen();
   worker.postMessage({ canvas }, [canvas]);
   measureLag(performance.now());
-  find("track").addEventListener("change", choose);
   for (const id of ["size", "fps", "palette"]) find(id).addEventListener("change", () => phase === "playing" && play());
   sound.addEventListener("play", play);
   sound.addEventListener("seeked", () => phase === "playing" && play());
@@ -159,6 +158,8 @@ async function start() {
   } catch (error) {
     say(error.message);
   }
+  find("track").addEventListener("change", choose);
+  choose(); // a file that was chosen before this script ran
 }
 
 start();
