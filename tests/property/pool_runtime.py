@@ -50,6 +50,7 @@ from offloop.core.model.settings import CoreSettings, GroupSettings
 from offloop.core.model.task import Completed, TaskOutput
 from offloop.core.model.worker_state import WorkerState
 from offloop.core.pool_state import PoolState
+from offloop.core.scheduling.small_tasks import LARGE_S
 from offloop.wire.handles import OUTBOX, Handle, WrittenTo
 from offloop.wire.messages import Cancel, Credit, FromWorker, Grant, Loading, Ready, Run, Skipped
 from offloop.wire.status import STATUS_NBYTES, Status
@@ -321,15 +322,18 @@ class PoolRuntime(RuleBasedStateMachine):
         """Check that a task was sent to a worker of its group, and that no more tasks run than may."""
         group = self.group_of(task_id)
         assert process.group == group or (process.group, group) == ("small", "default")
-        busy = (WorkerState.BUSY, WorkerState.TIMED_OUT)
-        tasks = [slot.assigned for slot in self.core.worker_table if slot.state in busy]
-        running = [task for task in tasks if task is not None and self.group_of(task.task_id) == group]
-        beyond = 0
-        if group == "default" and sum(task.cost_s >= 0.2 for task in running) >= self.concurrency[group]:
-            small = self.core.groups.small  # small tasks may run beside large ones
-            assert small.autoscaler.desired_workers <= self.core.groups.default.autoscaler.max_workers
-            beyond = max(min(small.autoscaler.desired_workers, small.slots.concurrency_limit), 1)
-        assert len(running) <= self.concurrency[group] + beyond
+        slots = [slot for slot in self.core.worker_table if slot.state in (WorkerState.BUSY, WorkerState.TIMED_OUT)]
+        tasks = [(slot.group, slot.assigned) for slot in slots if slot.assigned is not None]
+        own = [task for of_group, task in tasks if of_group == group]
+        if process.group == group and len(own) <= self.concurrency[group]:
+            return
+        assert group == "default", "only small tasks of this group may run beyond its limit, beside large ones"
+        large = [task for task in own if task.stable_cost_s >= LARGE_S]
+        assert len(large) >= self.concurrency[group] or process.task_id is not None
+        small = self.core.groups.small
+        assert small.autoscaler.desired_workers <= self.core.groups.default.autoscaler.max_workers
+        beyond = len(own) + sum(of_group == "small" for of_group, _ in tasks) - self.concurrency[group]
+        assert beyond <= max(min(small.autoscaler.desired_workers, small.slots.concurrency_limit), 1)
 
     def checked(self, process: Process, handle: Handle) -> Handle:
         """Check that granted memory is allocated, in the worker's outbox, and has its pages."""
