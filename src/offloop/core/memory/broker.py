@@ -64,8 +64,7 @@ class MemoryBroker:
         self.output_requests: OrderedDict[int, _OutputRequest] = OrderedDict()
         """Requests of running tasks for result memory, by task id. Read only."""
         self._reserving_outputs: dict[int, tuple[_OutputRequest, int]] = {}
-        """Requests whose pages are being reserved, with the bytes that moved from the task's charge; by the block's
-        generation."""
+        """Requests whose pages are being reserved, and the bytes that moved from the tasks' charges, by block generation."""
         self._prefetching: set[int] = set()  # ids of outboxes whose preallocated pages are being reserved, or were refused
         self.refused_sources: list[tuple[TaskRecord, MemoryLimitExceeded]] = []
         """Tasks whose sources get no memory, with their errors; `PoolState` settles them."""
@@ -327,9 +326,8 @@ class MemoryBroker:
     def _queued_sources(self) -> bool:
         """Whether waiting tasks hold sources, which are released if their callers cancel them. All running tasks have
         requests."""
-        return self._arena.leases[Holder.TASK] > sum(
-            len(request.task.source_blocks) for request in self.output_requests.values()
-        )
+        of_running = sum(len(request.task.source_blocks) for request in self.output_requests.values())
+        return self._arena.leases[Holder.TASK] > of_running
 
     def _fail_expired(self, running: int, waiting: int, now: float) -> list[Command] | None:
         """Refuse one request that has waited for callers for too long. None: there is none."""
@@ -358,10 +356,8 @@ class MemoryBroker:
         return self._all_running_tasks_wait(running) or not (running or waiting or self._reserving_outputs)
 
     def _pool_can_help(self, running: int, waiting: int) -> bool:
-        """Whether a task makes progress, or will. One whose pages are being reserved does not, because the system may refuse
-        them each time."""
-        stalled = len(self.output_requests) + len(self._reserving_outputs)
-        return running > stalled if running else bool(waiting)
+        """Whether a task makes progress, or will. One whose pages are being reserved may be refused them each time."""
+        return running > len(self.output_requests) + len(self._reserving_outputs) if running else bool(waiting)
 
     def _next_expiry(self, running: int, waiting: int, now: float) -> float:
         """When the next request fails, or the system must be asked again."""
