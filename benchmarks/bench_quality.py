@@ -99,14 +99,14 @@ def measure_places(backdrops: tuple[str, ...], places: tuple[tuple[float, float,
         print(f"{name:<24}{''.join(cells)}", flush=True)
 
 
-def measure_sizes(backdrops: tuple[str, ...], heights: tuple[float, ...]) -> None:
+def measure_sizes(backdrops: tuple[str, ...], heights: tuple[float, ...], spots: tuple[tuple[float, float, bool], ...]) -> None:
     """Prints the intersection over union for a small person at several places, with one pass of the model and with all."""
     person, models = portrait(), (replace(PEOPLE, second_pass=False), PEOPLE)
     print(f"\n{'background':<24}{'height':>8}{'one pass':>22}{'all passes':>22}   mean, lowest")
     for name in backdrops:
         for height in heights:
             overlaps: tuple[list[float], list[float]] = ([], [])
-            for left, above, mirrored in SPOTS:
+            for left, above, mirrored in spots:
                 colours, alpha = place(person, height, left, mirrored, above)
                 picture = to_bytes(compose(colours, alpha, backdrop(name, *alpha.shape)))
                 for model, found in zip(models, overlaps, strict=True):
@@ -170,10 +170,11 @@ def measure_enlargements(photographs: dict[str, tuple[int, int]]) -> None:
         print(f"{name:<24}{''.join(numbers)}", flush=True)
 
 
-def measure_restorations(names: tuple[str, ...]) -> None:
+def measure_restorations(names: tuple[str, ...], shrink: int) -> None:
+    """Prints PSNR and SSIM of damaged and restored photographs, whose sides are divided by `shrink` before."""
     print(f"\n{'photograph':<16}{'defect':<12}{'as it is':>16}{'best blur':>16}{'light':>16}{'strong':>16}   PSNR in dB, SSIM")
     for name in names:
-        original = to_bytes(photograph(name, *PHOTOGRAPHS[name]))
+        original = to_bytes(photograph(name, *(side // shrink for side in PHOTOGRAPHS[name])))
         damaged = {f"JPEG {quality}": compressed(original, quality) for quality in QUALITIES}
         damaged |= {f"noise {levels}": noisy(original, levels) for levels in NOISES}
         for defect, samples in damaged.items():
@@ -263,11 +264,11 @@ def _write_row(path: Path, *pictures: Array) -> None:
 TABLES: dict[str, Callable[[int | None], None]] = {
     "masks": lambda count: measure_masks(BACKDROPS[:count]),
     "places": lambda count: measure_places(BACKDROPS[:count], PLACES[:count]),
-    "sizes": lambda count: measure_sizes(BACKDROPS[:count], HEIGHTS[:count]),
+    "sizes": lambda count: measure_sizes(BACKDROPS[:count], HEIGHTS[:count], SPOTS[:count]),
     "empty": lambda count: measure_empty(WITHOUT_PEOPLE[:count]),
     "edges": lambda count: measure_edges(BACKDROPS[:count]),
     "enlargements": lambda count: measure_enlargements(dict(list(PHOTOGRAPHS.items())[:count])),
-    "restorations": lambda count: measure_restorations(DAMAGED[:count]),
+    "restorations": lambda count: measure_restorations(DAMAGED[:count], shrink=4 if count else 1),
 }
 
 
