@@ -173,7 +173,7 @@ class WorkerEventHandlers:
                 if message.number <= slot.withdrawn_to
                 else self._terminate(slot, "it skipped a task that it does not have", now)
             )
-        if not task.was_sent_behind or not slot.state_machine.can(_TASK_FINISHED):
+        if task.run_number <= slot.sent_when_idle or not slot.state_machine.can(_TASK_FINISHED):
             return self._terminate(slot, "it skipped a task that was sent to it alone", now)
         slot.task = None
         slot.take_back(1)

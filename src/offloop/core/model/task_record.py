@@ -20,7 +20,7 @@ class TaskRecord:
         "file_error", "finished", "grant_error", "granted", "kind", "last_request_bytes", "nbytes", "output_bytes", "outputs",
         "pace", "paused_s", "paused_since", "peak_bytes", "pending_error", "place_s", "queued_bytes", "rank", "ready_at",
         "remaining_limit_s", "request_count", "requested_bytes", "run_number", "sent_to", "slot", "source_blocks", "spec",
-        "state", "stop", "submitted_at", "task_id", "unused_output_bytes", "was_sent_behind", "was_skipped",
+        "state", "stop", "submitted_at", "task_id", "unused_output_bytes", "was_skipped",
     )  # fmt: skip
 
     def __init__(self, task_id: int, submitted_at: float, spec: TaskSpec, counts: TaskCounts | None = None) -> None:
@@ -34,7 +34,6 @@ class TaskRecord:
         self.sent_to: int | None = None  # index of the slot whose worker has the task behind another one
         self.delivery_id = 0  # the delivery of its sources to that worker, which does not have it yet; 0: none
         self.run_number = 0  # number of its last `Run` among those to that worker
-        self.was_sent_behind = False  # whether its last `Run` was sent to a busy worker
         self.was_skipped = False  # whether a worker has skipped it: only an idle worker gets it
         # its kind in the cost model; None: not predicted yet
         self.kind: tuple[int | str, tuple[tuple[str, bytes | str], ...]] | None = None

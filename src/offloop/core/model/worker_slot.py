@@ -26,6 +26,7 @@ class WorkerSlot:
         self.receiving: TaskRecord | None = None  # the task that it gets as soon as its sources are in the inbox
         self.sent: list[TaskRecord] = []  # tasks that it has behind that one, in the order in which it will run them
         self.runs = 0  # number of `Run` messages that were sent to it
+        self.sent_when_idle = 0  # number of the last `Run` that it got without a task; those after it were sent behind another
         self.withdrawn_to = 0  # number of the last `Run` that was withdrawn; 0: none, or the worker has answered a later one
         self.is_withdrawing = False  # whether `RunsWithdrawn` is to come
         self.queues_runs = False  # whether it takes a `Run` while it has a task
@@ -76,6 +77,6 @@ class WorkerSlot:
         self.kill_reason = self.recycling = self.expires_at = None
         self.tenant = ""
         self.tasks, self.max_tasks, self.max_bytes = 0, inf, inf
-        self.runs = self.withdrawn_to = 0
+        self.runs = self.sent_when_idle = self.withdrawn_to = 0
         self.is_withdrawing = self.queues_runs = False
         self.failures = self.inbox_bytes = self.excess_bytes = 0

@@ -206,8 +206,8 @@ class Dispatcher:
         if needs_delivery(task):
             return self._deliver(slot, task, now)
         task.apply(_DISPATCHED)
-        task.was_sent_behind = False
         self._assign(slot, task)
+        slot.sent_when_idle = slot.runs
         self._begin(slot, task, now)
         limit_s = task.limit_s
         self._worker_table.apply(slot, _WORKER_DISPATCHED, now, None if limit_s is None else now + limit_s)
@@ -216,8 +216,8 @@ class Dispatcher:
     def _deliver(self, slot: WorkerSlot, task: TaskRecord, now: float) -> list[Command]:
         """Have the sources of a task delivered to an idle worker, which gets the task after that."""
         task.apply(TaskEvent.DELIVERY_BEGUN)
-        task.was_sent_behind = False
         self._assign(slot, task)
+        slot.sent_when_idle = slot.runs
         self._begin(slot, task, now)
         slot.task, slot.receiving = None, task
         self._worker_table.apply(slot, _WORKER_DISPATCHED, now, now + MAX_READ_S if task.spec.in_files else None)

@@ -89,7 +89,6 @@ class SentTasks:
             self._budget.count_inbox(slot, nbytes + PAGE_NBYTES * (len(slot.sent) + 2))  # each one begins at a page
         task.apply(_SENT_BEHIND)
         task.sent_to = slot.index
-        task.was_sent_behind = True
         if not slot.sent:
             self._worker_table.wake_at(slot.task.dispatched_at + OVERDUE_S)
         slot.sent.append(task)
