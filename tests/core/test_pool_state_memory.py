@@ -232,6 +232,34 @@ def test_asking_the_system_for_pages_again_and_again_does_not_restart_the_limit(
     assert isinstance(outcome_of(pool.failed(1, code="memory_limit"), 1), MemoryLimitExceeded)
 
 
+def test_short_tasks_in_between_do_not_restart_the_limit() -> None:
+    pool = small()
+    _held = pool.input(10, 600 * KIB)
+    assert pool.request(11, 600 * KIB) == []
+    for second in range(1, int(MEMORY_WAIT_S)):
+        assert pool.at(float(second)) == []
+        pool.run(100 + second)
+        pool.clock.advance_to(second + 0.125)
+        pool.done(100 + second)
+    limit_s = MEMORY_WAIT_S + (MEMORY_WAIT_S - 1) * 0.125  # it stands still while a task runs, because that may release memory
+    assert pool.core.wake_at == limit_s
+    assert only(of_type(pool.at(limit_s), RefuseInput)).input_id == 11
+
+
+def test_sources_are_not_released_for_a_result_before_the_limit_although_a_task_ran_for_long() -> None:
+    pool = small(2)
+    _held, source = pool.input(10, 100 * KIB), pool.input(11, 256 * KIB)
+    pool.run(1)
+    pool.run(2)
+    pool.run(3, source, stageable_again=True)
+    pool.give_back(source)
+    assert pool.need(1, 700 * KIB, pool.slot_of(1)) == []
+    pool.clock.advance_to(2 * MEMORY_WAIT_S)
+    assert pool.need(2, 700 * KIB, pool.slot_of(2)) == [], "the other task might have released memory until now"
+    assert of_type(pool.at(3 * MEMORY_WAIT_S - 1.0), RestageSource) == []
+    assert of_type(pool.at(3 * MEMORY_WAIT_S), RestageSource) == [RestageSource(3)]
+
+
 def test_the_wait_for_result_memory_does_not_count_towards_the_timeout() -> None:
     pool = small()
     held = pool.input(10, 600 * KIB)

@@ -4,9 +4,8 @@ Running tasks come before sources, because only they release memory. A request e
 
 - It gets memory.
 - Nothing that tasks or callers hold can be released. The request fails at once, with numbers.
-- Only callers could release memory (results, buffers, streams that have stopped), and they have released none for
-  `MEMORY_WAIT_S`
-  seconds. The request fails, with the kinds of blocks that are held.
+- Only callers could release memory (results, buffers, streams that have stopped), and in `MEMORY_WAIT_S` seconds without a
+  task that makes progress they have released none. The request fails, with the kinds of blocks that are held.
 
 No request fails because of an estimate alone. If no task runs that could release memory, sources need not leave memory for
 admitted tasks. If all running tasks wait for result memory, one of them gets it out of its own charge, or beyond the charges of
@@ -28,7 +27,7 @@ from ..model.task_record import TaskRecord
 from .arena import INBOX_ID, Arena
 from .budget import Budget
 from .input_queue import Growth, InputQueue, InputRequest, caller_lease
-from .stall_limit import MEMORY_WAIT_S, StallLimit
+from .stall_limit import MEMORY_WAIT_S, StallLimit, WaitStart
 
 __all__ = ["MemoryBroker", "worker_lease"]
 
@@ -46,7 +45,7 @@ class _OutputRequest(NamedTuple):
     slot: int
     outbox_id: int
     task: TaskRecord
-    since: float  # seconds
+    since: WaitStart
 
 
 class MemoryBroker:
@@ -92,7 +91,7 @@ class MemoryBroker:
         limit = self._arena.segment_nbytes(INBOX_ID)
         if nbytes > limit:
             return [RefuseInput(input_id, self._arena.exceeds_inbox(nbytes))]
-        self.input_requests[input_id] = InputRequest(nbytes, min(addresses_bytes, limit), None, now)
+        self.input_requests[input_id] = InputRequest(nbytes, min(addresses_bytes, limit), None, self._stall.begin(now))
         return []
 
     def request_source_memory(self, task: TaskRecord, nbytes: int, now: float = 0.0) -> MemoryLimitExceeded | None:
@@ -100,7 +99,7 @@ class MemoryBroker:
         the inbox can never hold so many bytes."""
         if nbytes > self._arena.segment_nbytes(INBOX_ID):
             return self._arena.exceeds_inbox(nbytes)
-        self.input_requests[task.task_id] = InputRequest(nbytes, 0, task, now)
+        self.input_requests[task.task_id] = InputRequest(nbytes, 0, task, self._stall.begin(now))
         return None
 
     def request_growth(self, input_id: int, generation: int, nbytes: int, wanted_nbytes: int, now: float) -> list[Command]:
@@ -120,7 +119,7 @@ class MemoryBroker:
         if nbytes > block.addresses_nbytes:
             return [RefuseInput(input_id, self._arena.exceeds_inbox(nbytes))]
         wanted_nbytes = min(max(wanted_nbytes, nbytes), block.addresses_nbytes)
-        self.growths[input_id] = Growth(block, block.nbytes, nbytes, wanted_nbytes, now)
+        self.growths[input_id] = Growth(block, block.nbytes, nbytes, wanted_nbytes, self._stall.begin(now))
         return []
 
     def complete_input(self, generation: int, nbytes: int) -> None:
@@ -140,7 +139,7 @@ class MemoryBroker:
         if nbytes > self._arena.capacity_bytes:
             return [self._refusal(slot, task, self._arena.exceeds_capacity(nbytes))]
         task.last_request_bytes = nbytes
-        self.output_requests[task.task_id] = _OutputRequest(slot, outbox_id, task, now)
+        self.output_requests[task.task_id] = _OutputRequest(slot, outbox_id, task, self._stall.begin(now))
         return []
 
     def try_preallocate(self, outbox_id: int, nbytes: int) -> Block | None:
@@ -181,7 +180,7 @@ class MemoryBroker:
             block = self._arena.get(generation)
             assert block is not None, "a block is known while its caller holds it"
             self._arena.release(block, caller_lease(block))
-        self._stall.moved_at = now
+        self._stall.memory_moved(now)
 
     def cancel_output_request(self, task: TaskRecord) -> None:
         """Remove the request of a task that is being stopped, has ended, or whose worker is dead."""
@@ -194,7 +193,7 @@ class MemoryBroker:
         commands = self.input_queue.pages_reserved(block)
         granted = self._reserving_outputs.pop(block.generation, None)
         if granted is not None:
-            self._stall.moved_at = now
+            self._stall.memory_moved(now)
             commands += self._send_grant(block, granted[0])
         self._prefetching.discard(block.segment_id)
         self._arena.release(block, Lease(Holder.RESERVATION, block.generation))
@@ -226,6 +225,7 @@ class MemoryBroker:
             waiting: number of waiting tasks. They will run, and may release memory then.
             now: seconds.
         """
+        self._stall.note_help(now, pool_can_help=self._pool_can_help(running, waiting))
         if self._arena.system_is_short and now >= self._system_refused_at + _ASK_SYSTEM_AGAIN_S:
             self._arena.reset_system_capacity()
         commands = self._allocate_outputs(now)
@@ -294,7 +294,7 @@ class MemoryBroker:
             block, reservation = allocated
             task.granted.append(block)
             if reservation is None:
-                self._stall.moved_at = now  # otherwise only after the reservation, which the system may refuse each time
+                self._stall.memory_moved(now)  # otherwise only after the reservation, which the system may refuse each time
                 commands += self._send_grant(block, request)
             else:
                 self._reserving_outputs[block.generation] = (request, moved_bytes)
@@ -340,7 +340,7 @@ class MemoryBroker:
                 return [self._refusal(output.slot, output.task, self._expiry_error(output.task.requested_bytes, now))]
         for queue in (self.growths, self.input_requests):
             for input_id, request in queue.items():
-                if self._stall.ends_at(request.since, request.since) <= now:
+                if self._stall.ends_at(request.since, request.since.at) <= now:
                     del queue[input_id]
                     return self._refuse_input(input_id, request, self._expiry_error(request.nbytes, now))
         return None
@@ -366,7 +366,7 @@ class MemoryBroker:
             return again
         ends = [self._expires_at(request) for request in self.output_requests.values()]
         for queue in (self.growths, self.input_requests):
-            ends += [self._stall.ends_at(request.since, request.since) for request in queue.values()]
+            ends += [self._stall.ends_at(request.since, request.since.at) for request in queue.values()]
         return min(again, *(max(end, now) for end in ends))
 
     def _expires_at(self, request: _OutputRequest) -> float:

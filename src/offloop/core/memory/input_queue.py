@@ -20,6 +20,7 @@ from ..model.commands import Command, ConfirmGrowth, ProvideInput, ProvideSource
 from ..model.task_record import TaskRecord
 from .arena import INBOX_ID, Arena
 from .budget import Budget
+from .stall_limit import WaitStart
 
 __all__ = ["Growth", "InputQueue", "InputRequest", "caller_lease"]
 
@@ -38,7 +39,7 @@ class InputRequest(NamedTuple):
     nbytes: int  # size of the block
     addresses_bytes: int  # size to which it may grow
     task: TaskRecord | None  # the task whose sources go into it; None: it is for a caller
-    since: float  # time of the request, in seconds
+    since: WaitStart  # time of the request
 
 
 class Growth(NamedTuple):
@@ -48,7 +49,7 @@ class Growth(NamedTuple):
     before_nbytes: int  # its size before
     nbytes: int  # size that it must have
     wanted_nbytes: int  # size that it gets if there is room
-    since: float  # time of the request, in seconds
+    since: WaitStart  # time of the request
 
 
 class InputQueue:
