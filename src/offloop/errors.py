@@ -242,7 +242,10 @@ class TaskQuarantined(OffloopError):
 
 
 class MemoryLimitExceeded(OffloopError, MemoryError):
-    """More memory was requested than the pool may ever use, than the system provides, or than was freed in time."""
+    """The pool has not enough memory for a request: it never will, or others hold the memory now (`is_temporary`).
+
+    A task that reaches the limit of its private memory in its worker fails with `TaskFailed` and the code "memory_limit".
+    """
 
     def __init__(
         self,
@@ -252,11 +255,13 @@ class MemoryLimitExceeded(OffloopError, MemoryError):
         limited_by: str = "the pool's memory_limit",
         what: str = "shared memory",
         advice: str = "",
+        is_temporary: bool = False,
     ) -> None:
         self.asked_bytes = asked_bytes  # requested bytes
         self.limit_bytes = limit_bytes  # available bytes
         self.limited_by = limited_by  # name of the limit
         self.what = what  # kind of memory: "shared memory", or "memory" by the task's estimate
+        self.is_temporary = is_temporary  # whether the same request may succeed later, because others hold the memory now
         text = f"{asked_bytes:,} bytes of {what} were needed, but {limited_by} is {limit_bytes:,} bytes"
         super().__init__(f"{text}; {advice}" if advice else text)
 

@@ -37,6 +37,7 @@ ALL = [
     errors.WorkerDied(-signal.SIGSEGV, running="x", stderr_tail="tail", report=REPORT),
     errors.TaskQuarantined(3, 60.0),
     errors.MemoryLimitExceeded(1, 2),
+    errors.MemoryLimitExceeded(1, 2, is_temporary=True),
     errors.SourceTooLarge(1, 2),
     errors.PluginError("vips", "broken", distribution="offloop-vips 1", remote_traceback="Traceback"),
     errors.PoolClosed("closed"),

@@ -48,6 +48,7 @@ def test_a_task_that_can_never_fit_is_refused_before_its_source_is_staged() -> N
     assert isinstance(error, MemoryLimitExceeded)
     assert f"{LIMIT + MIB:,}" in str(error)
     assert f"{LIMIT - 2 * DEFAULT_WORKER_NBYTES:,}" in str(error)
+    assert not error.is_temporary
     assert pool.statistics.waiting_bytes == 0
 
 
@@ -269,6 +270,7 @@ def test_a_source_that_fits_only_without_idle_workers_is_refused_with_numbers() 
     error = only(of_type(pool.request(90, 300 * MIB), RefuseInput)).error
     assert isinstance(error, MemoryLimitExceeded)
     assert f"{LIMIT - 8 * DEFAULT_WORKER_NBYTES:,}" in str(error)
+    assert not error.is_temporary
 
 
 def test_a_source_behind_a_large_one_is_staged_after_the_running_task() -> None:

@@ -280,6 +280,7 @@ def test_a_source_waits_for_memory_that_callers_hold_with_a_limit() -> None:
     refusal = only(of_type(pool.at(MEMORY_WAIT_S), RefuseInput))
     assert refusal.input_id == 11
     assert refusal.error.asked_bytes == 600 * KIB
+    assert refusal.error.is_temporary, "callers release it some time"
 
 
 def test_one_refusal_of_the_system_is_forgotten_after_a_second_although_a_result_is_held() -> None:

@@ -328,6 +328,7 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (offloop.TaskQuarantined(3, 10), 422, "task_quarantined"),
     (SourceTooLarge(2, 1), 413, "source_too_large"),
     (offloop.MemoryLimitExceeded(2, 1), 413, "memory_limit_exceeded"),
+    (offloop.MemoryLimitExceeded(2, 1, is_temporary=True), 503, "memory_limit_exceeded"),
     (offloop.QueueFull(1, 1), 503, "queue_full"),
     (offloop.QueueTimeout(1, "memory"), 503, "queue_timeout"),
     (offloop.TaskTimeout(1), 504, "task_timeout"),

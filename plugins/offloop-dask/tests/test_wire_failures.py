@@ -35,7 +35,7 @@ EXAMPLES: list[OffloopError] = [
     errors.WorkerDied(-11, running="vips (Resize)", stderr_tail="the end", report=REPORT),
     errors.WorkerDied(3),
     errors.TaskQuarantined(3, 12.0),
-    errors.MemoryLimitExceeded(10, 5, advice="buy more"),
+    errors.MemoryLimitExceeded(10, 5, advice="buy more", is_temporary=True),
     errors.SourceTooLarge(10, 5),
     errors.PluginError("vips", "missing", distribution="offloop-vips 1", remote_traceback="Traceback"),
     errors.PoolClosed(),

@@ -101,11 +101,13 @@ class Problem(Exception):
 
 
 def status_of(error: BaseException) -> int:
-    """Return the HTTP status of an error, by `STATUS_OF_ERROR` and `STATUS_OF_CODE`."""
+    """Return the HTTP status of an error, by `STATUS_OF_ERROR` and `STATUS_OF_CODE`. 503 for memory that others hold now."""
     if isinstance(error, Problem):
         return error.status
     if isinstance(error, TaskFailed) and error.code in STATUS_OF_CODE:
         return STATUS_OF_CODE[error.code]
+    if isinstance(error, MemoryLimitExceeded) and error.is_temporary:
+        return _UNAVAILABLE
     return next((STATUS_OF_ERROR[kind] for kind in type(error).__mro__ if kind in STATUS_OF_ERROR), _INTERNAL)
 
 

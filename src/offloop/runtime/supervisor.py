@@ -242,7 +242,7 @@ class Supervisor:
         if not future.is_set:
             used = self.core.arena.used_bytes
             raise MemoryLimitExceeded(
-                future.nbytes, max(self.core.settings.inbox_nbytes - used, 0), limited_by="what is free now"
+                future.nbytes, max(self.core.settings.inbox_nbytes - used, 0), limited_by="what is free now", is_temporary=True
             )
         future.check()
 

@@ -123,6 +123,7 @@ def test_an_input_that_can_never_be_is_refused_with_both_numbers() -> None:
     error: Any = refusal.error
     assert isinstance(error, MemoryLimitExceeded)
     assert (refusal.input_id, error.asked_bytes, error.limit_bytes) == (1, 8 * P + 1, 8 * P)
+    assert not error.is_temporary
     assert "inbox" in str(error)
     assert not scene.broker.has_waiters
 
@@ -259,6 +260,7 @@ def test_a_source_that_the_system_has_no_pages_for_is_refused_when_nothing_will_
     error: Any = refusal.error
     assert (error.asked_bytes, error.limit_bytes) == (3 * P + 1, P)
     assert "/dev/shm" in str(error)
+    assert error.is_temporary, "another process may release some"
     assert (scene.arena.used_bytes, scene.broker.has_waiters) == (0, False)
 
 
@@ -358,6 +360,7 @@ def test_if_every_running_task_waits_and_only_they_hold_memory_the_youngest_is_r
     assert young.grant_error is not None
     assert young.grant_error.asked_bytes == 6 * P
     assert young.grant_error.limit_bytes == 2 * P, "the capacity beside the other blocks"
+    assert young.grant_error.is_temporary, "the other task ends some time"
     assert old.requested_bytes == 5 * P
 
 

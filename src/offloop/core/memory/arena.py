@@ -75,7 +75,8 @@ class Arena:
         bound = "what /dev/shm has" if short else self._bounded_by if limit == self.capacity_bytes else "memory_limit"
         free = max(limit - self.used_bytes, 0)
         limited_by = f"what is free of it, within {bound},"
-        return MemoryLimitExceeded(nbytes, free, limited_by=limited_by, advice=why + _advice(bound))
+        is_temporary = short or nbytes <= limit or self.busy_bytes > 0
+        return MemoryLimitExceeded(nbytes, free, limited_by=limited_by, advice=why + _advice(bound), is_temporary=is_temporary)
 
     def exceeds_inbox(self, nbytes: int) -> MemoryLimitExceeded:
         """The error for a source that is larger than the inbox."""
