@@ -20,6 +20,7 @@ import msgspec
 
 from ...processor import Payload, Raster
 from ...wire.handles import check_shape
+from .copies import copy_of
 
 __all__ = ["PICKLED", "Attached", "Kind", "find_kind"]
 
@@ -153,7 +154,7 @@ class _Bytes(Kind):
         return self._from_view(memory)
 
     def _from_view(self, view: memoryview) -> Any:
-        return view if self._type is memoryview else self._type(view)
+        return view if self._type is memoryview else copy_of(view, self._type)
 
 
 class _Array(Kind):
