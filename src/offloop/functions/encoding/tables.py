@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ...processor import Payload, Raster
+from .copies import copy_of
 from .kinds import Attached, Kind
 
 __all__ = ["find_table_kind"]
@@ -76,7 +77,7 @@ class _Table(Kind):
             return import_module("polars").read_ipc_stream(io.BytesIO(memory))
         pyarrow: Any = import_module("pyarrow")
         import_module("pyarrow.ipc")
-        buffer = pyarrow.py_buffer(bytes(memory) if checked else memory)  # its worker may write there after the check
+        buffer = pyarrow.py_buffer(copy_of(memory, bytes) if checked else memory)  # its worker may write there after the check
         table = pyarrow.ipc.open_stream(buffer).read_all()
         if checked:
             table.validate(full=True)
