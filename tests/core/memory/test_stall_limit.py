@@ -13,7 +13,7 @@ def test_a_wait_ends_after_the_limit() -> None:
 def test_memory_that_comes_back_starts_the_limit_anew() -> None:
     stall = StallLimit()
     since = stall.begin(5.0)
-    stall.memory_moved(9.0)
+    stall.moved_at = 9.0
     assert stall.ends_at(since, 0.0) == 9.0 + MEMORY_WAIT_S
 
 
@@ -22,7 +22,7 @@ def test_once_given_up_tasks_that_were_submitted_before_do_not_wait_as_long_agai
     stall.request_failed(40.0)
     assert stall.ends_at(stall.begin(41.0), 39.0) < 41.0
     assert stall.ends_at(stall.begin(41.0), 41.0) == 41.0 + MEMORY_WAIT_S, "a later request has the whole limit"
-    stall.memory_moved(42.0)
+    stall.moved_at = 42.0
     assert stall.ends_at(stall.begin(43.0), 39.0) == 43.0 + MEMORY_WAIT_S
 
 
@@ -50,6 +50,18 @@ def test_memory_that_comes_back_while_the_limit_stands_still_starts_it_anew() ->
     stall = StallLimit()
     since = stall.begin(0.0)
     stall.note_help(10.0, pool_can_help=True)
-    stall.memory_moved(12.0)
+    stall.moved_at = 12.0
     stall.note_help(15.0, pool_can_help=False)
     assert stall.ends_at(since, 0.0) == 15.0 + MEMORY_WAIT_S
+
+
+def test_only_the_help_after_the_last_move_extends_the_limit() -> None:
+    stall = StallLimit()
+    since = stall.begin(0.0)
+    stall.note_help(0.0, pool_can_help=True)
+    stall.note_help(10.0, pool_can_help=False)
+    stall.moved_at = 12.0
+    assert stall.ends_at(since, 0.0) == 12.0 + MEMORY_WAIT_S
+    stall.note_help(20.0, pool_can_help=True)
+    stall.note_help(21.0, pool_can_help=False)
+    assert stall.ends_at(since, 0.0) == 13.0 + MEMORY_WAIT_S

@@ -180,7 +180,7 @@ class MemoryBroker:
             block = self._arena.get(generation)
             assert block is not None, "a block is known while its caller holds it"
             self._arena.release(block, caller_lease(block))
-        self._stall.memory_moved(now)
+        self._stall.moved_at = now
 
     def cancel_output_request(self, task: TaskRecord) -> None:
         """Remove the request of a task that is being stopped, has ended, or whose worker is dead."""
@@ -193,7 +193,7 @@ class MemoryBroker:
         commands = self.input_queue.pages_reserved(block)
         granted = self._reserving_outputs.pop(block.generation, None)
         if granted is not None:
-            self._stall.memory_moved(now)
+            self._stall.moved_at = now
             commands += self._send_grant(block, granted[0])
         self._prefetching.discard(block.segment_id)
         self._arena.release(block, Lease(Holder.RESERVATION, block.generation))
@@ -294,7 +294,7 @@ class MemoryBroker:
             block, reservation = allocated
             task.granted.append(block)
             if reservation is None:
-                self._stall.memory_moved(now)  # otherwise only after the reservation, which the system may refuse each time
+                self._stall.moved_at = now  # otherwise only after the reservation, which the system may refuse each time
                 commands += self._send_grant(block, request)
             else:
                 self._reserving_outputs[block.generation] = (request, moved_bytes)

@@ -27,7 +27,7 @@ class StallLimit:
     """
 
     def __init__(self) -> None:
-        self._moved_at = -inf  # last time at which callers released memory, or a task was granted some
+        self.moved_at = -inf  # last time at which callers released memory, or a task was granted some; set by the broker
         self._moved_helped_s = 0.0  # as `WaitStart.helped_s`, at that time
         self._failed_at = -inf  # time of the last failed request
         self._noted_at = 0.0  # time of the last `note_help`
@@ -38,12 +38,9 @@ class StallLimit:
         """The start of a request's wait."""
         return WaitStart(now, self._helped_until(now))
 
-    def memory_moved(self, now: float) -> None:
-        """Callers have released memory, or a task was granted some."""
-        self._moved_at, self._moved_helped_s = now, self._helped_until(now)
-
     def note_help(self, now: float, *, pool_can_help: bool) -> None:
         """Set whether the pool's own tasks may release memory from now on, or only callers can."""
+        self._moved_helped_s = self._helped_until_moved()
         self._helped_s = self._helped_until(now)
         self._noted_at, self._pool_can_help = now, pool_can_help
 
@@ -54,11 +51,14 @@ class StallLimit:
     def ends_at(self, since: WaitStart, submitted_at: float) -> float:
         """When a request fails that waits since then, for a task that was submitted at `submitted_at`, if from now on only
         callers can release memory."""
-        if submitted_at <= self._failed_at and self._moved_at <= self._failed_at:
+        if submitted_at <= self._failed_at and self.moved_at <= self._failed_at:
             return -inf
-        if since.at > self._moved_at:
+        if since.at > self.moved_at:
             return since.at + MEMORY_WAIT_S + self._helped_s - since.helped_s
-        return self._moved_at + MEMORY_WAIT_S + self._helped_s - self._moved_helped_s
+        return self.moved_at + MEMORY_WAIT_S + self._helped_s - self._helped_until_moved()
 
     def _helped_until(self, now: float) -> float:
         return self._helped_s + now - self._noted_at if self._pool_can_help else self._helped_s
+
+    def _helped_until_moved(self) -> float:
+        return self._helped_until(self.moved_at) if self.moved_at >= self._noted_at else self._moved_helped_s
