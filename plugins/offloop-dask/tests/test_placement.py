@@ -65,6 +65,7 @@ async def test_waiting_tasks_get_nodes_by_priority_then_in_order(anyio_backend: 
     tasks.append(asyncio.ensure_future(wait("urgent", 5)))
     while len(order) < 2:
         await asyncio.sleep(0)
+    assert (bool(waiting), len(waiting)) == (True, 2)
     tasks[2].cancel()
     for _ in range(2):
         only.end()
@@ -72,7 +73,7 @@ async def test_waiting_tasks_get_nodes_by_priority_then_in_order(anyio_backend: 
         await asyncio.sleep(0)
     await asyncio.gather(*tasks, return_exceptions=True)
     assert order == ["first", "second", "urgent"]
-    assert (only.own, len(waiting)) == (1, 0)
+    assert (only.own, bool(waiting), len(waiting)) == (1, False, 0)
     refused = [asyncio.ensure_future(wait("late", 0)) for _ in range(3)]
     await asyncio.sleep(0)
     waiting.refuse(PoolClosed())

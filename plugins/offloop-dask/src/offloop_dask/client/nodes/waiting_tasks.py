@@ -35,6 +35,10 @@ class WaitingTasks:
     def __len__(self) -> int:
         return sum(not waiting.future.done() for waiting in self._queue)
 
+    def __bool__(self) -> bool:
+        """Whether a task waits. Without the count, because each call with progress asks, beside thousands of waiting tasks."""
+        return any(not waiting.future.done() for waiting in self._queue)
+
     async def place(self, nbytes: int, priority: int, avoided: frozenset[str]) -> NodeLoad:
         """Wait for a node, and count the task there.
 
