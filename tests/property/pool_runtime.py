@@ -190,9 +190,8 @@ class PoolRuntime(RuleBasedStateMachine):
                 process = self.processes[slot]
                 assert process.outbox_id == outbox_id
                 assert first <= last == process.runs_sent
-                assert not process.withdrawn or process.run_number >= process.withdrawn[-1] or first <= process.withdrawn[0], (
-                    "numbers that the worker has not reached stay withdrawn"
-                )
+                not_reached = range(max(process.withdrawn.start, process.run_number + 1), process.withdrawn.stop)
+                assert not not_reached or first <= not_reached[0], "numbers that the worker has not reached stay withdrawn"
                 process.withdrawn = range(first, last + 1)
                 self.following.append(RunsWithdrawn(slot, outbox_id, max(process.run_number, first - 1)))
             case KillWorker(slot):
