@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from offloop import InvalidTask, Progress, TaskFailed, WorkerDied
+from offloop import InvalidTask, MemoryLimitExceeded, Progress, QueueFull, SourceTooLarge, TaskFailed, WorkerDied
 from offloop.operation import Header
 from offloop_page import PageSettings
 from offloop_page.batches.batch import Batch
@@ -19,6 +19,7 @@ from offloop_page.batches.failures import failure_of
 from offloop_page.batches.file_state import FileEvent, FileState, next_state
 from offloop_page.settings import settings_from
 from offloop_page.storage.object_storage import open_storage
+from offloop_page.web.problems import problem_of
 
 LEGAL = {
     "expected": {"upload_begun": "blocked"},
@@ -195,6 +196,11 @@ def test_a_failure_says_what_to_do_and_whether_a_retry_can_help() -> None:
     assert (died.code, died.can_retry) == ("worker_died", True)
     assert "secret" not in died.detail + died.advice
     assert "expected" in failure_of(InvalidTask("expected another width")).detail
+    too_large, no_memory = MemoryLimitExceeded(2, 1), MemoryLimitExceeded(2, 1, is_temporary=True)
+    assert (failure_of(too_large).code, failure_of(too_large).can_retry) == ("memory_limit", False)
+    assert (failure_of(no_memory).code, failure_of(no_memory).can_retry) == ("no_memory", True)
+    errors = [SourceTooLarge(2, 1), too_large, no_memory, QueueFull(1, 1)]
+    assert [problem_of(error).status for error in errors] == [413, 413, 507, 429]
 
 
 def test_settings_come_from_the_environment_and_arguments_go_before_it() -> None:

@@ -81,6 +81,8 @@ def failure_of(error: OffloopError) -> Failure:
     if isinstance(error, TaskFailed):
         detail, advice = _BY_CODE.get(error.code, (error.public_message, _OTHER_FILE))
         return Failure(error.code, detail, advice, can_retry=False)
+    if type(error) is offloop.MemoryLimitExceeded and not error.is_temporary:
+        return Failure("memory_limit", *_BY_CODE["memory_limit"], can_retry=False)
     for kind in type(error).__mro__:
         if kind in _BY_TYPE:
             code, detail, advice, can_retry = _BY_TYPE[kind]

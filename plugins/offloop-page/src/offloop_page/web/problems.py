@@ -36,12 +36,6 @@ _ADVICE_OF_LIMIT = {
     "batch_bytes": "Put further files into another batch.",
     "results": "Download results and delete their batch, or retry later.",
 }
-_STATUS_OF_ERROR: dict[type[Exception], int] = {
-    offloop.SourceTooLarge: 413,
-    offloop.MemoryLimitExceeded: _FULL,  # because results are kept: others may be dropped
-    offloop.QueueFull: _TOO_MANY,
-}
-"""Statuses that differ from those of `offloop.asgi`."""
 
 _SERVER_ERROR = 500
 
@@ -70,14 +64,18 @@ def problem_of(error: Exception) -> Problem:
             headers = {"retry-after": "1"} if status in (_TOO_MANY, 503) else {}
             return Problem(status, f"limit_{limit}", f"The limit is {error.maximum:,}.", _ADVICE_OF_LIMIT[limit], headers)
         case OffloopError():
-            failure = failure_of(error)
-            kinds = (kind for kind in type(error).__mro__ if kind in _STATUS_OF_ERROR)
-            status = next((_STATUS_OF_ERROR[kind] for kind in kinds), asgi.status_of(error))
-            return problem_of_failure(failure, status)
+            return problem_of_failure(failure_of(error), _status_of(error))
         case HTTPException():
             return Problem(error.status_code, "http", error.detail or "", headers=dict(error.headers or {}))
         case _:
             return Problem(_SERVER_ERROR, "internal", "The server failed.", "Tell the operator of the server.")
+
+
+def _status_of(error: OffloopError) -> int:
+    """Returns the status of an error: that of `offloop.asgi`, with two exceptions."""
+    if isinstance(error, offloop.MemoryLimitExceeded) and error.is_temporary:
+        return _FULL  # because results are kept: others may be dropped
+    return _TOO_MANY if isinstance(error, offloop.QueueFull) else asgi.status_of(error)
 
 
 def problem_of_failure(failure: Failure, status: int) -> Problem:
