@@ -26,6 +26,7 @@ STEPS: dict[str, list[Any]] = {
     "small top": [Resize(100, 20, position="top")],
     "nearest": [Resize(10, kernel="nearest")],
     "turned": [Rotate(90)],
+    "blurred and reduced": [Blur(20), Resize(100)],
 }
 FILES: dict[str, tuple[str, dict[str, Any]]] = {
     "jpeg": (".jpg", {}),

@@ -116,6 +116,13 @@ def test_a_webp_is_buffered_at_its_decoded_size():
     assert peak(header("image/webp", (8000, 6000), bands=4), Resize(900), Raw()) > 5 * 48
 
 
+def test_kept_rows_are_part_of_the_estimate():
+    png = header("image/png")
+    alone = peak(png, Blur(20), Raw()) - peak(png, Blur(0.3), Raw())
+    reduced = peak(png, Blur(20), Resize(6000), Raw()) - peak(png, Blur(0.3), Resize(6000), Raw())
+    assert reduced - alone == pytest.approx(256 * 12_000 * 3 / 1e6)
+
+
 def test_several_pages_are_buffered():
     gif = header("image/gif", (1000, 1000), pages=40)
     assert peak(gif, Raw()) < 30
@@ -244,6 +251,8 @@ print(json.dumps(memory.peak(time.monotonic_ns())))
         (".gif", {"effort": 1}, [Raw()]),
         (".png", {"compression": 1}, [Webp(effort=0)]),
         (".png", {"compression": 1}, [Normalise(), Unsharp(), RoundCorners(99), Tiff(compression="deflate")]),
+        (".png", {"compression": 1}, [EnsureAlpha(0.5), Blur(5), Resize(1000), Raw()]),
+        (".png", {"compression": 1}, [Blur(5), Unsharp(20), Raw()]),
     ],
 )
 def test_the_measured_peak_is_a_little_below_the_estimate(

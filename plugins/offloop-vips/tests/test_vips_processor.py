@@ -97,7 +97,8 @@ class SelfCancellingTask(InlineTask):
 
 
 @pytest.mark.parametrize(
-    "operations", [[Sharpen(3.0), Raw()], [Sharpen(3.0), Png()], [Sharpen(3.0)], [Rotate(90), Sharpen(3.0)]]
+    "operations",
+    [[Sharpen(3.0), Raw()], [Sharpen(3.0), Png()], [Sharpen(3.0)], [Rotate(90), Sharpen(3.0)], [Sharpen(3.0), Resize(1200)]],
 )
 def test_a_cancelled_task_stops_during_evaluation(processor: Any, bench: Any, smooth: Any, operations: Any):
     source = bench.file(smooth(3000, 2000), ".jpg")

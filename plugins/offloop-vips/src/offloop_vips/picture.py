@@ -22,6 +22,7 @@ from .geometry import Size
 from .limits import check_pixels
 
 __all__ = [
+    "TILE",
     "Image",
     "Picture",
     "apply_to_colours",
@@ -32,6 +33,9 @@ __all__ = [
     "rounded",
     "with_field",
 ]
+
+TILE = 128
+"""Width and height of the tiles, in pixels, in which libvips computes a picture whose steps have windows."""
 
 Image: TypeAlias = Any  # pyvips.Image, which has no types; the server imports this module without pyvips
 
@@ -70,6 +74,9 @@ class Picture:
 
     attaches_profile: bool | None = None
     """Whether the encoder attaches the profile of the colour space; None: it does if that is not sRGB."""
+
+    work_ns: float = 0.0
+    """CPU time to compute the pixels again, in nanoseconds for each byte of samples: of all steps since they were in memory."""
 
     extra_info: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Fields that steps add to `result.info`."""
@@ -222,7 +229,17 @@ class Picture:
         if self.image.get_typeof("vips-sequential") == 0:
             return self
         straight = self.straight()
-        return straight.with_image(self.evaluation.copy_to_memory(straight.image))
+        return replace(straight, image=self.evaluation.copy_to_memory(straight.image), work_ns=0.0)
+
+    def with_kept_rows(self, rows: int) -> Picture:
+        """Returns the picture with its last `rows` rows in memory, a multiple of `TILE`, for a step that reads rows again.
+
+        Pixels are computed in tiles, because a window around each pixel is then read for few rows at a time.
+        """
+        image = self.evaluation.watch(self.image)  # so that `stop` stops it at the next tile
+        tiles = -(-image.width // TILE) * (rows // TILE)
+        kept = image.tilecache(tile_width=TILE, tile_height=TILE, max_tiles=tiles, threaded=True)
+        return replace(self, image=kept, work_ns=0.0)
 
     def upright(self) -> Picture:
         """Returns the picture with its orientation applied if `auto_orient`."""

@@ -20,6 +20,7 @@ from ..headers.formats import FORMAT_OF, FORMATS, FormatName
 from ..headers.parser import VipsHeader
 from ..operations import Answer, Auto, AutoOrient, Avif, Encoder, Jpeg, Png, Raw, Resize, Shape, Stats, Step, Tiles, Webp
 from ..operations.geometry.resize import fit_resize
+from ..operations.kept_rows import kept_rows, repeated_work
 from ..operations.step import StepCost
 from ..pipeline import Pipeline, default_encoder, load_shrink_factor
 from .costs import (
@@ -113,6 +114,7 @@ class _SimulatedPicture:
     rows_nbytes: float = 0  # bytes of buffered rows
     peak_nbytes: float = 0  # peak so far; whole pictures and rows exist together until the end of the task
     work_ns: float = 0  # CPU time in nanoseconds
+    repeated_ns: float = 0  # CPU time to compute the pixels again, as `Picture.work_ns`
     output_nbytes: int = 0  # size of the result
     media_type: str | None = None  # media type of the result, "" for samples; None: it is no picture, or is not there yet
     attachments: Sequence[SourceHeader] = ()  # further sources, from index 1 on
@@ -207,8 +209,16 @@ class _SimulatedPicture:
             return
         self.whole_nbytes += self.nbytes
         self.work_ns += 1.5 * self.nbytes
-        self.is_sequential = False
+        self.is_sequential, self.repeated_ns = False, 0
         self.update_peak()
+
+    def keep_rows(self, step: Step) -> None:
+        """Adds the rows that are kept for a step, as `apply_step` does; with alpha they are float."""
+        if not self.repeated_ns:
+            return
+        if rows := kept_rows(self.repeated_ns, step.reads(self.shape, is_sequential=self.is_sequential)):
+            self.add_rows(min(rows, self.page_size.height) * self.row_nbytes, alpha_factor=4 / self.sample_nbytes)
+            self.repeated_ns = 0
 
     def make_preview(self, header: Header, source: FormatName | None, nbytes: int) -> None:
         """Adds the picture in memory, of which preview and result are made, or the first scans of a progressive JPEG."""
@@ -241,13 +251,16 @@ class _SimulatedPicture:
         if not isinstance(step, Step):
             raise TypeError(step)  # an operation of another plugin, which the worker refuses
         self.make_upright()
+        self.keep_rows(step)
         before, row_nbytes, cost = self.nbytes, self.row_nbytes, step.cost(self.shape)
+        repeated_ns = repeated_work(cost, self.shape)
         self.add_rows(cost.rows * row_nbytes)
         self.rows_nbytes += self.fixed_nbytes_of(cost)
         for attachment in step.attached:
             self._load_attachment(attachment.index)
         if cost.needs_random_access:
             self.copy_to_memory()
+        self.repeated_ns += repeated_ns
         self.page_size, self.bands = step.shape_after(self.shape)
         if self.is_too_large:
             return
@@ -274,7 +287,9 @@ class _SimulatedPicture:
         if canvas.pixels * self.pages > self.max_pixels:
             self.page_size = canvas
             return
+        self.keep_rows(resize)
         before, is_exact, cost = self.nbytes, resize.kernel == "nearest", resize.cost(self.shape)
+        repeated_ns = repeated_work(cost, self.shape)
         stored = scaled.transposed if self.is_sideways else scaled
         if stored != self.page_size:
             rows = resize_rows(self.page_size.height / stored.height)
@@ -290,6 +305,7 @@ class _SimulatedPicture:
         is_cropped = scaled.height > canvas.height and scaled.pixels * self.bands < before
         if is_strategy(resize.position) or is_cropped:
             self.copy_to_memory()
+        self.repeated_ns += repeated_ns
         if canvas != scaled and resize.fit == "contain":
             self.bands = self.shape.with_bands_for(rgba(resize.background)).bands
         self.page_size = canvas

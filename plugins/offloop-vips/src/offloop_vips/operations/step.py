@@ -11,9 +11,9 @@ from offloop.operation import Attachment, Operation
 
 from ..colours import Rgba
 from ..geometry import Size
-from ..picture import Picture
+from ..picture import TILE, Picture
 
-__all__ = ["Shape", "Step", "StepCost"]
+__all__ = ["RowReads", "Shape", "Step", "StepCost"]
 
 
 class Shape(NamedTuple):
@@ -49,6 +49,15 @@ class StepCost(NamedTuple):
     fixed_nbytes: int = 0  # bytes for a picture of any size
     alpha_fixed_nbytes: int = 2_500_000  # bytes for a picture of any size with alpha, because libvips computes in tiles
     needs_random_access: bool = False  # whether rows are read in any order, so that they are copied to memory
+    window: int = 0  # rows above and below a row that are read to compute it
+    times: float = 1.0  # times that a pixel of a picture in memory is read, beside windows
+
+
+class RowReads(NamedTuple):
+    """How a step reads the rows of its input."""
+
+    rows: int = 1  # rows that are read at a time
+    times: float = 1.0  # times that each pixel is read
 
 
 class Step(Operation, frozen=True):
@@ -81,3 +90,13 @@ class Step(Operation, frozen=True):
     def cost(self, shape: Shape) -> StepCost:  # noqa: ARG002 (the signature is the contract)
         """Returns what the step costs for a picture of `shape`."""
         return StepCost()
+
+    def reads(self, shape: Shape, *, is_sequential: bool) -> RowReads:
+        """Returns how the step reads a picture of `shape`. `is_sequential`: its rows come from a file, from the top down."""
+        cost = self.cost(shape)
+        if is_sequential and cost.needs_random_access:  # a copy to memory reads each pixel once
+            return RowReads()
+        rows, times = TILE + 2 * cost.window, cost.times
+        for side in shape.size:
+            times *= min(rows, side) / min(TILE, side)
+        return RowReads(shape.size.height if cost.times > 1 else min(rows, shape.size.height), times)

@@ -21,6 +21,7 @@ from ..geometry import Size
 from ..headers.formats import FORMATS, FormatName
 from ..limits import check_output_side, check_pixels
 from ..operations import Answer, Auto, Decode, Raw, Step, Tiles
+from ..operations.kept_rows import apply_step
 from ..picture import Picture
 from ..pipeline import Pipeline, default_encoder
 from ..plugin import VipsPlugin
@@ -271,7 +272,7 @@ def _apply(step: Operation, picture: Picture) -> Picture:
         raise InvalidTask(f"{describe(step)} is not an operation of offloop-vips")
     if not step.applies_orientation:
         picture = picture.upright()
-    picture = step.apply(picture)
+    picture = apply_step(step, picture)
     check_pixels(Size(*picture.page_size), picture.pages, picture.max_pixels)
     return picture
 

@@ -30,7 +30,11 @@ class Clahe(Step, frozen=True):
 
     def cost(self, shape: Shape) -> StepCost:  # noqa: ARG002
         return StepCost(
-            work_ns=220.0 + 0.3 * self.height, rows=400 + self.height, fixed_nbytes=9_000_000, needs_random_access=True
+            work_ns=220.0 + 0.3 * self.height,
+            rows=400 + self.height,
+            fixed_nbytes=9_000_000,
+            needs_random_access=True,
+            window=self.height // 2,
         )
 
     def _equalised(self, colours: Image) -> Image:

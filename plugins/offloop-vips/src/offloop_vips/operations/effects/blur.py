@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log
+from math import log, sqrt
 from typing import Annotated
 
 from msgspec import Meta
@@ -37,11 +37,12 @@ class Blur(Step, frozen=True):
 
     def cost(self, shape: Shape) -> StepCost:  # noqa: ARG002
         if self.sigma is None:
-            return StepCost(work_ns=7.0, rows=400)
+            return StepCost(work_ns=7.0, rows=400, window=1)
         # the mask grows with sigma, and a long mask is slower for each of its points
         work_ns = 2.0 + 0.25 * self.sigma + 0.0018 * self.sigma**2
         longer = (log(self.min_amplitude) / log(_MIN_AMPLITUDE)) ** 0.5 if self.min_amplitude < _MIN_AMPLITUDE else 1.0
-        return StepCost(work_ns * longer, alpha_factor=6.0, rows=400 + int(8 * self.sigma * longer))
+        window = int(self.sigma * sqrt(-2 * log(self.min_amplitude)))  # beyond it, the Gaussian is below the amplitude
+        return StepCost(work_ns * longer, alpha_factor=6.0, rows=400 + int(8 * self.sigma * longer), window=window)
 
 
 def _blurred(image: Image, sigma: float | None, min_amplitude: float) -> Image:

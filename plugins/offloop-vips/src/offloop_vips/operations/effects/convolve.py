@@ -56,7 +56,8 @@ class Convolve(Step, frozen=True):
         return self._with_unchanged_alpha(picture)
 
     def cost(self, shape: Shape) -> StepCost:  # noqa: ARG002
-        return StepCost(work_ns=6.0 + 0.8 * len(self.kernel), alpha_factor=1.0, rows=400 + self.height)
+        work_ns = 6.0 + 0.8 * len(self.kernel)
+        return StepCost(work_ns, alpha_factor=1.0, rows=400 + self.height, window=self.height // 2)
 
     def _with_convolved_alpha(self, picture: Picture) -> Picture:
         picture, offset = picture.map_pages(self._convolved), self._offset(picture)

@@ -23,7 +23,8 @@ class Median(Step, frozen=True):
 
     def cost(self, shape: Shape) -> StepCost:  # noqa: ARG002
         work_ns = 150.0  # of a histogram, for any size; float samples are sorted
-        return StepCost(work_ns, alpha_factor=14.0 * self.size**2 / work_ns, rows=400 + self.size)
+        alpha_factor = 14.0 * self.size**2 / work_ns
+        return StepCost(work_ns, alpha_factor, rows=400 + self.size, window=self.size // 2)
 
     def _filtered(self, page: Image) -> Image:
         size = min(self.size, page.width, page.height)  # a limit of libvips

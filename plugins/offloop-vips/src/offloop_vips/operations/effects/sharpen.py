@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log, sqrt
 from typing import Annotated, TypeAlias
 
 from msgspec import Meta
@@ -53,9 +54,10 @@ class Sharpen(Step, frozen=True):
 
     def cost(self, shape: Shape) -> StepCost:  # noqa: ARG002
         if self.sigma is None:
-            return StepCost(work_ns=8.0, rows=300)
+            return StepCost(work_ns=8.0, rows=300, window=1)
         colours_nbytes = 2_000_000  # of a colour space of three floats
-        return StepCost(work_ns=25.0, rows=1400, fixed_nbytes=colours_nbytes, alpha_fixed_nbytes=0)
+        window = int(self.sigma * sqrt(-2 * log(_MIN_AMPLITUDE)))
+        return StepCost(work_ns=25.0, rows=1400, fixed_nbytes=colours_nbytes, alpha_fixed_nbytes=0, window=window)
 
 
 def _mildly_sharpened(image: Image) -> Image:

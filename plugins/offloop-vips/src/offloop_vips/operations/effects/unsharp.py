@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log, sqrt
 from typing import Annotated
 
 from msgspec import Meta
@@ -31,7 +32,8 @@ class Unsharp(Step, frozen=True):
         return picture.straight().map_pages(lambda page: self._sharpened(page, level, is_deep=is_deep))
 
     def cost(self, shape: Shape) -> StepCost:  # noqa: ARG002
-        return StepCost(work_ns=15.0 + 13.0 * self.radius, alpha_factor=1.0, rows=800 + int(8 * self.radius))
+        window = int(self.radius * sqrt(-2 * log(_MIN_AMPLITUDE)))
+        return StepCost(15.0 + 13.0 * self.radius, alpha_factor=1.0, rows=800 + int(8 * self.radius), window=window)
 
     def _sharpened(self, page: Image, level: float, *, is_deep: bool) -> Image:
         if not page.hasalpha():

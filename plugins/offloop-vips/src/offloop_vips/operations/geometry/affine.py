@@ -89,7 +89,10 @@ class Affine(Step, frozen=True):
 
     def cost(self, shape: Shape) -> StepCost:  # noqa: ARG002
         slow = self.interpolator in ("lbb", "nohalo", "vsqbs")
-        return StepCost(work_ns=280.0 if slow else 18.0, needs_random_access=True)
+        a, b, c, d = self.matrix
+        # the pixels under a turned tile are read as an upright rectangle
+        times = (abs(a) + abs(c)) * (abs(b) + abs(d)) / abs(a * d - b * c)
+        return StepCost(work_ns=280.0 if slow else 18.0, needs_random_access=True, times=times)
 
     def _area(self, size: Size) -> list[int]:
         """Returns left, top, width and height of the whole pixels that the transformed picture touches."""

@@ -12,8 +12,8 @@ from offloop.errors import InvalidTask
 from ...colours import Colour, check_colour, rgba
 from ...geometry import Fit, Fitting, Position, Side, Size, fit_size, is_strategy, offset
 from ...limits import check_pixels
-from ...picture import Image, Picture, interpolator, rounded
-from ..step import Shape, Step, StepCost
+from ...picture import TILE, Image, Picture, interpolator, rounded
+from ..step import RowReads, Shape, Step, StepCost
 
 __all__ = ["Resize", "fit_resize"]
 
@@ -27,6 +27,9 @@ _MAX_PADDING = 48  # columns or rows
 _SLOW_ROW_NBYTES = 2048
 _SPARE_COLUMNS = 8
 _FLOAT_NBYTES = 4
+# A reduction of a file computes ten rows at a time, and the window of Lanczos3 has six rows of the result.
+_STRIP_READS = 1.6
+_INTERPOLATED_ROWS = 4  # of the input, beyond a tile
 
 
 class Resize(Step, frozen=True):
@@ -108,6 +111,14 @@ class Resize(Step, frozen=True):
     def cost(self, shape: Shape) -> StepCost:  # noqa: ARG002
         slices_nbytes = {"entropy": 75_000_000, "attention": 10_000_000}.get(self.position, 2_500_000)  # which it examines
         return StepCost(work_ns=1.0, alpha_factor=1.0 if self.fast else 4.0, alpha_fixed_nbytes=slices_nbytes)
+
+    def reads(self, shape: Shape, *, is_sequential: bool) -> RowReads:
+        scaled = fit_resize(self, shape.size).scaled
+        if self.kernel == "nearest" or scaled.height == shape.size.height:
+            return RowReads()
+        if scaled.height < shape.size.height:  # samples in memory are reduced in tiles of the result, which hardly overlap
+            return RowReads(TILE, _STRIP_READS) if is_sequential else RowReads()
+        return RowReads(TILE, (1 + _INTERPOLATED_ROWS * scaled.height / shape.size.height / TILE) ** 2)
 
 
 def fit_resize(resize: Resize, size: Size) -> Fitting:
