@@ -39,10 +39,11 @@ class Blur(Step, frozen=True):
         if self.sigma is None:
             return StepCost(work_ns=7.0, rows=400, window=1)
         # the mask grows with sigma, and a long mask is slower for each of its points
-        work_ns = 2.0 + 0.25 * self.sigma + 0.0018 * self.sigma**2
         longer = (log(self.min_amplitude) / log(_MIN_AMPLITUDE)) ** 0.5 if self.min_amplitude < _MIN_AMPLITUDE else 1.0
+        work_ns = longer * (2.0 + 0.25 * self.sigma + 0.0018 * self.sigma**2)
         window = int(self.sigma * sqrt(-2 * log(self.min_amplitude)))  # beyond it, the Gaussian is below the amplitude
-        return StepCost(work_ns * longer, alpha_factor=6.0, rows=400 + int(8 * self.sigma * longer), window=window)
+        float_ns = 2.9 * (2 * window + 1)  # for each point of the mask
+        return StepCost(work_ns, float_ns / work_ns, rows=400 + int(8 * self.sigma * longer), window=window)
 
 
 def _blurred(image: Image, sigma: float | None, min_amplitude: float) -> Image:

@@ -33,7 +33,14 @@ class Unsharp(Step, frozen=True):
 
     def cost(self, shape: Shape) -> StepCost:  # noqa: ARG002
         window = int(self.radius * sqrt(-2 * log(_MIN_AMPLITUDE)))
-        return StepCost(15.0 + 13.0 * self.radius, alpha_factor=1.0, rows=800 + int(8 * self.radius), window=window)
+        return StepCost(
+            work_ns=15.0 + 13.0 * self.radius,
+            alpha_factor=1.0,
+            rows=800 + int(8 * self.radius),
+            fixed_nbytes=5_000_000,
+            alpha_fixed_nbytes=8_000_000,
+            window=window,
+        )
 
     def _sharpened(self, page: Image, level: float, *, is_deep: bool) -> Image:
         if not page.hasalpha():
