@@ -17,6 +17,7 @@ from offloop.core.model.commands import (
     RestageSource,
     Send,
     SettleTask,
+    StartWorker,
     StopDelivery,
 )
 from offloop.core.model.events import CreditGranted, TaskStaged, TaskSubmitted, WorkerDisconnected
@@ -129,6 +130,18 @@ def test_closing_settles_a_task_whose_sources_are_delivered_and_retires_its_work
     pool.exited(exit_code=0)
     assert pool.core.closed
     assert pool.delivered(first) == []
+
+
+def test_closing_during_a_delivery_starts_no_worker_whose_back_off_is_over() -> None:
+    pool = pool_of(2)
+    first = only(of_type(submit(pool, 1), DeliverSources))
+    other = 1 - first.slot
+    assert of_type(pool.exited(other, exit_code=1), StartWorker) != []
+    assert of_type(pool.exited(other, exit_code=1), StartWorker) == [], "its second start waits"
+    pool.clock.advance_to(60.0)
+    commands = pool.close()
+    assert isinstance(outcome_of(commands, 1), PoolClosed)
+    assert of_type(commands, StartWorker) == []
 
 
 @pytest.mark.parametrize("retries", [0, 1])

@@ -119,6 +119,7 @@ class PoolState(Components):
     def _on_close(self, _: CloseRequested, now: float) -> list[Command]:
         self.phase = PoolPhase.CLOSING
         self.interrupted |= bool(self.task_table)
+        self.groups.scale_to_zero()  # first, because a delivery that ends lets its group reconcile
         commands = self.broker.close()
         commands += self._schedule(now)  # settles all waiting tasks at once, because there may be a hundred thousand
         for task in self.task_table:
@@ -133,7 +134,7 @@ class PoolState(Components):
                 )
             elif slot.state is WorkerState.BUSY:
                 commands += self._tasks.stop(slot, task, StopReason.CLOSING, WorkerEvent.CANCEL_REQUESTED, now)
-        return commands + self.groups.scale_to_zero(now)
+        return commands + self.groups.reconcile(now)
 
     def _on_resize(self, event: ResizeRequested, now: float) -> list[Command]:
         return [] if self.phase is PoolPhase.CLOSING else self.groups.resize(event.group, event.workers, now)

@@ -101,11 +101,10 @@ class WorkerGroups:
             group.reconciler.expect_ready_workers()
         return self._reconcile(resized, now)
 
-    def scale_to_zero(self, now: float) -> list[Command]:
-        """The pool closes: retire all workers."""
+    def scale_to_zero(self) -> None:
+        """The pool closes: no worker is desired any more. `reconcile` retires them."""
         for group in self:
             group.autoscaler.scale_to_zero()
-        return self.reconcile(now)
 
     def on_memory_pressure(self, event: PressureMeasured, now: float) -> None:
         """The machine's memory was measured: adjust the concurrency limit of each group. No worker leaves because of it."""
