@@ -48,6 +48,7 @@ def test_changed_bytes_are_refused_or_decoded(number: int) -> None:
                 decode(changed(seed, chance))
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is installed by .ci/run, or by hand")
 def test_twenty_seconds_of_fuzzing_find_nothing() -> None:
     command = [sys.executable, "-m", "tests.contract.worker_decoders", "-max_total_time=20"]
