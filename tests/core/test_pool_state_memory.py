@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from offloop.core.memory.stall_limit import MEMORY_WAIT_S
 from offloop.core.model.commands import Command, ConfirmGrowth, ProvideInput, RefuseInput, ReservePages, RestageSource, Send
 from offloop.core.model.events import InputCancelled, InputCompleted
@@ -330,6 +332,22 @@ def test_a_growth_whose_pages_are_refused_is_undone_and_waits_again() -> None:
     pool.refused(only(reservations(pool.grow(12, block, 256 * KIB))))
     assert block.nbytes == 64 * KIB
     assert only(reservations(pool.at(1.0))).block is block
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_a_growth_that_is_not_wanted_any_more_is_undone_if_its_pages_are_refused(closes: bool) -> None:
+    pool = with_addresses()
+    block = pool.stream(10, 64 * KIB, 768 * KIB)
+    reservation = only(reservations(pool.grow(11, block, 256 * KIB)))
+    if closes:
+        pool.close()
+    else:
+        pool.handle(InputCancelled(11))
+    assert pool.refused(reservation) == []
+    assert (block.nbytes, pool.core.arena.used_bytes) == (64 * KIB, 64 * KIB), "its caller may read what has come"
+    assert not pool.core.broker.has_waiters
+    pool.give_back(block)
+    assert pool.core.arena.used_bytes == 0
 
 
 def test_a_stream_that_is_abandoned_while_it_grows_releases_all_its_memory() -> None:

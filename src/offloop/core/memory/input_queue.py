@@ -63,7 +63,8 @@ class InputQueue:
         self.growths: OrderedDict[int, Growth] = OrderedDict()
         """Requests for larger blocks. Read only."""
         self._bypassed = (0, 0)  # id of the first request, and bytes of the requests that have passed it
-        self._reserving: dict[int, tuple[int, InputRequest | Growth]] = {}  # input id and request, by the block's generation
+        # input id and request, by the block's generation; id None: the growth is not wanted any more
+        self._reserving: dict[int, tuple[int | None, InputRequest | Growth]] = {}
         self._staging: dict[int, Block] = {}  # blocks that stagers write to, by task id
 
     @property
@@ -76,12 +77,15 @@ class InputQueue:
         self.requests.pop(input_id, None)
         self.growths.pop(input_id, None)
         for generation, (reserving_id, request) in tuple(self._reserving.items()):
-            if reserving_id == input_id:
+            if reserving_id != input_id:
+                continue
+            if isinstance(request, Growth):
+                self._reserving[generation] = (None, request)  # it is undone if the system refuses the pages
+            else:
                 del self._reserving[generation]
-                if isinstance(request, InputRequest):
-                    block = self._arena.get(generation)
-                    assert block is not None, "a block under reservation is held"
-                    self._arena.release(block, _lease_of(request, block))
+                block = self._arena.get(generation)
+                assert block is not None, "a block under reservation is held"
+                self._arena.release(block, _lease_of(request, block))
 
     def end_staging(self, task_id: int) -> None:
         """The stager of a task does not write any more."""
@@ -93,8 +97,9 @@ class InputQueue:
         """Refuse all requests of callers. Those of tasks end with their tasks."""
         waiting = [input_id for input_id, request in self.requests.items() if request.task is None]
         waiting += self.growths
-        reserving = self._reserving.values()
-        waiting += [input_id for input_id, request in reserving if isinstance(request, Growth) or request.task is None]
+        for reserving_id, reserving in self._reserving.values():
+            if reserving_id is not None and (isinstance(reserving, Growth) or reserving.task is None):
+                waiting.append(reserving_id)
         for input_id in waiting:
             self.cancel(input_id)
         error = "the pool was closed while a source waited for memory"
@@ -106,6 +111,8 @@ class InputQueue:
         if reserving is None:
             return []
         input_id, request = reserving
+        if input_id is None:
+            return []
         return [ConfirmGrowth(input_id) if isinstance(request, Growth) else self._hand_over(input_id, request, block)]
 
     def pages_refused(self, block: Block) -> None:
@@ -116,9 +123,11 @@ class InputQueue:
         input_id, request = reserving
         if isinstance(request, Growth):
             self._arena.cut(block, request.before_nbytes)
-            self.growths[input_id] = request
-            self.growths.move_to_end(input_id, last=False)
+            if input_id is not None:
+                self.growths[input_id] = request
+                self.growths.move_to_end(input_id, last=False)
             return
+        assert input_id is not None
         self._arena.release(block, _lease_of(request, block))
         self.requests[input_id] = request
         for waiting in sorted(self.requests):
