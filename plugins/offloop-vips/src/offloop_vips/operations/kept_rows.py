@@ -1,7 +1,7 @@
 """Kept rows: a part of a picture in memory, between two steps of which the second one reads pixels more than once.
 
-libvips computes pixels whenever they are read. A step with a window around each pixel reads beyond the tile that it computes,
-and a reduction of a file reads some rows again for each ten rows of its result. Without kept rows the steps before it would
+libvips computes pixels whenever they are read. A reduction of a file reads some rows again for each ten rows of its result, and a
+step with a window around each pixel of a picture in memory reads beyond its tile. Without kept rows the steps before it would
 be carried out again for them.
 """
 

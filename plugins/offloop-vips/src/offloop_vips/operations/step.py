@@ -92,10 +92,14 @@ class Step(Operation, frozen=True):
         return StepCost()
 
     def reads(self, shape: Shape, *, is_sequential: bool) -> RowReads:
-        """Returns how the step reads a picture of `shape`. `is_sequential`: its rows come from a file, from the top down."""
-        cost = self.cost(shape)
-        if is_sequential and cost.needs_random_access:  # a copy to memory reads each pixel once
+        """Returns how the step reads a picture of `shape`. `is_sequential`: its rows come from a file, from the top down.
+
+        A file counts as read once. Kept tiles would be computed column by column, and the decoder does not keep the rows for
+        all tiles below each other that a window touches.
+        """
+        if is_sequential:
             return RowReads()
+        cost = self.cost(shape)
         rows, times = TILE + 2 * cost.window, cost.times
         for side in shape.size:
             times *= min(rows, side) / min(TILE, side)

@@ -27,9 +27,8 @@ _MAX_PADDING = 48  # columns or rows
 _SLOW_ROW_NBYTES = 2048
 _SPARE_COLUMNS = 8
 _FLOAT_NBYTES = 4
-# A reduction of a file computes ten rows at a time, and the window of Lanczos3 has six rows of the result.
+# A reduction of a file computes ten rows over the whole width at a time, and the window of Lanczos3 has six rows of the result.
 _STRIP_READS = 1.6
-_INTERPOLATED_ROWS = 4  # of the input, beyond a tile
 
 
 class Resize(Step, frozen=True):
@@ -113,12 +112,9 @@ class Resize(Step, frozen=True):
         return StepCost(work_ns=1.0, alpha_factor=1.0 if self.fast else 4.0, alpha_fixed_nbytes=slices_nbytes)
 
     def reads(self, shape: Shape, *, is_sequential: bool) -> RowReads:
-        scaled = fit_resize(self, shape.size).scaled
-        if self.kernel == "nearest" or scaled.height == shape.size.height:
-            return RowReads()
-        if scaled.height < shape.size.height:  # samples in memory are reduced in tiles of the result, which hardly overlap
-            return RowReads(TILE, _STRIP_READS) if is_sequential else RowReads()
-        return RowReads(TILE, (1 + _INTERPOLATED_ROWS * scaled.height / shape.size.height / TILE) ** 2)
+        """Samples in memory count as read once: they are reduced in tiles of the result, which hardly overlap."""
+        is_reduced = fit_resize(self, shape.size).scaled.height < shape.size.height
+        return RowReads(TILE, _STRIP_READS) if is_sequential and is_reduced and self.kernel != "nearest" else RowReads()
 
 
 def fit_resize(resize: Resize, size: Size) -> Fitting:
