@@ -1,8 +1,8 @@
 """Kept rows: a part of a picture in memory, between two steps of which the second one reads pixels more than once.
 
-libvips computes pixels whenever they are read. A reduction of a file reads some rows again for each ten rows of its result, and a
-step with a window around each pixel of a picture in memory reads beyond its tile. Without kept rows the steps before it would
-be carried out again for them.
+libvips computes pixels whenever they are read. A reduction of a file reads some rows again for each ten rows of its result,
+and a step with a window around each pixel of a picture in memory reads beyond its tile. Without kept rows the steps before it
+would be carried out again for them.
 """
 
 from __future__ import annotations
