@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from offloop.functions.encoding.copies import copy_of
+from offloop.buffer_protocol import copy_of
 
 MIB = 1024 * 1024
 

@@ -15,7 +15,16 @@ CONTRACTS = {"errors", "operation", "processor", "sandbox"}
 POOL = {"pool", "pool_events", "settings", "sizes", "startup", "statistics", "system", "task_options"}
 
 BELOW_CORE = {"wire", "errors", "histogram", "pool_events", "operation", "sandbox"}
-BELOW_RUNTIME = {"core", "wire", "system.cgroups", "system.memory_barrier", "errors", "pool_events", "sandbox"}
+BELOW_RUNTIME = {
+    "buffer_protocol",
+    "core",
+    "wire",
+    "system.cgroups",
+    "system.memory_barrier",
+    "errors",
+    "pool_events",
+    "sandbox",
+}
 
 ALLOWED: dict[str, set[str]] = {
     "system.cgroups": set(),
@@ -52,7 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     "client.async_pool": {"client", "statistics", "task_options", *CONTRACTS},
     "worker": {"wire", *CONTRACTS},
     "plugins": {"errors", "operation", "sandbox", "wire.messages"},
-    "functions": {"wire.handles", "wire.start", "sizes", *CONTRACTS},  # also in a worker
+    "functions": {"buffer_protocol", "wire.handles", "wire.start", "sizes", *CONTRACTS},  # also in a worker
     "functions.callee": {"functions", "client", "plugins", "runtime.loop.background", *CONTRACTS},
     "functions.call_batch": {"functions", "client", "runtime.loop.background", *CONTRACTS},
     "functions.value_stream": {"functions", "client", "runtime.loop.background", *CONTRACTS},
@@ -62,6 +71,7 @@ ALLOWED: dict[str, set[str]] = {
         name: {"functions", "inline", "client", "runtime", "core", "wire", "plugins", "program", "histogram", *CONTRACTS, *POOL}
         for name in POOL
     },
+    "buffer_protocol": set(),
     "sizes": set(),
     "inline": {"runtime.workers.launcher", "wire", "worker", *CONTRACTS},
     "system": set(),

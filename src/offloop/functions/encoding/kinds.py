@@ -18,9 +18,9 @@ from typing import Any, ClassVar, get_args, get_origin
 
 import msgspec
 
+from ...buffer_protocol import copy_of
 from ...processor import Payload, Raster
 from ...wire.handles import check_shape
-from .copies import copy_of
 
 __all__ = ["PICKLED", "Attached", "Kind", "find_kind"]
 

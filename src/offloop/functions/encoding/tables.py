@@ -14,8 +14,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from ...buffer_protocol import copy_of
 from ...processor import Payload, Raster
-from .copies import copy_of
 from .kinds import Attached, Kind
 
 __all__ = ["find_table_kind"]

@@ -18,6 +18,7 @@ from itertools import product
 from math import prod
 from typing import Any, NamedTuple, Self
 
+from ...buffer_protocol import address_of
 from ...errors import InvalidTask
 
 __all__ = ["copy_strided", "is_private_memory", "loaded_numpy", "read_head", "reading_error"]
@@ -100,7 +101,7 @@ def copy_strided(source: memoryview, target: memoryview, numpy: Any = None) -> N
         raise InvalidTask("the source's memory is not one array; give a contiguous copy")
     layout, source_at, target_at = _in_memory_order(source)
     with _Scratch(_PYTHON_SCRATCH_NBYTES if numpy is None else _SCRATCH_NBYTES, source.itemsize, numpy) as scratch:
-        scratch.copy(layout, _address_of(source) + source_at, target, target_at)
+        scratch.copy(layout, address_of(source) + source_at, target, target_at)
 
 
 def _in_memory_order(source: memoryview) -> tuple[_Layout, int, int]:
@@ -198,43 +199,3 @@ def _pieces(length: int, at_once: int) -> Iterator[tuple[int, int]]:
     """Consecutive pieces of a length: (start, count)."""
     for start in range(0, length, at_once):
         yield start, min(at_once, length - start)
-
-
-class _PyBuffer(ctypes.Structure):
-    """`Py_buffer` of the stable ABI."""
-
-    _fields_ = (
-        ("buf", ctypes.c_void_p),
-        ("obj", ctypes.c_void_p),
-        ("len", ctypes.c_ssize_t),
-        ("itemsize", ctypes.c_ssize_t),
-        ("readonly", ctypes.c_int),
-        ("ndim", ctypes.c_int),
-        ("format", ctypes.c_void_p),
-        ("shape", ctypes.c_void_p),
-        ("strides", ctypes.c_void_p),
-        ("suboffsets", ctypes.c_void_p),
-        ("internal", ctypes.c_void_p),
-    )
-
-
-_FULL_READ_ONLY = 0x011C  # PyBUF_FULL_RO
-
-_get_buffer = ctypes.pythonapi.PyObject_GetBuffer
-_get_buffer.argtypes = (ctypes.py_object, ctypes.POINTER(_PyBuffer), ctypes.c_int)
-_release_buffer = ctypes.pythonapi.PyBuffer_Release
-_release_buffer.argtypes = (ctypes.POINTER(_PyBuffer),)
-_release_buffer.restype = None
-
-
-def _address_of(view: memoryview) -> int:
-    """The address of a buffer's first item. The caller keeps the buffer alive while it uses the address.
-
-    `ctypes` itself gives the address of writable, contiguous buffers only.
-    """
-    buffer = _PyBuffer()
-    _get_buffer(view, ctypes.byref(buffer), _FULL_READ_ONLY)
-    try:
-        return int(buffer.buf)
-    finally:
-        _release_buffer(ctypes.byref(buffer))
